@@ -1,0 +1,50 @@
+# Targets for a fresh machine with Python 3.11, git and make: everything else is installed from here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help install demo test check bench format lock dist clean archives
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP) ## make .venv with everything in it
+
+archives: ## install Orthanc and DCMTK (Debian packages) if they are missing
+	@tests/install-archives.sh
+
+demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show what came out
+	$(BIN)/quarry demo --to demo
+
+test: $(STAMP) archives ## all tests, against real archives too
+	$(BIN)/python -m pytest
+
+check: $(STAMP) ## format, lint, types, layering
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
+	$(BIN)/python -m bench.extraction
+
+format: $(STAMP) ## let ruff rewrite
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## resolve requirements/*.txt again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/runtime.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.txt --extra dev -o requirements/dev.txt pyproject.toml
+
+dist: $(STAMP) ## build wheel and sdist
+	$(BIN)/python -m build --no-isolation
+
+clean: ## remove what was built
+	rm -rf $(VENV) dist build demo

@@ -1,0 +1,116 @@
+"""The archive as Quarry sees it: one port, several adapters, one contract suite in the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from dicom_quarry.model import Level, Listing, Sink, Study, Task
+
+
+class Verdict(StrEnum):
+    """What a final status says about what to do; never whether the task is complete."""
+
+    SUCCESS = "success"
+    WARNING = "warning"  # finished with failed sub-operations
+    RETRY = "retry"  # out of resources, unable to process: the same question may be answered later
+    UNSUPPORTED = "unsupported"  # not at this level or in this model: ask another way
+    CONFIGURATION = "configuration"  # destination unknown, not authorised: a person must act
+    CANCELLED = "cancelled"
+    LOST = "lost"  # no final status: abort, cut connection, or the watch gave up
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Answers to a STUDY level query; ``complete`` is False when the archive capped them or ended in a failure."""
+
+    studies: tuple[Study, ...]
+    complete: bool = True
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What to have sent: a study; or, where given, only these series; or only these instances of one series."""
+
+    study_uid: str
+    patient_id: str = ""
+    series_uids: tuple[str, ...] = ()
+    sop_uids: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> Level:
+        """The Query/Retrieve level that this question is put at."""
+        if self.sop_uids:
+            return Level.IMAGE
+        return Level.SERIES if self.series_uids else Level.STUDY
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """How a retrieval ended, as the archive tells it; counters are None where it did not count."""
+
+    verdict: Verdict
+    status: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    warning: int | None = None
+    failed_uids: tuple[str, ...] = ()
+    comment: str = ""
+
+
+class Patience(StrEnum):
+    """What the owner of a retrieval wants done with it now."""
+
+    WAIT = "wait"
+    CANCEL = "cancel"  # C-CANCEL, then wait for the final response a little while
+    ABORT = "abort"
+
+
+class Watch(Protocol):
+    """Looks on while a retrieval runs, and owns its time-outs."""
+
+    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+        """The archive said something: a pending response, with its counters where it gave them."""
+
+    def patience(self) -> Patience:
+        """Asked about once a second while nothing is heard."""
+
+
+class Archive(Protocol):
+    """One archive. Methods may be called from several threads; each thread has its own association.
+
+    All raise ArchiveError: Unreachable, Rejected or Lost for the road, QueryFailed for the answer.
+    """
+
+    @property
+    def name(self) -> str:
+        """The archive's name in the configuration, for messages and the ledger."""
+
+    def probe(self) -> None:
+        """Verify that the archive answers (C-ECHO, PS3.4 A.4)."""
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once.
+
+        Nothing is filtered here: the caller matches the answers against the keys again.
+        """
+
+    def list_instances(self, task: Task) -> Listing:
+        """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
+
+    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+        """Have instances sent, and return when the archive says that it has finished.
+
+        Instances may arrive by way of ``sink`` (C-GET, WADO-RS) or of a receiver elsewhere (C-MOVE), and may go
+        on arriving after the return. A lost association is an answer (Verdict.LOST); Unreachable and Rejected
+        are raised, nothing having been asked.
+        """
+
+    def hang_up(self) -> None:
+        """Release the calling thread's associations."""
+
+    def close(self) -> None:
+        """Release every association; calls in progress end as Lost."""

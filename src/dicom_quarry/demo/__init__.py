@@ -1,0 +1,1 @@
+"""A real archive with synthetic studies, for ``quarry demo`` and for tests."""

@@ -1,0 +1,1 @@
+"""The job: from requests to explained outcomes."""

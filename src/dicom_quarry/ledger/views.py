@@ -1,0 +1,61 @@
+"""What the ledger tells to those who only read it: the report, ``status`` and the notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+
+from dicom_quarry.model import InstanceRef, Outcome, Study
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """A row of the user's table, with what became of it. Counts and bytes are over all of its studies."""
+
+    row: int
+    line: int
+    cells: tuple[str, ...]
+    outcome: Outcome
+    same_as_row: int | None
+    studies_found: int
+    studies_complete: int
+    instances_expected: int
+    instances_stored: int
+    size: int
+    proved_at: datetime | None
+    study_uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyView:
+    """A task, with the rows that asked for it; ``folder`` is relative to the output folder."""
+
+    rows: tuple[int, ...]
+    study: Study
+    archive: str
+    outcome: Outcome
+    expected: int | None
+    stored: int
+    size: int
+    folder: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceView:
+    """A stored instance; ``path`` is relative to the output folder."""
+
+    path: PurePosixPath
+    ref: InstanceRef
+    transfer_syntax: str
+    size: int
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MissingView:
+    """An instance that the archive lists and that is not here, with the rows that asked for its study."""
+
+    rows: tuple[int, ...]
+    ref: InstanceRef

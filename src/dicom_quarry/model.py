@@ -1,0 +1,242 @@
+"""The nouns of Quarry, frozen, and the protocol by which instances reach the disk.
+
+One CSV row is a :class:`Request`; it resolves to one or more :class:`Study` answers, each fetched as a
+:class:`Task`; every instance that arrives leaves a :class:`Receipt`; every row ends in an :class:`Outcome`.
+Bytes travel from whoever receives them (the Storage SCP, C-GET, WADO-RS) to whoever keeps them through a
+:class:`Sink`, so that neither knows the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from dicom_quarry.errors import ConfigError
+
+#: What may stand in an AE title (PS3.8 9.3.2, PS3.5 6.2): 1 to 16 printable ASCII characters, no back-slash.
+_AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
+
+
+class Level(StrEnum):
+    """Query/Retrieve level, as it stands in (0008,0052)."""
+
+    PATIENT = "PATIENT"
+    STUDY = "STUDY"
+    SERIES = "SERIES"
+    IMAGE = "IMAGE"
+
+
+@dataclass(frozen=True, slots=True)
+class AE:
+    """An application entity: a title, and the address where it listens."""
+
+    title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.title}@{self.host}:{self.port}" if self.host else f"{self.title}:{self.port}"
+
+    @classmethod
+    def remote(cls, text: str) -> AE:
+        """Read ``AET@HOST:PORT``; raises ConfigError with the expected form."""
+        title, at, address = text.partition("@")
+        host, colon, port = address.rpartition(":")
+        if not (at and colon and host):
+            raise ConfigError(f"'{text}' is not an archive: write AET@HOST:PORT, such as ORTHANC@10.1.2.3:4242")
+        return cls(_title(title, text), host.strip("[]"), _port(port, text))
+
+    @classmethod
+    def local(cls, text: str) -> AE:
+        """Read ``AET[@IP]:PORT``; without an IP, every interface is meant and ``host`` is empty."""
+        name, colon, port = text.rpartition(":")
+        if not colon:
+            raise ConfigError(f"'{text}' is not a receiver: write AET:PORT or AET@IP:PORT, such as QUARRY:11112")
+        title, _, host = name.partition("@")
+        return cls(_title(title, text), host.strip("[]"), _port(port, text))
+
+
+def _title(title: str, text: str) -> str:
+    title = title.strip()
+    if not _AE_TITLE.fullmatch(title):
+        raise ConfigError(f"'{text}': an AE title has 1 to 16 printable characters without back-slash")
+    return title
+
+
+def _port(port: str, text: str) -> int:
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ConfigError(f"'{text}': a port is a number from 1 to 65535")
+    return int(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One row of the user's table.
+
+    ``row`` counts data rows from 1, ``line`` is where the row begins in the file, ``keys`` are DICOM keywords
+    with the values to ask for, ``cells`` are the user's own columns untouched. ``problem`` is set, and ``keys``
+    may be empty, where the row cannot be used.
+    """
+
+    row: int
+    line: int
+    keys: tuple[tuple[str, str], ...]
+    cells: tuple[str, ...]
+    problem: str = ""
+
+    def identity(self) -> bytes:
+        """A digest of the keys alone: the same row found again in a table that has grown (16 bytes)."""
+        text = "\x1f".join(f"{keyword}\x1e{value}" for keyword, value in sorted(self.keys))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """A study as the archive describes it at STUDY level; counts are None where it did not say."""
+
+    study_uid: str
+    patient_id: str = ""
+    accession: str = ""
+    study_date: str = ""
+    modalities: str = ""
+    description: str = ""
+    series_count: int | None = None
+    instance_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRef:
+    """Names one instance; its identity is ``sop_uid`` alone."""
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a study is wanted: the series named, or everything where none is."""
+
+    series: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to fetch: a study, or a selection of it, from one archive."""
+
+    task_id: int
+    archive: str
+    study: Study
+    selection: Selection = field(default_factory=Selection)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What an archive says it holds of a task, asked at SERIES and IMAGE level.
+
+    ``instances`` is the list to prove against. ``by_image`` is False where the archive cannot list instances:
+    then ``count`` is all there is. ``complete`` is False when a query ended early or was capped, with the
+    reason in ``why``. ``count`` is the largest number of instances that any answer claimed, None if none did.
+    """
+
+    instances: tuple[InstanceRef, ...]
+    series_uids: tuple[str, ...]
+    by_image: bool = True
+    complete: bool = True
+    count: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What a sender announces before the bytes of an instance."""
+
+    sop_class: str
+    sop_uid: str
+    transfer_syntax: str
+    calling_ae: str = ""
+    called_ae: str = ""
+    peer: str = ""
+
+
+class Kept(StrEnum):
+    """What became of an instance that was taken."""
+
+    STORED = "stored"
+    IDENTICAL = "identical"  # the same dataset was here already
+    OTHER_ENCODING = "other_encoding"  # here already under another transfer syntax; the first is kept
+    CONFLICT = "conflict"  # here already with other content; both are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Proof that an instance is on disk: made only after its bytes are durable.
+
+    ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes) are of the file
+    at that path, as ``sha256sum`` sees it.
+    """
+
+    ref: InstanceRef
+    transfer_syntax: str
+    path: PurePosixPath
+    size: int
+    digest: bytes
+    kept: Kept = Kept.STORED
+    patient_id: str = ""
+    accession: str = ""
+
+
+class Writer(Protocol):
+    """Takes the dataset of one instance, in pieces, as they come over the wire."""
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes; the memory may be reused afterwards. Raises Refused or OutOfSpace."""
+
+    def commit(self) -> Receipt:
+        """Make the instance durable under its final name. Raises Refused or OutOfSpace, having kept nothing."""
+
+    def abort(self) -> None:
+        """Forget the instance; may be called at any time, also after a failed write or commit."""
+
+
+class Sink(Protocol):
+    """Where instances go."""
+
+    def begin(self, arrival: Arrival) -> Writer:
+        """Start one instance. Raises Refused before any byte is read. Called from several threads."""
+
+
+#: Values of the header of an instance by tag, e.g. ``{0x00100020: "4711"}``: text, stripped of padding.
+Header = Mapping[int, str]
+
+
+class Word(StrEnum):
+    """How a row, or a task, ended. ``pending`` is for what has not ended yet."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    UNVERIFIED = "unverified"
+    NO_IMAGES = "no_images"
+    NOT_FOUND = "not_found"
+    SEVERAL_PATIENTS = "several_patients"
+    MISMATCH = "mismatch"
+    INVALID_ROW = "invalid_row"
+    EXCLUDED = "excluded"
+    FAILED = "failed"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A word, a stable reason code for scripts, a sentence for people, and what to do next."""
+
+    word: Word
+    code: str
+    reason: str
+    next_step: str = ""

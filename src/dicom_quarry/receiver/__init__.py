@@ -1,0 +1,1 @@
+"""The Storage SCP: what listens while a job runs."""

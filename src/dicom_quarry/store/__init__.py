@@ -1,0 +1,1 @@
+"""Instances on disk: names made safe, bytes made durable."""

@@ -1,0 +1,15 @@
+#!/bin/sh
+# Orthanc and DCMTK are the archives that the tests run against; never skipped silently.
+missing=""
+command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
+[ -x /usr/sbin/Orthanc ] || command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc"
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" = 0 ]; then as_root=""
+elif sudo -n true 2>/dev/null; then as_root="sudo"
+else
+    echo "the tests need Debian packages: run  sudo apt-get install -y$missing  and then make test again" >&2
+    exit 1
+fi
+echo "installing$missing"
+# A service must not start by itself: the tests run their own on free ports.
+$as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq $missing >/dev/null
