@@ -1,0 +1,188 @@
+"""The catalogue of reason codes: what each one says to a user, and what to do next.
+
+A code is stable, scripts may lean on it; the sentences may be reworded. Titles and next steps carry no patient
+identifiers, so they may stand in logs; a reason may (the problem of an unusable row quotes its value), and goes
+to report files and terminals only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dicom_quarry.model import Outcome, Word
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of the catalogue; ``reason`` (or ``title`` where it is empty) and ``next_step`` are templates."""
+
+    word: Word
+    title: str
+    reason: str = ""
+    next_step: str = ""
+
+
+_RUN_AGAIN = "run the same command again: what is stored is not asked for again"
+
+CATALOGUE: dict[str, Entry] = {
+    "all_listed_stored": Entry(
+        Word.COMPLETE,
+        "every instance that the archive lists is stored",
+        "all of the {instances:instance} that the archive lists are stored",
+    ),
+    "instances_missing": Entry(
+        Word.PARTIAL,
+        "some instances that the archive lists did not arrive",
+        "{missing:instance} of {expected} did not arrive, though asked for again; missing.csv names them",
+        f"{_RUN_AGAIN}; if they stay away, send missing.csv to the PACS team",
+    ),
+    "archive_cannot_list": Entry(
+        Word.UNVERIFIED,
+        "the archive cannot list its instances, so nothing proves that all of them came",
+        "{stored:instance} stored, but the archive cannot list its instances, so nothing proves that this is all",
+        "compare the number with what the PACS viewer shows",
+    ),
+    "count_disagrees": Entry(
+        Word.UNVERIFIED,
+        "the archive counts more instances than it lists",
+        "{stored:instance} stored, all that the archive lists, but it counts {count}",
+        f"{_RUN_AGAIN}; if the count stays, ask the PACS team which of the two is right",
+    ),
+    "list_cut_short": Entry(
+        Word.UNVERIFIED,
+        "the archive's list of instances ended early, so nothing proves that all of them came",
+        "{stored:instance} stored, but the archive's list ended early ({why})",
+        _RUN_AGAIN,
+    ),
+    "unlisted_arrived": Entry(
+        Word.UNVERIFIED,
+        "more instances arrived than the archive lists",
+        "{extra:instance} arrived that the archive does not list, so its list cannot be trusted",
+        "the study may still be growing: run the same command again later",
+    ),
+    "content_conflict": Entry(
+        Word.UNVERIFIED,
+        "an instance came twice with different content",
+        "{conflicts:instance} came twice with different content; both are kept",
+        "ask the PACS team which is right; studies.csv names the folder",
+    ),
+    "no_instances_listed": Entry(
+        Word.NO_IMAGES,
+        "the archive knows the study but lists no instance of it",
+        next_step="the images may be offline or deleted: ask the PACS team",
+    ),
+    "study_not_found": Entry(
+        Word.NOT_FOUND,
+        "the archive answered, and no study matches",
+        "the {keys} matched no study",
+        "check the value; the study may be in another archive or under another patient ID",
+    ),
+    "several_patients": Entry(
+        Word.SEVERAL_PATIENTS,
+        "the accession belongs to studies of several patients; nothing was moved",
+        "the {keys} matched studies of {patients:patient}; nothing was moved",
+        "add the patient ID to the row, or allow it with --allow-several-patients",
+    ),
+    "answers_do_not_match": Entry(
+        Word.MISMATCH,
+        "the archive answered with studies that were not asked for",
+        "the archive answered with {answers:study}, none of which has the {keys} asked for",
+        "the archive seems to ignore that key: ask with other columns, such as StudyInstanceUID",
+    ),
+    "stored_differs": Entry(
+        Word.MISMATCH,
+        "the images carry another identifier than the archive's answer",
+        "the {keys} inside the images differs from what the archive answered",
+        "the study may have been merged or corrected: ask the PACS team before you use it",
+    ),
+    "row_unusable": Entry(
+        Word.INVALID_ROW,
+        "the row cannot be used as it stands",
+        "{problem}",
+        "correct the row in the table, then run again with --update",
+    ),
+    "archive_refused": Entry(
+        Word.FAILED,
+        "the archive refused to send the study",
+        "the archive refused to send the study ({status})",
+        f"{_RUN_AGAIN}; if it is refused again, show the status to the PACS team",
+    ),
+    "query_failed": Entry(
+        Word.FAILED,
+        "the archive could not answer the query",
+        "the archive could not answer the query ({status})",
+        f"{_RUN_AGAIN}; if it fails again, show the status to the PACS team",
+    ),
+    "query_cut_short": Entry(
+        Word.FAILED,
+        "the archive ended its answer early, so studies may be missing from it",
+        "the archive ended its answer after {answers:study}; there may be more",
+        "make the row narrower: add a date or an accession",
+    ),
+    "destination_unknown": Entry(
+        Word.FAILED,
+        "the archive does not know where to send to",
+        "the archive does not know the destination {destination}",
+        "ask the PACS team to register this AE title with this computer's address and port: {destination}",
+    ),
+    "nothing_arrived": Entry(
+        Word.FAILED,
+        "nothing of the study arrived, though the archive lists it",
+        "none of the {expected:instance} that the archive lists arrived ({status})",
+        "ask the PACS team whether the study is online, and whether its images may be sent here",
+    ),
+    "gave_up_waiting": Entry(
+        Word.FAILED,
+        "the archive did not answer, and Quarry gave up for now",
+        "the archive did not answer ({why}); gave up after {attempts:attempt}",
+        _RUN_AGAIN,
+    ),
+    "not_stored": Entry(
+        Word.FAILED,
+        "instances arrived but could not be stored here",
+        "{refused:instance} arrived but could not be stored ({why})",
+        f"remove the cause, then {_RUN_AGAIN}",
+    ),
+    "pending": Entry(Word.PENDING, "not finished yet", next_step="run the same command again to go on"),
+}
+
+
+class _Count(int):
+    """A number that writes its noun with it: ``{n:study}`` gives ``1 study`` or ``2,345 studies``."""
+
+    def __format__(self, noun: str) -> str:
+        if not noun:
+            return f"{int(self):,}"
+        if self != 1:
+            noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+        return f"{int(self):,} {noun}"
+
+
+def outcome(code: str, **details: object) -> Outcome:
+    """The outcome of a code, its sentence filled with the details that the catalogue's template names."""
+    entry = CATALOGUE[code]
+    values = {name: _Count(value) if isinstance(value, int) else value for name, value in details.items()}
+    reason = (entry.reason or entry.title).format_map(values)
+    return Outcome(entry.word, code, reason, entry.next_step.format_map(values))
+
+
+# A row is only as good as the worst of its studies; what has not ended yet comes before any verdict.
+_WORST_FIRST = (
+    Word.PENDING,
+    Word.FAILED,
+    Word.MISMATCH,
+    Word.SEVERAL_PATIENTS,
+    Word.PARTIAL,
+    Word.UNVERIFIED,
+    Word.NO_IMAGES,
+    Word.NOT_FOUND,
+    Word.INVALID_ROW,
+    Word.EXCLUDED,
+    Word.COMPLETE,
+)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome of a row from those of its studies (at least one): the worst; the first among equals."""
+    return min(outcomes, key=lambda one: _WORST_FIRST.index(one.word))
