@@ -1,0 +1,311 @@
+"""Command sets and messages (PS3.7): what is asked and answered over an association.
+
+A command set is always Implicit VR Little Endian (PS3.7 6.3.1) and holds group 0000 only. Peers are read
+tolerantly (no group length, padded UIDs, elements that are not known here), except where a guess would be
+dangerous: a response without a status is an error, never a success.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import IntEnum
+
+from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.pdu import PDVFragment
+
+#: No command set of PS3.7 comes near this; a longer one is an attack or not DICOM.
+MAX_COMMAND_SIZE = 65536
+
+VERIFICATION = "1.2.840.10008.1.1"
+
+_NO_DATASET = 0x0101
+_DATASET = 0x0001
+_ELEMENT = struct.Struct("<HHL")
+_US_ELEMENT = struct.Struct("<HHLH")
+_UL_ELEMENT = struct.Struct("<HHLL")
+
+
+class CommandField(IntEnum):
+    """The messages that Quarry speaks (PS3.7 E.1); a response is its request with the high bit set."""
+
+    C_STORE_RQ = 0x0001
+    C_STORE_RSP = 0x8001
+    C_GET_RQ = 0x0010
+    C_GET_RSP = 0x8010
+    C_FIND_RQ = 0x0020
+    C_FIND_RSP = 0x8020
+    C_MOVE_RQ = 0x0021
+    C_MOVE_RSP = 0x8021
+    C_ECHO_RQ = 0x0030
+    C_ECHO_RSP = 0x8030
+    C_CANCEL_RQ = 0x0FFF
+
+    @property
+    def is_response(self) -> bool:
+        """Whether this answers a request."""
+        return bool(self & 0x8000)
+
+
+class Priority(IntEnum):
+    """How urgent an operation is to its requestor (PS3.7 E.1)."""
+
+    MEDIUM = 0
+    HIGH = 1
+    LOW = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command set.
+
+    ``message_id`` means something in requests; ``message_id_responded_to`` in responses and in C-CANCEL;
+    ``status`` in responses. Sub-operation counters are None where the peer did not send them, which is not zero.
+    """
+
+    field: CommandField
+    message_id: int = 0
+    message_id_responded_to: int = 0
+    has_dataset: bool = False
+    status: int = 0
+    affected_sop_class: str = ""
+    affected_sop_instance: str = ""
+    priority: int | None = None
+    move_destination: str = ""
+    move_originator: str = ""
+    move_originator_message_id: int | None = None
+    remaining: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    warning: int | None = None
+    error_comment: str = ""
+    offending_elements: tuple[int, ...] = ()
+    error_id: int | None = None
+
+
+def c_echo_rq(message_id: int) -> Command:
+    """Verification (PS3.7 9.3.5.1)."""
+    return Command(CommandField.C_ECHO_RQ, message_id, affected_sop_class=VERIFICATION)
+
+
+def c_find_rq(message_id: int, sop_class: str, priority: int = Priority.MEDIUM) -> Command:
+    """A query; its identifier follows as the dataset (PS3.7 9.3.2.1)."""
+    return Command(
+        CommandField.C_FIND_RQ, message_id, has_dataset=True, affected_sop_class=sop_class, priority=priority
+    )
+
+
+def c_get_rq(message_id: int, sop_class: str, priority: int = Priority.MEDIUM) -> Command:
+    """A retrieval over this same association; its identifier follows as the dataset (PS3.7 9.3.3.1)."""
+    return Command(
+        CommandField.C_GET_RQ, message_id, has_dataset=True, affected_sop_class=sop_class, priority=priority
+    )
+
+
+def c_move_rq(message_id: int, sop_class: str, destination: str, priority: int = Priority.MEDIUM) -> Command:
+    """A retrieval into another AE; its identifier follows as the dataset (PS3.7 9.3.4.1)."""
+    return Command(
+        CommandField.C_MOVE_RQ,
+        message_id,
+        has_dataset=True,
+        affected_sop_class=sop_class,
+        priority=priority,
+        move_destination=destination,
+    )
+
+
+def c_store_rq(
+    message_id: int, sop_class: str, sop_instance: str, priority: int = Priority.MEDIUM
+) -> Command:
+    """A storage; the instance follows as the dataset (PS3.7 9.3.1.1)."""
+    return Command(
+        CommandField.C_STORE_RQ,
+        message_id,
+        has_dataset=True,
+        affected_sop_class=sop_class,
+        affected_sop_instance=sop_instance,
+        priority=priority,
+    )
+
+
+def c_cancel_rq(message_id: int) -> Command:
+    """Ends the C-FIND, C-GET or C-MOVE that was sent with this message ID; it has no answer of its own."""
+    return Command(CommandField.C_CANCEL_RQ, message_id_responded_to=message_id)
+
+
+def response(request: Command, status: int, comment: str = "") -> Command:
+    """The response to a request; a comment is cut to what fits (LO: 64 characters, PS3.5 6.2)."""
+    return Command(
+        CommandField(request.field | 0x8000),
+        message_id_responded_to=request.message_id,
+        status=status,
+        affected_sop_class=request.affected_sop_class,
+        affected_sop_instance=request.affected_sop_instance,
+        error_comment=comment[:64],
+    )
+
+
+# Every element of group 0000 that is read or written here, ascending, with the attribute it fills.
+_ELEMENTS: tuple[tuple[int, str, str], ...] = (
+    (0x0002, "affected_sop_class", "UI"),
+    (0x0100, "field", "US"),
+    (0x0110, "message_id", "US"),
+    (0x0120, "message_id_responded_to", "US"),
+    (0x0600, "move_destination", "AE"),
+    (0x0700, "priority", "US"),
+    (0x0800, "has_dataset", "US"),
+    (0x0900, "status", "US"),
+    (0x0901, "offending_elements", "AT"),
+    (0x0902, "error_comment", "LO"),
+    (0x0903, "error_id", "US"),
+    (0x1000, "affected_sop_instance", "UI"),
+    (0x1020, "remaining", "US"),
+    (0x1021, "completed", "US"),
+    (0x1022, "failed", "US"),
+    (0x1023, "warning", "US"),
+    (0x1030, "move_originator", "AE"),
+    (0x1031, "move_originator_message_id", "US"),
+)
+_BY_NUMBER = {number: (name, vr) for number, name, vr in _ELEMENTS}
+_SILENT = {  # by kind of message, what has no meaning in it and is not written
+    "request": ("message_id_responded_to", "status"),
+    "response": ("message_id", "priority"),
+    "cancel": ("message_id", "status", "priority"),
+}
+_WRITTEN = {
+    kind: tuple(element for element in _ELEMENTS if element[1] not in names)
+    for kind, names in _SILENT.items()
+}
+
+
+def _kind(field: CommandField) -> str:
+    if field.is_response:
+        return "response"
+    return "cancel" if field is CommandField.C_CANCEL_RQ else "request"
+
+
+def encode(command: Command) -> bytes:
+    """The command set in bytes, group length first (PS3.7 6.3.1)."""
+    parts = []
+    for number, name, vr in _WRITTEN[_kind(command.field)]:
+        value = getattr(command, name)
+        if value is None or value in ("", ()):
+            continue
+        if name == "has_dataset":
+            value = _DATASET if value else _NO_DATASET
+        parts.append(_encode_element(number, vr, value))
+    body = b"".join(parts)
+    return _UL_ELEMENT.pack(0, 0, 4, len(body)) + body
+
+
+def _encode_element(number: int, vr: str, value: object) -> bytes:
+    if isinstance(value, int):
+        return _US_ELEMENT.pack(0, number, 2, value)
+    if isinstance(value, tuple):
+        data = b"".join(struct.pack("<HH", tag >> 16, tag & 0xFFFF) for tag in value)
+    else:
+        data = str(value).encode("latin-1", "replace")
+        if len(data) % 2:
+            data += b"\0" if vr == "UI" else b" "
+    return _ELEMENT.pack(0, number, len(data)) + data
+
+
+def decode(data: bytes | bytearray) -> Command:
+    """Read a command set; raises RemoteProtocolError where it is not one, or says too little to act upon."""
+    values: dict[str, object] = {}
+    offset, end = 0, len(data)
+    while offset < end:
+        if end - offset < 8:
+            raise RemoteProtocolError("a command set ends within an element")
+        group, number, length = _ELEMENT.unpack_from(data, offset)
+        offset += 8
+        if length > end - offset:
+            raise RemoteProtocolError(f"command element ({group:04X},{number:04X}) is longer than its set")
+        known = _BY_NUMBER.get(number) if group == 0 else None
+        if known:
+            values[known[0]] = _decode_value(known[1], bytes(data[offset : offset + length]))
+        offset += length
+    return _checked(values)
+
+
+def _decode_value(vr: str, value: bytes) -> object:
+    if vr == "US":
+        if len(value) != 2:
+            raise RemoteProtocolError("a number in a command set does not have 2 bytes")
+        return value[0] | value[1] << 8
+    if vr == "AT":
+        pairs = struct.iter_unpack("<HH", value[: len(value) // 4 * 4])
+        return tuple(group << 16 | element for group, element in pairs)
+    text = value.decode("latin-1").rstrip("\0 ")
+    if vr == "UI":
+        return text
+    # Comments and titles reach terminals and logs: nothing of them may steer one.
+    return "".join(char if char.isprintable() else "?" for char in text).strip()
+
+
+def _checked(values: dict[str, object]) -> Command:
+    number = values.pop("field", None)
+    try:
+        field = CommandField(number)  # type: ignore[arg-type]
+    except ValueError:
+        raise RemoteProtocolError(f"a command that Quarry does not know ({number})") from None
+    required = {
+        "response": ("message_id_responded_to", "status"),
+        "request": ("message_id",),
+        "cancel": ("message_id_responded_to",),
+    }[_kind(field)]
+    for name in (*required, "has_dataset"):
+        if name not in values:
+            raise RemoteProtocolError(f"a {field.name} without its {name.replace('_', ' ')}")
+    values["has_dataset"] = values["has_dataset"] != _NO_DATASET
+    return Command(field, **values)  # type: ignore[arg-type]
+
+
+class MessageReader:
+    """Puts command sets together, and sees that datasets come where they were announced (PS3.8 E.2).
+
+    Dataset fragments pass through untouched, so that an instance is never gathered in memory.
+    """
+
+    def __init__(self, contexts: Container[int]) -> None:
+        self._contexts = contexts
+        self._partial = bytearray()
+        self._context_id = 0  # of the message under way
+        self._dataset_due = False
+
+    @property
+    def within_message(self) -> bool:
+        """Whether a message has begun and not ended."""
+        return self._dataset_due or bool(self._partial)
+
+    def take(self, fragment: PDVFragment) -> Command | PDVFragment | None:
+        """A whole command, or the fragment itself if it is of a dataset; None while a command is incomplete.
+
+        Raises RemoteProtocolError for an order that PS3.7 does not allow.
+        """
+        if not fragment.is_command:
+            if not self._dataset_due or fragment.context_id != self._context_id:
+                raise RemoteProtocolError("a dataset that no command on its presentation context announced")
+            if fragment.is_last:
+                self._dataset_due = False
+            return fragment
+        if self._dataset_due:
+            raise RemoteProtocolError("a command in the middle of a dataset")
+        return self._take_command(fragment)
+
+    def _take_command(self, fragment: PDVFragment) -> Command | None:
+        if fragment.context_id not in self._contexts:
+            raise RemoteProtocolError(f"presentation context {fragment.context_id} was not accepted")
+        if self._partial and fragment.context_id != self._context_id:
+            raise RemoteProtocolError("a command that changes its presentation context")
+        self._context_id = fragment.context_id
+        self._partial += fragment.data
+        if len(self._partial) > MAX_COMMAND_SIZE:
+            raise RemoteProtocolError(f"a command set of more than {MAX_COMMAND_SIZE} bytes")
+        if not fragment.is_last:
+            return None
+        command = decode(self._partial)
+        self._partial.clear()
+        self._dataset_due = command.has_dataset
+        return command
