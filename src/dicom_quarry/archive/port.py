@@ -24,7 +24,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Answers to a STUDY level query; ``complete`` is False when the archive capped them or ended in a failure."""
+    """Answers to a STUDY level query; ``complete`` is False when the archive capped them or broke off."""
 
     studies: tuple[Study, ...]
     complete: bool = True
@@ -33,7 +33,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to have sent: a study; or, where given, only these series; or only these instances of one series."""
+    """What to have sent: a study; or, where given, only these series; or these instances of one series."""
 
     study_uid: str
     patient_id: str = ""
@@ -104,9 +104,9 @@ class Archive(Protocol):
     def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
         """Have instances sent, and return when the archive says that it has finished.
 
-        Instances may arrive by way of ``sink`` (C-GET, WADO-RS) or of a receiver elsewhere (C-MOVE), and may go
-        on arriving after the return. A lost association is an answer (Verdict.LOST); Unreachable and Rejected
-        are raised, nothing having been asked.
+        Instances may arrive by way of ``sink`` (C-GET, WADO-RS) or of a receiver elsewhere (C-MOVE), and may
+        go on arriving after the return. A lost association is an answer (Verdict.LOST); Unreachable and
+        Rejected are raised, nothing having been asked.
         """
 
     def hang_up(self) -> None:

@@ -1,0 +1,146 @@
+"""The one table: what a final DIMSE status says about what to do.
+
+Statuses of C-FIND are in PS3.4 C.4.1.1.4, of C-MOVE in PS3.4 C.4.2.1.5, the general ones in PS3.7 Annex C.
+A status is the archive's opinion: the verdict says how to go on, never that a study is complete.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dicom_quarry.archive.port import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A verdict, a sentence for a person, and what that person can do where anything can be done."""
+
+    verdict: Verdict
+    sentence: str
+    next_step: str = ""
+
+
+_AGAIN = "Ask again later, with fewer operations at once."
+_LOG = "Look into the archive's log for this time."
+_REGISTER = "Register this AE title, with this host's address and port, as a destination in the archive."
+_REACH = (
+    "Check that the archive has the right address and port of this receiver, and that no firewall is between."
+)
+_OTHER_WAY = "Ask at another level, or in the other information model (Study Root, Patient Root)."
+
+#: PS3.7 Annex C: general statuses, which may end any operation.
+_GENERAL: dict[int, Meaning] = {
+    0x0000: Meaning(Verdict.SUCCESS, "The archive reports success."),
+    0x0001: Meaning(Verdict.WARNING, "The archive does not support some optional attributes (0001)."),
+    0x0105: Meaning(Verdict.UNSUPPORTED, "The archive does not know an attribute (0105).", _OTHER_WAY),
+    0x0106: Meaning(Verdict.UNSUPPORTED, "The archive calls a value invalid (0106).", _OTHER_WAY),
+    0x0107: Meaning(Verdict.WARNING, "The archive did not recognise every attribute (0107)."),
+    0x0110: Meaning(Verdict.RETRY, "The archive failed while processing the request (0110).", _LOG),
+    0x0111: Meaning(Verdict.UNSUPPORTED, "The archive speaks of a duplicate instance (0111).", _LOG),
+    0x0112: Meaning(Verdict.RETRY, "The archive does not find what was asked for (0112).", _LOG),
+    0x0115: Meaning(Verdict.UNSUPPORTED, "The archive calls an argument invalid (0115).", _OTHER_WAY),
+    0x0116: Meaning(Verdict.WARNING, "The archive calls a value out of range (0116)."),
+    0x0117: Meaning(Verdict.UNSUPPORTED, "The archive calls an instance UID invalid (0117).", _OTHER_WAY),
+    0x0118: Meaning(Verdict.UNSUPPORTED, "The archive does not know this SOP class (0118).", _OTHER_WAY),
+    0x0119: Meaning(
+        Verdict.UNSUPPORTED, "The archive sees class and instance in conflict (0119).", _OTHER_WAY
+    ),
+    0x0120: Meaning(
+        Verdict.UNSUPPORTED, "The archive misses an attribute in the request (0120).", _OTHER_WAY
+    ),
+    0x0121: Meaning(Verdict.UNSUPPORTED, "The archive misses a value in the request (0121).", _OTHER_WAY),
+    0x0122: Meaning(
+        Verdict.UNSUPPORTED, "The archive does not support this query/retrieve model (0122).", _OTHER_WAY
+    ),
+    0x0124: Meaning(
+        Verdict.CONFIGURATION,
+        "The archive does not authorise this AE title (0124).",
+        "Have this AE title allowed to query and retrieve.",
+    ),
+    0x0210: Meaning(Verdict.RETRY, "The archive saw a message ID twice (0210).", _AGAIN),
+    0x0211: Meaning(Verdict.UNSUPPORTED, "The archive does not know this operation (0211).", _OTHER_WAY),
+    0x0212: Meaning(Verdict.UNSUPPORTED, "The archive finds the request malformed (0212).", _OTHER_WAY),
+    0x0213: Meaning(Verdict.RETRY, "The archive is short of resources (0213).", _AGAIN),
+}
+
+#: PS3.4 C.4.1.1.4.
+_FIND: dict[int, Meaning] = {
+    0xA700: Meaning(Verdict.RETRY, "The archive is out of resources for a query (A700).", _AGAIN),
+    0xA900: Meaning(
+        Verdict.UNSUPPORTED, "The query's keys do not fit the archive's model (A900).", _OTHER_WAY
+    ),
+    0xFE00: Meaning(
+        Verdict.CANCELLED,
+        "The archive ended the query early (FE00), as it does at a limit of answers.",
+        "Ask a narrower question, such as a shorter range of dates.",
+    ),
+}
+
+#: PS3.4 C.4.2.1.5.
+_MOVE: dict[int, Meaning] = {
+    0xA700: Meaning(Verdict.RETRY, "The archive is out of resources (A700).", _AGAIN),
+    0xA701: Meaning(
+        Verdict.RETRY,
+        "The archive is out of resources and cannot count what matches (A701).",
+        "Ask by series.",
+    ),
+    0xA702: Meaning(Verdict.RETRY, "The archive cannot perform the sub-operations (A702).", _REACH),
+    0xA801: Meaning(Verdict.CONFIGURATION, "The archive does not know the destination (A801).", _REGISTER),
+    0xA900: Meaning(
+        Verdict.UNSUPPORTED, "The request's keys do not fit the archive's model (A900).", _OTHER_WAY
+    ),
+    0xB000: Meaning(
+        Verdict.WARNING, "The archive could not send every instance (B000).", "Ask for what is missing."
+    ),
+    0xC502: Meaning(Verdict.RETRY, "The archive could not connect to the destination (C502).", _REACH),
+    0xFE00: Meaning(Verdict.CANCELLED, "The archive cancelled the retrieval (FE00)."),
+}
+
+_NONE_SENT = Meaning(Verdict.RETRY, "The archive tried, and sent nothing (B000 with none completed).", _REACH)
+_ALL_FAILED = Meaning(Verdict.RETRY, "The archive reports success, yet every instance failed.", _REACH)
+_SOME_FAILED = Meaning(
+    Verdict.WARNING, "The archive reports success, yet some instances failed.", "Ask for what is missing."
+)
+
+
+def is_pending(status: int) -> bool:
+    """Whether more responses follow (FF00, FF01: PS3.4 C.4.1.1.4 and C.4.2.1.5)."""
+    return status in (0xFF00, 0xFF01)
+
+
+def of_find(status: int) -> Meaning:
+    """What the final status of a C-FIND means (PS3.4 C.4.1.1.4)."""
+    return _FIND.get(status) or _GENERAL.get(status) or _by_range(status)
+
+
+def of_move(status: int, *, completed: int | None = None, failed: int | None = None) -> Meaning:
+    """What the final status of a C-MOVE means (PS3.4 C.4.2.1.5), in the light of its counters.
+
+    Counters are None where the archive gave none, which is not zero. They correct two statuses that archives
+    use loosely: B000 although nothing was sent, and 0000 although sub-operations failed.
+    """
+    if status == 0xB000 and completed == 0:
+        return _NONE_SENT
+    if status == 0x0000 and failed:
+        return _SOME_FAILED if completed else _ALL_FAILED
+    meaning = _MOVE.get(status) or _GENERAL.get(status)
+    if meaning is not None:
+        return meaning
+    if status & 0xF000 == 0xC000 and not completed:
+        return Meaning(Verdict.RETRY, f"The archive could not start the retrieval ({status:04X}).", _REGISTER)
+    return _by_range(status)
+
+
+def _by_range(status: int) -> Meaning:
+    """The class of a status that stands in no table (PS3.7 C.1 to C.5)."""
+    code = f"({status:04X})"
+    match status >> 12:
+        case 0xA:
+            return Meaning(Verdict.RETRY, f"The archive refuses {code}.", _AGAIN)
+        case 0xB:
+            return Meaning(Verdict.WARNING, f"The archive finished with a warning {code}.", _LOG)
+        case 0xC:
+            return Meaning(Verdict.RETRY, f"The archive is unable to process the request {code}.", _LOG)
+        case 0xF if status >> 8 == 0xFE:
+            return Meaning(Verdict.CANCELLED, f"The archive cancelled the operation {code}.")
+    return Meaning(Verdict.RETRY, f"The archive ended with a status that DICOM does not define {code}.", _LOG)
