@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import pytest
 
+from tests.peers.corpus import Corpus, build
 from tests.peers.process import Server
 
 S = TypeVar("S", bound=Server)
 
-#: Starts a server, waits for it, and has it stopped at the end of the test.
-Start = Callable[[S], S]
+
+class Start(Protocol):
+    """Starts a server, waits for it, and has it stopped at the end of the test."""
+
+    def __call__(self, server: S) -> S: ...
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[S], S]]:
+def start() -> Iterator[Start]:
     with ExitStack() as servers:
 
         def start_server(server: S) -> S:
-            return servers.enter_context(server)
+            servers.enter_context(server)
+            return server
 
         yield start_server
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return build(tmp_path_factory.mktemp("corpus"))

@@ -16,7 +16,7 @@ EXECUTABLE = "/usr/sbin/Orthanc"
 
 
 class Orthanc(Server):
-    """Orthanc on free loopback ports; ``options`` are keys of its configuration file and win over the defaults.
+    """Orthanc on free loopback ports; ``options`` are keys of its configuration and win over ours.
 
     Destinations of C-MOVE are given at the start or registered later, while it runs.
     """
