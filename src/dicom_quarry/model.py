@@ -48,7 +48,7 @@ class AE:
         title, at, address = text.partition("@")
         host, colon, port = address.rpartition(":")
         if not (at and colon and host):
-            raise ConfigError(f"'{text}' is not an archive: write AET@HOST:PORT, such as ORTHANC@10.1.2.3:4242")
+            raise ConfigError(f"'{text}' is not an archive: write AET@HOST:PORT, as in PACS@10.1.2.3:104")
         return cls(_title(title, text), host.strip("[]"), _port(port, text))
 
     @classmethod
@@ -56,7 +56,7 @@ class AE:
         """Read ``AET[@IP]:PORT``; without an IP, every interface is meant and ``host`` is empty."""
         name, colon, port = text.rpartition(":")
         if not colon:
-            raise ConfigError(f"'{text}' is not a receiver: write AET:PORT or AET@IP:PORT, such as QUARRY:11112")
+            raise ConfigError(f"'{text}' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112")
         title, _, host = name.partition("@")
         return cls(_title(title, text), host.strip("[]"), _port(port, text))
 
@@ -79,8 +79,8 @@ class Request:
     """One row of the user's table.
 
     ``row`` counts data rows from 1, ``line`` is where the row begins in the file, ``keys`` are DICOM keywords
-    with the values to ask for, ``cells`` are the user's own columns untouched. ``problem`` is set, and ``keys``
-    may be empty, where the row cannot be used.
+    with the values to ask for, ``cells`` are the user's own columns untouched. ``problem`` is set, and
+    ``keys`` may be empty, where the row cannot be used.
     """
 
     row: int
@@ -178,8 +178,8 @@ class Kept(StrEnum):
 class Receipt:
     """Proof that an instance is on disk: made only after its bytes are durable.
 
-    ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes) are of the file
-    at that path, as ``sha256sum`` sees it.
+    ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes) are of the
+    file at that path, as ``sha256sum`` sees it.
     """
 
     ref: InstanceRef
@@ -199,7 +199,7 @@ class Writer(Protocol):
         """Take the next bytes; the memory may be reused afterwards. Raises Refused or OutOfSpace."""
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name. Raises Refused or OutOfSpace, having kept nothing."""
+        """Make the instance durable under its final name; raises Refused, having kept nothing."""
 
     def abort(self) -> None:
         """Forget the instance; may be called at any time, also after a failed write or commit."""

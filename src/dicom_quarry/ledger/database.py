@@ -1,0 +1,139 @@
+"""SQLite through SQLAlchemy: durable, one writer thread that commits in groups, readers beside it."""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger import schema
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+#: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
+_GROUP = 256
+
+
+def open_engine(path: Path, *, read_only: bool = False) -> Engine:
+    """An engine for the SQLite file: WAL and synchronous FULL, so a commit survives a power cut."""
+    mode = "ro" if read_only else "rwc"
+    engine = create_engine(
+        f"sqlite:///file:{path}?mode={mode}&uri=true",
+        poolclass=QueuePool,
+        connect_args={"check_same_thread": False, "timeout": 30},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver's own transaction handling would commit before savepoints; ours begins explicitly below.
+        connection.isolation_level = None
+        if not read_only:
+            connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA cache_size=-16000")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+class Database:
+    """One SQLite file with one writer thread.
+
+    ``write`` runs a piece of work in a transaction, shared with whatever else is waiting; it returns when the
+    commit is durable. A piece that raises is undone alone, and its exception goes to its caller.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = open_engine(path)
+        try:
+            with self._engine.begin() as connection:
+                schema.prepare(connection)
+        except DatabaseError as error:
+            self._engine.dispose()
+            raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
+        self._reader = open_engine(path, read_only=True)
+        self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    def write(self, work: Work[T]) -> T:
+        """Run ``work`` in a transaction; returns when it is durable."""
+        return self.submit(work).result()
+
+    def submit(self, work: Work[T]) -> Future[T]:
+        """Run ``work`` in a transaction soon; nothing may lean on it before the future is done."""
+        if self._closed:
+            raise LedgerError("the ledger is closed")
+        future: Future[T] = Future()
+        self._queue.put((work, future))  # type: ignore[arg-type]
+        return future
+
+    def read(self, work: Work[T]) -> T:
+        """Run ``work`` on a snapshot of what is committed."""
+        with self._reader.connect() as connection:
+            return work(connection)
+
+    def close(self) -> None:
+        """Commit what is waiting and close the file."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join()
+        self._reader.dispose()
+        self._engine.dispose()
+
+    def _run(self) -> None:
+        open_ = True
+        while open_:
+            first = self._queue.get()
+            group = [] if first is None else [first]
+            open_ = first is not None
+            while open_ and len(group) < _GROUP and not self._queue.empty():
+                item = self._queue.get()
+                open_ = item is not None
+                if item is not None:
+                    group.append(item)
+            self._commit(group)
+
+    def _commit(self, group: list[tuple[Work[object], Future[object]]]) -> None:
+        done: list[tuple[Future[object], object]] = []
+        try:
+            with self._engine.begin() as connection:
+                for work, future in group:
+                    try:
+                        with connection.begin_nested():
+                            done.append((future, work(connection)))
+                    except OperationalError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - it belongs to the caller who waits for the future
+                        future.set_exception(error)
+        except Exception as error:  # noqa: BLE001 - a disk that fails must reach every caller, not end this thread
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
+            return
+        for future, result in done:
+            future.set_result(result)
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    """Insert the rows that are not there yet; those that are stay as they stand."""
+    if rows:
+        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))

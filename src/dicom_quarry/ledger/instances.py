@@ -1,0 +1,65 @@
+"""Instances in the ledger: UIDs that repeat are written once and referred to by number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, insert, select
+
+from dicom_quarry.ledger.database import insert_new
+from dicom_quarry.ledger.schema import instances, series, uids
+from dicom_quarry.model import InstanceRef
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """An instance that is expected, stored, or both; ``digest`` is None where it is missing.
+
+    ``path`` is relative to the output folder, None where the path template gives it.
+    """
+
+    ref: InstanceRef
+    listed: bool
+    transfer_syntax: str = ""
+    size: int | None = None
+    digest: bytes | None = None
+    path: str | None = None
+
+
+def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
+    """Write what is known of a task's instances, instead of what was known before."""
+    connection.execute(delete(instances).where(instances.c.task_id == task_id))
+    if not rows:
+        return
+    series_ids = _series_ids(connection, task_id, {row.ref.series_uid for row in rows})
+    ids = _numbers(connection, {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax)})
+    connection.execute(
+        insert(instances),
+        [
+            {
+                "task_id": task_id,
+                "sop_uid": row.ref.sop_uid,
+                "series_id": series_ids[row.ref.series_uid],
+                "class_id": ids.get(row.ref.sop_class),
+                "syntax_id": ids.get(row.transfer_syntax),
+                "size": row.size,
+                "digest": row.digest,
+                "path": row.path,
+                "listed": int(row.listed),
+            }
+            for row in rows
+        ],
+    )
+
+
+def _series_ids(connection: Connection, task_id: int, series_uids: set[str]) -> dict[str, int]:
+    insert_new(connection, series, [{"task_id": task_id, "series_uid": uid} for uid in sorted(series_uids)])
+    found = connection.execute(select(series).where(series.c.task_id == task_id))
+    return {row.series_uid: row.id for row in found}
+
+
+def _numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
+    named = sorted({uid for uid in wanted if uid})
+    insert_new(connection, uids, [{"uid": uid} for uid in named])
+    return {row.uid: row.id for row in connection.execute(select(uids).where(uids.c.uid.in_(named)))}

@@ -1,0 +1,264 @@
+"""The few verbs that change what is known of a job: each one transaction, each compare-and-set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.database import Database, insert_new
+from dicom_quarry.ledger.instances import InstanceRow, replace_instances
+from dicom_quarry.ledger.schema import (
+    CONCLUDED,
+    RESOLVED,
+    WAITING,
+    attempts,
+    folders,
+    job,
+    request_tasks,
+    requests,
+    tasks,
+)
+from dicom_quarry.model import Request, Selection, Study, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One question put to the archive for a task; times are POSIX seconds."""
+
+    started: float
+    ended: float
+    level: str
+    asked: int
+    gained: int
+    verdict: str
+    status: int | None
+    comment: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnd:
+    """What a task ended with; ``proved_at`` is a POSIX time, None unless it is complete."""
+
+    code: str
+    details: Mapping[str, object]
+    expected: int | None
+    stored: int
+    size: int
+    folder: str
+    proved_at: float | None
+    instances: Sequence[InstanceRow]
+
+
+class Ledger:
+    """The record of one job. For any thread; a change is durable when its call returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.database = Database(path)
+
+    def close(self) -> None:
+        """Commit what is waiting and close the file."""
+        self.database.close()
+
+    # -- the job itself
+
+    def facts(self) -> dict[str, str]:
+        """What was noted about the job, by name."""
+        return self.database.read(lambda c: {row.name: row.value for row in c.execute(select(job))})
+
+    def note(self, **facts: str) -> None:
+        """Remember facts about the job, replacing earlier ones of the same name."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(delete(job).where(job.c.name.in_(facts)))
+            connection.execute(insert(job), [{"name": name, "value": value} for name, value in facts.items()])
+
+        self.database.write(work)
+
+    # -- requests
+
+    def waiting_requests(self, limit: int) -> list[Request]:
+        """The next rows to resolve, in their order; of rows with the same keys the first alone."""
+        query = (
+            select(requests)
+            .where(requests.c.state == WAITING, requests.c.same_as.is_(None))
+            .order_by(requests.c.row)
+            .limit(limit)
+        )
+        return self.database.read(lambda c: [_request(row) for row in c.execute(query)])
+
+    def resolve(self, request: Request, archive: str, studies: Sequence[Study], selection: Selection) -> None:
+        """The request, and every row with the same keys, waits for these studies of this archive."""
+        wanted = _selection_text(selection)
+
+        def work(connection: Connection) -> None:
+            insert_new(connection, tasks, [_task_values(archive, study, wanted) for study in studies])
+            ids = connection.scalars(
+                select(tasks.c.id).where(
+                    tasks.c.archive == archive,
+                    tasks.c.selection == wanted,
+                    tasks.c.study_uid.in_([study.study_uid for study in studies]),
+                )
+            ).all()
+            rows = self._settle_rows(connection, request, state=RESOLVED)
+            insert_new(
+                connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in ids]
+            )
+
+        self.database.write(work)
+
+    def conclude_request(self, request: Request, code: str, **details: object) -> None:
+        """The request, and every row with the same keys, ends without a study to fetch."""
+        self.database.write(
+            lambda c: self._settle_rows(c, request, state=CONCLUDED, code=code, details=json.dumps(details))
+        )
+
+    def _settle_rows(self, connection: Connection, request: Request, **values: object) -> list[int]:
+        mine = and_(requests.c.identity == request.identity(), requests.c.state == WAITING)
+        rows = list(connection.scalars(select(requests.c.row).where(mine)))
+        if request.row not in rows:
+            raise LedgerError(f"row {request.row} is not waiting any more")
+        connection.execute(update(requests).where(mine).values(**values))
+        return rows
+
+    # -- tasks
+
+    def waiting_tasks(self, now: float, limit: int) -> list[Task]:
+        """Tasks that can be worked on now, oldest first."""
+        query = (
+            select(tasks)
+            .where(
+                tasks.c.state == WAITING,
+                or_(tasks.c.not_before.is_(None), tasks.c.not_before <= now),
+                exists().where(request_tasks.c.task_id == tasks.c.id),
+            )
+            .order_by(tasks.c.id)
+            .limit(limit)
+        )
+        return self.database.read(lambda c: [_task(row) for row in c.execute(query)])
+
+    def next_due(self) -> float | None:
+        """When the earliest postponed task may be tried again (POSIX time), None if none is waiting."""
+        query = select(func.min(func.coalesce(tasks.c.not_before, 0.0))).where(
+            tasks.c.state == WAITING, exists().where(request_tasks.c.task_id == tasks.c.id)
+        )
+        return self.database.read(lambda c: c.scalar(query))
+
+    def move(self, task_id: int, before: str, after: str, *, not_before: float | None = None) -> None:
+        """Take a task from one state to another; raises LedgerError if it is not in the first."""
+
+        def work(connection: Connection) -> None:
+            changed = connection.execute(
+                update(tasks)
+                .where(tasks.c.id == task_id, tasks.c.state == before)
+                .values(state=after, not_before=not_before)
+            ).rowcount
+            if changed != 1:
+                raise LedgerError(f"task {task_id} is not {before}")
+
+        self.database.write(work)
+
+    def reset_unfinished(self) -> int:
+        """After a crash: what was being worked on waits again. Returns how many tasks that are."""
+        query = (
+            update(tasks)
+            .where(tasks.c.state.not_in([WAITING, CONCLUDED]))
+            .values(state=WAITING, not_before=None)
+        )
+        return self.database.write(lambda c: c.execute(query).rowcount)
+
+    def record_attempt(self, task_id: int, attempt: Attempt) -> None:
+        """Remember a question put to the archive and how it ended."""
+        values = {name: getattr(attempt, name) for name in Attempt.__slots__}
+        self.database.write(lambda c: c.execute(insert(attempts).values(task_id=task_id, **values)) and None)
+
+    def add_folder(self, task_id: int, folder: str) -> None:
+        """Remember where instances of an unfinished task are, before the first is acknowledged."""
+        self.database.write(lambda c: insert_new(c, folders, [{"task_id": task_id, "path": folder}]))
+
+    def folders_of(self, task_id: int) -> list[str]:
+        """Folders that may hold instances of an unfinished task."""
+        query = select(folders.c.path).where(folders.c.task_id == task_id)
+        return self.database.read(lambda c: list(c.scalars(query)))
+
+    def conclude(self, task_id: int, before: str, end: TaskEnd) -> None:
+        """A task has ended: its outcome and its instances, in one transaction."""
+
+        def work(connection: Connection) -> None:
+            replace_instances(connection, task_id, end.instances)
+            changed = connection.execute(
+                update(tasks)
+                .where(tasks.c.id == task_id, tasks.c.state == before)
+                .values(
+                    state=CONCLUDED,
+                    not_before=None,
+                    code=end.code,
+                    details=json.dumps(dict(end.details)),
+                    expected=end.expected,
+                    stored=end.stored,
+                    size=end.size,
+                    folder=end.folder,
+                    proved_at=end.proved_at,
+                )
+            ).rowcount
+            if changed != 1:
+                raise LedgerError(f"task {task_id} is not {before}")
+            if end.proved_at is not None:
+                connection.execute(delete(folders).where(folders.c.task_id == task_id))
+
+        self.database.write(work)
+
+    def task_of(self, study_uid: str) -> Task | None:
+        """The task that a study belongs to, None if nobody asked for it."""
+        query = select(tasks).where(tasks.c.study_uid == study_uid).limit(1)
+        row = self.database.read(lambda c: c.execute(query).first())
+        return None if row is None else _task(row)
+
+    def first_cells(self, task_id: int) -> tuple[str, ...]:
+        """The user's own columns of the first row that asked for a task."""
+        query = (
+            select(requests.c.cells)
+            .join(request_tasks, request_tasks.c.row == requests.c.row)
+            .where(request_tasks.c.task_id == task_id)
+            .order_by(requests.c.row)
+            .limit(1)
+        )
+        return tuple(json.loads(self.database.read(lambda c: c.scalar(query)) or "[]"))
+
+
+def _request(row: Row[Any]) -> Request:
+    keys = tuple((keyword, value) for keyword, value in json.loads(row.keys))
+    return Request(row=row.row, line=row.line, keys=keys, cells=tuple(json.loads(row.cells)))
+
+
+def _task(row: Row[Any]) -> Task:
+    selection = Selection(frozenset(row.selection.split())) if row.selection else Selection()
+    return Task(row.id, row.archive, study_of(row), selection)
+
+
+def study_of(row: Row[Any]) -> Study:
+    """The study that a row of the tasks table describes."""
+    return Study(
+        study_uid=row.study_uid,
+        patient_id=row.patient_id,
+        accession=row.accession,
+        study_date=row.study_date,
+        modalities=row.modalities,
+        description=row.description,
+        series_count=row.series_count,
+        instance_count=row.instance_count,
+    )
+
+
+def _selection_text(selection: Selection) -> str:
+    return " ".join(sorted(selection.series))
+
+
+def _task_values(archive: str, study: Study, selection: str) -> dict[str, object]:
+    values = {name: getattr(study, name) for name in Study.__slots__}
+    return {**values, "archive": archive, "selection": selection, "state": WAITING}

@@ -1,0 +1,276 @@
+"""What the ledger tells: streams of views, for the report, ``status`` and ``verify``. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy.exc import DatabaseError
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.database import open_engine
+from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.schema import (
+    CONCLUDED,
+    WAITING,
+    attempts,
+    instances,
+    job,
+    request_tasks,
+    requests,
+    series,
+    tasks,
+    uids,
+)
+from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
+from dicom_quarry.model import InstanceRef, Outcome, Study, Word
+from dicom_quarry.outcomes import CATALOGUE, outcome, worst
+
+#: The path that the job's template gives to an instance of a study.
+Derive = Callable[[Study, InstanceRef], PurePosixPath]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where a job stands. ``rows_waiting`` are rows that the archive was not asked about yet."""
+
+    rows: int
+    rows_waiting: int
+    rows_by_word: dict[Word, int]
+    studies: int
+    studies_done: int
+    studies_complete: int
+    instances_expected: int
+    instances_stored: int
+    size: int
+
+    @property
+    def finished(self) -> bool:
+        """True when nothing is left to do."""
+        return not self.rows_by_word.get(Word.PENDING)
+
+
+class Reader:
+    """Reads a job's ledger, also while another process writes it."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise LedgerError(f"there is no job in {path.parent}")
+        self._engine = open_engine(path, read_only=True)
+        try:
+            self.facts()
+        except DatabaseError as error:
+            self.close()
+            raise LedgerError(f"the ledger {path} cannot be read: {error.orig}") from error
+
+    def close(self) -> None:
+        """Close the file."""
+        self._engine.dispose()
+
+    def facts(self) -> dict[str, str]:
+        """What was noted about the job, by name."""
+        with self._engine.connect() as connection:
+            return {row.name: row.value for row in connection.execute(select(job))}
+
+    def counts(self) -> Counts:
+        """Where the job stands."""
+        with self._engine.connect() as connection:
+            return _counts(connection)
+
+    def rows(self) -> Iterator[RowView]:
+        """Every row of the user's table, in its order."""
+        first = (
+            select(func.min(request_tasks.c.row))
+            .where(request_tasks.c.task_id == tasks.c.id)
+            .correlate(tasks)
+            .scalar_subquery()
+        )
+        query = (
+            select(
+                requests.c.row,
+                requests.c.line,
+                requests.c.cells,
+                requests.c.same_as,
+                requests.c.code.label("row_code"),
+                requests.c.details.label("row_details"),
+                first.label("first_row"),
+                *tasks.c,
+            )
+            .select_from(requests)
+            .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
+            .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
+            .order_by(requests.c.row, tasks.c.id)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execution_options(yield_per=1000).execute(query)
+            for _, group in groupby(found, key=lambda row: row.row):
+                yield _row_view(list(group))
+
+    def studies(self) -> Iterator[StudyView]:
+        """Every study that was asked for, in the order in which it was found."""
+        asked = (
+            select(func.count())
+            .select_from(attempts)
+            .where(attempts.c.task_id == tasks.c.id)
+            .correlate(tasks)
+            .scalar_subquery()
+        )
+        query = (
+            select(*tasks.c, asked.label("asked"), request_tasks.c.row)
+            .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
+            .order_by(tasks.c.id, request_tasks.c.row)
+        )
+        with self._engine.connect() as connection:
+            found = connection.execution_options(yield_per=1000).execute(query)
+            for _, grouped in groupby(found, key=lambda row: row.id):
+                group = list(grouped)
+                yield _study_view(group[0], tuple(row.row for row in group if row.row is not None))
+
+    def instances(self, derive: Derive, *, study_uid: str | None = None) -> Iterator[InstanceView]:
+        """Every stored instance of a study that has ended, study by study."""
+        syntax = uids.alias("syntax")
+        query = _instances().outerjoin(syntax, syntax.c.id == instances.c.syntax_id)
+        query = query.add_columns(syntax.c.uid.label("syntax_uid")).where(instances.c.digest.is_not(None))
+        if study_uid is not None:
+            query = query.where(tasks.c.study_uid == study_uid)
+        with self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=1000).execute(query):
+                ref = _ref(row)
+                path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
+                yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest)
+
+    def missing(self) -> Iterator[MissingView]:
+        """Every instance that the archive lists and that is not here."""
+        query = _instances().where(instances.c.digest.is_(None), instances.c.listed == 1)
+        with self._engine.connect() as connection:
+            for row in connection.execute(query).all():
+                wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == row.task_id)
+                yield MissingView(tuple(connection.scalars(wanted.order_by(request_tasks.c.row))), _ref(row))
+
+
+def _instances() -> Any:
+    return (
+        select(
+            instances.c.task_id,
+            instances.c.sop_uid,
+            instances.c.digest,
+            instances.c.path,
+            instances.c.size.label("file_size"),
+            series.c.series_uid,
+            uids.c.uid.label("class_uid"),
+            *tasks.c,
+        )
+        .select_from(instances)
+        .join(tasks, tasks.c.id == instances.c.task_id)
+        .join(series, series.c.id == instances.c.series_id)
+        .outerjoin(uids, uids.c.id == instances.c.class_id)
+        .order_by(instances.c.task_id, instances.c.series_id, instances.c.sop_uid)
+    )
+
+
+def _ref(row: Row[Any]) -> InstanceRef:
+    return InstanceRef(row.study_uid, row.series_uid, row.sop_uid, row.class_uid or "")
+
+
+def _task_outcome(row: Row[Any]) -> Outcome:
+    if row.state != CONCLUDED:
+        return outcome("pending")
+    return outcome(row.code, **json.loads(row.details))
+
+
+def _row_view(group: list[Row[Any]]) -> RowView:
+    head = group[0]
+    found = [row for row in group if row.id is not None]
+    if found:
+        ended = worst(_task_outcome(row) for row in found)
+    elif head.row_code:
+        ended = outcome(head.row_code, **json.loads(head.row_details))
+    else:
+        ended = outcome("pending")
+    earlier = [row.first_row for row in found if row.first_row < head.row]
+    proofs = [row.proved_at for row in found]
+    return RowView(
+        row=head.row,
+        line=head.line,
+        cells=tuple(json.loads(head.cells)),
+        outcome=ended,
+        same_as_row=head.same_as or min(earlier, default=None),
+        studies_found=len(found),
+        studies_complete=sum(_task_outcome(row).word is Word.COMPLETE for row in found),
+        instances_expected=sum(row.expected or 0 for row in found),
+        instances_stored=sum(row.stored for row in found),
+        size=sum(row.size for row in found),
+        proved_at=datetime.fromtimestamp(max(proofs), UTC) if proofs and None not in proofs else None,
+        study_uids=tuple(row.study_uid for row in found),
+    )
+
+
+def _study_view(row: Any, rows: tuple[int, ...]) -> StudyView:
+    return StudyView(
+        rows=rows,
+        study=study_of(row),
+        archive=row.archive,
+        outcome=_task_outcome(row),
+        expected=row.expected,
+        stored=row.stored,
+        size=row.size,
+        folder=row.folder,
+        attempts=row.asked,
+    )
+
+
+def _counts(connection: Connection) -> Counts:
+    states = connection.execute(
+        select(
+            tasks.c.state,
+            tasks.c.code,
+            func.count(),
+            func.sum(tasks.c.expected),
+            func.sum(tasks.c.stored),
+            func.sum(tasks.c.size),
+        )
+        .where(tasks.c.id.in_(select(request_tasks.c.task_id)))
+        .group_by(tasks.c.state, tasks.c.code)
+    ).all()
+    done = [row for row in states if row.state == CONCLUDED]
+    waiting = connection.scalar(select(func.count()).where(requests.c.state == WAITING)) or 0
+    by_word = _rows_by_word(connection)
+    return Counts(
+        rows=sum(by_word.values()),
+        rows_waiting=waiting,
+        rows_by_word=by_word,
+        studies=sum(row[2] for row in states),
+        studies_done=sum(row[2] for row in done),
+        studies_complete=sum(row[2] for row in done if CATALOGUE[row.code].word is Word.COMPLETE),
+        instances_expected=sum(row[3] or 0 for row in states),
+        instances_stored=sum(row[4] or 0 for row in states),
+        size=sum(row[5] or 0 for row in states),
+    )
+
+
+def _rows_by_word(connection: Connection) -> dict[Word, int]:
+    """Rows counted by the worst of their tasks; a row is one of few combinations of codes, so that SQL groups
+    them and the catalogue judges each combination once.
+    """
+    code = func.coalesce(tasks.c.code, requests.c.code, "pending")
+    combination = (
+        select(func.group_concat(code.distinct()).label("codes"))
+        .select_from(requests)
+        .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
+        .outerjoin(tasks, and_(tasks.c.id == request_tasks.c.task_id))
+        .group_by(requests.c.row)
+        .subquery()
+    )
+    counted: dict[Word, int] = {}
+    query = select(combination.c.codes, func.count()).group_by(combination.c.codes)
+    for codes, count in connection.execute(query):
+        words = [Outcome(CATALOGUE[one].word, one, "") for one in codes.split(",")]
+        word = worst(words).word
+        counted[word] = counted.get(word, 0) + count
+    return counted

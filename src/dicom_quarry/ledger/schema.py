@@ -1,0 +1,189 @@
+"""Tables of the ledger (SQLAlchemy Core), and how an older one is brought up to date (Alembic).
+
+Compact on purpose, since cohorts reach 50 million instances: series by number, SOP classes and transfer
+syntaxes by dictionary, digests as bytes, a path only where the template does not give it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+    select,
+)
+
+from dicom_quarry.errors import LedgerError
+
+#: The newest migration in migrations/versions; a new ledger is created at this revision.
+REVISION = "0001"
+
+#: States of a request and of a task that the ledger itself knows; those in between are the job's own.
+WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
+
+metadata = MetaData()
+
+#: What the job was started with, and what it has learned of itself, by name.
+job = Table(
+    "job",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+#: A row of the user's table. ``state`` is waiting, resolved (its tasks decide) or concluded (``code``).
+requests = Table(
+    "requests",
+    metadata,
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("line", Integer, nullable=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("keys", Text, nullable=False),
+    Column("cells", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text),
+    Column("details", Text),
+    Column("same_as", Integer),
+    Index("requests_by_identity", "identity"),
+    Index("requests_by_state", "state", "row"),
+)
+
+#: A study to fetch, or a selection of it; ``not_before`` is a POSIX time, ``proved_at`` too.
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("archive", Text, nullable=False),
+    Column("study_uid", Text, nullable=False),
+    Column("selection", Text, nullable=False, default=""),
+    Column("patient_id", Text, nullable=False),
+    Column("accession", Text, nullable=False),
+    Column("study_date", Text, nullable=False),
+    Column("modalities", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("series_count", Integer),
+    Column("instance_count", Integer),
+    Column("state", Text, nullable=False),
+    Column("not_before", Float),
+    Column("code", Text),
+    Column("details", Text),
+    Column("expected", Integer),
+    Column("stored", Integer, nullable=False, default=0),
+    Column("size", Integer, nullable=False, default=0),
+    Column("folder", Text, nullable=False, default=""),
+    Column("proved_at", Float),
+    UniqueConstraint("study_uid", "archive", "selection"),
+    Index("tasks_by_state", "state", "id"),
+)
+
+request_tasks = Table(
+    "request_tasks",
+    metadata,
+    Column("row", Integer, ForeignKey("requests.row"), primary_key=True, autoincrement=False),
+    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Index("request_tasks_by_task", "task_id", "row"),
+    sqlite_with_rowid=False,
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task_id", Integer, ForeignKey("tasks.id"), nullable=False),
+    Column("series_uid", Text, nullable=False),
+    UniqueConstraint("task_id", "series_uid"),
+)
+
+#: SOP Class and Transfer Syntax UIDs, stored once.
+uids = Table(
+    "uids",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("uid", Text, nullable=False, unique=True),
+)
+
+#: Expected and stored instances: a digest means that it is on disk, ``listed`` that the archive named it.
+instances = Table(
+    "instances",
+    metadata,
+    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("sop_uid", Text, primary_key=True),
+    Column("series_id", Integer, nullable=False),
+    Column("class_id", Integer),
+    Column("syntax_id", Integer),
+    Column("size", Integer),
+    Column("digest", LargeBinary),
+    Column("path", Text),
+    Column("listed", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+#: Folders that hold instances of unfinished tasks: where to look after a crash.
+folders = Table(
+    "folders",
+    metadata,
+    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("path", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+#: Every question put to an archive for a task, and how it ended; times are POSIX.
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task_id", Integer, ForeignKey("tasks.id"), nullable=False),
+    Column("started", Float, nullable=False),
+    Column("ended", Float, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("gained", Integer, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("status", Integer),
+    Column("comment", Text, nullable=False, default=""),
+    Index("attempts_by_task", "task_id"),
+)
+
+_revision = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
+
+
+def prepare(connection: Connection) -> None:
+    """Create the tables, or upgrade those of an older version of Quarry.
+
+    Raises LedgerError if the ledger was written by a newer version.
+    """
+    if not inspect(connection).has_table(_revision.name):
+        metadata.create_all(connection)
+        _revision.create(connection)
+        connection.execute(_revision.insert().values(version_num=REVISION))
+        return
+    found = connection.scalar(select(_revision.c.version_num)) or ""
+    if found > REVISION:
+        raise LedgerError(
+            f"this job was written by a newer version of Quarry (ledger {found}, this one knows {REVISION}); "
+            "upgrade Quarry to go on with it"
+        )
+    if found < REVISION:
+        _upgrade(connection)
+
+
+def _upgrade(connection: Connection) -> None:
+    # Imported here: a ledger at the current revision, the usual case, opens without Alembic's start-up time.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, REVISION)
