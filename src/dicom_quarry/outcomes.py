@@ -1,8 +1,8 @@
 """The catalogue of reason codes: what each one says to a user, and what to do next.
 
-A code is stable, scripts may lean on it; the sentences may be reworded. Titles and next steps carry no patient
-identifiers, so they may stand in logs; a reason may (the problem of an unusable row quotes its value), and goes
-to report files and terminals only.
+A code is stable, scripts may lean on it; the sentences may be reworded. Titles and next steps carry no
+patient identifiers, so they may stand in logs. A reason may (the problem of an unusable row quotes its
+value): it goes to report files and terminals only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dicom_quarry.model import Outcome, Word
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line of the catalogue; ``reason`` (or ``title`` where it is empty) and ``next_step`` are templates."""
+    """A line of the catalogue; ``reason`` (``title`` where empty) and ``next_step`` are templates."""
 
     word: Word
     title: str
@@ -40,7 +40,7 @@ CATALOGUE: dict[str, Entry] = {
     "archive_cannot_list": Entry(
         Word.UNVERIFIED,
         "the archive cannot list its instances, so nothing proves that all of them came",
-        "{stored:instance} stored, but the archive cannot list its instances, so nothing proves that this is all",
+        "{stored:instance} stored, but the archive cannot list its instances, so this may not be all",
         "compare the number with what the PACS viewer shows",
     ),
     "count_disagrees": Entry(
