@@ -1,0 +1,324 @@
+"""Find a few top-level attributes of a dataset while its bytes stream past (PS3.5 section 7, annex A).
+
+:class:`HeaderScan` reads no further than the first element above the highest tag wanted, and keeps nothing
+but the values wanted: sequences and long values are skipped, however long or deep, by counting.
+
+It reads what pydicom reads, with the same leniency: a dataset that is implicit although its transfer syntax
+says explicit (and the other way round), single elements without a VR, unknown VRs, elements out of order (the
+last of several with one tag counts), odd lengths, group 0002 in the dataset. It knowingly differs in that it
+
+- refuses a dataset that ends within an element, where pydicom shortens the value;
+- refuses anything but items in a value of undefined length, where pydicom searches for a delimiter;
+- skips an item of defined length by its length, where pydicom looks inside for a delimiter;
+- decodes bytes that do not fit the declared character set as Latin-1, where pydicom substitutes U+FFFD: two
+  patients must not become one;
+- reads a wanted value of unknown VR as text, where pydicom refuses or gives bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+from struct import Struct
+from typing import Final
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STANDARD_VR, TEXT_VR_DELIMS
+
+from dicom_quarry.errors import RemoteProtocolError
+
+#: No element bears this tag: a scan that wants it goes on to the end of the dataset, and so proves it whole.
+WHOLE: Final = 0xFFFFFFFF
+
+_IMPLICIT: Final = "1.2.840.10008.1.2"
+_BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
+#: Deflated Explicit VR Little Endian, and JPIP (HTJ2K) Referenced Deflate (PS3.5 A.5, A.7, A.14).
+_DEFLATED: Final = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+
+_CHARSET: Final = 0x00080005
+_ITEM: Final = 0xFFFEE000
+_ITEM_END: Final = 0xFFFEE00D
+_SEQUENCE_END: Final = 0xFFFEE0DD
+_UNDEFINED: Final = 0xFFFFFFFF
+
+_MAX_VALUE: Final = 1 << 16
+_INFLATE_STEP: Final = 1 << 16
+_MAX_INFLATED: Final = 1 << 28
+
+_LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+_SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
+_CODED_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
+_PROSE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
+_NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
+
+# tag, VR and short length; tag and long length; long length
+_STRUCTS: Final = {
+    order: (
+        Struct(order + "HH2sH").unpack_from,
+        Struct(order + "HHL").unpack_from,
+        Struct(order + "L").unpack_from,
+    )
+    for order in "<>"
+}
+
+
+class HeaderScan:
+    """Takes a dataset in pieces, gives the values wanted.
+
+    ``values`` is filled once ``done``: text without padding (spaces and NULs around each value), decoded by
+    (0008,0005); several values stay joined by back-slashes as in the data; numbers are written in decimal. An
+    attribute that is absent, or whose value is a sequence, is absent; one without a value is ``""``.
+    """
+
+    __slots__ = (
+        "_asked",
+        "_carry",
+        "_depth",
+        "_explicit",
+        "_fresh",
+        "_highest",
+        "_implicit_depth",
+        "_inflate",
+        "_inflated",
+        "_item_due",
+        "_long",
+        "_need",
+        "_order",
+        "_raw",
+        "_skip",
+        "_tag_long",
+        "_tag_short",
+        "_wanted",
+        "done",
+        "values",
+    )
+
+    def __init__(self, transfer_syntax: str, tags: Iterable[int]) -> None:
+        self._asked = frozenset(tags)
+        self._wanted = self._asked | {_CHARSET}
+        self._highest = max(self._wanted)
+        self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
+        self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
+        self._inflated = 0
+        self._explicit = transfer_syntax != _IMPLICIT
+        self._implicit_depth = 0  # the level at which the item began that turned implicit
+        self._fresh = True  # at the first element of the dataset or of an item
+        self._depth = 0  # values of undefined length that are open
+        self._item_due = False  # in the innermost of them an item, or the end, comes next
+        self._skip = 0  # bytes of a value still to pass over
+        self._need = 8  # bytes that make the next step possible
+        self._carry = bytearray()
+        self._raw: dict[int, tuple[str, bytes]] = {}
+        self.done = False
+        self.values: dict[int, str] = {}
+
+    def feed(self, data: memoryview | bytes) -> bool:
+        """Take the next bytes; True once nothing more is needed. Raises RemoteProtocolError."""
+        if self.done:
+            return True
+        if self._inflate is None:
+            self._take(data)
+        else:
+            self._take_deflated(data)
+        return self.done
+
+    def end(self) -> None:
+        """The dataset ended here. Raises RemoteProtocolError if that is within an element."""
+        if self.done:
+            return
+        cut = self._inflate is not None and not self._inflate.eof
+        if cut or self._carry or self._skip or self._depth:
+            raise RemoteProtocolError("the dataset ends within an element")
+        self._finish()
+
+    def _take_deflated(self, data: memoryview | bytes) -> None:
+        inflate = self._inflate
+        assert inflate is not None
+        while not self.done and not inflate.eof:
+            try:
+                piece = inflate.decompress(data, _INFLATE_STEP)
+            except zlib.error:
+                raise RemoteProtocolError("the deflated dataset is damaged") from None
+            data = inflate.unconsumed_tail
+            self._inflated += len(piece)
+            if self._inflated > _MAX_INFLATED:
+                raise RemoteProtocolError(
+                    "the deflated dataset grows beyond all measure before its identifiers"
+                )
+            if piece:
+                self._take(piece)
+            elif not data:
+                return
+
+    def _take(self, data: memoryview | bytes) -> None:
+        if self._skip:
+            if self._skip >= len(data):
+                self._skip -= len(data)
+                return
+            data = data[self._skip :]
+            self._skip = 0
+        if self._carry:
+            self._carry += data
+            if len(self._carry) < self._need:
+                return
+            data = bytes(self._carry)
+            self._carry.clear()
+        at = self._scan(data)
+        if not self.done and at < len(data):
+            self._carry += data[at:]
+
+    def _scan(self, data: memoryview | bytes) -> int:
+        """Step over elements; returns where the first one begins that is not whole."""
+        at, size = 0, len(data)
+        while size - at >= 8:
+            after = self._item(data, at) if self._item_due else self._element(data, at)
+            if after < 0 or self.done:
+                return at
+            if after > size:
+                self._skip = after - size
+                return size
+            at = after
+        self._need = 8
+        return at
+
+    def _element(self, data: memoryview | bytes, at: int) -> int:
+        """Read one element; returns where it ends, or -1 if more of it is needed."""
+        group: int
+        length: int
+        if self._fresh:
+            self._detect(data, at)
+        if self._explicit:
+            group, element, vr, length = self._tag_short(data, at)
+            body = at + 8
+            if vr in _LONG_VRS:
+                body += 4
+                if body > len(data):
+                    self._need = 12
+                    return -1
+                (length,) = self._long(data, at + 8)
+            elif vr not in _SHORT_VRS and not b"AA" <= vr <= b"ZZ":
+                vr = b""
+                (length,) = self._long(data, at + 4)
+        else:
+            group, element, length = self._tag_long(data, at)
+            vr, body = b"", at + 8
+        tag = group << 16 | element
+        if self._depth and tag == _ITEM_END:
+            return self._end_item(body)
+        if not self._depth and tag > self._highest:
+            self._finish()
+            return at
+        if length == _UNDEFINED:
+            self._depth += 1
+            self._item_due = True
+            return body
+        if tag in self._wanted and not self._depth and vr != b"SQ":
+            return self._keep(data, at, tag, vr, body, body + length)
+        return body + length
+
+    def _detect(self, data: memoryview | bytes, at: int) -> None:
+        """Judge by the first element whether VRs are there; within an implicit dataset all is implicit."""
+        self._fresh = False
+        if not self._explicit and self._depth:
+            return
+        was = self._explicit
+        self._explicit = 0x40 < data[at + 4] < 0x5B and 0x40 < data[at + 5] < 0x5B
+        if was and not self._explicit:
+            self._implicit_depth = self._depth
+
+    def _item(self, data: memoryview | bytes, at: int) -> int:
+        length: int
+        group, element, length = self._tag_long(data, at)
+        tag = group << 16 | element
+        if tag == _SEQUENCE_END:
+            self._depth -= 1
+            self._item_due = False
+        elif tag != _ITEM:
+            raise RemoteProtocolError("a sequence holds something that is not an item")
+        elif length == _UNDEFINED:
+            self._item_due = False
+            self._fresh = True
+        else:
+            return at + 8 + length
+        return at + 8
+
+    def _end_item(self, after: int) -> int:
+        self._item_due = True
+        if self._implicit_depth == self._depth:
+            self._explicit = True
+            self._implicit_depth = 0
+        return after
+
+    def _keep(self, data: memoryview | bytes, at: int, tag: int, vr: bytes, body: int, after: int) -> int:
+        if after - body > _MAX_VALUE:
+            raise RemoteProtocolError(
+                f"the value of ({tag >> 16:04X},{tag & 0xFFFF:04X}) is {after - body} bytes long"
+            )
+        if after > len(data):
+            self._need = after - at
+            return -1
+        self._raw[tag] = (vr.decode("latin-1"), bytes(data[body:after]))
+        return after
+
+    def _finish(self) -> None:
+        self.done = True
+        self._carry.clear()
+        charset = self._raw.get(_CHARSET, ("", b""))[1]
+        for tag, (vr, raw) in self._raw.items():
+            if tag in self._asked and (text := _text(tag, vr, raw, charset, self._order)) is not None:
+                self.values[tag] = text
+
+
+def scan(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
+    """Read a whole small dataset at once, such as a C-FIND identifier. Raises RemoteProtocolError."""
+    header = HeaderScan(transfer_syntax, tags)
+    header.feed(data)
+    header.end()
+    return header.values
+
+
+def _text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | None:
+    if vr not in STANDARD_VR or vr == "UN":
+        vr = _dictionary_vr(tag)
+    if vr == "SQ":
+        return None
+    if vr in _NUMBERS:
+        return _numbers(raw, order + _NUMBERS[vr])
+    text = _decode(raw, _encodings(charset)) if vr in _CODED_VRS else raw.decode("latin-1")
+    if "\\" in text and vr not in _PROSE_VRS:
+        return "\\".join(value.strip(" \0") for value in text.split("\\"))
+    return text.strip(" \0")
+
+
+def _numbers(raw: bytes, form: str) -> str:
+    number = Struct(form)
+    whole = len(raw) - len(raw) % number.size
+    return "\\".join(str(value) for (value,) in number.iter_unpack(raw[:whole]))
+
+
+def _decode(raw: bytes, encodings: tuple[str, ...]) -> str:
+    if b"\x1b" in raw:
+        text = decode_bytes(raw, encodings, TEXT_VR_DELIMS)
+        return raw.decode("latin-1") if "\ufffd" in text else text
+    try:
+        return raw.decode(encodings[0])
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _encodings(charset: bytes) -> tuple[str, ...]:
+    """Python's names for the value of (0008,0005) (PS3.3 C.12.1.1.2); Latin-1 where nothing is declared."""
+    terms = [term.strip() for term in charset.decode("latin-1").rstrip(" \0").split("\\")]
+    return tuple(convert_encodings(terms))
+
+
+@lru_cache(maxsize=256)
+def _dictionary_vr(tag: int) -> str:
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return "LO"
