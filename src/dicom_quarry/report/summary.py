@@ -1,0 +1,159 @@
+"""The end of a job in a few lines: what came out, what did not, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dicom_quarry.cohort.values import visible
+from dicom_quarry.ledger.views import RowView, StudyView
+from dicom_quarry.model import Word
+from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.report.text import counted, human_size
+
+#: How many rows of one kind are named; report.csv has the others.
+SHOWN = 20
+
+_STYLES = {Word.COMPLETE: "green", Word.PENDING: "cyan", Word.FAILED: "red"}
+_MEANINGS = {
+    0: "every row is complete",
+    1: "finished; the exceptions are explained above",
+    4: "not finished: run the same command again to go on",
+}
+
+
+@dataclass(slots=True)
+class Exceptions:
+    """The rows that ended, or wait, for the same reason; the first of them with their sentences."""
+
+    word: Word
+    code: str
+    next_step: str
+    count: int = 0
+    rows: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The reason without anything that could name a patient."""
+        entry = CATALOGUE.get(self.code)
+        return entry.title if entry else self.code
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a job came to: ``words`` counts rows; a study counts once, however many rows share it."""
+
+    rows: int
+    words: tuple[tuple[Word, int], ...]
+    studies: int
+    studies_complete: int
+    instances: int
+    size: int
+    exceptions: tuple[Exceptions, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 every row complete, 1 finished with exceptions, 4 not finished."""
+        words = {word for word, _ in self.words}
+        if Word.PENDING in words:
+            return 4
+        return 1 if words - {Word.COMPLETE} else 0
+
+    @property
+    def meaning(self) -> str:
+        """The exit code in words."""
+        return _MEANINGS[self.exit_code]
+
+
+def summarise(rows: Iterable[RowView], studies: Iterable[StudyView]) -> Summary:
+    """Count what the ledger tells; each view is looked at once and let go."""
+    words: dict[Word, int] = {}
+    groups: dict[str, Exceptions] = {}
+    for row in rows:
+        outcome = row.outcome
+        words[outcome.word] = words.get(outcome.word, 0) + 1
+        if outcome.word is Word.COMPLETE:
+            continue
+        group = groups.setdefault(outcome.code, Exceptions(outcome.word, outcome.code, outcome.next_step))
+        group.count += 1
+        if len(group.rows) < SHOWN:
+            group.rows.append((row.row, outcome.reason))
+    number = complete = instances = size = 0
+    for view in studies:
+        number += 1
+        complete += view.outcome.word is Word.COMPLETE
+        instances += view.stored
+        size += view.size
+    counts = tuple((word, words[word]) for word in Word if word in words)
+    largest_first = tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
+    return Summary(sum(words.values()), counts, number, complete, instances, size, largest_first)
+
+
+def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
+    """Plain lines, for a file or a pipe: rows by their number, nothing that could name a patient."""
+    words = ", ".join(f"{count:,} {_words(word)}" for word, count in summary.words)
+    lines = [f"{counted(summary.rows, 'row')}: {words}" if words else "no rows", _amounts(summary)]
+    for group in summary.exceptions:
+        lines.append(f"{counted(group.count, 'row')} {_words(group.word)} ({group.code}): {group.title}")
+        lines.append(f"  {_row_numbers(group)}")
+        if group.next_step:
+            lines.append(f"  what to do: {visible(group.next_step, limit=300)}")
+    if report is not None:
+        lines.append(f"report: {report}")
+    lines.append(f"{summary.meaning} (exit code {summary.exit_code})")
+    return lines
+
+
+def render_summary(summary: Summary, report: Path | None = None) -> RenderableType:
+    """For a terminal, where the sentences may quote what the user's table says."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(justify="right")
+    table.add_column()
+    for word, count in summary.words:
+        table.add_row(f"{count:,}", Text(_words(word), style=_style(word)))
+    parts: list[RenderableType] = [Text(counted(summary.rows, "row"), style="bold"), table]
+    parts.append(Text(_amounts(summary)))
+    for group in summary.exceptions:
+        parts.extend(_paragraph(group))
+    if report is not None:
+        parts.append(Text(f"report: {report}"))
+    parts.append(Text(summary.meaning, style="bold"))
+    return Group(*parts)
+
+
+def _paragraph(group: Exceptions) -> Sequence[Text]:
+    head = f"\n{counted(group.count, 'row')} {_words(group.word)}: {group.title}"
+    lines = [Text(head, style=_style(group.word))]
+    lines += [Text(f"  row {row}: {visible(reason, limit=300)}") for row, reason in group.rows]
+    if group.count > len(group.rows):
+        lines.append(Text(f"  … and {group.count - len(group.rows):,} more"))
+    if group.next_step:
+        lines.append(Text(f"  what to do: {visible(group.next_step, limit=300)}", style="italic"))
+    return lines
+
+
+def _amounts(summary: Summary) -> str:
+    studies = counted(summary.studies, "study", "studies")
+    return (
+        f"{studies}, {summary.studies_complete:,} of them complete; "
+        f"{counted(summary.instances, 'instance')} stored, {human_size(summary.size)}"
+    )
+
+
+def _row_numbers(group: Exceptions) -> str:
+    numbers = ", ".join(str(row) for row, _ in group.rows)
+    more = group.count - len(group.rows)
+    return f"row{'s' if group.count > 1 else ''} {numbers}" + (f" and {more:,} more" if more else "")
+
+
+def _words(word: Word) -> str:
+    return word.replace("_", " ")
+
+
+def _style(word: Word) -> str:
+    return _STYLES.get(word, "yellow")

@@ -1,0 +1,171 @@
+"""The files that a job leaves beside its images, each streamed from the ledger's views.
+
+``report.csv`` explains the user's rows, ``studies.csv`` the studies, ``manifest.csv.gz`` lists every instance
+that is stored, ``missing.csv`` every one that is not.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+
+from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
+from dicom_quarry.report.files import PRIVATE, replacing_text
+from dicom_quarry.report.text import harmless, harmless_path, instant
+
+REPORT_COLUMNS = (
+    "quarry_outcome",
+    "quarry_code",
+    "quarry_reason",
+    "quarry_next_step",
+    "quarry_same_as_row",
+    "quarry_studies_found",
+    "quarry_studies_complete",
+    "quarry_instances_expected",
+    "quarry_instances_stored",
+    "quarry_bytes",
+    "quarry_proved_at",
+    "quarry_study_uids",
+)
+STUDY_COLUMNS = (
+    "rows",
+    "patient_id",
+    "accession",
+    "study_date",
+    "modality",
+    "description",
+    "study_uid",
+    "outcome",
+    "code",
+    "reason",
+    "expected",
+    "stored",
+    "bytes",
+    "folder",
+    "attempts",
+)
+MANIFEST_COLUMNS = (
+    "path",
+    "study_uid",
+    "series_uid",
+    "sop_uid",
+    "sop_class",
+    "transfer_syntax",
+    "bytes",
+    "sha256",
+)
+MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class")
+
+_Cells = Sequence[object]
+
+
+def write_report(path: Path, columns: Sequence[str], rows: Iterable[RowView], *, mode: int = PRIVATE) -> int:
+    """Write the user's table again, with Quarry's columns at its right; returns the number of rows.
+
+    The user's cells are written as they were read. Where the table is an earlier report, its columns of
+    Quarry's are replaced, so that a report can be the next job's table.
+    """
+    own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
+    header = [*(columns[at] for at in own), *REPORT_COLUMNS]
+    return _write(path, header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows), mode)
+
+
+def _told(row: RowView) -> _Cells:
+    outcome = row.outcome
+    return (
+        outcome.word,
+        outcome.code,
+        harmless(outcome.reason),
+        harmless(outcome.next_step),
+        "" if row.same_as_row is None else row.same_as_row,
+        row.studies_found,
+        row.studies_complete,
+        row.instances_expected,
+        row.instances_stored,
+        row.size,
+        instant(row.proved_at),
+        harmless(" ".join(row.study_uids)),
+    )
+
+
+def write_studies(path: Path, studies: Iterable[StudyView], *, mode: int = PRIVATE) -> int:
+    """Write one line a study; returns the number of studies."""
+    return _write(path, STUDY_COLUMNS, map(_study, studies), mode)
+
+
+def _study(view: StudyView) -> _Cells:
+    study, outcome = view.study, view.outcome
+    return (
+        _numbers(view.rows),
+        harmless(study.patient_id),
+        harmless(study.accession),
+        harmless(study.study_date),
+        harmless(study.modalities),
+        harmless(study.description),
+        harmless(study.study_uid),
+        outcome.word,
+        outcome.code,
+        harmless(outcome.reason),
+        "" if view.expected is None else view.expected,
+        view.stored,
+        view.size,
+        harmless_path(view.folder),
+        view.attempts,
+    )
+
+
+def write_manifest(path: Path, instances: Iterable[InstanceView], *, mode: int = PRIVATE) -> int:
+    """Write one line an instance that is stored; returns their number."""
+    return _write(path, MANIFEST_COLUMNS, map(_instance, instances), mode)
+
+
+def _instance(view: InstanceView) -> _Cells:
+    ref = view.ref
+    return (
+        harmless_path(view.path),
+        harmless(ref.study_uid),
+        harmless(ref.series_uid),
+        harmless(ref.sop_uid),
+        harmless(ref.sop_class),
+        harmless(view.transfer_syntax),
+        view.size,
+        view.digest.hex(),
+    )
+
+
+def write_missing(path: Path, missing: Iterable[MissingView], *, mode: int = PRIVATE) -> int:
+    """Write one line for every instance that the archive lists and that is not here; no file if none.
+
+    The file of an earlier run is removed then: an empty list must not look like an old one.
+    """
+    rest = iter(missing)
+    first = next(rest, None)
+    if first is None:
+        path.unlink(missing_ok=True)
+        return 0
+    return _write(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), mode)
+
+
+def _absent(view: MissingView) -> _Cells:
+    ref = view.ref
+    uids = (ref.study_uid, ref.series_uid, ref.sop_uid, ref.sop_class)
+    return (_numbers(view.rows), *map(harmless, uids))
+
+
+def _numbers(rows: Iterable[int]) -> str:
+    """Row numbers in one cell; with commas between them a spreadsheet might read one large number."""
+    return " ".join(map(str, rows))
+
+
+def _write(path: Path, header: Sequence[str], lines: Iterable[_Cells], mode: int) -> int:
+    count = 0
+    with replacing_text(path, mode) as stream:
+        # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
+        writer = csv.writer(stream, lineterminator="\r\n")
+        writer.writerow(header)
+        for cells in lines:
+            writer.writerow(cells)
+            count += 1
+    return count
