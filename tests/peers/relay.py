@@ -30,6 +30,7 @@ class Heard:
     command: dict[int, bytes]
     dataset: bytes
     transfer_syntax: str
+    context_id: int
     from_client: bool
     at: float
 
@@ -59,8 +60,8 @@ class Heard:
         }
 
 
-class _Listener:
-    """Reads one direction of an association (PS3.8 9.3)."""
+class Listener:
+    """Reads one direction of an association (PS3.8 9.3), and tells each message that is complete."""
 
     def __init__(self, contexts: dict[int, str], from_client: bool, tell: Callable[[Heard], None]) -> None:
         self._contexts = contexts
@@ -72,6 +73,7 @@ class _Listener:
         self._read: dict[int, bytes] | None = None
 
     def feed(self, data: bytes) -> None:
+        """Take the next bytes, however they are cut."""
         self._buffer += data
         while len(self._buffer) >= 6:
             kind, length = self._buffer[0], struct.unpack_from(">L", self._buffer, 2)[0]
@@ -86,7 +88,7 @@ class _Listener:
 
     def _accepted(self, body: bytes) -> None:
         """Note the transfer syntax of every accepted presentation context (PS3.8 9.3.3)."""
-        for kind, item in _items(body[68:]):
+        for kind, item in items(body[68:]):
             if kind == 0x21 and item[2] == 0:
                 self._contexts[item[0]] = item[8:].decode("ascii").rstrip("\0 ")
 
@@ -114,18 +116,21 @@ class _Listener:
     def _finish(self, context: int) -> None:
         assert self._read is not None
         syntax = self._contexts.get(context, "")
-        heard = Heard(self._read, b"".join(self._dataset), syntax, self._from_client, time.monotonic())
+        heard = Heard(
+            self._read, b"".join(self._dataset), syntax, context, self._from_client, time.monotonic()
+        )
         self._read, self._dataset = None, []
         self._tell(heard)
 
 
-def _items(body: bytes) -> list[tuple[int, bytes]]:
-    items, offset = [], 0
+def items(body: bytes) -> list[tuple[int, bytes]]:
+    """The items, or sub-items, of an association PDU: type and content (PS3.8 9.3.2)."""
+    found, offset = [], 0
     while offset + 4 <= len(body):
         kind, length = body[offset], struct.unpack_from(">H", body, offset + 2)[0]
-        items.append((kind, body[offset + 4 : offset + 4 + length]))
+        found.append((kind, body[offset + 4 : offset + 4 + length]))
         offset += 4 + length
-    return items
+    return found
 
 
 def _elements(data: bytes) -> dict[int, bytes]:
@@ -232,8 +237,8 @@ class Relay:
             return
         contexts: dict[int, str] = {}
         ends = threading.Semaphore(0)
-        self._run(lambda: self._pump(client, server, _Listener(contexts, True, self._tell), ends))
-        self._run(lambda: self._pump(server, client, _Listener(contexts, False, self._tell), ends))
+        self._run(lambda: self._pump(client, server, Listener(contexts, True, self._tell), ends))
+        self._run(lambda: self._pump(server, client, Listener(contexts, False, self._tell), ends))
 
         def close() -> None:
             ends.acquire()
@@ -253,7 +258,7 @@ class Relay:
             self.heard.append(heard)
 
     def _pump(
-        self, source: socket.socket, target: socket.socket, listener: _Listener, ends: threading.Semaphore
+        self, source: socket.socket, target: socket.socket, listener: Listener, ends: threading.Semaphore
     ) -> None:
         try:
             # A relay that waits for delayed acknowledgements would be all that a test measures.

@@ -6,6 +6,7 @@ A status is the archive's opinion: the verdict says how to go on, never that a s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dicom_quarry.archive.port import Verdict
@@ -129,6 +130,17 @@ def of_move(status: int, *, completed: int | None = None, failed: int | None = N
     if status & 0xF000 == 0xC000 and not completed:
         return Meaning(Verdict.RETRY, f"The archive could not start the retrieval ({status:04X}).", _REGISTER)
     return _by_range(status)
+
+
+def in_words(meaning: Meaning, comment: str = "", offending: Sequence[int] = ()) -> str:
+    """The meaning for a person, with what the archive itself said about it (PS3.7 C: 0000,0901 and 0902)."""
+    parts = [meaning.sentence, meaning.next_step]
+    if comment:
+        parts.append(f"The archive says: {comment}")
+    if offending:
+        tags = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in offending)
+        parts.append(f"Attributes at fault: {tags}")
+    return " ".join(part for part in parts if part)
 
 
 def _by_range(status: int) -> Meaning:

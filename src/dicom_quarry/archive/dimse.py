@@ -1,0 +1,195 @@
+"""An archive over DIMSE: C-ECHO, C-FIND and C-MOVE (PS3.4 annexes A and C)."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dicom_quarry.archive import query, status
+from dicom_quarry.archive.associations import Line, Lines
+from dicom_quarry.archive.identifier import IMPLICIT_LITTLE, UTF_8, encode, is_uid, tag
+from dicom_quarry.archive.listing import Lister, nameless, number, value
+from dicom_quarry.archive.move import Move
+from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
+from dicom_quarry.errors import Lost, QueryFailed, Rejected
+from dicom_quarry.model import AE, Level, Listing, Sink, Study, Task
+from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
+from dicom_quarry.wire.sockets import Requestor
+
+#: SOP classes of the information models by model name: C-FIND, C-MOVE (PS3.4 C.6.1.3, C.6.2.3).
+_MODELS = {
+    "patient": ("1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"),
+    "study": ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"),
+}
+
+_SERVICES = {
+    VERIFICATION: "C-ECHO",
+    _MODELS["patient"][0]: "C-FIND in the Patient Root model",
+    _MODELS["patient"][1]: "C-MOVE in the Patient Root model",
+    _MODELS["study"][0]: "C-FIND in the Study Root model",
+    _MODELS["study"][1]: "C-MOVE in the Study Root model",
+}
+
+_STUDY = (
+    "StudyInstanceUID",
+    "PatientID",
+    "AccessionNumber",
+    "StudyDate",
+    "ModalitiesInStudy",
+    "StudyDescription",
+    "NumberOfStudyRelatedSeries",
+    "NumberOfStudyRelatedInstances",
+)
+
+#: A series of this many instances exists nowhere: an archive that lists more has lost count.
+_LISTING_CAP = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Patiences:
+    """How long, in seconds, the archive may take: to accept a connection, an association, to go on with a
+    query, and to end a retrieval that was cancelled.
+    """
+
+    connect: float = 10.0
+    associate: float = 30.0
+    query: float = 60.0
+    cancel: float = 10.0
+
+
+class DimseArchive:
+    """A PACS that is queried by C-FIND and sends by C-STORE what C-MOVE asks for, to ``destination``.
+
+    ``model`` is the information model: Study Root, or Patient Root for archives that know no other; the
+    latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
+    ``answer_cap`` studies for one question are cancelled.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        peer: AE,
+        *,
+        calling: str,
+        destination: str,
+        model: Literal["study", "patient"] = "study",
+        charset: str = UTF_8,
+        answer_cap: int = 10_000,
+        patiences: Patiences = Patiences(),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._name = name
+        self._peer = peer
+        self._calling = calling
+        self._destination = destination
+        self._find_class, self._move_class = _MODELS[model]
+        self._wants_patient_id = model == "patient"
+        self._charset = charset
+        self._answer_cap = answer_cap
+        self._patiences = patiences
+        self._tls = tls
+        self._lines = Lines(self._connect)
+
+    @property
+    def name(self) -> str:
+        """The archive's name in the configuration."""
+        return self._name
+
+    def probe(self) -> None:
+        """C-ECHO (PS3.4 A.4) over an association of its own: an old one would prove nothing of today."""
+        line = self._connect(VERIFICATION)
+        try:
+            request = c_echo_rq(line.next_message_id())
+            line.ask(request, b"")
+            message = line.answer(request, self._patiences.query)
+            if message is None:
+                raise Lost(f"{self._peer} does not answer C-ECHO")
+            if message.command.status != 0x0000:
+                said = status.in_words(status.of_find(message.command.status), message.command.error_comment)
+                raise QueryFailed(said, status=message.command.status)
+        finally:
+            line.requestor.release()
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once."""
+        answers = self._query(Level.STUDY, keys, _STUDY, self._answer_cap)
+        studies: dict[str, Study] = {}
+        for row in answers.rows:
+            study = _study(row)
+            if is_uid(study.study_uid):
+                studies.setdefault(study.study_uid, study)
+        why = answers.why or nameless(answers.rows, "StudyInstanceUID")
+        return Found(tuple(studies.values()), complete=not why, why=why)
+
+    def list_instances(self, task: Task) -> Listing:
+        """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
+        keys = self._study_keys(task.study.study_uid, task.study.patient_id)
+        return Lister(self._query, task, keys).run()
+
+    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:  # noqa: ARG002 (a receiver has its own)
+        """C-MOVE by UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
+        keys = self._study_keys(ask.study_uid, ask.patient_id)
+        keys["QueryRetrieveLevel"] = ask.level.value
+        if ask.series_uids:
+            keys["SeriesInstanceUID"] = "\\".join(ask.series_uids)
+        if ask.sop_uids:
+            keys["SOPInstanceUID"] = "\\".join(ask.sop_uids)
+        try:
+            line = self._lines.get(self._move_class)
+        except Lost as lost:
+            return Answered(Verdict.LOST, comment=str(lost))
+        move = Move(line, watch, cancel_patience=self._patiences.cancel)
+        return move.run(encode(keys, self._charset), self._destination)
+
+    def hang_up(self) -> None:
+        """Release the calling thread's associations."""
+        self._lines.hang_up()
+
+    def close(self) -> None:
+        """End every association; calls in progress end as Lost."""
+        self._lines.close()
+
+    def _study_keys(self, study_uid: str, patient_id: str) -> dict[str, str]:
+        keys = {"StudyInstanceUID": study_uid}
+        if self._wants_patient_id:
+            keys["PatientID"] = patient_id
+        return keys
+
+    def _query(
+        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = _LISTING_CAP
+    ) -> query.Answers:
+        identifier = encode(
+            {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
+        )
+        line = self._lines.get(self._find_class)
+        return query.run(line, identifier, map(tag, returns), cap=cap, silence=self._patiences.query)
+
+    def _connect(self, sop_class: str) -> Line:
+        requestor = Requestor.connect(
+            self._peer,
+            calling=self._calling,
+            contexts=[(sop_class, [IMPLICIT_LITTLE])],
+            connect_timeout=self._patiences.connect,
+            answer_timeout=self._patiences.associate,
+            tls=self._tls,
+        )
+        if sop_class not in requestor.accepted:
+            requestor.release()
+            what = _SERVICES[sop_class]
+            raise Rejected(f"{self._peer} does not offer {what} to {self._calling}", permanent=True)
+        return Line(requestor, sop_class)
+
+
+def _study(row: Mapping[int, str]) -> Study:
+    return Study(
+        study_uid=value(row, "StudyInstanceUID"),
+        patient_id=value(row, "PatientID"),
+        accession=value(row, "AccessionNumber"),
+        study_date=value(row, "StudyDate"),
+        modalities=value(row, "ModalitiesInStudy"),
+        description=value(row, "StudyDescription"),
+        series_count=number(row, "NumberOfStudyRelatedSeries"),
+        instance_count=number(row, "NumberOfStudyRelatedInstances"),
+    )

@@ -1,0 +1,68 @@
+"""Identifiers of C-FIND and C-MOVE: keys in, bytes out (PS3.4 C.2.2.1, C.4.1.1.3, C.4.2.1.4).
+
+Always Implicit VR Little Endian, which every peer has to accept (PS3.5 10.1) and which is all that Quarry
+proposes for queries.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Mapping
+from functools import cache
+
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+
+from dicom_quarry.errors import ConfigError
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+UTF_8 = "ISO_IR 192"
+
+# Longer than 64 characters and odd characters are met in practice and forwarded; what would match more than
+# one object (PS3.4 C.2.2.2) is not: it would turn one instance that was listed into all of them.
+_UID = re.compile(r"[!-)+->@-\[\]-~]{1,128}")
+
+
+def is_uid(text: str) -> bool:
+    """Whether this names a single object when it is sent back to the archive."""
+    return _UID.fullmatch(text) is not None
+
+
+@cache
+def tag(keyword: str) -> int:
+    """The tag of a keyword; raises ConfigError where DICOM has none of this name."""
+    found = tag_for_keyword(keyword)
+    if found is None:
+        raise ConfigError(f"'{keyword}' is not a DICOM keyword")
+    return found
+
+
+def encode(keys: Mapping[str, str], charset: str = UTF_8) -> bytes:
+    """The identifier for these keywords and values; an empty value asks for the attribute.
+
+    SpecificCharacterSet is declared only where a value needs it; a value that ``charset`` cannot hold is sent
+    in UTF-8, never with replacement characters, since ``?`` matches anything (PS3.4 C.2.2.2.4).
+    """
+    declared, codec = "", "ascii"
+    if not all(value.isascii() for value in keys.values()):
+        declared, codec = _character_set("".join(keys.values()), charset)
+    elements = {tag(keyword): value for keyword, value in keys.items()}
+    if declared:
+        elements[0x00080005] = declared
+    return b"".join(_element(number, value.encode(codec)) for number, value in sorted(elements.items()))
+
+
+def _character_set(text: str, charset: str) -> tuple[str, str]:
+    codec = convert_encodings(charset)[0]
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return UTF_8, "utf-8"
+    return charset, codec
+
+
+def _element(number: int, data: bytes) -> bytes:
+    if len(data) % 2:
+        data += b"\0" if dictionary_VR(number) == "UI" else b" "
+    return struct.pack("<HHL", number >> 16, number & 0xFFFF, len(data)) + data

@@ -1,0 +1,120 @@
+"""What an archive holds of a study: SERIES level, then IMAGE level of every series (PS3.4 C.4.1.3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from dicom_quarry.archive import status
+from dicom_quarry.archive.identifier import is_uid, tag
+from dicom_quarry.archive.port import Verdict
+from dicom_quarry.archive.query import Answers
+from dicom_quarry.errors import QueryFailed
+from dicom_quarry.model import InstanceRef, Level, Listing, Task
+
+#: Asks at a level for these keys, and for these attributes in return.
+Query = Callable[[Level, Mapping[str, str], Sequence[str]], Answers]
+
+_SERIES = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
+_IMAGE = ("SOPInstanceUID", "SOPClassUID")
+
+
+class Lister:
+    """Gathers the list of one task; ``keys`` name its study in every query."""
+
+    def __init__(self, query: Query, task: Task, keys: Mapping[str, str]) -> None:
+        self._query = query
+        self._task = task
+        self._keys = keys
+        self._instances: dict[str, InstanceRef] = {}
+        self._claims: dict[str, int | None] = {}  # of every series, how many instances it claims
+        self._by_image = True
+        self._why: list[str] = []
+
+    def run(self) -> Listing:
+        """Ask for series, then for the instances of each; raises ArchiveError."""
+        self._list_series()
+        for series_uid in self._claims:
+            if not self._list_images(series_uid):
+                break
+        claimed = self._claimed()
+        if claimed and not self._instances:
+            self._by_image = False
+        return Listing(
+            tuple(self._instances.values()),
+            tuple(self._claims),
+            by_image=self._by_image,
+            complete=not self._why,
+            count=claimed,
+            why="; ".join(dict.fromkeys(self._why)),
+        )
+
+    def _list_series(self) -> None:
+        selected = self._task.selection.series
+        answers = self._ask(Level.SERIES, self._keys, _SERIES)
+        if answers is None:
+            self._claims = dict.fromkeys(sorted(selected))
+            return
+        for row in answers.rows:
+            uid = value(row, "SeriesInstanceUID")
+            if is_uid(uid) and (not selected or uid in selected):
+                self._claims[uid] = number(row, "NumberOfSeriesRelatedInstances")
+
+    def _list_images(self, series_uid: str) -> bool:
+        """List one series; False where the archive does not know the IMAGE level at all."""
+        answers = self._ask(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE)
+        if answers is None:
+            self._by_image = False
+            return False
+        listed = False
+        for row in answers.rows:
+            uid = value(row, "SOPInstanceUID")
+            if is_uid(uid):
+                listed = True
+                study_uid, sop_class = self._task.study.study_uid, value(row, "SOPClassUID")
+                # Listed in two series, it is still one instance, and arrives once.
+                self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
+        if not listed and self._claims[series_uid]:
+            self._by_image = False
+        return True
+
+    def _ask(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> Answers | None:
+        """The answers, what is wrong with them noted; None where the archive does not know this level."""
+        try:
+            answers = self._query(level, keys, returns)
+        except QueryFailed as failure:
+            if status.of_find(failure.status).verdict is not Verdict.UNSUPPORTED:
+                raise
+            return None
+        why = answers.why or nameless(answers.rows, returns[0])
+        if why:
+            self._why.append(why)
+        return answers
+
+    def _claimed(self) -> int | None:
+        """The largest number of instances that any answer claimed for what is wanted."""
+        claims = [claim for claim in self._claims.values() if claim is not None]
+        totals = [sum(claims)] if claims else []
+        study = self._task.study.instance_count
+        if study is not None and not self._task.selection.series:
+            totals.append(study)
+        return max(totals, default=None)
+
+
+def value(row: Mapping[int, str], keyword: str) -> str:
+    """An attribute of an answer, without padding; empty where the archive did not return it."""
+    return row.get(tag(keyword), "").strip(" \0")
+
+
+def number(row: Mapping[int, str], keyword: str) -> int | None:
+    """A count (IS) of an answer; None where the archive gave none that can be read."""
+    text = value(row, keyword)
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def nameless(rows: Iterable[Mapping[int, str]], keyword: str) -> str:
+    """What to say of answers that have content, yet not the level's unique key; empty if there are none.
+
+    Some archives end with an answer that is empty throughout: it hides nothing.
+    """
+    count = sum(1 for row in rows if any(row.values()) and not is_uid(value(row, keyword)))
+    return f"{count} answers of the archive lack a usable {keyword}" if count else ""

@@ -1,0 +1,83 @@
+"""One C-FIND, from the request to its final response (PS3.4 C.4.1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dicom_quarry.archive import status
+from dicom_quarry.archive.associations import Line
+from dicom_quarry.archive.port import Verdict
+from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
+from dicom_quarry.wire.dimse import Command, c_cancel_rq, c_find_rq
+from dicom_quarry.wire.header import scan
+from dicom_quarry.wire.sockets import Message
+
+#: How long an archive may take to end a query that was cancelled, before its association is aborted.
+CANCEL_PATIENCE = 5.0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What a query brought: values by tag. ``why`` is empty where nothing suggests that there is more."""
+
+    rows: list[dict[int, str]] = field(default_factory=list)
+    why: str = ""
+
+
+def run(line: Line, identifier: bytes, tags: Iterable[int], *, cap: int, silence: float) -> Answers:
+    """Ask, and read on to the final response: a query left half-way would poison the association.
+
+    More than ``cap`` answers are cancelled; ``silence`` seconds without an answer are Lost. Raises
+    QueryFailed for a failure without answers; after answers it only makes them incomplete.
+    """
+    request = c_find_rq(line.next_message_id(), line.sop_class)
+    line.ask(request, identifier)
+    answers, wanted = Answers(), tuple(tags)
+    while True:
+        message = line.answer(request, silence)
+        if message is None:
+            line.requestor.abort()
+            raise Lost(f"the archive was silent for {silence:.0f} s in a query")
+        if not status.is_pending(message.command.status):
+            _conclude(answers, message.command)
+            return answers
+        if len(answers.rows) == cap:
+            answers.why = f"the archive gave more than {cap} answers, and was stopped"
+            _cancel(line, request)
+            return answers
+        _take(answers, message, line.transfer_syntax, wanted)
+
+
+def _take(answers: Answers, message: Message, transfer_syntax: str, tags: tuple[int, ...]) -> None:
+    try:
+        row = scan(message.dataset, transfer_syntax, tags)
+    except RemoteProtocolError as damage:
+        row = {}
+        answers.why = f"an answer of the archive cannot be read: {damage}"
+    answers.rows.append(row)
+
+
+def _conclude(answers: Answers, final: Command) -> None:
+    meaning = status.of_find(final.status)
+    if meaning.verdict is Verdict.SUCCESS:
+        return
+    said = status.in_words(meaning, final.error_comment, final.offending_elements)
+    if not answers.rows and meaning.verdict not in (Verdict.WARNING, Verdict.CANCELLED):
+        raise QueryFailed(said, status=final.status)
+    answers.why = said
+
+
+def _cancel(line: Line, request: Command) -> None:
+    """C-CANCEL (PS3.7 9.3.2.3), then drain; many archives do not heed it: then abort."""
+    deadline = time.monotonic() + CANCEL_PATIENCE
+    try:
+        line.ask(c_cancel_rq(request.message_id), b"")
+        while (left := deadline - time.monotonic()) > 0:
+            message = line.answer(request, left)
+            if message is not None and not status.is_pending(message.command.status):
+                return
+    except Lost:
+        return
+    line.requestor.abort()

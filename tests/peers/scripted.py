@@ -1,0 +1,194 @@
+"""An archive that does what a test tells it, message by message, over a real socket.
+
+It accepts every presentation context that is not refused, in the first transfer syntax offered.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Container
+from typing import Self
+
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
+
+from dicom_quarry.model import AE
+from tests.peers.relay import Heard, Listener, items
+
+#: Called for every request but C-CANCEL, which the script reads itself where it wants to.
+Script = Callable[["Conversation", Heard], None]
+
+SUCCESS, PENDING = 0x0000, 0xFF00
+
+
+class Over(Exception):  # noqa: N818 (an end, not an error)
+    """The requestor has released, aborted or gone."""
+
+
+class Conversation:
+    """One association, seen by the script."""
+
+    def __init__(self, sock: socket.socket, refused: Container[str]) -> None:
+        self._sock = sock
+        self._contexts: dict[int, str] = {}
+        self._ids: dict[int, int] = {}
+        self._heard: deque[Heard] = deque()
+        self._listener = Listener(self._contexts, True, self._heard.append)
+        self._refused = refused
+
+    def read(self) -> Heard:
+        """The next message; raises Over at the end."""
+        while not self._heard:
+            kind, pdu = self._pdu()
+            if kind == 1:
+                self._sock.sendall(self._accept(pdu[6:]))
+            elif kind == 5:
+                self._sock.sendall(b"\x06\0\0\0\0\x04\0\0\0\0")
+                raise Over
+            elif kind == 4:
+                self._listener.feed(pdu)
+            else:
+                raise Over
+        return self._heard.popleft()
+
+    def answer(
+        self, to: Heard, status: int, dataset: Dataset | bytes = b"", *, comment: str = "", **numbers: int
+    ) -> None:
+        """Respond to a request; ``numbers`` are ``remaining``, ``completed``, ``failed``, ``warning``."""
+        data = dataset if isinstance(dataset, bytes) else _encoded(dataset)
+        elements = {
+            0x0002: to.command[0x0002],
+            0x0100: struct.pack("<H", to.field | 0x8000),
+            0x0120: to.command[0x0110],
+            0x0800: struct.pack("<H", 1 if data else 0x0101),
+            0x0900: struct.pack("<H", status),
+        }
+        if comment:
+            elements[0x0902] = comment.encode("latin-1") + b" " * (len(comment) % 2)
+        for name, value in numbers.items():
+            elements[_COUNTERS[name]] = struct.pack("<H", value)
+        self.say(to.context_id, elements, data)
+
+    def say(self, context_id: int, elements: dict[int, bytes], data: bytes = b"") -> None:
+        """Send any message, sensible or not."""
+        command = b"".join(struct.pack("<HHL", 0, n, len(v)) + v for n, v in sorted(elements.items()))
+        command = struct.pack("<HHLL", 0, 0, 4, len(command)) + command
+        message = _p_data(context_id, 3, command)
+        if data:
+            message += _p_data(context_id, 2, data)
+        self._sock.sendall(message)
+
+    def abort(self) -> None:
+        """A-ABORT (PS3.8 9.3.8)."""
+        self._sock.sendall(b"\x07\0\0\0\0\x04\0\0\0\0")
+        raise Over
+
+    def _pdu(self) -> tuple[int, bytes]:
+        header = self._exactly(6)
+        return header[0], header + self._exactly(struct.unpack_from(">L", header, 2)[0])
+
+    def _exactly(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            piece = self._sock.recv(size - len(data))
+            if not piece:
+                raise Over
+            data += piece
+        return bytes(data)
+
+    def _accept(self, request: bytes) -> bytes:
+        """The A-ASSOCIATE-AC to a request (PS3.8 9.3.3)."""
+        answers = [_item(0x10, b"1.2.840.10008.3.1.1.1")]
+        for kind, context in items(request[68:]):
+            if kind == 0x20:
+                parts = items(context[4:])
+                abstract, syntax = (next(v for k, v in parts if k == wanted) for wanted in (0x30, 0x40))
+                result = 3 if abstract.decode().rstrip("\0 ") in self._refused else 0
+                self._contexts[context[0]] = syntax.decode().rstrip("\0 ")
+                answers.append(_item(0x21, bytes([context[0], 0, result, 0]) + _item(0x40, syntax)))
+        answers.append(_item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3")))
+        body = request[:68] + b"".join(answers)
+        return b"\x02\0" + struct.pack(">L", len(body)) + body
+
+
+_COUNTERS = {"remaining": 0x1020, "completed": 0x1021, "failed": 0x1022, "warning": 0x1023}
+
+
+def _p_data(context_id: int, control: int, data: bytes) -> bytes:
+    pdv = struct.pack(">LBB", len(data) + 2, context_id, control) + data
+    return b"\x04\0" + struct.pack(">L", len(pdv)) + pdv
+
+
+def _item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(value)) + value
+
+
+def _encoded(ds: Dataset) -> bytes:
+    data = encode(ds, is_implicit_vr=True, is_little_endian=True)
+    assert data is not None, "pydicom does not encode this"
+    return data
+
+
+class ScriptedArchive:
+    """Runs a script for every association, each in a thread; ``requests`` are all that it was asked."""
+
+    def __init__(self, script: Script, *, refused: Container[str] = ()) -> None:
+        self._script = script
+        self._refused = refused
+        self.requests: list[Heard] = []
+        self.associations = 0
+        self.errors: list[BaseException] = []
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.ae = AE("SCRIPTED", "127.0.0.1", self._server.getsockname()[1])
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def hang_up(self) -> None:
+        """Close every connection, as an archive does with idle ones."""
+        for sock in self._sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        self.hang_up()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive(), "a script does not end"
+        assert not self.errors, self.errors
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._server.accept()
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self.associations += 1
+                self._sockets.append(sock)
+                thread = threading.Thread(target=self._serve, args=(sock,), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        conversation = Conversation(sock, self._refused)
+        try:
+            while True:
+                request = conversation.read()
+                self.requests.append(request)
+                if request.field != 0x0FFF:
+                    self._script(conversation, request)
+        except (Over, OSError):
+            pass
+        except AssertionError as error:
+            self.errors.append(error)
+        finally:
+            sock.close()
