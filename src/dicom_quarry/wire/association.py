@@ -1,14 +1,319 @@
-"""The upper layer (PS3.8): associations."""
+"""The upper layer's state machine (PS3.8 9.2), for acceptor and requestor, without any I/O.
+
+Bytes that were read become events; commands return the bytes to send. An event or a command that the table
+does not allow raises: RemoteProtocolError for the peer's, after which ``abort()`` has the A-ABORT to send;
+LocalProtocolError for ours.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
+from dicom_quarry.wire import negotiation, pdu
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, Context
+from dicom_quarry.wire.pdu import ControlPdu, PduReader, PduType, PDVFragment
+
+__all__ = ["Association", "Context", "State"]
+
+
+class State(IntEnum):
+    """PS3.8 tables 9-1 to 9-5; the value is the standard's number."""
+
+    IDLE = 1
+    AWAITING_REQUEST = 2
+    AWAITING_LOCAL_ANSWER = 3
+    CONNECTING = 4
+    AWAITING_ANSWER = 5
+    ESTABLISHED = 6
+    AWAITING_RELEASE_RP = 7
+    AWAITING_LOCAL_RELEASE = 8
+    COLLISION_REQUESTOR_LOCAL = 9
+    COLLISION_ACCEPTOR_RP = 10
+    COLLISION_REQUESTOR_RP = 11
+    COLLISION_ACCEPTOR_LOCAL = 12
+    CLOSING = 13
+
+
+class Cause(IntEnum):
+    """What moves the machine: the rows of PS3.8 table 9-10 by their number."""
+
+    ASSOCIATE_REQUEST = 1
+    CONNECTED = 2
+    AC_RECEIVED = 3
+    RJ_RECEIVED = 4
+    CONNECTION_INDICATED = 5
+    RQ_RECEIVED = 6
+    ACCEPT = 7
+    REJECT = 8
+    DATA_REQUEST = 9
+    DATA_RECEIVED = 10
+    RELEASE_REQUEST = 11
+    RELEASE_RQ_RECEIVED = 12
+    RELEASE_RP_RECEIVED = 13
+    RELEASE_RESPONSE = 14
+    ABORT_REQUEST = 15
+    ABORT_RECEIVED = 16
+    CONNECTION_CLOSED = 17
+    ARTIM_EXPIRED = 18
+    INVALID_PDU = 19
+
+
+class Action(Enum):
+    """PS3.8 tables 9-6 to 9-9, as far as they show outside: a command is sent, an event is handed on."""
+
+    SEND = "the command's PDU, or nothing but the new state"
+    TELL = "an event for the user"
+    IGNORE = "AA-6"
+    CLOSE = "AA-2, AR-5: close the transport connection; nobody is told"
+    PEER_GONE = "AA-3, AA-4: the user is told"
+    ABORT = "AA-1, AA-7, AA-8: send A-ABORT, then wait for the peer to close"
+
+
+# While an association is made, stands or is released: what ends it, and what may not come (PS3.8 table 9-10).
+_ENDINGS: dict[Cause, tuple[Action, State]] = {
+    Cause.ABORT_REQUEST: (Action.ABORT, State.CLOSING),
+    Cause.ABORT_RECEIVED: (Action.PEER_GONE, State.IDLE),
+    Cause.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
+}
+_UNEXPECTED: dict[Cause, tuple[Action, State]] = dict.fromkeys(
+    (
+        Cause.AC_RECEIVED,
+        Cause.RJ_RECEIVED,
+        Cause.RQ_RECEIVED,
+        Cause.DATA_RECEIVED,
+        Cause.RELEASE_RQ_RECEIVED,
+        Cause.RELEASE_RP_RECEIVED,
+        Cause.INVALID_PDU,
+    ),
+    (Action.ABORT, State.CLOSING),
+)
+_ANY = _ENDINGS | _UNEXPECTED
+
+#: PS3.8 table 9-10, whole. A pair that is not in it is illegal.
+TABLE: dict[State, dict[Cause, tuple[Action, State]]] = {
+    State.IDLE: {
+        Cause.ASSOCIATE_REQUEST: (Action.SEND, State.CONNECTING),
+        Cause.CONNECTION_INDICATED: (Action.SEND, State.AWAITING_REQUEST),
+    },
+    State.AWAITING_REQUEST: _UNEXPECTED
+    | {
+        Cause.RQ_RECEIVED: (Action.TELL, State.AWAITING_LOCAL_ANSWER),
+        Cause.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
+        Cause.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
+        Cause.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
+    },
+    State.AWAITING_LOCAL_ANSWER: _ANY
+    | {
+        Cause.ACCEPT: (Action.SEND, State.ESTABLISHED),
+        Cause.REJECT: (Action.SEND, State.CLOSING),
+    },
+    State.CONNECTING: {
+        Cause.CONNECTED: (Action.SEND, State.AWAITING_ANSWER),
+        Cause.ABORT_REQUEST: (Action.CLOSE, State.IDLE),
+        Cause.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
+    },
+    State.AWAITING_ANSWER: _ANY
+    | {
+        Cause.AC_RECEIVED: (Action.TELL, State.ESTABLISHED),
+        Cause.RJ_RECEIVED: (Action.TELL, State.IDLE),
+    },
+    State.ESTABLISHED: _ANY
+    | {
+        Cause.DATA_REQUEST: (Action.SEND, State.ESTABLISHED),
+        Cause.DATA_RECEIVED: (Action.TELL, State.ESTABLISHED),
+        Cause.RELEASE_REQUEST: (Action.SEND, State.AWAITING_RELEASE_RP),
+        Cause.RELEASE_RQ_RECEIVED: (Action.TELL, State.AWAITING_LOCAL_RELEASE),
+    },
+    State.AWAITING_RELEASE_RP: _ANY
+    | {
+        Cause.DATA_RECEIVED: (Action.TELL, State.AWAITING_RELEASE_RP),
+        # AR-8, a release collision: on the acceptor's side the next state is COLLISION_ACCEPTOR_RP.
+        Cause.RELEASE_RQ_RECEIVED: (Action.TELL, State.COLLISION_REQUESTOR_LOCAL),
+        Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.IDLE),
+    },
+    State.AWAITING_LOCAL_RELEASE: _ANY
+    | {
+        Cause.DATA_REQUEST: (Action.SEND, State.AWAITING_LOCAL_RELEASE),
+        Cause.RELEASE_RESPONSE: (Action.SEND, State.CLOSING),
+    },
+    State.COLLISION_REQUESTOR_LOCAL: _ANY
+    | {Cause.RELEASE_RESPONSE: (Action.SEND, State.COLLISION_REQUESTOR_RP)},
+    State.COLLISION_ACCEPTOR_RP: _ANY
+    | {Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.COLLISION_ACCEPTOR_LOCAL)},
+    State.COLLISION_REQUESTOR_RP: _ANY | {Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.IDLE)},
+    State.COLLISION_ACCEPTOR_LOCAL: _ANY | {Cause.RELEASE_RESPONSE: (Action.SEND, State.CLOSING)},
+    State.CLOSING: {
+        Cause.AC_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Cause.RJ_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Cause.RQ_RECEIVED: (Action.ABORT, State.CLOSING),
+        Cause.DATA_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Cause.RELEASE_RQ_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Cause.RELEASE_RP_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Cause.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
+        Cause.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
+        Cause.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
+        Cause.INVALID_PDU: (Action.ABORT, State.CLOSING),
+    },
+}
+
+_RECEIVED = {
+    PduType.ASSOCIATE_RQ: Cause.RQ_RECEIVED,
+    PduType.ASSOCIATE_AC: Cause.AC_RECEIVED,
+    PduType.ASSOCIATE_RJ: Cause.RJ_RECEIVED,
+    PduType.RELEASE_RQ: Cause.RELEASE_RQ_RECEIVED,
+    PduType.RELEASE_RP: Cause.RELEASE_RP_RECEIVED,
+    PduType.ABORT: Cause.ABORT_RECEIVED,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
+class Rejection:
+    """An A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
 
-    context_id: int
-    abstract_syntax: str
-    transfer_syntaxes: tuple[str, ...]
+    result: int
+    source: int
+    reason: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """The peer wants to end the association in order; answer with ``confirm_release()``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The peer has agreed to the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The peer has sent an A-ABORT (PS3.8 9.3.8)."""
+
+    source: int
+    reason: int
+
+
+Event = PDVFragment | AssociateRequest | AssociateAccept | Rejection | ReleaseRequested | Released | Aborted
+
+
+class Association:
+    """One association, from its transport connection's beginning to its end.
+
+    The owner of the socket reads into ``reader.space()``, tells ``reader.received(n)``, takes ``events()``.
+    """
+
+    def __init__(self, *, max_pdu: int, requestor: bool) -> None:
+        self.state = State.IDLE
+        self.reader = PduReader(max_pdu)
+        self.peer_max_pdu = 0
+        self._requestor = requestor
+        self._farewell = b""
+        if not requestor:
+            self._step(Cause.CONNECTION_INDICATED)
+
+    def _step(self, cause: Cause) -> Action:
+        try:
+            action, state = TABLE[self.state][cause]
+        except KeyError:
+            raise LocalProtocolError(f"{cause.name} is not possible in state {self.state.name}") from None
+        if state is State.COLLISION_REQUESTOR_LOCAL and not self._requestor:
+            state = State.COLLISION_ACCEPTOR_RP
+        self.state = state
+        return action
+
+    # ---- what the peer does
+
+    def events(self) -> Iterator[Event]:
+        """What the bytes read so far mean. Raises RemoteProtocolError: then send what ``abort()`` gives."""
+        try:
+            for unit in self.reader.units():
+                if isinstance(unit, PDVFragment):
+                    if self.state is State.ESTABLISHED or self._hears(Cause.DATA_RECEIVED):
+                        yield unit
+                elif self._hears(_RECEIVED[unit.type]):
+                    yield self._read(unit)
+        except RemoteProtocolError:
+            if not self._farewell and self.state is not State.IDLE:
+                self._step(Cause.INVALID_PDU)
+                self._farewell = pdu.encode_abort(source=2, reason=6)  # invalid PDU parameter value
+            raise
+
+    def _hears(self, cause: Cause) -> bool:
+        """Move on; whether there is something to tell."""
+        before = self.state
+        if before is State.IDLE:  # nothing that comes after the end matters
+            return False
+        action = self._step(cause)
+        if action is Action.ABORT:
+            self._farewell = pdu.encode_abort(source=2, reason=2)  # unexpected PDU
+            raise RemoteProtocolError(f"{cause.name} is not expected in state {before.name}")
+        return action in (Action.TELL, Action.PEER_GONE)
+
+    def _read(self, unit: ControlPdu) -> Event:
+        body = unit.body
+        match unit.type:
+            case PduType.ASSOCIATE_RQ:
+                request = negotiation.decode_request(body)
+                self.peer_max_pdu = request.max_pdu
+                return request
+            case PduType.ASSOCIATE_AC:
+                accept = negotiation.decode_accept(body)
+                self.peer_max_pdu = accept.max_pdu
+                return accept
+            case PduType.ASSOCIATE_RJ:
+                return Rejection(body[1], body[2], body[3])
+            case PduType.RELEASE_RQ:
+                return ReleaseRequested()
+            case PduType.RELEASE_RP:
+                return Released()
+            case _:
+                return Aborted(body[2], body[3])
+
+    def connection_closed(self) -> None:
+        """The transport connection is gone."""
+        if self.state is not State.IDLE:
+            self._step(Cause.CONNECTION_CLOSED)
+
+    # ---- what we do
+
+    def request(self, request: AssociateRequest) -> bytes:
+        """Ask for the association; the transport connection stands already."""
+        self._step(Cause.ASSOCIATE_REQUEST)
+        self._step(Cause.CONNECTED)
+        return pdu.encode_pdu(PduType.ASSOCIATE_RQ, negotiation.encode_request(request))
+
+    def accept(self, accept: AssociateAccept) -> bytes:
+        """Grant the association that was asked for."""
+        self._step(Cause.ACCEPT)
+        return pdu.encode_pdu(PduType.ASSOCIATE_AC, negotiation.encode_accept(accept))
+
+    def reject(self, rejection: Rejection) -> bytes:
+        """Refuse the association that was asked for."""
+        self._step(Cause.REJECT)
+        return pdu.encode_reject(rejection.result, rejection.source, rejection.reason)
+
+    def send(self, context_id: int, command: bytes, dataset: bytes = b"") -> Iterator[bytes]:
+        """A message as pieces to send in order: the first is all of it, unless the dataset is large."""
+        self._step(Cause.DATA_REQUEST)
+        return pdu.encode_message(context_id, command, dataset, self.peer_max_pdu)
+
+    def release(self) -> bytes:
+        """Ask for an orderly end."""
+        self._step(Cause.RELEASE_REQUEST)
+        return pdu.encode_release(PduType.RELEASE_RQ)
+
+    def confirm_release(self) -> bytes:
+        """Agree to the peer's release."""
+        self._step(Cause.RELEASE_RESPONSE)
+        return pdu.encode_release(PduType.RELEASE_RP)
+
+    def abort(self) -> bytes:
+        """End it at once. Gives the A-ABORT to send, or nothing where no association is left."""
+        farewell, self._farewell = self._farewell, b""
+        if farewell or Cause.ABORT_REQUEST not in TABLE[self.state]:
+            return farewell
+        action = self._step(Cause.ABORT_REQUEST)
+        return pdu.encode_abort(source=0, reason=0) if action is Action.ABORT else b""

@@ -61,7 +61,7 @@ class Command:
     """One command set.
 
     ``message_id`` means something in requests; ``message_id_responded_to`` in responses and in C-CANCEL;
-    ``status`` in responses. Sub-operation counters are None where the peer did not send them, which is not zero.
+    ``status`` in responses. Sub-operation counters are None where the peer sent none, which is not zero.
     """
 
     field: CommandField

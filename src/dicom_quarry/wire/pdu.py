@@ -1,14 +1,209 @@
-"""Protocol data units (PS3.8 9.3): what travels on the transport connection."""
+"""Protocol data units (PS3.8 9.3): what travels on the transport connection.
+
+:class:`PduReader` owns the receive buffer. Whoever reads the socket reads into it, and gets PDVs back as
+views of the same memory: pixel data is not copied on its way to the disk. A PDV need not be there as a whole to
+be handed on, so that neither the size of PDUs nor that of instances costs memory.
+"""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
 from typing import NamedTuple
+
+from dicom_quarry.errors import RemoteProtocolError
+
+#: 128 presentation contexts with 40 transfer syntaxes each take 170 kB; nobody needs more.
+MAX_CONTROL_PDU = 262144
+#: More than what any sender has under way: reads come in few, large pieces.
+BUFFER_SIZE = 1048576
+#: How large a PDU is made for a peer that sets no limit (a maximum length of 0, PS3.8 D.1).
+_UNLIMITED = 1048576
+
+_PDU_HEADER = struct.Struct(">BxL")
+_PDV_HEADER = struct.Struct(">LBB")
+_P_DATA_HEADERS = struct.Struct(">BxLLBB")
+_IS_COMMAND = 1  # PS3.8 E.2: the message control header
+_IS_LAST = 2
+
+
+class PduType(IntEnum):
+    """The first byte of a PDU (PS3.8 9.3.1)."""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    P_DATA_TF = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
 
 
 class PDVFragment(NamedTuple):
-    """A piece of a presentation data value (PS3.8 9.3.5.1); ``data`` is valid until the next read."""
+    """A piece of a presentation data value (PS3.8 9.3.5.1); ``data`` is valid until the next read.
+
+    ``is_last`` is set on the last piece of the last fragment of a command or dataset.
+    """
 
     context_id: int
     is_command: bool
     is_last: bool
     data: memoryview
+
+
+class ControlPdu(NamedTuple):
+    """Any PDU but P-DATA-TF, without its six bytes of header."""
+
+    type: PduType
+    body: bytes
+
+
+_LEGAL_LENGTHS = {
+    PduType.ASSOCIATE_RQ: range(68, MAX_CONTROL_PDU + 1),
+    PduType.ASSOCIATE_AC: range(68, MAX_CONTROL_PDU + 1),
+    PduType.ASSOCIATE_RJ: range(4, 5),
+    PduType.RELEASE_RQ: range(4, 5),
+    PduType.RELEASE_RP: range(4, 5),
+    PduType.ABORT: range(4, 5),
+}
+
+
+class PduReader:
+    """Cuts a stream of bytes into control PDUs and PDV fragments.
+
+    Read into ``space()``, tell ``received()`` how much it was, take all that ``units()`` gives; then again.
+    ``max_pdu`` is what was announced to the peer (0: unlimited).
+    """
+
+    def __init__(self, max_pdu: int, buffer_size: int = BUFFER_SIZE) -> None:
+        self._max_pdu = max_pdu
+        self._view = memoryview(bytearray(buffer_size))
+        self._start = 0
+        self._end = 0
+        self._pdu_left = 0  # bytes of the P-DATA-TF under way that are still to come, PDV headers included
+        self._pdv_left = 0  # bytes of the PDV under way that are still to come
+        self._pdv = (0, False, False)
+
+    def space(self) -> memoryview:
+        """Where the next bytes go; what was handed out before is no longer valid."""
+        left = self._end - self._start
+        if left and self._start:
+            self._view[:left] = bytes(self._view[self._start : self._end])
+        self._start, self._end = 0, left
+        return self._view[left:]
+
+    def received(self, count: int) -> None:
+        """Tell that ``count`` bytes were read into the space."""
+        self._end += count
+
+    def units(self) -> Iterator[ControlPdu | PDVFragment]:
+        """All that can be had of the bytes so far; raises RemoteProtocolError."""
+        while True:
+            if self._pdv_left:
+                if self._start == self._end:
+                    return
+                yield self._fragment()
+            elif self._end - self._start < 6:
+                return
+            elif self._pdu_left:
+                self._begin_pdv()
+                if not self._pdv_left:  # an empty fragment is legal, and may be the last
+                    yield self._fragment()
+            else:
+                control = self._begin_pdu()
+                if control:
+                    yield control
+                elif not self._pdu_left:
+                    return
+
+    def _fragment(self) -> PDVFragment:
+        start = self._start
+        stop = min(self._end, start + self._pdv_left)
+        self._start = stop
+        self._pdv_left -= stop - start
+        self._pdu_left -= stop - start
+        context_id, is_command, is_last = self._pdv
+        return PDVFragment(context_id, is_command, is_last and not self._pdv_left, self._view[start:stop])
+
+    def _begin_pdv(self) -> None:
+        length, context_id, control = _PDV_HEADER.unpack_from(self._view, self._start)
+        if length < 2 or length + 4 > self._pdu_left:
+            raise RemoteProtocolError(f"a PDV of {length} bytes in a PDU with {self._pdu_left} left")
+        self._start += 6
+        self._pdu_left -= 6
+        self._pdv_left = length - 2
+        if 0 < self._pdu_left - self._pdv_left < 6:
+            raise RemoteProtocolError("bytes between the last PDV and the end of its PDU")
+        self._pdv = (context_id, bool(control & _IS_COMMAND), bool(control & _IS_LAST))
+
+    def _begin_pdu(self) -> ControlPdu | None:
+        """A whole control PDU; or None, with a P-DATA-TF begun or with more bytes needed."""
+        number, length = _PDU_HEADER.unpack_from(self._view, self._start)
+        if number == PduType.P_DATA_TF:
+            if length < 6:
+                raise RemoteProtocolError(f"a P-DATA-TF of {length} bytes")
+            if self._max_pdu and length > self._max_pdu:
+                raise RemoteProtocolError(f"a PDU of {length} bytes where {self._max_pdu} is the maximum")
+            self._start += 6
+            self._pdu_left = length
+            return None
+        if length not in _LEGAL_LENGTHS.get(number, ()) or length + 6 > len(self._view):
+            raise RemoteProtocolError(f"a PDU of type 0x{number:02X} and {length} bytes")
+        if self._end - self._start < 6 + length:
+            return None
+        body = bytes(self._view[self._start + 6 : self._start + 6 + length])
+        self._start += 6 + length
+        return ControlPdu(PduType(number), body)
+
+
+def encode_pdu(kind: PduType, body: bytes) -> bytes:
+    """A control PDU with its header."""
+    return _PDU_HEADER.pack(kind, len(body)) + body
+
+
+def encode_reject(result: int, source: int, reason: int) -> bytes:
+    """An A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    return encode_pdu(PduType.ASSOCIATE_RJ, bytes((0, result, source, reason)))
+
+
+def encode_abort(source: int, reason: int) -> bytes:
+    """An A-ABORT (PS3.8 9.3.8)."""
+    return encode_pdu(PduType.ABORT, bytes((0, 0, source, reason)))
+
+
+def encode_release(kind: PduType) -> bytes:
+    """An A-RELEASE-RQ or A-RELEASE-RP (PS3.8 9.3.6, 9.3.7)."""
+    return encode_pdu(kind, bytes(4))
+
+
+def encode_message(context_id: int, command: bytes, dataset: bytes, max_pdu: int) -> Iterator[bytes]:
+    """A message as pieces to be sent one after the other: one, or more where the dataset is large.
+
+    A message in one write is not delayed by Nagle's algorithm and a peer that is slow to acknowledge.
+    """
+    gathered = bytearray()
+    for is_command, data in ((True, command), (False, dataset)):
+        if not data:
+            continue
+        for piece in _data_pdus(context_id, data, is_command=is_command, max_pdu=max_pdu):
+            gathered += piece
+            if len(gathered) >= _UNLIMITED:
+                yield bytes(gathered)
+                gathered.clear()
+    if gathered:
+        yield bytes(gathered)
+
+
+def _data_pdus(context_id: int, data: bytes, *, is_command: bool, max_pdu: int) -> Iterator[bytes]:
+    """The P-DATA-TF PDUs of a command set or a dataset (PS3.8 9.3.5).
+
+    ``max_pdu`` is the peer's, which limits the PDU without its own header; fragments are even (PS3.8 E.1).
+    """
+    size = ((max_pdu or _UNLIMITED) - 6) & ~1
+    kind = _IS_COMMAND if is_command else 0
+    for start in range(0, len(data), size):
+        piece = data[start : start + size]
+        control = kind | (_IS_LAST if start + size >= len(data) else 0)
+        head = _P_DATA_HEADERS.pack(PduType.P_DATA_TF, len(piece) + 6, len(piece) + 2, context_id, control)
+        yield head + piece

@@ -1,15 +1,136 @@
-"""The one file with I/O: sockets, and the requestor of associations."""
+"""The one file with I/O: a transport connection, and the requestor of associations that stands on it.
+
+Every socket has TCP_NODELAY, is read with TCP_QUICKACK re-armed (Linux), and every message is one write. Many
+archives write a message in two pieces with Nagle's algorithm on; without the quick acknowledgement each query
+and each instance then waits 40 ms.
+"""
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Mapping, Sequence
+import struct
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from dicom_quarry.errors import LocalProtocolError, Lost, Rejected, RemoteProtocolError, Unreachable
 from dicom_quarry.model import AE
-from dicom_quarry.wire.dimse import Command
+from dicom_quarry.wire import dimse, explain
+from dicom_quarry.wire.association import (
+    Aborted,
+    Association,
+    Event,
+    Rejection,
+    Released,
+    ReleaseRequested,
+)
+from dicom_quarry.wire.dimse import Command, MessageReader
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, Roles, accepted_contexts, propose
+from dicom_quarry.wire.pdu import PDVFragment
 
+#: The longest P-DATA-TF that peers are asked to send us, chosen by measurement (docs/performance.md).
 DEFAULT_MAX_PDU = 131072
+#: Identifiers and responses are gathered in memory; instances never are.
+MAX_GATHERED = 16 * 1024 * 1024
+#: A peer that takes none of our bytes for so long is gone.
+SEND_TIMEOUT = 60.0
+
+_QUICKACK = getattr(socket, "TCP_QUICKACK", None)
+
+
+class Channel:
+    """A connected socket, read into an association's buffer."""
+
+    def __init__(self, sock: socket.socket, association: Association) -> None:
+        self._sock = sock
+        self._association = association
+        self._wait = -1.0
+        self._tls = isinstance(sock, ssl.SSLSocket)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not self._tls:
+            # The kernel's time-outs on a blocking socket spare the poll() that Python puts before every read.
+            sock.settimeout(None)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT))
+
+    def fill(self, timeout: float) -> int:
+        """Read once; how many bytes came, 0 when ``timeout`` seconds passed. Raises Lost at the end."""
+        if timeout != self._wait:
+            self._set_wait(timeout)
+        reader = self._association.reader
+        try:
+            if _QUICKACK is not None:
+                self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
+            count = self._sock.recv_into(reader.space())
+        except (BlockingIOError, TimeoutError):
+            return 0
+        except OSError as error:
+            raise Lost(f"the connection was cut ({error.strerror or error})") from error
+        if not count:
+            raise Lost("the connection was closed without a release")
+        reader.received(count)
+        return count
+
+    def _set_wait(self, timeout: float) -> None:
+        self._wait = timeout
+        if self._tls:
+            self._sock.settimeout(max(timeout, 0.001))
+        else:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
+
+    def send(self, pieces: Iterable[bytes]) -> None:
+        """Write each piece at once; raises Lost."""
+        if self._tls:
+            self._set_wait(SEND_TIMEOUT)
+        try:
+            for piece in pieces:
+                self._sock.sendall(piece)
+        except (BlockingIOError, TimeoutError) as error:
+            raise Lost(f"it took no data for {SEND_TIMEOUT:g} s") from error
+        except OSError as error:
+            raise Lost(f"the connection was cut ({error.strerror or error})") from error
+
+    def hang_up(self, farewell: bytes = b"", *, shared: bool = False) -> None:
+        """Say a last word if that is possible at once, and end both directions; never raises.
+
+        ``shared``: another thread may be reading, which wakes it. OpenSSL does not bear a write meanwhile.
+        """
+        try:
+            if farewell and not self._tls:
+                self._sock.send(farewell, socket.MSG_DONTWAIT)
+            elif farewell and not shared:
+                self._set_wait(1.0)
+                self._sock.sendall(farewell)
+        except OSError:
+            pass
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """Give the socket back; nobody may be using it."""
+        self._sock.close()
+
+
+def _timeval(seconds: float) -> bytes:
+    # Zero would mean for ever.
+    micros = max(int(seconds * 1_000_000), 1000)
+    return struct.pack("@ll", micros // 1_000_000, micros % 1_000_000)
+
+
+def _open(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
+    try:
+        sock = socket.create_connection((peer.host, peer.port), timeout)
+        try:
+            return tls.wrap_socket(sock, server_hostname=peer.host) if tls else sock
+        except BaseException:
+            sock.close()
+            raise
+    except OSError as error:
+        raise Unreachable(explain.unreachable(peer.host, peer.port, timeout, error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +143,25 @@ class Message:
 
 
 class Requestor:
-    """An association that this side asked for."""
+    """An association that this side asked for: made by :meth:`connect`, used by one thread.
 
-    accepted: Mapping[str, tuple[int, str]]
+    ``accepted`` has, for each abstract syntax, the context and transfer syntax accepted first; ``roles`` what
+    the peer granted of the roles proposed.
+    """
+
+    def __init__(self, peer: AE, channel: Channel, association: Association) -> None:
+        self.peer = peer
+        self.accepted: Mapping[str, tuple[int, str]] = {}
+        self.roles: Mapping[str, Roles] = {}
+        self._channel = channel
+        self._association = association
+        self._reader = MessageReader(())
+        self._command: tuple[int, Command] | None = None  # whose dataset is still to come
+        self._dataset = bytearray()
+        self._messages: list[Message] = []
+        self._alive = True
+        self._state_lock = threading.Lock()
+        self._use_lock = threading.Lock()
 
     @classmethod
     def connect(
@@ -37,28 +174,164 @@ class Requestor:
         answer_timeout: float = 30.0,
         max_pdu: int = DEFAULT_MAX_PDU,
         tls: ssl.SSLContext | None = None,
-        roles: Mapping[str, tuple[bool, bool]] | None = None,
+        roles: Mapping[str, Roles] | None = None,
     ) -> Requestor:
-        """Connect and negotiate; raises Unreachable or Rejected."""
-        raise NotImplementedError
+        """Connect and negotiate: one presentation context per pair of abstract and transfer syntaxes.
+
+        ``roles``: for a SOP class, whether we propose to be its SCU and its SCP (PS3.7 D.3.3.4). Raises
+        Unreachable or Rejected.
+        """
+        proposed = propose(contexts)
+        association = Association(max_pdu=max_pdu, requestor=True)
+        requestor = cls(peer, Channel(_open(peer, connect_timeout, tls), association), association)
+        try:
+            requestor._negotiate(
+                AssociateRequest(peer.title, calling, proposed, max_pdu, roles or {}), answer_timeout
+            )
+        except BaseException:
+            requestor.abort()
+            raise
+        return requestor
+
+    def _negotiate(self, request: AssociateRequest, timeout: float) -> None:
+        where = f"{self.peer.host}:{self.peer.port}"
+        deadline = time.monotonic() + timeout
+        try:
+            self._channel.send([self._association.request(request)])
+            while (left := deadline - time.monotonic()) > 0:
+                self._channel.fill(left)
+                for event in self._association.events():
+                    return self._take_answer(request, event)
+        except Lost as error:
+            raise Unreachable(
+                f"{where} closed the connection without an answer to the association request: "
+                "does it admit this computer, and does it expect TLS?"
+            ) from error
+        except RemoteProtocolError as error:
+            raise Unreachable(
+                f"{where} does not answer in DICOM: is this the archive's DICOM port?"
+            ) from error
+        raise Unreachable(
+            f"{where} took the connection but did not answer the association request within {timeout:g} s: "
+            "is this the archive's DICOM port, and does it expect TLS?"
+        )
+
+    def _take_answer(self, request: AssociateRequest, event: Event) -> None:
+        if isinstance(event, Rejection):
+            raise Rejected(explain.rejected(str(self.peer), request, event), permanent=event.result != 2)
+        if not isinstance(event, AssociateAccept):
+            raise Unreachable(f"{self.peer} aborted instead of answering the association request")
+        self.accepted = accepted_contexts(request, event)
+        self.roles = event.roles
+        self._reader = MessageReader({context_id for context_id, _ in self.accepted.values()})
 
     @property
     def alive(self) -> bool:
-        """Whether the association stands."""
-        raise NotImplementedError
+        """Whether the association stands, as far as is known without reading."""
+        return self._alive
 
     def send(self, command: Command, dataset: bytes = b"", *, context_id: int) -> None:
         """Send one message; raises Lost."""
-        raise NotImplementedError
+        with self._in_use():
+            with self._state_lock:
+                self._check_alive()
+                pieces = self._association.send(context_id, dimse.encode(command), dataset)
+            self._channel.send(pieces)
 
     def receive(self, timeout: float) -> Message | None:
-        """The next whole message, or None when none came within ``timeout`` seconds; raises Lost."""
-        raise NotImplementedError
+        """The next whole message, or None when none came within ``timeout`` seconds.
+
+        Raises Lost when the association has ended or had to be aborted.
+        """
+        deadline = time.monotonic() + timeout
+        with self._in_use():
+            while not self._messages:
+                self._check_alive()
+                left = deadline - time.monotonic()
+                self._channel.fill(max(left, 0.0))
+                with self._state_lock:
+                    self._take_events()
+                if not self._messages and left <= 0:
+                    return None
+            return self._messages.pop(0)
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Around all that touches the socket: abort() in another thread must not close it under our feet."""
+        try:
+            with self._use_lock:
+                yield
+        except Lost as error:
+            self.abort()
+            raise Lost(f"{self.peer}: {error}") from error
+        except RemoteProtocolError as error:
+            self.abort()
+            raise Lost(f"{self.peer} broke the protocol: {error}") from error
+        finally:
+            if not self._alive:
+                self._channel.close()
+
+    def _check_alive(self) -> None:
+        if not self._alive:
+            raise Lost("the association has ended")
+
+    def _take_events(self) -> None:
+        for event in self._association.events():
+            match event:
+                case PDVFragment():
+                    self._gather(event)
+                case ReleaseRequested():
+                    self._channel.send([self._association.confirm_release()])
+                    raise Lost("it released the association")
+                case Aborted():
+                    raise Lost("it aborted the association")
+                case _:
+                    raise LocalProtocolError(f"{type(event).__name__} within an association")
+
+    def _gather(self, fragment: PDVFragment) -> None:
+        taken = self._reader.take(fragment)
+        if isinstance(taken, Command):
+            self._command = (fragment.context_id, taken)
+        elif taken is not None:
+            self._dataset += taken.data
+            if len(self._dataset) > MAX_GATHERED:
+                raise RemoteProtocolError(f"a dataset of more than {MAX_GATHERED} bytes in a response")
+        if self._command and not self._reader.within_message:
+            self._messages.append(Message(*self._command, bytes(self._dataset)))
+            self._command = None
+            self._dataset.clear()
 
     def release(self, timeout: float = 5.0) -> None:
-        """End the association in order; never raises."""
-        raise NotImplementedError
+        """End the association in order, or by an abort where the peer does not play along; never raises."""
+        deadline = time.monotonic() + timeout
+        try:
+            with self._in_use():
+                self._check_alive()
+                with self._state_lock:
+                    question = self._association.release()
+                self._channel.send([question])
+                while (left := deadline - time.monotonic()) > 0 and not self._released():
+                    self._channel.fill(left)
+        except Lost:
+            pass
+        self.abort()
+
+    def _released(self) -> bool:
+        with self._state_lock:
+            for event in self._association.events():
+                if isinstance(event, ReleaseRequested):  # a collision: PS3.8 7.2.2.7
+                    self._channel.send([self._association.confirm_release()])
+                elif isinstance(event, Released | Aborted):
+                    return True
+        return False
 
     def abort(self) -> None:
         """End the association at once; never raises, and may be called from another thread."""
-        raise NotImplementedError
+        idle = self._use_lock.acquire(blocking=False)
+        with self._state_lock:
+            self._alive = False
+            farewell = self._association.abort()
+        self._channel.hang_up(farewell, shared=not idle)
+        if idle:
+            self._channel.close()
+            self._use_lock.release()

@@ -1,0 +1,51 @@
+"""Why an association could not be had, in words that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+
+from dicom_quarry.wire.association import Rejection
+from dicom_quarry.wire.negotiation import AssociateRequest
+
+_TRANSIENT = 2  # result, PS3.8 table 9-21
+
+# By (source, reason) of PS3.8 table 9-21.
+_REJECTIONS = {
+    (1, 1): "it gave no reason; is the calling AE title {calling} admitted there, from this computer?",
+    (1, 2): "it does not support DICOM's application context",
+    (1, 3): "it does not know the calling AE title {calling}; have it registered there",
+    (1, 7): "it does not go by the AE title {called}; check the title of the archive",
+    (2, 1): "it gave no reason",
+    (2, 2): "it does not support this version of the protocol",
+    (3, 1): "it is congested for now",
+    (3, 2): "it has as many associations as it takes",
+}
+
+
+def rejected(where: str, request: AssociateRequest, rejection: Rejection) -> str:
+    """The sentence for an A-ASSOCIATE-RJ."""
+    known = _REJECTIONS.get((rejection.source, rejection.reason))
+    code = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
+    why = known.format(calling=request.calling, called=request.called) if known else "for an unknown reason"
+    how = "rejected the association for now" if rejection.result == _TRANSIENT else "rejected the association"
+    return f"{where} {how}: {why} ({code})"
+
+
+def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
+    """The sentence for a connection that could not be made."""
+    where = f"{host}:{port}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate of {where} is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS with {where} failed ({error.reason or error}): does this port speak TLS?"
+    if isinstance(error, socket.gaierror):
+        return f"the name {host} is not known to this computer: check its spelling, or give the IP address"
+    if isinstance(error, TimeoutError):
+        return f"{where} did not answer within {timeout:g} s: a wrong address, or a firewall in between"
+    if isinstance(error, ConnectionRefusedError):
+        return f"nothing listens at {where}: is the archive running, and is this its DICOM port?"
+    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return f"there is no route to {where}: check the address and this computer's network"
+    return f"no connection to {where}: {error.strerror or error}"

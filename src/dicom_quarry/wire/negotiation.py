@@ -1,0 +1,328 @@
+"""What two AEs agree on before they talk (PS3.8 7.1, 9.3.2, 9.3.3; PS3.7 annex D.3).
+
+The A-ASSOCIATE-RQ and -AC as frozen values, their encoding, and the answer that an acceptor gives.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydicom.uid import UID
+
+from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
+from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_quarry.wire.dimse import VERIFICATION
+
+APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
+MAX_CONTEXTS = 128  # odd numbers of one byte
+_STANDARD_ROOT = "1.2.840.10008."
+_STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+_UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+_FIXED = struct.Struct(">HH16s16s32x")
+_ITEM = struct.Struct(">BxH")
+
+#: Whether the AE that asked for the association takes the SCU role, and the SCP role (PS3.7 D.3.3.4).
+Roles = tuple[bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
+
+    context_id: int
+    abstract_syntax: str
+    transfer_syntaxes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContextResult:
+    """The answer to a presentation context (PS3.8 table 9-18)."""
+
+    ACCEPTED = 0
+    USER_REJECTION = 1
+    ABSTRACT_SYNTAX_NOT_SUPPORTED = 3
+    TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+
+    context_id: int
+    result: int
+    transfer_syntax: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateRequest:
+    """An A-ASSOCIATE-RQ. What Quarry has no use for (user identity, asynchronous window) is not kept."""
+
+    called: str
+    calling: str
+    contexts: tuple[Context, ...]
+    max_pdu: int
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    application_context: str = APPLICATION_CONTEXT
+    protocol_version: int = 1
+    implementation_uid: str = IMPLEMENTATION_CLASS_UID
+    implementation_version: str = IMPLEMENTATION_VERSION_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class AssociateAccept:
+    """An A-ASSOCIATE-AC."""
+
+    called: str
+    calling: str
+    results: tuple[ContextResult, ...]
+    max_pdu: int
+    roles: Mapping[str, Roles] = field(default_factory=dict)
+    implementation_uid: str = IMPLEMENTATION_CLASS_UID
+    implementation_version: str = IMPLEMENTATION_VERSION_NAME
+
+
+def _item(kind: int, data: bytes) -> bytes:
+    return _ITEM.pack(kind, len(data)) + data
+
+
+def _uid_item(kind: int, uid: str) -> bytes:
+    return _item(kind, uid.encode("latin-1"))
+
+
+def _title(title: str) -> bytes:
+    return title.encode("latin-1", "replace")[:16].ljust(16)
+
+
+def encode_request(request: AssociateRequest) -> bytes:
+    """The body of an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+    contexts = b"".join(
+        _item(
+            0x20,
+            bytes((context.context_id, 0, 0, 0))
+            + _uid_item(0x30, context.abstract_syntax)
+            + b"".join(_uid_item(0x40, syntax) for syntax in context.transfer_syntaxes),
+        )
+        for context in request.contexts
+    )
+    return _encode(request, contexts)
+
+
+def encode_accept(accept: AssociateAccept) -> bytes:
+    """The body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
+    contexts = b"".join(
+        _item(
+            0x21,
+            bytes((answer.context_id, 0, answer.result, 0)) + _uid_item(0x40, answer.transfer_syntax),
+        )
+        for answer in accept.results
+    )
+    return _encode(accept, contexts)
+
+
+def _encode(pdu: AssociateRequest | AssociateAccept, contexts: bytes) -> bytes:
+    user = _item(0x51, struct.pack(">L", pdu.max_pdu)) + _uid_item(0x52, pdu.implementation_uid)
+    for uid, (scu, scp) in pdu.roles.items():
+        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode("latin-1") + bytes((scu, scp)))
+    user += _uid_item(0x55, pdu.implementation_version)
+    fixed = _FIXED.pack(1, 0, _title(pdu.called), _title(pdu.calling))
+    return fixed + _uid_item(0x10, APPLICATION_CONTEXT) + contexts + _item(0x50, user)
+
+
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+    offset = 0
+    while offset < len(data):
+        if len(data) - offset < 4:
+            raise RemoteProtocolError("an association item without its length")
+        kind, length = _ITEM.unpack_from(data, offset)
+        offset += 4
+        if length > len(data) - offset:
+            raise RemoteProtocolError(f"association item 0x{kind:02X} is longer than what holds it")
+        yield kind, data[offset : offset + length]
+        offset += length
+
+
+def _text(data: bytes) -> str:
+    return data.decode("latin-1").strip("\0 ")
+
+
+@dataclass(slots=True)
+class _UserInformation:
+    """The items of PS3.7 D.3.3 that matter here; all others are skipped."""
+
+    max_pdu: int = 0
+    implementation_uid: str = ""
+    implementation_version: str = ""
+    roles: dict[str, Roles] = field(default_factory=dict)
+
+    def read(self, data: bytes) -> None:
+        for kind, value in _items(data):
+            if kind == 0x51:
+                if len(value) != 4:
+                    raise RemoteProtocolError("a maximum length that does not have four bytes")
+                self.max_pdu = int.from_bytes(value, "big")
+                if 0 < self.max_pdu < 8:  # no room for a PDV with two bytes in it
+                    raise RemoteProtocolError(f"a maximum PDU length of {self.max_pdu}")
+            elif kind == 0x52:
+                self.implementation_uid = _text(value)
+            elif kind == 0x54:
+                self._read_role(value)
+            elif kind == 0x55:
+                self.implementation_version = _text(value)
+
+    def _read_role(self, value: bytes) -> None:
+        length = int.from_bytes(value[:2], "big")
+        if len(value) != length + 4:
+            raise RemoteProtocolError("a role selection item of a wrong length")
+        self.roles[_text(value[2:-2])] = (value[-2] == 1, value[-1] == 1)
+
+
+def decode_request(body: bytes) -> AssociateRequest:
+    """Read the body of an A-ASSOCIATE-RQ; raises RemoteProtocolError."""
+    version, _, called, calling = _FIXED.unpack_from(body)
+    contexts: dict[int, Context] = {}
+    application, user = "", _UserInformation()
+    for kind, value in _items(body[_FIXED.size :]):
+        if kind == 0x10:
+            application = _text(value)
+        elif kind == 0x20:
+            context = _decode_context(value)
+            if context.context_id % 2 == 0 or context.context_id in contexts:
+                raise RemoteProtocolError(f"presentation context ID {context.context_id} is even or repeated")
+            contexts[context.context_id] = context
+        elif kind == 0x50:
+            user.read(value)
+    return AssociateRequest(
+        called=_text(called),
+        calling=_text(calling),
+        contexts=tuple(contexts.values()),
+        max_pdu=user.max_pdu,
+        roles=user.roles,
+        application_context=application,
+        protocol_version=version,
+        implementation_uid=user.implementation_uid,
+        implementation_version=user.implementation_version,
+    )
+
+
+def _decode_context(value: bytes) -> Context:
+    if len(value) < 4:
+        raise RemoteProtocolError("a presentation context without its ID")
+    abstract, transfer = "", []
+    for kind, uid in _items(value[4:]):
+        if kind == 0x30:
+            abstract = _text(uid)
+        elif kind == 0x40:
+            transfer.append(_text(uid))
+    return Context(value[0], abstract, tuple(transfer))
+
+
+def decode_accept(body: bytes) -> AssociateAccept:
+    """Read the body of an A-ASSOCIATE-AC; raises RemoteProtocolError."""
+    _, _, called, calling = _FIXED.unpack_from(body)
+    results, user = [], _UserInformation()
+    for kind, value in _items(body[_FIXED.size :]):
+        if kind == 0x21:
+            results.append(_decode_result(value))
+        elif kind == 0x50:
+            user.read(value)
+    return AssociateAccept(
+        called=_text(called),
+        calling=_text(calling),
+        results=tuple(results),
+        max_pdu=user.max_pdu,
+        roles=user.roles,
+        implementation_uid=user.implementation_uid,
+        implementation_version=user.implementation_version,
+    )
+
+
+def _decode_result(value: bytes) -> ContextResult:
+    if len(value) < 4:
+        raise RemoteProtocolError("a presentation context result without its ID")
+    syntax = ""
+    if value[2] == ContextResult.ACCEPTED:  # otherwise it is not significant (PS3.8 9.3.3.2)
+        syntax = next((_text(uid) for kind, uid in _items(value[4:]) if kind == 0x40), "")
+    return ContextResult(value[0], value[2], syntax)
+
+
+def is_storage(abstract_syntax: str) -> bool:
+    """Whether instances are sent under this SOP class: a storage class of the standard, or a private one."""
+    if not _UID.fullmatch(abstract_syntax):
+        return False
+    if not abstract_syntax.startswith(_STANDARD_ROOT):
+        return True
+    uid = UID(abstract_syntax)
+    if uid.name and uid.name != abstract_syntax:
+        return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
+    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than our dictionary
+
+
+def is_verification(abstract_syntax: str) -> bool:
+    """Whether this is C-ECHO's SOP class (PS3.4 A.4)."""
+    return abstract_syntax == VERIFICATION
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorPolicy:
+    """How an acceptor answers proposals: which SOP classes, and which transfer syntaxes first.
+
+    Any transfer syntax is taken, since datasets are kept as they come; the first proposed, unless one of
+    ``prefer`` is among them.
+    """
+
+    max_pdu: int
+    takes: Callable[[str], bool] = lambda uid: is_storage(uid) or is_verification(uid)
+    prefer: tuple[str, ...] = ()
+
+    def answer(self, request: AssociateRequest) -> AssociateAccept:
+        """The A-ASSOCIATE-AC to a request.
+
+        Extended negotiation, user identity and the asynchronous window are declined by omission, which is
+        always legal (PS3.7 D.3.3.3, D.3.3.5, D.3.3.7).
+        """
+        results = tuple(self._judge(context, request.roles) for context in request.contexts)
+        accepted = {
+            context.abstract_syntax
+            for context, result in zip(request.contexts, results, strict=True)
+            if result.result == ContextResult.ACCEPTED
+        }
+        # We are SCP only: the peer's SCU role is confirmed, its SCP role is not (PS3.7 D.3.3.4.2).
+        roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
+        return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
+
+    def _judge(self, context: Context, roles: Mapping[str, Roles]) -> ContextResult:
+        offered = [uid for uid in context.transfer_syntaxes if _UID.fullmatch(uid)]
+        # An item that is not significant must still be there (PS3.8 9.3.3.2): the first one proposed.
+        first = offered[0] if offered else ""
+        if not self.takes(context.abstract_syntax):
+            return ContextResult(context.context_id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
+        if not offered:
+            return ContextResult(context.context_id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED)
+        if not roles.get(context.abstract_syntax, (True, False))[0]:
+            return ContextResult(context.context_id, ContextResult.USER_REJECTION, first)
+        chosen = next((uid for uid in self.prefer if uid in offered), first)
+        return ContextResult(context.context_id, ContextResult.ACCEPTED, chosen)
+
+
+def propose(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[Context, ...]:
+    """Presentation contexts for pairs of an abstract syntax and its transfer syntaxes, numbered 1, 3, 5…"""
+    if not 0 < len(syntaxes) <= MAX_CONTEXTS:
+        raise LocalProtocolError(
+            f"{len(syntaxes)} presentation contexts: 1 to {MAX_CONTEXTS} can be proposed"
+        )
+    return tuple(
+        Context(2 * number + 1, abstract, tuple(transfer))
+        for number, (abstract, transfer) in enumerate(syntaxes)
+    )
+
+
+def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[str, tuple[int, str]]:
+    """By abstract syntax, the ID and the transfer syntax of the first context accepted."""
+    proposed = {context.context_id: context for context in request.contexts}
+    accepted: dict[str, tuple[int, str]] = {}
+    for answer in accept.results:
+        context = proposed.get(answer.context_id)
+        if context and answer.result == ContextResult.ACCEPTED:
+            if answer.transfer_syntax not in context.transfer_syntaxes:
+                raise RemoteProtocolError("a transfer syntax was accepted that had not been proposed")
+            accepted.setdefault(context.abstract_syntax, (answer.context_id, answer.transfer_syntax))
+    return accepted
