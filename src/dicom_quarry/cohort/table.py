@@ -173,7 +173,7 @@ def _quoting(error: csv.Error) -> str:
 
 
 def _unreadable(path: Path, error: OSError | ValueError, line: int = 0) -> InputError:
+    if isinstance(error, UnicodeError):  # text is decoded in blocks, so its line is not known
+        return InputError(f"{path}: neither UTF-8, UTF-16 nor Windows-1252 text; {_AS_CSV}")
     where = f"{path}, line {line}" if line else f"{path}"
-    if isinstance(error, UnicodeError):
-        return InputError(f"{where}: neither UTF-8, UTF-16 nor Windows-1252 text; {_AS_CSV}")
     return InputError(f"{where}: cannot be read ({getattr(error, 'strerror', None) or error})")
