@@ -186,26 +186,12 @@ class HeaderScan:
 
     def _element(self, data: memoryview | bytes, at: int) -> int:
         """Read one element; returns where it ends, or -1 if more of it is needed."""
-        group: int
-        length: int
         if self._fresh:
             self._detect(data, at)
-        if self._explicit:
-            group, element, vr, length = self._tag_short(data, at)
-            body = at + 8
-            if vr in _LONG_VRS:
-                body += 4
-                if body > len(data):
-                    self._need = 12
-                    return -1
-                (length,) = self._long(data, at + 8)
-            elif vr not in _SHORT_VRS and not b"AA" <= vr <= b"ZZ":
-                vr = b""
-                (length,) = self._long(data, at + 4)
-        else:
-            group, element, length = self._tag_long(data, at)
-            vr, body = b"", at + 8
-        tag = group << 16 | element
+        tag, vr, length, body = self._head(data, at)
+        if body > len(data):
+            self._need = 12
+            return -1
         if self._depth and tag == _ITEM_END:
             return self._end_item(body)
         if not self._depth and tag > self._highest:
@@ -218,6 +204,21 @@ class HeaderScan:
         if tag in self._wanted and not self._depth and vr != b"SQ":
             return self._keep(data, at, tag, vr, body, body + length)
         return body + length
+
+    def _head(self, data: memoryview | bytes, at: int) -> tuple[int, bytes, int, int]:
+        """Tag, VR, length and where the value begins (PS3.5 7.1); a VR that is not there is empty."""
+        if not self._explicit:
+            group, element, length = self._tag_long(data, at)
+            return group << 16 | element, b"", length, at + 8
+        group, element, vr, length = self._tag_short(data, at)
+        if vr in _SHORT_VRS:
+            return group << 16 | element, vr, length, at + 8
+        if vr in _LONG_VRS:
+            long = self._long(data, at + 8)[0] if at + 12 <= len(data) else 0
+            return group << 16 | element, vr, long, at + 12
+        if b"AA" <= vr <= b"ZZ":
+            return group << 16 | element, vr, length, at + 8
+        return group << 16 | element, b"", self._long(data, at + 4)[0], at + 8
 
     def _detect(self, data: memoryview | bytes, at: int) -> None:
         """Judge by the first element whether VRs are there; within an implicit dataset all is implicit."""

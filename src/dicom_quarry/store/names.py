@@ -1,0 +1,127 @@
+"""Values from outside become names that are safe on every file system, and stay apart.
+
+:func:`distinct` gives different values different names, also where a file system ignores case (Windows,
+macOS, SMB) or the Unicode form:
+
+- capitals, digits, inner spaces and ``-_.,+=@()#^`` stay as they are, so that ordinary IDs and UIDs do too;
+  letters and digits of other scripts stay where that is safe; all else becomes ``%XX`` (UTF-8, hexadecimal);
+- small letters stay too, and a mark at the end tells them from capitals: ``abc123`` becomes ``abc123~``;
+  where both occur a hexadecimal number follows, one bit for each letter, the first one lowest: ``Smith~1e``;
+- a value of ``_`` becomes ``%5F``, since ``_`` stands where a name would be empty;
+- what is longer than 120 bytes is cut and gets ``~~`` and a digest of the value.
+
+Decoding a name gives back its value (or its digest), whichever characters were escaped: that is why no two
+values share one. :func:`plain` only makes safe: it is for results that are not meant to be told apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+#: In bytes of UTF-8; below 255, so that a suffix that tells versions apart fits.
+_COMPONENT_LIMIT: Final = 180
+_VALUE_LIMIT: Final = 120
+_NAME_LIMIT: Final = 255
+_DIGEST_DIGITS: Final = 32
+
+_ORDINARY: Final = re.compile(r"[A-Z0-9^](?:[A-Z0-9_.,+=@()#^ -]{0,62}[A-Z0-9_,+=@()#^-])?")
+_KEPT: Final = frozenset(string.ascii_letters + string.digits + "-_.,+=@()#^ ")
+_KEPT_PLAIN: Final = _KEPT | frozenset("%~")
+#: Names that Windows keeps for devices, whatever extension follows.
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\.|$)", re.IGNORECASE)
+_EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
+
+
+@lru_cache(maxsize=4096)
+def distinct(value: str) -> str:
+    """A safe name of its own for each value; ``""`` for an empty one."""
+    if _ORDINARY.fullmatch(value):
+        return value
+    if value == "_":
+        return "%5F"
+    pieces = _escape(value, _KEPT)
+    small = [piece.islower() for piece in pieces if len(piece) == 1 and piece.lower() != piece.upper()]
+    mark = ""
+    if any(small):
+        mark = (
+            "~" if all(small) else f"~{sum(1 << place for place, is_small in enumerate(small) if is_small):x}"
+        )
+    return _shorten("".join(pieces) + mark, "", _VALUE_LIMIT, value)
+
+
+def plain(value: str) -> str:
+    """A safe name, in which ``%`` and ``~`` stay; different values may share it."""
+    return _shorten("".join(_escape(value, _KEPT_PLAIN)), "", _VALUE_LIMIT, value)
+
+
+def component(text: str) -> str:
+    """One component of a path, of literal text and safe names: never empty, special or too long."""
+    if not text or text[0] == ".":
+        text = "_" + text
+    if text[-1] in ". ":
+        text = text[:-1] + _percent(text[-1])
+    if _DEVICE.match(text):
+        text = _percent(text[0]) + text[1:]
+    if len(text) * 4 <= _COMPONENT_LIMIT:
+        return text
+    extension = _extension(text)
+    return _shorten(text.removesuffix(extension), extension, _COMPONENT_LIMIT, text)
+
+
+def suffixed(name: str, suffix: str) -> str:
+    """The name with ``~suffix`` before its extension: for one that must stand beside ``name``."""
+    extension = _extension(name)
+    tail = f"~{suffix}{extension}"
+    return _cut(name.removesuffix(extension), _NAME_LIMIT - len(tail.encode())) + tail
+
+
+def _escape(value: str, kept: frozenset[str]) -> list[str]:
+    pieces = [char if char in kept or _stays(char) else _percent(char) for char in value]
+    if not value.isascii() and not _is_stable("".join(pieces)):
+        pieces = [char if char in kept else _percent(char) for char in value]
+    for end in {0, len(pieces) - 1} if pieces else ():
+        if pieces[end] in ". ":
+            pieces[end] = _percent(pieces[end])
+    return pieces
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
+
+
+def _is_stable(text: str) -> bool:
+    folded = text.casefold()
+    return unicodedata.normalize("NFC", text) == text and unicodedata.normalize("NFC", folded) == folded
+
+
+@lru_cache(maxsize=4096)
+def _stays(char: str) -> bool:
+    """Whether a letter beyond ASCII has one form, or one small and one capital that name each other."""
+    if char.isascii() or unicodedata.category(char) not in ("Lo", "Lu", "Ll", "Nd"):
+        return False
+    small, capital = char.lower(), char.upper()
+    if len(small) != 1 or len(capital) != 1 or char not in (small, capital):
+        return False
+    return small.casefold() == capital.casefold() == small == capital.lower() and capital == small.upper()
+
+
+def _shorten(name: str, extension: str, limit: int, value: str) -> str:
+    if len((name + extension).encode()) <= limit:
+        return name + extension
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_DIGITS]
+    tail = f"~~{digest}{extension}"
+    return _cut(name, limit - len(tail)) + tail
+
+
+def _cut(name: str, limit: int) -> str:
+    return name.encode()[:limit].decode("utf-8", "ignore")
+
+
+def _extension(name: str) -> str:
+    found = _EXTENSION.search(name)
+    return found[0] if found else ""

@@ -1,0 +1,225 @@
+"""Path patterns in dcm4che's language, such as ``{00100020}/{0020000D}/{0020000E}/{00080018}.dcm``.
+
+A part is ``{attribute[index],form,argument}``; the attribute is a tag in hexadecimal or a keyword, the index
+counts from 0. ``{csv:COLUMN}`` is a column of the user's table. Literal text stands elsewhere; an apostrophe
+quotes, two are one apostrophe. Unlike in dcm4che no value can make a directory or leave the root, and a plain
+``{attribute}`` gives different values different names (see :mod:`dicom_quarry.store.names`).
+
+Without an index, an attribute that holds one value by the dictionary is taken whole, any other by its first.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Final
+
+from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
+
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.model import Header
+from dicom_quarry.store import forms, names
+
+_SOP_INSTANCE_UID: Final = 0x00080018
+_PIXEL_DATA: Final = 0x7FE00000
+_MAX_COMPONENTS: Final = 16
+_MAX_PATTERN: Final = 1024
+
+_FORMS: Final[dict[str, Callable[[str], forms.Form]]] = {
+    "": forms.whole,
+    "upper": forms.upper,
+    "slice": forms.slice_,
+    "offset": forms.offset,
+    "number": forms.number,
+    "choice": forms.choice,
+    "hash": forms.java_hash,
+    "md5": forms.md5,
+    "urlencoded": forms.url_encoded,
+}
+#: Forms that keep one SOP Instance UID apart from another.
+_UNIQUE_FORMS: Final = frozenset({"", "upper", "md5", "urlencoded"})
+_RANDOM: Final[dict[str, Callable[[], str]]] = {
+    "": lambda: secrets.token_hex(4).upper(),
+    "uuid": lambda: str(uuid.uuid4()),
+    "uid": lambda: f"2.25.{uuid.uuid4().int}",  # PS3.5 B.2
+}
+_BINARY_VRS: Final = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "AT"})
+_ATTRIBUTE: Final = re.compile(r"([0-9A-Fa-f]{8}|[A-Za-z][A-Za-z0-9]*)(?:\[(\d{1,4})\])?")
+_CLOCK: Final = re.compile(r"(date|time)([+-].*)?", re.DOTALL)
+
+_Part = Callable[[Header, Mapping[str, str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A pattern that was understood; ``tags`` are the attributes that it needs."""
+
+    pattern: str
+    tags: frozenset[int]
+    _parts: tuple[str | _Part, ...]
+
+    @classmethod
+    def parse(cls, pattern: str, *, columns: Collection[str] = (), job: bool = True) -> Template:
+        """Read a pattern. Raises ConfigError.
+
+        In a ``job`` it must name each instance by its SOP Instance UID, and the same way every time.
+        """
+        _check_text(pattern)
+        reader = _Reader(columns, job)
+        parts = tuple(part if not is_field else reader.part(part) for part, is_field in _split(pattern))
+        _check_components("".join(part if isinstance(part, str) else "\0" for part in parts))
+        if job and not reader.unique:
+            raise ConfigError(
+                f"'{pattern}': two instances could get one name; add {{00080018}}, the SOP Instance UID"
+            )
+        return cls(pattern, frozenset(reader.tags), parts)
+
+    def render(self, header: Header, cells: Mapping[str, str] | None = None) -> PurePosixPath:
+        """The path of an instance: relative, safe, with no empty component (``_`` stands for one)."""
+        row = cells or {}
+        text = "".join([part if isinstance(part, str) else part(header, row) for part in self._parts])
+        return PurePosixPath(*[names.component(component) for component in text.split("/")])
+
+
+class _Reader:
+    """Turns the fields of one pattern into parts, and remembers what they need."""
+
+    def __init__(self, columns: Collection[str], job: bool) -> None:
+        self._columns = columns
+        self._job = job
+        self.tags: set[int] = set()
+        self.unique = False
+
+    def part(self, field: str) -> _Part:
+        if field.startswith("csv:"):
+            return self._column(field[4:])
+        name, _, rest = field.partition(",")
+        kind, _, argument = rest.partition(",")
+        if name in ("rnd", "now"):
+            if self._job:
+                raise ConfigError(
+                    f"'{{{field}}}': a job that is run again could not find its files under this name"
+                )
+            return _random(kind) if name == "rnd" else _now(kind, argument)
+        return self._attribute(field, name, kind, argument)
+
+    def _column(self, column: str) -> _Part:
+        if column not in self._columns:
+            known = ", ".join(self._columns) or "there is no table here"
+            raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
+        return lambda _header, cells: names.distinct(cells.get(column, "").strip())
+
+    def _attribute(self, field: str, name: str, kind: str, argument: str) -> _Part:
+        found = _ATTRIBUTE.fullmatch(name)
+        if not found:
+            inside = "." in name or "/" in name
+            why = "attributes inside sequences cannot be used" if inside else "write {TAG} or {Keyword}"
+            raise ConfigError(f"'{{{field}}}': {why}")
+        tag = _tag(found[1], field)
+        vr = _usable_vr(tag, field)
+        form = _form(kind, argument, vr, field)
+        self.tags.add(tag)
+        self.unique |= tag == _SOP_INSTANCE_UID and kind in _UNIQUE_FORMS and not int(found[2] or 0)
+        if found[2] is None and _holds_one(tag):
+            return lambda header, _cells: form(header.get(tag) or None)
+        index = int(found[2] or 0)
+        return lambda header, _cells: form(_value(header.get(tag, ""), index))
+
+
+def _split(pattern: str) -> Iterator[tuple[str, bool]]:
+    """The pattern's literal texts (False) and fields (True)."""
+    text, inside, quoted, at = "", False, False, 0
+    while at < len(pattern):
+        char = pattern[at]
+        at += 1
+        if char == "'":
+            if pattern[at : at + 1] == "'" and not inside:
+                text, at = text + "'", at + 1
+                continue
+            quoted = not quoted
+            text += char if inside else ""
+        elif quoted or char not in "{}":
+            text += char
+        elif (char == "{") == inside:
+            raise ConfigError(f"'{pattern}': the braces do not match")
+        else:
+            yield text, inside
+            text, inside = "", not inside
+    if inside or quoted:
+        raise ConfigError(f"'{pattern}': a {'quote' if quoted else 'brace'} is not closed")
+    yield text, False
+
+
+def _check_text(pattern: str) -> None:
+    if not pattern.isprintable() or "\\" in pattern:
+        raise ConfigError("a path pattern holds printable characters only, and '/' between directories")
+    if len(pattern) > _MAX_PATTERN or pattern.count("/") >= _MAX_COMPONENTS:
+        raise ConfigError(
+            f"a path pattern has at most {_MAX_PATTERN} characters and {_MAX_COMPONENTS} levels"
+        )
+
+
+def _check_components(outline: str) -> None:
+    if outline.startswith("/"):
+        raise ConfigError("a path pattern is relative: it does not begin with '/'")
+    for component in outline.split("/"):
+        if not component or component.startswith("."):
+            raise ConfigError("no level of a path pattern may be empty or begin with '.'")
+
+
+def _tag(name: str, field: str) -> int:
+    tag = int(name, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else tag_for_keyword(name)
+    if tag is None:
+        raise ConfigError(f"'{{{field}}}': DICOM knows no attribute of this name")
+    if not 0x00080000 <= tag < _PIXEL_DATA:
+        raise ConfigError(f"'{{{field}}}': only attributes from (0008,0000) up to the pixel data can be used")
+    return tag
+
+
+def _usable_vr(tag: int, field: str) -> str:
+    try:
+        vr = str(dictionary_VR(tag))
+    except KeyError:
+        return "LO"
+    if vr in _BINARY_VRS:
+        raise ConfigError(f"'{{{field}}}': an attribute of VR {vr} is no text")
+    return vr
+
+
+def _form(kind: str, argument: str, vr: str, field: str) -> forms.Form:
+    if _CLOCK.fullmatch(kind):
+        return forms.moment(kind, argument, vr)
+    if kind not in _FORMS:
+        raise ConfigError(f"'{{{field}}}': '{kind}' is none of {', '.join(filter(None, _FORMS))}, date, time")
+    return _FORMS[kind](argument)
+
+
+def _holds_one(tag: int) -> bool:
+    try:
+        return dictionary_VM(tag) == "1"
+    except KeyError:
+        return False
+
+
+def _value(text: str, index: int) -> str | None:
+    values = text.split("\\")
+    return values[index] or None if index < len(values) else None
+
+
+def _random(kind: str) -> _Part:
+    if kind not in _RANDOM:
+        raise ConfigError(f"'{{rnd,{kind}}}': write {{rnd}}, {{rnd,uuid}} or {{rnd,uid}}")
+    make = _RANDOM[kind]
+    return lambda _header, _cells: make()
+
+
+def _now(kind: str, argument: str) -> _Part:
+    if not _CLOCK.fullmatch(kind):
+        raise ConfigError("write {now,date,yyyyMMdd} or {now,time,HHmmss}")
+    write = forms.clock(kind, argument)
+    return lambda _header, _cells: write(datetime.now())
