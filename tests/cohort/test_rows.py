@@ -27,8 +27,8 @@ from tests.cohort.test_tables import asked, read
         ),
         (
             "1,,,",
-            "only a patient would fetch all of the patient's studies; fill column 'Acc#' or column 'Study Date', "
-            "or allow it with --whole-patients",
+            "only a patient would fetch all of the patient's studies; fill column 'Acc#' or "
+            "column 'Study Date', or allow it with --whole-patients",
         ),
         (
             ",,20180723,",
@@ -59,7 +59,8 @@ from tests.cohort.test_tables import asked, read
         ),
         (
             "1,#N/A,1,",
-            "column 'Acc#': \"#N/A\" is a spreadsheet's error, not a value; correct the formula, or widen the column; "
+            "column 'Acc#': \"#N/A\" is a spreadsheet's error, not a value; correct the formula, or "
+            "widen the column; "
             "column 'Study Date': \"1\" is not a date beyond doubt; write YYYYMMDD or YYYY-MM-DD",
         ),
         ("1,2,,,5", "5 cells under 4 headers; quote a cell that has a delimiter inside, without spaces"),

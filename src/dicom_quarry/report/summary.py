@@ -99,7 +99,7 @@ def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
     words = ", ".join(f"{count:,} {_words(word)}" for word, count in summary.words)
     lines = [f"{counted(summary.rows, 'row')}: {words}" if words else "no rows", _amounts(summary)]
     for group in summary.exceptions:
-        lines.append(f"{counted(group.count, 'row')} {_words(group.word)} ({group.code}): {group.title}")
+        lines.append(f"{_words(group.word)}, {counted(group.count, 'row')} ({group.code}): {group.title}")
         lines.append(f"  {_row_numbers(group)}")
         if group.next_step:
             lines.append(f"  what to do: {visible(group.next_step, limit=300)}")
@@ -127,7 +127,7 @@ def render_summary(summary: Summary, report: Path | None = None) -> RenderableTy
 
 
 def _paragraph(group: Exceptions) -> Sequence[Text]:
-    head = f"\n{counted(group.count, 'row')} {_words(group.word)}: {group.title}"
+    head = f"\n{_words(group.word)}, {counted(group.count, 'row')}: {group.title}"
     lines = [Text(head, style=_style(group.word))]
     lines += [Text(f"  row {row}: {visible(reason, limit=300)}") for row, reason in group.rows]
     if group.count > len(group.rows):
@@ -152,7 +152,7 @@ def _row_numbers(group: Exceptions) -> str:
 
 
 def _words(word: Word) -> str:
-    return word.replace("_", " ")
+    return "invalid" if word is Word.INVALID_ROW else word.replace("_", " ")
 
 
 def _style(word: Word) -> str:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from dicom_quarry.cohort.values import visible
 
 #: Where a spreadsheet would begin to compute: at the start of a cell, and after a semicolon, which splits
-#: cells in the locales that write decimals with a comma. Japanese spreadsheets take the wide forms for the same.
+#: cells in the locales that write decimals with a comma. Japanese ones take the wide forms too.
 _FORMULA = re.compile(r"(^|;)(\s*)(?=[=+\-@＝＋－＠])")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
