@@ -25,7 +25,7 @@ Script = Callable[["Conversation", Heard], None]
 SUCCESS, PENDING = 0x0000, 0xFF00
 
 
-class Over(Exception):  # noqa: N818 (an end, not an error)
+class Over(Exception):
     """The requestor has released, aborted or gone."""
 
 
@@ -35,10 +35,10 @@ class Conversation:
     def __init__(self, sock: socket.socket, refused: Container[str]) -> None:
         self._sock = sock
         self._contexts: dict[int, str] = {}
-        self._ids: dict[int, int] = {}
         self._heard: deque[Heard] = deque()
         self._listener = Listener(self._contexts, True, self._heard.append)
         self._refused = refused
+        self.released = False
 
     def read(self) -> Heard:
         """The next message; raises Over at the end."""
@@ -48,6 +48,7 @@ class Conversation:
                 self._sock.sendall(self._accept(pdu[6:]))
             elif kind == 5:
                 self._sock.sendall(b"\x06\0\0\0\0\x04\0\0\0\0")
+                self.released = True
                 raise Over
             elif kind == 4:
                 self._listener.feed(pdu)
@@ -140,7 +141,7 @@ class ScriptedArchive:
         self._script = script
         self._refused = refused
         self.requests: list[Heard] = []
-        self.associations = 0
+        self.associations = self.released = 0
         self.errors: list[BaseException] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.ae = AE("SCRIPTED", "127.0.0.1", self._server.getsockname()[1])
@@ -191,4 +192,5 @@ class ScriptedArchive:
         except AssertionError as error:
             self.errors.append(error)
         finally:
+            self.released += conversation.released
             sock.close()

@@ -54,7 +54,8 @@ def encode(keys: Mapping[str, str], charset: str = UTF_8) -> bytes:
 
 
 def _character_set(text: str, charset: str) -> tuple[str, str]:
-    codec = convert_encodings(charset)[0]
+    # pydicom reads the default repertoire leniently, as Latin-1.
+    codec = "ascii" if charset in ("", "ISO_IR 6") else convert_encodings(charset)[0]
     try:
         text.encode(codec)
     except UnicodeEncodeError:
