@@ -272,11 +272,6 @@ class Association:
             case _:
                 return Aborted(body[2], body[3])
 
-    def connection_closed(self) -> None:
-        """The transport connection is gone."""
-        if self.state is not State.IDLE:
-            self._step(Cause.CONNECTION_CLOSED)
-
     # ---- what we do
 
     def request(self, request: AssociateRequest) -> bytes:

@@ -19,6 +19,7 @@ from dicom_quarry.wire.pdu import PDVFragment
 MAX_COMMAND_SIZE = 65536
 
 VERIFICATION = "1.2.840.10008.1.1"
+SUCCESS = 0x0000
 
 _NO_DATASET = 0x0101
 _DATASET = 0x0001

@@ -1,8 +1,8 @@
 """Protocol data units (PS3.8 9.3): what travels on the transport connection.
 
 :class:`PduReader` owns the receive buffer. Whoever reads the socket reads into it, and gets PDVs back as
-views of the same memory: pixel data is not copied on its way to the disk. A PDV need not be there as a whole to
-be handed on, so that neither the size of PDUs nor that of instances costs memory.
+views of the same memory: pixel data is not copied on its way to the disk. A PDV need not be there as a whole
+to be handed on, so neither the size of PDUs nor that of instances costs memory.
 """
 
 from __future__ import annotations
@@ -96,6 +96,10 @@ class PduReader:
     def received(self, count: int) -> None:
         """Tell that ``count`` bytes were read into the space."""
         self._end += count
+
+    def discard(self) -> None:
+        """Forget the bytes so far: nothing that follows matters."""
+        self._start = self._end
 
     def units(self) -> Iterator[ControlPdu | PDVFragment]:
         """All that can be had of the bytes so far; raises RemoteProtocolError."""

@@ -110,6 +110,22 @@ class Channel:
         except OSError:
             pass
 
+    def farewell(self, last_word: bytes, patience: float) -> None:
+        """Say a last word, and wait for the peer to close (PS3.8 9.1.5); never raises.
+
+        Closing with bytes unread would reset the connection, and the peer might never see the last word.
+        """
+        deadline = time.monotonic() + patience
+        try:
+            if last_word:
+                self.send([last_word])
+            self._sock.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                self.fill(left)
+                self._association.reader.discard()
+        except (Lost, OSError):
+            pass
+
     def close(self) -> None:
         """Give the socket back; nobody may be using it."""
         self._sock.close()

@@ -1,0 +1,81 @@
+"""One instance on its way from a C-STORE request to the sink, and the status that its sender gets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from dicom_quarry.errors import Refused
+from dicom_quarry.model import Arrival, Sink, Writer
+from dicom_quarry.wire import dimse
+from dicom_quarry.wire.dimse import Command
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PROCESSING_FAILURE = 0x0110  # PS3.7 9.1.1.1.9
+_CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
+
+
+class Incoming:
+    """Passes the pieces of a dataset to a writer. Success is answered only after its commit has returned.
+
+    Once the sink has refused, or failed, the rest is read and dropped: the sender is in the middle of a
+    message and can only be told at its end.
+    """
+
+    def __init__(self, command: Command, sink: Sink, arrival: Arrival) -> None:
+        self.size = 0
+        self.status = dimse.SUCCESS
+        self._command = command
+        self._comment = ""
+        self._writer: Writer | None = None
+        if arrival.sop_uid and arrival.sop_class and command.has_dataset:
+            self._writer = self._attempt(sink.begin, arrival)
+        else:
+            self._fail(_CANNOT_UNDERSTAND, "no SOP Class UID, SOP Instance UID or data set")
+
+    def write(self, data: memoryview) -> None:
+        """Hand on the next bytes."""
+        self.size += len(data)
+        if self._writer is not None:
+            self._attempt(self._writer.write, data)
+
+    def finish(self) -> Command:
+        """Commit, and give the response."""
+        if self._writer is not None:
+            self._attempt(self._writer.commit)
+            self._writer = None
+        return dimse.response(self._command, self.status, self._comment)
+
+    def abort(self) -> None:
+        """Forget the instance: the rest of it will not come."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+
+    def _attempt(self, action: Callable[..., T], *arguments: object) -> T | None:
+        try:
+            return action(*arguments)
+        except Refused as refusal:
+            self._fail(refusal.status, str(refusal))
+        except Exception as error:  # noqa: BLE001 - whatever a sink does, its sender gets an honest status
+            # The message of the exception may name a patient's file: its kind and place must do.
+            logger.error("an instance could not be stored: %s", _kind_and_place(error))
+            self._fail(_PROCESSING_FAILURE, "processing failure")
+        return None
+
+    def _fail(self, status: int, comment: str) -> None:
+        self.status = status or _PROCESSING_FAILURE  # a refusal is never a success
+        self._comment = comment
+        self.abort()
+
+
+def _kind_and_place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place
