@@ -1,0 +1,175 @@
+"""What a C-FIND asks and what answers it: attribute matching over synthetic studies, pure (PS3.4 C.2.2.2)."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pydicom.datadict import dictionary_VR
+
+from dicom_quarry.demo.studies import Instance, Series, Study
+from dicom_quarry.model import Level
+
+#: An answer, or the part of it that one level gives: values by DICOM keyword, several ones back-slashed.
+Record = dict[str, str]
+
+_RANGED = frozenset({"DA", "TM", "DT"})
+_NO_WILDCARD = frozenset({"UI", "IS", "DS", "US", "UL"})  # PS3.4 C.2.2.2.4
+_UNIQUE_KEYS = {
+    "PATIENT": ("PatientID",),
+    "STUDY": ("PatientID", "StudyInstanceUID"),
+    "SERIES": ("PatientID", "StudyInstanceUID", "SeriesInstanceUID"),
+    "IMAGE": ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The identifier of a C-FIND or C-MOVE: its level, and its keys by keyword."""
+
+    level: str
+    keys: Mapping[str, str]
+
+    def values(self, keyword: str) -> tuple[str, ...]:
+        """The values given for one key; none where it is absent or empty."""
+        return tuple(
+            value.strip(" \0") for value in self.keys.get(keyword, "").split("\\") if value.strip(" \0")
+        )
+
+
+class Catalogue:
+    """The studies of an archive, found by their keys without looking at each."""
+
+    def __init__(self, studies: Iterable[Study]) -> None:
+        self.studies = tuple(studies)
+        self._by_key: dict[tuple[str, str], list[Study]] = defaultdict(list)
+        for study in self.studies:
+            self._by_key["StudyInstanceUID", study.study_uid].append(study)
+            self._by_key["PatientID", study.patient.patient_id].append(study)
+            self._by_key["AccessionNumber", study.accession].append(study)
+
+    def candidates(self, query: Query) -> Iterable[Study]:
+        """Studies that can match: by the first exact key that there is, or all of them."""
+        for keyword in ("StudyInstanceUID", "AccessionNumber", "PatientID"):
+            values = query.values(keyword)
+            if values and not any("*" in value or "?" in value for value in values):
+                return [s for value in values for s in self._by_key.get((keyword, value), ())]
+        return self.studies
+
+    def find(self, query: Query) -> Iterator[Record]:
+        """Every match, with the keys asked for and the unique keys down to the level (PS3.4 C.4.1.2.2)."""
+        seen: set[str] = set()
+        for record in self._records(query):
+            if not _matching(record, query.keys):
+                continue
+            if query.level == Level.PATIENT:
+                if record["PatientID"] in seen:
+                    continue
+                seen.add(record["PatientID"])
+            wanted = dict.fromkeys((*_UNIQUE_KEYS[query.level], *query.keys))
+            yield {keyword: record.get(keyword, "") for keyword in wanted}
+
+    def select(self, query: Query) -> list[Instance]:
+        """The instances that a C-MOVE identifier names by unique keys, each once (PS3.4 C.4.2.1.4)."""
+        wanted = {keyword: set(query.values(keyword)) for keyword in _UNIQUE_KEYS[query.level]}
+        series_uids = wanted.get("SeriesInstanceUID")
+        sop_uids = wanted.get("SOPInstanceUID")
+        return [
+            instance
+            for study in dict.fromkeys(self.candidates(query))
+            for instance in study.instances()
+            if (not series_uids or instance.series.series_uid in series_uids)
+            and (not sop_uids or instance.sop_uid in sop_uids)
+        ]
+
+    def _records(self, query: Query) -> Iterator[Record]:
+        for study in self.candidates(query):
+            record = _of_study(study)
+            if query.level in (Level.PATIENT, Level.STUDY):
+                yield record
+                continue
+            if not _matching(record, query.keys):
+                continue
+            for series in study.series:
+                below = record | _of_series(series)
+                if query.level == Level.SERIES:
+                    yield below
+                elif _matching(below, query.keys):
+                    yield from (below | _of_instance(study, series, n) for n in range(1, series.images + 1))
+
+
+def matches(vr: str, asked: str, value: str) -> bool:
+    """Does a value match a key: universal, single value, list, wildcard or range (PS3.4 C.2.2.2.1 to .5)."""
+    asked = asked.strip(" \0")
+    if asked in ("", "*"):
+        return True
+    held = value.split("\\")
+    if vr == "UI":
+        wanted = {uid.strip(" \0") for uid in asked.split("\\")}
+        return any(uid in wanted for uid in held)
+    if vr in _RANGED and "-" in asked:
+        first, _, last = asked.partition("-")
+        return bool(value) and first <= value and (not last or value[: len(last)] <= last)
+    if vr in _NO_WILDCARD:
+        return asked in (one.strip() for one in held)
+    pattern = _pattern(asked, vr == "PN")
+    return any(pattern.fullmatch(one) for one in held)
+
+
+@lru_cache(maxsize=256)
+def _pattern(asked: str, any_case: bool) -> re.Pattern[str]:
+    parts = {"*": ".*", "?": "."}
+    text = "".join(parts.get(character, re.escape(character)) for character in asked)
+    return re.compile(text, re.DOTALL | (re.IGNORECASE if any_case else 0))
+
+
+def _matching(record: Record, keys: Mapping[str, str]) -> bool:
+    """Keys that the record does not know are not matched on, as an optional key may be (PS3.4 C.2.2.1.3)."""
+    return all(
+        matches(dictionary_VR(keyword), asked, record[keyword])
+        for keyword, asked in keys.items()
+        if asked and keyword in record
+    )
+
+
+def _of_study(study: Study) -> Record:
+    patient = study.patient
+    return {
+        "PatientName": patient.name,
+        "PatientID": patient.patient_id,
+        "PatientBirthDate": patient.birth_date,
+        "PatientSex": patient.sex,
+        "StudyInstanceUID": study.study_uid,
+        "StudyID": study.accession,
+        "StudyDate": study.study_date,
+        "StudyTime": study.study_time,
+        "AccessionNumber": study.accession,
+        "StudyDescription": study.description,
+        "ModalitiesInStudy": "\\".join(study.modalities),
+        "NumberOfStudyRelatedSeries": str(len(study.series)),
+        "NumberOfStudyRelatedInstances": str(study.instance_count),
+        "InstanceAvailability": "ONLINE",
+    }
+
+
+def _of_series(series: Series) -> Record:
+    return {
+        "SeriesInstanceUID": series.series_uid,
+        "SeriesNumber": str(series.number),
+        "SeriesDescription": series.description,
+        "Modality": series.kind.modality,
+        "NumberOfSeriesRelatedInstances": str(series.images),
+    }
+
+
+def _of_instance(study: Study, series: Series, number: int) -> Record:
+    instance = Instance(study, series, number)
+    return {
+        "SOPInstanceUID": instance.sop_uid,
+        "SOPClassUID": instance.sop_class,
+        "InstanceNumber": str(number),
+        "NumberOfFrames": str(series.kind.frames) if series.kind.frames > 1 else "",
+    }
