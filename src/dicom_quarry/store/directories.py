@@ -1,0 +1,87 @@
+"""The directories below a store's root: made without following a link, made durable on request."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from dicom_quarry.errors import OutOfSpace, Refused
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_MAX_KNOWN: Final = 8192
+_PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.3
+
+
+def refusal(error: OSError) -> Refused:
+    """What a failure of the disk means to the sender of an instance; says nothing of where it happened."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutOfSpace("there is no space left on the disk")
+    return Refused(f"the disk failed: {error.strerror}", status=_PROCESSING_FAILURE)
+
+
+class Directories:
+    """Makes directories below ``root``, readable by their owner only, and remembers which are good."""
+
+    def __init__(self, root: Path) -> None:
+        self.root: Final = os.path.realpath(root)
+        Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._good: set[str] = set()
+        self._anchored: set[PurePosixPath] = set()
+
+    def make(self, directory: PurePosixPath) -> str:
+        """The directory's path, once it is made. Raises OSError, also where a link or a file is in the way."""
+        path = f"{self.root}/{directory}"
+        if path not in self._good:
+            os.close(self.open(directory, make=True))
+            if len(self._good) >= _MAX_KNOWN:
+                self._good.clear()
+            self._good.add(path)
+        return path
+
+    def forget(self, directory: PurePosixPath) -> None:
+        """The directory was found missing: look at the disk the next time."""
+        self._good.discard(f"{self.root}/{directory}")
+
+    def open(self, directory: PurePosixPath, *, make: bool = False) -> int:
+        """Open a directory step by step, following no link. Raises OSError."""
+        fd = os.open(self.root, _DIRECTORY)
+        try:
+            for name in directory.parts:
+                if make:
+                    _make(name, fd)
+                below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                os.close(fd)
+                fd = below
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+    def sync(self, directories: Iterable[PurePosixPath]) -> None:
+        """Make the names in these directories survive a power cut. Raises OSError."""
+        for directory in directories:
+            fd = self.open(directory)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+
+    def anchor(self, directory: PurePosixPath) -> None:
+        """Make the names in this directory durable, and its own up to the root. Raises OSError."""
+        if directory in self._anchored:
+            self.sync([directory])
+            return
+        self.sync([directory, *directory.parents])
+        if len(self._anchored) >= _MAX_KNOWN:
+            self._anchored.clear()
+        self._anchored.add(directory)
+
+
+def _make(name: str, fd: int) -> None:
+    try:
+        os.mkdir(name, 0o700, dir_fd=fd)
+    except FileExistsError:
+        pass

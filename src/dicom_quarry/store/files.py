@@ -1,0 +1,271 @@
+"""Durable files: a temporary file, then its bytes on the disk, then its final name, then a receipt.
+
+What is written is the file meta information and the dataset exactly as it came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
+from dicom_quarry.model import Arrival, Header, InstanceRef, Kept, Receipt
+from dicom_quarry.store.directories import Directories, refusal
+from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
+from dicom_quarry.store.placing import (
+    ACCESSION,
+    IDENTIFIERS,
+    PATIENT_ID,
+    SERIES_UID,
+    SOP_UID,
+    STUDY_UID,
+    Newcomer,
+    Placed,
+    Placing,
+)
+from dicom_quarry.store.template import Template
+from dicom_quarry.wire.header import WHOLE, HeaderScan
+
+#: Asked once an instance is known by its header: raises Refused, or gives the cells for ``{csv:…}``.
+Admit = Callable[[Arrival, Header], Mapping[str, str]]
+
+_MAX_PENDING: Final = 1 << 20
+_PART: Final = ".part"
+_MISMATCH: Final = 0xA900  # the dataset does not match the SOP class (PS3.4 B.2.3)
+_CANNOT_UNDERSTAND: Final = 0xC000
+_NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class InstanceStore:
+    """Keeps instances as files below ``root``, under names that ``template`` gives; a :class:`model.Sink`.
+
+    Temporary files live in ``incoming``, on the same file system. ``durable`` acknowledges only what a power
+    cut cannot take; ``sync_directory`` includes the file's name, for a receiver that cannot fetch again.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        template: Template,
+        *,
+        incoming: Path,
+        admit: Admit,
+        durable: bool = True,
+        sync_directory: bool = False,
+    ) -> None:
+        self.template: Final = template
+        self.admit: Final = admit
+        self.durable: Final = durable
+        self.sync_directory: Final = sync_directory
+        self.tags: Final = template.tags | IDENTIFIERS
+        self.directories: Final = Directories(root)
+        self.placing: Final = Placing(self.directories, durable=durable)
+        self._incoming = Directories(incoming).root
+        if Path(self._incoming).stat().st_dev != Path(self.directories.root).stat().st_dev:
+            raise ConfigError(
+                "incoming files must be on the file system of the results: choose another folder"
+            )
+        self._prefix = f"{self._incoming}/{secrets.token_hex(6)}-"
+        self._numbers = itertools.count()
+
+    def begin(self, arrival: Arrival) -> InstanceWriter:
+        """Start one instance. Raises Refused."""
+        if not (is_uid(arrival.sop_uid) and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
+            raise Refused("the sender named the instance by something that is no UID", status=_MISMATCH)
+        return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{_PART}")
+
+    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+        """Make the names of these files durable: directories up to the root, each once. Raises Refused."""
+        try:
+            self.directories.sync({directory for path in paths for directory in path.parents})
+        except OSError as error:
+            raise refusal(error) from None
+
+    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+        """After a crash: a receipt for every whole DICOM file of a directory; what is damaged is passed over.
+
+        Of several files of one instance the first by name counts as stored, the others as conflicts.
+        """
+        seen: set[str] = set()
+        try:
+            fd = self.directories.open(directory)
+        except FileNotFoundError:
+            return
+        try:
+            for name in sorted(os.listdir(fd)):  # noqa: PTH208
+                receipt = _adopted(name, fd, directory / name, seen)
+                if receipt:
+                    yield receipt
+        finally:
+            os.close(fd)
+
+    def clear_incoming(self) -> None:
+        """Remove what a crash left behind; to be called before anything is received."""
+        for left_over in Path(self._incoming).glob(f"*{_PART}"):
+            left_over.unlink()
+
+
+class InstanceWriter:
+    """One instance on its way to the disk; see :class:`model.Writer`.
+
+    Until the header is found and admitted, bytes wait in memory, up to a bound, then in the temporary file.
+    """
+
+    def __init__(self, store: InstanceStore, arrival: Arrival, temporary: str) -> None:
+        self._store = store
+        self._arrival = arrival
+        self._temporary = temporary
+        self._fd = -1
+        self._made = False
+        self._ended = False
+        self._scan = HeaderScan(arrival.transfer_syntax, store.tags)
+        self._path: PurePosixPath | None = None
+        self._pending = bytearray(file_head(arrival))
+        self._offset = len(self._pending)
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes of the dataset. Raises Refused or OutOfSpace."""
+        if self._ended:
+            raise LocalProtocolError("the instance was ended already")
+        with self._aborting():
+            if self._path is not None:
+                self._put(data)
+            elif self._scan.feed(data):
+                self._path = self._decide()
+                self._put(self._pending, data)
+                self._pending = bytearray()
+            else:
+                self._wait(data)
+
+    def commit(self) -> Receipt:
+        """Make the instance durable under its final name. Raises Refused or OutOfSpace.
+
+        If only the directory fails to be durable the file stays, unacknowledged; sent again, it is known.
+        """
+        if self._ended:
+            raise LocalProtocolError("the instance was ended already")
+        with self._aborting():
+            if self._path is None:
+                self._scan.end()
+                self._path = self._decide()
+                self._put(self._pending)
+            self._finish()
+            placed = self._store.placing.place(self._newcomer(), self._path)
+            self._made = placed.found is not None
+            if self._store.sync_directory:
+                self._store.directories.anchor(placed.path.parent)
+        self.abort()
+        return self._receipt(placed)
+
+    def abort(self) -> None:
+        """Forget what is left of the instance; harmless after its end."""
+        self._ended = True
+        if self._fd >= 0:
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+        if self._made:
+            with suppress(OSError):
+                os.unlink(self._temporary)  # noqa: PTH108
+            self._made = False
+
+    @contextmanager
+    def _aborting(self) -> Iterator[None]:
+        """Forget the instance when something fails, and give the sender a status (PS3.4 B.2.3)."""
+        try:
+            yield
+        except OSError as error:
+            self.abort()
+            raise refusal(error) from None
+        except RemoteProtocolError as error:
+            self.abort()
+            raise Refused(str(error), status=_CANNOT_UNDERSTAND) from None
+        except BaseException:
+            self.abort()
+            raise
+
+    def _decide(self) -> PurePosixPath:
+        """Once the header is known: is the instance what it was announced as, and wanted? Then where to."""
+        header = self._scan.values
+        if not all(is_uid(header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
+            raise Refused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
+        if header[SOP_UID] != self._arrival.sop_uid:
+            raise Refused("the dataset is of another SOP Instance UID than announced", status=_MISMATCH)
+        cells = self._store.admit(self._arrival, header)
+        return self._store.template.render(header, cells)
+
+    def _wait(self, data: memoryview) -> None:
+        self._pending += data
+        if len(self._pending) > _MAX_PENDING:
+            self._put(self._pending)
+            self._pending = bytearray()
+
+    def _put(self, *buffers: bytes | bytearray | memoryview) -> None:
+        if self._fd < 0:
+            self._fd = os.open(self._temporary, _NEW_FILE, 0o600)
+            self._made = True
+        for buffer in buffers:
+            self._sha256.update(buffer)
+            self._size += len(buffer)
+        _write_all(self._fd, buffers)
+
+    def _finish(self) -> None:
+        """Bytes on the disk, descriptor closed: on network file systems both are where a full disk shows."""
+        if self._store.durable:
+            getattr(os, "fdatasync", os.fsync)(self._fd)
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def _newcomer(self) -> Newcomer:
+        arrival = self._arrival
+        return Newcomer(self._temporary, self._offset, self._size, arrival.sop_uid, arrival.transfer_syntax)
+
+    def _receipt(self, placed: Placed) -> Receipt:
+        if placed.found:
+            return _receipt(placed.path, placed.found, placed.digest, placed.kept)
+        arrival, header = self._arrival, self._scan.values
+        file = Part10(self._offset, self._size, arrival.sop_class, arrival.transfer_syntax, header)
+        return _receipt(placed.path, file, self._sha256.digest(), placed.kept)
+
+
+def _receipt(path: PurePosixPath, file: Part10, sha256: bytes, kept: Kept) -> Receipt:
+    header = file.header
+    ref = InstanceRef(header[STUDY_UID], header[SERIES_UID], header[SOP_UID], file.sop_class)
+    patient_id, accession = header.get(PATIENT_ID, ""), header.get(ACCESSION, "")
+    return Receipt(ref, file.transfer_syntax, path, file.size, sha256, kept, patient_id, accession)
+
+
+def _adopted(name: str, directory: int, path: PurePosixPath, seen: set[str]) -> Receipt | None:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return None  # a link or a device: nothing that a store wrote
+    try:
+        file = read_part10(fd, IDENTIFIERS | {WHOLE})
+        if not file or not all(is_uid(file.header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
+            return None
+        kept = Kept.CONFLICT if file.header[SOP_UID] in seen else Kept.STORED
+        seen.add(file.header[SOP_UID])
+        return _receipt(path, file, digest(fd), kept)
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:
+    written = os.writev(fd, buffers)
+    for buffer in buffers:
+        if written >= len(buffer):
+            written -= len(buffer)
+            continue
+        rest = memoryview(buffer)[written:]
+        written = 0
+        while rest:
+            rest = rest[os.write(fd, rest) :]

@@ -1,0 +1,112 @@
+"""DICOM files (PS3.10 section 7): the head that Quarry writes, and reading one back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from struct import Struct
+from typing import Final
+
+from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.model import Arrival, Header
+from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_quarry.wire.header import HeaderScan, scan
+
+_PIECE: Final = 1 << 18
+_FIRST: Final = 1 << 12  # more than any file meta that Quarry writes
+_PREAMBLE: Final = bytes(128) + b"DICM"
+_EXPLICIT: Final = "1.2.840.10008.1.2.1"
+_TRANSFER_SYNTAX: Final = 0x00020010
+_SOP_CLASS: Final = 0x00020002
+_META_TAGS: Final = frozenset({_SOP_CLASS, _TRANSFER_SYNTAX})
+_SHORT: Final = Struct("<HH2sH")
+_GROUP_LENGTH: Final = _SHORT.pack(0x0002, 0, b"UL", 4)
+_VERSION: Final = Struct("<HH2sHL").pack(0x0002, 0x0001, b"OB", 0, 2) + b"\0\1"
+_UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
+
+
+def is_uid(text: str) -> bool:
+    """Whether this can serve as a UID: digits and dots (PS3.5 9.1), longer than 64 as some archives have them."""
+    return bool(_UID.fullmatch(text)) and text.strip(".") != ""
+
+
+def file_head(arrival: Arrival) -> bytes:
+    """Preamble, prefix and file meta information (PS3.10 7.1) for a dataset as it arrives."""
+    elements = b"".join(
+        (
+            _VERSION,
+            _element(0x0002, b"UI", arrival.sop_class),
+            _element(0x0003, b"UI", arrival.sop_uid),
+            _element(0x0010, b"UI", arrival.transfer_syntax),
+            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            _element(0x0016, b"AE", arrival.calling_ae) if arrival.calling_ae else b"",
+        )
+    )
+    return _PREAMBLE + _GROUP_LENGTH + len(elements).to_bytes(4, "little") + elements
+
+
+def _element(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii", "replace")
+    if len(value) & 1:
+        value += b"\0" if vr == b"UI" else b" "
+    return _SHORT.pack(0x0002, element, vr, len(value)) + value
+
+
+@dataclass(frozen=True, slots=True)
+class Part10:
+    """What a file on disk says of itself; its dataset begins at ``offset``, ``size`` is the file's."""
+
+    offset: int
+    size: int
+    sop_class: str
+    transfer_syntax: str
+    header: Header
+
+
+def read_part10(fd: int, tags: Iterable[int]) -> Part10 | None:
+    """Read meta and header of an open file; None if it is no DICOM file, or damaged as far as was read."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    start = os.pread(fd, _FIRST, 0)
+    if start[128:132] != b"DICM" or start[132:140] != _GROUP_LENGTH:
+        return None
+    offset = 144 + int.from_bytes(start[140:144], "little")
+    try:
+        meta = scan(start[144:offset], _EXPLICIT, _META_TAGS)
+        header = HeaderScan(meta.get(_TRANSFER_SYNTAX, ""), tags)
+        for piece in _pieces(fd, offset):
+            if header.feed(piece):
+                break
+        header.end()
+    except RemoteProtocolError:
+        return None
+    return Part10(
+        offset, status.st_size, meta.get(_SOP_CLASS, ""), meta.get(_TRANSFER_SYNTAX, ""), header.values
+    )
+
+
+def digest(fd: int) -> bytes:
+    """SHA-256 of an open file."""
+    sha256 = hashlib.sha256()
+    for piece in _pieces(fd, 0):
+        sha256.update(piece)
+    return sha256.digest()
+
+
+def same_bytes(one: int, one_offset: int, other: int, other_offset: int) -> bool:
+    """Whether two open files hold the same from the given offsets on."""
+    pairs = zip_longest(_pieces(one, one_offset), _pieces(other, other_offset))
+    return all(left == right for left, right in pairs)
+
+
+def _pieces(fd: int, at: int) -> Iterator[bytes]:
+    while piece := os.pread(fd, _PIECE, at):
+        at += len(piece)
+        yield piece

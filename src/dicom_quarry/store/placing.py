@@ -1,0 +1,141 @@
+"""A finished file gets its final name, beside whatever bears that name already.
+
+The name is a hard link, which fails where something exists: nothing is ever replaced, whoever else writes there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from dicom_quarry.errors import Refused
+from dicom_quarry.model import Kept
+from dicom_quarry.store import names
+from dicom_quarry.store.directories import Directories
+from dicom_quarry.store.part10 import Part10, digest, read_part10, same_bytes
+
+#: Attributes that a receipt repeats, and the ones that a job or a path pattern asks for most.
+SOP_UID: Final = 0x00080018
+ACCESSION: Final = 0x00080050
+PATIENT_ID: Final = 0x00100020
+STUDY_UID: Final = 0x0020000D
+SERIES_UID: Final = 0x0020000E
+IDENTIFIERS: Final = frozenset({0x00080005, SOP_UID, ACCESSION, PATIENT_ID, STUDY_UID, SERIES_UID})
+
+_MAX_VERSIONS: Final = 100
+_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A finished temporary file; its dataset begins at ``offset``."""
+
+    temporary: str
+    offset: int
+    size: int
+    sop_uid: str
+    transfer_syntax: str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the newcomer is, or where its like was found: then ``found`` and ``digest`` describe that file."""
+
+    path: PurePosixPath
+    kept: Kept
+    found: Part10 | None = None
+    digest: bytes = b""
+
+
+class Placing:
+    """Gives final names below one root."""
+
+    def __init__(self, directories: Directories, *, durable: bool) -> None:
+        self._directories = directories
+        self._durable = durable
+        self._rename_lock = threading.Lock()
+
+    def place(self, new: Newcomer, path: PurePosixPath) -> Placed:
+        """Give the file its name, or find that it is there. Raises OSError and Refused.
+
+        Another instance at ``path`` makes the newcomer take a suffix from its SOP Instance UID; other content of
+        the same instance a running number.
+        """
+        base, number, kept = path.name, 1, Kept.STORED
+        while number < _MAX_VERSIONS:
+            place = path.with_name(base if number == 1 else names.suffixed(base, str(number)))
+            if self._take_name(new.temporary, place):
+                return Placed(place, kept)
+            with _opened(f"{self._directories.root}/{place}") as fd:
+                found = read_part10(fd, IDENTIFIERS) if fd is not None else None
+                if fd is not None and found and found.header.get(SOP_UID) == new.sop_uid:
+                    if like := _likeness(new, fd, found):
+                        return Placed(place, like, found, self._settle(fd))
+                    kept = Kept.CONFLICT
+                elif base == path.name:
+                    base, number = names.suffixed(base, new.sop_uid), 0
+            number += 1
+        raise Refused("too many versions of this instance are here already", status=0x0110)
+
+    def _take_name(self, temporary: str, place: PurePosixPath) -> bool:
+        try:
+            return self._link(temporary, f"{self._directories.make(place.parent)}/{place.name}")
+        except FileNotFoundError:
+            self._directories.forget(place.parent)
+        return self._link(temporary, f"{self._directories.make(place.parent)}/{place.name}")
+
+    def _link(self, temporary: str, final: str) -> bool:
+        try:
+            os.link(temporary, final)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return self._rename(temporary, final)
+        os.unlink(temporary)
+        return True
+
+    def _rename(self, temporary: str, final: str) -> bool:
+        """For file systems without hard links, such as exFAT: safe among the threads of this process."""
+        with self._rename_lock:
+            if os.path.lexists(final):
+                return False
+            os.rename(temporary, final)
+        return True
+
+    def _settle(self, fd: int) -> bytes:
+        """The digest of a file that stands for the newcomer; it may stem from a run that was not durable."""
+        if self._durable:
+            os.fsync(fd)
+        return digest(fd)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int | None]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield None  # a link, a socket, unreadable: no instance of ours, and in the way
+        return
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _likeness(new: Newcomer, fd: int, found: Part10) -> Kept | None:
+    """How a file of the same SOP Instance UID can stand for the newcomer; None if it cannot."""
+    if found.transfer_syntax != new.transfer_syntax:
+        return Kept.OTHER_ENCODING
+    if found.size - found.offset != new.size - new.offset:
+        return None
+    with _opened(new.temporary) as mine:
+        same = mine is not None and same_bytes(fd, found.offset, mine, new.offset)
+    return Kept.IDENTICAL if same else None
