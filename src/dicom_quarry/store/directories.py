@@ -32,7 +32,7 @@ class Directories:
         self._anchored: set[PurePosixPath] = set()
 
     def make(self, directory: PurePosixPath) -> str:
-        """The directory's path, once it is made. Raises OSError, also where a link or a file is in the way."""
+        """The directory's path, once it is made. Raises OSError, also where a link or file is in the way."""
         path = f"{self.root}/{directory}"
         if path not in self._good:
             os.close(self.open(directory, make=True))

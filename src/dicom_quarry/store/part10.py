@@ -31,7 +31,7 @@ _UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
 
 
 def is_uid(text: str) -> bool:
-    """Whether this can serve as a UID: digits and dots (PS3.5 9.1), longer than 64 as some archives have them."""
+    """Whether this can serve as a UID: digits and dots (PS3.5 9.1); archives have some longer than 64."""
     return bool(_UID.fullmatch(text)) and text.strip(".") != ""
 
 

@@ -1,6 +1,6 @@
 """A finished file gets its final name, beside whatever bears that name already.
 
-The name is a hard link, which fails where something exists: nothing is ever replaced, whoever else writes there.
+The name is a hard link, which fails where something exists: nothing is ever replaced, whoever writes there.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Newcomer:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where the newcomer is, or where its like was found: then ``found`` and ``digest`` describe that file."""
+    """Where the newcomer is, or its like was found: then ``found`` and ``digest`` describe that file."""
 
     path: PurePosixPath
     kept: Kept
@@ -64,8 +64,8 @@ class Placing:
     def place(self, new: Newcomer, path: PurePosixPath) -> Placed:
         """Give the file its name, or find that it is there. Raises OSError and Refused.
 
-        Another instance at ``path`` makes the newcomer take a suffix from its SOP Instance UID; other content of
-        the same instance a running number.
+        Where another instance is, the newcomer takes a suffix from its SOP Instance UID; where other content of
+        the same instance is, a running number.
         """
         base, number, kept = path.name, 1, Kept.STORED
         while number < _MAX_VERSIONS:
@@ -99,7 +99,7 @@ class Placing:
             if error.errno not in _NO_LINKS:
                 raise
             return self._rename(temporary, final)
-        os.unlink(temporary)
+        os.unlink(temporary)  # noqa: PTH108
         return True
 
     def _rename(self, temporary: str, final: str) -> bool:
@@ -107,7 +107,7 @@ class Placing:
         with self._rename_lock:
             if os.path.lexists(final):
                 return False
-            os.rename(temporary, final)
+            os.rename(temporary, final)  # noqa: PTH104
         return True
 
     def _settle(self, fd: int) -> bytes:
