@@ -326,6 +326,30 @@ def test_an_association_is_kept_and_one_that_was_closed_when_idle_is_replaced() 
         assert peer.associations == 2
 
 
+def test_a_move_on_an_association_that_was_closed_when_idle_goes_out_on_a_new_one() -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
+        assert pacs.retrieve(STUDY, NoSink(), Watching()).verdict is Verdict.SUCCESS
+        peer.hang_up()
+        assert pacs.retrieve(STUDY, NoSink(), Watching()).verdict is Verdict.SUCCESS
+        assert peer.associations == 2
+
+
+def test_a_request_that_is_aborted_is_asked_again_once_and_only_on_a_kept_association() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        if request.identifier()["PatientID"] == "BAD":
+            peer.abort()
+        peer.answer(request, SUCCESS)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(Lost):
+            pacs.find({"PatientID": "BAD"})
+        assert len(peer.requests) == 1
+        pacs.find({"PatientID": "GOOD"})
+        with pytest.raises(Lost):
+            pacs.find({"PatientID": "BAD"})
+        assert len(peer.requests) == 4
+
+
 def test_message_ids_of_an_association_differ() -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         for _ in range(3):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
-from itertools import count
+from typing import TypeVar
 
 from dicom_quarry.errors import Lost
-from dicom_quarry.wire.dimse import Command
+from dicom_quarry.wire.dimse import Command, c_cancel_rq
 from dicom_quarry.wire.sockets import Message, Requestor
+
+T = TypeVar("T")
+
+#: An association that ended before a request shows it with the first packet that comes back.
+_AT_ONCE = 1.0
+
+
+class Stale(Lost):
+    """A kept association turned out to have ended before the request reached the peer: ask on a new one."""
 
 
 class Line:
@@ -18,41 +28,51 @@ class Line:
         self.requestor = requestor
         self.sop_class = sop_class
         self.context_id, self.transfer_syntax = requestor.accepted[sop_class]
-        self._numbers = count()
+        self._requests = 0
+        self._asked_at = 0.0
+        self._answered = False
 
     def next_message_id(self) -> int:
         """A message ID that no recent request of this association had (PS3.7 E.1: 16 bits)."""
-        return next(self._numbers) % 0xFFFF + 1
+        return self._requests % 0xFFFF + 1
 
-    def ask(self, request: Command, identifier: bytes) -> None:
-        """Send a request; raises Lost."""
-        self.requestor.send(request, identifier, context_id=self.context_id)
+    def ask(self, request: Command, identifier: bytes = b"") -> None:
+        """Send a request; raises Lost, or Stale."""
+        self._requests += 1
+        self._asked_at = time.monotonic()
+        self._answered = False
+        try:
+            self.requestor.send(request, identifier, context_id=self.context_id)
+        except Lost as lost:
+            raise self._judged(lost) from lost
+
+    def cancel(self, request: Command) -> None:
+        """Send the C-CANCEL of a request (PS3.7 9.3.2.3); raises Lost."""
+        self.requestor.send(c_cancel_rq(request.message_id), context_id=self.context_id)
 
     def answer(self, request: Command, timeout: float) -> Message | None:
-        """The next response to this request, None if none comes in time; raises Lost.
+        """The next response to this request, None if none comes in time; raises Lost, or Stale.
 
         Whatever else the peer says leaves no way to tell whose answers follow: it costs the association.
         """
-        message = self.requestor.receive(timeout)
+        try:
+            message = self.requestor.receive(timeout)
+        except Lost as lost:
+            raise self._judged(lost) from lost
         if message is None:
             return None
         command = message.command
-        expected = (request.field | 0x8000, request.message_id)
-        if (command.field, command.message_id_responded_to) != expected:
+        if (command.field, command.message_id_responded_to) != (request.field | 0x8000, request.message_id):
             self.requestor.abort()
-            raise Lost(
-                f"the archive answered {request.field.name} with something else ({command.field.name})"
-            )
+            said = f"the archive answered {request.field.name} with something else ({command.field.name})"
+            raise self._judged(Lost(said))
+        self._answered = True
         return message
 
-    def is_idle(self) -> bool:
-        """Whether it still stands, with nothing left over on it: peers close what they find unused."""
-        if not self.requestor.alive:
-            return False
-        try:
-            return self.requestor.receive(0.0) is None
-        except Lost:
-            return False
+    def _judged(self, lost: Lost) -> Lost:
+        """Stale, if all points to an association that the peer had ended while nobody used it."""
+        at_once = time.monotonic() - self._asked_at < _AT_ONCE
+        return Stale(str(lost)) if self._requests > 1 and at_once and not self._answered else lost
 
 
 class Lines:
@@ -64,14 +84,19 @@ class Lines:
         self._lines: dict[tuple[int, str], Line] = {}
         self._closed = False
 
-    def get(self, sop_class: str) -> Line:
-        """The calling thread's line, established again if the peer has closed it meanwhile."""
+    def use(self, sop_class: str, work: Callable[[Line], T]) -> T:
+        """Do something on the calling thread's line, and once more on a new line if that one was stale."""
+        try:
+            return work(self._get(sop_class))
+        except Stale:
+            return work(self._get(sop_class))
+
+    def _get(self, sop_class: str) -> Line:
         key = (threading.get_ident(), sop_class)
         with self._lock:
             line = self._lines.get(key)
-        if line is not None and line.is_idle():
+        if line is not None and line.requestor.alive:
             return line
-        self.drop(sop_class)
         line = self._connect(sop_class)
         with self._lock:
             closed = self._closed
@@ -81,13 +106,6 @@ class Lines:
             line.requestor.abort()
             raise Lost("the archive was closed on this side")
         return line
-
-    def drop(self, sop_class: str) -> None:
-        """Abort the calling thread's line, if there is one."""
-        with self._lock:
-            line = self._lines.pop((threading.get_ident(), sop_class), None)
-        if line is not None:
-            line.requestor.abort()
 
     def hang_up(self) -> None:
         """Release the calling thread's lines."""

@@ -102,7 +102,7 @@ class DimseArchive:
         line = self._connect(VERIFICATION)
         try:
             request = c_echo_rq(line.next_message_id())
-            line.ask(request, b"")
+            line.ask(request)
             message = line.answer(request, self._patiences.query)
             if message is None:
                 raise Lost(f"{self._peer} does not answer C-ECHO")
@@ -136,12 +136,16 @@ class DimseArchive:
             keys["SeriesInstanceUID"] = "\\".join(ask.series_uids)
         if ask.sop_uids:
             keys["SOPInstanceUID"] = "\\".join(ask.sop_uids)
+        identifier = encode(keys, self._charset)
+
+        def move(line: Line) -> Answered:
+            patience = self._patiences.cancel
+            return Move(line, watch, cancel_patience=patience).run(identifier, self._destination)
+
         try:
-            line = self._lines.get(self._move_class)
+            return self._lines.use(self._move_class, move)
         except Lost as lost:
             return Answered(Verdict.LOST, comment=str(lost))
-        move = Move(line, watch, cancel_patience=self._patiences.cancel)
-        return move.run(encode(keys, self._charset), self._destination)
 
     def hang_up(self) -> None:
         """Release the calling thread's associations."""
@@ -163,8 +167,11 @@ class DimseArchive:
         identifier = encode(
             {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
         )
-        line = self._lines.get(self._find_class)
-        return query.run(line, identifier, map(tag, returns), cap=cap, silence=self._patiences.query)
+        tags = [tag(keyword) for keyword in returns]
+        return self._lines.use(
+            self._find_class,
+            lambda line: query.run(line, identifier, tags, cap=cap, silence=self._patiences.query),
+        )
 
     def _connect(self, sop_class: str) -> Line:
         requestor = Requestor.connect(

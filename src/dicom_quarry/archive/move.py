@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from dicom_quarry.archive import status
-from dicom_quarry.archive.associations import Line
+from dicom_quarry.archive.associations import Line, Stale
 from dicom_quarry.archive.port import Answered, Patience, Verdict, Watch
 from dicom_quarry.errors import Lost, RemoteProtocolError
-from dicom_quarry.wire.dimse import Command, c_cancel_rq, c_move_rq
+from dicom_quarry.wire.dimse import Command, c_move_rq
 from dicom_quarry.wire.header import scan
 from dicom_quarry.wire.sockets import Message
 
@@ -27,11 +27,13 @@ class Move:
         self._last: Command | None = None  # the last pending response: its counters outlive the association
 
     def run(self, identifier: bytes, destination: str) -> Answered:
-        """Ask for the instances and wait for the final response; a lost association is an answer, too."""
+        """Ask for the instances, wait for the final response; a lost association is an answer, too."""
         request = c_move_rq(self._line.next_message_id(), self._line.sop_class, destination)
         try:
             self._line.ask(request, identifier)
             return self._wait(request)
+        except Stale:
+            raise
         except Lost as lost:
             return self._lost(str(lost))
 
@@ -55,7 +57,7 @@ class Move:
         patience = self._watch.patience()
         if patience is Patience.CANCEL and self._give_up_at is None:
             self._give_up_at = time.monotonic() + self._cancel_patience
-            self._line.ask(c_cancel_rq(request.message_id), b"")
+            self._line.cancel(request)
         overdue = self._give_up_at is not None and time.monotonic() >= self._give_up_at
         return patience is not Patience.ABORT and not overdue
 

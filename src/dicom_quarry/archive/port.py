@@ -72,7 +72,7 @@ class Patience(StrEnum):
 class Watch(Protocol):
     """Looks on while a retrieval runs, and owns its time-outs."""
 
-    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+    def sign_of_life(self, completed: int | None, remaining: int | None, /) -> None:
         """The archive said something: a pending response, with its counters where it gave them."""
 
     def patience(self) -> Patience:

@@ -10,7 +10,7 @@ from dicom_quarry.archive import status
 from dicom_quarry.archive.associations import Line
 from dicom_quarry.archive.port import Verdict
 from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
-from dicom_quarry.wire.dimse import Command, c_cancel_rq, c_find_rq
+from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header import scan
 from dicom_quarry.wire.sockets import Message
 
@@ -73,7 +73,7 @@ def _cancel(line: Line, request: Command) -> None:
     """C-CANCEL (PS3.7 9.3.2.3), then drain; many archives do not heed it: then abort."""
     deadline = time.monotonic() + CANCEL_PATIENCE
     try:
-        line.ask(c_cancel_rq(request.message_id), b"")
+        line.cancel(request)
         while (left := deadline - time.monotonic()) > 0:
             message = line.answer(request, left)
             if message is not None and not status.is_pending(message.command.status):
