@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, and_, delete, func, insert, select
 
 from dicom_quarry.ledger.database import insert_new
 from dicom_quarry.ledger.schema import instances, series, uids
@@ -30,6 +30,27 @@ class InstanceRow:
 def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
     """Write what is known of a task's instances, instead of what was known before."""
     connection.execute(delete(instances).where(instances.c.task_id == task_id))
+    _insert(connection, task_id, rows)
+
+
+def stock(connection: Connection, task_id: int) -> tuple[int, int, int]:
+    """Of a task: how many instances are stored, their bytes, and how many are listed but missing."""
+    mine = instances.c.task_id == task_id
+    stored = select(func.count(), func.coalesce(func.sum(instances.c.size), 0))
+    count, size = connection.execute(stored.where(mine, instances.c.digest.is_not(None))).one()
+    lacking = select(func.count()).where(mine, instances.c.digest.is_(None), instances.c.listed == 1)
+    return count, size, connection.scalar(lacking) or 0
+
+
+def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> None:
+    """Write what is known of one more instance of a task; whether it is listed stays as it was known."""
+    known = and_(instances.c.task_id == task_id, instances.c.sop_uid == row.ref.sop_uid)
+    listed = connection.scalar(select(instances.c.listed).where(known))
+    connection.execute(delete(instances).where(known))
+    _insert(connection, task_id, [replace(row, listed=bool(listed))])
+
+
+def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
     if not rows:
         return
     series_ids = _series_ids(connection, task_id, {row.ref.series_uid for row in rows})

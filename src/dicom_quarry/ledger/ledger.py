@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_,
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import Database, insert_new
-from dicom_quarry.ledger.instances import InstanceRow, replace_instances
+from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stock
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,
@@ -24,7 +25,11 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
-from dicom_quarry.model import Request, Selection, Study, Task
+from dicom_quarry.model import Request, Selection, Study, Task, Word
+from dicom_quarry.outcomes import CATALOGUE
+
+#: Stands among the attempts where a person asked for another try.
+RETRIED = "retried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,7 @@ class Ledger:
 
     def note(self, **facts: str) -> None:
         """Remember facts about the job, replacing earlier ones of the same name."""
-
-        def work(connection: Connection) -> None:
-            connection.execute(delete(job).where(job.c.name.in_(facts)))
-            connection.execute(insert(job), [{"name": name, "value": value} for name, value in facts.items()])
-
-        self.database.write(work)
+        self.database.write(lambda c: note_facts(c, facts))
 
     # -- requests
 
@@ -149,28 +149,10 @@ class Ledger:
         )
         return self.database.read(lambda c: c.scalar(query))
 
-    def move(self, task_id: int, before: str, after: str, *, not_before: float | None = None) -> None:
-        """Take a task from one state to another; raises LedgerError if it is not in the first."""
-
-        def work(connection: Connection) -> None:
-            changed = connection.execute(
-                update(tasks)
-                .where(tasks.c.id == task_id, tasks.c.state == before)
-                .values(state=after, not_before=not_before)
-            ).rowcount
-            if changed != 1:
-                raise LedgerError(f"task {task_id} is not {before}")
-
-        self.database.write(work)
-
-    def reset_unfinished(self) -> int:
-        """After a crash: what was being worked on waits again. Returns how many tasks that are."""
-        query = (
-            update(tasks)
-            .where(tasks.c.state.not_in([WAITING, CONCLUDED]))
-            .values(state=WAITING, not_before=None)
-        )
-        return self.database.write(lambda c: c.execute(query).rowcount)
+    def postpone(self, task_id: int, not_before: float) -> None:
+        """Leave a task alone until a POSIX time."""
+        later = update(tasks).where(tasks.c.id == task_id).values(not_before=not_before)
+        self.database.write(lambda c: c.execute(later) and None)
 
     def record_attempt(self, task_id: int, attempt: Attempt) -> None:
         """Remember a question put to the archive and how it ended."""
@@ -186,14 +168,14 @@ class Ledger:
         query = select(folders.c.path).where(folders.c.task_id == task_id)
         return self.database.read(lambda c: list(c.scalars(query)))
 
-    def conclude(self, task_id: int, before: str, end: TaskEnd) -> None:
+    def conclude(self, task_id: int, end: TaskEnd) -> None:
         """A task has ended: its outcome and its instances, in one transaction."""
 
         def work(connection: Connection) -> None:
             replace_instances(connection, task_id, end.instances)
             changed = connection.execute(
                 update(tasks)
-                .where(tasks.c.id == task_id, tasks.c.state == before)
+                .where(tasks.c.id == task_id, tasks.c.state == WAITING)
                 .values(
                     state=CONCLUDED,
                     not_before=None,
@@ -207,11 +189,70 @@ class Ledger:
                 )
             ).rowcount
             if changed != 1:
-                raise LedgerError(f"task {task_id} is not {before}")
+                raise LedgerError(f"task {task_id} has ended already")
             if end.proved_at is not None:
                 connection.execute(delete(folders).where(folders.c.task_id == task_id))
 
         self.database.write(work)
+
+    def add_late(self, task_id: int, row: InstanceRow, folder: str) -> None:
+        """Account for an instance that came when its task was not being worked on."""
+
+        def work(connection: Connection) -> None:
+            mine = tasks.c.id == task_id
+            task = connection.execute(select(tasks.c.state, tasks.c.proved_at).where(mine)).one()
+            insert_new(connection, folders, [{"task_id": task_id, "path": folder}])
+            if task.state != CONCLUDED:
+                return
+            add_instance(connection, task_id, row)
+            stored, size, lacking = stock(connection, task_id)
+            connection.execute(update(tasks).where(mine).values(stored=stored, size=size))
+            if task.proved_at is None and not lacking:
+                # What was given up has come after all: it is listed and judged again.
+                connection.execute(update(tasks).where(mine).values(state=WAITING, not_before=None))
+
+        self.database.write(work)
+
+    def strikes(self, task_id: int) -> int:
+        """How many questions in a row, up to the latest, brought no instance of the task."""
+        latest_gain = (
+            select(func.coalesce(func.max(attempts.c.id), 0))
+            .where(attempts.c.task_id == task_id, or_(attempts.c.gained > 0, attempts.c.verdict == RETRIED))
+            .scalar_subquery()
+        )
+        query = select(func.count()).where(attempts.c.task_id == task_id, attempts.c.id > latest_gain)
+        return self.database.read(lambda c: c.scalar(query)) or 0
+
+    def retry(self, words: Collection[Word]) -> int:
+        """Work again on what ended in one of these words; returns how many studies and rows that concerns."""
+        codes = [code for code, entry in CATALOGUE.items() if entry.word in words]
+        ended = and_(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes))
+
+        def work(connection: Connection) -> int:
+            ids = list(connection.scalars(select(tasks.c.id).where(ended)))
+            now = time.time()
+            marks = [
+                {
+                    "task_id": id_,
+                    "started": now,
+                    "ended": now,
+                    "level": "",
+                    "asked": 0,
+                    "gained": 0,
+                    "verdict": RETRIED,
+                    "status": None,
+                    "comment": "",
+                }
+                for id_ in ids
+            ]
+            if marks:
+                connection.execute(insert(attempts), marks)
+                connection.execute(update(tasks).where(ended).values(state=WAITING, not_before=None))
+            again = update(requests).where(requests.c.state == CONCLUDED, requests.c.code.in_(codes))
+            rows = connection.execute(again.values(state=WAITING, code=None, details=None)).rowcount
+            return len(ids) + rows
+
+        return self.database.write(work)
 
     def task_of(self, study_uid: str) -> Task | None:
         """The task that a study belongs to, None if nobody asked for it."""
@@ -219,16 +260,21 @@ class Ledger:
         row = self.database.read(lambda c: c.execute(query).first())
         return None if row is None else _task(row)
 
-    def first_cells(self, task_id: int) -> tuple[str, ...]:
-        """The user's own columns of the first row that asked for a task."""
-        query = (
-            select(requests.c.cells)
-            .join(request_tasks, request_tasks.c.row == requests.c.row)
-            .where(request_tasks.c.task_id == task_id)
-            .order_by(requests.c.row)
-            .limit(1)
-        )
+    def first_row(self, task_id: int) -> int:
+        """The number of the first row that asked for a task."""
+        query = select(func.min(request_tasks.c.row)).where(request_tasks.c.task_id == task_id)
+        return self.database.read(lambda c: c.scalar(query)) or 0
+
+    def cells(self, row: int) -> tuple[str, ...]:
+        """The user's own columns of a row."""
+        query = select(requests.c.cells).where(requests.c.row == row)
         return tuple(json.loads(self.database.read(lambda c: c.scalar(query)) or "[]"))
+
+
+def note_facts(connection: Connection, facts: Mapping[str, str]) -> None:
+    """Remember facts about the job as a part of a larger transaction."""
+    connection.execute(delete(job).where(job.c.name.in_(facts)))
+    connection.execute(insert(job), [{"name": name, "value": value} for name, value in facts.items()])
 
 
 def _request(row: Row[Any]) -> Request:

@@ -78,6 +78,10 @@ class Reader:
         with self._engine.connect() as connection:
             return {row.name: row.value for row in connection.execute(select(job))}
 
+    def columns(self) -> tuple[str, ...]:
+        """The headers of the user's table."""
+        return tuple(json.loads(self.facts()["columns"]))
+
     def counts(self) -> Counts:
         """Where the job stands."""
         with self._engine.connect() as connection:

@@ -1,0 +1,113 @@
+"""What the command does, for notebooks and scripts; the command line is a thin face of this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_quarry import config
+from dicom_quarry.config import Settings
+from dicom_quarry.extraction.folder import JobFolder, existing
+from dicom_quarry.extraction.runner import Listener, Runner
+from dicom_quarry.extraction.verify import Checked, derive_of
+from dicom_quarry.extraction.verify import verify as _verify
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.views import RowView, StudyView
+from dicom_quarry.report import (
+    Summary,
+    summarise,
+    write_manifest,
+    write_missing,
+    write_report,
+    write_studies,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A job as it stands: its summary, and its rows and studies one by one."""
+
+    folder: JobFolder
+    summary: Summary
+
+    @property
+    def exit_code(self) -> int:
+        """0 every row complete, 1 finished with exceptions, 4 not finished."""
+        return self.summary.exit_code
+
+    @property
+    def report(self) -> Path:
+        """The user's table with the outcome of every row."""
+        return self.folder.out / "report.csv"
+
+    def rows(self) -> Iterator[RowView]:
+        """Every row of the table, with its outcome."""
+        reader = Reader(self.folder.ledger)
+        try:
+            yield from reader.rows()
+        finally:
+            reader.close()
+
+    def studies(self) -> Iterator[StudyView]:
+        """Every study, with its outcome."""
+        reader = Reader(self.folder.ledger)
+        try:
+            yield from reader.studies()
+        finally:
+            reader.close()
+
+
+def extract(
+    cohort: str | Path,
+    *,
+    archive: str | None = None,
+    to: str | Path | None = None,
+    local: str | None = None,
+    config_file: str | Path | None = None,
+    update: bool = False,
+    listener: Listener | None = None,
+    **options: object,
+) -> Result:
+    """Extract a cohort into a folder, or go on where an earlier call was cut short.
+
+    ``archive`` is ``AET@HOST:PORT`` or a name from quarry.toml, ``local`` our receiver as ``AET[@IP]:PORT``;
+    further ``options`` are those of :class:`dicom_quarry.config.Settings`, such as ``parallel=4``. Blocks
+    until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
+    """
+    flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
+    settings = config.load(None if config_file is None else Path(config_file), flags)
+    runner = Runner(settings, listener or Listener())
+    return write_reports(runner.extract(Path(cohort), update=update).folder)
+
+
+def settings_of(out: Path) -> Settings:
+    """The settings that a job was last run with; raises InputError if the folder holds no job."""
+    reader = Reader(existing(out).ledger)
+    try:
+        return Settings.model_validate_json(reader.facts()["settings"])
+    finally:
+        reader.close()
+
+
+def report(out: str | Path) -> Result:
+    """Write the reports of a job as it stands, also while it runs; raises InputError if there is none."""
+    return write_reports(existing(Path(out)))
+
+
+def write_reports(folder: JobFolder) -> Result:
+    """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv."""
+    reader = Reader(folder.ledger)
+    try:
+        write_report(folder.out / "report.csv", reader.columns(), reader.rows())
+        write_studies(folder.out / "studies.csv", reader.studies())
+        write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
+        write_missing(folder.out / "missing.csv", reader.missing())
+        return Result(folder, summarise(reader.rows(), reader.studies()))
+    finally:
+        reader.close()
+
+
+def verify(out: str | Path, *, quick: bool = False) -> Iterator[Checked]:
+    """Compare every recorded file with what is on disk; see :func:`dicom_quarry.extraction.verify.verify`."""
+    return _verify(existing(Path(out)), quick=quick)

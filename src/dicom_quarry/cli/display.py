@@ -1,0 +1,143 @@
+"""A job as it runs: a live display on a terminal, timestamped lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dicom_quarry.extraction.progress import Snapshot
+from dicom_quarry.extraction.runner import Listener
+from dicom_quarry.ledger.rows import CohortChange
+from dicom_quarry.model import Word
+from dicom_quarry.report import human_size
+
+#: Seconds between two lines where nobody watches; the first comes early.
+_EVERY = 60.0
+_FIRST = 5.0
+
+
+class PlainDisplay(Listener):
+    """One line a minute with a timestamp, and one for everything worth knowing."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + _FIRST
+
+    def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
+        """The table was read."""
+        self.said(_read(mapping, rows))
+        if notes:
+            self.said(f"{len(notes)} notes on values that were repaired: run in a terminal to see them")
+
+    def updated(self, change: CohortChange) -> None:
+        """A newer table was taken."""
+        self.said(_changed(change))
+
+    def tick(self, snapshot: Snapshot) -> None:
+        """A line when it is time for one."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            self.said("; ".join(line for line in (_amounts(snapshot), _pace(snapshot)) if line))
+
+    def said(self, message: str) -> None:
+        """A line of its own."""
+        print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {message}", flush=True)
+
+
+class LiveDisplay(Listener):
+    """Redrawn in place; used as a context."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, refresh_per_second=4, transient=True)
+        self._running = False
+
+    def __enter__(self) -> LiveDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._running:
+            self._live.stop()
+
+    def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
+        """The table was read."""
+        self._console.print(_read(mapping, rows), markup=False)
+        for note in notes:
+            self._console.print(f"  {note}", markup=False)
+
+    def updated(self, change: CohortChange) -> None:
+        """A newer table was taken."""
+        self._console.print(_changed(change), markup=False)
+
+    def tick(self, snapshot: Snapshot) -> None:
+        """Redraw."""
+        if not self._running:
+            self._live.start()
+            self._running = True
+        self._live.update(_drawn(snapshot))
+
+    def said(self, message: str) -> None:
+        """Above the display, with the time."""
+        self._console.print(f"{datetime.now():%H:%M:%S} {message}", markup=False)
+
+
+def _drawn(snapshot: Snapshot) -> RenderableType:
+    counts = snapshot.counts
+    done = counts.rows - counts.rows_by_word.get(Word.PENDING, 0)
+    head = Table.grid(padding=(0, 1))
+    head.add_row(ProgressBar(counts.rows, done, width=40), f"{done:,} of {counts.rows:,} rows")
+    lines: list[RenderableType] = [head, Text(_amounts(snapshot)), Text(_pace(snapshot))]
+    for moving in snapshot.moving:
+        lines.append(Text(f"  row {moving.row}: {moving.stored:,} of {moving.listed:,} instances", "cyan"))
+    if snapshot.waiting:
+        lines.append(Text(f"waiting for {snapshot.waiting}", "yellow"))
+    if snapshot.stopping:
+        lines.append(Text("stopping when what is in flight is here; Ctrl-C again cancels it", "yellow"))
+    return Group(*lines)
+
+
+def _read(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
+    columns = ", ".join(f"{header} as {keyword}" for header, keyword in mapping)
+    return f"{rows:,} rows; {columns}"
+
+
+def _changed(change: CohortChange) -> str:
+    return f"the cohort: {change.added:,} rows added, {change.dropped:,} dropped, {change.changed:,} changed"
+
+
+def _amounts(snapshot: Snapshot) -> str:
+    counts = snapshot.counts
+    done = counts.rows - counts.rows_by_word.get(Word.PENDING, 0)
+    exceptions = done - counts.rows_by_word.get(Word.COMPLETE, 0)
+    text = (
+        f"{done:,} of {counts.rows:,} rows, "
+        f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
+        f"{snapshot.instances:,} instances ({human_size(snapshot.size)}) received"
+    )
+    return f"{text}, {exceptions:,} rows with exceptions" if exceptions else text
+
+
+def _pace(snapshot: Snapshot) -> str:
+    text = (
+        f"{snapshot.instances_per_second:,.0f} instances/s, {human_size(round(snapshot.bytes_per_second))}/s"
+    )
+    if snapshot.waiting:
+        return f"{text}, waiting for {snapshot.waiting}"
+    return f"{text}, {spoken(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else text
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people, in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

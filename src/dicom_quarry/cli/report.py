@@ -1,0 +1,21 @@
+"""``quarry report``: write the reports of a job, also while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_quarry import api
+from dicom_quarry.cli.console import show_summary
+
+
+def report(folder: Annotated[Path, typer.Argument(help="The folder of a job (its --to).")]) -> None:
+    """Write report.csv, studies.csv and manifest.csv.gz, also in mid-run, and show the summary.
+
+    Example:  quarry report out/
+    """
+    result = api.report(folder)
+    show_summary(result)
+    raise typer.Exit(result.exit_code)

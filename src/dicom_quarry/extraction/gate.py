@@ -1,0 +1,83 @@
+"""An archive's health: while it does not answer everybody waits, and one thread alone probes."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from dicom_quarry.archive.port import Archive
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
+from dicom_quarry.extraction.policy import PATIENCE, backoff
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+
+T = TypeVar("T")
+
+
+class Gate:
+    """Every question to the archive passes here; it closes when the archive is out of reach."""
+
+    def __init__(self, archive: Archive, stop: Stop, board: Board) -> None:
+        self._archive = archive
+        self._stop = stop
+        self._board = board
+        self._up = threading.Event()
+        self._up.set()
+        self._probing = threading.Lock()
+
+    def call(self, question: Callable[[], T]) -> T:
+        """Ask when the archive answers, and again after it was out of reach.
+
+        A question that loses its association several times, though the archive answers in between, raises
+        Lost; so do a permanent Rejected, QueryFailed, and Stopped.
+        """
+        lost = 0
+        while True:
+            self.wait()
+            try:
+                return question()
+            except QueryFailed:
+                raise
+            except ArchiveError as error:
+                if isinstance(error, Rejected) and error.permanent:
+                    raise
+                lost += isinstance(error, Lost)
+                if lost >= PATIENCE:
+                    raise
+                self.close(error)
+
+    def close(self, error: ArchiveError) -> None:
+        """The archive was out of reach: nobody passes before it answers again."""
+        if self._up.is_set():
+            self._up.clear()
+            self._board.say(f"the archive is out of reach: {error}")
+
+    def wait(self) -> None:
+        """Return when the archive answers. Raises Stopped, or Rejected if it refuses us for good."""
+        while not self._up.is_set():
+            if self._probing.acquire(timeout=0.5):
+                try:
+                    self._probe()
+                finally:
+                    self._probing.release()
+            self._stop.check()
+
+    def _probe(self) -> None:
+        failures = 0
+        since = time.monotonic()
+        with self._board.waiting("the archive to answer"):
+            while not self._up.is_set():
+                self._stop.wait(backoff(failures, random.random(), first=1.0, ceiling=60.0))
+                try:
+                    self._archive.probe()
+                except ArchiveError as error:
+                    if isinstance(error, Rejected) and error.permanent:
+                        raise
+                    failures += 1
+                    continue
+                self._up.set()
+                if failures:
+                    self._board.say(f"the archive answers again after {time.monotonic() - since:.0f} s")

@@ -1,0 +1,116 @@
+"""A job's record: begun from a cohort, continued, updated; and refused where the two do not fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+
+from sqlalchemy import Connection
+
+from dicom_quarry.cohort import CohortFile, explain
+from dicom_quarry.config import Settings
+from dicom_quarry.errors import InputError
+from dicom_quarry.ledger.ledger import Ledger, note_facts
+from dicom_quarry.ledger.reading import Derive
+from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
+from dicom_quarry.model import InstanceRef, Request, Study
+from dicom_quarry.store.template import Template
+from dicom_quarry.version import __version__
+
+
+def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
+    """Open the user's table and look at every row once; returns it with the number of its rows.
+
+    Raises InputError with the rows that cannot be used, unless the settings allow to go on without them.
+    """
+    cohort = CohortFile(path, whole_patients=settings.whole_patients)
+    rows = 0
+
+    def counted() -> Iterator[Request]:
+        nonlocal rows
+        for request in cohort.requests():
+            rows += 1
+            yield request
+
+    problems = explain(counted())
+    if problems and not settings.skip_bad_rows:
+        raise InputError(
+            f"{path}: {problems}\n"
+            "correct them, or go on without them with --skip-bad-rows (the report names them)"
+        )
+    return cohort, rows
+
+
+def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool) -> CohortChange | None:
+    """Begin the job, or make sure that this is the job that was begun; returns what an update changed.
+
+    Raises InputError if the cohort, the archive or the path pattern is not that of the job.
+    """
+    facts = ledger.facts()
+    if "cohort" not in facts:
+
+        def begin(connection: Connection) -> None:
+            enter_rows(connection, cohort.requests())
+            note_facts(connection, {"created": _now(), **_facts(cohort, settings)})
+
+        ledger.database.write(begin)
+        return None
+    before = Settings.model_validate_json(facts["settings"])
+    if before.filepath != settings.filepath:
+        raise InputError(
+            f"{settings.to} is laid out by --filepath '{before.filepath}': use that, or another folder"
+        )
+    if before.archive.name != settings.archive.name:
+        raise InputError(
+            f"{settings.to} is being filled from {before.archive.name}: use that archive, or another folder"
+        )
+    if facts["cohort"] == cohort.digest:
+        ledger.note(settings=settings.model_dump_json())
+        return None
+    if not update:
+        raise InputError(
+            "the cohort file has changed since this job was begun: run again with --update to take it "
+            "(what is stored stays), or extract to another folder"
+        )
+
+    def exchange(connection: Connection) -> CohortChange:
+        note_facts(connection, _facts(cohort, settings))
+        return exchange_rows(connection, cohort.requests())
+
+    return ledger.database.write(exchange)
+
+
+def _facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
+    return {
+        "cohort": cohort.digest,
+        "columns": json.dumps(cohort.columns),
+        "settings": settings.model_dump_json(),
+        "version": __version__,
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def deriver(template: Template) -> Derive:
+    """The path that a template gives to an instance, from what the archive lists of it.
+
+    Where the template needs more than that, the path differs from the real one, which is then kept as it is.
+    """
+
+    def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
+        header = {
+            0x00080016: ref.sop_class,
+            0x00080018: ref.sop_uid,
+            0x00080020: study.study_date,
+            0x00080050: study.accession,
+            0x00100020: study.patient_id,
+            0x0020000D: ref.study_uid,
+            0x0020000E: ref.series_uid,
+        }
+        return template.render(header)
+
+    return derive

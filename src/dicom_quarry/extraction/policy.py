@@ -1,0 +1,222 @@
+"""What to do next, decided from what is known. Pure: time and chance are arguments.
+
+This is the only place that decides to try again (the one retry loop). An archive's word is never proof: a
+task is complete when every listed instance is here and nothing hints at a longer list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.model import InstanceRef, Level, Listing, Task
+
+#: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
+BATCH = 100
+
+#: Fruitless questions in a row, over restarts too, after which a task is given up.
+PATIENCE = 6
+
+#: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
+_IMAGE_ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One or more questions at one level, and what came of them."""
+
+    level: Level
+    verdict: Verdict
+    gained: int
+    completed: int | None = None
+    status: int | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a task in work.
+
+    ``strikes`` are fruitless questions of earlier runs in a row. ``listings`` is 1, and one more for every
+    time that the archive has listed again since an instance arrived.
+    """
+
+    task: Task
+    listing: Listing
+    stored: Mapping[str, object]
+    rounds: Sequence[Round] = ()
+    listings: int = 1
+    strikes: int = 0
+    conflicts: int = 0
+
+    @property
+    def missing(self) -> list[InstanceRef]:
+        """Listed, and not here."""
+        return [ref for ref in self.listing.instances if ref.sop_uid not in self.stored]
+
+    @property
+    def extra(self) -> int:
+        """How many are here that the archive does not list."""
+        return len(self.stored) - (len(self.listing.instances) - len(self.missing))
+
+    @property
+    def claimed(self) -> int:
+        """The largest number of instances that anything the archive said amounts to."""
+        whole_study = not self.task.selection.series
+        counts = [self.listing.count, self.task.study.instance_count if whole_study else None]
+        counts += [one.completed for one in self.rounds if one.level is Level.STUDY]
+        return max((count for count in counts if count is not None), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Have these sent."""
+
+    asks: tuple[Ask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListAgain:
+    """Ask what the archive holds once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Leave the task alone for so many seconds."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The task is over; ``code`` is in the catalogue of outcomes."""
+
+    code: str
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+Step = Send | ListAgain | Later | End
+
+
+def next_step(known: Known, *, chance: float = 0.5) -> Step:
+    """What to do next for a task; ``chance`` from 0 to 1 spreads the back-off of several jobs."""
+    by_count = len(known.stored) < max(known.claimed, 1)
+    lacking = bool(known.missing) if known.listing.by_image else by_count
+    return _ask_more(known, chance) if lacking else _close(known)
+
+
+def _ask_more(known: Known, chance: float) -> Step:
+    last = known.rounds[-1] if known.rounds else None
+    strikes = _strikes(known)
+    if last and last.verdict is Verdict.CONFIGURATION:
+        return _give_up(known)
+    if not known.listing.by_image and not known.claimed and known.rounds:
+        return _close(known)
+    if strikes >= PATIENCE:
+        return _give_up(known)
+    if last and not last.gained and last.verdict in (Verdict.RETRY, Verdict.LOST):
+        return Later(backoff(strikes, chance))
+    asks = _next_asks(known)
+    if asks:
+        return Send(asks)
+    return ListAgain() if known.listings < 2 else _give_up(known)
+
+
+def _strikes(known: Known) -> int:
+    fruitless = 0
+    for one in reversed(known.rounds):
+        if one.gained:
+            return fruitless
+        fruitless += 1
+    return fruitless + known.strikes
+
+
+def _next_asks(known: Known) -> tuple[Ask, ...]:
+    """The next narrower question that was not put yet: the study, series of which nothing came, instances."""
+    study = known.task.study
+    levels = Counter(one.level for one in known.rounds)
+    selected = sorted(known.task.selection.series)
+    if not known.rounds and not known.stored and not selected:
+        return (Ask(study.study_uid, study.patient_id),)
+    if not levels[Level.SERIES]:
+        series = _series_to_ask(known)
+        if series:
+            return tuple(Ask(study.study_uid, study.patient_id, (uid,)) for uid in series)
+    last = known.rounds[-1] if known.rounds else None
+    if levels[Level.IMAGE] < _IMAGE_ROUNDS or (last and last.gained):
+        return _image_asks(known)
+    return ()
+
+
+def _series_to_ask(known: Known) -> list[str]:
+    """Series that are missing whole; where instances cannot be listed, every series."""
+    if not known.listing.by_image:
+        return list(known.listing.series_uids)
+    missing = Counter(ref.series_uid for ref in known.missing)
+    listed = Counter(ref.series_uid for ref in known.listing.instances)
+    return [uid for uid, count in missing.items() if count == listed[uid]]
+
+
+def _image_asks(known: Known) -> tuple[Ask, ...]:
+    by_series: dict[str, list[str]] = {}
+    for ref in known.missing:
+        by_series.setdefault(ref.series_uid, []).append(ref.sop_uid)
+    study = known.task.study
+    return tuple(
+        Ask(study.study_uid, study.patient_id, (series_uid,), tuple(uids[start : start + BATCH]))
+        for series_uid, uids in by_series.items()
+        for start in range(0, len(uids), BATCH)
+    )
+
+
+def _give_up(known: Known) -> End:
+    last = known.rounds[-1] if known.rounds else None
+    stored = len(known.stored)
+    expected = len(known.listing.instances) if known.listing.by_image else known.claimed
+    if stored:
+        here = expected - len(known.missing) if known.listing.by_image else stored
+        return End("instances_missing", {"missing": expected - here, "expected": expected})
+    status = _said(last)
+    if last and last.verdict is Verdict.CONFIGURATION:
+        return End("archive_refused", {"status": status})
+    if last and last.verdict in (Verdict.RETRY, Verdict.LOST, Verdict.UNSUPPORTED):
+        return End("archive_refused", {"status": status})
+    return End("nothing_arrived", {"expected": expected, "status": status})
+
+
+def _said(last: Round | None) -> str:
+    if last is None:
+        return "it was asked in an earlier run"
+    if last.status is None:
+        return last.comment or "no final answer"
+    return f"{last.status:04X}H {last.comment}".strip()
+
+
+def _close(known: Known) -> Step:
+    """Nothing that is listed is missing; is the list to be believed?"""
+    stored = len(known.stored)
+    if not known.listing.by_image:
+        return End("archive_cannot_list", {"stored": stored})
+    doubtful = known.claimed > stored or known.extra > 0 or not known.listing.complete
+    if doubtful and known.listings < 2:
+        return ListAgain()
+    if not known.listing.complete:
+        return End("list_cut_short", {"stored": stored, "why": known.listing.why})
+    if known.claimed > stored:
+        if not stored:
+            return End("nothing_arrived", {"expected": known.claimed, "status": "it lists none of them"})
+        return End("count_disagrees", {"stored": stored, "count": known.claimed})
+    if known.extra > 0:
+        return End("unlisted_arrived", {"extra": known.extra})
+    if known.conflicts:
+        return End("content_conflict", {"conflicts": known.conflicts})
+    if not stored:
+        return End("no_instances_listed")
+    return End("all_listed_stored", {"instances": stored})
+
+
+def backoff(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:
+    """Seconds to wait after so many failures in a row: doubling, spread so that jobs do not meet."""
+    return min(ceiling, first * 2.0 ** max(0, strikes - 1)) * (0.75 + chance / 2)

@@ -1,0 +1,283 @@
+"""One task: ask, wait, settle, compare, ask for what is missing, and prove."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from dicom_quarry.archive.port import Answered, Archive, Ask, Patience, Verdict
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
+from dicom_quarry.extraction.deliveries import Deliveries, Delivery
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, next_step
+from dicom_quarry.extraction.progress import Board, Moving
+from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.ledger.instances import InstanceRow
+from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
+from dicom_quarry.ledger.reading import Derive
+from dicom_quarry.model import Level, Listing, Receipt, Sink, Task
+from dicom_quarry.outcomes import CATALOGUE
+
+_log = logging.getLogger(__name__)
+
+
+class Disk(Protocol):
+    """What the job needs of the store beside its Sink."""
+
+    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+        """Instances that lie whole in a folder."""
+
+    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+        """Make the names of these files durable, up to the root."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the work on a task is done with; times are in seconds."""
+
+    archive: Archive
+    gate: Gate
+    sink: Sink
+    disk: Disk
+    derive: Derive
+    deliveries: Deliveries
+    ledger: Ledger
+    board: Board
+    stop: Stop
+    silence: float
+    settle: float
+
+
+class TaskWork:
+    """The work on one task, from its listing to its end."""
+
+    def __init__(self, task: Task, tools: Tools) -> None:
+        self.task = task
+        self.row = tools.ledger.first_row(task.task_id)
+        self._tools = tools
+        self._state = TaskState.WAITING
+        self._listing = Listing((), ())
+        self._listings = 0
+        self._rounds: list[Round] = []
+        self._strikes = tools.ledger.strikes(task.task_id)
+
+    def list_instances(self) -> None:
+        """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
+        self._go(TaskEvent.TAKEN if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
+        listing = self._tools.gate.call(lambda: self._tools.archive.list_instances(self.task))
+        known = {ref.sop_uid for ref in self._listing.instances}
+        if any(ref.sop_uid not in known for ref in listing.instances):
+            # A list that has grown is asked for from the start; what was fruitless before does not count.
+            self._rounds.clear()
+        self._listing = listing
+        self._listings += 1
+        self._go(TaskEvent.LISTED)
+
+    def run(self) -> None:
+        """Work until the task has ended, is postponed, or the job stops (Stopped)."""
+        tools = self._tools
+        with tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
+            delivery = tools.deliveries.open(self.task, self._adopted())
+            try:
+                while self._state is TaskState.DECIDING:
+                    self._step(delivery, moving)
+            finally:
+                tools.deliveries.close(delivery)
+
+    def fail(self, error: ArchiveError) -> None:
+        """The archive would not list the task: it ends with that."""
+        end = TaskEnd("query_failed", {"status": str(error)}, None, 0, 0, "", None, ())
+        self._tools.ledger.conclude(self.task.task_id, end)
+        self._tools.board.say(f"row {self.row}: {error}")
+
+    def _step(self, delivery: Delivery, moving: Moving) -> None:
+        step = next_step(self._known(delivery), chance=random.random())
+        match step:
+            case Send():
+                self._send(step.asks, delivery, moving)
+            case ListAgain():
+                try:
+                    self.list_instances()
+                except QueryFailed as error:
+                    self._conclude(End("list_cut_short", self._cut_short(delivery, error)), delivery)
+            case Later():
+                self._go(TaskEvent.POSTPONED)
+                self._tools.ledger.postpone(self.task.task_id, time.time() + step.seconds)
+                self._tools.board.say(f"row {self.row}: the archive is busy, again in {step.seconds:.0f} s")
+            case End():
+                self._conclude(step, delivery)
+
+    def _cut_short(self, delivery: Delivery, error: QueryFailed) -> dict[str, object]:
+        self._state = TaskState.DECIDING
+        return {"stored": len(delivery.receipts), "why": str(error)}
+
+    def _known(self, delivery: Delivery) -> Known:
+        return Known(
+            task=self.task,
+            listing=self._listing,
+            stored=delivery.receipts,
+            rounds=self._rounds,
+            listings=self._listings,
+            strikes=self._strikes,
+            conflicts=delivery.conflicts,
+        )
+
+    def _size(self) -> int:
+        return len(self._listing.instances) or self._listing.count or 0
+
+    def _adopted(self) -> list[Receipt]:
+        """What an earlier run left on disk of this task."""
+        found: dict[str, Receipt] = {}
+        for folder in self._tools.ledger.folders_of(self.task.task_id):
+            for receipt in self._tools.disk.adopt(PurePosixPath(folder)):
+                if receipt.ref.study_uid == self.task.study.study_uid:
+                    found.setdefault(receipt.ref.sop_uid, receipt)
+        if found:
+            _log.info("row %d: %d instances are here from an earlier run", self.row, len(found))
+        return list(found.values())
+
+    # -- asking
+
+    def _send(self, asks: Sequence[Ask], delivery: Delivery, moving: Moving) -> None:
+        """One round: put the questions, and wait until nothing more is on its way."""
+        self._go(TaskEvent.ASKED)
+        before = len(delivery.receipts)
+        answers = []
+        for ask in asks:
+            answers.append(self._ask(ask, delivery, moving))
+            if answers[-1].verdict in (Verdict.LOST, Verdict.CONFIGURATION):
+                break
+        self._go(TaskEvent.ANSWERED)
+        self._settle(delivery, answers, moving)
+        self._go(TaskEvent.SETTLED)
+        gained = len(delivery.receipts) - before
+        if gained:
+            self._listings = 1
+        self._rounds.append(_round(asks[0].level, answers, gained))
+        if answers[-1].verdict is Verdict.LOST:
+            self._tools.stop.check()
+            self._tools.gate.close(Lost(answers[-1].comment or "a retrieval was lost half-way"))
+
+    def _ask(self, ask: Ask, delivery: Delivery, moving: Moving) -> Answered:
+        tools = self._tools
+        started, before = time.time(), len(delivery.receipts)
+        watch = _Watch(delivery, moving, tools.silence, tools.stop)
+        answered = tools.gate.call(lambda: tools.archive.retrieve(ask, tools.sink, watch))
+        attempt = Attempt(
+            started=started,
+            ended=time.time(),
+            level=ask.level,
+            asked=len(ask.sop_uids) or self._size(),
+            gained=len(delivery.receipts) - before,
+            verdict=answered.verdict,
+            status=answered.status,
+            comment=answered.comment,
+        )
+        tools.ledger.record_attempt(self.task.task_id, attempt)
+        return answered
+
+    def _settle(self, delivery: Delivery, answers: Sequence[Answered], moving: Moving) -> None:
+        """Stores may arrive after the final response: wait while they do, and a while longer.
+
+        Not when everything listed is here, nor when the archive itself says that the rest failed.
+        """
+        listed = {ref.sop_uid for ref in self._listing.instances}
+        failed = sum(answer.failed or 0 for answer in answers)
+        done = time.monotonic()
+        while not self._tools.stop.urgent:
+            moving.stored = len(delivery.receipts)
+            lacking = len(listed) - sum(1 for uid in listed if uid in delivery.receipts)
+            if (listed and not lacking) or (failed and lacking <= failed):
+                return
+            quiet_for = time.monotonic() - max(done, delivery.last_arrival)
+            if quiet_for >= self._tools.settle:
+                return
+            delivery.wait(min(0.5, self._tools.settle - quiet_for))
+
+    # -- ending
+
+    def _conclude(self, end: End, delivery: Delivery) -> None:
+        self._go(TaskEvent.CLOSED)
+        receipts = delivery.receipts
+        self._tools.disk.sync_directories(receipt.path for receipt in receipts.values())
+        complete = end.code == "all_listed_stored"
+        expected = len(self._listing.instances) if self._listing.by_image else self._listing.count
+        ended = TaskEnd(
+            code=end.code,
+            details=end.details,
+            expected=expected,
+            stored=len(receipts),
+            size=sum(receipt.size for receipt in receipts.values()),
+            folder=_common_folder(delivery.folders),
+            proved_at=time.time() if complete else None,
+            instances=self._rows(delivery),
+        )
+        self._tools.ledger.conclude(self.task.task_id, ended)
+        self._go(TaskEvent.PROVED)
+        word = CATALOGUE[end.code].word
+        _log.info("row %d: %s (%s), %d of %s instances", self.row, word, end.code, len(receipts), expected)
+        if not complete:
+            self._tools.board.say(f"row {self.row}: {CATALOGUE[end.code].title}")
+
+    def _rows(self, delivery: Delivery) -> list[InstanceRow]:
+        listed = {ref.sop_uid: ref for ref in self._listing.instances}
+        rows = [
+            InstanceRow(
+                receipt.ref,
+                listed=uid in listed,
+                transfer_syntax=receipt.transfer_syntax,
+                size=receipt.size,
+                digest=receipt.digest,
+                path=self._told_path(receipt),
+            )
+            for uid, receipt in delivery.receipts.items()
+        ]
+        rows += [InstanceRow(ref, True) for uid, ref in listed.items() if uid not in delivery.receipts]
+        return rows
+
+    def _told_path(self, receipt: Receipt) -> str | None:
+        derived = self._tools.derive(self.task.study, receipt.ref)
+        return None if derived == receipt.path else str(receipt.path)
+
+    def _go(self, event: TaskEvent) -> None:
+        self._state = advance_task(self._state, event)
+
+
+class _Watch:
+    """Looks on while a retrieval runs: responses and arriving instances are signs of life."""
+
+    def __init__(self, delivery: Delivery, moving: Moving, silence: float, stop: Stop) -> None:
+        self._delivery = delivery
+        self._moving = moving
+        self._silence = silence
+        self._stop = stop
+        self._last = time.monotonic()
+
+    def sign_of_life(self, _completed: int | None, _remaining: int | None) -> None:
+        self._last = time.monotonic()
+        self._moving.stored = len(self._delivery.receipts)
+
+    def patience(self) -> Patience:
+        self._moving.stored = len(self._delivery.receipts)
+        if self._stop.urgent:
+            return Patience.CANCEL
+        quiet_for = time.monotonic() - max(self._last, self._delivery.last_arrival)
+        return Patience.ABORT if quiet_for > self._silence else Patience.WAIT
+
+
+def _round(level: Level, answers: Sequence[Answered], gained: int) -> Round:
+    """The worst answer speaks for the round."""
+    worst = next((one for one in answers if one.verdict is not Verdict.SUCCESS), answers[-1])
+    return Round(level, worst.verdict, gained, answers[0].completed, worst.status, worst.comment)
+
+
+def _common_folder(folders: Iterable[PurePosixPath]) -> str:
+    texts = [str(folder) for folder in folders]
+    return os.path.commonpath(texts) if texts else ""

@@ -1,0 +1,256 @@
+"""A job from its settings to its end: receiver up and heard, threads run, receiver down, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.port import Archive
+from dicom_quarry.config import Settings
+from dicom_quarry.errors import ArchiveError, Rejected, StartError
+from dicom_quarry.extraction import job
+from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.folder import JobFolder, held, prepare
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
+from dicom_quarry.extraction.retrieve import Tools
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.workers import Workers
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Counts, Derive, Reader
+from dicom_quarry.ledger.rows import CohortChange
+from dicom_quarry.model import AE, Task, Word
+from dicom_quarry.receiver.server import Receiver
+from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.template import Template
+from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
+from dicom_quarry.wire.sockets import Requestor
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at a running job.
+_TICK = 0.25
+_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+
+
+class Listener:
+    """Told of a job's course; overrides what it wants to know."""
+
+    def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
+        """The table was read: which of its headers became which DICOM keywords."""
+
+    def updated(self, change: CohortChange) -> None:
+        """A newer table was taken."""
+
+    def tick(self, snapshot: Snapshot) -> None:
+        """The job as it stands, several times a second."""
+
+    def said(self, message: str) -> None:
+        """Something that a person may want to know; rows by number, no identifiers."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a run ended. ``nothing_to_do`` is True where an earlier run had finished the job."""
+
+    folder: JobFolder
+    counts: Counts
+    nothing_to_do: bool
+
+
+class Runner:
+    """One run of a job; ``stop`` may be called from a signal handler or another thread."""
+
+    def __init__(self, settings: Settings, listener: Listener) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._stop = Stop()
+        self._board = Board()
+
+    def stop(self) -> None:
+        """Finish what is in flight and stop; a second call cancels it."""
+        self._stop.request()
+
+    def extract(self, cohort_path: Path, *, update: bool = False) -> JobEnd:
+        """Extract a cohort, or go on with it. Raises InputError, StartError and LedgerError."""
+        settings = self._settings
+        cohort, rows = job.read(cohort_path, settings)
+        self._listener.cohort(cohort.mapping, rows, cohort.notes)
+        template = Template.parse(settings.filepath, columns=cohort.columns)
+        with self._opened() as (folder, ledger):
+            change = job.enter(ledger, cohort, settings, update=update)
+            if change is not None:
+                self._listener.updated(change)
+            return self._work(folder, ledger, template, cohort.columns)
+
+    def retry(self, words: frozenset[Word]) -> JobEnd:
+        """Work again on what ended in one of these words."""
+        with self._opened() as (folder, ledger):
+            columns = tuple(json.loads(ledger.facts()["columns"]))
+            template = Template.parse(self._settings.filepath, columns=columns)
+            again = ledger.retry(words)
+            self._listener.said(f"{again} rows and studies are tried again")
+            return self._work(folder, ledger, template, columns)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[JobFolder, Ledger]]:
+        folder = prepare(self._settings.to, self._settings.state)
+        with held(folder), _logging_to(folder.log):
+            ledger = Ledger(folder.ledger)
+            try:
+                yield folder, ledger
+            finally:
+                ledger.close()
+
+    def _work(
+        self, folder: JobFolder, ledger: Ledger, template: Template, columns: tuple[str, ...]
+    ) -> JobEnd:
+        reader = Reader(folder.ledger)
+        try:
+            counts = reader.counts()
+            if counts.finished:
+                return JobEnd(folder, counts, nothing_to_do=True)
+            deliveries = Deliveries(ledger, _cells(ledger, columns))
+            store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
+            store.clear_incoming()
+            sink = JobSink(store, deliveries)
+            with self._receiving(sink) as receiver, self._archive() as archive:
+                tools = self._tools(archive, sink, store, job.deriver(template), deliveries, ledger)
+                self._run(tools, receiver, Meter(reader, self._board), folder)
+            return JobEnd(folder, reader.counts(), nothing_to_do=False)
+        finally:
+            reader.close()
+
+    def _tools(
+        self,
+        archive: Archive,
+        sink: JobSink,
+        store: InstanceStore,
+        derive: Derive,
+        deliveries: Deliveries,
+        ledger: Ledger,
+    ) -> Tools:
+        profile = self._settings.archive
+        return Tools(
+            archive=archive,
+            gate=Gate(archive, self._stop, self._board),
+            sink=sink,
+            disk=store,
+            derive=derive,
+            deliveries=deliveries,
+            ledger=ledger,
+            board=self._board,
+            stop=self._stop,
+            silence=profile.silence,
+            settle=profile.settle,
+        )
+
+    @contextmanager
+    def _receiving(self, sink: JobSink) -> Iterator[Receiver]:
+        """The receiver, listening and heard by ourselves before anything is asked for."""
+        local = self._settings.local
+        receiver = Receiver(local, sink)
+        receiver.start()
+        try:
+            _hear(AE(local.title, local.host or "127.0.0.1", receiver.port))
+            _log.info("receiving as %s on port %d", local.title, receiver.port)
+            yield receiver
+        finally:
+            receiver.stop(5.0)
+
+    @contextmanager
+    def _archive(self) -> Iterator[Archive]:
+        profile, title = self._settings.archive, self._settings.local.title
+        archive = DimseArchive(
+            profile.name,
+            profile.address,
+            calling=title,
+            destination=title,
+            model=profile.model,
+            patiences=Patiences(query=profile.query_timeout),
+        )
+        try:
+            archive.probe()
+        except ArchiveError as error:
+            raise StartError(f"the archive {profile.name} cannot be used: {error}") from error
+        try:
+            yield archive
+        finally:
+            archive.close()
+
+    def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> None:
+        settings = self._settings
+        workers = Workers(
+            tools, parallel=settings.parallel, allow_several_patients=settings.allow_several_patients
+        )
+        workers.start()
+        written = 0.0
+        try:
+            while workers.alive():
+                workers.join(_TICK)
+                stats = receiver.stats
+                snapshot = meter.snapshot(stats.instances, stats.bytes, stopping=self._stop.requested)
+                self._tell(snapshot)
+                if time.monotonic() - written > 1.0:
+                    write_progress(folder.progress, snapshot)
+                    written = time.monotonic()
+            workers.join(0.0)
+        except Rejected as error:
+            raise StartError(f"the archive refused Quarry: {error}") from error
+        finally:
+            self._stop.request()
+            self._stop.request()
+            tools.archive.close()
+            workers.wait()
+            folder.progress.unlink(missing_ok=True)
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        for message in self._board.messages():
+            self._listener.said(message)
+        self._listener.tick(snapshot)
+
+
+def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping[str, str]]:
+    def cells(task: Task) -> Mapping[str, str]:
+        values = ledger.cells(ledger.first_row(task.task_id))
+        return dict(zip(columns, values, strict=False))
+
+    return cells
+
+
+def _hear(receiver: AE) -> None:
+    """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
+    try:
+        requestor = Requestor.connect(
+            receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])]
+        )
+        context_id, _ = requestor.accepted[VERIFICATION]
+        requestor.send(c_echo_rq(1), context_id=context_id)
+        answer = requestor.receive(10.0)
+        requestor.release()
+    except (ArchiveError, KeyError) as error:
+        raise StartError(f"the receiver {receiver} does not hear itself: {error}") from error
+    if answer is None or answer.command.status != 0x0000:
+        raise StartError(f"the receiver {receiver} does not answer itself")
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Quarry's log goes to a file in the state folder for as long as the job runs."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    path.chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("dicom_quarry")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,184 @@
+"""The threads of a job: one resolves and lists ahead, others move. Nothing else is shared."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from dicom_quarry.archive.port import Found
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
+from dicom_quarry.extraction.policy import backoff
+from dicom_quarry.extraction.resolve import judge
+from dicom_quarry.extraction.retrieve import TaskWork, Tools
+from dicom_quarry.extraction.stop import Stopped
+from dicom_quarry.model import Request, Selection, Task
+
+_log = logging.getLogger(__name__)
+
+#: Failed answers to one query, with a pause between them, before its row is given up.
+_QUERY_TRIES = 3
+
+#: Requests read from the ledger at once.
+_PAGE = 100
+
+
+class Workers:
+    """Runs a job's threads to their end.
+
+    The first error that is not an archive's mood ends the job: ``join`` raises it.
+    ``allow_several_patients`` is the user's word on an accession that several patients share.
+    """
+
+    def __init__(self, tools: Tools, *, parallel: int, allow_several_patients: bool) -> None:
+        self._tools = tools
+        self._allow_several_patients = allow_several_patients
+        self._requests: list[Request] = []
+        # Listed ahead, and no further: a list of instances takes memory.
+        self._ready: queue.Queue[TaskWork] = queue.Queue(maxsize=2 * parallel + 2)
+        self._in_flight: set[int] = set()
+        self._changed = threading.Condition()
+        self._fed = threading.Event()
+        self._error: BaseException | None = None
+        names = ["resolve", *(f"move-{number}" for number in range(1, parallel + 1))]
+        work = [self._feed, *([self._move] * parallel)]
+        self._threads = [
+            threading.Thread(target=self._guarded, args=(each,), name=name, daemon=True)
+            for name, each in zip(names, work, strict=True)
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def alive(self) -> bool:
+        """True while any thread works."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the threads a while; raises the error that ended the job."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if self._error is not None and not self.alive():
+            raise self._error
+
+    def wait(self) -> None:
+        """Wait until every thread has ended, as it does once the job is stopped."""
+        for thread in self._threads:
+            thread.join()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Stopped:
+            pass
+        except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
+            _log.debug("a worker ended", exc_info=True)
+            self._error = self._error or error
+            self._tools.stop.request()
+        finally:
+            self._tools.archive.hang_up()
+            if work == self._feed:
+                self._fed.set()
+
+    # -- resolving and listing ahead
+
+    def _feed(self) -> None:
+        while True:
+            self._tools.stop.check()
+            task = self._next_task()
+            if task is not None:
+                self._list(task)
+                continue
+            request = self._next_request()
+            if request is not None:
+                self._resolve(request)
+            elif not self._await_change():
+                return
+
+    def _next_task(self) -> Task | None:
+        waiting = self._tools.ledger.waiting_tasks(time.time(), len(self._in_flight) + 1)
+        return next((task for task in waiting if task.task_id not in self._in_flight), None)
+
+    def _next_request(self) -> Request | None:
+        if not self._requests:
+            self._requests = self._tools.ledger.waiting_requests(_PAGE)[::-1]
+        return self._requests.pop() if self._requests else None
+
+    def _await_change(self) -> bool:
+        """Nothing can be started now; False if nothing is left to wait for."""
+        with self._changed:
+            due = self._tools.ledger.next_due()
+            if not self._in_flight and due is None:
+                return False
+            pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
+            self._changed.wait(pause)
+        return True
+
+    def _list(self, task: Task) -> None:
+        work = TaskWork(task, self._tools)
+        try:
+            work.list_instances()
+        except (QueryFailed, Lost) as error:
+            work.fail(error)
+            return
+        with self._changed:
+            self._in_flight.add(task.task_id)
+        while True:
+            self._tools.stop.check()
+            try:
+                self._ready.put(work, timeout=0.5)
+            except queue.Full:
+                continue
+            return
+
+    def _resolve(self, request: Request) -> None:
+        tools = self._tools
+        try:
+            found = self._find(request)
+        except ArchiveError as error:
+            tools.ledger.conclude_request(request, "query_failed", status=str(error))
+            tools.board.say(f"row {request.row}: {error}")
+            return
+        resolution = judge(request, found, allow_several_patients=self._allow_several_patients)
+        if resolution.studies:
+            tools.ledger.resolve(request, tools.archive.name, resolution.studies, Selection())
+            _log.info("row %d: %d studies found", request.row, len(resolution.studies))
+        else:
+            tools.ledger.conclude_request(request, resolution.code, **resolution.details)
+            _log.info("row %d: %s", request.row, resolution.code)
+
+    def _find(self, request: Request) -> Found:
+        tools = self._tools
+        tries = 1
+        while True:
+            try:
+                return tools.gate.call(lambda: tools.archive.find(dict(request.keys)))
+            except QueryFailed:
+                if tries == _QUERY_TRIES:
+                    raise
+                tools.stop.wait(backoff(tries, random.random(), first=2.0))
+                tries += 1
+
+    # -- moving
+
+    def _move(self) -> None:
+        while True:
+            self._tools.stop.check()
+            try:
+                work = self._ready.get(timeout=0.2)
+            except queue.Empty:
+                if self._fed.is_set():
+                    return
+                continue
+            try:
+                work.run()
+            finally:
+                with self._changed:
+                    self._in_flight.discard(work.task.task_id)
+                    self._changed.notify_all()
