@@ -6,7 +6,7 @@ import ipaddress
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -102,7 +102,15 @@ class DemoArchive:
     def admit(self, assoc: Any) -> None:
         """Called with the association request, before it is answered."""
 
-    def find(self, query: Query, cancelled: Any) -> Iterator[tuple[int, Record | None]]:
+    def seen(self, kind: str, query: Query) -> None:
+        """Called with every C-FIND and C-MOVE, before it is answered."""
+        with self._count:
+            if kind == "find":
+                self.finds[query.level] += 1
+            else:
+                self.moves.update(query.values("StudyInstanceUID"))
+
+    def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
         """Answer a C-FIND: (status, record) pairs, the final one without a record."""
         for record in self.catalogue.find(query):
             if cancelled():
@@ -110,6 +118,17 @@ class DemoArchive:
                 return
             yield PENDING, record
         yield SUCCESS, None
+
+    def encode(self, query: Query, record: Record) -> Dataset:
+        """A record as the identifier of a C-FIND response."""
+        answer = Dataset()
+        if not all(value.isascii() for value in record.values()):
+            answer.SpecificCharacterSet = "ISO_IR 192"
+        answer.QueryRetrieveLevel = query.level
+        answer.RetrieveAETitle = self.title
+        for keyword, value in record.items():
+            setattr(answer, keyword, value.split("\\") if "\\" in value else value)
+        return answer
 
     def move(self, move: Move) -> None:
         """Answer a C-MOVE: send what it names to its destination, and say how that went."""
@@ -122,27 +141,33 @@ class DemoArchive:
     def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
         """Perform the C-STORE sub-operations on one association, then send the final response."""
         tally = Tally(len(instances))
-        if not instances:
-            move.finish(SUCCESS, tally)
-            return
         try:
-            with StoreSCU(address, move.destination, self.title, instances) as store:
-                self.send(move, store, instances, tally)
+            if instances:
+                with StoreSCU(address, move.destination, self.title, instances) as store:
+                    self.send(move, store, instances, tally)
         except Unwilling:
             for instance in instances[len(instances) - tally.remaining :]:
                 tally.count(instance.sop_uid, NOT_SENT)
         if move.alive:
-            move.finish(CANCELLED if move.cancelled and tally.remaining else tally.verdict, tally)
+            self.respond(move, CANCELLED if tally.remaining else tally.verdict, tally)
 
     def send(self, move: Move, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
         """Send instances until all are sent, the peer cancels or it is gone."""
         for number, instance in enumerate(instances, start=1):
-            if move.cancelled or not move.alive:
+            if self.unwanted(move):
                 return
-            originator = (self.title, move.message_id)
-            tally.count(instance.sop_uid, store.store(instance, number % 0xFFFF, originator))
+            status = store.store(instance, number % 0xFFFF, (self.title, move.message_id))
+            tally.count(instance.sop_uid, status)
             if tally.remaining:
-                move.respond(PENDING, tally)
+                self.respond(move, PENDING, tally)
+
+    def unwanted(self, move: Move) -> bool:
+        """Called before every sub-operation: has the peer cancelled, or gone?"""
+        return move.cancelled or not move.alive
+
+    def respond(self, move: Move, status: int, tally: Tally) -> None:
+        """Send a pending or the final response, this one with the list of what failed."""
+        move.respond(status, tally, failed_uids=() if status == PENDING else tally.failed_uids)
 
     # --- pynetdicom ---------------------------------------------------------------------------------------
 
@@ -173,21 +198,19 @@ class DemoArchive:
 
     def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
         query = read_query(event.identifier)
-        with self._count:
-            self.finds[query.level] += 1
+        self.seen("find", query)
         if not _acceptable(query, event.request.AffectedSOPClassUID == STUDY_ROOT_FIND):
             yield BAD_IDENTIFIER, None
             return
         for status, record in self.find(query, lambda: event.is_cancelled):
-            yield status, None if record is None else self._answer(query, record)
+            yield status, None if record is None else self.encode(query, record)
 
     def _move(self, assoc: Any, request: Any, context_id: int) -> None:
         syntax = UID(assoc._accepted_cx[context_id].transfer_syntax[0])
         identifier = decode(request.Identifier, syntax.is_implicit_VR, syntax.is_little_endian)
         query = read_query(identifier)
         move = Move(assoc, request, context_id, query)
-        with self._count:
-            self.moves.update(query.values("StudyInstanceUID"))
+        self.seen("move", query)
         try:
             if _acceptable(query, request.AffectedSOPClassUID == STUDY_ROOT_MOVE) and _named(query):
                 self.move(move)
@@ -195,16 +218,6 @@ class DemoArchive:
                 move.respond(BAD_IDENTIFIER)
         finally:
             assoc.dimse.cancel_req.pop(move.message_id, None)
-
-    def _answer(self, query: Query, record: Record) -> Dataset:
-        answer = Dataset()
-        if not all(value.isascii() for value in record.values()):
-            answer.SpecificCharacterSet = "ISO_IR 192"
-        answer.QueryRetrieveLevel = query.level
-        answer.RetrieveAETitle = self.title
-        for keyword, value in record.items():
-            setattr(answer, keyword, value.split("\\") if "\\" in value else value)
-        return answer
 
 
 def read_query(identifier: Any) -> Query:

@@ -84,10 +84,6 @@ class Move:
             response.Identifier = BytesIO(self._failed_list(failed_uids))
         self.assoc.dimse.send_msg(response, self._context_id)
 
-    def finish(self, status: int, tally: Tally) -> None:
-        """Send the final response, with the list of what failed."""
-        self.respond(status, tally, failed_uids=tally.failed_uids)
-
     def _failed_list(self, uids: Sequence[str]) -> bytes:
         syntax = UID(self.assoc._accepted_cx[self._context_id].transfer_syntax[0])
         return encode(

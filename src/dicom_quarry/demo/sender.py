@@ -68,7 +68,7 @@ class StoreSCU:
         self.release()
 
     def store(self, instance: Instance, message_id: int, originator: tuple[str, int] | None = None) -> int:
-        """Send one instance; returns the receiver's status (PS3.7 9.3.1.2). Raises Unwilling when it is lost."""
+        """Send one instance, return the receiver's status (PS3.7 9.3.1.2); raises Unwilling if it is lost."""
         offers = [pair for pair in _offers(instance) if pair in self._contexts]
         if not offers:
             return NOT_SENT

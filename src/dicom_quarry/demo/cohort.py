@@ -1,0 +1,87 @@
+"""The studies of the demonstration, and three cohort tables over them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+
+from dicom_quarry.demo.studies import CR, CT, DX, MR, SR, US, Study, make_accession, make_patient, make_study
+
+#: In the form of the demo's own patients and accessions, and of none of them.
+_NOBODY = ("9999999", "999991899999", "20181231")
+
+
+def demo_studies(seed: int = 1) -> list[Study]:
+    """Some thirty studies (about 90 MB) with what makes cohorts difficult, the same for the same seed.
+
+    Among them: identifiers with leading zeros, a patient with ten studies, a name outside ASCII, an accession
+    with two studies, an accession shared by two patients, reports without pixels, multi-frame RLE, big endian.
+    """
+    return list(_studies(random.Random(seed)))
+
+
+def _studies(chance: random.Random) -> Iterator[Study]:
+    day = date(2018, 7, 23)
+    first = make_patient(chance, "0004711")
+    yield make_study(first, make_accession(chance, day), day, (CT, 12), (CT, 8), (SR, 1))
+    follow_up = day + timedelta(days=90)
+    yield make_study(first, make_accession(chance, follow_up), follow_up, (MR, 20), (MR, 16))
+
+    several = make_accession(chance, day)
+    patient = make_patient(chance, "0004712", "Østergård^Søren")
+    yield make_study(patient, several, day, (CR, 2), description="Chest, two views")
+    yield make_study(patient, several, day, (US, 2), description="Abdomen", copy=1)
+
+    shared = make_accession(chance, day)
+    yield make_study(make_patient(chance, "0004713"), shared, day, (DX, 1))
+    yield make_study(make_patient(chance, "0004714"), shared, day, (DX, 2))
+
+    often = make_patient(chance, "0004715")
+    for week in range(10):
+        visit = day + timedelta(weeks=week)
+        yield make_study(often, make_accession(chance, visit), visit, (CR, 1), (SR, 1))
+
+    for number in range(14):
+        seen = day + timedelta(days=chance.randrange(150))
+        layout = chance.choice([((MR, 12),), ((CT, 6),), ((US, 1), (SR, 1)), ((DX, 1),)])
+        yield make_study(
+            make_patient(chance, f"{4716 + number:07d}"), make_accession(chance, seen), seen, *layout
+        )
+
+
+def write_cohorts(folder: Path, studies: Sequence[Study]) -> list[Path]:
+    """Write a cohort table of each of the three formats over a third of the studies each.
+
+    Every table has a row that matches nothing and a row that stands there twice; those by accession also have
+    an accession with two studies, where the studies have one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    patient, accession, day = _NOBODY
+    double = _accession_with_two(studies)
+    by_both = [(s.patient.patient_id, s.accession) for s in (*double, *studies[0::3])]
+    by_date = [(s.patient.patient_id, s.study_date) for s in studies[1::3]]
+    by_accession = [(s.accession,) for s in (*double, *studies[2::3])]
+    return [
+        _write(folder / "empi_accession.csv", "EMPI,Accession", ",", by_both, (patient, accession)),
+        _write(folder / "empi_date.csv", "EMPI, Study Date", ", ", by_date, (patient, day)),
+        _write(folder / "accession.csv", "Accession", ",", by_accession, (accession,)),
+    ]
+
+
+def _accession_with_two(studies: Iterable[Study]) -> list[Study]:
+    """One study of an accession that has two, of the same patient."""
+    keys = Counter((s.patient.patient_id, s.accession) for s in studies)
+    return [s for s in studies if keys[s.patient.patient_id, s.accession] == 2][:1]
+
+
+def _write(
+    path: Path, header: str, comma: str, rows: Iterable[tuple[str, ...]], nobody: tuple[str, ...]
+) -> Path:
+    """Header, then rows with blank lines between them: each once, the unmatched one, the first one again."""
+    unique = list(dict.fromkeys(rows))
+    lines = [header, *(comma.join(row) for row in (*unique, nobody, *unique[:1]))]
+    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    return path
