@@ -15,8 +15,7 @@ from dicom_quarry.cli.console import out
 from dicom_quarry.cli.extract import run
 from dicom_quarry.config import load
 from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.cohorts import write_cohorts
-from dicom_quarry.demo.studies import demo_studies
+from dicom_quarry.demo.cohort import demo_studies, write_cohorts
 
 
 def demo(

@@ -215,7 +215,7 @@ class TaskWork:
             expected=expected,
             stored=len(receipts),
             size=sum(receipt.size for receipt in receipts.values()),
-            folder=_common_folder(delivery.folders),
+            folder=_folder(self.task.study.study_uid, delivery.folders),
             proved_at=time.time() if complete else None,
             instances=self._rows(delivery),
         )
@@ -278,6 +278,9 @@ def _round(level: Level, answers: Sequence[Answered], gained: int) -> Round:
     return Round(level, worst.verdict, gained, answers[0].completed, worst.status, worst.comment)
 
 
-def _common_folder(folders: Iterable[PurePosixPath]) -> str:
-    texts = [str(folder) for folder in folders]
-    return os.path.commonpath(texts) if texts else ""
+def _folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
+    """The folder of a study: the one named after it, else the nearest that has all of its instances."""
+    if not folders:
+        return ""
+    common = PurePosixPath(os.path.commonpath([str(folder) for folder in folders]))
+    return str(next((one for one in (common, *common.parents) if one.name == study_uid), common))

@@ -102,8 +102,11 @@ class Workers:
                 return
 
     def _next_task(self) -> Task | None:
-        waiting = self._tools.ledger.waiting_tasks(time.time(), len(self._in_flight) + 1)
-        return next((task for task in waiting if task.task_id not in self._in_flight), None)
+        with self._changed:
+            # Before the ledger is read: what ends in between must not look like a task that nobody has.
+            busy = frozenset(self._in_flight)
+        waiting = self._tools.ledger.waiting_tasks(time.time(), len(busy) + 1)
+        return next((task for task in waiting if task.task_id not in busy), None)
 
     def _next_request(self) -> Request | None:
         if not self._requests:
