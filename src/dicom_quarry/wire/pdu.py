@@ -16,8 +16,8 @@ from dicom_quarry.errors import RemoteProtocolError
 
 #: 128 presentation contexts with 40 transfer syntaxes each take 170 kB; nobody needs more.
 MAX_CONTROL_PDU = 262144
-#: More than what any sender has under way: reads come in few, large pieces.
-BUFFER_SIZE = 1048576
+#: Larger buffers made nothing faster: from 256 kB to 4 MB, 0.5 MB instances came at the same rate.
+BUFFER_SIZE = 524288
 #: How large a PDU is made for a peer that sets no limit (a maximum length of 0, PS3.8 D.1).
 _UNLIMITED = 1048576
 

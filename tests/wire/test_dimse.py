@@ -1,0 +1,203 @@
+"""Command sets: what is written is what DICOM says, what is read is read tolerantly but never guessed."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.filereader import read_dataset
+
+from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire import dimse
+from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
+from dicom_quarry.wire.pdu import PDVFragment
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
+
+REQUESTS = [
+    dimse.c_echo_rq(1),
+    dimse.c_find_rq(2, FIND),
+    dimse.c_move_rq(0, MOVE, "QUARRY", dimse.Priority.LOW),
+    dimse.c_get_rq(3, "1.2.840.10008.5.1.4.1.2.2.3"),
+    dimse.c_store_rq(65535, CT, "1.2.3"),
+    dimse.c_cancel_rq(2),
+]
+RESPONSES = [
+    dimse.response(dimse.c_echo_rq(1), 0),
+    dimse.response(dimse.c_store_rq(7, CT, "1.2.3.4"), 0xA700, "no room"),
+    Command(
+        CommandField.C_MOVE_RSP,
+        message_id_responded_to=4,
+        status=0xB000,
+        has_dataset=True,
+        affected_sop_class=MOVE,
+        remaining=0,
+        completed=5,
+        failed=2,
+        warning=1,
+    ),
+    Command(
+        CommandField.C_FIND_RSP,
+        message_id_responded_to=4,
+        status=0xC001,
+        error_comment="what",
+        error_id=9,
+        offending_elements=(0x00100020, 0x0020000D),
+    ),
+]
+
+
+def element(number: int, data: bytes, group: int = 0) -> bytes:
+    return struct.pack("<HHL", group, number, len(data)) + data
+
+
+def us(number: int, value: int) -> bytes:
+    return element(number, struct.pack("<H", value))
+
+
+@pytest.mark.parametrize("command", REQUESTS + RESPONSES, ids=lambda command: command.field.name)
+def test_what_is_written_reads_back(command: Command) -> None:
+    assert dimse.decode(dimse.encode(command)) == command
+
+
+@pytest.mark.parametrize("command", REQUESTS + RESPONSES, ids=lambda command: command.field.name)
+def test_pydicom_reads_the_same(command: Command) -> None:
+    data = dimse.encode(command)
+    dataset = read_dataset(BytesIO(data), is_implicit_VR=True, is_little_endian=True)
+    assert dataset.CommandGroupLength == len(data) - 12
+    assert [element.tag for element in dataset] == sorted(element.tag for element in dataset)
+    assert dataset.CommandField == command.field
+    assert (dataset.CommandDataSetType != 0x0101) == command.has_dataset
+    assert ("Status" in dataset) == command.field.is_response
+    assert ("MessageID" in dataset) == (not command.field.is_response and command != dimse.c_cancel_rq(2))
+    if command.move_destination:
+        assert dataset.MoveDestination == "QUARRY"
+    if command.offending_elements:
+        assert list(dataset.OffendingElement) == [0x00100020, 0x0020000D]
+
+
+def test_a_tolerant_reader() -> None:
+    """No group length, padded UIDs and titles, unknown elements, another group."""
+    data = (
+        element(0x0002, b"1.2.840.10008.5.1.4.1.1.2\0")
+        + element(0x0042, b"????")
+        + us(0x0100, 0x0001)
+        + us(0x0110, 5)
+        + us(0x0800, 0x0102)
+        + element(0x1000, b"1.2.3  ")
+        + element(0x1030, b"MOVER  \0")
+        + element(0x0010, b"private", group=0x0009)
+    )
+    command = dimse.decode(data)
+    assert (command.affected_sop_class, command.affected_sop_instance) == (CT, "1.2.3")
+    assert (command.move_originator, command.message_id, command.has_dataset) == ("MOVER", 5, True)
+    assert command.completed is None
+
+
+def test_comments_cannot_steer_a_terminal() -> None:
+    data = us(0x0100, 0x8020) + us(0x0120, 1) + us(0x0800, 0x0101) + us(0x0900, 0xC000)
+    command = dimse.decode(data + element(0x0902, b"\x1b[2Joops\n"))
+    assert command.error_comment == "?[2Joops?"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(us(0x0110, 1) + us(0x0800, 0x0101), id="no command field"),
+        pytest.param(us(0x0100, 0x0030) + us(0x0110, 1), id="no dataset type"),
+        pytest.param(us(0x0100, 0x0030) + us(0x0800, 0x0101), id="request without message ID"),
+        pytest.param(us(0x0100, 0x8021) + us(0x0120, 1) + us(0x0800, 0x0101), id="response without status"),
+        pytest.param(us(0x0100, 0x8021) + us(0x0900, 0) + us(0x0800, 0x0101), id="response to nothing"),
+        pytest.param(us(0x0100, 0x0140) + us(0x0110, 1) + us(0x0800, 0x0101), id="N-CREATE"),
+        pytest.param(element(0x0100, b"\x30") + us(0x0110, 1), id="short number"),
+        pytest.param(us(0x0100, 0x0030) + b"\0\0", id="cut in an element header"),
+        pytest.param(us(0x0100, 0x0030) + struct.pack("<HHL", 0, 0x0110, 0xFFFFFFFF), id="element of 4 GB"),
+    ],
+)
+def test_what_says_too_little_is_an_error(data: bytes) -> None:
+    with pytest.raises(RemoteProtocolError):
+        dimse.decode(data)
+
+
+@given(st.binary(max_size=400))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    try:
+        dimse.decode(data)
+    except RemoteProtocolError:
+        pass
+
+
+def fragment(data: bytes, *, command: bool, last: bool, context_id: int = 1) -> PDVFragment:
+    return PDVFragment(context_id, command, last, memoryview(data))
+
+
+STORE = dimse.encode(dimse.c_store_rq(1, CT, "1.2.3"))
+
+
+def test_a_command_in_pieces_then_its_dataset() -> None:
+    reader = MessageReader({1})
+    assert reader.take(fragment(STORE[:20], command=True, last=False)) is None
+    assert reader.within_message
+    assert reader.take(fragment(STORE[20:], command=True, last=True)) == dimse.c_store_rq(1, CT, "1.2.3")
+    piece = fragment(b"data", command=False, last=False)
+    assert reader.take(piece) is piece
+    assert reader.within_message
+    reader.take(fragment(b"", command=False, last=True))
+    assert not reader.within_message
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        pytest.param([fragment(STORE, command=True, last=True, context_id=3)], id="unknown context"),
+        pytest.param([fragment(b"x", command=False, last=True)], id="dataset without a command"),
+        pytest.param(
+            [fragment(STORE, command=True, last=True), fragment(STORE, command=True, last=True)],
+            id="command where a dataset is due",
+        ),
+        pytest.param(
+            [
+                fragment(STORE, command=True, last=True),
+                fragment(b"x", command=False, last=False),
+                fragment(STORE, command=True, last=True),
+            ],
+            id="command in the middle of a dataset",
+        ),
+        pytest.param(
+            [
+                fragment(STORE, command=True, last=True),
+                fragment(b"x", command=False, last=True, context_id=5),
+            ],
+            id="dataset in another context",
+        ),
+        pytest.param(
+            [
+                fragment(STORE[:20], command=True, last=False),
+                fragment(STORE[20:], command=True, last=True, context_id=5),
+            ],
+            id="command that changes its context",
+        ),
+        pytest.param(
+            [fragment(STORE[:20], command=True, last=False), fragment(b"x", command=False, last=True)],
+            id="dataset in the middle of a command",
+        ),
+        pytest.param(
+            [
+                fragment(bytes(40000), command=True, last=False),
+                fragment(bytes(40000), command=True, last=False),
+            ],
+            id="command without end",
+        ),
+    ],
+)
+def test_an_illegal_order_is_an_error(fragments: list[PDVFragment]) -> None:
+    reader = MessageReader({1, 5})
+    with pytest.raises(RemoteProtocolError):
+        for piece in fragments:
+            reader.take(piece)
