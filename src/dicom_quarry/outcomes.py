@@ -23,7 +23,7 @@ class Entry:
     next_step: str = ""
 
 
-_RUN_AGAIN = "run the same command again: what is stored is not asked for again"
+_RETRY = "try again with quarry retry: what is stored is not asked for again"
 
 CATALOGUE: dict[str, Entry] = {
     "all_listed_stored": Entry(
@@ -35,7 +35,7 @@ CATALOGUE: dict[str, Entry] = {
         Word.PARTIAL,
         "some instances that the archive lists did not arrive",
         "{missing:instance} of {expected} did not arrive, though asked for again; missing.csv names them",
-        f"{_RUN_AGAIN}; if they stay away, send missing.csv to the PACS team",
+        f"{_RETRY}; if they stay away, send missing.csv to the PACS team",
     ),
     "archive_cannot_list": Entry(
         Word.UNVERIFIED,
@@ -47,19 +47,19 @@ CATALOGUE: dict[str, Entry] = {
         Word.UNVERIFIED,
         "the archive counts more instances than it lists",
         "{stored:instance} stored, all that the archive lists, but it counts {count}",
-        f"{_RUN_AGAIN}; if the count stays, ask the PACS team which of the two is right",
+        f"{_RETRY}; if the count stays, ask the PACS team which of the two is right",
     ),
     "list_cut_short": Entry(
         Word.UNVERIFIED,
         "the archive's list of instances ended early, so nothing proves that all of them came",
         "{stored:instance} stored, but the archive's list ended early ({why})",
-        _RUN_AGAIN,
+        _RETRY,
     ),
     "unlisted_arrived": Entry(
         Word.UNVERIFIED,
         "more instances arrived than the archive lists",
         "{extra:instance} arrived that the archive does not list, so its list cannot be trusted",
-        "the study may still be growing: run the same command again later",
+        "the study may still be growing: try again later with quarry retry",
     ),
     "content_conflict": Entry(
         Word.UNVERIFIED,
@@ -106,13 +106,13 @@ CATALOGUE: dict[str, Entry] = {
         Word.FAILED,
         "the archive refused to send the study",
         "the archive refused to send the study ({status})",
-        f"{_RUN_AGAIN}; if it is refused again, show the status to the PACS team",
+        f"{_RETRY}; if it is refused again, show the status to the PACS team",
     ),
     "query_failed": Entry(
         Word.FAILED,
         "the archive could not answer the query",
         "the archive could not answer the query ({status})",
-        f"{_RUN_AGAIN}; if it fails again, show the status to the PACS team",
+        f"{_RETRY}; if it fails again, show the status to the PACS team",
     ),
     "query_cut_short": Entry(
         Word.FAILED,
@@ -136,13 +136,13 @@ CATALOGUE: dict[str, Entry] = {
         Word.FAILED,
         "the archive did not answer, and Quarry gave up for now",
         "the archive did not answer ({why}); gave up after {attempts:attempt}",
-        _RUN_AGAIN,
+        _RETRY,
     ),
     "not_stored": Entry(
         Word.FAILED,
         "instances arrived but could not be stored here",
         "{refused:instance} arrived but could not be stored ({why})",
-        f"remove the cause, then {_RUN_AGAIN}",
+        f"remove the cause, then {_RETRY}",
     ),
     "pending": Entry(Word.PENDING, "not finished yet", next_step="run the same command again to go on"),
 }

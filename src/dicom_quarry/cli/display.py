@@ -90,7 +90,7 @@ def _drawn(snapshot: Snapshot) -> RenderableType:
     counts = snapshot.counts
     done = counts.rows - counts.rows_by_word.get(Word.PENDING, 0)
     head = Table.grid(padding=(0, 1))
-    head.add_row(ProgressBar(counts.rows, done, width=40), f"{done:,} of {counts.rows:,} rows")
+    head.add_row(ProgressBar(counts.rows, done, width=40), f"{100 * done // max(counts.rows, 1)} %")
     lines: list[RenderableType] = [head, Text(_amounts(snapshot)), Text(_pace(snapshot))]
     for moving in snapshot.moving:
         lines.append(Text(f"  row {moving.row}: {moving.stored:,} of {moving.listed:,} instances", "cyan"))

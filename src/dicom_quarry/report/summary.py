@@ -129,9 +129,11 @@ def render_summary(summary: Summary, report: Path | None = None) -> RenderableTy
 def _paragraph(group: Exceptions) -> Sequence[Text]:
     head = f"\n{_words(group.word)}, {counted(group.count, 'row')}: {group.title}"
     lines = [Text(head, style=_style(group.word))]
-    lines += [Text(f"  row {row}: {visible(reason, limit=300)}") for row, reason in group.rows]
-    if group.count > len(group.rows):
-        lines.append(Text(f"  … and {group.count - len(group.rows):,} more"))
+    # What has not ended has nothing to explain yet.
+    if group.word is not Word.PENDING:
+        lines += [Text(f"  row {row}: {visible(reason, limit=300)}") for row, reason in group.rows]
+        if group.count > len(group.rows):
+            lines.append(Text(f"  … and {group.count - len(group.rows):,} more"))
     if group.next_step:
         lines.append(Text(f"  what to do: {visible(group.next_step, limit=300)}", style="italic"))
     return lines
