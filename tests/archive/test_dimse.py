@@ -654,9 +654,11 @@ def test_an_archive_that_ignores_c_cancel_is_aborted_and_was_asked_once() -> Non
 def test_an_abort_in_a_move_is_an_answer_with_the_last_counters() -> None:
     def script(peer: Conversation, request: Heard) -> None:
         peer.answer(request, PENDING, completed=2, failed=1, warning=0, remaining=4)
+        wait_for(lambda: bool(watch.signs), "the pending response to be read")
         peer.abort()
 
-    answered, _ = move(script, Watching())
+    watch = Watching()
+    answered, _ = move(script, watch)
     assert (answered.verdict, answered.status) == (Verdict.LOST, None)
     assert (answered.completed, answered.failed) == (2, 1)
 

@@ -1,7 +1,7 @@
 """What the archives hold in tests: real files of every kind, and synthetic studies around them.
 
-The real files are those of pydicom's test data, byte for byte, except where an instance lacks a UID or has
-one that another file has already: such a file gets new UIDs and keeps everything else.
+The real files are those of pydicom's test data, byte for byte, except where an instance lacks a UID, has
+that of another file, or is in the study of another patient: it gets new UIDs and keeps everything else.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def build(folder: Path, *, synthetic: int = 50) -> Corpus:
 
 def _real(folder: Path) -> Iterator[Item]:
     source = Path(pydicom.data.__file__).parent / "test_files"
-    seen: set[str] = set()
+    seen: dict[str, str] = {}  # patient by study, and by instance
     for path in sorted(source.rglob("*")):
         if not path.is_file() or path.name in _BROKEN or path.name.startswith("DICOMDIR"):
             continue
@@ -98,11 +98,11 @@ def _real(folder: Path) -> Iterator[Item]:
             continue
         item = _copy(path, folder / f"real-{len(seen):04d}.dcm", seen)
         if item is not None:
-            seen.add(item.sop_uid)
+            seen[item.study_uid] = seen[item.sop_uid] = item.patient_id
             yield item
 
 
-def _copy(path: Path, target: Path, seen: set[str]) -> Item | None:
+def _copy(path: Path, target: Path, seen: dict[str, str]) -> Item | None:
     """Copy a file, or write it anew with UIDs of its own; None for what is not an instance."""
     try:
         ds = pydicom.dcmread(path)
@@ -112,6 +112,8 @@ def _copy(path: Path, target: Path, seen: set[str]) -> Item | None:
         return None
     uids = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     lacking = [keyword for keyword in uids if not ds.get(keyword)]
+    if seen.get(str(ds.get("StudyInstanceUID")), ds.get("PatientID") or "") != (ds.get("PatientID") or ""):
+        lacking = list(uids)
     if not lacking and str(ds.SOPInstanceUID) not in seen:
         target.write_bytes(path.read_bytes())
         return _item(target, ds, original=True)

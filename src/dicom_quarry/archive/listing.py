@@ -57,7 +57,9 @@ class Lister:
         for row in answers.rows:
             uid = value(row, "SeriesInstanceUID")
             if is_uid(uid) and (not selected or uid in selected):
-                self._claims[uid] = number(row, "NumberOfSeriesRelatedInstances")
+                # Series that are in two studies, or listed twice, may come with different numbers.
+                claims = (self._claims.get(uid), number(row, "NumberOfSeriesRelatedInstances"))
+                self._claims[uid] = max((claim for claim in claims if claim is not None), default=None)
 
     def _list_images(self, series_uid: str) -> bool:
         """List one series; False where the archive does not know the IMAGE level at all."""

@@ -1,0 +1,216 @@
+"""An archive with its adapter, a receiver, and the relay between them: what the contract suite runs on."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path, PurePosixPath
+
+from dicom_quarry.archive.dimse import DimseArchive
+from dicom_quarry.archive.port import Archive, Patience
+from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.studies import CR, MR, SR, TINY, US, make_patient, make_study
+from dicom_quarry.demo.studies import Study as DemoStudy
+from dicom_quarry.errors import OutOfSpace
+from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Writer
+from dicom_quarry.receiver.server import Receiver
+from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
+from tests.peers.dcmtk import Dcmqrscp
+from tests.peers.orthanc import Orthanc
+from tests.peers.relay import Relay
+
+TITLE = "QUARRY"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldStudy:
+    """A study as it was loaded: the class of every instance, by series."""
+
+    study_uid: str
+    patient_id: str
+    accession: str
+    study_date: str
+    series: dict[str, dict[str, str]]
+
+    @property
+    def sop_uids(self) -> set[str]:
+        """Every instance."""
+        return {sop_uid for instances in self.series.values() for sop_uid in instances}
+
+
+class MemorySink:
+    """Keeps datasets in memory; refuses those in ``refuse``; holds up all but one while ``gate`` is shut."""
+
+    def __init__(self) -> None:
+        self.refuse: set[str] = set()
+        self.kept: dict[str, tuple[str, bytes]] = {}
+        self.begun = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        self._lock = threading.Lock()
+
+    def begin(self, arrival: Arrival) -> Writer:
+        with self._lock:
+            self.begun += 1
+            second = self.begun > 1
+        if second:
+            self.gate.wait(60)
+        return _MemoryWriter(self, arrival)
+
+
+class _MemoryWriter:
+    def __init__(self, sink: MemorySink, arrival: Arrival) -> None:
+        self._sink = sink
+        self._arrival = arrival
+        self._data = bytearray()
+
+    def write(self, data: memoryview) -> None:
+        self._data += data
+
+    def commit(self) -> Receipt:
+        arrival, data = self._arrival, bytes(self._data)
+        if arrival.sop_uid in self._sink.refuse:
+            raise OutOfSpace("no room for this one")
+        self._sink.kept[arrival.sop_uid] = (arrival.transfer_syntax, data)
+        ref = InstanceRef("", "", arrival.sop_uid, arrival.sop_class)
+        digest = hashlib.sha256(data).digest()
+        return Receipt(ref, arrival.transfer_syntax, PurePosixPath(arrival.sop_uid), len(data), digest)
+
+    def abort(self) -> None:
+        self._data.clear()
+
+
+class PatientWatch:
+    """Waits for ever, unless a test says otherwise once a tick."""
+
+    def __init__(self, decide: Callable[[], Patience] = lambda: Patience.WAIT) -> None:
+        self.signs = 0
+        self.patience = decide
+
+    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+        self.signs += 1
+
+
+@dataclass(eq=False)
+class Site:
+    """One archive in its surroundings.
+
+    ``archive`` makes an adapter, which asks for ``destination`` (a title); ``tells`` is False where the
+    archive answers neither SOP classes nor Number of Study (Series) Related Instances.
+    """
+
+    archive: Callable[[str], Archive]
+    studies: dict[str, HeldStudy]
+    sink: MemorySink
+    relay: Relay
+    tells: bool = True
+    cleanup: list[Archive] = field(default_factory=list)
+
+    def adapter(self, destination: str = TITLE) -> Archive:
+        """An adapter that is closed with the site."""
+        archive = self.archive(destination)
+        self.cleanup.append(archive)
+        return archive
+
+    def of_patient(self, patient_id: str) -> list[HeldStudy]:
+        """What the archive holds of a patient."""
+        return [study for study in self.studies.values() if study.patient_id == patient_id]
+
+    def fresh(self) -> None:
+        """Forget what was received and heard."""
+        self.sink.refuse = set()
+        self.sink.kept = {}
+        self.sink.begun = 0
+        self.sink.gate.set()
+        self.relay.forget()
+
+
+@contextmanager
+def _receiving() -> Iterator[tuple[MemorySink, Relay]]:
+    sink = MemorySink()
+    receiver = Receiver(AE(TITLE, "127.0.0.1", 0), sink)
+    receiver.start()
+    try:
+        with Relay(AE(TITLE, "127.0.0.1", receiver.port)) as relay:
+            yield sink, relay
+    finally:
+        sink.gate.set()
+        receiver.stop(2.0)
+
+
+def _over_dimse(peer: AE) -> Callable[[str], Archive]:
+    return lambda destination: DimseArchive("main", peer, calling=TITLE, destination=destination)
+
+
+def held(corpus: Corpus) -> dict[str, HeldStudy]:
+    """What an archive holds after loading the corpus."""
+    studies: dict[str, HeldStudy] = {}
+    for item in corpus.items:
+        study = studies.setdefault(
+            item.study_uid,
+            HeldStudy(item.study_uid, item.patient_id, item.accession, item.study_date, {}),
+        )
+        study.series.setdefault(item.series_uid, {})[item.sop_uid] = item.sop_class
+    return studies
+
+
+@contextmanager
+def orthanc(folder: Path, corpus: Corpus) -> Iterator[Site]:
+    """Orthanc with the whole corpus."""
+    with ExitStack() as stack:
+        sink, relay = stack.enter_context(_receiving())
+        server = stack.enter_context(Orthanc(folder, destinations=[relay.ae]))
+        server.load(corpus.paths)
+        yield Site(_over_dimse(server.ae), held(corpus), sink, relay)
+
+
+@contextmanager
+def dcmqrscp(folder: Path, corpus: Corpus) -> Iterator[Site]:
+    """DCMTK's archive with what it can forward: it holds no codecs."""
+    loaded = corpus.uncompressed()
+    with ExitStack() as stack:
+        sink, relay = stack.enter_context(_receiving())
+        server = Dcmqrscp(folder, destinations=[relay.ae])
+        server.load(loaded.paths)
+        stack.enter_context(server)
+        yield Site(_over_dimse(server.ae), held(loaded), sink, relay, tells=False)
+
+
+@contextmanager
+def demo(folder: Path, corpus: Corpus) -> Iterator[Site]:
+    """Quarry's own demo archive; it makes its studies itself."""
+    studies = _demo_studies()
+    with ExitStack() as stack:
+        sink, relay = stack.enter_context(_receiving())
+        server = DemoArchive(studies, destinations={TITLE: ("127.0.0.1", relay.port)})
+        stack.enter_context(server)
+        peer = AE(server.title, server.host, server.port)
+        yield Site(_over_dimse(peer), {study.study_uid: _held(study) for study in studies}, sink, relay)
+
+
+def _demo_studies() -> list[DemoStudy]:
+    chance = random.Random(1)
+    ten = make_patient(chance, TEN_STUDIES_PATIENT)
+    twins = make_patient(chance, TWIN_PATIENT)
+    umlaut = make_patient(chance, UMLAUT_PATIENT, "Müller^Jörg")
+    return [
+        *(make_study(ten, f"QA{n:05d}", date(2019, n + 1, 3), (TINY, 2), (TINY, 3)) for n in range(10)),
+        *(make_study(twins, TWIN_ACCESSION, date(2019, 5, 1), (TINY, 4), copy=n) for n in range(2)),
+        make_study(umlaut, "QA00012", date(2019, 6, 1), (TINY, 2)),
+        *(
+            make_study(make_patient(chance, f"Q-KIND{n}"), f"QK{n}", date(2019, 7, 1), (kind, 2), (SR, 1))
+            for n, kind in enumerate((MR, CR, US))
+        ),
+    ]
+
+
+def _held(study: DemoStudy) -> HeldStudy:
+    series: dict[str, dict[str, str]] = {}
+    for instance in study.instances():
+        series.setdefault(instance.series.series_uid, {})[instance.sop_uid] = instance.sop_class
+    return HeldStudy(study.study_uid, study.patient.patient_id, study.accession, study.study_date, series)
