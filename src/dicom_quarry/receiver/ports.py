@@ -9,7 +9,7 @@ from pathlib import Path
 from dicom_quarry.errors import StartError
 from dicom_quarry.model import AE
 
-_BACKLOG = 128
+_BACKLOG = 1024
 _LISTENING = "0A"  # the state column of /proc/net/tcp
 
 

@@ -79,7 +79,8 @@ class Receiver:
         self._acceptor = threading.Thread(target=self._accept, name="receiver", daemon=True)
         self._lock = threading.Lock()
         self._ended = threading.Condition(self._lock)
-        self._pending: dict[Session, None] = {}  # in order of arrival
+        self._sessions: set[Session] = set()  # all that have a thread
+        self._pending: dict[Session, None] = {}  # without an association so far, in order of arrival
         self._associated: set[Session] = set()
         self._instances = self._bytes = self._refused = self._rejected = 0
 
@@ -116,13 +117,13 @@ class Receiver:
                 session.cut()
         self._wait_for_sessions(grace_seconds)
         with self._lock:
-            for session in (*self._pending, *self._associated):
+            for session in self._sessions:
                 session.cut()
         self._wait_for_sessions(_LAST_WAIT)
 
     def _wait_for_sessions(self, seconds: float) -> None:
         with self._ended:
-            self._ended.wait_for(lambda: not (self._pending or self._associated), seconds)
+            self._ended.wait_for(lambda: not self._sessions, seconds)
 
     # ---- connections
 
@@ -142,7 +143,10 @@ class Receiver:
         with self._lock:
             if len(self._pending) >= self.limits.max_pending:
                 # Whoever opens connections without a word cannot keep others out.
-                next(iter(self._pending)).cut()
+                oldest = next(iter(self._pending))
+                del self._pending[oldest]
+                oldest.cut()
+            self._sessions.add(session)
             self._pending[session] = None
         threading.Thread(target=self._serve, args=(session,), name="association", daemon=True).start()
 
@@ -151,6 +155,7 @@ class Receiver:
             session.run()
         finally:
             with self._ended:
+                self._sessions.discard(session)
                 self._pending.pop(session, None)
                 self._associated.discard(session)
                 self._ended.notify_all()
