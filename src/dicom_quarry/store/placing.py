@@ -64,8 +64,8 @@ class Placing:
     def place(self, new: Newcomer, path: PurePosixPath) -> Placed:
         """Give the file its name, or find that it is there. Raises OSError and Refused.
 
-        Where another instance is, the newcomer takes a suffix from its SOP Instance UID; where other content of
-        the same instance is, a running number.
+        Where another instance is, the newcomer takes a suffix from its SOP Instance UID; where other content
+        of the same instance is, a running number.
         """
         base, number, kept = path.name, 1, Kept.STORED
         while number < _MAX_VERSIONS:

@@ -17,13 +17,14 @@ last of several with one tag counts), odd lengths, group 0002 in the dataset. It
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_VR
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STANDARD_VR, TEXT_VR_DELIMS
 
@@ -51,6 +52,7 @@ _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
 _CODED_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
 _PROSE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
+_CODECS: Final = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
 # tag, VR and short length; tag and long length; long length
@@ -313,8 +315,13 @@ def _decode(raw: bytes, encodings: tuple[str, ...]) -> str:
 @lru_cache(maxsize=64)
 def _encodings(charset: bytes) -> tuple[str, ...]:
     """Python's names for the value of (0008,0005) (PS3.3 C.12.1.1.2); Latin-1 where nothing is declared."""
-    terms = [term.strip() for term in charset.decode("latin-1").rstrip(" \0").split("\\")]
-    return tuple(convert_encodings(terms))
+    terms = [term.strip(" \0") for term in charset.decode("latin-1").split("\\")]
+    try:
+        found = convert_encodings(terms)
+    except ValueError:  # a NUL within a term
+        return ("latin-1",)
+    # pydicom takes an unknown term for the name of any codec of Python's, of which some are no text
+    return tuple(name if codecs.lookup(name).name in _CODECS else "latin-1" for name in found)
 
 
 @lru_cache(maxsize=256)
