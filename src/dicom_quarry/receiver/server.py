@@ -72,6 +72,7 @@ class Receiver:
         self.limits = limits or Limits()
         self.tls = tls
         self.stopping = False
+        self.port = local.port  # once it listens, the true one where 0 was asked for
         self._local = local
         self._admission = admission or Admission(called=frozenset({local.title}))
         self._on_event = on_event
@@ -87,13 +88,8 @@ class Receiver:
     def start(self) -> None:
         """Listen, and serve from threads of its own; raises StartError."""
         self._listener = listen(self._local)
+        self.port = int(self._listener.getsockname()[1])
         self._acceptor.start()
-
-    @property
-    def port(self) -> int:
-        """Where it listens: of interest where port 0 was asked for."""
-        assert self._listener is not None, "the receiver has not been started"
-        return int(self._listener.getsockname()[1])
 
     @property
     def stats(self) -> Stats:
