@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -32,7 +33,8 @@ class ArchiveProfile(_Frozen):
 
     ``query_timeout``: a query that is silent for so long is lost. ``silence``: so is a retrieval in which
     neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
-    on their way once the archive has said that it is done.
+    on their way once the archive has said that it is done. ``senders``: networks that instances may come
+    from, where that is not the archive's own address.
     """
 
     name: str
@@ -41,6 +43,7 @@ class ArchiveProfile(_Frozen):
     query_timeout: Seconds = 120
     silence: Seconds = 600
     settle: Seconds = 10
+    senders: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 class Settings(_Frozen):
@@ -55,6 +58,12 @@ class Settings(_Frozen):
     allow_several_patients: bool = False
     whole_patients: bool = False
     skip_bad_rows: bool = False
+    keep_free: Annotated[float, Field(ge=0)] = 1.0
+
+    @property
+    def keep_free_bytes(self) -> int:
+        """Room on the disk that the job leaves; ``keep_free`` is in GB."""
+        return int(self.keep_free * 1e9)
 
 
 def load(path: Path | None, flags: Mapping[str, object]) -> Settings:

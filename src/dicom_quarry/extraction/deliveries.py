@@ -12,8 +12,8 @@ from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Arrival, Header, Kept, Receipt, Sink, Task, Writer
 
-#: Study Instance UID, on which admission is decided.
-_STUDY_UID = 0x0020000D
+#: Study and Series Instance UID, on which admission is decided.
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 
 #: C-STORE status "not authorised" (PS3.7 C.5.20): the study was not asked for.
 _NOT_ASKED_FOR = 0x0124
@@ -71,18 +71,17 @@ class Deliveries:
             self._open.pop(delivery.task.study.study_uid, None)
 
     def admit(self, _arrival: Arrival, header: Header) -> Mapping[str, str]:
-        """Let an instance in if this job asked for its study; what the path pattern may use of the table.
+        """Let an instance in if this job asked for it; what the path pattern may use of the table.
 
         Raises Refused otherwise: what nobody asked for is not stored.
         """
         study_uid = header[_STUDY_UID]
         delivery = self._open.get(study_uid)
-        if delivery is not None:
-            return delivery.cells
-        task = self._ledger.task_of(study_uid)
-        if task is None:
-            raise Refused("the study was not asked for", status=_NOT_ASKED_FOR)
-        return self._cells(task)
+        task = delivery.task if delivery else self._ledger.task_of(study_uid)
+        wanted = task.selection.series if task else frozenset()
+        if task is None or (wanted and header[_SERIES_UID] not in wanted):
+            raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
+        return delivery.cells if delivery else self._cells(task)
 
     def arrived(self, receipt: Receipt) -> None:
         """Account for a durable instance, before its sender is told so."""

@@ -17,6 +17,7 @@ from dicom_quarry.extraction.deliveries import Deliveries, Delivery
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, next_step
 from dicom_quarry.extraction.progress import Board, Moving
+from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.ledger.instances import InstanceRow
@@ -51,6 +52,7 @@ class Tools:
     ledger: Ledger
     board: Board
     stop: Stop
+    room: Room
     silence: float
     settle: float
 
@@ -151,6 +153,7 @@ class TaskWork:
         before = len(delivery.receipts)
         answers = []
         for ask in asks:
+            self._tools.room.wait()
             answers.append(self._ask(ask, delivery, moving))
             if answers[-1].verdict in (Verdict.LOST, Verdict.CONFIGURATION):
                 break

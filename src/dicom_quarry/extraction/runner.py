@@ -19,24 +19,23 @@ from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.folder import JobFolder, held, prepare
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
+from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.retrieve import Tools
+from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Derive, Reader
 from dicom_quarry.ledger.rows import CohortChange
-from dicom_quarry.model import AE, Task, Word
+from dicom_quarry.model import Task, Word
 from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
-from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
-from dicom_quarry.wire.sockets import Requestor
 
 _log = logging.getLogger(__name__)
 
 #: Seconds between two looks at a running job.
 _TICK = 0.25
-_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 
 
 class Listener:
@@ -120,7 +119,9 @@ class Runner:
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             sink = JobSink(store, deliveries)
-            with self._receiving(sink) as receiver, self._archive() as archive:
+            settings = self._settings
+            reception = receiving(settings.local, settings.archive, sink, self._board.say)
+            with reception as receiver, self._archive() as archive:
                 tools = self._tools(archive, sink, store, job.deriver(template), deliveries, ledger)
                 self._run(tools, receiver, Meter(reader, self._board), folder)
             return JobEnd(folder, reader.counts(), nothing_to_do=False)
@@ -147,22 +148,10 @@ class Runner:
             ledger=ledger,
             board=self._board,
             stop=self._stop,
+            room=Room(self._settings.to, self._settings.keep_free_bytes, self._stop, self._board),
             silence=profile.silence,
             settle=profile.settle,
         )
-
-    @contextmanager
-    def _receiving(self, sink: JobSink) -> Iterator[Receiver]:
-        """The receiver, listening and heard by ourselves before anything is asked for."""
-        local = self._settings.local
-        receiver = Receiver(local, sink)
-        receiver.start()
-        try:
-            _hear(AE(local.title, local.host or "127.0.0.1", receiver.port))
-            _log.info("receiving as %s on port %d", local.title, receiver.port)
-            yield receiver
-        finally:
-            receiver.stop(5.0)
 
     @contextmanager
     def _archive(self) -> Iterator[Archive]:
@@ -222,22 +211,6 @@ def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping
         return dict(zip(columns, values, strict=False))
 
     return cells
-
-
-def _hear(receiver: AE) -> None:
-    """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
-    try:
-        requestor = Requestor.connect(
-            receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])]
-        )
-        context_id, _ = requestor.accepted[VERIFICATION]
-        requestor.send(c_echo_rq(1), context_id=context_id)
-        answer = requestor.receive(10.0)
-        requestor.release()
-    except (ArchiveError, KeyError) as error:
-        raise StartError(f"the receiver {receiver} does not hear itself: {error}") from error
-    if answer is None or answer.command.status != 0x0000:
-        raise StartError(f"the receiver {receiver} does not answer itself")
 
 
 @contextmanager

@@ -1,0 +1,82 @@
+"""The job's receiver: let in the archive alone, heard by ourselves before anything is asked for."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.model import AE, Sink
+from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
+from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
+from dicom_quarry.wire.sockets import Requestor
+
+_log = logging.getLogger(__name__)
+
+_IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+
+#: Seconds that instances in flight have when the job ends.
+_GRACE = 5.0
+
+
+@contextmanager
+def receiving(
+    local: AE, archive: ArchiveProfile, sink: Sink, say: Callable[[str], None]
+) -> Iterator[Receiver]:
+    """A receiver for as long as the job runs; ``say`` is told of senders refused. Raises StartError."""
+    admission = Admission(called=frozenset({local.title}), networks=_senders(archive))
+    told: set[tuple[str, str]] = set()
+
+    def refused(sender: SenderRefused) -> None:
+        if (sender.address, sender.why) not in told:
+            told.add((sender.address, sender.why))
+            say(_remedy(sender, archive.name))
+
+    receiver = Receiver(local, sink, admission=admission, on_event=refused)
+    receiver.start()
+    try:
+        _hear(AE(local.title, local.host or "127.0.0.1", receiver.port))
+        _log.info("receiving as %s on port %d", local.title, receiver.port)
+        yield receiver
+    finally:
+        receiver.stop(_GRACE)
+
+
+def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Where instances may come from: the networks configured, else the archive's own addresses."""
+    if archive.senders:
+        return archive.senders
+    host = archive.address.host
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise StartError(f"the archive's name {host} is not known here: {error.strerror}") from error
+    return tuple({ip_network(str(address[0]).partition("%")[0]) for *_, address in found})
+
+
+def _remedy(sender: SenderRefused, archive: str) -> str:
+    text = f"a sender at {sender.address} was refused: {sender.why}"
+    if "address" not in sender.why:
+        return text
+    line = f'senders = ["{sender.address}"]'
+    return f"{text}; if it belongs to the archive, add  {line}  to [archive.{archive}] in quarry.toml"
+
+
+def _hear(receiver: AE) -> None:
+    """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
+    try:
+        requestor = Requestor.connect(
+            receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])]
+        )
+        context_id, _ = requestor.accepted[VERIFICATION]
+        requestor.send(c_echo_rq(1), context_id=context_id)
+        answer = requestor.receive(10.0)
+        requestor.release()
+    except (ArchiveError, KeyError) as error:
+        raise StartError(f"the receiver {receiver} does not hear itself: {error}") from error
+    if answer is None or answer.command.status != 0x0000:
+        raise StartError(f"the receiver {receiver} does not answer itself")
