@@ -172,6 +172,23 @@ def write_study(
     folder.mkdir(parents=True)
     items = []
     template = _template(patient_id, accession, study_date, [patient_id, accession, folder.name])
+    for number, ds in enumerate(_instances(template, series, instances, pixel_bytes)):
+        path = folder / f"{number:04d}.dcm"
+        path.write_bytes(_encoded(ds))
+        items.append(_item(path, ds, original=True))
+    return items
+
+
+def study_files(
+    patient_id: str, accession: str, *, series: int, instances: int, pixel_bytes: int
+) -> Iterator[bytes]:
+    """The files of one synthetic CT study, made on the way."""
+    template = _template(patient_id, accession, "20190101", [patient_id, accession])
+    return map(_encoded, _instances(template, series, instances, pixel_bytes))
+
+
+def _instances(template: Dataset, series: int, instances: int, pixel_bytes: int) -> Iterator[Dataset]:
+    """The same dataset over and over, with the attributes of one instance after the other."""
     for s in range(series):
         template.SeriesInstanceUID = f"{template.StudyInstanceUID}.{s + 1}"
         template.SeriesNumber = s + 1
@@ -179,10 +196,7 @@ def write_study(
             template.SOPInstanceUID = f"{template.SeriesInstanceUID}.{i + 1}"
             template.InstanceNumber = i + 1
             template.PixelData = bytes([s, i]) * (pixel_bytes // 2)
-            path = folder / f"{s}-{i}.dcm"
-            path.write_bytes(_encoded(template))
-            items.append(_item(path, template, original=True))
-    return items
+            yield template
 
 
 def _template(patient_id: str, accession: str, study_date: str, entropy: list[str]) -> Dataset:

@@ -1,0 +1,1 @@
+"""Benches: what Quarry does, beside what people have."""
