@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
@@ -29,7 +30,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     """An engine for the SQLite file: WAL and synchronous FULL, so a commit survives a power cut."""
     mode = "ro" if read_only else "rwc"
     engine = create_engine(
-        f"sqlite:///file:{path}?mode={mode}&uri=true",
+        f"sqlite:///file:{quote(str(path))}?mode={mode}&uri=true",
         poolclass=QueuePool,
         connect_args={"check_same_thread": False, "timeout": 30},
     )
@@ -59,6 +60,8 @@ class Database:
     """
 
     def __init__(self, path: Path) -> None:
+        # It names patients: SQLite gives the mode of this file to those that it puts beside it.
+        path.touch(mode=0o600)
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:
