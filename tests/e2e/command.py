@@ -1,0 +1,183 @@
+"""The ``quarry`` command as a user runs it: a process of its own, its output in a file or a pipe."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.peers.process import wait_for
+
+QUARRY = Path(sys.executable).with_name("quarry")
+
+#: Long for a machine that has other things to do, and only reached by a test that has failed.
+PATIENCE = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def quarry(*arguments: object, cwd: Path | None = None) -> Done:
+    """Run a command to its end."""
+    done = subprocess.run(
+        [str(QUARRY), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+class Running:
+    """A command that runs; ended with the context, if the test did not see to that."""
+
+    def __init__(self, output: Path, *arguments: object, cwd: Path | None = None) -> None:
+        self._output = output
+        with output.open("ab") as stream:
+            self._child = subprocess.Popen(
+                [str(QUARRY), *map(str, arguments)], cwd=cwd, stdout=stream, stderr=stream
+            )
+        self.pid = self._child.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+        self._child.wait(PATIENCE)
+
+    @property
+    def ended(self) -> bool:
+        return self._child.poll() is not None
+
+    @property
+    def output(self) -> str:
+        """What it has said so far, on both streams."""
+        return self._output.read_text()
+
+    def wait(self) -> int:
+        """The exit code, once there is one."""
+        code = self._child.wait(PATIENCE)
+        assert "Traceback" not in self.output, self.output
+        return code
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._child.kill()
+        self._child.wait(PATIENCE)
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._child.send_signal(signal.SIGINT)
+
+    def peak(self) -> int:
+        """The largest resident size so far in bytes, 0 once it has ended."""
+        try:
+            lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
+
+
+def until(running: Running, what: str, condition: Any) -> None:
+    """Wait for a condition that must come true before the command ends."""
+
+    def holds() -> bool:
+        true = bool(condition())
+        assert true or not running.ended, f"ended before {what}:\n{running.output}"
+        return true
+
+    wait_for(holds, what, PATIENCE)
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """``quarry status --json``; empty while there is no job yet."""
+    done = quarry("status", folder, "--json")
+    if done.code == 2:
+        return {}
+    facts: dict[str, Any] = json.loads(done.out)
+    return {**facts, "exit code": done.code}
+
+
+Row = dict[str, str]
+
+
+def report(folder: Path) -> list[Row]:
+    """report.csv, row by row."""
+    return _table((folder / "report.csv").read_text(encoding="utf-8"))
+
+
+def studies(folder: Path) -> list[Row]:
+    """studies.csv, study by study."""
+    return _table((folder / "studies.csv").read_text(encoding="utf-8"))
+
+
+def manifest(folder: Path) -> list[Row]:
+    """manifest.csv.gz, instance by instance."""
+    return _table(gzip.decompress((folder / "manifest.csv.gz").read_bytes()).decode())
+
+
+def _table(text: str) -> list[Row]:
+    return list(csv.DictReader(text.splitlines(keepends=True)))
+
+
+def outcomes(folder: Path) -> list[tuple[str, str]]:
+    """Outcome and code of every row."""
+    return [(row["quarry_outcome"], row["quarry_code"]) for row in report(folder)]
+
+
+def files(folder: Path) -> set[str]:
+    """Every file of the DICOM tree, relative to its root; what Quarry keeps for itself is left out."""
+    found = set()
+    for path, folders, names in os.walk(folder):
+        if ".quarry" in folders:
+            folders.remove(".quarry")
+        where = Path(path).relative_to(folder)
+        found |= {str(where / name) for name in names if where.parts}
+    return found
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of the tree."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in files(folder)}
+
+
+def temporary(folder: Path) -> list[Path]:
+    """What must be gone at the end of a job."""
+    return [path for path in folder.rglob("*") if path.suffix == ".part" or path.name.endswith(".tmp")]
+
+
+def check_folder(folder: Path) -> None:
+    """What holds of every finished folder: manifest and disk agree, and nobody else may look."""
+    listed = manifest(folder)
+    on_disk = digests(folder)
+    assert {row["path"]: row["sha256"] for row in listed} == on_disk
+    assert len(listed) == len(on_disk)
+    assert all((folder / row["path"]).stat().st_size == int(row["bytes"]) for row in listed)
+    assert sum(int(row["stored"]) for row in studies(folder)) == len(listed)
+    for name in ("report.csv", "studies.csv", "manifest.csv.gz"):
+        assert (folder / name).stat().st_mode & 0o777 == 0o600, name
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            assert path.stat().st_mode & 0o777 == 0o700, path
+        else:
+            assert path.stat().st_mode & 0o077 == 0, path
+    assert not temporary(folder)
