@@ -108,6 +108,7 @@ class Site:
     studies: dict[str, HeldStudy]
     sink: MemorySink
     relay: Relay
+    peer: AE
     tells: bool = True
     cleanup: list[Archive] = field(default_factory=list)
 
@@ -131,7 +132,7 @@ class Site:
 
 
 @contextmanager
-def _receiving() -> Iterator[tuple[MemorySink, Relay]]:
+def receiving() -> Iterator[tuple[MemorySink, Relay]]:
     sink = MemorySink()
     receiver = Receiver(AE(TITLE, "127.0.0.1", 0), sink)
     receiver.start()
@@ -163,10 +164,10 @@ def held(corpus: Corpus) -> dict[str, HeldStudy]:
 def orthanc(folder: Path, corpus: Corpus) -> Iterator[Site]:
     """Orthanc with the whole corpus."""
     with ExitStack() as stack:
-        sink, relay = stack.enter_context(_receiving())
+        sink, relay = stack.enter_context(receiving())
         server = stack.enter_context(Orthanc(folder, destinations=[relay.ae]))
         server.load(corpus.paths)
-        yield Site(_over_dimse(server.ae), held(corpus), sink, relay)
+        yield Site(_over_dimse(server.ae), held(corpus), sink, relay, server.ae)
 
 
 @contextmanager
@@ -174,11 +175,11 @@ def dcmqrscp(folder: Path, corpus: Corpus) -> Iterator[Site]:
     """DCMTK's archive with what it can forward: it holds no codecs."""
     loaded = corpus.uncompressed()
     with ExitStack() as stack:
-        sink, relay = stack.enter_context(_receiving())
+        sink, relay = stack.enter_context(receiving())
         server = Dcmqrscp(folder, destinations=[relay.ae])
         server.load(loaded.paths)
         stack.enter_context(server)
-        yield Site(_over_dimse(server.ae), held(loaded), sink, relay, tells=False)
+        yield Site(_over_dimse(server.ae), held(loaded), sink, relay, server.ae, tells=False)
 
 
 @contextmanager
@@ -186,11 +187,12 @@ def demo(folder: Path, corpus: Corpus) -> Iterator[Site]:
     """Quarry's own demo archive; it makes its studies itself."""
     studies = _demo_studies()
     with ExitStack() as stack:
-        sink, relay = stack.enter_context(_receiving())
+        sink, relay = stack.enter_context(receiving())
         server = DemoArchive(studies, destinations={TITLE: ("127.0.0.1", relay.port)})
         stack.enter_context(server)
         peer = AE(server.title, server.host, server.port)
-        yield Site(_over_dimse(peer), {study.study_uid: _held(study) for study in studies}, sink, relay)
+        loaded = {study.study_uid: _held(study) for study in studies}
+        yield Site(_over_dimse(peer), loaded, sink, relay, peer)
 
 
 def _demo_studies() -> list[DemoStudy]:
