@@ -25,7 +25,7 @@ Form = Callable[[str | None], str]
 _NULL: Final = "null"  # what Java writes for a missing object, and users' trees contain
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _SLICE: Final = re.compile(r"(-?\d{1,9})(?:,(-?\d{1,9}))?")
-_DECIMAL_FORMAT: Final = re.compile(r"([^#0,.;%'‰¤E]*)([#,]*[0,]*)(?:\.(0*)(#*))?([^#0,.;%'‰¤E]*)")
+_DECIMAL_FORMAT: Final = re.compile(r"([^#0,.;%'‰¤E]*)([#,]*[0,]*)(?:(\.)(0*)(#*))?([^#0,.;%'‰¤E]*)")
 _CHOICE: Final = re.compile(r"\s*([+-]?\d+(?:\.\d*)?)([#<≤])(.*)", re.DOTALL)
 _DATE_LETTERS: Final = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+")
 _PERIOD: Final = re.compile(r"P(?=\d)(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?")
@@ -94,9 +94,9 @@ def offset(argument: str) -> Form:
 def number(argument: str) -> Form:
     """The value written as Java's DecimalFormat does: ``000``, ``#,##0.00`` and the like."""
     found = _DECIMAL_FORMAT.fullmatch(argument or "#,##0.###")
-    if not found or not (found[2].strip(",") or found[3] or found[4]):
+    if not found or not (found[2].strip(",") or found[4] or found[5]):
         raise ConfigError(f"'number,{argument}': a number format is made of 0, #, ',' and '.', such as 000")
-    before, whole_part, zeros, hashes, after = (part or "" for part in found.groups())
+    before, whole_part, point, zeros, hashes, after = (part or "" for part in found.groups())
     group = len(whole_part) - whole_part.rfind(",") - 1 if "," in whole_part else 0
     least, places = whole_part.count("0"), len(zeros + hashes)
 
@@ -108,7 +108,8 @@ def number(argument: str) -> Form:
         if group:
             digits = re.sub(rf"(?<=\d)(?=(?:\d{{{group}}})+$)", ",", digits)
         sign = "-" if amount.is_signed() else ""
-        return f"{sign}{before}{digits or ('' if fraction else '0')}{'.' * bool(fraction)}{fraction}{after}"
+        dot = point if fraction or not places else ""
+        return f"{sign}{before}{digits or ('' if fraction else '0')}{dot}{fraction}{after}"
 
     return form
 

@@ -1,0 +1,139 @@
+"""Names are safe everywhere, and different values never share one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from dicom_quarry.store.names import component, distinct, plain, suffixed
+
+#: Letters that fold, compose or expand, and characters with a meaning to file systems, shells or the scheme.
+NASTY = (
+    "aAbBkKsS\u212aßẞſéÉe\u0301µμσςΣıİiIǅᎠꭰ각가ᄀ\u11a8山ﬁ１①._ %~-=+@0123456789xX"
+    '/\\:*?"<>|\0\n\x1b[\x7f\u202e\ud800'
+)
+nasty_text = st.text(st.sampled_from(NASTY), max_size=12) | st.text(max_size=12)
+
+
+def as_a_sloppy_file_system_sees(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+VARIATIONS = (
+    str.upper,
+    str.lower,
+    str.swapcase,
+    str.casefold,
+    str.title,
+    lambda text: unicodedata.normalize("NFC", text),
+    lambda text: unicodedata.normalize("NFD", text),
+    lambda text: unicodedata.normalize("NFKC", text),
+    lambda text: text + ".",
+    lambda text: text + " ",
+    lambda text: text + "~",
+    lambda text: component(distinct(text)),
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(nasty_text, st.sampled_from(VARIATIONS) | nasty_text)
+def test_two_values_never_share_a_name(one: str, change: object) -> None:
+    other = change(one) if callable(change) else str(change)
+    assume(one != other)
+    seen = [as_a_sloppy_file_system_sees(component(distinct(value))) for value in (one, other)]
+    assert seen[0] != seen[1]
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(100, 400), nasty_text, nasty_text)
+def test_long_values_that_begin_alike_stay_apart(length: int, one: str, other: str) -> None:
+    assume(one != other)
+    long = "x" * length
+    names = {as_a_sloppy_file_system_sees(component(distinct(long + end))) for end in (one, other)}
+    assert len(names) == 2
+
+
+def assert_safe(name: str) -> None:
+    assert name not in ("", ".", "..")
+    assert len(name.encode()) <= 180
+    assert name.isprintable()
+    assert not re.search(r'[/\\:*?"<>|]', name)
+    assert name[0] != "." and name[-1] not in ". "
+    assert name.split(".")[0].rstrip().upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9"}
+
+
+@settings(max_examples=1000, deadline=None)
+@given(nasty_text | st.text(max_size=400), st.sampled_from([distinct, plain]), st.sampled_from(["", ".dcm"]))
+def test_every_name_is_safe(value: str, make: object, extension: str) -> None:
+    assert callable(make)
+    assert_safe(component(make(value) + extension))
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("4711", "4711"),
+        ("ABC123", "ABC123"),
+        ("abc123", "abc123~"),
+        ("Smith^John", "Smith^John~1de"),
+        ("1.2.840.113619.2.55", "1.2.840.113619.2.55"),
+        ("A-1_B", "A-1_B"),
+        ("DOE^JANE Q", "DOE^JANE Q"),
+        ("MÜLLER", "MÜLLER"),
+        ("山田^太郎", "山田^太郎"),
+        ("", "_"),
+        ("_", "%5F"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        ("../../etc", "%2E.%2F..%2Fetc~"),
+        ("/etc", "%2Fetc~"),
+        ("a\\b", "a%5Cb~"),
+        ("A\0B", "A%00B"),
+        ("A\nB", "A%0AB"),
+        ("\x1b[31m", "%1B%5B31m~"),
+        ("A.", "A%2E"),
+        ("A ", "A%20"),
+        ("CON", "%43ON"),
+        ("nul.dcm", "%6Eul.dcm~"),
+        ("50%", "50%25"),
+        ("e\u0301", "e%CC%81~"),
+    ],
+)
+def test_names_of_values(value: str, name: str) -> None:
+    assert component(distinct(value)) == name
+
+
+@pytest.mark.parametrize("device", ["CON", "con", "Aux.dcm", "COM1", "lpt9.txt", "NUL .x"])
+def test_device_names_are_defused_wherever_they_come_from(device: str) -> None:
+    assert component(device).startswith("%")
+
+
+def test_long_names_are_cut_and_told_apart() -> None:
+    names = {component(distinct("X" * 300 + end) + ".dcm") for end in "AB"}
+    assert len(names) == 2
+    assert all(len(name) == 124 and name.endswith(".dcm") for name in names)
+    assert len({component("é" * 200 + end + ".dcm") for end in "AB"}) == 2
+    assert len(component("é" * 200 + ".dcm").encode()) <= 180
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "result"),
+    [
+        ("1.2.3.dcm", "2", "1.2.3~2.dcm"),
+        ("1.2.3", "2", "1.2.3~2"),
+        ("IM1", "1.2.3", "IM1~1.2.3"),
+        ("é" * 120 + ".dcm", "2", "é" * 120 + "~2.dcm"),
+    ],
+)
+def test_suffixes(name: str, suffix: str, result: str) -> None:
+    assert suffixed(name, suffix) == result
+
+
+def test_a_suffix_fits_into_what_file_systems_take() -> None:
+    name = suffixed("é" * 90, "1." * 64)
+    assert name.endswith("~" + "1." * 64)
+    assert len(name.encode()) <= 255
