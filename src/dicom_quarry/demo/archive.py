@@ -7,26 +7,29 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from socketserver import BaseServer
 from types import TracebackType
 from typing import Any, Self
 
-from pydicom.datadict import keyword_for_tag
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import C_MOVE
-from pynetdicom.dsutils import decode
+from pynetdicom.dimse_primitives import C_FIND, C_MOVE
 from pynetdicom.presentation import build_context
+from pynetdicom.transport import ThreadedAssociationServer
 
+from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.matching import Catalogue, Query, Record
-from dicom_quarry.demo.retrieve import (
+from dicom_quarry.demo.operations import (
     BAD_IDENTIFIER,
     CANCELLED,
     DESTINATION_UNKNOWN,
     PENDING,
     SUCCESS,
+    Find,
     Move,
+    Operation,
     Tally,
+    write_record,
 )
 from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
 from dicom_quarry.demo.studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study
@@ -66,28 +69,36 @@ class DemoArchive:
         self.finds: Counter[str] = Counter()
         self.moves: Counter[str] = Counter()
         self._count = threading.Lock()
-        self._ae: Any = AE(title)
+        self._server: Any = None
 
     def start(self) -> Self:
         """Bind, listen and serve; :attr:`port` is the real one afterwards."""
-        self._ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
-        self._ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        self._ae.maximum_associations = 100
-        self._ae.network_timeout = None
+        handlers: list[Any] = [
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_REQUESTED, lambda event: self.admit(event.assoc)),
+        ]
+        ae: Any = AE(self.title)
+        ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
+        ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        ae.maximum_associations = 100
+        ae.network_timeout = None
         try:
-            server: Any = self._ae.start_server(
-                (self.host, self.port), block=False, contexts=_contexts(), evt_handlers=self._handlers()
-            )
+            self._server = _Server(ae, (self.host, self.port), self.title, _contexts(), evt_handlers=handlers)
         except OSError as error:
             raise StartError(
                 f"the demo archive cannot listen on port {self.port}: {error.strerror}"
             ) from error
-        self.port = server.server_address[1]
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-archive").start()
         return self
 
     def stop(self) -> None:
         """Stop listening and end every association."""
-        self._ae.shutdown()
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            for assoc in server.active_associations:
+                assoc.abort()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -119,16 +130,9 @@ class DemoArchive:
             yield PENDING, record
         yield SUCCESS, None
 
-    def encode(self, query: Query, record: Record) -> Dataset:
+    def describe(self, record: Record) -> list[Element]:
         """A record as the identifier of a C-FIND response."""
-        answer = Dataset()
-        if not all(value.isascii() for value in record.values()):
-            answer.SpecificCharacterSet = "ISO_IR 192"
-        answer.QueryRetrieveLevel = query.level
-        answer.RetrieveAETitle = self.title
-        for keyword, value in record.items():
-            setattr(answer, keyword, value.split("\\") if "\\" in value else value)
-        return answer
+        return write_record(record)
 
     def move(self, move: Move) -> None:
         """Answer a C-MOVE: send what it names to its destination, and say how that went."""
@@ -154,16 +158,16 @@ class DemoArchive:
     def send(self, move: Move, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
         """Send instances until all are sent, the peer cancels or it is gone."""
         for number, instance in enumerate(instances, start=1):
-            if self.unwanted(move):
+            if not self.proceed(move, number - 1):
                 return
             status = store.store(instance, number % 0xFFFF, (self.title, move.message_id))
             tally.count(instance.sop_uid, status)
             if tally.remaining:
                 self.respond(move, PENDING, tally)
 
-    def unwanted(self, move: Move) -> bool:
-        """Called before every sub-operation: has the peer cancelled, or gone?"""
-        return move.cancelled or not move.alive
+    def proceed(self, move: Move, sent: int) -> bool:  # noqa: ARG002
+        """Called before each sub-operation, ``sent`` being done; False when the peer cancelled or is gone."""
+        return move.alive and not move.cancelled
 
     def respond(self, move: Move, status: int, tally: Tally) -> None:
         """Send a pending or the final response, this one with the list of what failed."""
@@ -171,71 +175,72 @@ class DemoArchive:
 
     # --- pynetdicom ---------------------------------------------------------------------------------------
 
-    def _handlers(self) -> list[Any]:
-        return [
-            (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_REQUESTED, lambda event: self.admit(event.assoc)),
-            (evt.EVT_C_FIND, self._find),
-        ]
-
     def _opened(self, event: Any) -> None:
-        """Set TCP_NODELAY, and take C-MOVE out of pynetdicom's hands.
+        """Set TCP_NODELAY, and take C-FIND and C-MOVE out of pynetdicom's hands.
 
-        Its handler for C-MOVE decides itself how sub-operations are sent and counted; here that is ours to
-        do, faster, and where a test wants it, wrong.
+        Its handlers decide themselves what is sent, and how sub-operations are sent and counted; here that is
+        ours to do, faster, and where a test wants it, wrong.
         """
         assoc = event.assoc
         assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         serve = assoc._serve_request
 
         def serve_request(message: Any, context_id: int) -> None:
-            if isinstance(message, C_MOVE) and message.is_valid_request:
-                self._move(assoc, message, context_id)
+            if isinstance(message, C_FIND) and message.is_valid_request:
+                self._find(Find(assoc, message, context_id))
+            elif isinstance(message, C_MOVE) and message.is_valid_request:
+                self._move(Move(assoc, message, context_id))
             else:
                 serve(message, context_id)
+            assoc.dimse.cancel_req.clear()
 
         assoc._serve_request = serve_request
 
-    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
-        query = read_query(event.identifier)
-        self.seen("find", query)
-        if not _acceptable(query, event.request.AffectedSOPClassUID == STUDY_ROOT_FIND):
-            yield BAD_IDENTIFIER, None
+    def _find(self, find: Find) -> None:
+        self.seen("find", find.query)
+        if not _acceptable(find, STUDY_ROOT_FIND):
+            find.respond(BAD_IDENTIFIER)
             return
-        for status, record in self.find(query, lambda: event.is_cancelled):
-            yield status, None if record is None else self.encode(query, record)
-
-    def _move(self, assoc: Any, request: Any, context_id: int) -> None:
-        syntax = UID(assoc._accepted_cx[context_id].transfer_syntax[0])
-        identifier = decode(request.Identifier, syntax.is_implicit_VR, syntax.is_little_endian)
-        query = read_query(identifier)
-        move = Move(assoc, request, context_id, query)
-        self.seen("move", query)
-        try:
-            if _acceptable(query, request.AffectedSOPClassUID == STUDY_ROOT_MOVE) and _named(query):
-                self.move(move)
+        for status, record in self.find(find.query, lambda: find.cancelled):
+            if not find.alive:
+                return
+            if record is None:
+                find.respond(status)
             else:
-                move.respond(BAD_IDENTIFIER)
-        finally:
-            assoc.dimse.cancel_req.pop(move.message_id, None)
+                find.respond(status, self.describe(record | self._place(find.query)))
+
+    def _place(self, query: Query) -> Record:
+        """What every answer says about itself (PS3.4 C.4.1.1.3.2)."""
+        return {
+            "SpecificCharacterSet": "ISO_IR 192",
+            "QueryRetrieveLevel": query.level,
+            "RetrieveAETitle": self.title,
+        }
+
+    def _move(self, move: Move) -> None:
+        self.seen("move", move.query)
+        if _acceptable(move, STUDY_ROOT_MOVE) and _named(move.query):
+            self.move(move)
+        else:
+            move.respond(BAD_IDENTIFIER)
 
 
-def read_query(identifier: Any) -> Query:
-    """Level and keys of an identifier; sequences and character sets are not keys."""
-    keys: Record = {}
-    for element in identifier:
-        keyword = keyword_for_tag(element.tag)
-        if not keyword or element.VR == "SQ" or keyword in ("QueryRetrieveLevel", "SpecificCharacterSet"):
-            continue
-        value = element.value
-        several = element.VM > 1
-        keys[keyword] = "\\".join(map(str, value)) if several else str(value if value is not None else "")
-    return Query(str(identifier.get("QueryRetrieveLevel", "")).strip(), keys)
+class _Server(ThreadedAssociationServer):
+    """pynetdicom's, without what the AE class wants of it: that is half a second slow to stop."""
+
+    def service_actions(self) -> None:
+        """Nothing: pynetdicom collects garbage here, every sixty turns."""
+
+    def shutdown(self) -> None:
+        """Stop accepting, and close the socket."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
 
-def _acceptable(query: Query, study_root: bool) -> bool:
+def _acceptable(operation: Operation, study_root: str) -> bool:
     """The level exists in the model (PS3.4 C.6.1.1, C.6.2.1)."""
-    return query.level in set(Level) and not (study_root and query.level == Level.PATIENT)
+    level = operation.query.level
+    return level in set(Level) and not (operation.sop_class == study_root and level == Level.PATIENT)
 
 
 def _named(query: Query) -> bool:

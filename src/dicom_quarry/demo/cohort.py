@@ -15,10 +15,10 @@ _NOBODY = ("9999999", "999991899999", "20181231")
 
 
 def demo_studies(seed: int = 1) -> list[Study]:
-    """Some thirty studies (about 90 MB) with what makes cohorts difficult, the same for the same seed.
+    """Some thirty studies (63 MB) with what makes cohorts difficult, the same for the same seed.
 
     Among them: identifiers with leading zeros, a patient with ten studies, a name outside ASCII, an accession
-    with two studies, an accession shared by two patients, reports without pixels, multi-frame RLE, big endian.
+    with two studies, an accession shared by two patients, reports without pixels, big endian, RLE frames.
     """
     return list(_studies(random.Random(seed)))
 

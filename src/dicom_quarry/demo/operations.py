@@ -1,0 +1,132 @@
+"""Requests that the archive is serving, and how they are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
+from pydicom.uid import UID
+from pynetdicom.dimse_primitives import C_FIND, C_MOVE
+from pynetdicom.dsutils import decode
+
+from dicom_quarry.demo.encoding import Element, encode
+from dicom_quarry.demo.matching import Query, Record
+
+SUCCESS, PENDING, CANCELLED, WARNING = 0x0000, 0xFF00, 0xFE00, 0xB000
+UNABLE, DESTINATION_UNKNOWN, BAD_IDENTIFIER = 0xA702, 0xA801, 0xA900
+
+
+@dataclass(slots=True)
+class Tally:
+    """Sub-operation counters, and the instances that failed."""
+
+    remaining: int
+    completed: int = 0
+    failed: int = 0
+    warning: int = 0
+    failed_uids: list[str] = field(default_factory=list)
+
+    def count(self, sop_uid: str, status: int) -> None:
+        """Count one C-STORE by its status: B000 to BFFF are warnings (PS3.4 B.2.3)."""
+        self.remaining -= 1
+        if status == SUCCESS:
+            self.completed += 1
+        elif 0xB000 <= status <= 0xBFFF:
+            self.warning += 1
+        else:
+            self.failed += 1
+            self.failed_uids.append(sop_uid)
+
+    @property
+    def verdict(self) -> int:
+        """The final status when everything was tried (PS3.4 C.4.2.1.5)."""
+        if self.failed and not self.completed and not self.warning:
+            return UNABLE
+        return WARNING if self.failed or self.warning else SUCCESS
+
+
+class Operation:
+    """A request that is being served: who asked for what, and whether that is still wanted."""
+
+    def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
+        self.assoc = assoc
+        self.message_id: int = request.MessageID
+        self.sop_class = str(request.AffectedSOPClassUID)
+        self._context_id = context_id
+        self._syntax = UID(assoc._accepted_cx[context_id].transfer_syntax[0])
+        self.query = read_query(
+            decode(request.Identifier, self._syntax.is_implicit_VR, self._syntax.is_little_endian)
+        )
+
+    @property
+    def cancelled(self) -> bool:
+        """Has the peer sent a C-CANCEL (PS3.7 9.3.2.3)?"""
+        return self.message_id in self.assoc.dimse.cancel_req
+
+    @property
+    def alive(self) -> bool:
+        """Is there still somebody to answer?"""
+        return self.assoc.dul.is_alive() and not self.assoc.acse.is_aborted() and not self.assoc.is_aborted
+
+    def _send(self, response: Any, status: int, identifier: Sequence[Element] = ()) -> None:
+        response.MessageIDBeingRespondedTo = self.message_id
+        response.AffectedSOPClassUID = UID(self.sop_class)
+        response.Status = status
+        if identifier:
+            explicit, little = not self._syntax.is_implicit_VR, self._syntax.is_little_endian
+            response.Identifier = BytesIO(encode(identifier, explicit=explicit, little=little))
+        self.assoc.dimse.send_msg(response, self._context_id)
+
+
+class Find(Operation):
+    """A C-FIND (PS3.7 9.1.2, PS3.4 C.4.1)."""
+
+    def respond(self, status: int, identifier: Sequence[Element] = ()) -> None:
+        """Send a response: pending with an identifier, or final."""
+        self._send(C_FIND(), status, identifier)
+
+
+class Move(Operation):
+    """A C-MOVE (PS3.7 9.1.4, PS3.4 C.4.2)."""
+
+    def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
+        super().__init__(assoc, request, context_id)
+        self.destination: str = str(request.MoveDestination or "").strip()
+
+    def respond(self, status: int, tally: Tally | None = None, *, failed_uids: Sequence[str] = ()) -> None:
+        """Send a response; the counters stand in it where a tally is given (PS3.7 9.3.4.2)."""
+        response: Any = C_MOVE()
+        if tally is not None:
+            # PS3.4 C.4.2.1.6: what remains is told while it goes on, and after a cancel
+            if status in (PENDING, CANCELLED):
+                response.NumberOfRemainingSuboperations = tally.remaining
+            response.NumberOfCompletedSuboperations = tally.completed
+            response.NumberOfFailedSuboperations = tally.failed
+            response.NumberOfWarningSuboperations = tally.warning
+        failed: list[Element] = [(0x00080058, "UI", "\\".join(failed_uids))]
+        self._send(response, status, failed if failed_uids else ())
+
+
+def read_query(identifier: Any) -> Query:
+    """Level and keys of an identifier; sequences and character sets are not keys."""
+    keys: Record = {}
+    for element in identifier:
+        keyword = keyword_for_tag(element.tag)
+        if not keyword or element.VR == "SQ" or keyword in ("QueryRetrieveLevel", "SpecificCharacterSet"):
+            continue
+        values = element.value if element.VM > 1 else [element.value if element.value is not None else ""]
+        keys[keyword] = "\\".join(map(str, values))
+    return Query(str(identifier.get("QueryRetrieveLevel", "")).strip(), keys)
+
+
+def write_record(record: Record) -> list[Element]:
+    """An answer's values as data elements."""
+    elements: list[Element] = []
+    for keyword, value in record.items():
+        tag = tag_for_keyword(keyword)
+        if tag is not None:
+            elements.append((tag, dictionary_VR(tag)[:2], value))
+    return elements

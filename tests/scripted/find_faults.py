@@ -1,0 +1,108 @@
+"""What archives do wrong with a C-FIND, each as a class; the numbers are those of the field guide's list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dicom_quarry.demo.encoding import Element
+from dicom_quarry.demo.matching import Query, Record
+from dicom_quarry.demo.operations import PENDING, SUCCESS
+from tests.scripted.archive import Answers, Fault, ScriptedArchive
+
+
+class FindStatus(Fault):
+    """7, 14. A final status and no answers; at one level only where it is named."""
+
+    def __init__(self, status: int, *, level: str = "", times: int | None = None) -> None:
+        super().__init__(times=times)
+        self._status = status
+        self._level = level
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        if self._level in ("", query.level) and self.strikes():
+            return iter([(self._status, None)])
+        return answers
+
+
+class Ignore(Fault):
+    """12. A key is not matched on, so that everything else is returned."""
+
+    def __init__(self, keyword: str = "AccessionNumber") -> None:
+        super().__init__()
+        self._keyword = keyword
+
+    def ask(self, query: Query) -> Query:
+        return replace(query, keys={k: "" if k == self._keyword else v for k, v in query.keys.items()})
+
+
+class Capped(Fault):
+    """13. At most ``limit`` answers, then a final status that may hide it."""
+
+    def __init__(self, limit: int, status: int = SUCCESS) -> None:
+        super().__init__()
+        self._limit = limit
+        self._status = status
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        for number, (status, record) in enumerate(answers):
+            if number == self._limit and status == PENDING:
+                yield self._status, None
+                return
+            yield status, record
+
+
+class Repeated(Fault):
+    """14. Every answer comes twice."""
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        for status, record in answers:
+            yield status, record
+            if record is not None:
+                yield status, record
+
+
+class Padded(Fault):
+    """14. UIDs end in NULs or spaces: one or two, so that the length is even."""
+
+    def __init__(self, padding: str = "\0") -> None:
+        super().__init__()
+        self._padding = padding
+
+    def describe(self, elements: list[Element]) -> list[Element]:
+        return [
+            (tag, vr, _even(str(value), self._padding) if vr == "UI" and value else value)
+            for tag, vr, value in elements
+        ]
+
+
+class Without(Fault):
+    """14. Answers lack some attributes, such as NumberOfStudyRelatedInstances or the level's unique key."""
+
+    def __init__(self, *keywords: str) -> None:
+        super().__init__()
+        self._keywords = keywords
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        return _changed(answers, lambda record: {k: v for k, v in record.items() if k not in self._keywords})
+
+
+class Undeclared(Fault):
+    """17. Answers in Latin-1 without SpecificCharacterSet."""
+
+    def describe(self, elements: list[Element]) -> list[Element]:
+        return [
+            (tag, vr, str(value).encode("latin-1") if vr == "PN" else value)
+            for tag, vr, value in elements
+            if tag != 0x00080005
+        ]
+
+
+def _even(uid: str, padding: str) -> bytes:
+    """The UID with one or two characters of padding, to an even length."""
+    return (uid + padding * (2 - len(uid) % 2)).encode()
+
+
+def _changed(answers: Answers, change: Callable[[Record], Record]) -> Answers:
+    for status, record in answers:
+        yield status, None if record is None else change(record)
