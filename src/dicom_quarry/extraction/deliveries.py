@@ -31,17 +31,30 @@ class Delivery:
         self.receipts = {receipt.ref.sop_uid: receipt for receipt in receipts}
         self.folders: set[PurePosixPath] = {receipt.path.parent for receipt in self.receipts.values()}
         self.conflicts = 0
+        self.taken = 0
         self.last_arrival = time.monotonic()
+        self.closed = threading.Event()
+        self._sealed = False
         self._changed = threading.Condition()
 
-    def take(self, receipt: Receipt) -> None:
-        """An instance has become durable."""
+    def take(self, receipt: Receipt) -> bool:
+        """An instance has become durable; False if nothing can be added any more."""
         with self._changed:
+            if self._sealed:
+                return False
+            self.taken += 1
             if receipt.kept is Kept.CONFLICT:
                 self.conflicts += 1
             self.receipts.setdefault(receipt.ref.sop_uid, receipt)
             self.last_arrival = time.monotonic()
             self._changed.notify_all()
+            return True
+
+    def seal(self, taken: int | None = None) -> bool:
+        """Add nothing any more; False, and nothing changed, if more than ``taken`` have come by now."""
+        with self._changed:
+            self._sealed = taken is None or taken == self.taken
+            return self._sealed
 
     def wait(self, timeout: float) -> None:
         """Return when something arrives, or after ``timeout`` seconds."""
@@ -69,6 +82,7 @@ class Deliveries:
         """Stop waiting for a task's instances."""
         with self._lock:
             self._open.pop(delivery.task.study.study_uid, None)
+        delivery.closed.set()
 
     def admit(self, _arrival: Arrival, header: Header) -> Mapping[str, str]:
         """Let an instance in if this job asked for it; what the path pattern may use of the table.
@@ -93,12 +107,15 @@ class Deliveries:
         if folder not in delivery.folders:
             self._ledger.add_folder(delivery.task.task_id, str(folder))
             delivery.folders.add(folder)
-        delivery.take(receipt)
+        if not delivery.take(receipt):
+            # The task is being concluded without it.
+            delivery.closed.wait()
+            self._late(receipt)
 
     def _late(self, receipt: Receipt) -> None:
         """Of a task that is not being worked on: concluded, or waiting for another try."""
         task = self._ledger.task_of(receipt.ref.study_uid)
-        if task is None or receipt.kept is Kept.IDENTICAL:
+        if task is None:
             return
         row = InstanceRow(
             receipt.ref,

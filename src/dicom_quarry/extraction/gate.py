@@ -16,6 +16,9 @@ from dicom_quarry.extraction.stop import Stop
 
 T = TypeVar("T")
 
+#: Failed answers to one query, with a pause between them, before they are believed.
+_QUERY_TRIES = 3
+
 
 class Gate:
     """Every question to the archive passes here; it closes when the archive is out of reach."""
@@ -48,6 +51,18 @@ class Gate:
                 if lost >= PATIENCE:
                     raise
                 self.close(error)
+
+    def query(self, question: Callable[[], T]) -> T:
+        """Like ``call``; a failure as an answer is asked for again, with pauses, before it is believed."""
+        tries = 1
+        while True:
+            try:
+                return self.call(question)
+            except QueryFailed:
+                if tries == _QUERY_TRIES:
+                    raise
+                self._stop.wait(backoff(tries, random.random(), first=2.0))
+                tries += 1
 
     def close(self, error: ArchiveError) -> None:
         """The archive was out of reach: nobody passes before it answers again."""

@@ -16,7 +16,7 @@ from dicom_quarry.model import InstanceRef, Level, Listing, Task
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
 BATCH = 100
 
-#: Fruitless questions in a row, over restarts too, after which a task is given up.
+#: Fruitless rounds of questions in a row, over restarts too, after which a task is given up.
 PATIENCE = 6
 
 #: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
@@ -30,7 +30,6 @@ class Round:
     level: Level
     verdict: Verdict
     gained: int
-    completed: int | None = None
     status: int | None = None
     comment: str = ""
 
@@ -39,8 +38,9 @@ class Round:
 class Known:
     """What is known of a task in work.
 
-    ``strikes`` are fruitless questions of earlier runs in a row. ``listings`` is 1, and one more for every
-    time that the archive has listed again since an instance arrived.
+    ``strikes`` are fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every
+    time that the archive has listed again since an instance arrived. ``sent`` is the largest number of
+    instances that a retrieval of the whole study counted.
     """
 
     task: Task
@@ -49,6 +49,7 @@ class Known:
     rounds: Sequence[Round] = ()
     listings: int = 1
     strikes: int = 0
+    sent: int = 0
     conflicts: int = 0
 
     @property
@@ -66,8 +67,7 @@ class Known:
         """The largest number of instances that anything the archive said amounts to."""
         whole_study = not self.task.selection.series
         counts = [self.listing.count, self.task.study.instance_count if whole_study else None]
-        counts += [one.completed for one in self.rounds if one.level is Level.STUDY]
-        return max((count for count in counts if count is not None), default=0)
+        return max(self.sent, *(count or 0 for count in counts))
 
 
 @dataclass(frozen=True, slots=True)

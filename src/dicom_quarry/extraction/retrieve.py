@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, 
 from dicom_quarry.extraction.progress import Board, Moving
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
-from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
 from dicom_quarry.ledger.reading import Derive
@@ -69,56 +69,69 @@ class TaskWork:
         self._listings = 0
         self._rounds: list[Round] = []
         self._strikes = tools.ledger.strikes(task.task_id)
+        self._sent = 0
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
         self._go(TaskEvent.TAKEN if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
-        listing = self._tools.gate.call(lambda: self._tools.archive.list_instances(self.task))
+        listing = self._tools.gate.query(lambda: self._tools.archive.list_instances(self.task))
         known = {ref.sop_uid for ref in self._listing.instances}
         if any(ref.sop_uid not in known for ref in listing.instances):
             # A list that has grown is asked for from the start; what was fruitless before does not count.
             self._rounds.clear()
-        self._listing = listing
-        self._listings += 1
-        self._go(TaskEvent.LISTED)
+        self._take(listing)
 
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped)."""
-        tools = self._tools
-        with tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
-            delivery = tools.deliveries.open(self.task, self._adopted())
+        with self._tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
+            delivery = self._tools.deliveries.open(self.task, self._adopted())
             try:
                 while self._state is TaskState.DECIDING:
                     self._step(delivery, moving)
             finally:
-                tools.deliveries.close(delivery)
+                self._tools.deliveries.close(delivery)
 
     def fail(self, error: ArchiveError) -> None:
-        """The archive would not list the task: it ends with that."""
-        end = TaskEnd("query_failed", {"status": str(error)}, None, 0, 0, "", None, ())
-        self._tools.ledger.conclude(self.task.task_id, end)
+        """The archive would not list the task: it ends with that, and with what is here of it."""
+        delivery = self._tools.deliveries.open(self.task, self._adopted())
+        try:
+            delivery.seal()
+            self._conclude(End("query_failed", {"status": str(error)}), delivery)
+        finally:
+            self._tools.deliveries.close(delivery)
         self._tools.board.say(f"row {self.row}: {error}")
 
     def _step(self, delivery: Delivery, moving: Moving) -> None:
+        seen = delivery.taken
         step = next_step(self._known(delivery), chance=random.random())
+        if isinstance(step, End):
+            # What arrives while this is decided is decided about, too.
+            if delivery.seal(seen):
+                self._conclude(step, delivery)
+            return
+        if self._tools.stop.urgent:
+            raise Stopped
         match step:
             case Send():
                 self._send(step.asks, delivery, moving)
             case ListAgain():
-                try:
-                    self.list_instances()
-                except QueryFailed as error:
-                    self._conclude(End("list_cut_short", self._cut_short(delivery, error)), delivery)
+                self._list_again()
             case Later():
                 self._go(TaskEvent.POSTPONED)
                 self._tools.ledger.postpone(self.task.task_id, time.time() + step.seconds)
                 self._tools.board.say(f"row {self.row}: the archive is busy, again in {step.seconds:.0f} s")
-            case End():
-                self._conclude(step, delivery)
 
-    def _cut_short(self, delivery: Delivery, error: QueryFailed) -> dict[str, object]:
-        self._state = TaskState.DECIDING
-        return {"stored": len(delivery.receipts), "why": str(error)}
+    def _list_again(self) -> None:
+        """A list that the archive will not give again is not to be trusted as it stands."""
+        try:
+            self.list_instances()
+        except (QueryFailed, Lost) as error:
+            self._take(replace(self._listing, complete=False, why=str(error)))
+
+    def _take(self, listing: Listing) -> None:
+        self._listing = listing
+        self._listings += 1
+        self._go(TaskEvent.LISTED)
 
     def _known(self, delivery: Delivery) -> Known:
         return Known(
@@ -128,6 +141,7 @@ class TaskWork:
             rounds=self._rounds,
             listings=self._listings,
             strikes=self._strikes,
+            sent=self._sent,
             conflicts=delivery.conflicts,
         )
 
@@ -151,11 +165,14 @@ class TaskWork:
         """One round: put the questions, and wait until nothing more is on its way."""
         self._go(TaskEvent.ASKED)
         before = len(delivery.receipts)
-        answers = []
+        answers: list[Answered] = []
+        attempts: list[Attempt] = []
         for ask in asks:
             self._tools.room.wait()
-            answers.append(self._ask(ask, delivery, moving))
-            if answers[-1].verdict in (Verdict.LOST, Verdict.CONFIGURATION):
+            answered, attempt = self._ask(ask, delivery, moving)
+            answers.append(answered)
+            attempts.append(attempt)
+            if _ends_round(answered, attempt.gained):
                 break
         self._go(TaskEvent.ANSWERED)
         self._settle(delivery, answers, moving)
@@ -163,17 +180,20 @@ class TaskWork:
         gained = len(delivery.receipts) - before
         if gained:
             self._listings = 1
+        self._record(attempts, gained)
         self._rounds.append(_round(asks[0].level, answers, gained))
+        if asks[0].level is Level.STUDY:
+            self._sent = max(self._sent, answers[0].completed or 0)
         if answers[-1].verdict is Verdict.LOST:
             self._tools.stop.check()
             self._tools.gate.close(Lost(answers[-1].comment or "a retrieval was lost half-way"))
 
-    def _ask(self, ask: Ask, delivery: Delivery, moving: Moving) -> Answered:
+    def _ask(self, ask: Ask, delivery: Delivery, moving: Moving) -> tuple[Answered, Attempt]:
         tools = self._tools
         started, before = time.time(), len(delivery.receipts)
         watch = _Watch(delivery, moving, tools.silence, tools.stop)
         answered = tools.gate.call(lambda: tools.archive.retrieve(ask, tools.sink, watch))
-        attempt = Attempt(
+        return answered, Attempt(
             started=started,
             ended=time.time(),
             level=ask.level,
@@ -183,8 +203,16 @@ class TaskWork:
             status=answered.status,
             comment=answered.comment,
         )
-        tools.ledger.record_attempt(self.task.task_id, attempt)
-        return answered
+
+    def _record(self, attempts: Sequence[Attempt], gained: int) -> None:
+        """Remember a round; what came after its last answer is counted to that."""
+        if self._tools.stop.urgent:
+            # What the user cancelled is not held against the archive.
+            attempts = [one for one in attempts if one.verdict not in (Verdict.CANCELLED, Verdict.LOST)]
+        if attempts:
+            late = gained - sum(one.gained for one in attempts)
+            last = replace(attempts[-1], gained=attempts[-1].gained + late)
+            self._tools.ledger.record_round(self.task.task_id, [*attempts[:-1], last])
 
     def _settle(self, delivery: Delivery, answers: Sequence[Answered], moving: Moving) -> None:
         """Stores may arrive after the final response: wait while they do, and a while longer.
@@ -212,6 +240,8 @@ class TaskWork:
         self._tools.disk.sync_directories(receipt.path for receipt in receipts.values())
         complete = end.code == "all_listed_stored"
         expected = len(self._listing.instances) if self._listing.by_image else self._listing.count
+        if not self._listings:
+            expected = None
         ended = TaskEnd(
             code=end.code,
             details=end.details,
@@ -275,10 +305,29 @@ class _Watch:
         return Patience.ABORT if quiet_for > self._silence else Patience.WAIT
 
 
+def _ends_round(answered: Answered, gained: int) -> bool:
+    """True if it is no use, or no kindness, to put the other questions of the round."""
+    if answered.verdict is Verdict.RETRY:
+        return not gained
+    return answered.verdict in (Verdict.LOST, Verdict.CONFIGURATION, Verdict.CANCELLED)
+
+
+#: Of the answers in a round the first of these that occurs speaks for it.
+_WORST_FIRST = (
+    Verdict.CONFIGURATION,
+    Verdict.LOST,
+    Verdict.RETRY,
+    Verdict.CANCELLED,
+    Verdict.UNSUPPORTED,
+    Verdict.WARNING,
+    Verdict.SUCCESS,
+)
+
+
 def _round(level: Level, answers: Sequence[Answered], gained: int) -> Round:
     """The worst answer speaks for the round."""
-    worst = next((one for one in answers if one.verdict is not Verdict.SUCCESS), answers[-1])
-    return Round(level, worst.verdict, gained, answers[0].completed, worst.status, worst.comment)
+    worst = min(answers, key=lambda one: _WORST_FIRST.index(one.verdict))
+    return Round(level, worst.verdict, gained, worst.status, worst.comment)
 
 
 def _folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:

@@ -78,6 +78,8 @@ _RUNNING = (
 TASK: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.WAITING, TaskEvent.TAKEN): TaskState.LISTING,
     (TaskState.LISTING, TaskEvent.LISTED): TaskState.DECIDING,
+    # The archive would not list it.
+    (TaskState.LISTING, TaskEvent.CLOSED): TaskState.VERIFYING,
     (TaskState.DECIDING, TaskEvent.ASKED): TaskState.RETRIEVING,
     (TaskState.DECIDING, TaskEvent.LIST_DOUBTED): TaskState.LISTING,
     (TaskState.DECIDING, TaskEvent.POSTPONED): TaskState.WAITING,

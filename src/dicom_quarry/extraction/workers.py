@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import logging
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable
 
-from dicom_quarry.archive.port import Found
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
-from dicom_quarry.extraction.policy import backoff
 from dicom_quarry.extraction.resolve import judge
 from dicom_quarry.extraction.retrieve import TaskWork, Tools
 from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.model import Request, Selection, Task
 
 _log = logging.getLogger(__name__)
-
-#: Failed answers to one query, with a pause between them, before its row is given up.
-_QUERY_TRIES = 3
 
 #: Requests read from the ledger at once.
 _PAGE = 100
@@ -143,7 +137,7 @@ class Workers:
     def _resolve(self, request: Request) -> None:
         tools = self._tools
         try:
-            found = self._find(request)
+            found = tools.gate.query(lambda: tools.archive.find(dict(request.keys)))
         except ArchiveError as error:
             tools.ledger.conclude_request(request, "query_failed", status=str(error))
             tools.board.say(f"row {request.row}: {error}")
@@ -155,18 +149,6 @@ class Workers:
         else:
             tools.ledger.conclude_request(request, resolution.code, **resolution.details)
             _log.info("row %d: %s", request.row, resolution.code)
-
-    def _find(self, request: Request) -> Found:
-        tools = self._tools
-        tries = 1
-        while True:
-            try:
-                return tools.gate.call(lambda: tools.archive.find(dict(request.keys)))
-            except QueryFailed:
-                if tries == _QUERY_TRIES:
-                    raise
-                tools.stop.wait(backoff(tries, random.random(), first=2.0))
-                tries += 1
 
     # -- moving
 

@@ -43,11 +43,13 @@ def stock(connection: Connection, task_id: int) -> tuple[int, int, int]:
 
 
 def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> None:
-    """Write what is known of one more instance of a task; whether it is listed stays as it was known."""
+    """Write that one more instance of a task is here; what is known of one that was here already stays."""
     known = and_(instances.c.task_id == task_id, instances.c.sop_uid == row.ref.sop_uid)
-    listed = connection.scalar(select(instances.c.listed).where(known))
+    before = connection.execute(select(instances.c.listed, instances.c.digest).where(known)).first()
+    if before is not None and before.digest is not None:
+        return
     connection.execute(delete(instances).where(known))
-    _insert(connection, task_id, [replace(row, listed=bool(listed))])
+    _insert(connection, task_id, [replace(row, listed=before is not None and bool(before.listed))])
 
 
 def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:

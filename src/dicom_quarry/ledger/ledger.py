@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dicom_quarry.ledger.schema import (
 from dicom_quarry.model import Request, Selection, Study, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 
-#: Stands among the attempts where a person asked for another try.
+#: Stands among the attempts where a task that had ended was taken up again: patience begins anew.
 RETRIED = "retried"
 
 
@@ -154,10 +154,9 @@ class Ledger:
         later = update(tasks).where(tasks.c.id == task_id).values(not_before=not_before)
         self.database.write(lambda c: c.execute(later) and None)
 
-    def record_attempt(self, task_id: int, attempt: Attempt) -> None:
-        """Remember a question put to the archive and how it ended."""
-        values = {name: getattr(attempt, name) for name in Attempt.__slots__}
-        self.database.write(lambda c: c.execute(insert(attempts).values(task_id=task_id, **values)) and None)
+    def record_round(self, task_id: int, asked: Sequence[Attempt]) -> None:
+        """Remember the questions that were put to the archive in one round, and how they ended."""
+        self.database.write(lambda c: _add_round(c, task_id, asked))
 
     def add_folder(self, task_id: int, folder: str) -> None:
         """Remember where instances of an unfinished task are, before the first is acknowledged."""
@@ -209,45 +208,31 @@ class Ledger:
             connection.execute(update(tasks).where(mine).values(stored=stored, size=size))
             if task.proved_at is None and not lacking:
                 # What was given up has come after all: it is listed and judged again.
-                connection.execute(update(tasks).where(mine).values(state=WAITING, not_before=None))
+                _take_up(connection, [task_id])
 
         self.database.write(work)
 
     def strikes(self, task_id: int) -> int:
-        """How many questions in a row, up to the latest, brought no instance of the task."""
-        latest_gain = (
-            select(func.coalesce(func.max(attempts.c.id), 0))
-            .where(attempts.c.task_id == task_id, or_(attempts.c.gained > 0, attempts.c.verdict == RETRIED))
-            .scalar_subquery()
+        """How many rounds of questions in a row, up to the latest, brought no instance of the task."""
+        mine = attempts.c.task_id == task_id
+        fruitful = or_(attempts.c.gained > 0, attempts.c.verdict == RETRIED)
+        latest_gain = select(func.coalesce(func.max(attempts.c.round), 0)).where(mine, fruitful)
+        query = select(func.count(attempts.c.round.distinct())).where(
+            mine, attempts.c.round > latest_gain.scalar_subquery()
         )
-        query = select(func.count()).where(attempts.c.task_id == task_id, attempts.c.id > latest_gain)
         return self.database.read(lambda c: c.scalar(query)) or 0
 
     def retry(self, words: Collection[Word]) -> int:
-        """Work again on what ended in one of these words; returns how many studies and rows that concerns."""
-        codes = [code for code, entry in CATALOGUE.items() if entry.word in words]
-        ended = and_(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes))
+        """Work again on what ended in one of these words; returns how many studies and rows that concerns.
+
+        Not on rows that cannot be used: they have no keys, which would ask the archive for everything.
+        """
+        codes = [code for code, entry in CATALOGUE.items() if entry.word in words and code != "row_unusable"]
 
         def work(connection: Connection) -> int:
-            ids = list(connection.scalars(select(tasks.c.id).where(ended)))
-            now = time.time()
-            marks = [
-                {
-                    "task_id": id_,
-                    "started": now,
-                    "ended": now,
-                    "level": "",
-                    "asked": 0,
-                    "gained": 0,
-                    "verdict": RETRIED,
-                    "status": None,
-                    "comment": "",
-                }
-                for id_ in ids
-            ]
-            if marks:
-                connection.execute(insert(attempts), marks)
-                connection.execute(update(tasks).where(ended).values(state=WAITING, not_before=None))
+            ended = select(tasks.c.id).where(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes))
+            ids = list(connection.scalars(ended))
+            _take_up(connection, ids)
             again = update(requests).where(requests.c.state == CONCLUDED, requests.c.code.in_(codes))
             rows = connection.execute(again.values(state=WAITING, code=None, details=None)).rowcount
             return len(ids) + rows
@@ -275,6 +260,25 @@ def note_facts(connection: Connection, facts: Mapping[str, str]) -> None:
     """Remember facts about the job as a part of a larger transaction."""
     connection.execute(delete(job).where(job.c.name.in_(facts)))
     connection.execute(insert(job), [{"name": name, "value": value} for name, value in facts.items()])
+
+
+def _add_round(connection: Connection, task_id: int, asked: Sequence[Attempt]) -> None:
+    latest = select(func.coalesce(func.max(attempts.c.round), 0)).where(attempts.c.task_id == task_id)
+    number = (connection.scalar(latest) or 0) + 1
+    fixed = {"task_id": task_id, "round": number}
+    values = [fixed | {name: getattr(one, name) for name in Attempt.__slots__} for one in asked]
+    connection.execute(insert(attempts), values)
+
+
+def _take_up(connection: Connection, task_ids: Iterable[int]) -> None:
+    """Let tasks that have ended wait again, with all patience: nothing is known of their end any more."""
+    now = time.time()
+    for task_id in task_ids:
+        _add_round(connection, task_id, [Attempt(now, now, "", 0, 0, RETRIED, None, "")])
+        again = update(tasks).where(tasks.c.id == task_id)
+        connection.execute(
+            again.values(state=WAITING, not_before=None, code=None, details=None, proved_at=None)
+        )
 
 
 def _request(row: Row[Any]) -> Request:

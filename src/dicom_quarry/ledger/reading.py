@@ -10,12 +10,12 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select
+from sqlalchemy import Connection, Row, case, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import open_engine
-from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.ledger import RETRIED, study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     WAITING,
@@ -121,7 +121,7 @@ class Reader:
         asked = (
             select(func.count())
             .select_from(attempts)
-            .where(attempts.c.task_id == tasks.c.id)
+            .where(attempts.c.task_id == tasks.c.id, attempts.c.verdict != RETRIED)
             .correlate(tasks)
             .scalar_subquery()
         )
@@ -262,12 +262,16 @@ def _rows_by_word(connection: Connection) -> dict[Word, int]:
     """Rows counted by the worst of their tasks; a row is one of few combinations of codes, so that SQL groups
     them and the catalogue judges each combination once.
     """
-    code = func.coalesce(tasks.c.code, requests.c.code, "pending")
+    code = case(
+        (tasks.c.state == CONCLUDED, tasks.c.code),
+        (tasks.c.id.is_not(None), "pending"),
+        else_=func.coalesce(requests.c.code, "pending"),
+    )
     combination = (
         select(func.group_concat(code.distinct()).label("codes"))
         .select_from(requests)
         .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
-        .outerjoin(tasks, and_(tasks.c.id == request_tasks.c.task_id))
+        .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
         .group_by(requests.c.row)
         .subquery()
     )

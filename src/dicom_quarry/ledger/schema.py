@@ -138,12 +138,14 @@ folders = Table(
     sqlite_with_rowid=False,
 )
 
-#: Every question put to an archive for a task, and how it ended; times are POSIX.
+#: Every question put to an archive for a task, and how it ended; times are POSIX. Several questions at one
+#: level make a round: patience counts rounds, however many series or batches a study has.
 attempts = Table(
     "attempts",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("task_id", Integer, ForeignKey("tasks.id"), nullable=False),
+    Column("round", Integer, nullable=False),
     Column("started", Float, nullable=False),
     Column("ended", Float, nullable=False),
     Column("level", Text, nullable=False),
