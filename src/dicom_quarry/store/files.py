@@ -90,13 +90,19 @@ class InstanceStore:
     def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
         """After a crash: a receipt for every whole DICOM file of a directory; what is damaged is passed over.
 
-        Of several files of one instance the first by name counts as stored, the others as conflicts.
+        Of several files of one instance the first by name counts as stored, the others as conflicts. Raises
+        Refused if the directory cannot be read.
         """
-        seen: set[str] = set()
         try:
-            fd = self.directories.open(directory)
+            yield from self._adopt(directory)
         except FileNotFoundError:
             return
+        except OSError as error:
+            raise refusal(error) from None
+
+    def _adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+        seen: set[str] = set()
+        fd = self.directories.open(directory)
         try:
             for name in sorted(os.listdir(fd)):  # noqa: PTH208
                 receipt = _adopted(name, fd, directory / name, seen)

@@ -1,0 +1,434 @@
+"""One instance on its way to the disk: what is written, what is refused, what is left after a failure."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import tracemalloc
+from collections.abc import Iterator, Mapping
+from io import BytesIO
+from pathlib import Path, PurePosixPath
+from struct import pack
+
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
+from dicom_quarry.model import Arrival, Header, Kept
+from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.template import Template
+from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from tests.store.instances import (
+    CT,
+    DEFAULT,
+    EXPLICIT,
+    SOP_UID,
+    anyone,
+    arrival,
+    dataset,
+    files,
+    make_store,
+    put,
+)
+from tests.wire.test_header import samples
+
+PLACE = "4711/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
+
+
+def test_a_file_is_meta_and_the_dataset_as_it_came(tmp_path: Path) -> None:
+    data = dataset()
+    receipt = put(make_store(tmp_path), data)
+    stored = (tmp_path / PLACE).read_bytes()
+    assert stored.endswith(data)
+    assert stored[:132] == bytes(128) + b"DICM"
+    meta = pydicom.dcmread(BytesIO(stored)).file_meta
+    assert meta.FileMetaInformationGroupLength == len(stored) - len(data) - 144
+    assert meta.FileMetaInformationVersion == b"\0\1"
+    assert (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID) == (CT, SOP_UID)
+    assert meta.TransferSyntaxUID == EXPLICIT
+    assert meta.ImplementationClassUID == IMPLEMENTATION_CLASS_UID
+    assert meta.ImplementationVersionName == IMPLEMENTATION_VERSION_NAME
+    assert meta.SourceApplicationEntityTitle == "PACS"
+    assert receipt.path == PurePosixPath(PLACE)
+    assert (receipt.size, receipt.digest) == (len(stored), hashlib.sha256(stored).digest())
+    assert (receipt.patient_id, receipt.accession, receipt.transfer_syntax) == ("4711", "A1", EXPLICIT)
+    assert (receipt.ref.study_uid, receipt.ref.series_uid) == ("1.2.3", "1.2.3.4")
+    assert (receipt.ref.sop_uid, receipt.ref.sop_class) == (SOP_UID, CT)
+    assert receipt.kept is Kept.STORED
+    assert files(tmp_path) == [PLACE]
+
+
+def test_files_and_folders_are_for_their_owner_only(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    put(make_store(root), dataset())
+    modes = {path.relative_to(root): path.stat().st_mode & 0o777 for path in root.rglob("*")}
+    assert modes.pop(Path(PLACE)) == 0o600
+    assert set(modes.values()) == {0o700}
+    assert len(modes) == 4
+
+
+@pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
+def test_every_syntax_and_kind_is_stored_byte_for_byte(tmp_path: Path, sample: object) -> None:
+    from tests.wire.test_header import Sample, scan
+
+    assert isinstance(sample, Sample)
+    header = scan(sample.dataset, sample.transfer_syntax, {0x00080018, 0x0020000D, 0x0020000E})
+    store = make_store(tmp_path)
+    announced = arrival(header.get(0x00080018) or "1.2", transfer_syntax=sample.transfer_syntax)
+    if len([uid for uid in header.values() if uid]) < 3:
+        with pytest.raises(Refused, match="missing"):
+            put(store, sample.dataset, announced)
+        return
+    receipt = put(store, sample.dataset, announced, piece=1000)
+    stored = (tmp_path / receipt.path).read_bytes()
+    assert stored.endswith(sample.dataset)
+    assert pydicom.dcmread(BytesIO(stored), stop_before_pixels=True).file_meta
+    assert list(make_store(tmp_path).adopt(receipt.path.parent)) == (
+        [] if "truncated" in sample.name else [receipt]
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_any_split_gives_the_same_file(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    whole = dataset(pixels=b"\1\2\3\4" * 300)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=10)))
+    root = tmp_path_factory.mktemp("split")
+    writer = make_store(root, durable=False).begin(arrival())
+    for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        buffer = bytearray(whole[begin:end])
+        writer.write(memoryview(buffer))
+        buffer[:] = bytes(len(buffer))  # the sender's memory is used again
+    receipt = writer.commit()
+    stored = (root / receipt.path).read_bytes()
+    assert stored.endswith(whole)
+    assert receipt.digest == hashlib.sha256(stored).digest()
+    assert receipt.size == len(stored)
+
+
+def test_admission_is_asked_once_before_anything_is_on_disk(tmp_path: Path) -> None:
+    asked: list[tuple[Arrival, dict[int, str]]] = []
+
+    def admit(announced: Arrival, header: Header) -> Mapping[str, str]:
+        assert files(tmp_path) == []
+        asked.append((announced, dict(header)))
+        return {"Site": "North"}
+
+    receipt = put(make_store(tmp_path, "{csv:Site}/{00080018}", admit=admit), dataset(), piece=64)
+    assert receipt.path == PurePosixPath("North~1e/1.2.3.4.5")
+    expected = {0x00080018: SOP_UID, 0x00080050: "A1", 0x00100020: "4711"}
+    expected |= {0x0020000D: "1.2.3", 0x0020000E: "1.2.3.4"}
+    assert asked == [(arrival(), expected)]
+
+
+def test_what_is_not_admitted_leaves_no_trace(tmp_path: Path) -> None:
+    def admit(_announced: Arrival, _header: Header) -> Mapping[str, str]:
+        raise Refused("nobody asked for this study", status=0x0124)
+
+    writer = make_store(tmp_path, admit=admit).begin(arrival())
+    with pytest.raises(Refused) as refused:
+        writer.write(memoryview(dataset()))
+    assert refused.value.status == 0x0124
+    assert files(tmp_path) == []
+    with pytest.raises(LocalProtocolError):
+        writer.write(memoryview(b"more"))
+    writer.abort()
+
+
+def big_private_element(size: int) -> bytes:
+    return pack("<HH2sHL", 0x0009, 0x1001, b"OB", 0, size) + bytes(size)
+
+
+def test_an_undecided_dataset_waits_in_bounded_memory(tmp_path: Path) -> None:
+    admitted = []
+
+    def admit(_announced: Arrival, _header: Header) -> Mapping[str, str]:
+        admitted.append(True)
+        return {}
+
+    data = dataset(before=big_private_element(16 << 20))
+    writer = make_store(tmp_path, admit=admit).begin(arrival())
+    tracemalloc.start()
+    for at in range(0, len(data), 1 << 16):
+        writer.write(memoryview(data)[at : at + (1 << 16)])
+        assert admitted or at < 16 << 20
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    receipt = writer.commit()
+    assert (tmp_path / receipt.path).read_bytes().endswith(data)
+    assert peak < 4 << 20
+
+
+def test_an_undecided_dataset_that_is_refused_leaves_no_trace(tmp_path: Path) -> None:
+    data = dataset("9.9", before=big_private_element(3 << 20))
+    with pytest.raises(Refused):
+        put(make_store(tmp_path), data)
+    assert files(tmp_path) == []
+
+
+def test_memory_does_not_grow_with_the_instance(tmp_path: Path) -> None:
+    writer = make_store(tmp_path, durable=False).begin(arrival())
+    piece = memoryview(bytes(1 << 18))
+    writer.write(memoryview(dataset(without=0x7FE00010)))
+    writer.write(memoryview(pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 200 << 20)))
+    tracemalloc.start()
+    for _ in range(800):
+        writer.write(piece)
+    receipt = writer.commit()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert receipt.size > 200 << 20
+    assert peak < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", 0xA900),
+        (dataset(without=0x00080018), 0xA900),
+        (dataset(without=0x0020000D), 0xA900),
+        (dataset(without=0x0020000E), 0xA900),
+        (dataset(""), 0xA900),
+        (dataset("1.2.3.4.6"), 0xA900),
+        (dataset("../../x"), 0xA900),
+        (dataset()[:30], 0xC000),
+        (b"\xff" * 100, 0xA900),
+        (dataset(patient="x" * 65000)[:-1000] + b"", None),
+    ],
+    ids=[
+        "empty",
+        "no SOP",
+        "no study",
+        "no series",
+        "empty SOP",
+        "other SOP",
+        "no UID",
+        "cut",
+        "garbage",
+        "fine",
+    ],
+)
+def test_what_cannot_be_taken_is_refused_without_a_trace(
+    tmp_path: Path, data: bytes, status: int | None
+) -> None:
+    store = make_store(tmp_path)
+    if status is None:
+        put(store, data)
+        return
+    with pytest.raises(Refused) as refused:
+        put(store, data)
+    assert refused.value.status == status
+    assert files(tmp_path) == []
+    assert not any(value in str(refused.value) for value in ("4711", "1.2.3", "A1"))
+
+
+@pytest.mark.parametrize("uid", ["", "..", "../x", "1.2/3", "1.2\0", "1" * 129, "1.2\n", "１.２"])
+def test_an_announced_uid_that_is_none_is_refused_at_once(tmp_path: Path, uid: str) -> None:
+    with pytest.raises(Refused) as refused:
+        make_store(tmp_path).begin(arrival(uid))
+    assert refused.value.status == 0xA900
+
+
+def test_a_uid_that_is_too_long_by_the_standard_is_taken(tmp_path: Path) -> None:
+    uid = "1." + "2" * 90
+    assert put(make_store(tmp_path), dataset(uid), arrival(uid)).path.name == uid + ".dcm"
+
+
+@pytest.mark.parametrize(
+    "patient", ["..", "../..", "/etc", "a/../../b", ".", "", "CON", "x" * 300, "\x1b[31m"]
+)
+def test_no_value_leads_out_of_the_root(tmp_path: Path, patient: str) -> None:
+    root = tmp_path / "a" / "root"
+    receipt = put(make_store(root), dataset(patient=patient))
+    assert files(tmp_path) == [str((root / receipt.path).relative_to(tmp_path))]
+    assert len(receipt.path.parts) == 4
+
+
+def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    store = make_store(root)
+    (root / "4711").symlink_to(outside)
+    with pytest.raises(Refused) as refused:
+        put(store, dataset())
+    assert refused.value.status == 0x0110
+    assert files(outside) == []
+    (root / "4711").unlink()
+    (root / "4711").mkdir()
+    (root / "4711" / "1.2.3").symlink_to(outside)
+    with pytest.raises(Refused):
+        put(store, dataset())
+    assert files(outside) == []
+    assert not list((root / ".incoming").iterdir())
+
+
+def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    first = put(store, dataset())
+    (tmp_path / first.path).unlink()
+    (tmp_path / first.path.parent).rmdir()
+    assert put(store, dataset()).path == first.path
+    assert files(tmp_path) == [PLACE]
+
+
+def test_abort_may_come_at_any_time(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    store.begin(arrival()).abort()
+    writer = store.begin(arrival())
+    writer.write(memoryview(dataset()))
+    assert len(files(tmp_path)) == 1
+    writer.abort()
+    writer.abort()
+    assert files(tmp_path) == []
+    with pytest.raises(LocalProtocolError):
+        writer.commit()
+    writer = store.begin(arrival())
+    writer.write(memoryview(dataset()))
+    writer.commit()
+    writer.abort()
+    assert files(tmp_path) == [PLACE]
+
+
+def test_incoming_must_share_the_file_system(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")  # a tmpfs on every Linux
+    if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("the test's folder is on /dev/shm itself")
+    with pytest.raises(ConfigError):
+        InstanceStore(
+            tmp_path, Template.parse(DEFAULT), incoming=elsewhere / f"quarry-{os.getpid()}", admit=anyone
+        )
+    (elsewhere / f"quarry-{os.getpid()}").rmdir()
+
+
+class Recorder:
+    """Passes calls of the os module on, notes their order, and fails where it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+        self.calls: list[tuple[str, str]] = []
+        self.failing: dict[str, int] = {}
+        self._root = root
+        for name in ("fsync", "fdatasync", "writev", "link", "rename", "mkdir"):
+            monkeypatch.setattr(os, name, self._recorded(name, getattr(os, name)))
+
+    def _recorded(self, name: str, real: object) -> object:
+        def call(first: int | str, *rest: object, **named: object) -> object:
+            path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+            short = os.path.relpath(path, self._root)
+            self.calls.append((name, "temporary" if short.endswith(".part") else short))
+            if name in self.failing:
+                raise OSError(self.failing[name], os.strerror(self.failing[name]))
+            assert callable(real)
+            return real(first, *rest, **named)
+
+        return call
+
+    def of(self, *names: str) -> list[tuple[str, str]]:
+        return [call for call in self.calls if call[0] in names]
+
+
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Recorder]:
+    yield Recorder(monkeypatch, tmp_path)
+
+
+def test_bytes_are_on_disk_before_the_name_is(tmp_path: Path, recorder: Recorder) -> None:
+    put(make_store(tmp_path), dataset())
+    assert recorder.of("writev", "fdatasync", "link") == [
+        ("writev", "temporary"),
+        ("fdatasync", "temporary"),
+        ("link", "temporary"),
+    ]
+    assert recorder.of("fsync") == []
+
+
+def test_the_stand_alone_receiver_has_the_name_on_disk_too(tmp_path: Path, recorder: Recorder) -> None:
+    store = make_store(tmp_path, sync_directory=True)
+    put(store, dataset())
+    assert recorder.of("fdatasync", "link", "fsync") == [
+        ("fdatasync", "temporary"),
+        ("link", "temporary"),
+        ("fsync", "4711/1.2.3/1.2.3.4"),
+        ("fsync", "4711/1.2.3"),
+        ("fsync", "4711"),
+        ("fsync", "."),
+    ]
+    recorder.calls.clear()
+    put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6"))
+    assert recorder.of("fsync") == [("fsync", "4711/1.2.3/1.2.3.4")]
+
+
+def test_nothing_is_synced_when_durability_is_off(tmp_path: Path, recorder: Recorder) -> None:
+    store = make_store(tmp_path, durable=False)
+    put(store, dataset())
+    put(store, dataset())
+    assert recorder.of("fdatasync", "fsync") == []
+
+
+def test_the_job_syncs_each_folder_once(tmp_path: Path, recorder: Recorder) -> None:
+    store = make_store(tmp_path)
+    uids = ["1.2.3.4.5", "1.2.3.4.6"]
+    store.sync_directories(put(store, dataset(uid), arrival(uid)).path for uid in uids)
+    assert sorted(recorder.of("fsync")) == [
+        ("fsync", "."),
+        ("fsync", "4711"),
+        ("fsync", "4711/1.2.3"),
+        ("fsync", "4711/1.2.3/1.2.3.4"),
+    ]
+    recorder.failing["fsync"] = errno.EIO
+    with pytest.raises(Refused):
+        store.sync_directories([PurePosixPath(PLACE)])
+
+
+@pytest.mark.parametrize("call", ["writev", "fdatasync", "link", "mkdir"])
+@pytest.mark.parametrize(
+    ("code", "status"), [(errno.ENOSPC, 0xA700), (errno.EDQUOT, 0xA700), (errno.EIO, 0x0110)]
+)
+def test_a_failing_disk_refuses_and_keeps_nothing(
+    tmp_path: Path, recorder: Recorder, call: str, code: int, status: int
+) -> None:
+    store = make_store(tmp_path)
+    recorder.failing[call] = code
+    with pytest.raises(Refused) as refused:
+        put(store, dataset())
+    assert refused.value.status == status
+    assert isinstance(refused.value, OutOfSpace) == (status == 0xA700)
+    assert "4711" not in str(refused.value) and refused.value.__cause__ is None
+    assert files(tmp_path) == []
+    recorder.failing.clear()
+    assert put(store, dataset()).kept is Kept.STORED
+
+
+def test_a_folder_that_cannot_be_synced_is_no_acknowledgement(tmp_path: Path, recorder: Recorder) -> None:
+    store = make_store(tmp_path, sync_directory=True)
+    recorder.failing["fsync"] = errno.EIO
+    with pytest.raises(Refused):
+        put(store, dataset())
+    recorder.failing.clear()
+    assert put(store, dataset()).kept is Kept.IDENTICAL
+
+
+def test_a_real_limit_on_file_size_in_mid_file(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(Refused):
+            put(make_store(tmp_path), dataset(pixels=bytes(200_000)), piece=30_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("most", [1, 7, 300, 1000])
+def test_short_writes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:most]))
+    monkeypatch.setattr(os, "writev", lambda fd, buffers: real(fd, b"".join(buffers)[:most]))
+    data = dataset(pixels=bytes(range(256)) * 4)
+    receipt = put(make_store(tmp_path), data, piece=100)
+    stored = (tmp_path / PLACE).read_bytes()
+    assert stored.endswith(data)
+    assert receipt.digest == hashlib.sha256(stored).digest()

@@ -1,0 +1,202 @@
+"""Instances that arrive twice, differ, or want one name; and what is found after a crash."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from dicom_quarry.errors import Refused
+from dicom_quarry.model import Kept
+from tests.store.instances import IMPLICIT, arrival, dataset, files, make_store, put
+
+FOLDER = PurePosixPath("4711/1.2.3/1.2.3.4")
+NAME = "1.2.3.4.5.dcm"
+
+
+@pytest.fixture(params=[True, False], ids=["links", "no links"], autouse=True)
+def hard_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds on file systems without hard links, too."""
+
+    def link(source: str, target: str) -> None:
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, "exists")
+        Path(target).parent.stat()
+        raise OSError(errno.EPERM, "no links here")
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", link)
+
+
+def test_the_same_dataset_again_is_kept_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    first = put(store, dataset(), arrival(calling_ae="ONE"))
+    again = put(store, dataset(), arrival(calling_ae="ANOTHER"))
+    assert (first.kept, again.kept) == (Kept.STORED, Kept.IDENTICAL)
+    assert (again.path, again.size, again.digest, again.ref) == (
+        first.path,
+        first.size,
+        first.digest,
+        first.ref,
+    )
+    assert files(tmp_path) == [f"{FOLDER}/{NAME}"]
+
+
+def test_another_encoding_of_it_is_not_kept(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    first = put(store, dataset())
+    other = put(store, dataset(explicit=False), arrival(transfer_syntax=IMPLICIT))
+    assert other.kept is Kept.OTHER_ENCODING
+    assert (other.path, other.digest, other.transfer_syntax) == (
+        first.path,
+        first.digest,
+        first.transfer_syntax,
+    )
+    assert files(tmp_path) == [f"{FOLDER}/{NAME}"]
+
+
+def test_other_content_is_kept_beside_it_and_known_again(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    contents = [b"\1\1", b"\2\2", b"\3\3\3\3"]
+    receipts = [put(store, dataset(pixels=pixels)) for pixels in contents]
+    assert [receipt.kept for receipt in receipts] == [Kept.STORED, Kept.CONFLICT, Kept.CONFLICT]
+    assert [receipt.path.name for receipt in receipts] == [NAME, "1.2.3.4.5~2.dcm", "1.2.3.4.5~3.dcm"]
+    for receipt, pixels in zip(receipts, contents, strict=True):
+        stored = (tmp_path / receipt.path).read_bytes()
+        assert stored.endswith(dataset(pixels=pixels))
+        assert receipt.digest == hashlib.sha256(stored).digest()
+        again = put(store, dataset(pixels=pixels))
+        assert (again.kept, again.path) == (Kept.IDENTICAL, receipt.path)
+    assert len(files(tmp_path)) == 3
+
+
+def test_versions_end_somewhere(tmp_path: Path) -> None:
+    store = make_store(tmp_path, durable=False)
+    for number in range(99):
+        put(store, dataset(pixels=number.to_bytes(2, "big")))
+    with pytest.raises(Refused):
+        put(store, dataset(pixels=b"\xff\xff"))
+    assert len(files(tmp_path)) == 99
+
+
+def test_another_instance_at_the_same_path_takes_a_suffix_from_its_uid(tmp_path: Path) -> None:
+    store = make_store(tmp_path, "{00100020}.dcm")
+    uids = ["1.2.3.4.5", "1.2.3.4.6", "1.2.3.4.7"]
+    receipts = [put(store, dataset(uid), arrival(uid)) for uid in uids]
+    assert [str(receipt.path) for receipt in receipts] == [
+        "4711.dcm",
+        "4711~1.2.3.4.6.dcm",
+        "4711~1.2.3.4.7.dcm",
+    ]
+    assert {receipt.kept for receipt in receipts} == {Kept.STORED}
+    again = [put(store, dataset(uid), arrival(uid)) for uid in uids]
+    assert [receipt.path for receipt in again] == [receipt.path for receipt in receipts]
+    assert {receipt.kept for receipt in again} == {Kept.IDENTICAL}
+    conflict = put(store, dataset(uids[1], pixels=b"\7\7"), arrival(uids[1]))
+    assert (str(conflict.path), conflict.kept) == ("4711~1.2.3.4.6~2.dcm", Kept.CONFLICT)
+
+
+@pytest.mark.parametrize("what", ["text", "empty", "folder", "link", "dangling link", "pipe", "cut"])
+def test_whatever_is_in_the_way_stays_as_it_is(tmp_path: Path, what: str) -> None:
+    root, outside = tmp_path / "root", tmp_path / "secret"
+    store = make_store(root)
+    place = root / FOLDER / NAME
+    outside.write_bytes(b"secret")
+    whole = root / put(store, dataset()).path
+    first = whole.read_bytes()
+    whole.unlink()
+    {
+        "text": lambda: place.write_text("hello"),
+        "empty": lambda: place.write_bytes(b""),
+        "folder": place.mkdir,
+        "link": lambda: place.symlink_to(outside),
+        "dangling link": lambda: place.symlink_to(tmp_path / "nowhere"),
+        "pipe": lambda: os.mkfifo(place),
+        "cut": lambda: place.write_bytes(first[:330]),
+    }[what]()
+    receipt = put(store, dataset())
+    assert receipt.path == FOLDER / "1.2.3.4.5~1.2.3.4.5.dcm"
+    assert (root / receipt.path).read_bytes() == first
+    assert os.path.lexists(place)
+    assert outside.read_bytes() == b"secret"
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("sync_directory", [True, False])
+def test_one_instance_arrives_eight_times_at_once(tmp_path: Path, sync_directory: bool) -> None:
+    store = make_store(tmp_path, sync_directory=sync_directory)
+    for uid in ("1.2.3.4.5", "1.2.3.4.6", "1.2.3.4.7"):
+        together = threading.Barrier(8)
+
+        def send(_number: int, uid: str = uid, together: threading.Barrier = together) -> Kept:
+            writer = store.begin(arrival(uid))
+            writer.write(memoryview(dataset(uid)))
+            together.wait()
+            return writer.commit().kept
+
+        with ThreadPoolExecutor(8) as pool:
+            kept = sorted(pool.map(send, range(8)))
+        assert kept == [Kept.IDENTICAL] * 7 + [Kept.STORED]
+    assert len(files(tmp_path)) == 3
+
+
+def test_eight_versions_arrive_at_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    together = threading.Barrier(8)
+
+    def send(number: int) -> tuple[Kept, PurePosixPath, bytes]:
+        writer = store.begin(arrival())
+        writer.write(memoryview(dataset(pixels=bytes([number, 0]))))
+        together.wait()
+        receipt = writer.commit()
+        return receipt.kept, receipt.path, receipt.digest
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(send, range(8)))
+    assert sorted(kept for kept, _, _ in results) == [Kept.CONFLICT] * 7 + [Kept.STORED]
+    assert len({path for _, path, _ in results}) == 8
+    for _, path, digest in results:
+        assert hashlib.sha256((tmp_path / path).read_bytes()).digest() == digest
+
+
+def test_after_a_crash_whole_files_are_adopted_and_others_passed_over(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    uids = ["1.2.3.4.5", "1.2.3.4.6"]
+    stored = [put(store, dataset(uid), arrival(uid)) for uid in uids]
+    conflict = put(store, dataset(pixels=b"\7\7"))
+    folder = tmp_path / FOLDER
+    whole = (tmp_path / stored[0].path).read_bytes()
+    (folder / "cut.dcm").write_bytes(whole[:-1])
+    (folder / "cut in the meta.dcm").write_bytes(whole[:200])
+    (folder / "empty.dcm").write_bytes(b"")
+    (folder / "notes.txt").write_text("hello")
+    (folder / "link.dcm").symlink_to(tmp_path / stored[0].path)
+    (folder / "below").mkdir()
+    os.mkfifo(folder / "pipe")
+    (folder / "no uids.dcm").write_bytes(whole[: -len(dataset())] + dataset(without=0x0020000D))
+    adopted = list(make_store(tmp_path).adopt(FOLDER))
+    assert adopted == [stored[0], conflict, stored[1]]
+    assert list(store.adopt(PurePosixPath("nothing/here"))) == []
+
+
+def test_adoption_follows_no_link(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "root")
+    put(make_store(tmp_path / "other"), dataset())
+    (tmp_path / "root" / "4711").symlink_to(tmp_path / "other" / "4711")
+    with pytest.raises(Refused):
+        list(store.adopt(FOLDER))
+
+
+def test_left_over_temporary_files_are_cleared(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    put(store, dataset())
+    store.begin(arrival()).write(memoryview(dataset()))
+    (tmp_path / ".incoming" / "mine.txt").write_text("hello")
+    assert len(files(tmp_path)) == 3
+    make_store(tmp_path).clear_incoming()
+    assert files(tmp_path) == [".incoming/mine.txt", f"{FOLDER}/{NAME}"]
