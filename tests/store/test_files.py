@@ -22,6 +22,7 @@ from dicom_quarry.model import Arrival, Header, Kept
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_quarry.wire.header import scan
 from tests.store.instances import (
     CT,
     DEFAULT,
@@ -34,7 +35,7 @@ from tests.store.instances import (
     make_store,
     put,
 )
-from tests.wire.test_header import samples
+from tests.wire.test_header import Sample, samples
 
 PLACE = "4711/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
 
@@ -72,10 +73,7 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
-def test_every_syntax_and_kind_is_stored_byte_for_byte(tmp_path: Path, sample: object) -> None:
-    from tests.wire.test_header import Sample, scan
-
-    assert isinstance(sample, Sample)
+def test_every_syntax_and_kind_is_stored_byte_for_byte(tmp_path: Path, sample: Sample) -> None:
     header = scan(sample.dataset, sample.transfer_syntax, {0x00080018, 0x0020000D, 0x0020000E})
     store = make_store(tmp_path)
     announced = arrival(header.get(0x00080018) or "1.2", transfer_syntax=sample.transfer_syntax)
@@ -197,7 +195,6 @@ def test_memory_does_not_grow_with_the_instance(tmp_path: Path) -> None:
         (dataset("../../x"), 0xA900),
         (dataset()[:30], 0xC000),
         (b"\xff" * 100, 0xA900),
-        (dataset(patient="x" * 65000)[:-1000] + b"", None),
     ],
     ids=[
         "empty",
@@ -209,16 +206,10 @@ def test_memory_does_not_grow_with_the_instance(tmp_path: Path) -> None:
         "no UID",
         "cut",
         "garbage",
-        "fine",
     ],
 )
-def test_what_cannot_be_taken_is_refused_without_a_trace(
-    tmp_path: Path, data: bytes, status: int | None
-) -> None:
+def test_what_cannot_be_taken_is_refused_without_a_trace(tmp_path: Path, data: bytes, status: int) -> None:
     store = make_store(tmp_path)
-    if status is None:
-        put(store, data)
-        return
     with pytest.raises(Refused) as refused:
         put(store, data)
     assert refused.value.status == status
@@ -316,7 +307,7 @@ class Recorder:
 
     def _recorded(self, name: str, real: object) -> object:
         def call(first: int | str, *rest: object, **named: object) -> object:
-            path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
+            path = str(Path(f"/proc/self/fd/{first}").readlink()) if isinstance(first, int) else str(first)
             short = os.path.relpath(path, self._root)
             self.calls.append((name, "temporary" if short.endswith(".part") else short))
             if name in self.failing:
