@@ -10,7 +10,7 @@ from typing import Any
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.matching import Query
 from dicom_quarry.demo.operations import CANCELLED, PENDING, SUCCESS, Move, Tally
-from dicom_quarry.demo.sender import StoreSCU, Unwilling
+from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
 from dicom_quarry.demo.studies import Instance
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
@@ -164,6 +164,28 @@ class AllFailed(Fault):
         return True
 
 
+class SomeFailed(Fault):
+    """7. The first instances are counted as failed and not sent; the others are."""
+
+    def __init__(self, count: int, *, listed: bool = True, times: int | None = None) -> None:
+        super().__init__(times=times)
+        self._count = count
+        self._listed = listed
+
+    def deliver(
+        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+    ) -> bool:
+        if not self.strikes():
+            return False
+        tally = Tally(len(instances))
+        for instance in instances[: self._count]:
+            tally.count(instance.sop_uid, NOT_SENT)
+        with StoreSCU(address, move.destination, archive.title, instances) as store:
+            archive.send(move, store, instances[self._count :], tally)
+        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids if self._listed else ())
+        return True
+
+
 class NoCounters(Fault):
     """8. Responses without counters, which is not zero."""
 
@@ -265,5 +287,5 @@ def _store(
             for number, instance in enumerate(instances, start=1):
                 status = store.store(instance, number)
     except Unwilling:
-        return 0xC000
+        return NOT_SENT
     return status

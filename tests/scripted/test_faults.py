@@ -149,6 +149,15 @@ def test_everything_failed(status: int, listed: bool) -> None:
         assert failed.FailedSOPInstanceUIDList == SENT
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_some_failed(listed: bool) -> None:
+    with scripted(faults.SomeFailed(1, listed=listed, times=1)) as (_, assoc, received):
+        *_pending, (final, failed) = move(assoc, "STUDY", StudyInstanceUID=UID)
+        assert (final.Status, counters(final), received.uids) == (0xB000, (3, 1, 0, None), SENT[1:])
+        assert (failed is not None and failed.get("FailedSOPInstanceUIDList") == SENT[0]) is listed
+        assert moved(assoc)[1].Status == 0
+
+
 def test_no_counters() -> None:
     with scripted(faults.NoCounters()) as (_, assoc, received):
         pending, final = moved(assoc)

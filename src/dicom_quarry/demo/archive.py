@@ -89,7 +89,8 @@ class DemoArchive:
                 f"the demo archive cannot listen on port {self.port}: {error.strerror}"
             ) from error
         self.port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="demo-archive").start()
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(0.05,), name="demo-archive", daemon=True).start()
         return self
 
     def stop(self) -> None:

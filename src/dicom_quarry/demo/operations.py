@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.uid import UID
-from pynetdicom.dimse_primitives import C_FIND, C_MOVE
 from pynetdicom.dsutils import decode
+from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_quarry.demo.encoding import Element, encode
+from dicom_quarry.demo.encoding import Element, command_set, encode
 from dicom_quarry.demo.matching import Query, Record
 
 SUCCESS, PENDING, CANCELLED, WARNING = 0x0000, 0xFF00, 0xFE00, 0xB000
 UNABLE, DESTINATION_UNKNOWN, BAD_IDENTIFIER = 0xA702, 0xA801, 0xA900
+
+_SOME, _NONE = 0x0001, 0x0101  # Command Data Set Type, PS3.7 E.1
 
 
 @dataclass(slots=True)
@@ -71,14 +72,34 @@ class Operation:
         """Is there still somebody to answer?"""
         return self.assoc.dul.is_alive() and not self.assoc.acse.is_aborted() and not self.assoc.is_aborted
 
-    def _send(self, response: Any, status: int, identifier: Sequence[Element] = ()) -> None:
-        response.MessageIDBeingRespondedTo = self.message_id
-        response.AffectedSOPClassUID = UID(self.sop_class)
-        response.Status = status
+    def _send(
+        self, field: int, status: int, counters: Iterable[Element] = (), identifier: Sequence[Element] = ()
+    ) -> None:
+        """Send a response (PS3.7 9.3); pynetdicom's own codec for it takes a millisecond."""
+        command = command_set(
+            [
+                (0x00000002, "UI", self.sop_class),
+                (0x00000100, "US", field),
+                (0x00000120, "US", self.message_id),
+                (0x00000800, "US", _SOME if identifier else _NONE),
+                (0x00000900, "US", status),
+                *counters,
+            ]
+        )
+        self._transfer(command, 0x01)
         if identifier:
             explicit, little = not self._syntax.is_implicit_VR, self._syntax.is_little_endian
-            response.Identifier = BytesIO(encode(identifier, explicit=explicit, little=little))
-        self.assoc.dimse.send_msg(response, self._context_id)
+            self._transfer(encode(identifier, explicit=explicit, little=little), 0x00)
+
+    def _transfer(self, message: bytes, control: int) -> None:
+        """Hand fragments to pynetdicom's thread (PS3.8 E.2: bit 0 means a command, bit 1 the last)."""
+        largest = (self.assoc.requestor.maximum_length or 1 << 17) - 6
+        for start in range(0, len(message), largest):
+            last = 0x02 if start + largest >= len(message) else 0
+            data: Any = P_DATA()
+            fragment = bytes([control | last]) + message[start : start + largest]
+            data.presentation_data_value_list.append([self._context_id, fragment])
+            self.assoc.dul.send_pdu(data)
 
 
 class Find(Operation):
@@ -86,7 +107,7 @@ class Find(Operation):
 
     def respond(self, status: int, identifier: Sequence[Element] = ()) -> None:
         """Send a response: pending with an identifier, or final."""
-        self._send(C_FIND(), status, identifier)
+        self._send(0x8020, status, (), identifier)
 
 
 class Move(Operation):
@@ -98,16 +119,18 @@ class Move(Operation):
 
     def respond(self, status: int, tally: Tally | None = None, *, failed_uids: Sequence[str] = ()) -> None:
         """Send a response; the counters stand in it where a tally is given (PS3.7 9.3.4.2)."""
-        response: Any = C_MOVE()
+        counters: list[Element] = []
         if tally is not None:
             # PS3.4 C.4.2.1.6: what remains is told while it goes on, and after a cancel
             if status in (PENDING, CANCELLED):
-                response.NumberOfRemainingSuboperations = tally.remaining
-            response.NumberOfCompletedSuboperations = tally.completed
-            response.NumberOfFailedSuboperations = tally.failed
-            response.NumberOfWarningSuboperations = tally.warning
+                counters.append((0x00001020, "US", tally.remaining))
+            counters += [
+                (0x00001021, "US", tally.completed),
+                (0x00001022, "US", tally.failed),
+                (0x00001023, "US", tally.warning),
+            ]
         failed: list[Element] = [(0x00080058, "UI", "\\".join(failed_uids))]
-        self._send(response, status, failed if failed_uids else ())
+        self._send(0x8021, status, counters, failed if failed_uids else ())
 
 
 def read_query(identifier: Any) -> Query:

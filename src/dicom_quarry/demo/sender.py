@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,9 +55,13 @@ class StoreSCU:
         self._contexts: dict[tuple[str, str], int] = {}
         try:
             self._socket = socket.create_connection(address, timeout=_PATIENCE)
+        except OSError as error:
+            raise Unwilling(str(error)) from error
+        try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._negotiate(called, list(pairs))
         except OSError as error:
+            self._socket.close()
             raise Unwilling(str(error)) from error
 
     def __enter__(self) -> Self:
@@ -75,8 +80,9 @@ class StoreSCU:
         command = self._command(instance, message_id, originator)
         context = self._contexts[offers[0]]
         try:
-            self._write(context, [command], _COMMAND)
-            self._write(context, dataset(instance, offers[0][1]), 0)
+            # one write for a small instance: the receiver is not woken for the command alone
+            pdus = self._pdus(context, [command], _COMMAND)
+            self._write(chain(pdus, self._pdus(context, dataset(instance, offers[0][1]), 0)))
             return self._status()
         except OSError as error:
             raise Unwilling(str(error)) from error
@@ -91,10 +97,6 @@ class StoreSCU:
             pass  # gone already, which is what is wanted
         finally:
             self._socket.close()
-
-    def abort(self) -> None:
-        """Drop the connection without a word."""
-        self._socket.close()
 
     def _negotiate(self, called: str, pairs: list[tuple[str, str]]) -> None:
         request: Any = A_ASSOCIATE()
@@ -131,18 +133,23 @@ class StoreSCU:
             elements += [(0x00001030, "AE", originator[0]), (0x00001031, "US", originator[1])]
         return command_set(elements)
 
-    def _write(self, context: int, pieces: Iterable[bytes | memoryview], control: int) -> None:
-        """P-DATA-TF PDUs with one fragment each, several to a write (PS3.8 9.3.5)."""
-        out = bytearray()
+    def _pdus(self, context: int, pieces: Iterable[bytes | memoryview], control: int) -> Iterator[bytes]:
+        """P-DATA-TF PDUs with one fragment each (PS3.8 9.3.5), as headers and fragments in turn."""
         for fragment, last in _fragments(pieces, self._fragment):
             size = len(fragment)
-            out += struct.pack(
-                ">BBIIBB", _DATA_TF, 0, size + 6, size + 2, context, control | (_LAST if last else 0)
-            )
-            out += fragment
-            if len(out) >= _LARGEST_WRITE or last:
+            end = control | (_LAST if last else 0)
+            yield struct.pack(">BBIIBB", _DATA_TF, 0, size + 6, size + 2, context, end)
+            yield fragment
+
+    def _write(self, pieces: Iterable[bytes]) -> None:
+        """Send pieces, gathered to large writes."""
+        out = bytearray()
+        for piece in pieces:
+            out += piece
+            if len(out) >= _LARGEST_WRITE:
                 self._socket.sendall(out)
                 out.clear()
+        self._socket.sendall(out)
 
     def _status(self) -> int:
         command = b""
