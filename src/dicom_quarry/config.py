@@ -28,13 +28,25 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+class TlsFiles(_Frozen):
+    """PEM files, ``[tls]`` in quarry.toml: our certificate with its key, and the authority over others'.
+
+    ``hostname`` False is for archives whose certificates name no host.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    hostname: bool = True
+
+
 class ArchiveProfile(_Frozen):
     """How one archive is reached and treated; ``[archive.NAME]`` in quarry.toml. Times are in seconds.
 
     ``query_timeout``: a query that is silent for so long is lost. ``silence``: so is a retrieval in which
     neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
     on their way once the archive has said that it is done. ``senders``: networks that instances may come
-    from, where that is not the archive's own address.
+    from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
     """
 
     name: str
@@ -44,6 +56,7 @@ class ArchiveProfile(_Frozen):
     silence: Seconds = 600
     settle: Seconds = 10
     senders: tuple[IPv4Network | IPv6Network, ...] = ()
+    tls: Literal["none", "query", "both"] = "none"
 
 
 class Settings(_Frozen):
@@ -53,6 +66,7 @@ class Settings(_Frozen):
     to: Path
     local: Local = Field(default=AE.local(DEFAULT_LOCAL))
     state: Path | None = None
+    tls: TlsFiles = TlsFiles()
     filepath: str = DEFAULT_FILEPATH
     parallel: Annotated[int, Field(ge=1, le=16)] = 1
     allow_several_patients: bool = False

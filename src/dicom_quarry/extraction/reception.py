@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from dicom_quarry.config import ArchiveProfile
-from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
+from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.sockets import Requestor
+from dicom_quarry.wire.tls import acceptor_context, requestor_context
 
 _log = logging.getLogger(__name__)
 
@@ -24,10 +26,9 @@ _GRACE = 5.0
 
 
 @contextmanager
-def receiving(
-    local: AE, archive: ArchiveProfile, sink: Sink, say: Callable[[str], None]
-) -> Iterator[Receiver]:
+def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Iterator[Receiver]:
     """A receiver for as long as the job runs; ``say`` is told of senders refused. Raises StartError."""
+    local, archive, tls = settings.local, settings.archive, _tls(settings)
     admission = Admission(called=frozenset({local.title}), networks=_senders(archive))
     told: set[tuple[str, str]] = set()
 
@@ -36,10 +37,10 @@ def receiving(
             told.add((sender.address, sender.why))
             say(_remedy(sender, archive.name))
 
-    receiver = Receiver(local, sink, admission=admission, on_event=refused)
+    receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
     receiver.start()
     try:
-        _hear(AE(local.title, local.host or "127.0.0.1", receiver.port))
+        _hear(AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None)
         _log.info("receiving as %s on port %d", local.title, receiver.port)
         yield receiver
     finally:
@@ -66,11 +67,24 @@ def _remedy(sender: SenderRefused, archive: str) -> str:
     return f"{text}; if it belongs to the archive, add  {line}  to [archive.{archive}] in quarry.toml"
 
 
-def _hear(receiver: AE) -> None:
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.archive.tls != "both":
+        return None
+    files = settings.tls
+    if files.certificate is None:
+        raise ConfigError('tls = "both" needs a certificate of ours: add [tls] to quarry.toml')
+    return acceptor_context(files.certificate, files.key, files.ca)
+
+
+def _hear(receiver: AE, files: TlsFiles | None) -> None:
     """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
+    tls = None
+    if files is not None:
+        ca = files.ca or files.certificate
+        tls = requestor_context(ca, files.certificate, files.key, check_hostname=False)
     try:
         requestor = Requestor.connect(
-            receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])]
+            receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])], tls=tls
         )
         context_id, _ = requestor.accepted[VERIFICATION]
         requestor.send(c_echo_rq(1), context_id=context_id)

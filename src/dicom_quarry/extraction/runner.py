@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from dicom_quarry.archive.dimse import DimseArchive, Patiences
 from dicom_quarry.archive.port import Archive
-from dicom_quarry.config import Settings
+from dicom_quarry.config import Settings, TlsFiles
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
@@ -31,6 +32,7 @@ from dicom_quarry.model import Task, Word
 from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
+from dicom_quarry.wire.tls import requestor_context
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ class Runner:
             store.clear_incoming()
             sink = JobSink(store, deliveries)
             settings = self._settings
-            reception = receiving(settings.local, settings.archive, sink, self._board.say)
+            reception = receiving(settings, sink, self._board.say)
             with reception as receiver, self._archive() as archive:
                 tools = self._tools(archive, sink, store, job.deriver(template), deliveries, ledger)
                 self._run(tools, receiver, Meter(reader, self._board), folder)
@@ -163,6 +165,7 @@ class Runner:
             destination=title,
             model=profile.model,
             patiences=Patiences(query=profile.query_timeout),
+            tls=None if profile.tls == "none" else _asking_over_tls(self._settings.tls),
         )
         try:
             archive.probe()
@@ -211,6 +214,10 @@ def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping
         return dict(zip(columns, values, strict=False))
 
     return cells
+
+
+def _asking_over_tls(files: TlsFiles) -> ssl.SSLContext:
+    return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
 
 
 @contextmanager
