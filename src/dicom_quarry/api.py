@@ -82,10 +82,14 @@ def extract(
 
 
 def settings_of(out: Path) -> Settings:
-    """The settings that a job was last run with; raises InputError if the folder holds no job."""
+    """The settings that a job was last run with; raises InputError if the folder holds no job.
+
+    Its folders are where they are found now: they may have been given relative to another folder, or moved.
+    """
     reader = Reader(existing(out).ledger)
     try:
-        return Settings.model_validate_json(reader.facts()["settings"])
+        settings = Settings.model_validate_json(reader.facts()["settings"])
+        return settings.model_copy(update={"to": out, "state": None})
     finally:
         reader.close()
 
