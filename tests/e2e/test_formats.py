@@ -163,10 +163,10 @@ def test_whole_patients(site: Site, work: Path) -> None:
 
 
 def test_a_column_of_the_table_in_the_path(demo: Site, work: Path) -> None:
-    cohort = write(work / "cohort.csv", "Accession,Site", ["QA00003,north", "QA00004,../south"])
+    cohort = write(work / "cohort.csv", "Accession,Site", ["QA00003,NORTH", "QA00004,../south"])
     out, done = extract(demo, cohort, "--filepath", "{csv:Site}/{StudyInstanceUID}/{SOPInstanceUID}.dcm")
     # Of which every file lies below the folder, or the manifest would not agree with it.
     check(demo, out, done, [demo.holding.expect(accession=f"QA0000{n}") for n in (3, 4)])
     tops = {row["path"].split("/")[0] for row in manifest(out)}
-    assert len(tops) == 2 and "north" in tops
+    assert len(tops) == 2 and "NORTH" in tops
     assert {len(row["path"].split("/")) for row in manifest(out)} == {3}

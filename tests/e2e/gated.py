@@ -1,0 +1,47 @@
+"""A demo archive that stops in the middle of a move until the test lets it go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.operations import Move
+from dicom_quarry.demo.studies import Study
+from dicom_quarry.model import AE
+
+
+class GatedArchive(DemoArchive):
+    """Sends ``hold_after`` instances, then holds until :meth:`open`; ``held`` is set while it does."""
+
+    def __init__(self, studies: Iterable[Study], *, title: str = "DEMO") -> None:
+        super().__init__(studies, title=title)
+        self.hold_after: int | None = None
+        self.held = threading.Event()
+        self.associations = 0
+        self._gate = threading.Event()
+        self._sent = 0
+
+    @property
+    def ae(self) -> AE:
+        return AE(self.title, self.host, self.port)
+
+    def open(self) -> None:
+        """Go on, and hold no more."""
+        self.hold_after = None
+        self._gate.set()
+
+    def stop(self) -> None:
+        self.open()
+        super().stop()
+
+    def admit(self, assoc: Any) -> None:
+        self.associations += 1
+
+    def proceed(self, move: Move, sent: int) -> bool:
+        if self.hold_after is not None and self._sent >= self.hold_after:
+            self.held.set()
+            self._gate.wait(120)
+        self._sent += 1
+        return super().proceed(move, sent)
