@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from types import TracebackType
@@ -169,6 +170,10 @@ class StoreSCU:
     def _read(self, count: int) -> bytes:
         data = bytearray()
         while len(data) < count:
+            if sys.platform == "linux":
+                # a receiver with Nagle's algorithm on writes its response in two pieces, and holds back the
+                # second until the first is acknowledged, which the kernel delays by 40 ms
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             more = self._socket.recv(count - len(data))
             if not more:
                 raise ConnectionResetError("the destination closed the connection")
