@@ -63,11 +63,15 @@ class Known:
         return len(self.stored) - (len(self.listing.instances) - len(self.missing))
 
     @property
+    def counted(self) -> int:
+        """The largest number of instances that an answer to a query amounts to; 0 if none had one."""
+        whole_study = not self.task.selection.series
+        return max(self.listing.count or 0, (self.task.study.instance_count or 0) if whole_study else 0)
+
+    @property
     def claimed(self) -> int:
         """The largest number of instances that anything the archive said amounts to."""
-        whole_study = not self.task.selection.series
-        counts = [self.listing.count, self.task.study.instance_count if whole_study else None]
-        return max(self.sent, *(count or 0 for count in counts))
+        return max(self.counted, self.sent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,19 @@ Step = Send | ListAgain | Later | End
 
 def next_step(known: Known, *, chance: float = 0.5) -> Step:
     """What to do next for a task; ``chance`` from 0 to 1 spreads the back-off of several jobs."""
-    by_count = len(known.stored) < max(known.claimed, 1)
-    lacking = bool(known.missing) if known.listing.by_image else by_count
+    lacking = bool(known.missing) if known.listing.by_image else _lacks_by_count(known)
     return _ask_more(known, chance) if lacking else _close(known)
+
+
+def _lacks_by_count(known: Known) -> bool:
+    """Without a list of instances: fewer than counted; or, uncounted, no question was answered to the end.
+
+    What an earlier run has stored says nothing here: it may have been cut short.
+    """
+    if len(known.stored) < known.claimed:
+        return True
+    answered = any(one.verdict in (Verdict.SUCCESS, Verdict.WARNING) for one in known.rounds)
+    return not known.counted and not answered
 
 
 def _ask_more(known: Known, chance: float) -> Step:
@@ -112,8 +126,6 @@ def _ask_more(known: Known, chance: float) -> Step:
     strikes = _strikes(known)
     if last and last.verdict is Verdict.CONFIGURATION:
         return _give_up(known)
-    if not known.listing.by_image and not known.claimed and known.rounds:
-        return _close(known)
     if strikes >= PATIENCE:
         return _give_up(known)
     if last and not last.gained and last.verdict in (Verdict.RETRY, Verdict.LOST):
@@ -138,7 +150,8 @@ def _next_asks(known: Known) -> tuple[Ask, ...]:
     study = known.task.study
     levels = Counter(one.level for one in known.rounds)
     selected = sorted(known.task.selection.series)
-    if not known.rounds and not known.stored and not selected:
+    narrower = known.stored and (known.listing.by_image or known.listing.series_uids)
+    if not known.rounds and not narrower and not selected:
         return (Ask(study.study_uid, study.patient_id),)
     if not levels[Level.SERIES]:
         series = _series_to_ask(known)
@@ -173,17 +186,25 @@ def _image_asks(known: Known) -> tuple[Ask, ...]:
 
 def _give_up(known: Known) -> End:
     last = known.rounds[-1] if known.rounds else None
-    stored = len(known.stored)
-    expected = len(known.listing.instances) if known.listing.by_image else known.claimed
-    if stored:
-        here = expected - len(known.missing) if known.listing.by_image else stored
-        return End("instances_missing", {"missing": expected - here, "expected": expected})
+    if known.stored:
+        return _incomplete(known)
     status = _said(last)
-    if last and last.verdict is Verdict.CONFIGURATION:
+    if last and last.verdict is Verdict.LOST:
+        return End("gave_up_waiting", {"why": status, "attempts": _strikes(known)})
+    if last and last.verdict in (Verdict.CONFIGURATION, Verdict.RETRY, Verdict.UNSUPPORTED):
         return End("archive_refused", {"status": status})
-    if last and last.verdict in (Verdict.RETRY, Verdict.LOST, Verdict.UNSUPPORTED):
-        return End("archive_refused", {"status": status})
+    expected = len(known.listing.instances) if known.listing.by_image else known.claimed
     return End("nothing_arrived", {"expected": expected, "status": status})
+
+
+def _incomplete(known: Known) -> End:
+    if known.listing.by_image:
+        expected, missing = len(known.listing.instances), len(known.missing)
+    else:
+        expected, missing = known.claimed, known.claimed - len(known.stored)
+    if missing > 0:
+        return End("instances_missing", {"missing": missing, "expected": expected})
+    return End("archive_cannot_list", {"stored": len(known.stored)})
 
 
 def _said(last: Round | None) -> str:
@@ -198,7 +219,7 @@ def _close(known: Known) -> Step:
     """Nothing that is listed is missing; is the list to be believed?"""
     stored = len(known.stored)
     if not known.listing.by_image:
-        return End("archive_cannot_list", {"stored": stored})
+        return End("archive_cannot_list", {"stored": stored}) if stored else End("no_instances_listed")
     doubtful = known.claimed > stored or known.extra > 0 or not known.listing.complete
     if doubtful and known.listings < 2:
         return ListAgain()

@@ -1,0 +1,436 @@
+"""What to do next: scenarios one by one, then any archive at all."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.extraction.policy import (
+    BATCH,
+    PATIENCE,
+    End,
+    Known,
+    Later,
+    ListAgain,
+    Round,
+    Send,
+    Step,
+    backoff,
+    next_step,
+)
+from dicom_quarry.model import InstanceRef, Level, Listing, Selection, Study, Task, Word
+from dicom_quarry.outcomes import outcome
+
+STUDY = "1.2"
+WHOLE = Ask(STUDY, "4711")
+
+
+def task(count: int | None = None, *series: str) -> Task:
+    return Task(1, "main", Study(STUDY, "4711", instance_count=count), Selection(frozenset(series)))
+
+
+def refs(series: str, numbers: Iterable[int]) -> tuple[InstanceRef, ...]:
+    return tuple(InstanceRef(STUDY, f"{STUDY}.{series}", f"{STUDY}.{series}.{n}") for n in numbers)
+
+
+def listing(*instances: InstanceRef, count: int | None = None, complete: bool = True) -> Listing:
+    uids = tuple(dict.fromkeys(ref.series_uid for ref in instances))
+    return Listing(instances, uids, complete=complete, count=count, why="" if complete else "FE00")
+
+
+def unlisted(count: int | None, *series: str) -> Listing:
+    return Listing((), series, by_image=False, count=count)
+
+
+def here(*stored: InstanceRef) -> dict[str, object]:
+    return {ref.sop_uid: ref for ref in stored}
+
+
+def rounds(*told: tuple[Level, Verdict, int]) -> list[Round]:
+    return [Round(*one, status=0xA700, comment="busy") for one in told]
+
+
+A = refs("1", range(3))
+B = refs("2", range(3))
+BOTH = listing(*A, *B)
+STUDY_OK = (Level.STUDY, Verdict.SUCCESS, 0)
+SERIES_OK = (Level.SERIES, Verdict.SUCCESS, 0)
+IMAGE_OK = (Level.IMAGE, Verdict.SUCCESS, 0)
+
+
+def asks(step: Step) -> tuple[Ask, ...]:
+    assert isinstance(step, Send)
+    return step.asks
+
+
+# -- the list is here
+
+
+@pytest.mark.parametrize(
+    ("known", "end"),
+    [
+        (Known(task(), BOTH, here(*A, *B)), End("all_listed_stored", {"instances": 6})),
+        (Known(task(6), BOTH, here(*A, *B), sent=6), End("all_listed_stored", {"instances": 6})),
+        (Known(task(2), listing(*A), here(*A)), End("all_listed_stored", {"instances": 3})),
+        # The count of the study says nothing of a selection.
+        (Known(task(6, "1.2.1"), listing(*A), here(*A)), End("all_listed_stored", {"instances": 3})),
+        (Known(task(), listing(), here()), End("no_instances_listed")),
+        (
+            Known(task(), BOTH, here(*A, *B), conflicts=2),
+            End("content_conflict", {"conflicts": 2}),
+        ),
+    ],
+)
+def test_all_that_is_listed_is_here(known: Known, end: End) -> None:
+    assert next_step(known) == end
+
+
+@pytest.mark.parametrize(
+    ("known", "end"),
+    [
+        (Known(task(7), BOTH, here(*A, *B)), End("count_disagrees", {"stored": 6, "count": 7})),
+        (
+            Known(task(), replace(BOTH, count=8), here(*A, *B)),
+            End("count_disagrees", {"stored": 6, "count": 8}),
+        ),
+        (Known(task(), BOTH, here(*A, *B), sent=9), End("count_disagrees", {"stored": 6, "count": 9})),
+        (Known(task(6), listing(*A), here(*A, *B)), End("unlisted_arrived", {"extra": 3})),
+        (
+            Known(task(), replace(BOTH, complete=False, why="FE00"), here(*A, *B)),
+            End("list_cut_short", {"stored": 6, "why": "FE00"}),
+        ),
+        (
+            Known(task(5), listing(), here()),
+            End("nothing_arrived", {"expected": 5, "status": "it lists none of them"}),
+        ),
+    ],
+)
+def test_a_list_that_is_doubted_is_asked_for_once_more_then_believed_no_further(
+    known: Known, end: End
+) -> None:
+    assert next_step(known) == ListAgain()
+    assert next_step(replace(known, listings=2)) == end
+    assert outcome(end.code, **end.details).word is not Word.COMPLETE
+
+
+def test_a_list_that_has_grown_is_asked_for_further() -> None:
+    grown = Known(task(), BOTH, here(*A), listings=2)
+    assert asks(next_step(grown)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+
+
+# -- something is missing: at which level?
+
+
+def test_nothing_is_here_so_the_study_is_asked_for() -> None:
+    assert asks(next_step(Known(task(), BOTH, here()))) == (WHOLE,)
+
+
+def test_of_a_selection_its_series_are_asked_for() -> None:
+    chosen = Known(task(6, "1.2.2"), listing(*B), here())
+    assert asks(next_step(chosen)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+
+
+@pytest.mark.parametrize("asked_before", [rounds(STUDY_OK), []])
+def test_series_of_which_nothing_came_then_instances(asked_before: list[Round]) -> None:
+    """The same after a crash (nothing was asked in this run) as after a question that was not enough."""
+    third = refs("3", range(2))
+    known = Known(task(), listing(*A, *B, *third), here(*A[:1]), asked_before)
+    assert asks(next_step(known)) == (Ask(STUDY, "4711", ("1.2.2",)), Ask(STUDY, "4711", ("1.2.3",)))
+    later = replace(known, rounds=[*asked_before, *rounds(SERIES_OK)], stored=here(*A[:1], *B, *third))
+    assert asks(next_step(later)) == (Ask(STUDY, "4711", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),)
+
+
+def test_a_series_that_lacks_some_is_asked_for_by_instance_in_batches() -> None:
+    many = refs("1", range(2 * BATCH + 8))
+    step = next_step(Known(task(), listing(*many, *B), here(*many[:1], *B[1:])))
+    sizes = [(ask.series_uids, len(ask.sop_uids)) for ask in asks(step)]
+    assert sizes == [(("1.2.1",), BATCH), (("1.2.1",), BATCH), (("1.2.1",), 7), (("1.2.2",), 1)]
+    wanted = [uid for ask in asks(step) for uid in ask.sop_uids]
+    assert wanted == [ref.sop_uid for ref in (*many[1:], B[0])]
+    assert all(ask.level is Level.IMAGE for ask in asks(step))
+
+
+def test_success_that_sends_nothing_is_narrowed_down_doubted_and_given_up() -> None:
+    known = Known(task(), BOTH, here())
+    seen: list[str] = []
+    while not isinstance(step := next_step(known), End):
+        if isinstance(step, Send):
+            seen.append(step.asks[0].level)
+            known = replace(known, rounds=[*known.rounds, Round(step.asks[0].level, Verdict.SUCCESS, 0, 0)])
+        else:
+            assert step == ListAgain()
+            seen.append("list")
+            known = replace(known, listings=2)
+    assert seen == ["STUDY", "SERIES", "IMAGE", "IMAGE", "list"]
+    assert step == End("nothing_arrived", {"expected": 6, "status": "0000H"})
+
+
+def test_instances_are_asked_for_as_long_as_some_come() -> None:
+    fruitful = rounds(STUDY_OK, *[(Level.IMAGE, Verdict.WARNING, 1)] * 7)
+    assert asks(next_step(Known(task(), listing(*A), here(*A[:1]), fruitful)))
+    fruitless = [*fruitful, *rounds(IMAGE_OK)]
+    assert next_step(Known(task(), listing(*A), here(*A[:1]), fruitless)) == ListAgain()
+
+
+# -- the archive fails
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
+def test_a_failure_without_gain_is_waited_out_longer_and_longer_then_given_up(verdict: Verdict) -> None:
+    pauses = []
+    for strikes in range(PATIENCE - 1):
+        known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes=strikes)
+        step = next_step(known, chance=0.5)
+        assert isinstance(step, Later)
+        pauses.append(step.seconds)
+    assert pauses == [5, 10, 20, 40, 80]
+    last = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes=PATIENCE - 1)
+    end = next_step(last)
+    assert isinstance(end, End)
+    if verdict is Verdict.LOST:
+        assert end == End("gave_up_waiting", {"why": "A700H busy", "attempts": PATIENCE})
+    else:
+        assert end == End("archive_refused", {"status": "A700H busy"})
+    assert outcome(end.code, **end.details).word is Word.FAILED
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
+def test_a_failure_with_gain_goes_on_at_once_with_what_is_missing(verdict: Verdict) -> None:
+    known = Known(task(), BOTH, here(*A), rounds((Level.STUDY, verdict, 3)), strikes=PATIENCE)
+    assert asks(next_step(known)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+
+
+def test_patience_lasts_over_restarts() -> None:
+    known = Known(task(), BOTH, here(), strikes=PATIENCE)
+    expected = End("nothing_arrived", {"expected": 6, "status": "it was asked in an earlier run"})
+    assert next_step(known) == expected
+    some = replace(known, stored=here(*A))
+    assert next_step(some) == End("instances_missing", {"missing": 3, "expected": 6})
+    assert next_step(replace(known, stored=here(*A, *B))) == End("all_listed_stored", {"instances": 6})
+
+
+def test_configuration_is_given_up_at_once() -> None:
+    refused = rounds((Level.STUDY, Verdict.CONFIGURATION, 0))
+    assert next_step(Known(task(), BOTH, here(), refused)) == End("archive_refused", {"status": "A700H busy"})
+    some = Known(task(), BOTH, here(*A), refused)
+    assert next_step(some) == End("instances_missing", {"missing": 3, "expected": 6})
+
+
+@pytest.mark.parametrize("verdict", [Verdict.UNSUPPORTED, Verdict.CANCELLED, Verdict.WARNING])
+def test_another_way_is_tried_without_waiting(verdict: Verdict) -> None:
+    known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)))
+    assert [ask.level for ask in asks(next_step(known))] == [Level.SERIES, Level.SERIES]
+
+
+def test_extra_arrivals_do_not_stand_for_what_is_missing() -> None:
+    stray = refs("9", range(6))
+    known = Known(task(), BOTH, here(*stray), rounds(STUDY_OK, SERIES_OK, IMAGE_OK, IMAGE_OK), listings=2)
+    assert known.extra == 6
+    assert next_step(known) == End("instances_missing", {"missing": 6, "expected": 6})
+
+
+# -- an archive that cannot list instances
+
+
+def test_unlisted_the_study_is_asked_for_and_what_comes_is_unverified() -> None:
+    assert asks(next_step(Known(task(), unlisted(None), here()))) == (WHOLE,)
+    came = Known(task(), unlisted(None), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)), sent=3)
+    assert next_step(came) == End("archive_cannot_list", {"stored": 3})
+    counted = Known(task(3), unlisted(3), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)))
+    assert next_step(counted) == End("archive_cannot_list", {"stored": 3})
+
+
+def test_unlisted_fewer_than_are_counted_are_asked_for_by_series() -> None:
+    known = Known(task(6), unlisted(6, "1.2.1", "1.2.2"), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)))
+    assert [ask.series_uids for ask in asks(next_step(known))] == [("1.2.1",), ("1.2.2",)]
+    again = replace(known, rounds=[*known.rounds, *rounds(SERIES_OK)])
+    assert next_step(again) == ListAgain()
+    assert next_step(replace(again, listings=2)) == End("instances_missing", {"missing": 3, "expected": 6})
+
+
+@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
+def test_unlisted_and_uncounted_a_failure_is_waited_out_all_the_same(verdict: Verdict) -> None:
+    failed = Known(task(), unlisted(None), here(), rounds((Level.STUDY, verdict, 0)))
+    assert isinstance(next_step(failed), Later)
+
+
+def test_unlisted_and_uncounted_what_a_crash_left_is_no_reason_to_stop() -> None:
+    assert asks(next_step(Known(task(), unlisted(None), here(*A)))) == (WHOLE,)
+    by_series = Known(task(), unlisted(None, "1.2.1"), here(*A))
+    assert asks(next_step(by_series)) == (Ask(STUDY, "4711", ("1.2.1",)),)
+
+
+def test_unlisted_and_cut_short_half_way_it_is_not_taken_for_all() -> None:
+    cut = Known(task(), unlisted(None, "1.2.1"), here(*A), rounds((Level.STUDY, Verdict.LOST, 3)), sent=3)
+    assert asks(next_step(cut)) == (Ask(STUDY, "4711", ("1.2.1",)),)
+
+
+def test_unlisted_and_nothing_sent_means_no_images() -> None:
+    known = Known(task(), unlisted(None), here(), rounds(STUDY_OK))
+    assert next_step(known) == End("no_instances_listed")
+
+
+# -- back-off
+
+
+@given(st.integers(0, 50), st.floats(0, 1))
+def test_back_off_grows_to_a_ceiling_and_is_spread(strikes: int, chance: float) -> None:
+    pause = backoff(strikes, chance)
+    assert 5 * 0.75 <= pause <= 600 * 1.25
+    assert backoff(strikes + 1, chance) >= pause
+    assert backoff(strikes, 0.0) < backoff(strikes, 1.0)
+
+
+# -- any archive at all
+
+
+@dataclass
+class Job:
+    """Does what a policy says, as the work on a task does, against an archive that does as it likes."""
+
+    chance: random.Random
+    listings: Sequence[Listing]
+    task: Task
+    stored: dict[str, object] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    strikes: int = 0
+    before: int = 0
+    listed: int = 0
+    sent: int = 0
+    steps: int = 0
+    crashes: int = 3
+
+    def __post_init__(self) -> None:
+        self.listing = self._list()
+
+    def run(self, bound: int) -> End:
+        while not isinstance(step := next_step(self.known, chance=self.chance.random()), End):
+            self.steps += 1
+            assert self.steps <= bound, "it never ends"
+            self._apply(step)
+        return step
+
+    @property
+    def known(self) -> Known:
+        return Known(self.task, self.listing, self.stored, self.rounds, self.listed, self.before, self.sent)
+
+    def _list(self) -> Listing:
+        number = self.chance.randrange(len(self.listings))
+        # Relistings come to an end: the first is dropped each time until one is left.
+        listing = self.listings[number]
+        self.listings = self.listings[1:] or self.listings
+        self.listed += 1
+        return listing
+
+    def _apply(self, step: Step) -> None:
+        if isinstance(step, Later) or (self.crashes and self.chance.random() < 0.05):
+            self.crashes -= not isinstance(step, Later)
+            self.rounds, self.listed, self.sent = [], 0, 0
+            self.before = self.strikes
+            self.listing = self._list()
+        elif isinstance(step, ListAgain):
+            known = {ref.sop_uid for ref in self.listing.instances}
+            self.listing = self._list()
+            if any(ref.sop_uid not in known for ref in self.listing.instances):
+                self.rounds = []
+        elif isinstance(step, Send):
+            self._send(step.asks)
+
+    def _send(self, asked: Sequence[Ask]) -> None:
+        assert asked
+        before = len(self.stored)
+        verdict = Verdict.SUCCESS
+        for ask in asked:
+            assert not set(ask.sop_uids) & set(self.stored), "what is stored is asked for again"
+            if self.listing.by_image and not self.task.selection.series:
+                assert ask.level is not Level.STUDY or not self.stored, "all of it, though some is here"
+            verdict = self.chance.choice(list(Verdict))
+            self._deliver(ask)
+            if verdict in (Verdict.LOST, Verdict.CONFIGURATION):
+                break
+        gained = len(self.stored) - before
+        self.listed = 1 if gained else self.listed
+        self.strikes = 0 if gained else self.strikes + 1
+        if asked[0].level is Level.STUDY:
+            self.sent = max(self.sent, self.chance.choice([0, 0, len(self.stored), 5]))
+        self.rounds = [*self.rounds, Round(asked[0].level, verdict, gained)]
+
+    def _deliver(self, ask: Ask) -> None:
+        """Some of what was asked for, or none, or something else."""
+        if self.chance.random() < 0.5:
+            return
+        for ref in self.listing.instances + STRAYS:
+            asked = ref.sop_uid in ask.sop_uids or (not ask.sop_uids and ref.study_uid == ask.study_uid)
+            if asked and self.chance.random() < 0.5:
+                self.stored[ref.sop_uid] = ref
+
+
+STRAYS = refs("9", range(2))
+instances = st.lists(
+    st.sampled_from(A + B + refs("3", range(4)) + refs("4", range(1))), unique_by=lambda ref: ref.sop_uid
+)
+any_listing = st.builds(
+    lambda found, by_image, complete, count: Listing(
+        tuple(found) if by_image else (),
+        tuple(dict.fromkeys(ref.series_uid for ref in found)),
+        by_image,
+        complete,
+        count,
+    ),
+    instances,
+    st.sampled_from([True, True, True, False]),
+    st.booleans(),
+    st.one_of(st.none(), st.integers(0, 12)),
+)
+
+
+@given(
+    st.randoms(use_true_random=False),
+    st.lists(any_listing, min_size=1, max_size=5),
+    st.one_of(st.none(), st.integers(0, 12)),
+    st.booleans(),
+)
+def test_whatever_the_archive_does_the_work_ends_and_complete_is_proved(
+    chance: random.Random, listings: list[Listing], count: int | None, selected: bool
+) -> None:
+    chosen = ("1.2.1",) if selected else ()
+    job = Job(chance, listings, task(count, *chosen))
+    end = job.run(bound=1000)
+    told = outcome(end.code, **end.details)
+    known = job.known
+    if told.word is Word.COMPLETE:
+        assert known.listing.by_image
+        assert known.listing.complete
+        assert not known.missing
+        assert not known.extra
+        assert known.claimed <= len(known.stored)
+        assert known.stored
+    if known.listing.by_image and known.missing:
+        assert told.word in (Word.PARTIAL, Word.FAILED)
+        assert (told.word is Word.PARTIAL) == bool(known.stored)
+    if end.code == "instances_missing":
+        assert isinstance(end.details["missing"], int)
+        assert end.details["missing"] > 0
+
+
+@given(st.randoms(use_true_random=False), st.sampled_from([Verdict.RETRY, Verdict.LOST]))
+def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_restarts(
+    chance: random.Random, verdict: Verdict
+) -> None:
+    asked = strikes = 0
+    while not isinstance(step := next_step(Known(task(), BOTH, here(), strikes=strikes)), End):
+        assert isinstance(step, Send)
+        asked += 1
+        assert asked <= PATIENCE
+        after = next_step(Known(task(), BOTH, here(), rounds((step.asks[0].level, verdict, 0)), 1, strikes))
+        strikes += 1
+        if isinstance(after, End) and chance.random() < 0.5:
+            break
+        assert isinstance(after, Later | End)
+    assert asked == PATIENCE

@@ -1,0 +1,153 @@
+"""What an archive's answer means for a row."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_quarry.archive.port import Found
+from dicom_quarry.extraction.resolve import Resolution, judge, matches
+from dicom_quarry.model import Request, Study, Word
+from dicom_quarry.outcomes import outcome
+
+ONE = Study("1.2.1", "4711", "A1", "20180723")
+TWO = Study("1.2.2", "4711", "A1", "20180724")
+OTHER = Study("1.2.3", "0815", "A1", "20180723")
+
+ACCESSION = {"AccessionNumber": "A1"}
+BOTH = {"PatientID": "4711", "AccessionNumber": "A1"}
+DAY = {"PatientID": "4711", "StudyDate": "20180723"}
+NAMED = {"StudyInstanceUID": "1.2.1"}
+
+
+def ruled(keys: dict[str, str], found: Found, *, allow: bool = False) -> Resolution:
+    return judge(Request(1, 2, tuple(keys.items()), ()), found, allow_several_patients=allow)
+
+
+@pytest.mark.parametrize(
+    ("keys", "found", "studies"),
+    [
+        (ACCESSION, Found((ONE,)), (ONE,)),
+        (ACCESSION, Found((ONE, TWO)), (ONE, TWO)),
+        (BOTH, Found((ONE, OTHER, TWO)), (ONE, TWO)),
+        (DAY, Found((ONE, TWO, OTHER)), (ONE,)),
+        (NAMED, Found((ONE, TWO, OTHER)), (ONE,)),
+        # An answer that was cut short will do where the study is named, and found.
+        (NAMED, Found((ONE,), complete=False, why="limit"), (ONE,)),
+    ],
+)
+def test_studies_found(keys: dict[str, str], found: Found, studies: tuple[Study, ...]) -> None:
+    assert ruled(keys, found) == Resolution(studies)
+
+
+@pytest.mark.parametrize(
+    ("keys", "found", "code", "sentence"),
+    [
+        (ACCESSION, Found(()), "study_not_found", "the accession matched no study"),
+        (BOTH, Found(()), "study_not_found", "the patient ID and accession matched no study"),
+        (
+            BOTH,
+            Found((OTHER, replace(ONE, accession="A9"))),
+            "answers_do_not_match",
+            "the archive answered with 2 studies, none of which has the patient ID and accession asked for",
+        ),
+        (
+            NAMED,
+            Found((TWO,)),
+            "answers_do_not_match",
+            "the archive answered with 1 study, none of which has the Study Instance UID asked for",
+        ),
+        (
+            ACCESSION,
+            Found((ONE, OTHER)),
+            "several_patients",
+            "the accession matched studies of 2 patients; nothing was moved",
+        ),
+        (
+            ACCESSION,
+            Found((ONE, TWO), complete=False, why="FE00"),
+            "query_cut_short",
+            "the archive ended its answer after 2 studies; there may be more",
+        ),
+        (
+            ACCESSION,
+            Found((), complete=False, why="FE00"),
+            "query_failed",
+            "the archive could not answer the query (FE00)",
+        ),
+        # Not among what was told: it may be among the rest, so this is no mismatch.
+        (
+            NAMED,
+            Found((TWO,), complete=False, why="FE00"),
+            "query_cut_short",
+            "the archive ended its answer after 1 study; there may be more",
+        ),
+    ],
+)
+def test_rows_that_end_here(keys: dict[str, str], found: Found, code: str, sentence: str) -> None:
+    ended = ruled(keys, found)
+    assert (ended.studies, ended.code) == ((), code)
+    assert outcome(code, **ended.details).reason == sentence
+
+
+def test_several_patients_are_taken_where_they_are_allowed_or_named() -> None:
+    assert ruled(ACCESSION, Found((ONE, OTHER)), allow=True).studies == (ONE, OTHER)
+    assert ruled({"PatientID": "0815", **ACCESSION}, Found((ONE, OTHER))).studies == (OTHER,)
+
+
+def test_no_identifier_is_in_the_details() -> None:
+    """They go to the ledger's outcome, and from there to reports; the sentence names keys, never values."""
+    for found in (Found(()), Found((OTHER,)), Found((ONE, OTHER))):
+        told = str(dict(ruled(BOTH, found).details))
+        assert "4711" not in told
+        assert "A1" not in told
+
+
+@pytest.mark.parametrize(
+    ("keys", "same"),
+    [
+        ({"PatientID": "04711"}, False),
+        ({"PatientID": "4711 "}, False),
+        ({"PatientID": "4711"}, True),
+        ({"AccessionNumber": "a1"}, False),
+        ({"StudyDate": "2018072"}, False),
+        ({"StudyInstanceUID": "1.2.10"}, False),
+        ({}, True),
+    ],
+)
+def test_values_match_whole(keys: dict[str, str], same: bool) -> None:
+    """The adapters strip the padding of the wire, the table strips its cells: what is left must be equal."""
+    assert matches(ONE, keys) is same
+
+
+values = st.sampled_from(["", "1", "01", "2"])
+studies = st.lists(
+    st.builds(Study, st.sampled_from(["1.2", "1.3", "1.4"]), values, values, values),
+    unique_by=lambda study: study.study_uid,
+).map(tuple)
+
+
+@given(
+    studies,
+    st.dictionaries(st.sampled_from(["PatientID", "AccessionNumber", "StudyDate"]), values, min_size=1),
+    st.booleans(),
+    st.booleans(),
+)
+def test_nothing_is_taken_that_lacks_a_key_and_every_row_ends_or_has_studies(
+    answers: tuple[Study, ...], keys: dict[str, str], complete: bool, allow: bool
+) -> None:
+    ended = ruled(keys, Found(answers, complete), allow=allow)
+    assert bool(ended.studies) != bool(ended.code)
+    assert all(matches(study, keys) for study in ended.studies)
+    if not complete:
+        assert not ended.studies
+    if ended.studies and not allow and "PatientID" not in keys:
+        assert len({study.patient_id for study in ended.studies}) == 1
+    if ended.code == "study_not_found":
+        assert complete
+        assert not answers
+    if ended.code:
+        assert outcome(ended.code, **ended.details).word is not Word.PENDING
