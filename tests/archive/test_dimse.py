@@ -287,6 +287,7 @@ def test_a_query_that_falls_silent_is_lost_and_the_next_has_a_new_association() 
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
         with pytest.raises(Lost, match="silent"):
             pacs.find({"PatientID": "SLOW"})
+        wait_for(lambda: peer.ended == 1, "the archive to be told that nobody waits any more")
         assert pacs.find({"PatientID": "P1"}).complete
         assert peer.associations == 2
 
@@ -490,6 +491,19 @@ def test_a_list_that_is_shorter_than_the_claims_is_told_from_one_that_is_not_giv
     assert (listing.by_image, listing.count, listing.complete) == (by_image, count, True)
 
 
+def test_a_series_that_is_listed_twice_claims_the_larger_number() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        for claim in (5, 2) if request.identifier()["QueryRetrieveLevel"] == "SERIES" else ():
+            row = Dataset()
+            row.SeriesInstanceUID, row.NumberOfSeriesRelatedInstances = "1.2.1", claim
+            peer.answer(request, PENDING, row)
+        peer.answer(request, SUCCESS)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        listing = pacs.list_instances(task())
+    assert (listing.series_uids, listing.count) == (("1.2.1",), 5)
+
+
 def test_an_archive_without_the_image_level_is_asked_once() -> None:
     script = holding({"1.2.1": (2, []), "1.2.2": (1, [])}, image_level=0xA900)
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
@@ -624,11 +638,7 @@ def test_the_watch_is_asked_while_the_archive_is_silent_and_may_abort() -> None:
 
 
 def test_the_watch_is_asked_although_the_archive_never_stops_talking() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
-        while True:
-            peer.answer(request, PENDING)
-
-    answered, _ = move(script, Watching(Patience.ABORT))
+    answered, _ = move(lambda peer, request: peer.flood(request, PENDING), Watching(Patience.ABORT))
     assert answered.verdict is Verdict.LOST
 
 

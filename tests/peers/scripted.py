@@ -74,14 +74,17 @@ class Conversation:
             elements[_COUNTERS[name]] = struct.pack("<H", value)
         self.say(to.context_id, elements, data)
 
+    def flood(self, to: Heard, status: int) -> None:
+        """Respond without an end, as fast as the connection takes it."""
+        elements = {0x0002: to.command[0x0002], 0x0100: struct.pack("<H", to.field | 0x8000)}
+        elements |= {0x0120: to.command[0x0110], 0x0800: b"\x01\x01", 0x0900: struct.pack("<H", status)}
+        many = _message(to.context_id, elements) * 1000
+        while True:
+            self._sock.sendall(many)
+
     def say(self, context_id: int, elements: dict[int, bytes], data: bytes = b"") -> None:
         """Send any message, sensible or not."""
-        command = b"".join(struct.pack("<HHL", 0, n, len(v)) + v for n, v in sorted(elements.items()))
-        command = struct.pack("<HHLL", 0, 0, 4, len(command)) + command
-        message = _p_data(context_id, 3, command)
-        if data:
-            message += _p_data(context_id, 2, data)
-        self._sock.sendall(message)
+        self._sock.sendall(_message(context_id, elements, data))
 
     def abort(self) -> None:
         """A-ABORT (PS3.8 9.3.8)."""
@@ -119,6 +122,12 @@ class Conversation:
 _COUNTERS = {"remaining": 0x1020, "completed": 0x1021, "failed": 0x1022, "warning": 0x1023}
 
 
+def _message(context_id: int, elements: dict[int, bytes], data: bytes = b"") -> bytes:
+    command = b"".join(struct.pack("<HHL", 0, n, len(v)) + v for n, v in sorted(elements.items()))
+    command = struct.pack("<HHLL", 0, 0, 4, len(command)) + command
+    return _p_data(context_id, 3, command) + (_p_data(context_id, 2, data) if data else b"")
+
+
 def _p_data(context_id: int, control: int, data: bytes) -> bytes:
     pdv = struct.pack(">LBB", len(data) + 2, context_id, control) + data
     return b"\x04\0" + struct.pack(">L", len(pdv)) + pdv
@@ -141,7 +150,7 @@ class ScriptedArchive:
         self._script = script
         self._refused = refused
         self.requests: list[Heard] = []
-        self.associations = self.released = 0
+        self.associations = self.released = self.ended = 0
         self.errors: list[BaseException] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.ae = AE("SCRIPTED", "127.0.0.1", self._server.getsockname()[1])
@@ -193,4 +202,5 @@ class ScriptedArchive:
             self.errors.append(error)
         finally:
             self.released += conversation.released
+            self.ended += 1
             sock.close()
