@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.ledger.reading import was_begun
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
 _NETWORK = {
@@ -62,7 +63,7 @@ def existing(out: Path) -> JobFolder:
     pointer = hidden / "state-folder"
     state = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else hidden
     folder = JobFolder(out, state)
-    if not folder.ledger.is_file():
+    if not folder.ledger.is_file() or not was_begun(folder.ledger):
         raise InputError(
             f"{out} holds no job: nothing was extracted to this folder, or its state was moved away"
         )
