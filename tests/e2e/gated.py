@@ -7,19 +7,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.matching import Query
 from dicom_quarry.demo.operations import Move
 from dicom_quarry.demo.studies import Study
 from dicom_quarry.model import AE
 
 
 class GatedArchive(DemoArchive):
-    """Sends ``hold_after`` instances, then holds until :meth:`open`; ``held`` is set while it does."""
+    """Sends ``hold_after`` instances, then holds until :meth:`open`; ``held`` is set while it does.
+
+    ``asked`` are the C-MOVE requests, ``associations`` counts whoever called.
+    """
 
     def __init__(self, studies: Iterable[Study], *, title: str = "DEMO") -> None:
         super().__init__(studies, title=title)
         self.hold_after: int | None = None
         self.held = threading.Event()
         self.associations = 0
+        self.asked: list[Query] = []
         self._gate = threading.Event()
         self._sent = 0
 
@@ -38,6 +43,11 @@ class GatedArchive(DemoArchive):
 
     def admit(self, assoc: Any) -> None:
         self.associations += 1
+
+    def seen(self, kind: str, query: Query) -> None:
+        super().seen(kind, query)
+        if kind == "move":
+            self.asked.append(query)
 
     def proceed(self, move: Move, sent: int) -> bool:
         if self.hold_after is not None and self._sent >= self.hold_after:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.demo.studies import generate
+from dicom_quarry.ledger.reading import Reader, was_begun
 from dicom_quarry.model import AE, Word
 from tests.e2e.command import Running, check_folder, digests, files, quarry, report, until
 from tests.e2e.conftest import Site
+from tests.e2e.gated import GatedArchive
 from tests.peers.process import free_port
-from tests.peers.relay import C_FIND, C_MOVE, Relay
+from tests.peers.relay import C_FIND, Relay
 
 KILLS = 10
 #: What differs from run to run, and may.
@@ -28,12 +30,16 @@ def moments(total: int) -> list[tuple[str, int]]:
     return found
 
 
+def begun(out: Path) -> bool:
+    ledger = out / ".quarry" / "ledger.db"
+    return ledger.is_file() and was_begun(ledger)
+
+
 def complete(out: Path) -> set[str]:
     """The studies that the ledger has as complete."""
-    ledger = out / ".quarry" / "ledger.db"
-    if not ledger.is_file():
+    if not begun(out):
         return set()
-    reader = Reader(ledger)
+    reader = Reader(out / ".quarry" / "ledger.db")
     try:
         return {view.study.study_uid for view in reader.studies() if view.outcome.word is Word.COMPLETE}
     finally:
@@ -61,6 +67,8 @@ def test_killed_ten_times_and_restarted(orthanc: Site, work: Path) -> None:
             with Running(work / f"run-{number}.txt", *command) as running:
                 until(running, f"{moment}, the end of run {number}", reached(moment, out, relay))
                 running.kill()
+            if moment[0] == "record":
+                assert quarry("status", out).code == (4 if begun(out) else 2)
             moves = relay.moves()
             for uid in complete(out):
                 proved_with.setdefault(uid, moves[uid])
@@ -93,35 +101,23 @@ def reached(moment: tuple[str, int], out: Path, relay: Relay) -> Callable[[], bo
     return lambda: len(files(out)) >= wanted
 
 
-def test_a_task_is_asked_for_what_is_missing_only(orthanc: Site, work: Path) -> None:
-    """Of a study that was cut off half-way, the instances that are here are not asked for again."""
-    uid = max(orthanc.holding.studies.values(), key=lambda study: len(study.sop_uids)).study_uid
-    cohort = work / "cohort.csv"
-    cohort.write_text(f"StudyInstanceUID\n{uid}\n")
-    port, out = free_port(), work / "out"
-    orthanc.register(AE("QUARRY", "127.0.0.1", port))
-    with Relay(orthanc.ae) as relay:
-        command = ("extract", cohort, "--from", relay.ae, "--as", f"QUARRY@127.0.0.1:{port}", "--to", out)
+def test_a_study_cut_off_half_way_is_asked_for_what_is_missing_alone(work: Path) -> None:
+    study = generate(1, seed=6, images=12)[0]
+    cohort, out, port = work / "cohort.csv", work / "out", free_port()
+    cohort.write_text(f"Accession\n{study.accession}\n")
+    with GatedArchive([study]) as archive:
+        archive.destinations["QUARRY"] = ("127.0.0.1", port)
+        archive.hold_after = 5
+        command = ("extract", cohort, "--from", archive.ae, "--as", f"QUARRY@127.0.0.1:{port}", "--to", out)
         with Running(work / "run.txt", *command) as running:
-            until(running, "the first files", lambda: len(files(out)) >= 2)
+            until(running, "the first five", lambda: archive.held.is_set() and len(files(out)) == 5)
             running.kill()
-        here = {name.rsplit("/", 1)[1] for name in files(out)}
-        relay.forget()
+        archive.open()
+        here = {Path(name).stem for name in files(out)}
         assert quarry(*command).code == 0
-        asked = asked_for(relay)
-    missing = {f"{sop}.dcm" for sop in orthanc.holding.studies[uid].sop_uids} - here
-    if missing:
-        assert asked == {name.removesuffix(".dcm") for name in missing} or "STUDY" not in asked
-    else:
-        assert not asked
+        first, *later = archive.asked
+    assert (first.level, [query.level for query in later]) == ("STUDY", ["IMAGE"])
+    missing = {instance.sop_uid for instance in study.instances()} - here
+    assert set(later[0].values("SOPInstanceUID")) == missing
+    assert len(files(out)) == 12
     check_folder(out)
-
-
-def asked_for(relay: Relay) -> set[str]:
-    """The UIDs of every C-MOVE: instances, or the level where it was a wider one."""
-    found: set[str] = set()
-    for heard in relay.requests(C_MOVE):
-        keys = heard.identifier()
-        uids: Sequence[str] = keys.get("SOPInstanceUID", "").split("\\")
-        found |= {uid for uid in uids if uid} or {keys["QueryRetrieveLevel"]}
-    return found
