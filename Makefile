@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo test check bench format lock dist clean archives
+SECONDS ?= 300
+
+.PHONY: help install demo test check bench fuzz format lock dist clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -35,6 +37,10 @@ check: $(STAMP) ## format, lint, types, layering
 bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
 	$(BIN)/python -m bench.extraction
 
+fuzz: $(STAMP) ## look for inputs that break wire/, for SECONDS=300 (atheris, or Hypothesis where it cannot run)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt
+	$(BIN)/python -m fuzz.run $(SECONDS)
+
 format: $(STAMP) ## let ruff rewrite
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -42,6 +48,7 @@ format: $(STAMP) ## let ruff rewrite
 lock: ## resolve requirements/*.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/runtime.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.txt --extra dev -o requirements/dev.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra fuzz -o requirements/fuzz.txt pyproject.toml
 
 dist: $(STAMP) ## build wheel and sdist
 	$(BIN)/python -m build --no-isolation

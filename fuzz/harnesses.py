@@ -1,0 +1,165 @@
+"""One function for each way in; all take any bytes, and fail by an exception.
+
+The first byte of an input is often the split: into which reads the rest is cut (``peers.sizes``). Nothing but
+a ``ProtocolError`` may come out, nothing may grow, and the split may not change what is understood.
+"""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Callable, Mapping
+from itertools import accumulate, takewhile
+
+from dicom_quarry.errors import ProtocolError, RemoteProtocolError
+from dicom_quarry.wire import dimse, negotiation
+from dicom_quarry.wire.header import WHOLE, HeaderScan
+from dicom_quarry.wire.negotiation import AcceptorPolicy
+from fuzz import peers
+from fuzz.dialogue import told
+
+Harness = Callable[[bytes], None]
+
+SYNTAXES = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.205",
+    "1.2.840.10008.1.2.4.70",
+    "",
+)
+_DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.205")
+_COMPRESS = 0x80
+_LONGEST_VALUE = 1 << 16
+
+
+def acceptor(data: bytes) -> None:
+    """A sender's bytes into the receiver's session."""
+    _accept(data[1:], data[0] if data else 0)
+
+
+def requestor(data: bytes) -> None:
+    """An archive's bytes into an association that we asked for; the second byte is after how many messages
+    it is released."""
+    _request(data[2:], *data[:2]) if len(data) > 2 else None
+
+
+def dialogue(data: bytes) -> None:
+    """The input as a script of PDUs and of damage to them, into either side."""
+    if len(data) < 3:
+        return
+    stream = told(data[3:])
+    if data[1] & 1:
+        _request(stream, data[0], data[2])
+    else:
+        _accept(stream, data[0])
+
+
+def _accept(stream: bytes, seed: int) -> None:
+    whole = peers.accept(stream, 0)
+    if seed:
+        assert peers.accept(stream, seed) == whole, "the split changes what a sender said"
+
+
+def _request(stream: bytes, seed: int, patience: int) -> None:
+    _, whole = peers.request(stream, 0, patience)
+    _, pieces = peers.request(stream, seed, patience)
+    # In one read with its end, an association's last messages are lost: a prefix is all that can be asked.
+    short = min(len(whole), len(pieces))
+    assert whole[:short] == pieces[:short], "the split changes what an archive said"
+
+
+def command(data: bytes) -> None:
+    """A command set."""
+    try:
+        read = dimse.decode(data)
+    except RemoteProtocolError:
+        return
+    again = dimse.decode(dimse.encode(read))
+    assert dimse.encode(again) == dimse.encode(read)
+    assert len(dimse.encode(dimse.response(read, 0xA700, read.error_comment))) < len(data) + 200
+
+
+def items(data: bytes) -> None:
+    """The items of an A-ASSOCIATE-RQ and of an A-ASSOCIATE-AC; what we answer is read back."""
+    body = bytes((0, 1)) + bytes(66) + data
+    try:
+        request = negotiation.decode_request(body)
+    except RemoteProtocolError:
+        pass
+    else:
+        accept = AcceptorPolicy(peers.MAX_PDU).answer(request)
+        read = negotiation.decode_accept(negotiation.encode_accept(accept))
+        kept = [(answer.context_id, answer.result) for answer in read.results]
+        assert kept == [(answer.context_id, answer.result) for answer in accept.results]
+        assert [context.context_id for context in request.contexts] == [context_id for context_id, _ in kept]
+        assert read.roles == accept.roles
+    try:
+        negotiation.accepted_contexts(peers.REQUEST, negotiation.decode_accept(body))
+    except RemoteProtocolError:
+        pass
+
+
+def header(data: bytes) -> None:
+    """A dataset: transfer syntax (with the high bit: to be deflated first), split, then the bytes."""
+    if len(data) < 2:
+        return
+    syntax, dataset = SYNTAXES[(data[0] & 0x3F) % len(SYNTAXES)], data[2:]
+    if data[0] & _COMPRESS:
+        deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
+        dataset = deflate.compress(dataset) + deflate.flush()
+    tags = peers.TAGS | {WHOLE} if data[0] & 0x40 else peers.TAGS
+    whole, pieces = _scanned(dataset, syntax, tags, 0), _scanned(dataset, syntax, tags, data[1])
+    if None in (whole, pieces) and syntax in _DEFLATED and _is_damaged(dataset):
+        return  # zlib gives nothing of a piece that is damaged, so what comes before may be read or not
+    assert whole == pieces, "the split changes the header"
+
+
+def _is_damaged(deflated: bytes) -> bool:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        while deflated and not inflate.eof:
+            inflate.decompress(deflated, 1 << 20)
+            deflated = inflate.unconsumed_tail
+    except zlib.error:
+        return True
+    return False
+
+
+def _scanned(data: bytes, syntax: str, tags: frozenset[int], seed: int) -> dict[int, str] | None:
+    """The values; None for a dataset that is refused."""
+    scan = HeaderScan(syntax, tags)
+    ends = takewhile(lambda end: end < len(data), accumulate(peers.sizes(seed, len(data))))
+    begin = 0
+    try:
+        for end in (*ends, len(data)):
+            if scan.feed(memoryview(data)[begin:end]):
+                break
+            assert len(scan._carry) < _LONGEST_VALUE + 16
+            begin = end
+        scan.end()
+    except RemoteProtocolError:
+        return None
+    assert scan.done
+    assert set(scan.values) <= tags
+    return scan.values
+
+
+def strict(harness: Harness) -> Harness:
+    """Warnings are errors: with a peer's words in it one reaches the terminal, and is remembered for ever."""
+
+    def checked(data: bytes) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                harness(data)
+            except ProtocolError as error:
+                raise AssertionError(f"a ProtocolError came out of a harness: {error}") from error
+
+    return checked
+
+
+HARNESSES: Mapping[str, Harness] = {
+    harness.__name__: strict(harness) for harness in (acceptor, requestor, header, command, items, dialogue)
+}
