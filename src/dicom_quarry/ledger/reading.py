@@ -32,8 +32,6 @@ from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyV
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
 from dicom_quarry.outcomes import CATALOGUE, outcome, worst
 
-_NOT_BEGUN = "the job was cut short before it began: run quarry extract again"
-
 #: The path that the job's template gives to an instance of a study.
 Derive = Callable[[Study, InstanceRef], PurePosixPath]
 
@@ -54,8 +52,8 @@ class Counts:
 
     @property
     def finished(self) -> bool:
-        """True when nothing is left to do; a job that was cut short before its table was entered has all."""
-        return bool(self.rows) and not self.rows_by_word.get(Word.PENDING)
+        """True when nothing is left to do."""
+        return not self.rows_by_word.get(Word.PENDING)
 
 
 def was_begun(path: Path) -> bool:
@@ -82,8 +80,6 @@ class Reader:
             self.facts()
         except DatabaseError as error:
             self.close()
-            if "no such table" in str(error.orig):
-                raise LedgerError(_NOT_BEGUN) from error
             raise LedgerError(f"the ledger {path} cannot be read: {error.orig}") from error
 
     def close(self) -> None:
@@ -95,16 +91,9 @@ class Reader:
         with self._engine.connect() as connection:
             return {row.name: row.value for row in connection.execute(select(job))}
 
-    def fact(self, name: str) -> str:
-        """What was noted when the job began; raises LedgerError if it was cut short before that."""
-        try:
-            return self.facts()[name]
-        except KeyError:
-            raise LedgerError(_NOT_BEGUN) from None
-
     def columns(self) -> tuple[str, ...]:
         """The headers of the user's table."""
-        return tuple(json.loads(self.fact("columns")))
+        return tuple(json.loads(self.facts()["columns"]))
 
     def counts(self) -> Counts:
         """Where the job stands."""
