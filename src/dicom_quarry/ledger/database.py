@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -29,8 +29,10 @@ _GROUP = 256
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     """An engine for the SQLite file: WAL and synchronous FULL, so a commit survives a power cut."""
     mode = "ro" if read_only else "rwc"
+    # Made from its parts: as text, SQLAlchemy would undo the quoting that SQLite needs.
+    file = f"file:{quote(str(path))}"
     engine = create_engine(
-        f"sqlite:///file:{quote(str(path))}?mode={mode}&uri=true",
+        URL.create("sqlite", database=file, query={"mode": mode, "uri": "true"}),
         poolclass=QueuePool,
         connect_args={"check_same_thread": False, "timeout": 30},
     )
@@ -72,6 +74,7 @@ class Database:
         self._reader = open_engine(path, read_only=True)
         self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -81,10 +84,11 @@ class Database:
 
     def submit(self, work: Work[T]) -> Future[T]:
         """Run ``work`` in a transaction soon; nothing may lean on it before the future is done."""
-        if self._closed:
-            raise LedgerError("the ledger is closed")
         future: Future[T] = Future()
-        self._queue.put((work, future))  # type: ignore[arg-type]
+        with self._closing:
+            if self._closed:
+                raise LedgerError("the ledger is closed")
+            self._queue.put((work, future))  # type: ignore[arg-type]
         return future
 
     def read(self, work: Work[T]) -> T:
@@ -94,10 +98,12 @@ class Database:
 
     def close(self) -> None:
         """Commit what is waiting and close the file."""
-        if self._closed:
-            return
-        self._closed = True
-        self._queue.put(None)
+        with self._closing:
+            # Nothing can come after the end of the queue, where nobody would ever take it up.
+            if self._closed:
+                return
+            self._closed = True
+            self._queue.put(None)
         self._thread.join()
         self._reader.dispose()
         self._engine.dispose()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -82,9 +83,13 @@ def _values(request: Request, first: dict[bytes, int]) -> dict[str, object]:
 
 
 def _difference(old: dict[int, bytes], new: dict[int, bytes]) -> CohortChange:
-    gone = set(old.values()) - set(new.values())
-    come = set(new.values()) - set(old.values())
-    changed = sum(1 for row in old.keys() & new.keys() if old[row] in gone and new[row] in come)
-    added = sum(1 for identity in new.values() if identity in come)
-    dropped = sum(1 for identity in old.values() if identity in gone)
-    return CohortChange(added - changed, dropped - changed, changed)
+    """Rows with the same keys are counted one by one: one of three may have gone."""
+    gone = Counter(old.values()) - Counter(new.values())
+    come = Counter(new.values()) - Counter(old.values())
+    changed = 0
+    for row in old.keys() & new.keys():
+        if gone[old[row]] and come[new[row]]:
+            gone[old[row]] -= 1
+            come[new[row]] -= 1
+            changed += 1
+    return CohortChange(come.total(), gone.total(), changed)
