@@ -63,6 +63,14 @@ def test_a_file_is_meta_and_the_dataset_as_it_came(tmp_path: Path) -> None:
     assert files(tmp_path) == [PLACE]
 
 
+def test_values_of_the_meta_are_of_even_length(tmp_path: Path) -> None:
+    receipt = put(make_store(tmp_path), dataset(), arrival(calling_ae="ORTHANC"))
+    head = (tmp_path / receipt.path).read_bytes()[: -len(dataset())]
+    assert len(head) % 2 == 0
+    assert head.endswith(b"AE\x08\0ORTHANC ")
+    assert b"UI\x0a\0" + SOP_UID.encode() + b"\0" in head
+
+
 def test_files_and_folders_are_for_their_owner_only(tmp_path: Path) -> None:
     root = tmp_path / "out"
     put(make_store(root), dataset())

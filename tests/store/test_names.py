@@ -112,6 +112,13 @@ def test_device_names_are_defused_wherever_they_come_from(device: str) -> None:
     assert component(device).startswith("%")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"), [("x.", "x%2E"), ("x ", "x%20"), (".dcm", "_.dcm"), ("..", "_.%2E")]
+)
+def test_what_literal_text_makes_of_a_component_is_safe_too(text: str, name: str) -> None:
+    assert component(text) == name
+
+
 def test_long_names_are_cut_and_told_apart() -> None:
     names = {component(distinct("X" * 300 + end) + ".dcm") for end in "AB"}
     assert len(names) == 2

@@ -120,6 +120,26 @@ def test_whatever_is_in_the_way_stays_as_it_is(tmp_path: Path, what: str) -> Non
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_link_to_the_very_same_instance_is_not_taken_for_it(tmp_path: Path) -> None:
+    elsewhere = put(make_store(tmp_path / "other"), dataset())
+    store = make_store(tmp_path / "root")
+    folder = tmp_path / "root" / FOLDER
+    folder.mkdir(parents=True)
+    (folder / NAME).symlink_to(tmp_path / "other" / elsewhere.path)
+    receipt = put(store, dataset())
+    assert (receipt.kept, receipt.path.name) == (Kept.STORED, "1.2.3.4.5~1.2.3.4.5.dcm")
+
+
+def test_a_file_that_was_not_made_durable_is_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipt = put(make_store(tmp_path, durable=False), dataset())
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    assert put(make_store(tmp_path), dataset()).kept is Kept.IDENTICAL
+    assert synced == [tmp_path / receipt.path]
+
+
 @pytest.mark.parametrize("sync_directory", [True, False])
 def test_one_instance_arrives_eight_times_at_once(tmp_path: Path, sync_directory: bool) -> None:
     store = make_store(tmp_path, sync_directory=sync_directory)

@@ -332,6 +332,14 @@ def test_padding_several_values_and_numbers(vr: str, raw: bytes, text: str) -> N
     assert scan(element(0x00091001, vr, raw), EXPLICIT, {0x00091001}) == {0x00091001: text}
 
 
+def test_an_empty_element_at_the_very_end_is_read_from_single_bytes() -> None:
+    header = HeaderScan(EXPLICIT, TAGS)
+    for byte in UID_ELEMENT + element(0x00100020, "LO", b""):
+        header.feed(bytes([byte]))
+    header.end()
+    assert header.values == {0x00080018: "1.2.3", 0x00100020: ""}
+
+
 def test_big_endian() -> None:
     data = element(0x00080018, "UI", b"1.2.3\0", ">") + element(0x00280010, "US", pack(">H", 512), ">")
     assert scan(data, BIG, TAGS) == {0x00080018: "1.2.3", 0x00280010: "512"}

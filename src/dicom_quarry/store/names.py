@@ -105,8 +105,6 @@ def _stays(char: str) -> bool:
     if char.isascii() or unicodedata.category(char) not in ("Lo", "Lu", "Ll", "Nd"):
         return False
     small, capital = char.lower(), char.upper()
-    if len(small) != 1 or len(capital) != 1 or char not in (small, capital):
-        return False
     return small.casefold() == capital.casefold() == small == capital.lower() and capital == small.upper()
 
 
