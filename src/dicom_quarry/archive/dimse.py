@@ -13,7 +13,7 @@ from dicom_quarry.archive.identifier import IMPLICIT_LITTLE, UTF_8, encode, is_u
 from dicom_quarry.archive.listing import Lister, nameless, number, value
 from dicom_quarry.archive.move import Move
 from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
-from dicom_quarry.errors import Lost, QueryFailed, Rejected
+from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected
 from dicom_quarry.model import AE, Level, Listing, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.sockets import Requestor
@@ -105,6 +105,7 @@ class DimseArchive:
             line.ask(request)
             message = line.answer(request, self._patiences.query)
             if message is None:
+                line.requestor.abort()
                 raise Lost(f"{self._peer} does not answer C-ECHO")
             if message.command.status != 0x0000:
                 said = status.in_words(status.of_find(message.command.status), message.command.error_comment)
@@ -114,6 +115,8 @@ class DimseArchive:
 
     def find(self, keys: Mapping[str, str]) -> Found:
         """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once."""
+        if not any(keys.values()):
+            raise LocalProtocolError("a query without a key would list the whole archive")
         answers = self._query(Level.STUDY, keys, _STUDY, self._answer_cap)
         studies: dict[str, Study] = {}
         for row in answers.rows:
@@ -130,6 +133,9 @@ class DimseArchive:
 
     def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:  # noqa: ARG002 (a receiver has its own)
         """C-MOVE by UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
+        for uid in (ask.study_uid, *ask.series_uids, *ask.sop_uids):
+            if not is_uid(uid):
+                raise LocalProtocolError(f"a retrieval by {uid!r}, which does not name one object")
         keys = self._study_keys(ask.study_uid, ask.patient_id)
         keys["QueryRetrieveLevel"] = ask.level.value
         if ask.series_uids:

@@ -1,0 +1,75 @@
+"""What the tests of the DIMSE archive share: a watch, an adapter, scripts for the archive it talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydicom.dataset import Dataset
+
+from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.port import Ask, Patience
+from dicom_quarry.model import AE, Arrival, Writer
+from tests.peers.relay import Heard
+from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
+
+STUDY = Ask("1.2")
+STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+BRISK = Patiences(connect=5, associate=5, query=0.3, cancel=0.3)
+
+
+class NoSink:
+    def begin(self, arrival: Arrival) -> Writer:
+        raise AssertionError("C-MOVE brings nothing by way of the sink")
+
+
+class Watching:
+    """A watch that says what it is told to, and remembers the signs of life."""
+
+    def __init__(self, *patiences: Patience) -> None:
+        self.signs: list[tuple[int | None, int | None]] = []
+        self.asked = 0
+        self._patiences = list(patiences)
+
+    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+        self.signs.append((completed, remaining))
+
+    def patience(self) -> Patience:
+        self.asked += 1
+        return self._patiences.pop(0) if self._patiences else Patience.WAIT
+
+
+@contextmanager
+def archive(peer: AE, model: str = "study", **options: object) -> Iterator[DimseArchive]:
+    one = DimseArchive(
+        "main",
+        peer,
+        calling="QUARRY",
+        destination="DEST",
+        **{"model": model, "patiences": BRISK, **options},  # type: ignore[arg-type]
+    )
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def study(uid: str, **more: str) -> Dataset:
+    ds = Dataset()
+    ds.StudyInstanceUID = uid
+    for keyword, value in more.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def answering(*rows: Dataset | bytes, final: int = SUCCESS, comment: str = "") -> Script:
+    def script(peer: Conversation, request: Heard) -> None:
+        for row in rows:
+            peer.answer(request, PENDING, row)
+        peer.answer(request, final, comment=comment)
+
+    return script
+
+
+def silent(peer: Conversation, request: Heard) -> None:
+    peer.read()

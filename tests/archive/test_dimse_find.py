@@ -1,0 +1,257 @@
+"""C-ECHO and C-FIND, and the associations that they go over (field guide, items 4 and 12 to 17)."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected, Unreachable
+from dicom_quarry.model import AE, Study
+from tests.archive.scripts import (
+    STUDY_FIND,
+    answering,
+    archive,
+    silent,
+    study,
+)
+from tests.peers.process import free_port, wait_for
+from tests.peers.relay import C_CANCEL, Heard
+from tests.peers.scripted import PENDING, SUCCESS, Conversation, ScriptedArchive
+
+pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+
+
+def test_probe_succeeds_with_an_archive_that_answers() -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
+        pacs.probe()
+        pacs.probe()
+        assert peer.associations == 2
+
+
+def test_probe_of_nobody_is_unreachable() -> None:
+    with archive(AE("NOBODY", "127.0.0.1", free_port())) as pacs, pytest.raises(Unreachable):
+        pacs.probe()
+
+
+def test_probe_of_a_silent_archive_is_lost() -> None:
+    with ScriptedArchive(silent) as peer, archive(peer.ae) as pacs, pytest.raises(Lost, match="C-ECHO"):
+        pacs.probe()
+
+
+def test_probe_that_is_refused_says_so() -> None:
+    with ScriptedArchive(answering(final=0x0122)) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(QueryFailed) as failure:
+            pacs.probe()
+        assert failure.value.status == 0x0122
+
+
+def test_a_service_that_is_not_accepted_is_a_permanent_rejection() -> None:
+    with ScriptedArchive(silent, refused={STUDY_FIND}) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(Rejected, match="does not offer C-FIND in the Study Root model") as rejection:
+            pacs.find({"AccessionNumber": "1"})
+        assert rejection.value.permanent
+
+
+def test_find_reads_every_attribute_of_a_study() -> None:
+    row = study(
+        "1.2.3",
+        SpecificCharacterSet="ISO_IR 192",
+        PatientID="P1",
+        AccessionNumber="A1",
+        StudyDate="20190102",
+        ModalitiesInStudy="CT\\SR",
+        StudyDescription="Schädel",
+        NumberOfStudyRelatedSeries="2",
+        NumberOfStudyRelatedInstances="17",
+    )
+    with ScriptedArchive(answering(row)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"AccessionNumber": "A1"})
+    assert found.complete
+    assert found.studies == (Study("1.2.3", "P1", "A1", "20190102", "CT\\SR", "Schädel", 2, 17),)
+
+
+def test_find_asks_for_what_it_reads_and_sends_the_keys_as_given() -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
+        assert pacs.find({"AccessionNumber": "A1", "PatientID": "P*"}).studies == ()
+        (request,) = peer.requests
+    assert request.identifier() == {
+        "StudyDate": "",
+        "AccessionNumber": "A1",
+        "QueryRetrieveLevel": "STUDY",
+        "ModalitiesInStudy": "",
+        "StudyDescription": "",
+        "PatientID": "P*",
+        "StudyInstanceUID": "",
+        "NumberOfStudyRelatedSeries": "",
+        "NumberOfStudyRelatedInstances": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("charset", "declared", "codec"),
+    [
+        ("ISO_IR 192", "ISO_IR 192", "utf-8"),
+        ("ISO_IR 100", "ISO_IR 100", "latin-1"),
+        ("ISO_IR 144", None, None),
+        ("ISO_IR 6", None, None),
+        ("", None, None),
+    ],
+)
+def test_find_declares_a_character_set_for_keys_that_are_not_ascii(
+    charset: str, declared: str | None, codec: str | None
+) -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae, charset=charset) as pacs:
+        pacs.find({"PatientID": "Ä1"})
+        (request,) = peer.requests
+    # What the charset cannot hold goes as UTF-8: a question mark would match anything.
+    declared, codec = declared or "ISO_IR 192", codec or "utf-8"
+    value = "Ä1".encode(codec)
+    assert request.identifier()["SpecificCharacterSet"] == declared
+    assert struct.pack("<HHL", 0x10, 0x20, len(value) + len(value) % 2) + value in request.dataset
+
+
+def test_find_gives_each_study_once_and_strips_padding() -> None:
+    rows = [study("1.2.3"), study("1.2.3 "), study("1.2.3\0"), study("1.2.4", AccessionNumber=" A1 ")]
+    with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"AccessionNumber": "A1"})
+    assert [(s.study_uid, s.accession) for s in found.studies] == [("1.2.3", ""), ("1.2.4", "A1")]
+    assert found.complete
+
+
+def test_counts_that_are_missing_or_no_numbers_are_none() -> None:
+    rows = [study("1.2.3"), study("1.2.4", NumberOfStudyRelatedInstances="")]
+    raw = bytes.fromhex("20000d00 06000000") + b"1.2.5\0" + bytes.fromhex("20000812 04000000") + b"many"
+    with ScriptedArchive(answering(*rows, raw)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"AccessionNumber": "A1"})
+    assert [s.study_uid for s in found.studies] == ["1.2.3", "1.2.4", "1.2.5"]
+    assert {(s.series_count, s.instance_count) for s in found.studies} == {(None, None)}
+
+
+@pytest.mark.parametrize("uid", ["", "*", "1.2.?", "1.2\\1.3", "1.2\x1b[2J"])
+def test_an_answer_without_a_usable_uid_is_skipped_and_said(uid: str) -> None:
+    rows = [study("1.2.3"), study(uid, PatientID="P1")]
+    with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"PatientID": "P1"})
+    assert [s.study_uid for s in found.studies] == ["1.2.3"]
+    assert not found.complete
+    assert "StudyInstanceUID" in found.why
+
+
+def test_an_answer_that_is_empty_throughout_hides_nothing() -> None:
+    with ScriptedArchive(answering(study("1.2.3"), study(""), b"")) as peer, archive(peer.ae) as pacs:
+        assert pacs.find({"PatientID": "P1"}).complete
+
+
+def test_an_answer_that_cannot_be_read_makes_the_rest_incomplete() -> None:
+    rows: list[Dataset | bytes] = [study("1.2.3"), b"\x08\x00\x50\x00\xff\x00\x00\x00A", study("1.2.4")]
+    with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"PatientID": "P1"})
+    assert [s.study_uid for s in found.studies] == ["1.2.3", "1.2.4"]
+    assert not found.complete
+    assert "cannot be read" in found.why
+
+
+@pytest.mark.parametrize("final", [0xA700, 0xA900, 0xC000, 0xFE00, 0xB000, 0x0122])
+def test_a_final_status_other_than_success_makes_answers_incomplete(final: int) -> None:
+    script = answering(study("1.2.3"), final=final, comment="enough")
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"PatientID": "P1"})
+        assert [s.study_uid for s in found.studies] == ["1.2.3"]
+        assert not found.complete
+        assert "enough" in found.why
+        assert f"{final:04X}" in found.why
+
+
+@pytest.mark.parametrize("final", [0xA700, 0xA900, 0xC000, 0x0122, 0x0124, 0x7777])
+def test_a_failure_without_answers_is_raised(final: int) -> None:
+    with ScriptedArchive(answering(final=final, comment="no")) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(QueryFailed, match="says: no") as failure:
+            pacs.find({"PatientID": "P1"})
+        assert failure.value.status == final
+
+
+def test_a_query_cut_short_without_answers_is_not_an_empty_answer() -> None:
+    with ScriptedArchive(answering(final=0xFE00)) as peer, archive(peer.ae) as pacs:
+        found = pacs.find({"PatientID": "P1"})
+        assert (found.studies, found.complete) == ((), False)
+
+
+def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        if request.identifier()["PatientID"] == "FEW":
+            peer.answer(request, SUCCESS)
+            return
+        for number in range(8):
+            peer.answer(request, PENDING, study(f"1.2.{number}"))
+        assert peer.read().field == C_CANCEL
+        peer.answer(request, 0xFE00)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae, answer_cap=5) as pacs:
+        found = pacs.find({"PatientID": "MANY"})
+        assert len(found.studies) == 5
+        assert not found.complete
+        assert "more than 5" in found.why
+        assert pacs.find({"PatientID": "FEW"}).complete
+        assert peer.associations == 1
+
+
+def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dicom_quarry.archive.query.CANCEL_PATIENCE", 0.3)
+
+    def script(peer: Conversation, request: Heard) -> None:
+        while True:
+            peer.answer(request, PENDING, study("1.2.3"))
+
+    with ScriptedArchive(script) as peer, archive(peer.ae, answer_cap=5) as pacs:
+        found = pacs.find({"PatientID": "MANY"})
+        assert [s.study_uid for s in found.studies] == ["1.2.3"]
+        assert not found.complete
+
+
+def test_a_query_that_falls_silent_is_lost_and_the_next_has_a_new_association() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        if request.identifier()["PatientID"] == "SLOW":
+            peer.answer(request, PENDING, study("1.2.3"))
+            peer.read()
+        peer.answer(request, SUCCESS)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(Lost, match="silent"):
+            pacs.find({"PatientID": "SLOW"})
+        wait_for(lambda: peer.ended == 1, "the archive to be told that nobody waits any more")
+        assert pacs.find({"PatientID": "P1"}).complete
+        assert peer.associations == 2
+
+
+def test_an_abort_in_a_query_is_lost() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        peer.answer(request, PENDING, study("1.2.3"))
+        peer.abort()
+
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs, pytest.raises(Lost):
+        pacs.find({"PatientID": "P1"})
+
+
+def test_an_answer_to_another_question_is_lost() -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        request.command[0x0110] = b"\x2a\x00"
+        peer.answer(request, SUCCESS)
+
+    with (
+        ScriptedArchive(script) as peer,
+        archive(peer.ae) as pacs,
+        pytest.raises(Lost, match="something else"),
+    ):
+        pacs.find({"PatientID": "P1"})
+
+
+@pytest.mark.parametrize("keys", [{}, {"PatientID": ""}])
+def test_a_query_for_everything_is_never_sent(keys: dict[str, str]) -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
+        with pytest.raises(LocalProtocolError):
+            pacs.find(keys)
+        assert not peer.requests
