@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,15 @@ _NETWORK = {
     "beegfs",
     "fuse.sshfs",
 }
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+#: The file in the output folder that says where the state is.
+_POINTER = "state-folder"
+
+#: Seconds in which ``quarry status``, which looks at the lock for a moment, lets go of it.
+_GRACE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +70,7 @@ class JobFolder:
 
 def existing(out: Path) -> JobFolder:
     """The job that was started with ``--to out``; raises InputError if there is none."""
-    hidden = out / ".quarry"
-    pointer = hidden / "state-folder"
-    state = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else hidden
-    folder = JobFolder(out, state)
+    folder = JobFolder(out, _pointed(out) or out / ".quarry")
     if not folder.ledger.is_file() or not was_begun(folder.ledger):
         raise InputError(
             f"{out} holds no job: nothing was extracted to this folder, or its state was moved away"
@@ -73,32 +81,53 @@ def existing(out: Path) -> JobFolder:
 def prepare(out: Path, state: Path | None) -> JobFolder:
     """Make the folders of a job, or find those of an earlier run.
 
-    Raises InputError if the state would be on a network file system, or elsewhere than in the earlier run.
+    Raises InputError if the state would be on a network file system, elsewhere than in the earlier run, or
+    where another job has its own.
     """
     hidden = out / ".quarry"
-    pointer = hidden / "state-folder"
-    if pointer.is_file():
-        known = Path(pointer.read_text(encoding="utf-8").strip())
-        if state is not None and state.resolve() != known:
-            raise InputError(f"this job keeps its state in {known}; leave --state out, or name that folder")
-        state = known
-    folder = JobFolder(out, (state or hidden).resolve())
+    known = _pointed(out)
+    if known is not None and state is not None and state.resolve() != known:
+        raise InputError(f"this job keeps its state in {known}; leave --state out, or name that folder")
+    folder = JobFolder(out, (known or state or hidden).resolve())
+    elsewhere = folder.state != hidden.resolve()
+    if known is None and elsewhere and (hidden / "ledger.db").exists():
+        raise InputError(f"this job keeps its state in {hidden}; leave --state out")
+    if known is None and elsewhere and folder.ledger.exists():
+        raise InputError(f"{folder.state} has the state of another job: name another folder with --state")
     try:
         for path in (out, hidden, folder.state, folder.incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.state != hidden.resolve() and not pointer.is_file():
-            if (hidden / "ledger.db").exists():
-                raise InputError(f"this job keeps its state in {hidden}; leave --state out")
-            pointer.write_text(f"{folder.state}\n", encoding="utf-8")
+        _refuse_network(folder.state)
+        if known is None and elsewhere:
+            _point(hidden, folder.state)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be used: {error.strerror}") from error
-    kind = file_system(folder.state)
+    return folder
+
+
+def _pointed(out: Path) -> Path | None:
+    """Where the state of a job is that was started with ``--state``."""
+    pointer = out / ".quarry" / _POINTER
+    return Path(pointer.read_text(encoding="utf-8").rstrip("\n")) if pointer.is_file() else None
+
+
+def _point(hidden: Path, state: Path) -> None:
+    """Remember where the state is; whole or not at all, as a crash may come at any moment."""
+    part = hidden / f"{_POINTER}.part"
+    with part.open("w", encoding="utf-8") as file:
+        file.write(f"{state}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(hidden / _POINTER)
+
+
+def _refuse_network(state: Path) -> None:
+    kind = file_system(state)
     if kind in _NETWORK:
         raise InputError(
-            f"{folder.state} is on a network file system ({kind}), where the job's record could be damaged: "
+            f"{state} is on a network file system ({kind}), where the job's record could be damaged: "
             "keep the record on a local disk with --state DIR; the images may stay where they are"
         )
-    return folder
 
 
 def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
@@ -111,7 +140,8 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
     best, kind = -1, ""
     for line in lines:
         _, point, type_, *_ = line.split(" ")
-        mount = Path(point.encode().decode("unicode_escape"))
+        # Blanks and back-slashes stand as octal numbers (proc(5), fstab(5)); all else as it is.
+        mount = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), point))
         # Of two mounts on one point the later hides the earlier.
         if (target == mount or mount in target.parents) and len(mount.parts) >= best:
             best, kind = len(mount.parts), type_
@@ -123,14 +153,11 @@ def held(folder: JobFolder) -> Iterator[None]:
     """Hold the job alone; raises StartError if another process runs it. A crash lets go by itself."""
     handle = os.open(folder.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+        if not _locked(handle):
             raise StartError(
-                f"another quarry (process {holder or 'unknown'}) is already working on {folder.out}: "
-                f"watch it with  quarry status {folder.out}"
-            ) from None
+                f"another quarry (process {_written(handle) or 'unknown'}) is already working on "
+                f"{folder.out}: watch it with  quarry status {folder.out}"
+            )
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -141,14 +168,33 @@ def held(folder: JobFolder) -> Iterator[None]:
 def holder(folder: JobFolder) -> int | None:
     """The process that runs the job now, None if nobody does."""
     try:
-        handle = os.open(folder.state / "lock", os.O_RDWR | os.O_CLOEXEC)
+        handle = os.open(folder.state / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared: several may look at once, and none takes another for the job.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-        return int(text) if text.isdigit() else None
+        return _written(handle)
     finally:
         os.close(handle)
     return None
+
+
+def _locked(handle: int) -> bool:
+    """Take the lock; somebody who only looks at it has let go of it soon."""
+    until = time.monotonic() + _GRACE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
+
+
+def _written(handle: int) -> int | None:
+    text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
