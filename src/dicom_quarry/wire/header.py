@@ -17,18 +17,17 @@ last of several with one tag counts), odd lengths, group 0002 in the dataset. It
 
 from __future__ import annotations
 
-import codecs
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.charset import convert_encodings, decode_bytes, python_encoding
 from pydicom.datadict import dictionary_VR
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STANDARD_VR, TEXT_VR_DELIMS
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire import charsets
 
 #: No element bears this tag: a scan that wants it goes on to the end of the dataset, and so proves it whole.
 WHOLE: Final = 0xFFFFFFFF
@@ -52,7 +51,6 @@ _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
 _CODED_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
 _PROSE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
-_CODECS: Final = frozenset(codecs.lookup(name).name for name in python_encoding.values())
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
 # tag, VR and short length; tag and long length; long length
@@ -290,7 +288,7 @@ def _text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | No
         return None
     if vr in _NUMBERS:
         return _numbers(raw, order + _NUMBERS[vr])
-    text = _decode(raw, _encodings(charset)) if vr in _CODED_VRS else raw.decode("latin-1")
+    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in _CODED_VRS else raw.decode("latin-1")
     if "\\" in text and vr not in _PROSE_VRS:
         return "\\".join(value.strip(" \0") for value in text.split("\\"))
     return text.strip(" \0")
@@ -300,28 +298,6 @@ def _numbers(raw: bytes, form: str) -> str:
     number = Struct(form)
     whole = len(raw) - len(raw) % number.size
     return "\\".join(str(value) for (value,) in number.iter_unpack(raw[:whole]))
-
-
-def _decode(raw: bytes, encodings: tuple[str, ...]) -> str:
-    if b"\x1b" in raw:
-        text = decode_bytes(raw, encodings, TEXT_VR_DELIMS)
-        return raw.decode("latin-1") if "\ufffd" in text else text
-    try:
-        return raw.decode(encodings[0])
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
-@lru_cache(maxsize=64)
-def _encodings(charset: bytes) -> tuple[str, ...]:
-    """Python's names for the value of (0008,0005) (PS3.3 C.12.1.1.2); Latin-1 where nothing is declared."""
-    terms = [term.strip(" \0") for term in charset.decode("latin-1").split("\\")]
-    try:
-        found = convert_encodings(terms)
-    except ValueError:  # a NUL within a term
-        return ("latin-1",)
-    # pydicom takes an unknown term for the name of any codec of Python's, of which some are no text
-    return tuple(name if codecs.lookup(name).name in _CODECS else "latin-1" for name in found)
 
 
 @lru_cache(maxsize=256)
