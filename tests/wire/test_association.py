@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 
 import pytest
 from hypothesis import given
@@ -183,6 +184,20 @@ def test_request_and_accept_read_back() -> None:
     assert negotiation.decode_request(negotiation.encode_request(request)) == request
     accept = AssociateAccept("A", "B", (ContextResult(1, 0, JPEG),), 4096, {CT: (False, True)})
     assert negotiation.decode_accept(negotiation.encode_accept(accept)) == accept
+
+
+def test_a_uid_that_is_none_is_neither_warned_of_nor_repeated() -> None:
+    endless = [f"1.2.{number}{'9' * 40_000}" for number in range(2)]
+    request = request_for(
+        ("1.2.840.10008.5.1.4.1.1.02", [IMPLICIT]),
+        *[(uid, [uid, IMPLICIT]) for uid in endless],
+        roles=dict.fromkeys(endless, (True, False)),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        accept = AcceptorPolicy(MAX_PDU).answer(request)
+    assert [answer.result for answer in accept.results] == [0, 3, 3]
+    assert negotiation.decode_accept(negotiation.encode_accept(accept)).roles == {}
 
 
 def answered(request: AssociateRequest, **policy: object) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
@@ -20,6 +21,8 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 MAX_CONTEXTS = 128  # odd numbers of one byte
 _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
+# Some are longer than the 64 characters of PS3.5 9.1; but all that we repeat has to fit into one item.
+_LONGEST_UID = 128
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
@@ -244,13 +247,18 @@ def _decode_result(value: bytes) -> ContextResult:
     return ContextResult(value[0], value[2], syntax)
 
 
+def _is_uid(text: str) -> bool:
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
 def is_storage(abstract_syntax: str) -> bool:
     """Whether instances are sent under this SOP class: a storage class of the standard, or a private one."""
-    if not _UID.fullmatch(abstract_syntax):
+    if not _is_uid(abstract_syntax):
         return False
     if not abstract_syntax.startswith(_STANDARD_ROOT):
         return True
-    uid = UID(abstract_syntax)
+    # A validation would warn, with the peer's words, and every warning is remembered.
+    uid = UID(abstract_syntax, validation_mode=IGNORE)
     if uid.name and uid.name != abstract_syntax:
         return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
     return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than our dictionary
@@ -290,7 +298,7 @@ class AcceptorPolicy:
         return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
 
     def _judge(self, context: Context, roles: Mapping[str, Roles]) -> ContextResult:
-        offered = [uid for uid in context.transfer_syntaxes if _UID.fullmatch(uid)]
+        offered = [uid for uid in context.transfer_syntaxes if _is_uid(uid)]
         # An item that is not significant must still be there (PS3.8 9.3.3.2): the first one proposed.
         first = offered[0] if offered else ""
         if not self.takes(context.abstract_syntax):
