@@ -17,7 +17,7 @@ from fuzz.peers import CT, DEFLATED, EXPLICIT, IMPLICIT, MAX_PDU, REQUEST
 
 #: No script needs more; it keeps single executions short.
 _LONGEST = 1 << 17
-_OFFERED = AssociateRequest(
+OFFERED = AssociateRequest(
     "QUARRY",
     "SENDER",
     propose([(VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT]), (CT, [DEFLATED]), ("1.3.12.2", [EXPLICIT])]),
@@ -75,7 +75,7 @@ class Script:
 
 
 def _request(script: Script) -> None:
-    script.out += pdu.encode_pdu(PduType.ASSOCIATE_RQ, negotiation.encode_request(_OFFERED))
+    script.out += pdu.encode_pdu(PduType.ASSOCIATE_RQ, negotiation.encode_request(OFFERED))
 
 
 def _accept(script: Script) -> None:
