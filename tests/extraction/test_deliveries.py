@@ -1,0 +1,218 @@
+"""Who is let in, and what becomes of instances: on time, late, and at the very moment of the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from dicom_quarry.errors import Refused
+from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.model import Arrival, Kept, Receipt, Selection, Task, Word
+from tests.ledger.helpers import (
+    ARCHIVE,
+    begin,
+    conclude,
+    missing_row,
+    ref,
+    request,
+    resolve,
+    stored_row,
+    study,
+)
+
+ARRIVAL = Arrival("1.2.840.10008.5.1.4.1.1.2", "1.2.1.1.1", "1.2.840.10008.1.2.1")
+
+
+def receipt(study_uid: str, number: int, kept: Kept = Kept.STORED, folder: str = "f") -> Receipt:
+    path = PurePosixPath(folder, f"{number}.dcm")
+    return Receipt(
+        ref(study_uid, number), "1.2.840.10008.1.2.1", path, 100 + number, bytes([number]) * 32, kept
+    )
+
+
+class Stored:
+    """A store that has one instance ready."""
+
+    def __init__(self, ready: Receipt) -> None:
+        self.ready = ready
+        self.committed = False
+
+    def begin(self, _arrival: Arrival) -> Stored:
+        return self
+
+    def write(self, data: memoryview) -> None:
+        raise AssertionError("nothing is written here")
+
+    def commit(self) -> Receipt:
+        self.committed = True
+        return self.ready
+
+    def abort(self) -> None:
+        raise AssertionError("nothing is aborted here")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "ledger.db")
+    begin(opened, [request(1, "A"), request(2, "B")])
+    resolve(opened, request(1, "A"), study(1), study(2))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def deliveries(ledger: Ledger) -> Deliveries:
+    return Deliveries(ledger, lambda task: {"Site": f"of {task.study.study_uid}"})
+
+
+def commit(deliveries: Deliveries, ready: Receipt) -> None:
+    assert JobSink(Stored(ready), deliveries).begin(ARRIVAL).commit() is ready
+
+
+def task(ledger: Ledger, number: int) -> Task:
+    found = ledger.task_of(f"1.2.{number}")
+    assert found is not None
+    return found
+
+
+def view(ledger: Ledger) -> tuple[Word, int | None, int]:
+    reader = Reader(
+        Path(str(ledger.database.read(lambda c: c.exec_driver_sql("PRAGMA database_list").one()[2])))
+    )
+    try:
+        first = next(reader.studies())
+        return first.outcome.word, first.expected, first.stored
+    finally:
+        reader.close()
+
+
+def header(study_uid: str, series_uid: str = "1.2.1.1") -> dict[int, str]:
+    return {0x0020000D: study_uid, 0x0020000E: series_uid}
+
+
+def test_studies_of_this_job_are_let_in_awaited_or_not(ledger: Ledger, deliveries: Deliveries) -> None:
+    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+    delivery = deliveries.open(task(ledger, 1), ())
+    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+    deliveries.close(delivery)
+    conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
+    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+
+
+def test_what_nobody_asked_for_is_refused(ledger: Ledger, deliveries: Deliveries) -> None:
+    with pytest.raises(Refused) as refused:
+        deliveries.admit(ARRIVAL, header("1.2.9"))
+    assert refused.value.status == 0x0124
+    ledger.resolve(request(2, "B"), ARCHIVE, [study(3)], Selection(frozenset({"1.2.3.1"})))
+    deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.1"))
+    with pytest.raises(Refused):
+        deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.2"))
+
+
+def test_the_folder_is_in_the_ledger_before_the_sender_is_told(
+    ledger: Ledger, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = task(ledger, 1)
+    delivery = deliveries.open(first, ())
+    at_the_take: list[list[str]] = []
+    real = delivery.take
+
+    def take(receipt: Receipt) -> bool:
+        at_the_take.append(ledger.folders_of(first.task_id))
+        return real(receipt)
+
+    monkeypatch.setattr(delivery, "take", take)
+    commit(deliveries, receipt("1.2.1", 1))
+    commit(deliveries, receipt("1.2.1", 2))
+    commit(deliveries, receipt("1.2.1", 3, folder="g"))
+    assert at_the_take == [["f"], ["f"], ["f", "g"]]
+    assert set(delivery.receipts) == {"1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"}
+
+
+def test_a_ledger_that_fails_keeps_the_sender_from_being_told(ledger: Ledger, deliveries: Deliveries) -> None:
+    delivery = deliveries.open(task(ledger, 1), ())
+    ledger.close()
+    with pytest.raises(Exception, match="closed"):
+        commit(deliveries, receipt("1.2.1", 1))
+    assert not delivery.receipts
+
+
+def test_what_comes_twice_is_one_and_a_conflict_is_counted(ledger: Ledger, deliveries: Deliveries) -> None:
+    delivery = deliveries.open(task(ledger, 1), [receipt("1.2.1", 1)])
+    commit(deliveries, receipt("1.2.1", 1, Kept.IDENTICAL))
+    commit(deliveries, receipt("1.2.1", 1, Kept.OTHER_ENCODING))
+    assert (len(delivery.receipts), delivery.conflicts) == (1, 0)
+    commit(deliveries, receipt("1.2.1", 1, Kept.CONFLICT))
+    assert (len(delivery.receipts), delivery.conflicts, delivery.taken) == (1, 1, 3)
+    assert delivery.receipts["1.2.1.1.1"].kept is Kept.STORED
+
+
+def test_late_for_a_task_that_waits(ledger: Ledger, deliveries: Deliveries) -> None:
+    commit(deliveries, receipt("1.2.1", 1))
+    assert ledger.folders_of(task(ledger, 1).task_id) == ["f"], "where the next try will find it"
+    assert view(ledger) == (Word.PENDING, None, 0)
+
+
+def test_late_for_a_partial_task(ledger: Ledger, deliveries: Deliveries) -> None:
+    conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), missing_row("1.2.1", 2), missing_row("1.2.1", 3)])
+    commit(deliveries, receipt("1.2.1", 2))
+    assert view(ledger) == (Word.PARTIAL, 3, 2)
+    commit(deliveries, receipt("1.2.1", 3, Kept.IDENTICAL))
+    assert view(ledger) == (Word.PENDING, 3, 3), "nothing lacks: it is judged again"
+    assert task(ledger, 1) in ledger.waiting_tasks(0.0, 10)
+
+
+def test_late_for_a_complete_task(ledger: Ledger, deliveries: Deliveries) -> None:
+    conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
+    commit(deliveries, receipt("1.2.1", 1, Kept.IDENTICAL))
+    assert view(ledger) == (Word.COMPLETE, 1, 1)
+    commit(deliveries, receipt("1.2.1", 5))
+    assert view(ledger) == (Word.COMPLETE, 1, 2)
+    assert task(ledger, 1) not in ledger.waiting_tasks(0.0, 10)
+
+
+def test_what_arrives_before_the_end_is_decided_about(ledger: Ledger, deliveries: Deliveries) -> None:
+    delivery = deliveries.open(task(ledger, 1), ())
+    commit(deliveries, receipt("1.2.1", 1))
+    seen = delivery.taken
+    commit(deliveries, receipt("1.2.1", 2))
+    assert not delivery.seal(seen)
+    commit(deliveries, receipt("1.2.1", 3))
+    assert delivery.seal(delivery.taken)
+    assert len(delivery.receipts) == 3
+
+
+def test_what_arrives_while_the_task_is_concluded_is_in_the_ledger_afterwards(
+    ledger: Ledger, deliveries: Deliveries
+) -> None:
+    delivery = deliveries.open(task(ledger, 1), [receipt("1.2.1", 1)])
+    assert delivery.seal(0)
+    told = threading.Event()
+
+    def arrive() -> None:
+        commit(deliveries, receipt("1.2.1", 2))
+        told.set()
+
+    sender = threading.Thread(target=arrive)
+    sender.start()
+    try:
+        assert not told.wait(0.05), "its sender is not told yet"
+        assert list(delivery.receipts) == ["1.2.1.1.1"]
+        conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
+    finally:
+        deliveries.close(delivery)
+        sender.join(10)
+    assert told.is_set()
+    assert view(ledger) == (Word.COMPLETE, 1, 2)
+
+
+def test_instances_go_to_the_delivery_of_their_study(ledger: Ledger, deliveries: Deliveries) -> None:
+    one, two = deliveries.open(task(ledger, 1), ()), deliveries.open(task(ledger, 2), ())
+    commit(deliveries, receipt("1.2.2", 1))
+    assert (len(one.receipts), len(two.receipts)) == (0, 1)
+    assert next(iter(two.receipts.values())).ref == ref("1.2.2", 1)

@@ -1,0 +1,233 @@
+"""While the archive is out of reach everybody waits, and one thread alone probes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable
+from dicom_quarry.extraction import gate as gates
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.policy import PATIENCE
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.model import Listing, Sink, Task
+
+
+class Probed:
+    """An archive of which only the C-ECHO matters; ``answers`` are errors to raise, then it answers."""
+
+    name = "main"
+
+    def __init__(self, *errors: ArchiveError) -> None:
+        self.errors = list(errors)
+        self.probes = 0
+        self.at_once = 0
+        self.most_at_once = 0
+        self.before_answer: Callable[[], None] = lambda: None
+        self._lock = threading.Lock()
+
+    def probe(self) -> None:
+        with self._lock:
+            self.probes += 1
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            self.before_answer()
+            if self.errors:
+                raise self.errors.pop(0)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        raise NotImplementedError
+
+    def list_instances(self, task: Task) -> Listing:
+        raise NotImplementedError
+
+    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+        raise NotImplementedError
+
+    def hang_up(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
+class Question:
+    """Raises these errors one by one, then answers."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.asked = 0
+
+    def __call__(self) -> str:
+        self.asked += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return "answer"
+
+
+DOWN = Unreachable("nobody listens")
+BUSY = Rejected("try later", permanent=False)
+NEVER = Rejected("not you", permanent=True)
+FAILED = QueryFailed("A700", status=0xA700)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """No time passes; the pauses are noted as how many failures they follow."""
+    noted: list[int] = []
+
+    def backoff(failures: int, chance: float, **_: float) -> float:
+        noted.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(gates, "backoff", backoff)
+    return noted
+
+
+def test_an_archive_that_answers_is_not_probed() -> None:
+    archive = Probed()
+    assert Gate(archive, Stop(), Board()).call(Question()) == "answer"
+    assert archive.probes == 0
+
+
+@pytest.mark.parametrize("error", [DOWN, BUSY, Lost("cut")])
+def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
+    error: ArchiveError, pauses: list[int]
+) -> None:
+    archive, board = Probed(DOWN, BUSY, FAILED), Board()
+    question = Question(error)
+    assert Gate(archive, Stop(), board).call(question) == "answer"
+    assert (question.asked, archive.probes) == (2, 4)
+    assert pauses == [0, 1, 2, 3], "longer and longer"
+    said = list(board.messages())
+    assert said[0] == f"the archive is out of reach: {error}"
+    assert said[1].startswith("the archive answers again after")
+    assert board.waits_for == ""
+
+
+def test_an_archive_that_is_down_for_long_is_waited_for() -> None:
+    archive = Probed(*[DOWN] * 500)
+    question = Question(*[DOWN] * 5)
+    assert Gate(archive, Stop(), Board()).call(question) == "answer"
+    assert question.asked == 6
+
+
+def test_a_permanent_rejection_is_raised_at_once() -> None:
+    archive = Probed()
+    with pytest.raises(Rejected, match="not you"):
+        Gate(archive, Stop(), Board()).call(Question(NEVER))
+    assert archive.probes == 0
+    with pytest.raises(Rejected, match="not you"):
+        Gate(Probed(DOWN, NEVER), Stop(), Board()).call(Question(DOWN))
+
+
+def test_an_answer_that_is_a_failure_closes_nothing() -> None:
+    archive = Probed()
+    with pytest.raises(QueryFailed):
+        Gate(archive, Stop(), Board()).call(Question(FAILED))
+    assert archive.probes == 0
+
+
+def test_lost_again_and_again_though_it_answers_in_between_is_raised() -> None:
+    archive = Probed()
+    question = Question(*[Lost("cut")] * 99)
+    with pytest.raises(Lost):
+        Gate(archive, Stop(), Board()).call(question)
+    assert question.asked == PATIENCE
+
+
+def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]) -> None:
+    question = Question(FAILED, FAILED)
+    assert Gate(Probed(), Stop(), Board()).query(question) == "answer"
+    assert pauses == [1, 2]
+    question = Question(*[FAILED] * 9)
+    with pytest.raises(QueryFailed):
+        Gate(Probed(), Stop(), Board()).query(question)
+    assert question.asked == 3
+
+
+def test_one_probes_and_the_others_wait_for_it() -> None:
+    archive, board = Probed(*[DOWN] * 20), Board()
+    waiting = threading.Barrier(6)
+    gate = Gate(archive, Stop(), board)
+
+    def ask() -> str:
+        first = True
+
+        def question() -> str:
+            nonlocal first
+            if first:
+                first = False
+                waiting.wait(10)
+                raise DOWN
+            return "answer"
+
+        return gate.call(question)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert [one.result(20) for one in [pool.submit(ask) for _ in range(6)]] == ["answer"] * 6
+    assert archive.most_at_once == 1
+    assert sum("answers again" in message for message in board.messages()) >= 1
+    assert board.waits_for == ""
+
+
+def test_while_it_waits_it_says_so() -> None:
+    archive, board = Probed(DOWN), Board()
+    seen: list[str] = []
+    archive.before_answer = lambda: seen.append(board.waits_for)
+    Gate(archive, Stop(), board).call(Question(DOWN))
+    assert seen == ["the archive to answer"] * 2
+
+
+def test_stop_ends_the_waiting() -> None:
+    archive, stop = Probed(*[DOWN] * 1_000_000), Stop()
+    archive.before_answer = lambda: stop.request() if archive.probes == 3 else None
+    with pytest.raises(Stopped):
+        Gate(archive, stop, Board()).call(Question(DOWN))
+    assert archive.probes == 3
+
+
+def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
+    archive, stop = Probed(*[DOWN] * 1_000_000), Stop()
+    probing, leave = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        probing.set()
+        leave.wait(10)
+
+    archive.before_answer = hang
+    gate = Gate(archive, stop, Board())
+    with ThreadPoolExecutor(2) as pool:
+        prober = pool.submit(gate.call, Question(DOWN))
+        assert probing.wait(10)
+        other = pool.submit(gate.call, Question())
+        stop.request()
+        with pytest.raises(Stopped):
+            other.result(10)
+        leave.set()
+        with pytest.raises(Stopped):
+            prober.result(10)
+
+
+def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop = Stop()
+
+    def endless(*_: object, **__: object) -> float:
+        stop.request()
+        return 1e6
+
+    monkeypatch.setattr(gates, "backoff", endless)
+    with pytest.raises(Stopped):
+        Gate(Probed(), stop, Board()).call(Question(DOWN))
+    stop = Stop()
+    with pytest.raises(Stopped):
+        Gate(Probed(), stop, Board()).query(Question(*[FAILED] * 5))
