@@ -52,6 +52,8 @@ class GatedArchive(DemoArchive):
     def proceed(self, move: Move, sent: int) -> bool:
         if self.hold_after is not None and self._sent >= self.hold_after:
             self.held.set()
-            self._gate.wait(120)
+            # C-CANCEL is heard meanwhile.
+            while not (self._gate.wait(0.02) or move.cancelled or not move.alive):
+                pass
         self._sent += 1
         return super().proceed(move, sent)

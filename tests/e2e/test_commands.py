@@ -275,13 +275,15 @@ def stopping(job: Job) -> bool:
 
 
 def test_interrupted_twice(held: Job) -> None:
-    """What is in flight is cancelled: the archive holds, and the job does not wait for it."""
+    """What is in flight is cancelled, and the archive heeds that: nobody opens the gate."""
     with held.running() as running:
         running.interrupt()
         until(running, "the job to stop", lambda: stopping(held))
         running.interrupt()
         assert running.wait() == 4
         assert not listens(held.port)
+    assert len(files(held.out)) == 4
+    assert outcomes(held.out) == [COMPLETE, *[("pending", "pending")] * 3]
     held.archive.open()
     assert held.run().code == 0
     assert outcomes(held.out) == [COMPLETE] * len(STUDIES)

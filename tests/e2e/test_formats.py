@@ -162,6 +162,16 @@ def test_whole_patients(site: Site, work: Path) -> None:
     assert rows[0]["quarry_studies_complete"] == "10"
 
 
+def test_patient_root(site: Site, work: Path) -> None:
+    """The other information model, by configuration: every question names the patient too."""
+    profile = f'[archive.main]\naddress = "{site.ae}"\nmodel = "patient"\n'
+    (work / "quarry.toml").write_text(profile)
+    keys = [(TEN_STUDIES_PATIENT, "QA00005"), (TWIN_PATIENT, TWIN_ACCESSION), ("Q-NOBODY", "QA00005")]
+    cohort = write(work / "cohort.csv", "MRN,Accession Number", [",".join(row) for row in keys])
+    out, done = extract(site, cohort, "--from", "main")
+    check(site, out, done, [site.holding.expect(patient=patient, accession=one) for patient, one in keys])
+
+
 def test_a_column_of_the_table_in_the_path(demo: Site, work: Path) -> None:
     cohort = write(work / "cohort.csv", "Accession,Site", ["QA00003,NORTH", "QA00004,../south"])
     out, done = extract(demo, cohort, "--filepath", "{csv:Site}/{StudyInstanceUID}/{SOPInstanceUID}.dcm")
