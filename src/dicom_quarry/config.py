@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
+from dicom_quarry.window import Hours, parse, zone_of
 
 DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
 DEFAULT_LOCAL = "QUARRY:11112"
@@ -22,6 +25,26 @@ Local = Annotated[AE, BeforeValidator(lambda value: AE.local(value) if isinstanc
 T = TypeVar("T", bound=BaseModel)
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+AtOnce = Annotated[int, Field(ge=1, le=16)]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _window(text: str) -> str:
+    parse(text, UTC)
+    return text
+
+
+def _zone(name: str) -> str:
+    zone_of(name)
+    return name
+
+
+def _after_window(text: str) -> str:
+    if text != "finish" and not re.fullmatch(r"\d+[smhd]", text, re.ASCII):
+        raise ValueError("write finish, or a time such as 30m or 2h")
+    return text
 
 
 class _Frozen(BaseModel):
@@ -40,13 +63,43 @@ class TlsFiles(_Frozen):
     hostname: bool = True
 
 
-class ArchiveProfile(_Frozen):
+class Limits(_Frozen):
+    """When, and how fast, an archive may be asked; without a limit, one question waits for the other.
+
+    ``window`` is in the grammar of :mod:`dicom_quarry.window`, by the clock of ``time_zone``, the host's
+    where that is not given. What runs when it closes is finished, or stopped ``after_window``. ``parallel``
+    is a ceiling on the moves at once, one study each.
+    """
+
+    window: Annotated[str, AfterValidator(_window)] | None = None
+    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
+    after_window: Annotated[str, AfterValidator(_after_window)] = "finish"
+    parallel: AtOnce | None = None
+    queries_per_second: Rate | None = None
+    studies_per_hour: Rate | None = None
+    megabytes_per_second: Rate | None = None
+
+    @property
+    def hours(self) -> Hours:
+        """The window; always open where there is none."""
+        return Hours() if self.window is None else parse(self.window, zone_of(self.time_zone))
+
+    @property
+    def overtime(self) -> float:
+        """Seconds for which what runs may go on when the window has closed."""
+        if self.after_window == "finish":
+            return float("inf")
+        return int(self.after_window[:-1]) * _UNITS[self.after_window[-1]]
+
+
+class ArchiveProfile(Limits):
     """How one archive is reached and treated; ``[archive.NAME]`` in quarry.toml. Times are in seconds.
 
     ``query_timeout``: a query that is silent for so long is lost. ``silence``: so is a retrieval in which
     neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
     on their way once the archive has said that it is done. ``senders``: networks that instances may come
     from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
+    ``merged_ids``: whether images may carry another Patient ID than the archive's answer.
     """
 
     name: str
@@ -57,6 +110,7 @@ class ArchiveProfile(_Frozen):
     settle: Seconds = 10
     senders: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: Literal["none", "query", "both"] = "none"
+    merged_ids: Literal["mismatch", "accept"] = "mismatch"
 
 
 class Settings(_Frozen):
@@ -68,11 +122,17 @@ class Settings(_Frozen):
     state: Path | None = None
     tls: TlsFiles = TlsFiles()
     filepath: str = DEFAULT_FILEPATH
-    parallel: Annotated[int, Field(ge=1, le=16)] = 1
+    parallel: AtOnce = 1
     allow_several_patients: bool = False
     whole_patients: bool = False
+    accept_mismatch: bool = False
     skip_bad_rows: bool = False
     keep_free: Annotated[float, Field(ge=0)] = 1.0
+
+    @property
+    def at_once(self) -> int:
+        """How many moves run at once: ``parallel``, under the ceiling of the archive."""
+        return min(self.parallel, self.archive.parallel or self.parallel)
 
     @property
     def keep_free_bytes(self) -> int:
@@ -86,7 +146,7 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
     Flags that are None were not given. Raises ConfigError naming the setting, what is wrong, what to write.
     """
     source = path or Path(FILE_NAME)
-    table = _read(source) if path or source.is_file() else {}
+    table = read_toml(source) if path or source.is_file() else {}
     archives = table.pop("archive", {})
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         raise ConfigError(f"{source}: archives stand in tables of their own, such as [archive.main]")
@@ -102,23 +162,29 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
     if "to" not in merged:
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
     profile = _profile(str(chosen), archives, source)
-    return _validated(Settings, {**merged, "archive": profile}, source)
+    return validated(Settings, {**merged, "archive": profile}, source)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A file of settings, dashes in its names turned; raises ConfigError if it cannot be read."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return undashed(table)
+
+
+def undashed(table: Mapping[str, Any]) -> dict[str, Any]:
+    """Names as the models have them: ``time-zone`` is ``time_zone``."""
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
 def _profile(chosen: str, archives: dict[str, dict[str, Any]], source: Path) -> ArchiveProfile:
     if chosen in archives:
-        values = {name.replace("-", "_"): value for name, value in archives[chosen].items()}
-        return _validated(ArchiveProfile, {**values, "name": chosen}, source, f"[archive.{chosen}] ")
+        values = {**undashed(archives[chosen]), "name": chosen}
+        return validated(ArchiveProfile, values, source, f"[archive.{chosen}] ")
     if "@" not in chosen:
         known = ", ".join(archives) or "none"
         raise ConfigError(
@@ -128,7 +194,8 @@ def _profile(chosen: str, archives: dict[str, dict[str, Any]], source: Path) -> 
     return ArchiveProfile(name=address.title, address=address)
 
 
-def _validated(model: type[T], values: Mapping[str, object], source: Path, where: str = "") -> T:
+def validated(model: type[T], values: Mapping[str, object], source: Path, where: str = "") -> T:
+    """A model from the values of a file; raises ConfigError naming the setting and what is wrong with it."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -137,4 +204,5 @@ def _validated(model: type[T], values: Mapping[str, object], source: Path, where
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(name.replace("_", "-") for name in model.model_fields))
             raise ConfigError(f"{source}: {where}'{setting}' is not a setting; there are {known}") from error
-        raise ConfigError(f"{where}{setting}: {first['msg']} (it is {first['input']!r})") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{where}{setting}: {said} (it is {first['input']!r})") from error

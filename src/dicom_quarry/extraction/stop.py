@@ -41,3 +41,8 @@ class Stop:
         """Wait so long; raises Stopped at once when the job is to stop."""
         if self._requested.wait(seconds):
             raise Stopped
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, also when the job is to stop; raises Stopped once what is in flight is cancelled."""
+        if self._urgent.wait(seconds):
+            raise Stopped

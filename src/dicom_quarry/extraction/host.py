@@ -1,0 +1,143 @@
+"""What the jobs of a host share, whoever runs them: slots and numbers, in a folder that all may write.
+
+A slot is held by a lock on a file (flock), which the kernel takes back when its process ends, however it
+ends. Locks and numbers hold among users who run Quarry; one who writes a program of his own needs none.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dicom_quarry.errors import StartError
+
+#: Seconds between two looks at whether a slot is free.
+_POLL = 0.1
+
+#: Told how long to wait; raises Stopped when it is not worth waiting.
+Pause = Callable[[float], None]
+
+_NUMBER = struct.Struct("<d")
+
+
+class SharedFolder:
+    """A folder on a local disk; made, for everybody, if it does not exist. Raises StartError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            _make(path)
+        except OSError as error:
+            raise StartError(
+                f"this site's limits are counted in {path}, which cannot be used: {error.strerror}. "
+                f"An administrator makes it with  install -d -m 1777 {path}"
+            ) from error
+
+    @contextmanager
+    def slot(self, pool: str, count: int, pause: Pause) -> Iterator[None]:
+        """Hold one of ``count`` slots; waits for one by ``pause``."""
+        # Who waits, waits at the head of a queue: a job that gives a slot back cannot take it again at once,
+        # or the others would wait until it has ended.
+        with self._waited(f"{pool}.queue", pause):
+            handle = self._one_of([f"{pool}.{number}" for number in range(count)], pause)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def update(self, name: str, step: Callable[[float], tuple[float, float]]) -> float:
+        """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
+        handle = _opened(self._path / name)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            before = os.pread(handle, _NUMBER.size, 0)
+            after, told = step(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
+            os.pwrite(handle, _NUMBER.pack(after), 0)
+            return told
+        finally:
+            os.close(handle)
+
+    @contextmanager
+    def _waited(self, name: str, pause: Pause) -> Iterator[None]:
+        handle = self._one_of([name], pause)
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _one_of(self, names: list[str], pause: Pause) -> int:
+        while True:
+            for name in names:
+                handle = self._try(name)
+                if handle is not None:
+                    return handle
+            pause(_POLL)
+
+    def _try(self, name: str) -> int | None:
+        handle = _opened(self._path / name)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        return handle
+
+
+class OwnNumbers:
+    """The same for the threads of one job."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[str, float] = {}
+
+    def update(self, name: str, step: Callable[[float], tuple[float, float]]) -> float:
+        """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
+        with self._lock:
+            self._values[name], told = step(self._values.get(name, 0.0))
+            return told
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        found = path.lstat()
+        if not stat.S_ISDIR(found.st_mode):
+            raise NotADirectoryError(20, "it is not a folder") from None
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise PermissionError(13, "this user may not write there") from None
+    else:
+        path.chmod(0o1777)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        _create(path)
+        return os.open(path, flags)
+
+
+def _create(path: Path) -> None:
+    """Make a file that every user may open, and that appears only once they may.
+
+    O_CREAT under the final name would not do: in a folder with the sticky bit the kernel refuses it for files
+    of others (fs.protected_regular), and the umask of the first user would shut the others out.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.fchmod(handle, 0o666)
+        os.link(beside, path)
+    except FileExistsError:
+        pass  # another process was faster
+    finally:
+        os.close(handle)
+        beside.unlink()

@@ -1,0 +1,123 @@
+"""The site's policy: limits that an administrator sets for everybody, and that users can only tighten.
+
+Its file is named here and nowhere else: no flag and no variable leads around it. It has the limits of an
+archive in quarry.toml; at its top they hold over everything that Quarry does on this host, and in
+``[archive."AET@HOST:PORT"]`` over everything that goes to that archive, all jobs and users together.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from dicom_quarry.config import ArchiveProfile, Limits, Remote, read_toml, undashed, validated
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.model import AE
+
+SITE_FILE = Path("/etc/quarry/site.toml")
+
+#: Of the limits at the top of the file; an archive's are counted under its address.
+EVERYTHING = "all"
+
+
+class SitePolicy(Limits):
+    """What site.toml says. ``archives``: the only ones that may be asked. ``shared``: a folder on this host
+    in which the jobs of all users count together.
+    """
+
+    archives: tuple[Remote, ...] | None = None
+    shared: Path = Path("/run/lock/quarry")
+    archive: dict[Remote, Limits] = Field(default_factory=dict)
+
+    def check(self, profile: ArchiveProfile) -> None:
+        """Raises ConfigError if the archive is not allowed."""
+        if self.archives is None or any(_is(one, profile.address) for one in self.archives):
+            return
+        allowed = ", ".join(map(str, self.archives)) or "none"
+        raise ConfigError(
+            f"{SITE_FILE}: this site does not allow the archive {profile.address}; allowed: {allowed}. "
+            "Its administrator can add it to 'archives' there"
+        )
+
+    def limits(self, profile: ArchiveProfile) -> dict[str, Limits]:
+        """Limits that hold for an archive, by the name under which the host's jobs count together.
+
+        A title does not tell archives apart: many answer to any.
+        """
+        found: dict[str, Limits] = {EVERYTHING: self}
+        for address, limits in self.archive.items():
+            if address.port == profile.address.port and _same_host(address.host, profile.address.host):
+                found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
+        return found
+
+    def spoken(self, profile: ArchiveProfile) -> str:
+        """Which limits hold for an archive, in a sentence; empty if there are none."""
+        said = [part for limits in self.limits(profile).values() for part in _spoken(limits)]
+        if not said:
+            return ""
+        return f"this site allows, over all jobs of this computer together ({SITE_FILE}): {'; '.join(said)}"
+
+
+def site_policy() -> SitePolicy:
+    """The policy of this host, without limits where there is no file; raises ConfigError.
+
+    A file that cannot be read stops the job: what it forbids must not become allowed.
+    """
+    try:
+        values = read_toml(SITE_FILE)
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return SitePolicy()
+        raise
+    try:
+        return validated(SitePolicy, _inherited(values), SITE_FILE)
+    except ConfigError as error:
+        said = str(error)
+        raise ConfigError(said if said.startswith(str(SITE_FILE)) else f"{SITE_FILE}: {said}") from error
+
+
+def _inherited(values: dict[str, Any]) -> dict[str, Any]:
+    """The time zone at the top is that of the archives' windows, too."""
+    zone = {name: values[name] for name in ("time_zone",) if name in values}
+    archives = values.get("archive")
+    if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
+        return values
+    return {**values, "archive": {name: {**zone, **undashed(one)} for name, one in archives.items()}}
+
+
+def _is(allowed: AE, wanted: AE) -> bool:
+    same_host = allowed.host.casefold() == wanted.host.casefold()
+    return same_host and (allowed.title, allowed.port) == (wanted.title, wanted.port)
+
+
+def _same_host(one: str, other: str) -> bool:
+    """Whether two names lead to one computer: another spelling is no way around its limits."""
+    return one.casefold() == other.casefold() or not _addresses(one).isdisjoint(_addresses(other))
+
+
+def _addresses(host: str) -> set[str]:
+    try:
+        return {str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()
+
+
+def _spoken(limits: Limits) -> Iterator[str]:
+    if limits.window is not None:
+        zone = f" ({limits.time_zone})" if limits.time_zone else ""
+        yield f"window {limits.window}{zone}"
+        if limits.after_window != "finish":
+            yield f"what then still runs is stopped after {limits.after_window}"
+    for value, unit in (
+        (limits.parallel, "studies at once"),
+        (limits.queries_per_second, "queries a second"),
+        (limits.studies_per_hour, "studies an hour"),
+        (limits.megabytes_per_second, "MB a second"),
+    ):
+        if value is not None:
+            yield f"{value:g} {unit}"

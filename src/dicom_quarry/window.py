@@ -1,0 +1,161 @@
+"""When an archive may be asked: weekly windows by the clock on the wall of a time zone. Pure.
+
+::
+
+    windows = part, {",", part}          "Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00"
+    part    = [days], from, "-", until   without days: every day
+    days    = day | day, "-", day        Mon Tue Wed Thu Fri Sat Sun; "Fri-Mon" passes Sunday
+
+A part whose end is not later than its start ends on the next day, and its days are those on which it starts.
+The wall clock decides on the nights when it is changed, too: a window from 01:00 is open in both hours that
+are called 01:00 in autumn, and one from 02:30 opens at 03:00 in the night in spring that has no 02:30.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from itertools import pairwise
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+_PART = re.compile(
+    r"(?:(?P<first>[A-Z][a-z]{2})(?:-(?P<last>[A-Z][a-z]{2}))?\s+)?"
+    r"(?P<start>\d{1,2}:\d{2})\s*-\s*(?P<end>\d{1,2}:\d{2})"
+)
+_DAY = 24 * 60
+_WEEK = 7 * _DAY
+
+#: Days within which a window opens if it ever does: a week, and one more for a night that has no such hour.
+_HORIZON = 15
+
+#: Where the host's time zone is; the TZ variable is not asked, since any user could set it.
+_LOCALTIME = "/etc/localtime"
+
+
+@dataclass(frozen=True, slots=True)
+class Weekly:
+    """Spans of every week, in minutes since Monday 00:00, half open, by the wall clock of a time zone."""
+
+    spans: tuple[tuple[int, int], ...]
+    zone: tzinfo
+
+    def is_open(self, at: datetime) -> bool:
+        """Whether ``at`` (aware) is inside."""
+        local = at.astimezone(self.zone)
+        minute = local.weekday() * _DAY + local.hour * 60 + local.minute
+        return any(start <= minute < end for start, end in self.spans)
+
+    def may_turn(self, after: datetime) -> Iterator[datetime]:
+        """Every moment in the next two weeks at which ``is_open`` can change, in UTC, in no order."""
+        edges = {edge % _WEEK for span in self.spans for edge in span}
+        today = after.astimezone(self.zone).date()
+        for day in (today + timedelta(days=ahead) for ahead in range(-1, _HORIZON + 1)):
+            for edge in edges:
+                if edge // _DAY == day.weekday():
+                    wall = datetime.combine(day, time(edge % _DAY // 60, edge % 60), self.zone)
+                    yield wall.replace(fold=0).astimezone(UTC)
+                    yield wall.replace(fold=1).astimezone(UTC)
+        yield from self._clock_changes(after.astimezone(UTC))
+
+    def _clock_changes(self, after: datetime) -> Iterator[datetime]:
+        days = [after.replace(microsecond=0) + timedelta(days=ahead) for ahead in range(_HORIZON + 1)]
+        for low, high in pairwise(days):
+            if self._offset(low) == self._offset(high):
+                continue
+            while high - low > timedelta(seconds=1):
+                middle = low + timedelta(seconds=(high - low) // timedelta(seconds=1) // 2)
+                low, high = (middle, high) if self._offset(middle) == self._offset(low) else (low, middle)
+            yield high
+
+    def _offset(self, at: datetime) -> timedelta | None:
+        return at.astimezone(self.zone).utcoffset()
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """Open while every one of its windows is; without any, always."""
+
+    windows: tuple[Weekly, ...] = ()
+
+    def __and__(self, other: Hours) -> Hours:
+        return Hours(self.windows + other.windows)
+
+    def is_open(self, at: datetime) -> bool:
+        """Whether ``at`` (aware) is inside all windows."""
+        return all(window.is_open(at) for window in self.windows)
+
+    def next_open(self, at: datetime) -> datetime | None:
+        """``at`` if it is open then, else when it opens; None if it does not within two weeks."""
+        return at if self.is_open(at) else self._turn(at, self.is_open)
+
+    def next_close(self, at: datetime) -> datetime | None:
+        """``at`` if it is closed then, else when it closes; None if it does not within two weeks."""
+        return self._turn(at, lambda then: not self.is_open(then)) if self.is_open(at) else at
+
+    def spoken(self, at: datetime) -> str:
+        """A moment of the coming week as the windows' own clock shows it: ``Mon 19:00``."""
+        zone = self.windows[0].zone if self.windows else UTC
+        local = at.astimezone(zone)
+        name = f" ({zone.key})" if isinstance(zone, ZoneInfo) and zone.key else ""
+        return f"{DAYS[local.weekday()]} {local:%H:%M}{name}"
+
+    def _turn(self, after: datetime, turned: Callable[[datetime], bool]) -> datetime | None:
+        moments = {moment for window in self.windows for moment in window.may_turn(after)}
+        return next((moment for moment in sorted(moments) if moment > after and turned(moment)), None)
+
+
+def parse(text: str, zone: tzinfo) -> Hours:
+    """Windows as an administrator writes them; raises ValueError with the form that is expected."""
+    minutes: list[tuple[int, int]] = []
+    for part in text.split(","):
+        found = _PART.fullmatch(part.strip())
+        if found is None:
+            raise ValueError(f"'{part.strip()}' is not a window: write 19:00-07:00, or Mon-Fri 19:00-07:00")
+        start, end = _minute(found["start"]), _minute(found["end"])
+        if start in (end, _DAY):
+            raise ValueError(f"'{part.strip()}' is empty: a whole day is 00:00-24:00")
+        if end < start:
+            end += _DAY
+        for day in _days(found["first"], found["last"]):
+            minutes += _within_a_week(day * _DAY + start, day * _DAY + end)
+    return Hours((Weekly(tuple(sorted(minutes)), zone),))
+
+
+def _minute(text: str) -> int:
+    hour, _, minute = text.partition(":")
+    total = int(hour) * 60 + int(minute)
+    if total > _DAY or int(minute) > 59:
+        raise ValueError(f"'{text}' is not a time of day: they go from 00:00 to 24:00")
+    return total
+
+
+def _days(first: str | None, last: str | None) -> range | list[int]:
+    if first is None:
+        return range(7)
+    for name in (first, last or first):
+        if name not in DAYS:
+            raise ValueError(f"'{name}' is not a day: write {', '.join(DAYS)}")
+    start, end = DAYS.index(first), DAYS.index(last or first)
+    return [day % 7 for day in range(start, end + 1 + 7 * (end < start))]
+
+
+def _within_a_week(start: int, end: int) -> list[tuple[int, int]]:
+    return [(start, end)] if end <= _WEEK else [(start, _WEEK), (0, end - _WEEK)]
+
+
+def zone_of(name: str | None) -> tzinfo:
+    """A time zone by its name, else the host's; raises ValueError if nobody knows the name."""
+    if name is None:
+        try:
+            with open(_LOCALTIME, "rb") as file:  # noqa: PTH123 - what ZoneInfo reads is a stream
+                return ZoneInfo.from_file(file)
+        except FileNotFoundError:
+            return UTC  # as the C library takes it
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(f"'{name}' is not a time zone: write one such as America/New_York") from error
