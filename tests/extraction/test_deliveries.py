@@ -96,12 +96,12 @@ def header(study_uid: str, series_uid: str = "1.2.1.1") -> dict[int, str]:
 
 
 def test_studies_of_this_job_are_let_in_awaited_or_not(ledger: Ledger, deliveries: Deliveries) -> None:
-    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+    assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
     delivery = deliveries.open(task(ledger, 1), ())
-    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+    assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
     deliveries.close(delivery)
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
-    assert deliveries.admit(ARRIVAL, header("1.2.1")) == {"Site": "of 1.2.1"}
+    assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
 
 
 def test_what_nobody_asked_for_is_refused(ledger: Ledger, deliveries: Deliveries) -> None:

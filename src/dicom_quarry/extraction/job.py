@@ -66,7 +66,7 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
         raise InputError(
             f"{settings.to} is being filled from {before.archive.name}: use that archive, or another folder"
         )
-    if facts["cohort"] == cohort.digest:
+    if facts["cohort"] == cohort.digest and not update:
         ledger.note(settings=settings.model_dump_json())
         return None
     if not update:
