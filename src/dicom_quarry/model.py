@@ -165,6 +165,17 @@ class Arrival:
     peer: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Leave to keep an instance. ``cells`` are the user's own columns, by header, for its path.
+
+    ``apart`` is a folder below the root for what must not be mixed with the rest; empty for the usual place.
+    """
+
+    cells: Mapping[str, str] = field(default_factory=dict)
+    apart: str = ""
+
+
 class Kept(StrEnum):
     """What became of an instance that was taken."""
 

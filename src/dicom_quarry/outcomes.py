@@ -7,7 +7,7 @@ value): it goes to report files and terminals only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from dicom_quarry.model import Outcome, Word
@@ -94,7 +94,7 @@ CATALOGUE: dict[str, Entry] = {
         Word.MISMATCH,
         "the images carry another identifier than the archive's answer",
         "the {keys} inside the images differs from what the archive answered",
-        "the study may have been merged or corrected: ask the PACS team before you use it",
+        "it is kept apart, in the folder mismatch: ask the PACS team, then take it with --accept-mismatch",
     ),
     "row_unusable": Entry(
         Word.INVALID_ROW,
@@ -146,6 +146,11 @@ CATALOGUE: dict[str, Entry] = {
     ),
     "pending": Entry(Word.PENDING, "not finished yet", next_step="run the same command again to go on"),
 }
+
+
+def codes_of(words: Collection[Word]) -> frozenset[str]:
+    """The codes that stand for these words."""
+    return frozenset(code for code, entry in CATALOGUE.items() if entry.word in words)
 
 
 class _Count(int):

@@ -8,6 +8,7 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.model import Selection, Word
+from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (
     ARCHIVE,
     attempt,
@@ -114,7 +115,7 @@ def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: Reader
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     conclude(ledger, "1.2.2", [missing_row("1.2.2", 1)])
     assert reader.counts().finished
-    assert ledger.retry({Word.PARTIAL, Word.NOT_FOUND}) == 3, "a study, and a row with its like"
+    assert ledger.retry(codes_of({Word.PARTIAL, Word.NOT_FOUND})) == 3, "a study, and a row with its like"
     assert [task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)] == ["1.2.2"]
     assert [one.row for one in ledger.waiting_requests(10)] == [2]
     counts = reader.counts()
@@ -130,7 +131,7 @@ def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: Reader
 
 def test_a_row_that_cannot_be_used_is_never_asked_for(ledger: Ledger, reader: Reader) -> None:
     begin(ledger, [request(1, problem="no accession"), request(2, "A")])
-    assert ledger.retry(frozenset(Word)) == 0
+    assert ledger.retry(codes_of(frozenset(Word))) == 0
     assert [one.row for one in ledger.waiting_requests(10)] == [2], (
         "its keys are empty: that means everything"
     )
@@ -142,7 +143,7 @@ def test_what_is_tried_again_is_not_proved_any_more(ledger: Ledger, reader: Read
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     assert next(reader.rows()).proved_at is not None
-    assert ledger.retry({Word.COMPLETE}) == 1
+    assert ledger.retry(codes_of({Word.COMPLETE})) == 1
     view = next(reader.rows())
     assert (view.outcome.word, view.proved_at) == (Word.PENDING, None)
 
@@ -172,7 +173,7 @@ def test_a_gain_and_a_retry_wipe_strikes_out(ledger: Ledger) -> None:
     ledger.record_round(task, [attempt(0)])
     assert ledger.strikes(task) == 1
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
-    ledger.retry({Word.PARTIAL})
+    ledger.retry(codes_of({Word.PARTIAL}))
     assert ledger.strikes(task) == 0
     ledger.record_round(task, [attempt(0)])
     assert ledger.strikes(task) == 1
@@ -189,7 +190,7 @@ def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(ledger: Ledge
     task = _one_task(ledger)
     ledger.record_round(task, [attempt(0), attempt(1)])
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
-    ledger.retry({Word.PARTIAL})
+    ledger.retry(codes_of({Word.PARTIAL}))
     assert next(reader.studies()).attempts == 2
 
 

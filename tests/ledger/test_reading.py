@@ -18,6 +18,7 @@ from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.rows import exchange_rows
 from dicom_quarry.ledger.views import MissingView
 from dicom_quarry.model import Request, Word
+from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (
     begin,
     conclude,
@@ -105,7 +106,7 @@ def live(ledger: Ledger, events: list[tuple[str, int, int]], rows: list[Request]
                     stored = [stored_row(uid, number) for number in range(first)]
                     conclude(ledger, uid, [*stored, missing_row(uid, 9)])
                 case "retry":
-                    ledger.retry({Word.PARTIAL, Word.NOT_FOUND} if first > 2 else {Word.COMPLETE})
+                    ledger.retry(codes_of({Word.PARTIAL, Word.NOT_FOUND} if first > 2 else {Word.COMPLETE}))
                 case "late":
                     ledger.add_late(task_id(ledger, uid), stored_row(uid, 9, listed=False), "f")
                 case "exchange":

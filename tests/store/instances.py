@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from struct import pack
 
-from dicom_quarry.model import Arrival, Header, Receipt
+from dicom_quarry.model import Admitted, Arrival, Header, Receipt
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 
@@ -56,15 +56,15 @@ def arrival(sop_uid: str = SOP_UID, *, transfer_syntax: str = EXPLICIT, calling_
     return Arrival(CT, sop_uid, transfer_syntax, calling_ae)
 
 
-def anyone(_arrival: Arrival, _header: Header) -> Mapping[str, str]:
-    return {}
+def anyone(_arrival: Arrival, _header: Header) -> Admitted:
+    return Admitted()
 
 
 def make_store(
     root: Path,
     pattern: str = DEFAULT,
     *,
-    admit: Callable[[Arrival, Header], Mapping[str, str]] = anyone,
+    admit: Callable[[Arrival, Header], Admitted] = anyone,
     durable: bool = True,
     sync_directory: bool = False,
 ) -> InstanceStore:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import resource
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from struct import pack
@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
-from dicom_quarry.model import Arrival, Header, Kept
+from dicom_quarry.model import Admitted, Arrival, Header, Kept
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -119,10 +119,10 @@ def test_any_split_gives_the_same_file(tmp_path_factory: pytest.TempPathFactory,
 def test_admission_is_asked_once_before_anything_is_on_disk(tmp_path: Path) -> None:
     asked: list[tuple[Arrival, dict[int, str]]] = []
 
-    def admit(announced: Arrival, header: Header) -> Mapping[str, str]:
+    def admit(announced: Arrival, header: Header) -> Admitted:
         assert files(tmp_path) == []
         asked.append((announced, dict(header)))
-        return {"Site": "North"}
+        return Admitted({"Site": "North"})
 
     receipt = put(make_store(tmp_path, "{csv:Site}/{00080018}", admit=admit), dataset(), piece=64)
     assert receipt.path == PurePosixPath("North~1e/1.2.3.4.5")
@@ -132,7 +132,7 @@ def test_admission_is_asked_once_before_anything_is_on_disk(tmp_path: Path) -> N
 
 
 def test_what_is_not_admitted_leaves_no_trace(tmp_path: Path) -> None:
-    def admit(_announced: Arrival, _header: Header) -> Mapping[str, str]:
+    def admit(_announced: Arrival, _header: Header) -> Admitted:
         raise Refused("nobody asked for this study", status=0x0124)
 
     writer = make_store(tmp_path, admit=admit).begin(arrival())
@@ -152,9 +152,9 @@ def big_private_element(size: int) -> bytes:
 def test_an_undecided_dataset_waits_in_bounded_memory(tmp_path: Path) -> None:
     admitted = []
 
-    def admit(_announced: Arrival, _header: Header) -> Mapping[str, str]:
+    def admit(_announced: Arrival, _header: Header) -> Admitted:
         admitted.append(True)
-        return {}
+        return Admitted()
 
     data = dataset(before=big_private_element(16 << 20))
     writer = make_store(tmp_path, admit=admit).begin(arrival())

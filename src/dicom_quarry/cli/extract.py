@@ -50,6 +50,9 @@ def extract(
     allow_several_patients: Annotated[
         bool, typer.Option("--allow-several-patients", help="Take an accession that several patients share.")
     ] = False,
+    accept_mismatch: Annotated[
+        bool, typer.Option("--accept-mismatch", help="Take images whose patient ID or accession differs.")
+    ] = False,
     whole_patients: Annotated[
         bool, typer.Option("--whole-patients", help="Let a row with a patient alone mean all of the studies.")
     ] = False,
@@ -76,6 +79,7 @@ def extract(
         "filepath": filepath,
         # A flag that is not given leaves the word to quarry.toml.
         "allow_several_patients": allow_several_patients or None,
+        "accept_mismatch": accept_mismatch or None,
         "whole_patients": whole_patients or None,
         "skip_bad_rows": skip_bad_rows or None,
     }

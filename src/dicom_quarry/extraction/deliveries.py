@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 
 from dicom_quarry.errors import Refused
+from dicom_quarry.extraction.identity import APART, Identity
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.model import Arrival, Header, Kept, Receipt, Sink, Task, Writer
+from dicom_quarry.model import Admitted, Arrival, Header, Kept, Receipt, Sink, Task, Writer
 
 #: Study and Series Instance UID, on which admission is decided.
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+_PATIENT_ID, _ACCESSION = 0x00100020, 0x00080050
 
 #: C-STORE status "not authorised" (PS3.7 C.5.20): the study was not asked for.
 _NOT_ASKED_FOR = 0x0124
@@ -25,10 +27,16 @@ Cells = Callable[[Task], Mapping[str, str]]
 class Delivery:
     """What has arrived of one task; a context in which its instances are waited for."""
 
-    def __init__(self, task: Task, cells: Mapping[str, str], receipts: Iterable[Receipt]) -> None:
+    def __init__(
+        self, task: Task, cells: Mapping[str, str], receipts: Iterable[Receipt], identity: Identity
+    ) -> None:
         self.task = task
         self.cells = cells
         self.receipts = {receipt.ref.sop_uid: receipt for receipt in receipts}
+        self._identity = identity
+        self.differs = ""
+        for receipt in self.receipts.values():
+            self._compare(receipt)
         self.folders: set[PurePosixPath] = {receipt.path.parent for receipt in self.receipts.values()}
         self.conflicts = 0
         self.taken = 0
@@ -45,10 +53,15 @@ class Delivery:
             self.taken += 1
             if receipt.kept is Kept.CONFLICT:
                 self.conflicts += 1
+            self._compare(receipt)
             self.receipts.setdefault(receipt.ref.sop_uid, receipt)
             self.last_arrival = time.monotonic()
             self._changed.notify_all()
             return True
+
+    def _compare(self, receipt: Receipt) -> None:
+        differs = self._identity.difference(self.task.study, receipt.patient_id, receipt.accession)
+        self.differs = self.differs or differs
 
     def seal(self, taken: int | None = None) -> bool:
         """Add nothing any more; False, and nothing changed, if more than ``taken`` have come by now."""
@@ -65,15 +78,16 @@ class Delivery:
 class Deliveries:
     """The open deliveries of a job, found by the Study Instance UID in the data."""
 
-    def __init__(self, ledger: Ledger, cells: Cells) -> None:
+    def __init__(self, ledger: Ledger, cells: Cells, identity: Identity = Identity()) -> None:  # noqa: B008 (frozen)
         self._ledger = ledger
+        self._identity = identity
         self._cells = cells
         self._open: dict[str, Delivery] = {}
         self._lock = threading.Lock()
 
     def open(self, task: Task, receipts: Iterable[Receipt]) -> Delivery:
         """Expect instances of a task; ``receipts`` are of those that are here already."""
-        delivery = Delivery(task, self._cells(task), receipts)
+        delivery = Delivery(task, self._cells(task), receipts, self._identity)
         with self._lock:
             self._open[task.study.study_uid] = delivery
         return delivery
@@ -84,7 +98,7 @@ class Deliveries:
             self._open.pop(delivery.task.study.study_uid, None)
         delivery.closed.set()
 
-    def admit(self, _arrival: Arrival, header: Header) -> Mapping[str, str]:
+    def admit(self, _arrival: Arrival, header: Header) -> Admitted:
         """Let an instance in if this job asked for it; what the path pattern may use of the table.
 
         Raises Refused otherwise: what nobody asked for is not stored.
@@ -95,7 +109,14 @@ class Deliveries:
         wanted = task.selection.series if task else frozenset()
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
             raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
-        return delivery.cells if delivery else self._cells(task)
+        cells = delivery.cells if delivery else self._cells(task)
+        patient_id, accession = header.get(_PATIENT_ID, ""), header.get(_ACCESSION, "")
+        differs = self._identity.difference(task.study, patient_id, accession)
+        return Admitted(cells, APART if differs else "")
+
+    def differs(self, task: Task, receipt: Receipt) -> str:
+        """What of an instance's identity is not as expected, in words; empty if all is."""
+        return self._identity.difference(task.study, receipt.patient_id, receipt.accession)
 
     def arrived(self, receipt: Receipt) -> None:
         """Account for a durable instance, before its sender is told so."""

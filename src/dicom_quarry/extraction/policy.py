@@ -40,7 +40,8 @@ class Known:
 
     ``strikes`` are fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every
     time that the archive has listed again since an instance arrived. ``sent`` is the largest number of
-    instances that a retrieval of the whole study counted.
+    instances that a retrieval of the whole study counted. ``differs`` says, in words, what of an instance's
+    identity is not as expected.
     """
 
     task: Task
@@ -51,6 +52,7 @@ class Known:
     strikes: int = 0
     sent: int = 0
     conflicts: int = 0
+    differs: str = ""
 
     @property
     def missing(self) -> list[InstanceRef]:
@@ -107,7 +109,11 @@ Step = Send | ListAgain | Later | End
 def next_step(known: Known, *, chance: float = 0.5) -> Step:
     """What to do next for a task; ``chance`` from 0 to 1 spreads the back-off of several jobs."""
     lacking = bool(known.missing) if known.listing.by_image else _lacks_by_count(known)
-    return _ask_more(known, chance) if lacking else _close(known)
+    step = _ask_more(known, chance) if lacking else _close(known)
+    if known.differs and isinstance(step, End):
+        # Whose images these are weighs more than how many they are.
+        return End("stored_differs", {"keys": known.differs})
+    return step
 
 
 def _lacks_by_count(known: Known) -> bool:

@@ -15,6 +15,7 @@ from dicom_quarry.archive.port import Answered, Archive, Ask, Patience, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
 from dicom_quarry.extraction.deliveries import Deliveries, Delivery
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, next_step
 from dicom_quarry.extraction.progress import Board, Moving
 from dicom_quarry.extraction.room import Room
@@ -34,6 +35,9 @@ class Disk(Protocol):
 
     def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
         """Instances that lie whole in a folder."""
+
+    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+        """Move an instance out of the folder where it was kept apart."""
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         """Make the names of these files durable, up to the root."""
@@ -143,6 +147,7 @@ class TaskWork:
             strikes=self._strikes,
             sent=self._sent,
             conflicts=delivery.conflicts,
+            differs=delivery.differs,
         )
 
     def _size(self) -> int:
@@ -154,10 +159,19 @@ class TaskWork:
         for folder in self._tools.ledger.folders_of(self.task.task_id):
             for receipt in self._tools.disk.adopt(PurePosixPath(folder)):
                 if receipt.ref.study_uid == self.task.study.study_uid:
-                    found.setdefault(receipt.ref.sop_uid, receipt)
+                    found.setdefault(receipt.ref.sop_uid, self._in_place(receipt))
         if found:
             _log.info("row %d: %d instances are here from an earlier run", self.row, len(found))
         return list(found.values())
+
+    def _in_place(self, receipt: Receipt) -> Receipt:
+        """What was kept apart for its identity comes to the others once a person has accepted it."""
+        tools = self._tools
+        apart = receipt.path.parts[0] == APART
+        if not apart or tools.deliveries.differs(self.task, receipt):
+            return receipt
+        tools.ledger.add_folder(self.task.task_id, str(receipt.path.parent.relative_to(APART)))
+        return tools.disk.bring_in(receipt, APART)
 
     # -- asking
 

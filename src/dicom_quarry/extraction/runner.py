@@ -19,6 +19,7 @@ from dicom_quarry.extraction import job
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.folder import JobFolder, held, prepare
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.retrieve import Tools
@@ -29,6 +30,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Derive, Reader
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Task, Word
+from dicom_quarry.outcomes import codes_of
 from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
@@ -88,6 +90,8 @@ class Runner:
             change = job.enter(ledger, cohort, settings, update=update)
             if change is not None:
                 self._listener.updated(change)
+            if settings.accept_mismatch:
+                ledger.retry({"stored_differs"})
             return self._work(folder, ledger, template, cohort.columns)
 
     def retry(self, words: frozenset[Word]) -> JobEnd:
@@ -95,7 +99,7 @@ class Runner:
         with self._opened() as (folder, ledger):
             columns = tuple(json.loads(ledger.facts()["columns"]))
             template = Template.parse(self._settings.filepath, columns=columns)
-            again = ledger.retry(words)
+            again = ledger.retry(codes_of(words))
             self._listener.said(f"{again} rows and studies are tried again")
             return self._work(folder, ledger, template, columns)
 
@@ -117,7 +121,11 @@ class Runner:
             counts = reader.counts()
             if counts.finished:
                 return JobEnd(folder, counts, nothing_to_do=True)
-            deliveries = Deliveries(ledger, _cells(ledger, columns))
+            identity = Identity(
+                accept_all=self._settings.accept_mismatch,
+                accept_patients=self._settings.archive.merged_ids == "accept",
+            )
+            deliveries = Deliveries(ledger, _cells(ledger, columns), identity)
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             sink = JobSink(store, deliveries)

@@ -25,8 +25,7 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
-from dicom_quarry.model import Request, Selection, Study, Task, Word
-from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.model import Request, Selection, Study, Task
 
 #: Stands among the attempts where a task that had ended was taken up again: patience begins anew.
 RETRIED = "retried"
@@ -222,12 +221,12 @@ class Ledger:
         )
         return self.database.read(lambda c: c.scalar(query)) or 0
 
-    def retry(self, words: Collection[Word]) -> int:
-        """Work again on what ended in one of these words; returns how many studies and rows that concerns.
+    def retry(self, codes: Collection[str]) -> int:
+        """Work again on what ended with one of these codes; returns how many studies and rows that concerns.
 
         Not on rows that cannot be used: they have no keys, which would ask the archive for everything.
         """
-        codes = [code for code, entry in CATALOGUE.items() if entry.word in words and code != "row_unusable"]
+        codes = set(codes) - {"row_unusable"}
 
         def work(connection: Connection) -> int:
             ended = select(tasks.c.id).where(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes))

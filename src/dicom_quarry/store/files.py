@@ -9,13 +9,14 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
-from dicom_quarry.model import Arrival, Header, InstanceRef, Kept, Receipt
+from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Kept, Receipt
 from dicom_quarry.store.directories import Directories, refusal
 from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
 from dicom_quarry.store.placing import (
@@ -29,14 +30,14 @@ from dicom_quarry.store.placing import (
     Placed,
     Placing,
 )
+from dicom_quarry.store.recovery import PART, bring_in, recover
 from dicom_quarry.store.template import Template
 from dicom_quarry.wire.header import WHOLE, HeaderScan
 
-#: Asked once an instance is known by its header: raises Refused, or gives the cells for ``{csv:…}``.
-Admit = Callable[[Arrival, Header], Mapping[str, str]]
+#: Asked once an instance is known by its header; raises Refused.
+Admit = Callable[[Arrival, Header], Admitted]
 
 _MAX_PENDING: Final = 1 << 20
-_PART: Final = ".part"
 _MISMATCH: Final = 0xA900  # the dataset does not match the SOP class (PS3.4 B.2.3)
 _CANNOT_UNDERSTAND: Final = 0xC000
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,7 +79,7 @@ class InstanceStore:
         """Start one instance. Raises Refused."""
         if not (is_uid(arrival.sop_uid) and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
             raise Refused("the sender named the instance by something that is no UID", status=_MISMATCH)
-        return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{_PART}")
+        return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART}")
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         """Make the names of these files durable: directories up to the root, each once. Raises Refused."""
@@ -111,9 +112,21 @@ class InstanceStore:
         finally:
             os.close(fd)
 
+    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+        """Move an instance that was kept apart to its usual place. Raises Refused."""
+        try:
+            path = bring_in(receipt.path, apart, self.placing, self.directories)
+        except OSError as error:
+            raise refusal(error) from None
+        return replace(receipt, path=path)
+
+    def recover(self) -> Iterator[PurePosixPath | None]:
+        """For a receiver that cannot fetch again: see :func:`dicom_quarry.store.recovery.recover`."""
+        return recover(Path(self._incoming), self.directories, self.template)
+
     def clear_incoming(self) -> None:
         """Remove what a crash left behind; to be called before anything is received."""
-        for left_over in Path(self._incoming).glob(f"*{_PART}"):
+        for left_over in Path(self._incoming).glob(f"*{PART}"):
             left_over.unlink()
 
 
@@ -205,8 +218,8 @@ class InstanceWriter:
             raise Refused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
         if header[SOP_UID] != self._arrival.sop_uid:
             raise Refused("the dataset is of another SOP Instance UID than announced", status=_MISMATCH)
-        cells = self._store.admit(self._arrival, header)
-        return self._store.template.render(header, cells)
+        admitted = self._store.admit(self._arrival, header)
+        return PurePosixPath(admitted.apart, self._store.template.render(header, admitted.cells))
 
     def _wait(self, data: memoryview) -> None:
         self._pending += data
