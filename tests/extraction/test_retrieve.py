@@ -1,0 +1,316 @@
+"""The work on one task, against an archive that says and sends what a test tells it to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
+from dicom_quarry.errors import Lost, QueryFailed
+from dicom_quarry.extraction import gate as gates
+from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.retrieve import TaskWork, Tools
+from dicom_quarry.extraction.room import Room
+from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.views import StudyView
+from dicom_quarry.model import Arrival, InstanceRef, Listing, Receipt, Sink, Task, Word
+from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
+
+ALL = tuple(ref("1.2.1", number) for number in range(4))
+LISTED = Listing(ALL, ("1.2.1.1",))
+SUCCESS = Answered(Verdict.SUCCESS, 0x0000)
+CANCELLED = Answered(Verdict.CANCELLED, 0xFE00)
+BUSY = Answered(Verdict.RETRY, 0xA700, comment="busy")
+
+Reply = Callable[["Bench", Ask, Watch], Answered]
+
+
+class Bench:
+    """An archive, a disk and a ledger with one task; ``replies`` are given one by one, the last again."""
+
+    name = "main"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ledger = Ledger(path / "ledger.db")
+        begin(self.ledger, [request(1, "A")])
+        resolve(self.ledger, request(1, "A"), study(1))
+        self.listings: list[Listing | Exception] = [LISTED]
+        self.replies: list[Reply] = []
+        self.asked: list[Ask] = []
+        self.on_disk: dict[str, list[Receipt]] = {}
+        self.synced: list[PurePosixPath] = []
+        self.before_sync: Callable[[], None] = lambda: None
+        self.stop, self.board = Stop(), Board()
+        self.deliveries = Deliveries(self.ledger, lambda _task: {})
+
+    # -- the archive
+
+    def probe(self) -> None:
+        pass
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        raise NotImplementedError
+
+    def list_instances(self, task: Task) -> Listing:
+        told = self.listings[0]
+        self.listings = self.listings[1:] or self.listings
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+        self.asked.append(ask)
+        reply = self.replies[0]
+        self.replies = self.replies[1:] or self.replies
+        return reply(self, ask, watch)
+
+    def hang_up(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    # -- the disk
+
+    def begin(self, arrival: Arrival) -> None:
+        raise NotImplementedError
+
+    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+        yield from self.on_disk.get(str(directory), ())
+
+    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+        raise NotImplementedError
+
+    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+        self.synced.extend(paths)
+        self.before_sync()
+
+    # -- the job
+
+    def arrive(self, *refs: InstanceRef) -> None:
+        for one in refs:
+            path = PurePosixPath("4711", f"{one.sop_uid}.dcm")
+            receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711", accession="A1")
+            self.on_disk.setdefault("4711", []).append(receipt)
+            self.deliveries.arrived(receipt)
+
+    def work(self) -> TaskWork:
+        tools = Tools(
+            archive=self,
+            gate=Gate(self, self.stop, self.board),
+            sink=JobSink(self, self.deliveries),  # type: ignore[arg-type]
+            disk=self,
+            derive=derive,
+            deliveries=self.deliveries,
+            ledger=self.ledger,
+            board=self.board,
+            stop=self.stop,
+            room=Room(self.path, 0, self.stop, self.board),
+            silence=60.0,
+            settle=0.001,
+        )
+        task = self.ledger.task_of("1.2.1")
+        assert task is not None
+        return TaskWork(task, tools)
+
+    def run(self) -> None:
+        work = self.work()
+        work.list_instances()
+        work.run()
+
+    def view(self) -> StudyView:
+        reader = Reader(self.path / "ledger.db")
+        try:
+            return next(reader.studies())
+        finally:
+            reader.close()
+
+    @property
+    def levels(self) -> list[str]:
+        return [str(ask.level) for ask in self.asked]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(gates, "backoff", lambda *_, **__: 0.0)
+    made = Bench(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+def sends(*refs: InstanceRef, then: Answered = SUCCESS) -> Reply:
+    def reply(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        bench.arrive(*refs)
+        return then
+
+    return reply
+
+
+def ended(bench: Bench) -> tuple[str, int | None, int]:
+    view = bench.view()
+    return view.outcome.code, view.expected, view.stored
+
+
+def test_all_arrives_is_made_durable_and_is_complete(bench: Bench) -> None:
+    bench.replies = [sends(*ALL)]
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+    assert bench.levels == ["STUDY"]
+    assert [path.name for path in bench.synced] == [f"{one.sop_uid}.dcm" for one in ALL]
+    assert bench.view().attempts == 1
+
+
+def test_what_lacks_is_topped_up(bench: Bench) -> None:
+    bench.replies = [sends(*ALL[:2]), sends(*ALL[2:])]
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+    assert bench.asked[1].sop_uids == tuple(one.sop_uid for one in ALL[2:])
+
+
+def test_what_a_crash_left_is_adopted_and_not_asked_for(bench: Bench) -> None:
+    def crash(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        bench.arrive(*ALL[:3])
+        raise KeyboardInterrupt
+
+    bench.replies = [crash]
+    with pytest.raises(KeyboardInterrupt):
+        bench.run()
+    assert bench.view().outcome.word is Word.PENDING
+    bench.replies = [sends(*ALL[3:])]
+    bench.run()
+    assert bench.asked[-1].sop_uids == (ALL[3].sop_uid,)
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+
+
+def test_all_is_here_after_a_crash_so_nothing_is_asked(bench: Bench) -> None:
+    bench.arrive(*ALL)
+    bench.run()
+    assert bench.asked == []
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+
+
+def test_a_busy_archive_is_left_alone_and_asked_later(bench: Bench) -> None:
+    bench.replies = [sends(then=BUSY)]
+    bench.run()
+    assert bench.view().outcome.word is Word.PENDING
+    assert bench.levels == ["STUDY"]
+    due = bench.ledger.next_due()
+    assert due is not None
+    assert due > 1e9
+
+
+def test_a_busy_archive_is_not_asked_the_rest_of_the_round(bench: Bench) -> None:
+    series = [InstanceRef("1.2.1", f"1.2.1.{one}", f"1.2.1.{one}.1") for one in range(1, 9)]
+    bench.listings = [Listing(tuple(series), tuple(one.series_uid for one in series))]
+    bench.replies = [sends(series[0]), sends(series[1]), sends(then=BUSY)]
+    bench.run()
+    assert bench.levels == ["STUDY", "SERIES", "SERIES", "IMAGE"], "there was a gain, then there was none"
+    task = bench.ledger.task_of("1.2.1")
+    assert task is not None
+    assert bench.ledger.strikes(task.task_id) == 1
+
+
+@pytest.mark.parametrize("error", [Lost("cut"), QueryFailed("A700", status=0xA700)])
+def test_a_list_that_is_not_given_again_is_not_trusted(bench: Bench, error: Exception) -> None:
+    bench.listings = [LISTED, error]
+    bench.replies = [sends(*ALL, then=Answered(Verdict.SUCCESS, 0, completed=9))]
+    bench.run()
+    assert ended(bench) == ("list_cut_short", 4, 4)
+
+
+def test_what_is_missing_is_missing_though_the_list_is_not_given_again(bench: Bench) -> None:
+    bench.listings = [LISTED, Lost("cut")]
+    bench.replies = [sends(*ALL[:3]), sends()]
+    bench.run()
+    assert ended(bench) == ("instances_missing", 4, 3)
+
+
+def test_a_task_that_cannot_be_listed_ends_with_what_is_here_of_it(bench: Bench) -> None:
+    bench.arrive(*ALL[:2])
+    bench.listings = [QueryFailed("A700", status=0xA700)]
+    work = bench.work()
+    with pytest.raises(QueryFailed) as failed:
+        work.list_instances()
+    work.fail(failed.value)
+    assert ended(bench) == ("query_failed", None, 2)
+
+
+def test_evidence_outlives_a_list_that_has_grown(bench: Bench) -> None:
+    bench.listings = [Listing(ALL[:2], ("1.2.1.1",)), LISTED]
+    bench.replies = [sends(*ALL[:2], then=Answered(Verdict.SUCCESS, 0, completed=7)), sends(*ALL[2:])]
+    bench.run()
+    assert ended(bench) == ("count_disagrees", 4, 4)
+
+
+def test_stopped_twice_it_asks_no_more_and_holds_nothing_against_the_archive(bench: Bench) -> None:
+    def cancelled(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        bench.arrive(ALL[0])
+        assert watch.patience() is Patience.WAIT
+        bench.stop.request()
+        assert watch.patience() is Patience.WAIT, "what is in flight is finished"
+        bench.stop.request()
+        assert watch.patience() is Patience.CANCEL
+        return CANCELLED
+
+    bench.replies = [cancelled]
+    with pytest.raises(Stopped):
+        bench.run()
+    assert len(bench.asked) == 1
+    view = bench.view()
+    assert (view.outcome.word, view.attempts) == (Word.PENDING, 0)
+
+
+def test_what_came_all_the_same_counts_though_it_was_stopped(bench: Bench) -> None:
+    def all_here(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        bench.arrive(*ALL)
+        bench.stop.request()
+        bench.stop.request()
+        return CANCELLED
+
+    bench.replies = [all_here]
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+
+
+def test_stores_after_the_last_answer_are_a_gain_of_the_round(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = bench.ledger.task_of("1.2.1")
+    assert task is not None
+    real = TaskWork._settle
+
+    def settle(self: TaskWork, *args: object) -> None:
+        bench.arrive(*ALL[:3])
+        real(self, *args)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TaskWork, "_settle", settle)
+        bench.replies = [sends(), sends(then=BUSY)]
+        bench.run()
+    assert bench.levels[:2] == ["STUDY", "IMAGE"]
+    gained = bench.ledger.database.read(
+        lambda c: [row[0] for row in c.exec_driver_sql("select gained from attempts order by id")]
+    )
+    assert gained == [3, 0]
+    assert bench.ledger.strikes(task.task_id) == 1
+
+
+def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
+    from dicom_quarry.extraction.retrieve import _round
+    from dicom_quarry.model import Level
+
+    def verdict(*answers: Verdict) -> Verdict:
+        told: Sequence[Answered] = [Answered(one) for one in answers]
+        return _round(Level.SERIES, told, 0).verdict
+
+    assert verdict(Verdict.SUCCESS, Verdict.SUCCESS) is Verdict.SUCCESS
+    assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY
+    assert verdict(Verdict.WARNING, Verdict.LOST) is Verdict.LOST
+    assert verdict(Verdict.RETRY, Verdict.CONFIGURATION) is Verdict.CONFIGURATION
