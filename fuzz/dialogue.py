@@ -16,7 +16,7 @@ from dicom_quarry.wire.pdu import PduType
 from fuzz.peers import CT, DEFLATED, EXPLICIT, IMPLICIT, MAX_PDU, REQUEST
 
 #: No script needs more; it keeps single executions short.
-_LONGEST = 1 << 17
+_LONGEST = 1 << 14
 OFFERED = AssociateRequest(
     "QUARRY",
     "SENDER",

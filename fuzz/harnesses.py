@@ -15,7 +15,8 @@ from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.header import WHOLE, HeaderScan
 from dicom_quarry.wire.negotiation import AcceptorPolicy
-from fuzz import peers
+from dicom_quarry.wire.pdu import PduReader
+from fuzz import framing, peers
 from fuzz.dialogue import told
 
 Harness = Callable[[bytes], None]
@@ -76,6 +77,7 @@ def command(data: bytes) -> None:
         read = dimse.decode(data)
     except RemoteProtocolError:
         return
+    assert framing.tiles(data, "<4xL"), "a command set was taken whose elements do not fill it"
     again = dimse.decode(dimse.encode(read))
     assert dimse.encode(again) == dimse.encode(read)
     assert len(dimse.encode(dimse.response(read, 0xA700, read.error_comment))) < len(data) + 200
@@ -89,6 +91,7 @@ def items(data: bytes) -> None:
     except RemoteProtocolError:
         pass
     else:
+        assert framing.tiles(data, ">2xH"), "a request was taken whose items do not fill it"
         accept = AcceptorPolicy(peers.MAX_PDU).answer(request)
         read = negotiation.decode_accept(negotiation.encode_accept(accept))
         kept = [(answer.context_id, answer.result) for answer in read.results]
@@ -99,6 +102,26 @@ def items(data: bytes) -> None:
         negotiation.accepted_contexts(peers.REQUEST, negotiation.decode_accept(body))
     except RemoteProtocolError:
         pass
+
+
+def pdus(data: bytes) -> None:
+    """The stream of PDUs, read by a reader that has the whole of it before its eyes, too."""
+    stream, seed = data[1:], data[0] if data else 0
+    reader = PduReader(peers.MAX_PDU)
+    units: list[framing.Unit] = []
+    begin = 0
+    try:
+        for size in peers.sizes(seed, len(stream)):
+            if begin >= len(stream):
+                break
+            piece = stream[begin : begin + size]
+            begin += size
+            reader.space()[: len(piece)] = piece
+            reader.received(len(piece))
+            units += map(framing.unit, reader.units())
+    except RemoteProtocolError:
+        units.append(framing.DAMAGED)
+    assert framing.joined(units) == framing.joined(framing.read(stream)), "PDUs are not read as they are"
 
 
 def header(data: bytes) -> None:
@@ -161,5 +184,6 @@ def strict(harness: Harness) -> Harness:
 
 
 HARNESSES: Mapping[str, Harness] = {
-    harness.__name__: strict(harness) for harness in (acceptor, requestor, header, command, items, dialogue)
+    harness.__name__: strict(harness)
+    for harness in (acceptor, requestor, pdus, header, command, items, dialogue)
 }

@@ -71,6 +71,7 @@ _PRIVATE = [f"1.2.{number}" for number in range(128)]
 HOSTILE: Mapping[tuple[str, str], Callable[[], bytes]] = {
     ("acceptor", "empty command fragments"): lambda: _AT_ONCE + _REQUEST + _pdvs(1, 1, b"", 100_000),
     ("acceptor", "a command in single bytes"): lambda: _AT_ONCE + _REQUEST + _pdvs(1, 1, b"x", 70_000),
+    ("acceptor", "an endless command"): lambda: _AT_ONCE + _REQUEST + _pdvs(1, 1, bytes(1000), 700),
     ("acceptor", "a dataset in single bytes"): lambda: (
         _AT_ONCE + _REQUEST + _STORE + _pdvs(3, 0, b"x", 100_000)
     ),
@@ -112,6 +113,9 @@ HOSTILE: Mapping[tuple[str, str], Callable[[], bytes]] = {
     ("header", "deep sequences"): lambda: b"\0\2" + _nested(30_000),
     ("header", "deep sequences, in single bytes"): lambda: b"\0\1" + _nested(10_000),
     ("header", "a long value, in single bytes"): lambda: b"\1\1" + _named(b"ISO_IR 192", b"x" * 65_534),
+    ("header", "a value too long"): lambda: (
+        b"\1\2" + struct.pack("<HH2sHL", 16, 16, b"UT", 0, 1 << 20) + bytes(1 << 20)
+    ),
     ("header", "many character sets"): lambda: b"\1\2" + _named(b"X\\" * 32_000, b"x"),
     ("header", "many character sets and many escapes"): lambda: (
         b"\1\2" + _named(b"\\" * 65_534, b"\x1b$B" * 21_844)

@@ -22,7 +22,7 @@ from fuzz.mutation import mutated
 CORPUS = Path(__file__).with_name("corpus")
 #: What grows while it runs is kept between runs, outside of what is committed.
 GROWN = Path(tempfile.gettempdir()) / "quarry-fuzz"
-_LONGEST = 16384  # bytes of an input: longer ones are rarely better, and always slower
+_LONGEST = 4096  # bytes of an input: longer ones are rarely better, and always slower
 _SLOW = 10  # seconds: a unit of that length takes milliseconds
 _MEGABYTES = 1024
 
