@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.config import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop, Stopped
@@ -93,9 +95,15 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return noted
 
 
+def at_the(archive: Probed, stop: Stop, board: Board) -> Gate:
+    """The gate of an archive that may be asked at any time."""
+    guest = Guest(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
+    return Gate(archive, stop, board, guest)
+
+
 def test_an_archive_that_answers_is_not_probed() -> None:
     archive = Probed()
-    assert Gate(archive, Stop(), Board()).call(Question()) == "answer"
+    assert at_the(archive, Stop(), Board()).call(Question()) == "answer"
     assert archive.probes == 0
 
 
@@ -105,7 +113,7 @@ def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
 ) -> None:
     archive, board = Probed(DOWN, BUSY, FAILED), Board()
     question = Question(error)
-    assert Gate(archive, Stop(), board).call(question) == "answer"
+    assert at_the(archive, Stop(), board).call(question) == "answer"
     assert (question.asked, archive.probes) == (2, 4)
     assert pauses == [0, 1, 2, 3], "longer and longer"
     said = list(board.messages())
@@ -117,23 +125,23 @@ def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
 def test_an_archive_that_is_down_for_long_is_waited_for() -> None:
     archive = Probed(*[DOWN] * 500)
     question = Question(*[DOWN] * 5)
-    assert Gate(archive, Stop(), Board()).call(question) == "answer"
+    assert at_the(archive, Stop(), Board()).call(question) == "answer"
     assert question.asked == 6
 
 
 def test_a_permanent_rejection_is_raised_at_once() -> None:
     archive = Probed()
     with pytest.raises(Rejected, match="not you"):
-        Gate(archive, Stop(), Board()).call(Question(NEVER))
+        at_the(archive, Stop(), Board()).call(Question(NEVER))
     assert archive.probes == 0
     with pytest.raises(Rejected, match="not you"):
-        Gate(Probed(DOWN, NEVER), Stop(), Board()).call(Question(DOWN))
+        at_the(Probed(DOWN, NEVER), Stop(), Board()).call(Question(DOWN))
 
 
 def test_an_answer_that_is_a_failure_closes_nothing() -> None:
     archive = Probed()
     with pytest.raises(QueryFailed):
-        Gate(archive, Stop(), Board()).call(Question(FAILED))
+        at_the(archive, Stop(), Board()).call(Question(FAILED))
     assert archive.probes == 0
 
 
@@ -141,24 +149,24 @@ def test_lost_again_and_again_though_it_answers_in_between_is_raised() -> None:
     archive = Probed()
     question = Question(*[Lost("cut")] * 99)
     with pytest.raises(Lost):
-        Gate(archive, Stop(), Board()).call(question)
+        at_the(archive, Stop(), Board()).call(question)
     assert question.asked == PATIENCE
 
 
 def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]) -> None:
     question = Question(FAILED, FAILED)
-    assert Gate(Probed(), Stop(), Board()).query(question) == "answer"
+    assert at_the(Probed(), Stop(), Board()).query(question) == "answer"
     assert pauses == [1, 2]
     question = Question(*[FAILED] * 9)
     with pytest.raises(QueryFailed):
-        Gate(Probed(), Stop(), Board()).query(question)
+        at_the(Probed(), Stop(), Board()).query(question)
     assert question.asked == 3
 
 
 def test_one_probes_and_the_others_wait_for_it() -> None:
     archive, board = Probed(*[DOWN] * 20), Board()
     waiting = threading.Barrier(6)
-    gate = Gate(archive, Stop(), board)
+    gate = at_the(archive, Stop(), board)
 
     def ask() -> str:
         first = True
@@ -184,7 +192,7 @@ def test_while_it_waits_it_says_so() -> None:
     archive, board = Probed(DOWN), Board()
     seen: list[str] = []
     archive.before_answer = lambda: seen.append(board.waits_for)
-    Gate(archive, Stop(), board).call(Question(DOWN))
+    at_the(archive, Stop(), board).call(Question(DOWN))
     assert seen == ["the archive to answer"] * 2
 
 
@@ -192,7 +200,7 @@ def test_stop_ends_the_waiting() -> None:
     archive, stop = Probed(*[DOWN] * 1_000_000), Stop()
     archive.before_answer = lambda: stop.request() if archive.probes == 3 else None
     with pytest.raises(Stopped):
-        Gate(archive, stop, Board()).call(Question(DOWN))
+        at_the(archive, stop, Board()).call(Question(DOWN))
     assert archive.probes == 3
 
 
@@ -205,7 +213,7 @@ def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
         leave.wait(10)
 
     archive.before_answer = hang
-    gate = Gate(archive, stop, Board())
+    gate = at_the(archive, stop, Board())
     with ThreadPoolExecutor(2) as pool:
         prober = pool.submit(gate.call, Question(DOWN))
         assert probing.wait(10)
@@ -227,7 +235,7 @@ def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(gates, "backoff", endless)
     with pytest.raises(Stopped):
-        Gate(Probed(), stop, Board()).call(Question(DOWN))
+        at_the(Probed(), stop, Board()).call(Question(DOWN))
     stop = Stop()
     with pytest.raises(Stopped):
-        Gate(Probed(), stop, Board()).query(Question(*[FAILED] * 5))
+        at_the(Probed(), stop, Board()).query(Question(*[FAILED] * 5))

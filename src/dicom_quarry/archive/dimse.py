@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,7 +64,8 @@ class DimseArchive:
 
     ``model`` is the information model: Study Root, or Patient Root for archives that know no other; the
     latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
-    ``answer_cap`` studies for one question are cancelled.
+    ``answer_cap`` studies for one question are cancelled. ``before_query`` is called before every C-FIND, and
+    returns when it may be sent.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class DimseArchive:
         answer_cap: int = 10_000,
         patiences: Patiences = Patiences(),
         tls: ssl.SSLContext | None = None,
+        before_query: Callable[[], None] = lambda: None,
     ) -> None:
         self._name = name
         self._peer = peer
@@ -90,6 +92,7 @@ class DimseArchive:
         self._answer_cap = answer_cap
         self._patiences = patiences
         self._tls = tls
+        self._before_query = before_query
         self._lines = Lines(self._connect)
 
     @property
@@ -174,6 +177,7 @@ class DimseArchive:
             {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
         )
         tags = [tag(keyword) for keyword in returns]
+        self._before_query()
         return self._lines.use(
             self._find_class,
             lambda line: query.run(line, identifier, tags, cap=cap, silence=self._patiences.query),

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from dicom_quarry.archive.port import Archive
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
+from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE, backoff
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop
@@ -21,12 +22,16 @@ _QUERY_TRIES = 3
 
 
 class Gate:
-    """Every question to the archive passes here; it closes when the archive is out of reach."""
+    """Every question to the archive passes here; it closes when the archive is out of reach.
 
-    def __init__(self, archive: Archive, stop: Stop, board: Board) -> None:
+    Outside the window nothing passes either, not even a probe, and no association is kept.
+    """
+
+    def __init__(self, archive: Archive, stop: Stop, board: Board, guest: Guest) -> None:
         self._archive = archive
         self._stop = stop
         self._board = board
+        self._guest = guest
         self._up = threading.Event()
         self._up.set()
         self._probing = threading.Lock()
@@ -40,6 +45,7 @@ class Gate:
         lost = 0
         while True:
             self.wait()
+            began = self._guest.clock.tick()
             try:
                 return question()
             except QueryFailed:
@@ -47,6 +53,8 @@ class Gate:
             except ArchiveError as error:
                 if isinstance(error, Rejected) and error.permanent:
                     raise
+                if isinstance(error, Rejected):
+                    self._guest.refused(began)
                 lost += isinstance(error, Lost)
                 if lost >= PATIENCE:
                     raise
@@ -71,7 +79,10 @@ class Gate:
             self._board.say(f"the archive is out of reach: {error}")
 
     def wait(self) -> None:
-        """Return when the archive answers. Raises Stopped, or Rejected if it refuses us for good."""
+        """Return when the archive may be asked and answers. Raises Stopped, or Rejected for good."""
+        if not self._guest.is_open:
+            self._archive.hang_up()
+            self._guest.wait_until_open()
         while not self._up.is_set():
             if self._probing.acquire(timeout=0.5):
                 try:
@@ -86,6 +97,7 @@ class Gate:
         with self._board.waiting("the archive to answer"):
             while not self._up.is_set():
                 self._stop.wait(backoff(failures, random.random(), first=1.0, ceiling=60.0))
+                self._guest.wait_until_open()
                 try:
                     self._archive.probe()
                 except ArchiveError as error:

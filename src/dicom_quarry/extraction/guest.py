@@ -17,12 +17,13 @@ from operator import and_
 from typing import Protocol
 
 from dicom_quarry.archive.port import Answered, Verdict
-from dicom_quarry.config import Limits
+from dicom_quarry.config import Limits, Settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.host import OwnNumbers, SharedFolder
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.rates import Pace, Throttle
 from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.site import SitePolicy
 
 #: Out of resources, in one way or another (PS3.4 C.4.2.1.5): fewer moves at once may be what it needs.
 _BUSY = frozenset({0xA700, 0xA701, 0xA702})
@@ -244,3 +245,14 @@ class Guest:
     def _queue(self, seconds: float) -> None:
         with self._board.waiting("its turn: this archive's rate, or the site's, is used up"):
             self._stop.wait(seconds)
+
+
+def guest_of(settings: Settings, policy: SitePolicy, stop: Stop, board: Board) -> Guest:
+    """The guest that a job's archive and its site want; raises ConfigError, or StartError."""
+    site = policy.limits(settings.archive)
+    together = any(
+        one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
+        for one in site.values()
+    )
+    shared = SharedFolder(policy.shared) if together else None
+    return Guest(settings.archive, site, at_once=settings.at_once, shared=shared, stop=stop, board=board)

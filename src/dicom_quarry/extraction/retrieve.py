@@ -15,6 +15,7 @@ from dicom_quarry.archive.port import Answered, Archive, Ask, Patience, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
 from dicom_quarry.extraction.deliveries import Deliveries, Delivery
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, next_step
 from dicom_quarry.extraction.progress import Board, Moving
@@ -49,6 +50,7 @@ class Tools:
 
     archive: Archive
     gate: Gate
+    guest: Guest
     sink: Sink
     disk: Disk
     derive: Derive
@@ -74,6 +76,7 @@ class TaskWork:
         self._rounds: list[Round] = []
         self._strikes = tools.ledger.strikes(task.task_id)
         self._sent = 0
+        self._cut = False  # the window closed over the last retrieval
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
@@ -183,7 +186,8 @@ class TaskWork:
         attempts: list[Attempt] = []
         for ask in asks:
             self._tools.room.wait()
-            answered, attempt = self._ask(ask, delivery, moving)
+            again = bool(self._rounds or answers)
+            answered, attempt = self._ask(ask, delivery, moving, again=again)
             answers.append(answered)
             attempts.append(attempt)
             if _ends_round(answered, attempt.gained):
@@ -195,6 +199,9 @@ class TaskWork:
         if gained:
             self._listings = 1
         self._record(attempts, gained)
+        if self._cut:
+            self._postpone()
+            return
         self._rounds.append(_round(asks[0].level, answers, gained))
         if asks[0].level is Level.STUDY:
             self._sent = max(self._sent, answers[0].completed or 0)
@@ -202,11 +209,20 @@ class TaskWork:
             self._tools.stop.check()
             self._tools.gate.close(Lost(answers[-1].comment or "a retrieval was lost half-way"))
 
-    def _ask(self, ask: Ask, delivery: Delivery, moving: Moving) -> tuple[Answered, Attempt]:
+    def _ask(self, ask: Ask, delivery: Delivery, moving: Moving, *, again: bool) -> tuple[Answered, Attempt]:
         tools = self._tools
         started, before = time.time(), len(delivery.receipts)
-        watch = _Watch(delivery, moving, tools.silence, tools.stop)
-        answered = tools.gate.call(lambda: tools.archive.retrieve(ask, tools.sink, watch))
+
+        def retrieve() -> Answered:
+            nonlocal started
+            with tools.guest.before_study(again=again) as visit:
+                started = time.time()
+                watch = _Watch(delivery, moving, tools.silence, tools.stop, visit)
+                answered = visit.answered(tools.archive.retrieve(ask, tools.sink, watch))
+                self._cut = watch.cut and answered.verdict in (Verdict.CANCELLED, Verdict.LOST)
+                return answered
+
+        answered = tools.gate.call(retrieve)
         return answered, Attempt(
             started=started,
             ended=time.time(),
@@ -220,13 +236,22 @@ class TaskWork:
 
     def _record(self, attempts: Sequence[Attempt], gained: int) -> None:
         """Remember a round; what came after its last answer is counted to that."""
-        if self._tools.stop.urgent:
-            # What the user cancelled is not held against the archive.
+        if self._tools.stop.urgent or self._cut:
+            # What was cancelled on this side is not held against the archive.
             attempts = [one for one in attempts if one.verdict not in (Verdict.CANCELLED, Verdict.LOST)]
         if attempts:
             late = gained - sum(one.gained for one in attempts)
             last = replace(attempts[-1], gained=attempts[-1].gained + late)
             self._tools.ledger.record_round(self.task.task_id, [*attempts[:-1], last])
+
+    def _postpone(self) -> None:
+        """The window has closed over a retrieval: the task goes on, from a new list, when it opens."""
+        self._cut = False
+        self._go(TaskEvent.POSTPONED)
+        self._tools.ledger.postpone(self.task.task_id, time.time())
+        self._tools.board.say(
+            f"row {self.row}: stopped, since the window has closed; it goes on when it opens"
+        )
 
     def _settle(self, delivery: Delivery, answers: Sequence[Answered], moving: Moving) -> None:
         """Stores may arrive after the final response: wait while they do, and a while longer.
@@ -300,11 +325,13 @@ class TaskWork:
 class _Watch:
     """Looks on while a retrieval runs: responses and arriving instances are signs of life."""
 
-    def __init__(self, delivery: Delivery, moving: Moving, silence: float, stop: Stop) -> None:
+    def __init__(self, delivery: Delivery, moving: Moving, silence: float, stop: Stop, visit: Visit) -> None:
         self._delivery = delivery
         self._moving = moving
         self._silence = silence
         self._stop = stop
+        self._visit = visit
+        self.cut = False
         self._last = time.monotonic()
 
     def sign_of_life(self, _completed: int | None, _remaining: int | None) -> None:
@@ -314,6 +341,9 @@ class _Watch:
     def patience(self) -> Patience:
         self._moving.stored = len(self._delivery.receipts)
         if self._stop.urgent:
+            return Patience.CANCEL
+        if self.cut or self._visit.over:
+            self.cut = True
             return Patience.CANCEL
         quiet_for = time.monotonic() - max(self._last, self._delivery.last_arrival)
         return Patience.ABORT if quiet_for > self._silence else Patience.WAIT

@@ -19,6 +19,7 @@ from dicom_quarry.extraction import job
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.folder import JobFolder, held, prepare
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
@@ -32,6 +33,7 @@ from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Task, Word
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.receiver.server import Receiver
+from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.wire.tls import requestor_context
@@ -68,13 +70,19 @@ class JobEnd:
 
 
 class Runner:
-    """One run of a job; ``stop`` may be called from a signal handler or another thread."""
+    """One run of a job; ``stop`` may be called from a signal handler or another thread.
+
+    Raises ConfigError and StartError where the site's policy does not allow the job, or cannot be kept.
+    """
 
     def __init__(self, settings: Settings, listener: Listener) -> None:
         self._settings = settings
         self._listener = listener
         self._stop = Stop()
         self._board = Board()
+        self._site = site_policy()
+        self._site.check(settings.archive)
+        self._guest = guest_of(settings, self._site, self._stop, self._board)
 
     def stop(self) -> None:
         """Finish what is in flight and stop; a second call cancels it."""
@@ -128,8 +136,11 @@ class Runner:
             deliveries = Deliveries(ledger, _cells(ledger, columns), identity)
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
-            sink = JobSink(store, deliveries)
+            sink = JobSink(store, deliveries, self._guest.received if self._guest.limits_bytes else None)
             settings = self._settings
+            limits = self._site.spoken(settings.archive)
+            if limits:
+                self._listener.said(limits)
             reception = receiving(settings, sink, self._board.say)
             with reception as receiver, self._archive() as archive:
                 tools = self._tools(archive, sink, store, job.deriver(template), deliveries, ledger)
@@ -150,7 +161,8 @@ class Runner:
         profile = self._settings.archive
         return Tools(
             archive=archive,
-            gate=Gate(archive, self._stop, self._board),
+            gate=Gate(archive, self._stop, self._board, self._guest),
+            guest=self._guest,
             sink=sink,
             disk=store,
             derive=derive,
@@ -174,6 +186,7 @@ class Runner:
             model=profile.model,
             patiences=Patiences(query=profile.query_timeout),
             tls=None if profile.tls == "none" else _asking_over_tls(self._settings.tls),
+            before_query=self._guest.before_query,
         )
         try:
             archive.probe()
@@ -187,7 +200,7 @@ class Runner:
     def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> None:
         settings = self._settings
         workers = Workers(
-            tools, parallel=settings.parallel, allow_several_patients=settings.allow_several_patients
+            tools, parallel=self._guest.ceiling, allow_several_patients=settings.allow_several_patients
         )
         workers.start()
         written = 0.0
