@@ -54,6 +54,22 @@ def test_a_row_of_several_studies_is_as_good_as_the_worst(ledger: Ledger, reader
     assert list(reader.missing()) == [MissingView((1, 2, 3), ref("1.2.2", 2))]
 
 
+def test_counts_are_of_studies_and_instances_once_however_many_rows_share_them(
+    ledger: Ledger, reader: Reader
+) -> None:
+    begin(ledger, [request(1, "A"), request(2, "B"), request(3, "A"), request(4, "C")])
+    resolve(ledger, request(1, "A"), study(1), study(2))
+    resolve(ledger, request(2, "B"), study(2), study(3))
+    for number in (1, 2):
+        conclude(ledger, f"1.2.{number}", [stored_row(f"1.2.{number}", 1), stored_row(f"1.2.{number}", 2)])
+    counts = reader.counts()
+    assert (counts.rows, counts.rows_waiting) == (4, 1)
+    assert counts.rows_by_word == {Word.COMPLETE: 2, Word.PENDING: 2}
+    assert (counts.studies, counts.studies_done, counts.studies_complete) == (3, 2, 2)
+    assert (counts.instances_expected, counts.instances_stored, counts.size) == (4, 4, 406)
+    agree(reader)
+
+
 def test_instances_are_told_with_their_paths(ledger: Ledger, reader: Reader) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
