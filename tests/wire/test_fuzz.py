@@ -50,4 +50,4 @@ def test_hostile_inputs_take_time_by_their_length(key: tuple[str, str], make: Ca
     data = make()
     begun = time.process_time()
     HARNESSES[key[0]](data)
-    assert time.process_time() - begun < 5  # by the square it would be a minute
+    assert time.process_time() - begun < 8  # by the square it would be a minute
