@@ -180,7 +180,7 @@ def test_protocol_version_and_application_context(receiver: Receiver) -> None:
         ({"application_context": "1.2.3"}, Rejection(1, 1, 2)),
         ({"protocol_version": 2}, Rejection(1, 2, 2)),
     ):
-        request = AssociateRequest("QUARRY", "PACS", contexts, 0, **changes)  # type: ignore[arg-type]
+        request = AssociateRequest("QUARRY", "PACS", contexts, 0, **changes)
         body = bytearray(RawPeer(receiver.port).association.request(request))
         body[7] = request.protocol_version
         at = body.index(b"1.2.840.10008.3.1.1.1")

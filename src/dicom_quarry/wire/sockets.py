@@ -13,10 +13,10 @@ import struct
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from dicom_quarry.errors import LocalProtocolError, Lost, Rejected, RemoteProtocolError, Unreachable
+from dicom_quarry.errors import Lost, Rejected, RemoteProtocolError, Unreachable
 from dicom_quarry.model import AE
 from dicom_quarry.wire import dimse, explain
 from dicom_quarry.wire.association import (
@@ -31,7 +31,7 @@ from dicom_quarry.wire.dimse import Command, MessageReader
 from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, Roles, accepted_contexts, propose
 from dicom_quarry.wire.pdu import PDVFragment
 
-#: The longest P-DATA-TF that peers are asked to send us, chosen by measurement (docs/performance.md).
+#: The longest P-DATA-TF that peers are asked to send us, chosen by measurement.
 DEFAULT_MAX_PDU = 131072
 #: Identifiers and responses are gathered in memory; instances never are.
 MAX_GATHERED = 16 * 1024 * 1024
@@ -97,18 +97,14 @@ class Channel:
 
         ``shared``: another thread may be reading, which wakes it. OpenSSL does not bear a write meanwhile.
         """
-        try:
+        with suppress(OSError):
             if farewell and not self._tls:
                 self._sock.send(farewell, socket.MSG_DONTWAIT)
             elif farewell and not shared:
                 self._set_wait(1.0)
                 self._sock.sendall(farewell)
-        except OSError:
-            pass
-        try:
+        with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
     def farewell(self, last_word: bytes, patience: float) -> None:
         """Say a last word, and wait for the peer to close (PS3.8 9.1.5); never raises.
@@ -260,15 +256,16 @@ class Requestor:
         Raises Lost when the association has ended or had to be aborted.
         """
         deadline = time.monotonic() + timeout
+        left = timeout
         with self._in_use():
+            self._take_events()  # what came in one read with the answer to the association request
             while not self._messages:
-                self._check_alive()
-                left = deadline - time.monotonic()
-                self._channel.fill(max(left, 0.0))
-                with self._state_lock:
-                    self._take_events()
-                if not self._messages and left <= 0:
+                if left < 0:
                     return None
+                self._check_alive()
+                self._channel.fill(left)
+                self._take_events()
+                left = deadline - time.monotonic()
             return self._messages.pop(0)
 
     @contextmanager
@@ -292,17 +289,15 @@ class Requestor:
             raise Lost("the association has ended")
 
     def _take_events(self) -> None:
-        for event in self._association.events():
-            match event:
-                case PDVFragment():
+        with self._state_lock:
+            for event in self._association.events():
+                if isinstance(event, PDVFragment):
                     self._gather(event)
-                case ReleaseRequested():
+                elif isinstance(event, ReleaseRequested):
                     self._channel.send([self._association.confirm_release()])
                     raise Lost("it released the association")
-                case Aborted():
+                elif isinstance(event, Aborted):
                     raise Lost("it aborted the association")
-                case _:
-                    raise LocalProtocolError(f"{type(event).__name__} within an association")
 
     def _gather(self, fragment: PDVFragment) -> None:
         taken = self._reader.take(fragment)
