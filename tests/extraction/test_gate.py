@@ -9,15 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
-from dicom_quarry.config import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.model import Listing, Sink, Task
+from tests.extraction.guests import unlimited
 
 
 class Probed:
@@ -97,8 +96,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def at_the(archive: Probed, stop: Stop, board: Board) -> Gate:
     """The gate of an archive that may be asked at any time."""
-    guest = Guest(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
-    return Gate(archive, stop, board, guest)
+    return Gate(archive, stop, board, unlimited(stop, board))
 
 
 def test_an_archive_that_answers_is_not_probed() -> None:

@@ -20,6 +20,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import Arrival, InstanceRef, Listing, Receipt, Sink, Task, Word
+from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 
 ALL = tuple(ref("1.2.1", number) for number in range(4))
@@ -48,6 +49,7 @@ class Bench:
         self.synced: list[PurePosixPath] = []
         self.before_sync: Callable[[], None] = lambda: None
         self.stop, self.board = Stop(), Board()
+        self.guest = unlimited(self.stop, self.board)
         self.deliveries = Deliveries(self.ledger, lambda _task: {})
 
     # -- the archive
@@ -104,7 +106,8 @@ class Bench:
     def work(self) -> TaskWork:
         tools = Tools(
             archive=self,
-            gate=Gate(self, self.stop, self.board),
+            gate=Gate(self, self.stop, self.board, self.guest),
+            guest=self.guest,
             sink=JobSink(self, self.deliveries),  # type: ignore[arg-type]
             disk=self,
             derive=derive,

@@ -1,0 +1,31 @@
+"""Guests for tests: one without limits, and a clock that moves only when somebody waits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from dicom_quarry.config import Limits
+from dicom_quarry.extraction.guest import Clock, Guest
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+
+
+def unlimited(stop: Stop, board: Board) -> Guest:
+    """May ask at any time, one move at once."""
+    return Guest(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
+
+
+class Simulated(Stop):
+    """A stop whose waits take no time: they set its clock forward. For one thread."""
+
+    def __init__(self, start: datetime) -> None:
+        super().__init__()
+        self.seconds = start.timestamp()
+        self.clock = Clock(lambda: self.seconds, lambda: self.seconds)
+
+    def wait(self, seconds: float) -> None:
+        self.check()
+        self.seconds += seconds
+
+    def pause(self, seconds: float) -> None:
+        self.seconds += seconds
