@@ -57,7 +57,7 @@ def _nested(depth: int) -> bytes:
 
 
 def _bomb(megabytes: int) -> bytes:
-    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
     begin = deflate.compress(struct.pack("<HH2sHL", 8, 1, b"OB", 0, megabytes << 20))
     zeros = bytes(1 << 20)
     return begin + b"".join(deflate.compress(zeros) for _ in range(megabytes)) + deflate.flush()
