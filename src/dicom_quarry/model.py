@@ -97,7 +97,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study as the archive describes it at STUDY level; counts are None where it did not say."""
+    """A study as the archive describes it at STUDY level; counts are None where it did not say.
+
+    ``availability`` is ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.3 C.4.23.1.1); empty if unknown.
+    """
 
     study_uid: str
     patient_id: str = ""
@@ -107,6 +110,7 @@ class Study:
     description: str = ""
     series_count: int | None = None
     instance_count: int | None = None
+    availability: str = ""
 
 
 @dataclass(frozen=True, slots=True)

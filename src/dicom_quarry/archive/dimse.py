@@ -41,6 +41,7 @@ _STUDY = (
     "StudyDescription",
     "NumberOfStudyRelatedSeries",
     "NumberOfStudyRelatedInstances",
+    "InstanceAvailability",
 )
 
 #: A series of this many instances exists nowhere: an archive that lists more has lost count.
@@ -65,7 +66,7 @@ class DimseArchive:
     ``model`` is the information model: Study Root, or Patient Root for archives that know no other; the
     latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
     ``answer_cap`` studies for one question are cancelled. ``before_query`` is called before every C-FIND, and
-    returns when it may be sent.
+    returns when it may be sent. ``result_cap`` is the number of answers at which the archive silently stops.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class DimseArchive:
         patiences: Patiences = Patiences(),
         tls: ssl.SSLContext | None = None,
         before_query: Callable[[], None] = lambda: None,
+        result_cap: int | None = None,
     ) -> None:
         self._name = name
         self._peer = peer
@@ -93,6 +95,7 @@ class DimseArchive:
         self._patiences = patiences
         self._tls = tls
         self._before_query = before_query
+        self._result_cap = result_cap
         self._lines = Lines(self._connect)
 
     @property
@@ -178,10 +181,13 @@ class DimseArchive:
         )
         tags = [tag(keyword) for keyword in returns]
         self._before_query()
-        return self._lines.use(
+        answers = self._lines.use(
             self._find_class,
             lambda line: query.run(line, identifier, tags, cap=cap, silence=self._patiences.query),
         )
+        if self._result_cap is not None and len(answers.rows) >= self._result_cap:
+            answers.why = answers.why or f"the archive never gives more than {self._result_cap} answers"
+        return answers
 
     def _connect(self, sop_class: str) -> Line:
         requestor = Requestor.connect(
@@ -209,4 +215,5 @@ def _study(row: Mapping[int, str]) -> Study:
         description=value(row, "StudyDescription"),
         series_count=number(row, "NumberOfStudyRelatedSeries"),
         instance_count=number(row, "NumberOfStudyRelatedInstances"),
+        availability=value(row, "InstanceAvailability"),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
 
 from dicom_quarry.archive.port import Found
 from dicom_quarry.model import Request, Study
@@ -49,6 +50,41 @@ def judge(request: Request, found: Found, *, allow_several_patients: bool) -> Re
     if len(patients) > 1 and "PatientID" not in keys and not allow_several_patients:
         return Resolution(code="several_patients", details={"keys": spoken, "patients": len(patients)})
     return Resolution(studies=matching)
+
+
+#: Questions into which one that was cut short may be split.
+_MOST_PARTS = 200
+_FIRST_DAY = date(1895, 1, 1)
+
+
+def search(find: Callable[[Mapping[str, str]], Found], keys: Mapping[str, str], today: date) -> Found:
+    """Find studies; an answer that was cut short is asked for again in parts, by ranges of study dates.
+
+    It stays incomplete where a single day is cut short, where the archive does not heed dates, and where the
+    row names the day or the study: there is nothing to split then.
+    """
+    whole = find(keys)
+    if whole.complete or not keys or {"StudyDate", "StudyInstanceUID"} & keys.keys():
+        return whole
+    found = {study.study_uid: study for study in whole.studies}
+    spans = [(_FIRST_DAY, today)]
+    for _ in range(_MOST_PARTS):
+        if not spans:
+            return Found(tuple(found.values()))
+        start, end = spans.pop()
+        part = find({**keys, "StudyDate": f"{start:%Y%m%d}-{end:%Y%m%d}"})
+        found |= {study.study_uid: study for study in part.studies}
+        if part.complete:
+            continue
+        if start == end or not all(_within(study, start, end) for study in part.studies):
+            return Found(tuple(found.values()), complete=False, why=part.why)
+        middle = start + (end - start) // 2
+        spans += [(start, middle), (middle + timedelta(days=1), end)]
+    return Found(tuple(found.values()), complete=False, why=whole.why)
+
+
+def _within(study: Study, start: date, end: date) -> bool:
+    return f"{start:%Y%m%d}" <= study.study_date <= f"{end:%Y%m%d}"
 
 
 def matches(study: Study, keys: Mapping[str, str]) -> bool:

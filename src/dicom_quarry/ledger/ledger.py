@@ -301,6 +301,7 @@ def study_of(row: Row[Any]) -> Study:
         description=row.description,
         series_count=row.series_count,
         instance_count=row.instance_count,
+        availability=row.availability,
     )
 
 

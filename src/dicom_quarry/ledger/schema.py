@@ -74,6 +74,7 @@ tasks = Table(
     Column("description", Text, nullable=False),
     Column("series_count", Integer),
     Column("instance_count", Integer),
+    Column("availability", Text, nullable=False, default=""),
     Column("state", Text, nullable=False),
     Column("not_before", Float),
     Column("code", Text),
