@@ -186,6 +186,14 @@ def test_request_and_accept_read_back() -> None:
     assert negotiation.decode_accept(negotiation.encode_accept(accept)) == accept
 
 
+def test_titles_do_not_steer_a_terminal() -> None:
+    request = AssociateRequest(
+        "A\x1b[2JB", "\x9b31m\nC", REQUEST.contexts, MAX_PDU, implementation_version="\x07D"
+    )
+    read = negotiation.decode_request(negotiation.encode_request(request))
+    assert (read.called, read.calling, read.implementation_version) == ("A?[2JB", "?31m?C", "?D")
+
+
 def test_a_uid_that_is_none_is_neither_warned_of_nor_repeated() -> None:
     endless = [f"1.2.{number}{'9' * 40_000}" for number in range(2)]
     request = request_for(

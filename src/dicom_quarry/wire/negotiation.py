@@ -147,6 +147,11 @@ def _text(data: bytes) -> str:
     return data.decode("latin-1").strip("\0 ")
 
 
+def _shown(data: bytes) -> str:
+    """Titles and names reach terminals and logs: nothing of them may steer one."""
+    return "".join(char if char.isprintable() else "?" for char in _text(data))
+
+
 @dataclass(slots=True)
 class _UserInformation:
     """The items of PS3.7 D.3.3 that matter here; all others are skipped."""
@@ -165,11 +170,11 @@ class _UserInformation:
                 if 0 < self.max_pdu < 8:  # no room for a PDV with two bytes in it
                     raise RemoteProtocolError(f"a maximum PDU length of {self.max_pdu}")
             elif kind == 0x52:
-                self.implementation_uid = _text(value)
+                self.implementation_uid = _shown(value)
             elif kind == 0x54:
                 self._read_role(value)
             elif kind == 0x55:
-                self.implementation_version = _text(value)
+                self.implementation_version = _shown(value)
 
     def _read_role(self, value: bytes) -> None:
         length = int.from_bytes(value[:2], "big")
@@ -194,8 +199,8 @@ def decode_request(body: bytes) -> AssociateRequest:
         elif kind == 0x50:
             user.read(value)
     return AssociateRequest(
-        called=_text(called),
-        calling=_text(calling),
+        called=_shown(called),
+        calling=_shown(calling),
         contexts=tuple(contexts.values()),
         max_pdu=user.max_pdu,
         roles=user.roles,
@@ -228,8 +233,8 @@ def decode_accept(body: bytes) -> AssociateAccept:
         elif kind == 0x50:
             user.read(value)
     return AssociateAccept(
-        called=_text(called),
-        calling=_text(calling),
+        called=_shown(called),
+        calling=_shown(calling),
         results=tuple(results),
         max_pdu=user.max_pdu,
         roles=user.roles,
