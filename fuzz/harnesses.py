@@ -87,13 +87,15 @@ def command(data: bytes) -> None:
 
 def items(data: bytes) -> None:
     """The items of an A-ASSOCIATE-RQ and of an A-ASSOCIATE-AC; what we answer is read back."""
-    body = bytes((0, 1)) + bytes(66) + data
+    body = bytes((0, 1, 0, 0)) + data[-16:].ljust(16) + bytes(48) + data  # it also ends up as a title
     try:
         request = negotiation.decode_request(body)
     except RemoteProtocolError:
         pass
     else:
         assert framing.tiles(data, ">2xH"), "a request was taken whose items do not fill it"
+        shown = (request.called, request.calling, request.implementation_uid, request.implementation_version)
+        assert "".join(shown).isprintable(), "a peer's escape sequences would reach the terminal"
         accept = AcceptorPolicy(peers.MAX_PDU).answer(request)
         read = negotiation.decode_accept(negotiation.encode_accept(accept))
         kept = [(answer.context_id, answer.result) for answer in read.results]

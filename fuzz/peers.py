@@ -149,6 +149,9 @@ class House:
     def enter(self, session: Session, request: AssociateRequest) -> Scope:  # noqa: ARG002
         return Scope.ECHO if request.called == "ECHO" else Scope.STORE
 
+    def turned_away(self, session: Session, why: str) -> None:  # noqa: ARG002
+        raise AssertionError(why)  # nobody shakes hands for TLS here
+
     def count(self, incoming: Incoming) -> None:
         assert incoming.size >= 0
 
