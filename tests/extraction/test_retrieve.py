@@ -12,6 +12,7 @@ from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.policy import End, Known, Step, next_step
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork, Tools
 from dicom_quarry.extraction.room import Room
@@ -47,7 +48,6 @@ class Bench:
         self.asked: list[Ask] = []
         self.on_disk: dict[str, list[Receipt]] = {}
         self.synced: list[PurePosixPath] = []
-        self.before_sync: Callable[[], None] = lambda: None
         self.stop, self.board = Stop(), Board()
         self.guest = unlimited(self.stop, self.board)
         self.deliveries = Deliveries(self.ledger, lambda _task: {})
@@ -92,7 +92,6 @@ class Bench:
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         self.synced.extend(paths)
-        self.before_sync()
 
     # -- the job
 
@@ -317,3 +316,20 @@ def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
     assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY
     assert verdict(Verdict.WARNING, Verdict.LOST) is Verdict.LOST
     assert verdict(Verdict.RETRY, Verdict.CONFIGURATION) is Verdict.CONFIGURATION
+
+
+def test_what_arrives_while_the_end_is_decided_is_decided_about(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, late = next_step, [ref("1.2.1", 9)]
+
+    def slow(known: Known, *, chance: float) -> Step:
+        step = real(known, chance=chance)
+        if isinstance(step, End) and late:
+            bench.arrive(late.pop())
+        return step
+
+    monkeypatch.setattr("dicom_quarry.extraction.retrieve.next_step", slow)
+    bench.replies = [sends(*ALL)]
+    bench.run()
+    assert ended(bench) == ("unlisted_arrived", 4, 5)
