@@ -43,18 +43,23 @@ class Admission:
 
     def judge(self, request: AssociateRequest, address: str) -> Scope | Refusal:
         """Decide about a sender by what its association request says and by where it comes from."""
+        objection = self.objection(request, address)
+        if objection is None:
+            return Scope.STORE
+        if objection.rejection != _CALLED_UNKNOWN and _address(address).is_loopback:
+            return Scope.ECHO
+        return objection
+
+    def objection(self, request: AssociateRequest, address: str) -> Refusal | None:
+        """Why a sender may not store here; None if it may."""
         ip = _address(address)
         if self.called and request.called not in self.called:
             return Refusal(_CALLED_UNKNOWN, f"it calls for {request.called}, which is not a title of ours")
-        known_title = not self.calling or request.calling in self.calling
-        known_address = not self.networks or any(ip in network for network in self.networks)
-        if known_title and known_address:
-            return Scope.STORE
-        if ip.is_loopback:
-            return Scope.ECHO
-        if known_address:
+        if self.networks and not any(ip in network for network in self.networks):
+            return Refusal(_NO_REASON, f"its address {ip} is not among the senders")
+        if self.calling and request.calling not in self.calling:
             return Refusal(_CALLING_UNKNOWN, f"its AE title {request.calling} is not among the senders")
-        return Refusal(_NO_REASON, f"its address {ip} is not among the senders")
+        return None
 
 
 def _address(text: str) -> IPv4Address | IPv6Address:

@@ -17,7 +17,7 @@ from dicom_quarry.receiver.ports import listen
 from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
-from dicom_quarry.wire.negotiation import AssociateRequest
+from dicom_quarry.wire.negotiation import AssociateRequest, is_verification
 
 __all__ = ["Admission", "Limits", "Receiver", "SenderRefused", "Stats"]
 
@@ -42,7 +42,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class SenderRefused:
-    """An association that was rejected: by whom it was asked for, and why not."""
+    """A sender who is not let in: who it says that it is (empty if TLS failed before), and why not."""
 
     address: str
     calling: str
@@ -85,10 +85,15 @@ class Receiver:
         self._associated: set[Session] = set()
         self._instances = self._bytes = self._refused = self._rejected = 0
 
-    def start(self) -> None:
-        """Listen, and serve from threads of its own; raises StartError."""
+    def listen(self) -> None:
+        """Take the port, so that nobody else has it; whoever connects waits for start. Raises StartError."""
         self._listener = listen(self._local)
         self.port = int(self._listener.getsockname()[1])
+
+    def start(self) -> None:
+        """Serve from threads of its own, listening if that was not done before; raises StartError."""
+        if self._listener is None:
+            self.listen()
         self._acceptor.start()
 
     @property
@@ -107,7 +112,8 @@ class Receiver:
         except OSError:  # not on every system
             pass
         self._listener.close()
-        self._acceptor.join()
+        if self._acceptor.is_alive():
+            self._acceptor.join()
         with self._lock:
             for session in self._pending:
                 session.cut()
@@ -171,6 +177,9 @@ class Receiver:
                 self._associated.add(session)
         if isinstance(decision, Refusal):
             self._report(session, request, decision)
+        elif decision is Scope.ECHO and not all(is_verification(c.abstract_syntax) for c in request.contexts):
+            # It is let in for C-ECHO, but that is not all that it came for.
+            self._report(session, request, self._admission.objection(request, session.address))
         return decision
 
     def _limit(self, session: Session) -> Refusal | None:
@@ -182,13 +191,23 @@ class Receiver:
             return Refusal(_LIMIT_EXCEEDED, f"it has {limits.max_per_peer} associations already")
         return None
 
-    def _report(self, session: Session, request: AssociateRequest, refusal: Refusal) -> None:
-        logger.warning("a sender at %s was refused: %s", session.address, refusal.why)
-        if self._on_event:
+    def turned_away(self, session: Session, why: str) -> None:
+        """Take note of a peer that did not get as far as an association."""
+        with self._lock:
+            self._rejected += 1
+        self._tell(SenderRefused(session.address, "", "", why, transient=False))
+
+    def _report(self, session: Session, request: AssociateRequest, refusal: Refusal | None) -> None:
+        if refusal:
             transient = refusal.rejection.result == _LIMIT_EXCEEDED.result
-            self._on_event(
+            self._tell(
                 SenderRefused(session.address, request.calling, request.called, refusal.why, transient)
             )
+
+    def _tell(self, refused: SenderRefused) -> None:
+        logger.warning("a sender at %s was refused: %s", refused.address, refused.why)
+        if self._on_event:
+            self._on_event(refused)
 
     def count(self, incoming: Incoming) -> None:
         """Take note of an instance that was answered."""

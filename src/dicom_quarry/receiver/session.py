@@ -12,6 +12,7 @@ from typing import Protocol
 from dicom_quarry.errors import Lost, RemoteProtocolError
 from dicom_quarry.model import Arrival, Sink
 from dicom_quarry.receiver.admission import Refusal, Scope
+from dicom_quarry.receiver.handshake import dismiss, secure, why_failed
 from dicom_quarry.receiver.incoming import Incoming
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
@@ -68,6 +69,9 @@ class House(Protocol):
     def enter(self, session: Session, request: AssociateRequest) -> Scope | Refusal:
         """Let an association in, and count it; or say why not."""
 
+    def turned_away(self, session: Session, why: str) -> None:
+        """Take note of a peer that did not get as far as an association."""
+
     def count(self, incoming: Incoming) -> None:
         """Take note of an instance that was answered."""
 
@@ -92,9 +96,11 @@ class Session:
         """The whole life of the connection; never raises."""
         try:
             self._channel = Channel(self._secured(), self._association)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: cut while the hands were being shaken
             logger.info("no TLS connection with %s: %s", self.address, type(error).__name__)
-            self._sock.close()
+            if why := why_failed(error):
+                self._house.turned_away(self, why)
+            dismiss(self._sock)
             return
         try:
             while not self._over:
@@ -120,9 +126,7 @@ class Session:
 
     def _secured(self) -> socket.socket:
         if self._house.tls:
-            self._sock.settimeout(self._house.limits.request_timeout)
-            secured = self._house.tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
-            self._sock = secured
+            self._sock = secured = secure(self._sock, self._house.tls, self._house.limits.request_timeout)
             secured.do_handshake()
         return self._sock
 

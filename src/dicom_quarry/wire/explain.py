@@ -39,7 +39,7 @@ def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate of {where} is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS with {where} failed ({error.reason or error}): does this port speak TLS?"
+        return tls(where, error)
     if isinstance(error, socket.gaierror):
         return f"the name {host} is not known to this computer: check its spelling, or give the IP address"
     if isinstance(error, TimeoutError):
@@ -49,3 +49,27 @@ def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"there is no route to {where}: check the address and this computer's network"
     return f"no connection to {where}: {error.strerror or error}"
+
+
+def tls(where: str, error: ssl.SSLError) -> str:
+    """The sentence for TLS that the two sides could not agree on; an alert is the peer's word."""
+    if isinstance(error, ssl.SSLEOFError):
+        return f"{where} ended the connection while TLS began: does this port speak TLS, and does it know us?"
+    reason = (error.reason or "unknown").replace("_", " ").lower()
+    if "alert" in reason:
+        said = reason.partition("alert ")[2]
+        return f"{where} refused our TLS ({said}): does it want another certificate of ours?"
+    if reason in ("wrong version number", "unknown protocol", "http request"):
+        return f"{where} does not answer in TLS: is this its port for TLS?"
+    return f"TLS with {where} failed: {reason}"
+
+
+def closed(where: str, cause: BaseException | None) -> str:
+    """The sentence for a connection that ended before the association request was answered."""
+    if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+        # With TLS 1.3 a certificate of ours is judged after our side of the handshake is done.
+        return tls(where, cause)
+    return (
+        f"{where} closed the connection without an answer to the association request: "
+        "does it admit this computer, and does it expect TLS?"
+    )

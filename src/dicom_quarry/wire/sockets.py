@@ -215,10 +215,7 @@ class Requestor:
                 for event in self._association.events():
                     return self._take_answer(request, event)
         except Lost as error:
-            raise Unreachable(
-                f"{where} closed the connection without an answer to the association request: "
-                "does it admit this computer, and does it expect TLS?"
-            ) from error
+            raise Unreachable(explain.closed(where, error.__cause__)) from error
         except RemoteProtocolError as error:
             raise Unreachable(
                 f"{where} does not answer in DICOM: is this the archive's DICOM port?"

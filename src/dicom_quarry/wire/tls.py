@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
 from dicom_quarry.errors import ConfigError
 
 # RFC 9325 4.2 for TLS 1.2; the suites of TLS 1.3 all qualify.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!DSS"
+
+# By the codes of X.509 verification: openssl-verification-options(1).
+_DATES = {9: "is not valid yet", 10: "has expired: get a new one"}
 
 
 def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None = None) -> ssl.SSLContext:
@@ -54,17 +58,65 @@ def _harden(context: ssl.SSLContext) -> None:
 
 def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     def no_password() -> str:
-        raise ConfigError(f"the key of {certificate} is protected by a password: use one that is not")
+        raise ConfigError(f"the key {key or certificate} is protected by a password: use one that is not")
 
+    _check_readable(certificate, *([key] if key else []))
     try:
         context.load_cert_chain(certificate, key, password=no_password)
-    except (OSError, ssl.SSLError) as error:
-        where = f"{certificate} and {key}" if key else certificate
-        raise ConfigError(f"{where} cannot be used as certificate and key (PEM): {error.strerror}") from error
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            why = f"the certificate {certificate} does not belong to the key {key or 'in the same file'}"
+        elif key is None:
+            why = f"{certificate} is no PEM file with a certificate and its key: name the key's file, too"
+        else:
+            why = f"{certificate} and {key} are not a certificate and its key in PEM"
+        raise ConfigError(why) from error
+    _check_dates(certificate, key)
 
 
 def _load_authority(context: ssl.SSLContext, ca: Path) -> None:
+    _check_readable(ca)
     try:
         context.load_verify_locations(ca)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{ca} cannot be used as certificate authority (PEM): {error.strerror}") from error
+    except ssl.SSLError as error:
+        raise ConfigError(f"{ca} has no certificate of an authority in PEM") from error
+
+
+def _check_readable(*paths: Path) -> None:
+    """OpenSSL does not say which of two files it could not read."""
+    for path in paths:
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _check_dates(certificate: Path, key: Path | None) -> None:
+    """Refuse a certificate that nobody will take today.
+
+    The ssl module does not tell its dates, but a peer's view of it does: so we meet ourselves, in memory.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(certificate)
+    try:
+        _meet(client, server)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _DATES:
+            raise ConfigError(f"the certificate {certificate} {_DATES[error.verify_code]}") from error
+
+
+def _meet(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+    """A handshake as far as the client's judgement; raises SSLCertVerificationError."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    asking = client.wrap_bio(to_client, to_server)
+    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    with suppress(ssl.SSLWantReadError):
+        asking.do_handshake()
+    with suppress(ssl.SSLWantReadError):
+        answering.do_handshake()
+    with suppress(ssl.SSLWantReadError):
+        asking.do_handshake()
