@@ -149,14 +149,17 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
 
 
 @contextmanager
-def held(folder: JobFolder) -> Iterator[None]:
-    """Hold the job alone; raises StartError if another process runs it. A crash lets go by itself."""
+def held(folder: JobFolder, *, watched: bool = True) -> Iterator[None]:
+    """Hold the folder alone; raises StartError if another process has it. A crash lets go by itself.
+
+    ``watched``: that process runs a job, which can be looked at.
+    """
     handle = os.open(folder.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not _locked(handle):
             raise StartError(
-                f"another quarry (process {_written(handle) or 'unknown'}) is already working on "
-                f"{folder.out}: watch it with  quarry status {folder.out}"
+                f"another quarry (process {_written(handle) or 'unknown'}) is already working on {folder.out}"
+                + (f": watch it with  quarry status {folder.out}" if watched else "")
             )
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

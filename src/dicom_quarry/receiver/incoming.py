@@ -30,7 +30,7 @@ class Incoming:
         self.size = 0
         self.status = dimse.SUCCESS
         self._command = command
-        self._comment = ""
+        self.comment = ""
         self._writer: Writer | None = None
         if arrival.sop_uid and arrival.sop_class and command.has_dataset:
             self._writer = self._attempt(sink.begin, arrival)
@@ -48,7 +48,7 @@ class Incoming:
         if self._writer is not None:
             self._attempt(self._writer.commit)
             self._writer = None
-        return dimse.response(self._command, self.status, self._comment)
+        return dimse.response(self._command, self.status, self.comment)
 
     def abort(self) -> None:
         """Forget the instance: the rest of it will not come."""
@@ -69,7 +69,7 @@ class Incoming:
 
     def _fail(self, status: int, comment: str) -> None:
         self.status = status or _PROCESSING_FAILURE  # a refusal is never a success
-        self._comment = comment
+        self.comment = comment
         self.abort()
 
 

@@ -84,6 +84,7 @@ class Receiver:
         self._pending: dict[Session, None] = {}  # without an association so far, in order of arrival
         self._associated: set[Session] = set()
         self._instances = self._bytes = self._refused = self._rejected = 0
+        self._refusal = ""  # why the last instance was; a full disk is told of once, not for each
 
     def listen(self) -> None:
         """Take the port, so that nobody else has it; whoever connects waits for start. Raises StartError."""
@@ -215,5 +216,10 @@ class Receiver:
             if incoming.status == dimse.SUCCESS:
                 self._instances += 1
                 self._bytes += incoming.size
-            else:
-                self._refused += 1
+                self._refusal = ""
+                return
+            self._refused += 1
+            again = incoming.comment == self._refusal
+            self._refusal = incoming.comment
+        if not again:
+            logger.warning("an instance is refused: %s (status %04XH)", incoming.comment, incoming.status)
