@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dicom_quarry.archive.port import Archive
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unusable
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE, backoff
 from dicom_quarry.extraction.progress import Board
@@ -24,11 +24,15 @@ _QUERY_TRIES = 3
 class Gate:
     """Every question to the archive passes here; it closes when the archive is out of reach.
 
-    Outside the window nothing passes either, not even a probe, and no association is kept.
+    Outside the window nothing passes either, not even a probe, and no association is kept. An archive that does
+    not answer for ``give_up_after`` seconds is Unusable.
     """
 
-    def __init__(self, archive: Archive, stop: Stop, board: Board, guest: Guest) -> None:
+    def __init__(
+        self, archive: Archive, stop: Stop, board: Board, guest: Guest, give_up_after: float | None = None
+    ) -> None:
         self._archive = archive
+        self._give_up_after = give_up_after
         self._stop = stop
         self._board = board
         self._guest = guest
@@ -40,7 +44,7 @@ class Gate:
         """Ask when the archive answers, and again after it was out of reach.
 
         A question that loses its association several times, though the archive answers in between, raises
-        Lost; so do a permanent Rejected, QueryFailed, and Stopped.
+        Lost. Raises QueryFailed, Stopped, and Unusable for a permanent rejection.
         """
         lost = 0
         while True:
@@ -48,11 +52,11 @@ class Gate:
             began = self._guest.clock.tick()
             try:
                 return question()
-            except QueryFailed:
+            except (QueryFailed, Unusable):
                 raise
             except ArchiveError as error:
                 if isinstance(error, Rejected) and error.permanent:
-                    raise
+                    raise Unusable(str(error)) from error
                 if isinstance(error, Rejected):
                     self._guest.refused(began)
                 lost += isinstance(error, Lost)
@@ -79,7 +83,7 @@ class Gate:
             self._board.say(f"the archive is out of reach: {error}")
 
     def wait(self) -> None:
-        """Return when the archive may be asked and answers. Raises Stopped, or Rejected for good."""
+        """Return when the archive may be asked and answers. Raises Stopped, and Unusable."""
         if not self._guest.is_open:
             self._archive.hang_up()
             self._guest.wait_until_open()
@@ -102,9 +106,10 @@ class Gate:
                     self._archive.probe()
                 except ArchiveError as error:
                     if isinstance(error, Rejected) and error.permanent:
-                        raise
+                        raise Unusable(str(error)) from error
                     failures += 1
+                    if self._give_up_after is not None and time.monotonic() - since >= self._give_up_after:
+                        raise Unusable(f"it has not answered for so long that we give up: {error}") from error
                     continue
                 self._up.set()
-                if failures:
-                    self._board.say(f"the archive answers again after {time.monotonic() - since:.0f} s")
+                self._board.say(f"the archive answers again after {time.monotonic() - since:.0f} s")
