@@ -9,9 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.config import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop, Stopped
@@ -237,3 +239,68 @@ def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None
     stop = Stop()
     with pytest.raises(Stopped):
         at_the(Probed(), stop, Board()).query(Question(*[FAILED] * 5))
+
+
+class Closed(Guest):
+    """Outside the window until somebody has waited for it."""
+
+    def __init__(self, stop: Stop, board: Board) -> None:
+        super().__init__(Limits(), {}, at_once=4, shared=None, stop=stop, board=board)
+        self.open = False
+        self.refusals = 0
+
+    @property
+    def is_open(self) -> bool:
+        return self.open
+
+    def wait_until_open(self) -> None:
+        self.open = True
+
+    def refused(self, began: float) -> None:
+        self.refusals += 1
+
+
+def test_outside_the_window_no_association_is_kept_and_nothing_is_asked() -> None:
+    archive, stop, board = Probed(), Stop(), Board()
+    events: list[str] = []
+    guest = Closed(stop, board)
+    archive.hang_up = lambda: events.append(f"hung up, open: {guest.open}")  # type: ignore[method-assign]
+
+    def question() -> str:
+        events.append(f"asked, open: {guest.open}")
+        return "answer"
+
+    assert Gate(archive, stop, board, guest).call(question) == "answer"
+    assert events == ["hung up, open: False", "asked, open: True"]
+
+
+def test_outside_the_window_it_does_not_even_probe(pauses: list[int]) -> None:
+    archive, stop, board = Probed(DOWN), Stop(), Board()
+    guest = Closed(stop, board)
+    guest.open = True
+    seen: list[bool] = []
+
+    def probed() -> None:
+        seen.append(guest.open)
+        guest.open = False
+
+    def question() -> str:
+        guest.open = False
+        return asked()
+
+    archive.before_answer = probed
+    archive.hang_up = lambda: None  # type: ignore[method-assign]
+    asked = Question(DOWN)
+    assert Gate(archive, stop, board, guest).call(question) == "answer"
+    assert seen == [True, True]
+
+
+def test_a_rejected_association_is_a_refusal_and_a_lost_one_is_not(pauses: list[int]) -> None:
+    stop, board = Stop(), Board()
+    guest = Closed(stop, board)
+    guest.open = True
+    gate = Gate(Probed(), stop, board, guest)
+    assert gate.call(Question(BUSY)) == "answer"
+    assert guest.refusals == 1
+    assert gate.call(Question(DOWN, Lost("cut"))) == "answer"
+    assert guest.refusals == 1

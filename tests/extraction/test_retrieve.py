@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
+from dicom_quarry.config import Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.policy import End, Known, Step, next_step
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork, Tools
@@ -49,7 +53,7 @@ class Bench:
         self.on_disk: dict[str, list[Receipt]] = {}
         self.synced: list[PurePosixPath] = []
         self.stop, self.board = Stop(), Board()
-        self.guest = unlimited(self.stop, self.board)
+        self.guest: Guest = unlimited(self.stop, self.board)
         self.deliveries = Deliveries(self.ledger, lambda _task: {})
 
     # -- the archive
@@ -137,6 +141,32 @@ class Bench:
     @property
     def levels(self) -> list[str]:
         return [str(ask.level) for ask in self.asked]
+
+
+class Visited(Guest):
+    """A guest that notes what is asked of it, and whose moves are over when a test says so."""
+
+    def __init__(self) -> None:
+        stop, board = Stop(), Board()
+        super().__init__(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
+        self.over = False
+        self.again: list[bool] = []
+
+    @contextmanager
+    def before_study(self, *, again: bool = False) -> Iterator[Visit]:
+        self.again.append(again)
+        with super().before_study(again=again):
+            yield Cut(self)
+
+
+class Cut(Visit):
+    def __init__(self, guest: Visited) -> None:
+        super().__init__(guest, float("inf"))
+        self._visited = guest
+
+    @property
+    def over(self) -> bool:
+        return self._visited.over
 
 
 @pytest.fixture
@@ -267,6 +297,53 @@ def test_stopped_twice_it_asks_no_more_and_holds_nothing_against_the_archive(ben
     assert len(bench.asked) == 1
     view = bench.view()
     assert (view.outcome.word, view.attempts) == (Word.PENDING, 0)
+
+
+def test_when_the_window_has_closed_for_too_long_it_is_stopped_and_goes_on_later(bench: Bench) -> None:
+    closed = Visited()
+    bench.guest = closed
+
+    def cut(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        bench.arrive(*ALL[:2])
+        assert watch.patience() is Patience.WAIT
+        closed.over = True
+        assert watch.patience() is Patience.CANCEL
+        closed.over = False
+        assert watch.patience() is Patience.CANCEL, "what was cancelled stays so"
+        return CANCELLED
+
+    bench.replies = [cut, sends(*ALL[2:])]
+    bench.run()
+    view = bench.view()
+    assert (view.outcome.word, view.attempts) == (Word.PENDING, 0), "nothing is held against the archive"
+    assert [said for said in bench.board.messages() if "the window has closed" in said]
+    assert bench.ledger.waiting_tasks(time.time(), 1), "due at once: the window holds it up, nothing else"
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+    assert bench.levels == ["STUDY", "IMAGE"]
+
+
+def test_what_ended_by_itself_after_the_window_is_not_postponed(bench: Bench) -> None:
+    closed = Visited()
+    bench.guest = closed
+
+    def late(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+        closed.over = True
+        assert watch.patience() is Patience.CANCEL
+        bench.arrive(*ALL)
+        return SUCCESS
+
+    bench.replies = [late]
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+
+
+def test_only_the_first_question_counts_as_a_study(bench: Bench) -> None:
+    visited = Visited()
+    bench.guest = visited
+    bench.replies = [sends(*ALL[:2]), sends(ALL[2]), sends(*ALL[2:])]
+    bench.run()
+    assert visited.again == [False, True, True]
 
 
 def test_what_came_all_the_same_counts_though_it_was_stopped(bench: Bench) -> None:

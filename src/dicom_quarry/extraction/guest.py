@@ -176,8 +176,7 @@ class Guest:
                 if self.is_open:
                     break
                 held.close()
-            closes = self._hours.next_close(self._now())
-            yield Visit(self, closes.timestamp() + self._overtime if closes else float("inf"))
+            yield Visit(self, self._stays_until())
 
     def received(self, size: int) -> None:
         """So many bytes have come: hold their sender up, by not reading on, until they were due."""
@@ -216,11 +215,15 @@ class Guest:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
+    def _stays_until(self) -> float:
+        closes = self._hours.next_close(self._now()) if self._overtime < float("inf") else None
+        return closes.timestamp() + self._overtime if closes else float("inf")
+
     def _sleep_until_open(self) -> None:
+        opens = self._hours.next_open(self._now())
         while not self.is_open:
-            now = self._now()
-            opens = self._hours.next_open(now)
-            self._stop.wait(min((opens - now).total_seconds(), _NAP) if opens else _NAP)
+            left = opens.timestamp() - self.clock.now() if opens else _NAP
+            self._stop.wait(min(left, _NAP) if left > 0 else _NAP)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

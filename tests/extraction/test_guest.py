@@ -1,0 +1,313 @@
+"""A guest over simulated weeks, by a clock that moves only when somebody waits; and when it is refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from dicom_quarry.archive.port import Answered, Verdict
+from dicom_quarry.config import Limits
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.guest import Guest
+from dicom_quarry.extraction.host import SharedFolder
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.rates import SERVED
+from dicom_quarry.extraction.stop import Stop, Stopped
+from tests.extraction.guests import Simulated
+
+NEW_YORK = ZoneInfo("America/New_York")
+SUCCESS = Answered(Verdict.SUCCESS, 0x0000)
+NIGHTS = Limits(window="19:00-07:00", time_zone="America/New_York")
+
+
+def local(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=NEW_YORK)
+
+
+@dataclass
+class Seen:
+    """What an archive sees: when queries and moves began, when moves ended, what they brought."""
+
+    queries: list[float] = field(default_factory=list)
+    moves: list[tuple[float, float]] = field(default_factory=list)
+    size: int = 0
+
+
+def guest_of(
+    own: Limits, stop: Stop, clock: Simulated, *, site: Mapping[str, Limits] | None = None, **more: object
+) -> tuple[Guest, Board]:
+    board = Board()
+    shared: SharedFolder | None = more.get("shared")  # type: ignore[assignment]
+    at_once = int(str(more.get("at_once", 1)))
+    guest = Guest(own, site or {}, at_once=at_once, shared=shared, stop=stop, board=board, clock=clock.clock)
+    return guest, board
+
+
+def live(guest: Guest, clock: Simulated, until: datetime, *, size: int = 40_000_000) -> Seen:
+    """Find and fetch studies of 3 queries and two minutes each, until that day."""
+    seen = Seen()
+    while clock.seconds < until.timestamp():
+        guest.wait_until_open()
+        for _ in range(3):
+            guest.before_query()
+            seen.queries.append(clock.seconds)
+        with guest.before_study():
+            began = clock.seconds
+            clock.seconds += 120
+            for _ in range(4):
+                guest.received(size // 4)
+            seen.moves.append((began, clock.seconds))
+            seen.size += size
+    return seen
+
+
+def is_night(at: float) -> bool:
+    return not 7 <= datetime.fromtimestamp(at, NEW_YORK).hour < 19
+
+
+@pytest.mark.parametrize("changed", ["2026-03-08", "2026-11-01"])
+def test_over_weeks_nothing_begins_outside_the_window(changed: str) -> None:
+    start = local(changed) - timedelta(days=10)
+    clock = Simulated(start)
+    guest, board = guest_of(NIGHTS, clock, clock)
+    seen = live(guest, clock, local(changed) + timedelta(days=11))
+    assert all(is_night(began) for began, _ in seen.moves)
+    assert all(is_night(at) for at in seen.queries)
+    assert len([said for said in board.messages() if said.startswith("outside the window")]) == 21
+    nights: dict[str, int] = {}
+    for began, _ in seen.moves:
+        night = (datetime.fromtimestamp(began, NEW_YORK).replace(tzinfo=None) - timedelta(hours=7)).date()
+        nights[str(night)] = nights.get(str(night), 0) + 1
+    before = str(local(changed).date() - timedelta(days=1))
+    usual, hour = 12 * 30, 30
+    assert nights[before] == usual + (hour if "11" in changed[:7] else -hour), "11 hours, or 13"
+    others = [count for night, count in sorted(nights.items())[1:-1] if night != before]
+    assert set(others) == {usual}, "the window is used, too"
+
+
+def test_over_weeks_the_rates_hold() -> None:
+    start = local("2026-03-01")
+    clock = Simulated(start)
+    own = Limits(
+        window="Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00",
+        time_zone="America/New_York",
+        queries_per_second=0.1,
+        studies_per_hour=12,
+        megabytes_per_second=0.2,
+    )
+    guest, _ = guest_of(own, clock, clock)
+    seen = live(guest, clock, start + timedelta(days=14))
+    begins = [began for began, _ in seen.moves]
+    assert min(after - before for before, after in itertools.pairwise(begins)) >= 299.99
+    assert min(after - before for before, after in itertools.pairwise(seen.queries)) >= 9.99
+    for began, ended in seen.moves:
+        assert ended - began >= 199, "40 MB, at 0.2 MB a second, take 200 s and not 120"
+    assert len(begins) > 12 * 24 * 4, "the rate is used, too"
+
+
+def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
+    start = local("2026-03-01")
+    clock = Simulated(start)
+    site = {"all": NIGHTS, "pacs.104": Limits(window="22:00-09:00", time_zone="UTC", studies_per_hour=6)}
+    own = Limits(studies_per_hour=60)
+    guest, _ = guest_of(own, clock, clock, site=site, shared=SharedFolder(tmp_path))
+    seen = live(guest, clock, start + timedelta(days=14))
+    begins = [began for began, _ in seen.moves]
+    assert min(after - before for before, after in itertools.pairwise(begins)) >= 599.99
+    for began in begins:
+        assert is_night(began)
+        assert not 9 <= datetime.fromtimestamp(began, UTC).hour < 22
+    assert len(begins) > 14 * 9 * 5
+
+
+def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
+    clock = Simulated(local("2026-03-01"))
+    site = {"all": Limits(studies_per_hour=60, queries_per_second=2)}
+    folder = SharedFolder(tmp_path)
+    jobs = [guest_of(Limits(), clock, clock, site=site, shared=folder)[0] for _ in range(2)]
+    begins, queries = list[float](), list[float]()
+    for _ in range(50):
+        for job in jobs:
+            job.before_query()
+            queries.append(clock.seconds)
+            with job.before_study():
+                begins.append(clock.seconds)
+    for times, apart in ((begins, 60.0), (queries, 0.5)):
+        assert min(after - before for before, after in itertools.pairwise(times)) >= apart - 1e-3
+
+
+def test_what_runs_is_finished_unless_a_time_is_set() -> None:
+    clock = Simulated(local("2026-03-03 06:59"))
+    guest, _ = guest_of(NIGHTS, clock, clock)
+    with guest.before_study() as visit:
+        clock.seconds += 6 * 3600
+        assert not visit.over
+
+
+def test_after_the_time_that_is_set_a_move_is_over() -> None:
+    clock = Simulated(local("2026-03-03 06:50"))
+    site = {"all": Limits(after_window="2h")}
+    own = NIGHTS.model_copy(update={"after_window": "30m"})
+    guest, _ = guest_of(own, clock, clock, site=site)
+    with guest.before_study() as visit:
+        for minutes, over in [(0, False), (39, False), (1, True), (60, True), (11 * 60, False)]:
+            clock.seconds += minutes * 60
+            assert visit.over == over, "from 07:30 until 19:00"
+
+
+def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Simulated(local("2026-11-20 07:00"))
+    waits = set[str]()
+    guest, board = guest_of(Limits(window="Mon-Thu 19:00-07:00", time_zone="America/New_York"), clock, clock)
+    wait = clock.wait
+
+    def watched(seconds: float) -> None:
+        waits.add(board.waits_for)
+        wait(seconds)
+
+    monkeypatch.setattr(clock, "wait", watched)
+    guest.wait_until_open()
+    assert clock.seconds == local("2026-11-23 19:00").timestamp()
+    assert list(board.messages()) == [
+        "outside the window: waiting until Mon 19:00 (America/New_York)",
+        "inside the window again",
+    ]
+    assert waits == {"the window, until Mon 19:00 (America/New_York)"}
+    assert board.waits_for == ""
+    guest.wait_until_open()
+    assert list(board.messages()) == []
+
+
+def test_a_stop_ends_the_wait() -> None:
+    clock = Simulated(local("2026-11-20 12:00"))
+    guest, board = guest_of(NIGHTS, clock, clock)
+    clock.request()
+    with pytest.raises(Stopped):
+        guest.wait_until_open()
+    with pytest.raises(Stopped), guest.before_study():
+        pass
+    assert board.waits_for == ""
+
+
+def test_a_stop_lets_what_is_in_flight_ask_its_last_questions() -> None:
+    stop = Stop()
+    clock = Simulated(local("2026-11-20 20:00"))
+    guest, _ = guest_of(Limits(queries_per_second=100.0), stop, clock)
+    guest.before_query()
+    stop.request()
+    clock.seconds += 1
+    guest.before_query()
+    stop.request()
+    with pytest.raises(Stopped):
+        guest.before_query()
+    guest.received(1_000_000)
+
+
+def test_a_move_waits_on_when_the_window_closes_before_it_may_begin() -> None:
+    clock = Simulated(local("2026-03-03 06:30"))
+    guest, _ = guest_of(NIGHTS.model_copy(update={"studies_per_hour": 1.0}), clock, clock)
+    with guest.before_study():
+        pass
+    with guest.before_study():
+        assert clock.seconds >= local("2026-03-03 19:00").timestamp()
+
+
+def test_more_of_a_study_is_not_another_study() -> None:
+    clock = Simulated(local("2026-03-03 20:00"))
+    guest, _ = guest_of(Limits(studies_per_hour=1), clock, clock)
+    with guest.before_study():
+        pass
+    with guest.before_study(again=True):
+        assert clock.seconds == local("2026-03-03 20:00").timestamp()
+
+
+def test_windows_that_never_meet_are_a_mistake() -> None:
+    clock = Simulated(local("2026-03-03 20:00"))
+    with pytest.raises(ConfigError, match="no hour in common"):
+        guest_of(Limits(window="12:00-13:00"), clock, clock, site={"all": Limits(window="13:00-14:00")})
+
+
+def test_the_ceiling_is_the_lowest_that_anyone_set() -> None:
+    clock = Simulated(local("2026-03-03 20:00"))
+    site = {"all": Limits(parallel=5), "pacs.104": Limits(parallel=3)}
+    assert guest_of(Limits(parallel=4), clock, clock, site=site, at_once=8)[0].ceiling == 3
+    assert guest_of(Limits(parallel=4), clock, clock, at_once=8)[0].ceiling == 4
+    assert guest_of(Limits(parallel=4), clock, clock, at_once=2)[0].ceiling == 2
+
+
+# -- refused
+
+
+@pytest.fixture
+def busy() -> tuple[Guest, Board, Simulated]:
+    clock = Simulated(local("2026-03-03 20:00"))
+    guest, board = guest_of(Limits(), clock, clock, at_once=4)
+    return guest, board, clock
+
+
+class Full(Exception):
+    """One more had to wait."""
+
+
+def at_once(guest: Guest, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many moves may begin before one has to wait."""
+
+    def wait(seconds: float) -> None:
+        raise Full
+
+    def enter(depth: int) -> int:
+        try:
+            with guest.before_study():
+                return enter(depth + 1)
+        except Full:
+            return depth
+
+    with monkeypatch.context() as patched:
+        patched.setattr(clock, "wait", wait)
+        return enter(0)
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xA701, 0xA702])
+def test_an_archive_out_of_resources_is_asked_for_half_at_once(
+    busy: tuple[Guest, Board, Simulated], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, board, clock = busy
+    assert at_once(guest, clock, monkeypatch) == 4
+    with guest.before_study() as visit:
+        clock.seconds += 1
+        visit.answered(Answered(Verdict.RETRY, status))
+    assert at_once(guest, clock, monkeypatch) == 2
+    assert list(board.messages()) == ["the archive is busy: no more than 2 at once for a while"]
+    for allowed in (2, 3, 4, 4):
+        assert at_once(guest, clock, monkeypatch) == allowed
+        for _ in range(SERVED):
+            with guest.before_study() as visit:
+                assert visit.answered(SUCCESS) is SUCCESS
+
+
+@pytest.mark.parametrize(
+    "answer", [SUCCESS, Answered(Verdict.LOST), Answered(Verdict.RETRY, 0xC000), Answered(Verdict.CANCELLED)]
+)
+def test_other_answers_do_not_slow_it_down(
+    busy: tuple[Guest, Board, Simulated], answer: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, _, clock = busy
+    with guest.before_study() as visit:
+        visit.answered(answer)
+    assert at_once(guest, clock, monkeypatch) == 4
+
+
+def test_a_slot_is_given_back_when_a_move_fails(
+    busy: tuple[Guest, Board, Simulated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, _, clock = busy
+    for _ in range(5):
+        with pytest.raises(ZeroDivisionError), guest.before_study():
+            raise ZeroDivisionError
+    assert at_once(guest, clock, monkeypatch) == 4

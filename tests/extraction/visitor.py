@@ -1,0 +1,82 @@
+"""A job in a process of its own, that says what it does at the site's ceiling; see test_host.py.
+
+``moves``: as many threads as asked for each begin a move, and stay. ``queries``: so many, one after another.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from dicom_quarry.config import Limits
+from dicom_quarry.extraction.guest import Clock, Guest
+from dicom_quarry.extraction.host import SharedFolder
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+
+_speaking = threading.Lock()
+
+
+def say(*words: object) -> None:
+    with _speaking:
+        print(*words, flush=True)
+
+
+class Telling(Stop):
+    """Says that it waits."""
+
+    def wait(self, seconds: float) -> None:
+        say("waits", threading.current_thread().name)
+        super().wait(seconds)
+
+
+class LastTick:
+    """Remembers the time at which something was granted: that of the last look at the clock."""
+
+    value = 0.0
+
+    def __call__(self) -> float:
+        self.value = time.monotonic()
+        return self.value
+
+
+def _move(guest: Guest, name: str) -> None:
+    with guest.before_study():
+        say("in", name)
+        threading.Event().wait()
+
+
+def _moves(guest: Guest, count: int) -> None:
+    threads = [threading.Thread(target=_move, args=(guest, str(one)), name=str(one)) for one in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _queries(guest: Guest, tick: LastTick, count: int) -> Iterable[float]:
+    for _ in range(count):
+        guest.before_query()
+        yield tick.value
+
+
+def main() -> None:
+    what, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    site = {"all": Limits(parallel=2, queries_per_second=50)}
+    tick = LastTick()
+    shared = SharedFolder(folder)
+    guest = Guest(
+        Limits(), site, at_once=16, shared=shared, stop=Telling(), board=Board(), clock=Clock(tick=tick)
+    )
+    if what == "moves":
+        _moves(guest, count)
+    else:
+        for at in _queries(guest, tick, count):
+            say("granted", at)
+
+
+if __name__ == "__main__":
+    main()
