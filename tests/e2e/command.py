@@ -73,9 +73,9 @@ class Running:
         """What it has said so far, on both streams."""
         return self._output.read_text()
 
-    def wait(self) -> int:
+    def wait(self, patience: float = PATIENCE) -> int:
         """The exit code, once there is one."""
-        code = self._child.wait(PATIENCE)
+        code = self._child.wait(patience)
         assert "Traceback" not in self.output, self.output
         return code
 
@@ -86,7 +86,14 @@ class Running:
 
     def interrupt(self) -> None:
         """Ctrl-C."""
-        self._child.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
+
+    def terminate(self) -> None:
+        """What scripts, systemd and a shutdown do."""
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._child.send_signal(number)
 
     def peak(self) -> int:
         """The largest resident size so far in bytes, 0 once it has ended."""

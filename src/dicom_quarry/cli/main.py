@@ -25,7 +25,8 @@ app.command(no_args_is_help=True)(status.status)
 app.command(no_args_is_help=True)(report.report)
 app.command(no_args_is_help=True)(verify.verify)
 app.command(no_args_is_help=True)(extract.retry)
-app.command(no_args_is_help=True)(receive.receive)
+# What is no option is one more title behind --accept.
+app.command(no_args_is_help=True, context_settings={"allow_extra_args": True})(receive.receive)
 app.command()(demo.demo)
 
 

@@ -45,8 +45,8 @@ class _Hurry(BaseException):
 
 
 def receive(
+    context: typer.Context,
     bind: Annotated[str, typer.Option("--bind", "-b", help="[AET[@IP]:]PORT to listen on.")],
-    titles: Annotated[list[str] | None, typer.Argument(hidden=True, metavar="")] = None,
     directory: Annotated[Path, typer.Option(help="The folder to fill.")] = Path(),
     filepath: Annotated[
         str, typer.Option(help="Pattern of the file names; also {rnd} and {now,date,yyyyMMdd}.")
@@ -83,7 +83,7 @@ def receive(
     tls = acceptor_context(tls_cert, tls_key, tls_ca) if tls_cert else None
     template = Template.parse(filepath, job=False)
     called = frozenset({title}) if title else frozenset()
-    admission = Admission(called=called, calling=_senders(accept or (), titles or ()))
+    admission = Admission(called=called, calling=_senders(accept or (), context.args))
     signals = _Signals()
     store = InstanceStore(
         directory, template, incoming=_incoming(directory), admit=_anything, sync_directory=True
