@@ -36,8 +36,8 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_flags_alone() -> None:
     settings = load(None, FLAGS)
-    assert settings.archive.name == "PACS"
-    assert settings.archive.address == AE("PACS", "10.1.2.3", 104)
+    assert settings.archives[0].name == "PACS"
+    assert settings.archives[0].address == AE("PACS", "10.1.2.3", 104)
     assert settings.local == AE("QUARRY", "", 11112)
     assert (settings.to, settings.state, settings.filepath) == (Path("out"), None, DEFAULT_FILEPATH)
     assert (settings.parallel, settings.whole_patients, settings.skip_bad_rows) == (1, False, False)
@@ -49,11 +49,11 @@ def test_flags_win_and_those_not_given_leave_the_word_to_the_file(tmp_path: Path
         'from = "OLD@old:1"\nto = "there"\nparallel = 4\nwhole-patients = true\nas = "ME:104"\n',
     )
     settings = load(path, {**FLAGS, "parallel": 2, "whole_patients": None, "as": None})
-    assert (settings.archive.name, settings.to, settings.parallel) == ("PACS", Path("out"), 2)
+    assert (settings.archives[0].name, settings.to, settings.parallel) == ("PACS", Path("out"), 2)
     assert settings.whole_patients
     assert settings.local == AE("ME", "", 104)
     everything = load(path, {"from": None, "to": None})
-    assert (everything.archive.name, everything.to, everything.parallel) == ("OLD", Path("there"), 4)
+    assert (everything.archives[0].name, everything.to, everything.parallel) == ("OLD", Path("there"), 4)
 
 
 def test_the_file_in_the_current_folder_is_found_and_the_one_named_goes_before(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_a_named_archive(tmp_path: Path) -> None:
         '[archive.main]\naddress = "PACS@10.1.2.3:104"\nmodel = "patient"\nquery-timeout = 5\nsilence = 7.5\n'
         '[archive.old]\naddress = "OLD@old:11112"\n',
     )
-    profile = load(path, {**FLAGS, "from": "main"}).archive
+    profile = load(path, {**FLAGS, "from": "main"}).archives[0]
     assert (profile.name, profile.address) == ("main", AE("PACS", "10.1.2.3", 104))
     assert (profile.model, profile.query_timeout, profile.silence, profile.settle) == ("patient", 5, 7.5, 10)
-    assert load(path, {**FLAGS, "from": "old"}).archive.address.port == 11112
+    assert load(path, {**FLAGS, "from": "old"}).archives[0].address.port == 11112
     said = refusal(path, {**FLAGS, "from": "new"})
     assert said == f"no archive is called 'new' (known in {path}: main, old); or write AET@HOST:PORT"
     assert "known in quarry.toml: none" in refusal(None, {**FLAGS, "from": "new"})

@@ -41,6 +41,18 @@ def _zone(name: str) -> str:
     return name
 
 
+def _seconds(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not re.fullmatch(r"\d+[smhd]", value, re.ASCII):
+        raise ValueError("write a time such as 30m, 2h or 2d")
+    return int(value[:-1]) * _UNITS[value[-1]]
+
+
+#: Written as 90s, 30m, 2h or 2d; in seconds.
+Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+
+
 def _after_window(text: str) -> str:
     if text != "finish" and not re.fullmatch(r"\d+[smhd]", text, re.ASCII):
         raise ValueError("write finish, or a time such as 30m or 2h")
@@ -99,7 +111,9 @@ class ArchiveProfile(Limits):
     neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
     on their way once the archive has said that it is done. ``senders``: networks that instances may come
     from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
-    ``merged_ids``: whether images may carry another Patient ID than the archive's answer.
+    ``merged_ids``: whether images may carry another Patient ID than the archive's answer. ``character_set``:
+    for keys beyond ASCII. ``result_cap``: how many answers the archive gives at most. ``nearline_patience``:
+    how long a study that is on tape may take to come.
     """
 
     name: str
@@ -111,12 +125,15 @@ class ArchiveProfile(Limits):
     senders: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: Literal["none", "query", "both"] = "none"
     merged_ids: Literal["mismatch", "accept"] = "mismatch"
+    character_set: str = "ISO_IR 192"
+    result_cap: Annotated[int, Field(ge=1)] | None = None
+    nearline_patience: Duration = 4 * 3600.0
 
 
 class Settings(_Frozen):
     """Everything that a job is run with."""
 
-    archive: ArchiveProfile
+    archives: Annotated[tuple[ArchiveProfile, ...], Field(min_length=1)]
     to: Path
     local: Local = Field(default=AE.local(DEFAULT_LOCAL))
     state: Path | None = None
@@ -128,11 +145,7 @@ class Settings(_Frozen):
     accept_mismatch: bool = False
     skip_bad_rows: bool = False
     keep_free: Annotated[float, Field(ge=0)] = 1.0
-
-    @property
-    def at_once(self) -> int:
-        """How many moves run at once: ``parallel``, under the ceiling of the archive."""
-        return min(self.parallel, self.archive.parallel or self.parallel)
+    give_up_after: Duration | None = None
 
     @property
     def keep_free_bytes(self) -> int:
@@ -161,8 +174,8 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
         )
     if "to" not in merged:
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
-    profile = _profile(str(chosen), archives, source)
-    return validated(Settings, {**merged, "archive": profile}, source)
+    profiles = [_profile(name.strip(), archives, source) for name in str(chosen).split(",")]
+    return validated(Settings, {**merged, "archives": profiles}, source)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

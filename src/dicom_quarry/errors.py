@@ -10,7 +10,8 @@
     │   ├── Unreachable         no connection, or no answer to the association request: try again later
     │   ├── Rejected            the association was refused; ``permanent`` says whether to try again
     │   ├── Lost                aborted, cut or silent in the middle: try again
-    │   └── QueryFailed         a C-FIND ended in a status other than success: ``status`` says which
+    │   ├── QueryFailed         a C-FIND ended in a status other than success: ``status`` says which
+    │   └── Unusable            a person has to act, here or at the archive, before it is asked again
     ├── ProtocolError           bytes that are not DICOM
     │   ├── RemoteProtocolError the peer broke PS3.8 or PS3.7: the association is aborted
     │   └── LocalProtocolError  we tried something illegal: a defect of Quarry
@@ -64,6 +65,10 @@ class QueryFailed(ArchiveError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Unusable(ArchiveError):
+    """Asking on would be of no use before a person has acted; the message says what to do."""
 
 
 class ProtocolError(QuarryError):

@@ -80,6 +80,7 @@ def test_find_asks_for_what_it_reads_and_sends_the_keys_as_given() -> None:
         "StudyDate": "",
         "AccessionNumber": "A1",
         "QueryRetrieveLevel": "STUDY",
+        "InstanceAvailability": "",
         "ModalitiesInStudy": "",
         "StudyDescription": "",
         "PatientID": "P*",

@@ -131,10 +131,10 @@ def test_an_archive_that_is_down_for_long_is_waited_for() -> None:
 
 def test_a_permanent_rejection_is_raised_at_once() -> None:
     archive = Probed()
-    with pytest.raises(Rejected, match="not you"):
+    with pytest.raises(Unusable, match="not you"):
         at_the(archive, Stop(), Board()).call(Question(NEVER))
     assert archive.probes == 0
-    with pytest.raises(Rejected, match="not you"):
+    with pytest.raises(Unusable, match="not you"):
         at_the(Probed(DOWN, NEVER), Stop(), Board()).call(Question(DOWN))
 
 

@@ -182,7 +182,7 @@ def test_settings_of_a_job_are_those_of_its_last_run_where_it_is_now(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     found = api.settings_of(bench.out)
-    assert (found.to, found.parallel, found.archive.name) == (bench.out, 3, "PACS")
+    assert (found.to, found.parallel, found.archives[0].name) == (bench.out, 3, "PACS")
     with pytest.raises(InputError, match="holds no job"):
         api.settings_of(tmp_path / "nothing")
 

@@ -10,21 +10,23 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
-from dicom_quarry.config import Limits
+from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
+from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.policy import End, Known, Step, next_step
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.retrieve import TaskWork, Tools
+from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.extraction.tools import Service, Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
-from dicom_quarry.model import Arrival, InstanceRef, Listing, Receipt, Sink, Task, Word
+from dicom_quarry.model import Arrival, InstanceRef, Level, Listing, Receipt, Sink, Task, Word
 from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 
@@ -107,10 +109,11 @@ class Bench:
             self.deliveries.arrived(receipt)
 
     def work(self) -> TaskWork:
+        profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
+        gate = Gate(self, self.stop, self.board, self.guest)
+        service = Service("QUARRY:11112", served=True)
         tools = Tools(
-            archive=self,
-            gate=Gate(self, self.stop, self.board, self.guest),
-            guest=self.guest,
+            sources={"main": Source(profile, self, gate, self.guest, service)},
             sink=JobSink(self, self.deliveries),  # type: ignore[arg-type]
             disk=self,
             derive=derive,
@@ -119,8 +122,6 @@ class Bench:
             board=self.board,
             stop=self.stop,
             room=Room(self.path, 0, self.stop, self.board),
-            silence=60.0,
-            settle=0.001,
         )
         task = self.ledger.task_of("1.2.1")
         assert task is not None
@@ -363,14 +364,14 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
 ) -> None:
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    real = TaskWork._settle
+    real = Asking._wait
 
-    def settle(self: TaskWork, *args: object) -> None:
+    def settle(self: Asking, *args: object) -> None:
         bench.arrive(*ALL[:3])
         real(self, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(TaskWork, "_settle", settle)
+        patched.setattr(Asking, "_wait", settle)
         bench.replies = [sends(), sends(then=BUSY)]
         bench.run()
     assert bench.levels[:2] == ["STUDY", "IMAGE"]
@@ -382,12 +383,10 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
 
 
 def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
-    from dicom_quarry.extraction.retrieve import _round
-    from dicom_quarry.model import Level
 
     def verdict(*answers: Verdict) -> Verdict:
         told: Sequence[Answered] = [Answered(one) for one in answers]
-        return _round(Level.SERIES, told, 0).verdict
+        return Asked(Level.SERIES, told, [], 0, False).round.verdict
 
     assert verdict(Verdict.SUCCESS, Verdict.SUCCESS) is Verdict.SUCCESS
     assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY

@@ -13,11 +13,10 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
-def fail(error: BaseException, code: int) -> int:
-    """Say what is wrong; returns the exit code."""
+def fail(error: BaseException | str) -> None:
+    """Say what is wrong."""
     err.print("[red]quarry:[/red] ", end="")
     err.print(str(error), markup=False, soft_wrap=True)
-    return code
 
 
 def show_summary(result: Result) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api, config
-from dicom_quarry.cli.console import out, show_summary
+from dicom_quarry.cli.console import fail, out, show_summary
 from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
 from dicom_quarry.extraction.runner import JobEnd, Listener, Runner
 from dicom_quarry.model import Word
@@ -24,7 +24,11 @@ _RETRIED = frozenset(Word) - {Word.COMPLETE, Word.PENDING, Word.INVALID_ROW, Wor
 def extract(
     cohort: Annotated[Path, typer.Argument(help="A table with a header, such as EMPI,Accession.")],
     from_: Annotated[
-        str | None, typer.Option("--from", help="The archive: AET@HOST:PORT, or a name from quarry.toml.")
+        str | None,
+        typer.Option(
+            "--from",
+            help="The archive: AET@HOST:PORT, or a name from quarry.toml; several, in order, with commas.",
+        ),
     ] = None,
     as_: Annotated[
         str | None,
@@ -40,6 +44,12 @@ def extract(
     ] = None,
     parallel: Annotated[
         int | None, typer.Option(help="Studies asked for at once.  [default: 1, as a guest]")
+    ] = None,
+    give_up_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Stop when the archive has not answered for so long, such as 2d.  [default: never]"
+        ),
     ] = None,
     filepath: Annotated[
         str | None,
@@ -76,6 +86,7 @@ def extract(
         "to": to,
         "state": state,
         "parallel": parallel,
+        "give_up_after": give_up_after,
         "filepath": filepath,
         # A flag that is not given leaves the word to quarry.toml.
         "allow_several_patients": allow_several_patients or None,
@@ -112,6 +123,8 @@ def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
         out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
     result = api.write_reports(end.folder)
     show_summary(result)
+    if end.problem:
+        fail(end.problem)
     return result.exit_code
 
 

@@ -54,8 +54,11 @@ def main() -> None:
     try:
         app()
     except StartError as error:
-        sys.exit(fail(error, 3))
+        fail(error)
+        sys.exit(3)
     except QuarryError as error:
-        sys.exit(fail(error, 2))
+        fail(error)
+        sys.exit(2)
     except OSError as error:
-        sys.exit(fail(error, 3))
+        fail(error)
+        sys.exit(3)

@@ -24,8 +24,8 @@ _QUERY_TRIES = 3
 class Gate:
     """Every question to the archive passes here; it closes when the archive is out of reach.
 
-    Outside the window nothing passes either, not even a probe, and no association is kept. An archive that does
-    not answer for ``give_up_after`` seconds is Unusable.
+    Outside the window nothing passes either, not even a probe, and no association is kept. An archive that
+    does not answer for ``give_up_after`` seconds is Unusable.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from operator import and_
 from typing import Protocol
 
 from dicom_quarry.archive.port import Answered, Verdict
-from dicom_quarry.config import Limits, Settings
+from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.host import OwnNumbers, SharedFolder
 from dicom_quarry.extraction.progress import Board
@@ -250,12 +250,12 @@ class Guest:
             self._stop.wait(seconds)
 
 
-def guest_of(settings: Settings, policy: SitePolicy, stop: Stop, board: Board) -> Guest:
-    """The guest that a job's archive and its site want; raises ConfigError, or StartError."""
-    site = policy.limits(settings.archive)
+def guest_of(profile: ArchiveProfile, parallel: int, policy: SitePolicy, stop: Stop, board: Board) -> Guest:
+    """The guest that an archive and the site want; raises ConfigError, or StartError."""
+    site = policy.limits(profile)
     together = any(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
         for one in site.values()
     )
     shared = SharedFolder(policy.shared) if together else None
-    return Guest(settings.archive, site, at_once=settings.at_once, shared=shared, stop=stop, board=board)
+    return Guest(profile, site, at_once=parallel, shared=shared, stop=stop, board=board)

@@ -62,10 +62,10 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
         raise InputError(
             f"{settings.to} is laid out by --filepath '{before.filepath}': use that, or another folder"
         )
-    if before.archive.name != settings.archive.name:
-        raise InputError(
-            f"{settings.to} is being filled from {before.archive.name}: use that archive, or another folder"
-        )
+    gone = {archive.name for archive in before.archives} - {archive.name for archive in settings.archives}
+    if gone:
+        names = ", ".join(sorted(gone))
+        raise InputError(f"{settings.to} is being filled from {names}: use that archive, or another folder")
     if facts["cohort"] == cohort.digest and not update:
         ledger.note(settings=settings.model_dump_json())
         return None

@@ -19,6 +19,12 @@ BATCH = 100
 #: Fruitless rounds of questions in a row, over restarts too, after which a task is given up.
 PATIENCE = 6
 
+#: Instance Availability of what is not on disk (PS3.3 C.4.23.1.1), and the first pause for its recall.
+_SLOW = frozenset({"NEARLINE", "OFFLINE"})
+_RECALL = 600.0
+
+_CANNOT_COUNT = 0xA701
+
 #: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
 _IMAGE_ROUNDS = 2
 
@@ -53,6 +59,7 @@ class Known:
     sent: int = 0
     conflicts: int = 0
     differs: str = ""
+    nearline_patience: float = 0.0
 
     @property
     def missing(self) -> list[InstanceRef]:
@@ -90,9 +97,10 @@ class ListAgain:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Leave the task alone for so many seconds."""
+    """Leave the task alone for so many seconds, and say why."""
 
     seconds: float
+    why: str = "the archive is busy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +140,30 @@ def _ask_more(known: Known, chance: float) -> Step:
     strikes = _strikes(known)
     if last and last.verdict is Verdict.CONFIGURATION:
         return _give_up(known)
-    if strikes >= PATIENCE:
+    if strikes >= PATIENCE and known.task.study.availability not in _SLOW:
         return _give_up(known)
-    if last and not last.gained and last.verdict in (Verdict.RETRY, Verdict.LOST):
+    if last and not last.gained and last.verdict in (Verdict.RETRY, Verdict.LOST) and not _too_large(last):
         return Later(backoff(strikes, chance))
+    if last and not known.stored and known.task.study.availability in _SLOW:
+        return _wait_for_recall(known, strikes, chance)
     asks = _next_asks(known)
     if asks:
         return Send(asks)
     return ListAgain() if known.listings < 2 else _give_up(known)
+
+
+def _too_large(last: Round) -> bool:
+    """Out of resources to count the matches of a study: ask for less of it at once (PS3.4 C.4.2.1.5)."""
+    return last.level is Level.STUDY and last.status == _CANNOT_COUNT
+
+
+def _wait_for_recall(known: Known, strikes: int, chance: float) -> Step:
+    """A study on tape comes when the archive has fetched it: one question in a long while is enough."""
+    pauses = [backoff(strike, 0.5, first=_RECALL, ceiling=3600.0) for strike in range(1, strikes)]
+    if sum(pauses) >= known.nearline_patience:
+        return _give_up(known)
+    seconds = backoff(strikes, chance, first=_RECALL, ceiling=3600.0)
+    return Later(seconds, f"the study is {known.task.study.availability.lower()}, and is being fetched")
 
 
 def _strikes(known: Known) -> int:

@@ -28,14 +28,15 @@ _GRACE = 5.0
 @contextmanager
 def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Iterator[Receiver]:
     """A receiver for as long as the job runs; ``say`` is told of senders refused. Raises StartError."""
-    local, archive, tls = settings.local, settings.archive, _tls(settings)
-    admission = Admission(called=frozenset({local.title}), networks=_senders(archive))
+    local, tls = settings.local, _tls(settings)
+    networks = tuple(network for archive in settings.archives for network in _senders(archive))
+    admission = Admission(called=frozenset({local.title}), networks=networks)
     told: set[tuple[str, str]] = set()
 
     def refused(sender: SenderRefused) -> None:
         if (sender.address, sender.why) not in told:
             told.add((sender.address, sender.why))
-            say(_remedy(sender, archive.name))
+            say(_remedy(sender, settings.archives[0].name))
 
     receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
     receiver.start()
@@ -68,7 +69,7 @@ def _remedy(sender: SenderRefused, archive: str) -> str:
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
-    if settings.archive.tls != "both":
+    if all(archive.tls != "both" for archive in settings.archives):
         return None
     files = settings.tls
     if files.certificate is None:

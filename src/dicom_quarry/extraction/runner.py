@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.archive.dimse import DimseArchive, Patiences
-from dicom_quarry.archive.port import Archive
-from dicom_quarry.config import Settings, TlsFiles
-from dicom_quarry.errors import ArchiveError, Rejected, StartError
+from dicom_quarry.config import Settings
+from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.folder import JobFolder, held, prepare
-from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
-from dicom_quarry.extraction.retrieve import Tools
 from dicom_quarry.extraction.room import Room
+from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Counts, Derive, Reader
+from dicom_quarry.ledger.reading import Counts, Reader
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Task, Word
 from dicom_quarry.outcomes import codes_of
@@ -36,7 +33,6 @@ from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
-from dicom_quarry.wire.tls import requestor_context
 
 _log = logging.getLogger(__name__)
 
@@ -62,11 +58,15 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class JobEnd:
-    """How a run ended. ``nothing_to_do`` is True where an earlier run had finished the job."""
+    """How a run ended. ``nothing_to_do`` is True where an earlier run had finished the job.
+
+    ``problem``: what a person has to do before an archive can be asked on; empty if nothing.
+    """
 
     folder: JobFolder
     counts: Counts
-    nothing_to_do: bool
+    nothing_to_do: bool = False
+    problem: str = ""
 
 
 class Runner:
@@ -81,8 +81,12 @@ class Runner:
         self._stop = Stop()
         self._board = Board()
         self._site = site_policy()
-        self._site.check(settings.archive)
-        self._guest = guest_of(settings, self._site, self._stop, self._board)
+        for archive in settings.archives:
+            self._site.check(archive)
+        self._guests = {
+            archive.name: guest_of(archive, settings.parallel, self._site, self._stop, self._board)
+            for archive in settings.archives
+        }
 
     def stop(self) -> None:
         """Finish what is in flight and stop; a second call cancels it."""
@@ -129,79 +133,61 @@ class Runner:
             counts = reader.counts()
             if counts.finished:
                 return JobEnd(folder, counts, nothing_to_do=True)
-            identity = Identity(
-                accept_all=self._settings.accept_mismatch,
-                accept_patients=self._settings.archive.merged_ids == "accept",
-            )
-            deliveries = Deliveries(ledger, _cells(ledger, columns), identity)
+            deliveries = Deliveries(ledger, _cells(ledger, columns), self._identity())
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
-            sink = JobSink(store, deliveries, self._guest.received if self._guest.limits_bytes else None)
-            settings = self._settings
-            limits = self._site.spoken(settings.archive)
-            if limits:
-                self._listener.said(limits)
-            reception = receiving(settings, sink, self._board.say)
-            with reception as receiver, self._archive() as archive:
-                tools = self._tools(archive, sink, store, job.deriver(template), deliveries, ledger)
-                self._run(tools, receiver, Meter(reader, self._board), folder)
-            return JobEnd(folder, reader.counts(), nothing_to_do=False)
+            self._tell_limits()
+            sink = JobSink(store, deliveries, self._received())
+            served = counts.instances_stored > 0
+            reception = receiving(self._settings, sink, self._board.say)
+            with reception as receiver, self._sources(served=served) as sources:
+                tools = Tools(
+                    sources=sources,
+                    sink=sink,
+                    disk=store,
+                    derive=job.deriver(template),
+                    deliveries=deliveries,
+                    ledger=ledger,
+                    board=self._board,
+                    stop=self._stop,
+                    room=Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board),
+                )
+                problem = self._run(tools, receiver, Meter(reader, self._board), folder)
+            return JobEnd(folder, reader.counts(), problem=problem)
         finally:
             reader.close()
 
-    def _tools(
-        self,
-        archive: Archive,
-        sink: JobSink,
-        store: InstanceStore,
-        derive: Derive,
-        deliveries: Deliveries,
-        ledger: Ledger,
-    ) -> Tools:
-        profile = self._settings.archive
-        return Tools(
-            archive=archive,
-            gate=Gate(archive, self._stop, self._board, self._guest),
-            guest=self._guest,
-            sink=sink,
-            disk=store,
-            derive=derive,
-            deliveries=deliveries,
-            ledger=ledger,
-            board=self._board,
-            stop=self._stop,
-            room=Room(self._settings.to, self._settings.keep_free_bytes, self._stop, self._board),
-            silence=profile.silence,
-            settle=profile.settle,
+    def _sources(self, *, served: bool) -> AbstractContextManager[Mapping[str, Source]]:
+        return open_sources(self._settings, self._guests, self._stop, self._board, served=served)
+
+    def _identity(self) -> Identity:
+        archives = self._settings.archives
+        return Identity(
+            accept_all=self._settings.accept_mismatch,
+            accept_patients=all(archive.merged_ids == "accept" for archive in archives),
         )
 
-    @contextmanager
-    def _archive(self) -> Iterator[Archive]:
-        profile, title = self._settings.archive, self._settings.local.title
-        archive = DimseArchive(
-            profile.name,
-            profile.address,
-            calling=title,
-            destination=title,
-            model=profile.model,
-            patiences=Patiences(query=profile.query_timeout),
-            tls=None if profile.tls == "none" else _asking_over_tls(self._settings.tls),
-            before_query=self._guest.before_query,
-        )
-        try:
-            archive.probe()
-        except ArchiveError as error:
-            raise StartError(f"the archive {profile.name} cannot be used: {error}") from error
-        try:
-            yield archive
-        finally:
-            archive.close()
+    def _received(self) -> Callable[[int], None] | None:
+        """Who is to be told of every instance's bytes, to hold its sender up; None if nobody."""
+        metered = [guest for guest in self._guests.values() if guest.limits_bytes]
 
-    def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> None:
-        settings = self._settings
-        workers = Workers(
-            tools, parallel=self._guest.ceiling, allow_several_patients=settings.allow_several_patients
-        )
+        def received(size: int) -> None:
+            for guest in metered:
+                guest.received(size)
+
+        return received if metered else None
+
+    def _tell_limits(self) -> None:
+        for archive in self._settings.archives:
+            limits = self._site.spoken(archive)
+            if limits:
+                self._listener.said(limits)
+
+    def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> str:
+        """Run the threads to their end; what a person has to do before the job can go on, if anything."""
+        several = self._settings.allow_several_patients
+        at_once = max(guest.ceiling for guest in self._guests.values())
+        workers = Workers(tools, parallel=at_once, allow_several_patients=several)
         workers.start()
         written = 0.0
         try:
@@ -214,14 +200,16 @@ class Runner:
                     write_progress(folder.progress, snapshot)
                     written = time.monotonic()
             workers.join(0.0)
-        except Rejected as error:
-            raise StartError(f"the archive refused Quarry: {error}") from error
+        except Unusable as error:
+            return str(error)
         finally:
             self._stop.request()
             self._stop.request()
-            tools.archive.close()
+            for source in tools.sources.values():
+                source.archive.close()
             workers.wait()
             folder.progress.unlink(missing_ok=True)
+        return ""
 
     def _tell(self, snapshot: Snapshot) -> None:
         for message in self._board.messages():
@@ -235,10 +223,6 @@ def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping
         return dict(zip(columns, values, strict=False))
 
     return cells
-
-
-def _asking_over_tls(files: TlsFiles) -> ssl.SSLContext:
-    return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
 
 
 @contextmanager

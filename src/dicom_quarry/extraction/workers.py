@@ -6,12 +6,15 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
-from dicom_quarry.extraction.resolve import judge
-from dicom_quarry.extraction.retrieve import TaskWork, Tools
+from dicom_quarry.archive.port import Found
+from dicom_quarry.errors import Lost, QueryFailed
+from dicom_quarry.extraction.resolve import Resolution, judge, search
+from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.stop import Stopped
+from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.model import Request, Selection, Task
 
 _log = logging.getLogger(__name__)
@@ -76,7 +79,8 @@ class Workers:
             self._error = self._error or error
             self._tools.stop.request()
         finally:
-            self._tools.archive.hang_up()
+            for source in self._tools.sources.values():
+                source.archive.hang_up()
             if work == self._feed:
                 self._fed.set()
 
@@ -135,20 +139,30 @@ class Workers:
             return
 
     def _resolve(self, request: Request) -> None:
-        tools = self._tools
+        """Ask the archives in their order: the next one for a row that the one before does not know."""
+        ledger = self._tools.ledger
+        resolution = Resolution()
+        for name, source in self._tools.sources.items():
+            resolution = self._find(request, source)
+            if resolution.studies:
+                ledger.resolve(request, name, resolution.studies, Selection())
+                _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
+                return
+            if resolution.code != "study_not_found":
+                break
+        ledger.conclude_request(request, resolution.code, **resolution.details)
+        _log.info("row %d: %s", request.row, resolution.code)
+
+    def _find(self, request: Request, source: Source) -> Resolution:
+        def find(keys: Mapping[str, str]) -> Found:
+            return source.gate.query(lambda: source.archive.find(keys))
+
         try:
-            found = tools.gate.query(lambda: tools.archive.find(dict(request.keys)))
-        except ArchiveError as error:
-            tools.ledger.conclude_request(request, "query_failed", status=str(error))
-            tools.board.say(f"row {request.row}: {error}")
-            return
-        resolution = judge(request, found, allow_several_patients=self._allow_several_patients)
-        if resolution.studies:
-            tools.ledger.resolve(request, tools.archive.name, resolution.studies, Selection())
-            _log.info("row %d: %d studies found", request.row, len(resolution.studies))
-        else:
-            tools.ledger.conclude_request(request, resolution.code, **resolution.details)
-            _log.info("row %d: %s", request.row, resolution.code)
+            found = search(find, dict(request.keys), datetime.now(UTC).date() + timedelta(days=1))
+        except (QueryFailed, Lost) as error:
+            self._tools.board.say(f"row {request.row}: {error}")
+            return Resolution(code="query_failed", details={"status": str(error)})
+        return judge(request, found, allow_several_patients=self._allow_several_patients)
 
     # -- moving
 

@@ -1,0 +1,169 @@
+"""One round of questions for a task: put them, look on, and wait until nothing more is on its way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.extraction.deliveries import Delivery
+from dicom_quarry.extraction.guest import Visit
+from dicom_quarry.extraction.policy import Round
+from dicom_quarry.extraction.progress import Moving
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.ledger.ledger import Attempt
+from dicom_quarry.model import Level, Listing
+
+#: How long stores may still come, in seconds, where the archive itself says that it sent nothing.
+_NOTHING_SENT = 1.0
+
+#: Of the answers in a round the first of these that occurs speaks for it.
+_WORST_FIRST = (
+    Verdict.CONFIGURATION,
+    Verdict.LOST,
+    Verdict.RETRY,
+    Verdict.CANCELLED,
+    Verdict.UNSUPPORTED,
+    Verdict.WARNING,
+    Verdict.SUCCESS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a round. ``cut``: the window closed over it. ``gained`` counts late arrivals, too."""
+
+    level: Level
+    answers: Sequence[Answered]
+    attempts: Sequence[Attempt]
+    gained: int
+    cut: bool
+
+    @property
+    def round(self) -> Round:
+        """The round as the policy sees it: its worst answer speaks."""
+        worst = min(self.answers, key=lambda one: _WORST_FIRST.index(one.verdict))
+        return Round(self.level, worst.verdict, self.gained, worst.status, worst.comment)
+
+
+class Asking:
+    """One round: ``ask``, then ``settle``."""
+
+    def __init__(self, tools: Tools, source: Source, delivery: Delivery, moving: Moving) -> None:
+        self._tools = tools
+        self._source = source
+        self._delivery = delivery
+        self._moving = moving
+        self._cut = False
+        self._before = 0
+        self._answers: list[Answered] = []
+        self._attempts: list[Attempt] = []
+
+    def ask(self, asks: Sequence[Ask], listing: Listing, *, again: bool) -> None:
+        """Put the questions; ``again``: the study was asked for before. Raises ArchiveError and Stopped."""
+        self._before = len(self._delivery.receipts)
+        for ask in asks:
+            self._tools.room.wait()
+            answered, attempt = self._ask(ask, listing, again=again or bool(self._answers))
+            self._answers.append(answered)
+            self._attempts.append(attempt)
+            if _ends_round(answered, attempt.gained):
+                break
+
+    def settle(self, level: Level, listing: Listing) -> Asked:
+        """Wait until nothing more is on its way; what came of the round."""
+        self._wait(listing)
+        gained = len(self._delivery.receipts) - self._before
+        return Asked(level, self._answers, self._counted(gained), gained, self._cut)
+
+    def _ask(self, ask: Ask, listing: Listing, *, again: bool) -> tuple[Answered, Attempt]:
+        tools, source, delivery = self._tools, self._source, self._delivery
+        started, before = time.time(), len(delivery.receipts)
+
+        def retrieve() -> Answered:
+            nonlocal started
+            with source.guest.before_study(again=again) as visit:
+                started = time.time()
+                watch = _Watch(delivery, self._moving, source.profile.silence, tools.stop, visit)
+                answered = visit.answered(source.archive.retrieve(ask, tools.sink, watch))
+                self._cut = watch.cut and answered.verdict in (Verdict.CANCELLED, Verdict.LOST)
+                return answered
+
+        answered = source.gate.call(retrieve)
+        return answered, Attempt(
+            started=started,
+            ended=time.time(),
+            level=ask.level,
+            asked=len(ask.sop_uids) or len(listing.instances) or listing.count or 0,
+            gained=len(delivery.receipts) - before,
+            verdict=answered.verdict,
+            status=answered.status,
+            # Of a success there is nothing to say, and a ledger has many.
+            comment="" if answered.verdict is Verdict.SUCCESS else answered.comment,
+        )
+
+    def _counted(self, gained: int) -> list[Attempt]:
+        """The attempts to remember; what came after the last answer is counted to that."""
+        attempts = self._attempts
+        if self._tools.stop.urgent or self._cut:
+            # What was cancelled on this side is not held against the archive.
+            attempts = [one for one in attempts if one.verdict not in (Verdict.CANCELLED, Verdict.LOST)]
+        if not attempts:
+            return attempts
+        late = gained - sum(one.gained for one in attempts)
+        return [*attempts[:-1], replace(attempts[-1], gained=attempts[-1].gained + late)]
+
+    def _wait(self, listing: Listing) -> None:
+        """Stores may arrive after the final response: wait while they do, and a while longer.
+
+        Not when everything listed is here, nor when the archive itself says that the rest failed.
+        """
+        delivery, answers = self._delivery, self._answers
+        listed = {ref.sop_uid for ref in listing.instances}
+        failed = sum(answer.failed or 0 for answer in answers)
+        sent_nothing = all(answer.completed == 0 for answer in answers)
+        patience = min(self._source.profile.settle, _NOTHING_SENT if sent_nothing else float("inf"))
+        done = time.monotonic()
+        while not self._tools.stop.urgent:
+            self._moving.stored = len(delivery.receipts)
+            lacking = len(listed) - sum(1 for uid in listed if uid in delivery.receipts)
+            if (listed and not lacking) or (failed and lacking <= failed):
+                return
+            quiet_for = time.monotonic() - max(done, delivery.last_arrival)
+            if quiet_for >= patience:
+                return
+            delivery.wait(min(0.5, patience - quiet_for))
+
+
+class _Watch:
+    """Looks on while a retrieval runs: responses and arriving instances are signs of life."""
+
+    def __init__(self, delivery: Delivery, moving: Moving, silence: float, stop: Stop, visit: Visit) -> None:
+        self.cut = False
+        self._delivery = delivery
+        self._moving = moving
+        self._silence = silence
+        self._stop = stop
+        self._visit = visit
+        self._last = time.monotonic()
+
+    def sign_of_life(self, _completed: int | None, _remaining: int | None) -> None:
+        self._last = time.monotonic()
+        self._moving.stored = len(self._delivery.receipts)
+
+    def patience(self) -> Patience:
+        self._moving.stored = len(self._delivery.receipts)
+        self.cut = self.cut or self._visit.over
+        if self._stop.urgent or self.cut:
+            return Patience.CANCEL
+        quiet_for = time.monotonic() - max(self._last, self._delivery.last_arrival)
+        return Patience.ABORT if quiet_for > self._silence else Patience.WAIT
+
+
+def _ends_round(answered: Answered, gained: int) -> bool:
+    """True if it is no use, or no kindness, to put the other questions of the round."""
+    if answered.verdict is Verdict.RETRY:
+        return not gained
+    return answered.verdict in (Verdict.LOST, Verdict.CONFIGURATION, Verdict.CANCELLED)

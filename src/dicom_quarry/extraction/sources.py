@@ -1,0 +1,73 @@
+"""The archives of a job, each with its gate and its manners, for as long as the job runs."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.guest import Guest
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.tools import Service, Source
+from dicom_quarry.wire.tls import requestor_context
+
+
+@contextmanager
+def open_sources(
+    settings: Settings, guests: Mapping[str, Guest], stop: Stop, board: Board, *, served: bool
+) -> Iterator[Mapping[str, Source]]:
+    """Every archive, heard once before anything is asked of it; raises StartError.
+
+    ``served``: instances came in an earlier run, so the archives know where to send to.
+    """
+    with ExitStack() as opened:
+        sources = {}
+        for profile in settings.archives:
+            guest = guests[profile.name]
+            archive = _archive(profile, settings, guest)
+            opened.callback(archive.close)
+            sources[profile.name] = Source(
+                profile=profile,
+                archive=archive,
+                gate=Gate(archive, stop, board, guest, settings.give_up_after),
+                guest=guest,
+                service=Service(str(settings.local), served=served),
+            )
+        for source in sources.values():
+            _hear(source)
+        yield sources
+
+
+def _hear(source: Source) -> None:
+    if not source.guest.is_open:
+        return  # not even a C-ECHO outside the window
+    try:
+        source.archive.probe()
+    except ArchiveError as error:
+        raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
+
+
+def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> DimseArchive:
+    title = settings.local.title
+    return DimseArchive(
+        profile.name,
+        profile.address,
+        calling=title,
+        destination=title,
+        model=profile.model,
+        charset=profile.character_set,
+        patiences=Patiences(query=profile.query_timeout),
+        tls=_tls(settings) if profile.tls != "none" else None,
+        before_query=guest.before_query,
+        result_cap=profile.result_cap,
+    )
+
+
+def _tls(settings: Settings) -> ssl.SSLContext:
+    files = settings.tls
+    return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
