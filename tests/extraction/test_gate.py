@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
 from dicom_quarry.config import Limits
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
