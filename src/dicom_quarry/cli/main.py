@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry.cli import demo, extract, receive, report, status, verify
+from dicom_quarry.cli import demo, extract, receive, report, status, stop, verify
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import QuarryError, StartError
 from dicom_quarry.version import __version__
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command(no_args_is_help=True)(extract.extract)
 app.command(no_args_is_help=True)(status.status)
+app.command(no_args_is_help=True)(stop.stop)
 app.command(no_args_is_help=True)(report.report)
 app.command(no_args_is_help=True)(verify.verify)
 app.command(no_args_is_help=True)(extract.retry)

@@ -19,6 +19,7 @@ from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
+from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop
@@ -119,6 +120,7 @@ class Runner:
     def _opened(self) -> Iterator[tuple[JobFolder, Ledger]]:
         folder = prepare(self._settings.to, self._settings.state)
         with held(folder), _logging_to(folder.log):
+            register(folder.out)
             ledger = Ledger(folder.ledger)
             try:
                 yield folder, ledger

@@ -1,0 +1,36 @@
+"""Where this user's jobs are, so that they can be found without knowing their folders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def register(out: Path) -> None:
+    """Remember a job's folder. A job must not fail for want of a home: then it is not remembered."""
+    path = str(out.resolve())
+    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    with suppress(OSError):
+        folder = _folder()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        beside = folder / f".{name}.{os.getpid()}"
+        beside.write_text(json.dumps({"out": path}), encoding="utf-8")
+        beside.replace(folder / f"{name}.json")
+
+
+def registered() -> Iterator[Path]:
+    """The folders of this user's jobs, as far as they are still there."""
+    for entry in sorted(_folder().glob("*.json")):
+        with suppress(OSError, ValueError, KeyError):
+            out = Path(json.loads(entry.read_text(encoding="utf-8"))["out"])
+            if out.is_dir():
+                yield out
+
+
+def _folder() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "quarry" / "jobs"
