@@ -1,0 +1,74 @@
+"""Receivers that need an entry of their own, each a process: ``python -m bench.serving KIND PORT FOLDER``.
+
+``job``: Quarry's receiver with all that an extraction puts behind it: header scan, digest, admission, the
+paths, the ledger. ``fast`` is the same without durability, which no user can ask for. ``pynetdicom``: its
+receiver at its best, writing the bytes as they came.
+"""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import sys
+from pathlib import Path
+
+from bench.sending import study_uid
+
+
+def job(port: int, folder: Path, *, durable: bool) -> None:
+    from dicom_quarry.config import DEFAULT_FILEPATH
+    from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+    from dicom_quarry.ledger.ledger import Ledger
+    from dicom_quarry.ledger.rows import enter_rows
+    from dicom_quarry.model import AE, Request, Selection, Study
+    from dicom_quarry.receiver.server import Receiver
+    from dicom_quarry.store.files import InstanceStore
+    from dicom_quarry.store.template import Template
+
+    ledger = Ledger(folder / "ledger.sqlite")
+    requests = [Request(n + 1, n + 2, (("AccessionNumber", str(n)),), (str(n),)) for n in range(8)]
+    ledger.database.write(lambda connection: enter_rows(connection, requests))
+    deliveries = Deliveries(ledger, lambda _task: {})
+    for number, request in enumerate(requests):
+        # What the archive said of the study is what arrives: nothing is kept apart.
+        study = Study(study_uid(number), patient_id="BENCH", accession="BENCH")
+        ledger.resolve(request, "bench", [study], Selection())
+    for task in ledger.waiting_tasks(0.0, len(requests)):
+        deliveries.open(task, ())
+    template = Template.parse(DEFAULT_FILEPATH)
+    store = InstanceStore(
+        folder / "received", template, incoming=folder / "incoming", admit=deliveries.admit, durable=durable
+    )
+    receiver = Receiver(AE("BENCH", "127.0.0.1", port), JobSink(store, deliveries))
+    receiver.start()
+
+
+def pynetdicom(port: int, folder: Path) -> None:
+    from pynetdicom import AE, AllStoragePresentationContexts, evt
+    from pynetdicom.events import Event
+
+    (folder / "received").mkdir()
+    numbers = itertools.count()
+
+    def store(event: Event) -> int:
+        with (folder / "received" / f"{next(numbers)}.dcm").open("wb") as file:
+            file.write(event.encoded_dataset())
+        return 0x0000
+
+    ae = AE("BENCH")
+    ae.supported_contexts = AllStoragePresentationContexts
+    ae.maximum_pdu_size = 131072
+    ae.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
+
+
+def main() -> None:
+    kind, port, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    if kind == "pynetdicom":
+        pynetdicom(port, folder)
+    else:
+        job(port, folder, durable=kind == "job")
+    signal.pause()
+
+
+if __name__ == "__main__":
+    main()
