@@ -68,7 +68,7 @@ def _accept(stream: bytes, seed: int) -> None:
 def _request(stream: bytes, seed: int, patience: int) -> None:
     _, whole = peers.request(stream, 0, patience)
     _, pieces = peers.request(stream, seed, patience)
-    # In one read with its end, an association's last messages are lost: a prefix is all that can be asked.
+    # What breaks the protocol costs what came in the same read: a prefix is all that can be asked.
     short = min(len(whole), len(pieces))
     assert whole[:short] == pieces[:short], "the split changes what an archive said"
 

@@ -1,5 +1,15 @@
 """Fixtures that every test may use."""
 
+from pathlib import Path
+
+import pytest
+
 from tests.peers.fixtures import corpus, start
 
 __all__ = ["corpus", "start"]
+
+
+@pytest.fixture(autouse=True)
+def _jobs_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of this user's jobs is neither read nor written by a test; every test has its own."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))

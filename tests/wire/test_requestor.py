@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fuzz import peers
 from pydicom.dataset import Dataset
 from pynetdicom import AE as Pynetdicom
 from pynetdicom import evt
 
 from dicom_quarry.errors import Lost, Rejected, Unreachable
 from dicom_quarry.model import AE
-from dicom_quarry.wire import dimse, pdu
+from dicom_quarry.wire import dimse, negotiation, pdu
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested
 from dicom_quarry.wire.dimse import VERIFICATION, Command, CommandField
 from dicom_quarry.wire.negotiation import AcceptorPolicy, AssociateRequest
@@ -362,3 +363,15 @@ def test_a_large_dataset_is_sent_within_the_peers_maximum() -> None:
         wait_for(lambda: len(got) == len(data), "all of it")
         requestor.abort()
     assert bytes(got) == data
+
+
+def test_an_answer_is_not_lost_though_the_peer_aborts_in_the_same_read() -> None:
+    """DCMTK's tools, for one, may end the association right after the final response."""
+    answer = AcceptorPolicy(0, takes=lambda _: True).answer(peers.REQUEST)
+    accept = pdu.encode_pdu(pdu.PduType.ASSOCIATE_AC, negotiation.encode_accept(answer))
+    final = dimse.Command(dimse.CommandField.C_FIND_RSP, message_id_responded_to=1, status=0)
+    response = b"".join(pdu.encode_message(3, dimse.encode(final), b"", 0))
+    data = accept + response + pdu.encode_abort(0, 0)
+    _, byte_by_byte = peers.request(data, 1, 5)
+    _, in_one_read = peers.request(data, 0, 5)
+    assert len(byte_by_byte) == len(in_one_read) == 1

@@ -9,14 +9,14 @@ from rich.console import Console
 from dicom_quarry.api import Result
 from dicom_quarry.report import render_summary, summary_lines
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(error: BaseException | str) -> None:
     """Say what is wrong."""
     err.print("[red]quarry:[/red] ", end="")
-    err.print(str(error), markup=False, soft_wrap=True)
+    err.print(str(error), markup=False)
 
 
 def show_summary(result: Result) -> None:

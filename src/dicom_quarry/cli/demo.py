@@ -38,7 +38,7 @@ def demo(
         for cohort in cohorts:
             folder = to / cohort.stem
             command = f"quarry extract {cohort} --from {remote} --as {local} --to {folder}"
-            out.print(f"\n[bold]$ {command}[/bold]", soft_wrap=True)
+            out.print(f"\n[bold]$ {command}[/bold]")
             if not serve:
                 _extract(cohort, folder, remote, local)
         if serve:
@@ -51,7 +51,7 @@ def _extract(cohort: Path, folder: Path, remote: str, local: str) -> None:
     code = run(load(None, {"from": remote, "as": local, "to": folder}), lambda job: job.extract(cohort))
     out.print(f"exit code {code}; some of the files in {folder}:")
     for path in islice(sorted(folder.rglob("*.dcm")), 3):
-        out.print(f"  {path}", markup=False, soft_wrap=True)
+        out.print(f"  {path}", markup=False)
 
 
 def _free_port() -> int:

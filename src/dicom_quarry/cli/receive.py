@@ -207,7 +207,7 @@ class _Teller(logging.Handler):
             self._told.clear()
         self._told[message] = now
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-        err.print(f"{stamp} {message}", markup=False, soft_wrap=True)
+        err.print(f"{stamp} {message}", markup=False)
 
 
 @contextmanager

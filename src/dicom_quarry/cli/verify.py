@@ -32,7 +32,7 @@ def verify(
             if damaged <= _SHOWN:
                 # A path may name a patient: elsewhere than on a terminal the SOP Instance UID must do.
                 name = checked.instance.path if err.is_terminal else checked.instance.ref.sop_uid
-                err.print(f"{name} {checked.problem}", markup=False, soft_wrap=True)
+                err.print(f"{name} {checked.problem}", markup=False)
     if damaged > _SHOWN:
         err.print(f"… and {damaged - _SHOWN:,} more")
     how = "by size" if quick else "by SHA-256"

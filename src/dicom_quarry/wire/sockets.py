@@ -171,6 +171,7 @@ class Requestor:
         self._command: tuple[int, Command] | None = None  # whose dataset is still to come
         self._dataset = bytearray()
         self._messages: list[Message] = []
+        self._loss: Lost | None = None  # raised once the messages that came before it are taken
         self._alive = True
         self._state_lock = threading.Lock()
         self._use_lock = threading.Lock()
@@ -259,6 +260,8 @@ class Requestor:
             while not self._messages:
                 if left < 0:
                     return None
+                if self._loss is not None:
+                    raise self._loss
                 self._check_alive()
                 self._channel.fill(left)
                 self._take_events()
@@ -292,9 +295,9 @@ class Requestor:
                     self._gather(event)
                 elif isinstance(event, ReleaseRequested):
                     self._channel.send([self._association.confirm_release()])
-                    raise Lost("it released the association")
+                    self._loss = Lost("it released the association")
                 elif isinstance(event, Aborted):
-                    raise Lost("it aborted the association")
+                    self._loss = Lost("it aborted the association")
 
     def _gather(self, fragment: PDVFragment) -> None:
         taken = self._reader.take(fragment)
