@@ -216,3 +216,25 @@ def test_instances_go_to_the_delivery_of_their_study(ledger: Ledger, deliveries:
     commit(deliveries, receipt("1.2.2", 1))
     assert (len(one.receipts), len(two.receipts)) == (0, 1)
     assert next(iter(two.receipts.values())).ref == ref("1.2.2", 1)
+
+
+class Taken(Stored):
+    """A writer that notes what it was given."""
+
+    def __init__(self, ready: Receipt) -> None:
+        super().__init__(ready)
+        self.taken: list[bytes] = []
+
+    def write(self, data: memoryview) -> None:
+        self.taken.append(bytes(data))
+
+
+def test_bytes_are_counted_once_they_are_written(deliveries: Deliveries) -> None:
+    store = Taken(receipt("1.2.1", 1))
+    counted: list[tuple[int, int]] = []
+    sink = JobSink(store, deliveries, lambda size: counted.append((size, len(store.taken))))
+    writer = sink.begin(ARRIVAL)
+    for piece in (b"abc", b"defgh"):
+        writer.write(memoryview(piece))
+    assert store.taken == [b"abc", b"defgh"]
+    assert counted == [(3, 1), (5, 2)]

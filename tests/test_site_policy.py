@@ -1,0 +1,219 @@
+"""The site's policy: what it says holds, users can only tighten it, and there is no way around its file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry import api, config, site
+from dicom_quarry.config import ArchiveProfile, Limits
+from dicom_quarry.errors import ConfigError, StartError
+from dicom_quarry.extraction.guest import Guest, guest_of
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.model import AE
+from dicom_quarry.site import SitePolicy, site_policy
+
+PACS = "PACS@10.1.2.3:104"
+NONE = Limits()
+Policy = Callable[[str], SitePolicy]
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "site.toml"
+    monkeypatch.setattr(site, "SITE_FILE", path)
+    return path
+
+
+@pytest.fixture
+def policy(file: Path) -> Policy:
+    def write(text: str) -> SitePolicy:
+        file.write_text(text, encoding="utf-8")
+        return site_policy()
+
+    return write
+
+
+def profile(address: str = PACS, limits: Limits = NONE) -> ArchiveProfile:
+    return ArchiveProfile(name="main", address=AE.remote(address), **limits.model_dump())
+
+
+def guest(policy: SitePolicy, limits: Limits = NONE, wanted: int = 16) -> Guest:
+    return guest_of(profile(limits=limits), wanted, policy, Stop(), Board())
+
+
+def refusal(write: Policy, text: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        write(text)
+    return str(refused.value)
+
+
+def test_without_a_file_there_are_no_limits(file: Path) -> None:
+    policy = site_policy()
+    policy.check(profile())
+    assert policy.spoken(profile()) == ""
+    assert policy == SitePolicy()
+
+
+def test_an_archive_that_is_not_allowed_is_refused_naming_the_file(policy: Policy, file: Path) -> None:
+    allowed = policy(f'archives = ["{PACS}", "OLD@pacs.hospital.org:11112"]')
+    allowed.check(profile())
+    allowed.check(profile("OLD@PACS.Hospital.org:11112"))
+    for other in ("PACS@10.1.2.4:104", "PACS@10.1.2.3:105", "pacs@10.1.2.3:104", "OLD@pacs:11112"):
+        with pytest.raises(ConfigError) as refused:
+            allowed.check(profile(other))
+        assert str(refused.value).startswith(
+            f"{file}: this site does not allow the archive {other}; allowed: "
+        )
+        assert PACS in str(refused.value)
+    with pytest.raises(ConfigError, match="allowed: none"):
+        policy("archives = []").check(profile())
+
+
+def test_the_job_does_not_begin_with_an_archive_that_is_not_allowed(policy: Policy, tmp_path: Path) -> None:
+    policy('archives = ["OTHER@10.1.2.3:104"]')
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("Accession\nA1\n")
+    with pytest.raises(ConfigError, match="does not allow the archive PACS"):
+        api.extract(cohort, archive=PACS, to=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("site_parallel", "archive_parallel", "own", "wanted", "ceiling"),
+    [(3, 5, 4, 8, 3), (5, 2, 4, 8, 2), (5, 5, 2, 8, 2), (5, 5, 4, 1, 1), (16, 16, None, 16, 16)],
+)
+def test_of_ceilings_the_lowest_holds(
+    policy: Policy,
+    tmp_path: Path,
+    site_parallel: int,
+    archive_parallel: int,
+    own: int | None,
+    wanted: int,
+    ceiling: int,
+) -> None:
+    shared = f'shared = "{tmp_path / "shared"}"'
+    text = f'parallel = {site_parallel}\n{shared}\n[archive."{PACS}"]\nparallel = {archive_parallel}'
+    assert guest(policy(text), Limits(parallel=own), wanted).ceiling == ceiling
+
+
+def test_windows_intersect(policy: Policy) -> None:
+    text = f'time-zone = "UTC"\nwindow = "19:00-07:00"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
+    both = guest(policy(text), Limits(window="18:00-05:00", time_zone="UTC"))
+    hours = [datetime(2026, 11, 23, hour, 30, tzinfo=UTC) for hour in range(24)]
+    assert [at.hour for at in hours if both._hours.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
+
+
+def test_the_sites_time_zone_is_that_of_its_archives(policy: Policy) -> None:
+    text = f'time-zone = "Asia/Tokyo"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
+    limits = policy(text).limits(profile())
+    assert [one.time_zone for one in limits.values()] == ["Asia/Tokyo", "Asia/Tokyo"]
+
+
+def test_an_archives_limits_hold_for_it_alone_by_whatever_name(policy: Policy) -> None:
+    strict = policy('[archive."PACS@127.0.0.1:104"]\nparallel = 1')
+    for address in ("PACS@127.0.0.1:104", "ANY@127.0.0.1:104", "PACS@localhost:104"):
+        assert set(strict.limits(profile(address))) == {"all", "127.0.0.1.104"}
+    for address in ("PACS@127.0.0.1:105", "PACS@127.0.0.2:104"):
+        assert set(strict.limits(profile(address))) == {"all"}
+
+
+def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
+    strict = policy(
+        'window = "Mon-Fri 19:00-07:00"\ntime-zone = "America/New_York"\nafter-window = "30m"\nparallel = 2\n'
+        f'[archive."{PACS}"]\nqueries-per-second = 5\nstudies-per-hour = 60\nmegabytes-per-second = 12.5\n'
+        '[archive."OTHER@10.9.9.9:104"]\nparallel = 1'
+    )
+    assert strict.spoken(profile()) == (
+        f"this site allows, over all jobs of this computer together ({file}): "
+        "window Mon-Fri 19:00-07:00 (America/New_York); what then still runs is stopped after 30m; "
+        "2 studies at once; 5 queries a second; 60 studies an hour; 12.5 MB a second"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('windows = "19:00-07:00"', "'windows' is not a setting"),
+        ('window = "7pm"', "window: '7pm' is not a window"),
+        ('time-zone = "Mars/Olympus"', "time-zone: 'Mars/Olympus' is not a time zone"),
+        ("parallel = 0", "parallel: "),
+        ("studies-per-hour = 0", "studies-per-hour: "),
+        ("queries-per-second = inf", "queries-per-second: "),
+        ('after-window = "soon"', "after-window: write finish, or a time such as 30m"),
+        ('archives = ["PACS"]', "'PACS' is not an archive"),
+        ('[archive.main]\nwindow = "19:00-07:00"', "'main' is not an archive"),
+        (f'[archive."{PACS}"]\nwindow = "7pm"', "window: '7pm'"),
+        (f'[archive."{PACS}"]\narchives = []', "is not a setting"),
+        ("archive = 3", "archive: "),
+        ("window = ", "is not valid TOML"),
+    ],
+)
+def test_a_mistake_stops_the_job_and_names_the_file(policy: Policy, file: Path, text: str, said: str) -> None:
+    told = refusal(policy, text)
+    assert told.startswith(str(file))
+    assert told.count(str(file)) == 1
+    assert said in told
+
+
+def test_a_file_that_cannot_be_read_is_not_a_file_that_is_not_there(file: Path) -> None:
+    file.mkdir()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        site_policy()
+
+
+def test_a_folder_that_cannot_be_shared_stops_the_job(policy: Policy, tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    strict = policy(f'parallel = 2\nshared = "{tmp_path / "plain"}"')
+    with pytest.raises(StartError, match="install -d -m 1777"):
+        guest(strict)
+    lenient = policy(f'window = "00:00-24:00"\nshared = "{tmp_path / "plain"}"')
+    guest(lenient)  # where nothing is counted, nothing is shared
+
+
+def test_no_variable_leads_elsewhere() -> None:
+    code = "from dicom_quarry import site; print(site.SITE_FILE)"
+    names = ["QUARRY_SITE", "QUARRY_SITE_FILE", "SITE_FILE", "QUARRY_CONFIG", "XDG_CONFIG_HOME", "HOME"]
+    environment = {**os.environ, **dict.fromkeys(names, "/nowhere")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "/etc/quarry/site.toml"
+
+
+@pytest.mark.parametrize("setting", ["site", "site-file", "shared", "policy"])
+def test_no_setting_of_a_user_leads_around_it(tmp_path: Path, setting: str) -> None:
+    for table, value in (("", "true"), ("[archive.main]\n", "true")):
+        path = tmp_path / "quarry.toml"
+        path.write_text(
+            f"{table}{setting} = {value}\n" + ("" if table else "[archive.main]\n") + f'address = "{PACS}"'
+        )
+        with pytest.raises(ConfigError, match="is not a setting"):
+            config.load(path, {"from": "main", "to": "out"})
+
+
+def test_a_users_limits_come_from_the_archive_s_table(tmp_path: Path) -> None:
+    path = tmp_path / "quarry.toml"
+    path.write_text(
+        f'[archive.main]\naddress = "{PACS}"\nwindow = "19:00-07:00"\ntime-zone = "Asia/Tokyo"\n'
+        'after-window = "2h"\nparallel = 2\nqueries-per-second = 4\n'
+        "studies-per-hour = 30\nmegabytes-per-second = 0.5"
+    )
+    settings = config.load(path, {"from": "main", "to": "out", "parallel": 8})
+    (archive,) = settings.archives
+    assert guest_of(archive, settings.parallel, SitePolicy(), Stop(), Board()).ceiling == 2
+    assert archive.overtime == 7200
+    assert archive.hours.is_open(datetime(2026, 11, 23, 10, 30, tzinfo=UTC)), "19:30 in Tokyo"
+    assert (archive.queries_per_second, archive.studies_per_hour, archive.megabytes_per_second) == (
+        4,
+        30,
+        0.5,
+    )
+    assert archive.address == AE("PACS", "10.1.2.3", 104)
