@@ -7,7 +7,7 @@ from datetime import datetime
 from dicom_quarry.config import Limits
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.stop import Stop, Stopped
 
 
 def unlimited(stop: Stop, board: Board) -> Guest:
@@ -28,4 +28,6 @@ class Simulated(Stop):
         self.seconds += seconds
 
     def pause(self, seconds: float) -> None:
+        if self.urgent:
+            raise Stopped
         self.seconds += seconds

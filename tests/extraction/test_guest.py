@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from dicom_quarry.archive.port import Answered, Verdict
 from dicom_quarry.config import Limits
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.guest import Guest
+from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.rates import SERVED
@@ -196,17 +198,49 @@ def test_a_stop_ends_the_wait() -> None:
 
 
 def test_a_stop_lets_what_is_in_flight_ask_its_last_questions() -> None:
-    stop = Stop()
     clock = Simulated(local("2026-11-20 20:00"))
-    guest, _ = guest_of(Limits(queries_per_second=100.0), stop, clock)
+    guest, _ = guest_of(Limits(queries_per_second=1), clock, clock)
     guest.before_query()
-    stop.request()
-    clock.seconds += 1
+    clock.request()
     guest.before_query()
-    stop.request()
+    assert clock.seconds == local("2026-11-20 20:00:01").timestamp()
+    clock.request()
     with pytest.raises(Stopped):
         guest.before_query()
-    guest.received(1_000_000)
+
+
+def test_bytes_that_come_after_a_stop_are_nobodys_error() -> None:
+    clock = Simulated(local("2026-11-20 20:00"))
+    guest, _ = guest_of(Limits(megabytes_per_second=1), clock, clock)
+    clock.request()
+    guest.received(2_000_000)
+    assert clock.seconds == local("2026-11-20 20:00:02").timestamp()
+    clock.request()
+    guest.received(2_000_000)
+
+
+def test_of_many_that_wait_for_the_window_one_says_so() -> None:
+    now = [local("2026-11-20 12:00").timestamp()]
+    wait, waiting = threading.Event(), threading.Semaphore(0)
+
+    class Held(Stop):
+        def wait(self, seconds: float) -> None:
+            waiting.release()
+            assert wait.wait(60)
+
+    stop, board = Held(), Board()
+    clock = Clock(now=lambda: now[0])
+    guest = Guest(NIGHTS, {}, at_once=1, shared=None, stop=stop, board=board, clock=clock)
+    with ThreadPoolExecutor() as pool:
+        waits = [pool.submit(guest.wait_until_open) for _ in range(3)]
+        for _ in waits:
+            assert waiting.acquire(timeout=60)
+        assert board.waits_for.startswith("the window")
+        now[0] = local("2026-11-20 19:00").timestamp()
+        wait.set()
+        for one in waits:
+            one.result(60)
+    assert len(list(board.messages())) == 2
 
 
 def test_a_move_waits_on_when_the_window_closes_before_it_may_begin() -> None:

@@ -147,6 +147,25 @@ def test_a_number_is_kept_for_the_next_process(tmp_path: Path) -> None:
     assert SharedFolder(tmp_path).update("all.queries", lambda before: (before, before)) == 7.5
 
 
+def test_a_number_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
+    folder, between = SharedFolder(tmp_path), threading.Event()
+
+    def later(before: float) -> tuple[float, float]:
+        between.set()
+        return before + 1, 0.0
+
+    thread = threading.Thread(target=lambda: folder.update("all.queries", later))
+
+    def step(before: float) -> tuple[float, float]:
+        thread.start()
+        assert not between.wait(0.2), "it was let in between reading and writing"
+        return before + 1, 0.0
+
+    folder.update("all.queries", step)
+    thread.join(PATIENCE)
+    assert folder.update("all.queries", lambda before: (before, before)) == 2.0
+
+
 def test_a_damaged_number_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "all.queries").write_bytes(b"\x00\x01")
     assert SharedFolder(tmp_path).update("all.queries", lambda before: (9.0, before)) == 0.0
