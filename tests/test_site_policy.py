@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -16,9 +18,11 @@ from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.extraction.guest import Guest, guest_of
 from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.runner import Listener, Runner
 from dicom_quarry.extraction.stop import Stop
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, Arrival
 from dicom_quarry.site import SitePolicy, site_policy
+from tests.peers.process import free_port
 
 PACS = "PACS@10.1.2.3:104"
 NONE = Limits()
@@ -84,6 +88,57 @@ def test_the_job_does_not_begin_with_an_archive_that_is_not_allowed(policy: Poli
     with pytest.raises(ConfigError, match="does not allow the archive PACS"):
         api.extract(cohort, archive=PACS, to=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+class Said(Listener):
+    """What a job tells its user; ``reached`` is set by what begins so."""
+
+    def __init__(self, awaited: str) -> None:
+        self.messages: list[str] = []
+        self.reached = threading.Event()
+        self._awaited = awaited
+
+    def said(self, message: str) -> None:
+        self.messages.append(message)
+        if message.startswith(self._awaited):
+            self.reached.set()
+
+
+def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, tmp_path: Path) -> None:
+    opens, closes = (datetime.now(UTC) + timedelta(hours=hours) for hours in (3, 4))
+    policy(f'time-zone = "UTC"\nwindow = "{opens:%H:%M}-{closes:%H:%M}"')
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("Accession\nA1\n")
+    with socket.create_server(("127.0.0.1", 0)) as archive:
+        flags = {
+            "from": f"PACS@127.0.0.1:{archive.getsockname()[1]}",
+            "to": str(tmp_path / "out"),
+            "as": f"QUARRY:{free_port()}",
+        }
+        said = Said("outside the window")
+        runner = Runner(config.load(None, flags), said)
+        job = threading.Thread(target=runner.extract, args=(cohort,))
+        job.start()
+        assert said.reached.wait(60)
+        runner.stop()
+        job.join(60)
+        assert not job.is_alive(), "a stop ends the wait"
+        archive.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            archive.accept()
+    assert said.messages[0].startswith("this site allows")
+    assert said.messages[1] == f"outside the window: waiting until {opens:%a %H:%M} (UTC)"
+
+
+def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
+    policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
+    flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
+    runner = Runner(config.load(None, flags), Said(""))
+
+    def counted(title: str) -> bool:
+        return runner._counting(Arrival("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title)) is not None
+
+    assert [counted(title) for title in ("OLD", "PACS", "ELSE")] == [True, False, False]
 
 
 @pytest.mark.parametrize(

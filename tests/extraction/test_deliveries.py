@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -232,9 +232,19 @@ class Taken(Stored):
 def test_bytes_are_counted_once_they_are_written(deliveries: Deliveries) -> None:
     store = Taken(receipt("1.2.1", 1))
     counted: list[tuple[int, int]] = []
-    sink = JobSink(store, deliveries, lambda size: counted.append((size, len(store.taken))))
+    senders: list[Arrival] = []
+
+    def received(size: int) -> None:
+        counted.append((size, len(store.taken)))
+
+    def counting(arrival: Arrival) -> Callable[[int], None]:
+        senders.append(arrival)
+        return received
+
+    sink = JobSink(store, deliveries, counting)
     writer = sink.begin(ARRIVAL)
     for piece in (b"abc", b"defgh"):
         writer.write(memoryview(piece))
     assert store.taken == [b"abc", b"defgh"]
     assert counted == [(3, 1), (5, 2)]
+    assert senders == [ARRIVAL]

@@ -152,19 +152,22 @@ class Deliveries:
 class JobSink:
     """The store behind the job's bookkeeping: acknowledged means durable *and* accounted for.
 
-    ``received`` is told how many bytes have come, and may hold the sender up.
+    ``counting`` says who is to be told how many bytes of an instance have come, and may hold its sender up.
     """
 
     def __init__(
-        self, store: Sink, deliveries: Deliveries, received: Callable[[int], None] | None = None
+        self,
+        store: Sink,
+        deliveries: Deliveries,
+        counting: Callable[[Arrival], Callable[[int], None] | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._deliveries = deliveries
-        self._received = received
+        self._counting = counting
 
     def begin(self, arrival: Arrival) -> Writer:
         """Start one instance."""
-        return _JobWriter(self._store.begin(arrival), self._deliveries, self._received)
+        return _JobWriter(self._store.begin(arrival), self._deliveries, self._counting(arrival))
 
 
 class _JobWriter:

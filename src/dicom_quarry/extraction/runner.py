@@ -28,7 +28,7 @@ from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Reader
 from dicom_quarry.ledger.rows import CohortChange
-from dicom_quarry.model import Task, Word
+from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.site import site_policy
@@ -139,7 +139,7 @@ class Runner:
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             self._tell_limits()
-            sink = JobSink(store, deliveries, self._received())
+            sink = JobSink(store, deliveries, self._counting)
             served = counts.instances_stored > 0
             reception = receiving(self._settings, sink, self._board.say)
             with reception as receiver, self._sources(served=served) as sources:
@@ -169,15 +169,15 @@ class Runner:
             accept_patients=all(archive.merged_ids == "accept" for archive in archives),
         )
 
-    def _received(self) -> Callable[[int], None] | None:
-        """Who is to be told of every instance's bytes, to hold its sender up; None if nobody."""
-        metered = [guest for guest in self._guests.values() if guest.limits_bytes]
+    def _counting(self, arrival: Arrival) -> Callable[[int], None] | None:
+        """Who is to be told of an instance's bytes: the guest of the archive that sends, by its title.
 
-        def received(size: int) -> None:
-            for guest in metered:
-                guest.received(size)
-
-        return received if metered else None
+        Archives may send under another title than they answer to: then it is that of the first.
+        """
+        archives = self._settings.archives
+        sender = next((one for one in archives if one.address.title == arrival.calling_ae), archives[0])
+        guest = self._guests[sender.name]
+        return guest.received if guest.limits_bytes else None
 
     def _tell_limits(self) -> None:
         for archive in self._settings.archives:
