@@ -189,7 +189,7 @@ def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
     assert strict.spoken(profile()) == (
         f"this site allows, over all jobs of this computer together ({file}): "
         "window Mon-Fri 19:00-07:00 (America/New_York); what then still runs is stopped after 30m; "
-        "2 studies at once; 5 queries a second; 60 studies an hour; 12.5 MB a second"
+        "studies at once: 2; queries a second: 5; studies an hour: 60; MB a second: 12.5"
     )
 
 

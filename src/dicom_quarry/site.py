@@ -120,4 +120,4 @@ def _spoken(limits: Limits) -> Iterator[str]:
         (limits.megabytes_per_second, "MB a second"),
     ):
         if value is not None:
-            yield f"{value:g} {unit}"
+            yield f"{unit}: {value:g}"
