@@ -1,0 +1,30 @@
+"""The documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
+from dicom_quarry.model import Word
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_setting_is_explained() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text()
+    names = {*ArchiveProfile.model_fields, *Settings.model_fields, *TlsFiles.model_fields}
+    names -= {"name", "archives", "local", "tls"}
+    missing = {name for name in names if f"`{name.replace('_', '-')}`" not in text and f"`{name}" not in text}
+    assert not missing
+
+
+def test_every_outcome_is_explained() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert {word for word in Word if f"| {word} |" not in text} == {Word.EXCLUDED}
+
+
+def test_links_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
