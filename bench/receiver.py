@@ -15,7 +15,6 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,6 +35,7 @@ from bench.contenders import (
     StorescpRaw,
     dcm4che,
     run,
+    workspace,
 )
 from bench.sending import Load
 
@@ -103,7 +103,7 @@ class Measured:
         self.rounds: dict[str, list[dict[Contender, Result]]] = {}
 
     def round(self, work: Work, folder: Path) -> None:
-        results = {contender: run(contender, work.load, folder / "round") for contender in work.contenders}
+        results = {contender: run(contender, work.load, folder) for contender in work.contenders}
         self.rounds.setdefault(work.name, []).append(results)
 
     def seconds(self, work: str, contender: Contender) -> float:
@@ -200,11 +200,11 @@ def main() -> None:
     if dcm4che():
         works = [Work(work.name, work.load, (*work.contenders, Dcm4che)) for work in works]
     measured = Measured()
-    with tempfile.TemporaryDirectory(prefix="quarry-bench-", dir=options.folder) as folder:
+    with workspace(options.folder) as folder:
         for number in range(rounds):
             for work in works:
                 print(f"round {number + 1} of {rounds}: {work.name}", file=sys.stderr)
-                measured.round(work, Path(folder))
+                measured.round(work, folder)
     text = f"{circumstances(rounds)}\n{tables(works, measured)}"
     print(text)
     if options.write:
