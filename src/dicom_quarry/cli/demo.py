@@ -14,8 +14,6 @@ import typer
 from dicom_quarry.cli.console import out
 from dicom_quarry.cli.extract import run
 from dicom_quarry.config import load
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.cohort import demo_studies, write_cohorts
 
 
 def demo(
@@ -28,6 +26,10 @@ def demo(
 
     Example:  quarry demo --to demo/
     """
+    # Imported here: only this command needs the demo archive, and pynetdicom with it.
+    from dicom_quarry.demo.archive import DemoArchive
+    from dicom_quarry.demo.cohort import demo_studies, write_cohorts
+
     studies = demo_studies()
     to.mkdir(parents=True, exist_ok=True)
     cohorts = write_cohorts(to, studies)

@@ -15,7 +15,7 @@ from dicom_quarry.extraction.progress import Snapshot
 from dicom_quarry.extraction.runner import Listener
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Word
-from dicom_quarry.report import human_size
+from dicom_quarry.report import counted, human_size
 
 #: Seconds between two lines where nobody watches; the first comes early.
 _EVERY = 60.0
@@ -103,7 +103,7 @@ def _drawn(snapshot: Snapshot) -> RenderableType:
 
 def _read(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
     columns = ", ".join(f"{header} as {keyword}" for header, keyword in mapping)
-    return f"{rows:,} rows; {columns}"
+    return f"{counted(rows, 'row')}; {columns}"
 
 
 def _changed(change: CohortChange) -> str:

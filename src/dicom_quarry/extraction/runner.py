@@ -81,6 +81,7 @@ class Runner:
         self._listener = listener
         self._stop = Stop()
         self._board = Board()
+        self._told_stop = False
         self._site = site_policy()
         for archive in settings.archives:
             self._site.check(archive)
@@ -214,6 +215,9 @@ class Runner:
         return ""
 
     def _tell(self, snapshot: Snapshot) -> None:
+        if snapshot.stopping and not self._told_stop:
+            self._told_stop = True
+            self._board.say("stopping: what is in flight is finished first; asked once more, it is cancelled")
         for message in self._board.messages():
             self._listener.said(message)
         self._listener.tick(snapshot)
