@@ -140,3 +140,12 @@ def test_a_listing_that_was_cut_short_says_so() -> None:
     assert len(listing.instances) == 1
     assert not listing.complete
     assert "FE00" in listing.why
+
+
+def test_before_every_query_leave_is_asked() -> None:
+    script = holding({"1.2.1": (2, ["1.2.1.1"]), "1.2.2": (None, ["1.2.2.1"])})
+    seen: list[int] = []
+    with ScriptedArchive(script) as peer:
+        with archive(peer.ae, before_query=lambda: seen.append(len(peer.requests))) as pacs:
+            pacs.list_instances(task(3))
+        assert seen == [0, 1, 2], "one for the series, one for the instances of each"

@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -345,3 +346,38 @@ def test_a_slot_is_given_back_when_a_move_fails(
         with pytest.raises(ZeroDivisionError), guest.before_study():
             raise ZeroDivisionError
     assert at_once(guest, clock, monkeypatch) == 4
+
+
+def test_who_waits_for_one_archive_keeps_nobody_from_another(tmp_path: Path) -> None:
+    class Waits(Stop):
+        def __init__(self) -> None:
+            super().__init__()
+            self.waiting = threading.Event()
+
+        def wait(self, seconds: float) -> None:
+            self.waiting.set()
+            super().wait(seconds)
+
+    folder = SharedFolder(tmp_path)
+    everything, busy = Limits(parallel=2), {"busy.104": Limits(parallel=1)}
+
+    def job(site: Mapping[str, Limits]) -> tuple[Guest, Waits]:
+        stop = Waits()
+        site = {"all": everything, **site}
+        return Guest(Limits(), site, at_once=1, shared=folder, stop=stop, board=Board()), stop
+
+    (first, _), (second, queueing), (third, refused) = job(busy), job(busy), job({})
+
+    def queue() -> None:
+        with suppress(Stopped), second.before_study():
+            pass
+
+    thread = threading.Thread(target=queue)
+    with first.before_study():
+        thread.start()
+        assert queueing.waiting.wait(60)
+        refused.request()  # so that it fails, rather than waits
+        with third.before_study():
+            pass
+        queueing.request()
+        thread.join(60)
