@@ -107,7 +107,8 @@ def write_reports(folder: JobFolder) -> Result:
         write_studies(folder.out / "studies.csv", reader.studies())
         write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
         write_missing(folder.out / "missing.csv", reader.missing())
-        return Result(folder, summarise(reader.rows(), reader.studies()))
+        refused = int(reader.facts().get("refused", "0"))
+        return Result(folder, summarise(reader.rows(), reader.studies(), refused))
     finally:
         reader.close()
 

@@ -55,3 +55,4 @@ def test_what_nobody_asked_for_is_refused(archive: GatedArchive, work: Path) -> 
     kept = [path for path in out.rglob("*") if path.is_file()]
     assert not [path for path in kept if stranger.sop_uid.encode() in path.read_bytes()]
     assert "STRANGER-1" not in said and "S1" not in said
+    assert "1 instance refused" in said

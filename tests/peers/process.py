@@ -60,7 +60,12 @@ class Server:
         assert self._child is None, f"{self.name} runs already"
         with self.log_path.open("ab") as log:
             self._child = subprocess.Popen(
-                self.command(), stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                # A test run that is killed leaves no server behind; setpriv becomes the server, by exec.
+                ["setpriv", "--pdeathsig", "KILL", *self.command()],
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
         wait_for(self._ready_or_dead, f"{self.name} to answer")
         return self

@@ -156,6 +156,9 @@ class Runner:
                     room=Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board),
                 )
                 problem = self._run(tools, receiver, Meter(reader, self._board), folder)
+            if receiver.stats.refused:
+                earlier = int(ledger.facts().get("refused", "0"))
+                ledger.note(refused=str(earlier + receiver.stats.refused))
             return JobEnd(folder, reader.counts(), problem=problem)
         finally:
             reader.close()

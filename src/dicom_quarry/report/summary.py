@@ -46,7 +46,10 @@ class Exceptions:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a job came to: ``words`` counts rows; a study counts once, however many rows share it."""
+    """What a job came to: ``words`` counts rows; a study counts once, however many rows share it.
+
+    ``refused`` instances were sent and not taken: nobody had asked for them, or they were damaged.
+    """
 
     rows: int
     words: tuple[tuple[Word, int], ...]
@@ -55,6 +58,7 @@ class Summary:
     instances: int
     size: int
     exceptions: tuple[Exceptions, ...]
+    refused: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -70,7 +74,7 @@ class Summary:
         return _MEANINGS[self.exit_code]
 
 
-def summarise(rows: Iterable[RowView], studies: Iterable[StudyView]) -> Summary:
+def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: int = 0) -> Summary:
     """Count what the ledger tells; each view is looked at once and let go."""
     words: dict[Word, int] = {}
     groups: dict[str, Exceptions] = {}
@@ -91,7 +95,7 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView]) -> Summary:
         size += view.size
     counts = tuple((word, words[word]) for word in Word if word in words)
     largest_first = tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
-    return Summary(sum(words.values()), counts, number, complete, instances, size, largest_first)
+    return Summary(sum(words.values()), counts, number, complete, instances, size, largest_first, refused)
 
 
 def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
@@ -141,10 +145,11 @@ def _paragraph(group: Exceptions) -> Sequence[Text]:
 
 def _amounts(summary: Summary) -> str:
     studies = counted(summary.studies, "study", "studies")
-    return (
+    text = (
         f"{studies}, {summary.studies_complete:,} of them complete; "
         f"{counted(summary.instances, 'instance')} stored, {human_size(summary.size)}"
     )
+    return f"{text}; {counted(summary.refused, 'instance')} refused" if summary.refused else text
 
 
 def _row_numbers(group: Exceptions) -> str:
