@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -15,7 +15,7 @@ from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.sockets import Requestor
-from dicom_quarry.wire.tls import acceptor_context, requestor_context
+from dicom_quarry.wire.tls import acceptor_context, own_context
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Ite
     def refused(sender: SenderRefused) -> None:
         if (sender.address, sender.why) not in told:
             told.add((sender.address, sender.why))
-            say(_remedy(sender, settings.archives[0].name))
+            say(_remedy(sender, settings.archives))
 
     receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
     receiver.start()
@@ -49,23 +49,31 @@ def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Ite
 
 
 def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Where instances may come from: the networks configured, else the archive's own addresses."""
-    if archive.senders:
-        return archive.senders
+    """Where instances may come from: the archive's own addresses, and the networks configured."""
     host = archive.address.host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
         raise StartError(f"the archive's name {host} is not known here: {error.strerror}") from error
-    return tuple({ip_network(str(address[0]).partition("%")[0]) for *_, address in found})
+    own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
+    return (*own, *archive.senders)
 
 
-def _remedy(sender: SenderRefused, archive: str) -> str:
+def _remedy(sender: SenderRefused, archives: Sequence[ArchiveProfile]) -> str:
+    """What to tell of a sender that was refused, with the line to add if it is the archive's all the same."""
     text = f"a sender at {sender.address} was refused: {sender.why}"
     if "address" not in sender.why:
         return text
-    line = f'senders = ["{sender.address}"]'
-    return f"{text}; if it belongs to the archive, add  {line}  to [archive.{archive}] in quarry.toml"
+    if len(archives) > 1:
+        line = f'senders = ["{sender.address}"]'
+        return f"{text}; if it belongs to one of the archives, add  {line}  to its table in quarry.toml"
+    archive = archives[0]
+    known = "".join(f'"{network}", ' for network in archive.senders)
+    line = f'senders = [{known}"{sender.address}"]'
+    text += f"; if it belongs to the archive, add  {line}  to [archive.{archive.name}] in quarry.toml"
+    if archive.name == archive.address.title:
+        text += f'  (a new table needs  address = "{archive.address}"  too, and --from {archive.name})'
+    return text
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -79,10 +87,7 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 
 def _hear(receiver: AE, files: TlsFiles | None) -> None:
     """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
-    tls = None
-    if files is not None:
-        ca = files.ca or files.certificate
-        tls = requestor_context(ca, files.certificate, files.key, check_hostname=False)
+    tls = own_context(files.certificate, files.key) if files and files.certificate else None
     try:
         requestor = Requestor.connect(
             receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])], tls=tls

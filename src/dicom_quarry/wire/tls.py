@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,8 @@ from dicom_quarry.errors import ConfigError
 
 # RFC 9325 4.2 for TLS 1.2; the suites of TLS 1.3 all qualify.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!DSS"
+
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 # By the codes of X.509 verification: openssl-verification-options(1).
 _DATES = {9: "is not valid yet", 10: "has expired: get a new one"}
@@ -22,6 +25,8 @@ def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None
     _load_identity(context, certificate, key)
     if ca is not None:
         _load_authority(context, ca)
+        # A job hears its own receiver, whoever has signed its certificate.
+        _trust_alone(context, certificate)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -47,6 +52,16 @@ def requestor_context(
         _load_authority(context, ca)
     if certificate is not None:
         _load_identity(context, certificate, key)
+    return context
+
+
+def own_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
+    """To hear a receiver of our own: it shows this certificate, and so do we. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    context.check_hostname = False
+    _load_identity(context, certificate, key)
+    _trust_alone(context, certificate)
     return context
 
 
@@ -82,6 +97,14 @@ def _load_authority(context: ssl.SSLContext, ca: Path) -> None:
         raise ConfigError(f"{ca} has no certificate of an authority in PEM") from error
 
 
+def _trust_alone(context: ssl.SSLContext, certificate: Path) -> None:
+    """Trust the first certificate of a file: not those of its authorities, which may stand behind it."""
+    found = _PEM.search(certificate.read_text(encoding="ascii", errors="replace"))
+    if found:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.load_verify_locations(cadata=found[0])
+
+
 def _check_readable(*paths: Path) -> None:
     """OpenSSL does not say which of two files it could not read."""
     for path in paths:
@@ -100,8 +123,7 @@ def _check_dates(certificate: Path, key: Path | None) -> None:
     server.load_cert_chain(certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    client.load_verify_locations(certificate)
+    _trust_alone(client, certificate)
     try:
         _meet(client, server)
     except ssl.SSLCertVerificationError as error:
