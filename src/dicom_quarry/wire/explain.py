@@ -64,12 +64,13 @@ def tls(where: str, error: ssl.SSLError) -> str:
     return f"TLS with {where} failed: {reason}"
 
 
-def closed(where: str, cause: BaseException | None) -> str:
+def closed(where: str, cause: BaseException | None, *, secured: bool) -> str:
     """The sentence for a connection that ended before the association request was answered."""
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         # With TLS 1.3 a certificate of ours is judged after our side of the handshake is done.
         return tls(where, cause)
+    doubt = "does it want another certificate of ours?" if secured else "does it expect TLS?"
     return (
         f"{where} closed the connection without an answer to the association request: "
-        "does it admit this computer, and does it expect TLS?"
+        f"does it admit this computer, and {doubt}"
     )

@@ -48,9 +48,9 @@ class Channel:
         self._sock = sock
         self._association = association
         self._wait = -1.0
-        self._tls = isinstance(sock, ssl.SSLSocket)
+        self.secured = isinstance(sock, ssl.SSLSocket)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not self._tls:
+        if not self.secured:
             # The kernel's time-outs on a blocking socket spare the poll() that Python puts before every read.
             sock.settimeout(None)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT))
@@ -75,14 +75,14 @@ class Channel:
 
     def _set_wait(self, timeout: float) -> None:
         self._wait = timeout
-        if self._tls:
+        if self.secured:
             self._sock.settimeout(max(timeout, 0.001))
         else:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
 
     def send(self, pieces: Iterable[bytes]) -> None:
         """Write each piece at once; raises Lost."""
-        if self._tls:
+        if self.secured:
             self._set_wait(SEND_TIMEOUT)
         try:
             for piece in pieces:
@@ -98,7 +98,7 @@ class Channel:
         ``shared``: another thread may be reading, which wakes it. OpenSSL does not bear a write meanwhile.
         """
         with suppress(OSError):
-            if farewell and not self._tls:
+            if farewell and not self.secured:
                 self._sock.send(farewell, socket.MSG_DONTWAIT)
             elif farewell and not shared:
                 self._set_wait(1.0)
@@ -216,7 +216,9 @@ class Requestor:
                 for event in self._association.events():
                     return self._take_answer(request, event)
         except Lost as error:
-            raise Unreachable(explain.closed(where, error.__cause__)) from error
+            raise Unreachable(
+                explain.closed(where, error.__cause__, secured=self._channel.secured)
+            ) from error
         except RemoteProtocolError as error:
             raise Unreachable(
                 f"{where} does not answer in DICOM: is this the archive's DICOM port?"
