@@ -40,6 +40,8 @@ Admit = Callable[[Arrival, Header], Admitted]
 _MAX_PENDING: Final = 1 << 20
 _MISMATCH: Final = 0xA900  # the dataset does not match the SOP class (PS3.4 B.2.3)
 _CANNOT_UNDERSTAND: Final = 0xC000
+#: So many bytes are worth a call that sends them to the disk.
+_SEND: Final = 1 << 18
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -113,12 +115,14 @@ class InstanceStore:
             os.close(fd)
 
     def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
-        """Move an instance that was kept apart to its usual place. Raises Refused."""
+        """Move an instance that was kept apart to its usual place, beside what is there. Raises Refused."""
         try:
-            path = bring_in(receipt.path, apart, self.placing, self.directories)
+            placed = bring_in(receipt.path, apart, self.placing, self.directories)
         except OSError as error:
             raise refusal(error) from None
-        return replace(receipt, path=path)
+        if placed.found:
+            return _receipt(placed.path, placed.found, placed.digest, placed.kept)
+        return replace(receipt, path=placed.path, kept=placed.kept)
 
     def recover(self) -> Iterator[PurePosixPath | None]:
         """For a receiver that cannot fetch again: see :func:`dicom_quarry.store.recovery.recover`."""
@@ -148,6 +152,7 @@ class InstanceWriter:
         self._pending = bytearray(file_head(arrival))
         self._offset = len(self._pending)
         self._size = 0
+        self._sent = 0  # so much of it is on its way to the disk
         self._sha256 = hashlib.sha256()
 
     def write(self, data: memoryview) -> None:
@@ -219,7 +224,8 @@ class InstanceWriter:
         if header[SOP_UID] != self._arrival.sop_uid:
             raise Refused("the dataset is of another SOP Instance UID than announced", status=_MISMATCH)
         admitted = self._store.admit(self._arrival, header)
-        return PurePosixPath(admitted.apart, self._store.template.render(header, admitted.cells))
+        path = self._store.template.render(header, admitted.cells)
+        return PurePosixPath(admitted.apart, path) if admitted.apart else path
 
     def _wait(self, data: memoryview) -> None:
         self._pending += data
@@ -231,10 +237,14 @@ class InstanceWriter:
         if self._fd < 0:
             self._fd = os.open(self._temporary, _NEW_FILE, 0o600)
             self._made = True
+        _write_all(self._fd, buffers)
+        self._size += sum(map(len, buffers))
+        if self._store.durable and self._size - self._sent >= _SEND:
+            _send_to_disk(self._fd, self._sent, self._size)
+            self._sent = self._size
+        # The disk works while the digest is computed.
         for buffer in buffers:
             self._sha256.update(buffer)
-            self._size += len(buffer)
-        _write_all(self._fd, buffers)
 
     def _finish(self) -> None:
         """Bytes on the disk, descriptor closed: on network file systems both are where a full disk shows."""
@@ -276,6 +286,13 @@ def _adopted(name: str, directory: int, path: PurePosixPath, seen: set[str]) -> 
         return _receipt(path, file, digest(fd), kept)
     finally:
         os.close(fd)
+
+
+def _send_to_disk(fd: int, start: int, end: int) -> None:
+    """Have the kernel begin to write, so that fdatasync finds little left to do."""
+    if hasattr(os, "posix_fadvise"):
+        with suppress(OSError):  # advice only
+            os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def _write_all(fd: int, buffers: Sequence[bytes | bytearray | memoryview]) -> None:

@@ -69,7 +69,9 @@ class Placing:
         """
         base, number, kept = path.name, 1, Kept.STORED
         while number < _MAX_VERSIONS:
-            place = path.with_name(base if number == 1 else names.suffixed(base, str(number)))
+            place = path
+            if number > 1 or base != path.name:
+                place = path.with_name(base if number == 1 else names.suffixed(base, str(number)))
             if self._take_name(new.temporary, place):
                 return Placed(place, kept)
             with _opened(f"{self._directories.root}/{place}") as fd:
@@ -84,11 +86,12 @@ class Placing:
         raise Refused("too many versions of this instance are here already", status=0x0110)
 
     def _take_name(self, temporary: str, place: PurePosixPath) -> bool:
+        folder, name = place.parent, place.name
         try:
-            return self._link(temporary, f"{self._directories.make(place.parent)}/{place.name}")
+            return self._link(temporary, f"{self._directories.make(folder)}/{name}")
         except FileNotFoundError:
-            self._directories.forget(place.parent)
-        return self._link(temporary, f"{self._directories.make(place.parent)}/{place.name}")
+            self._directories.forget(folder)
+        return self._link(temporary, f"{self._directories.make(folder)}/{name}")
 
     def _link(self, temporary: str, final: str) -> bool:
         try:

@@ -11,7 +11,7 @@ from typing import Final
 from dicom_quarry.errors import Refused
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10, is_uid, read_part10
-from dicom_quarry.store.placing import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placing
+from dicom_quarry.store.placing import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
 from dicom_quarry.store.template import Template
 from dicom_quarry.wire.header import WHOLE
 
@@ -46,15 +46,24 @@ def _recover(left_over: Path, placing: Placing, template: Template) -> PurePosix
     return placing.place(_newcomer(left_over, file), template.render(file.header)).path
 
 
-def bring_in(path: PurePosixPath, apart: str, placing: Placing, directories: Directories) -> PurePosixPath:
-    """Move a file out of the folder ``apart`` to where it belongs; its path then. Raises OSError, Refused."""
+def bring_in(path: PurePosixPath, apart: str, placing: Placing, directories: Directories) -> Placed:
+    """Move a file out of the folder ``apart`` to where it belongs. Raises OSError, Refused."""
     old = Path(directories.root, path)
     file = _read(old, ())
     if file is None:
         raise FileNotFoundError(2, "it is no DICOM file any more")
     placed = placing.place(_newcomer(old, file), path.relative_to(apart))
     old.unlink(missing_ok=True)
-    return placed.path
+    _remove_empty(directories, path.parent)
+    return placed
+
+
+def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
+    """Remove a folder and those above it, below the root, as far as nothing is in them."""
+    with suppress(OSError):
+        for folder in (directory, *directory.parents[:-1]):
+            Path(directories.root, folder).rmdir()
+            directories.forget(folder)
 
 
 def _read(path: Path, tags: frozenset[int] | tuple[()]) -> Part10 | None:

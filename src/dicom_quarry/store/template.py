@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -83,7 +84,14 @@ class Template:
         """The path of an instance: relative, safe, with no empty component (``_`` stands for one)."""
         row = cells or {}
         text = "".join([part if isinstance(part, str) else part(header, row) for part in self._parts])
-        return PurePosixPath(*[names.component(component) for component in text.split("/")])
+        *folders, name = text.split("/")
+        return _folder(tuple(folders)) / names.component(name)
+
+
+@lru_cache(maxsize=512)
+def _folder(components: tuple[str, ...]) -> PurePosixPath:
+    """The folder that one instance after the other goes into."""
+    return PurePosixPath(*map(names.component, components))
 
 
 class _Reader:

@@ -169,6 +169,7 @@ _ELEMENTS: tuple[tuple[int, str, str], ...] = (
     (0x1031, "move_originator_message_id", "US"),
 )
 _BY_NUMBER = {number: (name, vr) for number, name, vr in _ELEMENTS}
+_FIELDS = {field.value: field for field in CommandField}
 _SILENT = {  # by kind of message, what has no meaning in it and is not written
     "request": ("message_id_responded_to", "status"),
     "response": ("message_id", "priority"),
@@ -177,6 +178,13 @@ _SILENT = {  # by kind of message, what has no meaning in it and is not written
 _WRITTEN = {
     kind: tuple(element for element in _ELEMENTS if element[1] not in names)
     for kind, names in _SILENT.items()
+}
+
+
+_REQUIRED = {
+    "response": ("message_id_responded_to", "status", "has_dataset"),
+    "request": ("message_id", "has_dataset"),
+    "cancel": ("message_id_responded_to", "has_dataset"),
 }
 
 
@@ -215,6 +223,7 @@ def _encode_element(number: int, vr: str, value: object) -> bytes:
 def decode(data: bytes | bytearray) -> Command:
     """Read a command set; raises RemoteProtocolError where it is not one, or says too little to act upon."""
     values: dict[str, object] = {}
+    data = bytes(data)
     offset, end = 0, len(data)
     while offset < end:
         if end - offset < 8:
@@ -225,7 +234,7 @@ def decode(data: bytes | bytearray) -> Command:
             raise RemoteProtocolError(f"command element ({group:04X},{number:04X}) is longer than its set")
         known = _BY_NUMBER.get(number) if group == 0 else None
         if known:
-            values[known[0]] = _decode_value(known[1], bytes(data[offset : offset + length]))
+            values[known[0]] = _decode_value(known[1], data[offset : offset + length])
         offset += length
     return _checked(values)
 
@@ -247,16 +256,10 @@ def _decode_value(vr: str, value: bytes) -> object:
 
 def _checked(values: dict[str, object]) -> Command:
     number = values.pop("field", None)
-    try:
-        field = CommandField(number)  # type: ignore[arg-type]
-    except ValueError:
-        raise RemoteProtocolError(f"a command that Quarry does not know ({number})") from None
-    required = {
-        "response": ("message_id_responded_to", "status"),
-        "request": ("message_id",),
-        "cancel": ("message_id_responded_to",),
-    }[_kind(field)]
-    for name in (*required, "has_dataset"):
+    field = _FIELDS.get(number)  # type: ignore[call-overload]
+    if field is None:
+        raise RemoteProtocolError(f"a command that Quarry does not know ({number})")
+    for name in _REQUIRED[_kind(field)]:
         if name not in values:
             raise RemoteProtocolError(f"a {field.name} without its {name.replace('_', ' ')}")
     values["has_dataset"] = values["has_dataset"] != _NO_DATASET

@@ -174,6 +174,10 @@ class HeaderScan:
         """Step over elements; returns where the first one begins that is not whole."""
         at, size = 0, len(data)
         while size - at >= 8:
+            if self._explicit and not self._depth and not self._fresh:
+                at = self._skim(data, at, size - 8)
+                if at > size - 8:
+                    break
             after = self._item(data, at) if self._item_due else self._element(data, at)
             if after < 0 or self.done:
                 return at
@@ -182,6 +186,20 @@ class HeaderScan:
                 return size
             at = after
         self._need = 8
+        if at > size:
+            self._skip = at - size
+            return size
+        return at
+
+    def _skim(self, data: memoryview | bytes, at: int, last: int) -> int:
+        """Step over top-level elements with a short length that nobody wants, which most of a header is."""
+        head, wanted, highest = self._tag_short, self._wanted, self._highest
+        while at <= last:
+            group, element, vr, length = head(data, at)
+            tag = group << 16 | element
+            if vr not in _SHORT_VRS or tag in wanted or tag > highest:
+                break
+            at += 8 + length
         return at
 
     def _element(self, data: memoryview | bytes, at: int) -> int:
