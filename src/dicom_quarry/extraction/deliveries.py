@@ -32,14 +32,15 @@ class Delivery:
     ) -> None:
         self.task = task
         self.cells = cells
-        self.receipts = {receipt.ref.sop_uid: receipt for receipt in receipts}
+        self.receipts: dict[str, Receipt] = {}
         self._identity = identity
         self.differs = ""
-        for receipt in self.receipts.values():
-            self._compare(receipt)
-        self.folders: set[PurePosixPath] = {receipt.path.parent for receipt in self.receipts.values()}
+        self.folders: set[PurePosixPath] = set()
         self.conflicts = 0
-        self.taken = 0
+        for receipt in receipts:
+            self._adopt(receipt)
+        self.taken = self.repeated = 0
+        self._came: set[str] = set()
         self.last_arrival = time.monotonic()
         self.closed = threading.Event()
         self._sealed = False
@@ -51,6 +52,8 @@ class Delivery:
             if self._sealed:
                 return False
             self.taken += 1
+            self.repeated += receipt.ref.sop_uid in self._came
+            self._came.add(receipt.ref.sop_uid)
             if receipt.kept is Kept.CONFLICT:
                 self.conflicts += 1
             self._compare(receipt)
@@ -58,6 +61,14 @@ class Delivery:
             self.last_arrival = time.monotonic()
             self._changed.notify_all()
             return True
+
+    def _adopt(self, receipt: Receipt) -> None:
+        """Of several files of one instance the first counts; the others are in conflict with it."""
+        first = self.receipts.setdefault(receipt.ref.sop_uid, receipt)
+        if receipt.kept is Kept.CONFLICT or first.digest != receipt.digest:
+            self.conflicts += 1
+        self._compare(receipt)
+        self.folders.add(receipt.path.parent)
 
     def _compare(self, receipt: Receipt) -> None:
         differs = self._identity.difference(self.task.study, receipt.patient_id, receipt.accession)

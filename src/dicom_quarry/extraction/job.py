@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,6 +19,8 @@ from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
 from dicom_quarry.model import InstanceRef, Request, Study
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import __version__
+
+T = TypeVar("T")
 
 
 def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
@@ -80,6 +83,12 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
         return exchange_rows(connection, cohort.requests())
 
     return ledger.database.write(exchange)
+
+
+def before(ledger: Ledger, of: Callable[[Settings], T]) -> T | None:
+    """Something of the settings that the job was last run with; None if this is its first run."""
+    noted = ledger.facts().get("settings")
+    return None if noted is None else of(Settings.model_validate_json(noted))
 
 
 def _facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:

@@ -120,14 +120,14 @@ class TaskWork:
 
     def _adopted(self) -> list[Receipt]:
         """What an earlier run left on disk of this task."""
-        found: dict[str, Receipt] = {}
+        found: list[Receipt] = []
         for folder in self._tools.ledger.folders_of(self.task.task_id):
             for receipt in self._tools.disk.adopt(PurePosixPath(folder)):
                 if receipt.ref.study_uid == self.task.study.study_uid:
-                    found.setdefault(receipt.ref.sop_uid, self._in_place(receipt))
+                    found.append(self._in_place(receipt))
         if found:
             _log.info("row %d: %d instances are here from an earlier run", self.row, len(found))
-        return list(found.values())
+        return found
 
     def _in_place(self, receipt: Receipt) -> Receipt:
         """What was kept apart for its identity comes to the others once a person has accepted it."""
@@ -161,12 +161,13 @@ class TaskWork:
         self._rounds.append(asked.round)
         last = asked.answers[-1]
         if asked.level is Level.STUDY:
-            self._sent = max(self._sent, last.completed or 0)
+            # What came twice was sent twice, and makes no longer list.
+            self._sent = max(self._sent, (last.completed or 0) - asked.repeated)
         if last.verdict is Verdict.LOST:
             self._tools.stop.check()
             self._source.gate.close(Lost(last.comment or "a retrieval was lost half-way"))
         if not self._tools.stop.urgent:
-            self._source.service.judge(last, asked.gained)
+            self._source.service.judge(self.task.task_id, last, asked.gained)
 
     def _postpone(self, seconds: float, why: str) -> None:
         self._go(TaskEvent.POSTPONED)

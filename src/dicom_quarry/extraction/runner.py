@@ -101,11 +101,12 @@ class Runner:
         self._listener.cohort(cohort.mapping, rows, cohort.notes)
         template = Template.parse(settings.filepath, columns=cohort.columns)
         with self._opened() as (folder, ledger):
+            if settings.accept_mismatch or _identity(settings) != job.before(ledger, _identity):
+                # What was kept apart is judged again.
+                ledger.retry({"stored_differs"})
             change = job.enter(ledger, cohort, settings, update=update)
             if change is not None:
                 self._listener.updated(change)
-            if settings.accept_mismatch:
-                ledger.retry({"stored_differs"})
             return self._work(folder, ledger, template, cohort.columns)
 
     def retry(self, words: frozenset[Word]) -> JobEnd:
@@ -136,7 +137,7 @@ class Runner:
             counts = reader.counts()
             if counts.finished:
                 return JobEnd(folder, counts, nothing_to_do=True)
-            deliveries = Deliveries(ledger, _cells(ledger, columns), self._identity())
+            deliveries = Deliveries(ledger, _cells(ledger, columns), _identity(self._settings))
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             self._tell_limits()
@@ -165,13 +166,6 @@ class Runner:
 
     def _sources(self, *, served: bool) -> AbstractContextManager[Mapping[str, Source]]:
         return open_sources(self._settings, self._guests, self._stop, self._board, served=served)
-
-    def _identity(self) -> Identity:
-        archives = self._settings.archives
-        return Identity(
-            accept_all=self._settings.accept_mismatch,
-            accept_patients=all(archive.merged_ids == "accept" for archive in archives),
-        )
 
     def _counting(self, arrival: Arrival) -> Callable[[int], None] | None:
         """Who is to be told of an instance's bytes: the guest of the archive that sends, by its title.
@@ -224,6 +218,13 @@ class Runner:
         for message in self._board.messages():
             self._listener.said(message)
         self._listener.tick(snapshot)
+
+
+def _identity(settings: Settings) -> Identity:
+    return Identity(
+        accept_all=settings.accept_mismatch,
+        accept_patients=all(archive.merged_ids == "accept" for archive in settings.archives),
+    )
 
 
 def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping[str, str]]:
