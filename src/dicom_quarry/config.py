@@ -144,6 +144,8 @@ class Settings(_Frozen):
     whole_patients: bool = False
     accept_mismatch: bool = False
     skip_bad_rows: bool = False
+    max_studies: Annotated[int, Field(ge=1)] = 10
+    diagnosis: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
 
@@ -166,6 +168,8 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
     # The flags' spellings: `--from` names the archive, `--as` the receiver.
     merged = {**table, **{name: value for name, value in flags.items() if value is not None}}
     chosen = merged.pop("from", None)
+    if "archives" in merged:
+        raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")
     if "as" in merged:
         merged["local"] = merged.pop("as")
     if chosen is None:

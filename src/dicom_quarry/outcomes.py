@@ -78,11 +78,23 @@ CATALOGUE: dict[str, Entry] = {
         "the {keys} matched no study",
         "check the value; the study may be in another archive or under another patient ID",
     ),
+    "near_miss": Entry(
+        Word.NOT_FOUND,
+        "the archive answered, and no study matches, but something near it does",
+        "the {keys} matched no study: {hint}",
+        "correct the row if that is what was meant, and run again with --update",
+    ),
     "several_patients": Entry(
         Word.SEVERAL_PATIENTS,
         "the accession belongs to studies of several patients; nothing was moved",
         "the {keys} matched studies of {patients:patient}; nothing was moved",
         "add the patient ID to the row, or allow it with --allow-several-patients",
+    ),
+    "too_many_studies": Entry(
+        Word.FAILED,
+        "the row matched more studies than a row is expected to; nothing was moved",
+        "the {keys} matched {studies:study}, more than a row is expected to; nothing was moved",
+        "make the row narrower; or allow it with --max-studies, then quarry retry",
     ),
     "answers_do_not_match": Entry(
         Word.MISMATCH,

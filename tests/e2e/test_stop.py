@@ -1,4 +1,4 @@
-"""``quarry stop``: from another terminal, by folder, all at once, and without waiting for the end of a move."""
+"""``quarry stop``: from another terminal, by folder, all at once, without waiting for a move's end."""
 
 from __future__ import annotations
 

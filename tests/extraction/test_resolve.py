@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.port import Found
-from dicom_quarry.extraction.resolve import Resolution, judge, matches
+from dicom_quarry.extraction.resolve import Resolution, Rules, judge, matches, search
 from dicom_quarry.model import Request, Study, Word
 from dicom_quarry.outcomes import outcome
 
@@ -24,7 +26,7 @@ NAMED = {"StudyInstanceUID": "1.2.1"}
 
 
 def ruled(keys: dict[str, str], found: Found, *, allow: bool = False) -> Resolution:
-    return judge(Request(1, 2, tuple(keys.items()), ()), found, allow_several_patients=allow)
+    return judge(Request(1, 2, tuple(keys.items()), ()), found, Rules(allow_several_patients=allow))
 
 
 @pytest.mark.parametrize(
@@ -151,3 +153,67 @@ def test_nothing_is_taken_that_lacks_a_key_and_every_row_ends_or_has_studies(
         assert not answers
     if ended.code:
         assert outcome(ended.code, **ended.details).word is not Word.PENDING
+
+
+# -- more than a row is expected to mean
+
+
+def test_more_studies_than_a_row_is_expected_to_mean() -> None:
+    found = Found(tuple(Study(f"1.2.{n}", "4711", "A1") for n in range(11)))
+    request = Request(1, 2, (("PatientID", "4711"),), ())
+    ended = judge(request, found, Rules())
+    assert (ended.code, ended.details["studies"], ended.studies) == ("too_many_studies", 11, ())
+    assert len(judge(request, found, Rules(max_studies=11)).studies) == 11
+
+
+# -- answers that were cut short
+
+
+class Capped:
+    """An archive with a study a day in one month; it gives ten answers and stops."""
+
+    def __init__(self, *, heeds_dates: bool = True, same_day: int = 0) -> None:
+        self.asked: list[str] = []
+        self._heeds = heeds_dates
+        days = [f"201903{day:02}" for day in range(1, 31)] + ["20190315"] * same_day
+        self.studies = [Study(f"1.2.{n}", "4711", "", day) for n, day in enumerate(days)]
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        span = keys.get("StudyDate", "")
+        self.asked.append(span)
+        start, _, end = span.partition("-")
+        inside = [one for one in self.studies if not span or start <= one.study_date <= end]
+        told = inside if self._heeds else self.studies
+        return Found(tuple(told[:10]), complete=len(told) <= 10, why="ten are enough")
+
+
+def test_a_capped_answer_is_split_by_date() -> None:
+    archive = Capped()
+    found = search(archive.find, {"PatientID": "4711"}, date(2026, 1, 1))
+    assert found.complete
+    assert {study.study_uid for study in found.studies} == {study.study_uid for study in archive.studies}
+    assert len(archive.asked) < 40
+
+
+def test_a_day_that_is_capped_cannot_be_split() -> None:
+    found = search(Capped(same_day=12).find, {"PatientID": "4711"}, date(2026, 1, 1))
+    assert not found.complete
+    assert found.why == "ten are enough"
+
+
+def test_an_archive_that_does_not_heed_dates_is_not_asked_on() -> None:
+    archive = Capped(heeds_dates=False)
+    assert not search(archive.find, {"PatientID": "4711"}, date(2026, 1, 1)).complete
+    assert len(archive.asked) < 20, "it is found out as soon as an answer lies outside what was asked"
+
+
+@pytest.mark.parametrize("keyword", ["StudyDate", "StudyInstanceUID"])
+def test_a_row_that_names_the_day_or_the_study_is_not_split(keyword: str) -> None:
+    asked: list[Mapping[str, str]] = []
+
+    def find(keys: Mapping[str, str]) -> Found:
+        asked.append(keys)
+        return Found((), complete=False, why="no")
+
+    assert not search(find, {keyword: "20190101"}, date(2026, 1, 1)).complete
+    assert len(asked) == 1

@@ -60,6 +60,13 @@ def extract(
     allow_several_patients: Annotated[
         bool, typer.Option("--allow-several-patients", help="Take an accession that several patients share.")
     ] = False,
+    max_studies: Annotated[
+        int | None,
+        typer.Option(help="Studies that one row may mean, or it is not moved.  [default: 10]"),
+    ] = None,
+    no_diagnosis: Annotated[
+        bool, typer.Option("--no-diagnosis", help="Do not look for what is near a row that matched nothing.")
+    ] = False,
     accept_mismatch: Annotated[
         bool, typer.Option("--accept-mismatch", help="Take images whose patient ID or accession differs.")
     ] = False,
@@ -87,6 +94,8 @@ def extract(
         "state": state,
         "parallel": parallel,
         "give_up_after": give_up_after,
+        "max_studies": max_studies,
+        "diagnosis": False if no_diagnosis else None,
         "filepath": filepath,
         # A flag that is not given leaves the word to quarry.toml.
         "allow_several_patients": allow_several_patients or None,

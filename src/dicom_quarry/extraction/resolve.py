@@ -27,7 +27,15 @@ class Resolution:
     details: Mapping[str, object] = field(default_factory=dict)
 
 
-def judge(request: Request, found: Found, *, allow_several_patients: bool) -> Resolution:
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The user's word on accessions that several patients share, and on how many studies a row may mean."""
+
+    allow_several_patients: bool = False
+    max_studies: int = 10
+
+
+def judge(request: Request, found: Found, rules: Rules) -> Resolution:
     """What the archive's answer means for a request.
 
     An archive may ignore a key and answer with everything, so only studies that match count. An answer that
@@ -47,8 +55,10 @@ def judge(request: Request, found: Found, *, allow_several_patients: bool) -> Re
     if not matching:
         return Resolution(code="study_not_found", details={"keys": spoken})
     patients = {study.patient_id for study in matching}
-    if len(patients) > 1 and "PatientID" not in keys and not allow_several_patients:
+    if len(patients) > 1 and "PatientID" not in keys and not rules.allow_several_patients:
         return Resolution(code="several_patients", details={"keys": spoken, "patients": len(patients)})
+    if len(matching) > rules.max_studies:
+        return Resolution(code="too_many_studies", details={"keys": spoken, "studies": len(matching)})
     return Resolution(studies=matching)
 
 

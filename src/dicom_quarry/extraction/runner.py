@@ -20,6 +20,8 @@ from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.registry import register
+from dicom_quarry.extraction.resolve import Rules
+from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop
@@ -185,9 +187,10 @@ class Runner:
 
     def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> str:
         """Run the threads to their end; what a person has to do before the job can go on, if anything."""
-        several = self._settings.allow_several_patients
+        rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
+        resolver = Resolver(tools, rules, self._settings.diagnosis)
         at_once = max(guest.ceiling for guest in self._guests.values())
-        workers = Workers(tools, parallel=at_once, allow_several_patients=several)
+        workers = Workers(tools, resolver, parallel=at_once)
         workers.start()
         written = 0.0
         try:

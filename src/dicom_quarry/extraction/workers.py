@@ -6,16 +6,14 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 
-from dicom_quarry.archive.port import Found
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.resolve import Resolution, judge, search
+from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.stop import Stopped
-from dicom_quarry.extraction.tools import Source, Tools
-from dicom_quarry.model import Request, Selection, Task
+from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.model import Request, Task
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +25,11 @@ class Workers:
     """Runs a job's threads to their end.
 
     The first error that is not an archive's mood ends the job: ``join`` raises it.
-    ``allow_several_patients`` is the user's word on an accession that several patients share.
     """
 
-    def __init__(self, tools: Tools, *, parallel: int, allow_several_patients: bool) -> None:
+    def __init__(self, tools: Tools, resolver: Resolver, *, parallel: int) -> None:
         self._tools = tools
-        self._allow_several_patients = allow_several_patients
+        self._resolver = resolver
         self._requests: list[Request] = []
         # Listed ahead, and no further: a list of instances takes memory.
         self._ready: queue.Queue[TaskWork] = queue.Queue(maxsize=2 * parallel + 2)
@@ -95,7 +92,7 @@ class Workers:
                 continue
             request = self._next_request()
             if request is not None:
-                self._resolve(request)
+                self._resolver.resolve(request)
             elif not self._await_change():
                 return
 
@@ -137,32 +134,6 @@ class Workers:
             except queue.Full:
                 continue
             return
-
-    def _resolve(self, request: Request) -> None:
-        """Ask the archives in their order: the next one for a row that the one before does not know."""
-        ledger = self._tools.ledger
-        resolution = Resolution()
-        for name, source in self._tools.sources.items():
-            resolution = self._find(request, source)
-            if resolution.studies:
-                ledger.resolve(request, name, resolution.studies, Selection())
-                _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
-                return
-            if resolution.code != "study_not_found":
-                break
-        ledger.conclude_request(request, resolution.code, **resolution.details)
-        _log.info("row %d: %s", request.row, resolution.code)
-
-    def _find(self, request: Request, source: Source) -> Resolution:
-        def find(keys: Mapping[str, str]) -> Found:
-            return source.gate.query(lambda: source.archive.find(keys))
-
-        try:
-            found = search(find, dict(request.keys), datetime.now(UTC).date() + timedelta(days=1))
-        except (QueryFailed, Lost) as error:
-            self._tools.board.say(f"row {request.row}: {error}")
-            return Resolution(code="query_failed", details={"status": str(error)})
-        return judge(request, found, allow_several_patients=self._allow_several_patients)
 
     # -- moving
 
