@@ -40,7 +40,7 @@ class Archive:
         ({"AccessionNumber": "0123"}, "has the accession as 00123"),
         ({"PatientID": "4711", "StudyDate": "20180723"}, "on 20180722 (1 day before), 20180730"),
         ({"PatientID": "4711", "StudyDate": "20180721"}, "on 20180722 (1 day later), 20180730"),
-        ({"PatientID": "9999", "StudyDate": "20180723"}, "knows no study of this patient ID"),
+        ({"PatientID": "9999", "StudyDate": "20180723"}, ""),
         ({"PatientID": "9999", "AccessionNumber": "B7"}, ""),
         ({"AccessionNumber": "B7"}, ""),
         ({"StudyInstanceUID": "1.9"}, ""),
