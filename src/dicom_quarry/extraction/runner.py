@@ -22,7 +22,7 @@ from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.room import Room
+from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source, Tools
@@ -143,7 +143,8 @@ class Runner:
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             self._tell_limits()
-            sink = JobSink(store, deliveries, self._counting)
+            room = Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board)
+            sink = JobSink(RoomySink(store, room), deliveries, self._counting)
             served = counts.instances_stored > 0
             reception = receiving(self._settings, sink, self._board.say)
             with reception as receiver, self._sources(served=served) as sources:
@@ -156,7 +157,7 @@ class Runner:
                     ledger=ledger,
                     board=self._board,
                     stop=self._stop,
-                    room=Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board),
+                    room=room,
                 )
                 problem = self._run(tools, receiver, Meter(reader, self._board), folder)
             if receiver.stats.refused:

@@ -1,0 +1,156 @@
+"""A disk that is full, and gets space again; what is free is told by the test."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.errors import OutOfSpace, Refused
+from dicom_quarry.extraction import room as rooms
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.room import Room, RoomySink
+from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.model import Arrival, Writer
+from tests.peers.process import wait_for
+from tests.store.instances import arrival, dataset, files, make_store
+
+GB = 1_000_000_000
+
+
+class Disk:
+    """A room of which one GB is to be left, and threads that wait for it."""
+
+    def __init__(self, path: Path, keep_free: int = GB) -> None:
+        self.free = 5 * GB
+        self.stop, self.board = Stop(), Board()
+        self.room = Room(path, keep_free, self.stop, self.board, free=lambda _: self.free, pause=0.01)
+        self.passed = 0
+        self._threads: list[threading.Thread] = []
+
+    def wait(self) -> None:
+        def work() -> None:
+            try:
+                self.room.wait()
+                self.passed += 1
+            except Stopped:
+                pass
+
+        thread = threading.Thread(target=work)
+        self._threads.append(thread)
+        thread.start()
+
+    def waits(self) -> bool:
+        return self.board.waits_for == "room on the disk"
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(10)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    made = Disk(tmp_path)
+    yield made
+    made.stop.request()
+    made.join()
+
+
+def test_room_enough(disk: Disk) -> None:
+    disk.free = GB
+    disk.room.wait()
+    disk.room.check()
+    assert list(disk.board.messages()) == []
+
+
+def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
+    disk.free = GB - 1
+    for _ in range(3):
+        disk.wait()
+    wait_for(disk.waits, "it to wait", 10)
+    with pytest.raises(OutOfSpace) as refused:
+        disk.room.check()
+    assert refused.value.status == 0xA700
+    (said,) = disk.board.messages()
+    assert said == (
+        f"only 1.00 GB are free on the disk of {tmp_path}, and 1 GB are to be left (keep-free): "
+        "waiting for room"
+    )
+    assert disk.passed == 0
+    disk.free = GB
+    disk.join()
+    assert (disk.passed, disk.waits()) == (3, False)
+    assert list(disk.board.messages()) == ["there is room on the disk again"]
+
+
+def test_a_job_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
+    disk.free = 0
+    disk.wait()
+    wait_for(disk.waits, "it to wait", 10)
+    disk.stop.request()
+    disk.join()
+    assert (disk.passed, disk.waits()) == (0, False)
+
+
+def test_after_an_instance_found_no_room_more_must_be_free(disk: Disk) -> None:
+    disk.free = 2 * GB  # enough by the setting, and not for what came
+    disk.room.ran_out()
+    disk.wait()
+    wait_for(disk.waits, "it to wait", 10)
+    assert "too little for an instance" in next(disk.board.messages())
+    disk.free += 20_000_000
+    disk.join()
+    assert disk.passed == 1
+    disk.room.wait()
+
+
+def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rooms, "_TRY_AGAIN", 0.05)
+    disk.room.ran_out()
+    disk.wait()
+    disk.join()
+    assert disk.passed == 1
+
+
+def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "out")
+    sink = RoomySink(store, disk.room)
+    disk.free = 0
+    with pytest.raises(OutOfSpace):
+        sink.begin(arrival())
+    disk.free = 5 * GB
+    writer = sink.begin(arrival())
+    writer.write(memoryview(dataset()))
+    writer.commit()
+    assert len(files(tmp_path / "out")) == 1
+    disk.room.wait()
+
+
+@pytest.mark.parametrize("step", ["write", "commit"])
+def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
+    class Full:
+        def write(self, data: memoryview) -> None:
+            self.fail("write")
+
+        def commit(self) -> None:
+            self.fail("commit")
+
+        def abort(self) -> None:
+            pass
+
+        def fail(self, now: str) -> None:
+            if now == step:
+                raise OutOfSpace("no space")
+            raise Refused("for another reason", status=0x0110)
+
+        def begin(self, _arrival: Arrival) -> Writer:
+            return self  # type: ignore[return-value]
+
+    writer = RoomySink(Full(), disk.room).begin(arrival())
+    for name in ("write", "commit"):
+        with pytest.raises(Refused):
+            writer.write(memoryview(b"x")) if name == "write" else writer.commit()
+    disk.wait()
+    wait_for(disk.waits, "it to wait", 10)
