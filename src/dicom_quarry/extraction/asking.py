@@ -19,6 +19,9 @@ from dicom_quarry.model import Level, Listing
 #: How long stores may still come, in seconds, where the archive itself says that it sent nothing.
 _NOTHING_SENT = 1.0
 
+#: Pending responses that count nothing new are a sign of life for so many times the silence alone.
+_TALK = 6
+
 #: Of the answers in a round the first of these that occurs speaks for it.
 _WORST_FIRST = (
     Verdict.CONFIGURATION,
@@ -33,13 +36,17 @@ _WORST_FIRST = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a round. ``cut``: the window closed over it. ``gained`` counts late arrivals, too."""
+    """What came of a round. ``cut``: the window closed over it. ``gained`` counts late arrivals, too.
+
+    ``repeated`` counts instances that came more than once.
+    """
 
     level: Level
     answers: Sequence[Answered]
     attempts: Sequence[Attempt]
     gained: int
     cut: bool
+    repeated: int = 0
 
     @property
     def round(self) -> Round:
@@ -57,13 +64,13 @@ class Asking:
         self._delivery = delivery
         self._moving = moving
         self._cut = False
-        self._before = 0
+        self._before = self._repeated = 0
         self._answers: list[Answered] = []
         self._attempts: list[Attempt] = []
 
     def ask(self, asks: Sequence[Ask], listing: Listing, *, again: bool) -> None:
         """Put the questions; ``again``: the study was asked for before. Raises ArchiveError and Stopped."""
-        self._before = len(self._delivery.receipts)
+        self._before, self._repeated = len(self._delivery.receipts), self._delivery.repeated
         for ask in asks:
             self._tools.room.wait()
             answered, attempt = self._ask(ask, listing, again=again or bool(self._answers))
@@ -76,7 +83,8 @@ class Asking:
         """Wait until nothing more is on its way; what came of the round."""
         self._wait(listing)
         gained = len(self._delivery.receipts) - self._before
-        return Asked(level, self._answers, self._counted(gained), gained, self._cut)
+        repeated = self._delivery.repeated - self._repeated
+        return Asked(level, self._answers, self._counted(gained), gained, self._cut, repeated)
 
     def _ask(self, ask: Ask, listing: Listing, *, again: bool) -> tuple[Answered, Attempt]:
         tools, source, delivery = self._tools, self._source, self._delivery
@@ -147,10 +155,14 @@ class _Watch:
         self._silence = silence
         self._stop = stop
         self._visit = visit
-        self._last = time.monotonic()
+        self._last = self._progress = time.monotonic()
+        self._counted: tuple[int | None, int | None] = (None, None)
 
-    def sign_of_life(self, _completed: int | None, _remaining: int | None) -> None:
+    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
         self._last = time.monotonic()
+        if (completed, remaining) != self._counted:
+            self._counted = completed, remaining
+            self._progress = self._last
         self._moving.stored = len(self._delivery.receipts)
 
     def patience(self) -> Patience:
@@ -158,8 +170,10 @@ class _Watch:
         self.cut = self.cut or self._visit.over
         if self._stop.urgent or self.cut:
             return Patience.CANCEL
-        quiet_for = time.monotonic() - max(self._last, self._delivery.last_arrival)
-        return Patience.ABORT if quiet_for > self._silence else Patience.WAIT
+        now, arrived = time.monotonic(), self._delivery.last_arrival
+        quiet = now - max(self._last, arrived) > self._silence
+        idle = now - max(self._progress, arrived) > _TALK * self._silence
+        return Patience.ABORT if quiet or idle else Patience.WAIT
 
 
 def _ends_round(answered: Answered, gained: int) -> bool:
