@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from dicom_quarry.archive.dimse import DimseArchive, Patiences
 from dicom_quarry.config import ArchiveProfile, Settings
-from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.progress import Board
@@ -48,6 +48,10 @@ def _hear(source: Source) -> None:
         return  # not even a C-ECHO outside the window
     try:
         source.archive.probe()
+    except Rejected as error:
+        if error.permanent:
+            raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
+        source.gate.close(error)  # busy, hence there
     except ArchiveError as error:
         raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
 
