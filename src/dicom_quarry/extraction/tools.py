@@ -49,10 +49,10 @@ class Service:
     def __init__(self, destination: str, *, served: bool) -> None:
         self._destination = destination
         self._served = served
-        self._vain = 0
+        self._vain: set[int] = set()
         self._lock = threading.Lock()
 
-    def judge(self, answered: Answered, gained: int) -> None:
+    def judge(self, task_id: int, answered: Answered, gained: int) -> None:
         """Learn from a retrieval; raises Unusable where a person has to act before another is of use."""
         with self._lock:
             self._served = self._served or gained > 0
@@ -62,8 +62,9 @@ class Service:
                 raise Unusable(f"{answered.comment}. It was asked to send to {self._destination}")
             if self._served or not _in_vain(answered):
                 return
-            self._vain += 1
-            if self._vain < _VAIN:
+            # Studies, not tries: one that cannot be sent says nothing of the others.
+            self._vain.add(task_id)
+            if len(self._vain) < _VAIN:
                 return
         raise Unusable(
             f"it has sent nothing of {_VAIN} studies asked for, and says: {answered.comment}. "
@@ -73,9 +74,11 @@ class Service:
 
 
 def _in_vain(answered: Answered) -> bool:
+    """It could send nothing; or says that it did, though nothing came."""
     status = answered.status or 0
-    unable = status >> 12 == 0xC or status == _NO_SUBOPERATIONS
-    return (unable or answered.verdict is Verdict.WARNING) and not answered.completed
+    unable = status >> 12 == 0xC or status == _NO_SUBOPERATIONS or answered.verdict is Verdict.WARNING
+    pretends = answered.verdict is Verdict.SUCCESS and bool(answered.completed)
+    return pretends or (unable and not answered.completed)
 
 
 @dataclass(frozen=True, slots=True)
