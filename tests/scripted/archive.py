@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.encoding import Element
@@ -40,11 +40,20 @@ class Fault:
 
     def __init__(self, *, times: int | None = None) -> None:
         self._left = times
+        self._spared = 0
         self._lock = threading.Lock()
 
+    def after(self, turns: int) -> Self:
+        """Let so many turns pass before the first strike."""
+        self._spared = turns
+        return self
+
     def strikes(self) -> bool:
-        """Use up one of the times; False when there are none left."""
+        """Use up one of the times; False when there are none left, or it is too early."""
         with self._lock:
+            if self._spared:
+                self._spared -= 1
+                return False
             if self._left == 0:
                 return False
             if self._left is not None:

@@ -93,14 +93,23 @@ class SilentFind(Fault):
 
 
 class Offline(Fault):
-    """5. InstanceAvailability is OFFLINE; moves end in Success with nothing sent until it was recalled."""
+    """5. InstanceAvailability is OFFLINE; moves end in Success with nothing sent until it was recalled.
+
+    Only that of one study where it is named.
+    """
+
+    def __init__(self, *, study_uid: str = "", times: int | None = None) -> None:
+        super().__init__(times=times)
+        self._study_uid = study_uid
 
     def describe(self, elements: list[Element]) -> list[Element]:
         others = [element for element in elements if element[0] != _AVAILABILITY]
-        return [*others, (_AVAILABILITY, "CS", "OFFLINE" if self._left != 0 else "ONLINE")]
+        mine = not self._study_uid or any(value == self._study_uid for _, _, value in elements)
+        return [*others, (_AVAILABILITY, "CS", "OFFLINE" if mine and self._left != 0 else "ONLINE")]
 
     def move(self, archive: ScriptedArchive, move: Move) -> bool:
-        if not self.strikes():
+        mine = self._study_uid in ("", *move.query.values("StudyInstanceUID"))
+        if not mine or not self.strikes():
             return False
         move.respond(SUCCESS, Tally(0))
         return True

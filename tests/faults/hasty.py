@@ -1,0 +1,41 @@
+"""Quarry in a hurry: the pauses of its policy a hundred times shorter, and all else as it is.
+
+``python -m tests.faults.hasty extract ...`` is the command with these pauses, in a process of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from dicom_quarry.archive import move
+from dicom_quarry.archive.dimse import Patiences
+from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
+
+SCALE = 0.01
+
+_backoff = policy.backoff
+
+
+def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:
+    return _backoff(strikes, chance, first=first * SCALE, ceiling=ceiling * SCALE)
+
+
+def hasten(change: Callable[[object, str, object], None]) -> None:
+    """Shorten the pauses; ``change`` is setattr, or a monkeypatch's."""
+    for module in (policy, gate):
+        change(module, "backoff", _sooner)
+    change(policy, "_RECALL", 20.0)
+    change(move, "_TICK", 0.05)
+    change(asking, "_NOTHING_SENT", 0.1)
+    change(room, "_PAUSE", 0.02)
+    change(runner, "_TICK", 0.05)
+    # An archive that does not heed a cancel is left after half a second.
+    change(sources, "Patiences", partial(Patiences, cancel=0.5))
+
+
+if __name__ == "__main__":
+    from dicom_quarry.cli.main import main
+
+    hasten(setattr)
+    main()

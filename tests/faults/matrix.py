@@ -1,0 +1,8 @@
+"""The scenarios that need nothing but a scripted archive."""
+
+from __future__ import annotations
+
+from tests.faults import moving, on_the_way
+from tests.faults.scenario import Scenario
+
+SCENARIOS: tuple[Scenario, ...] = (*on_the_way.SCENARIOS, *moving.SCENARIOS)

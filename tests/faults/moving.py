@@ -1,0 +1,221 @@
+"""Items 7 to 11: what comes of a C-MOVE."""
+
+from __future__ import annotations
+
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario, by_accession
+from tests.scripted import faults, store_faults
+
+REFUSED = ("failed", "archive_refused")
+PARTIAL = ("partial", "instances_missing")
+
+#: A job that stops before anything was fetched: nothing is lost, the rows wait for a person.
+STOPPED = {"rows": (PENDING, PENDING), "stored": (0, 0), "exit_code": 4}
+
+
+def _status(
+    status: int, does: str, *, moves: tuple[str, ...], finds: tuple[int, int, int] | None
+) -> Scenario:
+    """A final status at the first two C-MOVEs, and nothing sent."""
+    return Scenario(
+        7,
+        f"{status:04X}-at-first",
+        f"C-MOVE ends with {status:04X} and nothing sent, twice",
+        does,
+        lambda: [faults.MoveStatus(status, times=2)],
+        asked=Asked(moves, finds, None),
+    )
+
+
+SCENARIOS = (
+    *(
+        _status(status, "backs off, and asks the same again", moves=("STUDY STUDY",) * 2, finds=(2, 4, 8))
+        for status in (0xA700, 0xA702, 0xC000, 0xC502, 0x0110, 0x1234)
+    ),
+    *(
+        Scenario(
+            7,
+            f"{status:04X}-at-study-level",
+            f"C-MOVE at STUDY level always ends with {status:04X}",
+            "asks at SERIES level instead, at once",
+            lambda status=status: [faults.MoveStatus(status, level="STUDY")],  # type: ignore[misc]
+            asked=Asked(("STUDY SERIES SERIES",) * 2),
+        )
+        for status in (0xA701, 0xA900, 0x0120, 0x0122, 0xFE00)
+    ),
+    Scenario(
+        7,
+        "A801",
+        "the archive does not know the destination (A801)",
+        "stops at once and says what to register; rows stay pending, exit code 4",
+        lambda: [faults.MoveStatus(0xA801)],
+        asked=Asked(("STUDY", ""), None, 3),
+        **STOPPED,  # type: ignore[arg-type]
+    ),
+    Scenario(
+        7,
+        "0124",
+        "the archive does not authorise us to retrieve (0124)",
+        "stops at once and says what to have allowed; rows stay pending, exit code 4",
+        lambda: [faults.MoveStatus(0x0124)],
+        asked=Asked(("STUDY", ""), None, 3),
+        **STOPPED,  # type: ignore[arg-type]
+    ),
+    Scenario(
+        7,
+        "0124-for-one-study",
+        "one study is not authorised (0124), others are sent",
+        "that study fails with the status; the others go on",
+        lambda: [store_faults.Of(STUDIES[1], faults.MoveStatus(0x0124))],
+        rows=(COMPLETE, REFUSED),
+        stored=(4, 0),
+        exit_code=1,
+    ),
+    Scenario(
+        7,
+        "C000-for-one-study",
+        "one study cannot be sent (C000), and it is the first of the job",
+        "tries six times with pauses, then the study fails with the status; the others are not held up",
+        lambda: [store_faults.Of(STUDIES[0], faults.MoveStatus(0xC000))],
+        rows=(REFUSED, COMPLETE),
+        stored=(0, 4),
+        exit_code=1,
+        asked=Asked((" ".join(["STUDY"] * 6), "STUDY"), (2, 7, 14), None),
+    ),
+    Scenario(
+        7,
+        "C000-for-all",
+        "nothing is ever sent: every C-MOVE ends with C000 (an archive that does not know us)",
+        "stops after three studies, asks to have us registered; rows stay pending, exit code 4",
+        lambda: [faults.MoveStatus(0xC000)],
+        studies=store_faults.MORE,
+        rows=(PENDING,) * 4,
+        stored=(0,) * 4,
+        exit_code=4,
+        asked=Asked(("STUDY", "STUDY", "STUDY", ""), None, 3),
+    ),
+    Scenario(
+        7,
+        "B000-none",
+        "B000 with every sub-operation failed, once",
+        "a failure like any other: backs off and asks again",
+        lambda: [faults.AllFailed(0xB000, times=1)],
+        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+    ),
+    *(
+        Scenario(
+            7,
+            f"B000-some-{name}",
+            f"B000: one sub-operation failed, {said}",
+            "asks at IMAGE level for what is missing",
+            lambda listed=listed: [faults.SomeFailed(1, listed=listed, times=1)],  # type: ignore[misc]
+            asked=Asked(("STUDY IMAGE:1", "STUDY")),
+        )
+        for name, said, listed in (
+            ("listed", "and the list of failed UIDs says which", True),
+            ("unlisted", "and no list says which", False),
+        )
+    ),
+    Scenario(
+        7,
+        "one-instance-for-ever",
+        "one instance of every answer fails, each time (B000)",
+        "asks for it alone, six times with pauses; then the row is partial, and missing.csv names it",
+        lambda: [store_faults.Never(STUDIES[0], 1)],
+        rows=(PARTIAL, COMPLETE),
+        stored=(3, 4),
+        exit_code=1,
+        asked=Asked(("STUDY" + " IMAGE:1" * 6, "STUDY"), (2, 7, 14), 3),
+    ),
+    Scenario(
+        8,
+        "success-all-failed",
+        "0000 although all sub-operations failed, once",
+        "counters correct the status: backs off and asks again",
+        lambda: [faults.AllFailed(0x0000, times=1)],
+        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+    ),
+    Scenario(
+        8,
+        "no-counters",
+        "responses without counters, which is not zero",
+        "compares what is stored with the list, as always",
+        lambda: [faults.NoCounters()],
+    ),
+    Scenario(
+        8,
+        "half-sent",
+        "half of the instances sent, and called a success, once",
+        "the list says what is missing: asks for the series that did not come",
+        lambda: [faults.HalfSent(times=1)],
+        asked=Asked(("STUDY SERIES", "STUDY")),
+    ),
+    Scenario(
+        8,
+        "claimed-and-nothing-sent",
+        "0000 with every sub-operation completed, and nothing sent, ever",
+        "success is no proof: asks narrower; at the third study of which nothing came it stops the job",
+        lambda: [faults.NothingSent(claimed=True)],
+        studies=store_faults.MORE,
+        rows=(*[("failed", "nothing_arrived")] * 2, PENDING, PENDING),
+        stored=(0,) * 4,
+        exit_code=4,
+        asked=Asked((*["STUDY SERIES IMAGE:2 IMAGE:2"] * 2, "STUDY", ""), None, 4),
+    ),
+    Scenario(
+        9,
+        "late",
+        "half of the instances come after a final response that claims them all",
+        "the receiver outlives the C-MOVE: waits while instances arrive, and asks for nothing twice",
+        lambda: [faults.Late(0.15)],
+    ),
+    Scenario(
+        10,
+        "several-associations",
+        "every instance comes on an association of its own, without Move Originator",
+        "routes by the UIDs in the data",
+        lambda: [faults.SeveralAssociations()],
+    ),
+    Scenario(
+        10,
+        "unasked",
+        "an instance of a study that nobody asked for comes along",
+        "refuses it (0124) and keeps the others",
+        lambda: [faults.Unasked()],
+        cohort=by_accession(STUDIES[:1]),
+        rows=(COMPLETE,),
+        stored=(4, 0),
+        asked=Asked(("STUDY", ""), (1, 1, 2), 3),
+    ),
+    Scenario(
+        11,
+        "duplicates",
+        "every instance comes twice",
+        "counts the second, and keeps one",
+        lambda: [faults.Duplicates()],
+    ),
+    Scenario(
+        11,
+        "other-encoding",
+        "every instance comes a second time in another transfer syntax",
+        "keeps the first, and counts the second",
+        lambda: [store_faults.Reencoded()],
+    ),
+    Scenario(
+        11,
+        "other-content",
+        "every instance comes a second time with other content",
+        "keeps both, reports the conflict, and calls nothing complete",
+        lambda: [faults.Duplicates(changed=True)],
+        rows=(("unverified", "content_conflict"),) * 2,
+        stored=(8, 8),
+        unlisted=8,
+        exit_code=1,
+    ),
+    Scenario(
+        11,
+        "listed-in-two-series",
+        "the first instance of a study is listed in both of its series",
+        "its identity is the SOP Instance UID: it is one instance",
+        lambda: [store_faults.ListedTwice()],
+    ),
+)

@@ -1,0 +1,165 @@
+"""Items 1 to 6: associations and time."""
+
+from __future__ import annotations
+
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario
+from tests.scripted import faults
+from tests.scripted.faults import PERMANENT
+
+#: What is asked when a C-MOVE is lost half-way: a probe, a new association, and only what is missing.
+TOPPED_UP = Asked(("STUDY IMAGE:1", "STUDY"), associations=5)
+
+SCENARIOS = (
+    Scenario(
+        1,
+        "transient-reject",
+        "the association is rejected for now (2/3/2, local limit), twice",
+        "probes with C-ECHO at growing intervals, one thread alone, then goes on where it was",
+        lambda: [faults.Reject(times=2).after(1)],
+        asked=Asked(associations=6),
+        said=("out of reach", "answers again"),
+    ),
+    Scenario(
+        1,
+        "transient-reject-at-the-start",
+        "the very first association is rejected for now, twice",
+        "starts all the same: an archive that is busy is there; it probes until it is let in",
+        lambda: [faults.Reject(times=2)],
+        asked=Asked(associations=5),
+        said=("out of reach", "answers again"),
+    ),
+    Scenario(
+        1,
+        "permanent-reject",
+        "the association is rejected for good (result 1) in mid-job",
+        "stops at once with the archive's reason; what was not fetched stays pending, exit code 4",
+        lambda: [faults.Reject(PERMANENT).after(2)],
+        rows=(PENDING, PENDING),
+        stored=(0, 0),
+        exit_code=4,
+        asked=Asked(("", ""), None, 3),
+    ),
+    Scenario(
+        2,
+        "abort-mid-move",
+        "the association is aborted in the middle of a C-MOVE",
+        "compares, and asks at IMAGE level for the missing instance alone",
+        lambda: [faults.Lose(3, times=1)],
+        asked=TOPPED_UP,
+    ),
+    Scenario(
+        2,
+        "abort-between-series",
+        "the association is aborted when a whole series has come",
+        "compares, and asks at SERIES level for the series that is missing",
+        lambda: [faults.Lose(2, times=1)],
+        asked=Asked(("STUDY SERIES", "STUDY"), associations=5),
+    ),
+    Scenario(
+        2,
+        "connection-cut-mid-move",
+        "the connection is cut in the middle of a C-MOVE",
+        "compares, and asks at IMAGE level for the missing instance alone",
+        lambda: [faults.Lose(3, cut=True, times=1)],
+        asked=TOPPED_UP,
+    ),
+    Scenario(
+        2,
+        "abort-whatever-is-asked",
+        "every C-MOVE is aborted before the first instance, though the archive answers C-ECHO",
+        "gives each study up after six fruitless tries in a row, with pauses between them",
+        lambda: [faults.Lose(0)],
+        rows=(("failed", "gave_up_waiting"),) * 2,
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("STUDY STUDY STUDY STUDY STUDY STUDY",) * 2, (2, 12, 24), None),
+    ),
+    Scenario(
+        3,
+        "no-pending-responses",
+        "no pending response is ever sent",
+        "arriving instances are signs of life, too",
+        lambda: [faults.NoPending()],
+    ),
+    *(
+        Scenario(
+            3,
+            f"silence-{name}",
+            f"nothing is heard for a while {name} the stores",
+            "waits: its patience (silence) is longer",
+            lambda sent=sent: [faults.Silence(sent, 0.6, times=1)],  # type: ignore[misc]
+        )
+        for name, sent in (("before", 0), ("between", 2), ("after", 4))
+    ),
+    Scenario(
+        3,
+        "silence-for-ever",
+        "the archive falls silent between two stores, and stays so",
+        "aborts once its patience is over, and asks for the missing instances alone",
+        lambda: [faults.Silence(3, 600.0, times=1)],
+        profile={"silence": 0.5},
+        asked=TOPPED_UP,
+    ),
+    Scenario(
+        4,
+        "endless-pendings",
+        "pending responses for ever, without one instance",
+        "they are a sign of life, but not for ever: without progress it aborts, and asks again",
+        lambda: [faults.EndlessPending(times=1)],
+        profile={"silence": 0.3},
+        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 5),
+    ),
+    Scenario(
+        4,
+        "silent-find",
+        "a C-FIND is never answered",
+        "gives the query up after query-timeout, and asks again over a new association",
+        lambda: [faults.SilentFind(times=1)],
+        profile={"query-timeout": 0.3},
+        asked=Asked(finds=(3, 2, 4), associations=5),
+    ),
+    Scenario(
+        4,
+        "silent-find-for-ever",
+        "no C-FIND is ever answered, though the archive answers C-ECHO",
+        "gives up on a row after six tries: the query failed, which is not 'not found'",
+        lambda: [faults.SilentFind()],
+        profile={"query-timeout": 0.2},
+        rows=(("failed", "query_failed"),) * 2,
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("", ""), (12, 0, 0), None),
+    ),
+    Scenario(
+        5,
+        "offline-then-recalled",
+        "the studies are OFFLINE; C-MOVE succeeds with 0 sub-operations until they are recalled",
+        "asks once, waits for the recall, and asks once more",
+        lambda: [faults.Offline(times=2)],
+        asked=Asked(("STUDY STUDY",) * 2, (2, 4, 8), None),
+        said=("the study is offline, and is being fetched",),
+    ),
+    Scenario(
+        5,
+        "offline-for-ever",
+        "a study is OFFLINE and is never recalled",
+        "asks at growing intervals for as long as nearline-patience says; no other study waits for it",
+        lambda: [faults.Offline(study_uid=STUDIES[0].study_uid)],
+        profile={"nearline-patience": 0.5},
+        rows=(("failed", "nothing_arrived"), COMPLETE),
+        stored=(0, 4),
+        exit_code=1,
+        asked=Asked(("STUDY STUDY STUDY", "STUDY"), (2, 4, 8), None),
+    ),
+    Scenario(
+        5,
+        "nothing-sent-and-nothing-said",
+        "C-MOVE succeeds with 0 sub-operations, and nothing says that the studies are offline",
+        "asks by series, then for the instances, lists again, and gives up: a few questions, not a flood",
+        lambda: [faults.NothingSent()],
+        rows=(("failed", "nothing_arrived"),) * 2,
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:2 IMAGE:2",) * 2, (2, 4, 8), 4),
+    ),
+)

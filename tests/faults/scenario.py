@@ -1,0 +1,60 @@
+"""A scenario of the fault matrix: what the archive does, and all that must come of it; data alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dicom_quarry.demo.studies import Study, generate
+from tests.scripted.archive import Fault
+
+#: Two studies of two series with two instances each; a scenario has a row for each unless it says otherwise.
+STUDIES = tuple(generate(2, seed=7, series=2, images=2))
+
+COMPLETE = ("complete", "all_listed_stored")
+PENDING = ("pending", "pending")
+
+
+def by_accession(studies: Sequence[Study] = STUDIES) -> str:
+    """A cohort with a row for each study."""
+    return "\n".join(["Accession", *(study.accession for study in studies)]) + "\n"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the archive was asked: C-FIND requests at STUDY, SERIES and IMAGE level, and associations.
+
+    ``moves`` has for each study its C-MOVE requests in their order: the levels, and at IMAGE level of how
+    many instances. ``associations`` is None where it depends on chance.
+    """
+
+    moves: tuple[str, ...] = ("STUDY", "STUDY")
+    finds: tuple[int, int, int] | None = (2, 2, 4)
+    associations: int | None = 3
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fault, and what must come of it.
+
+    ``item`` is its number in docs/faults.md. ``rows`` are outcome and code of every row, ``stored`` the
+    files of each study in the tree, ``apart`` those outside of it, ``unlisted`` how many of them are second
+    versions, which are not counted. ``said`` are words of messages.
+    """
+
+    item: int
+    name: str
+    fault: str
+    does: str
+    faults: Callable[[], Sequence[Fault]]
+    rows: tuple[tuple[str, str], ...] = (COMPLETE, COMPLETE)
+    stored: tuple[int, ...] = (4, 4)
+    asked: Asked = field(default_factory=Asked)
+    exit_code: int = 0
+    apart: int = 0
+    unlisted: int = 0
+    said: tuple[str, ...] = ()
+    studies: tuple[Study, ...] = STUDIES
+    cohort: str = ""
+    profile: Mapping[str, object] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
