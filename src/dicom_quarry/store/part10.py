@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from struct import Struct
 from typing import Final
@@ -51,6 +52,7 @@ def file_head(arrival: Arrival) -> bytes:
     return _PREAMBLE + _GROUP_LENGTH + len(elements).to_bytes(4, "little") + elements
 
 
+@lru_cache(maxsize=64)
 def _element(element: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii", "replace")
     if len(value) & 1:

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Container
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire.pdu import PDVFragment
@@ -208,6 +209,7 @@ def encode(command: Command) -> bytes:
     return _UL_ELEMENT.pack(0, 0, 4, len(body)) + body
 
 
+@lru_cache(maxsize=64)
 def _encode_element(number: int, vr: str, value: object) -> bytes:
     if isinstance(value, int):
         return _US_ELEMENT.pack(0, number, 2, value)

@@ -192,14 +192,19 @@ class HeaderScan:
         return at
 
     def _skim(self, data: memoryview | bytes, at: int, last: int) -> int:
-        """Step over top-level elements with a short length that nobody wants, which most of a header is."""
+        """The short way through top-level elements with a short length, which most of a header is."""
         head, wanted, highest = self._tag_short, self._wanted, self._highest
         while at <= last:
             group, element, vr, length = head(data, at)
             tag = group << 16 | element
-            if vr not in _SHORT_VRS or tag in wanted or tag > highest:
+            if vr not in _SHORT_VRS or tag > highest:
                 break
-            at += 8 + length
+            after = at + 8 + length
+            if tag in wanted:
+                if after > last + 8:
+                    break
+                self._raw[tag] = (vr.decode("latin-1"), bytes(data[at + 8 : after]))
+            at = after
         return at
 
     def _element(self, data: memoryview | bytes, at: int) -> int:
@@ -287,7 +292,14 @@ class HeaderScan:
         self._carry.clear()
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, (vr, raw) in self._raw.items():
-            if tag in self._asked and (text := _text(tag, vr, raw, charset, self._order)) is not None:
+            if tag not in self._asked:
+                continue
+            if vr == "UI":  # the short way to what _text gives: most of what is asked for are UIDs
+                uid = raw.decode("latin-1").strip(" \0")
+                text = uid if "\\" not in uid else _text(tag, vr, raw, charset, self._order)
+            else:
+                text = _text(tag, vr, raw, charset, self._order)
+            if text is not None:
                 self.values[tag] = text
 
 
