@@ -19,6 +19,7 @@ from dicom_quarry.store.part10 import file_head
 from dicom_quarry.wire import dimse
 from tests.e2e import command
 from tests.e2e.command import Running, files, quarry, until
+from tests.e2e.disks import small_disk
 from tests.e2e.receiving import Receiving, dicom, send
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port, wait_for
@@ -325,19 +326,6 @@ def test_a_full_disk_refuses_and_recovers(work: Path) -> None:
         wait_for(lambda: "no space left on the disk" in receiving.said, "the reason")
         assert receiving.said.count("no space left on the disk") == 1
         assert files(receiving.folder) == {PLACE}
-
-
-@contextmanager
-def small_disk(path: Path, size: str) -> Iterator[Path]:
-    """A file system of its own; needs root."""
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "quarry-test", str(path)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root may mount a small disk")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=True)
 
 
 def test_memory_is_flat(work: Path) -> None:
