@@ -59,7 +59,8 @@ class Holding:
         """What a row with these keys comes to, the archive being in order."""
         found = self.match(patient=patient, accession=accession, day=day)
         if not found:
-            return Expected("not_found", "study_not_found")
+            near = self.match(accession=accession) if accession else self.match(patient=patient)
+            return Expected("not_found", "near_miss" if patient and near else "study_not_found")
         if not patient and len({study.patient_id for study in found}) > 1 and not allow_several:
             return Expected("several_patients", "several_patients")
         uids = frozenset(study.study_uid for study in found)
