@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import Database, insert_new
@@ -17,6 +17,7 @@ from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_ins
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,
+    UNWANTED,
     WAITING,
     attempts,
     folders,
@@ -104,6 +105,8 @@ class Ledger:
                     tasks.c.study_uid.in_([study.study_uid for study in studies]),
                 )
             ).all()
+            again = update(tasks).where(tasks.c.id.in_(ids), tasks.c.state == UNWANTED)
+            connection.execute(again.values(state=WAITING))
             rows = self._settle_rows(connection, request, state=RESOLVED)
             insert_new(
                 connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in ids]
@@ -128,25 +131,23 @@ class Ledger:
     # -- tasks
 
     def waiting_tasks(self, now: float, limit: int) -> list[Task]:
-        """Tasks that can be worked on now, oldest first."""
-        query = (
-            select(tasks)
-            .where(
-                tasks.c.state == WAITING,
-                or_(tasks.c.not_before.is_(None), tasks.c.not_before <= now),
-                exists().where(request_tasks.c.task_id == tasks.c.id),
-            )
-            .order_by(tasks.c.id)
-            .limit(limit)
-        )
-        return self.database.read(lambda c: [_task(row) for row in c.execute(query)])
+        """Tasks that can be worked on now: those whose time has come, then those that were never put off."""
+        # Two questions, each a range of the index: as one they would sort all that waits.
+        due = _wanted(select(tasks)).where(tasks.c.not_before <= now)
+        fresh = _wanted(select(tasks)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id)
+
+        def work(connection: Connection) -> list[Row[Any]]:
+            found = list(connection.execute(due.order_by(tasks.c.not_before, tasks.c.id).limit(limit)))
+            return [*found, *connection.execute(fresh.limit(limit - len(found)))]
+
+        return [_task(row) for row in self.database.read(work)]
 
     def next_due(self) -> float | None:
         """When the earliest postponed task may be tried again (POSIX time), None if none is waiting."""
-        query = select(func.min(func.coalesce(tasks.c.not_before, 0.0))).where(
-            tasks.c.state == WAITING, exists().where(request_tasks.c.task_id == tasks.c.id)
-        )
-        return self.database.read(lambda c: c.scalar(query))
+        first = tasks.c.not_before.nulls_first()
+        query = _wanted(select(tasks.c.not_before)).order_by(first, tasks.c.id).limit(1)
+        row = self.database.read(lambda c: c.execute(query).first())
+        return None if row is None else row.not_before or 0.0
 
     def postpone(self, task_id: int, not_before: float) -> None:
         """Leave a task alone until a POSIX time."""
@@ -229,7 +230,11 @@ class Ledger:
         codes = set(codes) - {"row_unusable"}
 
         def work(connection: Connection) -> int:
-            ended = select(tasks.c.id).where(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes))
+            ended = select(tasks.c.id).where(
+                tasks.c.state == CONCLUDED,
+                tasks.c.code.in_(codes),
+                exists().where(request_tasks.c.task_id == tasks.c.id),
+            )
             ids = list(connection.scalars(ended))
             _take_up(connection, ids)
             again = update(requests).where(requests.c.state == CONCLUDED, requests.c.code.in_(codes))
@@ -253,6 +258,11 @@ class Ledger:
         """The user's own columns of a row."""
         query = select(requests.c.cells).where(requests.c.row == row)
         return tuple(json.loads(self.database.read(lambda c: c.scalar(query)) or "[]"))
+
+
+def _wanted(query: Select[Any]) -> Select[Any]:
+    """Of the tasks that wait those that a row asks for; there are hardly others, so looking costs little."""
+    return query.where(tasks.c.state == WAITING, exists().where(request_tasks.c.task_id == tasks.c.id))
 
 
 def note_facts(connection: Connection, facts: Mapping[str, str]) -> None:

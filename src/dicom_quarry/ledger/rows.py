@@ -1,18 +1,66 @@
-"""The user's table in the ledger: entered once, and exchanged for a newer one with ``--update``."""
+"""The user's table in the ledger: entered once, and exchanged for a newer one with ``--update``.
+
+A table may have millions of rows, so they pass through in batches, and what compares one row with the others
+is done by the database. The old rows' keys and states wait in temporary tables.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import (
+    Column,
+    Connection,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
-from dicom_quarry.ledger.schema import CONCLUDED, WAITING, request_tasks, requests
+from dicom_quarry.ledger.schema import CONCLUDED, UNWANTED, WAITING, request_tasks, requests, tasks
 from dicom_quarry.model import Request
 
 _BATCH = 10_000
+
+_UNUSABLE = "row_unusable"
+
+_temporary = MetaData()
+
+#: The rows of the table that is given up.
+_old = Table(
+    "old_requests",
+    _temporary,
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("identity", LargeBinary, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text),
+    Column("details", Text),
+    Index("old_requests_by_identity", "identity"),
+    prefixes=["TEMPORARY"],
+)
+
+#: The tasks that rows with these keys asked for.
+_links = Table(
+    "old_request_tasks",
+    _temporary,
+    Column("identity", LargeBinary, nullable=False),
+    Column("task_id", Integer, nullable=False),
+    Index("old_request_tasks_by_identity", "identity"),
+    prefixes=["TEMPORARY"],
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +74,15 @@ class CohortChange:
 
 def enter_rows(connection: Connection, rows: Iterable[Request]) -> None:
     """Enter rows that nothing is known of yet; a row with the keys of an earlier one names it."""
-    first: dict[bytes, int] = {}
-    values: list[dict[str, object]] = []
-    for request in rows:
-        values.append(_values(request, first))
-        if len(values) == _BATCH:
-            connection.execute(insert(requests), values)
-            values = []
-    if values:
-        connection.execute(insert(requests), values)
+    by_identity = next(one for one in requests.indexes if one.name == "requests_by_identity")
+    # Digests come in no order: sorted at the end they make the index in a fraction of the time, and of the
+    # write-ahead log.
+    by_identity.drop(connection)
+    values = map(_values, rows)
+    while batch := list(islice(values, _BATCH)):
+        connection.execute(insert(requests), batch)
+    by_identity.create(connection)
+    _name_first(connection)
 
 
 def exchange_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:
@@ -42,54 +90,109 @@ def exchange_rows(connection: Connection, rows: Iterable[Request]) -> CohortChan
 
     A study that no row asks for any more is not fetched; what is here of it stays.
     """
-    old = {row.row: row for row in connection.execute(select(requests))}
-    links: dict[bytes, set[int]] = {}
-    for row, task_id in connection.execute(select(request_tasks.c.row, request_tasks.c.task_id)):
-        links.setdefault(old[row].identity, set()).add(task_id)
-    connection.execute(delete(request_tasks))
-    connection.execute(delete(requests))
-    known = {row.identity: row for row in old.values() if row.code != "row_unusable"}
-    first: dict[bytes, int] = {}
-    identities: dict[int, bytes] = {}
-    for request in rows:
-        values = _values(request, first)
-        identities[request.row] = request.identity()
-        before = known.get(request.identity())
-        if before is not None and not request.problem:
-            values |= {"state": before.state, "code": before.code, "details": before.details}
-        connection.execute(insert(requests), [values])
-        linked = links.get(request.identity(), ())
-        if linked and not request.problem:
-            connection.execute(
-                insert(request_tasks), [{"row": request.row, "task_id": task_id} for task_id in linked]
-            )
-    return _difference({row: request.identity for row, request in old.items()}, identities)
+    _set_aside(connection)
+    enter_rows(connection, rows)
+    _bring_back(connection)
+    change = _difference(connection)
+    _temporary.drop_all(connection)
+    return change
 
 
-def _values(request: Request, first: dict[bytes, int]) -> dict[str, object]:
-    identity = request.identity()
-    same_as = request.row if request.problem else first.setdefault(identity, request.row)
+def _values(request: Request) -> dict[str, object]:
     return {
         "row": request.row,
         "line": request.line,
-        "identity": identity,
+        "identity": request.identity(),
         "keys": json.dumps(request.keys),
         "cells": json.dumps(request.cells),
         "state": CONCLUDED if request.problem else WAITING,
-        "code": "row_unusable" if request.problem else None,
+        "code": _UNUSABLE if request.problem else None,
         "details": json.dumps({"problem": request.problem}) if request.problem else None,
-        "same_as": same_as if same_as != request.row else None,
     }
 
 
-def _difference(old: dict[int, bytes], new: dict[int, bytes]) -> CohortChange:
+def _name_first(connection: Connection) -> None:
+    """Let every row that can be used name the first one with its keys, if that is another."""
+    usable = requests.c.code.is_(None)
+    several = (
+        select(requests.c.identity, func.min(requests.c.row).label("first"))
+        .where(usable)
+        .group_by(requests.c.identity)
+        .having(func.count() > 1)
+        .subquery()
+    )
+    connection.execute(
+        update(requests)
+        .where(usable, requests.c.identity == several.c.identity, requests.c.row > several.c.first)
+        .values(same_as=several.c.first)
+    )
+
+
+def _set_aside(connection: Connection) -> None:
+    _temporary.create_all(connection)
+    old = [requests.c[column.name] for column in _old.c]
+    connection.execute(insert(_old).from_select([column.name for column in old], select(*old)))
+    linked = select(requests.c.identity, request_tasks.c.task_id).distinct()
+    connection.execute(
+        insert(_links).from_select(
+            ["identity", "task_id"], linked.join(requests, requests.c.row == request_tasks.c.row)
+        )
+    )
+    connection.execute(delete(request_tasks))
+    connection.execute(delete(requests))
+
+
+def _bring_back(connection: Connection) -> None:
+    """What was known of the keys of a row that can be used; of one that could not be there is nothing."""
+    usable = requests.c.state == WAITING
+    connection.execute(
+        insert(request_tasks).from_select(
+            ["row", "task_id"],
+            select(requests.c.row, _links.c.task_id)
+            .join(_links, _links.c.identity == requests.c.identity)
+            .where(usable)
+            .order_by(requests.c.row, _links.c.task_id),
+        )
+    )
+    known = select(_old).where(_old.c.state != WAITING, _old.c.code.is_distinct_from(_UNUSABLE)).subquery()
+    connection.execute(
+        update(requests)
+        .where(usable, requests.c.identity == known.c.identity)
+        .values(state=known.c.state, code=known.c.code, details=known.c.details)
+    )
+    asked_for = select(request_tasks.c.task_id)
+    given_up = update(tasks).where(tasks.c.state == WAITING, tasks.c.id.not_in(asked_for))
+    connection.execute(given_up.values(state=UNWANTED))
+
+
+def _difference(connection: Connection) -> CohortChange:
     """Rows with the same keys are counted one by one: one of three may have gone."""
-    gone = Counter(old.values()) - Counter(new.values())
-    come = Counter(new.values()) - Counter(old.values())
+    counted = union_all(
+        select(requests.c.identity, literal(1).label("one")), select(_old.c.identity, literal(-1))
+    ).subquery()
+    more = func.sum(counted.c.one)
+    uneven = select(counted.c.identity, more).group_by(counted.c.identity).having(more != 0)
+    gone: Counter[bytes] = Counter()
+    come: Counter[bytes] = Counter()
+    for identity, balance in connection.execute(uneven):
+        (come if balance > 0 else gone)[identity] = abs(balance)
     changed = 0
-    for row in old.keys() & new.keys():
-        if gone[old[row]] and come[new[row]]:
-            gone[old[row]] -= 1
-            come[new[row]] -= 1
+    for before, after in _altered(connection):
+        if gone[before] and come[after]:
+            gone[before] -= 1
+            come[after] -= 1
             changed += 1
     return CohortChange(come.total(), gone.total(), changed)
+
+
+def _altered(connection: Connection) -> Iterator[tuple[bytes, bytes]]:
+    """The keys before and after of every row number that has others now."""
+    query = (
+        select(_old.c.identity.label("before"), requests.c.identity.label("after"))
+        .join(requests, requests.c.row == _old.c.row)
+        .where(requests.c.identity != _old.c.identity)
+        .order_by(_old.c.row)
+        .execution_options(yield_per=1000)
+    )
+    for found in connection.execute(query):
+        yield found.before, found.after

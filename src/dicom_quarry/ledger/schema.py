@@ -27,10 +27,13 @@ from sqlalchemy import (
 from dicom_quarry.errors import LedgerError
 
 #: The newest migration in migrations/versions; a new ledger is created at this revision.
-REVISION = "0001"
+REVISION = "0002"
 
 #: States of a request and of a task that the ledger itself knows; those in between are the job's own.
 WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
+
+#: State of a task that no row asks for any more, and that had not ended: it is kept, and not worked on.
+UNWANTED = "unwanted"
 
 metadata = MetaData()
 
@@ -85,7 +88,8 @@ tasks = Table(
     Column("folder", Text, nullable=False, default=""),
     Column("proved_at", Float),
     UniqueConstraint("study_uid", "archive", "selection"),
-    Index("tasks_by_state", "state", "id"),
+    # In the order in which tasks are taken up: those for now, by id, then those for later, by their time.
+    Index("tasks_by_state", "state", "not_before", "id"),
 )
 
 request_tasks = Table(
