@@ -22,6 +22,9 @@ from dicom_quarry.ledger import schema
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
+#: The write-ahead log is cut back to so many bytes once a large transaction, a table's rows, is in the file.
+_LOG_LIMIT = 64 << 20
+
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _GROUP = 256
 
@@ -43,6 +46,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
         connection.isolation_level = None
         if not read_only:
             connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute("PRAGMA cache_size=-16000")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, and_, case, func, not_, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
@@ -18,6 +19,7 @@ from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.ledger import RETRIED, study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
+    RESOLVED,
     WAITING,
     attempts,
     instances,
@@ -30,7 +32,7 @@ from dicom_quarry.ledger.schema import (
 )
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
-from dicom_quarry.outcomes import CATALOGUE, outcome, worst
+from dicom_quarry.outcomes import CATALOGUE, codes_of, outcome, worst
 
 #: The path that the job's template gives to an instance of a study.
 Derive = Callable[[Study, InstanceRef], PurePosixPath]
@@ -272,26 +274,37 @@ def _counts(connection: Connection) -> Counts:
 
 
 def _rows_by_word(connection: Connection) -> dict[Word, int]:
-    """Rows counted by the worst of their tasks; a row is one of few combinations of codes, so that SQL groups
-    them and the catalogue judges each combination once.
+    """Rows counted by the worst of their tasks.
+
+    Most rows of a large job are complete, or were not asked about yet: those are counted without looking at
+    each. A row is one of few combinations of codes, so that SQL groups the others and the catalogue judges
+    each combination once.
     """
-    code = case(
-        (tasks.c.state == CONCLUDED, tasks.c.code),
-        (tasks.c.id.is_not(None), "pending"),
-        else_=func.coalesce(requests.c.code, "pending"),
-    )
+    counted: Counter[Word] = Counter()
+    unlinked = select(requests.c.state, func.coalesce(requests.c.code, "pending"), func.count())
+    for state, code, count in connection.execute(unlinked.group_by(requests.c.state, requests.c.code)):
+        # A row that was resolved is what its tasks are; should it have none, nothing is known of it.
+        counted[CATALOGUE[code].word if state != RESOLVED else Word.PENDING] += count
+    linked = connection.scalar(select(func.count(request_tasks.c.row.distinct()))) or 0
+    counted[Word.PENDING] -= linked
+    counted[Word.COMPLETE] += linked
+    for codes, count in connection.execute(_not_complete()):
+        word = worst(Outcome(CATALOGUE[one].word, one, "") for one in codes.split(",")).word
+        counted[Word.COMPLETE] -= count
+        counted[word] += count
+    return {word: count for word, count in counted.items() if count}
+
+
+def _not_complete() -> Any:
+    """The codes of each row's tasks that are not complete, and how many rows have these."""
+    complete = and_(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes_of({Word.COMPLETE})))
+    code = case((tasks.c.state == CONCLUDED, tasks.c.code), else_="pending")
     combination = (
         select(func.group_concat(code.distinct()).label("codes"))
-        .select_from(requests)
-        .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
-        .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
-        .group_by(requests.c.row)
+        .select_from(tasks)
+        .join(request_tasks, request_tasks.c.task_id == tasks.c.id)
+        .where(not_(complete))
+        .group_by(request_tasks.c.row)
         .subquery()
     )
-    counted: dict[Word, int] = {}
-    query = select(combination.c.codes, func.count()).group_by(combination.c.codes)
-    for codes, count in connection.execute(query):
-        words = [Outcome(CATALOGUE[one].word, one, "") for one in codes.split(",")]
-        word = worst(words).word
-        counted[word] = counted.get(word, 0) + count
-    return counted
+    return select(combination.c.codes, func.count()).group_by(combination.c.codes)
