@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import date
-from functools import lru_cache
+
+from dicom_quarry.cohort.dates import Day, read_day, read_days, read_month
 
 #: Characters without a glyph that copying from mail, web pages or Windows dialogs leaves around a value.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -27,13 +27,32 @@ _NOTHING = frozenset({"null", "none", "nan", "na", "n/a", "<na>", "nat", "(null)
 _WILDCARD = re.compile(r"[*?\\]")
 _MATCHES_ALL = re.compile(r"[*?\\\s]+")
 _PLAIN = re.compile(r"[A-Za-z]{0,4}[0-9]{1,12}")
-
-_DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|([-/])([0-9]{1,2})\4([0-9]{1,2}))")
-_MIDNIGHT = re.compile(r"(.{8,10})[ T]00:00(?::00(?:\.0+)?)?")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
+_CODE = re.compile(r"[A-Z0-9_ *?]+")
 
-#: Maximum lengths in characters (PS3.5 6.2).
-_LIMITS = {"AccessionNumber": ("SH", 16), "PatientID": ("LO", 64), "StudyInstanceUID": ("UI", 64)}
+#: Keys of studies (PS3.4 C.6.2.1), by keyword: value representation, and its length in characters (PS3.5 6.2).
+#: StudyMonth and the two ends of a range are ways to write StudyDate. A series is named within its study.
+FIELDS: dict[str, tuple[str, int]] = {
+    "PatientID": ("LO", 64),
+    "AccessionNumber": ("SH", 16),
+    "StudyInstanceUID": ("UI", 64),
+    "SeriesInstanceUID": ("UI", 64),
+    "StudyDate": ("DA", 17),
+    "StudyMonth": ("DA", 17),
+    "StudyDateFrom": ("DA", 8),
+    "StudyDateUntil": ("DA", 8),
+    "StudyID": ("SH", 16),
+    "StudyDescription": ("LO", 64),
+    "ModalitiesInStudy": ("CS", 16),
+    "PatientName": ("PN", 64),
+    "PatientBirthDate": ("DA", 8),
+    "PatientSex": ("CS", 16),
+    "IssuerOfPatientID": ("LO", 64),
+    "ReferringPhysicianName": ("PN", 64),
+    "InstitutionName": ("LO", 64),
+}
+#: Keys that spreadsheets take for numbers.
+_NUMBERED = frozenset({"PatientID", "AccessionNumber", "StudyID"})
 _AS_TEXT = "format the column as text and export it again"
 
 
@@ -49,6 +68,8 @@ class Value:
 def visible(text: str, limit: int = 60) -> str:
     """Text from outside made safe for a terminal or a message: escapes in place of control characters."""
     short = text if len(text) <= limit else f"{text[:limit]}…"
+    if short.isprintable():
+        return short
     return "".join(char if char.isprintable() else _escape(char) for char in short)
 
 
@@ -56,33 +77,40 @@ def _escape(char: str) -> str:
     return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
-def read_value(keyword: str, cell: str, *, allow_wildcards: bool = False) -> Value:
-    """Read a cell of a column that stands for a DICOM keyword."""
+def read_value(
+    keyword: str, cell: str, *, allow_wildcards: bool = False, date_format: str = "", any_length: bool = False
+) -> Value:
+    """Read a cell of a column that stands for a DICOM keyword.
+
+    ``date_format`` is the declared form of its dates. ``any_length`` is for a value that is to be rewritten.
+    """
     text = cell.strip()
-    if keyword in ("AccessionNumber", "PatientID") and _PLAIN.fullmatch(text):
+    if keyword in _NUMBERED and _PLAIN.fullmatch(text):
         return Value(text)
-    bare = _unwrapped(text)
+    bare = unwrapped(text)
     if not bare or bare.casefold() in _NOTHING:
         return Value(note=_repair(text, "nothing") if text else "")
     problem = _damage(bare, keyword) or _forbidden(bare, allow_wildcards)
+    if not problem:
+        value, problem = _typed(keyword, bare, "" if isinstance(cell, Day) else date_format)
+    vr, limit = FIELDS[keyword]
+    if not problem and len(value) > limit and not any_length:
+        problem = f"has {len(value)} characters; DICOM allows {limit} in {keyword} ({vr})"
     if problem:
         return Value(problem=f'"{visible(text)}" {problem}')
-    value, problem = _typed(keyword, bare)
-    if problem:
-        return Value(problem=f'"{visible(text)}" {problem}')
-    return Value(value, _repair(text, visible(value)) if _differs(keyword, text, value) else "")
+    return Value(value, _repair(text, visible(value)) if _differs(vr, text, bare, value) else "")
 
 
 def _repair(text: str, read_as: str) -> str:
     return f'"{visible(text)}" read as {read_as}'
 
 
-def _differs(keyword: str, text: str, value: str) -> bool:
-    """Whether a repair is worth telling; the accepted forms of a date are not repairs."""
-    return text != value and not (keyword == "StudyDate" and _DATE.fullmatch(text))
+def _differs(vr: str, text: str, bare: str, value: str) -> bool:
+    """Whether a repair is worth telling; the accepted forms of a date and of a code are not repairs."""
+    return text != bare if vr in ("DA", "CS") and not _FLOAT.fullmatch(bare) else text != value
 
 
-def _unwrapped(text: str) -> str:
+def unwrapped(text: str) -> str:
     """A value without what surrounds it: invisible characters, a text formula, quotes, an apostrophe."""
     text = _INVISIBLE.sub("", text).replace("\xa0", " ").strip()
     if match := _FORMULA_TEXT.fullmatch(text):
@@ -101,7 +129,7 @@ def _damage(text: str, keyword: str) -> str:
     if _SHEET_ERROR.fullmatch(text):
         return "is a spreadsheet's error, not a value; correct the formula, or widen the column"
     match = _FLOAT.fullmatch(text)
-    if match and len(match[1]) > _FLOAT_DIGITS and keyword != "StudyInstanceUID":
+    if match and len(match[1]) > _FLOAT_DIGITS and FIELDS[keyword][0] != "UI":
         return f"went through a number with decimals that keeps {_FLOAT_DIGITS} digits only; {_AS_TEXT}"
     return ""
 
@@ -118,30 +146,26 @@ def _forbidden(text: str, allow_wildcards: bool) -> str:
     return ""
 
 
-def _typed(keyword: str, text: str) -> tuple[str, str]:
+def _typed(keyword: str, text: str, date_format: str) -> tuple[str, str]:
     """The value under the rules of its value representation, or the problem."""
-    if keyword == "StudyDate":
-        return _date(text)
-    if keyword == "StudyInstanceUID" and not _UID.fullmatch(text):
+    vr = FIELDS[keyword][0]
+    if vr == "DA":
+        return _dated(keyword, text, date_format)
+    if vr == "UI" and not _UID.fullmatch(text):
         return "", "is not a UID; a UID has digits and dots only"
-    if keyword != "StudyInstanceUID" and (match := _FLOAT.fullmatch(text)):
+    if vr == "CS":
+        text = text.upper()
+        return (text, "") if _CODE.fullmatch(text) else ("", "is not one code, such as CT or MR")
+    if vr == "PN" and "," in text:
+        return "", "has a comma; DICOM writes a name as FAMILY^GIVEN"
+    if keyword in _NUMBERED and (match := _FLOAT.fullmatch(text)):
         text = match[1]
-    vr, limit = _LIMITS[keyword]
-    if len(text) > limit:
-        return "", f"has {len(text)} characters; DICOM allows {limit} in {keyword} ({vr})"
     return text, ""
 
 
-@lru_cache(maxsize=1 << 15)
-def _date(text: str) -> tuple[str, str]:
-    """A date as DICOM writes it (DA); only forms that begin with the year are beyond doubt."""
-    if match := _MIDNIGHT.fullmatch(text) or _FLOAT.fullmatch(text):
-        text = match[1]
-    match = _DATE.fullmatch(text)
-    if not match:
-        return "", "is not a date beyond doubt; write YYYYMMDD or YYYY-MM-DD"
-    year, month, day = int(match[1]), int(match[2] or match[5]), int(match[3] or match[6])
-    try:
-        return date(year, month, day).strftime("%Y%m%d").zfill(8), ""
-    except ValueError:
-        return "", "is not a day of the calendar; write YYYYMMDD"
+def _dated(keyword: str, text: str, date_format: str) -> tuple[str, str]:
+    if keyword == "StudyMonth":
+        day, not_a_day = read_day(text, date_format)
+        # A spreadsheet makes the first of the month of what was typed as one.
+        return read_month(text if not_a_day else day[:6])
+    return read_days(text, date_format) if keyword == "StudyDate" else read_day(text, date_format)
