@@ -80,7 +80,8 @@ class Request:
 
     ``row`` counts data rows from 1, ``line`` is where the row begins in the file, ``keys`` are DICOM keywords
     with the values to ask for, ``cells`` are the user's own columns untouched. ``problem`` is set, and
-    ``keys`` may be empty, where the row cannot be used.
+    ``keys`` may be empty, where the row cannot be used. ``alternatives`` are whole sets of keys, to be asked
+    for in their order where ``keys`` find nothing; ``note`` tells which values were rewritten.
     """
 
     row: int
@@ -88,6 +89,8 @@ class Request:
     keys: tuple[tuple[str, str], ...]
     cells: tuple[str, ...]
     problem: str = ""
+    alternatives: tuple[tuple[tuple[str, str], ...], ...] = ()
+    note: str = ""
 
     def identity(self) -> bytes:
         """A digest of the keys alone: the same row found again in a table that has grown (16 bytes)."""
@@ -100,6 +103,7 @@ class Study:
     """A study as the archive describes it at STUDY level; counts are None where it did not say.
 
     ``availability`` is ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.3 C.4.23.1.1); empty if unknown.
+    ``others`` are further attributes that were asked for, by keyword, as the archive gave them.
     """
 
     study_uid: str
@@ -111,6 +115,7 @@ class Study:
     series_count: int | None = None
     instance_count: int | None = None
     availability: str = ""
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,5 +167,5 @@ def _dated(keyword: str, text: str, date_format: str) -> tuple[str, str]:
     if keyword == "StudyMonth":
         day, not_a_day = read_day(text, date_format)
         # A spreadsheet makes the first of the month of what was typed as one.
-        return read_month(text if not_a_day else day[:6])
+        return read_month(day[:6] if not not_a_day and day.endswith("01") else text)
     return read_days(text, date_format) if keyword == "StudyDate" else read_day(text, date_format)

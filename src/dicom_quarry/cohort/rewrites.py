@@ -1,0 +1,163 @@
+"""Values that a table and an archive write differently: one mechanism for every such rule.
+
+The value as given is asked for first; what a rewrite makes of it, and what the next makes of both, come after
+it, in order. A rewrite that is *instead* replaces the value: padding restores the one that a spreadsheet
+stripped. So does any rewrite of a value too long to be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from dicom_quarry.cohort.columns import field_of
+from dicom_quarry.cohort.values import FIELDS, visible
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.model import Request
+
+Keys = tuple[tuple[str, str], ...]
+
+#: Sets of keys that one row may be asked for with: each is a query.
+MOST = 16
+
+_IDENTIFIERS = frozenset({"AccessionNumber", "PatientID"})
+_ACCESSION = frozenset({"AccessionNumber"})
+_YEAR = re.compile(r"(?=(?:19[5-9]|20[0-9])[0-9])")
+#: Where the year stands in the accessions that the former extractor's page shows: BBBBBYYYYBBBBB.
+_SHAPE, _YEAR_AT = 14, 5
+#: The former extractor's rule: of more than 16 characters, the 8th and the 9th go.
+_LONG, _CENTURY = 16, slice(7, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One rule: what it makes of a value of these keywords. ``name`` is how the user asked for it."""
+
+    name: str
+    keywords: frozenset[str]
+    apply: Callable[[str], str] = field(compare=False)
+    instead: bool = False
+
+
+def parse_rewrite(text: str) -> Rewrite:
+    """Read ``yyyy-to-yy``, ``long-accession`` or ``[KEYWORD:]s/PATTERN/REPLACEMENT/[gi]``; raises ConfigError."""
+    if text in _NAMED:
+        return Rewrite(text, _ACCESSION, _NAMED[text])
+    match = re.fullmatch(r"(?:([^:/]+):)?s([^\w\s\\])(.*)", text, re.DOTALL)
+    if not match:
+        raise ConfigError(
+            f"--rewrite '{text}': write {', '.join(_NAMED)} or s/PATTERN/REPLACEMENT/, for one keyword "
+            "AccessionNumber:s/PATTERN/REPLACEMENT/"
+        )
+    keywords = frozenset({_text_keyword(match[1], text)}) if match[1] else _IDENTIFIERS
+    return Rewrite(text, keywords, _substitution(text, match[2], match[3]))
+
+
+def parse_pad(text: str) -> Rewrite:
+    """Read ``PatientID=8``: numbers of that keyword have so many digits. Raises ConfigError."""
+    name, _, width = text.partition("=")
+    if not re.fullmatch(r"[1-9][0-9]?", width):
+        raise ConfigError(f"--pad '{text}': write KEYWORD=WIDTH, as in PatientID=8")
+    keyword, digits = _text_keyword(name, text), int(width)
+    if digits > FIELDS[keyword][1]:
+        raise ConfigError(f"--pad '{text}': DICOM allows {FIELDS[keyword][1]} characters in {keyword}")
+
+    def pad(value: str) -> str:
+        return value.zfill(digits) if value.isascii() and value.isdigit() else value
+
+    return Rewrite(f"pad {keyword}={digits}", frozenset({keyword}), pad, instead=True)
+
+
+def variants(rewrites: Iterable[Rewrite]) -> int:
+    """How many sets of keys these rewrites can make of one row."""
+    counts = Counter(keyword for one in rewrites if not one.instead for keyword in one.keywords)
+    return int(2 ** sum(counts.values()))
+
+
+def candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tuple[str, str]]:
+    """What to ask for in place of a value, in order, each with the names of the rewrites that made it."""
+    found = {value: ""}
+    for rewrite in rewrites:
+        if keyword not in rewrite.keywords:
+            continue
+        made: dict[str, str] = {}
+        for old, names in found.items():
+            new = rewrite.apply(old).strip()
+            if not new or new == old:
+                made.setdefault(old, names)
+                continue
+            if not rewrite.instead:
+                made.setdefault(old, names)
+            made.setdefault(new, f"{names}, {rewrite.name}" if names else rewrite.name)
+        # As given before as rewritten, whatever the order in which they were made.
+        found = dict(sorted(made.items(), key=lambda item: item[0] not in found))
+    return list(found.items())
+
+
+def combinations(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
+    """Every set of keys, those with the fewest later choices first."""
+    choices = product(*(list(enumerate(values)) for _, values in keys))
+    ordered = sorted(choices, key=lambda choice: sum(at for at, _ in choice))
+    return tuple(
+        tuple((keyword, value) for (keyword, _), (_, value) in zip(keys, choice, strict=True))
+        for choice in ordered
+    )
+
+
+def told(request: Request, used: Keys) -> str:
+    """For the report: which values were rewritten, if this set of the request's keys is the one that was used."""
+    changed = [
+        f"{keyword} {visible(given)} asked for as {visible(value)}"
+        for (keyword, given), (_, value) in zip(request.keys, used, strict=True)
+        if given != value
+    ]
+    return "; ".join([*([request.note] if request.note else []), *changed])
+
+
+def _two_digit_year(accession: str) -> str:
+    """An accession with its one YYYY year as YY; as it is where no year, or more than one, is in it."""
+    years = [match.start() for match in _YEAR.finditer(accession)]
+    if len(accession) == _SHAPE and _YEAR_AT in years:
+        years = [_YEAR_AT]
+    if len(years) != 1:
+        return accession
+    return accession[: years[0]] + accession[years[0] + 2 :]
+
+
+def _long_accession(accession: str) -> str:
+    if len(accession) <= _LONG:
+        return accession
+    return accession[: _CENTURY.start] + accession[_CENTURY.stop :]
+
+
+_NAMED: dict[str, Callable[[str], str]] = {
+    "yyyy-to-yy": _two_digit_year,
+    "long-accession": _long_accession,
+}
+
+
+def _text_keyword(name: str, text: str) -> str:
+    keyword = field_of(name)
+    if FIELDS[keyword][0] not in ("LO", "SH"):
+        raise ConfigError(f"'{text}': {keyword} is not a text that can be rewritten")
+    return keyword
+
+
+def _substitution(text: str, delimiter: str, rest: str) -> Callable[[str], str]:
+    """The function of ``PATTERN/REPLACEMENT/FLAGS``; raises ConfigError where that is not what stands there."""
+    parts = re.split(rf"(?<!\\){re.escape(delimiter)}", rest)
+    if len(parts) != 3 or not parts[0] or not set(parts[2]) <= set("gi"):
+        raise ConfigError(f"--rewrite '{text}': write s/PATTERN/REPLACEMENT/, then g or i if they are needed")
+    pattern, replacement = (part.replace(f"\\{delimiter}", delimiter) for part in parts[:2])
+    flags = re.IGNORECASE if "i" in parts[2] else re.NOFLAG
+    count = 0 if "g" in parts[2] else 1
+    try:
+        compiled = re.compile(pattern, flags)
+        # A replacement is looked at when something matches; the empty alternative does.
+        re.sub(f"{pattern}|", replacement, "", flags=flags)
+    except (re.error, IndexError, OverflowError, RecursionError) as error:
+        raise ConfigError(f"--rewrite '{text}': {error}; the pattern is Python's (re)") from error
+    return lambda value: compiled.sub(replacement, value, count=count)
