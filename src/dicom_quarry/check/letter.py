@@ -1,0 +1,96 @@
+"""The page for the PACS team: who we are, what we need, what we do, and how we are stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.config import ArchiveProfile, Limits
+
+_LETTER = """\
+# Access for a research extraction: {title} and {archive}
+
+To the PACS team. We ask for access for **Quarry**, a program that fetches the studies of an approved list
+from the archive, one after the other, and proves that they are complete. It never sends to the archive.
+
+- project, approval: [name of the study, number of the approval]
+- contact: [name, telephone, e-mail]; in the night: [name, telephone]
+- from, until: [dates]; about [number] studies
+
+## What we ask for
+
+| | AE title | address | port |
+|---|---|---|---|
+| archive | {archive} | {archive_host} | {archive_port} |
+| Quarry, this computer ({host}) | {title} | {address} | {port} |
+
+1. **Admit {title}** from {address} for C-ECHO, C-FIND and C-MOVE (Query/Retrieve, Study Root model).
+2. **Register {title} as a C-MOVE destination**: host {address}, port {port}{tls_in}.
+3. **Firewall** (TCP), a connection in each direction:
+
+| who connects | to | port | for |
+|---|---|---|---|
+| {address} | {archive_host} | {archive_port} | queries and requests{tls_out} |
+| {archive_host}{senders} | {address} | {port} | the images (C-STORE){tls_in} |
+
+If the archive sends from other addresses than {archive_host} as well, please tell us which.
+
+## What Quarry does
+
+- C-FIND with a key in every query, never a wildcard; one list of series and instances for each study.
+- C-MOVE of a study by its UID; what is here is not asked for again.
+- After a refusal it waits, longer each time. It offers no asynchronous operations.
+- It takes images from these addresses only, and only what it asked for; its port is open while it runs.
+
+| limit | |
+|---|---|
+{limits}
+
+## How it is stopped
+
+On {host}, `quarry stop --all` finishes the studies under way; with `--now` they are cancelled (C-CANCEL).
+It is safe to end the process at any time, or to take {title} out of the archive: the run goes on later
+where it was. Or call the contact above.
+"""
+
+
+def letter(bench: Bench, limits: Sequence[Limits], host: str, findings: Iterable[Step]) -> str:
+    """The page in Markdown; ``limits`` are the archive's and the site's, ``findings`` what was checked."""
+    profile, local = bench.profile, bench.local
+    text = _LETTER.format(
+        title=local.title,
+        port=local.port,
+        address=local.host or bench.learned.our_address or "[address of this computer]",
+        host=host,
+        archive=profile.address.title,
+        archive_host=profile.address.host,
+        archive_port=profile.address.port,
+        senders="".join(f", {network}" for network in bench.learned.senders or profile.senders),
+        tls_out=" (TLS)" if profile.tls != "none" else "",
+        tls_in=" (TLS)" if profile.tls == "both" else "",
+        limits="\n".join(_limits(profile, limits, bench.settings.parallel)),
+    )
+    bad = [step for step in findings if step.mark is Mark.BAD]
+    if not bad:
+        return text
+    lines = [
+        f"- {step.name}: {step.said}" + (f". To do: {step.remedy}" if step.remedy else "") for step in bad
+    ]
+    return "\n".join([text, "## What `quarry check` found", "", *lines, ""])
+
+
+def _limits(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int) -> Iterable[str]:
+    """Each limit as it holds: every window, and the lowest of each ceiling."""
+    windows = list(dict.fromkeys(one.window for one in limits if one.window))
+    yield f"| hours | {' and within '.join(windows) or 'any: tell us if you want a window'} |"
+    ceilings = [one.parallel for one in limits if one.parallel]
+    yield f"| studies at once | {min([parallel, *ceilings])} |"
+    for name, spoken in (
+        ("queries_per_second", "queries a second"),
+        ("studies_per_hour", "studies an hour"),
+        ("megabytes_per_second", "MB a second"),
+    ):
+        rates = [rate for one in limits if (rate := getattr(one, name)) is not None]
+        yield f"| {spoken} | {f'{min(rates):g}' if rates else 'no limit set: tell us if you want one'} |"
+    yield f"| a query is given up after | {profile.query_timeout:g} s of silence |"
+    yield f"| a retrieval is given up after | {profile.silence:g} s of silence |"

@@ -1,0 +1,49 @@
+"""All steps of a check, in order, each told as soon as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dicom_quarry.check.asking import Inquiry
+from dicom_quarry.check.caps import probe
+from dicom_quarry.check.here import here
+from dicom_quarry.check.moving import move
+from dicom_quarry.check.road import road
+from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.check.verdict import judge, syntaxes
+from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.window import Hours
+
+
+def steps(bench: Bench, hours: Hours, *, accession: str = "", cap: bool = False) -> Iterator[Step]:
+    """The road and this computer; with an accession the archive's answers, too. Raises ConfigError."""
+    reached = True
+    for step in road(bench):
+        reached = reached and step.mark is not Mark.BAD
+        yield step
+    yield from here(bench, hours, datetime.now(UTC))
+    if reached and accession:
+        yield from _study(bench, accession)
+    if reached and cap:
+        yield probe(bench, datetime.now(UTC).date())
+
+
+def _study(bench: Bench, accession: str) -> Iterator[Step]:
+    inquiry = Inquiry(bench, accession)
+    yield from inquiry.steps()
+    model, study, listing = bench.learned.model, inquiry.study, inquiry.listing
+    if model is None or study is None:
+        return
+    if not bench.learned.port_is_free:
+        yield Step("C-MOVE", Mark.NOTE, "not tried, since our port is not free")
+        return
+    expected = len(listing.instances) if listing and listing.instances else study.instance_count
+    try:
+        trials = move(bench, model, study, expected)
+    except (ArchiveError, StartError) as error:
+        yield Step("C-MOVE", Mark.BAD, str(error))
+        return
+    yield judge(bench, trials)
+    if trials[-1].arrived:
+        yield syntaxes(trials[-1])

@@ -1,0 +1,145 @@
+"""``quarry check``: what is wrong between here and the archive, and the letter that asks for its repair."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from dicom_quarry import config
+from dicom_quarry.check.letter import letter
+from dicom_quarry.check.run import steps
+from dicom_quarry.check.saving import save
+from dicom_quarry.check.steps import Bench, Manners, Mark, Step
+from dicom_quarry.cli.console import err, out
+from dicom_quarry.config import Limits, Settings
+from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.extraction.guest import guest_of
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.site import SitePolicy, site_policy
+from dicom_quarry.window import Hours
+
+_SIGNS = {Mark.GOOD: "[green]✓[/green]", Mark.NOTE: "[yellow]–[/yellow]", Mark.BAD: "[red]✗[/red]"}
+
+
+def check(
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", help="The archive: AET@HOST:PORT, or a name from quarry.toml."),
+    ] = None,
+    as_: Annotated[
+        str | None,
+        typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {config.DEFAULT_LOCAL}]"),
+    ] = None,
+    accession: Annotated[
+        str | None,
+        typer.Option(help="A study named for testing: it is queried, and sent here once, then removed."),
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Find out how many answers the archive gives at most.")
+    ] = False,
+    save_: Annotated[
+        bool, typer.Option("--save", help="Write what was learned of the archive to quarry.toml.")
+    ] = False,
+    letter_: Annotated[
+        Path | None,
+        typer.Option("--letter", help="Write the page to send to the PACS team; - is standard output."),
+    ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
+    ] = None,
+) -> None:
+    """Check the connection to an archive, step by step, and say what is wrong and whom to ask.
+
+    Exit codes: 0 all is well; 1 something is wrong, and explained; 2 usage or configuration;
+    3 could not start.
+
+    Example:  quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112 --accession 4711
+    """
+    # However it ends, the receiver and the temporary folder go with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    settings = _settings(config_file, from_, as_)
+    policy = site_policy()
+    policy.check(settings.archives[0])
+    limits = [settings.archives[0], *policy.limits(settings.archives[0]).values()]
+    bench = Bench(settings, _manners(settings, policy))
+    # A letter that goes to standard output shall stand there alone.
+    console = err if letter_ == Path("-") else out
+    done = []
+    for step in steps(bench, _hours_now(limits), accession=accession or "", cap=probe):
+        done.append(step)
+        _show(console, step)
+    if save_:
+        _save(console, config_file or Path(config.FILE_NAME), bench)
+    if letter_ is not None:
+        _send(letter_, letter(bench, limits, socket.gethostname(), done))
+    bad = any(step.mark is Mark.BAD for step in done)
+    if bad and letter_ is None:
+        console.print("--letter FILE writes the page to send to the PACS team, with what was found")
+    if not accession and not bad:
+        console.print("not tried without --accession: queries, and whether images arrive here")
+    raise typer.Exit(1 if bad else 0)
+
+
+def _settings(path: Path | None, from_: str | None, as_: str | None) -> Settings:
+    """The settings of a job; without a folder to fill, the disk of the current one is looked at."""
+    source = path or Path(config.FILE_NAME)
+    in_file = config.read_toml(source) if path or source.is_file() else {}
+    to = None if "to" in in_file else Path()
+    settings = config.load(path, {"from": from_, "as": as_, "to": to})
+    if len(settings.archives) > 1:
+        raise InputError("check one archive at a time: name it with --from")
+    return settings
+
+
+def _manners(settings: Settings, policy: SitePolicy) -> Manners:
+    guest = guest_of(settings.archives[0], 1, policy, Stop(), Board())
+    return Manners(guest.before_query, guest.before_study, guest.received)
+
+
+def _hours_now(limits: list[Limits]) -> Hours:
+    """The hours in which the archive may be asked; raises StartError outside of them: a check asks, too."""
+    hours = Hours()
+    for one in limits:
+        hours &= one.hours
+    now = datetime.now(UTC)
+    if not hours.is_open(now):
+        opens = hours.next_open(now)
+        when = f" until {hours.spoken(opens)}" if opens else ""
+        raise StartError(f"outside the window: the archive may not be asked{when}")
+    return hours
+
+
+def _show(console: Console, step: Step) -> None:
+    console.print(f"{_SIGNS[step.mark]} {escape(f'{step.name}: {step.said}')}")
+    if step.remedy:
+        console.print(f"    {step.remedy}", markup=False)
+
+
+def _save(console: Console, path: Path, bench: Bench) -> None:
+    written = save(path, bench)
+    console.print(f"{path}: written" if written else f"{path}: nothing new", markup=False)
+    for line in written:
+        console.print(f"    {line}", markup=False)
+
+
+def _send(path: Path, text: str) -> None:
+    if path == Path("-"):
+        print(text, end="")
+        return
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError as error:
+        raise InputError(
+            f"{path} is there already, and may have been filled in: name another file"
+        ) from error
+    out.print(f"letter: {path}; fill in what stands in brackets", markup=False)
