@@ -326,9 +326,16 @@ def test_an_archive_out_of_resources_is_asked_for_half_at_once(
                 assert visit.answered(SUCCESS) is SUCCESS
 
 
-@pytest.mark.parametrize(
-    "answer", [SUCCESS, Answered(Verdict.LOST), Answered(Verdict.RETRY, 0xC000), Answered(Verdict.CANCELLED)]
-)
+def test_a_lost_move_is_a_refusal_too_as_some_archives_die_of_several(
+    busy: tuple[Guest, Board, Simulated], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest, _, clock = busy
+    with guest.before_study() as visit:
+        visit.answered(Answered(Verdict.LOST))
+    assert at_once(guest, clock, monkeypatch) == 2
+
+
+@pytest.mark.parametrize("answer", [SUCCESS, Answered(Verdict.RETRY, 0xC000), Answered(Verdict.CANCELLED)])
 def test_other_answers_do_not_slow_it_down(
     busy: tuple[Guest, Board, Simulated], answer: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
