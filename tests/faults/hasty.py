@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dicom_quarry.archive import move
-from dicom_quarry.archive.dimse import Patiences
+from dicom_quarry.archive import move, query
+from dicom_quarry.archive.dimse import DimseArchive, Patiences
 from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
 
 SCALE = 0.01
@@ -32,6 +32,9 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     change(runner, "_TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
     change(sources, "Patiences", partial(Patiences, cancel=0.5))
+    change(query, "CANCEL_PATIENCE", 0.5)
+    # The scripted archive gives a thousand answers a second.
+    change(sources, "DimseArchive", partial(DimseArchive, answer_cap=100))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults import moving, on_the_way
+from tests.faults import asking, moving, objects, on_the_way
 from tests.faults.scenario import Scenario
 
-SCENARIOS: tuple[Scenario, ...] = (*on_the_way.SCENARIOS, *moving.SCENARIOS)
+SCENARIOS: tuple[Scenario, ...] = (
+    *on_the_way.SCENARIOS,
+    *moving.SCENARIOS,
+    *asking.SCENARIOS,
+    *objects.SCENARIOS,
+)

@@ -31,6 +31,7 @@ class Asked:
     moves: tuple[str, ...] = ("STUDY", "STUDY")
     finds: tuple[int, int, int] | None = (2, 2, 4)
     associations: int | None = 3
+    at_most: int | None = None
 
 
 @dataclass(frozen=True)

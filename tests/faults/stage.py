@@ -77,7 +77,8 @@ class Stage:
             local=self.local,
             config_file=self.config(archives, **profile),
             listener=Ear(),
-            **{"keep_free": 0, **options},
+            keep_free=0,
+            **options,  # type: ignore[arg-type]
         )
 
 
@@ -133,10 +134,14 @@ def asked(log: Iterable[Seen], studies: Iterable[Study], *, like: Asked = Asked(
     associations = sum(seen.kind == "associate" for seen in log)
     moves = tuple(" ".join(_moves(log, study)) for study in studies)
     levels = (finds["STUDY"], finds["SERIES"], finds["IMAGE"])
+    if like.moves is None:
+        assert like.at_most is not None
+        assert sum(seen.kind == "move" for seen in log) <= like.at_most
     return Asked(
-        moves,
+        None if like.moves is None else moves,
         None if like.finds is None else levels,
         None if like.associations is None else associations,
+        like.at_most,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -36,15 +38,53 @@ class Ignore(Fault):
         return replace(query, keys={k: "" if k == self._keyword else v for k, v in query.keys.items()})
 
 
-class Capped(Fault):
-    """13. At most ``limit`` answers, then a final status that may hide it."""
+class Prefix(Fault):
+    """12. A value matches whatever begins with it."""
 
-    def __init__(self, limit: int, status: int = SUCCESS) -> None:
+    def __init__(self, keyword: str) -> None:
+        super().__init__()
+        self._keyword = keyword
+
+    def ask(self, query: Query) -> Query:
+        return replace(query, keys={k: f"{v}*" if k == self._keyword else v for k, v in query.keys.items()})
+
+
+class EndlessAnswers(Fault):
+    """12. One answer after the other, whatever is asked at STUDY level, until the query is cancelled."""
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        return self._endless(archive, query) if query.level == "STUDY" else answers
+
+    def _endless(self, archive: ScriptedArchive, query: Query) -> Answers:
+        for number in itertools.count(1):
+            if archive.stopped.wait(0.002):  # no faster than they can be sent
+                return
+            yield PENDING, {**query.keys, "StudyInstanceUID": f"2.25.{number}"}
+
+
+class DatesOnly(Fault):
+    """18. Any key that is a time, or a date in another form than YYYYMMDD or a range of two, is refused."""
+
+    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        date = query.keys.get("StudyDate", "")
+        if "StudyTime" in query.keys or not re.fullmatch(r"(\d{8}(-\d{8})?)?", date):
+            return iter([(0xA900, None)])
+        return answers
+
+
+class Capped(Fault):
+    """13. At most ``limit`` answers, then a final status that may hide it; at one level where it is named."""
+
+    def __init__(self, limit: int, status: int = SUCCESS, *, level: str = "") -> None:
         super().__init__()
         self._limit = limit
         self._status = status
+        self._level = level
 
     def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+        return self._capped(answers) if self._level in ("", query.level) else answers
+
+    def _capped(self, answers: Answers) -> Answers:
         for number, (status, record) in enumerate(answers):
             if number == self._limit and status == PENDING:
                 yield self._status, None
@@ -92,7 +132,7 @@ class Undeclared(Fault):
 
     def describe(self, elements: list[Element]) -> list[Element]:
         return [
-            (tag, vr, str(value).encode("latin-1") if vr == "PN" else value)
+            (tag, vr, str(value).encode("latin-1") if vr in ("PN", "LO") else value)
             for tag, vr, value in elements
             if tag != 0x00080005
         ]

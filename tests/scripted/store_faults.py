@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import Move, Tally
-from dicom_quarry.demo.sender import NOT_SENT, StoreSCU
+from dicom_quarry.demo.operations import UNABLE, Move, Tally
+from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
 from dicom_quarry.demo.studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study, generate
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
+
+OUT_OF_RESOURCES = 0xA700
 
 #: More studies than Quarry asks for in vain.
 MORE = tuple(generate(4, seed=8, images=2))
@@ -82,6 +86,140 @@ class ListedTwice(Fault):
                 named = {"SOPInstanceUID": first.sop_uid, "SOPClassUID": first.sop_class}
                 yield 0xFF00, {**dict.fromkeys(query.keys, ""), **named}
             yield status, record
+
+
+class OtherAccession(Fault):
+    """15. The instances bear another AccessionNumber than the C-FIND answers."""
+
+    def __init__(self, accession: str) -> None:
+        super().__init__()
+        self._accession = accession
+
+    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+        return [replace(i, study=replace(i.study, accession=self._accession)) for i in instances]
+
+
+class SeveralPatients(Fault):
+    """15. The first instance of every C-MOVE bears another PatientID than the others."""
+
+    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+        first, *others = instances
+        patient = replace(first.study.patient, patient_id="SOMEBODY")
+        return [replace(first, study=replace(first.study, patient=patient)), *others]
+
+
+class Spoiled(Fault):
+    """24. The dataset of the first instance of a series is ``change``d on its way."""
+
+    def __init__(self, change: Callable[[bytes], bytes], *, times: int | None = None) -> None:
+        super().__init__(times=times)
+        self._change = change
+
+    def deliver(
+        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+    ) -> bool:
+        if all(instance.number != 1 for instance in instances) or not self.strikes():
+            return False
+        change, tally = self._change, Tally(len(instances))
+
+        class Spoiling(StoreSCU):
+            spoils = False
+
+            def store(
+                self, instance: Instance, message_id: int, originator: tuple[str, int] | None = None
+            ) -> int:
+                self.spoils = instance.number == 1
+                return super().store(instance, message_id, originator)
+
+            def _pdus(
+                self, context: int, pieces: Iterable[bytes | memoryview], control: int
+            ) -> Iterator[bytes]:
+                if self.spoils and control == 0:
+                    pieces = [change(b"".join(pieces))]
+                return super()._pdus(context, pieces, control)
+
+        with Spoiling(address, move.destination, archive.title, instances) as store:
+            archive.send(move, store, instances, tally)
+        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+        return True
+
+
+class Overloaded(Fault):
+    """26. Only one C-MOVE at a time: another one is refused (A700), or with ``dies`` all are aborted."""
+
+    def __init__(self, *, dies: bool = False) -> None:
+        super().__init__()
+        self._dies = dies
+        self._busy: list[Move] = []
+        self._changes = threading.Lock()
+
+    def deliver(
+        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+    ) -> bool:
+        with self._changes:
+            self._busy.append(move)
+            alone = len(self._busy) == 1
+            if not alone and self._dies:
+                for one in self._busy:
+                    one.assoc._abort_nonblocking()
+        try:
+            if not alone and not self._dies:
+                move.respond(OUT_OF_RESOURCES, Tally(0))
+            elif alone or not self._dies:
+                archive.stopped.wait(_WORK)
+                _send(archive, move, address, instances)
+        finally:
+            with self._changes:
+                self._busy.remove(move)
+        return True
+
+
+class Particular(Fault):
+    """27. Associations with an asynchronous operations window, or without a PDU maximum, are dropped.
+
+    Its own PDU maximum is 0, which means that there is none (PS3.8 D.1).
+    """
+
+    def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
+        assoc.acceptor.maximum_length = 0
+        asynchronous = assoc.requestor.asynchronous_operations != (1, 1)
+        if asynchronous or not assoc.requestor.maximum_length:
+            assoc.acse.send_abort(0x02)
+            assoc.kill()
+
+
+class Elsewhere(Fault):
+    """28. Instances come from another address than that of the archive."""
+
+    def deliver(
+        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+    ) -> bool:
+        class FromElsewhere(StoreSCU):
+            source = ("127.0.0.9", 0)
+
+        try:
+            _send(archive, move, address, instances, FromElsewhere)
+        except Unwilling:
+            move.respond(UNABLE, Tally(0, failed=len(instances)))
+        return True
+
+
+#: How long a C-MOVE of an archive takes that does one at a time, in seconds.
+_WORK = 0.05
+
+
+def _send(
+    archive: ScriptedArchive,
+    move: Move,
+    address: tuple[str, int],
+    instances: Sequence[Instance],
+    sender: type[StoreSCU] = StoreSCU,
+) -> None:
+    tally = Tally(len(instances))
+    with sender(address, move.destination, archive.title, instances) as store:
+        archive.send(move, store, instances, tally)
+    if move.alive:
+        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
 
 
 def _reencoded(instance: Instance) -> Instance:

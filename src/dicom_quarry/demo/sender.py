@@ -46,7 +46,12 @@ class Unwilling(Exception):
 
 
 class StoreSCU:
-    """An association with a Storage SCP, open from the first sub-operation to the last."""
+    """An association with a Storage SCP, open from the first sub-operation to the last.
+
+    ``source`` is the address to call from, where the system is not to choose one.
+    """
+
+    source: tuple[str, int] | None = None
 
     def __init__(
         self, address: tuple[str, int], called: str, calling: str, instances: Iterable[Instance]
@@ -55,7 +60,7 @@ class StoreSCU:
         self._calling = calling
         self._contexts: dict[tuple[str, str], int] = {}
         try:
-            self._socket = socket.create_connection(address, timeout=_PATIENCE)
+            self._socket = socket.create_connection(address, timeout=_PATIENCE, source_address=self.source)
         except OSError as error:
             raise Unwilling(str(error)) from error
         try:

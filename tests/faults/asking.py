@@ -1,0 +1,309 @@
+"""Items 12 to 18: queries, and whose images they are."""
+
+from __future__ import annotations
+
+from datetime import date
+from random import Random
+
+from dicom_quarry.demo.studies import TINY, make_patient, make_study
+from tests.faults.scenario import COMPLETE, STUDIES, Asked, Scenario, by_accession
+from tests.scripted import faults, find_faults, store_faults
+
+FAILED = ("failed", "query_failed")
+CUT_SHORT = ("failed", "query_cut_short")
+DIFFERS = ("mismatch", "stored_differs")
+
+_CHANCE = Random(13)
+_MANY = make_patient(_CHANCE, "MANY-13")
+
+#: Six studies of one patient on six days, and three on one day.
+SPREAD = tuple(make_study(_MANY, f"S{n}", date(2018, n + 1, 3), (TINY, 1)) for n in range(6))
+ONE_DAY = tuple(make_study(_MANY, f"D{n}", date(2018, 5, 3), (TINY, 1)) for n in range(3))
+
+#: One accession for two people, and one patient ID for two people.
+SHARED = tuple(make_study(make_patient(_CHANCE, f"P-{n}"), "SAME", date(2018, 1, 1), (TINY, 2)) for n in "AB")
+ISSUERS = tuple(make_study(make_patient(_CHANCE, "4711"), f"I{n}", date(2018, 1, 1), (TINY, 2)) for n in "AB")
+
+#: An accession that begins another; a patient with a name and an ID beyond ASCII.
+BEGINS = tuple(make_study(_MANY, accession, date(2018, 1, 1), (TINY, 2)) for accession in ("A1", "A12"))
+UMLAUT = (make_study(make_patient(_CHANCE, "MÜ-17", "Müller^Jörg"), "U1", date(2018, 3, 4), (TINY, 2)),)
+
+
+SCENARIOS = (
+    Scenario(
+        12,
+        "key-ignored",
+        "AccessionNumber is ignored: every study is an answer",
+        "matches every key again: takes the study asked for alone; a row without a match is a mismatch",
+        lambda: [find_faults.Ignore("AccessionNumber")],
+        cohort=by_accession(STUDIES[:1]) + "NOBODY\n",
+        rows=(COMPLETE, ("mismatch", "answers_do_not_match")),
+        stored=(4, 0),
+        exit_code=1,
+        asked=Asked(("STUDY", ""), None),
+    ),
+    Scenario(
+        12,
+        "implicit-wildcard",
+        "an accession matches whatever begins with it",
+        "matches again, exactly",
+        lambda: [find_faults.Prefix("AccessionNumber")],
+        studies=BEGINS,
+        cohort=by_accession(BEGINS[:1]),
+        rows=(COMPLETE,),
+        stored=(2, 0),
+        asked=Asked(("STUDY", ""), (1, 1, 1)),
+    ),
+    Scenario(
+        12,
+        "endless-answers",
+        "a C-FIND that never stops to answer",
+        "cancels it after 10,000 answers; the row says that the answer was cut short, nothing is moved",
+        lambda: [find_faults.EndlessAnswers()],
+        cohort=by_accession(STUDIES[:1]),
+        rows=(CUT_SHORT,),
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("", ""), None, None),
+    ),
+    *(
+        Scenario(
+            13,
+            f"capped-{name}",
+            f"a C-FIND gives 4 answers and ends with {said}",
+            "asks again by ranges of dates until no answer is cut short: nothing is lost",
+            lambda status=status: [find_faults.Capped(4, status, level="STUDY")],  # type: ignore[misc]
+            studies=SPREAD,
+            cohort="EMPI\nMANY-13\n",
+            options={"whole_patients": True},
+            profile=profile,
+            rows=(COMPLETE,),
+            stored=(1,) * 6,
+            asked=Asked(("STUDY",) * 6, (finds, 6, 6)),
+        )
+        for name, said, status, profile, finds in (
+            ("FE00", "FE00", 0xFE00, {}, 18),
+            ("A700", "A700", 0xA700, {}, 18),
+            ("silently", "success (result-cap = 4 in the profile)", 0x0000, {"result-cap": 4}, 20),
+        )
+    ),
+    Scenario(
+        13,
+        "capped-day",
+        "even a single day has more studies than the archive answers with",
+        "says that the answer was cut short; nothing is taken for everything",
+        lambda: [find_faults.Capped(2, 0xFE00, level="STUDY")],
+        studies=ONE_DAY,
+        cohort="EMPI,Study Date\nMANY-13,20180503\n",
+        rows=(CUT_SHORT,),
+        stored=(0, 0, 0),
+        exit_code=1,
+        asked=Asked(("", "", ""), (1, 0, 0), 2),
+    ),
+    Scenario(
+        13,
+        "capped-list",
+        "the list of a series' instances ends early, with FE00",
+        "lists again; everything that was announced may be here, but nothing proves it",
+        lambda: [find_faults.Capped(1, 0xFE00, level="IMAGE")],
+        rows=(("unverified", "list_cut_short"),) * 2,
+        exit_code=1,
+        asked=Asked(finds=(2, 4, 8), associations=4),
+    ),
+    Scenario(
+        13,
+        "capped-list-silently",
+        "the list of a series' instances ends early, with success",
+        "more arrives than is listed: lists again, and does not trust the list",
+        lambda: [find_faults.Capped(1, 0x0000, level="IMAGE")],
+        rows=(("unverified", "unlisted_arrived"),) * 2,
+        exit_code=1,
+        asked=Asked(finds=(2, 4, 8), associations=4),
+    ),
+    Scenario(
+        14,
+        "no-counts",
+        "answers lack NumberOfStudyRelatedInstances and its kin",
+        "they are a hint only: the list is the proof",
+        lambda: [
+            find_faults.Without(
+                "NumberOfStudyRelatedInstances",
+                "NumberOfStudyRelatedSeries",
+                "NumberOfSeriesRelatedInstances",
+            )
+        ],
+    ),
+    Scenario(
+        14,
+        "repeated-answers",
+        "every answer comes twice",
+        "counts each UID once",
+        lambda: [find_faults.Repeated()],
+    ),
+    *(
+        Scenario(
+            14,
+            f"padded-with-{name}",
+            f"UIDs in answers are padded with {name}",
+            "compares them without padding",
+            lambda padding=padding: [find_faults.Padded(padding)],  # type: ignore[misc]
+        )
+        for name, padding in (("NUL", "\0"), ("spaces", " "))
+    ),
+    Scenario(
+        14,
+        "no-study-uid",
+        "answers have no StudyInstanceUID",
+        "the query failed: nothing can be named to the archive, and it is not 'not found'",
+        lambda: [find_faults.Without("StudyInstanceUID")],
+        rows=(FAILED,) * 2,
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("", ""), None, None),
+    ),
+    Scenario(
+        14,
+        "no-image-level",
+        "the archive knows no IMAGE level (A900)",
+        "fetches by study, and says that nothing proves that it is all",
+        lambda: [find_faults.FindStatus(0xA900, level="IMAGE")],
+        rows=(("unverified", "archive_cannot_list"),) * 2,
+        exit_code=1,
+        asked=Asked(finds=(2, 2, 2)),
+    ),
+    Scenario(
+        14,
+        "find-fails-at-first",
+        "C-FIND is out of resources (A700), twice",
+        "asks again, with pauses",
+        lambda: [find_faults.FindStatus(0xA700, times=2)],
+        asked=Asked(finds=(4, 2, 4)),
+    ),
+    Scenario(
+        14,
+        "find-fails-for-ever",
+        "C-FIND always fails (C000)",
+        "three tries for each row, then the query failed, which is not 'not found'",
+        lambda: [find_faults.FindStatus(0xC000)],
+        rows=(FAILED,) * 2,
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("", ""), (6, 0, 0), 2),
+    ),
+    Scenario(
+        15,
+        "one-accession-two-patients",
+        "an accession belongs to studies of two patients",
+        "moves nothing, and asks for a patient ID or --allow-several-patients",
+        lambda: [],
+        studies=SHARED,
+        cohort="Accession\nSAME\n",
+        rows=(("several_patients", "several_patients"),),
+        stored=(0, 0),
+        exit_code=1,
+        asked=Asked(("", ""), (1, 0, 0), 2),
+    ),
+    Scenario(
+        15,
+        "one-id-two-issuers",
+        "two people have the same patient ID, from two issuers",
+        "identifies by Study Instance UID: the accession in the row says whose study it is",
+        lambda: [],
+        studies=ISSUERS,
+        cohort="EMPI,Accession\n4711,IA\n",
+        rows=(COMPLETE,),
+        stored=(2, 0),
+        asked=Asked(("STUDY", ""), (1, 1, 1)),
+    ),
+    Scenario(
+        15,
+        "merged-patient",
+        "the images carry another patient ID than the archive's answer",
+        "keeps them apart, outside of the tree, until --accept-mismatch",
+        lambda: [faults.OtherPatient("MERGED")],
+        rows=(DIFFERS,) * 2,
+        stored=(0, 0),
+        apart=8,
+        exit_code=1,
+    ),
+    Scenario(
+        15,
+        "merged-patient-accepted",
+        "the same, where merges are normal (merged-ids = accept)",
+        "takes them",
+        lambda: [faults.OtherPatient("MERGED")],
+        profile={"merged-ids": "accept"},
+    ),
+    Scenario(
+        15,
+        "other-accession",
+        "the images carry another accession than the archive's answer",
+        "keeps them apart, outside of the tree, until --accept-mismatch",
+        lambda: [store_faults.OtherAccession("OTHER")],
+        rows=(DIFFERS,) * 2,
+        stored=(0, 0),
+        apart=8,
+        exit_code=1,
+    ),
+    Scenario(
+        15,
+        "several-patients-in-a-study",
+        "one image of each study carries another patient ID than the others",
+        "keeps that image apart, and calls the study a mismatch",
+        lambda: [store_faults.SeveralPatients()],
+        rows=(DIFFERS,) * 2,
+        stored=(3, 3),
+        apart=2,
+        exit_code=1,
+    ),
+    Scenario(
+        16,
+        "matching-characters",
+        "values with *, ? and back-slash, which would match more than they say",
+        "refuses the rows, and asks the archive for the others alone",
+        lambda: [],
+        cohort=by_accession(STUDIES[:1]) + "A*\nA?\nA\\B\n",
+        options={"skip_bad_rows": True},
+        rows=(COMPLETE, *[("invalid_row", "row_unusable")] * 3),
+        stored=(4, 0),
+        exit_code=1,
+        asked=Asked(("STUDY", ""), (1, 1, 2)),
+    ),
+    Scenario(
+        17,
+        "key-beyond-ascii",
+        "a patient ID beyond ASCII",
+        "declares the character set of its keys",
+        lambda: [],
+        studies=UMLAUT,
+        cohort="EMPI,Accession\nMÜ-17,U1\n",
+        rows=(COMPLETE,),
+        stored=(2,),
+        asked=Asked(("STUDY",), (1, 1, 1)),
+    ),
+    Scenario(
+        17,
+        "undeclared-latin-1",
+        "the archive answers in Latin-1 and does not declare it",
+        "reads it as such, and finds the patient that it asked for",
+        lambda: [find_faults.Undeclared()],
+        studies=UMLAUT,
+        cohort="EMPI,Accession\nMÜ-17,U1\n",
+        rows=(COMPLETE,),
+        stored=(2,),
+        asked=Asked(("STUDY",), (1, 1, 1)),
+    ),
+    Scenario(
+        18,
+        "dates-only",
+        "the archive refuses any key that is a time, and any date but YYYYMMDD and a range of two",
+        "asks for dates as dates, also where it splits a query",
+        lambda: [find_faults.DatesOnly(), find_faults.Capped(4, 0xFE00, level="STUDY")],
+        studies=SPREAD,
+        cohort="EMPI,Study Date\nMANY-13,20180103\n,\nMANY-13,\n",
+        options={"whole_patients": True},
+        rows=(COMPLETE, COMPLETE),
+        stored=(1,) * 6,
+        asked=Asked(("STUDY",) * 6, None),
+    ),
+)
