@@ -42,7 +42,7 @@ class FromElsewhere(Fault):
         return True
 
 
-def connect_from_elsewhere(address: tuple[str, int], timeout: float) -> socket.socket:
+def connect_from_elsewhere(address: tuple[str, int], timeout: float, **_: object) -> socket.socket:
     sock = socket.socket()
     sock.settimeout(timeout)
     sock.bind(("127.0.0.2", 0))
@@ -78,6 +78,7 @@ def test_another_node_of_the_archive(archive: ScriptedArchive, work: Path) -> No
     )
     # The other node, and the archive itself all the same.
     job.configure(line)
+    job.out = work / "again"
     assert job.run().code == 0
     assert outcomes(job.out) == [("complete", "all_listed_stored")]
     assert len(files(job.out)) == 4

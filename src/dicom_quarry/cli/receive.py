@@ -207,7 +207,9 @@ class _Teller(logging.Handler):
             self._told.clear()
         self._told[message] = now
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-        err.print(f"{stamp} {message}", markup=False)
+        # On a terminal by the console that draws the live line, above it.
+        console = out if out.is_terminal and err.is_terminal else err
+        console.print(f"{stamp} {message}", markup=False)
 
 
 @contextmanager
