@@ -71,8 +71,9 @@ class QuarryJob(Receiving):
         return [sys.executable, "-m", "bench.serving", self.kind, str(self.ae.port), str(self.folder)]
 
     def start(self) -> QuarryJob:
-        # The process runs in its own folder, and finds the bench from there.
-        os.environ["PYTHONPATH"] = str(Path(__file__).parent.parent)
+        # The process runs in its own folder, and must find the bench.
+        paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
         super().start()
         return self
 
@@ -137,6 +138,9 @@ class Files:
 
     label: ClassVar[str] = "plain files with fsync"
 
+
+#: Plain files are written in blocks, as dd would: Linux is slow at 100 MB in one call.
+_BLOCK = 1 << 20
 
 Contender = type[Receiving] | type[Files]
 
@@ -206,7 +210,7 @@ def write_files(load: Load, folder: Path) -> Result:
             fd = os.open(folder / f"{thread}-{number}.dcm", os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view) :]
+                view = view[os.write(fd, view[:_BLOCK]) :]
             os.fsync(fd)
             os.close(fd)
 

@@ -200,13 +200,17 @@ def main() -> None:
     if dcm4che():
         works = [Work(work.name, work.load, (*work.contenders, Dcm4che)) for work in works]
     measured = Measured()
-    with workspace(options.folder) as folder:
-        for number in range(rounds):
-            for work in works:
-                print(f"round {number + 1} of {rounds}: {work.name}", file=sys.stderr)
-                measured.round(work, folder)
-    text = f"{circumstances(rounds)}\n{tables(works, measured)}"
-    print(text)
+    text = ""
+    try:
+        with workspace(options.folder) as folder:
+            for number in range(rounds):
+                for work in works:
+                    print(f"round {number + 1} of {rounds}: {work.name}", file=sys.stderr)
+                    measured.round(work, folder)
+                text = f"{circumstances(number + 1)}\n{tables(works, measured)}"
+    finally:
+        # What was measured is worth having, also if a later round was cut short.
+        print(text)
     if options.write:
         write_page(text)
 

@@ -67,7 +67,7 @@ def component(text: str) -> str:
         text = text[:-1] + _percent(text[-1])
     if _DEVICE.match(text):
         text = _percent(text[0]) + text[1:]
-    if len(text) * 4 <= _COMPONENT_LIMIT:
+    if len(text) * (1 if text.isascii() else 4) <= _COMPONENT_LIMIT:
         return text
     extension = _extension(text)
     return _shorten(text.removesuffix(extension), extension, _COMPONENT_LIMIT, text)
