@@ -42,7 +42,7 @@ def test_a_row_and_its_like_are_resolved_together_and_once(ledger: Ledger) -> No
     with pytest.raises(LedgerError, match="row 1 is not waiting"):
         resolve(ledger, first, study(3))
     with pytest.raises(LedgerError, match="row 1 is not waiting"):
-        ledger.conclude_request(first, "study_not_found", keys="accession")
+        ledger.conclude_request(first, "study_not_found", keys="accession").result()
     assert ledger.task_of("1.2.3") is None, "what was refused left nothing"
     # A study that two rows share is one task.
     resolve(ledger, other, study(2))
@@ -87,7 +87,7 @@ def test_selections_are_tasks_of_their_own(ledger: Ledger) -> None:
     begin(ledger, [whole, part])
     resolve(ledger, whole, study(1))
     chosen = Selection(frozenset({"1.2.1.8", "1.2.1.9"}))
-    ledger.resolve(part, ARCHIVE, [study(1)], chosen)
+    ledger.resolve(part, ARCHIVE, [study(1)], chosen).result()
     assert [task.selection for task in ledger.waiting_tasks(0.0, 10)] == [Selection(), chosen]
 
 
@@ -110,8 +110,8 @@ def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: Reader
     rows = [request(1, "A"), request(2, "B"), request(3, "C"), request(4, "B")]
     begin(ledger, rows)
     resolve(ledger, rows[0], study(1), study(2))
-    ledger.conclude_request(rows[1], "study_not_found", keys="accession")
-    ledger.conclude_request(rows[2], "several_patients", keys="accession", patients=2)
+    ledger.conclude_request(rows[1], "study_not_found", keys="accession").result()
+    ledger.conclude_request(rows[2], "several_patients", keys="accession", patients=2).result()
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     conclude(ledger, "1.2.2", [missing_row("1.2.2", 1)])
     assert reader.counts().finished
@@ -204,30 +204,28 @@ def test_late_for_a_task_in_wait_only_its_folder_is_noted(ledger: Ledger, reader
     assert list(reader.instances(derive)) == []
 
 
-def test_late_and_nothing_lacks_any_more_so_it_is_judged_again(ledger: Ledger, reader: Reader) -> None:
+def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, reader: Reader) -> None:
     task = _one_task(ledger)
     for _ in range(9):
         ledger.record_round(task, [attempt(0)])
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), missing_row("1.2.1", 2), missing_row("1.2.1", 3)])
     ledger.add_late(task, stored_row("1.2.1", 2, listed=False, path="f/2"), "f")
-    assert ledger.waiting_tasks(0.0, 10) == [], "one lacks still"
-    view = next(reader.studies())
-    assert (view.outcome.word, view.stored, view.size, view.expected) == (Word.PARTIAL, 2, 203, 3)
-    assert [one.ref.sop_uid for one in reader.missing()] == ["1.2.1.1.3"]
-    ledger.add_late(task, stored_row("1.2.1", 3, listed=False, path="f/3"), "f")
     assert [one.task_id for one in ledger.waiting_tasks(0.0, 10)] == [task]
-    assert reader.counts().rows_by_word == {Word.PENDING: 1}
+    view = next(reader.studies())
+    assert (view.outcome.word, view.stored, view.size, view.expected) == (Word.PENDING, 2, 203, 3)
     assert not reader.counts().finished
     assert ledger.strikes(task) == 0, "that it came is a gain"
 
 
-def test_late_for_a_complete_task_is_accounted_for(ledger: Ledger, reader: Reader) -> None:
+def test_late_for_a_complete_task_is_more_than_the_archive_listed(ledger: Ledger, reader: Reader) -> None:
     task = _one_task(ledger)
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     ledger.add_late(task, stored_row("1.2.1", 7, listed=False, path="f/7"), "f")
     view = next(reader.studies())
-    assert (view.outcome.word, view.expected, view.stored, view.size) == (Word.COMPLETE, 1, 2, 208)
+    assert (view.outcome.code, view.expected, view.stored, view.size) == ("unlisted_arrived", 1, 2, 208)
+    assert view.outcome.reason.startswith("1 instance arrived that")
     assert [str(one.path) for one in reader.instances(derive)] == ["4711/1.2.1/1.2.1.1.1.dcm", "f/7"]
+    assert ledger.waiting_tasks(0.0, 10) == []
 
 
 def test_late_what_is_known_as_stored_stays_as_it_is(ledger: Ledger, reader: Reader) -> None:

@@ -191,19 +191,12 @@ class Runner:
         rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
         resolver = Resolver(tools, rules, self._settings.diagnosis)
         at_once = max(guest.ceiling for guest in self._guests.values())
-        workers = Workers(tools, resolver, parallel=at_once)
-        workers.start()
-        written = 0.0
+        again = True
         try:
-            while workers.alive():
-                workers.join(_TICK)
-                stats = receiver.stats
-                snapshot = meter.snapshot(stats.instances, stats.bytes, stopping=self._stop.requested)
-                self._tell(snapshot)
-                if time.monotonic() - written > 1.0:
-                    write_progress(folder.progress, snapshot)
-                    written = time.monotonic()
-            workers.join(0.0)
+            while again:
+                workers = Workers(tools, resolver, parallel=at_once)
+                self._watch(workers, receiver, meter, folder)
+                again = self._more(tools, receiver)
         except Unusable as error:
             return str(error)
         finally:
@@ -214,6 +207,32 @@ class Runner:
             workers.wait()
             folder.progress.unlink(missing_ok=True)
         return ""
+
+    def _watch(self, workers: Workers, receiver: Receiver, meter: Meter, folder: JobFolder) -> None:
+        """Tell how the threads get on, to their end; raises the error that ended them."""
+        workers.start()
+        written = 0.0
+        while workers.alive():
+            workers.join(_TICK)
+            stats = receiver.stats
+            snapshot = meter.snapshot(stats.instances, stats.bytes, stopping=self._stop.requested)
+            self._tell(snapshot)
+            if time.monotonic() - written > 1.0:
+                write_progress(folder.progress, snapshot)
+                written = time.monotonic()
+        workers.join(0.0)
+
+    def _more(self, tools: Tools, receiver: Receiver) -> bool:
+        """Whether what came late has taken up a task again; where a sender is at work it is heard out."""
+        settle = max(source.profile.settle for source in tools.sources.values())
+        seen, since = receiver.stats.instances, time.monotonic()
+        while not self._stop.requested and not tools.ledger.all_complete() and receiver.stats.associations:
+            if receiver.stats.instances != seen:
+                seen, since = receiver.stats.instances, time.monotonic()
+            if time.monotonic() - since >= settle:
+                break
+            time.sleep(_TICK)
+        return not self._stop.requested and tools.ledger.next_due() is not None
 
     def _tell(self, snapshot: Snapshot) -> None:
         if snapshot.stopping and not self._told_stop:

@@ -34,22 +34,23 @@ def replace_instances(connection: Connection, task_id: int, rows: Sequence[Insta
 
 
 def stock(connection: Connection, task_id: int) -> tuple[int, int, int]:
-    """Of a task: how many instances are stored, their bytes, and how many are listed but missing."""
+    """Of a task: how many instances are stored, their bytes, and how many of them are not listed."""
     mine = instances.c.task_id == task_id
     stored = select(func.count(), func.coalesce(func.sum(instances.c.size), 0))
     count, size = connection.execute(stored.where(mine, instances.c.digest.is_not(None))).one()
-    lacking = select(func.count()).where(mine, instances.c.digest.is_(None), instances.c.listed == 1)
-    return count, size, connection.scalar(lacking) or 0
+    unlisted = select(func.count()).where(mine, instances.c.digest.is_not(None), instances.c.listed == 0)
+    return count, size, connection.scalar(unlisted) or 0
 
 
-def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> None:
-    """Write that one more instance of a task is here; what is known of one that was here already stays."""
+def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool:
+    """Write that one more instance of a task is here; False, and nothing changed, if it was here already."""
     known = and_(instances.c.task_id == task_id, instances.c.sop_uid == row.ref.sop_uid)
     before = connection.execute(select(instances.c.listed, instances.c.digest).where(known)).first()
     if before is not None and before.digest is not None:
-        return
+        return False
     connection.execute(delete(instances).where(known))
     _insert(connection, task_id, [replace(row, listed=before is not None and bool(before.listed))])
+    return True
 
 
 def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
