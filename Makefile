@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench bench-receiver fuzz format lock dist clean archives
+.PHONY: help install demo test check bench bench-receiver soak fuzz format lock dist clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ bench: $(STAMP) archives ## Quarry beside the loop that people write today, agai
 
 bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdicom's and plain files
 	$(BIN)/python -m bench.receiver
+
+soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
+	$(BIN)/python -m bench.soak
 
 fuzz: $(STAMP) ## look for inputs that break wire/, for SECONDS=300 (atheris, or Hypothesis where it cannot run)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt

@@ -1,0 +1,65 @@
+"""What a long bench found: a line for every figure, with its goal where it has one; and where it is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """``met`` is None where there is no goal."""
+
+    what: str
+    found: str
+    goal: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The figures of one part of a bench, under its title."""
+
+    name: str
+    title: str
+    figures: Sequence[Figure]
+
+    @property
+    def met(self) -> bool:
+        return all(figure.met is not False for figure in self.figures)
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        said = {None: "", True: "met", False: "MISSED"}
+        table = [
+            f"  {one.what:52} {one.found:>34}  {one.goal:26} {said[one.met]}".rstrip() for one in self.figures
+        ]
+        return [self.title, *table]
+
+    def markdown(self) -> str:
+        said = {None: "", True: " (met)", False: " (**missed**)"}
+        table = [f"| {one.what} | {one.found} | {one.goal}{said[one.met]} |" for one in self.figures]
+        return "\n".join([f"### {self.title}", "", "| | found | goal |", "|---|---|---|", *table])
+
+
+def keep(part: Part, page: Path, heading: str, introduction: str) -> None:
+    """Put a part into a page, instead of what stands there of it; all else on the page stays."""
+    start, end = f"<!-- soak: {part.name} -->", f"<!-- soak: end of {part.name} -->"
+    block = f"{start}\n{part.markdown()}\n{end}"
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
+    if heading not in text:
+        text = f"{text.rstrip()}\n\n{heading}\n\n{introduction}\n"
+    if start in text:
+        before, _, rest = text.partition(start)
+        text = f"{before}{block}{rest.partition(end)[2]}"
+    else:
+        text = f"{text.rstrip()}\n\n{block}\n"
+    page.write_text(text, encoding="utf-8")
+
+
+def at_most(what: str, found: float, goal: float, unit: str, digits: int = 0) -> Figure:
+    """A figure that is to stay under its goal."""
+    return Figure(
+        what, f"{found:,.{digits}f} {unit}", f"at most {goal:,.{digits}f} {unit}", met=found <= goal
+    )
