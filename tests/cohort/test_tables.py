@@ -5,19 +5,20 @@ from __future__ import annotations
 import codecs
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dicom_quarry.cohort import Cohort, read_cohort
+from dicom_quarry.cohort import Cohort, ReadingOptions, read_cohort
 from dicom_quarry.errors import InputError
 
 Rows = list[tuple[int, int, str]]
 
 
-def read(folder: Path, content: str | bytes, **options: bool) -> Cohort:
+def read(folder: Path, content: str | bytes, **options: Any) -> Cohort:
     path = folder / "cohort.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_cohort(path, **options)
+    return read_cohort(path, ReadingOptions.parse(**options))
 
 
 def asked(cohort: Cohort) -> Rows:

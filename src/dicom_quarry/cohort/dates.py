@@ -40,7 +40,7 @@ _HINTS = (
 
 
 class Day(str):
-    """The text of a cell that a workbook itself calls a date: YYYY-MM-DD, in no doubt whatever is declared."""
+    """A cell that its workbook calls a date, as YYYY-MM-DD: in no doubt, whatever form is declared."""
 
     __slots__ = ()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from dicom_quarry.cohort.columns import folded
 from dicom_quarry.cohort.matching import matches_text
@@ -15,7 +14,8 @@ _KEYWORDS = {folded(keyword): keyword for keyword in ("Modality", "SeriesDescrip
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 
 
-class SeriesInfo(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SeriesInfo:
     """A series as an archive lists it; ``count`` is None where it did not say."""
 
     uid: str

@@ -20,8 +20,8 @@ DATE_PARTS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUn
 class ReadingOptions:
     """The user's word on a table.
 
-    ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is strptime's, or
-    ``excel``. ``rewrites`` are tried in their order.
+    ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is strptime's,
+    or ``excel``. ``rewrites`` are tried in their order.
     """
 
     allow_wildcards: bool = False
@@ -48,11 +48,11 @@ class ReadingOptions:
         Padding comes before rewriting: it makes the value whole that a rewrite then looks at.
         """
         form = checked_format(date_format) if date_format else ""
-        rewrites = (*map_pads(pad), *(parse_rewrite(text) for text in rewrite))
+        rewrites = (*parse_pads(pad), *(parse_rewrite(text) for text in rewrite))
         if variants(rewrites) > MOST:
             raise ConfigError(
                 f"these rewrites give up to {variants(rewrites)} values for a row, each a query; "
-                f"at most {MOST} are asked for: leave some out, or name a keyword as in AccessionNumber:s/…/…/"
+                f"at most {MOST} are asked for: leave some out, or name their keyword, AccessionNumber:s/…/…/"
             )
         return cls(allow_wildcards, whole_patients, parse_map(map), parse_where(where, form), form, rewrites)
 
@@ -64,7 +64,11 @@ class ReadingOptions:
         return hashlib.sha256(f"{table}{meaning!r}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def map_pads(texts: Sequence[str]) -> tuple[Rewrite, ...]:
+#: Without any flag.
+AS_IT_STANDS = ReadingOptions()
+
+
+def parse_pads(texts: Sequence[str]) -> tuple[Rewrite, ...]:
     """Read ``--pad`` flags; raises ConfigError where two are for one keyword."""
     pads = tuple(parse_pad(text) for text in texts)
     if len({one.keywords for one in pads}) < len(pads):

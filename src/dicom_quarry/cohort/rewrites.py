@@ -43,7 +43,10 @@ class Rewrite:
 
 
 def parse_rewrite(text: str) -> Rewrite:
-    """Read ``yyyy-to-yy``, ``long-accession`` or ``[KEYWORD:]s/PATTERN/REPLACEMENT/[gi]``; raises ConfigError."""
+    """Read a name, ``yyyy-to-yy`` or ``long-accession``, or ``[KEYWORD:]s/PATTERN/REPLACEMENT/[gi]``.
+
+    Raises ConfigError where it is neither.
+    """
     if text in _NAMED:
         return Rewrite(text, _ACCESSION, _NAMED[text])
     match = re.fullmatch(r"(?:([^:/]+):)?s([^\w\s\\])(.*)", text, re.DOTALL)
@@ -108,7 +111,7 @@ def combinations(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
 
 
 def told(request: Request, used: Keys) -> str:
-    """For the report: which values were rewritten, if this set of the request's keys is the one that was used."""
+    """For the report: which values were rewritten, where a request was asked for with these of its keys."""
     changed = [
         f"{keyword} {visible(given)} asked for as {visible(value)}"
         for (keyword, given), (_, value) in zip(request.keys, used, strict=True)
@@ -147,7 +150,7 @@ def _text_keyword(name: str, text: str) -> str:
 
 
 def _substitution(text: str, delimiter: str, rest: str) -> Callable[[str], str]:
-    """The function of ``PATTERN/REPLACEMENT/FLAGS``; raises ConfigError where that is not what stands there."""
+    """What ``PATTERN/REPLACEMENT/FLAGS`` does to a value; raises ConfigError where it is not of that form."""
     parts = re.split(rf"(?<!\\){re.escape(delimiter)}", rest)
     if len(parts) != 3 or not parts[0] or not set(parts[2]) <= set("gi"):
         raise ConfigError(f"--rewrite '{text}': write s/PATTERN/REPLACEMENT/, then g or i if they are needed")

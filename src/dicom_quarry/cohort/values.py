@@ -22,7 +22,7 @@ _SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?|[eE]\+)[0-9]+")
 _FLOAT = re.compile(r"([0-9]+)\.0+")
 #: More digits than a 64-bit float keeps.
 _FLOAT_DIGITS = 15
-_SHEET_ERROR = re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!|#+)")
+_SHEET_ERROR = re.compile(r"#(?:N/A|[A-Z/0]+[!?]|GETTING_DATA|#+)")
 _NOTHING = frozenset({"null", "none", "nan", "na", "n/a", "<na>", "nat", "(null)"})
 _WILDCARD = re.compile(r"[*?\\]")
 _MATCHES_ALL = re.compile(r"[*?\\\s]+")
@@ -30,7 +30,7 @@ _PLAIN = re.compile(r"[A-Za-z]{0,4}[0-9]{1,12}")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 _CODE = re.compile(r"[A-Z0-9_ *?]+")
 
-#: Keys of studies (PS3.4 C.6.2.1), by keyword: value representation, and its length in characters (PS3.5 6.2).
+#: Keys of studies (PS3.4 C.6.2.1), by keyword: representation and length in characters (PS3.5 6.2).
 #: StudyMonth and the two ends of a range are ways to write StudyDate. A series is named within its study.
 FIELDS: dict[str, tuple[str, int]] = {
     "PatientID": ("LO", 64),

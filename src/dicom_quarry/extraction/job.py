@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from dicom_quarry.cohort import CohortFile, explain
+from dicom_quarry.cohort import CohortFile, ReadingOptions, explain
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.ledger import Ledger, note_facts
@@ -28,7 +28,7 @@ def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
 
     Raises InputError with the rows that cannot be used, unless the settings allow to go on without them.
     """
-    cohort = CohortFile(path, whole_patients=settings.whole_patients)
+    cohort = CohortFile(path, ReadingOptions(whole_patients=settings.whole_patients))
     rows = 0
 
     def counted() -> Iterator[Request]:

@@ -1,0 +1,138 @@
+"""Tables in text: encoding, delimiter, and rows that know the line where they begin.
+
+A table is read strictly: a quote that is opened and never closed would swallow every row below it, so such a
+file is refused.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dicom_quarry.cohort.source import Source
+from dicom_quarry.errors import InputError
+
+#: The delimiters that are tried, in this order; the first wins where the header decides nothing.
+_DELIMITERS = (",", ";", "\t")
+#: Excel's own line above a header: ``sep=;``.
+_SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table in text: CSV and its relatives."""
+
+    source: Source
+    encoding: str
+    delimiter: str
+    header: tuple[str, ...]
+    header_line: int
+
+    @property
+    def name(self) -> str:
+        """The file."""
+        return self.source.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How its bytes were read, where that is a guess."""
+        return ("read as Windows-1252, as it is not UTF-8",) if self.encoding == "cp1252" else ()
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Every row below the header that is not blank, with the line where it begins."""
+        for line, cells in _records(self.source, self.encoding, self.delimiter):
+            if line > self.header_line:
+                yield line, cells
+
+
+def open_text(source: Source, encoding: str, knows: Callable[[str], object]) -> TextTable:
+    """Find the delimiter and the header of a table; raises InputError where there is none."""
+    with source.open() as stream:
+        try:
+            start = io.TextIOWrapper(stream, encoding, newline="").readline(64)
+        except UnicodeError as error:
+            raise _not_text(source) from error
+    sep = _SEP.fullmatch(start)
+    if sep and sep[1] not in (*_DELIMITERS, "|"):
+        raise InputError(
+            f"{source.name}, line 1: {sep[1]!r} cannot separate columns; write 'sep=;' or 'sep=,'"
+        )
+    delimiter, line, header = _header(source, encoding, sep[1] if sep else "", knows)
+    return TextTable(source, encoding, delimiter, tuple(header), line)
+
+
+def encoding_of(head: bytes, is_utf8: bool) -> str:
+    """UTF-16 by its mark, or by the NUL beside each of its ASCII characters; cp1252 where UTF-8 fails."""
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if max(even, odd) > len(head) // 4 and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return "utf-8-sig" if is_utf8 else "cp1252"
+
+
+def _header(
+    source: Source, encoding: str, sep: str, knows: Callable[[str], object]
+) -> tuple[str, int, list[str]]:
+    """Delimiter, line and cells of the header: the reading that gives the most columns that are known."""
+    best: tuple[tuple[int, int], str, int, list[str]] | None = None
+    failure: InputError | None = None
+    for delimiter in sep or _DELIMITERS:
+        try:
+            line, cells = _first(source, encoding, delimiter, after=1 if sep else 0)
+        except InputError as error:
+            failure = failure or error
+            continue
+        score = (sum(1 for cell in cells if knows(cell)), len(cells))
+        if best is None or score > best[0]:
+            best = (score, delimiter, line, cells)
+    if best is None:
+        raise failure or InputError(f"{source.name}: there is no header")
+    return best[1:]
+
+
+def _first(source: Source, encoding: str, delimiter: str, after: int) -> tuple[int, list[str]]:
+    for line, cells in _records(source, encoding, delimiter):
+        # Under the wrong delimiter a blank line is a cell full of the right one.
+        if line > after and "".join(cells).strip(" ,;\t\xa0"):
+            return line, cells
+    raise InputError(
+        f"{source.name}: the file is blank; it needs a header line such as EMPI,Accession, and rows"
+    )
+
+
+def _records(source: Source, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The records that are not blank, each with the physical line where it begins."""
+    line = 1
+    with source.open() as stream:
+        try:
+            text = io.TextIOWrapper(stream, encoding, newline="")
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            for cells in reader:
+                if any(cells) and not "".join(cells).isspace():
+                    yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(f"{source.name}, line {line}: {_quoting(error)}") from error
+        except UnicodeError as error:  # text is decoded in blocks, so its line is not known
+            raise _not_text(source) from error
+
+
+def _quoting(error: csv.Error) -> str:
+    """What the csv module found, in a user's words."""
+    if "unexpected end" in str(error):
+        return "a quote is opened here and never closed; close it, or remove it"
+    if "field larger" in str(error):
+        return "a cell that begins here is too long; look for a quote that is never closed"
+    return "a quoted cell goes on after its closing quote; write quotes inside a cell twice"
+
+
+def _not_text(source: Source) -> InputError:
+    return InputError(
+        f"{source.name}: neither UTF-8, UTF-16 nor Windows-1252 text; save it as 'CSV UTF-8' and give "
+        "that file"
+    )

@@ -1,0 +1,167 @@
+"""Tables in Excel workbooks (XLSX, ISO/IEC 29500-1): the first visible sheet that is not empty.
+
+Rows are streamed, with the standard library: python-calamine makes an empty cell of an error such as #N/A, so
+that a row would be asked for without that key, drops the zeros that a format shows before a number, and ends
+the whole process over a stray cell in the last row and column.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+from xml.parsers.expat import ExpatError
+
+from dicom_quarry.cohort.sheet import Cells, Styles, parsed, sheet_rows, strings, styles
+from dicom_quarry.cohort.source import Source
+from dicom_quarry.errors import InputError
+
+#: All of these are kept in memory, and nobody's cohort has more of them (bytes).
+_LARGEST_PART = 512 << 20
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    ExpatError,
+    KeyError,
+    LookupError,
+    ValueError,
+    EOFError,
+    NotImplementedError,  # a way to pack that zipfile does not know
+    RuntimeError,  # a part with a password
+    struct.error,
+    OverflowError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SheetTable:
+    """A sheet that is a table; its lines are the sheet's rows."""
+
+    source: Source
+    sheet: str
+    part: str
+    cells: Cells
+    header: tuple[str, ...]
+    header_line: int
+    others: int
+    delimiter: str = ","
+
+    @property
+    def name(self) -> str:
+        """The file and the sheet."""
+        return f"{self.source.name}, sheet '{self.sheet}'"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which sheet was taken, where there is a choice."""
+        if not self.others:
+            return ()
+        return (f"read from the sheet '{self.sheet}', the first of {self.others + 1} that is not empty",)
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Every row below the header that is not blank; what stands right of the header is left out."""
+        width = len(self.header)
+        with _opened(self.source) as book:
+            for line, cells in _sheet(book, self.part, self.cells):
+                if line > self.header_line and any(cell.strip() for cell in cells[:width]):
+                    cells = cells[:width]
+                    cells.extend([""] * (width - len(cells)))
+                    yield line, cells
+
+
+def open_workbook(source: Source) -> SheetTable:
+    """Find the sheet and its header; raises InputError where there is none."""
+    with _opened(source) as book:
+        root = _target(book, "", "/officeDocument")
+        sheets, epoch_1904 = _sheets(book, root)
+        texts = strings(_part(book, _target(book, root, "/sharedStrings", needed=False)))
+        looks: Styles = styles(_part(book, _target(book, root, "/styles", needed=False)))
+        cells = Cells(texts, looks, epoch_1904)
+        for name, part in sheets:
+            for line, row in _sheet(book, part, cells):
+                while row and not row[-1].strip():
+                    row.pop()
+                return SheetTable(source, name, part, cells, tuple(row), line, len(sheets) - 1)
+    raise InputError(
+        f"{source.name}: every sheet is empty; it needs a header row such as EMPI and Accession, and rows"
+    )
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[zipfile.ZipFile]:
+    with source.open() as stream:
+        try:
+            with zipfile.ZipFile(stream) as book:
+                yield book
+        except _DAMAGE as error:
+            raise InputError(
+                f"{source.name}: this is not a workbook that can be read ({_said(error)}); open it in Excel "
+                "and save it as XLSX, or as 'CSV UTF-8'"
+            ) from error
+
+
+def _said(error: Exception) -> str:
+    text = str(error.args[0]) if error.args else type(error).__name__
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:100]
+
+
+def _part(book: zipfile.ZipFile, name: str) -> IO[bytes] | None:
+    if not name:
+        return None
+    if book.getinfo(name).file_size > _LARGEST_PART:
+        raise ValueError(f"its part {name} is larger than a table's")
+    return book.open(name)
+
+
+def _sheet(book: zipfile.ZipFile, part: str, cells: Cells) -> Iterator[tuple[int, list[str]]]:
+    with book.open(part) as stream:
+        for line, row in sheet_rows(stream, cells):
+            if any(cell.strip() for cell in row):
+                yield line, row
+
+
+def _target(book: zipfile.ZipFile, part: str, kind: str, *, needed: bool = True) -> str:
+    """The part that another one names by the kind of their relationship; empty where it is not needed."""
+    found = [target for _, type_, target in _relations(book, part) if type_.endswith(kind)]
+    if not found and needed:
+        raise ValueError("it has no sheets")
+    return found[0] if found else ""
+
+
+def _relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, str]]:
+    """The relationships of a part: identifier, type, name of the other part (ISO/IEC 29500-2)."""
+    folder, name = posixpath.split(part)
+    with book.open(posixpath.join(folder, "_rels", f"{name}.rels")) as stream:
+        return [
+            (
+                attributes.get("Id", ""),
+                attributes.get("Type", ""),
+                posixpath.normpath(posixpath.join("/", folder, attributes.get("Target", ""))).lstrip("/"),
+            )
+            for element, attributes in parsed(stream)
+            if element == "Relationship"
+        ]
+
+
+def _sheets(book: zipfile.ZipFile, root: str) -> tuple[list[tuple[str, str]], bool]:
+    """The visible sheets with the names of their parts; and whether days are counted from 1904."""
+    parts = {
+        identifier: target
+        for identifier, kind, target in _relations(book, root)
+        if kind.endswith("/worksheet")
+    }
+    sheets: list[tuple[str, str]] = []
+    epoch_1904 = False
+    with book.open(root) as stream:
+        for name, attributes in parsed(stream):
+            if name == "workbookPr":
+                epoch_1904 = attributes.get("date1904", "") in ("1", "true")
+            identifier = next((value for key, value in attributes.items() if key.endswith(":id")), "")
+            if name == "sheet" and attributes.get("state", "visible") == "visible" and identifier in parts:
+                sheets.append((attributes.get("name", ""), parts[identifier]))
+    return sheets, epoch_1904
