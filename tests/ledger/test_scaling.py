@@ -25,6 +25,8 @@ from tests.ledger.helpers import (
     attempt,
     begin,
     conclude,
+    derive,
+    missing_row,
     request,
     resolve,
     stored_row,
@@ -193,3 +195,33 @@ def test_the_write_ahead_log_is_cut_back(tmp_path: Path) -> None:
         limit = connection.exec_driver_sql("pragma journal_size_limit").scalar()
     engine.dispose()
     assert limit == 64 << 20
+
+
+def test_who_reads_slowly_does_not_hold_the_log_up(busy: Ledger, reader: Reader, tmp_path: Path) -> None:
+    """A write-ahead log begins anew once nobody reads from it; ``verify`` may read for hours."""
+    found = reader.instances(derive)
+    next(found)
+    conclude(busy, "1.2.1", [stored_row("1.2.1", 1)])
+    with sqlite3.connect(tmp_path / "ledger.db", timeout=0) as raw:
+        held, _, _ = raw.execute("pragma wal_checkpoint(truncate)").fetchone()
+    assert not held
+
+
+@pytest.mark.parametrize("page", [1, 2, 5, 1000])
+def test_pages_lose_nothing(
+    ledger: Ledger, reader: Reader, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr("dicom_quarry.ledger.reading._PAGE", page)
+    begin(ledger, [request(number, f"A{number}") for number in range(1, 8)])
+    for number in range(1, 8):
+        resolve(ledger, request(number, f"A{number}"), study(number))
+        if number % 3:
+            uid = f"1.2.{number}"
+            there = [stored_row(uid, one) for one in range(1, number)]
+            conclude(ledger, uid, [*there, missing_row(uid, number)])
+    listed = {number: [f"1.2.{number}.1.{one}" for one in range(1, number)] for number in (1, 2, 4, 5, 7)}
+    stored = [view.ref.sop_uid for view in reader.instances(derive)]
+    assert stored == [uid for uids in listed.values() for uid in uids]
+    assert [view.ref.sop_uid for view in reader.instances(derive, study_uid="1.2.5")] == listed[5]
+    absent = [(view.rows, view.ref.sop_uid) for view in reader.missing()]
+    assert absent == [((number,), f"1.2.{number}.1.{number}") for number in listed]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, not_, select
+from sqlalchemy import Connection, Row, and_, case, func, not_, select, true
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
@@ -33,6 +33,9 @@ from dicom_quarry.ledger.schema import (
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
 from dicom_quarry.outcomes import CATALOGUE, codes_of, outcome, worst
+
+#: Studies, and instances, that are read at once.
+_PAGE = 1000
 
 #: The path that the job's template gives to an instance of a study.
 Derive = Callable[[Study, InstanceRef], PurePosixPath]
@@ -156,21 +159,49 @@ class Reader:
         syntax = uids.alias("syntax")
         query = _instances().outerjoin(syntax, syntax.c.id == instances.c.syntax_id)
         query = query.add_columns(syntax.c.uid.label("syntax_uid")).where(instances.c.digest.is_not(None))
-        if study_uid is not None:
-            query = query.where(tasks.c.study_uid == study_uid)
-        with self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=1000).execute(query):
-                ref = _ref(row)
-                path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
-                yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest)
+        for row in self._pages(query, study_uid):
+            ref = _ref(row)
+            path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
+            yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest)
 
     def missing(self) -> Iterator[MissingView]:
         """Every instance that the archive lists and that is not here."""
         query = _instances().where(instances.c.digest.is_(None), instances.c.listed == 1)
-        with self._engine.connect() as connection:
-            for row in connection.execute(query).all():
-                wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == row.task_id)
-                yield MissingView(tuple(connection.scalars(wanted.order_by(request_tasks.c.row))), _ref(row))
+        for task_id, group in groupby(self._pages(query), key=lambda row: row.task_id):
+            wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id)
+            with self._engine.connect() as connection:
+                rows = tuple(connection.scalars(wanted.order_by(request_tasks.c.row)))
+            for row in group:
+                yield MissingView(rows, _ref(row))
+
+    def _pages(self, query: Any, study_uid: str | None = None) -> Iterator[Row[Any]]:
+        """Instances, a few studies at a time, each page from a snapshot of its own.
+
+        Who takes hours over them, as ``verify`` does, would hold one snapshot all that time, and a job that
+        runs beside it could not begin its write-ahead log anew.
+        """
+        mine = tasks.c.study_uid == study_uid if study_uid is not None else true()
+        number = func.coalesce(tasks.c.expected, 0) + tasks.c.stored
+        listed = select(tasks.c.id, number).where(mine).order_by(tasks.c.id).limit(_PAGE)
+        last = 0
+        while True:
+            with self._engine.connect() as connection:
+                page = connection.execute(listed.where(tasks.c.id > last)).all()
+                if not page:
+                    return
+                first, last = last + 1, _end([(row[0], row[1]) for row in page])
+                found = connection.execute(query.where(mine, tasks.c.id.between(first, last))).all()
+            yield from found
+
+
+def _end(page: Sequence[tuple[int, int]]) -> int:
+    """The last of the studies whose instances fit a page; one study is taken whole, however large."""
+    total = 0
+    for at, (_, number) in enumerate(page):
+        total += number
+        if total > _PAGE and at:
+            return page[at - 1][0]
+    return page[-1][0]
 
 
 def _instances() -> Any:
