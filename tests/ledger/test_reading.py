@@ -115,7 +115,7 @@ def live(ledger: Ledger, events: list[tuple[str, int, int]], rows: list[Request]
                 case "resolve":
                     resolve(ledger, asked, study(second), study(first))
                 case "none":
-                    ledger.conclude_request(asked, "study_not_found", keys="accession")
+                    ledger.conclude_request(asked, "study_not_found", keys="accession").result()
                 case "conclude":
                     conclude(ledger, uid, [stored_row(uid, number) for number in range(first)])
                 case "partial":

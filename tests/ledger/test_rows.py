@@ -32,7 +32,7 @@ def test_what_is_known_of_a_row_goes_with_its_keys(ledger: Ledger, reader: Reade
     begin(ledger, table("A", "B", "C", "!"))
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
-    ledger.conclude_request(request(2, "B"), "study_not_found", keys="accession")
+    ledger.conclude_request(request(2, "B"), "study_not_found", keys="accession").result()
     assert exchange(ledger, *table("C", "!", "A", "A", "B", "D")) == CohortChange(2, 0, 0)
     assert [(view.row, view.outcome.word, view.same_as_row) for view in reader.rows()] == [
         (1, Word.PENDING, None),

@@ -120,13 +120,17 @@ class DimseArchive:
             line.requestor.release()
 
     def find(self, keys: Mapping[str, str]) -> Found:
-        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once."""
+        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once.
+
+        An empty key is an attribute that the answers are to have (PS3.4 C.2.2.1.3).
+        """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
-        answers = self._query(Level.STUDY, keys, _STUDY, self._answer_cap)
+        more = tuple(keyword for keyword in keys if keyword not in _STUDY)
+        answers = self._query(Level.STUDY, keys, (*_STUDY, *more), self._answer_cap)
         studies: dict[str, Study] = {}
         for row in answers.rows:
-            study = _study(row)
+            study = _study(row, more)
             if is_uid(study.study_uid):
                 studies.setdefault(study.study_uid, study)
         why = answers.why or nameless(answers.rows, "StudyInstanceUID")
@@ -205,7 +209,7 @@ class DimseArchive:
         return Line(requestor, sop_class)
 
 
-def _study(row: Mapping[int, str]) -> Study:
+def _study(row: Mapping[int, str], more: Sequence[str]) -> Study:
     return Study(
         study_uid=value(row, "StudyInstanceUID"),
         patient_id=value(row, "PatientID"),
@@ -216,4 +220,5 @@ def _study(row: Mapping[int, str]) -> Study:
         series_count=number(row, "NumberOfStudyRelatedSeries"),
         instance_count=number(row, "NumberOfStudyRelatedInstances"),
         availability=value(row, "InstanceAvailability"),
+        others=tuple((keyword, value(row, keyword)) for keyword in more),
     )

@@ -92,7 +92,8 @@ class Workers:
                 continue
             request = self._next_request()
             if request is not None:
-                self._resolver.resolve(request)
+                # The next look at the ledger leans on it.
+                self._resolver.resolve(request).result()
             elif not self._await_change():
                 return
 

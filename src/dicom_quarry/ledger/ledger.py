@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ class TaskEnd:
 
 
 class Ledger:
-    """The record of one job. For any thread; a change is durable when its call returns."""
+    """The record of one job. For any thread; a change is durable when its call, or its future, is done."""
 
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
@@ -92,11 +93,16 @@ class Ledger:
         )
         return self.database.read(lambda c: [_request(row) for row in c.execute(query)])
 
-    def resolve(self, request: Request, archive: str, studies: Sequence[Study], selection: Selection) -> None:
-        """The request, and every row with the same keys, waits for these studies of this archive."""
+    def resolve(
+        self, request: Request, archive: str, studies: Sequence[Study], selection: Selection
+    ) -> Future[int]:
+        """The request, and every row with the same keys, waits for these studies of this archive.
+
+        The future is the number of these rows; nothing may lean on the answer before it is done.
+        """
         wanted = _selection_text(selection)
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> int:
             insert_new(connection, tasks, [_task_values(archive, study, wanted) for study in studies])
             ids = connection.scalars(
                 select(tasks.c.id).where(
@@ -111,14 +117,14 @@ class Ledger:
             insert_new(
                 connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in ids]
             )
+            return len(rows)
 
-        self.database.write(work)
+        return self.database.submit(work)
 
-    def conclude_request(self, request: Request, code: str, **details: object) -> None:
-        """The request, and every row with the same keys, ends without a study to fetch."""
-        self.database.write(
-            lambda c: self._settle_rows(c, request, state=CONCLUDED, code=code, details=json.dumps(details))
-        )
+    def conclude_request(self, request: Request, code: str, **details: object) -> Future[int]:
+        """The request, and every row with the same keys, ends without a study to fetch; as ``resolve``."""
+        ended = {"state": CONCLUDED, "code": code, "details": json.dumps(details)}
+        return self.database.submit(lambda c: len(self._settle_rows(c, request, **ended)))
 
     def _settle_rows(self, connection: Connection, request: Request, **values: object) -> list[int]:
         mine = and_(requests.c.identity == request.identity(), requests.c.state == WAITING)
@@ -322,6 +328,7 @@ def study_of(row: Row[Any]) -> Study:
         series_count=row.series_count,
         instance_count=row.instance_count,
         availability=row.availability,
+        others=tuple(json.loads(row.others).items()) if row.others else (),
     )
 
 
@@ -331,4 +338,5 @@ def _selection_text(selection: Selection) -> str:
 
 def _task_values(archive: str, study: Study, selection: str) -> dict[str, object]:
     values = {name: getattr(study, name) for name in Study.__slots__}
-    return {**values, "archive": archive, "selection": selection, "state": WAITING}
+    others = json.dumps(dict(study.others)) if study.others else None
+    return {**values, "others": others, "archive": archive, "selection": selection, "state": WAITING}

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from dicom_quarry.errors import LedgerError
 
 #: The newest migration in migrations/versions; a new ledger is created at this revision.
-REVISION = "0002"
+REVISION = "0003"
 
 #: States of a request and of a task that the ledger itself knows; those in between are the job's own.
 WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
@@ -62,7 +62,8 @@ requests = Table(
     Index("requests_by_state", "state", "row"),
 )
 
-#: A study to fetch, or a selection of it; ``not_before`` is a POSIX time, ``proved_at`` too.
+#: A study to fetch, or a selection of it; ``not_before`` is a POSIX time, ``proved_at`` too. ``others`` are
+#: further attributes of the study (JSON), where any were asked for.
 tasks = Table(
     "tasks",
     metadata,
@@ -78,6 +79,7 @@ tasks = Table(
     Column("series_count", Integer),
     Column("instance_count", Integer),
     Column("availability", Text, nullable=False, default=""),
+    Column("others", Text),
     Column("state", Text, nullable=False),
     Column("not_before", Float),
     Column("code", Text),
