@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench bench-receiver soak fuzz format lock dist clean archives
+.PHONY: help install demo test check bench bench-receiver bench-tables soak fuzz format lock dist clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdico
 
 soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
 	$(BIN)/python -m bench.soak
+
+bench-tables: $(STAMP) ## how long a million rows of CSV and 100,000 of XLSX take to be read
+	$(BIN)/python -m bench.tables
 
 fuzz: $(STAMP) ## look for inputs that break wire/, for SECONDS=300 (atheris, or Hypothesis where it cannot run)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/fuzz.txt

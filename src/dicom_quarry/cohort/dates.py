@@ -82,6 +82,11 @@ def read_day(text: str, form: str = "") -> tuple[str, str]:
     return _written(day), ""
 
 
+def is_day(text: str) -> bool:
+    """Whether this is a day already as DICOM writes it."""
+    return len(text) == 8 and read_day(text)[0] == text
+
+
 def _written(day: date) -> str:
     return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 

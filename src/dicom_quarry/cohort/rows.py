@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dicom_quarry.cohort.dates import joined
 from dicom_quarry.cohort.options import DATE_PARTS, ReadingOptions
 from dicom_quarry.cohort.rewrites import Keys, candidates, combinations
-from dicom_quarry.cohort.values import read_value, visible
+from dicom_quarry.cohort.values import plain, read_value, visible
 from dicom_quarry.model import Request
 
 #: Each of them names its studies.
@@ -41,11 +41,16 @@ class Rows:
         self._options = options
         self._rewritten = frozenset().union(*(one.keywords for one in options.rewrites))
         self._dated = len(DATE_PARTS.intersection(keyword for _, keyword in keys) - {"StudyDate"}) > 0
+        as_they_stand = not (self._rewritten or self._dated or options.date_format)
+        # Most rows of most tables are plain: they are what the time of a million rows goes into.
+        self._plain = [(at, keyword, plain(keyword)) for at, keyword in keys] if as_they_stand else []
         self._doubted: dict[tuple[str, ...], str] = {}
         self.notes: list[str] = []
 
     def request(self, row: int, line: int, cells: list[str]) -> Request:
         """The request of a row; where it cannot be used, one with the problem and no keys."""
+        if self._plain and len(cells) == len(self._header) and (keys := self._at_once(cells)):
+            return Request(row, line, keys, tuple(cells))
         found = _Found()
         if len(cells) != len(self._header):
             found.problems += self._fit(cells)
@@ -58,6 +63,19 @@ class Rows:
             return Request(row, line, (), tuple(cells), problem)
         keys, alternatives = self._sets(found.values)
         return Request(row, line, keys, tuple(cells), "", alternatives, "; ".join(found.rewritten))
+
+    def _at_once(self, cells: list[str]) -> Keys:
+        """The keys of a row with nothing to repair or to doubt; none where it needs a closer look."""
+        keys = []
+        for position, keyword, is_plain in self._plain:
+            cell = cells[position]
+            if is_plain(cell):
+                keys.append((keyword, cell))
+            elif cell:
+                return ()
+        if self._doubts(tuple([keyword for keyword, _ in keys])):
+            return ()
+        return (*keys, *self._options.where)
 
     def _fit(self, cells: list[str]) -> list[str]:
         """Make a row as wide as the header; a longer one keeps its text, in the last cell, but is not used.

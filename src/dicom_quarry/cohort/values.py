@@ -8,9 +8,10 @@ is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.dates import Day, read_day, read_days, read_month
+from dicom_quarry.cohort.dates import Day, is_day, read_day, read_days, read_month
 
 #: Characters without a glyph that copying from mail, web pages or Windows dialogs leaves around a value.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -28,6 +29,7 @@ _WILDCARD = re.compile(r"[*?\\]")
 _MATCHES_ALL = re.compile(r"[*?\\\s]+")
 _PLAIN = re.compile(r"[A-Za-z]{0,4}[0-9]{1,12}")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
+_PLAIN_UID = re.compile(r"(?=.{3,64}\Z)[0-9]+(?:\.[0-9]+)+")
 _CODE = re.compile(r"[A-Z0-9_ *?]+")
 
 #: Keys of studies (PS3.4 C.6.2.1), by keyword: representation and length in characters (PS3.5 6.2).
@@ -99,6 +101,19 @@ def read_value(
     if problem:
         return Value(problem=f'"{visible(text)}" {problem}')
     return Value(value, _repair(text, visible(value)) if _differs(vr, text, bare, value) else "")
+
+
+def plain(keyword: str) -> Callable[[str], object]:
+    """A quick test for cells that ``read_value`` takes as they stand, under any options but a date's form."""
+    if keyword in _NUMBERED:
+        return _PLAIN.fullmatch
+    return (
+        is_day if keyword == "StudyDate" else _PLAIN_UID.fullmatch if FIELDS[keyword][0] == "UI" else _never
+    )
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def _repair(text: str, read_as: str) -> str:
