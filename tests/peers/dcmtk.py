@@ -75,6 +75,12 @@ class Dcmqrscp(Server):
         if self._child is not None:
             self.restart()
 
+    def forget(self) -> None:
+        """Know no destination any more."""
+        self._destinations.clear()
+        if self._child is not None:
+            self.restart()
+
     def load(self, files: Iterable[Path | bytes]) -> None:
         """Copy instances into the storage area and index them."""
         copies = []

@@ -45,7 +45,7 @@ def find_cap(ask: Ask, newest: date) -> tuple[int | None, int]:
     An archive may say that it stopped early. If it does not, longer spans bring no more, and the parts of a
     span bring more than the whole.
     """
-    most = before = 0
+    most = before = disproved = 0
     for days in _SPANS:
         start = newest - timedelta(days=days - 1)
         whole = ask(start, newest)
@@ -53,9 +53,11 @@ def find_cap(ask: Ask, newest: date) -> tuple[int | None, int]:
         most = max(most, count)
         if not whole.complete:
             return (None if count >= MOST else count or None), most
-        suspicious = count and (count == before or days == _SPANS[-1])
-        if suspicious and _parts_bring_more(ask, start, newest, count):
-            return count, most
+        suspicious = count == before != disproved or days == _SPANS[-1]
+        if count and suspicious:
+            if _parts_bring_more(ask, start, newest, count):
+                return count, most
+            disproved = count
         before = count
     return None, most
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 import sys
@@ -66,6 +67,8 @@ def check(
     """
     # However it ends, the receiver and the temporary folder go with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    # What the receiver would log of senders stands in the steps.
+    logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
     settings = _settings(config_file, from_, as_)
     policy = site_policy()
     policy.check(settings.archives[0])

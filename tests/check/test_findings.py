@@ -1,0 +1,207 @@
+"""What is learned and what is made of it: caps, quarry.toml, the letter; without a network."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry import config
+from dicom_quarry.archive.port import Answered, Found, Verdict
+from dicom_quarry.check.caps import MOST, find_cap
+from dicom_quarry.check.here import clock, disk
+from dicom_quarry.check.letter import letter
+from dicom_quarry.check.saving import save
+from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.check.verdict import Trial, judge
+from dicom_quarry.config import Limits
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.model import Study
+from dicom_quarry.window import Hours, parse
+
+PACS = "PACS@10.1.2.3:104"
+TODAY = date(2026, 3, 1)
+
+
+def bench(to: Path, name: str = PACS, toml: str = "", **flags: object) -> Bench:
+    path = to / "settings.toml"
+    path.write_text(toml)
+    made = Bench(config.load(path, {"from": name, "as": "QUARRY:11112", "to": to / "not" / "yet", **flags}))
+    made.learned.our_address = "10.7.7.7"
+    return made
+
+
+# -- caps
+
+
+class Archive:
+    """So many studies on a day, and silently no more than the cap for one question."""
+
+    def __init__(self, per_day: dict[date, int], cap: int | None) -> None:
+        self.per_day, self.cap = per_day, cap
+        self.asked = 0
+
+    def __call__(self, start: date, end: date) -> Found:
+        self.asked += 1
+        days = [day for day, count in self.per_day.items() if start <= day <= end for _ in range(count)]
+        return Found(tuple(Study(f"1.{n}") for n in range(len(days)))[: self.cap])
+
+
+def evenly(days: int, count: int, until: date = TODAY) -> dict[date, int]:
+    return {until - timedelta(days=n): count for n in range(days)}
+
+
+@pytest.mark.parametrize(
+    ("per_day", "cap", "expected"),
+    [
+        (evenly(1000, 3), 500, 500),
+        (evenly(1000, 3), None, None),
+        (evenly(1000, 3), 2, 2),
+        (evenly(200, 1, TODAY - timedelta(days=3000)), 50, 50),  # an archive of old studies
+        (evenly(50, 1, TODAY - timedelta(days=700)), 50, None),  # as many as the cap, and no more
+        ({}, None, None),
+        ({TODAY: 7}, 5, None),  # a single day has no parts
+    ],
+)
+def test_caps(per_day: dict[date, int], cap: int | None, expected: int | None) -> None:
+    archive = Archive(per_day, cap)
+    assert find_cap(archive, TODAY)[0] == expected
+    assert archive.asked < 50
+
+
+def test_a_cap_that_is_told() -> None:
+    answer = Found((Study("1.1"), Study("1.2")), complete=False, why="FE00")
+    assert find_cap(lambda *_: answer, TODAY) == (2, 2)
+
+
+def test_what_we_stop_ourselves_is_no_cap() -> None:
+    answer = Found(tuple(Study(f"1.{n}") for n in range(MOST)), complete=False, why="more")
+    assert find_cap(lambda *_: answer, TODAY) == (None, MOST)
+
+
+# -- the answer to a C-MOVE, where no archive of these tests gives it
+
+
+@pytest.mark.parametrize(
+    ("answered", "said", "remedy"),
+    [
+        (Answered(Verdict.RETRY, 0xC502), "could not send to it (C502)", "firewall"),
+        (Answered(Verdict.WARNING, 0xB000, 0, 9), "could not send to it (B000)", "firewall"),
+        (Answered(Verdict.RETRY, 0xA702), "could not send to it (A702)", "firewall"),
+        (Answered(Verdict.RETRY, 0xC001, 0, 0), "does not know QUARRY", "10.7.7.7, port 11112"),
+        (Answered(Verdict.RETRY, 0xA700, comment="out of resources"), "out of resources", ""),
+    ],
+)
+def test_verdicts(tmp_path: Path, answered: Answered, said: str, remedy: str) -> None:
+    step = judge(bench(tmp_path), [Trial(answered, 9)])
+    assert step.mark is Mark.BAD
+    assert said in step.said
+    assert remedy in step.remedy
+
+
+# -- this computer
+
+
+def test_clock() -> None:
+    now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+    assert clock(Hours(), now, synchronised=True) == Step("clock", Mark.GOOD, "2026-03-02 12:00 UTC")
+    assert clock(Hours(), now, synchronised=False).mark is Mark.NOTE
+    assert clock(Hours(), now.replace(year=1970), synchronised=True).mark is Mark.BAD
+    hours = parse("Mon-Fri 08:00-18:00", UTC)
+    assert "Mon 12:00, open until Mon 18:00" in clock(hours, now, synchronised=True).said
+
+
+def test_disk(tmp_path: Path) -> None:
+    assert disk(bench(tmp_path, toml="keep-free = 0")).mark is Mark.GOOD
+    assert "make room" in disk(bench(tmp_path, toml="keep-free = 1e9")).remedy
+
+
+# -- quarry.toml
+
+MINE = """\
+# mine
+to = "out"   # here
+
+[archive.main]
+address = "PACS@10.1.2.3:104"  # since March
+result_cap = 500
+window = "19:00-07:00"
+
+[tls]
+hostname = false
+"""
+
+
+def test_saved_beside_what_stands_there(tmp_path: Path) -> None:
+    path = tmp_path / "quarry.toml"
+    path.write_text(MINE)
+    path.chmod(0o640)
+    one = bench(tmp_path, "main", MINE)
+    one.learned.model, one.learned.result_cap = "patient", 200
+    one.learned.senders = ["10.1.2.9"]
+    assert save(path, one) == [
+        'from = "main"',
+        'as = "QUARRY:11112"',
+        '[archive.main] model = "patient"',
+        "[archive.main] result_cap = 200 (it was 500)".replace("result_cap", "result-cap"),
+        '[archive.main] senders = ["10.1.2.9"]',
+    ]
+    text = path.read_text()
+    for line in MINE.splitlines():
+        assert line in text or line == "result_cap = 500"
+    assert path.stat().st_mode & 0o777 == 0o640
+    profile = config.load(path, {}).archives[0]
+    assert (profile.model, profile.result_cap, profile.window) == ("patient", 200, "19:00-07:00")
+    assert [str(network) for network in profile.senders] == ["10.1.2.9/32"]
+    assert save(path, one) == []
+    assert path.read_text() == text
+
+
+def test_saved_into_a_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "quarry.toml"
+    assert save(path, bench(tmp_path)) == [
+        'from = "PACS"',
+        'as = "QUARRY:11112"',
+        f'[archive.PACS] address = "{PACS}"',
+    ]
+    assert str(config.load(path, {"to": "out"}).archives[0].address) == PACS
+
+
+def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "quarry.toml"
+    path.write_text("to = ")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        save(path, bench(tmp_path))
+    assert path.read_text() == "to = "
+
+
+# -- the letter
+
+
+def test_letter(tmp_path: Path) -> None:
+    toml = f'[archive.main]\naddress = "{PACS}"\nwindow = "19:00-07:00"\nparallel = 4\n'
+    one = bench(tmp_path, "main", toml, parallel=3)
+    site = Limits(parallel=2, studies_per_hour=60)
+    found = [Step("port", Mark.BAD, "nothing listens", "open it"), Step("disk", Mark.GOOD, "room")]
+    text = letter(one, [one.profile, site], "research-7", found)
+    for expected in (
+        "| archive | PACS | 10.1.2.3 | 104 |",
+        "| Quarry, this computer (research-7) | QUARRY | 10.7.7.7 | 11112 |",
+        "| 10.7.7.7 | 10.1.2.3 | 104 | queries and requests |",
+        "| 10.1.2.3 | 10.7.7.7 | 11112 | the images (C-STORE) |",
+        "| hours | 19:00-07:00 |",
+        "| studies at once | 2 |",
+        "| studies an hour | 60 |",
+        "contact: [name, telephone, e-mail]",
+        "quarry stop --all",
+        "- port: nothing listens. To do: open it",
+    ):
+        assert expected in text, expected
+    assert "room" not in text
+
+
+def test_letter_without_findings(tmp_path: Path) -> None:
+    text = letter(bench(tmp_path), [Limits()], "research-7", [])
+    assert "found" not in text
+    assert "| hours | any: tell us if you want a window |" in text
