@@ -22,6 +22,10 @@ from dicom_quarry.ledger import schema
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
+#: Pages that a connection keeps, in kB. There are a dozen connections, each of which would fill a larger one
+#: as the ledger grows; what is not in it is in the system's own cache, which all of them share.
+_CACHE = 2000
+
 #: The write-ahead log is cut back to so many bytes once a large transaction, a table's rows, is in the file.
 _LOG_LIMIT = 64 << 20
 
@@ -49,7 +53,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
             connection.execute(f"PRAGMA journal_size_limit={_LOG_LIMIT}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute("PRAGMA cache_size=-16000")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
