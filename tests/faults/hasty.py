@@ -11,6 +11,7 @@ from functools import partial
 from dicom_quarry.archive import move, query
 from dicom_quarry.archive.dimse import DimseArchive, Patiences
 from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
+from dicom_quarry.extraction.room import Room
 
 SCALE = 0.01
 
@@ -28,7 +29,8 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     change(policy, "_RECALL", 20.0)
     change(move, "_TICK", 0.05)
     change(asking, "_NOTHING_SENT", 0.1)
-    change(room, "_PAUSE", 0.02)
+    change(runner, "Room", partial(Room, pause=0.02))
+    change(room, "_TRY_AGAIN", 0.5)
     change(runner, "_TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
     change(sources, "Patiences", partial(Patiences, cancel=0.5))

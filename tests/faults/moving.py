@@ -91,7 +91,7 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        asked=Asked(("STUDY", "STUDY", "STUDY", ""), None, 3),
+        asked=Asked(None, None, 3, at_most=6),
     ),
     Scenario(
         7,

@@ -77,8 +77,7 @@ class Stage:
             local=self.local,
             config_file=self.config(archives, **profile),
             listener=Ear(),
-            keep_free=0,
-            **options,  # type: ignore[arg-type]
+            **{"keep_free": 0, **options},  # type: ignore[arg-type]
         )
 
 

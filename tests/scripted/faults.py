@@ -226,9 +226,9 @@ class Late(Fault):
 
         def rest() -> None:
             if not archive.stopped.wait(self._seconds):
-                _store(archive, move, address, instances[half:])
+                store(archive, move, address, instances[half:])
 
-        _store(archive, move, address, instances[:half])
+        store(archive, move, address, instances[:half])
         move.respond(SUCCESS, Tally(0, completed=len(instances)))
         archive.errand(rest)
         return True
@@ -242,7 +242,7 @@ class SeveralAssociations(Fault):
     ) -> bool:
         tally = Tally(len(instances))
         for instance in instances:
-            tally.count(instance.sop_uid, _store(archive, move, address, [instance]))
+            tally.count(instance.sop_uid, store(archive, move, address, [instance]))
         move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
         return True
 
@@ -286,7 +286,7 @@ def _described(instance: Instance, description: str) -> Instance:
     return replace(instance, study=replace(instance.study, description=description))
 
 
-def _store(
+def store(
     archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
 ) -> int:
     """Send on an association of its own, without Move Originator; returns the last status."""

@@ -1,0 +1,339 @@
+"""Faults that need more than one run, or more than one archive, or a hand at the right moment."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from dicom_quarry.config import load
+from dicom_quarry.demo.operations import SUCCESS, Move, Tally
+from dicom_quarry.demo.studies import Instance, Study
+from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.extraction.progress import Snapshot
+from dicom_quarry.extraction.runner import JobEnd, Listener, Runner
+from dicom_quarry.store import files as store_files
+from tests.e2e.command import check_folder, files
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, by_accession
+from tests.faults.shown import shows
+from tests.faults.stage import Stage, address, asked, outcomes, stored
+from tests.peers.process import free_port
+from tests.scripted import faults
+from tests.scripted.archive import Fault, ScriptedArchive
+from tests.scripted.faults import PERMANENT
+from tests.scripted.find_faults import FindStatus
+from tests.scripted.store_faults import MORE
+
+ONE = STUDIES[:1]
+
+
+#: C-MOVE requests until three studies were asked for in vain, the first ones perhaps again.
+AT_MOST = 6
+
+
+def archive_of(stage: Stage, studies: Sequence[Study], *switched_on: Fault, title: str = "SCRIPTED") -> Any:
+    return ScriptedArchive(
+        studies, switched_on, title=title, destinations={"QUARRY": ("127.0.0.1", stage.port)}
+    )
+
+
+@shows(1, "the association is rejected for good at the very start", "does not start, and says why (exit 3)")
+def test_rejected_for_good_at_the_start(stage: Stage) -> None:
+    with archive_of(stage, STUDIES, faults.Reject(PERMANENT)) as archive:
+        with pytest.raises(StartError, match="cannot be used"):
+            stage.extract(by_accession(), {"main": address(archive)}, {})
+        assert asked(archive.log, STUDIES) == Asked(("", ""), (0, 0, 0), 1)
+    assert files(stage.out) == set()
+
+
+@shows(
+    2,
+    "the archive goes away in mid-job and never comes back (--give-up-after)",
+    "probes at growing intervals, then stops; the rows stay pending, and the next run goes on",
+)
+def test_the_archive_does_not_come_back(stage: Stage) -> None:
+    gone = _Gone(STUDIES[1])
+    with archive_of(stage, STUDIES, gone) as archive:
+        main = {"main": address(archive)}
+        result = stage.extract(by_accession(), main, {}, give_up_after=0.5)
+    assert (outcomes(result), result.exit_code) == ([COMPLETE, PENDING], 4)
+    assert stored(stage.out, STUDIES) == (4, 0, 0)
+    assert asked(archive.log, STUDIES, like=Asked(finds=None)).moves == ("STUDY", "STUDY")
+    with archive_of(stage, STUDIES) as again:
+        result = stage.extract(by_accession(), {"main": address(again)}, {})
+        assert asked(again.log, STUDIES) == Asked(("", "STUDY"), (0, 1, 2), 3)
+    assert (outcomes(result), result.exit_code) == ([COMPLETE, COMPLETE], 0)
+    check_folder(stage.out)
+
+
+class _Gone(Fault):
+    """The whole archive ends when a study is asked for."""
+
+    def __init__(self, study: Study) -> None:
+        super().__init__()
+        self._uid = study.study_uid
+
+    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+        if self._uid not in move.query.values("StudyInstanceUID"):
+            return False
+        threading.Thread(target=archive.stop).start()
+        return True
+
+
+@shows(
+    6,
+    "C-CANCEL is not heard",
+    "Ctrl-C twice: cancels, waits a little, aborts the association; the next run asks for the rest alone",
+)
+def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
+    switched_on = (faults.IgnoreCancel(), faults.Silence(3, 600.0, times=1))
+    with archive_of(stage, ONE, *switched_on) as archive:
+        main = {"main": address(archive)}
+        end = _run(stage, main, lambda runner, _snapshot: len(files(stage.out)) == 3 and _twice(runner))
+        assert not end.counts.finished
+        assert stored(stage.out, ONE) == (3, 0)
+        result = stage.extract(by_accession(ONE), main, {})
+        assert asked(archive.log, ONE) == Asked(("STUDY IMAGE:1",), (1, 2, 4), 6)
+    assert outcomes(result) == [COMPLETE]
+    check_folder(stage.out)
+
+
+def _twice(runner: Runner) -> None:
+    runner.stop()
+    runner.stop()
+
+
+def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapshot], object]) -> JobEnd:
+    """A run of the cohort's first study with a hand on the runner."""
+
+    class Hand(Listener):
+        def tick(self, snapshot: Snapshot) -> None:
+            tick(runner, snapshot)
+
+    flags = {"from": ",".join(archives), "to": str(stage.out), "as": stage.local, "keep_free": 0}
+    runner = Runner(load(stage.config(archives), flags), Hand())
+    return runner.extract(stage.cohort(by_accession(ONE)))
+
+
+@shows(
+    9,
+    "instances come when their study was given up, and the job goes on",
+    "takes the study up again, lists it, and finds it complete: nothing is asked for twice",
+)
+def test_late_after_the_end_of_the_task(stage: Stage) -> None:
+    late = _LateAt(STUDIES[0], STUDIES[1])
+    with archive_of(stage, STUDIES, late) as archive:
+        result = stage.extract(by_accession(), {"main": address(archive)}, {"settle": 0.1})
+        moves = asked(archive.log, STUDIES, like=Asked(finds=None, associations=None)).moves
+    assert outcomes(result) == [COMPLETE, COMPLETE]
+    assert any("did not arrive" in message for message in stage.messages), "it was given up first"
+    assert moves == (late.asked_before, "STUDY")
+    check_folder(stage.out)
+
+
+@shows(
+    9,
+    "instances come when the last study was given up, and the job is about to end",
+    "hears the sender out before the receiver stops, takes the study up again, and finds it complete",
+)
+def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dicom_quarry.extraction import runner
+
+    late = _LateAt(STUDIES[0], None)
+    more = runner.Runner._more
+
+    def come_first(*arguments: Any) -> bool:
+        late.send()
+        return more(*arguments)
+
+    monkeypatch.setattr(runner.Runner, "_more", come_first)
+    with archive_of(stage, ONE, late) as archive:
+        result = stage.extract(by_accession(ONE), {"main": address(archive)}, {"settle": 0.1})
+        moves = asked(archive.log, ONE, like=Asked(finds=None, associations=None)).moves
+    assert outcomes(result) == [COMPLETE]
+    assert any("did not arrive" in message for message in stage.messages), "it was given up first"
+    assert moves == (late.asked_before,)
+    check_folder(stage.out)
+
+
+class _LateAt(Fault):
+    """Half of a study is sent, and claimed to be all; the rest comes when another study is asked for."""
+
+    asked_before = "STUDY SERIES IMAGE:2 IMAGE:2"
+
+    def __init__(self, study: Study, moment: Study | None) -> None:
+        super().__init__()
+        self._study, self._moment = study, moment
+        self._sent = False
+        self._send: Callable[[], None] = lambda: None
+
+    def deliver(
+        self, archive: ScriptedArchive, move: Move, place: tuple[str, int], instances: Sequence[Instance]
+    ) -> bool:
+        asked_for = move.query.values("StudyInstanceUID")
+        if self._moment is not None and self._moment.study_uid in asked_for:
+            self.send()
+            return False
+        if not self._sent:
+            self._sent = True
+            rest = instances[2:]
+            self._send = lambda: faults.store(archive, move, place, rest)
+            faults.store(archive, move, place, instances[:2])
+        move.respond(SUCCESS, Tally(0, completed=len(instances)))
+        return True
+
+    def send(self) -> None:
+        """What is still to come."""
+        send, self._send = self._send, lambda: None
+        send()
+
+
+@shows(
+    12,
+    "a study is not in the archive that is asked first (--from main,old)",
+    "asks the next archive for the rows that the first does not know, and for no other",
+)
+def test_several_archives_in_order(stage: Stage) -> None:
+    with (
+        archive_of(stage, STUDIES[:1], title="MAIN") as main,
+        archive_of(stage, STUDIES, title="OLD") as old,
+    ):
+        archives = {"main": address(main), "old": address(old)}
+        result = stage.extract(by_accession() + "NOBODY\n", archives, {}, diagnosis=False)
+        assert asked(main.log, STUDIES) == Asked(("STUDY", ""), (3, 1, 2), 3)
+        assert asked(old.log, STUDIES) == Asked(("", "STUDY"), (2, 1, 2), 3)
+    assert outcomes(result) == [COMPLETE, COMPLETE, ("not_found", "study_not_found")]
+    assert stored(stage.out, STUDIES) == (4, 4, 0)
+    check_folder(stage.out)
+
+
+@shows(
+    12,
+    "the first of two archives cannot answer a query, while the second could",
+    "does not take that for 'not found': the row failed, and the second is not asked in its place",
+)
+def test_the_first_of_several_archives_fails(stage: Stage) -> None:
+    with (
+        archive_of(stage, ONE, FindStatus(0xC000), title="MAIN") as main,
+        archive_of(stage, ONE, title="OLD") as old,
+    ):
+        result = stage.extract(by_accession(ONE), {"main": address(main), "old": address(old)}, {})
+        assert asked(old.log, ONE) == Asked(("",), (0, 0, 0), 1)
+        assert asked(main.log, ONE) == Asked(("",), (3, 0, 0), 2)
+    assert outcomes(result) == [("failed", "query_failed")]
+
+
+@shows(
+    15,
+    "images carry another patient ID, and a person accepts that (--accept-mismatch)",
+    "brings them into the tree; they are not fetched again",
+)
+def test_a_mismatch_is_accepted_later(stage: Stage) -> None:
+    with archive_of(stage, STUDIES, faults.OtherPatient("MERGED")) as archive:
+        main = {"main": address(archive)}
+        assert stage.extract(by_accession(), main, {}).exit_code == 1
+        assert stored(stage.out, STUDIES) == (0, 0, 8)
+        archive.log.clear()
+        result = stage.extract(by_accession(), main, {}, accept_mismatch=True)
+        assert asked(archive.log, STUDIES, like=Asked(associations=None)) == Asked(("", ""), (0, 2, 4), None)
+    assert outcomes(result) == [COMPLETE, COMPLETE]
+    assert stored(stage.out, STUDIES) == (4, 4, 0)
+    check_folder(stage.out)
+
+
+@shows(
+    16,
+    "values with matching characters, and nobody said --skip-bad-rows",
+    "refuses the table and names the rows; the archive is not asked at all",
+)
+def test_matching_characters_are_refused(stage: Stage) -> None:
+    with archive_of(stage, STUDIES) as archive:
+        with pytest.raises(InputError, match="skip-bad-rows"):
+            stage.extract(by_accession() + "A*\n", {"main": address(archive)}, {})
+        assert archive.log == []
+
+
+@shows(
+    25,
+    "the disk is full while instances arrive",
+    "refuses them (A700), keeps nothing half-written, backs off and asks again",
+)
+def test_the_disk_is_full_for_a_while(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, left = store_files._write_all, [3]
+
+    def full(fd: int, buffers: Any) -> None:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(fd, buffers)
+
+    monkeypatch.setattr(store_files, "_write_all", full)
+    with archive_of(stage, ONE) as archive:
+        result = stage.extract(by_accession(ONE), {"main": address(archive)}, {})
+        assert asked(archive.log, ONE) == Asked(("STUDY SERIES IMAGE:1",), (1, 1, 2), 3)
+    assert outcomes(result) == [COMPLETE]
+    check_folder(stage.out)
+
+
+@shows(
+    25,
+    "less room is left on the disk than keep-free",
+    "asks for nothing, says what it waits for, and goes on by itself when there is room",
+)
+def test_too_little_room_pauses_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage, looks = shutil.disk_usage, [0]
+
+    def little(path: Any) -> Any:
+        looks[0] += 1
+        return replace_free(usage(path), 10 if looks[0] < 6 else 10**12)
+
+    monkeypatch.setattr(shutil, "disk_usage", little)
+    with archive_of(stage, ONE) as archive:
+        result = stage.extract(by_accession(ONE), {"main": address(archive)}, {}, keep_free=1)
+        assert asked(archive.log, ONE).moves == ("STUDY",)
+    said = " ".join(stage.messages)
+    assert said.index("waiting for room") < said.index("there is room on the disk again")
+    assert outcomes(result) == [COMPLETE]
+    check_folder(stage.out)
+
+
+def replace_free(usage: Any, free: int) -> Any:
+    return usage._replace(free=free)
+
+
+@shows(
+    28,
+    "we are registered under another port, where nobody listens, and that is put right",
+    "stops and says what to look at; run again, it goes on with what is missing",
+)
+def test_registered_under_another_port(stage: Stage) -> None:
+    with archive_of(stage, MORE) as archive:
+        archive.destinations["QUARRY"] = ("127.0.0.1", free_port())
+        main = {"main": address(archive)}
+        result = stage.extract(by_accession(MORE), main, {})
+        assert (outcomes(result), result.exit_code) == ([PENDING] * 4, 4)
+        assert len(archive.requests("move")) <= AT_MOST
+        archive.destinations["QUARRY"] = ("127.0.0.1", stage.port)
+        result = stage.extract(by_accession(MORE), main, {})
+    assert outcomes(result) == [COMPLETE] * 4
+    check_folder(stage.out)
+
+
+@shows(
+    11,
+    "one instance comes twice with other content, and Quarry is killed before the study is concluded",
+    "the conflict is found again on disk, and the study is not called complete",
+)
+def test_a_conflict_outlives_a_crash(stage: Stage) -> None:
+    switched_on = (faults.Duplicates(changed=True), faults.Silence(7, 600.0, times=1))
+    with archive_of(stage, ONE, *switched_on) as archive:
+        main = {"main": address(archive)}
+        end = _run(stage, main, lambda runner, _snapshot: len(files(stage.out)) == 7 and _twice(runner))
+        assert not end.counts.finished
+        result = stage.extract(by_accession(ONE), main, {})
+    assert outcomes(result) == [("unverified", "content_conflict")]
+    assert len(files(stage.out)) == 7
