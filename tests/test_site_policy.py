@@ -17,8 +17,9 @@ from dicom_quarry import api, config, site
 from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.extraction.guest import Guest, guest_of
+from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.runner import Listener, Runner
+from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.site import SitePolicy, site_policy

@@ -9,7 +9,8 @@ from pathlib import Path
 from dicom_quarry import config
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction.folder import JobFolder, existing
-from dicom_quarry.extraction.runner import Listener, Runner
+from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.extraction.verify import Checked, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
 from dicom_quarry.ledger.reading import Reader

@@ -148,6 +148,7 @@ class Settings(_Frozen):
     diagnosis: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
+    plan_age: Duration = 86_400.0
 
     @property
     def keep_free_bytes(self) -> int:
@@ -155,10 +156,12 @@ class Settings(_Frozen):
         return int(self.keep_free * 1e9)
 
 
-def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
+def load(
+    path: Path | None, flags: Mapping[str, object], defaults: Mapping[str, object] | None = None
+) -> Settings:
     """Settings from a quarry.toml (the one named, else the one in the current folder) and flags, which win.
 
-    Flags that are None were not given. Raises ConfigError naming the setting, what is wrong, what to write.
+    Flags that are None were not given; ``defaults`` are for what nobody says. Raises ConfigError naming the setting, what is wrong, what to write.
     """
     source = path or Path(FILE_NAME)
     table = read_toml(source) if path or source.is_file() else {}
@@ -166,7 +169,7 @@ def load(path: Path | None, flags: Mapping[str, object]) -> Settings:
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         raise ConfigError(f"{source}: archives stand in tables of their own, such as [archive.main]")
     # The flags' spellings: `--from` names the archive, `--as` the receiver.
-    merged = {**table, **{name: value for name, value in flags.items() if value is not None}}
+    merged = {**(defaults or {}), **table, **{name: value for name, value in flags.items() if value is not None}}
     chosen = merged.pop("from", None)
     if "archives" in merged:
         raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")

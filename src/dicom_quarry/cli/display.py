@@ -11,8 +11,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Snapshot
-from dicom_quarry.extraction.runner import Listener
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Word
 from dicom_quarry.report import counted, human_size

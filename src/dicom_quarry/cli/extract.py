@@ -14,7 +14,8 @@ import typer
 from dicom_quarry import api, config
 from dicom_quarry.cli.console import fail, out, show_summary
 from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
-from dicom_quarry.extraction.runner import JobEnd, Listener, Runner
+from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.model import Word
 
 #: What ``retry`` works on when it is not told: everything that another try may change.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import time
@@ -97,7 +98,7 @@ def prepare(out: Path, state: Path | None) -> JobFolder:
     try:
         for path in (out, hidden, folder.state, folder.incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_network(folder.state)
+        refuse_network(folder.state, "with --state DIR; the images may stay where they are")
         if known is None and elsewhere:
             _point(hidden, folder.state)
     except OSError as error:
@@ -121,12 +122,13 @@ def _point(hidden: Path, state: Path) -> None:
     part.replace(hidden / _POINTER)
 
 
-def _refuse_network(state: Path) -> None:
+def refuse_network(state: Path, remedy: str) -> None:
+    """Raises InputError for a folder on a network file system, with the remedy."""
     kind = file_system(state)
     if kind in _NETWORK:
         raise InputError(
             f"{state} is on a network file system ({kind}), where the job's record could be damaged: "
-            "keep the record on a local disk with --state DIR; the images may stay where they are"
+            f"keep the record on a local disk {remedy}"
         )
 
 
@@ -201,3 +203,19 @@ def _locked(handle: int) -> bool:
 def _written(handle: int) -> int | None:
     text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
     return int(text) if text.isascii() and text.isdigit() else None
+
+
+@contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Quarry's log goes to a file in the state folder for as long as this lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    path.chmod(0o600)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger("dicom_quarry")
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

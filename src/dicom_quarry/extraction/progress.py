@@ -49,6 +49,18 @@ class Snapshot:
     stopping: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A plan at one moment: of so many rows, those that the archive was asked about."""
+
+    rows: int
+    asked: int
+    rows_per_second: float
+    seconds_left: float | None
+    waiting: str
+    stopping: bool
+
+
 class Board:
     """Where the threads of a job write what they do, without patient identifiers."""
 

@@ -22,6 +22,12 @@ def register(out: Path) -> None:
         beside.replace(folder / f"{name}.json")
 
 
+def state_home() -> Path:
+    """What Quarry remembers for this user, beside the jobs themselves."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "quarry"
+
+
 def registered() -> Iterator[Path]:
     """The folders of this user's jobs, as far as they are still there."""
     for entry in sorted(_folder().glob("*.json")):
@@ -32,5 +38,4 @@ def registered() -> Iterator[Path]:
 
 
 def _folder() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "quarry" / "jobs"
+    return state_home() / "jobs"

@@ -25,13 +25,16 @@ class Desk(Protocol):
     """What a resolver works with: the tools of a job, or those of a plan, which has fewer."""
 
     @property
-    def sources(self) -> Mapping[str, Source]: ...
+    def sources(self) -> Mapping[str, Source]:
+        """The archives, in the order in which they are asked."""
 
     @property
-    def ledger(self) -> Ledger: ...
+    def ledger(self) -> Ledger:
+        """Where the answers are entered."""
 
     @property
-    def board(self) -> Board: ...
+    def board(self) -> Board:
+        """Where it is told what goes wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,9 +13,10 @@ from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.folder import JobFolder, held, prepare
+from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
+from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
 from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.registry import register
@@ -29,7 +29,6 @@ from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Reader
-from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.receiver.server import Receiver
@@ -37,26 +36,8 @@ from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 
-_log = logging.getLogger(__name__)
-
 #: Seconds between two looks at a running job.
 _TICK = 0.25
-
-
-class Listener:
-    """Told of a job's course; overrides what it wants to know."""
-
-    def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
-        """The table was read: which of its headers became which DICOM keywords."""
-
-    def updated(self, change: CohortChange) -> None:
-        """A newer table was taken."""
-
-    def tick(self, snapshot: Snapshot) -> None:
-        """The job as it stands, several times a second."""
-
-    def said(self, message: str) -> None:
-        """Something that a person may want to know; rows by number, no identifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +104,7 @@ class Runner:
     @contextmanager
     def _opened(self) -> Iterator[tuple[JobFolder, Ledger]]:
         folder = prepare(self._settings.to, self._settings.state)
-        with held(folder), _logging_to(folder.log):
+        with held(folder), logging_to(folder.log):
             register(folder.out)
             ledger = Ledger(folder.ledger)
             try:
@@ -256,19 +237,3 @@ def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping
         return dict(zip(columns, values, strict=False))
 
     return cells
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Quarry's log goes to a file in the state folder for as long as the job runs."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    path.chmod(0o600)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger("dicom_quarry")
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        handler.close()
