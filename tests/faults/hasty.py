@@ -35,8 +35,8 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     # An archive that does not heed a cancel is left after half a second.
     change(sources, "Patiences", partial(Patiences, cancel=0.5))
     change(query, "CANCEL_PATIENCE", 0.5)
-    # The scripted archive gives a thousand answers a second.
-    change(sources, "DimseArchive", partial(DimseArchive, answer_cap=100))
+    # The scripted archive gives some hundred answers a second.
+    change(sources, "DimseArchive", partial(DimseArchive, answer_cap=40))
 
 
 if __name__ == "__main__":
