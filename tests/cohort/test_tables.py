@@ -23,12 +23,18 @@ def read(folder: Path, content: str | bytes, **options: Any) -> Cohort:
 
 def asked(cohort: Cohort) -> Rows:
     """Row, line and keys of every request, the keys as ``P=1 A=2``; ``!`` for a row that cannot be used."""
-    short = {"PatientID": "P", "AccessionNumber": "A", "StudyDate": "D", "StudyInstanceUID": "U"}
+    short = {
+        "PatientID": "P",
+        "AccessionNumber": "A",
+        "StudyDate": "D",
+        "StudyInstanceUID": "U",
+        "SeriesInstanceUID": "S",
+    }
     return [
         (
             one.row,
             one.line,
-            "!" if one.problem else " ".join(f"{short[key]}={value}" for key, value in one.keys),
+            "!" if one.problem else " ".join(f"{short.get(key, key)}={value}" for key, value in one.keys),
         )
         for one in cohort.requests
     ]
@@ -120,9 +126,9 @@ GOOD: list[tuple[str, str | bytes, Rows]] = [
     ),
     (
         "dates in doubt",
-        "MRN,StudyDate\n1,01/02/2018\n1,23.07.2018\n1,43304\n1,20180230\n1,2018-07/23\n1,20180101-20180131\n"
-        "1,2018-07-23 10:30:00\n1,00000101\n",
-        [(n, n + 1, "!") for n in range(1, 9)],
+        "MRN,StudyDate\n1,01/02/2018\n1,23.07.2018\n1,43304\n1,20180230\n1,2018-07/23\n"
+        "1,2018-07-23 10:30:00\n1,00000101\n1,2018\n1,201807\n1,20180723.5\n",
+        [(n, n + 1, "!") for n in range(1, 11)],
     ),
     ("patient alone", "EMPI,Accession\n1,\n1,2\n", [(1, 2, "!"), (2, 3, "P=1 A=2")]),
     ("date alone", "StudyDate\n20180723\n", [(1, 2, "!")]),
@@ -131,6 +137,94 @@ GOOD: list[tuple[str, str | bytes, Rows]] = [
         "rows with different keys",
         "MRN,Accession,StudyDate,SUID\n1,,20180723,\n,2,,\n,,,1.2\n,2,20180723,\n",
         [(1, 2, "P=1 D=20180723"), (2, 3, "A=2"), (3, 4, "U=1.2"), (4, 5, "A=2 D=20180723")],
+    ),
+    (
+        "ranges of dates",
+        "MRN,StudyDate\n1,20180101-20180131\n1,20180101-\n1,-20180131\n1,2018-01-01 - 2018-01-31\n"
+        "1,2018/1/1 to 2018/1/31\n1,20180101..\n1,20180101..20180131\n1,20180101\N{EN DASH}20180131\n"
+        "1,20180101-20180101\n",
+        [
+            (n, n + 1, f"P=1 D={days}")
+            for n, days in enumerate(
+                [
+                    "20180101-20180131",
+                    "20180101-",
+                    "-20180131",
+                    *["20180101-20180131"] * 2,
+                    "20180101-",
+                    *["20180101-20180131"] * 2,
+                    "20180101",
+                ],
+                1,
+            )
+        ],
+    ),
+    (
+        "ranges that are none",
+        "MRN,StudyDate\n1,20180131-20180101\n1,-\n1,20180101-20180230\n1,20180101-2018013\n1, to \n"
+        "1,20180101-20180102-20180103\n1,20180101 - 20180102 - 20180103\n",
+        [(n, n + 1, "!") for n in range(1, 8)],
+    ),
+    (
+        "From and Until",
+        "EMPI,From,Until\n1,20180101,20180131\n1,2018-01-01,\n1,,20180131\n1,20180101,20180101\n"
+        "1,20180131,20180101\n1,,\n,20180101,20180131\n",
+        [
+            (1, 2, "P=1 D=20180101-20180131"),
+            (2, 3, "P=1 D=20180101-"),
+            (3, 4, "P=1 D=-20180131"),
+            (4, 5, "P=1 D=20180101"),
+            *((n, n + 1, "!") for n in (5, 6, 7)),
+        ],
+    ),
+    (
+        "Study Date From and To",
+        "MRN;Study Date From;Study_Date_To\n1;20180101;20180131\n",
+        [(1, 2, "P=1 D=20180101-20180131")],
+    ),
+    ("a lone From is the user's", "Accession,From\n2,ward 7\n", [(1, 2, "A=2")]),
+    (
+        "StudyMonth",
+        "EMPI,StudyMonth\n1,201802\n1,2016-02\n1,2018/2\n1,201802.0\n1,2018-02-01\n",
+        [
+            (n, n + 1, f"P=1 D={month}")
+            for n, month in enumerate(
+                ["20180201-20180228", "20160201-20160229", *["20180201-20180228"] * 3], 1
+            )
+        ],
+    ),
+    (
+        "no months",
+        "EMPI,StudyMonth\n1,201813\n1,18-02\n1,20182\n1,20180215\n1,000002\n,201802\n1,Feb 2018\n",
+        [(n, n + 1, "!") for n in range(1, 8)],
+    ),
+    (
+        "one date a row, whichever column has it",
+        "MRN,StudyDate,StudyMonth,From,Until\n1,20180723,,,\n1,,201807,,\n1,,,20180701,20180702\n"
+        "1,20180723,201807,,\n1,20180723,,20180701,\n",
+        [
+            (1, 2, "P=1 D=20180723"),
+            (2, 3, "P=1 D=20180701-20180731"),
+            (3, 4, "P=1 D=20180701-20180702"),
+            (4, 5, "!"),
+            (5, 6, "!"),
+        ],
+    ),
+    (
+        "a series, within its study",
+        "SUID,Series UID,Accession\n1.2,1.2.3,\n,1.2.3,2\n,1.2.3,\n1.2,1.2.x,\n",
+        [(1, 2, "U=1.2 S=1.2.3"), (2, 3, "S=1.2.3 A=2"), (3, 4, "!"), (4, 5, "!")],
+    ),
+    ("a series and a patient", "MRN,SeriesInstanceUID\n1,1.2.3\n", [(1, 2, "!")]),
+    (
+        "names, sex and descriptions are the user's",
+        'Accession,Patient Name,StudyDescription,Modality,Study ID\n2,"Doe, J",*,CT?,7\n',
+        [(1, 2, "A=2")],
+    ),
+    (
+        "errors of newer spreadsheets",
+        "Accession\n#SPILL!\n#CALC!\n#1\n",
+        [(1, 2, "!"), (2, 3, "!"), (3, 4, "A=#1")],
     ),
     ("a repeated row", "Accession\n2\n2\n", [(1, 2, "A=2"), (2, 3, "A=2")]),
 ]
@@ -164,7 +258,8 @@ BAD: list[tuple[str, str | bytes, str]] = [
     (
         "MRN and EMPI",
         "MRN,x,EMPI\n1,2,3\n",
-        f", line 1: the columns 'MRN' (1) and 'EMPI' (3) both mean PatientID; {KEEP}",
+        ", line 1: the columns 'MRN' (1) and 'EMPI' (3) both mean PatientID; "
+        "say which is meant, as in --map 'MRN=PatientID'",
     ),
     (
         "the same twice",
@@ -181,8 +276,11 @@ BAD: list[tuple[str, str | bytes, str]] = [
         'EMPI,Accession\n"1"x,2\n',
         ", line 2: a quoted cell goes on after its closing quote; write quotes inside a cell twice",
     ),
-    ("XLSX", b"PK\x03\x04rest", f": this is an Excel workbook or a zip archive: {AS_CSV}"),
-    ("XLS", b"\xd0\xcf\x11\xe0\xa1\xb1", f": this is an old Excel workbook: {AS_CSV}"),
+    (
+        "XLS",
+        b"\xd0\xcf\x11\xe0\xa1\xb1",
+        ": this is an old Excel workbook, or one with a password: save it as XLSX without one",
+    ),
     ("gzip", b"\x1f\x8b\x08\x00", ": this is compressed with gzip: unpack it first"),
     ("UTF-32", "EMPI,Accession\n1,2".encode("utf-32"), f": this is text in UTF-32: {AS_CSV}"),
     ("no encoding", b"EMPI,Accession\n1,\x81\xff", NO_TEXT),

@@ -141,7 +141,7 @@ class Rows:
             parts["StudyDate, as a range"], problem = joined(*ends)
         if problem:
             where = " and ".join(self._name(at) for at, keyword in self._keys if keyword in _ENDS)
-            found.problems.append(f"{where}: {problem}")
+            found.problems.append(f"{where}: this {problem}")
         elif len(parts) > 1:
             columns = " and ".join(self._name(at) for at, keyword in self._keys if keyword in DATE_PARTS)
             found.problems.append(f"more than one of {columns} is filled; leave one study date in the row")

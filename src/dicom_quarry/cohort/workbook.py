@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 from xml.parsers.expat import ExpatError
 
+from dicom_quarry.cohort.columns import printable
 from dicom_quarry.cohort.sheet import Cells, Styles, parsed, sheet_rows, strings, styles
 from dicom_quarry.cohort.source import Source
 from dicom_quarry.errors import InputError
@@ -61,7 +62,7 @@ class SheetTable:
         """Which sheet was taken, where there is a choice."""
         if not self.others:
             return ()
-        return (f"read from the sheet '{self.sheet}', the first of {self.others + 1} that is not empty",)
+        return (f"read from the sheet '{self.sheet}', of {self.others + 1} the first that is not empty",)
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Every row below the header that is not blank; what stands right of the header is left out."""
@@ -106,8 +107,7 @@ def _opened(source: Source) -> Iterator[zipfile.ZipFile]:
 
 
 def _said(error: Exception) -> str:
-    text = str(error.args[0]) if error.args else type(error).__name__
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)[:100]
+    return printable(str(error.args[0]) if error.args else type(error).__name__)[:100]
 
 
 def _part(book: zipfile.ZipFile, name: str) -> IO[bytes] | None:
@@ -163,5 +163,5 @@ def _sheets(book: zipfile.ZipFile, root: str) -> tuple[list[tuple[str, str]], bo
                 epoch_1904 = attributes.get("date1904", "") in ("1", "true")
             identifier = next((value for key, value in attributes.items() if key.endswith(":id")), "")
             if name == "sheet" and attributes.get("state", "visible") == "visible" and identifier in parts:
-                sheets.append((attributes.get("name", ""), parts[identifier]))
+                sheets.append((printable(attributes.get("name", "")), parts[identifier]))
     return sheets, epoch_1904
