@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -53,7 +53,11 @@ class Receiving(Server):
     def busy(self) -> float:
         """Seconds of processor time so far, of what it has forked too."""
         process = psutil.Process(self.pid)
-        return sum(sum(one.cpu_times()[:4]) for one in (process, *process.children(recursive=True)))
+        seconds = 0.0
+        for one in (*process.children(recursive=True), process):
+            with suppress(psutil.NoSuchProcess):  # a child that has just ended is in its parent's sum
+                seconds += sum(one.cpu_times()[:4])
+        return seconds
 
     def peak(self) -> int:
         status = Path(f"/proc/{self.pid}/status")
