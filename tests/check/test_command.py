@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from dicom_quarry.demo.studies import Study
 from dicom_quarry.model import AE
 from tests.check.conftest import ACCESSION, Check
-from tests.e2e.command import QUARRY, quarry
+from tests.e2e.command import QUARRY, Running, quarry, until
+from tests.e2e.gated import GatedArchive
 from tests.peers.orthanc import Orthanc
+from tests.peers.process import listens
 
 
 @pytest.mark.parametrize(
@@ -77,3 +80,20 @@ def test_colour_on_a_terminal_only(orthanc: Orthanc, us: AE, tmp_path: Path) -> 
         os.close(ours)
     assert child.returncode == 0
     assert "\x1b[32m✓" in shown.decode()
+
+
+def test_terminated_in_the_middle_it_leaves_nothing(tmp_path: Path, us: AE, studies: list[Study]) -> None:
+    with GatedArchive(studies) as archive:
+        archive.destinations["QUARRY"] = (us.host, us.port)
+        archive.hold_after = 1
+        command = ("check", "--from", archive.ae, "--as", f"QUARRY@{us.host}:{us.port}")
+        with Running(
+            tmp_path / "out.txt", *command, "--accession", studies[0].accession, cwd=tmp_path
+        ) as run:
+            until(run, "the first instance", archive.held.is_set)
+            assert len(list(tmp_path.glob(".quarry-check-*"))) == 1
+            run.terminate()
+            archive.open()
+            assert run.wait() == 3
+    assert not list(tmp_path.glob(".quarry-check-*"))
+    assert not listens(us.port)

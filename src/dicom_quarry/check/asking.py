@@ -67,9 +67,12 @@ class Inquiry:
             yield step
             if step.mark is Mark.BAD and self.study is None and self._answered:
                 return  # the other model leads to the same studies
+        if learned.model not in (None, preferred):
+            remedy = f'model = "{learned.model}" in quarry.toml is needed (--save writes it)'
+            yield Step("model", Mark.BAD, f"only {_root(learned.model)} works", remedy)
 
     def _find(self, model: Model) -> Step:
-        name, archive = f"query, {model.title()} Root", self._archive(model)
+        name, archive = f"query, {_root(model)}", self._archive(model)
         keys = {"AccessionNumber": self._accession}
         if self.study is not None:
             keys["PatientID"] = self.study.patient_id  # which the Patient Root model wants
@@ -130,6 +133,10 @@ class Inquiry:
             return Step(name, Mark.BAD, f"the list ended early: {listing.why}")
         said = f"{len(listing.series_uids)} series, {len(listing.instances)} instances listed"
         return Step(name, Mark.GOOD if listing.instances else Mark.BAD, said)
+
+
+def _root(model: Model | None) -> str:
+    return f"{model} root".title()
 
 
 def _not_found(name: str, found: Found) -> Step:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from socket import SOCK_STREAM, getaddrinfo
 
-from dicom_quarry.archive.port import Answered, Ask, Patience
+from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
 from dicom_quarry.check.steps import Bench, Model
 from dicom_quarry.check.verdict import Trial
 from dicom_quarry.config import DEFAULT_FILEPATH
@@ -26,6 +26,9 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 #: Seconds without a response or an instance after which a check gives up; a job is more patient.
 _SILENCE = 60.0
+
+#: Seconds to wait for stores all the same after an answer that nothing was sent.
+_NOTHING_SENT = 2.0
 
 #: Seconds that instances in flight have when the check has seen enough.
 _GRACE = 5.0
@@ -127,13 +130,17 @@ def _try(bench: Bench, model: Model, study: Study, expected: int | None, more: N
         receiver.start()
         try:
             answered = _ask(bench, model, study, guests)
-            patience = min(bench.profile.settle, _SILENCE)
-            # Where the archive says that it failed, nothing is on its way.
-            guests.settle(expected, 0.0 if answered.failed and not answered.completed else patience)
+            guests.settle(expected, _patience(answered, bench.profile.settle))
         finally:
             receiver.stop(_GRACE)
         arrived = tuple(guests.stored.values())
     return Trial(answered, expected, arrived, tuple(refused), receiver.stats.refused)
+
+
+def _patience(answered: Answered, settle: float) -> float:
+    """How long stores may still be on their way: hardly, where the archive says that it sent nothing."""
+    nothing = answered.verdict is not Verdict.SUCCESS and not answered.completed
+    return min(settle, _NOTHING_SENT if nothing else _SILENCE)
 
 
 def _ask(bench: Bench, model: Model, study: Study, guests: _Guests) -> Answered:

@@ -1,0 +1,104 @@
+"""Questions about a study, to archives that know one information model well and the other not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dicom_quarry import config
+from dicom_quarry.archive.port import Found
+from dicom_quarry.check.asking import Inquiry
+from dicom_quarry.check.steps import Bench, Learned, Mark, Model, Step
+from dicom_quarry.errors import QueryFailed
+from dicom_quarry.model import InstanceRef, Listing, Study, Task
+
+STUDY = Study("1.2", "P1", "A1", "20190101", instance_count=1)
+
+
+@dataclass
+class Archive:
+    """Knows one study; ``broken`` is the status that ends every query."""
+
+    broken: int = 0
+    by_image: bool = True
+    name: str = "main"
+    asked: list[dict[str, str]] = field(default_factory=list)
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        self.asked.append(dict(keys))
+        if self.broken:
+            raise QueryFailed(f"refused ({self.broken:04X})", status=self.broken)
+        has = {"PatientID": "P1", "AccessionNumber": "A1", "StudyDate": "20190101"}
+        return Found((STUDY,) if all(has[key] == value for key, value in keys.items()) else ())
+
+    def list_instances(self, task: Task) -> Listing:
+        listed = (InstanceRef("1.2", "1.2.1", "1.2.1.1"),) if self.by_image else ()
+        return Listing(listed, ("1.2.1",), by_image=self.by_image, count=1)
+
+    def close(self) -> None:
+        pass
+
+
+class Two(Bench):
+    """A bench with an archive of its own for each model."""
+
+    archives: dict[Model, Archive]
+
+    def archive(self, model: Model, answer_cap: int = 0) -> Any:
+        return self.archives[model]
+
+
+def asked(study: Archive, patient: Archive, model: str = "study") -> tuple[list[Step], Learned]:
+    address = {"name": "main", "address": "A@127.0.0.1:1", "model": model}
+    settings = config.Settings(archives=(config.ArchiveProfile.model_validate(address),), to=Path())
+    bench = Two(settings)
+    bench.archives = {"study": study, "patient": patient}
+    bench.learned.models = {"study": True, "patient": True}
+    return list(Inquiry(bench, "A1").steps()), bench.learned
+
+
+def marks(steps: list[Step]) -> dict[str, Mark]:
+    return {step.name: step.mark for step in steps}
+
+
+def test_only_the_other_model_works() -> None:
+    steps, learned = asked(Archive(broken=0x0122), Archive())
+    assert learned.model == "patient"
+    assert marks(steps)["query, Study Root"] is Mark.BAD
+    (model,) = [step for step in steps if step.name == "model"]
+    assert (model.mark, model.said) == (Mark.BAD, "only Patient Root works")
+    assert 'model = "patient"' in model.remedy
+    assert marks(steps)["levels SERIES, IMAGE"] is Mark.GOOD
+
+
+@pytest.mark.parametrize("model", ["study", "patient"])
+def test_the_other_model_need_not_work(model: str) -> None:
+    good, bad = Archive(), Archive(broken=0xA900)
+    archives = (good, bad) if model == "study" else (bad, good)
+    steps, learned = asked(*archives, model=model)
+    assert learned.model == model
+    assert [step.name for step in steps if step.mark is Mark.BAD] == []
+    assert list(marks(steps).values()).count(Mark.NOTE) == 1
+
+
+def test_patient_root_is_told_the_patient() -> None:
+    patient = Archive()
+    asked(Archive(), patient)
+    assert patient.asked == [{"AccessionNumber": "A1", "PatientID": "P1"}]
+
+
+def test_an_archive_that_cannot_list_instances() -> None:
+    steps, _ = asked(Archive(by_image=False), Archive())
+    (levels,) = [step for step in steps if step.name.startswith("levels")]
+    assert levels.mark is Mark.BAD
+    assert "cannot list instances" in levels.said
+
+
+def test_never_without_a_key() -> None:
+    study, patient = Archive(), Archive()
+    asked(study, patient)
+    assert all(keys and all(keys.values()) for keys in study.asked + patient.asked)
