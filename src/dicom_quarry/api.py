@@ -10,7 +10,7 @@ from dicom_quarry import config
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction.folder import JobFolder, existing
 from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.runner import Runner
+from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.extraction.verify import Checked, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
 from dicom_quarry.ledger.reading import Reader
@@ -23,6 +23,8 @@ from dicom_quarry.report import (
     write_report,
     write_studies,
 )
+
+_REPORTS = ("report.csv", "studies.csv", "manifest.csv.gz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def extract(
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = config.load(None if config_file is None else Path(config_file), flags)
     runner = Runner(settings, listener or Listener())
-    return write_reports(runner.extract(Path(cohort), update=update).folder)
+    return reports_of(runner.extract(Path(cohort), update=update))
 
 
 def settings_of(out: Path) -> Settings:
@@ -100,18 +102,45 @@ def report(out: str | Path) -> Result:
     return write_reports(existing(Path(out)))
 
 
-def write_reports(folder: JobFolder) -> Result:
-    """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv."""
+def reports_of(end: JobEnd) -> Result:
+    """The reports of a run that has ended; where it had nothing to do those that stand are good.
+
+    With millions of instances they take minutes to write again.
+    """
+    return write_reports(end.folder, again=not end.nothing_to_do)
+
+
+def write_reports(folder: JobFolder, *, again: bool = True) -> Result:
+    """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
+
+    Not ``again`` where they stand and the ledger has not been written to since.
+    """
     reader = Reader(folder.ledger)
     try:
-        write_report(folder.out / "report.csv", reader.columns(), reader.rows())
-        write_studies(folder.out / "studies.csv", reader.studies())
-        write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
-        write_missing(folder.out / "missing.csv", reader.missing())
+        if again or not _stand(folder):
+            _write(folder, reader)
         refused = int(reader.facts().get("refused", "0"))
         return Result(folder, summarise(reader.rows(), reader.studies(), refused))
     finally:
         reader.close()
+
+
+def _write(folder: JobFolder, reader: Reader) -> None:
+    write_report(folder.out / "report.csv", reader.columns(), reader.rows())
+    write_studies(folder.out / "studies.csv", reader.studies())
+    write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
+    write_missing(folder.out / "missing.csv", reader.missing())
+
+
+def _stand(folder: JobFolder) -> bool:
+    try:
+        oldest = min((folder.out / name).stat().st_mtime_ns for name in _REPORTS)
+    except FileNotFoundError:
+        return False
+    # What was written last may still be in the write-ahead log alone.
+    log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
+    written = [one.stat() for one in (folder.ledger, log) if one.is_file()]
+    return all(oldest > one.st_mtime_ns for one in written if one.st_size)
 
 
 def verify(out: str | Path, *, quick: bool = False) -> Iterator[Checked]:

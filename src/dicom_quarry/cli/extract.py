@@ -131,7 +131,7 @@ def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
             end = work(runner)
     if end.nothing_to_do:
         out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
-    result = api.write_reports(end.folder)
+    result = api.reports_of(end)
     show_summary(result)
     if end.problem:
         fail(end.problem)

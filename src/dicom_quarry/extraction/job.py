@@ -70,7 +70,8 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
         names = ", ".join(sorted(gone))
         raise InputError(f"{settings.to} is being filled from {names}: use that archive, or another folder")
     if facts["cohort"] == cohort.digest and not update:
-        ledger.note(settings=settings.model_dump_json())
+        if before != settings:
+            ledger.note(settings=settings.model_dump_json())
         return None
     if not update:
         raise InputError(

@@ -71,7 +71,8 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         # It names patients: SQLite gives the mode of this file to those that it puts beside it.
-        path.touch(mode=0o600)
+        if not path.exists():  # its time tells whether it was written to
+            path.touch(mode=0o600)
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:
