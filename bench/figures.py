@@ -44,7 +44,7 @@ class Part:
 
 
 def keep(part: Part, page: Path, heading: str, introduction: str) -> None:
-    """Put a part into a page, instead of what stands there of it; all else on the page stays."""
+    """Put a part into its section of a page, instead of what stands there of it; all else stays."""
     start, end = f"<!-- soak: {part.name} -->", f"<!-- soak: end of {part.name} -->"
     block = f"{start}\n{part.markdown()}\n{end}"
     text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"
@@ -54,7 +54,10 @@ def keep(part: Part, page: Path, heading: str, introduction: str) -> None:
         before, _, rest = text.partition(start)
         text = f"{before}{block}{rest.partition(end)[2]}"
     else:
-        text = f"{text.rstrip()}\n\n{block}\n"
+        # At the end of the section, which need not be the end of the page.
+        before, _, after = text.partition(heading)
+        mine, next_heading, rest = after.partition("\n## ")
+        text = f"{before}{heading}{mine.rstrip()}\n\n{block}\n{next_heading}{rest}"
     page.write_text(text, encoding="utf-8")
 
 

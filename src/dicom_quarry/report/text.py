@@ -16,7 +16,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def harmless(text: str) -> str:
     """Text from the archive for a cell: control characters become visible, a formula is only shown."""
-    return _FORMULA.sub(r"\1\2'", visible(text, limit=len(text)))
+    shown = visible(text, limit=len(text))
+    if shown[:1].isalnum() and ";" not in shown:
+        return shown  # as nearly all are, millions of them: no formula begins like that
+    return _FORMULA.sub(r"\1\2'", shown)
 
 
 def harmless_path(path: PurePosixPath | str) -> str:
