@@ -43,10 +43,11 @@ class Archive:
         pass
 
 
+@dataclass(frozen=True)
 class Two(Bench):
     """A bench with an archive of its own for each model."""
 
-    archives: dict[Model, Archive]
+    archives: Mapping[Model, Archive] = field(default_factory=dict)
 
     def archive(self, model: Model, answer_cap: int = 0) -> Any:
         return self.archives[model]
@@ -55,8 +56,7 @@ class Two(Bench):
 def asked(study: Archive, patient: Archive, model: str = "study") -> tuple[list[Step], Learned]:
     address = {"name": "main", "address": "A@127.0.0.1:1", "model": model}
     settings = config.Settings(archives=(config.ArchiveProfile.model_validate(address),), to=Path())
-    bench = Two(settings)
-    bench.archives = {"study": study, "patient": patient}
+    bench = Two(settings, archives={"study": study, "patient": patient})
     bench.learned.models = {"study": True, "patient": True}
     return list(Inquiry(bench, "A1").steps()), bench.learned
 

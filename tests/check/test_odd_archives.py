@@ -162,6 +162,18 @@ def test_another_title_is_called(tried: Tried) -> None:
     assert "register our receiver under its own title: AE title QUARRY" in checked.out
 
 
+def test_a_stranger_does_not_become_a_sender(tried: Tried, toml: Path) -> None:
+    class Stranger(FromElsewhere):
+        """Sends from 127.0.0.2 what nobody asked for, while the archive sends nothing."""
+
+        def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+            return list(tried.studies[1].instances())
+
+    checked = tried(Stranger("QUARRY"), options=["--save"])
+    assert "a sender at 127.0.0.2 was refused: its address" in checked.bad["C-MOVE"]
+    assert "senders" not in toml.read_text()
+
+
 def test_our_port_is_taken(tried: Tried, us: AE) -> None:
     with closing(socket.create_server((us.host, us.port))):
         checked = tried()

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from socket import SOCK_STREAM, getaddrinfo
@@ -35,6 +36,26 @@ _GRACE = 5.0
 
 _STUDY_UID = 0x0020000D
 _NOT_ASKED_FOR = 0x0124
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The study to have sent, in which model, and its instances as far as the archive lists them."""
+
+    model: Model
+    study: Study
+    listed: frozenset[str]
+
+    @property
+    def expected(self) -> int | None:
+        """How many instances there should be."""
+        return len(self.listed) or self.study.instance_count
+
+    def admit(self, arrival: Arrival, header: Header) -> Admitted:
+        """Let an instance in if it is one of these; raises Refused."""
+        if header[_STUDY_UID] != self.study.study_uid or (self.listed and arrival.sop_uid not in self.listed):
+            raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
+        return Admitted()
 
 
 class _Guests:
@@ -108,33 +129,33 @@ class _Watch:
         return Patience.CANCEL if quiet > self._silence else Patience.WAIT
 
 
-def move(bench: Bench, model: Model, study: Study, expected: int | None) -> list[Trial]:
+def move(bench: Bench, wanted: Wanted) -> list[Trial]:
     """Try once; and if the archive sends from addresses that are not admitted, once more with these.
 
     Only what then really comes from there shows that they are the archive's. Raises StartError.
     """
-    first = _try(bench, model, study, expected, ())
-    # Whatever knocks while the study is on its way may be a stranger: the archive alone knows what was asked.
+    first = _try(bench, wanted, ())
+    # Whoever knocks meanwhile may be a stranger: the archive alone has the instances that it listed.
     strangers = {one.address for one in first.refused if "address" in one.why}
     if not strangers:
         return [first]
     more = [ip_network(address.partition("%")[0]) for address in strangers]
-    return [first, _try(bench, model, study, expected, more)]
+    return [first, _try(bench, wanted, more)]
 
 
-def _try(bench: Bench, model: Model, study: Study, expected: int | None, more: Networks) -> Trial:
+def _try(bench: Bench, wanted: Wanted, more: Networks) -> Trial:
     refused: list[SenderRefused] = []
     with _folder(bench.folder) as folder:
-        guests = _Guests(_store(folder, study.study_uid), bench)
+        guests = _Guests(_store(folder, wanted), bench)
         receiver = _receiver(bench, guests, refused, more)
         receiver.start()
         try:
-            answered = _ask(bench, model, study, guests)
-            guests.settle(expected, _patience(answered, bench.profile.settle))
+            answered = _ask(bench, wanted, guests)
+            guests.settle(wanted.expected, _patience(answered, bench.profile.settle))
         finally:
             receiver.stop(_GRACE)
         arrived = tuple(guests.stored.values())
-    return Trial(answered, expected, arrived, tuple(refused), receiver.stats.refused)
+    return Trial(answered, wanted.expected, arrived, tuple(refused), receiver.stats.refused)
 
 
 def _patience(answered: Answered, settle: float) -> float:
@@ -143,8 +164,8 @@ def _patience(answered: Answered, settle: float) -> float:
     return min(settle, _NOTHING_SENT if nothing else _SILENCE)
 
 
-def _ask(bench: Bench, model: Model, study: Study, guests: _Guests) -> Answered:
-    archive = bench.archive(model)
+def _ask(bench: Bench, wanted: Wanted, guests: _Guests) -> Answered:
+    archive, study = bench.archive(wanted.model), wanted.study
     watch = _Watch(guests, min(bench.profile.silence, _SILENCE))
     try:
         with bench.manners.before_study():
@@ -160,15 +181,11 @@ def _folder(near: Path) -> Iterator[Path]:
         yield Path(path)
 
 
-def _store(folder: Path, study_uid: str) -> InstanceStore:
-    def admit(_arrival: Arrival, header: Header) -> Admitted:
-        if header[_STUDY_UID] != study_uid:
-            raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
-        return Admitted()
-
+def _store(folder: Path, wanted: Wanted) -> InstanceStore:
     incoming = folder / "incoming"
     incoming.mkdir(mode=0o700)
-    return InstanceStore(folder / "out", Template.parse(DEFAULT_FILEPATH), incoming=incoming, admit=admit)
+    template = Template.parse(DEFAULT_FILEPATH)
+    return InstanceStore(folder / "out", template, incoming=incoming, admit=wanted.admit)
 
 
 def _receiver(bench: Bench, sink: Sink, refused: list[SenderRefused], more: Networks) -> Receiver:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from dicom_quarry.check.asking import Inquiry
 from dicom_quarry.check.caps import probe
 from dicom_quarry.check.here import here
-from dicom_quarry.check.moving import move
+from dicom_quarry.check.moving import Wanted, move
 from dicom_quarry.check.road import road
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.check.verdict import judge, syntaxes
@@ -38,9 +38,9 @@ def _study(bench: Bench, accession: str) -> Iterator[Step]:
     if not bench.learned.port_is_free:
         yield Step("C-MOVE", Mark.NOTE, "not tried, since our port is not free")
         return
-    expected = len(listing.instances) if listing and listing.instances else study.instance_count
+    listed = frozenset(ref.sop_uid for ref in listing.instances) if listing else frozenset()
     try:
-        trials = move(bench, model, study, expected)
+        trials = move(bench, Wanted(model, study, listed))
     except (ArchiveError, StartError) as error:
         yield Step("C-MOVE", Mark.BAD, str(error))
         return
