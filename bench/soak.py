@@ -2,9 +2,10 @@
 
     endurance  20,000 studies through the demo archive, with a kill -9 in the middle
     million    a table of a million rows: read, entered, worked on, counted, reported, updated
+    crash      kill -9 of the process group at 100 random moments, with an archive that fails
     ordeal     23,186 rows, 2 % of them bad, with an archive that fails, an outage and a crash
 
-    python -m bench.soak [endurance] [million] [ordeal] [--scale 0.1] [--keep DIR] [--write]
+    python -m bench.soak [endurance] [million] [crash] [ordeal] [--scale 0.1] [--keep DIR] [--write]
 
 Exit code 1 if a goal is missed. Times are worth what the machine was free for.
 """
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import endurance, million, ordeal
+from bench import crashes, endurance, million, ordeal
 from bench.figures import Part, keep
 
 _PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -33,6 +34,7 @@ _INTRODUCTION = (
 _PARTS: dict[str, tuple[Callable[[Path, int, int], Part], int]] = {
     "endurance": (endurance.run, 20_000),
     "million": (lambda folder, rows, _: million.run(folder, rows), 1_000_000),
+    "crash": (crashes.run, 100),
     "ordeal": (ordeal.run, 23_186),
 }
 

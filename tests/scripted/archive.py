@@ -11,8 +11,8 @@ from typing import Any, Self
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.matching import Query, Record
-from dicom_quarry.demo.operations import Move, Tally
-from dicom_quarry.demo.sender import StoreSCU
+from dicom_quarry.demo.operations import UNABLE, Move, Tally
+from dicom_quarry.demo.sender import StoreSCU, Unwilling
 from dicom_quarry.demo.studies import Instance, Study
 
 Answers = Iterator[tuple[int, Record | None]]
@@ -162,8 +162,12 @@ class ScriptedArchive(DemoArchive):
     def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
         for fault in self.faults:
             instances = fault.choose(self, instances)
-        if not any(fault.deliver(self, move, address, instances) for fault in self.faults):
-            super().deliver(move, address, instances)
+        try:
+            if not any(fault.deliver(self, move, address, instances) for fault in self.faults):
+                super().deliver(move, address, instances)
+        except Unwilling:
+            if move.alive:
+                move.respond(UNABLE, Tally(0, failed=len(instances)))
 
     def send(self, move: Move, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
         super().send(move, store, instances, tally)

@@ -1,0 +1,133 @@
+"""docs/faults.md from the scenarios, and the diagrams of docs/architecture.md from the transition table.
+
+python -m tests.faults.document
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from itertools import groupby
+from pathlib import Path
+
+from dicom_quarry.extraction.states import REQUEST, TASK, RequestState, TaskEvent, TaskState
+from tests.faults import test_archives, test_crash, test_jobs, test_large, test_power  # noqa: F401 (they tell)
+from tests.faults.matrix import SCENARIOS
+from tests.faults.shown import SHOWN, Shown
+
+DOCS = Path(__file__).parents[2] / "docs"
+FAULTS, ARCHITECTURE = DOCS / "faults.md", DOCS / "architecture.md"
+
+_TITLES = {
+    0: "Quarry's own machine",
+    1: "Transient and permanent rejects",
+    2: "Lost in the middle of a C-MOVE",
+    3: "Silence",
+    4: "No end",
+    5: "Nearline and offline",
+    6: "C-CANCEL ignored",
+    7: "Final statuses of C-MOVE",
+    8: "False success",
+    9: "Stores after the final response",
+    10: "Stores on several associations, and unasked ones",
+    11: "Duplicates",
+    12: "Keys that are ignored, answers without end, several archives",
+    13: "Limits of answers",
+    14: "Odd answers",
+    15: "Identity",
+    16: "Matching characters",
+    17: "Character sets",
+    18: "Dates",
+    23: "Large instances",
+    24: "Odd instances",
+    25: "Disk full",
+    26: "Parallel moves",
+    27: "Negotiation",
+    28: "Addresses and ports",
+}
+
+_HEAD = """\
+# What goes wrong with archives, and what Quarry does
+
+Every line is a test against the whole product: it asserts the outcome and code of every row, the files on
+disk, the requests that the archive saw, and that the job ended by itself. The archive is a real SCP on a
+socket that misbehaves as told, or Orthanc, or DCMTK's dcmqrscp. The proof is in `tests/faults/`.
+
+This page is made by `make docs`; do not edit it.
+"""
+
+
+def shown() -> list[Shown]:
+    """Everything that is shown, in the order of the page."""
+    scenarios = [
+        Shown(one.item, one.fault, one.does, f"test_matrix.py::test_fault[{one.item}-{one.name}]")
+        for one in SCENARIOS
+    ]
+    return sorted([*scenarios, *SHOWN], key=lambda one: one.item or 99)
+
+
+def faults() -> str:
+    """The page."""
+    lines = [_HEAD]
+    for item, group in groupby(shown(), key=lambda one: one.item):
+        lines += [f"## {item}. {_TITLES[item]}" if item else f"## {_TITLES[item]}", ""]
+        lines += ["| fault | what Quarry does | proof |", "|---|---|---|"]
+        lines += [f"| {_cell(one.fault)} | {_cell(one.does)} | `{one.test}` |" for one in group]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|").replace("<", "&lt;")
+
+
+def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], states: Iterable[StrEnum]) -> str:
+    """A transition table as a Mermaid diagram.
+
+    What happens alike in every state in which a task is worked on is drawn once, from the group of them.
+    """
+    first, *_, last = states
+    arrows = {(str(start), str(end), str(event)) for (start, event), end in table.items()}
+    working = {str(start) for (start, event) in table if event == TaskEvent.CRASHED}
+    alike = {
+        (end, event)
+        for _, end, event in arrows
+        if working and {s for s, e, v in arrows if (e, v) == (end, event)} == working
+    }
+    single = sorted(one for one in arrows if (one[1], one[2]) not in alike)
+    inner = [one for one in single if one[0] in working and one[1] in working]
+    lines = ["stateDiagram-v2", f"    [*] --> {first}"]
+    if working:
+        lines.append("    state working {")
+        lines += [f"        {start} --> {end}: {event}" for start, end, event in inner]
+        lines.append("    }")
+    lines += [f"    working --> {end}: {event}" for end, event in sorted(alike)]
+    lines += [
+        f"    {start} --> {end}: {event}" for start, end, event in single if (start, end, event) not in inner
+    ]
+    lines.append(f"    {last} --> [*]")
+    return "\n".join(lines)
+
+
+def architecture(page: str) -> str:
+    """The page with its diagrams made anew; they stand between marks."""
+    for name, text in (("request", diagram(REQUEST, RequestState)), ("task", diagram(TASK, TaskState))):
+        mark = rf"(<!-- states of a {name} -->\n)```mermaid\n.*?```\n"
+        page, found = re.subn(
+            mark,
+            lambda match, text=text: f"{match[1]}```mermaid\n{text}\n```\n",
+            page,
+            flags=re.DOTALL,  # type: ignore[misc]
+        )
+        assert found == 1, f"docs/architecture.md has no place for the states of a {name}"
+    return page
+
+
+def main() -> None:
+    FAULTS.write_text(faults(), encoding="utf-8")
+    ARCHITECTURE.write_text(architecture(ARCHITECTURE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""A job over a simulated archive and disk, with the real ledger and policy, that can crash at any effect.
+
+Every question to the archive, every instance that becomes durable, every write of the ledger is two effects:
+one before it, one after. The n-th may be the last of a life: then :class:`Crash` ends it, and only what is
+on the disk and committed to the ledger is there in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
+from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.errors import QueryFailed
+from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.gate import Gate
+from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.retrieve import TaskWork
+from dicom_quarry.extraction.room import Room
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.tools import Service, Source, Tools
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.views import StudyView
+from dicom_quarry.model import InstanceRef, Listing, Receipt, Sink, Task
+from tests.extraction.guests import unlimited
+from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
+
+
+class Crash(BaseException):
+    """The process ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mood:
+    """How the archive answers a C-MOVE: with every ``each``-th instance (0: none), and this verdict.
+
+    ``claims``: it counts everything as sent.
+    """
+
+    each: int
+    verdict: Verdict
+    claims: bool = False
+
+
+GOOD = Mood(1, Verdict.SUCCESS)
+
+
+class World:
+    """What outlives a crash: the archive's holdings, the disk, the ledger's file; and what the archive saw."""
+
+    def __init__(self, folder: Path, studies: int) -> None:
+        self.folder = folder
+        self.holds = {
+            study(n).study_uid: [ref(study(n).study_uid, i) for i in (1, 2, 3)] for n in range(studies)
+        }
+        self.disk: dict[str, Receipt] = {}
+        self.acknowledged: set[str] = set()
+        self.proved: dict[str, frozenset[str]] = {}
+        self.moves: list[Ask] = []
+        self.moods: list[Mood] = []
+        self.listing_fails = 0
+        self.left: int | None = None
+        ledger = Ledger(folder / "ledger.db")
+        asked = [request(n + 1, f"A{n}") for n in range(studies)]
+        begin(ledger, asked)
+        for n, one in enumerate(asked):
+            resolve(ledger, one, study(n))
+        ledger.close()
+        self.life = Life(self)
+
+    def step(self) -> None:
+        """An effect; raises Crash if it was the last."""
+        if self.left is not None:
+            self.left -= 1
+            if self.left < 0:
+                raise Crash
+
+    def run(self, effects: int | None = None) -> bool:
+        """Work until nothing can be done, or through so many effects; False if that was a crash."""
+        self.left = effects
+        try:
+            self.life.work()
+        except Crash:
+            self.restart()
+            return False
+        finally:
+            self.left = None
+        return True
+
+    def restart(self) -> None:
+        """A new process over what is on the disk."""
+        self.life.close()
+        self.life = Life(self)
+
+    def views(self) -> list[StudyView]:
+        """The studies, as the report has them."""
+        reader = Reader(self.folder / "ledger.db")
+        try:
+            return list(reader.studies())
+        finally:
+            reader.close()
+
+    def recorded(self, study_uid: str) -> set[str]:
+        """Instances of a study that the ledger has as stored."""
+        reader = Reader(self.folder / "ledger.db")
+        try:
+            return {one.ref.sop_uid for one in reader.instances(derive) if one.ref.study_uid == study_uid}
+        finally:
+            reader.close()
+
+
+class Life:
+    """A process: it is the archive's port and the disk of the work on tasks."""
+
+    name = "main"
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ledger = Ledger(world.folder / "ledger.db")
+        database: Any = self.ledger.database
+        database.write = self._stepped(database.write)
+        self.stop, self.board = Stop(), Board()
+        self.deliveries = Deliveries(self.ledger, lambda _task: {})
+
+    def _stepped(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def stepped(*arguments: Any) -> Any:
+            self.world.step()
+            result = real(*arguments)
+            self.world.step()
+            return result
+
+        return stepped
+
+    def close(self) -> None:
+        """Nothing but the ledger's file was ever open."""
+        self.ledger.close()
+
+    def work(self) -> None:
+        """What a job's threads do, in one."""
+        tools = self._tools()
+        while tasks := self.ledger.waiting_tasks(float("inf"), 1):
+            work = TaskWork(tasks[0], tools)
+            try:
+                work.list_instances()
+            except QueryFailed as error:
+                work.fail(error)
+                continue
+            work.run()
+
+    def _tools(self) -> Tools:
+        profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)  # type: ignore[arg-type]
+        guest = unlimited(self.stop, self.board)
+        archive: Any = self
+        gate = Gate(archive, self.stop, self.board, guest)
+        return Tools(
+            sources={"main": Source(profile, archive, gate, guest, Service("QUARRY:11112", served=True))},
+            sink=JobSink(archive, self.deliveries),
+            disk=archive,
+            derive=derive,
+            deliveries=self.deliveries,
+            ledger=self.ledger,
+            board=self.board,
+            stop=self.stop,
+            room=Room(self.world.folder, 0, self.stop, self.board),
+        )
+
+    # -- the archive
+
+    def probe(self) -> None:
+        self.world.step()
+
+    def find(self, keys: Mapping[str, str]) -> Found:
+        raise NotImplementedError
+
+    def hang_up(self) -> None:
+        pass
+
+    def list_instances(self, task: Task) -> Listing:
+        self.world.step()
+        if self.world.listing_fails:
+            self.world.listing_fails -= 1
+            raise QueryFailed("the archive is out of resources", status=0xA700)
+        held = tuple(self.world.holds[task.study.study_uid])
+        return Listing(held, tuple(dict.fromkeys(one.series_uid for one in held)), count=len(held))
+
+    def retrieve(self, ask: Ask, _sink: Sink, watch: Watch) -> Answered:
+        self.world.step()
+        self.world.moves.append(ask)
+        mood = self.world.moods.pop(0) if self.world.moods else GOOD
+        wanted = [
+            one
+            for one in self.world.holds[ask.study_uid]
+            if ask.series_uids in ((), (one.series_uid,)) and one.sop_uid in (ask.sop_uids or (one.sop_uid,))
+        ]
+        sent = wanted[:: mood.each] if mood.each else []
+        for one in sent:
+            self.arrive(one)
+        watch.sign_of_life(len(sent), len(wanted) - len(sent))
+        completed = len(wanted) if mood.claims else len(sent)
+        status = None if mood.verdict is Verdict.LOST else 0
+        return Answered(mood.verdict, status, completed, 0 if mood.claims else len(wanted) - len(sent))
+
+    # -- the receiver and the disk
+
+    def arrive(self, one: InstanceRef) -> None:
+        """An instance comes: first it is on the disk, then accounted for, then acknowledged."""
+        self.world.step()
+        path = derive(study(int(one.study_uid.rpartition(".")[2])), one)
+        receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711")
+        self.world.disk.setdefault(one.sop_uid, receipt)
+        self.world.step()
+        self.deliveries.arrived(receipt)
+        self.world.acknowledged.add(one.sop_uid)
+        self.world.step()
+
+    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+        self.world.step()
+        return iter([one for one in self.world.disk.values() if one.path.parent == directory])
+
+    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+        raise NotImplementedError
+
+    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+        self.world.step()
+        assert {path for path in paths} <= {one.path for one in self.world.disk.values()}
