@@ -197,6 +197,11 @@ BAD: list[tuple[str, bytes, str]] = [
         f": this is not a workbook that can be read (its cells are out of order in row 1){_NO_BOOK}",
     ),
     (
+        "a cell without end",
+        table([text("1"), text("2" * 700_000)]),
+        f": this is not a workbook that can be read (it has a cell that is too long in row 2){_NO_BOOK}",
+    ),
+    (
         "a column beyond the last",
         workbook(("S", '<row r="1"><c r="ZZZZ1" t="str"><v>a</v></c></row>')),
         f": this is not a workbook that can be read (it has a column 'ZZZZ'){_NO_BOOK}",
