@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench bench-receiver bench-tables soak fuzz format lock dist clean archives
+.PHONY: help install demo test check bench docs bench-receiver bench-tables soak fuzz format lock dist clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,6 +33,9 @@ check: $(STAMP) ## format, lint, types, layering
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(STAMP) ## make docs/faults.md and the diagrams in docs/architecture.md from tests and code
+	$(BIN)/python -m tests.faults.document
 
 bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
 	$(BIN)/python -m bench.extraction

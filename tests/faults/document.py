@@ -10,11 +10,15 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 from dicom_quarry.extraction.states import REQUEST, TASK, RequestState, TaskEvent, TaskState
 from tests.faults import test_archives, test_crash, test_jobs, test_large, test_power  # noqa: F401 (they tell)
 from tests.faults.matrix import SCENARIOS
 from tests.faults.shown import SHOWN, Shown
+
+S = TypeVar("S", bound=StrEnum)
+E = TypeVar("E", bound=StrEnum)
 
 DOCS = Path(__file__).parents[2] / "docs"
 FAULTS, ARCHITECTURE = DOCS / "faults.md", DOCS / "architecture.md"
@@ -82,7 +86,7 @@ def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("<", "&lt;")
 
 
-def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], states: Iterable[StrEnum]) -> str:
+def diagram(table: Mapping[tuple[S, E], S], states: Iterable[S]) -> str:
     """A transition table as a Mermaid diagram.
 
     What happens alike in every state in which a task is worked on is drawn once, from the group of them.
@@ -95,7 +99,9 @@ def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], states: Iterable[S
         for _, end, event in arrows
         if working and {s for s, e, v in arrows if (e, v) == (end, event)} == working
     }
-    single = sorted(one for one in arrows if (one[1], one[2]) not in alike)
+    order = [str(state) for state in states]
+    single = [one for one in arrows if (one[1], one[2]) not in alike]
+    single.sort(key=lambda one: (order.index(one[0]), order.index(one[1]), one[2]))
     inner = [one for one in single if one[0] in working and one[1] in working]
     lines = ["stateDiagram-v2", f"    [*] --> {first}"]
     if working:
@@ -113,12 +119,9 @@ def diagram(table: Mapping[tuple[StrEnum, StrEnum], StrEnum], states: Iterable[S
 def architecture(page: str) -> str:
     """The page with its diagrams made anew; they stand between marks."""
     for name, text in (("request", diagram(REQUEST, RequestState)), ("task", diagram(TASK, TaskState))):
-        mark = rf"(<!-- states of a {name} -->\n)```mermaid\n.*?```\n"
+        block = f"<!-- states of a {name} -->\n```mermaid\n{text}\n```\n"
         page, found = re.subn(
-            mark,
-            lambda match, text=text: f"{match[1]}```mermaid\n{text}\n```\n",
-            page,
-            flags=re.DOTALL,  # type: ignore[misc]
+            rf"<!-- states of a {name} -->\n```mermaid\n.*?```\n", block, page, flags=re.DOTALL
         )
         assert found == 1, f"docs/architecture.md has no place for the states of a {name}"
     return page

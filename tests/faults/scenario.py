@@ -25,10 +25,11 @@ class Asked:
     """What the archive was asked: C-FIND requests at STUDY, SERIES and IMAGE level, and associations.
 
     ``moves`` has for each study its C-MOVE requests in their order: the levels, and at IMAGE level of how
-    many instances. ``associations`` is None where it depends on chance.
+    many instances. What depends on which thread is faster is None; then there are ``at_most`` so many C-MOVE
+    requests.
     """
 
-    moves: tuple[str, ...] = ("STUDY", "STUDY")
+    moves: tuple[str, ...] | None = ("STUDY", "STUDY")
     finds: tuple[int, int, int] | None = (2, 2, 4)
     associations: int | None = 3
     at_most: int | None = None

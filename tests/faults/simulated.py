@@ -50,7 +50,7 @@ GOOD = Mood(1, Verdict.SUCCESS)
 
 
 class World:
-    """What outlives a crash: the archive's holdings, the disk, the ledger's file; and what the archive saw."""
+    """What outlives a crash: the archive's holdings, the disk, the ledger; and what the archive saw."""
 
     def __init__(self, folder: Path, studies: int) -> None:
         self.folder = folder
@@ -152,7 +152,7 @@ class Life:
             work.run()
 
     def _tools(self) -> Tools:
-        profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)  # type: ignore[arg-type]
+        profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
         guest = unlimited(self.stop, self.board)
         archive: Any = self
         gate = Gate(archive, self.stop, self.board, guest)
@@ -226,4 +226,4 @@ class Life:
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         self.world.step()
-        assert {path for path in paths} <= {one.path for one in self.world.disk.values()}
+        assert set(paths) <= {one.path for one in self.world.disk.values()}

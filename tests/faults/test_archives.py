@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.demo.instances import dataset
 from dicom_quarry.demo.studies import Study, generate
-from dicom_quarry.extraction import runner
+from dicom_quarry.extraction import deliveries, runner
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.store.part10 import file_head
 from tests.e2e.command import check_folder, files
@@ -163,7 +163,7 @@ class Outage:
     def __init__(self, archive: Archive, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._archive, self._stage = archive, stage
         self._state = "before"
-        arrived: Callable[..., None] = runner.Deliveries.arrived
+        arrived: Callable[..., None] = deliveries.Deliveries.arrived
 
         def arrive(*arguments: Any) -> None:
             arrived(*arguments)
@@ -171,7 +171,7 @@ class Outage:
                 self._state = "killed"
                 archive.kill()
 
-        monkeypatch.setattr(runner.Deliveries, "arrived", arrive)
+        monkeypatch.setattr(deliveries.Deliveries, "arrived", arrive)
         probe = runner.Runner._tell
 
         def tell(*arguments: Any) -> None:

@@ -103,9 +103,11 @@ def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
     check_folder(stage.out)
 
 
-def _twice(runner: Runner) -> None:
+def _twice(runner: Runner) -> bool:
+    """Ctrl-C, and again."""
     runner.stop()
     runner.stop()
+    return True
 
 
 def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapshot], object]) -> JobEnd:
@@ -170,7 +172,7 @@ class _LateAt(Fault):
         super().__init__()
         self._study, self._moment = study, moment
         self._sent = False
-        self._send: Callable[[], None] = lambda: None
+        self._send: Callable[[], object] = lambda: None
 
     def deliver(
         self, archive: ScriptedArchive, move: Move, place: tuple[str, int], instances: Sequence[Instance]

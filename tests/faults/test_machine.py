@@ -7,6 +7,7 @@ and in the end everything ends.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,9 @@ class Job(RuleBasedStateMachine):
         assert world.acknowledged <= world.disk.keys()
         for view in world.views():
             uid = view.study.study_uid
+            if view.outcome.word is not Word.PENDING:
+                came = {one for one in world.acknowledged if one.startswith(f"{uid}.")}
+                assert came <= world.recorded(uid), "acknowledged, and not accounted for"
             if view.outcome.word is Word.COMPLETE:
                 recorded = world.recorded(uid)
                 assert recorded <= world.disk.keys(), "complete, and not on the disk"
@@ -146,8 +150,8 @@ class Job(RuleBasedStateMachine):
 
 
 Job.TestCase.settings = settings(
-    max_examples=25,
-    stateful_step_count=15,
+    max_examples=15,
+    stateful_step_count=12,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     derandomize=True,
@@ -159,8 +163,6 @@ def test_the_machine_finds_a_ledger_that_concludes_too_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the invariant is worth: a ledger that calls everything complete is found out."""
-    from dataclasses import replace
-
     conclude = Ledger.conclude
     monkeypatch.setattr(
         Ledger,
@@ -171,7 +173,7 @@ def test_the_machine_finds_a_ledger_that_concludes_too_early(
     )
     hasten(monkeypatch.setattr)
     world = World(tmp_path, 1)
-    world.moods = [Mood(2, Verdict.SUCCESS, claims=True)] * 9
+    world.moods = [Mood(2, Verdict.SUCCESS, claims=True), *[Mood(0, Verdict.SUCCESS)] * 20]
     machine = Job()
     machine.world = world
     assert world.run()

@@ -41,10 +41,10 @@ def recorded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
 
 def losses(events: list[Event], folder: Path, *, seed: int, more: int) -> dict[int, list[str]]:
-    """At every commit, and at ``more`` random moments: what is complete in the ledger and not whole on the disk."""
+    """At every commit, and at ``more`` random moments: what is complete in the ledger, and not whole."""
     chance = random.Random(seed)
     commits = [number for number, event in enumerate(events, start=1) if event.kind == "ledger"]
-    found = {}
+    found: dict[int, list[str]] = {}
     for moment in sorted({*commits, *chance.sample(range(1, len(events) + 1), more)}):
         for luck in (None, chance):
             disk = folder / f"disk-{moment}-{luck is None}"
