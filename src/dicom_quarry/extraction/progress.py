@@ -21,7 +21,7 @@ _log = logging.getLogger("dicom_quarry.job")
 _SPAN = 30.0
 
 #: Counting a large ledger takes a while: at most this part of the time goes into it.
-_SHARE = 0.05
+_SHARE = 0.02
 
 
 @dataclass(slots=True)
