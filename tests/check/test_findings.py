@@ -67,7 +67,7 @@ def evenly(days: int, count: int, until: date = TODAY) -> dict[date, int]:
 def test_caps(per_day: dict[date, int], cap: int | None, expected: int | None) -> None:
     archive = Archive(per_day, cap)
     assert find_cap(archive, TODAY)[0] == expected
-    assert archive.asked < 50
+    assert archive.asked < 40
 
 
 def test_a_cap_that_is_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,10 +165,10 @@ def test_another_title_is_called(tried: Tried) -> None:
 
 def test_a_stranger_does_not_become_a_sender(tried: Tried, toml: Path) -> None:
     class Stranger(FromElsewhere):
-        """Sends from 127.0.0.2 what nobody asked for, while the archive sends nothing."""
+        """Sends from 127.0.0.2 an instance of the study that the archive does not list, and nothing else."""
 
         def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
-            return list(tried.studies[1].instances())
+            return [replace(instances[0], number=99)]
 
     checked = tried(Stranger("QUARRY"), options=["--save"])
     assert "a sender at 127.0.0.2 was refused: its address" in checked.bad["C-MOVE"]

@@ -42,24 +42,17 @@ def _within(first: date, last: date) -> dict[str, str]:
 def find_cap(ask: Ask, newest: date) -> tuple[int | None, int]:
     """The cap, if one shows itself, and the largest number of answers that came.
 
-    An archive may say that it stopped early. If it does not, longer spans bring no more, and the parts of a
-    span bring more than the whole.
+    An archive may say that it stopped early. If it does not, the parts of a span bring more than the whole.
     """
-    most = before = disproved = 0
+    most = 0
     for days in _SPANS:
         start = newest - timedelta(days=days - 1)
         whole = ask(start, newest)
-        count = len(whole.studies)
-        most = max(most, count)
+        most = max(most, len(whole.studies))
         if not whole.complete:
-            return (None if count >= MOST else count or None), most
-        suspicious = count == before != disproved or days == _SPANS[-1]
-        if count and suspicious:
-            if _parts_bring_more(ask, start, newest, count):
-                return count, most
-            disproved = count
-        before = count
-    return None, most
+            return (None if most >= MOST else most or None), most
+    # The longest span has the most answers, and if there is a cap, as many as that.
+    return (most if most and _parts_bring_more(ask, start, newest, most) else None), most
 
 
 def _parts_bring_more(ask: Ask, start: date, end: date, count: int) -> bool:

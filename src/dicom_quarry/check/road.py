@@ -87,7 +87,12 @@ def _association(bench: Bench) -> Step:
         ask = f"ask the PACS team to admit {title} from {bench.learned.our_address} to {peer.title}"
         return Step("association", Mark.BAD, str(error), ask if error.permanent else "try again later")
     except ArchiveError as error:
-        return Step("association", Mark.BAD, str(error))
+        tls = (
+            'ask the PACS team for the port for TLS, or set tls = "none"'
+            if bench.profile.tls != "none"
+            else ""
+        )
+        return Step("association", Mark.BAD, str(error), tls)
     return Step("association", Mark.GOOD, f"{peer.title} takes associations from {title}")
 
 

@@ -1,0 +1,79 @@
+"""The steps up to the services, with an archive that refuses what a test tells it to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry import config
+from dicom_quarry.check.road import road
+from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.model import AE
+from tests.peers.orthanc import Orthanc
+from tests.peers.process import free_port
+from tests.peers.relay import C_ECHO, Heard
+from tests.peers.scripted import SUCCESS, Conversation, ScriptedArchive
+
+VERIFICATION = "1.2.840.10008.1.1"
+PATIENT, STUDY = "1.2.840.10008.5.1.4.1.2.1.", "1.2.840.10008.5.1.4.1.2.2."
+
+
+def walked(peer: AE, **settings: object) -> tuple[dict[str, Step], Bench]:
+    profile = config.ArchiveProfile.model_validate({"name": "main", "address": peer, **settings})
+    bench = Bench(config.Settings(archives=(profile,), to=Path(), local=AE("QUARRY", "", free_port())))
+    return {step.name: step for step in road(bench)}, bench
+
+
+def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, Step], Bench]:
+    def script(talk: Conversation, request: Heard) -> None:
+        assert request.field == C_ECHO, "only the echo is asked"
+        talk.answer(request, echo)
+
+    with ScriptedArchive(script, refused=refused) as archive:
+        return walked(archive.ae)
+
+
+def test_all_is_offered() -> None:
+    steps, bench = refusing()
+    assert {step.mark for step in steps.values()} == {Mark.GOOD}
+    assert bench.learned.models == {"study": True, "patient": True}
+    assert bench.learned.our_address == "127.0.0.1"
+
+
+def test_no_c_get() -> None:
+    steps, _ = refusing(f"{STUDY}3", f"{PATIENT}3")
+    assert steps["services"].mark is Mark.GOOD
+    assert steps["services"].said.endswith("no C-GET")
+
+
+@pytest.mark.parametrize("missing", ["1", "2"])
+def test_patient_root_alone(missing: str) -> None:
+    steps, bench = refusing(f"{STUDY}{missing}")
+    assert steps["services"].mark is Mark.NOTE
+    assert 'model = "patient"' in steps["services"].remedy
+    assert bench.learned.models == {"study": False, "patient": True}
+
+
+def test_no_model() -> None:
+    steps, _ = refusing(f"{STUDY}2", f"{PATIENT}1")
+    assert steps["services"].mark is Mark.BAD
+    assert "allow QUARRY to query and retrieve" in steps["services"].remedy
+
+
+def test_no_echo_is_offered() -> None:
+    steps, _ = refusing(VERIFICATION)
+    assert steps["C-ECHO"].mark is Mark.BAD
+    assert "does not offer C-ECHO to QUARRY" in steps["C-ECHO"].said
+    assert "services" not in steps
+
+
+def test_the_echo_fails() -> None:
+    steps, _ = refusing(echo=0x0124)
+    assert (steps["C-ECHO"].mark, "0124" in steps["C-ECHO"].said) == (Mark.BAD, True)
+
+
+def test_tls_is_not_spoken_there(orthanc: Orthanc) -> None:
+    steps, _ = walked(orthanc.ae, tls="query")
+    assert (steps["port"].mark, steps["association"].mark) == (Mark.GOOD, Mark.BAD)
+    assert 'set tls = "none"' in steps["association"].remedy
