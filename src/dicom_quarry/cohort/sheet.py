@@ -15,8 +15,8 @@ from dicom_quarry.cohort.dates import Day
 _CHUNK = 1 << 16
 #: Excel's limit, and more than any table has: a wider row is damage.
 _WIDEST = 16_384
-#: The parser hands text over in pieces of 8 kB; Excel allows 32,767 characters in a cell.
-_MOST_PIECES = 64
+#: Characters in a cell, as in a CSV; Excel allows 32,767.
+_LONGEST = 131_072
 #: Formats of dates that have numbers only (ISO/IEC 29500-1, 18.8.30); those of East Asia are among them.
 _DATE_FORMATS = frozenset({14, 15, 16, 17, 22, *range(27, 32), 36, *range(50, 55), 57, 58})
 #: What is said literally in a format, or decides on a colour or locale.
@@ -225,6 +225,7 @@ class _Rows(_Reader):
         self._column = -1
         self._kind, self._style = "", 0
         self._value: list[str] = []
+        self._size = 0
         self._taken = self._stored = self._formula = self._phonetic = False
 
     def start(self, name: str, attributes: _Attributes) -> None:
@@ -252,6 +253,7 @@ class _Rows(_Reader):
         self._kind = attributes.get("t", "")
         self._style = int(attributes.get("s", "0"))
         self._value.clear()
+        self._size = 0
         self._stored = self._formula = False
 
     def end(self, name: str) -> None:
@@ -280,7 +282,8 @@ class _Rows(_Reader):
     def text(self, data: str) -> None:
         if self._taken:
             self._value.append(data)
-            if len(self._value) > _MOST_PIECES:
+            self._size += len(data)
+            if self._size > _LONGEST:
                 raise ValueError(f"it has a cell that is too long in row {self._line}")
 
 
