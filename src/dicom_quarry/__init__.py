@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from dicom_quarry.version import __version__
 
 if TYPE_CHECKING:
-    from dicom_quarry.api import Result, extract, report, verify
+    from dicom_quarry.api import Plan, Result, extract, plan, report, verify
 
-__all__ = ["Result", "__version__", "extract", "report", "verify"]
+__all__ = ["Plan", "Result", "__version__", "extract", "plan", "report", "verify"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry import config
 from dicom_quarry.config import Settings
+from dicom_quarry.extraction.earlier import earlier_rate
 from dicom_quarry.extraction.folder import JobFolder, existing
 from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.planning import PlanEnd
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.extraction.verify import Checked, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
+from dicom_quarry.ledger.planned import PlannedRow, PlanReader
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.report import (
+    Amount,
+    PlanSummary,
     Summary,
+    count_rows,
+    forecast,
     summarise,
     write_manifest,
     write_missing,
+    write_plan,
+    write_plan_json,
     write_report,
     write_studies,
 )
+from dicom_quarry.site import site_policy
 
 _REPORTS = ("report.csv", "studies.csv", "manifest.csv.gz")
 
@@ -82,6 +95,85 @@ def extract(
     settings = config.load(None if config_file is None else Path(config_file), flags)
     runner = Runner(settings, listener or Listener())
     return reports_of(runner.extract(Path(cohort), update=update))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cohort would come to: its summary, and its rows one by one. ``problem`` as in a job's end."""
+
+    folder: JobFolder
+    summary: PlanSummary
+    detailed: bool = False
+    problem: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 every row has studies to fetch, 1 some have none, 4 not every row was asked about."""
+        return self.summary.exit_code
+
+    def rows(self) -> Iterator[PlannedRow]:
+        """Every row of the table, with the studies found for it."""
+        with closing(PlanReader(self.folder.ledger)) as reader:
+            yield from reader.planned()
+
+    def write(self, path: str | Path) -> Path:
+        """Write the plan, for its owner alone: as JSON where the name ends in .json, else as CSV."""
+        path = Path(path)
+        if path.suffix.casefold() == ".json":
+            write_plan_json(path, self.summary, self.rows(), detailed=self.detailed)
+        else:
+            write_plan(path, self.rows(), detailed=self.detailed)
+        return path
+
+
+def plan(
+    cohort: str | Path,
+    *,
+    archive: str | None = None,
+    to: str | Path | None = None,
+    local: str | None = None,
+    config_file: str | Path | None = None,
+    detailed: bool = False,
+    listener: Listener | None = None,
+    **options: object,
+) -> Plan:
+    """Ask what a cohort would come to, and move nothing; parameters are those of :func:`extract`.
+
+    ``detailed`` asks for more attributes of every study. An extraction of the same cohort from the same
+    archives, with the same rules, begins with the answers. Raises InputError, StartError or LedgerError.
+    """
+    flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
+    settings = plan_settings(None if config_file is None else Path(config_file), flags)
+    runner = Runner(settings, listener or Listener())
+    return planned(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
+
+
+def plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
+    """The settings of a plan, those of a job; without a folder to fill, the current one's disk counts."""
+    return config.load(path, flags, {"to": "."})
+
+
+def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
+    """What a plan came to that has just been made."""
+    amounts = {archive.name: Amount() for archive in settings.archives}
+    with closing(PlanReader(end.folder.ledger)) as reader:
+        counts = count_rows(reader.planned())
+        for archive, study in reader.found():
+            amounts[archive].add(study)
+    site, now = site_policy(), datetime.now(UTC)
+    forecasts = tuple(
+        forecast(
+            archive.name,
+            amounts[archive.name],
+            [archive, *site.limits(archive).values()],
+            earlier_rate(archive.address),
+            now,
+        )
+        for archive in settings.archives
+    )
+    there = next(path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists())
+    free = max(0, shutil.disk_usage(there).free - settings.keep_free_bytes)
+    return Plan(end.folder, PlanSummary(counts, forecasts, settings.to, free), detailed, end.problem)
 
 
 def settings_of(out: Path) -> Settings:

@@ -161,7 +161,8 @@ def load(
 ) -> Settings:
     """Settings from a quarry.toml (the one named, else the one in the current folder) and flags, which win.
 
-    Flags that are None were not given; ``defaults`` are for what nobody says. Raises ConfigError naming the setting, what is wrong, what to write.
+    Flags that are None were not given; ``defaults`` are for what nobody says. Raises ConfigError naming the
+    setting, what is wrong, what to write.
     """
     source = path or Path(FILE_NAME)
     table = read_toml(source) if path or source.is_file() else {}
@@ -169,7 +170,8 @@ def load(
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         raise ConfigError(f"{source}: archives stand in tables of their own, such as [archive.main]")
     # The flags' spellings: `--from` names the archive, `--as` the receiver.
-    merged = {**(defaults or {}), **table, **{name: value for name, value in flags.items() if value is not None}}
+    given = {name: value for name, value in flags.items() if value is not None}
+    merged = {**(defaults or {}), **table, **given}
     chosen = merged.pop("from", None)
     if "archives" in merged:
         raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Snapshot
+from dicom_quarry.extraction.progress import Asking, Snapshot
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Word
-from dicom_quarry.report import counted, human_size
+from dicom_quarry.report import counted, human_size, spoken_time
 
 #: Seconds between two lines where nobody watches; the first comes early.
 _EVERY = 60.0
@@ -43,6 +43,12 @@ class PlainDisplay(Listener):
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY
             self.said("; ".join(line for line in (_amounts(snapshot), _pace(snapshot)) if line))
+
+    def asking(self, asking: Asking) -> None:
+        """A line when it is time for one."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _EVERY
+            self.said(_asked(asking))
 
     def said(self, message: str) -> None:
         """A line of its own."""
@@ -76,10 +82,17 @@ class LiveDisplay(Listener):
 
     def tick(self, snapshot: Snapshot) -> None:
         """Redraw."""
+        self._draw(_drawn(snapshot))
+
+    def asking(self, asking: Asking) -> None:
+        """Redraw."""
+        self._draw(_drawn_plan(asking))
+
+    def _draw(self, drawn: RenderableType) -> None:
         if not self._running:
             self._live.start()
             self._running = True
-        self._live.update(_drawn(snapshot))
+        self._live.update(drawn)
 
     def said(self, message: str) -> None:
         """Above the display, with the time."""
@@ -99,6 +112,20 @@ def _drawn(snapshot: Snapshot) -> RenderableType:
     if snapshot.stopping:
         lines.append(Text("stopping when what is in flight is here; Ctrl-C again cancels it", "yellow"))
     return Group(*lines)
+
+
+def _drawn_plan(asking: Asking) -> RenderableType:
+    head = Table.grid(padding=(0, 1))
+    done = 100 * asking.asked // max(asking.rows, 1)
+    head.add_row(ProgressBar(asking.rows, asking.asked, width=40), f"{done} %")
+    return Group(head, Text(_asked(asking), "yellow" if asking.waiting or asking.stopping else ""))
+
+
+def _asked(asking: Asking) -> str:
+    text = f"{asking.asked:,} of {asking.rows:,} rows asked about, {asking.rows_per_second:,.0f} rows/s"
+    if asking.waiting:
+        return f"{text}, waiting for {asking.waiting}"
+    return f"{text}, {spoken_time(asking.seconds_left)} left" if asking.seconds_left is not None else text
 
 
 def _read(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
@@ -128,16 +155,4 @@ def _pace(snapshot: Snapshot) -> str:
     )
     if snapshot.waiting:
         return f"{text}, waiting for {snapshot.waiting}"
-    return f"{text}, {spoken(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else text
-
-
-def spoken(seconds: float) -> str:
-    """A duration for people, in its two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{text}, {spoken_time(snapshot.seconds_left)} left" if snapshot.seconds_left is not None else text

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
@@ -17,6 +17,8 @@ from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.model import Word
+
+T = TypeVar("T")
 
 #: What ``retry`` works on when it is not told: everything that another try may change.
 _RETRIED = frozenset(Word) - {Word.COMPLETE, Word.PENDING, Word.INVALID_ROW, Word.EXCLUDED}
@@ -125,10 +127,7 @@ def retry(
 
 def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
     """Run a job with its display, write its reports, show its summary; returns the exit code."""
-    with _display() as display:
-        runner = Runner(settings, display)
-        with _stopped_by_signals(runner):
-            end = work(runner)
+    end = attended(settings, work)
     if end.nothing_to_do:
         out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
     result = api.reports_of(end)
@@ -136,6 +135,14 @@ def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
     if end.problem:
         fail(end.problem)
     return result.exit_code
+
+
+def attended(settings: config.Settings, work: Callable[[Runner], T], *, quiet: bool = False) -> T:
+    """Do something with a display, unless it is to be ``quiet``, and stop it when asked."""
+    with nullcontext(Listener()) if quiet else _display() as display:
+        runner = Runner(settings, display)
+        with _stopped_by_signals(runner):
+            return work(runner)
 
 
 @contextmanager

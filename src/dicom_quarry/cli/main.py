@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry.cli import check, demo, extract, init, receive, report, status, stop, verify
+from dicom_quarry.cli import check, demo, extract, init, plan, receive, report, status, stop, verify
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import QuarryError, StartError
 from dicom_quarry.version import __version__
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(init.init)
 app.command()(check.check)
+app.command(no_args_is_help=True)(plan.plan)
 app.command(no_args_is_help=True)(extract.extract)
 app.command(no_args_is_help=True)(status.status)
 app.command(no_args_is_help=True)(stop.stop)

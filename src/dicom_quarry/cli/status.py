@@ -9,11 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.display import spoken
 from dicom_quarry.extraction.folder import JobFolder, existing, holder
 from dicom_quarry.ledger.reading import Counts, Reader
 from dicom_quarry.model import Word
-from dicom_quarry.report import human_size
+from dicom_quarry.report import human_size, spoken_time
 
 
 def status(
@@ -91,4 +90,6 @@ def _show(counts: Counts, process: int | None, live: dict[str, Any]) -> None:
     if live.get("waiting"):
         out.print(f"waiting for {live['waiting']}")
     if live.get("seconds_left") is not None:
-        out.print(f"{human_size(round(live['bytes_per_second']))}/s, {spoken(live['seconds_left'])} left")
+        out.print(
+            f"{human_size(round(live['bytes_per_second']))}/s, {spoken_time(live['seconds_left'])} left"
+        )

@@ -46,6 +46,21 @@ def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     return cohort, rows
 
 
+def begin(ledger: Ledger, cohort: CohortFile, settings: Settings) -> None:
+    """Enter the cohort in a ledger that has nothing in it."""
+
+    def work(connection: Connection) -> None:
+        enter_rows(connection, cohort.requests())
+        note_facts(connection, first_facts(cohort, settings))
+
+    ledger.database.write(work)
+
+
+def first_facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
+    """What is noted about a job that begins now."""
+    return {"created": _now(), **_facts(cohort, settings)}
+
+
 def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool) -> CohortChange | None:
     """Begin the job, or make sure that this is the job that was begun; returns what an update changed.
 
@@ -53,12 +68,7 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
     """
     facts = ledger.facts()
     if "cohort" not in facts:
-
-        def begin(connection: Connection) -> None:
-            enter_rows(connection, cohort.requests())
-            note_facts(connection, {"created": _now(), **_facts(cohort, settings)})
-
-        ledger.database.write(begin)
+        begin(ledger, cohort, settings)
         return None
     before = Settings.model_validate_json(facts["settings"])
     if before.filepath != settings.filepath:

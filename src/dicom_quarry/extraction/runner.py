@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
+from dicom_quarry.cohort import CohortFile
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
-from dicom_quarry.extraction import job
+from dicom_quarry.extraction import job, planning, plans
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
 from dicom_quarry.extraction.guest import guest_of
@@ -83,7 +85,7 @@ class Runner:
         cohort, rows = job.read(cohort_path, settings)
         self._listener.cohort(cohort.mapping, rows, cohort.notes)
         template = Template.parse(settings.filepath, columns=cohort.columns)
-        with self._opened() as (folder, ledger):
+        with self._opened(cohort) as (folder, ledger):
             if settings.accept_mismatch or _identity(settings) != job.before(ledger, _identity):
                 # What was kept apart is judged again.
                 ledger.retry({"stored_differs"})
@@ -91,6 +93,12 @@ class Runner:
             if change is not None:
                 self._listener.updated(change)
             return self._work(folder, ledger, template, cohort.columns)
+
+    def plan(self, cohort_path: Path, *, detailed: bool = False) -> planning.PlanEnd:
+        """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
+        self._tell_limits()
+        errand = planning.Errand(self._settings, self._guests, self._stop, self._board, self._listener)
+        return planning.make(errand, cohort_path, detailed=detailed)
 
     def retry(self, words: frozenset[Word]) -> JobEnd:
         """Work again on what ended in one of these words."""
@@ -102,10 +110,15 @@ class Runner:
             return self._work(folder, ledger, template, columns)
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[JobFolder, Ledger]]:
+    def _opened(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:
+        """The job's folder and ledger; where it has not begun, with the answers of its cohort's plan."""
         folder = prepare(self._settings.to, self._settings.state)
         with held(folder), logging_to(folder.log):
             register(folder.out)
+            since = plans.adopt(folder, cohort, self._settings) if cohort else None
+            if since is not None:
+                when = plans.spoken(since, datetime.now(UTC))
+                self._listener.said(f"the answers of the plan of {when} are used")
             ledger = Ledger(folder.ledger)
             try:
                 yield folder, ledger

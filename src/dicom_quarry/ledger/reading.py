@@ -164,6 +164,13 @@ class Reader:
             path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
             yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest)
 
+    def moved(self) -> tuple[int, float]:
+        """Bytes of the studies that were moved, and the seconds during which they were."""
+        size = select(func.sum(tasks.c.size)).where(tasks.c.id.in_(select(attempts.c.task_id)))
+        seconds = select(func.sum(attempts.c.ended - attempts.c.started)).where(attempts.c.gained > 0)
+        with self._engine.connect() as connection:
+            return connection.scalar(size) or 0, connection.scalar(seconds) or 0.0
+
     def missing(self) -> Iterator[MissingView]:
         """Every instance that the archive lists and that is not here."""
         query = _instances().where(instances.c.digest.is_(None), instances.c.listed == 1)

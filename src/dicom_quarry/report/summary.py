@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dicom_quarry.cohort.values import visible
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.model import Word
+from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.report.text import counted, human_size
 
@@ -83,10 +83,7 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
         words[outcome.word] = words.get(outcome.word, 0) + 1
         if outcome.word is Word.COMPLETE:
             continue
-        group = groups.setdefault(outcome.code, Exceptions(outcome.word, outcome.code, outcome.next_step))
-        group.count += 1
-        if len(group.rows) < SHOWN:
-            group.rows.append((row.row, outcome.reason))
+        count_exception(groups, row.row, outcome)
     number = complete = instances = size = 0
     for view in studies:
         number += 1
@@ -94,8 +91,22 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
         instances += view.stored
         size += view.size
     counts = tuple((word, words[word]) for word in Word if word in words)
-    largest_first = tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
-    return Summary(sum(words.values()), counts, number, complete, instances, size, largest_first, refused)
+    return Summary(
+        sum(words.values()), counts, number, complete, instances, size, largest_first(groups), refused
+    )
+
+
+def count_exception(groups: dict[str, Exceptions], row: int, outcome: Outcome) -> None:
+    """Put a row with those that ended for the same reason."""
+    group = groups.setdefault(outcome.code, Exceptions(outcome.word, outcome.code, outcome.next_step))
+    group.count += 1
+    if len(group.rows) < SHOWN:
+        group.rows.append((row, outcome.reason))
+
+
+def largest_first(groups: dict[str, Exceptions]) -> tuple[Exceptions, ...]:
+    """The most frequent reasons first."""
+    return tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
 
 
 def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
@@ -103,10 +114,7 @@ def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
     words = ", ".join(f"{count:,} {_words(word)}" for word, count in summary.words)
     lines = [f"{counted(summary.rows, 'row')}: {words}" if words else "no rows", _amounts(summary)]
     for group in summary.exceptions:
-        lines.append(f"{_words(group.word)}, {counted(group.count, 'row')} ({group.code}): {group.title}")
-        lines.append(f"  {_row_numbers(group)}")
-        if group.next_step:
-            lines.append(f"  what to do: {visible(group.next_step, limit=300)}")
+        lines.extend(plain_lines(group))
     if report is not None:
         lines.append(f"report: {report}")
     lines.append(f"{summary.meaning} (exit code {summary.exit_code})")
@@ -123,14 +131,15 @@ def render_summary(summary: Summary, report: Path | None = None) -> RenderableTy
     parts: list[RenderableType] = [Text(counted(summary.rows, "row"), style="bold"), table]
     parts.append(Text(_amounts(summary)))
     for group in summary.exceptions:
-        parts.extend(_paragraph(group))
+        parts.extend(paragraph(group))
     if report is not None:
         parts.append(Text(f"report: {report}"))
     parts.append(Text(summary.meaning, style="bold"))
     return Group(*parts)
 
 
-def _paragraph(group: Exceptions) -> Sequence[Text]:
+def paragraph(group: Exceptions) -> Sequence[Text]:
+    """Rows that ended for the same reason, for a terminal."""
     head = f"\n{_words(group.word)}, {counted(group.count, 'row')}: {group.title}"
     lines = [Text(head, style=_style(group.word))]
     # What has not ended has nothing to explain yet.
@@ -140,6 +149,15 @@ def _paragraph(group: Exceptions) -> Sequence[Text]:
             lines.append(Text(f"  … and {group.count - len(group.rows):,} more"))
     if group.next_step:
         lines.append(Text(f"  what to do: {visible(group.next_step, limit=300)}", style="italic"))
+    return lines
+
+
+def plain_lines(group: Exceptions) -> list[str]:
+    """The same for a file or a pipe: rows by their number."""
+    lines = [f"{_words(group.word)}, {counted(group.count, 'row')} ({group.code}): {group.title}"]
+    lines.append(f"  {_row_numbers(group)}")
+    if group.next_step:
+        lines.append(f"  what to do: {visible(group.next_step, limit=300)}")
     return lines
 
 

@@ -69,7 +69,7 @@ def write_report(path: Path, columns: Sequence[str], rows: Iterable[RowView], *,
     """
     own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
-    return _write(path, header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows), mode)
+    return write_table(path, header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows), mode)
 
 
 def _told(row: RowView) -> _Cells:
@@ -92,7 +92,7 @@ def _told(row: RowView) -> _Cells:
 
 def write_studies(path: Path, studies: Iterable[StudyView], *, mode: int = PRIVATE) -> int:
     """Write one line a study; returns the number of studies."""
-    return _write(path, STUDY_COLUMNS, map(_study, studies), mode)
+    return write_table(path, STUDY_COLUMNS, map(_study, studies), mode)
 
 
 def _study(view: StudyView) -> _Cells:
@@ -118,7 +118,7 @@ def _study(view: StudyView) -> _Cells:
 
 def write_manifest(path: Path, instances: Iterable[InstanceView], *, mode: int = PRIVATE) -> int:
     """Write one line an instance that is stored; returns their number."""
-    return _write(path, MANIFEST_COLUMNS, map(_instance, instances), mode)
+    return write_table(path, MANIFEST_COLUMNS, map(_instance, instances), mode)
 
 
 def _instance(view: InstanceView) -> _Cells:
@@ -145,7 +145,7 @@ def write_missing(path: Path, missing: Iterable[MissingView], *, mode: int = PRI
     if first is None:
         path.unlink(missing_ok=True)
         return 0
-    return _write(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), mode)
+    return write_table(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), mode)
 
 
 def _absent(view: MissingView) -> _Cells:
@@ -159,7 +159,8 @@ def _numbers(rows: Iterable[int]) -> str:
     return " ".join(map(str, rows))
 
 
-def _write(path: Path, header: Sequence[str], lines: Iterable[_Cells], mode: int) -> int:
+def write_table(path: Path, header: Sequence[str], lines: Iterable[_Cells], mode: int = PRIVATE) -> int:
+    """Write a CSV file that appears whole or not at all; returns the number of lines below the header."""
     count = 0
     with replacing_text(path, mode) as stream:
         # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
