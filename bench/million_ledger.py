@@ -183,7 +183,7 @@ def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], nu
     task = ledger.waiting_tasks(time.time(), 1)[0]
     request = ledger.waiting_requests(1)[0]
     study = Study(_uid(10**8 + number, 0), "4711", "X", "20180723", "CT")
-    timed("resolve", lambda: ledger.resolve(request, "DEMO", [study], Selection()).result())
+    timed("resolve", lambda: ledger.resolve(request, "DEMO", [(study, Selection())]).result())
     timed("postpone", lambda: ledger.postpone(task.task_id, time.time() + 7200))
     task = ledger.waiting_tasks(time.time(), 1)[0]
     attempt = Attempt(time.time(), time.time(), "STUDY", 3, 3, "success", 0, "")

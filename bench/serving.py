@@ -32,7 +32,7 @@ def job(port: int, folder: Path, *, durable: bool) -> None:
     for number, request in enumerate(requests):
         # What the archive said of the study is what arrives: nothing is kept apart.
         study = Study(study_uid(number), patient_id="BENCH", accession="BENCH")
-        ledger.resolve(request, "bench", [study], Selection()).result()
+        ledger.resolve(request, "bench", [(study, Selection())]).result()
     for task in ledger.waiting_tasks(0.0, len(requests)):
         deliveries.open(task, ())
     template = Template.parse(DEFAULT_FILEPATH)

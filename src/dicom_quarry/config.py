@@ -144,6 +144,15 @@ class Settings(_Frozen):
     whole_patients: bool = False
     accept_mismatch: bool = False
     skip_bad_rows: bool = False
+    allow_wildcards: bool = False
+    map: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    rewrite: tuple[str, ...] = ()
+    pad: tuple[str, ...] = ()
+    date_format: str = ""
+    series: tuple[str, ...] = ()
+    series_not: tuple[str, ...] = ()
+    min_instances: int | None = None
     max_studies: Annotated[int, Field(ge=1)] = 10
     diagnosis: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0

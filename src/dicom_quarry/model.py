@@ -119,6 +119,16 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesInfo:
+    """A series as an archive lists it; ``count`` is None where it did not say."""
+
+    uid: str
+    modality: str
+    description: str
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceRef:
     """Names one instance; its identity is ``sop_uid`` alone."""
 

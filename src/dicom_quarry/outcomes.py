@@ -72,6 +72,12 @@ CATALOGUE: dict[str, Entry] = {
         "the archive knows the study but lists no instance of it",
         next_step="the images may be offline or deleted: ask the PACS team",
     ),
+    "no_series_wanted": Entry(
+        Word.NO_IMAGES,
+        "the study is there, but none of its series is among those asked for",
+        "{studies:study} found, without a series that --series, --series-not and --min-instances leave",
+        "nothing, if that is right; else change the filter, and run again with --update",
+    ),
     "study_not_found": Entry(
         Word.NOT_FOUND,
         "the archive answered, and no study matches",

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from dicom_quarry.cohort import SeriesFilter, SeriesInfo, matches
+from dicom_quarry.cohort import SeriesFilter, matches
 from dicom_quarry.cohort.matching import matches_value
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import Study
+from dicom_quarry.model import SeriesInfo, Study
 
 STUDY = Study(
     study_uid="1.2.3",

@@ -108,7 +108,7 @@ def test_what_nobody_asked_for_is_refused(ledger: Ledger, deliveries: Deliveries
     with pytest.raises(Refused) as refused:
         deliveries.admit(ARRIVAL, header("1.2.9"))
     assert refused.value.status == 0x0124
-    ledger.resolve(request(2, "B"), ARCHIVE, [study(3)], Selection(frozenset({"1.2.3.1"}))).result()
+    ledger.resolve(request(2, "B"), ARCHIVE, [(study(3), Selection(frozenset({"1.2.3.1"})))]).result()
     deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.1"))
     with pytest.raises(Refused):
         deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.2"))

@@ -17,7 +17,7 @@ from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop, Stopped
-from dicom_quarry.model import Listing, Sink, Task
+from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from tests.extraction.guests import unlimited
 
 
@@ -48,6 +48,9 @@ class Probed:
                 self.at_once -= 1
 
     def find(self, keys: Mapping[str, str]) -> Found:
+        raise NotImplementedError
+
+    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         raise NotImplementedError
 
     def list_instances(self, task: Task) -> Listing:

@@ -54,7 +54,7 @@ class Bench:
 
     def complete(self, row: int, number: int) -> None:
         asked = next(one for one in self.ledger.waiting_requests(100) if one.row == row)
-        self.ledger.resolve(asked, "PACS", [study(number)], Selection()).result()
+        self.ledger.resolve(asked, "PACS", [(study(number), Selection())]).result()
         conclude(self.ledger, f"1.2.{number}", [stored_row(f"1.2.{number}", 1)])
 
 
@@ -197,7 +197,7 @@ def test_a_report_in_mid_run(bench: Bench) -> None:
     bench.enter()
     bench.complete(1, 1)
     asked = bench.ledger.waiting_requests(1)[0]
-    bench.ledger.resolve(asked, "PACS", [study(2)], Selection()).result()
+    bench.ledger.resolve(asked, "PACS", [(study(2), Selection())]).result()
     result = api.report(bench.out)
     assert result.exit_code == 4
     assert [view.outcome.word for view in result.rows()] == [Word.COMPLETE, Word.PENDING, Word.COMPLETE]

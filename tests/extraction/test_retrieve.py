@@ -26,7 +26,18 @@ from dicom_quarry.extraction.tools import Service, Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
-from dicom_quarry.model import Arrival, InstanceRef, Level, Listing, Receipt, Sink, Task, Word
+from dicom_quarry.model import (
+    Arrival,
+    InstanceRef,
+    Level,
+    Listing,
+    Receipt,
+    SeriesInfo,
+    Sink,
+    Study,
+    Task,
+    Word,
+)
 from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 
@@ -64,6 +75,9 @@ class Bench:
         pass
 
     def find(self, keys: Mapping[str, str]) -> Found:
+        raise NotImplementedError
+
+    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         raise NotImplementedError
 
     def list_instances(self, task: Task) -> Listing:

@@ -46,7 +46,7 @@ def begin(ledger: Ledger, rows: Iterable[Request], columns: Sequence[str] = ("Ac
 
 
 def resolve(ledger: Ledger, asked: Request, *studies: Study) -> None:
-    ledger.resolve(asked, ARCHIVE, studies, Selection()).result()
+    ledger.resolve(asked, ARCHIVE, [(one, Selection()) for one in studies]).result()
 
 
 def task_id(ledger: Ledger, study_uid: str) -> int:

@@ -87,7 +87,7 @@ def test_selections_are_tasks_of_their_own(ledger: Ledger) -> None:
     begin(ledger, [whole, part])
     resolve(ledger, whole, study(1))
     chosen = Selection(frozenset({"1.2.1.8", "1.2.1.9"}))
-    ledger.resolve(part, ARCHIVE, [study(1)], chosen).result()
+    ledger.resolve(part, ARCHIVE, [(study(1), chosen)]).result()
     assert [task.selection for task in ledger.waiting_tasks(0.0, 10)] == [Selection(), chosen]
 
 

@@ -161,7 +161,7 @@ def test_what_no_row_asks_for_any_more_does_not_stand_in_the_way(ledger: Ledger)
     states = ledger.database.read(lambda c: c.exec_driver_sql("select state from tasks order by id").all())
     assert [row[0] for row in states] == ["unwanted", "waiting"]
     ledger.database.write(lambda c: exchange_rows(c, [request(1, "A2"), request(2, "A1")]))
-    _done(ledger.resolve(request(2, "A1"), ARCHIVE, [study(1)], Selection()))
+    _done(ledger.resolve(request(2, "A1"), ARCHIVE, [(study(1), Selection())]))
     assert {task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)} == {"1.2.1", "1.2.2"}
 
 

@@ -14,7 +14,7 @@ from dicom_quarry.archive.listing import Lister, nameless, number, value
 from dicom_quarry.archive.move import Move
 from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected
-from dicom_quarry.model import AE, Level, Listing, Sink, Study, Task
+from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.sockets import Requestor
 
@@ -43,6 +43,8 @@ _STUDY = (
     "NumberOfStudyRelatedInstances",
     "InstanceAvailability",
 )
+
+_SERIES = ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 #: A series of this many instances exists nowhere: an archive that lists more has lost count.
 _LISTING_CAP = 500_000
@@ -136,6 +138,15 @@ class DimseArchive:
         why = answers.why or nameless(answers.rows, "StudyInstanceUID")
         return Found(tuple(studies.values()), complete=not why, why=why)
 
+    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+        """The series of a study; raises QueryFailed where the answer was cut short."""
+        keys = self._study_keys(study.study_uid, study.patient_id)
+        answers = self._query(Level.SERIES, keys, _SERIES)
+        if answers.why:
+            raise QueryFailed(f"the series of the study cannot be listed: {answers.why}", status=0)
+        found = (_series(row) for row in answers.rows)
+        return tuple({one.uid: one for one in found if is_uid(one.uid)}.values())
+
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
@@ -207,6 +218,15 @@ class DimseArchive:
             what = _SERVICES[sop_class]
             raise Rejected(f"{self._peer} does not offer {what} to {self._calling}", permanent=True)
         return Line(requestor, sop_class)
+
+
+def _series(row: Mapping[int, str]) -> SeriesInfo:
+    return SeriesInfo(
+        uid=value(row, "SeriesInstanceUID"),
+        modality=value(row, "Modality"),
+        description=value(row, "SeriesDescription"),
+        count=number(row, "NumberOfSeriesRelatedInstances"),
+    )
 
 
 def _study(row: Mapping[int, str], more: Sequence[str]) -> Study:

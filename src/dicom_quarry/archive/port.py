@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from dicom_quarry.model import Level, Listing, Sink, Study, Task
+from dicom_quarry.model import Level, Listing, SeriesInfo, Sink, Study, Task
 
 
 class Verdict(StrEnum):
@@ -97,6 +97,9 @@ class Archive(Protocol):
 
         Nothing is filtered here: the caller matches the answers against the keys again.
         """
+
+    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+        """The series that the archive holds of a study (SERIES level), for a filter to choose from."""
 
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: SERIES level, then IMAGE level of every series."""

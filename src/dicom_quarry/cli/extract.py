@@ -12,11 +12,18 @@ from typing import Annotated, TypeVar
 import typer
 
 from dicom_quarry import api, config
-from dicom_quarry.cli.console import fail, out, show_summary
+from dicom_quarry.cli import options
+from dicom_quarry.cli.console import err, fail, out, show_summary
 from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
+from dicom_quarry.cohort.table import open_table
+from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.model import Word
+from dicom_quarry.niffler import Niffler
+from dicom_quarry.niffler import read as read_niffler
+
+_ANY_NUMBER = 1_000_000
 
 T = TypeVar("T")
 
@@ -25,56 +32,50 @@ _RETRIED = frozenset(Word) - {Word.COMPLETE, Word.PENDING, Word.INVALID_ROW, Wor
 
 
 def extract(
-    cohort: Annotated[Path, typer.Argument(help="A table with a header, such as EMPI,Accession.")],
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="The archive: AET@HOST:PORT, or a name from quarry.toml; several, in order, with commas.",
-        ),
+    cohort: Annotated[
+        Path | None,
+        typer.Argument(help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for stdin."),
     ] = None,
-    as_: Annotated[
-        str | None,
-        typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {config.DEFAULT_LOCAL}]"),
-    ] = None,
+    from_: options.From = None,
+    as_: options.As = None,
     to: Annotated[Path | None, typer.Option(help="The folder to fill.")] = None,
     state: Annotated[
         Path | None,
         typer.Option(help="Where the job's record is kept, on a local disk.  [default: TO/.quarry]"),
     ] = None,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
+    config_file: options.ConfigFile = None,
+    niffler: Annotated[
+        Path | None, typer.Option(help="Run a config.json of the extractor that Quarry replaces.")
     ] = None,
     parallel: Annotated[
         int | None, typer.Option(help="Studies asked for at once.  [default: 1, as a guest]")
     ] = None,
     give_up_after: Annotated[
         str | None,
-        typer.Option(
-            help="Stop when the archive has not answered for so long, such as 2d.  [default: never]"
-        ),
+        typer.Option(help="Stop when the archive did not answer for so long, such as 2d.  [default: never]"),
     ] = None,
     filepath: Annotated[
         str | None,
         typer.Option(
-            help="Pattern of the file names; also {csv:COLUMN}.  [default: PatientID/Study/Series/SOP.dcm]"
+            help="Pattern of file names; also {csv:COLUMN}.  [default: PatientID/Study/Series/SOP.dcm]"
         ),
     ] = None,
-    allow_several_patients: Annotated[
-        bool, typer.Option("--allow-several-patients", help="Take an accession that several patients share.")
-    ] = False,
-    max_studies: Annotated[
-        int | None,
-        typer.Option(help="Studies that one row may mean, or it is not moved.  [default: 10]"),
-    ] = None,
-    no_diagnosis: Annotated[
-        bool, typer.Option("--no-diagnosis", help="Do not look for what is near a row that matched nothing.")
-    ] = False,
+    map_: options.Map = None,
+    where: options.Where = None,
+    rewrite: options.Rewrite = None,
+    pad: options.Pad = None,
+    date_format: options.DateFormat = None,
+    allow_wildcards: options.AllowWildcards = False,
+    series: options.Series = None,
+    series_not: options.SeriesNot = None,
+    min_instances: options.MinInstances = None,
+    allow_several_patients: options.AllowSeveralPatients = False,
+    whole_patients: options.WholePatients = False,
+    max_studies: options.MaxStudies = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Any number of studies for a row is meant.")] = False,
+    no_diagnosis: options.NoDiagnosis = False,
     accept_mismatch: Annotated[
         bool, typer.Option("--accept-mismatch", help="Take images whose patient ID or accession differs.")
-    ] = False,
-    whole_patients: Annotated[
-        bool, typer.Option("--whole-patients", help="Let a row with a patient alone mean all of the studies.")
     ] = False,
     skip_bad_rows: Annotated[
         bool,
@@ -97,17 +98,55 @@ def extract(
         "state": state,
         "parallel": parallel,
         "give_up_after": give_up_after,
-        "max_studies": max_studies,
-        "diagnosis": False if no_diagnosis else None,
         "filepath": filepath,
-        # A flag that is not given leaves the word to quarry.toml.
-        "allow_several_patients": allow_several_patients or None,
-        "accept_mismatch": accept_mismatch or None,
-        "whole_patients": whole_patients or None,
-        "skip_bad_rows": skip_bad_rows or None,
+        "map": map_,
+        "where": where,
+        "rewrite": rewrite,
+        "pad": pad,
+        "date_format": date_format,
+        "allow_wildcards": allow_wildcards,
+        "series": series,
+        "series_not": series_not,
+        "min_instances": min_instances,
+        "allow_several_patients": allow_several_patients,
+        "whole_patients": whole_patients,
+        "max_studies": _ANY_NUMBER if yes else max_studies,
+        "accept_mismatch": accept_mismatch,
+        "skip_bad_rows": skip_bad_rows,
     }
-    settings = config.load(config_file, flags)
-    raise typer.Exit(run(settings, lambda runner: runner.extract(cohort, update=update)))
+    chosen = options.given(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    settings, table = _job(cohort, niffler, config_file, chosen)
+    raise typer.Exit(run(settings, lambda runner: runner.extract(table, update=update)))
+
+
+def _job(
+    cohort: Path | None, niffler: Path | None, config_file: Path | None, flags: dict[str, object]
+) -> tuple[config.Settings, Path]:
+    """What to run over which table, told by flags and quarry.toml or by the former extractor's files."""
+    if niffler is None:
+        if cohort is None:
+            raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
+        return config.load(config_file, flags), cohort
+    if config_file is not None:
+        raise InputError("--niffler and --config both bring settings: give one of them")
+    told = read_niffler(niffler)
+    for note in told.notes:
+        err.print(note, markup=False)
+    if told.plan:
+        detailed = " --detailed" if told.plan == "detailed" else ""
+        raise InputError(f"{niffler} only asks what is there: run  quarry plan {told.cohort}{detailed}")
+    table = cohort or told.cohort
+    return told.settings({**_table_flags(told, table), **flags}), table
+
+
+def _table_flags(told: Niffler, table: Path) -> dict[str, object]:
+    header = open_table(table, lambda _: True)[0].header
+    beyond = [at for at in told.columns if at >= len(header)]
+    if beyond:
+        raise InputError(f"{table} has {len(header)} columns; there is no column {beyond[0]}, counted from 0")
+    columns = [f"{header[at].strip()}={keyword}" for at, keyword in told.columns.items()]
+    rewrite = {"rewrite": ["long-accession"]} if told.long_accession else {}
+    return {"map": columns, "date_format": told.date_format, **rewrite}
 
 
 def retry(

@@ -1,18 +1,18 @@
 """The user's table becomes requests: all at once (``read_cohort``) or one at a time (``CohortFile``)."""
 
 from dicom_quarry.cohort.cohort import Cohort, CohortFile, read_cohort
-from dicom_quarry.cohort.filters import SeriesFilter, SeriesInfo
+from dicom_quarry.cohort.filters import ALL_SERIES, SeriesFilter
 from dicom_quarry.cohort.matching import matches
 from dicom_quarry.cohort.options import ReadingOptions
 from dicom_quarry.cohort.problems import explain, problems_csv
 from dicom_quarry.cohort.rewrites import told
 
 __all__ = [
+    "ALL_SERIES",
     "Cohort",
     "CohortFile",
     "ReadingOptions",
     "SeriesFilter",
-    "SeriesInfo",
     "explain",
     "matches",
     "problems_csv",

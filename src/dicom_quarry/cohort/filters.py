@@ -9,19 +9,10 @@ from dataclasses import dataclass
 from dicom_quarry.cohort.columns import folded
 from dicom_quarry.cohort.matching import matches_text
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.model import SeriesInfo
 
 _KEYWORDS = {folded(keyword): keyword for keyword in ("Modality", "SeriesDescription")}
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesInfo:
-    """A series as an archive lists it; ``count`` is None where it did not say."""
-
-    uid: str
-    modality: str
-    description: str
-    count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +50,10 @@ class SeriesFilter:
         if any(_any_of(values, has[keyword]) for keyword, values in self.without):
             return False
         return all(_any_of(values, has[keyword]) for keyword, values in self.only)
+
+
+#: Without any flag.
+ALL_SERIES = SeriesFilter()
 
 
 def _any_of(values: Iterable[str], held: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from dicom_quarry.cohort import CohortFile, ReadingOptions, explain
+from dicom_quarry.cohort import CohortFile, ReadingOptions, SeriesFilter, explain
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.ledger import Ledger, note_facts
@@ -23,12 +23,30 @@ from dicom_quarry.version import __version__
 T = TypeVar("T")
 
 
+def reading(settings: Settings) -> ReadingOptions:
+    """How the settings want the table to be read; raises ConfigError."""
+    return ReadingOptions.parse(
+        allow_wildcards=settings.allow_wildcards,
+        whole_patients=settings.whole_patients,
+        map=settings.map,
+        where=settings.where,
+        date_format=settings.date_format,
+        rewrite=settings.rewrite,
+        pad=settings.pad,
+    )
+
+
+def series_filter(settings: Settings) -> SeriesFilter:
+    """Which series the settings want; raises ConfigError."""
+    return SeriesFilter.parse(settings.series, settings.series_not, settings.min_instances)
+
+
 def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     """Open the user's table and look at every row once; returns it with the number of its rows.
 
     Raises InputError with the rows that cannot be used, unless the settings allow to go on without them.
     """
-    cohort = CohortFile(path, ReadingOptions(whole_patients=settings.whole_patients))
+    cohort = CohortFile(path, reading(settings))
     rows = 0
 
     def counted() -> Iterator[Request]:

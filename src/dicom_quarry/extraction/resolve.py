@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from dicom_quarry.archive.port import Found
+from dicom_quarry.cohort import matches
 from dicom_quarry.model import Request, Study
 
 #: How the keys are called in sentences for the user.
@@ -71,13 +72,15 @@ def search(find: Callable[[Mapping[str, str]], Found], keys: Mapping[str, str], 
     """Find studies; an answer that was cut short is asked for again in parts, by ranges of study dates.
 
     It stays incomplete where a single day is cut short, where the archive does not heed dates, and where the
-    row names the day or the study: there is nothing to split then.
+    row names the day or the study: there is nothing to split then. A series is not looked for at this level.
     """
+    keys = {keyword: value for keyword, value in keys.items() if keyword != "SeriesInstanceUID"}
     whole = find(keys)
-    if whole.complete or not keys or {"StudyDate", "StudyInstanceUID"} & keys.keys():
+    span = _span(keys.get("StudyDate", "-"), today)
+    if whole.complete or span is None or "StudyInstanceUID" in keys:
         return whole
     found = {study.study_uid: study for study in whole.studies}
-    spans = [(_FIRST_DAY, today)]
+    spans = [span]
     for _ in range(_MOST_PARTS):
         if not spans:
             return Found(tuple(found.values()))
@@ -93,16 +96,14 @@ def search(find: Callable[[Mapping[str, str]], Found], keys: Mapping[str, str], 
     return Found(tuple(found.values()), complete=False, why=whole.why)
 
 
+def _span(asked: str, today: date) -> tuple[date, date] | None:
+    """The range of days that a key means, both ends included; None for a single day."""
+    start, dash, end = asked.partition("-")
+    if not dash:
+        return None
+    first = date.fromisoformat(start) if start else _FIRST_DAY
+    return first, date.fromisoformat(end) if end else max(first, today)
+
+
 def _within(study: Study, start: date, end: date) -> bool:
     return f"{start:%Y%m%d}" <= study.study_date <= f"{end:%Y%m%d}"
-
-
-def matches(study: Study, keys: Mapping[str, str]) -> bool:
-    """True if the study has every value that was asked for."""
-    has = {
-        "PatientID": study.patient_id,
-        "AccessionNumber": study.accession,
-        "StudyDate": study.study_date,
-        "StudyInstanceUID": study.study_uid,
-    }
-    return all(has[keyword] == value for keyword, value in keys.items())

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 from dicom_quarry.archive.port import Found
+from dicom_quarry.cohort import ALL_SERIES, SeriesFilter, told
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction.diagnosis import diagnose
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
 from dicom_quarry.extraction.tools import Source
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.model import Request, Selection
+from dicom_quarry.model import Request, Selection, Study
 
 _log = logging.getLogger(__name__)
 
@@ -41,13 +43,15 @@ class Desk(Protocol):
 class Resolver:
     """Turns requests into tasks, or into outcomes; ``diagnosis`` asks about rows that matched nothing.
 
-    ``attributes`` are keywords that the archive is to tell of every study, beside those always asked for.
+    ``attributes`` are keywords that the archive is to tell of every study, beside those always asked for;
+    ``series`` says which of its series are wanted.
     """
 
     tools: Desk
     rules: Rules
     diagnosis: bool
     attributes: tuple[str, ...] = ()
+    series: SeriesFilter = ALL_SERIES
 
     def resolve(self, request: Request) -> Future[int]:
         """Ask about a row: the next archive for one that the archive before does not know.
@@ -56,11 +60,15 @@ class Resolver:
         """
         ledger = self.tools.ledger
         resolution = Resolution()
-        for name, source in self.tools.sources.items():
-            resolution = self._ask(request, source)
+        for keys, (name, source) in self._ways(request):
+            resolution = self._ask(replace(request, keys=keys), source)
             if resolution.studies:
                 _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
-                return ledger.resolve(request, name, resolution.studies, Selection())
+                wanted = self._selected(request, resolution.studies, source)
+                if isinstance(wanted, Resolution):
+                    resolution = wanted
+                    break
+                return ledger.resolve(request, name, wanted, told(request, keys))
             if resolution.code != "study_not_found":
                 break
         if resolution.code == "study_not_found" and self.diagnosis:
@@ -68,14 +76,43 @@ class Resolver:
         _log.info("row %d: %s", request.row, resolution.code)
         return ledger.conclude_request(request, resolution.code, **resolution.details)
 
+    def _ways(self, request: Request) -> Iterator[tuple[tuple[tuple[str, str], ...], tuple[str, Source]]]:
+        """Each archive in turn; and in each the keys as given, before those that a rewrite made of them."""
+        for source in self.tools.sources.items():
+            for keys in (request.keys, *request.alternatives):
+                yield keys, source
+
     def _ask(self, request: Request, source: Source) -> Resolution:
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         try:
             found = search(_finder(source, self.attributes), dict(request.keys), tomorrow)
         except (QueryFailed, Lost) as error:
-            self.tools.board.say(f"row {request.row}: {error}")
-            return Resolution(code="query_failed", details={"status": str(error)})
+            return self._failed(request, error)
         return judge(request, found, self.rules)
+
+    def _failed(self, request: Request, error: QueryFailed | Lost) -> Resolution:
+        self.tools.board.say(f"row {request.row}: {error}")
+        return Resolution(code="query_failed", details={"status": str(error)})
+
+    def _selected(
+        self, request: Request, studies: Sequence[Study], source: Source
+    ) -> list[tuple[Study, Selection]] | Resolution:
+        """Of each study what is wanted; the outcome of the row where nothing is."""
+        named = dict(request.keys).get("SeriesInstanceUID", "").split("\\")
+        if not self.series and named == [""]:
+            return [(study, Selection()) for study in studies]
+        wanted = []
+        for study in studies:
+            try:
+                series = source.gate.query(partial(source.archive.list_series, study))
+            except (QueryFailed, Lost) as error:
+                return self._failed(request, error)
+            chosen = {one.uid for one in self.series.select(series)}
+            if named != [""]:
+                chosen &= set(named)
+            if chosen:
+                wanted.append((study, Selection(frozenset(chosen))))
+        return wanted or Resolution(code="no_series_wanted", details={"studies": len(studies)})
 
     def _explained(self, request: Request, resolution: Resolution) -> Resolution:
         for source in self.tools.sources.values():

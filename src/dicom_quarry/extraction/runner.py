@@ -183,7 +183,7 @@ class Runner:
     def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> str:
         """Run the threads to their end; what a person has to do before the job can go on, if anything."""
         rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
-        resolver = Resolver(tools, rules, self._settings.diagnosis)
+        resolver = Resolver(tools, rules, self._settings.diagnosis, series=job.series_filter(self._settings))
         at_once = max(guest.ceiling for guest in self._guests.values())
         again = True
         try:

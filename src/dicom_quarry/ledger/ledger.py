@@ -10,7 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    Select,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import Database, insert_new
@@ -94,26 +107,23 @@ class Ledger:
         return self.database.read(lambda c: [_request(row) for row in c.execute(query)])
 
     def resolve(
-        self, request: Request, archive: str, studies: Sequence[Study], selection: Selection
+        self, request: Request, archive: str, wanted: Sequence[tuple[Study, Selection]], note: str = ""
     ) -> Future[int]:
-        """The request, and every row with the same keys, waits for these studies of this archive.
+        """The request, and every row with the same keys, waits for these parts of studies of this archive.
 
-        The future is the number of these rows; nothing may lean on the answer before it is done.
+        ``note`` tells of values that were rewritten. The future is the number of these rows; nothing may lean
+        on the answer before it is done.
         """
-        wanted = _selection_text(selection)
+        values = [_task_values(archive, study, _selection_text(chosen)) for study, chosen in wanted]
+        mine = [(one["study_uid"], one["selection"]) for one in values]
 
         def work(connection: Connection) -> int:
-            insert_new(connection, tasks, [_task_values(archive, study, wanted) for study in studies])
-            ids = connection.scalars(
-                select(tasks.c.id).where(
-                    tasks.c.archive == archive,
-                    tasks.c.selection == wanted,
-                    tasks.c.study_uid.in_([study.study_uid for study in studies]),
-                )
-            ).all()
+            insert_new(connection, tasks, values)
+            named = tuple_(tasks.c.study_uid, tasks.c.selection).in_(mine)
+            ids = connection.scalars(select(tasks.c.id).where(tasks.c.archive == archive, named)).all()
             again = update(tasks).where(tasks.c.id.in_(ids), tasks.c.state == UNWANTED)
             connection.execute(again.values(state=WAITING))
-            rows = self._settle_rows(connection, request, state=RESOLVED)
+            rows = self._settle_rows(connection, request, state=RESOLVED, note=note)
             insert_new(
                 connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in ids]
             )
@@ -308,7 +318,11 @@ def _take_up(connection: Connection, task_ids: Iterable[int]) -> None:
 
 def _request(row: Row[Any]) -> Request:
     keys = tuple((keyword, value) for keyword, value in json.loads(row.keys))
-    return Request(row=row.row, line=row.line, keys=keys, cells=tuple(json.loads(row.cells)))
+    others = tuple(
+        tuple((keyword, value) for keyword, value in one) for one in json.loads(row.alternatives or "[]")
+    )
+    cells = tuple(json.loads(row.cells))
+    return Request(row.row, row.line, keys, cells, alternatives=others, note=row.note)
 
 
 def _task(row: Row[Any]) -> Task:

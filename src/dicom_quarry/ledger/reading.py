@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path, PurePosixPath
@@ -119,6 +119,7 @@ class Reader:
                 requests.c.line,
                 requests.c.cells,
                 requests.c.same_as,
+                requests.c.note,
                 requests.c.code.label("row_code"),
                 requests.c.details.label("row_details"),
                 first.label("first_row"),
@@ -250,6 +251,8 @@ def _row_view(group: list[Row[Any]]) -> RowView:
         ended = outcome(head.row_code, **json.loads(head.row_details))
     else:
         ended = outcome("pending")
+    if head.note:
+        ended = replace(ended, reason=f"{ended.reason} ({head.note})")
     earlier = [row.first_row for row in found if row.first_row < head.row]
     proofs = [row.proved_at for row in found]
     return RowView(

@@ -104,6 +104,8 @@ def _values(request: Request) -> dict[str, object]:
         "line": request.line,
         "identity": request.identity(),
         "keys": json.dumps(request.keys),
+        "alternatives": json.dumps(request.alternatives) if request.alternatives else None,
+        "note": request.note,
         "cells": json.dumps(request.cells),
         "state": CONCLUDED if request.problem else WAITING,
         "code": _UNUSABLE if request.problem else None,

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from dicom_quarry.errors import LedgerError
 
 #: The newest migration in migrations/versions; a new ledger is created at this revision.
-REVISION = "0003"
+REVISION = "0004"
 
 #: States of a request and of a task that the ledger itself knows; those in between are the job's own.
 WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
@@ -53,6 +53,8 @@ requests = Table(
     Column("line", Integer, nullable=False),
     Column("identity", LargeBinary, nullable=False),
     Column("keys", Text, nullable=False),
+    Column("alternatives", Text),
+    Column("note", Text, nullable=False, default="", server_default=""),
     Column("cells", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("code", Text),

@@ -1,0 +1,66 @@
+"""Flags that several commands have, and the settings that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_quarry.config import DEFAULT_LOCAL
+
+_ARCHIVE = "The archive: AET@HOST:PORT, or a name from quarry.toml; several, in order, with commas."
+
+From = Annotated[str | None, typer.Option("--from", help=_ARCHIVE)]
+As = Annotated[
+    str | None, typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {DEFAULT_LOCAL}]")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
+]
+
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", help="A column's meaning, such as 'Acc No=AccessionNumber'; repeatable."),
+]
+Where = Annotated[
+    list[str] | None, typer.Option(help="A condition for every row, such as Modality=CT; repeatable.")
+]
+Rewrite = Annotated[
+    list[str] | None,
+    typer.Option(help="How else values may be meant: yyyy-to-yy, long-accession, s/…/…/; repeatable."),
+]
+Pad = Annotated[
+    list[str] | None, typer.Option(help="Leading zeros to a width, such as PatientID=8; repeatable.")
+]
+DateFormat = Annotated[
+    str | None, typer.Option(help="How dates are written, such as %d.%m.%Y, or excel for serial numbers.")
+]
+AllowWildcards = Annotated[
+    bool, typer.Option("--allow-wildcards", help="Let * and ? in the table match anything.")
+]
+Series = Annotated[
+    list[str] | None, typer.Option(help="Only these series, such as Modality=CT,MR; repeatable.")
+]
+SeriesNot = Annotated[
+    list[str] | None, typer.Option(help="Not these series, such as Modality=SR,PR,KO; repeatable.")
+]
+MinInstances = Annotated[int | None, typer.Option(help="Only series of so many instances or more.")]
+WholePatients = Annotated[
+    bool, typer.Option("--whole-patients", help="Let a row with a patient alone mean all of the studies.")
+]
+AllowSeveralPatients = Annotated[
+    bool, typer.Option("--allow-several-patients", help="Take an accession that several patients share.")
+]
+MaxStudies = Annotated[
+    int | None, typer.Option(help="Studies that one row may mean, or it is not moved.  [default: 10]")
+]
+NoDiagnosis = Annotated[
+    bool, typer.Option("--no-diagnosis", help="Do not look for what is near a row that matched nothing.")
+]
+
+
+def given(flags: Mapping[str, object]) -> dict[str, object]:
+    """Flags as settings: what was not given leaves the word to quarry.toml."""
+    return {name: value for name, value in flags.items() if value not in (None, False, [])}
