@@ -8,13 +8,17 @@ import pytest
 
 from dicom_quarry import config
 from dicom_quarry.check.road import road
+from dicom_quarry.check.run import steps
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.model import AE
+from dicom_quarry.window import Hours
+from tests.check.conftest import ACCESSION
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 from tests.peers.relay import C_ECHO, Heard
 from tests.peers.scripted import SUCCESS, Conversation, ScriptedArchive
 
+QUERY = "query, Study Root"
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENT, STUDY = "1.2.840.10008.5.1.4.1.2.1.", "1.2.840.10008.5.1.4.1.2.2."
 
@@ -35,45 +39,59 @@ def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, Step], Bench
 
 
 def test_all_is_offered() -> None:
-    steps, bench = refusing()
-    assert {step.mark for step in steps.values()} == {Mark.GOOD}
+    shown, bench = refusing()
+    assert {step.mark for step in shown.values()} == {Mark.GOOD}
     assert bench.learned.models == {"study": True, "patient": True}
     assert bench.learned.our_address == "127.0.0.1"
 
 
 def test_no_c_get() -> None:
-    steps, _ = refusing(f"{STUDY}3", f"{PATIENT}3")
-    assert steps["services"].mark is Mark.GOOD
-    assert steps["services"].said.endswith("no C-GET")
+    shown, _ = refusing(f"{STUDY}3", f"{PATIENT}3")
+    assert shown["services"].mark is Mark.GOOD
+    assert shown["services"].said.endswith("no C-GET")
 
 
 @pytest.mark.parametrize("missing", ["1", "2"])
 def test_patient_root_alone(missing: str) -> None:
-    steps, bench = refusing(f"{STUDY}{missing}")
-    assert steps["services"].mark is Mark.NOTE
-    assert 'model = "patient"' in steps["services"].remedy
+    shown, bench = refusing(f"{STUDY}{missing}")
+    assert shown["services"].mark is Mark.NOTE
+    assert 'model = "patient"' in shown["services"].remedy
     assert bench.learned.models == {"study": False, "patient": True}
 
 
 def test_no_model() -> None:
-    steps, _ = refusing(f"{STUDY}2", f"{PATIENT}1")
-    assert steps["services"].mark is Mark.BAD
-    assert "allow QUARRY to query and retrieve" in steps["services"].remedy
+    shown, _ = refusing(f"{STUDY}2", f"{PATIENT}1")
+    assert shown["services"].mark is Mark.BAD
+    assert "allow QUARRY to query and retrieve" in shown["services"].remedy
 
 
 def test_no_echo_is_offered() -> None:
-    steps, _ = refusing(VERIFICATION)
-    assert steps["C-ECHO"].mark is Mark.BAD
-    assert "does not offer C-ECHO to QUARRY" in steps["C-ECHO"].said
-    assert "services" not in steps
+    shown, _ = refusing(VERIFICATION)
+    assert shown["C-ECHO"].mark is Mark.BAD
+    assert "does not offer C-ECHO to QUARRY" in shown["C-ECHO"].said
+    assert "services" not in shown
 
 
 def test_the_echo_fails() -> None:
-    steps, _ = refusing(echo=0x0124)
-    assert (steps["C-ECHO"].mark, "0124" in steps["C-ECHO"].said) == (Mark.BAD, True)
+    shown, _ = refusing(echo=0x0124)
+    assert (shown["C-ECHO"].mark, "0124" in shown["C-ECHO"].said) == (Mark.BAD, True)
 
 
 def test_tls_is_not_spoken_there(orthanc: Orthanc) -> None:
-    steps, _ = walked(orthanc.ae, tls="query")
-    assert (steps["port"].mark, steps["association"].mark) == (Mark.GOOD, Mark.BAD)
-    assert 'set tls = "none"' in steps["association"].remedy
+    shown, _ = walked(orthanc.ae, tls="query")
+    assert (shown["port"].mark, shown["association"].mark) == (Mark.GOOD, Mark.BAD)
+    assert 'set tls = "none"' in shown["association"].remedy
+
+
+def test_what_an_archive_says_of_the_study_is_not_repeated() -> None:
+    def script(talk: Conversation, request: Heard) -> None:
+        if request.field == C_ECHO:
+            talk.answer(request, SUCCESS)
+        else:
+            talk.answer(request, 0xC000, comment=f"no luck with {ACCESSION}")
+
+    with ScriptedArchive(script) as archive:
+        _, bench = walked(archive.ae)
+        said = [step.said for step in steps(bench, Hours(), accession=ACCESSION) if step.name == QUERY]
+    assert len(said) == 1
+    assert "no luck with …" in said[0]

@@ -34,6 +34,12 @@ class Inquiry:
         self._answered = False
         self._archives: dict[Model, DimseArchive] = {}
 
+    @property
+    def identifiers(self) -> set[str]:
+        """What names the patient, where it is long enough not to be part of any number."""
+        patient = self.study.patient_id if self.study else ""
+        return {text for text in (self._accession, patient) if len(text) > 3}
+
     def steps(self) -> Iterator[Step]:
         """One question after the other."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from dicom_quarry.check.asking import Inquiry
@@ -24,13 +25,21 @@ def steps(bench: Bench, hours: Hours, *, accession: str = "", cap: bool = False)
         yield step
     yield from here(bench, hours, datetime.now(UTC))
     if reached and accession:
-        yield from _study(bench, accession)
+        inquiry = Inquiry(bench, accession)
+        yield from (_anonymous(step, inquiry) for step in _study(bench, inquiry))
     if reached and cap:
         yield probe(bench, datetime.now(UTC).date())
 
 
-def _study(bench: Bench, accession: str) -> Iterator[Step]:
-    inquiry = Inquiry(bench, accession)
+def _anonymous(step: Step, inquiry: Inquiry) -> Step:
+    """Without what an archive repeats of identifiers in its error comments: the output may go to a file."""
+    said = step.said
+    for identifier in inquiry.identifiers:
+        said = said.replace(identifier, "…")
+    return replace(step, said=said)
+
+
+def _study(bench: Bench, inquiry: Inquiry) -> Iterator[Step]:
     yield from inquiry.steps()
     model, study, listing = bench.learned.model, inquiry.study, inquiry.listing
     if model is None or study is None:

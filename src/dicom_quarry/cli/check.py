@@ -66,7 +66,8 @@ def check(
     Example:  quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112 --accession 4711
     """
     # However it ends, the receiver and the temporary folder go with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(3))
     # What the receiver would log of senders stands in the steps.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
     settings = _settings(config_file, from_, as_)
