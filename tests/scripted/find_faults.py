@@ -59,7 +59,7 @@ class EndlessAnswers(Fault):
         for number in itertools.count(1):
             if archive.stopped.wait(0.002):  # no faster than they can be sent
                 return
-            yield PENDING, {**query.keys, "StudyInstanceUID": f"2.25.{number}"}
+            yield PENDING, {**query.keys, "StudyDate": "20180101", "StudyInstanceUID": f"2.25.{number}"}
 
 
 class DatesOnly(Fault):
