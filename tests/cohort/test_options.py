@@ -37,6 +37,8 @@ from tests.cohort.test_tables import asked, read
         ("MRN,StudyDate\n1,43304\n1,43304.0\n1,43304.5\n", {"date_format": "excel"}, ["P=1 D=20180723"] * 3),
         ("MRN,StudyDate\n1,20180723\n1,59\n", {"date_format": "excel"}, ["P=1 D=20180723", "!"]),
         ("MRN,StudyDate\n1,07/23/2018\n", {"date_format": "%d/%m/%Y"}, ["!"]),
+        ("MRN,StudyDate\n1,20181207\n", {"date_format": "%Y%d%m"}, ["P=1 D=20180712"]),
+        ("MRN,Series UID\n1,1.2.3\n", {"whole_patients": True}, ["!"]),
         ("MRN\n1\n", {"where": ["StudyDate=20180101-20180131"]}, ["P=1 D=20180101-20180131"]),
         ("MRN\n1\n", {"where": ["StudyMonth=201801"]}, ["P=1 D=20180101-20180131"]),
         (

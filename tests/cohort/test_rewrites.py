@@ -107,6 +107,13 @@ def test_of_two_keys_the_fewest_changes_come_first(tmp_path: Path) -> None:
     assert values == [("1", "2"), ("1", "02"), ("01", "2"), ("01", "02")]
 
 
+def test_the_first_changes_of_every_key_come_before_later_ones(tmp_path: Path) -> None:
+    options = {"rewrite": ["MRN:s/1/2/", "Accession:s/2/3/", "Accession:s/$/x/"]}
+    request = read(tmp_path, "MRN,Accession\n1,2\n", **options).requests[0]
+    values = ["/".join(value for _, value in keys) for keys in (request.keys, *request.alternatives)]
+    assert values == ["1/2", "1/3", "2/2", "1/2x", "2/3", "1/3x", "2/2x", "2/3x"]
+
+
 @pytest.mark.parametrize(
     "text", ["", "yy-to-yyyy", "s/a/", "s/a/b", "s/a/b/x", "s//b/", "s/(/b/", r"s/a/\1/", "s/a/b/c/d", "sabc"]
 )
