@@ -1,0 +1,110 @@
+"""Where plans are kept: what they are found by, and that nothing of somebody else's is removed."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.config import Settings, load
+from dicom_quarry.errors import StartError
+from dicom_quarry.extraction import job, plans
+from dicom_quarry.extraction.folder import held, prepare
+
+LONG_AGO = timedelta(days=31)
+
+
+def settings(tmp_path: Path, **options: object) -> Settings:
+    return load(None, {"from": "PACS@127.0.0.1:104", "to": str(tmp_path / "out"), **options})
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "cohort.csv"
+    path.write_text("Accession\nA1\nA2\n")
+    return path
+
+
+def place(table: Path, chosen: Settings) -> Path:
+    return plans.place(job.read(table, chosen)[0], chosen).state
+
+
+def make(table: Path, chosen: Settings) -> Path:
+    with plans.opened(job.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
+        assert since is None
+    return folder.state
+
+
+@pytest.mark.parametrize(
+    ("option", "same"),
+    [
+        ({"to": "elsewhere"}, True),
+        ({"parallel": 4}, True),
+        ({"as": "OTHER:104"}, True),
+        ({"filepath": "{SOPInstanceUID}"}, True),
+        ({"max_studies": 3}, False),
+        ({"whole_patients": True}, False),
+        ({"diagnosis": False}, False),
+        ({"allow_several_patients": True}, False),
+        ({"from": "PACS@127.0.0.1:105"}, False),
+    ],
+)
+def test_what_a_plan_is_found_by(tmp_path: Path, table: Path, option: dict[str, object], same: bool) -> None:
+    one = place(table, settings(tmp_path))
+    assert (place(table, settings(tmp_path, **option)) == one) is same
+
+
+def test_another_cohort_is_another_plan(tmp_path: Path, table: Path) -> None:
+    one = place(table, settings(tmp_path))
+    table.write_text(table.read_text() + "A3\n")
+    assert place(table, settings(tmp_path)) != one
+
+
+def test_it_is_for_its_owner_alone(tmp_path: Path, table: Path) -> None:
+    folder = make(table, settings(tmp_path))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert (folder / "ledger.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path) -> None:
+    chosen = settings(tmp_path)
+    make(table, chosen)
+    cohort = job.read(table, chosen)[0]
+    job_folder = prepare(chosen.to, None)
+    with held(plans.place(cohort, chosen), watched=False):
+        with pytest.raises(StartError, match="already working"), plans.opened(cohort, chosen, detailed=False):
+            pass
+        assert plans.adopt(job_folder, cohort, chosen) is None
+    assert plans.adopt(job_folder, cohort, chosen) is not None
+
+
+def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None:
+    chosen = settings(tmp_path)
+    make(table, chosen)
+    cohort = job.read(table, chosen)[0]
+    folder = prepare(chosen.to, None)
+    assert plans.adopt(folder, cohort, chosen) is not None
+    assert folder.ledger.stat().st_mode & 0o077 == 0
+    assert {path.name for path in folder.state.iterdir()} <= {"ledger.db", "incoming", "lock"}
+    before = folder.ledger.read_bytes()
+    assert plans.adopt(folder, cohort, chosen) is None
+    assert folder.ledger.read_bytes() == before
+
+
+def test_old_plans_go_and_nothing_else_does(tmp_path: Path, table: Path) -> None:
+    old, other, young = (make(table, settings(tmp_path, max_studies=number)) for number in (1, 2, 3))
+    (other / "letter.txt").write_text("somebody's")
+    then = (datetime.now(UTC) - LONG_AGO).timestamp()
+    for folder in (old, other):
+        os.utime(folder / "ledger.db", (then, then))
+    plans.sweep(datetime.now(UTC))
+    assert not old.exists() and (young / "ledger.db").is_file()
+    assert [path.name for path in other.iterdir()] == ["letter.txt"]
+
+
+def test_when_it_was_made() -> None:
+    now = datetime.now().astimezone().replace(hour=14, minute=5)
+    assert plans.spoken(now.astimezone(UTC), now) == "14:05"
+    assert plans.spoken(now - timedelta(days=1), now).endswith(" 14:05")

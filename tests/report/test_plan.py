@@ -1,0 +1,73 @@
+"""The plan as a table, a file and lines: what is in them, and what must not be."""
+
+from __future__ import annotations
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from dicom_quarry.ledger.planned import PlannedRow
+from dicom_quarry.model import Study
+from dicom_quarry.outcomes import outcome
+from dicom_quarry.report.estimate import Amount, Forecast
+from dicom_quarry.report.plan import PlanSummary, count_rows, plan_lines, render_plan
+from dicom_quarry.report.plan_files import write_plan
+
+EVIL = Study("1.2.1", "=4711", "@A1", "20180723", "CT\\SR", "+cmd|x\x1b[2J", 2, 7, "NEARLINE")
+
+
+def rows(count: int = 1) -> list[PlannedRow]:
+    found = [PlannedRow(n, n + 1, None, (("main", EVIL),)) for n in range(1, count + 1)]
+    none = PlannedRow(count + 1, count + 2, None, (), outcome("near_miss", keys="accession", hint="=HINT"))
+    return [*found, none]
+
+
+def summary(table: list[PlannedRow], *, free: int = 10**12) -> PlanSummary:
+    amount = Amount(1, 7, 3_710_000, 0)
+    at = datetime(2026, 3, 3, 5, tzinfo=UTC)
+    return PlanSummary(count_rows(table), (Forecast("main", amount, 90, "at all", 2, at),), Path("out"), free)
+
+
+def shown(table: list[PlannedRow]) -> str:
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
+    console.print(render_plan(summary(table), table))
+    return console.export_text()
+
+
+def test_nothing_of_the_archive_computes_in_a_spreadsheet(tmp_path: Path) -> None:
+    write_plan(tmp_path / "plan.csv", rows(), detailed=False)
+    with (tmp_path / "plan.csv").open(newline="") as stream:
+        first, second = csv.DictReader(stream)
+    assert (first["PatientID"], first["AccessionNumber"]) == ("'=4711", "'@A1")
+    assert first["StudyDescription"] == "'+cmd|x\\x1b[2J"
+    assert (first["modality"], first["availability"]) == ("CT\\SR", "NEARLINE")
+    assert second["PatientID"] == "" and second["code"] == "near_miss"
+
+
+def test_a_terminal_shows_the_first_rows() -> None:
+    text = shown(rows(60))
+    assert "\x1b[2J" not in text
+    assert " 50  =4711" in text and " 51  =4711" not in text
+    assert "… and 11 more rows" in text
+    assert "nearline" in text and "in 2 windows" in text
+
+
+def test_lines_name_rows_alone() -> None:
+    table = rows()
+    lines = "\n".join(plan_lines(summary(table)))
+    assert "near_miss" in lines and "row 2" in lines
+    assert "4711" not in lines and "HINT" not in lines
+    assert "enough" in lines
+
+
+def test_room() -> None:
+    assert "NOT ENOUGH" in "\n".join(plan_lines(summary(rows(), free=1000)))
+
+
+def test_exit_codes() -> None:
+    table = rows()
+    assert summary(table).exit_code == 1
+    assert summary(table[:1]).exit_code == 0
+    assert summary([*table, PlannedRow(9, 10, None, (), outcome("pending"))]).exit_code == 4
