@@ -173,7 +173,9 @@ def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
     )
     there = next(path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists())
     free = max(0, shutil.disk_usage(there).free - settings.keep_free_bytes)
-    return Plan(end.folder, PlanSummary(counts, forecasts, settings.to, free), detailed, end.problem)
+    filtered = bool(settings.series or settings.series_not or settings.min_instances)
+    summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
+    return Plan(end.folder, summary, detailed, end.problem)
 
 
 def settings_of(out: Path) -> Settings:

@@ -9,26 +9,20 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
+from dicom_quarry.cli import options
 from dicom_quarry.cli.console import fail, out
 from dicom_quarry.cli.extract import attended
-from dicom_quarry.config import DEFAULT_LOCAL
 from dicom_quarry.errors import InputError
 from dicom_quarry.report import plan_json, plan_lines, render_plan
 
 
 def plan(
-    cohort: Annotated[Path, typer.Argument(help="A table with a header, such as EMPI,Accession.")],
-    from_: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="The archive: AET@HOST:PORT, or a name from quarry.toml; several, in order, with commas.",
-        ),
-    ] = None,
-    as_: Annotated[
-        str | None,
-        typer.Option("--as", help=f"Who we are: AET[@IP]:PORT.  [default: {DEFAULT_LOCAL}]"),
-    ] = None,
+    cohort: Annotated[
+        Path,
+        typer.Argument(help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for stdin."),
+    ],
+    from_: options.From = None,
+    as_: options.As = None,
     to: Annotated[
         Path | None, typer.Option(help="The folder that will be filled, for its disk.  [default: .]")
     ] = None,
@@ -44,22 +38,20 @@ def plan(
     as_json: Annotated[
         bool, typer.Option("--json", help="For scripts: JSON without identifiers; -o plan.json has all.")
     ] = False,
-    config_file: Annotated[
-        Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
-    ] = None,
-    allow_several_patients: Annotated[
-        bool, typer.Option("--allow-several-patients", help="Take an accession that several patients share.")
-    ] = False,
-    max_studies: Annotated[
-        int | None,
-        typer.Option(help="Studies that one row may mean, or it is not moved.  [default: 10]"),
-    ] = None,
-    no_diagnosis: Annotated[
-        bool, typer.Option("--no-diagnosis", help="Do not look for what is near a row that matched nothing.")
-    ] = False,
-    whole_patients: Annotated[
-        bool, typer.Option("--whole-patients", help="Let a row with a patient alone mean all of the studies.")
-    ] = False,
+    config_file: options.ConfigFile = None,
+    map_: options.Map = None,
+    where: options.Where = None,
+    rewrite: options.Rewrite = None,
+    pad: options.Pad = None,
+    date_format: options.DateFormat = None,
+    allow_wildcards: options.AllowWildcards = False,
+    series: options.Series = None,
+    series_not: options.SeriesNot = None,
+    min_instances: options.MinInstances = None,
+    allow_several_patients: options.AllowSeveralPatients = False,
+    whole_patients: options.WholePatients = False,
+    max_studies: options.MaxStudies = None,
+    no_diagnosis: options.NoDiagnosis = False,
 ) -> None:
     """Ask the archive about every row, and show what an extraction would come to. Nothing is moved.
 
@@ -75,13 +67,21 @@ def plan(
         "from": from_,
         "as": as_,
         "to": to,
+        "map": map_,
+        "where": where,
+        "rewrite": rewrite,
+        "pad": pad,
+        "date_format": date_format,
+        "allow_wildcards": allow_wildcards,
+        "series": series,
+        "series_not": series_not,
+        "min_instances": min_instances,
+        "allow_several_patients": allow_several_patients,
+        "whole_patients": whole_patients,
         "max_studies": max_studies,
-        "diagnosis": False if no_diagnosis else None,
-        # A flag that is not given leaves the word to quarry.toml.
-        "allow_several_patients": allow_several_patients or None,
-        "whole_patients": whole_patients or None,
     }
-    settings = api.plan_settings(config_file, flags)
+    chosen = options.given(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    settings = api.plan_settings(config_file, chosen)
     end = attended(settings, lambda runner: runner.plan(cohort, detailed=detailed), quiet=as_json)
     made = api.planned(settings, end, detailed=detailed)
     if output is not None:

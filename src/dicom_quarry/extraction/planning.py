@@ -95,7 +95,9 @@ def _ask(errand: Errand, folder: JobFolder, ledger: Ledger, attributes: tuple[st
     with open_sources(settings, errand.guests, errand.stop, errand.board, served=True) as sources:
         rules = Rules(settings.allow_several_patients, settings.max_studies)
         desk = _Desk(sources, ledger, errand.board)
-        questions = _Questions(desk, Resolver(desk, rules, settings.diagnosis, attributes), errand.stop)
+        wanted = job.series_filter(settings)
+        resolver = Resolver(desk, rules, settings.diagnosis, attributes, wanted)
+        questions = _Questions(desk, resolver, errand.stop)
         try:
             _watch(errand, questions, counts.rows, counts.rows - counts.rows_waiting)
         except Unusable as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import Row, func, select
 
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.reading import Reader
@@ -19,13 +19,17 @@ from dicom_quarry.outcomes import outcome
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """A row of the user's table: the studies found for it, by archive; or, without any, its outcome."""
+    """A row of the user's table: the studies found for it, by archive; or, without any, its outcome.
+
+    ``note`` tells which of its values were rewritten.
+    """
 
     row: int
     line: int
     same_as_row: int | None
     studies: tuple[tuple[str, Study], ...]
     outcome: Outcome | None = None
+    note: str = ""
 
 
 class PlanReader(Reader):
@@ -38,6 +42,7 @@ class PlanReader(Reader):
                 requests.c.row,
                 requests.c.line,
                 requests.c.same_as,
+                requests.c.note,
                 requests.c.code.label("row_code"),
                 requests.c.details.label("row_details"),
                 *tasks.c,
@@ -54,7 +59,10 @@ class PlanReader(Reader):
 
     def found(self) -> Iterator[tuple[str, Study]]:
         """Every study that a row asks for, once, with its archive."""
-        query = select(tasks).where(tasks.c.id.in_(select(request_tasks.c.task_id))).order_by(tasks.c.id)
+        asked_for = tasks.c.id.in_(select(request_tasks.c.task_id))
+        # Several rows may ask for several series of it.
+        first = select(func.min(tasks.c.id)).where(asked_for).group_by(tasks.c.archive, tasks.c.study_uid)
+        query = select(tasks).where(tasks.c.id.in_(first)).order_by(tasks.c.id)
         with self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=1000).execute(query):
                 yield row.archive, study_of(row)
@@ -68,4 +76,4 @@ def _planned_row(group: list[Row[Any]]) -> PlannedRow:
         ended = outcome(head.row_code, **json.loads(head.row_details))
     elif not studies:
         ended = outcome("pending")
-    return PlannedRow(head.row, head.line, head.same_as, studies, ended)
+    return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note)

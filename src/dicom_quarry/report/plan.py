@@ -46,12 +46,16 @@ class RowCounts:
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a plan comes to. ``free`` is what the disk of ``to`` has beyond what is left to others."""
+    """What a plan comes to. ``free`` is what the disk of ``to`` has beyond what is left to others.
+
+    ``filtered``: of some studies only certain series are wanted.
+    """
 
     counts: RowCounts
     forecasts: tuple[Forecast, ...]
     to: Path
     free: int
+    filtered: bool = False
 
     @property
     def studies(self) -> int:
@@ -173,6 +177,8 @@ def _amounts(summary: PlanSummary) -> list[str]:
             f"the archive does not say how many instances {counted(uncounted, 'study', 'studies')} have: "
             "they are taken for as large as the others"
         )
+    if summary.filtered:
+        lines.append("whole studies are counted; only the series that are wanted are fetched, which is less")
     lines.extend(_time(one, several=len(summary.forecasts) > 1) for one in summary.forecasts)
     verdict = "enough" if summary.free >= summary.size else "NOT ENOUGH"
     lines.append(f"{human_size(summary.free)} free on the disk of {summary.to}: {verdict}")

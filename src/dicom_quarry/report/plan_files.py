@@ -73,8 +73,9 @@ def _lines(row: PlannedRow, former: Sequence[str]) -> Iterator[Sequence[object]]
 def _told(row: PlannedRow) -> tuple[object, ...]:
     same = "" if row.same_as_row is None else row.same_as_row
     if row.outcome is None:
-        return row.row, row.line, FOUND, FOUND, "", same
-    return row.row, row.line, row.outcome.word, row.outcome.code, harmless(row.outcome.reason), same
+        return row.row, row.line, FOUND, FOUND, harmless(row.note), same
+    reason = f"{row.outcome.reason} ({row.note})" if row.note else row.outcome.reason
+    return row.row, row.line, row.outcome.word, row.outcome.code, harmless(reason), same
 
 
 def _values(study: Study) -> dict[str, str]:
@@ -151,8 +152,8 @@ def _row(row: PlannedRow, keywords: Sequence[str]) -> dict[str, object]:
         "code": outcome.code if outcome else FOUND,
         "same_as_row": row.same_as_row,
     }
-    if outcome and keywords:
-        told["reason"] = outcome.reason
+    if keywords:
+        told |= {"reason": outcome.reason if outcome else "", "note": row.note}
     return {**told, "studies": [_study(archive, study, keywords) for archive, study in row.studies]}
 
 
