@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, case, func, not_, select, true
+from sqlalchemy import Row, func, select, true
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.counting import Counts as Counts
+from dicom_quarry.ledger.counting import count
 from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.ledger import RETRIED, study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
-    RESOLVED,
-    WAITING,
     attempts,
     instances,
     job,
@@ -32,33 +31,13 @@ from dicom_quarry.ledger.schema import (
 )
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
-from dicom_quarry.outcomes import CATALOGUE, codes_of, outcome, worst
+from dicom_quarry.outcomes import outcome, worst
 
 #: Studies, and instances, that are read at once.
 _PAGE = 1000
 
 #: The path that the job's template gives to an instance of a study.
 Derive = Callable[[Study, InstanceRef], PurePosixPath]
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Where a job stands. ``rows_waiting`` are rows that the archive was not asked about yet."""
-
-    rows: int
-    rows_waiting: int
-    rows_by_word: dict[Word, int]
-    studies: int
-    studies_done: int
-    studies_complete: int
-    instances_expected: int
-    instances_stored: int
-    size: int
-
-    @property
-    def finished(self) -> bool:
-        """True when nothing is left to do."""
-        return not self.rows_by_word.get(Word.PENDING)
 
 
 def was_begun(path: Path) -> bool:
@@ -103,7 +82,7 @@ class Reader:
     def counts(self) -> Counts:
         """Where the job stands."""
         with self._engine.connect() as connection:
-            return _counts(connection)
+            return count(connection)
 
     def rows(self) -> Iterator[RowView]:
         """Every row of the user's table, in its order."""
@@ -283,69 +262,3 @@ def _study_view(row: Any, rows: tuple[int, ...]) -> StudyView:
         folder=row.folder,
         attempts=row.asked,
     )
-
-
-def _counts(connection: Connection) -> Counts:
-    states = connection.execute(
-        select(
-            tasks.c.state,
-            tasks.c.code,
-            func.count(),
-            func.sum(tasks.c.expected),
-            func.sum(tasks.c.stored),
-            func.sum(tasks.c.size),
-        )
-        .where(tasks.c.id.in_(select(request_tasks.c.task_id)))
-        .group_by(tasks.c.state, tasks.c.code)
-    ).all()
-    done = [row for row in states if row.state == CONCLUDED]
-    waiting = connection.scalar(select(func.count()).where(requests.c.state == WAITING)) or 0
-    by_word = _rows_by_word(connection)
-    return Counts(
-        rows=sum(by_word.values()),
-        rows_waiting=waiting,
-        rows_by_word=by_word,
-        studies=sum(row[2] for row in states),
-        studies_done=sum(row[2] for row in done),
-        studies_complete=sum(row[2] for row in done if CATALOGUE[row.code].word is Word.COMPLETE),
-        instances_expected=sum(row[3] or 0 for row in states),
-        instances_stored=sum(row[4] or 0 for row in states),
-        size=sum(row[5] or 0 for row in states),
-    )
-
-
-def _rows_by_word(connection: Connection) -> dict[Word, int]:
-    """Rows counted by the worst of their tasks.
-
-    Most rows of a large job are complete, or were not asked about yet: those are counted without looking at
-    each. A row is one of few combinations of codes, so that SQL groups the others and the catalogue judges
-    each combination once.
-    """
-    counted: Counter[Word] = Counter()
-    unlinked = select(requests.c.state, func.coalesce(requests.c.code, "pending"), func.count())
-    for state, code, count in connection.execute(unlinked.group_by(requests.c.state, requests.c.code)):
-        # A row that was resolved is what its tasks are; should it have none, nothing is known of it.
-        counted[CATALOGUE[code].word if state != RESOLVED else Word.PENDING] += count
-    linked = connection.scalar(select(func.count(request_tasks.c.row.distinct()))) or 0
-    counted[Word.PENDING] -= linked
-    counted[Word.COMPLETE] += linked
-    for codes, count in connection.execute(_not_complete()):
-        word = worst(Outcome(CATALOGUE[one].word, one, "") for one in codes.split(",")).word
-        counted[Word.COMPLETE] -= count
-        counted[word] += count
-    return {word: count for word, count in counted.items() if count}
-
-
-def _not_complete() -> Any:
-    """The codes of each row's tasks that are not complete, and how many rows have these."""
-    complete = and_(tasks.c.state == CONCLUDED, tasks.c.code.in_(codes_of({Word.COMPLETE})))
-    code = case((tasks.c.state == CONCLUDED, tasks.c.code), else_="pending")
-    combination = (
-        select(func.group_concat(code.distinct()).label("codes"))
-        .select_from(tasks)
-        .join(request_tasks, request_tasks.c.task_id == tasks.c.id)
-        .where(not_(complete))
-        .group_by(request_tasks.c.row)
-        .subquery()
-    )
-    return select(combination.c.codes, func.count()).group_by(combination.c.codes)
