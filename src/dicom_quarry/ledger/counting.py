@@ -1,4 +1,4 @@
-"""Where a job stands, in numbers; asked for all the time while it runs, so the questions are few and short."""
+"""Where a job stands, in numbers: asked for often while it runs, so the questions are few and quick."""
 
 from __future__ import annotations
 
