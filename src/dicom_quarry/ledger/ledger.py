@@ -120,12 +120,14 @@ class Ledger:
         def work(connection: Connection) -> int:
             insert_new(connection, tasks, values)
             named = tuple_(tasks.c.study_uid, tasks.c.selection).in_(mine)
-            ids = connection.scalars(select(tasks.c.id).where(tasks.c.archive == archive, named)).all()
-            again = update(tasks).where(tasks.c.id.in_(ids), tasks.c.state == UNWANTED)
-            connection.execute(again.values(state=WAITING))
+            known = select(tasks.c.id, tasks.c.state).where(tasks.c.archive == archive, named)
+            states = {one.id: one.state for one in connection.execute(known)}
+            if UNWANTED in states.values():
+                again = update(tasks).where(tasks.c.id.in_(states), tasks.c.state == UNWANTED)
+                connection.execute(again.values(state=WAITING))
             rows = self._settle_rows(connection, request, state=RESOLVED, note=note)
             insert_new(
-                connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in ids]
+                connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in states]
             )
             return len(rows)
 
