@@ -95,8 +95,8 @@ def test_folders_are_known_until_the_task_is_proved(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     for uid in ("1.2.1", "1.2.2"):
-        ledger.add_folder(task_id(ledger, uid), f"{uid}/s")
-        ledger.add_folder(task_id(ledger, uid), f"{uid}/s")
+        ledger.add_folders(task_id(ledger, uid), [f"{uid}/s"]).result()
+        ledger.add_folders(task_id(ledger, uid), [f"{uid}/s"]).result()
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     conclude(ledger, "1.2.2", [stored_row("1.2.2", 1), missing_row("1.2.2", 2)])
     assert ledger.folders_of(task_id(ledger, "1.2.1")) == []
@@ -160,35 +160,35 @@ def _one_task(ledger: Ledger) -> int:
 def test_strikes_count_rounds_not_questions(ledger: Ledger) -> None:
     task = _one_task(ledger)
     assert ledger.strikes(task) == 0
-    ledger.record_round(task, [attempt(0)])
-    ledger.record_round(task, [attempt(0, level="SERIES") for _ in range(10)])
+    ledger.record_round(task, [attempt(0)]).result()
+    ledger.record_round(task, [attempt(0, level="SERIES") for _ in range(10)]).result()
     assert ledger.strikes(task) == 2
 
 
 def test_a_gain_and_a_retry_wipe_strikes_out(ledger: Ledger) -> None:
     task = _one_task(ledger)
-    ledger.record_round(task, [attempt(0)])
-    ledger.record_round(task, [attempt(5), attempt(0)])
+    ledger.record_round(task, [attempt(0)]).result()
+    ledger.record_round(task, [attempt(5), attempt(0)]).result()
     assert ledger.strikes(task) == 0, "of one round, a question that brought something speaks for all"
-    ledger.record_round(task, [attempt(0)])
+    ledger.record_round(task, [attempt(0)]).result()
     assert ledger.strikes(task) == 1
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
     ledger.retry(codes_of({Word.PARTIAL}))
     assert ledger.strikes(task) == 0
-    ledger.record_round(task, [attempt(0)])
+    ledger.record_round(task, [attempt(0)]).result()
     assert ledger.strikes(task) == 1
 
 
 def test_strikes_are_of_one_task(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
-    ledger.record_round(task_id(ledger, "1.2.1"), [attempt(0)])
+    ledger.record_round(task_id(ledger, "1.2.1"), [attempt(0)]).result()
     assert ledger.strikes(task_id(ledger, "1.2.2")) == 0
 
 
 def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(ledger: Ledger, reader: Reader) -> None:
     task = _one_task(ledger)
-    ledger.record_round(task, [attempt(0), attempt(1)])
+    ledger.record_round(task, [attempt(0), attempt(1)]).result()
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
     ledger.retry(codes_of({Word.PARTIAL}))
     assert next(reader.studies()).attempts == 2
@@ -207,7 +207,7 @@ def test_late_for_a_task_in_wait_only_its_folder_is_noted(ledger: Ledger, reader
 def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, reader: Reader) -> None:
     task = _one_task(ledger)
     for _ in range(9):
-        ledger.record_round(task, [attempt(0)])
+        ledger.record_round(task, [attempt(0)]).result()
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), missing_row("1.2.1", 2), missing_row("1.2.1", 3)])
     ledger.add_late(task, stored_row("1.2.1", 2, listed=False, path="f/2"), "f")
     assert [one.task_id for one in ledger.waiting_tasks(0.0, 10)] == [task]

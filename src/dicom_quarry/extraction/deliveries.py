@@ -25,10 +25,18 @@ Cells = Callable[[Task], Mapping[str, str]]
 
 
 class Delivery:
-    """What has arrived of one task; a context in which its instances are waited for."""
+    """What has arrived of one task; a context in which its instances are waited for.
+
+    ``folders`` hold its instances; the ``noted`` ones are in the ledger, too.
+    """
 
     def __init__(
-        self, task: Task, cells: Mapping[str, str], receipts: Iterable[Receipt], identity: Identity
+        self,
+        task: Task,
+        cells: Mapping[str, str],
+        receipts: Iterable[Receipt],
+        identity: Identity,
+        noted: Iterable[PurePosixPath] = (),
     ) -> None:
         self.task = task
         self.cells = cells
@@ -36,6 +44,7 @@ class Delivery:
         self._identity = identity
         self.differs = ""
         self.folders: set[PurePosixPath] = set()
+        self.noted = set(noted)
         self.conflicts = 0
         for receipt in receipts:
             self._adopt(receipt)
@@ -96,9 +105,9 @@ class Deliveries:
         self._open: dict[str, Delivery] = {}
         self._lock = threading.Lock()
 
-    def open(self, task: Task, receipts: Iterable[Receipt]) -> Delivery:
-        """Expect instances of a task; ``receipts`` are of those that are here already."""
-        delivery = Delivery(task, self._cells(task), receipts, self._identity)
+    def open(self, task: Task, receipts: Iterable[Receipt], noted: Iterable[PurePosixPath] = ()) -> Delivery:
+        """Expect instances of a task; ``receipts`` are of those here, ``noted`` the folders in the ledger."""
+        delivery = Delivery(task, self._cells(task), receipts, self._identity, noted)
         with self._lock:
             self._open[task.study.study_uid] = delivery
         return delivery
@@ -136,9 +145,10 @@ class Deliveries:
             self._late(receipt)
             return
         folder = receipt.path.parent
-        if folder not in delivery.folders:
-            self._ledger.add_folder(delivery.task.task_id, str(folder))
-            delivery.folders.add(folder)
+        if folder not in delivery.noted:
+            self._ledger.add_folders(delivery.task.task_id, [str(folder)]).result()
+            delivery.noted.add(folder)
+        delivery.folders.add(folder)
         if not delivery.take(receipt):
             # The task is being concluded without it.
             delivery.closed.wait()

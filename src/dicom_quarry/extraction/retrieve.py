@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -40,6 +41,8 @@ class TaskWork:
         self._rounds: list[Round] = []
         self._strikes = tools.ledger.strikes(task.task_id)
         self._sent = 0
+        self._noted: set[PurePosixPath] = set()
+        self._noting: Future[None] = Future()
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
@@ -50,16 +53,25 @@ class TaskWork:
             # A list that has grown is asked for from the start; what was fruitless before does not count.
             self._rounds.clear()
         self._take(listing)
+        self._note_folders()
 
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped)."""
         with self._tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
-            delivery = self._tools.deliveries.open(self.task, self._adopted())
+            self._noting.result()
+            delivery = self._tools.deliveries.open(self.task, self._adopted(), self._noted)
             try:
                 while self._state is TaskState.DECIDING:
                     self._step(delivery, moving)
             finally:
                 self._tools.deliveries.close(delivery)
+
+    def _note_folders(self) -> None:
+        """Enter where the listed instances will be now: not while their sender waits for an answer."""
+        derive, study = self._tools.derive, self.task.study
+        self._noted = {derive(study, ref).parent for ref in self._listing.instances}
+        paths = [str(folder) for folder in self._noted]
+        self._noting = self._tools.ledger.add_folders(self.task.task_id, paths)
 
     def fail(self, error: ArchiveError) -> None:
         """The archive would not list the task: it ends with that, and with what is here of it."""
@@ -135,7 +147,8 @@ class TaskWork:
         apart = receipt.path.parts[0] == APART
         if not apart or tools.deliveries.differs(self.task, receipt):
             return receipt
-        tools.ledger.add_folder(self.task.task_id, str(receipt.path.parent.relative_to(APART)))
+        usual = str(receipt.path.parent.relative_to(APART))
+        tools.ledger.add_folders(self.task.task_id, [usual]).result()
         return tools.disk.bring_in(receipt, APART)
 
     # -- asking

@@ -7,6 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction.resolver import Resolver
@@ -19,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 #: Requests read from the ledger at once.
 _PAGE = 100
+
+#: Rows asked about before their studies are listed.
+_AHEAD = 8
 
 
 class Workers:
@@ -86,28 +90,33 @@ class Workers:
     def _feed(self) -> None:
         while True:
             self._tools.stop.check()
-            task = self._next_task()
-            if task is not None:
+            tasks = self._next_tasks()
+            for task in tasks:
                 self._list(task)
-                continue
-            request = self._next_request()
-            if request is not None:
-                # The next look at the ledger leans on it.
-                self._resolver.resolve(request).result()
-            elif not self._await_change():
+            if not (tasks or self._resolve() or self._await_change()):
                 return
 
-    def _next_task(self) -> Task | None:
+    def _next_tasks(self) -> list[Task]:
         with self._changed:
             # Before the ledger is read: what ends in between must not look like a task that nobody has.
             busy = frozenset(self._in_flight)
-        waiting = self._tools.ledger.waiting_tasks(time.time(), len(busy) + 1)
-        return next((task for task in waiting if task.task_id not in busy), None)
+        waiting = self._tools.ledger.waiting_tasks(time.time(), len(busy) + _AHEAD)
+        return [task for task in waiting if task.task_id not in busy]
 
-    def _next_request(self) -> Request | None:
-        if not self._requests:
-            self._requests = self._tools.ledger.waiting_requests(_PAGE)[::-1]
-        return self._requests.pop() if self._requests else None
+    def _resolve(self) -> bool:
+        """Ask about the next few rows; False if none waits. Answers are entered while others are asked."""
+        entered: list[Future[int]] = []
+        while len(entered) < _AHEAD:
+            if not self._requests:
+                self._requests = self._tools.ledger.waiting_requests(_PAGE)[::-1] if not entered else []
+            if not self._requests:
+                break
+            self._tools.stop.check()
+            entered.append(self._resolver.resolve(self._requests.pop()))
+        # The next look at the ledger leans on them.
+        for future in entered:
+            future.result()
+        return bool(entered)
 
     def _await_change(self) -> bool:
         """Nothing can be started now; False if nothing is left to wait for."""

@@ -177,13 +177,14 @@ class Ledger:
         later = update(tasks).where(tasks.c.id == task_id).values(not_before=not_before)
         self.database.write(lambda c: c.execute(later) and None)
 
-    def record_round(self, task_id: int, asked: Sequence[Attempt]) -> None:
+    def record_round(self, task_id: int, asked: Sequence[Attempt]) -> Future[None]:
         """Remember the questions that were put to the archive in one round, and how they ended."""
-        self.database.write(lambda c: _add_round(c, task_id, asked))
+        return self.database.submit(lambda c: _add_round(c, task_id, asked))
 
-    def add_folder(self, task_id: int, folder: str) -> None:
-        """Remember where instances of an unfinished task are, before the first is acknowledged."""
-        self.database.write(lambda c: insert_new(c, folders, [{"task_id": task_id, "path": folder}]))
+    def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
+        """Remember where instances of an unfinished task are, durably before the first is acknowledged."""
+        rows = [{"task_id": task_id, "path": path} for path in paths]
+        return self.database.submit(lambda c: insert_new(c, folders, rows))
 
     def folders_of(self, task_id: int) -> list[str]:
         """Folders that may hold instances of an unfinished task."""
