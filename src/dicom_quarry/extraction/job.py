@@ -58,7 +58,7 @@ def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     problems = explain(counted())
     if problems and not settings.skip_bad_rows:
         raise InputError(
-            f"{path}: {problems}\n"
+            f"{cohort.name}: {problems}\n"
             "correct them, or go on without them with --skip-bad-rows (the report names them)"
         )
     return cohort, rows
