@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,17 @@ def _files(studies: int) -> Iterator[bytes]:
         yield from study_files(f"P{number:06d}", f"A{number:08d}", series=1, instances=1, pixel_bytes=64)
 
 
+def _analyse(orthanc: Orthanc) -> None:
+    """Let SQLite look at Orthanc's index: without, every C-FIND of Orthanc 1.10 walks through all studies.
+
+    At 10,000 of them that takes 8 ms a question, and it would be Orthanc's index that is measured.
+    """
+    orthanc.stop()
+    with closing(sqlite3.connect(orthanc.folder / "storage" / "index")) as index:
+        index.execute("ANALYZE")
+    orthanc.start()
+
+
 def main() -> None:
     """Load an Orthanc, plan its accessions, say how long that took; short answers and detailed ones."""
     parser = argparse.ArgumentParser()
@@ -33,6 +46,7 @@ def main() -> None:
         cohort.write_text("\n".join(["Accession", *(f"A{n:08d}" for n in range(given.studies))]) + "\n")
         with Orthanc(folder / "orthanc") as orthanc:
             orthanc.load(_files(given.studies))
+            _analyse(orthanc)
             for detailed in (False, True):
                 began = time.monotonic()
                 plan = api.plan(cohort, archive=str(orthanc.ae), to=folder, detailed=detailed)
