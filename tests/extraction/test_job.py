@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.config import Settings, load
-from dicom_quarry.errors import InputError
+from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.extraction.verify import derive_of
@@ -229,3 +229,9 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
     path.write_bytes(b"x" * recorded.size)
     assert [one.problem for one in api.verify(bench.out, quick=True)] == [""]
     assert [one.problem for one in api.verify(bench.out)] == ["has another content than was recorded"]
+
+
+def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:
+    with pytest.raises(ConfigError, match="another identity"):
+        job.template_of("mismatch/{SOPInstanceUID}", ())
+    assert job.template_of("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"

@@ -12,7 +12,8 @@ from sqlalchemy import Connection
 
 from dicom_quarry.cohort import CohortFile, ReadingOptions, SeriesFilter, explain
 from dicom_quarry.config import Settings
-from dicom_quarry.errors import InputError
+from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.extraction.identity import APART
 from dicom_quarry.ledger.ledger import Ledger, note_facts
 from dicom_quarry.ledger.reading import Derive
 from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
@@ -131,6 +132,16 @@ def _facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def template_of(filepath: str, columns: tuple[str, ...]) -> Template:
+    """The pattern of a job's file names; raises ConfigError."""
+    template = Template.parse(filepath, columns=columns)
+    if filepath.partition("/")[0].strip("'") == APART:
+        raise ConfigError(
+            f"--filepath: the folder {APART} is for images of another identity; take another name"
+        )
+    return template
 
 
 def deriver(template: Template) -> Derive:

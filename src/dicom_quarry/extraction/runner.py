@@ -84,7 +84,7 @@ class Runner:
         settings = self._settings
         cohort, rows = job.read(cohort_path, settings)
         self._listener.cohort(cohort.mapping, rows, cohort.notes)
-        template = Template.parse(settings.filepath, columns=cohort.columns)
+        template = job.template_of(settings.filepath, cohort.columns)
         with self._opened(cohort) as (folder, ledger):
             if settings.accept_mismatch or _identity(settings) != job.before(ledger, _identity):
                 # What was kept apart is judged again.
@@ -104,7 +104,7 @@ class Runner:
         """Work again on what ended in one of these words."""
         with self._opened() as (folder, ledger):
             columns = tuple(json.loads(ledger.facts()["columns"]))
-            template = Template.parse(self._settings.filepath, columns=columns)
+            template = job.template_of(self._settings.filepath, columns)
             again = ledger.retry(codes_of(words))
             self._listener.said(f"{again} rows and studies are tried again")
             return self._work(folder, ledger, template, columns)
