@@ -26,7 +26,7 @@ demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show wha
 	$(BIN)/quarry demo --to demo
 
 test: $(STAMP) archives ## all tests, against real archives too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 check: $(STAMP) ## format, lint, types, layering
 	$(BIN)/ruff format --check .

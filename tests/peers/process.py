@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -12,13 +13,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+# Below the range from which the kernel takes the ports of clients, and apart for each process of a test run:
+# nobody else takes a port between here and the server that is meant to have it.
+_FIRST, _EACH, _PROCESSES = 20_000, 1_500, 8
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
+_ports = (_FIRST + _worker * _EACH + number % _EACH for number in itertools.count(os.getpid()))
+
 
 def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A loopback port that nobody listens on, and that was not given out lately."""
+    while True:
+        port = next(_ports)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60.0) -> None:
