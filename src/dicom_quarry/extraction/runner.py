@@ -199,6 +199,8 @@ class Runner:
             for source in tools.sources.values():
                 source.archive.close()
             workers.wait()
+            # What was said last is often what ended the job.
+            self._pass_on()
             folder.progress.unlink(missing_ok=True)
         return ""
 
@@ -232,9 +234,12 @@ class Runner:
         if snapshot.stopping and not self._told_stop:
             self._told_stop = True
             self._board.say("stopping: what is in flight is finished first; asked once more, it is cancelled")
+        self._pass_on()
+        self._listener.tick(snapshot)
+
+    def _pass_on(self) -> None:
         for message in self._board.messages():
             self._listener.said(message)
-        self._listener.tick(snapshot)
 
 
 def _identity(settings: Settings) -> Identity:
