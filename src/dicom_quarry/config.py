@@ -127,6 +127,9 @@ class ArchiveProfile(Limits):
     merged_ids: Literal["mismatch", "accept"] = "mismatch"
     character_set: str = "ISO_IR 192"
     result_cap: Annotated[int, Field(ge=1)] | None = None
+    lowest_level: Literal["image", "series", "study"] = "image"
+    relational: bool = False
+    move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
 
 

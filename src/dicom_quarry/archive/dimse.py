@@ -62,6 +62,17 @@ class Patiences:
     cancel: float = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """How an archive wants to be asked: the lowest level that it answers at, whether it lists a whole study's
+    instances at once (relational queries), and whether C-MOVE in Study Root needs the Patient ID, too.
+    """
+
+    lowest: Level = Level.IMAGE
+    relational: bool = False
+    patient_id_in_move: bool = False
+
+
 class DimseArchive:
     """A PACS that is queried by C-FIND and sends by C-STORE what C-MOVE asks for, to ``destination``.
 
@@ -69,6 +80,7 @@ class DimseArchive:
     latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
     ``answer_cap`` studies for one question are cancelled. ``before_query`` is called before every C-FIND, and
     returns when it may be sent. ``result_cap`` is the number of answers at which the archive silently stops.
+    ``habits`` are how it wants to be asked.
     """
 
     def __init__(
@@ -85,6 +97,7 @@ class DimseArchive:
         tls: ssl.SSLContext | None = None,
         before_query: Callable[[], None] = lambda: None,
         result_cap: int | None = None,
+        habits: Habits = Habits(),
     ) -> None:
         self._name = name
         self._peer = peer
@@ -98,6 +111,7 @@ class DimseArchive:
         self._tls = tls
         self._before_query = before_query
         self._result_cap = result_cap
+        self._habits = habits
         self._lines = Lines(self._connect)
 
     @property
@@ -150,7 +164,8 @@ class DimseArchive:
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
-        return Lister(self._query, task, keys).run()
+        habits = self._habits
+        return Lister(self._query, task, keys, lowest=habits.lowest, relational=habits.relational).run()
 
     def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:  # noqa: ARG002 (a receiver has its own)
         """C-MOVE by UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
@@ -159,6 +174,8 @@ class DimseArchive:
                 raise LocalProtocolError(f"a retrieval by {uid!r}, which does not name one object")
         keys = self._study_keys(ask.study_uid, ask.patient_id)
         keys["QueryRetrieveLevel"] = ask.level.value
+        if self._habits.patient_id_in_move and ask.patient_id:
+            keys["PatientID"] = ask.patient_id
         if ask.series_uids:
             keys["SeriesInstanceUID"] = "\\".join(ask.series_uids)
         if ask.sop_uids:

@@ -19,9 +19,23 @@ _IMAGE = ("SOPInstanceUID", "SOPClassUID")
 
 
 class Lister:
-    """Gathers the list of one task; ``keys`` name its study in every query."""
+    """Gathers the list of one task; ``keys`` name its study in every query.
 
-    def __init__(self, query: Query, task: Task, keys: Mapping[str, str]) -> None:
+    ``lowest`` is the lowest level that the archive answers at. ``relational``: it lists the instances of a
+    whole study in one answer (PS3.4 C.4.1.2.2.1), which spares a query for each series.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        task: Task,
+        keys: Mapping[str, str],
+        *,
+        lowest: Level = Level.IMAGE,
+        relational: bool = False,
+    ) -> None:
+        self._lowest = lowest
+        self._relational = relational
         self._query = query
         self._task = task
         self._keys = keys
@@ -32,10 +46,14 @@ class Lister:
 
     def run(self) -> Listing:
         """Ask for series, then for the instances of each; raises ArchiveError."""
-        self._list_series()
-        for series_uid in self._claims:
-            if not self._list_images(series_uid):
-                break
+        if self._lowest is not Level.STUDY:
+            self._list_series()
+        if self._lowest is not Level.IMAGE:
+            self._by_image = False
+        elif self._relational and len(self._claims) > 1 and not self._task.selection.series:
+            self._list_study()
+        else:
+            self._list_each()
         claimed = self._claimed()
         if claimed and not self._instances:
             self._by_image = False
@@ -47,6 +65,23 @@ class Lister:
             count=claimed,
             why="; ".join(dict.fromkeys(self._why)),
         )
+
+    def _list_each(self) -> None:
+        for series_uid in self._claims:
+            if not self._list_images(series_uid):
+                break
+
+    def _list_study(self) -> None:
+        """Every instance of the study at once; series by series where an answer names no series."""
+        answers = self._ask(Level.IMAGE, self._keys, (*_IMAGE, "SeriesInstanceUID"))
+        if answers is None or not all(is_uid(value(row, "SeriesInstanceUID")) for row in answers.rows):
+            self._list_each()
+            return
+        for row in answers.rows:
+            self._add(row, value(row, "SeriesInstanceUID"))
+        listed = {ref.series_uid for ref in self._instances.values()}
+        if any(claim and uid not in listed for uid, claim in self._claims.items()):
+            self._list_each()
 
     def _list_series(self) -> None:
         selected = self._task.selection.series
@@ -69,14 +104,18 @@ class Lister:
             return False
         listed = False
         for row in answers.rows:
-            uid = value(row, "SOPInstanceUID")
-            if is_uid(uid):
-                listed = True
-                study_uid, sop_class = self._task.study.study_uid, value(row, "SOPClassUID")
-                # Listed in two series, it is still one instance, and arrives once.
-                self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
+            listed = self._add(row, series_uid) or listed
         if not listed and self._claims[series_uid]:
             self._by_image = False
+        return True
+
+    def _add(self, row: Mapping[int, str], series_uid: str) -> bool:
+        uid = value(row, "SOPInstanceUID")
+        if not is_uid(uid):
+            return False
+        study_uid, sop_class = self._task.study.study_uid, value(row, "SOPClassUID")
+        # Listed in two series, it is still one instance, and arrives once.
+        self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
         return True
 
     def _ask(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> Answers | None:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.dimse import DimseArchive, Habits, Patiences
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
@@ -14,6 +14,7 @@ from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Service, Source
+from dicom_quarry.model import Level
 from dicom_quarry.wire.tls import requestor_context
 
 
@@ -69,6 +70,11 @@ def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> Dimse
         tls=_tls(settings) if profile.tls != "none" else None,
         before_query=guest.before_query,
         result_cap=profile.result_cap,
+        habits=Habits(
+            lowest=Level(profile.lowest_level.upper()),
+            relational=profile.relational,
+            patient_id_in_move=profile.move_identifiers == "patient",
+        ),
     )
 
 

@@ -1,0 +1,88 @@
+"""How an archive wants to be asked: levels, relational queries, identifiers in C-MOVE."""
+
+from __future__ import annotations
+
+import pytest
+from pydicom.dataset import Dataset
+
+from dicom_quarry.archive.dimse import DimseArchive, Habits
+from dicom_quarry.archive.port import Ask
+from dicom_quarry.model import AE, Level
+from tests.archive.scripts import NoSink, Watching
+from tests.archive.test_dimse_list import task
+from tests.peers.relay import Heard
+from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive
+
+HELD = {"1.2.1": ["1.2.1.1", "1.2.1.2"], "1.2.2": ["1.2.2.1"]}
+
+
+def relational(held: dict[str, list[str]], *, names_series: bool = True) -> Script:
+    """Lists every instance of the study where no series is named."""
+
+    def script(peer: Conversation, request: Heard) -> None:
+        keys = request.identifier()
+        if keys["QueryRetrieveLevel"] == Level.SERIES:
+            for uid, instances in HELD.items():
+                row = Dataset()
+                row.SeriesInstanceUID, row.NumberOfSeriesRelatedInstances = uid, len(instances)
+                peer.answer(request, PENDING, row)
+        else:
+            wanted = keys["SeriesInstanceUID"]
+            for uid, instances in (HELD if wanted else held).items():
+                for sop_uid in instances if wanted in ("", uid) else ():
+                    row = Dataset()
+                    row.SOPInstanceUID, row.SOPClassUID = sop_uid, "1.2.840.10008.5.1.4.1.1.2"
+                    row.SeriesInstanceUID = uid if names_series else ""
+                    peer.answer(request, PENDING, row)
+        peer.answer(request, SUCCESS)
+
+    return script
+
+
+def asked(peer: AE, habits: Habits) -> DimseArchive:
+    return DimseArchive("main", peer, calling="QUARRY", destination="QUARRY", habits=habits)
+
+
+def test_one_query_for_a_study() -> None:
+    with ScriptedArchive(relational(HELD)) as peer:
+        listing = asked(peer.ae, Habits(relational=True)).list_instances(task(3))
+        levels = [request.identifier()["QueryRetrieveLevel"] for request in peer.requests]
+    assert levels == ["SERIES", "IMAGE"]
+    assert [(ref.series_uid, ref.sop_uid) for ref in listing.instances] == [
+        (series, sop) for series, instances in HELD.items() for sop in instances
+    ]
+    assert (listing.by_image, listing.complete, listing.count) == (True, True, 3)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [relational({"1.2.1": HELD["1.2.1"]}), relational(HELD, names_series=False), relational({})],
+    ids=["a series is left out", "no series is named", "nothing is answered"],
+)
+def test_an_archive_that_is_not_relational_after_all_is_asked_series_by_series(script: Script) -> None:
+    with ScriptedArchive(script) as peer:
+        listing = asked(peer.ae, Habits(relational=True)).list_instances(task(3))
+        assert len(peer.requests) == 4
+    assert {ref.sop_uid for ref in listing.instances} == {"1.2.1.1", "1.2.1.2", "1.2.2.1"}
+    assert listing.complete
+
+
+@pytest.mark.parametrize(("lowest", "queries"), [(Level.SERIES, 1), (Level.STUDY, 0)])
+def test_no_deeper_than_the_archive_answers(lowest: Level, queries: int) -> None:
+    with ScriptedArchive(relational(HELD)) as peer:
+        listing = asked(peer.ae, Habits(lowest=lowest)).list_instances(task(3))
+        assert len(peer.requests) == queries
+    assert (listing.by_image, listing.instances, listing.count) == (False, (), 3)
+    assert listing.series_uids == (tuple(HELD) if queries else ())
+
+
+@pytest.mark.parametrize("with_patient", [True, False])
+def test_the_patient_in_a_move(with_patient: bool) -> None:
+    def script(peer: Conversation, request: Heard) -> None:
+        peer.answer(request, SUCCESS)
+
+    with ScriptedArchive(script) as peer:
+        archive = asked(peer.ae, Habits(patient_id_in_move=with_patient))
+        archive.retrieve(Ask("1.2", "P1"), NoSink(), Watching())
+        (request,) = peer.requests
+    assert request.identifier().get("PatientID") == ("P1" if with_patient else None)
