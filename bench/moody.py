@@ -58,6 +58,9 @@ class MoodyArchive(DemoArchive):
         super().deliver(move, address, instances[: len(instances) // 2])
 
 
+_ROOT = Path(__file__).resolve().parent.parent
+
+
 class MoodyProcess(Server):
     """The archive, started and stopped like the other peers."""
 
@@ -73,7 +76,8 @@ class MoodyProcess(Server):
 
     def command(self) -> Sequence[str]:
         options = (f"--{name}={value}" for name, value in self._options.items())
-        return [sys.executable, "-m", "bench.moody", *options]
+        # It runs in a folder of its own, from which this package is not seen.
+        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "bench.moody", *options]
 
     def is_ready(self) -> bool:
         return listens(self.ae.port)
