@@ -67,6 +67,13 @@ class QueryFailed(ArchiveError):
         self.status = status
 
 
+def told(error: ArchiveError) -> str:
+    """An archive's failure for logs and redirected output, without its own words: they may name a patient."""
+    if isinstance(error, QueryFailed):
+        return f"the archive answered a query with a failure (status {error.status:04X}H)"
+    return str(error)
+
+
 class Unusable(ArchiveError):
     """Asking on would be of no use before a person has acted; the message says what to do."""
 

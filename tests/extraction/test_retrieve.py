@@ -281,12 +281,15 @@ def test_what_is_missing_is_missing_though_the_list_is_not_given_again(bench: Be
 
 def test_a_task_that_cannot_be_listed_ends_with_what_is_here_of_it(bench: Bench) -> None:
     bench.arrive(*ALL[:2])
-    bench.listings = [QueryFailed("A700", status=0xA700)]
+    bench.listings = [QueryFailed("out of resources: Stone^Ada 0815", status=0xA700)]
     work = bench.work()
     with pytest.raises(QueryFailed) as failed:
         work.list_instances()
     work.fail(failed.value)
     assert ended(bench) == ("query_failed", None, 2)
+    # What is said goes to the log: an archive's own words may name a patient.
+    said = " ".join(bench.board.messages())
+    assert "A700H" in said and "0815" not in said
 
 
 def test_evidence_outlives_a_list_that_has_grown(bench: Bench) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from dicom_quarry.archive.port import Found
 from dicom_quarry.cohort import ALL_SERIES, SeriesFilter, told
 from dicom_quarry.errors import Lost, QueryFailed
+from dicom_quarry.errors import told as failure_told
 from dicom_quarry.extraction.diagnosis import diagnose
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
@@ -91,7 +92,7 @@ class Resolver:
         return judge(request, found, self.rules)
 
     def _failed(self, request: Request, error: QueryFailed | Lost) -> Resolution:
-        self.tools.board.say(f"row {request.row}: {error}")
+        self.tools.board.say(f"row {request.row}: {failure_told(error)}")
         return Resolution(code="query_failed", details={"status": str(error)})
 
     def _selected(

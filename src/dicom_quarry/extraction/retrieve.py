@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dicom_quarry.archive.port import Ask, Verdict
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.identity import APART
@@ -81,7 +81,7 @@ class TaskWork:
             self._conclude(End("query_failed", {"status": str(error)}), delivery)
         finally:
             self._tools.deliveries.close(delivery)
-        self._tools.board.say(f"row {self.row}: {error}")
+        self._tools.board.say(f"row {self.row}: {told(error)}")
 
     def _step(self, delivery: Delivery, moving: Moving) -> None:
         seen = delivery.taken
