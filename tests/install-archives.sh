@@ -4,6 +4,7 @@
 missing=""
 command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
 [ -x /usr/sbin/Orthanc ] || command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc"
+[ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v gdcmscu >/dev/null 2>&1 || missing="$missing libgdcm-tools"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 [ -z "$missing" ] && exit 0
