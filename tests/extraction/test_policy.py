@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.port import Ask, Road, Verdict
 from dicom_quarry.extraction.policy import (
     BATCH,
     PATIENCE,
@@ -67,6 +67,34 @@ IMAGE_OK = (Level.IMAGE, Verdict.SUCCESS, 0)
 def asks(step: Step) -> tuple[Ask, ...]:
     assert isinstance(step, Send)
     return step.asks
+
+
+# -- several roads
+
+
+@pytest.mark.parametrize("verdict", [Verdict.CONFIGURATION, Verdict.UNSUPPORTED])
+def test_a_road_that_is_at_its_end_gives_way_to_the_next_from_its_start(verdict: Verdict) -> None:
+    tried = rounds((Level.STUDY, verdict, 0), (Level.SERIES, verdict, 0), (Level.IMAGE, verdict, 0), IMAGE_OK)
+    known = Known(task(), BOTH, here(), tried, listings=2, roads=(Road.MOVE, Road.GET))
+    assert asks(next_step(known)) == (replace(WHOLE, road=Road.GET),)
+    assert isinstance(next_step(replace(known, roads=(Road.MOVE,))), End)
+
+
+def test_what_one_road_brought_is_not_asked_of_the_next() -> None:
+    tried = rounds(STUDY_OK, SERIES_OK, IMAGE_OK, IMAGE_OK)
+    known = Known(task(), BOTH, here(*A), tried, listings=2, roads=(Road.WADO, Road.GET))
+    on_wado = [replace(one, road=Road.WADO) for one in tried]
+    (ask,) = asks(next_step(replace(known, rounds=on_wado)))
+    assert ask.road is Road.GET
+    assert ask.series_uids == (B[0].series_uid,)
+
+
+def test_patience_is_each_road_s_own() -> None:
+    roads = (Road.MOVE, Road.GET)
+    known = Known(task(), BOTH, here(), strikes={Road.MOVE: PATIENCE}, roads=roads)
+    assert asks(next_step(known))[0].road is Road.GET
+    both = replace(known, strikes=dict.fromkeys(roads, PATIENCE), listings=2)
+    assert isinstance(next_step(both), End)
 
 
 # -- the list is here
@@ -185,12 +213,12 @@ def test_instances_are_asked_for_as_long_as_some_come() -> None:
 def test_a_failure_without_gain_is_waited_out_longer_and_longer_then_given_up(verdict: Verdict) -> None:
     pauses = []
     for strikes in range(PATIENCE - 1):
-        known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes=strikes)
+        known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes={Road.MOVE: strikes})
         step = next_step(known, chance=0.5)
         assert isinstance(step, Later)
         pauses.append(step.seconds)
     assert pauses == [5, 10, 20, 40, 80]
-    last = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes=PATIENCE - 1)
+    last = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes={Road.MOVE: PATIENCE - 1})
     end = next_step(last)
     assert isinstance(end, End)
     if verdict is Verdict.LOST:
@@ -202,12 +230,12 @@ def test_a_failure_without_gain_is_waited_out_longer_and_longer_then_given_up(ve
 
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
 def test_a_failure_with_gain_goes_on_at_once_with_what_is_missing(verdict: Verdict) -> None:
-    known = Known(task(), BOTH, here(*A), rounds((Level.STUDY, verdict, 3)), strikes=PATIENCE)
+    known = Known(task(), BOTH, here(*A), rounds((Level.STUDY, verdict, 3)), strikes={Road.MOVE: PATIENCE})
     assert asks(next_step(known)) == (Ask(STUDY, "4711", ("1.2.2",)),)
 
 
 def test_patience_lasts_over_restarts() -> None:
-    known = Known(task(), BOTH, here(), strikes=PATIENCE)
+    known = Known(task(), BOTH, here(), strikes={Road.MOVE: PATIENCE})
     expected = End("nothing_arrived", {"expected": 6, "status": "it was asked in an earlier run"})
     assert next_step(known) == expected
     some = replace(known, stored=here(*A))
@@ -297,10 +325,12 @@ class Job:
     chance: random.Random
     listings: Sequence[Listing]
     task: Task
+    roads: tuple[Road, ...] = (Road.MOVE,)
     stored: dict[str, object] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
-    strikes: int = 0
-    before: int = 0
+    strikes: dict[Road, int] = field(default_factory=dict)
+    before: dict[Road, int] = field(default_factory=dict)
+    walked: set[Road] = field(default_factory=set)
     listed: int = 0
     sent: int = 0
     steps: int = 0
@@ -318,7 +348,16 @@ class Job:
 
     @property
     def known(self) -> Known:
-        return Known(self.task, self.listing, self.stored, self.rounds, self.listed, self.before, self.sent)
+        return Known(
+            self.task,
+            self.listing,
+            self.stored,
+            self.rounds,
+            self.listed,
+            self.before,
+            self.sent,
+            roads=self.roads,
+        )
 
     def _list(self) -> Listing:
         number = self.chance.randrange(len(self.listings))
@@ -332,7 +371,7 @@ class Job:
         if isinstance(step, Later) or (self.crashes and self.chance.random() < 0.05):
             self.crashes -= not isinstance(step, Later)
             self.rounds, self.listed, self.sent = [], 0, 0
-            self.before = self.strikes
+            self.before = dict(self.strikes)
             self.listing = self._list()
         elif isinstance(step, ListAgain):
             known = {ref.sop_uid for ref in self.listing.instances}
@@ -356,10 +395,12 @@ class Job:
                 break
         gained = len(self.stored) - before
         self.listed = 1 if gained else self.listed
-        self.strikes = 0 if gained else self.strikes + 1
+        road = asked[0].road
+        self.walked.add(road)
+        self.strikes = {} if gained else self.strikes | {road: self.strikes.get(road, 0) + 1}
         if asked[0].level is Level.STUDY:
             self.sent = max(self.sent, self.chance.choice([0, 0, len(self.stored), 5]))
-        self.rounds = [*self.rounds, Round(asked[0].level, verdict, gained)]
+        self.rounds = [*self.rounds, Round(asked[0].level, verdict, gained, road=road)]
 
     def _deliver(self, ask: Ask) -> None:
         """Some of what was asked for, or none, or something else."""
@@ -395,12 +436,17 @@ any_listing = st.builds(
     st.lists(any_listing, min_size=1, max_size=5),
     st.one_of(st.none(), st.integers(0, 12)),
     st.booleans(),
+    st.sampled_from([(Road.MOVE,), (Road.MOVE, Road.GET), (Road.WADO, Road.MOVE, Road.GET)]),
 )
 def test_whatever_the_archive_does_the_work_ends_and_complete_is_proved(
-    chance: random.Random, listings: list[Listing], count: int | None, selected: bool
+    chance: random.Random,
+    listings: list[Listing],
+    count: int | None,
+    selected: bool,
+    roads: tuple[Road, ...],
 ) -> None:
     chosen = ("1.2.1",) if selected else ()
-    job = Job(chance, listings, task(count, *chosen))
+    job = Job(chance, listings, task(count, *chosen), roads)
     end = job.run(bound=1000)
     told = outcome(end.code, **end.details)
     known = job.known
@@ -414,6 +460,7 @@ def test_whatever_the_archive_does_the_work_ends_and_complete_is_proved(
     if known.listing.by_image and known.missing:
         assert told.word in (Word.PARTIAL, Word.FAILED)
         assert (told.word is Word.PARTIAL) == bool(known.stored)
+        assert job.walked == set(roads), "given up, though a road was not tried"
     if end.code == "instances_missing":
         assert isinstance(end.details["missing"], int)
         assert end.details["missing"] > 0
@@ -424,11 +471,13 @@ def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_r
     chance: random.Random, verdict: Verdict
 ) -> None:
     asked = strikes = 0
-    while not isinstance(step := next_step(Known(task(), BOTH, here(), strikes=strikes)), End):
+    while not isinstance(
+        step := next_step(Known(task(), BOTH, here(), strikes=(struck := {Road.MOVE: strikes}))), End
+    ):
         assert isinstance(step, Send)
         asked += 1
         assert asked <= PATIENCE
-        after = next_step(Known(task(), BOTH, here(), rounds((step.asks[0].level, verdict, 0)), 1, strikes))
+        after = next_step(Known(task(), BOTH, here(), rounds((step.asks[0].level, verdict, 0)), 1, struck))
         strikes += 1
         if isinstance(after, End) and chance.random() < 0.5:
             break

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
+from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Road, Verdict, Watch
 from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
@@ -20,9 +20,10 @@ from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.policy import End, Known, Step, next_step
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
+from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop, Stopped
-from dicom_quarry.extraction.tools import Service, Source, Tools
+from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
@@ -125,9 +126,9 @@ class Bench:
     def work(self) -> TaskWork:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
         gate = Gate(self, self.stop, self.board, self.guest)
-        service = Service("QUARRY:11112", served=True)
+        roads = Roads((Road.MOVE,), "QUARRY:11112", self.board.say, served=True)
         tools = Tools(
-            sources={"main": Source(profile, self, gate, self.guest, service)},
+            sources={"main": Source(profile, self, gate, self.guest, roads)},
             sink=JobSink(self, self.deliveries),  # type: ignore[arg-type]
             disk=self,
             derive=derive,
@@ -261,7 +262,7 @@ def test_a_busy_archive_is_not_asked_the_rest_of_the_round(bench: Bench) -> None
     assert bench.levels == ["STUDY", "SERIES", "SERIES", "IMAGE"], "there was a gain, then there was none"
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    assert bench.ledger.strikes(task.task_id) == 1
+    assert bench.ledger.strikes(task.task_id) == {"move": 1}
 
 
 @pytest.mark.parametrize("error", [Lost("cut"), QueryFailed("A700", status=0xA700)])
@@ -396,14 +397,14 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
         lambda c: [row[0] for row in c.exec_driver_sql("select gained from attempts order by id")]
     )
     assert gained == [3, 0]
-    assert bench.ledger.strikes(task.task_id) == 1
+    assert bench.ledger.strikes(task.task_id) == {"move": 1}
 
 
 def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
 
     def verdict(*answers: Verdict) -> Verdict:
         told: Sequence[Answered] = [Answered(one) for one in answers]
-        return Asked(Level.SERIES, told, [], 0, False).round.verdict
+        return Asked(Road.MOVE, Level.SERIES, told, [], 0, False).round.verdict
 
     assert verdict(Verdict.SUCCESS, Verdict.SUCCESS) is Verdict.SUCCESS
     assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY

@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
+from dicom_quarry.archive.port import Answered, Ask, Found, Road, Verdict, Watch
 from dicom_quarry.config import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
+from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop
-from dicom_quarry.extraction.tools import Service, Source, Tools
+from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
@@ -156,8 +157,9 @@ class Life:
         guest = unlimited(self.stop, self.board)
         archive: Any = self
         gate = Gate(archive, self.stop, self.board, guest)
+        roads = Roads((Road.MOVE,), "QUARRY:11112", self.board.say, served=True)
         return Tools(
-            sources={"main": Source(profile, archive, gate, guest, Service("QUARRY:11112", served=True))},
+            sources={"main": Source(profile, archive, gate, guest, roads)},
             sink=JobSink(archive, self.deliveries),
             disk=archive,
             derive=derive,

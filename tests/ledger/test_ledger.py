@@ -159,31 +159,31 @@ def _one_task(ledger: Ledger) -> int:
 
 def test_strikes_count_rounds_not_questions(ledger: Ledger) -> None:
     task = _one_task(ledger)
-    assert ledger.strikes(task) == 0
+    assert ledger.strikes(task) == {}
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(0, level="SERIES") for _ in range(10)]).result()
-    assert ledger.strikes(task) == 2
+    assert ledger.strikes(task) == {"move": 2}
 
 
 def test_a_gain_and_a_retry_wipe_strikes_out(ledger: Ledger) -> None:
     task = _one_task(ledger)
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(5), attempt(0)]).result()
-    assert ledger.strikes(task) == 0, "of one round, a question that brought something speaks for all"
+    assert ledger.strikes(task) == {}, "of one round, a question that brought something speaks for all"
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.strikes(task) == 1
+    assert ledger.strikes(task) == {"move": 1}
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
     ledger.retry(codes_of({Word.PARTIAL}))
-    assert ledger.strikes(task) == 0
+    assert ledger.strikes(task) == {}
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.strikes(task) == 1
+    assert ledger.strikes(task) == {"move": 1}
 
 
 def test_strikes_are_of_one_task(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     ledger.record_round(task_id(ledger, "1.2.1"), [attempt(0)]).result()
-    assert ledger.strikes(task_id(ledger, "1.2.2")) == 0
+    assert ledger.strikes(task_id(ledger, "1.2.2")) == {}
 
 
 def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(ledger: Ledger, reader: Reader) -> None:
@@ -214,7 +214,7 @@ def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, read
     view = next(reader.studies())
     assert (view.outcome.word, view.stored, view.size, view.expected) == (Word.PENDING, 2, 203, 3)
     assert not reader.counts().finished
-    assert ledger.strikes(task) == 0, "that it came is a gain"
+    assert ledger.strikes(task) == {}, "that it came is a gain"
 
 
 def test_late_for_a_complete_task_is_more_than_the_archive_listed(ledger: Ledger, reader: Reader) -> None:

@@ -22,6 +22,14 @@ class Verdict(StrEnum):
     LOST = "lost"  # no final status: abort, cut connection, or the watch gave up
 
 
+class Road(StrEnum):
+    """How instances come: sent to our receiver, over our own association, or over HTTP."""
+
+    MOVE = "move"
+    GET = "get"
+    WADO = "wado"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Answers to a STUDY level query; ``complete`` is False when the archive capped them or broke off."""
@@ -33,12 +41,16 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What to have sent: a study; or, where given, only these series; or these instances of one series."""
+    """What to have sent: a study; or, where given, only these series; or these instances of one series.
+
+    ``road`` says how, where an archive has several.
+    """
 
     study_uid: str
     patient_id: str = ""
     series_uids: tuple[str, ...] = ()
     sop_uids: tuple[str, ...] = ()
+    road: Road = Road.MOVE
 
     @property
     def level(self) -> Level:

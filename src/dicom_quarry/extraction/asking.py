@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.port import Answered, Ask, Patience, Road, Verdict
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round
@@ -41,6 +41,7 @@ class Asked:
     ``repeated`` counts instances that came more than once.
     """
 
+    road: Road
     level: Level
     answers: Sequence[Answered]
     attempts: Sequence[Attempt]
@@ -52,7 +53,7 @@ class Asked:
     def round(self) -> Round:
         """The round as the policy sees it: its worst answer speaks."""
         worst = min(self.answers, key=lambda one: _WORST_FIRST.index(one.verdict))
-        return Round(self.level, worst.verdict, self.gained, worst.status, worst.comment)
+        return Round(self.level, worst.verdict, self.gained, worst.status, worst.comment, self.road)
 
 
 class Asking:
@@ -79,12 +80,13 @@ class Asking:
             if _ends_round(answered, attempt.gained):
                 break
 
-    def settle(self, level: Level, listing: Listing) -> Asked:
-        """Wait until nothing more is on its way; what came of the round."""
-        self._wait(listing)
+    def settle(self, ask: Ask, listing: Listing) -> Asked:
+        """Wait until nothing more is on its way; what came of the round, which ``ask`` stands for."""
+        if ask.road is Road.MOVE:
+            self._wait(listing)
         gained = len(self._delivery.receipts) - self._before
         repeated = self._delivery.repeated - self._repeated
-        return Asked(level, self._answers, self._counted(gained), gained, self._cut, repeated)
+        return Asked(ask.road, ask.level, self._answers, self._counted(gained), gained, self._cut, repeated)
 
     def _ask(self, ask: Ask, listing: Listing, *, again: bool) -> tuple[Answered, Attempt]:
         tools, source, delivery = self._tools, self._source, self._delivery
@@ -103,6 +105,7 @@ class Asking:
         return answered, Attempt(
             started=started,
             ended=time.time(),
+            road=ask.road,
             level=ask.level,
             asked=len(ask.sop_uids) or len(listing.instances) or listing.count or 0,
             gained=len(delivery.receipts) - before,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.port import Ask, Road, Verdict
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
@@ -38,14 +38,16 @@ class Round:
     gained: int
     status: int | None = None
     comment: str = ""
+    road: Road = Road.MOVE
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a task in work.
 
-    ``strikes`` are fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every
-    time that the archive has listed again since an instance arrived. ``sent`` is the largest number of
+    ``roads`` are those that are open, in the order in which they are tried; ``strikes`` are, by road, the
+    fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every time that the archive
+    has listed again since an instance arrived. ``sent`` is the largest number of
     instances that a retrieval of the whole study counted. ``differs`` says, in words, what of an instance's
     identity is not as expected.
     """
@@ -55,11 +57,21 @@ class Known:
     stored: Mapping[str, object]
     rounds: Sequence[Round] = ()
     listings: int = 1
-    strikes: int = 0
+    strikes: Mapping[Road, int] = field(default_factory=dict)
     sent: int = 0
     conflicts: int = 0
     differs: str = ""
     nearline_patience: float = 0.0
+    roads: tuple[Road, ...] = (Road.MOVE,)
+
+    @property
+    def road(self) -> Road:
+        """The road that is tried now."""
+        return self.roads[0]
+
+    def on(self, road: Road) -> Known:
+        """The same, as it looks on one road alone: what was asked on another says nothing of this one."""
+        return replace(self, roads=(road,), rounds=[one for one in self.rounds if one.road is road])
 
     @property
     def missing(self) -> list[InstanceRef]:
@@ -136,6 +148,14 @@ def _lacks_by_count(known: Known) -> bool:
 
 
 def _ask_more(known: Known, chance: float) -> Step:
+    """The next question on the first road that is not at its end."""
+    step = _ask_on_road(known.on(known.road), chance)
+    if isinstance(step, End) and known.roads[1:]:
+        return _ask_more(replace(known, roads=known.roads[1:]), chance)
+    return step
+
+
+def _ask_on_road(known: Known, chance: float) -> Step:
     last = known.rounds[-1] if known.rounds else None
     strikes = _strikes(known)
     if last and last.verdict is Verdict.CONFIGURATION:
@@ -172,7 +192,7 @@ def _strikes(known: Known) -> int:
         if one.gained:
             return fruitless
         fruitless += 1
-    return fruitless + known.strikes
+    return fruitless + known.strikes.get(known.road, 0)
 
 
 def _next_asks(known: Known) -> tuple[Ask, ...]:
@@ -182,11 +202,11 @@ def _next_asks(known: Known) -> tuple[Ask, ...]:
     selected = sorted(known.task.selection.series)
     narrower = known.stored and (known.listing.by_image or known.listing.series_uids)
     if not known.rounds and not narrower and not selected:
-        return (Ask(study.study_uid, study.patient_id),)
+        return (Ask(study.study_uid, study.patient_id, road=known.road),)
     if not levels[Level.SERIES]:
         series = _series_to_ask(known)
         if series:
-            return tuple(Ask(study.study_uid, study.patient_id, (uid,)) for uid in series)
+            return tuple(Ask(study.study_uid, study.patient_id, (uid,), road=known.road) for uid in series)
     last = known.rounds[-1] if known.rounds else None
     if levels[Level.IMAGE] < _IMAGE_ROUNDS or (last and last.gained):
         return _image_asks(known)
@@ -208,7 +228,7 @@ def _image_asks(known: Known) -> tuple[Ask, ...]:
         by_series.setdefault(ref.series_uid, []).append(ref.sop_uid)
     study = known.task.study
     return tuple(
-        Ask(study.study_uid, study.patient_id, (series_uid,), tuple(uids[start : start + BATCH]))
+        Ask(study.study_uid, study.patient_id, (series_uid,), tuple(uids[start : start + BATCH]), known.road)
         for series_uid, uids in by_series.items()
         for start in range(0, len(uids), BATCH)
     )

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.port import Ask, Road, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
@@ -39,7 +39,7 @@ class TaskWork:
         self._listing = Listing((), ())
         self._listings = 0
         self._rounds: list[Round] = []
-        self._strikes = tools.ledger.strikes(task.task_id)
+        self._strikes = {Road(road): count for road, count in tools.ledger.strikes(task.task_id).items()}
         self._sent = 0
         self._noted: set[PurePosixPath] = set()
         self._noting: Future[None] = Future()
@@ -125,6 +125,7 @@ class TaskWork:
             conflicts=delivery.conflicts,
             differs=delivery.differs,
             nearline_patience=self._source.profile.nearline_patience,
+            roads=self._source.roads.open,
         )
 
     def _size(self) -> int:
@@ -159,7 +160,7 @@ class TaskWork:
         self._go(TaskEvent.ASKED)
         asking.ask(asks, self._listing, again=bool(self._rounds))
         self._go(TaskEvent.ANSWERED)
-        asked = asking.settle(asks[0].level, self._listing)
+        asked = asking.settle(asks[0], self._listing)
         self._go(TaskEvent.SETTLED)
         if asked.gained:
             self._listings = 1
@@ -180,7 +181,7 @@ class TaskWork:
             self._tools.stop.check()
             self._source.gate.close(Lost(last.comment or "a retrieval was lost half-way"))
         if not self._tools.stop.urgent:
-            self._source.service.judge(self.task.task_id, last, asked.gained)
+            self._source.roads.judge(self.task.task_id, asked.road, last, asked.gained)
 
     def _postpone(self, seconds: float, why: str) -> None:
         self._go(TaskEvent.POSTPONED)

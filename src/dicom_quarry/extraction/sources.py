@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from dicom_quarry.archive.dimse import DimseArchive, Habits, Patiences
+from dicom_quarry.archive.port import Road
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.stop import Stop
-from dicom_quarry.extraction.tools import Service, Source
+from dicom_quarry.extraction.tools import Source
 from dicom_quarry.model import Level
 from dicom_quarry.wire.tls import requestor_context
 
@@ -37,7 +39,7 @@ def open_sources(
                 archive=archive,
                 gate=Gate(archive, stop, board, guest, settings.give_up_after),
                 guest=guest,
-                service=Service(str(settings.local), served=served),
+                roads=Roads((Road.MOVE,), str(settings.local), board.say, served=served),
             )
         for source in sources.values():
             _hear(source)

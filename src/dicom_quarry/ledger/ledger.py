@@ -58,6 +58,7 @@ class Attempt:
     verdict: str
     status: int | None
     comment: str
+    road: str = "move"
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,15 +242,15 @@ class Ledger:
 
         self.database.write(work)
 
-    def strikes(self, task_id: int) -> int:
-        """How many rounds of questions in a row, up to the latest, brought no instance of the task."""
+    def strikes(self, task_id: int) -> dict[str, int]:
+        """How many rounds of questions in a row, by road, have brought no instance of the task."""
         mine = attempts.c.task_id == task_id
         fruitful = or_(attempts.c.gained > 0, attempts.c.verdict == RETRIED)
         latest_gain = select(func.coalesce(func.max(attempts.c.round), 0)).where(mine, fruitful)
-        query = select(func.count(attempts.c.round.distinct())).where(
-            mine, attempts.c.round > latest_gain.scalar_subquery()
-        )
-        return self.database.read(lambda c: c.scalar(query)) or 0
+        fruitless = and_(mine, attempts.c.round > latest_gain.scalar_subquery())
+        rounds = func.count(attempts.c.round.distinct()).label("rounds")
+        query = select(attempts.c.road, rounds).where(fruitless).group_by(attempts.c.road)
+        return self.database.read(lambda c: {row.road: row.rounds for row in c.execute(query)})
 
     def retry(self, codes: Collection[str]) -> int:
         """Work again on what ended with one of these codes; returns how many studies and rows that concerns.

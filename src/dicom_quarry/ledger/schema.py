@@ -27,7 +27,7 @@ from sqlalchemy import (
 from dicom_quarry.errors import LedgerError
 
 #: The newest migration in migrations/versions; a new ledger is created at this revision.
-REVISION = "0004"
+REVISION = "0005"
 
 #: States of a request and of a task that the ledger itself knows; those in between are the job's own.
 WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
@@ -147,8 +147,9 @@ folders = Table(
     sqlite_with_rowid=False,
 )
 
-#: Every question put to an archive for a task, and how it ended; times are POSIX. Several questions at one
-#: level make a round: patience counts rounds, however many series or batches a study has.
+#: Every retrieval that was asked of an archive for a task, by which road, and how it ended; times are POSIX.
+#: Several questions at one level make a round: patience counts rounds, however many series or batches a study
+#: has.
 attempts = Table(
     "attempts",
     metadata,
@@ -157,6 +158,7 @@ attempts = Table(
     Column("round", Integer, nullable=False),
     Column("started", Float, nullable=False),
     Column("ended", Float, nullable=False),
+    Column("road", Text, nullable=False, default="move", server_default="move"),
     Column("level", Text, nullable=False),
     Column("asked", Integer, nullable=False),
     Column("gained", Integer, nullable=False),

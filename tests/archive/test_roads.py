@@ -1,0 +1,96 @@
+"""One archive over several roads: who is asked what, and what a road that cannot be walked amounts to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from dicom_quarry.archive.port import Answered, Ask, Found, Road, Verdict
+from dicom_quarry.archive.roads import ManyRoads
+from dicom_quarry.errors import ArchiveError, Rejected, Unreachable
+
+
+class Adapter:
+    """An adapter that notes what is asked of it; ``error`` is raised by its retrievals and its probe."""
+
+    name = "main"
+
+    def __init__(self, error: ArchiveError | None = None) -> None:
+        self.error = error
+        self.asked: list[str] = []
+
+    def probe(self) -> None:
+        self.asked.append("probe")
+        if self.error:
+            raise self.error
+
+    def find(self, _keys: Mapping[str, str]) -> Found:
+        self.asked.append("find")
+        return Found(())
+
+    def retrieve(self, *_: object) -> Answered:
+        self.asked.append("retrieve")
+        if self.error:
+            raise self.error
+        return Answered(Verdict.SUCCESS)
+
+    def hang_up(self) -> None:
+        self.asked.append("hang_up")
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+def many(finder: Any, **fetchers: Any) -> ManyRoads:
+    return ManyRoads(finder, {Road(name): fetcher for name, fetcher in fetchers.items()})
+
+
+def ask(archive: ManyRoads, road: Road) -> Answered:
+    nothing: Any = None
+    return archive.retrieve(Ask("1.2", road=road), nothing, nothing)
+
+
+def test_questions_go_to_the_finder_and_retrievals_the_road_that_they_name() -> None:
+    dimse, get, web = Adapter(), Adapter(), Adapter()
+    archive = many(dimse, move=dimse, get=get, wado=web)
+    archive.find({"PatientID": "4711"})
+    ask(archive, Road.WADO)
+    ask(archive, Road.GET)
+    archive.hang_up()
+    archive.close()
+    assert dimse.asked == ["find", "hang_up", "close"]
+    assert get.asked == web.asked == ["retrieve", "hang_up", "close"]
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (Rejected("does not offer C-GET", permanent=True), Verdict.CONFIGURATION),
+        (Rejected("busy", permanent=False), Verdict.LOST),
+        (Unreachable("nobody listens"), Verdict.LOST),
+    ],
+)
+def test_one_road_of_several_that_cannot_be_walked_is_an_answer(
+    error: ArchiveError, verdict: Verdict
+) -> None:
+    dimse = Adapter()
+    answered = ask(many(dimse, move=dimse, get=Adapter(error)), Road.GET)
+    assert answered.verdict is verdict
+    assert str(error) in answered.comment
+
+
+def test_the_only_road_is_heard_with_the_questions_and_waited_for() -> None:
+    down = Unreachable("nobody listens")
+    archive = many(Adapter(), wado=Adapter(down))
+    with pytest.raises(Unreachable):
+        archive.probe()
+    with pytest.raises(Unreachable):
+        ask(archive, Road.WADO)
+
+
+def test_one_of_several_roads_out_of_reach_does_not_keep_the_questions_from_being_asked() -> None:
+    dimse = Adapter()
+    many(dimse, move=dimse, wado=Adapter(Unreachable("nobody listens"))).probe()
+    assert dimse.asked == ["probe"]
