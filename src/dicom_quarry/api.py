@@ -27,6 +27,8 @@ from dicom_quarry.report import (
     Summary,
     count_rows,
     forecast,
+    report_table,
+    study_table,
     summarise,
     write_manifest,
     write_missing,
@@ -38,6 +40,7 @@ from dicom_quarry.report import (
 from dicom_quarry.site import site_policy
 
 _REPORTS = ("report.csv", "studies.csv", "manifest.csv.gz")
+_WORKBOOK = "report.xlsx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +194,12 @@ def settings_of(out: Path) -> Settings:
         reader.close()
 
 
-def report(out: str | Path) -> Result:
-    """Write the reports of a job as it stands, also while it runs; raises InputError if there is none."""
-    return write_reports(existing(Path(out)))
+def report(out: str | Path, *, xlsx: bool = False) -> Result:
+    """Write the reports of a job as it stands, also while it runs; raises InputError if there is none.
+
+    With ``xlsx`` report.xlsx too, which is then kept up to date like the other reports.
+    """
+    return write_reports(existing(Path(out)), xlsx=xlsx)
 
 
 def reports_of(end: JobEnd) -> Result:
@@ -204,14 +210,17 @@ def reports_of(end: JobEnd) -> Result:
     return write_reports(end.folder, again=not end.nothing_to_do)
 
 
-def write_reports(folder: JobFolder, *, again: bool = True) -> Result:
+def write_reports(folder: JobFolder, *, again: bool = True, xlsx: bool = False) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
 
-    Not ``again`` where they stand and the ledger has not been written to since.
+    Not ``again`` where they stand and the ledger has not been written to since. report.xlsx is written with
+    ``xlsx``, and where there is one: an old one must not look like the newest.
     """
     reader = Reader(folder.ledger)
     try:
         if again or not _stand(folder):
+            if xlsx or (folder.out / _WORKBOOK).exists():
+                _write_workbook(folder, reader)
             _write(folder, reader)
         refused = int(reader.facts().get("refused", "0"))
         return Result(folder, summarise(reader.rows(), reader.studies(), refused))
@@ -224,6 +233,17 @@ def _write(folder: JobFolder, reader: Reader) -> None:
     write_studies(folder.out / "studies.csv", reader.studies())
     write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
     write_missing(folder.out / "missing.csv", reader.missing())
+
+
+def _write_workbook(folder: JobFolder, reader: Reader) -> None:
+    # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
+    from dicom_quarry.report.xlsx import write_workbook
+
+    tables = {
+        "report": report_table(reader.columns(), reader.rows()),
+        "studies": study_table(reader.studies()),
+    }
+    write_workbook(folder.out / _WORKBOOK, tables)
 
 
 def _stand(folder: JobFolder) -> bool:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from dicom_quarry.cohort.source import Source
+from dicom_quarry.cohort.workbook import open_workbook
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")
@@ -130,6 +132,12 @@ Row = dict[str, str]
 def report(folder: Path) -> list[Row]:
     """report.csv, row by row."""
     return _table((folder / "report.csv").read_text(encoding="utf-8"))
+
+
+def workbook(path: Path) -> list[Row]:
+    """The first sheet of a workbook, row by row."""
+    table = open_workbook(Source(path))
+    return [dict(zip(table.header, cells, strict=True)) for _, cells in table.rows()]
 
 
 def studies(folder: Path) -> list[Row]:

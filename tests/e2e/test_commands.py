@@ -25,6 +25,7 @@ from tests.e2e.command import (
     status,
     studies,
     until,
+    workbook,
 )
 from tests.e2e.gated import GatedArchive
 from tests.peers.process import free_port, listens
@@ -329,6 +330,21 @@ def test_status_and_report_while_it_runs_and_after(held: Job) -> None:
     assert facts["instances_stored"] == facts["instances_expected"] == 3 * len(STUDIES)
     assert facts["bytes"] == sum((held.out / name).stat().st_size for name in files(held.out))
     assert "finished" in quarry("status", held.out).out
+
+
+def test_the_reports_as_a_workbook(job: Job) -> None:
+    """Asked for once, report.xlsx is kept up to date: it must not tell of an earlier state."""
+    job.archive.catalogue = Catalogue(STUDIES[:3])
+    assert job.run().code == 1
+    book = job.out / "report.xlsx"
+    assert not book.exists()
+    assert quarry("report", job.out, "--xlsx").code == 1
+    assert workbook(book) == report(job.out)
+    assert book.stat().st_mode & 0o777 == 0o600
+    job.archive.catalogue = Catalogue(STUDIES)
+    assert quarry("retry", job.out).code == 0
+    assert outcomes(job.out) == [COMPLETE] * len(STUDIES)
+    assert workbook(book) == report(job.out)
 
 
 def test_verify_finds_what_has_changed(job: Job) -> None:

@@ -4,7 +4,14 @@ from dicom_quarry.report.estimate import Amount, Forecast, forecast
 from dicom_quarry.report.plan import PlanSummary, count_rows, plan_lines, render_plan
 from dicom_quarry.report.plan_files import plan_json, write_plan, write_plan_json
 from dicom_quarry.report.summary import Exceptions, Summary, render_summary, summarise, summary_lines
-from dicom_quarry.report.tables import write_manifest, write_missing, write_report, write_studies
+from dicom_quarry.report.tables import (
+    report_table,
+    study_table,
+    write_manifest,
+    write_missing,
+    write_report,
+    write_studies,
+)
 from dicom_quarry.report.text import counted, harmless, human_size, spoken_time
 
 __all__ = [
@@ -22,7 +29,9 @@ __all__ = [
     "plan_lines",
     "render_plan",
     "render_summary",
+    "report_table",
     "spoken_time",
+    "study_table",
     "summarise",
     "summary_lines",
     "write_manifest",

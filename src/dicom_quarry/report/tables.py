@@ -1,7 +1,7 @@
 """The files that a job leaves beside its images, each streamed from the ledger's views.
 
 ``report.csv`` explains the user's rows, ``studies.csv`` the studies, ``manifest.csv.gz`` lists every instance
-that is stored, ``missing.csv`` every one that is not.
+that is stored, ``missing.csv`` every one that is not. The first two can stand in a workbook as well.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.report.files import PRIVATE, replacing_text
@@ -61,15 +62,27 @@ MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class")
 _Cells = Sequence[object]
 
 
-def write_report(path: Path, columns: Sequence[str], rows: Iterable[RowView], *, mode: int = PRIVATE) -> int:
-    """Write the user's table again, with Quarry's columns at its right; returns the number of rows.
+class Table(NamedTuple):
+    """A header, and the lines below it, which can be read once."""
 
-    The user's cells are written as they were read. Where the table is an earlier report, its columns of
-    Quarry's are replaced, so that a report can be the next job's table.
+    header: Sequence[str]
+    lines: Iterable[_Cells]
+
+
+def write_report(path: Path, columns: Sequence[str], rows: Iterable[RowView], *, mode: int = PRIVATE) -> int:
+    """Write ``report_table`` as CSV; returns the number of rows."""
+    return write_table(path, *report_table(columns, rows), mode)
+
+
+def report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Table:
+    """The user's table again, with Quarry's columns at its right.
+
+    The user's cells are as they were read. Where the table is an earlier report, its columns of Quarry's are
+    replaced, so that a report can be the next job's table.
     """
     own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
-    return write_table(path, header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows), mode)
+    return Table(header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows))
 
 
 def _told(row: RowView) -> _Cells:
@@ -91,8 +104,13 @@ def _told(row: RowView) -> _Cells:
 
 
 def write_studies(path: Path, studies: Iterable[StudyView], *, mode: int = PRIVATE) -> int:
-    """Write one line a study; returns the number of studies."""
-    return write_table(path, STUDY_COLUMNS, map(_study, studies), mode)
+    """Write ``study_table`` as CSV; returns the number of studies."""
+    return write_table(path, *study_table(studies), mode)
+
+
+def study_table(studies: Iterable[StudyView]) -> Table:
+    """One line a study."""
+    return Table(STUDY_COLUMNS, map(_study, studies))
 
 
 def _study(view: StudyView) -> _Cells:

@@ -1,0 +1,193 @@
+"""The workbook is read back with Quarry's own reader."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dicom_quarry.cohort import read_cohort
+from dicom_quarry.cohort.source import Source
+from dicom_quarry.cohort.workbook import open_workbook
+from dicom_quarry.errors import InputError
+from dicom_quarry.report import report_table, study_table, xlsx
+from dicom_quarry.report.tables import REPORT_COLUMNS, STUDY_COLUMNS, Table, write_table
+from dicom_quarry.report.xlsx import write_workbook
+from tests.e2e.disks import small_disk
+from tests.report.test_tables import lines as csv_lines
+from tests.report.test_tables import row, study
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+def read_back(path: Path) -> list[list[str]]:
+    """The first sheet, its header first."""
+    table = open_workbook(Source(path))
+    return [list(table.header), *(cells for _, cells in table.rows())]
+
+
+def parts(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as book:
+        return {name: book.read(name).decode() for name in book.namelist()}
+
+
+def test_it_says_what_the_csv_files_say(tmp_path: Path) -> None:
+    columns, cells = (
+        ("EMPI", "Note"),
+        [("0012345678901234567890", "=1+1"), ("1e5", "-"), ("", "\ttwo\r\nlines ")],
+    )
+    rows = [row(at, one) for at, one in enumerate(cells, 1)]
+    write_table(tmp_path / "report.csv", *report_table(columns, rows))
+    write_workbook(tmp_path / "report.xlsx", {"report": report_table(columns, rows)})
+    assert read_back(tmp_path / "report.xlsx") == csv_lines(tmp_path / "report.csv")
+    write_table(tmp_path / "studies.csv", *study_table([study()]))
+    write_workbook(tmp_path / "studies.xlsx", {"studies": study_table([study()])})
+    assert read_back(tmp_path / "studies.xlsx") == csv_lines(tmp_path / "studies.csv")
+
+
+@given(st.lists(st.tuples(TEXT, TEXT).map(lambda pair: (pair[0], f"{pair[1]}.")), max_size=5))
+@example([("<r>", "<r><t>x</t></r>.")])
+@example([("<r><evil/></r>", "_x0041_.")])
+@example([("\ufffe\uffff\x00\x1b\x85\u2028", " \r\n.")])
+def test_cells_read_back_exactly(rows: list[tuple[str, str]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "report.xlsx"
+        write_workbook(path, {"report": Table(("a", "b"), rows)})
+        assert [tuple(line) for line in read_back(path)[1:]] == rows
+
+
+def test_every_cell_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    values = ("007", "1e5", "=1+1", "https://x.example", "2018-07-23", "TRUE", 12345678901234567890)
+    write_workbook(path, {"report": Table([f"c{at}" for at, _ in enumerate(values)], [values])})
+    sheet = parts(path)["xl/worksheets/sheet1.xml"]
+    assert sheet.count('t="inlineStr"') == 2 * len(values) == sheet.count("<c ")
+    assert "<f>" not in sheet and "hyperlink" not in sheet
+    assert read_back(path)[1] == [*map(str, values)]
+
+
+def test_what_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:
+    """Our parser would take it, Excel calls the file damaged."""
+    path = tmp_path / "report.xlsx"
+    write_workbook(path, {"report": Table(("a",), [["\ufffe\uffff\x1b"]])})
+    assert "_xFFFE__xFFFF__x001B_" in parts(path)["xl/worksheets/sheet1.xml"]
+    assert read_back(path)[1] == ["\ufffe\uffff\x1b"]
+
+
+def test_sheets_can_be_worked_with(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    write_workbook(path, {"report": Table(("a", "b"), [("1", "2")] * 3), "studies": study_table([study()])})
+    book = parts(path)
+    first, second = book["xl/worksheets/sheet1.xml"], book["xl/worksheets/sheet2.xml"]
+    assert '<autoFilter ref="A1:B4"/>' in first and 'state="frozen"' in first
+    assert 'name="report"' in book["xl/workbook.xml"] and 'name="studies"' in book["xl/workbook.xml"]
+    assert STUDY_COLUMNS[0] in second and "CT CHEST" in second
+    assert "<b/>" in book["xl/styles.xml"]
+
+
+@pytest.mark.parametrize(("count", "sheets"), [(0, [0]), (3, [3]), (4, [3, 1]), (6, [3, 3]), (7, [3, 3, 1])])
+def test_a_long_table_goes_on_in_further_sheets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, sheets: list[int]
+) -> None:
+    monkeypatch.setattr(xlsx, "_LINES", 3)
+    path = tmp_path / "report.xlsx"
+    write_workbook(
+        path, {"report": Table(("a",), ([at] for at in range(count))), "studies": Table(("b",), [])}
+    )
+    book = parts(path)
+    names = ["report", *(f"report-{number}" for number in range(2, len(sheets) + 1)), "studies"]
+    assert [name for name in names if f'name="{name}"' in book["xl/workbook.xml"]] == names
+    found = [book[f"xl/worksheets/sheet{at}.xml"].count("<row ") - 1 for at, _ in enumerate(names, 1)]
+    assert found == [*sheets, 0]
+    assert "<t>a</t>" in book[f"xl/worksheets/sheet{len(sheets)}.xml"]  # each has the header
+
+
+@pytest.mark.parametrize("letter", ["x", "\U0001f600"])
+def test_a_cell_too_long_for_excel_says_that_it_is_cut(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / "report.xlsx"
+    longest = letter * (32_767 // len(letter.encode("utf-16-le")) * 2)
+    write_workbook(path, {"report": Table(("a",), [[longest], [longest + "more"]])})
+    _, (whole,), (cut,) = read_back(path)
+    assert whole == longest
+    assert len(cut.encode("utf-16-le")) <= 2 * 32_767
+    assert cut.startswith(letter * 16_000) and cut.endswith("the CSV file has all of it)")
+
+
+def test_more_columns_than_a_sheet_has_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    header = ["c"] * 16_385
+    with pytest.raises(InputError, match="16,385 columns"):
+        write_workbook(path, {"report": Table(header, [])})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_can_be_the_next_jobs_table(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    table = report_table(("EMPI", "Accession"), [row(1, ("01", "002"))])
+    write_workbook(path, {"report": table, "studies": study_table([study()])})
+    cohort = read_cohort(path)
+    assert cohort.requests[0].keys == (("PatientID", "01"), ("AccessionNumber", "002"))
+    assert cohort.columns == ("EMPI", "Accession", *REPORT_COLUMNS)
+
+
+def test_only_the_owner_may_read_it_unless_told_otherwise(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    write_workbook(path, {"report": Table(("a",), [])})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    write_workbook(path, {"report": Table(("a",), [])}, mode=0o640)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "report.xlsx"
+    path.write_text("the old one")
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(elsewhere))
+
+    def breaks() -> Iterator[Sequence[object]]:
+        yield ["0042"]
+        yield ["0043"]
+        # What is written on the way names patients: nobody else may read it, wherever it is.
+        below = [one for one in tmp_path.rglob("*") if one not in (path, elsewhere)]
+        assert below and not list(elsewhere.iterdir())
+        assert all(stat.S_IMODE(one.stat().st_mode) in (0o600, 0o700) for one in below)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_workbook(path, {"report": Table(("a",), breaks())})
+    assert path.read_text() == "the old one"
+    assert set(tmp_path.iterdir()) == {path, elsewhere}
+
+
+def test_what_the_disk_says_is_an_oserror(tmp_path: Path) -> None:
+    def takes_the_folder_away() -> Iterator[Sequence[object]]:
+        yield ["1"]
+        shutil.rmtree(next(one for one in tmp_path.iterdir() if one.is_dir()))
+
+    with pytest.raises(FileNotFoundError):
+        write_workbook(tmp_path / "report.xlsx", {"report": Table(("a",), takes_the_folder_away())})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        path = disk / "report.xlsx"
+        path.write_text("the old one")
+        # Random, so that the packed file is no smaller: the disk holds the lines once, not three times.
+        lines = [[random.Random(at).randbytes(500).hex()] for at in range(600)]
+        with pytest.raises(OSError, match="No space left"):
+            write_workbook(path, {"report": Table(("a",), lines)})
+        assert path.read_text() == "the old one"
+        assert list(disk.iterdir()) == [path]
