@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,8 +21,6 @@ from dicom_quarry.report.tables import Table
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
 _LINES, _COLUMNS, _LONGEST = 1_048_575, 16_384, 32_767
 _CUT = " … (cut: an XLSX cell ends here; the CSV file has all of it)"
-#: Characters that XML cannot hold and XlsxWriter does not escape (XML 1.0, 2.2).
-_NOT_XML = re.compile("[\ufffe\uffff]")
 
 
 def write_workbook(path: Path, tables: Mapping[str, Table], *, mode: int = PRIVATE) -> None:
@@ -54,7 +51,7 @@ def _workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
             book.close()
         return
     except FileCreateError as error:  # what the disk said
-        # A new one, so that nothing keeps the half-made archive, which writes its end as it goes, beyond here.
+        # A new one: nothing keeps the half-made archive, which writes its end as it goes, beyond here.
         failed = OSError(*error.args[0].args)
     raise failed
 
@@ -95,8 +92,3 @@ class _Sheet(Worksheet):
     def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, str]] = ()) -> None:
         """A user's cell may begin with ``<r>`` and end with ``</r>``, XlsxWriter's sign of its own markup."""
         self._xml_inline_string(string, True, attributes)
-
-    @staticmethod
-    def _escape_control_characters(data: str) -> str:
-        escaped: str = Worksheet._escape_control_characters(data)  # type: ignore[no-untyped-call]
-        return _NOT_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", escaped)
