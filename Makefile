@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench docs bench-receiver bench-tables soak fuzz format lock dist clean archives
+.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables soak fuzz format lock dist clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ bench: $(STAMP) archives ## Quarry beside the loop that people write today, agai
 
 bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdicom's and plain files
 	$(BIN)/python -m bench.receiver
+
+bench-roads: $(STAMP) archives ## C-MOVE, C-GET and WADO-RS from one Orthanc, beside curl, DCMTK and pynetdicom
+	$(BIN)/python -m bench.roads
 
 soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
 	$(BIN)/python -m bench.soak

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,17 +88,15 @@ class Run:
         return self.size / self.seconds / 1e6
 
 
-def by_quarry(cohort: Cohort, archive: AE, receiver: AE, folder: Path, parallel: int) -> Run:
-    """One ``quarry extract`` over the whole cohort, in a process of its own."""
+def by_quarry(cohort: Cohort, flags: Sequence[str], folder: Path, name: str) -> Run:
+    """One ``quarry extract`` over the whole cohort, in a process of its own, into a folder of that name."""
     table = folder / f"{cohort.name}.csv"
     with table.open("w", newline="") as file:
         csv.writer(file).writerows([["Accession"], *([accession] for accession in cohort.accessions)])
-    target = folder / f"{cohort.name}-quarry"
-    command = [
-        *(str(Path(sys.executable).with_name("quarry")), "extract", str(table)),
-        *("--from", str(archive), "--as", str(receiver), "--to", str(target), "--parallel", str(parallel)),
-    ]
-    with (folder / f"{cohort.name}-quarry.log").open("wb") as log:
+    target = folder / name
+    quarry = str(Path(sys.executable).with_name("quarry"))
+    command = [quarry, "extract", str(table), *flags, "--to", str(target)]
+    with (folder / f"{name}.log").open("wb") as log:
         began = time.monotonic()
         child = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
         _, status, usage = os.wait4(child.pid, 0)
@@ -162,7 +160,8 @@ def compare(folder: Path, parallel: int) -> list[tuple[Cohort, Run, Run]]:
         for cohort in (SMALL, CT):
             archive.load(cohort.files())
         for cohort in (SMALL, CT):
-            fast = by_quarry(cohort, archive.ae, quarry, folder, parallel)
+            flags = ["--from", str(archive.ae), "--as", str(quarry), "--parallel", str(parallel)]
+            fast = by_quarry(cohort, flags, folder, f"{cohort.name}-quarry")
             slow = by_loop(cohort, archive.ae, loop, folder)
             _empty(loop)
             rows.append((cohort, fast, slow))
