@@ -49,7 +49,7 @@ class Asked(DemoArchive):
 
     def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
         if query.level == "STUDY":
-            self.accessions.append(query.keys["AccessionNumber"])
+            self.accessions.append(query.keys.get("AccessionNumber", ""))
             if self.hold_at is not None and len(self.accessions) == self.hold_at:
                 self.held.set()
                 self._gate.wait()
@@ -201,7 +201,6 @@ def test_rows_that_are_not_moved(archive: Asked, work: Path) -> None:
     cohort = work / "cohort.csv"
     cohort.write_text(f"EMPI\n{patient}\n")
     command = ("plan", cohort, "--from", f"DEMO@127.0.0.1:{archive.port}", "--whole-patients")
-    archive.find = DemoArchive.find.__get__(archive)  # type: ignore[method-assign]
     assert len(of(patient)) > 1
     assert quarry(*command, "--max-studies", 1, "-o", "plan.csv").code == 1
     assert [row["code"] for row in read(work / "plan.csv")] == ["too_many_studies"]
@@ -228,6 +227,31 @@ def test_extract_begins_with_the_answers(archive: Asked, work: Path) -> None:
     assert outcomes(bench.out) == ends
     # The job is its own from here on.
     assert bench.extract().code == 1 and quarry("verify", bench.out).code == 0
+
+
+def test_a_limit_raised_after_a_look_at_the_plan_asks_about_what_it_allows_alone(
+    archive: Asked, work: Path
+) -> None:
+    patients = sorted({study.patient.patient_id for study in STUDIES}, key=lambda one: len(of(one)))
+    assert len(of(patients[0])) <= 2 < len(of(patients[-1]))
+    bench = Bench(work, archive)
+    bench.cohort.write_text("\n".join(["EMPI", *patients]) + "\n")
+    assert bench.plan("--whole-patients", "--max-studies", 2).code == 1
+    asked, many = len(archive.accessions), sum(len(of(patient)) > 2 for patient in patients)
+    done = bench.extract("--whole-patients", "--yes")
+    assert done.code == 0 and "the answers of the plan of " in done.out
+    assert len(archive.accessions) == asked + many
+
+
+def test_a_lower_limit_does_not_take_answers_that_it_would_not_have_allowed(
+    archive: Asked, work: Path
+) -> None:
+    patient = max((one.patient.patient_id for one in STUDIES), key=lambda one: len(of(one)))
+    bench = Bench(work, archive)
+    bench.cohort.write_text(f"EMPI\n{patient}\n")
+    assert bench.plan("--whole-patients").code == 0
+    assert bench.extract("--whole-patients", "--max-studies", 1).code == 1
+    assert outcomes(bench.out) == [("failed", "too_many_studies")]
 
 
 def test_what_could_not_be_answered_is_asked_again(archive: Asked, work: Path) -> None:

@@ -44,7 +44,7 @@ def make(table: Path, chosen: Settings) -> Path:
         ({"parallel": 4}, True),
         ({"as": "OTHER:104"}, True),
         ({"filepath": "{SOPInstanceUID}"}, True),
-        ({"max_studies": 3}, False),
+        ({"max_studies": 3}, True),
         ({"whole_patients": True}, False),
         ({"diagnosis": False}, False),
         ({"allow_several_patients": True}, False),
@@ -94,7 +94,7 @@ def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None
 
 
 def test_old_plans_go_and_nothing_else_does(tmp_path: Path, table: Path) -> None:
-    old, other, young = (make(table, settings(tmp_path, max_studies=number)) for number in (1, 2, 3))
+    old, other, young = (make(table, settings(tmp_path, date_format=f"%Y{sep}%m{sep}%d")) for sep in "./_")
     (other / "letter.txt").write_text("somebody's")
     then = (datetime.now(UTC) - LONG_AGO).timestamp()
     for folder in (old, other):

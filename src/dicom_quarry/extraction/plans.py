@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -45,11 +45,14 @@ _INDIFFERENT = {
     "give_up_after",
     "plan_age",
 }
+#: May be raised when the plan was looked at (``extract --yes``): then the rows that had too many are judged
+#: again. Lowered, it makes another plan.
+_RAISED = "max_studies"
 #: What of an archive's profile does.
 _ASKED = {"name", "address", "model", "character_set", "result_cap"}
 
-#: Rows that an archive could not answer: nothing is known of them.
-_UNANSWERED = frozenset({"query_failed"})
+#: Rows to ask about again: those that the archive could not answer, and those that a raised limit allows.
+_AGAIN = frozenset({"query_failed", "too_many_studies"})
 
 #: After so long nobody comes back to a plan.
 _KEPT = timedelta(days=30)
@@ -61,7 +64,7 @@ def place(cohort: CohortFile, settings: Settings) -> JobFolder:
         "version": __version__,
         "cohort": cohort.digest,
         "archives": [one.model_dump(mode="json", include=_ASKED) for one in settings.archives],
-        "rules": settings.model_dump(mode="json", exclude=_INDIFFERENT),
+        "rules": settings.model_dump(mode="json", exclude={*_INDIFFERENT, _RAISED}),
     }
     text = json.dumps(asked, sort_keys=True)
     path = _plans() / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -90,7 +93,7 @@ def opened(
                 job.begin(ledger, cohort, settings)
                 ledger.note(detailed="yes" if detailed else "")
             else:
-                ledger.retry(_UNANSWERED)
+                _ask_again(ledger, settings)
             yield folder, ledger, since
         finally:
             ledger.close()
@@ -108,7 +111,8 @@ def adopt(folder: JobFolder, cohort: CohortFile, settings: Settings) -> datetime
         with held(plan, watched=False):
             since = _usable(plan, settings, detailed=False)
             if since is not None:
-                _take(plan, folder, {**job.first_facts(cohort, settings), "planned": since.isoformat()})
+                facts = {**job.first_facts(cohort, settings), "planned": since.isoformat()}
+                _take(plan, folder, settings, facts)
             return since
     except (StartError, LedgerError, OSError, sqlite3.Error) as error:
         _log.info("the plan of this cohort is not used: %s", error)
@@ -150,13 +154,24 @@ def _usable(plan: JobFolder, settings: Settings, *, detailed: bool) -> datetime 
         since = datetime.fromisoformat(facts["created"])
     except (LedgerError, KeyError, ValueError):
         return None  # begun by a crash, damaged, or of another version: it is asked for again
-    if detailed and not facts.get("detailed"):
+    if (detailed and not facts.get("detailed")) or _allowed(facts) > settings.max_studies:
         return None
     age = (datetime.now(UTC) - since).total_seconds()
     return since if 0 <= age < settings.plan_age else None
 
 
-def _take(plan: JobFolder, folder: JobFolder, facts: dict[str, str]) -> None:
+def _allowed(facts: Mapping[str, str]) -> int:
+    """How many studies a row might mean when it was asked about."""
+    return int(json.loads(facts["settings"])[_RAISED])
+
+
+def _ask_again(ledger: Ledger, settings: Settings) -> None:
+    raised = settings.max_studies > _allowed(ledger.facts())
+    ledger.retry(_AGAIN if raised else _AGAIN - {"too_many_studies"})
+    ledger.note(settings=settings.model_dump_json())
+
+
+def _take(plan: JobFolder, folder: JobFolder, settings: Settings, facts: dict[str, str]) -> None:
     """Copy the plan's ledger, as the job's; whole or not at all, as a crash may come at any moment."""
     part = folder.ledger.with_suffix(".part")
     _unlink(part)
@@ -166,8 +181,8 @@ def _take(plan: JobFolder, folder: JobFolder, facts: dict[str, str]) -> None:
         ours.backup(copy)
     ledger = Ledger(part)
     try:
+        _ask_again(ledger, settings)
         ledger.note(**facts)
-        ledger.retry(_UNANSWERED)
     finally:
         ledger.close()
     _unlink(folder.ledger)
