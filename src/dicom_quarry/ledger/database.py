@@ -62,6 +62,21 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     return engine
 
 
+def bring_up_to_date(path: Path) -> None:
+    """Upgrade the ledger of an older version of Quarry; raises LedgerError where it cannot be written."""
+    engine = open_engine(path)
+    try:
+        with engine.begin() as connection:
+            schema.prepare(connection)
+    except DatabaseError as error:
+        raise LedgerError(
+            f"the ledger {path} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
+            "let Quarry write to its folder, or to a copy of it"
+        ) from error
+    finally:
+        engine.dispose()
+
+
 class Database:
     """One SQLite file with one writer thread.
 

@@ -16,13 +16,14 @@ from sqlalchemy.exc import DatabaseError
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.counting import Counts as Counts
 from dicom_quarry.ledger.counting import count
-from dicom_quarry.ledger.database import open_engine
+from dicom_quarry.ledger.database import bring_up_to_date, open_engine
 from dicom_quarry.ledger.ledger import RETRIED, study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
     instances,
     job,
+    outdated,
     request_tasks,
     requests,
     series,
@@ -54,17 +55,23 @@ def was_begun(path: Path) -> bool:
 
 
 class Reader:
-    """Reads a job's ledger, also while another process writes it."""
+    """Reads a job's ledger, also while another process writes it; an older version's is upgraded first."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise LedgerError(f"there is no job in {path.parent}")
         self._engine = open_engine(path, read_only=True)
         try:
-            self.facts()
+            with self._engine.connect() as connection:
+                old = outdated(connection)
+            if old:
+                bring_up_to_date(path)
         except DatabaseError as error:
             self.close()
             raise LedgerError(f"the ledger {path} cannot be read: {error.orig}") from error
+        except LedgerError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""

@@ -180,15 +180,19 @@ def prepare(connection: Connection) -> None:
         metadata.create_all(connection)
         _revision.create(connection)
         connection.execute(_revision.insert().values(version_num=REVISION))
-        return
+    elif outdated(connection):
+        _upgrade(connection)
+
+
+def outdated(connection: Connection) -> bool:
+    """Whether the ledger was written by an older version of Quarry; raises LedgerError if by a newer one."""
     found = connection.scalar(select(_revision.c.version_num)) or ""
     if found > REVISION:
         raise LedgerError(
             f"this job was written by a newer version of Quarry (ledger {found}, this one knows {REVISION}); "
             "upgrade Quarry to go on with it"
         )
-    if found < REVISION:
-        _upgrade(connection)
+    return found < REVISION
 
 
 def _upgrade(connection: Connection) -> None:
