@@ -20,14 +20,14 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class Terminal:
     """A command on a pseudo-terminal, and all that it has shown."""
 
-    def __init__(self, *command: object) -> None:
+    def __init__(self, *command: object, program: str = str(QUARRY)) -> None:
         self._ours, theirs = pty.openpty()
         os.set_blocking(self._ours, False)
         self._read = b""
         self.shown = ""
         # setsid makes it the controlling terminal, from which ^C becomes a signal.
         self.child = subprocess.Popen(
-            ["setsid", "--ctty", str(QUARRY), *map(str, command)],
+            ["setsid", "--ctty", program, *map(str, command)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

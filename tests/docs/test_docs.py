@@ -8,7 +8,7 @@ from pathlib import Path
 from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
 from dicom_quarry.model import Word
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_every_setting_is_explained() -> None:

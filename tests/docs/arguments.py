@@ -1,0 +1,40 @@
+"""Whether the command line takes a command, without running it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import typer.main
+
+from dicom_quarry.cli.main import app
+
+_QUARRY = typer.main.get_command(app)
+#: Every command by its name.
+COMMANDS = dict(getattr(_QUARRY, "commands", {}))
+
+
+def parse(command: str) -> None:
+    """Raises what the command line would say of these arguments."""
+    _, name, *arguments = shlex.split(command, comments=True)
+    COMMANDS[name].make_context(name, arguments)
+
+
+def unknown(mention: str) -> list[str]:
+    """The options, or the name, of a shortened command that there are not."""
+    name, *words = mention.removeprefix("quarry ").split()
+    if name.startswith("-"):
+        words, known = [name, *words], _options(_QUARRY)
+    elif name.isupper():  # a place for any of them: quarry COMMAND --help
+        known = set().union(*map(_options, COMMANDS.values()))
+    elif name in COMMANDS:
+        known = _options(COMMANDS[name])
+    else:
+        return [name]
+    options = [word for word in words if re.match(r"--?[a-z]", word)]
+    return [option for option in options if option.split("=")[0].rstrip("….,;") not in known]
+
+
+def _options(command: object) -> set[str]:
+    parameters = getattr(command, "params", ())
+    return {"-h", "--help"}.union(*({*one.opts, *one.secondary_opts} for one in parameters))

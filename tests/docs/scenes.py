@@ -1,0 +1,146 @@
+"""Where a page is read: a folder, an archive and a port of this test instead of those that the page names."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.cohort import demo_studies, write_cohorts
+from tests.docs.pages import Part
+from tests.e2e.command import PATIENCE, QUARRY, quarry
+from tests.e2e.test_terminal import Terminal
+from tests.peers.process import free_port
+
+#: What differs between one computer and another, one day and another.
+_VARYING = (
+    (r"\d+\.\d+\.\d+\.\d+|every interface", "ADDRESS"),
+    (r"[\d,.]+ (B|kB|MB|GB)\b", "SIZE"),
+    (r"\bat /\S+", "at FOLDER"),
+    (r"^.* clock: .*|.*synchronised by NTP.*", "CLOCK"),
+    (r"\b\d\d:\d\d(:\d\d)?\b", "HH:MM"),
+    (r"\d+ min \d+ s|\d+ h \d+ min|\b\d+ s\b", "TIME"),
+)
+#: Commands that need no job to be there.
+_FIRST = ("extract", "plan", "check", "init", "receive", "demo", "list", "--version")
+
+
+class Scene:
+    """Somebody who does what a page says; commands are typed at a terminal, in a shell."""
+
+    def __init__(self, folder: Path, port: int, replaced: Mapping[str, str]) -> None:
+        self.folder, self.port = folder, port
+        self.replaced = {"QUARRY:11112": f"QUARRY@127.0.0.1:{port}", **replaced}
+        self._file, self._endless = "", False
+        self._codes: tuple[int, ...] = (0, 1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        quarry("stop", "--all", "--now")
+
+    def read(self, part: Part) -> None:
+        """Do one thing that the page says."""
+        if part.kind == "event":
+            self._event(part.text)
+        elif part.kind == "command":
+            self._type(part)
+        elif self._file:
+            (self.folder / self._file).write_text(self._here(part.text))
+            self._file = ""
+        elif part.kind == "python":
+            subprocess.run([sys.executable, "-c", self._here(part.text)], check=True, timeout=PATIENCE)
+
+    def _event(self, word: str) -> None:
+        if "." in word:
+            self._file = word
+        elif word.startswith("exit-"):
+            self._codes = (int(word.removeprefix("exit-")),)
+        elif word == "until-stopped":
+            self._endless = True
+        else:
+            getattr(self, f"on_{word.replace('-', '_')}")()
+
+    def before(self, command: str) -> None:
+        """What must be there before a command."""
+
+    def _type(self, part: Part) -> None:
+        self.before(part.text)
+        terminal = Terminal("-c", self._here(part.text), program="/bin/sh")
+        try:
+            if self._endless:
+                terminal.wait_for(self._here(part.lines[0]))
+                os.killpg(terminal.child.pid, signal.SIGINT)
+            code = terminal.end()
+        finally:
+            terminal.child.kill()
+            terminal.child.wait()
+        assert code in self._codes or self._endless, f"{part.text}: exit code {code}\n{terminal.shown}"
+        self._codes, self._endless = (0, 1), False
+        self._compare(part, [self._there(line) for line in terminal.shown.splitlines()])
+
+    def _compare(self, part: Part, shown: list[str]) -> None:
+        position = 0
+        for line in part.lines:
+            wanted = _steady(line)
+            # Between the lines there may be some of the live display.
+            assert wanted in shown[position:], f"{part.text}\n{wanted}\nis not (there) in\n" + "\n".join(
+                shown
+            )
+            position = shown.index(wanted, position) + 1
+
+    def _here(self, text: str) -> str:
+        for page, ours in self.replaced.items():
+            text = text.replace(page, ours)
+        return text
+
+    def _there(self, line: str) -> str:
+        for page, ours in self.replaced.items():
+            line = line.replace(ours, page)
+        return _steady(line.replace(str(self.port), "11112"))
+
+
+def _steady(line: str) -> str:
+    for pattern, word in _VARYING:
+        line = re.sub(pattern, word, line)
+    return line.rstrip()
+
+
+class DemoScene(Scene):
+    """The demo archive as PACS@10.1.2.3:104, README's cohort.csv; and its job in out/ for who needs one."""
+
+    def __init__(self, folder: Path) -> None:
+        port, theirs = free_port(), free_port()
+        destinations = {"QUARRY": ("127.0.0.1", port)}
+        self._archive = DemoArchive(demo_studies(), title="PACS", port=theirs, destinations=destinations)
+        address = f"127.0.0.1:{theirs}"
+        super().__init__(folder, port, {"10.1.2.3:104": address})
+        write_cohorts(folder / "cohorts", demo_studies())[0].rename(folder / "cohort.csv")
+        (folder / "quarry.toml").write_text(f'from = "PACS@{address}"\nas = "QUARRY@127.0.0.1:{port}"\n')
+
+    def __enter__(self) -> Self:
+        self._archive.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._archive.stop()
+
+    def before(self, command: str) -> None:
+        """Most pages begin where a job has been run."""
+        _, verb, *rest = [*command.split(), "", ""]
+        needed = any(re.fullmatch("out/?", word) for word in rest)
+        if needed and verb not in _FIRST and not (self.folder / "out").exists():
+            assert quarry("extract", "cohort.csv", "--to", "out").code == 1
+
+
+def at_a_shell() -> str:
+    """The PATH with which ``quarry`` is this one."""
+    return f"{QUARRY.parent}{os.pathsep}{os.environ['PATH']}"

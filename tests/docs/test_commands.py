@@ -1,0 +1,68 @@
+"""Every command of README.md and docs/*.md is run, or stands in the list below and is at least parsed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.docs import arguments
+from tests.docs.pages import PAGES, Part, buried, mentioned, parts
+from tests.docs.scenes import DemoScene, at_a_shell
+from tests.docs.test_first_extraction import PAGE as FIRST_EXTRACTION
+
+#: What cannot be run as it stands, and why. Keep it short: whatever can be run should be.
+NOT_RUN = {
+    "make demo": "needs a fresh checkout; it is `quarry demo --to demo`, which tests/e2e/test_demo.py runs",
+}
+
+
+def commands(page: Path) -> list[Part]:
+    return [part for part in parts(page) if part.kind == "command"]
+
+
+RUN_HERE = [page for page in PAGES if page != FIRST_EXTRACTION and commands(page)]
+
+
+@pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.name)
+def test_commands_do_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", at_a_shell())
+    with DemoScene(tmp_path) as reader:
+        for part in parts(page):
+            if part.text not in NOT_RUN:
+                reader.read(part)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_nobody_types_are_listed(page: Path) -> None:
+    unlisted = set(buried(page, set(arguments.COMMANDS))) - set(NOT_RUN)
+    assert not unlisted, "type them in a console block, or say in NOT_RUN why they cannot be run"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_mentioned_is_there(page: Path) -> None:
+    wrong = {mention: names for mention in mentioned(page) if (names := arguments.unknown(mention))}
+    assert not wrong
+
+
+def test_the_list_is_no_longer_than_needed() -> None:
+    written = {part.text for page in PAGES for part in commands(page)}
+    written.update(line for page in PAGES for line in buried(page, set(arguments.COMMANDS)))
+    assert set(NOT_RUN) <= written
+
+
+@pytest.mark.parametrize("line", NOT_RUN)
+def test_what_is_not_run_is_at_least_taken(line: str) -> None:
+    if found := re.search(r"\bquarry (?!:)(?=[a-z-]).*", line):
+        arguments.parse(found[0])
+
+
+@pytest.mark.parametrize("name", arguments.COMMANDS)
+def test_the_examples_of_the_help_are_taken(name: str) -> None:
+    text = " ".join(arguments.COMMANDS[name].help.split())
+    examples = re.findall(r"Example: (quarry .+)", text)
+    assert examples
+    for example in examples:
+        arguments.parse(example)
