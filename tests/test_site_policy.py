@@ -15,7 +15,7 @@ import pytest
 
 from dicom_quarry import api, config, site
 from dicom_quarry.config import ArchiveProfile, Limits
-from dicom_quarry.errors import ConfigError, StartError
+from dicom_quarry.errors import ConfigError, InputError, StartError
 from dicom_quarry.extraction.guest import Guest, guest_of
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board
@@ -232,6 +232,20 @@ def test_a_folder_that_cannot_be_shared_stops_the_job(policy: Policy, tmp_path: 
         guest(strict)
     lenient = policy(f'window = "00:00-24:00"\nshared = "{tmp_path / "plain"}"')
     guest(lenient)  # where nothing is counted, nothing is shared
+
+
+def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: Path) -> None:
+    site_list, own = tmp_path / "site.csv", tmp_path / "own.csv"
+    site_list.write_text("MRN\n1\n")
+    own.write_text("MRN\n2\n")
+    policy(f'exclude = ["{site_list}"]')
+    flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
+    said = Said("")
+    runner = Runner(config.load(None, flags), said)
+    assert [runner._exclusions.names({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
+    site_list.unlink()
+    with pytest.raises(InputError, match="exclusion list cannot be used"):
+        Runner(config.load(None, flags), said)
 
 
 def test_no_variable_leads_elsewhere() -> None:

@@ -53,6 +53,16 @@ def _seconds(value: object) -> object:
 Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+#: One file or several. Where they are is settled at once: a later run may begin in another folder.
+Files = Annotated[
+    tuple[Annotated[Path, AfterValidator(lambda path: path.absolute())], ...], BeforeValidator(_several)
+]
+
+
 def _after_window(text: str) -> str:
     if text != "finish" and not re.fullmatch(r"\d+[smhd]", text, re.ASCII):
         raise ValueError("write finish, or a time such as 30m or 2h")
@@ -152,6 +162,7 @@ class Settings(_Frozen):
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()
+    exclude: Files = ()
     date_format: str = ""
     series: tuple[str, ...] = ()
     series_not: tuple[str, ...] = ()
@@ -184,6 +195,8 @@ def load(
     # The flags' spellings: `--from` names the archive, `--as` the receiver.
     given = {name: value for name, value in flags.items() if value is not None}
     merged = {**(defaults or {}), **table, **given}
+    # A flag adds to the lists of the file: forgetting what they name would harm a patient.
+    merged["exclude"] = [*_listed(table), *_listed(given)]
     chosen = merged.pop("from", None)
     if "archives" in merged:
         raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")
@@ -197,6 +210,11 @@ def load(
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
     profiles = [_profile(name.strip(), archives, source) for name in str(chosen).split(",")]
     return validated(Settings, {**merged, "archives": profiles}, source)
+
+
+def _listed(table: Mapping[str, Any]) -> list[object]:
+    value = table.get("exclude", [])
+    return value if isinstance(value, list) else [value]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

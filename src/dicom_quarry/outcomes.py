@@ -24,6 +24,7 @@ class Entry:
 
 
 _RETRY = "try again with quarry retry: what is stored is not asked for again"
+_NOT_TAKEN = "nothing, if that is right; else correct the list, then quarry retry --outcome excluded"
 
 CATALOGUE: dict[str, Entry] = {
     "all_listed_stored": Entry(
@@ -119,6 +120,31 @@ CATALOGUE: dict[str, Entry] = {
         "the row cannot be used as it stands",
         "{problem}",
         "correct the row in the table, then run again with --update",
+    ),
+    "row_excluded": Entry(
+        Word.EXCLUDED,
+        "the row asks for what must not be taken: it is on the exclusion list",
+        "the {keys} of the row is on the exclusion list; nothing was asked of the archive",
+        _NOT_TAKEN,
+    ),
+    "study_excluded": Entry(
+        Word.EXCLUDED,
+        "what was found must not be taken: it is on the exclusion list",
+        "the {keys} of what was found is on the exclusion list; nothing of it was taken",
+        _NOT_TAKEN,
+    ),
+    "excluded_on_arrival": Entry(
+        Word.EXCLUDED,
+        "images arrived that must not be taken, and were refused: they are on the exclusion list",
+        "the {keys} inside an image is on the exclusion list; it was refused, and is not on the disk",
+        "tell the PACS team: inside its images the study has another identity than in the archive's answers",
+    ),
+    "excluded_but_stored": Entry(
+        Word.EXCLUDED,
+        "images are here that must not be taken: they are on the exclusion list now",
+        "the {keys} is on the exclusion list, and {stored:instance} that came before are stored",
+        "remove the study's folder, which studies.csv names, and run the same command again: "
+        "nothing is deleted by itself",
     ),
     "archive_refused": Entry(
         Word.FAILED,

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dicom_quarry.config import ArchiveProfile, Limits, Remote, read_toml, undashed, validated
+from dicom_quarry.config import ArchiveProfile, Files, Limits, Remote, read_toml, undashed, validated
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 
@@ -27,11 +27,12 @@ EVERYTHING = "all"
 
 class SitePolicy(Limits):
     """What site.toml says. ``archives``: the only ones that may be asked. ``shared``: a folder on this host
-    in which the jobs of all users count together.
+    in which the jobs of all users count together. ``exclude``: lists of what nobody may take.
     """
 
     archives: tuple[Remote, ...] | None = None
     shared: Path = Path("/run/lock/quarry")
+    exclude: Files = ()
     archive: dict[Remote, Limits] = Field(default_factory=dict)
 
     def check(self, profile: ArchiveProfile) -> None:

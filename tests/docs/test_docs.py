@@ -21,7 +21,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_outcome_is_explained() -> None:
     text = (ROOT / "README.md").read_text()
-    assert {word for word in Word if f"| {word} |" not in text} == {Word.EXCLUDED}
+    assert not [word for word in Word if f"| {word} |" not in text]
 
 
 def test_links_lead_somewhere() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from dicom_quarry.cohort import Exclusions
 from dicom_quarry.errors import Refused
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.model import Arrival, Kept, Receipt, Selection, Task, Word
@@ -17,12 +20,14 @@ from tests.ledger.helpers import (
     ARCHIVE,
     begin,
     conclude,
+    end,
     missing_row,
     ref,
     request,
     resolve,
     stored_row,
     study,
+    task_id,
 )
 
 ARRIVAL = Arrival("1.2.840.10008.5.1.4.1.1.2", "1.2.1.1.1", "1.2.840.10008.1.2.1")
@@ -248,3 +253,40 @@ def test_bytes_are_counted_once_they_are_written(deliveries: Deliveries) -> None
     assert store.taken == [b"abc", b"defgh"]
     assert counted == [(3, 1), (5, 2)]
     assert senders == [ARRIVAL]
+
+
+def excluding(ledger: Ledger) -> Deliveries:
+    listed = Exclusions({"PatientID": frozenset({"OUT-1"}), "AccessionNumber": frozenset({"AX"})})
+    return Deliveries(ledger, lambda _task: {}, Identity(), listed)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{0x00100020: "out-1 "}, {0x00100020: "4711", 0x00101000: "9\\OUT-1"}, {0x00080050: "AX"}],
+    ids=["patient", "other patient IDs", "accession"],
+)
+def test_who_is_excluded_is_refused_and_the_whole_study_with_it(ledger: Ledger, told: dict[int, str]) -> None:
+    deliveries = excluding(ledger)
+    delivery = deliveries.open(task(ledger, 1), ())
+    deliveries.admit(ARRIVAL, header("1.2.1"))
+    with pytest.raises(Refused) as refused:
+        deliveries.admit(ARRIVAL, header("1.2.1") | told)
+    assert refused.value.status == 0x0124
+    assert delivery.excluded in ("patient ID", "accession")
+    with pytest.raises(Refused):
+        deliveries.admit(ARRIVAL, header("1.2.1"))
+    deliveries.admit(ARRIVAL, header("1.2.2"))
+
+
+def test_a_study_that_ended_as_excluded_stays_so(ledger: Ledger) -> None:
+    deliveries = excluding(ledger)
+    with pytest.raises(Refused):
+        deliveries.admit(ARRIVAL, header("1.2.1") | {0x00100020: "OUT-1"})
+    ledger.conclude(task_id(ledger, "1.2.1"), end("excluded_on_arrival", {"keys": "patient ID"}))
+    with pytest.raises(Refused):
+        excluding(ledger).admit(ARRIVAL, header("1.2.1"))
+
+
+def test_what_an_earlier_run_left_is_looked_at(ledger: Ledger) -> None:
+    left = replace(receipt("1.2.1", 1), patient_id="OUT-1")
+    assert excluding(ledger).open(task(ledger, 1), [left]).excluded == "patient ID"

@@ -427,3 +427,16 @@ def test_what_arrives_while_the_end_is_decided_is_decided_about(
     bench.replies = [sends(*ALL)]
     bench.run()
     assert ended(bench) == ("unlisted_arrived", 4, 5)
+
+
+def test_what_is_here_of_an_excluded_study_is_told(bench: Bench) -> None:
+    bench.ledger.add_folders(1, ["4711"]).result()
+    bench.arrive(ref("1.2.1", 1))
+    bench.work().exclude("patient ID")
+    assert bench.asked == []
+    assert (bench.view().outcome.code, bench.view().stored) == ("excluded_but_stored", 1)
+
+
+def test_nothing_of_an_excluded_study_is_asked_for(bench: Bench) -> None:
+    bench.work().exclude("patient ID")
+    assert (bench.asked, bench.view().outcome.code) == ([], "study_excluded")

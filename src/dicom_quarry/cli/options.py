@@ -34,6 +34,10 @@ Rewrite = Annotated[
 Pad = Annotated[
     list[str] | None, typer.Option(help="Leading zeros to a width, such as PatientID=8; repeatable.")
 ]
+Exclude = Annotated[
+    list[Path] | None,
+    typer.Option(help="A table of patients, accessions or study UIDs that must not be taken; repeatable."),
+]
 DateFormat = Annotated[
     str | None, typer.Option(help="How dates are written, such as %d.%m.%Y, or excel for serial numbers.")
 ]

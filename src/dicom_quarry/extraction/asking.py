@@ -171,7 +171,7 @@ class _Watch:
     def patience(self) -> Patience:
         self._moving.stored = len(self._delivery.receipts)
         self.cut = self.cut or self._visit.over
-        if self._stop.urgent or self.cut:
+        if self._stop.urgent or self.cut or self._delivery.excluded:
             return Patience.CANCEL
         now, arrived = time.monotonic(), self._delivery.last_arrival
         quiet = now - max(self._last, arrived) > self._silence

@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 
+from dicom_quarry.cohort import NOBODY, Exclusions
 from dicom_quarry.errors import Refused
 from dicom_quarry.extraction.identity import APART, Identity
+from dicom_quarry.ledger.excluding import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Admitted, Arrival, Header, Kept, Receipt, Sink, Task, Writer
 
 #: Study and Series Instance UID, on which admission is decided.
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
-_PATIENT_ID, _ACCESSION = 0x00100020, 0x00080050
+_PATIENT_ID, _OTHER_PATIENT_IDS, _ACCESSION = 0x00100020, 0x00101000, 0x00080050
 
 #: C-STORE status "not authorised" (PS3.7 C.5.20): the study was not asked for.
 _NOT_ASKED_FOR = 0x0124
@@ -27,7 +29,8 @@ Cells = Callable[[Task], Mapping[str, str]]
 class Delivery:
     """What has arrived of one task; a context in which its instances are waited for.
 
-    ``folders`` hold its instances; the ``noted`` ones are in the ledger, too.
+    ``folders`` hold its instances; the ``noted`` ones are in the ledger, too. ``excluded`` says, in words,
+    what of an instance that was refused is on a list of what must not be taken.
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class Delivery:
         self.cells = cells
         self.receipts: dict[str, Receipt] = {}
         self._identity = identity
-        self.differs = ""
+        self.differs = self.excluded = ""
         self.folders: set[PurePosixPath] = set()
         self.noted = set(noted)
         self.conflicts = 0
@@ -98,9 +101,18 @@ class Delivery:
 class Deliveries:
     """The open deliveries of a job, found by the Study Instance UID in the data."""
 
-    def __init__(self, ledger: Ledger, cells: Cells, identity: Identity = Identity()) -> None:  # noqa: B008 (frozen)
+    def __init__(
+        self,
+        ledger: Ledger,
+        cells: Cells,
+        identity: Identity = Identity(),  # noqa: B008 (frozen)
+        exclusions: Exclusions = NOBODY,
+    ) -> None:
         self._ledger = ledger
         self._identity = identity
+        self._exclusions = exclusions
+        #: Studies of which an instance was refused, in this run or in one before: no other is taken either.
+        self._excluded = excluded_studies(ledger.database)
         self._cells = cells
         self._open: dict[str, Delivery] = {}
         self._lock = threading.Lock()
@@ -108,6 +120,9 @@ class Deliveries:
     def open(self, task: Task, receipts: Iterable[Receipt], noted: Iterable[PurePosixPath] = ()) -> Delivery:
         """Expect instances of a task; ``receipts`` are of those here, ``noted`` the folders in the ledger."""
         delivery = Delivery(task, self._cells(task), receipts, self._identity, noted)
+        for receipt in delivery.receipts.values() if self._exclusions else ():
+            identifiers = {"PatientID": receipt.patient_id, "AccessionNumber": receipt.accession}
+            delivery.excluded = delivery.excluded or self._exclusions.names(identifiers)
         with self._lock:
             self._open[task.study.study_uid] = delivery
         return delivery
@@ -129,10 +144,26 @@ class Deliveries:
         wanted = task.selection.series if task else frozenset()
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
             raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
+        self._refuse_excluded(study_uid, header, delivery)
         cells = delivery.cells if delivery else self._cells(task)
         patient_id, accession = header.get(_PATIENT_ID, ""), header.get(_ACCESSION, "")
         differs = self._identity.difference(task.study, patient_id, accession)
         return Admitted(cells, APART if differs else "")
+
+    def _refuse_excluded(self, study_uid: str, header: Header, delivery: Delivery | None) -> None:
+        """Raises Refused for what must not be taken, whatever the archive has said of its study."""
+        identifiers = {
+            "PatientID": "\\".join((header.get(_PATIENT_ID, ""), header.get(_OTHER_PATIENT_IDS, ""))),
+            "AccessionNumber": header.get(_ACCESSION, ""),
+            "StudyInstanceUID": study_uid,
+        }
+        named = self._exclusions.names(identifiers)
+        if named:
+            self._excluded.add(study_uid)
+            if delivery:
+                delivery.excluded = named
+        if study_uid in self._excluded:
+            raise Refused("it must not be taken: it is on the exclusion list", status=_NOT_ASKED_FOR)
 
     def differs(self, task: Task, receipt: Receipt) -> str:
         """What of an instance's identity is not as expected, in words; empty if all is."""

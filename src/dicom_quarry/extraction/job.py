@@ -98,6 +98,10 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
     if gone:
         names = ", ".join(sorted(gone))
         raise InputError(f"{settings.to} is being filled from {names}: use that archive, or another folder")
+    if before.exclude and not settings.exclude:
+        raise InputError(
+            f"this job was begun with --exclude {before.exclude[0]}: give that list again, or its successor"
+        )
     if facts["cohort"] == cohort.digest and not update:
         if before != settings:
             ledger.note(settings=settings.model_dump_json())

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from dicom_quarry.cohort import NOBODY, Exclusions
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job, plans
@@ -58,6 +59,7 @@ class Errand:
     stop: Stop
     board: Board
     listener: Listener
+    exclusions: Exclusions = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,8 @@ def make(errand: Errand, cohort_path: Path, *, detailed: bool) -> PlanEnd:
     errand.listener.cohort(cohort.mapping, rows, cohort.notes)
     now = datetime.now(UTC)
     plans.sweep(now)
-    with plans.opened(cohort, settings, detailed=detailed) as (folder, ledger, since):
+    excluded = errand.exclusions.digest
+    with plans.opened(cohort, settings, detailed=detailed, excluded=excluded) as (folder, ledger, since):
         if since is not None:
             errand.listener.said(f"the answers of the plan of {plans.spoken(since, now)} are used")
         with logging_to(folder.log):
@@ -96,7 +99,7 @@ def _ask(errand: Errand, folder: JobFolder, ledger: Ledger, attributes: tuple[st
         rules = Rules(settings.allow_several_patients, settings.max_studies)
         desk = _Desk(sources, ledger, errand.board)
         wanted = job.series_filter(settings)
-        resolver = Resolver(desk, rules, settings.diagnosis, attributes, wanted)
+        resolver = Resolver(desk, rules, settings.diagnosis, attributes, wanted, errand.exclusions)
         questions = _Questions(desk, resolver, errand.stop)
         try:
             _watch(errand, questions, counts.rows, counts.rows - counts.rows_waiting)

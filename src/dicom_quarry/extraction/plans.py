@@ -40,6 +40,7 @@ _INDIFFERENT = {
     "filepath",
     "parallel",
     "accept_mismatch",
+    "exclude",
     "skip_bad_rows",
     "keep_free",
     "give_up_after",
@@ -58,13 +59,18 @@ _AGAIN = frozenset({"query_failed", "too_many_studies"})
 _KEPT = timedelta(days=30)
 
 
-def place(cohort: CohortFile, settings: Settings) -> JobFolder:
-    """The folder of the plan of a cohort; it need not exist."""
+def place(cohort: CohortFile, settings: Settings, excluded: str = "") -> JobFolder:
+    """The folder of the plan of a cohort; it need not exist.
+
+    ``excluded`` is the digest of what must not be taken.
+    """
     asked = {
         "version": __version__,
         "cohort": cohort.digest,
         "archives": [one.model_dump(mode="json", include=_ASKED) for one in settings.archives],
         "rules": settings.model_dump(mode="json", exclude={*_INDIFFERENT, _RAISED}),
+        # By what they name: a list that has grown makes another plan, whose answers heed it.
+        **({"excluded": excluded} if excluded else {}),
     }
     text = json.dumps(asked, sort_keys=True)
     path = _plans() / hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -73,14 +79,14 @@ def place(cohort: CohortFile, settings: Settings) -> JobFolder:
 
 @contextmanager
 def opened(
-    cohort: CohortFile, settings: Settings, *, detailed: bool
+    cohort: CohortFile, settings: Settings, *, detailed: bool, excluded: str = ""
 ) -> Iterator[tuple[JobFolder, Ledger, datetime | None]]:
     """The plan's folder and ledger, with the rows in it, and since when it has answers, if it was begun.
 
     One whose answers are too old, or lack the details, is begun anew. Raises InputError where the record
     cannot be kept, and StartError while another process makes this plan.
     """
-    folder = place(cohort, settings)
+    folder = place(cohort, settings, excluded)
     folder.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     refuse_network(folder.state, "with the variable XDG_STATE_HOME")
     with held(folder, watched=False):
@@ -99,12 +105,12 @@ def opened(
             ledger.close()
 
 
-def adopt(folder: JobFolder, cohort: CohortFile, settings: Settings) -> datetime | None:
+def adopt(folder: JobFolder, cohort: CohortFile, settings: Settings, excluded: str = "") -> datetime | None:
     """Let a job that has not begun begin with the answers of its plan; since when these are, None if not.
 
     A plan spares questions, so nothing about it can keep a job from beginning.
     """
-    plan = place(cohort, settings)
+    plan = place(cohort, settings, excluded)
     try:
         if not plan.ledger.is_file() or (folder.ledger.is_file() and was_begun(folder.ledger)):
             return None

@@ -49,7 +49,7 @@ class Known:
     fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every time that the archive
     has listed again since an instance arrived. ``sent`` is the largest number of
     instances that a retrieval of the whole study counted. ``differs`` says, in words, what of an instance's
-    identity is not as expected.
+    identity is not as expected, ``excluded`` what of it is on a list of what must not be taken.
     """
 
     task: Task
@@ -61,6 +61,7 @@ class Known:
     sent: int = 0
     conflicts: int = 0
     differs: str = ""
+    excluded: str = ""
     nearline_patience: float = 0.0
     roads: tuple[Road, ...] = (Road.MOVE,)
 
@@ -128,12 +129,19 @@ Step = Send | ListAgain | Later | End
 
 def next_step(known: Known, *, chance: float = 0.5) -> Step:
     """What to do next for a task; ``chance`` from 0 to 1 spreads the back-off of several jobs."""
+    if known.excluded:
+        return excluded(known.excluded, len(known.stored), "excluded_on_arrival")
     lacking = bool(known.missing) if known.listing.by_image else _lacks_by_count(known)
     step = _ask_more(known, chance) if lacking else _close(known)
     if known.differs and isinstance(step, End):
         # Whose images these are weighs more than how many they are.
         return End("stored_differs", {"keys": known.differs})
     return step
+
+
+def excluded(keys: str, stored: int, code: str = "study_excluded") -> End:
+    """The end of a task that must not be taken; what is stored of it is for a person to remove."""
+    return End("excluded_but_stored" if stored else code, {"keys": keys, "stored": stored})
 
 
 def _lacks_by_count(known: Known) -> bool:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from dicom_quarry.archive.port import Found
-from dicom_quarry.cohort import ALL_SERIES, SeriesFilter, told
+from dicom_quarry.cohort import ALL_SERIES, NOBODY, Exclusions, SeriesFilter, told
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.errors import told as failure_told
 from dicom_quarry.extraction.diagnosis import diagnose
@@ -45,7 +45,7 @@ class Resolver:
     """Turns requests into tasks, or into outcomes; ``diagnosis`` asks about rows that matched nothing.
 
     ``attributes`` are keywords that the archive is to tell of every study, beside those always asked for;
-    ``series`` says which of its series are wanted.
+    ``series`` says which of its series are wanted, ``exclusions`` what must not be taken.
     """
 
     tools: Desk
@@ -53,6 +53,7 @@ class Resolver:
     diagnosis: bool
     attributes: tuple[str, ...] = ()
     series: SeriesFilter = ALL_SERIES
+    exclusions: Exclusions = NOBODY
 
     def resolve(self, request: Request) -> Future[int]:
         """Ask about a row: the next archive for one that the archive before does not know.
@@ -60,16 +61,17 @@ class Resolver:
         The future is the number of rows that are settled by it, once that is durable.
         """
         ledger = self.tools.ledger
-        resolution = Resolution()
-        for keys, (name, source) in self._ways(request):
+        excluded = self.exclusions.request(request)
+        resolution = Resolution(code="row_excluded", details={"keys": excluded}) if excluded else Resolution()
+        for keys, (name, source) in () if excluded else self._ways(request):
             resolution = self._ask(replace(request, keys=keys), source)
             if resolution.studies:
                 _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
-                wanted = self._selected(request, resolution.studies, source)
+                wanted, left_out = self._wanted(request, resolution.studies, source)
                 if isinstance(wanted, Resolution):
                     resolution = wanted
                     break
-                return ledger.resolve(request, name, wanted, told(request, keys))
+                return ledger.resolve(request, name, wanted, _noted(told(request, keys), left_out))
             if resolution.code != "study_not_found":
                 break
         if resolution.code == "study_not_found" and self.diagnosis:
@@ -95,6 +97,17 @@ class Resolver:
         self.tools.board.say(f"row {request.row}: {failure_told(error)}")
         return Resolution(code="query_failed", details={"status": str(error)})
 
+    def _wanted(
+        self, request: Request, studies: Sequence[Study], source: Source
+    ) -> tuple[list[tuple[Study, Selection]] | Resolution, int]:
+        """Of each study what is wanted, or the outcome of the row; and how many must not be taken."""
+        excluded = {study.study_uid: self.exclusions.study(study) for study in studies}
+        allowed = [study for study in studies if not excluded[study.study_uid]]
+        if not allowed:
+            keys = excluded[studies[0].study_uid]
+            return Resolution(code="study_excluded", details={"keys": keys}), len(studies)
+        return self._selected(request, allowed, source), len(studies) - len(allowed)
+
     def _selected(
         self, request: Request, studies: Sequence[Study], source: Source
     ) -> list[tuple[Study, Selection]] | Resolution:
@@ -118,12 +131,29 @@ class Resolver:
     def _explained(self, request: Request, resolution: Resolution) -> Resolution:
         for source in self.tools.sources.values():
             try:
-                hint = diagnose(_finder(source), dict(request.keys))
+                hint = diagnose(self._near(source), dict(request.keys))
             except (QueryFailed, Lost):
                 continue  # the row is explained without it, too
             if hint:
                 return Resolution(code="near_miss", details={**resolution.details, "hint": hint})
         return resolution
+
+    def _near(self, source: Source) -> Callable[[Mapping[str, str]], Found]:
+        """Finds what may be told of: not of whom must not be taken."""
+        find = _finder(source)
+
+        def near(keys: Mapping[str, str]) -> Found:
+            found = find(keys)
+            return replace(found, studies=tuple(s for s in found.studies if not self.exclusions.study(s)))
+
+        return near
+
+
+def _noted(note: str, left_out: int) -> str:
+    if not left_out:
+        return note
+    studies = "1 study" if left_out == 1 else f"{left_out:,} studies"
+    return "; ".join(filter(None, [note, f"{studies} left out: on the exclusion list"]))
 
 
 def _finder(source: Source, attributes: tuple[str, ...] = ()) -> Callable[[Mapping[str, str]], Found]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -15,7 +15,7 @@ from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.identity import APART
-from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, next_step
+from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, excluded, next_step
 from dicom_quarry.extraction.progress import Moving
 from dicom_quarry.extraction.proof import task_end
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
@@ -75,13 +75,21 @@ class TaskWork:
 
     def fail(self, error: ArchiveError) -> None:
         """The archive would not list the task: it ends with that, and with what is here of it."""
+        self._end_unasked(lambda _: End("query_failed", {"status": str(error)}))
+        self._tools.board.say(f"row {self.row}: {told(error)}")
+
+    def exclude(self, keys: str) -> None:
+        """The study must not be taken: it ends with that, nothing asked, and with what is here of it."""
+        self._go(TaskEvent.TAKEN)
+        self._end_unasked(lambda stored: excluded(keys, stored))
+
+    def _end_unasked(self, end: Callable[[int], End]) -> None:
         delivery = self._tools.deliveries.open(self.task, self._adopted())
         try:
             delivery.seal()
-            self._conclude(End("query_failed", {"status": str(error)}), delivery)
+            self._conclude(end(len(delivery.receipts)), delivery)
         finally:
             self._tools.deliveries.close(delivery)
-        self._tools.board.say(f"row {self.row}: {told(error)}")
 
     def _step(self, delivery: Delivery, moving: Moving) -> None:
         seen = delivery.taken
@@ -124,6 +132,7 @@ class TaskWork:
             sent=self._sent,
             conflicts=delivery.conflicts,
             differs=delivery.differs,
+            excluded=delivery.excluded,
             nearline_patience=self._source.profile.nearline_patience,
             roads=self._source.roads.open,
         )
@@ -169,9 +178,9 @@ class TaskWork:
         if asked.cut:
             self._postpone(0.0, "stopped, since the window has closed; it goes on when it opens")
             return
-        self._learn(asked)
+        self._learn(asked, excluded=bool(delivery.excluded))
 
-    def _learn(self, asked: Asked) -> None:
+    def _learn(self, asked: Asked, *, excluded: bool) -> None:
         self._rounds.append(asked.round)
         last = asked.answers[-1]
         if asked.level is Level.STUDY:
@@ -180,7 +189,7 @@ class TaskWork:
         if last.verdict is Verdict.LOST:
             self._tools.stop.check()
             self._source.gate.close(Lost(last.comment or "a retrieval was lost half-way"))
-        if not self._tools.stop.urgent:
+        if not self._tools.stop.urgent and not excluded:
             self._source.roads.judge(self.task.task_id, asked.road, last, asked.gained)
 
     def _postpone(self, seconds: float, why: str) -> None:

@@ -15,6 +15,7 @@ from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job, planning, plans
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
 from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
@@ -70,6 +71,7 @@ class Runner:
         self._site = site_policy()
         for archive in settings.archives:
             self._site.check(archive)
+        self._exclusions = exclusions_of(settings, self._site)
         self._guests = {
             archive.name: guest_of(archive, settings.parallel, self._site, self._stop, self._board)
             for archive in settings.archives
@@ -97,7 +99,9 @@ class Runner:
     def plan(self, cohort_path: Path, *, detailed: bool = False) -> planning.PlanEnd:
         """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
         self._tell_limits()
-        errand = planning.Errand(self._settings, self._guests, self._stop, self._board, self._listener)
+        errand = planning.Errand(
+            self._settings, self._guests, self._stop, self._board, self._listener, self._exclusions
+        )
         return planning.make(errand, cohort_path, detailed=detailed)
 
     def retry(self, words: frozenset[Word]) -> JobEnd:
@@ -115,7 +119,7 @@ class Runner:
         folder = prepare(self._settings.to, self._settings.state)
         with held(folder), logging_to(folder.log):
             register(folder.out)
-            since = plans.adopt(folder, cohort, self._settings) if cohort else None
+            since = self._planned(folder, cohort) if cohort else None
             if since is not None:
                 when = plans.spoken(since, datetime.now(UTC))
                 self._listener.said(f"the answers of the plan of {when} are used")
@@ -125,15 +129,21 @@ class Runner:
             finally:
                 ledger.close()
 
+    def _planned(self, folder: JobFolder, cohort: CohortFile) -> datetime | None:
+        return plans.adopt(folder, cohort, self._settings, self._exclusions.digest)
+
     def _work(
         self, folder: JobFolder, ledger: Ledger, template: Template, columns: tuple[str, ...]
     ) -> JobEnd:
         reader = Reader(folder.ledger)
         try:
+            check_stored(ledger, reader, self._exclusions, folder.out, job.deriver(template))
             counts = reader.counts()
             if counts.finished:
                 return JobEnd(folder, counts, nothing_to_do=True)
-            deliveries = Deliveries(ledger, _cells(ledger, columns), _identity(self._settings))
+            deliveries = Deliveries(
+                ledger, _cells(ledger, columns), _identity(self._settings), self._exclusions
+            )
             store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
             store.clear_incoming()
             self._tell_limits()
@@ -152,6 +162,7 @@ class Runner:
                     board=self._board,
                     stop=self._stop,
                     room=room,
+                    exclusions=self._exclusions,
                 )
                 problem = self._run(tools, receiver, Meter(reader, self._board), folder)
             if receiver.stats.refused:
@@ -179,11 +190,14 @@ class Runner:
             limits = self._site.spoken(archive)
             if limits:
                 self._listener.said(limits)
+        if self._exclusions:
+            self._listener.said(f"must not be taken (--exclude): {self._exclusions.spoken}")
 
     def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> str:
         """Run the threads to their end; what a person has to do before the job can go on, if anything."""
         rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
-        resolver = Resolver(tools, rules, self._settings.diagnosis, series=job.series_filter(self._settings))
+        series, exclusions = job.series_filter(self._settings), self._exclusions
+        resolver = Resolver(tools, rules, self._settings.diagnosis, series=series, exclusions=exclusions)
         at_once = max(guest.ceiling for guest in self._guests.values())
         again = True
         try:

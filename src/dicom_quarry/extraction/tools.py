@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from dicom_quarry.archive.port import Archive
+from dicom_quarry.cohort import NOBODY, Exclusions
 from dicom_quarry.config import ArchiveProfile
 from dicom_quarry.extraction.deliveries import Deliveries
 from dicom_quarry.extraction.gate import Gate
@@ -58,3 +59,4 @@ class Tools:
     board: Board
     stop: Stop
     room: Room
+    exclusions: Exclusions = NOBODY

@@ -130,6 +130,9 @@ class Workers:
 
     def _list(self, task: Task) -> None:
         work = TaskWork(task, self._tools)
+        if excluded := self._tools.exclusions.study(task.study):
+            work.exclude(excluded)
+            return
         try:
             work.list_instances()
         except (QueryFailed, Lost) as error:

@@ -19,6 +19,9 @@ from dicom_quarry.report.text import counted, human_size
 #: How many rows of one kind are named; report.csv has the others.
 SHOWN = 20
 
+#: What a person has to remove: told of every study.
+_MUST_GO = "excluded_but_stored"
+
 _STYLES = {Word.COMPLETE: "green", Word.PENDING: "cyan", Word.FAILED: "red"}
 _MEANINGS = {
     0: "every row is complete",
@@ -81,7 +84,7 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
     for row in rows:
         outcome = row.outcome
         words[outcome.word] = words.get(outcome.word, 0) + 1
-        if outcome.word is Word.COMPLETE:
+        if outcome.word is Word.COMPLETE or outcome.code == _MUST_GO:
             continue
         count_exception(groups, row.row, outcome)
     number = complete = instances = size = 0
@@ -90,6 +93,10 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
         complete += view.outcome.word is Word.COMPLETE
         instances += view.stored
         size += view.size
+        if view.outcome.code == _MUST_GO:
+            # Whatever else became of the row: of several studies the worst would speak for it.
+            for each in view.rows:
+                count_exception(groups, each, view.outcome)
     counts = tuple((word, words[word]) for word in Word if word in words)
     return Summary(
         sum(words.values()), counts, number, complete, instances, size, largest_first(groups), refused

@@ -24,9 +24,12 @@ from dicom_quarry.store.part10 import Part10, digest, read_part10, same_bytes
 SOP_UID: Final = 0x00080018
 ACCESSION: Final = 0x00080050
 PATIENT_ID: Final = 0x00100020
+OTHER_PATIENT_IDS: Final = 0x00101000
 STUDY_UID: Final = 0x0020000D
 SERIES_UID: Final = 0x0020000E
-IDENTIFIERS: Final = frozenset({0x00080005, SOP_UID, ACCESSION, PATIENT_ID, STUDY_UID, SERIES_UID})
+IDENTIFIERS: Final = frozenset(
+    {0x00080005, SOP_UID, ACCESSION, PATIENT_ID, OTHER_PATIENT_IDS, STUDY_UID, SERIES_UID}
+)
 
 _MAX_VERSIONS: Final = 100
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})

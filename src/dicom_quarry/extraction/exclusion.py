@@ -1,0 +1,51 @@
+"""What must not be taken: the lists of the user and the site, and what is here of it from before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from dicom_quarry.cohort import Exclusions, read_exclusions
+from dicom_quarry.config import Settings
+from dicom_quarry.extraction import job
+from dicom_quarry.ledger.excluding import StoredTask, exclude_stored, forget_stored, stored_tasks
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Derive, Reader
+from dicom_quarry.model import Word
+from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.site import SitePolicy
+
+_log = logging.getLogger(__name__)
+
+
+def exclusions_of(settings: Settings, site: SitePolicy) -> Exclusions:
+    """What the lists of the user and of the site name. Raises InputError where one cannot be used."""
+    return read_exclusions((*settings.exclude, *site.exclude), job.reading(settings))
+
+
+def check_stored(ledger: Ledger, reader: Reader, exclusions: Exclusions, out: Path, derive: Derive) -> None:
+    """Look at what earlier runs have stored: what is on a list by now is marked, for a person to remove it.
+
+    What that person has removed is forgotten. Nothing is deleted here.
+    """
+    if not exclusions:
+        return
+    for one in stored_tasks(ledger.database):
+        keys = exclusions.study(one.study)
+        marked = CATALOGUE[one.code].word is Word.EXCLUDED
+        if keys and not marked:
+            # A proof knows where they are, and another try gives it up.
+            ledger.add_folders(one.task_id, _folders(one, reader, derive)).result()
+            exclude_stored(ledger.database, one, keys)
+            _log.warning("row %d is on the exclusion list now, and is stored", ledger.first_row(one.task_id))
+        elif marked and not any((out / path).exists() for path in _paths(one, reader, derive)):
+            forget_stored(ledger.database, one)
+
+
+def _folders(one: StoredTask, reader: Reader, derive: Derive) -> set[str]:
+    return {str(path.parent) for path in _paths(one, reader, derive)}
+
+
+def _paths(one: StoredTask, reader: Reader, derive: Derive) -> Iterator[PurePosixPath]:
+    return (instance.path for instance in reader.instances(derive, study_uid=one.study.study_uid))

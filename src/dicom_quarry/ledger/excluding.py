@@ -1,0 +1,69 @@
+"""What became of studies that must not be taken: found again, and marked where they are stored already."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.instances import replace_instances
+from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.schema import CONCLUDED, tasks
+from dicom_quarry.model import Study, Word
+from dicom_quarry.outcomes import codes_of
+
+_PAGE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTask:
+    """A task that has ended with ``stored`` instances on the disk."""
+
+    task_id: int
+    study: Study
+    code: str
+    stored: int
+
+
+def stored_tasks(database: Database) -> Iterator[StoredTask]:
+    """Every task that has ended and has instances here."""
+    last = 0
+    while page := _page(database, last):
+        yield from page
+        last = page[-1].task_id
+
+
+def _page(database: Database, last: int) -> list[StoredTask]:
+    here = select(tasks).where(tasks.c.state == CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
+    query = here.order_by(tasks.c.id).limit(_PAGE)
+    return database.read(
+        lambda c: [StoredTask(row.id, study_of(row), row.code, row.stored) for row in c.execute(query)]
+    )
+
+
+def exclude_stored(database: Database, one: StoredTask, keys: str) -> None:
+    """Mark a task whose study is excluded now; what is known of its instances, and their proof, stays."""
+    details = json.dumps({"keys": keys, "stored": one.stored})
+    marked = update(tasks).where(tasks.c.id == one.task_id)
+    database.write(lambda c: c.execute(marked.values(code="excluded_but_stored", details=details)) and None)
+
+
+def forget_stored(database: Database, one: StoredTask) -> None:
+    """The instances of an excluded task are not here any more."""
+
+    def work(connection: Connection) -> None:
+        replace_instances(connection, one.task_id, [])
+        gone = update(tasks).where(tasks.c.id == one.task_id)
+        connection.execute(gone.values(stored=0, size=0, folder="", proved_at=None, code="study_excluded"))
+
+    database.write(work)
+
+
+def excluded_studies(database: Database) -> set[str]:
+    """The Study Instance UIDs of tasks that have ended as excluded."""
+    ended = select(tasks.c.study_uid).where(tasks.c.state == CONCLUDED)
+    query = ended.where(tasks.c.code.in_(codes_of({Word.EXCLUDED})))
+    return database.read(lambda c: set(c.scalars(query)))
