@@ -6,6 +6,7 @@
     ├── InputError              the user's table, option or file; exit code 2
     │   └── ConfigError         quarry.toml, a policy file, a flag
     ├── StartError              the job could not begin: port, folder, lock, archive; exit code 3
+    │   └── PortInUse           another process listens there
     ├── ArchiveError            the archive or the road to it
     │   ├── Unreachable         no connection, or no answer to the association request: try again later
     │   ├── Rejected            the association was refused; ``permanent`` says whether to try again
@@ -37,6 +38,10 @@ class ConfigError(InputError):
 
 class StartError(QuarryError):
     """The job cannot begin; nothing was asked of the archive."""
+
+
+class PortInUse(StartError):
+    """Another process listens on the port that our receiver is to have."""
 
 
 class ArchiveError(QuarryError):

@@ -27,6 +27,7 @@ class PlainDisplay(Listener):
 
     def __init__(self) -> None:
         self._next = time.monotonic() + _FIRST
+        self._queued = False
 
     def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
         """The table was read."""
@@ -37,6 +38,13 @@ class PlainDisplay(Listener):
     def updated(self, change: CohortChange) -> None:
         """A newer table was taken."""
         self.said(_changed(change))
+
+    def queued(self, behind: str) -> None:
+        """A line at once, and then when it is time for one."""
+        if not self._queued or time.monotonic() >= self._next:
+            self._queued = True
+            self._next = time.monotonic() + _EVERY
+            self.said(f"waiting for {behind}")
 
     def tick(self, snapshot: Snapshot) -> None:
         """A line when it is time for one."""
@@ -79,6 +87,10 @@ class LiveDisplay(Listener):
     def updated(self, change: CohortChange) -> None:
         """A newer table was taken."""
         self._console.print(_changed(change), markup=False)
+
+    def queued(self, behind: str) -> None:
+        """Redraw."""
+        self._draw(Text(f"waiting for {behind}", "yellow"))
 
     def tick(self, snapshot: Snapshot) -> None:
         """Redraw."""

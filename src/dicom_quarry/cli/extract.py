@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from dicom_quarry import api, config
+from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, fail, out, show_summary
 from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
@@ -85,6 +86,8 @@ def extract(
     update: Annotated[
         bool, typer.Option("--update", help="Take a cohort file that has changed since the job was begun.")
     ] = False,
+    queue: options.Queue = False,
+    detach: options.Detach = False,
 ) -> None:
     """Extract the studies of a cohort, prove that nothing is missing, and explain every row.
 
@@ -92,6 +95,8 @@ def extract(
 
     Example:  quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
     """
+    if detach:
+        background.leave(table=cohort)
     flags = {
         "from": from_,
         "as": as_,
@@ -118,7 +123,7 @@ def extract(
     }
     chosen = options.given(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _job(cohort, niffler, config_file, chosen)
-    raise typer.Exit(run(settings, lambda runner: runner.extract(table, update=update)))
+    raise typer.Exit(run(settings, lambda runner: runner.extract(table, update=update), queue=queue))
 
 
 def _job(
@@ -157,18 +162,22 @@ def retry(
         list[Word] | None,
         typer.Option(help="Only what ended so; may be repeated.  [default: all but complete]"),
     ] = None,
+    queue: options.Queue = False,
+    detach: options.Detach = False,
 ) -> None:
     """Try again what did not end complete: not found, partial, failed and the like.
 
     Example:  quarry retry out/ --outcome not_found
     """
+    if detach:
+        background.leave()
     words = frozenset(outcome) if outcome else _RETRIED
-    raise typer.Exit(run(api.settings_of(folder), lambda runner: runner.retry(words)))
+    raise typer.Exit(run(api.settings_of(folder), lambda runner: runner.retry(words), queue=queue))
 
 
-def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
+def run(settings: config.Settings, work: Callable[[Runner], JobEnd], *, queue: bool = False) -> int:
     """Run a job with its display, write its reports, show its summary; returns the exit code."""
-    end = attended(settings, work)
+    end = attended(settings, work, queue=queue)
     if end.nothing_to_do:
         out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
     result = api.reports_of(end)
@@ -178,17 +187,21 @@ def run(settings: config.Settings, work: Callable[[Runner], JobEnd]) -> int:
     return result.exit_code
 
 
-def attended(settings: config.Settings, work: Callable[[Runner], T], *, quiet: bool = False) -> T:
+def attended(
+    settings: config.Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
+) -> T:
     """Do something with a display, unless it is to be ``quiet``, and stop it when asked."""
     with nullcontext(Listener()) if quiet else _display() as display:
-        runner = Runner(settings, display)
+        runner = Runner(settings, display, queue=queue)
         with _stopped_by_signals(runner):
             return work(runner)
 
 
 @contextmanager
 def _display() -> Iterator[Listener]:
-    if sys.stdout.isatty():
+    if background.is_launched():
+        yield background.DetachedDisplay()
+    elif sys.stdout.isatty():
         with LiveDisplay(out) as live:
             yield live
     else:

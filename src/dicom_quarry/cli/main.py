@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry.cli import check, demo, extract, init, plan, receive, report, status, stop, verify
+from dicom_quarry.cli import check, demo, extract, init, jobs, plan, receive, report, status, stop, verify
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import QuarryError, StartError
 from dicom_quarry.version import __version__
@@ -25,6 +25,7 @@ app.command()(check.check)
 app.command(no_args_is_help=True)(plan.plan)
 app.command(no_args_is_help=True)(extract.extract)
 app.command(no_args_is_help=True)(status.status)
+app.command("list")(jobs.list_jobs)
 app.command(no_args_is_help=True)(stop.stop)
 app.command(no_args_is_help=True)(report.report)
 app.command(no_args_is_help=True)(verify.verify)

@@ -63,6 +63,10 @@ MaxStudies = Annotated[
 NoDiagnosis = Annotated[
     bool, typer.Option("--no-diagnosis", help="Do not look for what is near a row that matched nothing.")
 ]
+Queue = Annotated[bool, typer.Option("--queue", help="Where another job has our port, start after it.")]
+Detach = Annotated[
+    bool, typer.Option("--detach", help="Run in the background, also when the terminal or SSH session ends.")
+]
 
 
 def given(flags: Mapping[str, object]) -> dict[str, object]:

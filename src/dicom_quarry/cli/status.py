@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.extraction.folder import JobFolder, existing, holder
-from dicom_quarry.ledger.reading import Counts, Reader
+from dicom_quarry.extraction.folder import existing
+from dicom_quarry.extraction.standing import Standing, standing
+from dicom_quarry.ledger.reading import Counts
 from dicom_quarry.model import Word
 from dicom_quarry.report import human_size, spoken_time
 
@@ -25,19 +26,12 @@ def status(
 
     Example:  quarry status out/
     """
-    found = existing(folder)
-    reader = Reader(found.ledger)
-    try:
-        counts = reader.counts()
-    finally:
-        reader.close()
-    process = holder(found)
-    live = _live(found) if process else {}
+    job = standing(existing(folder))
     if as_json:
-        print(json.dumps(_facts(counts, process, live), indent=2))
+        print(json.dumps(_facts(job), indent=2))
     else:
-        _show(counts, process, live)
-    raise typer.Exit(_exit_code(counts))
+        _show(job)
+    raise typer.Exit(_exit_code(job.counts))
 
 
 def _exit_code(counts: Counts) -> int:
@@ -46,19 +40,12 @@ def _exit_code(counts: Counts) -> int:
     return 0 if set(counts.rows_by_word) <= {Word.COMPLETE} else 1
 
 
-def _live(folder: JobFolder) -> dict[str, Any]:
-    """What the running job said last; nothing in its first moments."""
-    try:
-        live: dict[str, Any] = json.loads(folder.progress.read_text())
-    except (OSError, ValueError):
-        return {}
-    return live
-
-
-def _facts(counts: Counts, process: int | None, live: dict[str, Any]) -> dict[str, object]:
+def _facts(job: Standing) -> dict[str, object]:
+    counts, live = job.counts, job.live
     return {
-        "running": process is not None,
-        "process": process,
+        "running": job.process is not None,
+        "queued": job.queued,
+        "process": job.process,
         "finished": counts.finished,
         "rows": counts.rows,
         "rows_by_outcome": dict(counts.rows_by_word),
@@ -69,14 +56,15 @@ def _facts(counts: Counts, process: int | None, live: dict[str, Any]) -> dict[st
         "bytes": counts.size,
         "bytes_per_second": live.get("bytes_per_second"),
         "seconds_left": live.get("seconds_left"),
-        "waiting_for": live.get("waiting") or None,
+        "waiting_for": job.waiting_for or None,
         "moving": live.get("moving", []),
     }
 
 
-def _show(counts: Counts, process: int | None, live: dict[str, Any]) -> None:
-    if process:
-        out.print(f"running (process {process})")
+def _show(job: Standing) -> None:
+    counts, live = job.counts, job.live
+    if job.process:
+        out.print(f"{'queued' if job.queued else 'running'} (process {job.process})")
     else:
         out.print("finished" if counts.finished else "not running, not finished: run the same command again")
     for word, count in counts.rows_by_word.items():
@@ -87,8 +75,8 @@ def _show(counts: Counts, process: int | None, live: dict[str, Any]) -> None:
     )
     for moving in live.get("moving", []):
         out.print(f"  row {moving['row']}: {moving['stored']:,} of {moving['listed']:,} instances")
-    if live.get("waiting"):
-        out.print(f"waiting for {live['waiting']}")
+    if job.waiting_for:
+        out.print(f"waiting for {job.waiting_for}", markup=False)
     if live.get("seconds_left") is not None:
         out.print(
             f"{human_size(round(live['bytes_per_second']))}/s, {spoken_time(live['seconds_left'])} left"

@@ -28,7 +28,7 @@ class Source:
         self.name = str(path)
         if path == STANDARD_INPUT:
             self.name = "standard input"
-            self._spool = _spooled(sys.stdin.buffer)
+            self._spool = spooled(sys.stdin.buffer)
             return
         with self.reading():
             if not stat.S_ISREG(path.stat().st_mode):
@@ -52,8 +52,11 @@ class Source:
             raise InputError(f"{self.name}: cannot be read ({said})") from error
 
 
-def _spooled(stream: BinaryIO) -> BinaryIO:
-    """A private copy on disk without a name, so that nothing of it is left behind, whatever happens."""
+def spooled(stream: BinaryIO) -> BinaryIO:
+    """A private copy on disk without a name, so that nothing of it is left behind, whatever happens.
+
+    Raises InputError.
+    """
     try:
         spool = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the source)
         shutil.copyfileobj(stream, spool)

@@ -59,6 +59,11 @@ class JobFolder:
         return self.state / "quarry.log"
 
     @property
+    def output(self) -> Path:
+        """What a job in the background says, as it would on a terminal that is not one."""
+        return self.state / "output.log"
+
+    @property
     def progress(self) -> Path:
         """What the running job says of itself, for ``quarry status``."""
         return self.state / "progress.json"

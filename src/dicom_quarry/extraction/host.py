@@ -35,7 +35,7 @@ class SharedFolder:
             _make(path)
         except OSError as error:
             raise StartError(
-                f"this site's limits are counted in {path}, which cannot be used: {error.strerror}. "
+                f"this computer's jobs count together in {path}, which cannot be used: {error.strerror}. "
                 f"An administrator makes it with  install -d -m 1777 {path}"
             ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.progress import Asking, Snapshot
 from dicom_quarry.ledger.rows import CohortChange
 
@@ -14,6 +15,12 @@ class Listener:
 
     def updated(self, change: CohortChange) -> None:
         """A newer table was taken."""
+
+    def queued(self, behind: str) -> None:
+        """The job waits for its receiver's port; several times a second."""
+
+    def under_way(self, folder: JobFolder) -> None:
+        """The job goes on by itself: archives and receiver were heard, or it queues; may be told again."""
 
     def tick(self, snapshot: Snapshot) -> None:
         """The job as it stands, several times a second."""

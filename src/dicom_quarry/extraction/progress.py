@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -167,6 +167,15 @@ def _rows_done(counts: Counts) -> int:
 
 def write_progress(path: Path, snapshot: Snapshot) -> None:
     """Leave the snapshot for ``quarry status``; whole or not at all."""
+    _leave(path, asdict(snapshot))
+
+
+def write_queued(path: Path, behind: str) -> None:
+    """The same of a job that waits for its port, and for what in front of it."""
+    _leave(path, {"queued": True, "waiting": behind})
+
+
+def _leave(path: Path, facts: Mapping[str, object]) -> None:
     beside = path.with_suffix(".part")
-    beside.write_text(json.dumps({"process": os.getpid(), "time": time.time(), **asdict(snapshot)}))
+    beside.write_text(json.dumps({"process": os.getpid(), "time": time.time(), **facts}))
     beside.replace(path)

@@ -11,6 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
+from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
@@ -26,8 +27,11 @@ _GRACE = 5.0
 
 
 @contextmanager
-def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Iterator[Receiver]:
-    """A receiver for as long as the job runs; ``say`` is told of senders refused. Raises StartError."""
+def receiving(settings: Settings, sink: Sink, say: Callable[[str], None], berth: Berth) -> Iterator[Receiver]:
+    """A receiver for as long as the job runs; ``say`` is told of senders refused.
+
+    Raises StartError, and Stopped if the job is stopped while it queues for the port.
+    """
     local, tls = settings.local, _tls(settings)
     networks = tuple(network for archive in settings.archives for network in _senders(archive))
     admission = Admission(called=frozenset({local.title}), networks=networks)
@@ -39,13 +43,14 @@ def receiving(settings: Settings, sink: Sink, say: Callable[[str], None]) -> Ite
             say(_remedy(sender, settings.archives))
 
     receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
-    receiver.start()
-    try:
-        _hear(AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None)
-        _log.info("receiving as %s on port %d", local.title, receiver.port)
-        yield receiver
-    finally:
-        receiver.stop(_GRACE)
+    with berth.taken(receiver.listen):
+        try:
+            receiver.start()
+            _hear(AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None)
+            _log.info("receiving as %s on port %d", local.title, receiver.port)
+            yield receiver
+        finally:
+            receiver.stop(_GRACE)
 
 
 def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -29,12 +29,14 @@ def state_home() -> Path:
 
 
 def registered() -> Iterator[Path]:
-    """The folders of this user's jobs, as far as they are still there."""
+    """The folders of this user's jobs; those that are gone are forgotten."""
     for entry in sorted(_folder().glob("*.json")):
         with suppress(OSError, ValueError, KeyError):
             out = Path(json.loads(entry.read_text(encoding="utf-8"))["out"])
             if out.is_dir():
                 yield out
+            else:  # what cannot be looked at raises: it may be there tomorrow
+                entry.unlink()
 
 
 def _folder() -> Path:

@@ -14,20 +14,21 @@ from dicom_quarry.cohort import CohortFile
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job, planning, plans
+from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
 from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress
+from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress, write_queued
 from dicom_quarry.extraction.reception import receiving
 from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
-from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
@@ -59,11 +60,14 @@ class JobEnd:
 class Runner:
     """One run of a job; ``stop`` may be called from a signal handler or another thread.
 
+    ``queue``: wait for the receiver's port where another job of this host has it.
     Raises ConfigError and StartError where the site's policy does not allow the job, or cannot be kept.
     """
 
-    def __init__(self, settings: Settings, listener: Listener) -> None:
+    def __init__(self, settings: Settings, listener: Listener, *, queue: bool = False) -> None:
         self._settings = settings
+        self._queue = queue
+        self._berth: Berth | None = None
         self._listener = listener
         self._stop = Stop()
         self._board = Board()
@@ -150,8 +154,10 @@ class Runner:
             room = Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board)
             sink = JobSink(RoomySink(store, room), deliveries, self._counting)
             served = counts.instances_stored > 0
-            reception = receiving(self._settings, sink, self._board.say)
+            self._berth = self._berth_for(folder)
+            reception = receiving(self._settings, sink, self._board.say, self._berth)
             with reception as receiver, self._sources(served=served) as sources:
+                self._listener.under_way(folder)
                 tools = Tools(
                     sources=sources,
                     sink=sink,
@@ -169,8 +175,19 @@ class Runner:
                 earlier = int(ledger.facts().get("refused", "0"))
                 ledger.note(refused=str(earlier + receiver.stats.refused))
             return JobEnd(folder, reader.counts(), problem=problem)
+        except Stopped:  # while it queued for its port
+            return JobEnd(folder, reader.counts())
         finally:
             reader.close()
+
+    def _berth_for(self, folder: JobFolder) -> Berth:
+        def waits(behind: str) -> None:
+            self._listener.queued(behind)
+            self._listener.under_way(folder)
+            write_queued(folder.progress, behind)
+
+        local, shared = self._settings.local, self._site.shared
+        return Berth(local, folder.out, shared, self._stop, queue=self._queue, waits=waits)
 
     def _sources(self, *, served: bool) -> AbstractContextManager[Mapping[str, Source]]:
         return open_sources(self._settings, self._guests, self._stop, self._board, served=served)
@@ -229,6 +246,8 @@ class Runner:
             self._tell(snapshot)
             if time.monotonic() - written > 1.0:
                 write_progress(folder.progress, snapshot)
+                if self._berth is not None:
+                    self._berth.tell(snapshot.seconds_left)
                 written = time.monotonic()
         workers.join(0.0)
 

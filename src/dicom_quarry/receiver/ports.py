@@ -6,7 +6,7 @@ import errno
 import socket
 from pathlib import Path
 
-from dicom_quarry.errors import StartError
+from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 
 _BACKLOG = 1024
@@ -14,12 +14,13 @@ _LISTENING = "0A"  # the state column of /proc/net/tcp
 
 
 def listen(local: AE) -> socket.socket:
-    """A listening socket; raises StartError."""
+    """A listening socket; raises StartError, of which PortInUse."""
     family = socket.AF_INET6 if ":" in local.host else socket.AF_INET
     try:
         return socket.create_server((local.host, local.port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise StartError(_why(local, error)) from error
+        kind = PortInUse if error.errno == errno.EADDRINUSE else StartError
+        raise kind(_why(local, error)) from error
 
 
 def _why(local: AE, error: OSError) -> str:

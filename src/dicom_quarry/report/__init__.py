@@ -12,7 +12,8 @@ from dicom_quarry.report.tables import (
     write_report,
     write_studies,
 )
-from dicom_quarry.report.text import counted, harmless, human_size, spoken_time
+from dicom_quarry.report.text import counted, harmless, human_size
+from dicom_quarry.spoken import spoken_time
 
 __all__ = [
     "Amount",

@@ -22,7 +22,8 @@ from dicom_quarry.report.summary import (
     paragraph,
     plain_lines,
 )
-from dicom_quarry.report.text import counted, human_size, spoken_time
+from dicom_quarry.report.text import counted, human_size
+from dicom_quarry.spoken import spoken_time
 
 #: Rows that are shown on a terminal; the file has all of them.
 SHOWN_ROWS = 50

@@ -44,15 +44,3 @@ def counted(number: int, noun: str, plural: str = "") -> str:
 def instant(when: datetime | None) -> str:
     """A moment in UTC, ISO 8601 to the second; empty for none."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else ""
-
-
-def spoken_time(seconds: float) -> str:
-    """A duration for people, in its two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
