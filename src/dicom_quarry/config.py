@@ -163,6 +163,7 @@ class Settings(_Frozen):
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()
     exclude: Files = ()
+    protocol: Annotated[str, Field(max_length=200)] = ""
     date_format: str = ""
     series: tuple[str, ...] = ()
     series_not: tuple[str, ...] = ()

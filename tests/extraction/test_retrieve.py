@@ -14,6 +14,7 @@ from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.asking import Asked, Asking
+from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest, Visit
@@ -24,7 +25,7 @@ from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
-from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.ledger import Ledger, TaskEnd
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import (
@@ -69,6 +70,7 @@ class Bench:
         self.stop, self.board = Stop(), Board()
         self.guest: Guest = unlimited(self.stop, self.board)
         self.deliveries = Deliveries(self.ledger, lambda _task: {})
+        self.audit = Audit(path / "audit.csv")
 
     # -- the archive
 
@@ -137,6 +139,7 @@ class Bench:
             board=self.board,
             stop=self.stop,
             room=Room(self.path, 0, self.stop, self.board),
+            audit=self.audit,
         )
         task = self.ledger.task_of("1.2.1")
         assert task is not None
@@ -191,6 +194,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made = Bench(tmp_path)
     yield made
     made.ledger.close()
+    made.audit.close()
 
 
 def sends(*refs: InstanceRef, then: Answered = SUCCESS) -> Reply:
@@ -440,3 +444,20 @@ def test_what_is_here_of_an_excluded_study_is_told(bench: Bench) -> None:
 def test_nothing_of_an_excluded_study_is_asked_for(bench: Bench) -> None:
     bench.work().exclude("patient ID")
     assert (bench.asked, bench.view().outcome.code) == ([], "study_excluded")
+
+
+def test_who_took_what_is_written_before_the_ledger_says_so(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    conclude = bench.ledger.conclude
+
+    def concluding(task_id: int, end: TaskEnd) -> None:
+        told.append((bench.path / "audit.csv").read_text())
+        conclude(task_id, end)
+
+    monkeypatch.setattr(bench.ledger, "conclude", concluding)
+    bench.replies = [sends(*LISTED.instances)]
+    bench.run()
+    assert ",study," in told[0]
+    assert f",1,1.2.1,4711,complete,all_listed_stored,{len(LISTED.instances)}," in told[0]

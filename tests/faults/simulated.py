@@ -15,6 +15,7 @@ from typing import Any
 from dicom_quarry.archive.port import Answered, Ask, Found, Road, Verdict, Watch
 from dicom_quarry.config import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
+from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.progress import Board
@@ -126,6 +127,7 @@ class Life:
         database.write = self._stepped(database.write)
         self.stop, self.board = Stop(), Board()
         self.deliveries = Deliveries(self.ledger, lambda _task: {})
+        self.audit = Audit(world.folder / "audit.csv")
 
     def _stepped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(*arguments: Any) -> Any:
@@ -137,8 +139,9 @@ class Life:
         return stepped
 
     def close(self) -> None:
-        """Nothing but the ledger's file was ever open."""
+        """Nothing but the ledger's file and the audit was ever open."""
         self.ledger.close()
+        self.audit.close()
 
     def work(self) -> None:
         """What a job's threads do, in one."""
@@ -168,6 +171,7 @@ class Life:
             board=self.board,
             stop=self.stop,
             room=Room(self.world.folder, 0, self.stop, self.board),
+            audit=self.audit,
         )
 
     # -- the archive

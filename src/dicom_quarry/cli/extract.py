@@ -55,6 +55,7 @@ def extract(
         str | None,
         typer.Option(help="Stop when the archive did not answer for so long, such as 2d.  [default: never]"),
     ] = None,
+    protocol: options.Protocol = None,
     filepath: Annotated[
         str | None,
         typer.Option(
@@ -104,6 +105,7 @@ def extract(
         "state": state,
         "parallel": parallel,
         "give_up_after": give_up_after,
+        "protocol": protocol,
         "filepath": filepath,
         "map": map_,
         "where": where,

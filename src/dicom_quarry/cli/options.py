@@ -38,6 +38,9 @@ Exclude = Annotated[
     list[Path] | None,
     typer.Option(help="A table of patients, accessions or study UIDs that must not be taken; repeatable."),
 ]
+Protocol = Annotated[
+    str | None, typer.Option(help="The approval that this job runs under, for audit.csv: IRB-2026-014.")
+]
 DateFormat = Annotated[
     str | None, typer.Option(help="How dates are written, such as %d.%m.%Y, or excel for serial numbers.")
 ]

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from dicom_quarry.cohort import Exclusions, read_exclusions
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction import job
+from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.ledger.excluding import StoredTask, exclude_stored, forget_stored, stored_tasks
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Derive, Reader
@@ -24,7 +25,9 @@ def exclusions_of(settings: Settings, site: SitePolicy) -> Exclusions:
     return read_exclusions((*settings.exclude, *site.exclude), job.reading(settings))
 
 
-def check_stored(ledger: Ledger, reader: Reader, exclusions: Exclusions, out: Path, derive: Derive) -> None:
+def check_stored(
+    ledger: Ledger, reader: Reader, exclusions: Exclusions, out: Path, derive: Derive, audit: Audit
+) -> None:
     """Look at what earlier runs have stored: what is on a list by now is marked, for a person to remove it.
 
     What that person has removed is forgotten. Nothing is deleted here.
@@ -37,9 +40,12 @@ def check_stored(ledger: Ledger, reader: Reader, exclusions: Exclusions, out: Pa
         if keys and not marked:
             # A proof knows where they are, and another try gives it up.
             ledger.add_folders(one.task_id, _folders(one, reader, derive)).result()
+            row = ledger.first_row(one.task_id)
+            audit.write("excluded", one.study, row=row, instances=one.stored, details="stored before")
             exclude_stored(ledger.database, one, keys)
-            _log.warning("row %d is on the exclusion list now, and is stored", ledger.first_row(one.task_id))
+            _log.warning("row %d is on the exclusion list now, and is stored", row)
         elif marked and not any((out / path).exists() for path in _paths(one, reader, derive)):
+            audit.write("removed", one.study, row=ledger.first_row(one.task_id), instances=one.stored)
             forget_stored(ledger.database, one)
 
 

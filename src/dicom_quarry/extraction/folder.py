@@ -64,6 +64,11 @@ class JobFolder:
         return self.state / "output.log"
 
     @property
+    def audit(self) -> Path:
+        """Who took what, and when."""
+        return self.state / "audit.csv"
+
+    @property
     def progress(self) -> Path:
         """What the running job says of itself, for ``quarry status``."""
         return self.state / "progress.json"

@@ -41,6 +41,7 @@ _INDIFFERENT = {
     "parallel",
     "accept_mismatch",
     "exclude",
+    "protocol",
     "skip_bad_rows",
     "keep_free",
     "give_up_after",

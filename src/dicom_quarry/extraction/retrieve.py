@@ -204,9 +204,20 @@ class TaskWork:
         self._tools.disk.sync_directories(receipt.path for receipt in delivery.receipts.values())
         listing = self._listing if self._listings else None
         proof = task_end(end, delivery, listing, self._tools.derive, now=time.time())
+        entry = CATALOGUE[end.code]
+        self._tools.audit.write(
+            "study",
+            self.task.study,
+            archive=self._source.profile.address,
+            road=" ".join(dict.fromkeys(one.road for one in self._rounds if one.gained)),
+            row=self.row,
+            outcome=entry.word,
+            code=end.code,
+            instances=proof.stored,
+            bytes=proof.size,
+        )
         self._tools.ledger.conclude(self.task.task_id, proof)
         self._go(TaskEvent.PROVED)
-        entry = CATALOGUE[end.code]
         counts = f"{proof.stored} of {proof.expected} instances"
         _log.info("row %d: %s (%s), %s", self.row, entry.word, end.code, counts)
         if entry.word is not Word.COMPLETE:

@@ -14,6 +14,7 @@ from dicom_quarry.cohort import CohortFile
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job, planning, plans
+from dicom_quarry.extraction.audit import Audit, accounted
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
@@ -39,9 +40,13 @@ from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
+from dicom_quarry.version import __version__
 
 #: Seconds between two looks at a running job.
 _TICK = 0.25
+
+#: Seconds between two tries to write to a full disk.
+_PAUSE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,8 @@ class Runner:
             columns = tuple(json.loads(ledger.facts()["columns"]))
             template = job.template_of(self._settings.filepath, columns)
             again = ledger.retry(codes_of(words))
+            with self._audit(folder) as audit:
+                audit.write("retried", details=f"{', '.join(sorted(words))}: {again} rows and studies")
             self._listener.said(f"{again} rows and studies are tried again")
             return self._work(folder, ledger, template, columns)
 
@@ -140,8 +147,9 @@ class Runner:
         self, folder: JobFolder, ledger: Ledger, template: Template, columns: tuple[str, ...]
     ) -> JobEnd:
         reader = Reader(folder.ledger)
+        audit = self._audit(folder)
         try:
-            check_stored(ledger, reader, self._exclusions, folder.out, job.deriver(template))
+            check_stored(ledger, reader, self._exclusions, folder.out, job.deriver(template), audit)
             counts = reader.counts()
             if counts.finished:
                 return JobEnd(folder, counts, nothing_to_do=True)
@@ -156,7 +164,8 @@ class Runner:
             served = counts.instances_stored > 0
             self._berth = self._berth_for(folder)
             reception = receiving(self._settings, sink, self._board.say, self._berth)
-            with reception as receiver, self._sources(served=served) as sources:
+            run = self._accounted(audit, ledger, reader)
+            with reception as receiver, self._sources(served=served) as sources, run:
                 self._listener.under_way(folder)
                 tools = Tools(
                     sources=sources,
@@ -168,6 +177,7 @@ class Runner:
                     board=self._board,
                     stop=self._stop,
                     room=room,
+                    audit=audit,
                     exclusions=self._exclusions,
                 )
                 problem = self._run(tools, receiver, Meter(reader, self._board), folder)
@@ -179,6 +189,22 @@ class Runner:
             return JobEnd(folder, reader.counts())
         finally:
             reader.close()
+            audit.close()
+
+    def _audit(self, folder: JobFolder) -> Audit:
+        def full(told: str) -> None:
+            if told:
+                self._board.say(told)
+            with self._board.waiting("room on the disk"):
+                self._stop.pause(_PAUSE)
+
+        return Audit(folder.audit, self._settings.protocol, full)
+
+    def _accounted(self, audit: Audit, ledger: Ledger, reader: Reader) -> AbstractContextManager[None]:
+        told = [f"cohort {ledger.facts()['cohort']}", f"Quarry {__version__}"]
+        told += [f"exclusion lists {self._exclusions.digest}"] if self._exclusions else []
+        archives = [one.address for one in self._settings.archives]
+        return accounted(audit, archives, "; ".join(told), reader.counts)
 
     def _berth_for(self, folder: JobFolder) -> Berth:
         def waits(behind: str) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from dicom_quarry.archive.port import Archive
 from dicom_quarry.cohort import NOBODY, Exclusions
 from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
@@ -59,4 +60,5 @@ class Tools:
     board: Board
     stop: Stop
     room: Room
+    audit: Audit
     exclusions: Exclusions = NOBODY

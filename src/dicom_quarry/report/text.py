@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cells import FORMULA
+from dicom_quarry.cohort.cells import harmless as harmless
 
-#: Where a spreadsheet would begin to compute: at the start of a cell, and after a semicolon, which splits
-#: cells in the locales that write decimals with a comma. Japanese ones take the wide forms too.
-_FORMULA = re.compile(r"(^|;)(\s*)(?=[=+\-@＝＋－＠])")
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-
-
-def harmless(text: str) -> str:
-    """Text from the archive for a cell: control characters become visible, a formula is only shown."""
-    shown = visible(text, limit=len(text))
-    if shown[:1].isalnum() and ";" not in shown:
-        return shown  # as nearly all are, millions of them: no formula begins like that
-    return _FORMULA.sub(r"\1\2'", shown)
 
 
 def harmless_path(path: PurePosixPath | str) -> str:
     """A path under the output folder, still the same path, that no spreadsheet takes for a formula."""
     text = str(path)
-    return f"./{text}" if _FORMULA.match(text) else text
+    return f"./{text}" if FORMULA.match(text) else text
 
 
 def human_size(size: int) -> str:
