@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables soak fuzz format lock dist clean archives
+.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -64,9 +64,25 @@ lock: ## resolve requirements/*.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/runtime.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.txt --extra dev -o requirements/dev.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra fuzz -o requirements/fuzz.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra release -o requirements/release.txt pyproject.toml
 
 dist: $(STAMP) ## build wheel and sdist
 	$(BIN)/python -m build --no-isolation
+
+wheelhouse: $(STAMP) ## dist/quarry-VERSION-linux-ARCH.tar.gz, to install where there is no internet
+	deploy/wheelhouse.sh $(BIN)/python
+
+check-wheelhouse: wheelhouse build/tools ## install it without a network, run the demo; lint the Dockerfile
+	build/tools/bin/hadolint deploy/Dockerfile
+	deploy/check-wheelhouse.sh "$$(ls -t dist/quarry-*-linux-*.tar.gz | head -1)" $(PYTHON)
+
+sbom: $(STAMP) build/tools ## dist/quarry-VERSION.cdx.json: what Quarry is made of, with licenses (CycloneDX)
+	deploy/sbom.sh $(PYTHON)
+
+build/tools: requirements/release.txt
+	$(PYTHON) -m venv $@
+	$@/bin/python -m pip install --quiet --require-hashes -r requirements/release.txt
+	@touch $@
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist build demo

@@ -1,12 +1,13 @@
 #!/bin/sh
 # Orthanc, DCMTK and GDCM are the archives and senders that the tests run against, openssl makes their
-# certificates; never skipped silently.
+# certificates, strace sees whom Quarry connects to; never skipped silently.
 missing=""
 command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
 [ -x /usr/sbin/Orthanc ] || command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc"
 [ -e /usr/share/orthanc/plugins/libOrthancDicomWeb.so ] || missing="$missing orthanc-dicomweb"
 command -v gdcmscu >/dev/null 2>&1 || missing="$missing libgdcm-tools"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v strace >/dev/null 2>&1 || missing="$missing strace"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then as_root=""
 elif sudo -n true 2>/dev/null; then as_root="sudo"

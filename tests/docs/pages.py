@@ -46,7 +46,7 @@ def parts(page: Path) -> Iterator[Part]:
 def _commands(body: str, *, prompted: bool) -> Iterator[Part]:
     """Each command with what stands below it; a backslash at the end of a line goes on in the next."""
     command, shown = "", list[str]()
-    for line in body.replace("\\\n", " ").splitlines():
+    for line in re.sub(r"\s*\\\n\s*", " ", body).splitlines():
         if prompted and not line.startswith("$ "):
             shown.append(line)
             continue

@@ -36,7 +36,7 @@ def test_a_page(tmp_path: Path) -> None:
     page.write_text(PAGE)
     assert list(parts(page))[:-1] == [
         Part("event", "exit-4"),
-        Part("command", "quarry status out/      --json", ("{",)),
+        Part("command", "quarry status out/ --json", ("{",)),
         Part("command", "quarry list"),
         Part("command", "quarry verify out"),
     ]
