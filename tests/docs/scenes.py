@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +21,10 @@ from tests.peers.process import free_port
 
 #: What differs between one computer and another, one day and another.
 _VARYING = (
+    (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d[-+]\d\d:\d\d)?", "WHEN"),
+    (r"process \d+", "process NUMBER"),
+    (r"\(user \w+", "(user NAME"),
+    (r"until \w{3} \d\d:\d\d", "until THEN"),
     (r"\d+\.\d+\.\d+\.\d+|every interface", "ADDRESS"),
     (r"[\d,.]+ (B|kB|MB|GB)\b", "SIZE"),
     (r"\bat /\S+", "at FOLDER"),
@@ -121,7 +126,7 @@ class DemoScene(Scene):
         destinations = {"QUARRY": ("127.0.0.1", port)}
         self._archive = DemoArchive(demo_studies(), title="PACS", port=theirs, destinations=destinations)
         address = f"127.0.0.1:{theirs}"
-        super().__init__(folder, port, {"10.1.2.3:104": address})
+        super().__init__(folder, port, {"10.1.2.3:104": address, "/data/project": str(folder)})
         write_cohorts(folder / "cohorts", demo_studies())[0].rename(folder / "cohort.csv")
         (folder / "quarry.toml").write_text(f'from = "PACS@{address}"\nas = "QUARRY@127.0.0.1:{port}"\n')
 
@@ -132,6 +137,16 @@ class DemoScene(Scene):
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         self._archive.stop()
+
+    def on_cohort_ct(self) -> None:
+        """A table and settings with which a job waits, and keeps its port."""
+        (self.folder / "ct.csv").write_bytes((self.folder / "cohort.csv").read_bytes())
+        toml, now = self.folder / "quarry.toml", datetime.now()
+        opens, closes = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (2, 3))
+        old = toml.read_text().replace('from = "', 'from = "main"\n#')
+        address = self.replaced["10.1.2.3:104"]
+        profile = f'[archive.main]\naddress = "PACS@{address}"\nwindow = "{opens}-{closes}"\n'
+        toml.write_text(f"{old}{profile}")
 
     def before(self, command: str) -> None:
         """Most pages begin where a job has been run."""

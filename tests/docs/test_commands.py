@@ -28,6 +28,7 @@ NOT_RUN = {
     "docker build -t quarry quarry-0.1.0-linux-x86_64": _ENGINE,
     "docker run --rm --network host --user $(id -u):$(id -g) -v $PWD:/data -v ~/.local/state:/state "
     "quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/": _ENGINE,
+    "ExecStart=/opt/quarry/bin/quarry extract ct.csv --to ct --queue": "systemd runs it: test_units.py",
 }
 
 

@@ -20,6 +20,7 @@ from dicom_quarry.demo.studies import generate
 from dicom_quarry.extraction.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
 from tests.e2e.gated import GatedArchive
+from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port, listens, wait_for
 
 STUDIES = generate(3, seed=12, images=3)
@@ -170,6 +171,20 @@ def test_an_archive_that_is_not_there(job: Background) -> None:
     assert done.code == 3
     assert "is the archive running" in done.err
     assert not listens(job.port)
+
+
+def test_control_c_while_it_starts(job: Background) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        archive = f"DEMO@127.0.0.1:{silent.getsockname()[1]}"
+        terminal = Terminal(*job.command(), "--from", archive)
+        connection, _ = silent.accept()
+        # The job asks whether the archive is there, and gets no answer.
+        process = job.process
+        terminal.type("\x03")
+        terminal.wait_for("^C")
+        connection.close()
+        assert terminal.end() == 3
+    assert process and job.process is None, "nothing is left in the background"
 
 
 def test_what_cannot_be_used(job: Background) -> None:

@@ -27,7 +27,7 @@ from dicom_quarry.errors import StartError
 from dicom_quarry.extraction.host import SharedFolder
 
 #: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
-_ELSEWHERE = Path("/tmp/quarry")
+_ELSEWHERE = Path("/tmp/.quarry-jobs")
 
 _NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
 _SIZE = 2048
