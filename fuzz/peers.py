@@ -16,15 +16,16 @@ from typing import cast
 from dicom_quarry.errors import ArchiveError, LocalProtocolError, Refused, RemoteProtocolError
 from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Sink, Writer
 from dicom_quarry.receiver.admission import Scope
-from dicom_quarry.receiver.incoming import Incoming
 from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.store.part10 import file_head, is_uid
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Association
 from dicom_quarry.wire.header import HeaderScan
+from dicom_quarry.wire.inbox import MAX_GATHERED, Message
 from dicom_quarry.wire.negotiation import AssociateRequest, propose
 from dicom_quarry.wire.pdu import BUFFER_SIZE, PduType
-from dicom_quarry.wire.sockets import MAX_GATHERED, Channel, Message, Requestor
+from dicom_quarry.wire.sockets import Channel, Requestor
+from dicom_quarry.wire.storing import Incoming
 
 IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
@@ -167,7 +168,7 @@ class _Unmasked(logging.Handler):
 @contextmanager
 def unmasked() -> Iterator[None]:
     """Errors that the receiver logs are raised."""
-    logger, handler = logging.getLogger("dicom_quarry.receiver"), _Unmasked(logging.ERROR)
+    logger, handler = logging.getLogger("dicom_quarry"), _Unmasked(logging.ERROR)
     before, logger.propagate = (logger.level, logger.propagate), False
     logger.setLevel(logging.ERROR)
     logger.addHandler(handler)
@@ -224,7 +225,7 @@ def request(data: bytes, seed: int, patience: int) -> tuple[str, list[Message]]:
             requestor.send(dimse.c_find_rq(1, FIND), b"identifier", context_id=context_id)
         while len(messages) < patience and (message := requestor.receive(5.0)):
             messages.append(message)
-            assert len(requestor._dataset) <= MAX_GATHERED + BUFFER_SIZE
+            assert len(requestor._inbox._dataset) <= MAX_GATHERED + BUFFER_SIZE
         requestor.release(5.0)
         end = "released"
     except LocalProtocolError:

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.calling import Patiences
+from dicom_quarry.archive.dimse import DimseArchive
 from dicom_quarry.archive.port import Ask, Patience
 from dicom_quarry.model import AE, Arrival, Writer
 from tests.peers.relay import Heard

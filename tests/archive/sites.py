@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 
 from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.archive.port import Archive, Patience
+from dicom_quarry.archive.port import Archive, Ask, Patience
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.studies import CR, MR, SR, TINY, US, make_patient, make_study
 from dicom_quarry.demo.studies import Study as DemoStudy
@@ -101,7 +101,9 @@ class Site:
     """One archive in its surroundings.
 
     ``archive`` makes an adapter, which asks for ``destination`` (a title); ``tells`` is False where the
-    archive answers neither SOP classes nor Number of Study (Series) Related Instances.
+    archive answers neither SOP classes nor Number of Study (Series) Related Instances. ``moves``: it sends by
+    C-MOVE to a receiver, and ``relay`` stands before that; else by C-GET, and it stands before the archive.
+    While ``gate`` is shut no more than one instance comes.
     """
 
     archive: Callable[[str], Archive]
@@ -110,13 +112,24 @@ class Site:
     relay: Relay
     peer: AE
     tells: bool = True
+    moves: bool = True
     cleanup: list[Archive] = field(default_factory=list)
+
+    @property
+    def gate(self) -> threading.Event:
+        return self.sink.gate if self.moves else self.relay.flow
 
     def adapter(self, destination: str = TITLE) -> Archive:
         """An adapter that is closed with the site."""
         archive = self.archive(destination)
         self.cleanup.append(archive)
         return archive
+
+    def ask(self, study: HeldStudy, series: Iterable[str] = (), sop_uids: Iterable[str] = ()) -> Ask:
+        """What a job would ask for, having listed the study."""
+        listed = {uid: frozenset(study.series[uid].values()) for uid in series or study.series}
+        classes = listed if self.tells else {}
+        return Ask(study.study_uid, study.patient_id, tuple(series), tuple(sop_uids), sop_classes=classes)
 
     def of_patient(self, patient_id: str) -> list[HeldStudy]:
         """What the archive holds of a patient."""
@@ -127,8 +140,12 @@ class Site:
         self.sink.refuse = set()
         self.sink.kept = {}
         self.sink.begun = 0
-        self.sink.gate.set()
+        self.gate.set()
         self.relay.forget()
+
+
+#: Starts an archive that knows a destination, and gives its address and what it holds.
+Start = Callable[[ExitStack, list[AE]], tuple[AE, dict[str, HeldStudy]]]
 
 
 @contextmanager
@@ -144,8 +161,29 @@ def receiving() -> Iterator[tuple[MemorySink, Relay]]:
         receiver.stop(2.0)
 
 
-def _over_dimse(peer: AE) -> Callable[[str], Archive]:
-    return lambda destination: DimseArchive("main", peer, calling=TITLE, destination=destination)
+@contextmanager
+def _by_move(start: Start, *, tells: bool = True) -> Iterator[Site]:
+    with ExitStack() as stack:
+        sink, relay = stack.enter_context(receiving())
+        peer, studies = start(stack, [relay.ae])
+
+        def adapter(destination: str) -> Archive:
+            return DimseArchive("main", peer, calling=TITLE, destination=destination)
+
+        yield Site(adapter, studies, sink, relay, peer, tells)
+
+
+@contextmanager
+def _by_get(start: Start, *, tells: bool = True) -> Iterator[Site]:
+    with ExitStack() as stack:
+        peer, studies = start(stack, [])
+        relay = stack.enter_context(Relay(peer))
+        stack.callback(relay.flow.set)
+
+        def adapter(destination: str) -> Archive:
+            return DimseArchive("main", relay.ae, calling=TITLE, destination=destination, retrieve="get")
+
+        yield Site(adapter, studies, MemorySink(), relay, relay.ae, tells, moves=False)
 
 
 def held(corpus: Corpus) -> dict[str, HeldStudy]:
@@ -161,38 +199,49 @@ def held(corpus: Corpus) -> dict[str, HeldStudy]:
 
 
 @contextmanager
-def orthanc(folder: Path, corpus: Corpus) -> Iterator[Site]:
+def site(kind: str, folder: Path, corpus: Corpus) -> Iterator[Site]:
+    """An archive by name, with ``-get`` behind it where it is to send by C-GET."""
+    name, _, road = kind.partition("-")
+    start = {"demo": _demo, "orthanc": _orthanc, "dcmqrscp": _dcmqrscp}[name](folder, corpus)
+    make = _by_get if road == "get" else _by_move
+    with make(start, tells=name != "dcmqrscp") as made:
+        yield made
+
+
+def _orthanc(folder: Path, corpus: Corpus) -> Start:
     """Orthanc with the whole corpus."""
-    with ExitStack() as stack:
-        sink, relay = stack.enter_context(receiving())
-        server = stack.enter_context(Orthanc(folder, destinations=[relay.ae]))
+
+    def start(stack: ExitStack, destinations: list[AE]) -> tuple[AE, dict[str, HeldStudy]]:
+        server = stack.enter_context(Orthanc(folder, destinations=destinations))
         server.load(corpus.paths)
-        yield Site(_over_dimse(server.ae), held(corpus), sink, relay, server.ae)
+        return server.ae, held(corpus)
+
+    return start
 
 
-@contextmanager
-def dcmqrscp(folder: Path, corpus: Corpus) -> Iterator[Site]:
+def _dcmqrscp(folder: Path, corpus: Corpus) -> Start:
     """DCMTK's archive with what it can forward: it holds no codecs."""
     loaded = corpus.uncompressed()
-    with ExitStack() as stack:
-        sink, relay = stack.enter_context(receiving())
-        server = Dcmqrscp(folder, destinations=[relay.ae])
+
+    def start(stack: ExitStack, destinations: list[AE]) -> tuple[AE, dict[str, HeldStudy]]:
+        server = Dcmqrscp(folder, destinations=destinations)
         server.load(loaded.paths)
         stack.enter_context(server)
-        yield Site(_over_dimse(server.ae), held(loaded), sink, relay, server.ae, tells=False)
+        return server.ae, held(loaded)
+
+    return start
 
 
-@contextmanager
-def demo(folder: Path, corpus: Corpus) -> Iterator[Site]:
+def _demo(folder: Path, corpus: Corpus) -> Start:
     """Quarry's own demo archive; it makes its studies itself."""
     studies = _demo_studies()
-    with ExitStack() as stack:
-        sink, relay = stack.enter_context(receiving())
-        server = DemoArchive(studies, destinations={TITLE: ("127.0.0.1", relay.port)})
-        stack.enter_context(server)
-        peer = AE(server.title, server.host, server.port)
-        loaded = {study.study_uid: _held(study) for study in studies}
-        yield Site(_over_dimse(peer), loaded, sink, relay, peer)
+
+    def start(stack: ExitStack, destinations: list[AE]) -> tuple[AE, dict[str, HeldStudy]]:
+        addresses = {ae.title: (ae.host, ae.port) for ae in destinations}
+        server = stack.enter_context(DemoArchive(studies, destinations=addresses))
+        return AE(server.title, server.host, server.port), {one.study_uid: _held(one) for one in studies}
+
+    return start
 
 
 def _demo_studies() -> list[DemoStudy]:

@@ -21,6 +21,8 @@ KINDS = [
     "demo",
     pytest.param("orthanc", marks=pytest.mark.archive),
     pytest.param("dcmqrscp", marks=pytest.mark.archive),
+    pytest.param("orthanc-get", marks=pytest.mark.archive),
+    pytest.param("dcmqrscp-get", marks=pytest.mark.archive),
 ]
 
 
@@ -28,8 +30,7 @@ KINDS = [
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Corpus
 ) -> Iterator[Site]:
-    make = {"demo": sites.demo, "orthanc": sites.orthanc, "dcmqrscp": sites.dcmqrscp}[request.param]
-    with make(tmp_path_factory.mktemp(request.param), corpus) as site:
+    with sites.site(request.param, tmp_path_factory.mktemp(request.param), corpus) as site:
         yield site
 
 
@@ -153,7 +154,7 @@ def test_list_a_study_that_the_archive_does_not_have(site: Site) -> None:
 def test_retrieve_brings_every_study_whole_and_byte_for_byte(site: Site) -> None:
     archive = site.adapter()
     for study in site.studies.values():
-        answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+        answered = archive.retrieve(site.ask(study), site.sink, PatientWatch())
         assert answered.verdict is Verdict.SUCCESS, (study, answered)
         assert answered.completed == len(study.sop_uids)
     arrived(site, {sop_uid for study in site.studies.values() for sop_uid in study.sop_uids})
@@ -163,7 +164,7 @@ def test_retrieve_brings_every_study_whole_and_byte_for_byte(site: Site) -> None
 def test_retrieve_some_series(site: Site) -> None:
     study = several_series(site)
     series = sorted(study.series)[:2]
-    ask = Ask(study.study_uid, study.patient_id, tuple(series))
+    ask = site.ask(study, series)
     assert site.adapter().retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, {sop_uid for series_uid in series for sop_uid in study.series[series_uid]})
 
@@ -172,7 +173,7 @@ def test_retrieve_some_instances_of_a_series(site: Site) -> None:
     study = several_series(site)
     series_uid = max(study.series, key=lambda uid: len(study.series[uid]))
     wanted = sorted(study.series[series_uid])[:2]
-    ask = Ask(study.study_uid, study.patient_id, (series_uid,), tuple(wanted))
+    ask = site.ask(study, [series_uid], wanted)
     assert site.adapter().retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, set(wanted))
 
@@ -183,12 +184,12 @@ def test_an_instance_that_is_refused_is_never_success_and_comes_when_asked_for_a
     missing = max(study.series[series_uid])
     site.sink.refuse = {missing}
     archive = site.adapter()
-    answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+    answered = archive.retrieve(site.ask(study), site.sink, PatientWatch())
     assert answered.verdict in (Verdict.WARNING, Verdict.RETRY)
     assert missing not in site.sink.kept
 
     site.fresh()
-    ask = Ask(study.study_uid, study.patient_id, (series_uid,), (missing,))
+    ask = site.ask(study, [series_uid], [missing])
     assert archive.retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, {missing})
 
@@ -201,9 +202,11 @@ def test_a_study_that_the_archive_does_not_have_brings_nothing(site: Site) -> No
 
 
 def test_an_unknown_destination_is_said_to_need_registering(site: Site) -> None:
+    if not site.moves:
+        pytest.skip("C-GET has no destination")
     study = several_series(site)
     archive = site.adapter("NOBODY")
-    answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+    answered = archive.retrieve(site.ask(study), site.sink, PatientWatch())
     assert answered.verdict in (Verdict.CONFIGURATION, Verdict.RETRY)
     assert "Register" in answered.comment
     assert not site.sink.kept
@@ -211,36 +214,36 @@ def test_an_unknown_destination_is_said_to_need_registering(site: Site) -> None:
 
 def test_a_cancelled_retrieval_ends_and_leaves_the_archive_usable(site: Site) -> None:
     study = several_series(site)
-    site.sink.gate.clear()
+    site.gate.clear()
     asked = 0
 
     def cancel() -> Patience:
         nonlocal asked
         asked += 1
         if asked > 1:  # the C-CANCEL is on its way: the archive, held up so far, may go on
-            site.sink.gate.set()
+            site.gate.set()
         return Patience.CANCEL
 
     archive = site.adapter()
-    answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch(cancel))
+    answered = archive.retrieve(site.ask(study), site.sink, PatientWatch(cancel))
     assert answered.verdict is Verdict.CANCELLED
     assert len(site.sink.kept) < len(study.sop_uids)
     assert archive.find({"AccessionNumber": study.accession}).complete
-    again = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+    again = archive.retrieve(site.ask(study), site.sink, PatientWatch())
     assert again.verdict is Verdict.SUCCESS
     arrived(site, study.sop_uids)
 
 
 def test_an_aborted_retrieval_is_lost_and_leaves_the_archive_usable(site: Site) -> None:
     study = several_series(site)
-    site.sink.gate.clear()
+    site.gate.clear()
     archive = site.adapter()
     watch = PatientWatch(lambda: Patience.ABORT)
-    answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, watch)
+    answered = archive.retrieve(site.ask(study), site.sink, watch)
     assert answered.verdict is Verdict.LOST
-    site.sink.gate.set()
+    site.gate.set()
     assert archive.find({"AccessionNumber": study.accession}).complete
-    again = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+    again = archive.retrieve(site.ask(study), site.sink, PatientWatch())
     assert again.verdict is Verdict.SUCCESS
     arrived(site, study.sop_uids)
 
@@ -255,7 +258,7 @@ def test_several_threads_retrieve_at_once(site: Site) -> None:
 
     def work(mine: list[HeldStudy]) -> None:
         for study in mine:
-            ask = Ask(study.study_uid, study.patient_id)
+            ask = site.ask(study)
             assert archive.list_instances(task(study)).complete
             verdicts.append(archive.retrieve(ask, site.sink, PatientWatch()).verdict)
         archive.hang_up()

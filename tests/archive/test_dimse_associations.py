@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dicom_quarry.archive.dimse import Patiences
+from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.port import Ask, Verdict
 from dicom_quarry.errors import Lost
 from tests.archive.scripts import (

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.calling import Patiences
+from dicom_quarry.archive.dimse import DimseArchive
 from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
 from dicom_quarry.errors import Lost, Unreachable
 from dicom_quarry.model import AE, Task
 from tests.archive import sites
-from tests.archive.sites import TITLE, PatientWatch, Site, receiving
+from tests.archive.sites import TITLE, PatientWatch, receiving
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_PATIENT, Corpus
 from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc
@@ -25,7 +26,6 @@ from tests.peers.relay import C_FIND, C_MOVE, Relay
 pytestmark = pytest.mark.archive
 
 Model = Literal["study", "patient"]
-Kind = Callable[[Path, Corpus], AbstractContextManager[Site]]
 
 
 @contextmanager
@@ -44,9 +44,9 @@ def ten(corpus: Corpus) -> Corpus:
     return Corpus(tuple(item for item in corpus.items if item.patient_id == TEN_STUDIES_PATIENT))
 
 
-@pytest.mark.parametrize("kind", [sites.orthanc, sites.dcmqrscp, sites.demo])
-def test_patient_root_finds_lists_and_retrieves(kind: Kind, tmp_path: Path, corpus: Corpus) -> None:
-    with kind(tmp_path, corpus) as site, adapter(site.peer, model="patient") as archive:
+@pytest.mark.parametrize("kind", ["orthanc", "dcmqrscp", "demo"])
+def test_patient_root_finds_lists_and_retrieves(kind: str, tmp_path: Path, corpus: Corpus) -> None:
+    with sites.site(kind, tmp_path, corpus) as site, adapter(site.peer, model="patient") as archive:
         found = archive.find({"PatientID": TWIN_PATIENT})
         assert {s.study_uid for s in found.studies} == {s.study_uid for s in site.of_patient(TWIN_PATIENT)}
         study = found.studies[0]

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from functools import partial
 
 from dicom_quarry.archive import move, query
-from dicom_quarry.archive.dimse import DimseArchive, Patiences
+from dicom_quarry.archive.calling import Patiences
+from dicom_quarry.archive.dimse import DimseArchive
 from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
 from dicom_quarry.extraction.room import Room
 

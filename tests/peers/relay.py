@@ -147,7 +147,8 @@ class Relay:
     """Listens on a free port, forwards to ``target``, and keeps what it heard.
 
     Put it in front of a receiver to know the bytes that were sent, in front of an archive to count what it
-    was asked; cut it to lose the network.
+    was asked; cut it to lose the network. While ``flow`` is clear nothing of what the target says passes once
+    an instance was among it.
     """
 
     target: AE
@@ -159,6 +160,8 @@ class Relay:
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._down = False
+        self.flow = threading.Event()
+        self.flow.set()
         self._server = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port: int = self._server.getsockname()[1]
         self._run(self._accept)
@@ -203,7 +206,9 @@ class Relay:
 
     def stored(self) -> dict[str, tuple[str, bytes]]:
         """Transfer syntax and dataset of every instance that crossed, by SOP Instance UID."""
-        return {h.text(0x1000): (h.transfer_syntax, h.dataset) for h in self.requests(C_STORE)}
+        with self._lock:
+            stores = [heard for heard in self.heard if heard.field == C_STORE]
+        return {heard.text(0x1000): (heard.transfer_syntax, heard.dataset) for heard in stores}
 
     def forget(self) -> None:
         """Begin to listen anew."""
@@ -238,7 +243,7 @@ class Relay:
         contexts: dict[int, str] = {}
         ends = threading.Semaphore(0)
         self._run(lambda: self._pump(client, server, Listener(contexts, True, self._tell), ends))
-        self._run(lambda: self._pump(server, client, Listener(contexts, False, self._tell), ends))
+        self._run(lambda: self._pump(server, client, Listener(contexts, False, self._say), ends))
 
         def close() -> None:
             ends.acquire()
@@ -252,6 +257,11 @@ class Relay:
             self._open -= set(sockets)
             for sock in sockets:
                 sock.close()
+
+    def _say(self, heard: Heard) -> None:
+        self._tell(heard)
+        if heard.field == C_STORE:
+            self.flow.wait(60)
 
     def _tell(self, heard: Heard) -> None:
         with self._lock:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from dicom_quarry.errors import Lost
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
-from dicom_quarry.wire.sockets import Message, Requestor
+from dicom_quarry.wire.inbox import Message
+from dicom_quarry.wire.sockets import Requestor
 
 T = TypeVar("T")
 
@@ -27,6 +28,7 @@ class Line:
     def __init__(self, requestor: Requestor, sop_class: str) -> None:
         self.requestor = requestor
         self.sop_class = sop_class
+        self.proposed: frozenset[str] = frozenset()  # SOP classes of the sub-operations of C-GET
         self.context_id, self.transfer_syntax = requestor.accepted[sop_class]
         self._requests = 0
         self._asked_at = 0.0
@@ -72,7 +74,12 @@ class Line:
     def _judged(self, lost: Lost) -> Lost:
         """Stale, if all points to an association that the peer had ended while nobody used it."""
         at_once = time.monotonic() - self._asked_at < _AT_ONCE
-        return Stale(str(lost)) if self._requests > 1 and at_once and not self._answered else lost
+        answered = self._answered or self.requestor.stored_at > self._asked_at
+        return Stale(str(lost)) if self._requests > 1 and at_once and not answered else lost
+
+
+#: The line to use where this one is at hand, or none.
+Suited = Callable[[Line | None], Line]
 
 
 class Lines:
@@ -84,20 +91,26 @@ class Lines:
         self._lines: dict[tuple[int, str], Line] = {}
         self._closed = False
 
-    def use(self, sop_class: str, work: Callable[[Line], T]) -> T:
-        """Do something on the calling thread's line, and once more on a new line if that one was stale."""
-        try:
-            return work(self._get(sop_class))
-        except Stale:
-            return work(self._get(sop_class))
+    def use(self, sop_class: str, work: Callable[[Line], T], suited: Suited | None = None) -> T:
+        """Do something on the calling thread's line, and once more on a new line if that one was stale.
 
-    def _get(self, sop_class: str) -> Line:
+        ``suited`` gives the line to use, the one at hand or one in its place.
+        """
+        suited = suited or (lambda line: line or self._connect(sop_class))
+        try:
+            return work(self._get(sop_class, suited))
+        except Stale:
+            return work(self._get(sop_class, suited))
+
+    def _get(self, sop_class: str, suited: Suited) -> Line:
         key = (threading.get_ident(), sop_class)
         with self._lock:
-            line = self._lines.get(key)
-        if line is not None and line.requestor.alive:
+            kept = self._lines.get(key)
+        if kept is not None and not kept.requestor.alive:
+            kept = None
+        line = suited(kept)
+        if line is kept:
             return line
-        line = self._connect(sop_class)
         with self._lock:
             closed = self._closed
             if not closed:

@@ -1,4 +1,4 @@
-"""An archive over DIMSE: C-ECHO, C-FIND and C-MOVE (PS3.4 annexes A and C)."""
+"""An archive over DIMSE: C-ECHO, C-FIND, and C-MOVE or C-GET (PS3.4 annexes A and C)."""
 
 from __future__ import annotations
 
@@ -8,29 +8,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dicom_quarry.archive import query, status
-from dicom_quarry.archive.associations import Line, Lines
-from dicom_quarry.archive.identifier import IMPLICIT_LITTLE, UTF_8, encode, is_uid, tag
+from dicom_quarry.archive.associations import Lines
+from dicom_quarry.archive.calling import Caller, Patiences
+from dicom_quarry.archive.get import Get
+from dicom_quarry.archive.identifier import UTF_8, encode, is_uid, tag
 from dicom_quarry.archive.listing import Lister, nameless, number, value
+from dicom_quarry.archive.models import MODELS, ModelName
 from dicom_quarry.archive.move import Move
-from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
-from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected
+from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.archive.retrieval import Retriever
+from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
-from dicom_quarry.wire.sockets import Requestor
-
-#: SOP classes of the information models by model name: C-FIND, C-MOVE (PS3.4 C.6.1.3, C.6.2.3).
-_MODELS = {
-    "patient": ("1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"),
-    "study": ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"),
-}
-
-_SERVICES = {
-    VERIFICATION: "C-ECHO",
-    _MODELS["patient"][0]: "C-FIND in the Patient Root model",
-    _MODELS["patient"][1]: "C-MOVE in the Patient Root model",
-    _MODELS["study"][0]: "C-FIND in the Study Root model",
-    _MODELS["study"][1]: "C-MOVE in the Study Root model",
-}
 
 _STUDY = (
     "StudyInstanceUID",
@@ -51,21 +40,9 @@ _LISTING_CAP = 500_000
 
 
 @dataclass(frozen=True, slots=True)
-class Patiences:
-    """How long, in seconds, the archive may take: to accept a connection, an association, to go on with a
-    query, and to end a retrieval that was cancelled.
-    """
-
-    connect: float = 10.0
-    associate: float = 30.0
-    query: float = 60.0
-    cancel: float = 10.0
-
-
-@dataclass(frozen=True, slots=True)
 class Habits:
     """How an archive wants to be asked: the lowest level that it answers at, whether it lists a whole study's
-    instances at once (relational queries), and whether C-MOVE in Study Root needs the Patient ID, too.
+    instances at once (relational queries), and whether retrievals in Study Root need the Patient ID, too.
     """
 
     lowest: Level = Level.IMAGE
@@ -74,7 +51,7 @@ class Habits:
 
 
 class DimseArchive:
-    """A PACS that is queried by C-FIND and sends by C-STORE what C-MOVE asks for, to ``destination``.
+    """A PACS that is queried by C-FIND, and sends by C-MOVE to ``destination``, or by C-GET (``retrieve``).
 
     ``model`` is the information model: Study Root, or Patient Root for archives that know no other; the
     latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
@@ -90,29 +67,31 @@ class DimseArchive:
         *,
         calling: str,
         destination: str,
-        model: Literal["study", "patient"] = "study",
+        model: ModelName = "study",
         charset: str = UTF_8,
         answer_cap: int = 10_000,
-        patiences: Patiences = Patiences(),
+        patiences: Patiences = Patiences(),  # noqa: B008 (frozen)
         tls: ssl.SSLContext | None = None,
         before_query: Callable[[], None] = lambda: None,
         result_cap: int | None = None,
         habits: Habits = Habits(),
+        retrieve: Literal["move", "get"] = "move",
     ) -> None:
         self._name = name
-        self._peer = peer
-        self._calling = calling
-        self._destination = destination
-        self._find_class, self._move_class = _MODELS[model]
+        self._caller = Caller(peer, calling, patiences, tls)
+        self._model = MODELS[model]
         self._wants_patient_id = model == "patient"
         self._charset = charset
         self._answer_cap = answer_cap
-        self._patiences = patiences
-        self._tls = tls
         self._before_query = before_query
         self._result_cap = result_cap
         self._habits = habits
-        self._lines = Lines(self._connect)
+        self._lines = Lines(self._caller.line)
+        self._retriever: Retriever
+        if retrieve == "get":
+            self._retriever = Get(self._caller, self._model.get, self._identify)
+        else:
+            self._retriever = Move(self._caller, self._model.move, destination, self._identify)
 
     @property
     def name(self) -> str:
@@ -121,14 +100,14 @@ class DimseArchive:
 
     def probe(self) -> None:
         """C-ECHO (PS3.4 A.4) over an association of its own: an old one would prove nothing of today."""
-        line = self._connect(VERIFICATION)
+        line = self._caller.line(VERIFICATION)
         try:
             request = c_echo_rq(line.next_message_id())
             line.ask(request)
-            message = line.answer(request, self._patiences.query)
+            message = line.answer(request, self._caller.patiences.query)
             if message is None:
                 line.requestor.abort()
-                raise Lost(f"{self._peer} does not answer C-ECHO")
+                raise Lost(f"{self._caller.peer} does not answer C-ECHO")
             if message.command.status != 0x0000:
                 said = status.in_words(status.of_find(message.command.status), message.command.error_comment)
                 raise QueryFailed(said, status=message.command.status)
@@ -167,11 +146,25 @@ class DimseArchive:
         habits = self._habits
         return Lister(self._query, task, keys, lowest=habits.lowest, relational=habits.relational).run()
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:  # noqa: ARG002 (a receiver has its own)
-        """C-MOVE by UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
+    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+        """By UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
         for uid in (ask.study_uid, *ask.series_uids, *ask.sop_uids):
             if not is_uid(uid):
                 raise LocalProtocolError(f"a retrieval by {uid!r}, which does not name one object")
+        return self._retriever.retrieve(ask, sink, watch)
+
+    def hang_up(self) -> None:
+        """Release the calling thread's associations."""
+        self._lines.hang_up()
+        self._retriever.hang_up()
+
+    def close(self) -> None:
+        """End every association; calls in progress end as Lost."""
+        self._lines.close()
+        self._retriever.close()
+
+    def _identify(self, ask: Ask) -> bytes:
+        """The identifier of a retrieval."""
         keys = self._study_keys(ask.study_uid, ask.patient_id)
         keys["QueryRetrieveLevel"] = ask.level.value
         if self._habits.patient_id_in_move and ask.patient_id:
@@ -180,24 +173,7 @@ class DimseArchive:
             keys["SeriesInstanceUID"] = "\\".join(ask.series_uids)
         if ask.sop_uids:
             keys["SOPInstanceUID"] = "\\".join(ask.sop_uids)
-        identifier = encode(keys, self._charset)
-
-        def move(line: Line) -> Answered:
-            patience = self._patiences.cancel
-            return Move(line, watch, cancel_patience=patience).run(identifier, self._destination)
-
-        try:
-            return self._lines.use(self._move_class, move)
-        except Lost as lost:
-            return Answered(Verdict.LOST, comment=str(lost))
-
-    def hang_up(self) -> None:
-        """Release the calling thread's associations."""
-        self._lines.hang_up()
-
-    def close(self) -> None:
-        """End every association; calls in progress end as Lost."""
-        self._lines.close()
+        return encode(keys, self._charset)
 
     def _study_keys(self, study_uid: str, patient_id: str) -> dict[str, str]:
         keys = {"StudyInstanceUID": study_uid}
@@ -214,27 +190,12 @@ class DimseArchive:
         tags = [tag(keyword) for keyword in returns]
         self._before_query()
         answers = self._lines.use(
-            self._find_class,
-            lambda line: query.run(line, identifier, tags, cap=cap, silence=self._patiences.query),
+            self._model.find,
+            lambda line: query.run(line, identifier, tags, cap=cap, silence=self._caller.patiences.query),
         )
         if self._result_cap is not None and len(answers.rows) >= self._result_cap:
             answers.why = answers.why or f"the archive never gives more than {self._result_cap} answers"
         return answers
-
-    def _connect(self, sop_class: str) -> Line:
-        requestor = Requestor.connect(
-            self._peer,
-            calling=self._calling,
-            contexts=[(sop_class, [IMPLICIT_LITTLE])],
-            connect_timeout=self._patiences.connect,
-            answer_timeout=self._patiences.associate,
-            tls=self._tls,
-        )
-        if sop_class not in requestor.accepted:
-            requestor.release()
-            what = _SERVICES[sop_class]
-            raise Rejected(f"{self._peer} does not offer {what} to {self._calling}", permanent=True)
-        return Line(requestor, sop_class)
 
 
 def _series(row: Mapping[int, str]) -> SeriesInfo:

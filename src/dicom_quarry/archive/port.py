@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -44,6 +44,7 @@ class Ask:
     """What to have sent: a study; or, where given, only these series; or these instances of one series.
 
     ``road`` says how, where an archive has several.
+    ``sop_classes`` are those of the instances by Series Instance UID, as far as the archive lists them.
     """
 
     study_uid: str
@@ -51,6 +52,7 @@ class Ask:
     series_uids: tuple[str, ...] = ()
     sop_uids: tuple[str, ...] = ()
     road: Road = Road.MOVE
+    sop_classes: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     @property
     def level(self) -> Level:
@@ -71,6 +73,23 @@ class Answered:
     warning: int | None = None
     failed_uids: tuple[str, ...] = ()
     comment: str = ""
+
+
+#: Of several answers the first of these that occurs speaks for all.
+_WORST_FIRST = (
+    Verdict.CONFIGURATION,
+    Verdict.LOST,
+    Verdict.RETRY,
+    Verdict.CANCELLED,
+    Verdict.UNSUPPORTED,
+    Verdict.WARNING,
+    Verdict.SUCCESS,
+)
+
+
+def worst(answers: Iterable[Answered]) -> Answered:
+    """The answer that speaks for all of them."""
+    return min(answers, key=lambda one: _WORST_FIRST.index(one.verdict))
 
 
 class Patience(StrEnum):

@@ -12,7 +12,7 @@ from dicom_quarry.archive.port import Verdict
 from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header import scan
-from dicom_quarry.wire.sockets import Message
+from dicom_quarry.wire.inbox import Message
 
 #: How long an archive may take to end a query that was cancelled, before its association is aborted.
 CANCEL_PATIENCE = 5.0

@@ -1,13 +1,15 @@
 """The one table: what a final DIMSE status says about what to do.
 
-Statuses of C-FIND are in PS3.4 C.4.1.1.4, of C-MOVE in PS3.4 C.4.2.1.5, the general ones in PS3.7 Annex C.
+Statuses of C-FIND are in PS3.4 C.4.1.1.4, of C-MOVE in C.4.2.1.5, of C-GET in C.4.3.1.4, the general ones in
+PS3.7 Annex C.
 A status is the archive's opinion: the verdict says how to go on, never that a study is complete.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from dicom_quarry.archive.port import Verdict
 
@@ -19,6 +21,13 @@ class Meaning:
     verdict: Verdict
     sentence: str
     next_step: str = ""
+
+
+class Judge(Protocol):
+    """Says what a final status means, in the light of its counters."""
+
+    def __call__(self, status: int, /, *, completed: int | None = None, failed: int | None = None) -> Meaning:
+        """Counters are None where the archive gave none, which is not zero."""
 
 
 _AGAIN = "Ask again later, with fewer operations at once."
@@ -97,8 +106,15 @@ _MOVE: dict[int, Meaning] = {
     0xFE00: Meaning(Verdict.CANCELLED, "The archive cancelled the retrieval (FE00)."),
 }
 
-_NONE_SENT = Meaning(Verdict.RETRY, "The archive tried, and sent nothing (B000 with none completed).", _REACH)
-_ALL_FAILED = Meaning(Verdict.RETRY, "The archive reports success, yet every instance failed.", _REACH)
+#: PS3.4 C.4.3.1.4: as of C-MOVE, but for the destination.
+_GET: dict[int, Meaning] = {
+    code: replace(meaning, next_step=_LOG if meaning.next_step == _REACH else meaning.next_step)
+    for code, meaning in _MOVE.items()
+    if code not in (0xA801, 0xC502)
+}
+
+_NONE_SENT = Meaning(Verdict.RETRY, "The archive tried, and sent nothing (B000 with none completed).")
+_ALL_FAILED = Meaning(Verdict.RETRY, "The archive reports success, yet every instance failed.")
 _SOME_FAILED = Meaning(
     Verdict.WARNING, "The archive reports success, yet some instances failed.", "Ask for what is missing."
 )
@@ -120,15 +136,32 @@ def of_move(status: int, *, completed: int | None = None, failed: int | None = N
     Counters are None where the archive gave none, which is not zero. They correct two statuses that archives
     use loosely: B000 although nothing was sent, and 0000 although sub-operations failed.
     """
+    return _of_retrieval(_MOVE, _REACH, _REGISTER, status, completed, failed)
+
+
+def of_get(status: int, *, completed: int | None = None, failed: int | None = None) -> Meaning:
+    """What the final status of a C-GET means (PS3.4 C.4.3.1.4); as :func:`of_move`."""
+    return _of_retrieval(_GET, _LOG, _LOG, status, completed, failed)
+
+
+def _of_retrieval(
+    table: Mapping[int, Meaning],
+    unsent: str,
+    unable: str,
+    status: int,
+    completed: int | None,
+    failed: int | None,
+) -> Meaning:
+    """``unsent`` is what to do where nothing could be sent, ``unable`` where nothing was tried."""
     if status == 0xB000 and completed == 0:
-        return _NONE_SENT
+        return replace(_NONE_SENT, next_step=unsent)
     if status == 0x0000 and failed:
-        return _SOME_FAILED if completed else _ALL_FAILED
-    meaning = _MOVE.get(status) or _GENERAL.get(status)
+        return _SOME_FAILED if completed else replace(_ALL_FAILED, next_step=unsent)
+    meaning = table.get(status) or _GENERAL.get(status)
     if meaning is not None:
         return meaning
     if status & 0xF000 == 0xC000 and not completed:
-        return Meaning(Verdict.RETRY, f"The archive could not start the retrieval ({status:04X}).", _REGISTER)
+        return Meaning(Verdict.RETRY, f"The archive could not start the retrieval ({status:04X}).", unable)
     return _by_range(status)
 
 

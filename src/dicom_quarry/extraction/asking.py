@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Road, Verdict
+from dicom_quarry.archive.port import Answered, Ask, Patience, Road, Verdict, worst
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round
@@ -21,17 +21,6 @@ _NOTHING_SENT = 1.0
 
 #: Pending responses that count nothing new are a sign of life for so many times the silence alone.
 _TALK = 6
-
-#: Of the answers in a round the first of these that occurs speaks for it.
-_WORST_FIRST = (
-    Verdict.CONFIGURATION,
-    Verdict.LOST,
-    Verdict.RETRY,
-    Verdict.CANCELLED,
-    Verdict.UNSUPPORTED,
-    Verdict.WARNING,
-    Verdict.SUCCESS,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +41,8 @@ class Asked:
     @property
     def round(self) -> Round:
         """The round as the policy sees it: its worst answer speaks."""
-        worst = min(self.answers, key=lambda one: _WORST_FIRST.index(one.verdict))
-        return Round(self.level, worst.verdict, self.gained, worst.status, worst.comment, self.road)
+        speaker = worst(self.answers)
+        return Round(self.level, speaker.verdict, self.gained, speaker.status, speaker.comment, self.road)
 
 
 class Asking:

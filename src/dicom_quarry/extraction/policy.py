@@ -25,6 +25,9 @@ _RECALL = 600.0
 
 _CANNOT_COUNT = 0xA701
 
+#: What is known of the SOP classes of a series whose instances are not listed.
+_UNKNOWN = frozenset({""})
+
 #: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
 _IMAGE_ROUNDS = 2
 
@@ -176,7 +179,7 @@ def _ask_on_road(known: Known, chance: float) -> Step:
         return _wait_for_recall(known, strikes, chance)
     asks = _next_asks(known)
     if asks:
-        return Send(asks)
+        return Send(_described(asks, known.listing))
     return ListAgain() if known.listings < 2 else _give_up(known)
 
 
@@ -239,6 +242,18 @@ def _image_asks(known: Known) -> tuple[Ask, ...]:
         Ask(study.study_uid, study.patient_id, (series_uid,), tuple(uids[start : start + BATCH]), known.road)
         for series_uid, uids in by_series.items()
         for start in range(0, len(uids), BATCH)
+    )
+
+
+def _described(asks: Sequence[Ask], listing: Listing) -> tuple[Ask, ...]:
+    """The questions with the SOP classes that are listed, by series; an empty one where some lack."""
+    found: dict[str, set[str]] = {}
+    for ref in listing.instances:
+        found.setdefault(ref.series_uid, set()).add(ref.sop_class)
+    classes = {uid: frozenset(each) for uid, each in found.items()}
+    return tuple(
+        replace(ask, sop_classes={uid: classes.get(uid, _UNKNOWN) for uid in ask.series_uids or classes})
+        for ask in asks
     )
 
 

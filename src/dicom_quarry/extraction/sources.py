@@ -6,7 +6,8 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from dicom_quarry.archive.dimse import DimseArchive, Habits, Patiences
+from dicom_quarry.archive.calling import Patiences
+from dicom_quarry.archive.dimse import DimseArchive, Habits
 from dicom_quarry.archive.port import Road
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.admission import Admission, Refusal, Scope
-from dicom_quarry.receiver.incoming import Incoming
 from dicom_quarry.receiver.ports import listen
 from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.negotiation import AssociateRequest, is_verification
+from dicom_quarry.wire.storing import Incoming
 
 __all__ = ["Admission", "Limits", "Receiver", "SenderRefused", "Stats"]
 

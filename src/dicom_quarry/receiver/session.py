@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dicom_quarry.errors import Lost, RemoteProtocolError
-from dicom_quarry.model import Arrival, Sink
+from dicom_quarry.model import Sink
 from dicom_quarry.receiver.admission import Refusal, Scope
 from dicom_quarry.receiver.handshake import dismiss, secure, why_failed
-from dicom_quarry.receiver.incoming import Incoming
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
 from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
@@ -21,11 +20,12 @@ from dicom_quarry.wire.negotiation import (
     APPLICATION_CONTEXT,
     AcceptorPolicy,
     AssociateRequest,
-    ContextResult,
+    accepted_contexts,
     is_verification,
 )
 from dicom_quarry.wire.pdu import PDVFragment
 from dicom_quarry.wire.sockets import DEFAULT_MAX_PDU, Channel
+from dicom_quarry.wire.storing import Incoming, Intake, Sender
 
 logger = logging.getLogger(__name__)
 
@@ -84,10 +84,8 @@ class Session:
         self._sock = sock
         self._house = house
         self._association = Association(max_pdu=house.limits.max_pdu, requestor=False)
-        self._titles = ("", "")  # calling, called
-        self._contexts: dict[int, tuple[str, str]] = {}  # abstract syntax and transfer syntax by context ID
         self._messages = MessageReader(())
-        self._incoming: tuple[int, Incoming] | None = None  # with its presentation context
+        self._intake = Intake(house.sink, {}, Sender("", "", address), house.count)
         self._over = False
         self._heard = self._window_began = time.monotonic()
         self._window_bytes = 0
@@ -132,8 +130,7 @@ class Session:
 
     def _leave(self) -> None:
         try:
-            if self._incoming:
-                self._incoming[1].abort()
+            self._intake.abort()
         finally:
             self._channel.farewell(self._association.abort(), _ARTIM)
             self._channel.close()
@@ -187,13 +184,15 @@ class Session:
         if decision is Scope.ECHO:
             policy = AcceptorPolicy(self._house.limits.max_pdu, takes=is_verification)
         accept = policy.answer(request)
-        self._titles = (request.calling, request.called)
-        self._contexts = {
-            context.context_id: (context.abstract_syntax, answer.transfer_syntax)
-            for context, answer in zip(request.contexts, accept.results, strict=True)
-            if answer.result == ContextResult.ACCEPTED
+        accepted = accepted_contexts(request, accept)
+        storage = {
+            number: one.transfer_syntax
+            for number, one in accepted.items()
+            if not is_verification(one.abstract_syntax)
         }
-        self._messages = MessageReader(self._contexts)
+        sender = Sender(request.calling, request.called, self.address)
+        self._intake = Intake(self._house.sink, storage, sender, self._house.count)
+        self._messages = MessageReader(accepted)
         self._channel.send([self._association.accept(accept)])
 
     @staticmethod
@@ -210,16 +209,13 @@ class Session:
         taken = self._messages.take(fragment)
         if isinstance(taken, Command):
             self._begin(fragment.context_id, taken)
-        elif taken is not None and self._incoming:
-            context_id, incoming = self._incoming
-            incoming.write(taken.data)
-            if taken.is_last:
-                self._finish(context_id, incoming)
+        elif taken is not None:
+            self._respond(fragment.context_id, self._intake.take(taken))
 
     def _begin(self, context_id: int, command: Command) -> None:
         match command.field:
             case CommandField.C_STORE_RQ:
-                self._begin_store(context_id, command)
+                self._respond(context_id, self._intake.begin(context_id, command))
             case CommandField.C_ECHO_RQ if not command.has_dataset:
                 self._respond(context_id, dimse.response(command, dimse.SUCCESS))
             case CommandField.C_CANCEL_RQ if not command.has_dataset:
@@ -227,29 +223,6 @@ class Session:
             case _:
                 raise RemoteProtocolError(f"{command.field.name} is not a request to a Storage SCP")
 
-    def _begin_store(self, context_id: int, command: Command) -> None:
-        abstract_syntax, transfer_syntax = self._contexts[context_id]
-        if is_verification(abstract_syntax):
-            raise RemoteProtocolError("C-STORE under the Verification SOP class")
-        calling, called = self._titles
-        arrival = Arrival(
-            sop_class=command.affected_sop_class,
-            sop_uid=command.affected_sop_instance,
-            transfer_syntax=transfer_syntax,
-            calling_ae=calling,
-            called_ae=called,
-            peer=self.address,
-        )
-        incoming = Incoming(command, self._house.sink, arrival)
-        self._incoming = (context_id, incoming)
-        if not command.has_dataset:
-            self._finish(context_id, incoming)
-
-    def _finish(self, context_id: int, incoming: Incoming) -> None:
-        response = incoming.finish()
-        self._incoming = None
-        self._house.count(incoming)
-        self._respond(context_id, response)
-
-    def _respond(self, context_id: int, response: Command) -> None:
-        self._channel.send(self._association.send(context_id, dimse.encode(response)))
+    def _respond(self, context_id: int, response: Command | None) -> None:
+        if response is not None:
+            self._channel.send(self._association.send(context_id, dimse.encode(response)))

@@ -328,14 +328,22 @@ def propose(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[Context, ...
     )
 
 
-def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[str, tuple[int, str]]:
-    """By abstract syntax, the ID and the transfer syntax of the first context accepted."""
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A presentation context as it was agreed."""
+
+    abstract_syntax: str
+    transfer_syntax: str
+
+
+def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, Accepted]:
+    """What was agreed, by context ID. Raises RemoteProtocolError for what had not been proposed."""
     proposed = {context.context_id: context for context in request.contexts}
-    accepted: dict[str, tuple[int, str]] = {}
+    accepted: dict[int, Accepted] = {}
     for answer in accept.results:
         context = proposed.get(answer.context_id)
         if context and answer.result == ContextResult.ACCEPTED:
             if answer.transfer_syntax not in context.transfer_syntaxes:
                 raise RemoteProtocolError("a transfer syntax was accepted that had not been proposed")
-            accepted.setdefault(context.abstract_syntax, (answer.context_id, answer.transfer_syntax))
+            accepted[answer.context_id] = Accepted(context.abstract_syntax, answer.transfer_syntax)
     return accepted

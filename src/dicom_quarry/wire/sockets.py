@@ -14,10 +14,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 
 from dicom_quarry.errors import Lost, Rejected, RemoteProtocolError, Unreachable
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, Sink
 from dicom_quarry.wire import dimse, explain
 from dicom_quarry.wire.association import (
     Aborted,
@@ -27,14 +26,20 @@ from dicom_quarry.wire.association import (
     Released,
     ReleaseRequested,
 )
-from dicom_quarry.wire.dimse import Command, MessageReader
-from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, Roles, accepted_contexts, propose
+from dicom_quarry.wire.dimse import Command
+from dicom_quarry.wire.inbox import Inbox, Message
+from dicom_quarry.wire.negotiation import (
+    AssociateAccept,
+    AssociateRequest,
+    Roles,
+    accepted_contexts,
+    propose,
+)
 from dicom_quarry.wire.pdu import PDVFragment
+from dicom_quarry.wire.storing import Sender
 
 #: The longest P-DATA-TF that peers are asked to send us, chosen by measurement.
 DEFAULT_MAX_PDU = 131072
-#: Identifiers and responses are gathered in memory; instances never are.
-MAX_GATHERED = 16 * 1024 * 1024
 #: A peer that takes none of our bytes for so long is gone.
 SEND_TIMEOUT = 60.0
 
@@ -145,32 +150,22 @@ def _open(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket
         raise Unreachable(explain.unreachable(peer.host, peer.port, timeout, error)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A whole message: a command set and the dataset that it announced."""
-
-    context_id: int
-    command: Command
-    dataset: bytes
-
-
 class Requestor:
     """An association that this side asked for: made by :meth:`connect`, used by one thread.
 
     ``accepted`` has, for each abstract syntax, the context and transfer syntax accepted first; ``roles`` what
-    the peer granted of the roles proposed.
+    the peer granted of the roles proposed. ``stored_at`` is when a piece of an instance last came
+    (monotonic clock).
     """
 
     def __init__(self, peer: AE, channel: Channel, association: Association) -> None:
         self.peer = peer
         self.accepted: Mapping[str, tuple[int, str]] = {}
         self.roles: Mapping[str, Roles] = {}
+        self.stored_at = 0.0
         self._channel = channel
         self._association = association
-        self._reader = MessageReader(())
-        self._command: tuple[int, Command] | None = None  # whose dataset is still to come
-        self._dataset = bytearray()
-        self._messages: list[Message] = []
+        self._inbox = Inbox({})
         self._loss: Lost | None = None  # raised once the messages that came before it are taken
         self._alive = True
         self._state_lock = threading.Lock()
@@ -233,9 +228,16 @@ class Requestor:
             raise Rejected(explain.rejected(str(self.peer), request, event), permanent=event.result != 2)
         if not isinstance(event, AssociateAccept):
             raise Unreachable(f"{self.peer} aborted instead of answering the association request")
-        self.accepted = accepted_contexts(request, event)
+        contexts = accepted_contexts(request, event)
+        # The first of each: what comes later in a mapping wins.
+        items = reversed(contexts.items())
+        self.accepted = {one.abstract_syntax: (number, one.transfer_syntax) for number, one in items}
         self.roles = event.roles
-        self._reader = MessageReader({context_id for context_id, _ in self.accepted.values()})
+        self._inbox = Inbox(contexts)
+
+    def store_into(self, sink: Sink, called: str) -> None:
+        """Take what the peer stores (PS3.4 C.4.3), which it may not otherwise; ``called`` is our title."""
+        self._inbox.store_into(sink, Sender(self.peer.title, called, self.peer.host))
 
     @property
     def alive(self) -> bool:
@@ -259,7 +261,7 @@ class Requestor:
         left = timeout
         with self._in_use():
             self._take_events()  # what came in one read with the answer to the association request
-            while not self._messages:
+            while not self._inbox.messages:
                 if left < 0:
                     return None
                 if self._loss is not None:
@@ -268,7 +270,7 @@ class Requestor:
                 self._channel.fill(left)
                 self._take_events()
                 left = deadline - time.monotonic()
-            return self._messages.pop(0)
+            return self._inbox.messages.pop(0)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -284,7 +286,11 @@ class Requestor:
             raise Lost(f"{self.peer} broke the protocol: {error}") from error
         finally:
             if not self._alive:
-                self._channel.close()
+                self._end()
+
+    def _end(self) -> None:
+        self._inbox.abort()
+        self._channel.close()
 
     def _check_alive(self) -> None:
         if not self._alive:
@@ -294,25 +300,19 @@ class Requestor:
         with self._state_lock:
             for event in self._association.events():
                 if isinstance(event, PDVFragment):
-                    self._gather(event)
+                    self._take_fragment(event)
                 elif isinstance(event, ReleaseRequested):
                     self._channel.send([self._association.confirm_release()])
                     self._loss = Lost("it released the association")
                 elif isinstance(event, Aborted):
                     self._loss = Lost("it aborted the association")
 
-    def _gather(self, fragment: PDVFragment) -> None:
-        taken = self._reader.take(fragment)
-        if isinstance(taken, Command):
-            self._command = (fragment.context_id, taken)
-        elif taken is not None:
-            self._dataset += taken.data
-            if len(self._dataset) > MAX_GATHERED:
-                raise RemoteProtocolError(f"a dataset of more than {MAX_GATHERED} bytes in a response")
-        if self._command and not self._reader.within_message:
-            self._messages.append(Message(*self._command, bytes(self._dataset)))
-            self._command = None
-            self._dataset.clear()
+    def _take_fragment(self, fragment: PDVFragment) -> None:
+        response = self._inbox.take(fragment)
+        if self._inbox.storing:
+            self.stored_at = time.monotonic()
+        if response is not None:
+            self._channel.send(self._association.send(fragment.context_id, dimse.encode(response)))
 
     def release(self, timeout: float = 5.0) -> None:
         """End the association in order, or by an abort where the peer does not play along; never raises."""
@@ -346,5 +346,5 @@ class Requestor:
             farewell = self._association.abort()
         self._channel.hang_up(farewell, shared=not idle)
         if idle:
-            self._channel.close()
+            self._end()
             self._use_lock.release()

@@ -1,0 +1,62 @@
+"""How this side calls an archive: its address, our title, how patient we are."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dicom_quarry.archive.associations import Line
+from dicom_quarry.archive.identifier import IMPLICIT_LITTLE
+from dicom_quarry.archive.models import service
+from dicom_quarry.errors import Rejected
+from dicom_quarry.model import AE
+from dicom_quarry.wire.negotiation import Roles
+from dicom_quarry.wire.sockets import Requestor
+
+
+@dataclass(frozen=True, slots=True)
+class Patiences:
+    """How long, in seconds, the archive may take: to accept a connection, an association, to go on with a
+    query, and to end a retrieval that was cancelled.
+    """
+
+    connect: float = 10.0
+    associate: float = 30.0
+    query: float = 60.0
+    cancel: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """``peer`` is the archive, ``calling`` our own AE title."""
+
+    peer: AE
+    calling: str
+    patiences: Patiences = Patiences()
+    tls: ssl.SSLContext | None = None
+
+    def line(
+        self,
+        sop_class: str,
+        more: Sequence[tuple[str, Sequence[str]]] = (),
+        roles: Mapping[str, Roles] | None = None,
+    ) -> Line:
+        """Associate for a SOP class of queries or retrievals, and propose ``more`` contexts beside it.
+
+        Raises Unreachable; and Rejected, also where the archive does not offer the SOP class.
+        """
+        requestor = Requestor.connect(
+            self.peer,
+            calling=self.calling,
+            contexts=[(sop_class, [IMPLICIT_LITTLE]), *more],
+            connect_timeout=self.patiences.connect,
+            answer_timeout=self.patiences.associate,
+            tls=self.tls,
+            roles=roles,
+        )
+        if sop_class not in requestor.accepted:
+            requestor.release()
+            said = f"{self.peer} does not offer {service(sop_class)} to {self.calling}"
+            raise Rejected(said, permanent=True)
+        return Line(requestor, sop_class)
