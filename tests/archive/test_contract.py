@@ -21,6 +21,7 @@ KINDS = [
     "demo",
     pytest.param("orthanc", marks=pytest.mark.archive),
     pytest.param("dcmqrscp", marks=pytest.mark.archive),
+    "demo-get",
     pytest.param("orthanc-get", marks=pytest.mark.archive),
     pytest.param("dcmqrscp-get", marks=pytest.mark.archive),
 ]

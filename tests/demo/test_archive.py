@@ -80,6 +80,22 @@ def test_movescu_brings_every_instance_byte_for_byte(start: Start, tmp_path: Pat
         assert path.read_bytes().endswith(sent)
 
 
+@pytest.mark.archive
+def test_getscu_brings_every_instance_byte_for_byte(archive: DemoArchive, tmp_path: Path) -> None:
+    plain = STUDIES[5]  # which DCMTK takes in the only transfer syntaxes that its getscu proposes
+    uid = f"StudyInstanceUID={plain.study_uid}"
+    arguments = ["-S", "+B", "-od", str(tmp_path), "-k", "QueryRetrieveLevel=STUDY", "-k", uid]
+    dcmtk("getscu", archive, *arguments)
+    assert archive.gets == {plain.study_uid: 1}
+    expected = {i.sop_uid: i for i in plain.instances()}
+    files = list(tmp_path.iterdir())
+    assert len(files) == len(expected) > 1
+    for path in files:
+        meta = dcmread(path, specific_tags=["SOPInstanceUID"]).file_meta
+        sent = b"".join(dataset(expected[meta.MediaStorageSOPInstanceUID], meta.TransferSyntaxUID))
+        assert path.read_bytes().endswith(sent)
+
+
 def test_levels_of_both_models(archive: DemoArchive) -> None:
     uid = FIRST.study_uid
     with associate(archive) as assoc:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import Move
+from dicom_quarry.demo.operations import Retrieval
 from dicom_quarry.demo.studies import Study
 from dicom_quarry.model import AE
 
@@ -16,7 +16,7 @@ from dicom_quarry.model import AE
 class GatedArchive(DemoArchive):
     """Sends ``hold_after`` instances, then holds until :meth:`open`; ``held`` is set while it does.
 
-    ``asked`` are the C-MOVE requests, ``associations`` counts whoever called.
+    ``asked`` are the C-MOVE and C-GET requests, ``associations`` counts whoever called.
     """
 
     def __init__(self, studies: Iterable[Study], *, title: str = "DEMO") -> None:
@@ -46,10 +46,10 @@ class GatedArchive(DemoArchive):
 
     def seen(self, kind: str, query: Query) -> None:
         super().seen(kind, query)
-        if kind == "move":
+        if kind != "find":
             self.asked.append(query)
 
-    def proceed(self, move: Move, sent: int) -> bool:
+    def proceed(self, move: Retrieval, sent: int) -> bool:
         if self.hold_after is not None and self._sent >= self.hold_after:
             self.held.set()
             # C-CANCEL is heard meanwhile.

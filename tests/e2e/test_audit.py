@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.operations import Move, Tally
+from dicom_quarry.demo.operations import Retrieval, Tally
 from dicom_quarry.demo.studies import generate
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.e2e.jobs import Job, accessions
@@ -25,7 +25,7 @@ class HoldsThird(Fault):
         super().__init__()
         self.reached = self.released = False
 
-    def respond(self, move: Move, status: int, tally: Tally) -> bool:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
         third = move.query.keys["StudyInstanceUID"] == STUDIES[2].study_uid
         if third and not self.released:
             self.reached = True

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.operations import Move, Tally
+from dicom_quarry.demo.operations import Retrieval, Tally
 from dicom_quarry.demo.studies import generate
 from tests.e2e.command import Running, check_folder, files, outcomes, status, until
 from tests.e2e.disks import small_disk
@@ -24,7 +24,7 @@ class Told(Fault):
         super().__init__()
         self.failed = 0
 
-    def respond(self, move: Move, status: int, tally: Tally) -> bool:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
         self.failed = max(self.failed, tally.failed)
         return False
 

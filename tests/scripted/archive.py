@@ -11,7 +11,7 @@ from typing import Any, Self
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.matching import Query, Record
-from dicom_quarry.demo.operations import UNABLE, Move, Tally
+from dicom_quarry.demo.operations import UNABLE, Move, Retrieval, Tally
 from dicom_quarry.demo.sender import StoreSCU, Unwilling
 from dicom_quarry.demo.studies import Instance, Study
 
@@ -89,10 +89,10 @@ class Fault:
         """Send the instances and answer the C-MOVE; False leaves it to the others."""
         return False
 
-    def between(self, archive: ScriptedArchive, move: Move, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
         """Before each sub-operation, ``sent`` of them being done, and after the last."""
 
-    def respond(self, move: Move, status: int, tally: Tally) -> bool:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
         """Send a pending or the final response; False leaves it to the others."""
         return False
 
@@ -169,26 +169,26 @@ class ScriptedArchive(DemoArchive):
             if move.alive:
                 move.respond(UNABLE, Tally(0, failed=len(instances)))
 
-    def send(self, move: Move, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
+    def send(self, move: Retrieval, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
         super().send(move, store, instances, tally)
         if not tally.remaining:
             for fault in self.faults:
                 fault.between(self, move, len(instances))
 
-    def proceed(self, move: Move, sent: int) -> bool:
+    def proceed(self, move: Retrieval, sent: int) -> bool:
         for fault in self.faults:
             fault.between(self, move, sent)
         return not self.ended(move)
 
-    def ended(self, move: Move) -> bool:
+    def ended(self, move: Retrieval) -> bool:
         """The peer has gone, or cancelled where that is heard."""
         return not move.alive or (move.cancelled and all(fault.hears_cancel for fault in self.faults))
 
-    def respond(self, move: Move, status: int, tally: Tally) -> None:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> None:
         if not any(fault.respond(move, status, tally) for fault in self.faults):
             super().respond(move, status, tally)
 
-    def _between(self, move: Move, sent: int) -> None:
+    def _between(self, move: Retrieval, sent: int) -> None:
         for fault in self.faults:
             fault.between(self, move, sent)
 

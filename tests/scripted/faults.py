@@ -9,7 +9,7 @@ from typing import Any
 
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import CANCELLED, PENDING, SUCCESS, Move, Tally
+from dicom_quarry.demo.operations import CANCELLED, PENDING, SUCCESS, Move, Retrieval, Tally
 from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
 from dicom_quarry.demo.studies import Instance
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
@@ -40,7 +40,7 @@ class Lose(Fault):
         self._after = after
         self._cut = cut
 
-    def between(self, archive: ScriptedArchive, move: Move, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
         if sent == self._after and self.strikes():
             if not self._cut:
                 move.assoc._abort_nonblocking()
@@ -58,7 +58,7 @@ class Silence(Fault):
         self._after = after
         self._seconds = seconds
 
-    def between(self, archive: ScriptedArchive, move: Move, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
         if sent == self._after and self.strikes():
             archive.stopped.wait(self._seconds)
 
@@ -66,7 +66,7 @@ class Silence(Fault):
 class NoPending(Fault):
     """3. Pending responses are optional: none are sent (PS3.4 C.4.2.3)."""
 
-    def respond(self, move: Move, status: int, tally: Tally) -> bool:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
         return status == PENDING
 
 
@@ -198,7 +198,7 @@ class SomeFailed(Fault):
 class NoCounters(Fault):
     """8. Responses without counters, which is not zero."""
 
-    def respond(self, move: Move, status: int, tally: Tally) -> bool:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
         move.respond(status)
         return True
 

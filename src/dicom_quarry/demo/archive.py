@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from socketserver import BaseServer
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import C_FIND, C_MOVE
+from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import ThreadedAssociationServer
 
@@ -26,20 +26,32 @@ from dicom_quarry.demo.operations import (
     PENDING,
     SUCCESS,
     Find,
+    Get,
     Move,
     Operation,
+    Retrieval,
     Tally,
     write_record,
 )
-from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
-from dicom_quarry.demo.studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study
+from dicom_quarry.demo.sender import NOT_SENT, OwnStoreSCU, StoreSCU, Unwilling
+from dicom_quarry.demo.studies import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PROFILES,
+    RLE_LOSSLESS,
+    Instance,
+    Study,
+)
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.model import Level
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 VERIFICATION = "1.2.840.10008.1.1"
-PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"
-STUDY_ROOT_FIND, STUDY_ROOT_MOVE = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"
+PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET = (f"1.2.840.10008.5.1.4.1.2.1.{n}" for n in (1, 2, 3))
+STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+
+R = TypeVar("R", bound=Retrieval)
 
 
 class DemoArchive:
@@ -47,7 +59,7 @@ class DemoArchive:
 
     ``destinations`` maps AE titles to the addresses to which a C-MOVE may send. Associations are served in
     threads of their own, any number at once. :attr:`finds` counts C-FIND requests by level, :attr:`moves`
-    C-MOVE requests by Study Instance UID.
+    C-MOVE requests by Study Instance UID, :attr:`gets` those of C-GET.
     """
 
     def __init__(
@@ -68,6 +80,7 @@ class DemoArchive:
         self.destinations = dict(destinations or {})
         self.finds: Counter[str] = Counter()
         self.moves: Counter[str] = Counter()
+        self.gets: Counter[str] = Counter()
         self._count = threading.Lock()
         self._server: Any = None
 
@@ -115,12 +128,13 @@ class DemoArchive:
         """Called with the association request, before it is answered."""
 
     def seen(self, kind: str, query: Query) -> None:
-        """Called with every C-FIND and C-MOVE, before it is answered."""
+        """Called with every C-FIND, C-MOVE and C-GET, before it is answered."""
         with self._count:
             if kind == "find":
                 self.finds[query.level] += 1
             else:
-                self.moves.update(query.values("StudyInstanceUID"))
+                counter = self.moves if kind == "move" else self.gets
+                counter.update(query.values("StudyInstanceUID"))
 
     def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
         """Answer a C-FIND: (status, record) pairs, the final one without a record."""
@@ -145,10 +159,19 @@ class DemoArchive:
 
     def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
         """Perform the C-STORE sub-operations on one association, then send the final response."""
+        self._perform(move, instances, lambda: StoreSCU(address, move.destination, self.title, instances))
+
+    def get(self, get: Get) -> None:
+        """Answer a C-GET: send what it names over its own association, and say how that went."""
+        self._perform(get, self.catalogue.select(get.query), lambda: OwnStoreSCU(get.assoc))
+
+    def _perform(
+        self, move: Retrieval, instances: Sequence[Instance], associate: Callable[[], StoreSCU]
+    ) -> None:
         tally = Tally(len(instances))
         try:
             if instances:
-                with StoreSCU(address, move.destination, self.title, instances) as store:
+                with associate() as store:
                     self.send(move, store, instances, tally)
         except Unwilling:
             for instance in instances[len(instances) - tally.remaining :]:
@@ -156,7 +179,7 @@ class DemoArchive:
         if move.alive:
             self.respond(move, CANCELLED if tally.remaining else tally.verdict, tally)
 
-    def send(self, move: Move, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
+    def send(self, move: Retrieval, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
         """Send instances until all are sent, the peer cancels or it is gone."""
         for number, instance in enumerate(instances, start=1):
             if not self.proceed(move, number - 1):
@@ -166,18 +189,18 @@ class DemoArchive:
             if tally.remaining:
                 self.respond(move, PENDING, tally)
 
-    def proceed(self, move: Move, sent: int) -> bool:  # noqa: ARG002
+    def proceed(self, move: Retrieval, sent: int) -> bool:  # noqa: ARG002
         """Called before each sub-operation, ``sent`` being done; False when the peer cancelled or is gone."""
         return move.alive and not move.cancelled
 
-    def respond(self, move: Move, status: int, tally: Tally) -> None:
+    def respond(self, move: Retrieval, status: int, tally: Tally) -> None:
         """Send a pending or the final response, this one with the list of what failed."""
         move.respond(status, tally, failed_uids=() if status == PENDING else tally.failed_uids)
 
     # --- pynetdicom ---------------------------------------------------------------------------------------
 
     def _opened(self, event: Any) -> None:
-        """Set TCP_NODELAY, and take C-FIND and C-MOVE out of pynetdicom's hands.
+        """Set TCP_NODELAY, and take C-FIND, C-MOVE and C-GET out of pynetdicom's hands.
 
         Its handlers decide themselves what is sent, and how sub-operations are sent and counted; here that is
         ours to do, faster, and where a test wants it, wrong.
@@ -190,7 +213,9 @@ class DemoArchive:
             if isinstance(message, C_FIND) and message.is_valid_request:
                 self._find(Find(assoc, message, context_id))
             elif isinstance(message, C_MOVE) and message.is_valid_request:
-                self._move(Move(assoc, message, context_id))
+                self._retrieve("move", Move(assoc, message, context_id), STUDY_ROOT_MOVE, self.move)
+            elif isinstance(message, C_GET) and message.is_valid_request:
+                self._retrieve("get", Get(assoc, message, context_id), STUDY_ROOT_GET, self.get)
             else:
                 serve(message, context_id)
             assoc.dimse.cancel_req.clear()
@@ -218,12 +243,12 @@ class DemoArchive:
             "RetrieveAETitle": self.title,
         }
 
-    def _move(self, move: Move) -> None:
-        self.seen("move", move.query)
-        if _acceptable(move, STUDY_ROOT_MOVE) and _named(move.query):
-            self.move(move)
+    def _retrieve(self, kind: str, asked: R, study_root: str, answer: Callable[[R], None]) -> None:
+        self.seen(kind, asked.query)
+        if _acceptable(asked, study_root) and _named(asked.query):
+            answer(asked)
         else:
-            move.respond(BAD_IDENTIFIER)
+            asked.respond(BAD_IDENTIFIER)
 
 
 class _Server(ThreadedAssociationServer):
@@ -245,12 +270,19 @@ def _acceptable(operation: Operation, study_root: str) -> bool:
 
 
 def _named(query: Query) -> bool:
-    """A C-MOVE names what it wants by unique keys (PS3.4 C.4.2.1.4)."""
+    """A retrieval names what it wants by unique keys (PS3.4 C.4.2.1.4)."""
     keyword = {"PATIENT": "PatientID", "IMAGE": "SOPInstanceUID", "SERIES": "SeriesInstanceUID"}
     return bool(query.values(keyword.get(query.level, "StudyInstanceUID")))
 
 
 def _contexts() -> list[Any]:
-    syntaxes = [EXPLICIT_LITTLE, IMPLICIT_LITTLE]
-    services = (VERIFICATION, PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, STUDY_ROOT_FIND, STUDY_ROOT_MOVE)
-    return [build_context(service, syntaxes) for service in services]
+    plain = [EXPLICIT_LITTLE, IMPLICIT_LITTLE]
+    queries = (VERIFICATION, PATIENT_ROOT_FIND, STUDY_ROOT_FIND)
+    retrievals = (PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE, PATIENT_ROOT_GET, STUDY_ROOT_GET)
+    contexts: list[Any] = [build_context(service, plain) for service in (*queries, *retrievals)]
+    for sop_class in dict.fromkeys(kind.sop_class for kind in PROFILES.values()):
+        context: Any = build_context(sop_class, [*plain, EXPLICIT_BIG, RLE_LOSSLESS])
+        # Who asks by C-GET is the SCP of what we send (PS3.7 D.3.3.4).
+        context.scu_role = context.scp_role = True
+        contexts.append(context)
+    return contexts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,12 +112,10 @@ class Find(Operation):
         self._send(0x8020, status, (), identifier)
 
 
-class Move(Operation):
-    """A C-MOVE (PS3.7 9.1.4, PS3.4 C.4.2)."""
+class Retrieval(Operation):
+    """A C-MOVE or a C-GET; ``field`` is the command field of its responses."""
 
-    def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
-        super().__init__(assoc, request, context_id)
-        self.destination: str = str(request.MoveDestination or "").strip()
+    field: int
 
     def respond(self, status: int, tally: Tally | None = None, *, failed_uids: Sequence[str] = ()) -> None:
         """Send a response; the counters stand in it where a tally is given (PS3.7 9.3.4.2)."""
@@ -130,7 +130,37 @@ class Move(Operation):
                 (0x00001023, "US", tally.warning),
             ]
         failed: list[Element] = [(0x00080058, "UI", "\\".join(failed_uids))]
-        self._send(0x8021, status, counters, failed if failed_uids else ())
+        self._send(self.field, status, counters, failed if failed_uids else ())
+
+
+class Move(Retrieval):
+    """A C-MOVE (PS3.7 9.1.4, PS3.4 C.4.2)."""
+
+    field = 0x8021
+
+    def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
+        super().__init__(assoc, request, context_id)
+        self.destination: str = str(request.MoveDestination or "").strip()
+
+
+class Get(Retrieval):
+    """A C-GET (PS3.7 9.1.3, PS3.4 C.4.3).
+
+    Its sub-operations write past pynetdicom's thread, so its responses must do so too: they would overtake.
+    """
+
+    field = 0x8010
+
+    def _transfer(self, message: bytes, control: int) -> None:
+        largest = (self.assoc.requestor.maximum_length or 1 << 17) - 6
+        out = bytearray()
+        for start in range(0, len(message), largest):
+            piece = message[start : start + largest]
+            end = control | (0x02 if start + largest >= len(message) else 0)
+            out += struct.pack(">BBIIBB", 0x04, 0, len(piece) + 6, len(piece) + 2, self._context_id, end)
+            out += piece
+        with suppress(OSError):  # it has gone, which the next look at ``alive`` shows
+            self.assoc.dul.socket.socket.sendall(out)
 
 
 def read_query(identifier: Any) -> Query:

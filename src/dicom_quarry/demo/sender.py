@@ -1,4 +1,4 @@
-"""The Storage SCU of C-MOVE sub-operations: pynetdicom's codec to negotiate, a plain socket for the rest.
+"""The Storage SCU of sub-operations: pynetdicom's codec to negotiate, a plain socket for the rest.
 
 pynetdicom's own C-STORE costs two milliseconds an instance in queues and polling; this one is limited by the
 receiver, which is what a demo archive is there to measure.
@@ -184,6 +184,30 @@ class StoreSCU:
                 raise ConnectionResetError("the destination closed the connection")
             data += more
         return bytes(data)
+
+
+class OwnStoreSCU(StoreSCU):
+    """The same over the association that asked by C-GET, which stays (PS3.4 C.4.3)."""
+
+    def __init__(self, assoc: Any) -> None:
+        self._assoc = assoc
+        self._socket = assoc.dul.socket.socket
+        self._fragment = min(assoc.requestor.maximum_length or _LARGEST_WRITE, _LARGEST_WRITE) - 6
+        self._contexts = {
+            (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
+            for context in assoc.accepted_contexts
+            if context.as_scu
+        }
+
+    def release(self) -> None:
+        """Nothing: it is for the peer to release."""
+
+    def _status(self) -> int:
+        while self._assoc.dul.is_alive() and not self._assoc.acse.is_aborted():
+            _, response = self._assoc.dimse.get_msg(block=True)
+            if response is not None:
+                return int(response.Status)
+        raise ConnectionAbortedError("the peer ended the association")
 
 
 def _offers(instance: Instance) -> list[tuple[str, str]]:
