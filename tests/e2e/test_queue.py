@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,16 +56,26 @@ class Jobs:
 
     def ends(self, name: str) -> int:
         """The exit code of ``status`` once nobody works on the job."""
-        folder = JobFolder(self.out(name), self.out(name) / ".quarry")
-        wait_for(lambda: holder(folder) is None, f"{name} to end", PATIENCE)
-        code: int = status(folder.out)["exit code"]
+        wait_for(lambda: self.process(name) is None, f"{name} to end", PATIENCE)
+        code: int = status(self.out(name))["exit code"]
         return code
+
+    def process(self, name: str) -> int | None:
+        return holder(JobFolder(self.out(name), self.out(name) / ".quarry"))
+
+    def kill(self, name: str) -> None:
+        """What runs in the background would outlive a test that has failed."""
+        if process := self.process(name):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
 
 @pytest.fixture
 def jobs(work: Path) -> Iterator[Jobs]:
     with GatedArchive(STUDIES) as archive:
-        yield Jobs(archive, work)
+        jobs = Jobs(archive, work)
+        yield jobs
+        jobs.kill("third")
 
 
 def test_a_job_that_does_not_queue_is_told_whose_the_port_is(jobs: Jobs) -> None:

@@ -72,7 +72,11 @@ def test_the_ticket_of_a_killed_job_is_void_and_goes(tmp_path: Path) -> None:
         child.wait(10)
         assert list(tmp_path.iterdir())
         assert ours.living() == []
-        assert not list(tmp_path.iterdir())
+        assert list(tmp_path.iterdir())
+        with ours.drawn("", tmp_path, queued=True) as mine:
+            Tickets(tmp_path, PORT + 1).sweep()
+            assert [one.number for one in ours.living()] == [mine.number], "a ticket that lives stays"
+            assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")

@@ -51,6 +51,7 @@ class Berth:
         with ExitStack() as held:
             try:
                 self._tickets = Tickets(self._shared, self._local.port)
+                self._tickets.sweep()
                 drawn = self._tickets.drawn(self._local.host, self._out, queued=self._queue)
                 self._mine = held.enter_context(drawn)
             except (StartError, OSError):

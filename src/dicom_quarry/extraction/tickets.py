@@ -96,18 +96,23 @@ class Tickets:
             os.close(handle)
 
     def living(self) -> list[Ticket]:
-        """Every ticket whose job lives, in order; those that are void, and ours to remove, are removed."""
-        found = []
-        for entry in self._folder.iterdir():
-            name = _NAME.fullmatch(entry.name)
-            if name and int(name[1]) == self._port:
-                with suppress(OSError):
-                    ticket = _read(entry, int(name[2]))
-                    if ticket is None:
-                        entry.unlink()
-                    else:
-                        found.append(ticket)
+        """Every ticket for the port whose job lives, in order."""
+        found = [ticket for port, _, ticket in self._all() if ticket and port == self._port]
         return sorted(found, key=lambda ticket: ticket.number)
+
+    def sweep(self) -> None:
+        """Remove what killed jobs have left, also at other ports, as far as it is ours to remove."""
+        for _, path, ticket in self._all():
+            if ticket is None:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _all(self) -> Iterator[tuple[int, Path, Ticket | None]]:
+        for path in self._folder.iterdir():
+            name = _NAME.fullmatch(path.name)
+            if name:
+                with suppress(OSError):
+                    yield int(name[1]), path, _read(path, int(name[2]))
 
     def _linked(self, beside: Path) -> int:
         while True:
