@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from itertools import accumulate, takewhile
 
+from dicom_quarry.archive.multipart import MultipartReader
 from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.header import WHOLE, HeaderScan
@@ -33,6 +34,7 @@ SYNTAXES = (
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.205")
 _COMPRESS = 0x80
 _LONGEST_VALUE = 1 << 16
+_LONGEST_HEADERS = _LONGEST_READ = 1 << 17
 
 
 def acceptor(data: bytes) -> None:
@@ -174,6 +176,31 @@ def _scanned(data: bytes, syntax: str, tags: frozenset[int], seed: int) -> dict[
     return scan.values
 
 
+def multipart(data: bytes) -> None:
+    """A body of multipart/related with the boundary ``b``: split, then the bytes."""
+    if data:
+        assert _parts(data[1:], data[0]) == _parts(data[1:], 0), "the split changes the parts"
+
+
+def _parts(body: bytes, seed: int) -> tuple[list[object], bool]:
+    """The parts, contents joined, and whether the body was closed; up to where it is refused."""
+    reader, parts = MultipartReader("b"), list[object]()
+    ends = takewhile(lambda end: end < len(body), accumulate(peers.sizes(seed, len(body))))
+    begin = 0
+    try:
+        for end in (*ends, len(body)):
+            for event in reader.feed(body[begin:end]):
+                if isinstance(event, memoryview) and isinstance(parts[-1], bytes):
+                    parts[-1] += event
+                else:
+                    parts.append(bytes(event) if isinstance(event, memoryview) else event)
+            assert len(reader._carry) <= _LONGEST_HEADERS + _LONGEST_READ
+            begin = end
+    except RemoteProtocolError:
+        return [], False
+    return parts, reader.closed
+
+
 def strict(harness: Harness) -> Harness:
     """Warnings are errors: with a peer's words in it one reaches the terminal, and is remembered for ever."""
 
@@ -190,5 +217,5 @@ def strict(harness: Harness) -> Harness:
 
 HARNESSES: Mapping[str, Harness] = {
     harness.__name__: strict(harness)
-    for harness in (acceptor, requestor, pdus, header, command, items, dialogue)
+    for harness in (acceptor, requestor, pdus, header, command, items, dialogue, multipart)
 }

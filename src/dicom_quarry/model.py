@@ -174,7 +174,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What a sender announces before the bytes of an instance."""
+    """What a sender announces before the bytes of an instance.
+
+    ``head`` is preamble, prefix and file meta information where the instance came as a DICOM file, to be kept
+    as they are before its dataset; empty where a dataset came alone.
+    """
 
     sop_class: str
     sop_uid: str
@@ -182,6 +186,7 @@ class Arrival:
     calling_ae: str = ""
     called_ae: str = ""
     peer: str = ""
+    head: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
 from dicom_quarry.model import Admitted, Arrival, Header, Kept
 from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.part10 import file_head
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_quarry.wire.header import scan
@@ -61,6 +62,27 @@ def test_a_file_is_meta_and_the_dataset_as_it_came(tmp_path: Path) -> None:
     assert (receipt.ref.sop_uid, receipt.ref.sop_class) == (SOP_UID, CT)
     assert receipt.kept is Kept.STORED
     assert files(tmp_path) == [PLACE]
+
+
+@pytest.mark.parametrize("private", [0, 10_000])
+def test_what_came_as_a_file_stays_that_file(tmp_path: Path, private: int) -> None:
+    """Its preamble and meta are kept, without a length (Type 1) or with more than most; and found again."""
+    uids = file_head(arrival())[144:]
+    head = (
+        b"II*\0".ljust(128, b"\7")
+        + b"DICM"
+        + uids
+        + pack("<HH2sHL", 2, 0x102, b"OB", 0, private)
+        + b"\1" * private
+    )
+    data = dataset()
+    store = make_store(tmp_path)
+    receipt = put(store, data, Arrival(CT, SOP_UID, EXPLICIT, head=head))
+    stored = (tmp_path / PLACE).read_bytes()
+    assert stored == head + data
+    assert (receipt.size, receipt.digest) == (len(stored), hashlib.sha256(stored).digest())
+    assert list(store.adopt(PurePosixPath(PLACE).parent)) == [receipt]
+    assert put(store, data).kept is Kept.IDENTICAL  # the same dataset, by C-STORE
 
 
 def test_values_of_the_meta_are_of_even_length(tmp_path: Path) -> None:

@@ -16,15 +16,12 @@ from typing import Final
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.model import Arrival, Header
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.header import HeaderScan, scan
+from dicom_quarry.wire.filemeta import MAX_META, read_meta
+from dicom_quarry.wire.header import HeaderScan
 
 _PIECE: Final = 1 << 18
-_FIRST: Final = 1 << 12  # more than any file meta that Quarry writes
+_FIRST: Final = 1 << 12  # more than nearly any file meta
 _PREAMBLE: Final = bytes(128) + b"DICM"
-_EXPLICIT: Final = "1.2.840.10008.1.2.1"
-_TRANSFER_SYNTAX: Final = 0x00020010
-_SOP_CLASS: Final = 0x00020002
-_META_TAGS: Final = frozenset({_SOP_CLASS, _TRANSFER_SYNTAX})
 _SHORT: Final = Struct("<HH2sH")
 _GROUP_LENGTH: Final = _SHORT.pack(0x0002, 0, b"UL", 4)
 _VERSION: Final = Struct("<HH2sHL").pack(0x0002, 0x0001, b"OB", 0, 2) + b"\0\1"
@@ -37,7 +34,9 @@ def is_uid(text: str) -> bool:
 
 
 def file_head(arrival: Arrival) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 7.1) for a dataset as it arrives."""
+    """Preamble, prefix and file meta information (PS3.10 7.1) of a dataset: as they came, or made for it."""
+    if arrival.head:
+        return arrival.head
     elements = b"".join(
         (
             _VERSION,
@@ -76,22 +75,18 @@ def read_part10(fd: int, tags: Iterable[int]) -> Part10 | None:
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return None
-    start = os.pread(fd, _FIRST, 0)
-    if start[128:132] != b"DICM" or start[132:140] != _GROUP_LENGTH:
-        return None
-    offset = 144 + int.from_bytes(start[140:144], "little")
     try:
-        meta = scan(start[144:offset], _EXPLICIT, _META_TAGS)
-        header = HeaderScan(meta.get(_TRANSFER_SYNTAX, ""), tags)
-        for piece in _pieces(fd, offset):
+        meta = read_meta(os.pread(fd, _FIRST, 0)) or read_meta(os.pread(fd, 2 * MAX_META, 0))
+        if meta is None:
+            return None
+        header = HeaderScan(meta.transfer_syntax, tags)
+        for piece in _pieces(fd, meta.size):
             if header.feed(piece):
                 break
         header.end()
     except RemoteProtocolError:
         return None
-    return Part10(
-        offset, status.st_size, meta.get(_SOP_CLASS, ""), meta.get(_TRANSFER_SYNTAX, ""), header.values
-    )
+    return Part10(meta.size, status.st_size, meta.sop_class, meta.transfer_syntax, header.values)
 
 
 def digest(fd: int) -> bytes:

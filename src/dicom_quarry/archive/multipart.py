@@ -1,0 +1,191 @@
+"""A sans-I/O reader of ``multipart/related`` (RFC 2046 5.1, RFC 2387; PS3.18 8.6.1.2): bytes in, events out.
+
+No part is held in memory. A body is whole only if its closing boundary came: parts that ended before are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.message import Message
+from enum import Enum, auto
+from typing import Final
+
+from dicom_quarry.errors import RemoteProtocolError
+
+#: Headers of one part, and what may come before the first boundary, in bytes: servers send hundreds at most.
+_MAX_HEADERS: Final = 1 << 14
+_MAX_PREAMBLE: Final = 1 << 16
+
+#: RFC 2046 allows 70 characters, Orthanc sends 73.
+_BOUNDARY: Final = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
+
+_CR, _LF = 0x0D, 0x0A
+
+
+@dataclass(frozen=True, slots=True)
+class PartBegins:
+    """A part, with its headers by lower-case name; its bytes follow."""
+
+    headers: Mapping[str, str]
+
+
+class Mark(Enum):
+    """What ends something."""
+
+    PART_ENDS = auto()
+    CLOSED = auto()  # the closing boundary: the body is whole
+
+
+#: In between, a memoryview: the next bytes of the part that has begun.
+Event = PartBegins | memoryview | Mark
+
+
+class _At(Enum):
+    PREAMBLE = auto()
+    DELIMITER = auto()  # behind a boundary: a line's end, or two dashes
+    HEADERS = auto()
+    DATA = auto()
+    EPILOGUE = auto()
+
+
+def boundary_of(content_type: str) -> str | None:
+    """The boundary in a Content-Type of a multipart; None where it is none, or names no usable one."""
+    message = Message()
+    message["Content-Type"] = content_type
+    if message.get_content_maintype() != "multipart":
+        return None
+    boundary = message.get_param("boundary")
+    return boundary if isinstance(boundary, str) and _BOUNDARY.fullmatch(boundary) else None
+
+
+class MultipartReader:
+    """Takes a body in pieces of any size. ``closed`` once its closing boundary has come."""
+
+    def __init__(self, boundary: str) -> None:
+        # A line feed alone is taken for a line's end, too; the carriage return before it belongs to it.
+        self._delimiter = b"\n--" + boundary.encode("ascii")
+        self._at = _At.PREAMBLE
+        self._carry = b"\n"  # the first boundary may be the first line
+        self._skipped = 0
+        self.closed = False
+
+    def feed(self, data: bytes) -> Iterator[Event]:
+        """What these bytes bring; memoryviews are of ``data`` or of a copy, and stay good.
+
+        To be exhausted before the next call. Raises RemoteProtocolError for what is no multipart.
+        """
+        if self._carry:
+            data = self._carry + data
+            self._carry = b""
+        at = 0
+        while at < len(data):
+            match self._at:
+                case _At.DATA | _At.PREAMBLE:
+                    begin, end, after = self._content(data, at)
+                    if self._at is _At.PREAMBLE:
+                        self._skip(end - begin)
+                    elif end > begin:
+                        yield memoryview(data)[begin:end]
+                    if after < 0:
+                        self._carry = data[end:]
+                        return
+                    if self._at is _At.DATA:
+                        yield Mark.PART_ENDS
+                    self._at, at = _At.DELIMITER, after
+                case _At.DELIMITER:
+                    if data.startswith(b"--", at):
+                        self._at, self.closed = _At.EPILOGUE, True
+                        yield Mark.CLOSED
+                        return
+                    # The line is known to be whole.
+                    self._at, at = _At.HEADERS, data.index(b"\n", at) + 1
+                case _At.HEADERS:
+                    headers, at = self._headers(data, at)
+                    if headers is None:
+                        self._carry = data[at:]
+                        return
+                    self._at = _At.DATA
+                    yield PartBegins(headers)
+                case _At.EPILOGUE:
+                    return
+
+    def end(self) -> None:
+        """The body ended here. Raises RemoteProtocolError if its closing boundary has not come."""
+        if not self.closed:
+            raise RemoteProtocolError("the answer ends without its closing boundary")
+
+    def _content(self, data: bytes, at: int) -> tuple[int, int, int]:
+        """Where the bytes before a boundary begin and end, and where it ends; -1 if it has not come."""
+        start = at
+        while (found := data.find(self._delimiter, start)) >= 0:
+            after = found + len(self._delimiter)
+            follows = _follows(data, after)
+            if follows is None:
+                return at, _line_end(data, found, at), -1
+            if follows:
+                return at, _line_end(data, found, at), after
+            start = found + 1
+        return at, self._held(data, at), -1
+
+    def _held(self, data: bytes, at: int) -> int:
+        """Up to where bytes cannot be the beginning of a boundary."""
+        found = data.find(b"\n", max(at, len(data) - len(self._delimiter)))
+        while found >= 0:
+            if self._delimiter.startswith(data[found:]):
+                return _line_end(data, found, at)
+            found = data.find(b"\n", found + 1)
+        return len(data) - 1 if data[-1] == _CR else len(data)
+
+    def _skip(self, count: int) -> None:
+        self._skipped += count
+        if self._skipped > _MAX_PREAMBLE:
+            raise RemoteProtocolError("the answer is no multipart: its boundary does not come")
+
+    def _headers(self, data: bytes, at: int) -> tuple[dict[str, str] | None, int]:
+        """The headers and where the part's bytes begin; None while the empty line has not come."""
+        begin, lines = at, list[bytes]()
+        while (found := data.find(b"\n", at)) >= 0:
+            line = data[at:found].removesuffix(b"\r")
+            at = found + 1
+            if not line:
+                return _read(lines), at
+            lines.append(line)
+            if at - begin > _MAX_HEADERS:
+                break
+        if len(data) - begin > _MAX_HEADERS:
+            raise RemoteProtocolError("the headers of a part have no end")
+        return None, begin
+
+
+def _follows(data: bytes, at: int) -> bool | None:
+    """Whether what follows makes it a boundary; None if too little has come to tell.
+
+    Two dashes close; else nothing but white space may follow in the line (RFC 2046 5.1.1). Anything else is
+    content that looks like a boundary.
+    """
+    if data.startswith(b"--", at):
+        return True
+    end = at
+    while end < len(data) and data[end] in b" \t" and end - at < _MAX_HEADERS:
+        end += 1
+    rest = data[end : end + 2]
+    if rest[:1] == b"\n" or rest == b"\r\n":
+        return True
+    return None if rest in (b"", b"\r") or (end == at and rest == b"-") else False
+
+
+def _line_end(data: bytes, feed: int, at: int) -> int:
+    """Where the line before a line feed ends: a carriage return before it is not content."""
+    return feed - 1 if feed > at and data[feed - 1] == _CR else feed
+
+
+def _read(lines: list[bytes]) -> dict[str, str]:
+    """Headers by name; of several the last counts, what is no header does not."""
+    headers = {}
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            headers[name.strip().lower()] = value.strip()
+    return headers

@@ -1,0 +1,150 @@
+"""The reader of multipart/related: whatever the split, the same parts; nothing kept, nothing believed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dicom_quarry.archive.multipart import Mark, MultipartReader, PartBegins, boundary_of
+from dicom_quarry.errors import RemoteProtocolError
+
+B = "frontier"
+Parts = list[tuple[dict[str, str], bytes, bool]]
+
+
+def read(body: bytes, *cuts: int, boundary: str = B) -> tuple[Parts, bool]:
+    """The parts (headers, content, whether it ended), and whether the body was closed."""
+    reader = MultipartReader(boundary)
+    parts: Parts = []
+    ends = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
+    for begin, end in pairwise(ends):
+        for event in reader.feed(body[begin:end]):
+            match event:
+                case PartBegins(headers):
+                    parts.append((dict(headers), b"", False))
+                case memoryview():
+                    parts[-1] = (parts[-1][0], parts[-1][1] + event, False)
+                case Mark.PART_ENDS:
+                    parts[-1] = (parts[-1][0], parts[-1][1], True)
+                case Mark.CLOSED:
+                    assert reader.closed
+    return parts, reader.closed
+
+
+def body(*contents: bytes, line: bytes = b"\r\n", closed: bool = True) -> bytes:
+    parts = [
+        b"--" + B.encode() + line + b"Content-Type: application/dicom" + line * 2 + content + line
+        for content in contents
+    ]
+    return b"".join(parts) + (b"--" + B.encode() + b"--" if closed else b"")
+
+
+HEADERS = {"content-type": "application/dicom"}
+
+#: Content that is made of what could be taken for a boundary.
+ODD = st.lists(
+    st.sampled_from(
+        [b"\r", b"\n", b"-", b"--", B.encode(), b"\r\n--fron", b"\n--" + B.encode() + b"x", b"a", b" "]
+    )
+).map(b"".join)
+
+
+@given(st.lists(ODD, max_size=4), st.sampled_from([b"\r\n", b"\n"]), st.lists(st.integers(0), max_size=8))
+def test_any_split_gives_the_same_parts(contents: list[bytes], line: bytes, cuts: list[int]) -> None:
+    whole = body(*contents, line=line) + line + b"epilogue --" + B.encode()
+    once = read(whole)
+    assert read(whole, *cuts) == once
+    assert read(whole, *range(len(whole))) == once
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4), st.lists(st.integers(0), max_size=8))
+def test_contents_come_as_they_were_sent(contents: list[bytes], cuts: list[int]) -> None:
+    assert read(body(*contents), *cuts) == ([(HEADERS, content, True) for content in contents], True)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\r\n--frontie",
+        b"\n--frontierx",
+        b"\r\n--frontier-x",
+        b"\r\n--frontier \tx",
+        b"\r\r\n\n--",
+        b"--frontier--",
+        b"",
+    ],
+)
+def test_what_looks_like_a_boundary_is_content(content: bytes) -> None:
+    whole = body(content, content)
+    for cut in range(len(whole)):
+        assert read(whole, cut) == ([(HEADERS, content, True)] * 2, True)
+
+
+def test_preamble_padding_and_epilogue_are_no_content() -> None:
+    text = b"preamble\r\n--frontier \t \r\n\r\nA\r\n--frontier--\r\nepilogue\r\n--frontier\r\n\r\nB"
+    assert read(text) == ([({}, b"A", True)], True)
+
+
+def test_a_body_that_is_cut_keeps_its_whole_parts_and_is_not_closed() -> None:
+    whole = body(b"A" * 50, b"B" * 50)
+    for length in range(len(whole)):
+        parts, closed = read(whole[:length])
+        assert not closed
+        assert [content for _, content, ended in parts if ended] == [b"A" * 50, b"B" * 50][
+            : sum(p[2] for p in parts)
+        ]
+    reader = MultipartReader(B)
+    list(reader.feed(whole[:-1]))
+    with pytest.raises(RemoteProtocolError, match="closing boundary"):
+        reader.end()
+
+
+def test_headers_have_a_limit_however_they_come() -> None:
+    for head in (b"x: " + b"y" * (1 << 15), b"x: y\r\n" * (1 << 13)):
+        for piece in (len(head) + 100, 1000):
+            reader = MultipartReader(B)
+            whole = b"--frontier\r\n" + head
+            with pytest.raises(RemoteProtocolError, match="headers"):
+                for at in range(0, len(whole), piece):
+                    list(reader.feed(whole[at : at + piece]))
+
+
+def test_what_has_no_boundary_is_given_up_and_not_kept() -> None:
+    reader = MultipartReader(B)
+    with pytest.raises(RemoteProtocolError, match="no multipart"):
+        for _ in range(100):
+            list(reader.feed(b"<html>" * 1000))
+
+
+def test_nothing_of_a_part_is_held_back() -> None:
+    reader = MultipartReader(B)
+    list(reader.feed(b"--frontier\r\n\r\n"))
+    came = 0
+    for number in range(100):
+        came += sum(
+            len(event) for event in reader.feed(bytes([number]) * 1000) if isinstance(event, memoryview)
+        )
+        assert came >= (number + 1) * 1000 - len("\r\n--frontier")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        ('multipart/related; type="application/dicom"; boundary=abc', "abc"),
+        ('multipart/related; boundary="a b=c"; type=x', "a b=c"),
+        ("Multipart/Related;BOUNDARY='abc'", "'abc'"),
+        ("multipart/related; boundary=" + "9" * 73, "9" * 73),
+        ("multipart/mixed; boundary=abc", "abc"),
+        ("multipart/related", None),
+        ("multipart/related; boundary=", None),
+        ("multipart/related; boundary=" + "9" * 300, None),
+        ('multipart/related; boundary="a\x01b"', None),
+        ("text/html; boundary=abc", None),
+        ("", None),
+    ],
+)
+def test_boundaries(content_type: str, boundary: str | None) -> None:
+    assert boundary_of(content_type) == boundary
