@@ -71,9 +71,12 @@ def test_a_named_archive(tmp_path: Path) -> None:
     profile = load(path, {**FLAGS, "from": "main"}).archives[0]
     assert (profile.name, profile.address) == ("main", AE("PACS", "10.1.2.3", 104))
     assert (profile.model, profile.query_timeout, profile.silence, profile.settle) == ("patient", 5, 7.5, 10)
-    assert load(path, {**FLAGS, "from": "old"}).archives[0].address.port == 11112
+    assert load(path, {**FLAGS, "from": "old"}).archives[0].entity.port == 11112
     said = refusal(path, {**FLAGS, "from": "new"})
-    assert said == f"no archive is called 'new' (known in {path}: main, old); or write AET@HOST:PORT"
+    assert (
+        said
+        == f"no archive is called 'new' (known in {path}: main, old); or write AET@HOST:PORT or https://HOST/PATH"
+    )
     assert "known in quarry.toml: none" in refusal(None, {**FLAGS, "from": "new"})
 
 
@@ -105,7 +108,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model = 'study'", "[archive.main] address: Field required"),
+        ("model = 'study'", "[archive.main] write address = "),
         ("address = 'PACS'", "'PACS' is not an archive: write AET@HOST:PORT, as in PACS@10.1.2.3:104"),
         ("address = 'P@h:1'\nmodel = 'flat'", "[archive.main] model: Input should be 'study' or 'patient'"),
         ("address = 'P@h:1'\nsettle = 0", "[archive.main] settle: Input should be greater than 0 (it is 0)"),

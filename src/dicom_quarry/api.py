@@ -169,7 +169,7 @@ def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
             archive.name,
             amounts[archive.name],
             [archive, *site.limits(archive).values()],
-            earlier_rate(archive.address),
+            earlier_rate(archive.places),
             now,
         )
         for archive in settings.archives

@@ -8,12 +8,20 @@ from collections.abc import Mapping
 from datetime import UTC
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, BaseUri
 from dicom_quarry.window import Hours, parse, zone_of
 
 DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
@@ -22,6 +30,13 @@ FILE_NAME = "quarry.toml"
 
 Remote = Annotated[AE, BeforeValidator(lambda value: AE.remote(value) if isinstance(value, str) else value)]
 Local = Annotated[AE, BeforeValidator(lambda value: AE.local(value) if isinstance(value, str) else value)]
+Base = Annotated[
+    BaseUri, BeforeValidator(lambda value: BaseUri.parse(value) if isinstance(value, str) else value)
+]
+#: Either, as a text tells by itself.
+Place = Annotated[
+    AE | BaseUri, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)
+]
 T = TypeVar("T", bound=BaseModel)
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
@@ -29,6 +44,11 @@ Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AtOnce = Annotated[int, Field(ge=1, le=16)]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def place(text: str) -> AE | BaseUri:
+    """Read ``AET@HOST:PORT`` or ``https://HOST/PATH``; raises ConfigError."""
+    return BaseUri.parse(text) if "://" in text else AE.remote(text)
 
 
 def _window(text: str) -> str:
@@ -69,23 +89,7 @@ def _after_window(text: str) -> str:
     return text
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
-
-
-class TlsFiles(_Frozen):
-    """PEM files, ``[tls]`` in quarry.toml: our certificate with its key, and the authority over others'.
-
-    ``hostname`` False is for archives whose certificates name no host.
-    """
-
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
-    hostname: bool = True
-
-
-class Limits(_Frozen):
+class Limits(Frozen):
     """When, and how fast, an archive may be asked; without a limit, one question waits for the other.
 
     ``window`` is in the grammar of :mod:`dicom_quarry.window`, by the clock of ``time_zone``, the host's
@@ -117,6 +121,7 @@ class Limits(_Frozen):
 class ArchiveProfile(Limits):
     """How one archive is reached and treated; ``[archive.NAME]`` in quarry.toml. Times are in seconds.
 
+    ``address`` is its application entity, ``dicomweb`` where its web services are: one of them, or both.
     ``query_timeout``: a query that is silent for so long is lost. ``silence``: so is a retrieval in which
     neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
     on their way once the archive has said that it is done. ``senders``: networks that instances may come
@@ -127,7 +132,9 @@ class ArchiveProfile(Limits):
     """
 
     name: str
-    address: Remote
+    address: Remote | None = None
+    dicomweb: Base | None = None
+    http: HttpAccess = HttpAccess()
     model: Literal["study", "patient"] = "study"
     query_timeout: Seconds = 120
     silence: Seconds = 600
@@ -142,8 +149,36 @@ class ArchiveProfile(Limits):
     move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
 
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if not self.places:
+            raise ValueError('write address = "AET@HOST:PORT", dicomweb = "https://HOST/PATH", or both')
+        return self
 
-class Settings(_Frozen):
+    @property
+    def places(self) -> tuple[AE | BaseUri, ...]:
+        """Where the archive is."""
+        return tuple(place for place in (self.address, self.dicomweb) if place is not None)
+
+    @property
+    def spoken(self) -> str:
+        """Where it is, in words."""
+        return " and ".join(map(str, self.places))
+
+    @property
+    def entity(self) -> AE:
+        """Its application entity, for DIMSE; raises ConfigError where it has none."""
+        if self.address is None:
+            raise ConfigError(f'the archive {self.name} has no address = "AET@HOST:PORT"')
+        return self.address
+
+    @property
+    def sends(self) -> bool:
+        """Whether it sends instances to our receiver, as it does for C-MOVE."""
+        return self.address is not None
+
+
+class Settings(Frozen):
     """Everything that a job is run with."""
 
     archives: Annotated[tuple[ArchiveProfile, ...], Field(min_length=1)]
@@ -205,7 +240,8 @@ def load(
         merged["local"] = merged.pop("as")
     if chosen is None:
         raise ConfigError(
-            "which archive? give --from AET@HOST:PORT, or 'from' and [archive.main] in quarry.toml"
+            "which archive? give --from AET@HOST:PORT or --from https://HOST/PATH, "
+            "or 'from' and [archive.main] in quarry.toml"
         )
     if "to" not in merged:
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
@@ -237,14 +273,19 @@ def undashed(table: Mapping[str, Any]) -> dict[str, Any]:
 def _profile(chosen: str, archives: dict[str, dict[str, Any]], source: Path) -> ArchiveProfile:
     if chosen in archives:
         values = {**undashed(archives[chosen]), "name": chosen}
+        if isinstance(values.get("http"), dict):
+            values["http"] = undashed(values["http"])
         return validated(ArchiveProfile, values, source, f"[archive.{chosen}] ")
-    if "@" not in chosen:
+    if "@" not in chosen and "://" not in chosen:
         known = ", ".join(archives) or "none"
         raise ConfigError(
-            f"no archive is called '{chosen}' (known in {source}: {known}); or write AET@HOST:PORT"
+            f"no archive is called '{chosen}' (known in {source}: {known}); or write AET@HOST:PORT "
+            "or https://HOST/PATH"
         )
-    address = AE.remote(chosen)
-    return ArchiveProfile(name=address.title, address=address)
+    where = place(chosen)
+    if isinstance(where, BaseUri):
+        return ArchiveProfile(name=where.host, dicomweb=where)
+    return ArchiveProfile(name=where.title, address=where)
 
 
 def validated(model: type[T], values: Mapping[str, object], source: Path, where: str = "") -> T:
@@ -253,9 +294,12 @@ def validated(model: type[T], values: Mapping[str, object], source: Path, where:
         return model.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"]).replace("_", "-") or "settings"
+        setting = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(name.replace("_", "-") for name in model.model_fields))
             raise ConfigError(f"{source}: {where}'{setting}' is not a setting; there are {known}") from error
         said = first["msg"].removeprefix("Value error, ")
+        if isinstance(first["input"], dict):
+            # A table's values need not all be shown to say what is wrong with it.
+            raise ConfigError(f"{source}: {where}{setting}{': ' if setting else ''}{said}") from error
         raise ConfigError(f"{where}{setting}: {said} (it is {first['input']!r})") from error

@@ -11,7 +11,7 @@
     │   ├── Unreachable         no connection, or no answer to the association request: try again later
     │   ├── Rejected            the association was refused; ``permanent`` says whether to try again
     │   ├── Lost                aborted, cut or silent in the middle: try again
-    │   ├── QueryFailed         a C-FIND ended in a status other than success: ``status`` says which
+    │   ├── QueryFailed         a query ended in a status other than success: ``status`` says which
     │   └── Unusable            a person has to act, here or at the archive, before it is asked again
     ├── ProtocolError           bytes that are not DICOM
     │   ├── RemoteProtocolError the peer broke PS3.8 or PS3.7: the association is aborted
@@ -53,11 +53,15 @@ class Unreachable(ArchiveError):
 
 
 class Rejected(ArchiveError):
-    """The archive refused the association (PS3.8 9.3.4)."""
+    """The archive refused the association (PS3.8 9.3.4), or over HTTP any request for now.
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    ``retry_after``: for so many seconds it wants to be left alone, as far as it said so.
+    """
+
+    def __init__(self, message: str, *, permanent: bool, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.retry_after = retry_after
 
 
 class Lost(ArchiveError):
@@ -65,17 +69,19 @@ class Lost(ArchiveError):
 
 
 class QueryFailed(ArchiveError):
-    """A C-FIND ended in a failure (PS3.4 C.4.1.1.4)."""
+    """A C-FIND ended in a failure (PS3.4 C.4.1.1.4); or, with ``http``, a QIDO-RS (PS3.18 8.5)."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int, http: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.http = http
 
 
 def told(error: ArchiveError) -> str:
     """An archive's failure for logs and redirected output, without its own words: they may name a patient."""
     if isinstance(error, QueryFailed):
-        return f"the archive answered a query with a failure (status {error.status:04X}H)"
+        code = f"HTTP {error.status}" if error.http else f"status {error.status:04X}H"
+        return f"the archive answered a query with a failure ({code})"
     return str(error)
 
 

@@ -15,11 +15,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from dicom_quarry.errors import ConfigError
 
 #: What may stand in an AE title (PS3.8 9.3.2, PS3.5 6.2): 1 to 16 printable ASCII characters, no back-slash.
 _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
+
+_WEB_PORTS = {"http": 80, "https": 443}
+_WEB_PATH = re.compile(r"(/[!$&-;=@-Z_a-z~%]*)*", re.ASCII)
 
 
 class Level(StrEnum):
@@ -59,6 +63,49 @@ class AE:
             raise ConfigError(f"'{text}' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112")
         title, _, host = name.partition("@")
         return cls(_title(title, text), host.strip("[]"), _port(port, text))
+
+
+@dataclass(frozen=True, slots=True)
+class BaseUri:
+    """Where an archive's DICOMweb services begin (PS3.18 8.2): ``path`` is without a slash at its end."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _WEB_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}{self.path}"
+
+    @classmethod
+    def parse(cls, text: str) -> BaseUri:
+        """Read ``https://HOST[:PORT]/PATH``; raises ConfigError with the expected form."""
+        try:
+            parts = urlsplit(text.strip())
+            port = parts.port
+        except ValueError:
+            raise ConfigError(f"'{text}' is not an address of DICOMweb") from None
+        if parts.scheme not in _WEB_PORTS or not parts.hostname or not _WEB_PATH.fullmatch(parts.path):
+            raise ConfigError(
+                f"'{text}' is not an address of DICOMweb: write https://HOST/PATH, as in "
+                "https://pacs.example.org/dicom-web"
+            )
+        if parts.username is not None or parts.query or parts.fragment:
+            # What is wrong here may be a password: it is not repeated.
+            raise ConfigError(
+                "an address of DICOMweb is https://HOST/PATH alone: user and password, or a token, stand in "
+                "[archive.NAME.http] of quarry.toml"
+            )
+        return cls(parts.scheme, parts.hostname, port or _WEB_PORTS[parts.scheme], parts.path.rstrip("/"))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what goes there can be read by others on the way."""
+        return self.scheme == "http" and not (
+            self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+        )
 
 
 def _title(title: str, text: str) -> str:

@@ -2,7 +2,8 @@
 
 Its file is named here and nowhere else: no flag and no variable leads around it. It has the limits of an
 archive in quarry.toml; at its top they hold over everything that Quarry does on this host, and in
-``[archive."AET@HOST:PORT"]`` over everything that goes to that archive, all jobs and users together.
+``[archive."AET@HOST:PORT"]`` or ``[archive."https://HOST/PATH"]`` over everything that goes to that archive,
+all jobs and users together.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from dicom_quarry.config import ArchiveProfile, Files, Limits, Remote, read_toml, undashed, validated
+from dicom_quarry.config import ArchiveProfile, Files, Limits, Place, read_toml, undashed, validated
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, BaseUri
 
 SITE_FILE = Path("/etc/quarry/site.toml")
 
@@ -30,29 +32,32 @@ class SitePolicy(Limits):
     in which the jobs of all users count together. ``exclude``: lists of what nobody may take.
     """
 
-    archives: tuple[Remote, ...] | None = None
+    archives: tuple[Place, ...] | None = None
     shared: Path = Path("/run/lock/quarry")
     exclude: Files = ()
-    archive: dict[Remote, Limits] = Field(default_factory=dict)
+    archive: dict[Place, Limits] = Field(default_factory=dict)
 
     def check(self, profile: ArchiveProfile) -> None:
         """Raises ConfigError if the archive is not allowed."""
-        if self.archives is None or any(_is(one, profile.address) for one in self.archives):
+        if self.archives is None:
             return
-        allowed = ", ".join(map(str, self.archives)) or "none"
-        raise ConfigError(
-            f"{SITE_FILE}: this site does not allow the archive {profile.address}; allowed: {allowed}. "
-            "Its administrator can add it to 'archives' there"
-        )
+        for place in profile.places:
+            if not any(_is(one, place) for one in self.archives):
+                allowed = ", ".join(map(str, self.archives)) or "none"
+                raise ConfigError(
+                    f"{SITE_FILE}: this site does not allow the archive {place}; allowed: {allowed}. "
+                    "Its administrator can add it to 'archives' there"
+                )
 
     def limits(self, profile: ArchiveProfile) -> dict[str, Limits]:
         """Limits that hold for an archive, by the name under which the host's jobs count together.
 
-        A title does not tell archives apart: many answer to any.
+        A title does not tell archives apart: many answer to any. Nor does the port tell DIMSE from HTTP: who
+        is limited in one is not free in the other.
         """
         found: dict[str, Limits] = {EVERYTHING: self}
         for address, limits in self.archive.items():
-            if address.port == profile.address.port and _same_host(address.host, profile.address.host):
+            if any(_same(address, place) for place in profile.places):
                 found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
         return found
 
@@ -91,9 +96,14 @@ def _inherited(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "archive": {name: {**zone, **undashed(one)} for name, one in archives.items()}}
 
 
-def _is(allowed: AE, wanted: AE) -> bool:
-    same_host = allowed.host.casefold() == wanted.host.casefold()
-    return same_host and (allowed.title, allowed.port) == (wanted.title, wanted.port)
+def _is(allowed: AE | BaseUri, wanted: AE | BaseUri) -> bool:
+    return replace(allowed, host=allowed.host.casefold()) == replace(wanted, host=wanted.host.casefold())
+
+
+def _same(limited: AE | BaseUri, wanted: AE | BaseUri) -> bool:
+    """Whether limits for one hold for the other."""
+    comparable = type(limited) is type(wanted)
+    return (limited.port == wanted.port or not comparable) and _same_host(limited.host, wanted.host)
 
 
 def _same_host(one: str, other: str) -> bool:

@@ -19,10 +19,12 @@ from dicom_quarry.demo.studies import Study as DemoStudy
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Writer
 from dicom_quarry.receiver.server import Receiver
+from dicom_quarry.wire.header import scan
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import Orthanc
 from tests.peers.relay import Relay
+from tests.peers.web_relay import WebRelay
 
 TITLE = "QUARRY"
 
@@ -49,7 +51,7 @@ class MemorySink:
     def __init__(self) -> None:
         self.refuse: set[str] = set()
         self.kept: dict[str, tuple[str, bytes]] = {}
-        self.begun = 0
+        self.begun = self.unfinished = 0
         self.gate = threading.Event()
         self.gate.set()
         self._lock = threading.Lock()
@@ -57,6 +59,7 @@ class MemorySink:
     def begin(self, arrival: Arrival) -> Writer:
         with self._lock:
             self.begun += 1
+            self.unfinished += 1
             second = self.begun > 1
         if second:
             self.gate.wait(60)
@@ -68,21 +71,30 @@ class _MemoryWriter:
         self._sink = sink
         self._arrival = arrival
         self._data = bytearray()
+        self._ended = False
 
     def write(self, data: memoryview) -> None:
         self._data += data
 
     def commit(self) -> Receipt:
+        self._end()
         arrival, data = self._arrival, bytes(self._data)
-        if arrival.sop_uid in self._sink.refuse:
+        # Of a file that came whole the dataset counts, not its file meta information.
+        sop_uid = scan(data, arrival.transfer_syntax, (0x00080018,))[0x00080018]
+        if sop_uid in self._sink.refuse:
             raise OutOfSpace("no room for this one")
-        self._sink.kept[arrival.sop_uid] = (arrival.transfer_syntax, data)
-        ref = InstanceRef("", "", arrival.sop_uid, arrival.sop_class)
+        self._sink.kept[sop_uid] = (arrival.transfer_syntax, data)
+        ref = InstanceRef("", "", sop_uid, arrival.sop_class)
         digest = hashlib.sha256(data).digest()
-        return Receipt(ref, arrival.transfer_syntax, PurePosixPath(arrival.sop_uid), len(data), digest)
+        return Receipt(ref, arrival.transfer_syntax, PurePosixPath(sop_uid), len(data), digest)
 
     def abort(self) -> None:
+        self._end()
         self._data.clear()
+
+    def _end(self) -> None:
+        self._sink.unfinished -= not self._ended
+        self._ended = True
 
 
 class PatientWatch:
@@ -102,17 +114,18 @@ class Site:
 
     ``archive`` makes an adapter, which asks for ``destination`` (a title); ``tells`` is False where the
     archive answers neither SOP classes nor Number of Study (Series) Related Instances. ``moves``: it sends by
-    C-MOVE to a receiver, and ``relay`` stands before that; else by C-GET, and it stands before the archive.
-    While ``gate`` is shut no more than one instance comes.
+    C-MOVE to a receiver, and ``relay`` stands before that; else it stands before the archive.
+    While ``gate`` is shut no more than one instance comes. ``ascii_keys``: it finds nothing by others.
     """
 
     archive: Callable[[str], Archive]
     studies: dict[str, HeldStudy]
     sink: MemorySink
-    relay: Relay
+    relay: Relay | WebRelay
     peer: AE
     tells: bool = True
     moves: bool = True
+    ascii_keys: bool = False
     cleanup: list[Archive] = field(default_factory=list)
 
     @property

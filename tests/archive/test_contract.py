@@ -12,7 +12,7 @@ import pytest
 
 from dicom_quarry.archive.port import Ask, Patience, Verdict
 from dicom_quarry.model import InstanceRef, Selection, Study, Task
-from tests.archive import sites
+from tests.archive import sites, web_sites
 from tests.archive.sites import HeldStudy, PatientWatch, Site
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.process import wait_for
@@ -24,6 +24,8 @@ KINDS = [
     "demo-get",
     pytest.param("orthanc-get", marks=pytest.mark.archive),
     pytest.param("dcmqrscp-get", marks=pytest.mark.archive),
+    "demo-web",
+    pytest.param("orthanc-web", marks=pytest.mark.archive),
 ]
 
 
@@ -31,7 +33,8 @@ KINDS = [
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Corpus
 ) -> Iterator[Site]:
-    with sites.site(request.param, tmp_path_factory.mktemp(request.param), corpus) as site:
+    make = web_sites.site if request.param.endswith("-web") else sites.site
+    with make(request.param, tmp_path_factory.mktemp(request.param), corpus) as site:
         yield site
 
 
@@ -101,6 +104,8 @@ def test_find_two_studies_under_one_accession(site: Site) -> None:
 
 
 def test_find_a_patient_whose_id_is_not_ascii(site: Site) -> None:
+    if site.ascii_keys:
+        pytest.skip("Orthanc's DICOMweb plugin 1.7 finds nothing by keys beyond ASCII, however encoded")
     found = site.adapter().find({"PatientID": UMLAUT_PATIENT})
     (study,) = found.studies
     assert study.patient_id == UMLAUT_PATIENT
@@ -204,7 +209,7 @@ def test_a_study_that_the_archive_does_not_have_brings_nothing(site: Site) -> No
 
 def test_an_unknown_destination_is_said_to_need_registering(site: Site) -> None:
     if not site.moves:
-        pytest.skip("C-GET has no destination")
+        pytest.skip("only C-MOVE has a destination")
     study = several_series(site)
     archive = site.adapter("NOBODY")
     answered = archive.retrieve(site.ask(study), site.sink, PatientWatch())
@@ -229,6 +234,7 @@ def test_a_cancelled_retrieval_ends_and_leaves_the_archive_usable(site: Site) ->
     answered = archive.retrieve(site.ask(study), site.sink, PatientWatch(cancel))
     assert answered.verdict is Verdict.CANCELLED
     assert len(site.sink.kept) < len(study.sop_uids)
+    site.gate.set()
     assert archive.find({"AccessionNumber": study.accession}).complete
     again = archive.retrieve(site.ask(study), site.sink, PatientWatch())
     assert again.verdict is Verdict.SUCCESS

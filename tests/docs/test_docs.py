@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
+from dicom_quarry.access import TlsFiles
+from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.model import Word
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,6 +14,12 @@ from tests.peers.process import Server, free_port, listens
 
 EXECUTABLE = "/usr/sbin/Orthanc"
 
+#: Options of an Orthanc that speaks DICOMweb.
+DICOMWEB: Mapping[str, object] = {
+    "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
+    "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
+}
+
 
 class Orthanc(Server):
     """Orthanc on free loopback ports; ``options`` are keys of its configuration and win over ours.
@@ -34,6 +40,11 @@ class Orthanc(Server):
         self.http_port = free_port()
         self._destinations = list(destinations)
         self._options = dict(options or {})
+
+    @property
+    def base(self) -> str:
+        """Where its DICOMweb services are, if it has any."""
+        return f"http://127.0.0.1:{self.http_port}/dicom-web"
 
     def command(self) -> Sequence[str]:
         path = self.folder / "orthanc.json"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.encoding import Element
@@ -14,6 +14,7 @@ from dicom_quarry.demo.matching import Query, Record
 from dicom_quarry.demo.operations import UNABLE, Move, Retrieval, Tally
 from dicom_quarry.demo.sender import StoreSCU, Unwilling
 from dicom_quarry.demo.studies import Instance, Study
+from tests.scripted.turns import Turns
 
 Answers = Iterator[tuple[int, Record | None]]
 
@@ -29,36 +30,13 @@ class Seen:
     time: float = field(default_factory=time.monotonic)
 
 
-class Fault:
+class Fault(Turns):
     """One thing that goes wrong; the hooks of this base class change nothing.
 
-    ``times`` is how often it strikes (None: for ever). A fault that counts calls :meth:`strikes` when its
-    turn has come. Hooks run in threads of the archive; where one waits, it waits for ``archive.stopped``.
+    Hooks run in threads of the archive; where one waits, it waits for ``archive.stopped``.
     """
 
     hears_cancel = True
-
-    def __init__(self, *, times: int | None = None) -> None:
-        self._left = times
-        self._spared = 0
-        self._lock = threading.Lock()
-
-    def after(self, turns: int) -> Self:
-        """Let so many turns pass before the first strike."""
-        self._spared = turns
-        return self
-
-    def strikes(self) -> bool:
-        """Use up one of the times; False when there are none left, or it is too early."""
-        with self._lock:
-            if self._spared:
-                self._spared -= 1
-                return False
-            if self._left == 0:
-                return False
-            if self._left is not None:
-                self._left -= 1
-            return True
 
     def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
         """At an association request, before it is answered."""

@@ -85,6 +85,15 @@ def test_what_came_as_a_file_stays_that_file(tmp_path: Path, private: int) -> No
     assert put(store, data).kept is Kept.IDENTICAL  # the same dataset, by C-STORE
 
 
+@pytest.mark.parametrize("announced", ["", "9.9.9"])
+def test_a_file_that_names_itself_wrongly_is_what_its_dataset_is(tmp_path: Path, announced: str) -> None:
+    store = make_store(tmp_path)
+    head = file_head(arrival("9.9.9"))
+    receipt = put(store, dataset(), Arrival(CT, announced, EXPLICIT, head=head))
+    assert (receipt.ref.sop_uid, receipt.path) == (SOP_UID, PurePosixPath(PLACE))
+    assert list(store.adopt(PurePosixPath(PLACE).parent)) == [receipt]
+
+
 def test_values_of_the_meta_are_of_even_length(tmp_path: Path) -> None:
     receipt = put(make_store(tmp_path), dataset(), arrival(calling_ae="ORTHANC"))
     head = (tmp_path / receipt.path).read_bytes()[: -len(dataset())]

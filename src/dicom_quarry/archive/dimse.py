@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dicom_quarry.archive import query, status
+from dicom_quarry.archive.answers import SERIES, STUDY, series_of, studies_of
 from dicom_quarry.archive.associations import Lines
 from dicom_quarry.archive.calling import Caller, Patiences
 from dicom_quarry.archive.get import Get
 from dicom_quarry.archive.identifier import UTF_8, encode, is_uid, tag
-from dicom_quarry.archive.listing import Lister, nameless, number, value
+from dicom_quarry.archive.listing import LISTING_CAP, Lister
 from dicom_quarry.archive.models import MODELS, ModelName
 from dicom_quarry.archive.move import Move
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
@@ -20,23 +21,6 @@ from dicom_quarry.archive.retrieval import Retriever
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
-
-_STUDY = (
-    "StudyInstanceUID",
-    "PatientID",
-    "AccessionNumber",
-    "StudyDate",
-    "ModalitiesInStudy",
-    "StudyDescription",
-    "NumberOfStudyRelatedSeries",
-    "NumberOfStudyRelatedInstances",
-    "InstanceAvailability",
-)
-
-_SERIES = ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
-
-#: A series of this many instances exists nowhere: an archive that lists more has lost count.
-_LISTING_CAP = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,24 +105,13 @@ class DimseArchive:
         """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
-        more = tuple(keyword for keyword in keys if keyword not in _STUDY)
-        answers = self._query(Level.STUDY, keys, (*_STUDY, *more), self._answer_cap)
-        studies: dict[str, Study] = {}
-        for row in answers.rows:
-            study = _study(row, more)
-            if is_uid(study.study_uid):
-                studies.setdefault(study.study_uid, study)
-        why = answers.why or nameless(answers.rows, "StudyInstanceUID")
-        return Found(tuple(studies.values()), complete=not why, why=why)
+        more = tuple(keyword for keyword in keys if keyword not in STUDY)
+        return studies_of(self._query(Level.STUDY, keys, (*STUDY, *more), self._answer_cap), more)
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """The series of a study; raises QueryFailed where the answer was cut short."""
         keys = self._study_keys(study.study_uid, study.patient_id)
-        answers = self._query(Level.SERIES, keys, _SERIES)
-        if answers.why:
-            raise QueryFailed(f"the series of the study cannot be listed: {answers.why}", status=0)
-        found = (_series(row) for row in answers.rows)
-        return tuple({one.uid: one for one in found if is_uid(one.uid)}.values())
+        return series_of(self._query(Level.SERIES, keys, SERIES))
 
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
@@ -182,7 +155,7 @@ class DimseArchive:
         return keys
 
     def _query(
-        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = _LISTING_CAP
+        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
     ) -> query.Answers:
         identifier = encode(
             {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
@@ -196,27 +169,3 @@ class DimseArchive:
         if self._result_cap is not None and len(answers.rows) >= self._result_cap:
             answers.why = answers.why or f"the archive never gives more than {self._result_cap} answers"
         return answers
-
-
-def _series(row: Mapping[int, str]) -> SeriesInfo:
-    return SeriesInfo(
-        uid=value(row, "SeriesInstanceUID"),
-        modality=value(row, "Modality"),
-        description=value(row, "SeriesDescription"),
-        count=number(row, "NumberOfSeriesRelatedInstances"),
-    )
-
-
-def _study(row: Mapping[int, str], more: Sequence[str]) -> Study:
-    return Study(
-        study_uid=value(row, "StudyInstanceUID"),
-        patient_id=value(row, "PatientID"),
-        accession=value(row, "AccessionNumber"),
-        study_date=value(row, "StudyDate"),
-        modalities=value(row, "ModalitiesInStudy"),
-        description=value(row, "StudyDescription"),
-        series_count=number(row, "NumberOfStudyRelatedSeries"),
-        instance_count=number(row, "NumberOfStudyRelatedInstances"),
-        availability=value(row, "InstanceAvailability"),
-        others=tuple((keyword, value(row, keyword)) for keyword in more),
-    )

@@ -11,6 +11,9 @@ from dicom_quarry.archive.query import Answers
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
+#: A series of this many instances exists nowhere: an archive that lists more has lost count.
+LISTING_CAP = 500_000
+
 #: Asks at a level for these keys, and for these attributes in return.
 Query = Callable[[Level, Mapping[str, str], Sequence[str]], Answers]
 
@@ -123,7 +126,7 @@ class Lister:
         try:
             answers = self._query(level, keys, returns)
         except QueryFailed as failure:
-            if status.of_find(failure.status).verdict is not Verdict.UNSUPPORTED:
+            if status.of_failure(failure).verdict is not Verdict.UNSUPPORTED:
                 raise
             return None
         why = answers.why or nameless(answers.rows, returns[0])

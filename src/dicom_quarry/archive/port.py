@@ -64,7 +64,11 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """How a retrieval ended, as the archive tells it; counters are None where it did not count."""
+    """How a retrieval ended, as the archive tells it; counters are None where it did not count.
+
+    ``status`` is DIMSE's. ``retry_after``: for so many seconds a busy archive wants to be left alone, 0 where
+    it did not say; None for one that is not busy.
+    """
 
     verdict: Verdict
     status: int | None = None
@@ -73,6 +77,7 @@ class Answered:
     warning: int | None = None
     failed_uids: tuple[str, ...] = ()
     comment: str = ""
+    retry_after: float | None = None
 
 
 #: Of several answers the first of these that occurs speaks for all.

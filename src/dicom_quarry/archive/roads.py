@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dicom_quarry.archive.port import Answered, Archive, Ask, Found, Road, Verdict, Watch
-from dicom_quarry.errors import ArchiveError, Rejected
+from dicom_quarry.errors import ArchiveError, Rejected, Unusable
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 
 
@@ -52,7 +52,7 @@ class ManyRoads:
         except ArchiveError as error:
             if len(self._fetchers) == 1:
                 raise
-            permanent = isinstance(error, Rejected) and error.permanent
+            permanent = isinstance(error, Unusable) or (isinstance(error, Rejected) and error.permanent)
             return Answered(Verdict.CONFIGURATION if permanent else Verdict.LOST, comment=str(error))
 
     def hang_up(self) -> None:

@@ -8,19 +8,13 @@ A status is the archive's opinion: the verdict says how to go on, never that a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
+from dicom_quarry.archive.http_status import of_http
+from dicom_quarry.archive.meaning import Meaning
 from dicom_quarry.archive.port import Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """A verdict, a sentence for a person, and what that person can do where anything can be done."""
-
-    verdict: Verdict
-    sentence: str
-    next_step: str = ""
+from dicom_quarry.errors import QueryFailed
 
 
 class Judge(Protocol):
@@ -163,6 +157,11 @@ def _of_retrieval(
     if status & 0xF000 == 0xC000 and not completed:
         return Meaning(Verdict.RETRY, f"The archive could not start the retrieval ({status:04X}).", unable)
     return _by_range(status)
+
+
+def of_failure(failure: QueryFailed) -> Meaning:
+    """What the status of a query that failed means, over DIMSE or HTTP."""
+    return of_http(failure.status) if failure.http else of_find(failure.status)
 
 
 def in_words(meaning: Meaning, comment: str = "", offending: Sequence[int] = ()) -> str:

@@ -190,7 +190,7 @@ def _store(folder: Path, wanted: Wanted) -> InstanceStore:
 
 def _receiver(bench: Bench, sink: Sink, refused: list[SenderRefused], more: Networks) -> Receiver:
     profile, files = bench.profile, bench.settings.tls
-    found = getaddrinfo(profile.address.host, None, type=SOCK_STREAM)
+    found = getaddrinfo(profile.entity.host, None, type=SOCK_STREAM)
     own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
     admission = Admission(called=frozenset({bench.local.title}), networks=(*own, *profile.senders, *more))
     tls = None

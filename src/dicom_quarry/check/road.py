@@ -33,7 +33,7 @@ def road(bench: Bench) -> Iterator[Step]:
 
 
 def _name(bench: Bench) -> Step:
-    peer = bench.profile.address
+    peer = bench.profile.entity
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -54,7 +54,7 @@ def _is_address(host: str) -> bool:
 
 
 def _port(bench: Bench) -> Step:
-    peer = bench.profile.address
+    peer = bench.profile.entity
     try:
         with socket.create_connection((peer.host, peer.port), _PATIENCE) as connection:
             bench.learned.our_address = str(connection.getsockname()[0])
@@ -80,7 +80,7 @@ def _our_address(host: str, port: int) -> str:
 
 
 def _association(bench: Bench) -> Step:
-    title, peer = bench.local.title, bench.profile.address
+    title, peer = bench.local.title, bench.profile.entity
     try:
         _connect(bench, [VERIFICATION]).release()
     except Rejected as error:
@@ -140,7 +140,7 @@ def _services(bench: Bench) -> Step:
 
 def _connect(bench: Bench, sop_classes: list[str]) -> Requestor:
     return Requestor.connect(
-        bench.profile.address,
+        bench.profile.entity,
         calling=bench.local.title,
         contexts=[(sop_class, [IMPLICIT_LITTLE]) for sop_class in sop_classes],
         connect_timeout=_PATIENCE,

@@ -97,7 +97,7 @@ class Bench:
         title, profile = self.local.title, self.profile
         return DimseArchive(
             profile.name,
-            profile.address,
+            profile.entity,
             calling=title,
             destination=title,
             model=model,

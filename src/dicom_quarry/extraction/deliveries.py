@@ -216,23 +216,39 @@ class JobSink:
         self._store = store
         self._deliveries = deliveries
         self._counting = counting
+        self._lock = threading.Lock()
+        self._instances = self._size = 0
+
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Instances that came and were kept, and the bytes of their files."""
+        with self._lock:
+            return self._instances, self._size
 
     def begin(self, arrival: Arrival) -> Writer:
         """Start one instance."""
-        return _JobWriter(self._store.begin(arrival), self._deliveries, self._counting(arrival))
+        return _JobWriter(self._store.begin(arrival), self._arrived, self._counting(arrival))
+
+    def _arrived(self, receipt: Receipt) -> None:
+        self._deliveries.arrived(receipt)
+        with self._lock:
+            self._instances += 1
+            self._size += receipt.size
 
 
 class _JobWriter:
-    def __init__(self, inner: Writer, deliveries: Deliveries, received: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, inner: Writer, arrived: Callable[[Receipt], None], received: Callable[[int], None] | None
+    ) -> None:
         # Where nobody counts them the bytes take the short way.
         self.write = _counted(inner.write, received) if received else inner.write
         self.abort = inner.abort
         self._commit = inner.commit
-        self._deliveries = deliveries
+        self._arrived = arrived
 
     def commit(self) -> Receipt:
         receipt = self._commit()
-        self._deliveries.arrived(receipt)
+        self._arrived(receipt)
         return receipt
 
 

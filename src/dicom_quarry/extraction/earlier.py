@@ -10,20 +10,20 @@ from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.registry import registered
 from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, BaseUri
 
 #: Jobs that are looked at.
 _MOST = 20
 
 
-def earlier_rate(address: AE) -> float | None:
+def earlier_rate(places: tuple[AE | BaseUri, ...]) -> float | None:
     """Bytes a second while something was moved from this archive alone; None where nothing ever was."""
     size = seconds = 0.0
     for out in islice(registered(), _MOST):
         try:
             with closing(Reader(existing(out).ledger)) as reader:
                 settings = Settings.model_validate_json(reader.facts()["settings"])
-                if {one.address for one in settings.archives} == {address}:
+                if {one.places for one in settings.archives} == {places}:
                     moved = reader.moved()
                     size, seconds = size + moved[0], seconds + moved[1]
         except (InputError, LedgerError, KeyError, ValueError):

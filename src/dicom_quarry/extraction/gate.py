@@ -39,6 +39,7 @@ class Gate:
         self._up = threading.Event()
         self._up.set()
         self._probing = threading.Lock()
+        self._quiet_until = 0.0
 
     def call(self, question: Callable[[], T]) -> T:
         """Ask when the archive answers, and again after it was out of reach.
@@ -78,6 +79,7 @@ class Gate:
 
     def close(self, error: ArchiveError) -> None:
         """The archive was out of reach: nobody passes before it answers again."""
+        self._leave_alone(error)
         if self._up.is_set():
             self._up.clear()
             self._board.say(f"the archive is out of reach: {error}")
@@ -95,12 +97,18 @@ class Gate:
                     self._probing.release()
             self._stop.check()
 
+    def _leave_alone(self, error: ArchiveError) -> None:
+        """A busy archive may have said when it wants to be asked again."""
+        if isinstance(error, Rejected):
+            self._quiet_until = max(self._quiet_until, time.monotonic() + error.retry_after)
+
     def _probe(self) -> None:
         failures = 0
         since = time.monotonic()
         with self._board.waiting("the archive to answer"):
             while not self._up.is_set():
-                self._stop.wait(backoff(failures, random.random(), first=1.0, ceiling=60.0))
+                pause = backoff(failures, random.random(), first=1.0, ceiling=60.0)
+                self._stop.wait(max(pause, self._quiet_until - time.monotonic()))
                 self._guest.wait_until_open()
                 try:
                     self._archive.probe()
@@ -108,6 +116,7 @@ class Gate:
                     if isinstance(error, Rejected) and error.permanent:
                         raise Unusable(str(error)) from error
                     failures += 1
+                    self._leave_alone(error)
                     if self._give_up_after is not None and time.monotonic() - since >= self._give_up_after:
                         raise Unusable(f"it has not answered for so long that we give up: {error}") from error
                     continue

@@ -77,7 +77,8 @@ class Visit:
 
     def answered(self, answer: Answered) -> Answered:
         """Learn from the archive's answer how much it takes at once."""
-        if answer.status in _BUSY or answer.verdict is Verdict.LOST:
+        busy = answer.status in _BUSY or answer.retry_after is not None
+        if busy or answer.verdict is Verdict.LOST:
             # Some archives die of several moves at once instead of refusing them.
             self._guest.refused(self._began)
         elif answer.verdict in (Verdict.SUCCESS, Verdict.WARNING):

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from dicom_quarry.config import ArchiveProfile, Settings, TlsFiles
+from dicom_quarry.access import TlsFiles
+from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import AE, Sink
-from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
+from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused, Stats
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.sockets import Requestor
 from dicom_quarry.wire.tls import acceptor_context, own_context
@@ -27,20 +28,40 @@ _GRACE = 5.0
 
 
 @contextmanager
-def receiving(settings: Settings, sink: Sink, say: Callable[[str], None], berth: Berth) -> Iterator[Receiver]:
-    """A receiver for as long as the job runs; ``say`` is told of senders refused.
+def reception(
+    settings: Settings, sink: Sink, say: Callable[[str], None], berth: Berth
+) -> Iterator[Callable[[], Stats]]:
+    """Receives for as long as the job runs; gives what has come that way so far.
 
-    Raises StartError, and Stopped if the job is stopped while it queues for the port.
+    No port is taken where no archive sends to it. ``say`` is told of senders refused. Raises StartError, and
+    Stopped if the job is stopped while it queues for the port.
     """
+    archives = [archive for archive in settings.archives if archive.sends]
+    if not archives:
+        yield Stats
+        return
+    with receiving(settings, archives, sink, say, berth) as receiver:
+        yield lambda: receiver.stats
+
+
+@contextmanager
+def receiving(
+    settings: Settings,
+    archives: Sequence[ArchiveProfile],
+    sink: Sink,
+    say: Callable[[str], None],
+    berth: Berth,
+) -> Iterator[Receiver]:
+    """A receiver that these archives may send to."""
     local, tls = settings.local, _tls(settings)
-    networks = tuple(network for archive in settings.archives for network in _senders(archive))
+    networks = tuple(network for archive in archives for network in _senders(archive))
     admission = Admission(called=frozenset({local.title}), networks=networks)
     told: set[tuple[str, str]] = set()
 
     def refused(sender: SenderRefused) -> None:
         if (sender.address, sender.why) not in told:
             told.add((sender.address, sender.why))
-            say(_remedy(sender, settings.archives))
+            say(_remedy(sender, archives))
 
     receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
     with berth.taken(receiver.listen):
@@ -55,7 +76,7 @@ def receiving(settings: Settings, sink: Sink, say: Callable[[str], None], berth:
 
 def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
     """Where instances may come from: the archive's own addresses, and the networks configured."""
-    host = archive.address.host
+    host = archive.entity.host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -76,7 +97,7 @@ def _remedy(sender: SenderRefused, archives: Sequence[ArchiveProfile]) -> str:
     known = "".join(f'"{network}", ' for network in archive.senders)
     line = f'senders = [{known}"{sender.address}"]'
     text += f"; if it belongs to the archive, add  {line}  to [archive.{archive.name}] in quarry.toml"
-    if archive.name == archive.address.title:
+    if archive.name == archive.entity.title:
         text += f'  (a new table needs  address = "{archive.address}"  too, and --from {archive.name})'
     return text
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dicom_quarry.archive.port import Ask, Road, Verdict
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, told
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.identity import APART
@@ -189,6 +189,8 @@ class TaskWork:
         if last.verdict is Verdict.LOST:
             self._tools.stop.check()
             self._source.gate.close(Lost(last.comment or "a retrieval was lost half-way"))
+        if last.retry_after is not None:
+            self._source.gate.close(Rejected(last.comment, permanent=False, retry_after=last.retry_after))
         if not self._tools.stop.urgent and not excluded:
             self._source.roads.judge(self.task.task_id, asked.road, last, asked.gained)
 
@@ -208,7 +210,7 @@ class TaskWork:
         self._tools.audit.write(
             "study",
             self.task.study,
-            archive=self._source.profile.address,
+            archive=self._source.profile.spoken,
             road=" ".join(dict.fromkeys(one.road for one in self._rounds if one.gained)),
             row=self.row,
             outcome=entry.word,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry.cohort import CohortFile
-from dicom_quarry.config import Settings
+from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import job, planning, plans
 from dicom_quarry.extraction.audit import Audit, accounted
@@ -23,7 +23,7 @@ from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress, write_queued
-from dicom_quarry.extraction.reception import receiving
+from dicom_quarry.extraction.reception import reception
 from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
@@ -36,7 +36,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Reader
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.outcomes import codes_of
-from dicom_quarry.receiver.server import Receiver
+from dicom_quarry.receiver.server import Stats
 from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
@@ -60,6 +60,16 @@ class JobEnd:
     counts: Counts
     nothing_to_do: bool = False
     problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """Where it is seen how a run gets on; ``stats`` are the receiver's."""
+
+    sink: JobSink
+    stats: Callable[[], Stats]
+    meter: Meter
+    folder: JobFolder
 
 
 class Runner:
@@ -163,9 +173,9 @@ class Runner:
             sink = JobSink(RoomySink(store, room), deliveries, self._counting)
             served = counts.instances_stored > 0
             self._berth = self._berth_for(folder)
-            reception = receiving(self._settings, sink, self._board.say, self._berth)
+            received = reception(self._settings, sink, self._board.say, self._berth)
             run = self._accounted(audit, ledger, reader)
-            with reception as receiver, self._sources(served=served) as sources, run:
+            with received as stats, self._sources(served=served) as sources, run:
                 self._listener.under_way(folder)
                 tools = Tools(
                     sources=sources,
@@ -180,10 +190,11 @@ class Runner:
                     audit=audit,
                     exclusions=self._exclusions,
                 )
-                problem = self._run(tools, receiver, Meter(reader, self._board), folder)
-            if receiver.stats.refused:
+                course = _Course(sink, stats, Meter(reader, self._board), folder)
+                problem = self._run(tools, course)
+            if stats().refused:
                 earlier = int(ledger.facts().get("refused", "0"))
-                ledger.note(refused=str(earlier + receiver.stats.refused))
+                ledger.note(refused=str(earlier + stats().refused))
             return JobEnd(folder, reader.counts(), problem=problem)
         except Stopped:  # while it queued for its port
             return JobEnd(folder, reader.counts())
@@ -203,7 +214,7 @@ class Runner:
     def _accounted(self, audit: Audit, ledger: Ledger, reader: Reader) -> AbstractContextManager[None]:
         told = [f"cohort {ledger.facts()['cohort']}", f"Quarry {__version__}"]
         told += [f"exclusion lists {self._exclusions.digest}"] if self._exclusions else []
-        archives = [one.address for one in self._settings.archives]
+        archives = [one.spoken for one in self._settings.archives]
         return accounted(audit, archives, "; ".join(told), reader.counts)
 
     def _berth_for(self, folder: JobFolder) -> Berth:
@@ -224,19 +235,21 @@ class Runner:
         Archives may send under another title than they answer to: then it is that of the first.
         """
         archives = self._settings.archives
-        sender = next((one for one in archives if one.address.title == arrival.calling_ae), archives[0])
+        sender = next((one for one in archives if _is_from(arrival, one)), archives[0])
         guest = self._guests[sender.name]
         return guest.received if guest.limits_bytes else None
 
     def _tell_limits(self) -> None:
         for archive in self._settings.archives:
+            if archive.dicomweb is not None and archive.dicomweb.is_open:
+                self._listener.said(f"{archive.dicomweb} is not https: others can read along on the way")
             limits = self._site.spoken(archive)
             if limits:
                 self._listener.said(limits)
         if self._exclusions:
             self._listener.said(f"must not be taken (--exclude): {self._exclusions.spoken}")
 
-    def _run(self, tools: Tools, receiver: Receiver, meter: Meter, folder: JobFolder) -> str:
+    def _run(self, tools: Tools, course: _Course) -> str:
         """Run the threads to their end; what a person has to do before the job can go on, if anything."""
         rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
         series, exclusions = job.series_filter(self._settings), self._exclusions
@@ -246,8 +259,8 @@ class Runner:
         try:
             while again:
                 workers = Workers(tools, resolver, parallel=at_once)
-                self._watch(workers, receiver, meter, folder)
-                again = self._more(tools, receiver)
+                self._watch(workers, course)
+                again = self._more(tools, course.stats)
         except Unusable as error:
             return str(error)
         finally:
@@ -258,32 +271,31 @@ class Runner:
             workers.wait()
             # What was said last is often what ended the job.
             self._pass_on()
-            folder.progress.unlink(missing_ok=True)
+            course.folder.progress.unlink(missing_ok=True)
         return ""
 
-    def _watch(self, workers: Workers, receiver: Receiver, meter: Meter, folder: JobFolder) -> None:
+    def _watch(self, workers: Workers, course: _Course) -> None:
         """Tell how the threads get on, to their end; raises the error that ended them."""
         workers.start()
         written = 0.0
         while workers.alive():
             workers.join(_TICK)
-            stats = receiver.stats
-            snapshot = meter.snapshot(stats.instances, stats.bytes, stopping=self._stop.requested)
+            snapshot = course.meter.snapshot(*course.sink.totals, stopping=self._stop.requested)
             self._tell(snapshot)
             if time.monotonic() - written > 1.0:
-                write_progress(folder.progress, snapshot)
+                write_progress(course.folder.progress, snapshot)
                 if self._berth is not None:
                     self._berth.tell(snapshot.seconds_left)
                 written = time.monotonic()
         workers.join(0.0)
 
-    def _more(self, tools: Tools, receiver: Receiver) -> bool:
+    def _more(self, tools: Tools, stats: Callable[[], Stats]) -> bool:
         """Whether what came late has taken up a task again; where a sender is at work it is heard out."""
         settle = max(source.profile.settle for source in tools.sources.values())
-        seen, since = receiver.stats.instances, time.monotonic()
-        while not self._stop.requested and not tools.ledger.all_complete() and receiver.stats.associations:
-            if receiver.stats.instances != seen:
-                seen, since = receiver.stats.instances, time.monotonic()
+        seen, since = stats().instances, time.monotonic()
+        while not self._stop.requested and not tools.ledger.all_complete() and stats().associations:
+            if stats().instances != seen:
+                seen, since = stats().instances, time.monotonic()
             if time.monotonic() - since >= settle:
                 break
             time.sleep(_TICK)
@@ -299,6 +311,11 @@ class Runner:
     def _pass_on(self) -> None:
         for message in self._board.messages():
             self._listener.said(message)
+
+
+def _is_from(arrival: Arrival, archive: ArchiveProfile) -> bool:
+    by_title = archive.address is not None and archive.address.title == arrival.calling_ae
+    return by_title or str(archive.dicomweb) == arrival.peer
 
 
 def _identity(settings: Settings) -> Identity:

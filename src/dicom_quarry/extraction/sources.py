@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from dicom_quarry.archive.calling import Patiences
+from dicom_quarry.archive.dicomweb import DicomWebArchive
 from dicom_quarry.archive.dimse import DimseArchive, Habits
-from dicom_quarry.archive.port import Road
+from dicom_quarry.archive.port import Archive, Road
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
@@ -17,7 +18,7 @@ from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source
-from dicom_quarry.model import Level
+from dicom_quarry.model import BaseUri, Level
 from dicom_quarry.wire.tls import requestor_context
 
 
@@ -33,14 +34,14 @@ def open_sources(
         sources = {}
         for profile in settings.archives:
             guest = guests[profile.name]
-            archive = _archive(profile, settings, guest)
+            archive, roads = _archive(profile, settings, guest)
             opened.callback(archive.close)
             sources[profile.name] = Source(
                 profile=profile,
                 archive=archive,
                 gate=Gate(archive, stop, board, guest, settings.give_up_after),
                 guest=guest,
-                roads=Roads((Road.MOVE,), str(settings.local), board.say, served=served),
+                roads=Roads(roads, str(settings.local), board.say, served=served),
             )
         for source in sources.values():
             _hear(source)
@@ -60,11 +61,29 @@ def _hear(source: Source) -> None:
         raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
 
 
-def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> DimseArchive:
+def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> tuple[Archive, tuple[Road, ...]]:
+    """The adapter for an archive, and the roads by which it fetches."""
+    if profile.address is None and profile.dicomweb is not None:
+        return _over_http(profile, profile.dicomweb, guest), (Road.WADO,)
+    return _over_dimse(profile, settings, guest), (Road.MOVE,)
+
+
+def _over_http(profile: ArchiveProfile, base: BaseUri, guest: Guest) -> DicomWebArchive:
+    return DicomWebArchive(
+        profile.name,
+        base,
+        profile.http,
+        silence=profile.query_timeout,
+        before_query=guest.before_query,
+        result_cap=profile.result_cap,
+    )
+
+
+def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest) -> DimseArchive:
     title = settings.local.title
     return DimseArchive(
         profile.name,
-        profile.address,
+        profile.entity,
         calling=title,
         destination=title,
         model=profile.model,

@@ -79,7 +79,8 @@ class InstanceStore:
 
     def begin(self, arrival: Arrival) -> InstanceWriter:
         """Start one instance. Raises Refused."""
-        if not (is_uid(arrival.sop_uid) and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
+        named = is_uid(arrival.sop_uid) or bool(arrival.head)  # of a file the dataset alone says what it is
+        if not (named and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
             raise Refused("the sender named the instance by something that is no UID", status=_MISMATCH)
         return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART}")
 
@@ -221,7 +222,7 @@ class InstanceWriter:
         header = self._scan.values
         if not all(is_uid(header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
             raise Refused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
-        if header[SOP_UID] != self._arrival.sop_uid:
+        if header[SOP_UID] != self._arrival.sop_uid and not self._arrival.head:
             raise Refused("the dataset is of another SOP Instance UID than announced", status=_MISMATCH)
         admitted = self._store.admit(self._arrival, header)
         path = self._store.template.render(header, admitted.cells)
@@ -254,8 +255,8 @@ class InstanceWriter:
         os.close(fd)
 
     def _newcomer(self) -> Newcomer:
-        arrival = self._arrival
-        return Newcomer(self._temporary, self._offset, self._size, arrival.sop_uid, arrival.transfer_syntax)
+        sop_uid, syntax = self._scan.values[SOP_UID], self._arrival.transfer_syntax
+        return Newcomer(self._temporary, self._offset, self._size, sop_uid, syntax)
 
     def _receipt(self, placed: Placed) -> Receipt:
         if placed.found:

@@ -1,0 +1,60 @@
+"""How we show ourselves to an archive: certificates, users, tokens. Values of settings, no secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Frozen(BaseModel):
+    """A table of settings: nothing unknown, nothing changed afterwards."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+
+class TlsFiles(Frozen):
+    """PEM files, ``[tls]`` in quarry.toml: our certificate with its key, and the authority over others'.
+
+    ``hostname`` False is for archives whose certificates name no host.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    hostname: bool = True
+
+
+class HttpAccess(Frozen):
+    """How we show ourselves to a DICOMweb server, ``[archive.NAME.http]``; secrets stand elsewhere.
+
+    ``…_env`` name environment variables, ``…_file`` files, ``token_command`` a command that prints a token.
+    ``ca``: the authority over its certificate, instead of the system's; ``certificate`` and ``key`` are ours.
+    ``proxy`` is a URL, or "environment" for what the environment says.
+    """
+
+    user: str = ""
+    password_env: str = ""
+    password_file: Path | None = None
+    token_env: str = ""
+    token_file: Path | None = None
+    token_command: str = ""
+    headers: dict[str, str] = Field(default_factory=dict)
+    headers_env: dict[str, str] = Field(default_factory=dict)
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
+    proxy: str = ""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        tokens = [self.token_env, self.token_file, self.token_command]
+        passwords = [self.password_env, self.password_file]
+        if sum(map(bool, [self.user, *tokens])) > 1:
+            raise ValueError("one of user, token-env, token-file and token-command is enough")
+        if sum(map(bool, passwords)) != bool(self.user):
+            raise ValueError("a user needs one of password-env and password-file, and they need a user")
+        if "@" in self.proxy:
+            raise ValueError('a proxy that wants a password stands in the environment: proxy = "environment"')
+        return self

@@ -1,0 +1,182 @@
+"""HTTP to a DICOMweb server: a client for each thread, who we are, where we are sent to, what went wrong.
+
+No URL with a query stands in a message or a log: it has patient identifiers in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import httpx
+
+from dicom_quarry.access import HttpAccess
+from dicom_quarry.archive import http_status
+from dicom_quarry.archive.credentials import Credentials
+from dicom_quarry.archive.transport import Waiting, make_client
+from dicom_quarry.errors import Lost, Unreachable, Unusable
+from dicom_quarry.model import BaseUri
+from dicom_quarry.version import __version__
+from dicom_quarry.wire import explain
+from dicom_quarry.wire.tls import requestor_context
+
+# They write whole URLs.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+#: A kept connection that ended before a request shows it at once; so many seconds are that.
+_AT_ONCE = 1.0
+
+_MOST_REDIRECTS = 5
+
+#: Seconds that a server may take to read a request of ours.
+_WRITE_PATIENCE = 30.0
+
+Query = Mapping[str, str] | list[tuple[str, str]]
+
+
+class Http:
+    """Requests to one server, from any thread. ``connect`` is how long a connection may take, in seconds."""
+
+    def __init__(self, base: BaseUri, access: HttpAccess, *, connect: float = 10.0) -> None:
+        """Raises ConfigError for certificates and secrets that cannot be used."""
+        self.base = base
+        self._credentials = Credentials(access)
+        self._proxy = access.proxy
+        self._connect = connect
+        self._tls = _tls(base, access)
+        self._waiting = Waiting()
+        self._lock = threading.Lock()
+        self._clients: dict[int, httpx.Client] = {}
+        self._closed = False
+
+    @contextmanager
+    def get(
+        self,
+        path: str,
+        query: Query = (),  # type: ignore[assignment]
+        *,
+        accept: str,
+        silence: float | None = None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> Iterator[httpx.Response]:
+        """The answer to a GET below the base, its body to be streamed by ``iter_raw`` within the context.
+
+        ``silence`` seconds without a byte are Lost; ``tick`` is called about once a second while nothing is
+        heard, and may raise. Raises Unreachable, Lost, and Unusable where we are not let in.
+        """
+
+        def go_on() -> None:
+            if self._closed:
+                raise Lost("the archive was closed on this side")
+            tick()
+
+        url = httpx.URL(f"{self.base}{path}", params=query or None)
+        with self._waiting.by(go_on), _told(self.base, self._connect, silence):
+            response = self._ask(url, accept, silence)
+            try:
+                yield response
+            finally:
+                response.close()
+
+    def hang_up(self) -> None:
+        """Close the calling thread's connection."""
+        with self._lock:
+            client = self._clients.pop(threading.get_ident(), None)
+        if client is not None:
+            client.close()
+
+    def close(self) -> None:
+        """Ask nothing more; what is in progress on other threads ends as Lost."""
+        self._closed = True
+        self.hang_up()
+
+    def _ask(self, url: httpx.URL, accept: str, silence: float | None) -> httpx.Response:
+        """Ask, with new credentials where the old ones are refused, and where the server sends us to."""
+        headers = {"Accept": accept, "Accept-Encoding": "identity", "User-Agent": f"quarry/{__version__}"}
+        renewed = False
+        for _ in range(_MOST_REDIRECTS):
+            shown = self._credentials.headers()
+            response = self._send(url, {**headers, **shown}, silence)
+            if response.status_code == httpx.codes.UNAUTHORIZED:
+                response.close()
+                if renewed or not self._credentials.renew(shown.get("Authorization", "")):
+                    raise Unusable(f"{self.base}: {http_status.in_words(response.status_code)}")
+                renewed = True
+            elif response.has_redirect_location:
+                response.close()
+                url = self._followed(url, response)
+            else:
+                return response
+        raise Unusable(f"{self.base} sends us from one address to the next without an end")
+
+    def _followed(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
+        """Where a redirect leads: nowhere but to the same server, which alone may see our credentials."""
+        target = url.join(response.headers["Location"])
+        if (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port):
+            return target
+        where = f"{target.scheme}://{target.host}"
+        raise Unusable(
+            f"{self.base} sends us to another server ({where}): if that is right, give its address"
+        )
+
+    def _send(self, url: httpx.URL, headers: Mapping[str, str], silence: float | None) -> httpx.Response:
+        """Send it; once more, on a new connection, if the one that was kept turns out to have ended."""
+        me = threading.get_ident()
+        with self._lock:
+            client = self._clients.get(me)
+            fresh = client is None
+            if client is None:
+                client = make_client(self._waiting, tls=self._tls, proxy=self._proxy, connect=self._connect)
+                self._clients[me] = client
+        if self._closed:
+            raise Lost("the archive was closed on this side")
+        timeout = httpx.Timeout(self._connect, read=silence, write=_WRITE_PATIENCE)
+        request = client.build_request("GET", url, headers=headers, timeout=timeout)
+        asked = time.monotonic()
+        try:
+            return client.send(request, stream=True)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            if fresh or time.monotonic() - asked > _AT_ONCE:
+                raise
+            return client.send(request, stream=True)
+
+
+def _tls(base: BaseUri, access: HttpAccess) -> ssl.SSLContext:
+    if base.scheme == "https":
+        return requestor_context(access.ca, access.certificate, access.key)
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not needed
+
+
+@contextmanager
+def _told(base: BaseUri, connect: float, silence: float | None) -> Iterator[None]:
+    """httpx's errors as ours, each once. Their own texts may hold URLs."""
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        cause = _system_error(error) or (
+            TimeoutError() if isinstance(error, httpx.TimeoutException) else OSError()
+        )
+        raise Unreachable(explain.unreachable(base.host, base.port, connect, cause)) from error
+    except (httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+        raise Unreachable(f"no way to {base} by its proxy: {type(error).__name__}") from error
+    except httpx.ReadTimeout as error:
+        raise Lost(f"{base} was silent for {silence or 0:.0f} s") from error
+    except httpx.RemoteProtocolError as error:
+        raise Lost(f"{base} broke off in the middle of an answer, or does not speak HTTP") from error
+    except httpx.HTTPError as error:
+        raise Lost(f"the connection to {base} was lost: {type(error).__name__}") from error
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """What the system said, which httpx and httpcore have wrapped."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None

@@ -1,0 +1,83 @@
+"""One DICOM file on its way from the body of an HTTP answer to the sink."""
+
+from __future__ import annotations
+
+from dicom_quarry.errors import Refused, RemoteProtocolError
+from dicom_quarry.model import Arrival, Sink, Writer
+from dicom_quarry.wire.filemeta import read_meta
+
+
+class Part:
+    """Reads the file meta information for the sink, then hands the dataset on as it comes.
+
+    What is no DICOM file, what is not as long as its ``length`` said, and what the sink refuses costs this
+    part alone: the rest of its bytes is dropped. ``peer`` is where it comes from.
+    """
+
+    def __init__(self, sink: Sink, peer: str, length: str) -> None:
+        self._sink = sink
+        self._peer = peer
+        self._length = int(length) if length.isascii() and length.isdigit() else None
+        self._size = 0
+        self._head = bytearray()
+        self._writer: Writer | None = None
+        self._why = ""
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes of the file."""
+        self._size += len(data)
+        if self._why:
+            return
+        try:
+            if self._writer is not None:
+                self._writer.write(data)
+            else:
+                self._begin(data)
+        except (Refused, RemoteProtocolError) as error:
+            self._give_up(error)
+
+    def end(self) -> str:
+        """The file is over: make it durable; why it is not kept, or nothing if it is."""
+        if not self._why and self._length is not None and self._size != self._length:
+            self._why = f"a file of {self._size} bytes came, where {self._length} were announced"
+        if not self._why and self._writer is None:
+            self._why = "a file came that ends in its file meta information, or is no DICOM file"
+        if self._why or self._writer is None:
+            self.abort()
+            return self._why
+        try:
+            self._writer.commit()
+        except Refused as error:
+            self._give_up(error)
+        return self._why
+
+    def abort(self) -> None:
+        """Forget the file: the rest of it will not come."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+
+    def _begin(self, data: memoryview) -> None:
+        """Most of the time the first bytes have all of the file meta information."""
+        if self._head:
+            self._head += data
+        start = memoryview(self._head) if self._head else data
+        meta = read_meta(start)
+        if meta is None:
+            if not self._head:
+                self._head += data
+            return
+        arrival = Arrival(
+            sop_class=meta.sop_class,
+            sop_uid=meta.sop_uid,
+            transfer_syntax=meta.transfer_syntax,
+            peer=self._peer,
+            head=bytes(start[: meta.size]),
+        )
+        self._writer = self._sink.begin(arrival)
+        self._writer.write(start[meta.size :])
+
+    def _give_up(self, error: Refused | RemoteProtocolError) -> None:
+        kind = "a file was not taken" if isinstance(error, Refused) else "a file came that is not usable"
+        self._why = f"{kind}: {error}"
+        self.abort()

@@ -1,0 +1,108 @@
+"""The demo archive's DICOMweb services, on the loopback interface."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Self
+
+from dicom_quarry.demo import services
+from dicom_quarry.demo.matching import Catalogue
+from dicom_quarry.demo.services import Asked, HangUp, Reply
+
+
+class DemoWeb:
+    """Answers for a catalogue, in a thread for each connection; a misbehaving one overrides ``answer``."""
+
+    def __init__(self, catalogue: Catalogue, *, port: int = 0) -> None:
+        self.catalogue = catalogue
+        self.port = port
+        self._server: ThreadingHTTPServer | None = None
+
+    @property
+    def base(self) -> str:
+        """The address of the services."""
+        return f"http://127.0.0.1:{self.port}{services.ROOT}"
+
+    def start(self) -> Self:
+        """Listen and serve; :attr:`port` is the real one afterwards."""
+        web = self
+
+        class Handler(_Handler):
+            answer = staticmethod(lambda target, headers: web.answer(services.understand(target, headers)))
+
+        self._server = _Server(("127.0.0.1", self.port), Handler)
+        self.port = self._server.server_address[1]
+        serve = self._server.serve_forever
+        threading.Thread(target=serve, args=(0.05,), name="demo-web", daemon=True).start()
+        return self
+
+    def stop(self) -> None:
+        """Listen no more."""
+        server, self._server = self._server, None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def answer(self, asked: Asked | None) -> Reply:
+        """The reply to a request."""
+        if asked is None:
+            return Reply(404)
+        work = services.search if asked.search else services.retrieve
+        return work(self.catalogue, asked)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+
+    @staticmethod
+    def answer(target: str, headers: dict[str, str]) -> Reply:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        """Send the reply; a body in pieces goes in chunks (RFC 9112 7.1)."""
+        reply = self.answer(self.path, dict(self.headers.items()))
+        try:
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            if reply.pieces is None:
+                self._send_whole(reply)
+            else:
+                self._send_chunks(reply.pieces)
+        except (HangUp, OSError):
+            self.close_connection = True
+
+    def _send_whole(self, reply: Reply) -> None:
+        if "Content-Length" not in reply.headers and reply.status != 204:  # RFC 9110 8.6
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        self.wfile.write(reply.body)
+
+    def _send_chunks(self, pieces: Iterable[bytes | memoryview]) -> None:
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            if len(piece):
+                self.wfile.write(b"%x\r\n" % len(piece))
+                self.wfile.write(piece)
+                self.wfile.write(b"\r\n")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing: whoever plays with it looks at the terminal for other things."""

@@ -1,0 +1,463 @@
+"""The DICOMweb adapter before servers that misbehave: failures told apart, whole parts kept, no loops."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from dicom_quarry.access import HttpAccess
+from dicom_quarry.archive import transport, wado
+from dicom_quarry.archive.dicomweb import DicomWebArchive
+from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.demo.matching import Query
+from dicom_quarry.demo.services import Asked, Reply
+from dicom_quarry.demo.studies import Study as DemoStudy
+from dicom_quarry.demo.studies import generate
+from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
+from dicom_quarry.model import BaseUri, Study, Task
+from tests.archive.sites import MemorySink, PatientWatch
+from tests.peers.process import free_port
+from tests.scripted.web import ScriptedWeb, WebFault
+from tests.scripted.web_faults import (
+    Answer,
+    Compressed,
+    CutBody,
+    Dribble,
+    Guarded,
+    Pages,
+    Partial,
+    Parts,
+    Rows,
+    Silent,
+    anything,
+    at,
+    searches,
+    web_page,
+)
+
+#: A study of two series with three instances each.
+STUDY, OTHER = generate(2, seed=11, series=2, images=3)
+UIDS = {instance.sop_uid for instance in STUDY.instances()}
+WHOLE = Ask(STUDY.study_uid)
+QUERY = Query("STUDY", {"StudyInstanceUID": STUDY.study_uid})
+SERIES = tuple(series.series_uid for series in STUDY.series)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (transport, wado):
+        monkeypatch.setattr(module, "TICK", 0.02)
+
+
+@contextmanager
+def archive(
+    *faults: WebFault, studies: Iterable[DemoStudy] = (STUDY, OTHER), **options: Any
+) -> Iterator[tuple[ScriptedWeb, DicomWebArchive]]:
+    with ScriptedWeb(studies, faults) as web:
+        adapter = DicomWebArchive("main", BaseUri.parse(web.base), **options)
+        try:
+            yield web, adapter
+        finally:
+            adapter.close()
+
+
+def fetch(
+    *faults: WebFault, ask: Ask = WHOLE, patience: Callable[[], Patience] | None = None
+) -> tuple[Answered, set[str], ScriptedWeb]:
+    """What came of a retrieval."""
+    sink = MemorySink()
+    watch = PatientWatch(patience) if patience else PatientWatch()
+    with archive(*faults) as (web, adapter):
+        answered = adapter.retrieve(ask, sink, watch)
+    assert not sink.unfinished, "a file was neither kept nor given up"
+    return answered, set(sink.kept), web
+
+
+def task(study: DemoStudy = STUDY, count: int | None = None) -> Task:
+    return Task(1, "main", Study(study.study_uid, instance_count=count))
+
+
+# --- statuses and bodies of retrievals --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "said"),
+    [
+        (Answer(204), Verdict.WARNING, "nothing to send"),
+        (Answer(400), Verdict.UNSUPPORTED, "malformed (HTTP 400)"),
+        (Answer(403), Verdict.CONFIGURATION, "does not allow"),
+        (Answer(404), Verdict.UNSUPPORTED, "does not find"),
+        (Answer(405), Verdict.UNSUPPORTED, "does not offer"),
+        (Answer(406), Verdict.UNSUPPORTED, "does not send files as they are stored"),
+        (Answer(409), Verdict.RETRY, "is changing"),
+        (Answer(410), Verdict.UNSUPPORTED, "no longer"),
+        (Answer(413), Verdict.UNSUPPORTED, "too much at once"),
+        (Answer(415), Verdict.UNSUPPORTED, "form"),
+        (Answer(418), Verdict.UNSUPPORTED, "refuses (HTTP 418)"),
+        (Answer(500), Verdict.RETRY, "failed (HTTP 500)"),
+        (Answer(502), Verdict.RETRY, "before the archive"),
+        (Answer(599), Verdict.RETRY, "failed (HTTP 599)"),
+        (Answer(222), Verdict.WARNING, "unusual"),
+        (web_page(), Verdict.RETRY, "web page"),
+        (Answer(200, b"{}", headers={"Content-Type": "application/json"}), Verdict.UNSUPPORTED, "neither"),
+        (Answer(200, b"x", headers={"Content-Type": "multipart/related"}), Verdict.UNSUPPORTED, "neither"),
+        (
+            Answer(200, b"no boundary", headers={"Content-Type": "multipart/related; boundary=b"}),
+            Verdict.LOST,
+            "closing boundary",
+        ),
+        (Compressed(), Verdict.UNSUPPORTED, "compressed"),
+        (Answer(407), Verdict.CONFIGURATION, "proxy"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_study_is_told_apart(fault: WebFault, verdict: Verdict, said: str) -> None:
+    answered, kept, _ = fetch(fault)
+    assert (answered.verdict, answered.completed, kept) == (verdict, 0, set())
+    assert said in answered.comment
+    assert answered.retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("7", 7), ("", 0), ("soon", 0), ("99999", 3600), ("Thu, 01 Jan 2099 00:00:00 GMT", 3600)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_archive_says_when_to_ask_again(status: int, header: str, seconds: float) -> None:
+    busy = Answer(status, headers={"Retry-After": header} if header else {}, which=anything)
+    answered, kept, _ = fetch(busy)
+    assert (answered.verdict, answered.retry_after, kept) == (Verdict.RETRY, seconds, set())
+    with archive(busy) as (_, adapter), pytest.raises(Rejected) as rejected:
+        adapter.find({"PatientID": "1"})
+    assert (rejected.value.permanent, rejected.value.retry_after) == (False, seconds)
+
+
+def test_a_partial_answer_keeps_what_came() -> None:
+    answered, kept, _ = fetch(Partial())
+    assert (answered.verdict, answered.completed, len(kept)) == (Verdict.WARNING, 1, 1)
+    assert "(HTTP 206)" in answered.comment
+
+
+@pytest.mark.parametrize("how", ["chunks", "length", "boundary"])
+def test_a_body_that_is_cut_is_lost_and_its_whole_parts_are_kept(how: str) -> None:
+    whole = 1 if how == "boundary" else 2  # the last part is whole if a boundary follows it
+    answered, kept, _ = fetch(CutBody(how, parts=2))
+    assert (answered.verdict, answered.completed, len(kept)) == (Verdict.LOST, whole, whole)
+    assert kept < UIDS
+
+
+def test_a_part_that_is_no_whole_file_costs_itself_alone() -> None:
+    def spoil(_web: ScriptedWeb, files: list[bytes]) -> list[bytes]:
+        return [b"<html>", *files[:2], files[2][:200], b"", files[3] + bytes(3), *files[4:]]
+
+    answered, kept, _ = fetch(Parts(spoil))
+    assert (answered.verdict, answered.failed) == (Verdict.WARNING, 3)
+    assert len(kept) == 5
+    assert "no DICOM file" in answered.comment
+
+
+def test_a_part_that_is_not_as_long_as_announced_is_not_kept() -> None:
+    headers = {"Content-Type": "multipart/related; boundary=b"}
+    with ScriptedWeb([STUDY]) as web:
+        file = (
+            Parts(lambda _, files: files[:1])
+            .reply(web, Asked(False, QUERY), Reply(200))
+            .body.split(b"\r\n\r\n", 1)[1]
+            .rpartition(b"\r\n--")[0]
+        )
+    body = b"--b\r\nContent-Length: %d\r\n\r\n%s\r\n--b--"
+    for length, expected in ((len(file), 1), (len(file) + 2, 0), (len(file) - 2, 0)):
+        answered, kept, _ = fetch(Answer(200, body % (length, file), headers=headers))
+        assert (len(kept), answered.failed) == (expected, 1 - expected), length
+
+
+def test_one_file_without_multipart_is_taken_where_its_end_can_be_told() -> None:
+    with ScriptedWeb([STUDY]) as web:
+        whole = web.right_answer(Asked(False, QUERY))
+        assert whole.pieces is not None
+        file = b"".join(whole.pieces).split(b"\r\n\r\n", 1)[1].split(b"\r\n--quarry-demo")[0]
+    ask = Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=(min(UIDS),))
+    answered, kept, _ = fetch(Answer(200, file, headers={"Content-Type": "application/dicom"}), ask=ask)
+    assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 1)
+    headers = {
+        "Content-Type": "application/dicom",
+        "Content-Length": str(len(file) + 9),
+        "Connection": "close",
+    }
+    answered, kept, _ = fetch(Answer(200, file, headers=headers), ask=ask)
+    assert (answered.verdict, kept) == (Verdict.LOST, set())
+
+
+def test_series_and_instances_are_asked_for_one_by_one() -> None:
+    answered, kept, web = fetch(ask=Ask(STUDY.study_uid, series_uids=SERIES))
+    assert (answered.verdict, answered.completed, kept) == (Verdict.SUCCESS, 6, UIDS)
+    assert [one.query.level for one in web.log] == ["SERIES", "SERIES"]
+    wanted = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])[:2]
+    answered, kept, web = fetch(ask=Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=wanted))
+    assert (answered.verdict, kept) == (Verdict.SUCCESS, set(wanted))
+    assert [one.query.level for one in web.log] == ["IMAGE", "IMAGE"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "completed", "requests"),
+    [
+        (Answer(404, times=1), Verdict.WARNING, 2, 3),
+        (Answer(503, times=1), Verdict.RETRY, 0, 1),
+        (CutBody("chunks", parts=0, times=1), Verdict.LOST, 0, 1),
+        (Answer(404), Verdict.UNSUPPORTED, 0, 3),
+    ],
+)
+def test_of_several_instances_one_may_be_missing_but_a_lost_archive_is_left_alone(
+    fault: WebFault, verdict: Verdict, completed: int, requests: int
+) -> None:
+    uids = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])
+    answered, _, web = fetch(fault, ask=Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=uids))
+    assert (answered.verdict, answered.completed) == (verdict, completed)
+    assert len(web.log) == requests
+
+
+# --- patience ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [Dribble(), Silent()], ids=["dribble", "silent"])
+@pytest.mark.parametrize(
+    ("patience", "verdict"), [(Patience.CANCEL, Verdict.CANCELLED), (Patience.ABORT, Verdict.LOST)]
+)
+def test_the_watch_ends_what_drags_on(fault: WebFault, patience: Patience, verdict: Verdict) -> None:
+    looks = iter([Patience.WAIT, Patience.WAIT])
+    answered, kept, _ = fetch(fault, patience=lambda: next(looks, patience))
+    assert (answered.verdict, kept) == (verdict, set())
+
+
+def test_a_trickle_is_no_sign_of_life() -> None:
+    watch = PatientWatch()
+    looks = iter([Patience.WAIT] * 10)
+    watch.patience = lambda: next(looks, Patience.ABORT)
+    with archive(Dribble()) as (_, adapter):
+        adapter.retrieve(WHOLE, MemorySink(), watch)
+    assert watch.signs == 0
+
+
+def test_a_query_may_be_silent_for_so_long() -> None:
+    with archive(Silent(searches), silence=0.2) as (_, adapter), pytest.raises(Lost, match="silent"):
+        adapter.find({"PatientID": "1"})
+
+
+def test_closing_ends_what_is_in_progress_elsewhere() -> None:
+    answers: list[Answered] = []
+    with archive(Silent()) as (web, adapter):
+        thread = threading.Thread(
+            target=lambda: answers.append(adapter.retrieve(WHOLE, MemorySink(), PatientWatch()))
+        )
+        thread.start()
+        while not web.log:
+            pass
+        adapter.close()
+        thread.join(30)
+        assert [answered.verdict for answered in answers] == [Verdict.LOST]
+        with pytest.raises(Lost, match="closed"):
+            adapter.find({"PatientID": "1"})
+
+
+# --- queries ----------------------------------------------------------------------------------------------
+
+MANY = generate(1, seed=12, images=130)[0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "listed", "why"),
+    [
+        (Pages(), 130, ""),
+        (Pages(cap=50), 130, ""),
+        (Pages(cap=50, offset=False), 50, "repeats"),
+        (Pages(limit=False, offset=False), 130, ""),
+        (Pages(limit=False), 130, ""),
+        (Pages(cap=7, says=True), 130, ""),
+        (Pages(cap=7, offset=False, says=True), 7, "repeats"),
+    ],
+    ids=[
+        "pages",
+        "small pages",
+        "offset ignored",
+        "no pages",
+        "limit ignored",
+        "tiny pages",
+        "told and repeated",
+    ],
+)
+def test_pages_cannot_loop_and_hide_nothing(fault: WebFault, listed: int, why: str) -> None:
+    with archive(fault, studies=[MANY]) as (web, adapter):
+        listing = adapter.list_instances(task(MANY))
+        assert len(web.log) < 30
+    assert len(listing.instances) == listed
+    assert listing.complete == (not why)
+    assert why in listing.why
+
+
+def test_a_study_whose_own_count_agrees_is_listed_by_one_query() -> None:
+    with archive() as (web, adapter):
+        assert len(adapter.list_instances(task(count=6)).instances) == 6
+        assert len(web.log) == 1
+        listing = adapter.list_instances(task(count=7))  # whoever claims more is asked by series, too
+        assert (len(listing.instances), listing.count) == (6, 7)
+        assert len(web.log) > 2
+
+
+def test_more_studies_than_anybody_means_are_not_read() -> None:
+    studies = generate(60, seed=3)
+    patient = {"StudyDate": "20000101-20991231"}
+    with archive(studies=studies, answer_cap=40) as (_, adapter):
+        found = adapter.find(patient)
+    assert (len(found.studies), found.complete) == (40, False)
+    with archive(studies=studies, result_cap=60) as (_, adapter):
+        found = adapter.find(patient)
+    assert (len(found.studies), found.complete) == (60, False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [
+        (web_page(searches), QueryFailed, "web page"),
+        (Answer(200, b"{", which=searches), QueryFailed, "no JSON"),
+        (Answer(200, b'{"a": 1}', which=searches), QueryFailed, "no array"),
+        (Answer(200, b"[1]", which=searches), QueryFailed, "no array"),
+        (Answer(200, b"[" * 100_000, which=searches), QueryFailed, "no JSON"),
+        (Answer(404, which=searches), QueryFailed, "HTTP 404"),
+        (Answer(400, which=searches), QueryFailed, "HTTP 400"),
+        (Answer(500, which=searches), QueryFailed, "HTTP 500"),
+        (Answer(401, which=searches), Unusable, "credentials"),
+        (Compressed(), QueryFailed, "compressed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_no_answer_to_a_query_is_no_empty_answer(
+    fault: WebFault, error: type[ArchiveError], said: str
+) -> None:
+    with archive(fault) as (_, adapter), pytest.raises(error, match=said):
+        adapter.find({"StudyInstanceUID": STUDY.study_uid})
+
+
+def test_odd_values_are_read_and_none_breaks_anything() -> None:
+    def odd(rows: list[dict[str, Any]]) -> object:
+        first = dict(rows[0])
+        first["00201208"] = {"vr": "IS", "Value": [6.0]}
+        first["00081030"] = {"vr": "LO", "Value": ["A\ud800", None, "B "]}
+        first["00100020"] = {"vr": "LO", "Value": [" 4711 "]}
+        first["00080061"] = {"vr": "CS", "Value": "CT"}
+        first["00080050"] = {"vr": "SH"}
+        first["00080020"] = "20180723"
+        return [first, {"0020000D": {"vr": "UI", "Value": ["1.2.*"]}}, {}]
+
+    with archive(Rows(odd)) as (_, adapter):
+        found = adapter.find({"StudyInstanceUID": STUDY.study_uid})
+    (study,) = found.studies
+    assert (study.instance_count, study.description) == (6, "A&#55296;\\\\B")
+    assert (study.patient_id, study.modalities, study.accession, study.study_date) == ("4711", "", "", "")
+    assert "lack a usable StudyInstanceUID" in found.why
+
+
+# --- who we are, and where we are sent --------------------------------------------------------------------
+
+
+def test_a_token_is_read_anew_when_it_is_refused(tmp_path: Any) -> None:
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    access = HttpAccess(token_file=token)
+    guard = Guarded("first", "second", uses=3)
+    with archive(guard, access=access) as (web, adapter):
+        adapter.probe()
+        token.write_text("second\n")
+        sink = MemorySink()
+        for ask in (Ask(STUDY.study_uid, series_uids=(uid,)) for uid in (*SERIES, *SERIES)):
+            assert adapter.retrieve(ask, sink, PatientWatch()).verdict is Verdict.SUCCESS
+        assert set(sink.kept) == UIDS
+        assert len(web.log) == 6  # one of them refused
+        adapter.probe()
+        with pytest.raises(Unusable, match="credentials") as refused:
+            adapter.probe()
+    assert "second" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("access", "header"),
+    [
+        ({"user": "me", "password_env": "SECRET"}, ("Authorization", "Basic bWU6c2VzYW1l")),
+        ({"token_env": "SECRET"}, ("Authorization", "Bearer sesame")),
+        ({"token_command": "printf 'a b\\n'"}, ("Authorization", "Bearer a b")),
+        ({"headers_env": {"X-Api-Key": "SECRET"}}, ("X-Api-Key", "sesame")),
+        ({"headers": {"X-Site": "7"}}, ("X-Site", "7")),
+    ],
+)
+def test_credentials_go_with_every_request(
+    access: dict[str, Any], header: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "sesame")
+    with archive(access=HttpAccess(**access)) as (web, adapter):
+        adapter.probe()
+        adapter.retrieve(WHOLE, MemorySink(), PatientWatch())
+    assert [one.headers.get(header[0]) for one in web.log] == [header[1]] * 2
+
+
+def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
+    access = HttpAccess(headers={"Authorization": "Bearer secret"})
+    with ScriptedWeb([STUDY]) as elsewhere:
+        away = Answer(302, headers={"Location": f"{elsewhere.base}/studies?x=1"}, which=anything)
+        with archive(away, access=access) as (_, adapter), pytest.raises(Unusable, match="another server"):
+            adapter.probe()
+        assert not elsewhere.log
+    path = f"/dicom-web/studies/{STUDY.study_uid}/series/{SERIES[0]}"
+    answered, kept, _ = fetch(Answer(307, headers={"Location": path}, which=at("STUDY")))
+    assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 3)
+    loop = Answer(302, headers={"Location": "/dicom-web/studies?y=2"}, which=anything)
+    with archive(loop) as (_, adapter), pytest.raises(Unusable, match="without an end"):
+        adapter.probe()
+    nowhere = Answer(302, headers={"Location": "http://host:port/"}, which=anything)
+    with archive(nowhere) as (_, adapter), pytest.raises(Lost):
+        adapter.probe()
+
+
+def test_nobody_listens() -> None:
+    adapter = DicomWebArchive("main", BaseUri("http", "127.0.0.1", free_port(), ""))
+    with pytest.raises(Unreachable, match="nothing listens"):
+        adapter.probe()
+    with pytest.raises(Unreachable):
+        adapter.retrieve(WHOLE, MemorySink(), PatientWatch())
+
+
+def test_a_kept_connection_that_has_ended_costs_nothing() -> None:
+    answers = 0
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            nonlocal answers
+            for _ in range(3):
+                client = server.accept()[0]
+                client.recv(10_000)
+                client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                answers += 1
+                if answers == 2:  # the request that follows is read, and nobody answers it
+                    client.recv(10_000)
+                client.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        adapter = DicomWebArchive("main", BaseUri("http", "127.0.0.1", server.getsockname()[1], ""))
+        for _ in range(3):
+            adapter.probe()
+        adapter.close()
+        thread.join(30)
+    assert answers == 3
+
+
+def test_no_identifier_reaches_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), archive(Answer(500, which=searches)) as (_, adapter):
+        with pytest.raises(QueryFailed) as failed:
+            adapter.find({"PatientID": "SECRET-4711"})
+        adapter.retrieve(WHOLE, MemorySink(), PatientWatch())
+    assert "4711" not in caplog.text + str(failed.value)

@@ -1,0 +1,59 @@
+"""The demo archive's DICOMweb services with faults switched on; see :mod:`tests.scripted.web_faults`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from dicom_quarry.demo.matching import Catalogue
+from dicom_quarry.demo.services import Asked, Reply
+from dicom_quarry.demo.studies import Study
+from dicom_quarry.demo.web import DemoWeb
+from tests.scripted.turns import Turns
+
+
+class WebFault(Turns):
+    """One thing that goes wrong; the hooks of this base class change nothing.
+
+    Hooks run in threads of the server; where one waits, it waits for ``web.stopped``.
+    """
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        """An answer in place of the right one."""
+        return None
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        """The answer that is sent, made of the right one."""
+        return reply
+
+
+class ScriptedWeb(DemoWeb):
+    """A server whose ``faults`` are asked in their order; ``log`` is all that it was asked."""
+
+    def __init__(self, studies: Iterable[Study], faults: Iterable[WebFault] = (), *, port: int = 0) -> None:
+        super().__init__(Catalogue(studies), port=port)
+        self.faults = list(faults)
+        self.log: list[Asked] = []
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        self.stopped.set()
+        super().stop()
+
+    def requests(self, *, search: bool, level: str = "") -> list[Asked]:
+        """The searches, or retrievals, at this level where one is given."""
+        return [one for one in self.log if one.search == search and level in ("", one.query.level)]
+
+    def right_answer(self, asked: Asked) -> Reply:
+        """What a server in order says."""
+        return super().answer(asked)
+
+    def answer(self, asked: Asked | None) -> Reply:
+        if asked is None:
+            return super().answer(asked)
+        self.log.append(asked)
+        instead = (fault.asked(self, asked) for fault in self.faults)
+        reply = next((one for one in instead if one is not None), None) or super().answer(asked)
+        for fault in self.faults:
+            reply = fault.reply(self, asked, reply)
+        return reply

@@ -1,0 +1,231 @@
+"""What can go wrong over DICOMweb."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from dicom_quarry.demo.services import BOUNDARY, JSON, MULTIPART, Asked, HangUp, Reply, body_of
+from dicom_quarry.demo.studies import Instance
+from tests.scripted.web import ScriptedWeb, WebFault
+
+Pieces = Iterable[bytes | memoryview]
+
+#: Which requests a fault concerns.
+Which = Callable[[Asked], bool]
+
+
+def searches(asked: Asked) -> bool:
+    """QIDO-RS."""
+    return asked.search
+
+
+def retrievals(asked: Asked) -> bool:
+    """WADO-RS."""
+    return not asked.search
+
+
+def anything(_asked: Asked) -> bool:
+    """Every request."""
+    return True
+
+
+def at(level: str) -> Which:
+    """WADO-RS at one level."""
+    return lambda asked: not asked.search and asked.query.level == level
+
+
+class Answer(WebFault):
+    """This reply to these requests."""
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        *,
+        which: Which = retrievals,
+        headers: Mapping[str, str] | None = None,
+        times: int | None = None,
+    ) -> None:
+        super().__init__(times=times)
+        self._which = which
+        self._reply = Reply(status, headers or {}, body)
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        return self._reply if self._which(asked) and self.strikes() else None
+
+
+def web_page(which: Which = retrievals, *, times: int | None = None) -> Answer:
+    """A page for people, with status 200."""
+    text = b"<!DOCTYPE html><html><body>Please log in</body></html>"
+    return Answer(200, text, which=which, headers={"Content-Type": "text/html"}, times=times)
+
+
+class Partial(WebFault):
+    """The first instance alone, with status 206."""
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if asked.search or asked.query.level == "IMAGE" or not self.strikes():
+            return reply
+        return replace(reply, status=206, pieces=body_of(web.catalogue.select(asked.query)[:1]))
+
+
+class CutBody(WebFault):
+    """A body that ends after so many parts and a half.
+
+    ``how``: the connection is cut within chunks (``chunks``), or before the length that was announced is
+    reached (``length``); or all ends well but for the closing boundary (``boundary``).
+    """
+
+    def __init__(
+        self, how: str, *, parts: int = 1, which: Which = retrievals, times: int | None = None
+    ) -> None:
+        super().__init__(times=times)
+        self._how = how
+        self._parts = parts
+        self._which = which
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if not self._which(asked) or not self.strikes():
+            return reply
+        instances = web.catalogue.select(asked.query)
+        if self._how == "boundary":
+            whole = b"".join(body_of(instances[: self._parts]))
+            return replace(reply, pieces=[whole.removesuffix(f"--{BOUNDARY}--\r\n".encode())])
+        if self._how == "length":
+            whole = b"".join(body_of(instances))
+            body = self._cut(instances)
+            headers = {**reply.headers, "Content-Length": str(len(whole)), "Connection": "close"}
+            return Reply(reply.status, headers, body)
+        return replace(reply, pieces=_then_hang_up(self._cut(instances)))
+
+    def _cut(self, instances: list[Instance]) -> bytes:
+        whole = b"".join(body_of(instances))
+        until = b"".join(body_of(instances[: self._parts]))
+        half = len(b"".join(body_of(instances[: self._parts + 1])))
+        return whole[: (len(until) + half) // 2]
+
+
+def _then_hang_up(body: bytes) -> Iterator[bytes]:
+    yield body
+    raise HangUp
+
+
+class Compressed(WebFault):
+    """A Content-Encoding that was not asked for."""
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        return replace(reply, headers={**reply.headers, "Content-Encoding": "gzip"})
+
+
+class Pages(WebFault):
+    """An odd way of giving answers: no more than ``cap``, ``limit`` or ``offset`` not heeded."""
+
+    def __init__(
+        self, *, cap: int | None = None, limit: bool = True, offset: bool = True, says: bool = False
+    ) -> None:
+        super().__init__()
+        self._cap = cap
+        self._limit = limit
+        self._offset = offset
+        self._says = says
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        if not asked.search:
+            return None
+        limit = asked.limit if self._limit else None
+        if self._cap is not None:
+            limit = min(limit or self._cap, self._cap)
+        odd = replace(asked, limit=limit, offset=asked.offset if self._offset else 0)
+        return web.right_answer(odd)
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if not self._says or not asked.search or reply.status != 200:
+            return reply
+        return replace(reply, headers={**reply.headers, "Warning": '299 x "There are additional results"'})
+
+
+class Rows(WebFault):
+    """Answers to queries changed, row by row or altogether."""
+
+    def __init__(
+        self, change: Callable[[list[dict[str, object]]], object], *, times: int | None = None
+    ) -> None:
+        super().__init__(times=times)
+        self._change = change
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if not asked.search or reply.status != 200 or not self.strikes():
+            return reply
+        changed = self._change(json.loads(reply.body))
+        return Reply(200, {"Content-Type": JSON}, json.dumps(changed).encode())
+
+
+class Guarded(WebFault):
+    """Who does not show one of the ``tokens`` is not let in; each is good for ``uses`` requests."""
+
+    def __init__(self, *tokens: str, uses: int = 1_000_000) -> None:
+        super().__init__()
+        self._good = dict.fromkeys(tokens, uses)
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        token = asked.headers.get("Authorization", "").removeprefix("Bearer ")
+        if self._good.get(token, 0) <= 0:
+            return Reply(401, {"WWW-Authenticate": "Bearer"})
+        self._good[token] -= 1
+        return None
+
+
+class Parts(WebFault):
+    """The parts of retrievals changed: ``change`` gets the files and gives what is sent instead."""
+
+    def __init__(
+        self, change: Callable[[ScriptedWeb, list[bytes]], list[bytes]], *, which: Which = retrievals
+    ) -> None:
+        super().__init__()
+        self._change = change
+        self._which = which
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if not self._which(asked) or reply.status != 200:
+            return reply
+        files = [_file(instance) for instance in web.catalogue.select(asked.query)]
+        parts = [f"--{BOUNDARY}\r\n\r\n".encode() + part + b"\r\n" for part in self._change(web, files)]
+        return Reply(200, {"Content-Type": MULTIPART}, b"".join(parts) + f"--{BOUNDARY}--".encode())
+
+
+def _file(instance: Instance) -> bytes:
+    whole = b"".join(body_of([instance]))
+    return whole[whole.index(b"\r\n\r\n") + 4 :].removesuffix(f"\r\n--{BOUNDARY}--\r\n".encode())
+
+
+class Dribble(WebFault):
+    """The first bytes of a retrieval, then one every now and then, without an end."""
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if asked.search or not self.strikes():
+            return reply
+
+        def slowly() -> Iterator[bytes | memoryview]:
+            assert reply.pieces is not None
+            for piece in reply.pieces:
+                for number in range(len(piece)):
+                    yield bytes(piece[number : number + 1])
+                    if web.stopped.wait(0.02):
+                        raise HangUp
+
+        return replace(reply, pieces=slowly())
+
+
+class Silent(WebFault):
+    """Nothing at all, until the server stops."""
+
+    def __init__(self, which: Which = retrievals, *, times: int | None = None) -> None:
+        super().__init__(times=times)
+        self._which = which
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        if self._which(asked) and self.strikes():
+            web.stopped.wait(60)
+        return None
