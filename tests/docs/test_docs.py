@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dicom_quarry.access import TlsFiles
+from dicom_quarry.access import HttpAccess, TlsFiles
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.model import Word
 
@@ -14,7 +14,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 def test_every_setting_is_explained() -> None:
     text = (ROOT / "docs" / "settings.md").read_text()
-    names = {*ArchiveProfile.model_fields, *Settings.model_fields, *TlsFiles.model_fields}
+    names = {
+        *ArchiveProfile.model_fields,
+        *Settings.model_fields,
+        *TlsFiles.model_fields,
+        *HttpAccess.model_fields,
+    }
     names -= {"name", "archives", "local", "tls"}
     missing = {name for name in names if f"`{name.replace('_', '-')}`" not in text and f"`{name}" not in text}
     assert not missing
