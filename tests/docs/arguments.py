@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import Any
 
 import typer.main
 
 from dicom_quarry.cli.main import app
 
-_QUARRY = typer.main.get_command(app)
+_QUARRY: Any = typer.main.get_command(app)
 #: Every command by its name.
-COMMANDS = dict(getattr(_QUARRY, "commands", {}))
+_CONTEXT = _QUARRY.make_context("quarry", [], resilient_parsing=True)
+COMMANDS = {name: _QUARRY.get_command(_CONTEXT, name) for name in _QUARRY.list_commands(_CONTEXT)}
 
 
 def parse(command: str) -> None:

@@ -14,8 +14,9 @@ import typer
 from dicom_quarry import api, config
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
-from dicom_quarry.cli.console import err, fail, out, show_summary
+from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
+from dicom_quarry.cli.summary import show_summary
 from dicom_quarry.cohort.table import open_table
 from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.listener import Listener

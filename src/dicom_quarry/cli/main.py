@@ -3,36 +3,61 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from dicom_quarry.cli import check, demo, extract, init, jobs, plan, receive, report, status, stop, verify
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import QuarryError, StartError
 from dicom_quarry.version import __version__
 
+_SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
+
+#: Every command, in the order of the help: its module in this package, its function, and how it is called.
+_COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "init": ("init", "init", {}),
+    "check": ("check", "check", {}),
+    "plan": ("plan", "plan", _SHOW_HELP),
+    "extract": ("extract", "extract", _SHOW_HELP),
+    "status": ("status", "status", _SHOW_HELP),
+    "list": ("jobs", "list_jobs", {}),
+    "stop": ("stop", "stop", _SHOW_HELP),
+    "report": ("report", "report", _SHOW_HELP),
+    "verify": ("verify", "verify", _SHOW_HELP),
+    "retry": ("extract", "retry", _SHOW_HELP),
+    # What is no option is one more title behind --accept.
+    "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
+    "demo": ("demo", "demo", {}),
+}
+
+
+class _Commands(TyperGroup):
+    """Imports a command when it is called, or its help is: each needs other libraries, and they take time."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (click's signature)
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module, function, options = _COMMANDS[cmd_name]
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(cmd_name, **options)(getattr(import_module(f"dicom_quarry.cli.{module}"), function))
+        return get_command(alone)
+
+
 app = typer.Typer(
     name="quarry",
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(init.init)
-app.command()(check.check)
-app.command(no_args_is_help=True)(plan.plan)
-app.command(no_args_is_help=True)(extract.extract)
-app.command(no_args_is_help=True)(status.status)
-app.command("list")(jobs.list_jobs)
-app.command(no_args_is_help=True)(stop.stop)
-app.command(no_args_is_help=True)(report.report)
-app.command(no_args_is_help=True)(verify.verify)
-app.command(no_args_is_help=True)(extract.retry)
-# What is no option is one more title behind --accept.
-app.command(no_args_is_help=True, context_settings={"allow_extra_args": True})(receive.receive)
-app.command()(demo.demo)
 
 
 def _version(wanted: bool) -> None:
