@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Mapping
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,9 @@ def demo(
     serve: Annotated[
         bool, typer.Option("--serve", help="Only run the archive, and say what to type in another terminal.")
     ] = False,
+    dicomweb: Annotated[
+        bool, typer.Option("--dicomweb", help="Ask and fetch over HTTP (QIDO-RS, WADO-RS): no receiver.")
+    ] = False,
 ) -> None:
     """Start an archive with synthetic studies on this computer and extract three cohorts from it.
 
@@ -29,28 +33,31 @@ def demo(
     # Imported here: only this command needs the demo archive, and pynetdicom with it.
     from dicom_quarry.demo.archive import DemoArchive
     from dicom_quarry.demo.cohort import demo_studies, write_cohorts
+    from dicom_quarry.demo.web import DemoWeb
 
     studies = demo_studies()
     to.mkdir(parents=True, exist_ok=True)
     cohorts = write_cohorts(to, studies)
     port = _free_port()
-    with DemoArchive(studies, destinations={"QUARRY": ("127.0.0.1", port)}) as archive:
+    archive = DemoArchive(studies, destinations={"QUARRY": ("127.0.0.1", port)})
+    with archive, DemoWeb(archive.catalogue) as web:
         remote, local = f"DEMO@127.0.0.1:{archive.port}", f"QUARRY@127.0.0.1:{port}"
-        out.print(f"demo archive: {remote}, {len(studies)} synthetic studies")
+        out.print(f"demo archive: {remote} and {web.base}, {len(studies)} synthetic studies")
+        flags = {"from": web.base} if dicomweb else {"from": remote, "as": local}
         for cohort in cohorts:
-            folder = to / cohort.stem
-            command = f"quarry extract {cohort} --from {remote} --as {local} --to {folder}"
-            out.print(f"\n[bold]$ {command}[/bold]")
+            folder = to / (f"{cohort.stem}-dicomweb" if dicomweb else cohort.stem)
+            given = " ".join(f"--{name} {value}" for name, value in flags.items())
+            out.print(f"\n[bold]$ quarry extract {cohort} {given} --to {folder}[/bold]")
             if not serve:
-                _extract(cohort, folder, remote, local)
+                _extract(cohort, folder, flags)
         if serve:
             out.print("\nthe archive runs until Ctrl-C")
             signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
-def _extract(cohort: Path, folder: Path, remote: str, local: str) -> None:
+def _extract(cohort: Path, folder: Path, flags: Mapping[str, str]) -> None:
     out.print(cohort.read_text(), markup=False, end="")
-    code = run(load(None, {"from": remote, "as": local, "to": folder}), lambda job: job.extract(cohort))
+    code = run(load(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
     out.print(f"exit code {code}; some of the files in {folder}:")
     for path in islice(sorted(folder.rglob("*.dcm")), 3):
         out.print(f"  {path}", markup=False)
