@@ -10,20 +10,29 @@ import pydicom
 import pytest
 
 from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.matching import Catalogue
+from dicom_quarry.demo.web import DemoWeb
 from dicom_quarry.model import AE
 from tests.e2e.holdings import Holding, demo_holding, of_corpus, of_demo
 from tests.peers.corpus import Corpus
 from tests.peers.dcmtk import Dcmqrscp
-from tests.peers.orthanc import Orthanc
+from tests.peers.orthanc import DICOMWEB, Orthanc
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A running archive: where it is, what it holds, and how it learns of a destination."""
+    """A running archive: where it is, what it holds, how it learns of a destination; ``web``: over HTTP."""
 
     ae: AE
     holding: Holding
     register: Callable[[AE], None]
+    base: str = ""
+    web: bool = False
+
+    @property
+    def remote(self) -> str:
+        """What stands behind --from."""
+        return self.base if self.web else str(self.ae)
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +49,9 @@ def orthanc(
     tmp_path_factory: pytest.TempPathFactory, corpus: Corpus, names: dict[str, str]
 ) -> Iterator[Site]:
     """Orthanc with the whole corpus."""
-    with Orthanc(tmp_path_factory.mktemp("orthanc")) as server:
+    with Orthanc(tmp_path_factory.mktemp("orthanc"), options=DICOMWEB) as server:
         server.load(corpus.paths)
-        yield Site(server.ae, of_corpus(corpus, names), server.register)
+        yield Site(server.ae, of_corpus(corpus, names), server.register, server.base)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +78,15 @@ def demo() -> Iterator[Site]:
         yield Site(AE(server.title, server.host, server.port), of_demo(studies), register)
 
 
-@pytest.fixture(params=["demo", "orthanc", "dcmqrscp"])
+@pytest.fixture(scope="session")
+def demo_web() -> Iterator[Site]:
+    """The demo archive's web services, in this process."""
+    studies = demo_holding()
+    with DemoWeb(Catalogue(studies)) as server:
+        yield Site(AE("", "127.0.0.1", server.port), of_demo(studies), lambda _: None, server.base, web=True)
+
+
+@pytest.fixture(params=["demo", "orthanc", "dcmqrscp", "demo_web"])
 def site(request: pytest.FixtureRequest) -> Site:
     """Each archive in turn."""
     found: Site = request.getfixturevalue(request.param)

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicom_quarry.extraction.states import REQUEST, TASK, RequestState, TaskEvent, TaskState
-from tests.faults import test_archives, test_crash, test_jobs, test_large, test_power  # noqa: F401 (they tell)
+from tests.faults import test_archives, test_crash, test_jobs, test_large, test_power, test_web  # noqa: F401 (they tell)
 from tests.faults.matrix import SCENARIOS
 from tests.faults.shown import SHOWN, Shown
+from tests.faults.web import SCENARIOS as WEB
 
 S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)
@@ -43,12 +44,14 @@ _TITLES = {
     16: "Matching characters",
     17: "Character sets",
     18: "Dates",
+    21: "Transfer syntaxes",
     23: "Large instances",
     24: "Odd instances",
     25: "Disk full",
     26: "Parallel moves",
     27: "Negotiation",
     28: "Addresses and ports",
+    29: "DICOMweb",
 }
 
 _HEAD = """\
@@ -68,7 +71,8 @@ def shown() -> list[Shown]:
         Shown(one.item, one.fault, one.does, f"test_matrix.py::test_fault[{one.item}-{one.name}]")
         for one in SCENARIOS
     ]
-    return sorted([*scenarios, *SHOWN], key=lambda one: one.item or 99)
+    web = [Shown(29, one.fault, one.does, f"test_web.py::test_fault[{one.name}]") for one in WEB[1:]]
+    return sorted([*scenarios, *web, *SHOWN], key=lambda one: one.item or 99)
 
 
 def faults() -> str:

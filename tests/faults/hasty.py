@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dicom_quarry.archive import move, query, transport, wado
+from dicom_quarry.archive import query, retrieval, transport, wado
 from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.dimse import DimseArchive
 from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
@@ -28,7 +28,7 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     for module in (policy, gate):
         change(module, "backoff", _sooner)
     change(policy, "_RECALL", 20.0)
-    change(move, "_TICK", 0.05)
+    change(retrieval, "_TICK", 0.05)
     for module in (transport, wado):
         change(module, "TICK", 0.05)
     change(asking, "_NOTHING_SENT", 0.1)

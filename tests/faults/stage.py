@@ -50,18 +50,23 @@ class Stage:
         path.write_text(text, encoding="utf-8")
         return path
 
-    def config(self, archives: Mapping[str, AE], **profile: object) -> Path:
-        """A quarry.toml with these archives, all treated alike."""
+    def config(self, archives: Mapping[str, AE | str], **profile: object) -> Path:
+        """A quarry.toml with these archives, entities or bases of web services, all treated alike."""
         lines = []
         for name, ae in archives.items():
-            values = {"address": str(ae), **TIMES, **{key.replace("_", "-"): v for key, v in profile.items()}}
-            lines += [f"[archive.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+            where = {"address": str(ae)} if isinstance(ae, AE) else {"dicomweb": ae}
+            values = {**where, **TIMES, **{key.replace("_", "-"): v for key, v in profile.items()}}
+            lines += [f"[archive.{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         path = self.folder / "quarry.toml"
         path.write_text("\n".join(lines) + "\n")
         return path
 
     def extract(
-        self, cohort: str, archives: Mapping[str, AE], profile: Mapping[str, object], **options: object
+        self,
+        cohort: str,
+        archives: Mapping[str, AE] | Mapping[str, str],
+        profile: Mapping[str, object],
+        **options: object,
     ) -> api.Result:
         """Run the job to its end; raises what it raises."""
         stage = self
@@ -79,6 +84,12 @@ class Stage:
             listener=Ear(),
             **{"keep_free": 0, **options},  # type: ignore[arg-type]
         )
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {_toml(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 def address(archive: ScriptedArchive) -> AE:

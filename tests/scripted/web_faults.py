@@ -143,6 +143,8 @@ class Pages(WebFault):
     def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
         if not self._says or not asked.search or reply.status != 200:
             return reply
+        if len(json.loads(reply.body)) != self._cap:
+            return reply
         return replace(reply, headers={**reply.headers, "Warning": '299 x "There are additional results"'})
 
 
@@ -190,12 +192,13 @@ class Parts(WebFault):
     def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
         if not self._which(asked) or reply.status != 200:
             return reply
-        files = [_file(instance) for instance in web.catalogue.select(asked.query)]
+        files = [file_of(instance) for instance in web.catalogue.select(asked.query)]
         parts = [f"--{BOUNDARY}\r\n\r\n".encode() + part + b"\r\n" for part in self._change(web, files)]
         return Reply(200, {"Content-Type": MULTIPART}, b"".join(parts) + f"--{BOUNDARY}--".encode())
 
 
-def _file(instance: Instance) -> bytes:
+def file_of(instance: Instance) -> bytes:
+    """The DICOM file that is sent of an instance."""
     whole = b"".join(body_of([instance]))
     return whole[whole.index(b"\r\n\r\n") + 4 :].removesuffix(f"\r\n--{BOUNDARY}--\r\n".encode())
 

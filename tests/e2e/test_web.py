@@ -1,0 +1,112 @@
+"""Jobs over DICOMweb as a user runs them: real processes, a real Orthanc, a real kill."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.demo.services import Asked, HangUp, Reply
+from dicom_quarry.demo.studies import generate
+from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
+from tests.e2e.conftest import Site
+from tests.peers.corpus import Corpus
+from tests.scripted.web import ScriptedWeb, WebFault
+
+
+@pytest.mark.archive
+def test_every_file_is_the_one_that_orthanc_was_given(orthanc: Site, corpus: Corpus, work: Path) -> None:
+    cohort = work / "cohort.csv"
+    cohort.write_text("\n".join(["StudyInstanceUID", *orthanc.holding.studies]) + "\n")
+    done = quarry("extract", cohort, "--from", orthanc.base, "--to", "out", "--parallel", 3, cwd=work)
+    assert done.code == 0, done.out + done.err
+    given = {item.sop_uid: hashlib.sha256(item.path.read_bytes()).hexdigest() for item in corpus.items}
+    assert {row["sop_uid"]: row["sha256"] for row in manifest(work / "out")} == given
+    check_folder(work / "out")
+    assert quarry("verify", work / "out").code == 0
+
+
+class _Held(WebFault):
+    """So many instances of a study and a bit, then nothing until ``go_on``, and the end."""
+
+    def __init__(self, instances: int) -> None:
+        super().__init__()
+        self._instances = instances
+        self.go_on = threading.Event()
+
+    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+        if asked.search or asked.query.level != "STUDY" or self.go_on.is_set():
+            return reply
+        return replace(reply, pieces=self._slowly(reply))
+
+    def _slowly(self, reply: Reply) -> Iterator[bytes | memoryview]:
+        assert reply.pieces is not None
+        sent = 0
+        for piece in reply.pieces:
+            yield piece
+            sent += bytes(piece[:4]) == b"--qu"  # a boundary
+            if sent > self._instances:
+                yield bytes(1 << 17)  # the server gathers small pieces: this pushes them out
+                self.go_on.wait(60)
+                raise HangUp
+
+
+def test_killed_in_mid_study_what_was_whole_is_kept_and_the_rest_fetched_by_instance(work: Path) -> None:
+    (study,) = generate(1, seed=41, images=12)
+    (work / "cohort.csv").write_text(f"Accession\n{study.accession}\n")
+    held = _Held(instances=5)
+    with ScriptedWeb([study], [held]) as web:
+        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        with Running(work / "output", *command) as running:
+            until(running, "some instances", lambda: len(files(work / "out")) >= 4)
+            running.kill()
+        kept = digests(work / "out")
+        assert 4 <= len(kept) < 12
+        held.go_on.set()
+        web.log.clear()
+        done = quarry(*command)
+        assert done.code == 0, done.err
+        asked = [one.query for one in web.log if not one.search]
+    assert [query.level for query in asked] == ["IMAGE"] * (12 - len(kept))
+    assert not {uid for query in asked for uid in query.values("SOPInstanceUID")} & {
+        Path(name).stem for name in kept
+    }
+    assert outcomes(work / "out") == [("complete", "all_listed_stored")]
+    assert kept.items() <= digests(work / "out").items()
+    check_folder(work / "out")
+
+
+def test_ctrl_c_twice_ends_a_retrieval_that_says_nothing(work: Path) -> None:
+    (study,) = generate(1, seed=42, images=3)
+    (work / "cohort.csv").write_text(f"Accession\n{study.accession}\n")
+    with ScriptedWeb([study], [_Held(instances=0)]) as web:
+        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        with Running(work / "output", *command) as running:
+            until(running, "the retrieval", lambda: any(not one.search for one in web.log))
+            running.interrupt()
+            until(running, "the first Ctrl-C to be heard", lambda: "stopping" in running.output)
+            running.interrupt()
+            assert running.wait() == 4
+
+
+def test_plan_and_check_know_the_way(work: Path) -> None:
+    studies = generate(2, seed=43)
+    (work / "cohort.csv").write_text("Accession\n" + "\n".join(one.accession for one in studies) + "\n")
+    with ScriptedWeb(studies) as web:
+        planned = quarry("plan", "cohort.csv", "--from", web.base, cwd=work)
+        assert planned.code == 0, planned.err
+        assert not [one for one in web.log if not one.search]
+        done = quarry("extract", "cohort.csv", "--from", web.base, "--to", "out", cwd=work)
+    assert done.code == 0, done.err
+    assert "answers of the plan" in done.out
+
+
+def test_http_beyond_this_computer_is_warned_of(work: Path) -> None:
+    (work / "cohort.csv").write_text("Accession\n1\n")
+    done = quarry("extract", "cohort.csv", "--from", "http://192.0.2.1:9/x", "--to", "out", cwd=work)
+    assert done.code == 3
+    assert "http://192.0.2.1:9/x is not https" in done.out + done.err
