@@ -13,11 +13,13 @@ from dicom_quarry import config
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction.earlier import earlier_rate
 from dicom_quarry.extraction.folder import JobFolder, existing
+from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.planning import PlanEnd
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.extraction.verify import Checked, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
+from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.planned import PlannedRow, PlanReader
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import RowView, StudyView
@@ -179,6 +181,11 @@ def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
     filtered = bool(settings.series or settings.series_not or settings.min_instances)
     summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
     return Plan(end.folder, summary, detailed, end.problem)
+
+
+def history(out: Path) -> HistoryReader:
+    """What is known of a job's rows and studies, one at a time; raises InputError if there is no job."""
+    return HistoryReader(existing(out).ledger, APART)
 
 
 def settings_of(out: Path) -> Settings:

@@ -25,6 +25,7 @@ from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
@@ -461,3 +462,17 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
     bench.run()
     assert ",study," in told[0]
     assert f",1,1.2.1,4711,complete,all_listed_stored,{len(LISTED.instances)}," in told[0]
+
+
+def test_why_a_study_was_put_off_and_how_it_was_listed_is_remembered(bench: Bench) -> None:
+    bench.replies = [sends(then=BUSY)]
+    bench.run()
+    bench.ledger.close()
+    reader = HistoryReader(bench.path / "ledger.db", "mismatch")
+    (history,) = reader.studies_of(1)
+    reader.close()
+    (listing,) = history.queries
+    assert (listing.purpose, listing.answers, listing.why) == ("listing", len(LISTED.instances), "")
+    (pause,) = history.postponed
+    assert pause.why.startswith("the archive is busy, again in")
+    assert pause.until > pause.at

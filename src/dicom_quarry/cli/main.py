@@ -26,6 +26,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "list": ("jobs", "list_jobs", {}),
     "stop": ("stop", "stop", _SHOW_HELP),
     "report": ("report", "report", _SHOW_HELP),
+    "explain": ("explain", "explain", _SHOW_HELP),
     "verify": ("verify", "verify", _SHOW_HELP),
     "retry": ("extract", "retry", _SHOW_HELP),
     # What is no option is one more title behind --accept.

@@ -123,6 +123,7 @@ class Guest:
         self._lock = threading.Lock()
         self._moving = 0
         self._announcing = threading.Lock()
+        self._asked = threading.local()
         if self._hours.next_open(self._now()) is None:
             raise ConfigError("the archive could never be asked: its windows have no hour in common")
 
@@ -140,6 +141,11 @@ class Guest:
     def is_open(self) -> bool:
         """Whether the archive may be asked now."""
         return self._hours.is_open(self._now())
+
+    @property
+    def queries(self) -> int:
+        """How many queries the calling thread has put so far."""
+        return getattr(self._asked, "queries", 0)
 
     def wait_until_open(self) -> None:
         """Return inside the window; raises Stopped."""
@@ -162,6 +168,7 @@ class Guest:
         """Return when a query may be put; raises Stopped. For every C-FIND, also of a list that has begun."""
         for meter in self._queries:
             meter.take(self._stop.pause)
+        self._asked.queries = self.queries + 1
 
     @contextmanager
     def before_study(self, *, again: bool = False) -> Iterator[Visit]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from itertools import chain, repeat
 from typing import Protocol
 
 from dicom_quarry.archive.port import Found
@@ -16,10 +16,11 @@ from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.errors import told as failure_told
 from dicom_quarry.extraction.diagnosis import diagnose
 from dicom_quarry.extraction.progress import Board
+from dicom_quarry.extraction.questions import Questions
 from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
 from dicom_quarry.extraction.tools import Source
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.model import Request, Selection, Study
+from dicom_quarry.model import Level, Request, Selection, SeriesInfo, Study
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,43 @@ class Desk(Protocol):
     @property
     def board(self) -> Board:
         """Where it is told what goes wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to ask about a row: of an archive, for a purpose; each question is noted."""
+
+    questions: Questions
+    source: Source
+    purpose: str
+
+    def finder(self, attributes: tuple[str, ...] = ()) -> Callable[[Mapping[str, str]], Found]:
+        """Finds studies; of a search the questions after the first are for parts of its answer."""
+        purposes = chain([self.purpose], repeat("near" if self.purpose == "near" else "part"))
+
+        def find(keys: Mapping[str, str]) -> Found:
+            asked = {**dict.fromkeys(attributes, ""), **keys}
+            return self.questions.ask(
+                self.source,
+                lambda: self.source.archive.find(asked),
+                lambda found: (len(found.studies), found.why),
+                purpose=next(purposes),
+                level=Level.STUDY,
+                keys=keys,
+            )
+
+        return find
+
+    def series(self, study: Study) -> tuple[SeriesInfo, ...]:
+        """The series of a study, to choose from."""
+        return self.questions.ask(
+            self.source,
+            lambda: self.source.archive.list_series(study),
+            lambda series: (len(series), ""),
+            purpose="series",
+            level=Level.SERIES,
+            keys=("StudyInstanceUID",),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +99,15 @@ class Resolver:
         The future is the number of rows that are settled by it, once that is durable.
         """
         ledger = self.tools.ledger
+        questions = Questions(ledger, row=request.row)
         excluded = self.exclusions.request(request)
         resolution = Resolution(code="row_excluded", details={"keys": excluded}) if excluded else Resolution()
         for keys, (name, source) in () if excluded else self._ways(request):
-            resolution = self._ask(replace(request, keys=keys), source)
+            way = _Way(questions, source, "row" if keys == request.keys else "rewritten")
+            resolution = self._ask(replace(request, keys=keys), way)
             if resolution.studies:
                 _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
-                wanted, left_out = self._wanted(request, resolution.studies, source)
+                wanted, left_out = self._wanted(request, resolution.studies, way)
                 if isinstance(wanted, Resolution):
                     resolution = wanted
                     break
@@ -75,7 +115,7 @@ class Resolver:
             if resolution.code != "study_not_found":
                 break
         if resolution.code == "study_not_found" and self.diagnosis:
-            resolution = self._explained(request, resolution)
+            resolution = self._explained(request, resolution, questions)
         _log.info("row %d: %s", request.row, resolution.code)
         return ledger.conclude_request(request, resolution.code, **resolution.details)
 
@@ -85,10 +125,10 @@ class Resolver:
             for keys in (request.keys, *request.alternatives):
                 yield keys, source
 
-    def _ask(self, request: Request, source: Source) -> Resolution:
+    def _ask(self, request: Request, way: _Way) -> Resolution:
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         try:
-            found = search(_finder(source, self.attributes), dict(request.keys), tomorrow)
+            found = search(way.finder(self.attributes), dict(request.keys), tomorrow)
         except (QueryFailed, Lost) as error:
             return self._failed(request, error)
         return judge(request, found, self.rules)
@@ -98,7 +138,7 @@ class Resolver:
         return Resolution(code="query_failed", details={"status": str(error)})
 
     def _wanted(
-        self, request: Request, studies: Sequence[Study], source: Source
+        self, request: Request, studies: Sequence[Study], way: _Way
     ) -> tuple[list[tuple[Study, Selection]] | Resolution, int]:
         """Of each study what is wanted, or the outcome of the row; and how many must not be taken."""
         excluded = {study.study_uid: self.exclusions.study(study) for study in studies}
@@ -106,10 +146,10 @@ class Resolver:
         if not allowed:
             keys = excluded[studies[0].study_uid]
             return Resolution(code="study_excluded", details={"keys": keys}), len(studies)
-        return self._selected(request, allowed, source), len(studies) - len(allowed)
+        return self._selected(request, allowed, way), len(studies) - len(allowed)
 
     def _selected(
-        self, request: Request, studies: Sequence[Study], source: Source
+        self, request: Request, studies: Sequence[Study], way: _Way
     ) -> list[tuple[Study, Selection]] | Resolution:
         """Of each study what is wanted; the outcome of the row where nothing is."""
         named = dict(request.keys).get("SeriesInstanceUID", "").split("\\")
@@ -118,7 +158,7 @@ class Resolver:
         wanted = []
         for study in studies:
             try:
-                series = source.gate.query(partial(source.archive.list_series, study))
+                series = way.series(study)
             except (QueryFailed, Lost) as error:
                 return self._failed(request, error)
             chosen = {one.uid for one in self.series.select(series)}
@@ -128,19 +168,19 @@ class Resolver:
                 wanted.append((study, Selection(frozenset(chosen))))
         return wanted or Resolution(code="no_series_wanted", details={"studies": len(studies)})
 
-    def _explained(self, request: Request, resolution: Resolution) -> Resolution:
+    def _explained(self, request: Request, resolution: Resolution, questions: Questions) -> Resolution:
         for source in self.tools.sources.values():
             try:
-                hint = diagnose(self._near(source), dict(request.keys))
+                hint = diagnose(self._near(_Way(questions, source, "near")), dict(request.keys))
             except (QueryFailed, Lost):
                 continue  # the row is explained without it, too
             if hint:
                 return Resolution(code="near_miss", details={**resolution.details, "hint": hint})
         return resolution
 
-    def _near(self, source: Source) -> Callable[[Mapping[str, str]], Found]:
+    def _near(self, way: _Way) -> Callable[[Mapping[str, str]], Found]:
         """Finds what may be told of: not of whom must not be taken."""
-        find = _finder(source)
+        find = way.finder()
 
         def near(keys: Mapping[str, str]) -> Found:
             found = find(keys)
@@ -154,11 +194,3 @@ def _noted(note: str, left_out: int) -> str:
         return note
     studies = "1 study" if left_out == 1 else f"{left_out:,} studies"
     return "; ".join(filter(None, [note, f"{studies} left out: on the exclusion list"]))
-
-
-def _finder(source: Source, attributes: tuple[str, ...] = ()) -> Callable[[Mapping[str, str]], Found]:
-    def find(keys: Mapping[str, str]) -> Found:
-        asked = {**dict.fromkeys(attributes, ""), **keys}
-        return source.gate.query(lambda: source.archive.find(asked))
-
-    return find

@@ -18,9 +18,11 @@ from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, excluded, next_step
 from dicom_quarry.extraction.progress import Moving
 from dicom_quarry.extraction.proof import task_end
+from dicom_quarry.extraction.questions import Questions
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.ledger.diary import Postponement, note_postponement
 from dicom_quarry.model import Level, Listing, Receipt, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 
@@ -47,7 +49,13 @@ class TaskWork:
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
         self._go(TaskEvent.TAKEN if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
-        listing = self._source.gate.query(lambda: self._source.archive.list_instances(self.task))
+        listing = Questions(self._tools.ledger, task_id=self.task.task_id).ask(
+            self._source,
+            lambda: self._source.archive.list_instances(self.task),
+            lambda listing: (len(listing.instances) if listing.by_image else listing.count or 0, listing.why),
+            purpose="listing",
+            level=Level.IMAGE,
+        )
         known = {ref.sop_uid for ref in self._listing.instances}
         if any(ref.sop_uid not in known for ref in listing.instances):
             # A list that has grown is asked for from the start; what was fruitless before does not count.
@@ -196,7 +204,9 @@ class TaskWork:
 
     def _postpone(self, seconds: float, why: str) -> None:
         self._go(TaskEvent.POSTPONED)
-        self._tools.ledger.postpone(self.task.task_id, time.time() + seconds)
+        now, ledger = time.time(), self._tools.ledger
+        note_postponement(ledger.database, self.task.task_id, Postponement(now, now + seconds, why))
+        ledger.postpone(self.task.task_id, now + seconds)
         self._tools.board.say(f"row {self.row}: {why}")
 
     # -- ending
@@ -204,9 +214,10 @@ class TaskWork:
     def _conclude(self, end: End, delivery: Delivery) -> None:
         self._go(TaskEvent.CLOSED)
         self._tools.disk.sync_directories(receipt.path for receipt in delivery.receipts.values())
-        listing = self._listing if self._listings else None
-        proof = task_end(end, delivery, listing, self._tools.derive, now=time.time())
         entry = CATALOGUE[end.code]
+        # Of what must not be taken nothing is missing.
+        listing = self._listing if self._listings and entry.word is not Word.EXCLUDED else None
+        proof = task_end(end, delivery, listing, self._tools.derive, now=time.time())
         self._tools.audit.write(
             "study",
             self.task.study,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -97,6 +98,7 @@ class Database:
             raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
         self._reader = open_engine(path, read_only=True)
         self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
+        self._deferred: deque[tuple[Table, Mapping[str, object]]] = deque()
         self._closed = False
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
@@ -114,6 +116,10 @@ class Database:
                 raise LedgerError("the ledger is closed")
             self._queue.put((work, future))  # type: ignore[arg-type]
         return future
+
+    def defer(self, table: Table, row: Mapping[str, object]) -> None:
+        """Insert a row with the next transaction that is made anyway; for what nothing leans on."""
+        self._deferred.append((table, row))
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on a snapshot of what is committed."""
@@ -149,6 +155,7 @@ class Database:
         done: list[tuple[Future[object], object]] = []
         try:
             with self._engine.begin() as connection:
+                self._insert_deferred(connection)
                 for work, future in group:
                     try:
                         with connection.begin_nested():
@@ -164,6 +171,15 @@ class Database:
             return
         for future, result in done:
             future.set_result(result)
+
+    def _insert_deferred(self, connection: Connection) -> None:
+        rows: dict[Table, list[Mapping[str, object]]] = {}
+        # Not more than there are now: others go on adding.
+        for _ in range(len(self._deferred)):
+            table, row = self._deferred.popleft()
+            rows.setdefault(table, []).append(row)
+        for table, values in rows.items():
+            connection.execute(insert(table), values)
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:

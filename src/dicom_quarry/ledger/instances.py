@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
 
 from dicom_quarry.ledger.database import insert_new
-from dicom_quarry.ledger.schema import instances, series, uids
+from dicom_quarry.ledger.schema import instances, series, tasks, uids
 from dicom_quarry.model import InstanceRef
 
 
@@ -40,6 +40,23 @@ def stock(connection: Connection, task_id: int) -> tuple[int, int, int]:
     count, size = connection.execute(stored.where(mine, instances.c.digest.is_not(None))).one()
     unlisted = select(func.count()).where(mine, instances.c.digest.is_not(None), instances.c.listed == 0)
     return count, size, connection.scalar(unlisted) or 0
+
+
+def instances_of(
+    connection: Connection, task_id: int, *conditions: ColumnElement[bool], limit: int
+) -> Iterator[InstanceRef]:
+    """The first instances of a task under these conditions, by series."""
+    mine = select(tasks.c.study_uid, series.c.series_uid, instances.c.sop_uid, uids.c.uid).where(
+        instances.c.task_id == task_id, *conditions
+    )
+    query = (
+        mine.join_from(instances, tasks, tasks.c.id == instances.c.task_id)
+        .join(series, series.c.id == instances.c.series_id)
+        .outerjoin(uids, uids.c.id == instances.c.class_id)
+        .order_by(instances.c.series_id, instances.c.sop_uid)
+    )
+    for study_uid, series_uid, sop_uid, sop_class in connection.execute(query.limit(limit)):
+        yield InstanceRef(study_uid, series_uid, sop_uid, sop_class or "")
 
 
 def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool:

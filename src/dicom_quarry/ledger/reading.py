@@ -91,8 +91,8 @@ class Reader:
         with self._engine.connect() as connection:
             return count(connection)
 
-    def rows(self) -> Iterator[RowView]:
-        """Every row of the user's table, in its order."""
+    def rows(self, only: int | None = None) -> Iterator[RowView]:
+        """Every row of the user's table, in its order; or the one of this number."""
         first = (
             select(func.min(request_tasks.c.row))
             .where(request_tasks.c.task_id == tasks.c.id)
@@ -114,6 +114,7 @@ class Reader:
             .select_from(requests)
             .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
             .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
+            .where(requests.c.row == only if only is not None else true())
             .order_by(requests.c.row, tasks.c.id)
         )
         with self._engine.connect() as connection:
@@ -121,8 +122,8 @@ class Reader:
             for _, group in groupby(found, key=lambda row: row.row):
                 yield _row_view(list(group))
 
-    def studies(self) -> Iterator[StudyView]:
-        """Every study that was asked for, in the order in which it was found."""
+    def studies(self, only: int | None = None) -> Iterator[StudyView]:
+        """Every study that was asked for, in the order in which it was found; or the task of this id."""
         asked = (
             select(func.count())
             .select_from(attempts)
@@ -133,6 +134,7 @@ class Reader:
         query = (
             select(*tasks.c, asked.label("asked"), request_tasks.c.row)
             .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
+            .where(tasks.c.id == only if only is not None else true())
             .order_by(tasks.c.id, request_tasks.c.row)
         )
         with self._engine.connect() as connection:

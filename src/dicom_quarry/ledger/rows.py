@@ -30,7 +30,7 @@ from sqlalchemy import (
     update,
 )
 
-from dicom_quarry.ledger.schema import CONCLUDED, UNWANTED, WAITING, request_tasks, requests, tasks
+from dicom_quarry.ledger.schema import CONCLUDED, UNWANTED, WAITING, queries, request_tasks, requests, tasks
 from dicom_quarry.model import Request
 
 _BATCH = 10_000
@@ -93,6 +93,7 @@ def exchange_rows(connection: Connection, rows: Iterable[Request]) -> CohortChan
     _set_aside(connection)
     enter_rows(connection, rows)
     _bring_back(connection)
+    _renumber_queries(connection)
     change = _difference(connection)
     _temporary.drop_all(connection)
     return change
@@ -165,6 +166,18 @@ def _bring_back(connection: Connection) -> None:
     asked_for = select(request_tasks.c.task_id)
     given_up = update(tasks).where(tasks.c.state == WAITING, tasks.c.id.not_in(asked_for))
     connection.execute(given_up.values(state=UNWANTED))
+
+
+def _renumber_queries(connection: Connection) -> None:
+    """What was asked about a row goes with its keys, too: to the first row that has them now."""
+    first = (
+        select(func.min(requests.c.row))
+        .join(_old, _old.c.identity == requests.c.identity)
+        .where(_old.c.row == queries.c.row)
+        .scalar_subquery()
+    )
+    connection.execute(update(queries).where(queries.c.row.is_not(None)).values(row=first))
+    connection.execute(delete(queries).where(queries.c.row.is_(None), queries.c.task_id.is_(None)))
 
 
 def _difference(connection: Connection) -> CohortChange:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     inspect,
     select,
+    text,
 )
 
 from dicom_quarry.errors import LedgerError
@@ -166,6 +167,41 @@ attempts = Table(
     Column("status", Integer),
     Column("comment", Text, nullable=False, default=""),
     Index("attempts_by_task", "task_id"),
+)
+
+#: Questions about rows and tasks: a diary, on which nothing leans (see diary.py). ``asked`` is POSIX time and
+#: ``took`` a duration, both in milliseconds. Of the keys the names stand here, their values in the row.
+queries = Table(
+    "queries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("row", Integer),
+    Column("task_id", Integer),
+    Column("archive", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("keys", Text, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("took", Integer, nullable=False),
+    Column("questions", Integer, nullable=False),
+    Column("answers", Integer),
+    Column("status", Integer),
+    Column("why", Text, nullable=False),
+    Index("queries_by_row", "row", sqlite_where=text("row IS NOT NULL")),
+    Index("queries_by_task", "task_id", sqlite_where=text("task_id IS NOT NULL")),
+)
+
+#: Tasks that were left alone from one POSIX time until another; of the diary, too.
+postponements = Table(
+    "postponements",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("task_id", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("postponements_by_task", "task_id"),
 )
 
 _revision = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))

@@ -1,6 +1,7 @@
 """What the user gets to read: report.csv, studies.csv, the manifest and the summary."""
 
 from dicom_quarry.report.estimate import Amount, Forecast, forecast
+from dicom_quarry.report.explain import explain_json, explain_lines
 from dicom_quarry.report.plan import PlanSummary, count_rows, plan_lines, render_plan
 from dicom_quarry.report.plan_files import plan_json, write_plan, write_plan_json
 from dicom_quarry.report.summary import Exceptions, Summary, render_summary, summarise, summary_lines
@@ -23,6 +24,8 @@ __all__ = [
     "Summary",
     "count_rows",
     "counted",
+    "explain_json",
+    "explain_lines",
     "forecast",
     "harmless",
     "human_size",

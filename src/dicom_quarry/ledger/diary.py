@@ -1,0 +1,58 @@
+"""What was asked, and what was put off: a diary beside the ledger's truth, for people who ask why.
+
+Nothing leans on it. So an entry is written with the next transaction that is made anyway, and a crash before
+that loses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.schema import postponements, queries
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What an archive was asked about a row or a task, once or, for a list, in several ``questions``.
+
+    ``asked`` is a POSIX time, ``took`` are seconds; ``purpose`` is row, rewritten, part, near, series or
+    listing. ``keys`` are the names of the keys alone. ``answers`` is None where the question failed, with
+    ``status`` where the archive gave one; ``why`` tells of a failure, and of an answer that was cut short.
+    """
+
+    archive: str
+    model: str
+    purpose: str
+    level: str
+    keys: str
+    asked: float
+    took: float
+    questions: int
+    answers: int | None
+    status: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Postponement:
+    """A task was left alone from one POSIX time until another."""
+
+    at: float
+    until: float
+    why: str
+
+
+def note_query(
+    database: Database, query: Query, *, row: int | None = None, task_id: int | None = None
+) -> None:
+    """Remember a query that was put about a row, or about a task."""
+    values = {name: getattr(query, name) for name in Query.__slots__}
+    # As whole numbers they take half of the room, in every row of a million.
+    values |= {"asked": round(query.asked * 1000), "took": round(query.took * 1000)}
+    database.defer(queries, {**values, "row": row, "task_id": task_id})
+
+
+def note_postponement(database: Database, task_id: int, one: Postponement) -> None:
+    """Remember that a task was put off."""
+    database.defer(postponements, {"task_id": task_id, "at": one.at, "until": one.until, "why": one.why})

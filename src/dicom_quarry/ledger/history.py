@@ -1,0 +1,147 @@
+"""Everything that is known of one row, or of one study: for people who ask why. Reads only."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, Select, func, select
+
+from dicom_quarry.ledger.diary import Postponement, Query
+from dicom_quarry.ledger.instances import instances_of
+from dicom_quarry.ledger.ledger import RETRIED, Attempt
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.schema import (
+    attempts,
+    instances,
+    postponements,
+    queries,
+    request_tasks,
+    requests,
+    tasks,
+)
+from dicom_quarry.ledger.views import RowView, StudyView
+from dicom_quarry.model import InstanceRef
+
+#: Missing instances that are named; missing.csv has the others.
+NAMED = 20
+
+Keys = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RowHistory:
+    """A row, the keys that it is asked for with, and those that a rewrite made of them; what was asked."""
+
+    view: RowView
+    keys: Keys
+    alternatives: tuple[Keys, ...]
+    note: str
+    queries: tuple[Query, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StudyHistory:
+    """A task: what was listed, fetched and put off, in the order of their times each.
+
+    ``retried`` are the POSIX times at which it was taken up again. ``missing`` are the first of ``lacking``
+    instances, ``apart`` the first of the files that are kept apart.
+    """
+
+    view: StudyView
+    proved_at: float | None
+    queries: tuple[Query, ...]
+    rounds: tuple[tuple[int, Attempt], ...]
+    retried: tuple[float, ...]
+    postponed: tuple[Postponement, ...]
+    lacking: int
+    missing: tuple[InstanceRef, ...]
+    apart: tuple[str, ...]
+
+
+class HistoryReader(Reader):
+    """Reads a job's ledger for one row, or one study, at a time.
+
+    ``apart`` is the folder of what is kept apart.
+    """
+
+    def __init__(self, path: Path, apart: str) -> None:
+        super().__init__(path)
+        self._apart = apart
+
+    def row(self, number: int) -> RowHistory | None:
+        """A row of the user's table, None if there is none of this number."""
+        view = next(self.rows(only=number), None)
+        if view is None:
+            return None
+        with self._engine.connect() as connection:
+            row = connection.execute(select(requests).where(requests.c.row == number)).one()
+            first = select(func.min(requests.c.row)).where(requests.c.identity == row.identity)
+            # Rows with the same keys were asked about once, as the first of them.
+            asked = queries.c.row.in_([number, connection.scalar(first)])
+            found = connection.execute(select(queries).where(asked).order_by(queries.c.id)).all()
+        keys, *others = [_keys(one) for one in [json.loads(row.keys), *json.loads(row.alternatives or "[]")]]
+        return RowHistory(view, keys, tuple(others), row.note, tuple(map(_query, found)))
+
+    def rows_of(self, study_uid: str) -> list[int]:
+        """The rows that asked for a study."""
+        query = select(request_tasks.c.row).distinct().join(tasks, tasks.c.id == request_tasks.c.task_id)
+        with self._engine.connect() as connection:
+            found = connection.scalars(query.where(tasks.c.study_uid == study_uid))
+            return sorted(found)
+
+    def studies_of(self, row: int) -> Iterator[StudyHistory]:
+        """The studies that a row asked for."""
+        yield from self._histories(select(request_tasks.c.task_id).where(request_tasks.c.row == row))
+
+    def study(self, study_uid: str) -> Iterator[StudyHistory]:
+        """A study: once for each archive, and each selection of its series, that it was asked for by."""
+        yield from self._histories(select(tasks.c.id).where(tasks.c.study_uid == study_uid))
+
+    def _histories(self, chosen: Select[Any]) -> Iterator[StudyHistory]:
+        with self._engine.connect() as connection:
+            ids = sorted(connection.scalars(chosen))
+        for task_id in ids:
+            for view in self.studies(only=task_id):
+                yield self._history(task_id, view)
+
+    def _history(self, task_id: int, view: StudyView) -> StudyHistory:
+        def mine(table: Any) -> list[Row[Any]]:
+            return list(
+                connection.execute(select(table).where(table.c.task_id == task_id).order_by(table.c.id))
+            )
+
+        with self._engine.connect() as connection:
+            asked = [(row.round, _attempt(row)) for row in mine(attempts)]
+            lacks = (instances.c.digest.is_(None), instances.c.listed == 1)
+            apart = select(instances.c.path).where(
+                instances.c.task_id == task_id, instances.c.path.startswith(f"{self._apart}/")
+            )
+            return StudyHistory(
+                view=view,
+                proved_at=connection.scalar(select(tasks.c.proved_at).where(tasks.c.id == task_id)),
+                queries=tuple(map(_query, mine(queries))),
+                rounds=tuple((number, one) for number, one in asked if one.verdict != RETRIED),
+                retried=tuple(one.started for _, one in asked if one.verdict == RETRIED),
+                postponed=tuple(Postponement(row.at, row.until, row.why) for row in mine(postponements)),
+                lacking=connection.scalar(select(func.count()).where(instances.c.task_id == task_id, *lacks))
+                or 0,
+                missing=tuple(instances_of(connection, task_id, *lacks, limit=NAMED)),
+                apart=tuple(connection.scalars(apart.limit(NAMED))),
+            )
+
+
+def _keys(pairs: list[list[str]]) -> Keys:
+    return tuple((keyword, value) for keyword, value in pairs)
+
+
+def _query(row: Row[Any]) -> Query:
+    values = {name: getattr(row, name) for name in Query.__slots__}
+    return Query(**{**values, "asked": row.asked / 1000, "took": row.took / 1000})
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(**{name: getattr(row, name) for name in Attempt.__slots__})
