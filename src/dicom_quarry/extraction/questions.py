@@ -48,7 +48,8 @@ class Questions:
         def note(answers: int | None, why: str, status: int | None = None) -> None:
             put = max(1, source.guest.queries - before)
             took = time.time() - asked
-            name, model = source.profile.name, source.profile.model
+            profile = source.profile
+            name, model = profile.name, profile.model if profile.address else "qido"
             told = Query(name, model, purpose, level, " ".join(keys), asked, took, put, answers, status, why)
             note_query(self.ledger.database, told, row=self.row, task_id=self.task_id)
 

@@ -17,8 +17,9 @@ class Query:
     """What an archive was asked about a row or a task, once or, for a list, in several ``questions``.
 
     ``asked`` is a POSIX time, ``took`` are seconds; ``purpose`` is row, rewritten, part, near, series or
-    listing. ``keys`` are the names of the keys alone. ``answers`` is None where the question failed, with
-    ``status`` where the archive gave one; ``why`` tells of a failure, and of an answer that was cut short.
+    listing, ``model`` study or patient (root), or qido. ``keys`` are the names of the keys alone. ``answers``
+    is None where the question failed, with ``status`` where the archive gave one; ``why`` tells of a failure,
+    and of an answer that was cut short.
     """
 
     archive: str

@@ -28,6 +28,7 @@ _PURPOSES = {
     "series": "asked {} for the series, to choose from",
     "listing": "asked {} what it holds of the study",
 }
+_MODELS = {"study": "study root", "patient": "patient root", "qido": "QIDO-RS"}
 _ROADS = {"move": "C-MOVE", "get": "C-GET", "wado": "WADO-RS"}
 
 #: A moment, and what happened then.
@@ -128,26 +129,32 @@ def _asked(queries: Iterable[Query], name: str, identified: bool) -> Iterator[_E
         yield (
             one.asked,
             f"{name}{_PURPOSES[one.purpose].format(one.archive)}{keys} "
-            f"({one.level} level, {one.model} root{put}): {_answered(one, identified)}, {one.took:.2f} s",
+            f"({one.level} level, {_MODELS[one.model]}{put}): {_answered(one, identified)}, {one.took:.2f} s",
         )
 
 
 def _answered(one: Query, identified: bool) -> str:
     said = f" ({visible(one.why, limit=300)})" if identified and one.why else ""
     if one.answers is None:
-        meaning = (
-            "" if one.status is None else f", {_code(one.status)}: {status.of_find(one.status).sentence}"
-        )
-        return f"it failed{meaning}{said}"
+        return f"it failed{_failure(one)}{said}"
     whole = "cut short" if one.why else "complete"
     return f"{counted(one.answers, 'answer')}, {whole}{said}"
+
+
+def _failure(one: Query) -> str:
+    if one.status is None:
+        return ""
+    if one.model == "qido":
+        return f", HTTP {one.status}"
+    return f", {_code(one.status)}: {status.of_find(one.status).sentence}"
 
 
 def _attempt(one: Attempt, identified: bool) -> str:
     asked = f"{counted(one.asked, 'instance')} asked for, {one.gained:,} came"
     text = f"{_ROADS.get(one.road, one.road)} at {one.level} level: {asked}, {one.ended - one.started:.2f} s"
     if one.status is not None and one.road != "wado":
-        text += f", {_code(one.status)}: {status.of_move(one.status).sentence}"
+        meaning = status.of_get(one.status) if one.road == "get" else status.of_move(one.status)
+        text += f", {_code(one.status)}: {meaning.sentence}"
     else:
         text += f", {one.verdict}" if one.status is None else f", HTTP {one.status}"
     return f"{text} ({visible(one.comment, limit=300)})" if identified and one.comment else text
