@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,10 +13,13 @@ from pathlib import Path
 from dicom_quarry import config
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction.earlier import earlier_rate
-from dicom_quarry.extraction.folder import JobFolder, existing
+from dicom_quarry.extraction.folder import JobFolder, existing, logging_to
 from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.notices import tell
 from dicom_quarry.extraction.planning import PlanEnd
+from dicom_quarry.extraction.release import Release
+from dicom_quarry.extraction.release import release as _release
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.extraction.verify import Checked, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
@@ -28,6 +32,8 @@ from dicom_quarry.report import (
     PlanSummary,
     Summary,
     count_rows,
+    end_notice,
+    failure_notice,
     forecast,
     report_table,
     study_table,
@@ -40,6 +46,8 @@ from dicom_quarry.report import (
     write_studies,
 )
 from dicom_quarry.site import site_policy
+
+_log = logging.getLogger(__name__)
 
 _REPORTS = ("report.csv", "studies.csv", "manifest.csv.gz")
 _WORKBOOK = "report.xlsx"
@@ -98,8 +106,37 @@ def extract(
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = config.load(None if config_file is None else Path(config_file), flags)
-    runner = Runner(settings, listener or Listener())
-    return reports_of(runner.extract(Path(cohort), update=update))
+    listener = listener or Listener()
+    runner = Runner(settings, listener)
+    with telling(settings, listener.said) as ended:
+        end = runner.extract(Path(cohort), update=update)
+        result = reports_of(end)
+        ended(end, result)
+    return result
+
+
+@contextmanager
+def telling(settings: Settings, say: Callable[[str], None]) -> Iterator[Callable[[JobEnd, Result], None]]:
+    """Around a run and its reports: whoever wants to know is told how it ended, also by an error.
+
+    Gives what is to be called with the end. ``say`` hears of a notification that could not be sent.
+    """
+    started = datetime.now(UTC)
+
+    def heard(message: str) -> None:
+        _log.warning(message)
+        say(message)
+
+    def ended(end: JobEnd, result: Result) -> None:
+        if not end.nothing_to_do:
+            with logging_to(end.folder.log):
+                tell(settings, end_notice(result.summary, end.folder.out, started, end.told), heard)
+
+    try:
+        yield ended
+    except Exception as error:
+        tell(settings, failure_notice(error, settings.to, started), heard)
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,3 +304,8 @@ def _stand(folder: JobFolder) -> bool:
 def verify(out: str | Path, *, quick: bool = False) -> Iterator[Checked]:
     """Compare every recorded file with what is on disk; see :func:`dicom_quarry.extraction.verify.verify`."""
     return _verify(existing(Path(out)), quick=quick)
+
+
+def release(out: str | Path, study_uids: Collection[str] = (), *, delete: bool = False) -> Iterator[Release]:
+    """Release complete studies; see :func:`dicom_quarry.extraction.release.release`."""
+    return _release(existing(Path(out)), study_uids, delete=delete)

@@ -20,8 +20,10 @@ from pydantic import (
 )
 
 from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
+from dicom_quarry.durations import UNITS, Duration
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, BaseUri
+from dicom_quarry.telling import Command, Notify
 from dicom_quarry.window import Hours, parse, zone_of
 
 DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
@@ -43,8 +45,6 @@ Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 AtOnce = Annotated[int, Field(ge=1, le=16)]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
 
 def place(text: str) -> AE | BaseUri:
     """Read ``AET@HOST:PORT`` or ``https://HOST/PATH``; raises ConfigError."""
@@ -59,18 +59,6 @@ def _window(text: str) -> str:
 def _zone(name: str) -> str:
     zone_of(name)
     return name
-
-
-def _seconds(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    if not re.fullmatch(r"\d+[smhd]", value, re.ASCII):
-        raise ValueError("write a time such as 30m, 2h or 2d")
-    return int(value[:-1]) * _UNITS[value[-1]]
-
-
-#: Written as 90s, 30m, 2h or 2d; in seconds.
-Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
 def _several(value: object) -> object:
@@ -115,7 +103,7 @@ class Limits(Frozen):
         """Seconds for which what runs may go on when the window has closed."""
         if self.after_window == "finish":
             return float("inf")
-        return int(self.after_window[:-1]) * _UNITS[self.after_window[-1]]
+        return int(self.after_window[:-1]) * UNITS[self.after_window[-1]]
 
 
 class ArchiveProfile(Limits):
@@ -208,6 +196,11 @@ class Settings(Frozen):
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0
+    notify: Notify = Notify()
+    on_complete: Command | None = None
+    on_complete_parallel: AtOnce = 1
+    on_complete_limit: Annotated[Duration, Field(gt=0)] = 6 * 3600.0
+    on_complete_patience: Duration = 3600.0
 
     @property
     def keep_free_bytes(self) -> int:
@@ -245,6 +238,8 @@ def load(
         )
     if "to" not in merged:
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
+    if isinstance(merged.get("notify"), dict):
+        merged["notify"] = validated(Notify, undashed(merged["notify"]), source, "[notify] ")
     profiles = [_profile(name.strip(), archives, source) for name in str(chosen).split(",")]
     return validated(Settings, {**merged, "archives": profiles}, source)
 

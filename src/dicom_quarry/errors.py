@@ -82,11 +82,18 @@ def told(error: ArchiveError) -> str:
     if isinstance(error, QueryFailed):
         code = f"HTTP {error.status}" if error.http else f"status {error.status:04X}H"
         return f"the archive answered a query with a failure ({code})"
-    return str(error)
+    return error.told if isinstance(error, Unusable) else str(error)
 
 
 class Unusable(ArchiveError):
-    """Asking on would be of no use before a person has acted; the message says what to do."""
+    """Asking on would be of no use before a person has acted; the message says what to do.
+
+    ``told``: the same without the archive's own words, where these are in the message.
+    """
+
+    def __init__(self, message: str, *, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told or message
 
 
 class ProtocolError(QuarryError):

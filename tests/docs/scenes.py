@@ -126,7 +126,9 @@ class DemoScene(Scene):
         destinations = {"QUARRY": ("127.0.0.1", port)}
         self._archive = DemoArchive(demo_studies(), title="PACS", port=theirs, destinations=destinations)
         address = f"127.0.0.1:{theirs}"
-        super().__init__(folder, port, {"10.1.2.3:104": address, "/data/project": str(folder)})
+        (folder / "elsewhere").mkdir()
+        places = {"/data/project": str(folder), "/mnt/elsewhere": str(folder / "elsewhere")}
+        super().__init__(folder, port, {"10.1.2.3:104": address, **places})
         write_cohorts(folder / "cohorts", demo_studies())[0].rename(folder / "cohort.csv")
         (folder / "quarry.toml").write_text(f'from = "PACS@{address}"\nas = "QUARRY@127.0.0.1:{port}"\n')
 

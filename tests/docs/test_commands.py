@@ -17,6 +17,7 @@ _FETCHES = "fetches from a package index; make check-wheelhouse and make sbom ar
 _UNPACKED = "needs what make wheelhouse has made; make check-wheelhouse does this without a network"
 _ENGINE = "needs a container engine; the Dockerfile is checked by tests/test_deploy.py"
 NOT_RUN = {
+    'quarry release "$QUARRY_OUT" --study "$QUARRY_STUDY_UID" --delete': "a line of a script that is run",
     "make demo": "needs a fresh checkout; it is `quarry demo --to demo`, which tests/e2e/test_demo.py runs",
     "make install": "every test runs what it has installed",
     ".venv/bin/quarry --version": "the environment may be elsewhere; tests/e2e/test_no_telemetry.py runs it",

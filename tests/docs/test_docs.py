@@ -8,6 +8,7 @@ from pathlib import Path
 from dicom_quarry.access import HttpAccess, TlsFiles
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.model import Word
+from dicom_quarry.telling import Notify
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -19,8 +20,9 @@ def test_every_setting_is_explained() -> None:
         *Settings.model_fields,
         *TlsFiles.model_fields,
         *HttpAccess.model_fields,
+        *Notify.model_fields,
     }
-    names -= {"name", "archives", "local", "tls"}
+    names -= {"name", "archives", "local", "tls", "notify"}
     missing = {name for name in names if f"`{name.replace('_', '-')}`" not in text and f"`{name}" not in text}
     assert not missing
 

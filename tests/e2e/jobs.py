@@ -40,3 +40,10 @@ class Job:
 
 def accessions(studies: Iterable[Study]) -> list[str]:
     return [study.accession for study in studies]
+
+
+def script(path: Path, text: str) -> Path:
+    """A shell script that can be run."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.demo.instances import dataset
 from dicom_quarry.demo.studies import Study, generate
-from dicom_quarry.extraction import deliveries, runner
+from dicom_quarry.extraction import deliveries, watching
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.store.part10 import file_head
 from tests.e2e.command import check_folder, files
@@ -172,7 +172,7 @@ class Outage:
                 archive.kill()
 
         monkeypatch.setattr(deliveries.Deliveries, "arrived", arrive)
-        probe = runner.Runner._tell
+        probe = watching.Watching.show
 
         def tell(*arguments: Any) -> None:
             probe(*arguments)
@@ -180,4 +180,4 @@ class Outage:
                 self._state = "again"
                 archive.start()
 
-        monkeypatch.setattr(runner.Runner, "_tell", tell)
+        monkeypatch.setattr(watching.Watching, "show", tell)

@@ -130,6 +130,10 @@ def test_studies_stand_one_in_a_line(tmp_path: Path) -> None:
         "bytes": "1234",
         "folder": "4711/1.2.3",
         "attempts": "2",
+        "on_complete": "",
+        "on_complete_at": "",
+        "on_complete_said": "",
+        "released_at": "",
     }
 
 

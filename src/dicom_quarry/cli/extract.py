@@ -57,6 +57,12 @@ def extract(
         typer.Option(help="Stop when the archive did not answer for so long, such as 2d.  [default: never]"),
     ] = None,
     protocol: options.Protocol = None,
+    on_complete: Annotated[
+        str | None,
+        typer.Option(
+            help="A command to run for every complete study; {folder} is its folder, JSON on stdin."
+        ),
+    ] = None,
     filepath: Annotated[
         str | None,
         typer.Option(
@@ -107,6 +113,7 @@ def extract(
         "parallel": parallel,
         "give_up_after": give_up_after,
         "protocol": protocol,
+        "on_complete": on_complete,
         "filepath": filepath,
         "map": map_,
         "where": where,
@@ -180,13 +187,15 @@ def retry(
 
 def run(settings: config.Settings, work: Callable[[Runner], JobEnd], *, queue: bool = False) -> int:
     """Run a job with its display, write its reports, show its summary; returns the exit code."""
-    end = attended(settings, work, queue=queue)
-    if end.nothing_to_do:
-        out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
-    result = api.reports_of(end)
-    show_summary(result)
-    if end.problem:
-        fail(end.problem)
+    with api.telling(settings, lambda message: err.print(message, markup=False)) as ended:
+        end = attended(settings, work, queue=queue)
+        if end.nothing_to_do:
+            out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
+        result = api.reports_of(end)
+        show_summary(result)
+        if end.problem:
+            fail(end.problem)
+        ended(end, result)
     return result.exit_code
 
 

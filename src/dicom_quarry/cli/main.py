@@ -29,6 +29,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "explain": ("explain", "explain", _SHOW_HELP),
     "verify": ("verify", "verify", _SHOW_HELP),
     "retry": ("extract", "retry", _SHOW_HELP),
+    "release": ("release", "release", _SHOW_HELP),
     # What is no option is one more title behind --accept.
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
     "demo": ("demo", "demo", {}),

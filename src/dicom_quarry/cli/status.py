@@ -12,6 +12,7 @@ from dicom_quarry.cli.console import out
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.standing import Standing, standing
 from dicom_quarry.ledger.reading import Counts
+from dicom_quarry.ledger.schema import FAILED
 from dicom_quarry.model import Word
 from dicom_quarry.report import human_size, spoken_time
 
@@ -37,7 +38,7 @@ def status(
 def _exit_code(counts: Counts) -> int:
     if not counts.finished:
         return 4
-    return 0 if set(counts.rows_by_word) <= {Word.COMPLETE} else 1
+    return 0 if set(counts.rows_by_word) <= {Word.COMPLETE} and not counts.hand_overs.get(FAILED) else 1
 
 
 def _facts(job: Standing) -> dict[str, object]:
@@ -51,6 +52,8 @@ def _facts(job: Standing) -> dict[str, object]:
         "rows_by_outcome": dict(counts.rows_by_word),
         "studies": counts.studies,
         "studies_complete": counts.studies_complete,
+        "studies_released": counts.studies_released,
+        "on_complete": counts.hand_overs,
         "instances_expected": counts.instances_expected,
         "instances_stored": counts.instances_stored,
         "bytes": counts.size,
@@ -73,6 +76,10 @@ def _show(job: Standing) -> None:
         f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
         f"{counts.instances_stored:,} instances, {human_size(counts.size)}"
     )
+    for state, count in counts.hand_overs.items():
+        out.print(f"  {count:>9,} studies: on-complete {state}")
+    if counts.studies_released:
+        out.print(f"  {counts.studies_released:>9,} studies released: the data went elsewhere")
     for moving in live.get("moving", []):
         out.print(f"  row {moving['row']}: {moving['stored']:,} of {moving['listed']:,} instances")
     if job.waiting_for:

@@ -143,7 +143,7 @@ class Deliveries:
         task = delivery.task if delivery else self._ledger.task_of(study_uid)
         wanted = task.selection.series if task else frozenset()
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
-            raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
+            raise Refused("it was not asked for, or it was released", status=_NOT_ASKED_FOR)
         self._refuse_excluded(study_uid, header, delivery)
         cells = delivery.cells if delivery else self._cells(task)
         patient_id, accession = header.get(_PATIENT_ID, ""), header.get(_ACCESSION, "")

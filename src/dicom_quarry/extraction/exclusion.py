@@ -30,7 +30,7 @@ def check_stored(
 ) -> None:
     """Look at what earlier runs have stored: what is on a list by now is marked, for a person to remove it.
 
-    What that person has removed is forgotten. Nothing is deleted here.
+    What that person has removed is forgotten, but not what was released elsewhere. Nothing is deleted here.
     """
     if not exclusions:
         return
@@ -44,7 +44,11 @@ def check_stored(
             audit.write("excluded", one.study, row=row, instances=one.stored, details="stored before")
             exclude_stored(ledger.database, one, keys)
             _log.warning("row %d is on the exclusion list now, and is stored", row)
-        elif marked and not any((out / path).exists() for path in _paths(one, reader, derive)):
+        elif (
+            marked
+            and not one.released
+            and not any((out / path).exists() for path in _paths(one, reader, derive))
+        ):
             audit.write("removed", one.study, row=ledger.first_row(one.task_id), instances=one.stored)
             forget_stored(ledger.database, one)
 

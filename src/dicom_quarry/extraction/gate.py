@@ -105,7 +105,7 @@ class Gate:
     def _probe(self) -> None:
         failures = 0
         since = time.monotonic()
-        with self._board.waiting("the archive to answer"):
+        with self._board.waiting("the archive to answer", person=True):
             while not self._up.is_set():
                 pause = backoff(failures, random.random(), first=1.0, ceiling=60.0)
                 self._stop.wait(max(pause, self._quiet_until - time.monotonic()))

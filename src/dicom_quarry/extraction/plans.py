@@ -46,6 +46,11 @@ _INDIFFERENT = {
     "keep_free",
     "give_up_after",
     "plan_age",
+    "notify",
+    "on_complete",
+    "on_complete_parallel",
+    "on_complete_limit",
+    "on_complete_patience",
 }
 #: May be raised when the plan was looked at (``extract --yes``): then the rows that had too many are judged
 #: again. Lowered, it makes another plan.

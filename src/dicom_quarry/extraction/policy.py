@@ -27,6 +27,8 @@ _CANNOT_COUNT = 0xA701
 
 #: What is known of the SOP classes of a series whose instances are not listed.
 _UNKNOWN = frozenset({""})
+#: How often a notification is sent at most: it tells of a job, and must not keep that from its end.
+_TELLINGS = 4
 
 #: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
 _IMAGE_ROUNDS = 2
@@ -309,6 +311,20 @@ def _close(known: Known) -> Step:
     if not stored:
         return End("no_instances_listed")
     return End("all_listed_stored", {"instances": stored})
+
+
+def hand_over_again(tries: int, patience: float, chance: float) -> float | None:
+    """Seconds after which a command that failed so often is run again for its study; None to give it up.
+
+    ``patience`` is for how long, in seconds, it may go on to fail.
+    """
+    pauses = (backoff(number, 0.5, first=1.0) for number in range(1, tries))
+    return None if sum(pauses) >= patience else backoff(tries, chance, first=1.0)
+
+
+def tell_again(tries: int) -> float | None:
+    """Seconds after which a notification that failed so often is sent again; None to give it up."""
+    return None if tries >= _TELLINGS else backoff(tries, 0.5, first=1.0)
 
 
 def backoff(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:

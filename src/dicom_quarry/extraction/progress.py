@@ -67,7 +67,7 @@ class Board:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._moving: dict[int, Moving] = {}
-        self._waiting = ""
+        self._waits: list[tuple[str, bool]] = []
         self._messages: deque[str] = deque(maxlen=1000)
 
     def say(self, message: str) -> None:
@@ -81,18 +81,28 @@ class Board:
             yield self._messages.popleft()
 
     @contextmanager
-    def waiting(self, why: str) -> Iterator[None]:
-        """The job waits, for what a person should know of."""
-        self._waiting = why
+    def waiting(self, why: str, *, person: bool = False) -> Iterator[None]:
+        """The job waits, for what a person should know of; ``person``: and may have to do something about."""
+        wait = (why, person)
+        with self._lock:
+            self._waits.append(wait)
         try:
             yield
         finally:
-            self._waiting = ""
+            with self._lock:
+                self._waits.remove(wait)
 
     @property
     def waits_for(self) -> str:
         """What the job waits for, empty if it does not."""
-        return self._waiting
+        with self._lock:
+            return self._waits[-1][0] if self._waits else ""
+
+    @property
+    def needs(self) -> str:
+        """What it waits for that a person may have to do something about; empty if nothing."""
+        with self._lock:
+            return next((why for why, person in self._waits if person), "")
 
     @contextmanager
     def moving(self, task_id: int, row: int, listed: int) -> Iterator[Moving]:

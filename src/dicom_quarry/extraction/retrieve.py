@@ -233,7 +233,9 @@ class TaskWork:
         self._go(TaskEvent.PROVED)
         counts = f"{proof.stored} of {proof.expected} instances"
         _log.info("row %d: %s (%s), %s", self.row, entry.word, end.code, counts)
-        if entry.word is not Word.COMPLETE:
+        if entry.word is Word.COMPLETE:
+            self._tools.completed(self.task.task_id)
+        else:
             self._tools.board.say(f"row {self.row}: {entry.title}")
 
     def _go(self, event: TaskEvent) -> None:

@@ -77,10 +77,11 @@ class Roads:
     def _close(self, road: Road, why: str, status: int | None) -> None:
         self._closed.append(f"by {_SPOKEN[road]}: {why}" if len(self._vain) > 1 else why)
         self._open = tuple(one for one in self._open if one is not road)
-        if not self._open:
-            raise Unusable("; ".join(self._closed))
         # Not in the archive's own words: they may name a patient, and this goes to logs.
         code = f" ({status:04X})" if status else ""
+        if not self._open:
+            told = f"nothing comes by {_SPOKEN[road]}{code}; it was asked to send to {self._destination}"
+            raise Unusable("; ".join(self._closed), told=told)
         self._say(
             f"nothing comes by {_SPOKEN[road]}{code}: fetching by {_SPOKEN[self._open[0]]} from now on; "
             f"what the archive said is in the record of each study"

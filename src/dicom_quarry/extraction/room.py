@@ -74,7 +74,7 @@ class Room:
         if first:
             self._board.say(self._lacking())
         try:
-            with self._board.waiting("room on the disk"):
+            with self._board.waiting("room on the disk", person=True):
                 while not self._enough():
                     self._stop.wait(self._pause)
         finally:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry.cohort import CohortFile
 from dicom_quarry.config import ArchiveProfile, Settings
-from dicom_quarry.errors import Unusable
+from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction import job, planning, plans
 from dicom_quarry.extraction.audit import Audit, accounted
 from dicom_quarry.extraction.berth import Berth
@@ -20,9 +20,10 @@ from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
 from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
 from dicom_quarry.extraction.guest import guest_of
+from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Board, Meter, Snapshot, write_progress, write_queued
+from dicom_quarry.extraction.progress import Board, Meter, write_queued
 from dicom_quarry.extraction.reception import reception
 from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.resolve import Rules
@@ -31,10 +32,12 @@ from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Reader
 from dicom_quarry.model import Arrival, Task, Word
+from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.receiver.server import Stats
 from dicom_quarry.site import site_policy
@@ -53,13 +56,15 @@ _PAUSE = 5.0
 class JobEnd:
     """How a run ended. ``nothing_to_do`` is True where an earlier run had finished the job.
 
-    ``problem``: what a person has to do before an archive can be asked on; empty if nothing.
+    ``problem``: what a person has to do before an archive can be asked on; empty if nothing. ``told`` is the
+    same without the archive's own words.
     """
 
     folder: JobFolder
     counts: Counts
     nothing_to_do: bool = False
     problem: str = ""
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +87,12 @@ class Runner:
     def __init__(self, settings: Settings, listener: Listener, *, queue: bool = False) -> None:
         self._settings = settings
         self._queue = queue
-        self._berth: Berth | None = None
         self._listener = listener
         self._stop = Stop()
+        self._asked_to_stop = Stop()
         self._board = Board()
-        self._told_stop = False
+        self._received = (0, 0)
+        self._watching = Watching(settings, self._board, listener)
         self._site = site_policy()
         for archive in settings.archives:
             self._site.check(archive)
@@ -99,6 +105,7 @@ class Runner:
     def stop(self) -> None:
         """Finish what is in flight and stop; a second call cancels it."""
         self._stop.request()
+        self._asked_to_stop.request()
 
     def extract(self, cohort_path: Path, *, update: bool = False) -> JobEnd:
         """Extract a cohort, or go on with it. Raises InputError, StartError and LedgerError."""
@@ -137,6 +144,8 @@ class Runner:
     @contextmanager
     def _opened(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:
         """The job's folder and ledger; where it has not begun, with the answers of its cohort's plan."""
+        words_of(self._settings)
+        notify.check(self._settings.notify)
         folder = prepare(self._settings.to, self._settings.state)
         with held(folder), logging_to(folder.log):
             register(folder.out)
@@ -156,12 +165,30 @@ class Runner:
     def _work(
         self, folder: JobFolder, ledger: Ledger, template: Template, columns: tuple[str, ...]
     ) -> JobEnd:
+        """Fetch what is not here, and hand over what is complete."""
+        derive = job.deriver(template)
+        with closing(self._audit(folder)) as audit:
+            with closing(Reader(folder.ledger)) as reader:
+                check_stored(ledger, reader, self._exclusions, folder.out, derive, audit)
+            with Handing(
+                self._settings, folder, ledger, derive, audit, self._board, self._asked_to_stop
+            ) as handing:
+                end = self._fetch(folder, ledger, template, columns, audit, handing.offer)
+                return self._see_off(end, handing) if handing.begun or not end.nothing_to_do else end
+
+    def _fetch(
+        self,
+        folder: JobFolder,
+        ledger: Ledger,
+        template: Template,
+        columns: tuple[str, ...],
+        audit: Audit,
+        completed: Callable[[int], None],
+    ) -> JobEnd:
         reader = Reader(folder.ledger)
-        audit = self._audit(folder)
         try:
-            check_stored(ledger, reader, self._exclusions, folder.out, job.deriver(template), audit)
             counts = reader.counts()
-            if counts.finished:
+            if counts.fetched:
                 return JobEnd(folder, counts, nothing_to_do=True)
             deliveries = Deliveries(
                 ledger, _cells(ledger, columns), _identity(self._settings), self._exclusions
@@ -172,8 +199,8 @@ class Runner:
             room = Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board)
             sink = JobSink(RoomySink(store, room), deliveries, self._counting)
             served = counts.instances_stored > 0
-            self._berth = self._berth_for(folder)
-            received = reception(self._settings, sink, self._board.say, self._berth)
+            berth = self._watching.berth = self._berth_for(folder)
+            received = reception(self._settings, sink, self._board.say, berth)
             run = self._accounted(audit, ledger, reader)
             with received as stats, self._sources(served=served) as sources, run:
                 self._listener.under_way(folder)
@@ -189,24 +216,27 @@ class Runner:
                     room=room,
                     audit=audit,
                     exclusions=self._exclusions,
+                    completed=completed,
                 )
                 course = _Course(sink, stats, Meter(reader, self._board), folder)
                 problem = self._run(tools, course)
             if stats().refused:
                 earlier = int(ledger.facts().get("refused", "0"))
                 ledger.note(refused=str(earlier + stats().refused))
-            return JobEnd(folder, reader.counts(), problem=problem)
+            self._received = sink.totals
+            end = JobEnd(folder, reader.counts())
+            return replace(end, problem=str(problem), told=told(problem)) if problem else end
         except Stopped:  # while it queued for its port
             return JobEnd(folder, reader.counts())
         finally:
+            self._watching.berth = None
             reader.close()
-            audit.close()
 
     def _audit(self, folder: JobFolder) -> Audit:
         def full(told: str) -> None:
             if told:
                 self._board.say(told)
-            with self._board.waiting("room on the disk"):
+            with self._board.waiting("room on the disk", person=True):
                 self._stop.pause(_PAUSE)
 
         return Audit(folder.audit, self._settings.protocol, full)
@@ -216,6 +246,18 @@ class Runner:
         told += [f"exclusion lists {self._exclusions.digest}"] if self._exclusions else []
         archives = [one.spoken for one in self._settings.archives]
         return accounted(audit, archives, "; ".join(told), reader.counts)
+
+    def _see_off(self, end: JobEnd, handing: Handing) -> JobEnd:
+        """Wait until everything that is complete is handed over, or the job is to stop."""
+        why = self._board.waiting("the commands of on-complete to end")
+        with closing(Reader(end.folder.ledger)) as reader, why:
+            meter = Meter(reader, self._board)
+            while handing.busy:
+                stopping = self._asked_to_stop.requested
+                self._watching.show(meter.snapshot(*self._received, stopping=stopping), end.folder)
+                time.sleep(_TICK)
+            self._watching.over(end.folder)
+            return replace(end, counts=reader.counts(), nothing_to_do=False)
 
     def _berth_for(self, folder: JobFolder) -> Berth:
         def waits(behind: str) -> None:
@@ -249,7 +291,7 @@ class Runner:
         if self._exclusions:
             self._listener.said(f"must not be taken (--exclude): {self._exclusions.spoken}")
 
-    def _run(self, tools: Tools, course: _Course) -> str:
+    def _run(self, tools: Tools, course: _Course) -> Unusable | None:
         """Run the threads to their end; what a person has to do before the job can go on, if anything."""
         rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
         series, exclusions = job.series_filter(self._settings), self._exclusions
@@ -262,31 +304,23 @@ class Runner:
                 self._watch(workers, course)
                 again = self._more(tools, course.stats)
         except Unusable as error:
-            return str(error)
+            return error
         finally:
             self._stop.request()
             self._stop.request()
             for source in tools.sources.values():
                 source.archive.close()
             workers.wait()
-            # What was said last is often what ended the job.
-            self._pass_on()
-            course.folder.progress.unlink(missing_ok=True)
-        return ""
+            self._watching.over(course.folder)
+        return None
 
     def _watch(self, workers: Workers, course: _Course) -> None:
         """Tell how the threads get on, to their end; raises the error that ended them."""
         workers.start()
-        written = 0.0
         while workers.alive():
             workers.join(_TICK)
             snapshot = course.meter.snapshot(*course.sink.totals, stopping=self._stop.requested)
-            self._tell(snapshot)
-            if time.monotonic() - written > 1.0:
-                write_progress(course.folder.progress, snapshot)
-                if self._berth is not None:
-                    self._berth.tell(snapshot.seconds_left)
-                written = time.monotonic()
+            self._watching.show(snapshot, course.folder)
         workers.join(0.0)
 
     def _more(self, tools: Tools, stats: Callable[[], Stats]) -> bool:
@@ -300,17 +334,6 @@ class Runner:
                 break
             time.sleep(_TICK)
         return not self._stop.requested and tools.ledger.next_due() is not None
-
-    def _tell(self, snapshot: Snapshot) -> None:
-        if snapshot.stopping and not self._told_stop:
-            self._told_stop = True
-            self._board.say("stopping: what is in flight is finished first; asked once more, it is cancelled")
-        self._pass_on()
-        self._listener.tick(snapshot)
-
-    def _pass_on(self) -> None:
-        for message in self._board.messages():
-            self._listener.said(message)
 
 
 def _is_from(arrival: Arrival, archive: ArchiveProfile) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -49,7 +49,10 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """Shared by the threads of a job; ``sources`` in the order in which they are asked, by name."""
+    """Shared by the threads of a job; ``sources`` in the order in which they are asked, by name.
+
+    ``completed`` is told of every task that has ended complete.
+    """
 
     sources: Mapping[str, Source]
     sink: Sink
@@ -62,3 +65,4 @@ class Tools:
     room: Room
     audit: Audit
     exclusions: Exclusions = NOBODY
+    completed: Callable[[int], None] = lambda _: None

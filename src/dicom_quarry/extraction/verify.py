@@ -22,7 +22,7 @@ _THREADS = 2
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A recorded file as it is found now; ``problem`` is empty where it is as it was."""
+    """A recorded file as it is found now; ``problem`` is empty where it is as it was, or went elsewhere."""
 
     instance: InstanceView
     problem: str
@@ -41,7 +41,7 @@ def verify(folder: JobFolder, *, quick: bool = False) -> Iterator[Checked]:
     try:
         with ThreadPoolExecutor(_THREADS) as pool:
             for instance in reader.instances(derive_of(reader)):
-                waiting.append(pool.submit(_check, folder.out, instance, quick))
+                waiting.append(pool.submit(check, folder.out, instance, quick))
                 if len(waiting) > 8 * _THREADS:
                     yield waiting.popleft().result()
             while waiting:
@@ -50,7 +50,10 @@ def verify(folder: JobFolder, *, quick: bool = False) -> Iterator[Checked]:
         reader.close()
 
 
-def _check(root: Path, instance: InstanceView, quick: bool) -> Checked:
+def check(root: Path, instance: InstanceView, quick: bool) -> Checked:
+    """Look at one recorded file; one of a released study is not looked at."""
+    if instance.released:
+        return Checked(instance, "")
     path = root / instance.path
     try:
         size = path.stat().st_size

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, not_, select
 
-from dicom_quarry.ledger.schema import CONCLUDED, RESOLVED, WAITING, request_tasks, requests, tasks
+from dicom_quarry.ledger.schema import (
+    CONCLUDED,
+    RESOLVED,
+    TO_DO,
+    WAITING,
+    handovers,
+    request_tasks,
+    requests,
+    tasks,
+)
 from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE, codes_of, worst
+
+_HANDED = select(handovers.c.state, func.count()).group_by(handovers.c.state)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Where a job stands. ``rows_waiting`` are rows that the archive was not asked about yet."""
+    """Where a job stands. ``rows_waiting`` are rows that the archive was not asked about yet.
+
+    ``hand_overs`` counts complete studies by how far their command has come, where one is run for them.
+    """
 
     rows: int
     rows_waiting: int
@@ -26,11 +40,18 @@ class Counts:
     instances_expected: int
     instances_stored: int
     size: int
+    studies_released: int = 0
+    hand_overs: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def fetched(self) -> bool:
+        """True when nothing is left to ask an archive for."""
+        return not self.rows_by_word.get(Word.PENDING)
 
     @property
     def finished(self) -> bool:
         """True when nothing is left to do."""
-        return not self.rows_by_word.get(Word.PENDING)
+        return self.fetched and not self.hand_overs.get(TO_DO)
 
 
 def count(connection: Connection) -> Counts:
@@ -43,6 +64,7 @@ def count(connection: Connection) -> Counts:
             func.sum(tasks.c.expected),
             func.sum(tasks.c.stored),
             func.sum(tasks.c.size),
+            func.count(tasks.c.released_at),
         )
         .where(tasks.c.id.in_(select(request_tasks.c.task_id)))
         .group_by(tasks.c.state, tasks.c.code)
@@ -60,6 +82,8 @@ def count(connection: Connection) -> Counts:
         instances_expected=sum(row[3] or 0 for row in states),
         instances_stored=sum(row[4] or 0 for row in states),
         size=sum(row[5] or 0 for row in states),
+        studies_released=sum(row[6] for row in states),
+        hand_overs={row.state: row[1] for row in connection.execute(_HANDED)},
     )
 
 

@@ -30,6 +30,10 @@ _CACHE = 2000
 #: The write-ahead log is cut back to so many bytes once a large transaction, a table's rows, is in the file.
 _LOG_LIMIT = 64 << 20
 
+#: Seconds for which a writer waits for one of another process, which may be suspended: the job's threads wait
+#: with it. Readers never wait for a writer.
+_BUSY = 600
+
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _GROUP = 256
 
@@ -42,7 +46,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     engine = create_engine(
         URL.create("sqlite", database=file, query={"mode": mode, "uri": "true"}),
         poolclass=QueuePool,
-        connect_args={"check_same_thread": False, "timeout": 30},
+        connect_args={"check_same_thread": False, "timeout": 30 if read_only else _BUSY},
     )
 
     @event.listens_for(engine, "connect")
@@ -82,7 +86,9 @@ class Database:
     """One SQLite file with one writer thread.
 
     ``write`` runs a piece of work in a transaction, shared with whatever else is waiting; it returns when the
-    commit is durable. A piece that raises is undone alone, and its exception goes to its caller.
+    commit is durable. A piece that raises is undone alone, and its exception goes to its caller. Another
+    process may write to the file, too: a transaction takes the write lock as it begins, so that what it has
+    read still holds when it commits.
     """
 
     def __init__(self, path: Path) -> None:

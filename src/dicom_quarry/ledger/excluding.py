@@ -20,12 +20,13 @@ _PAGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task that has ended with ``stored`` instances on the disk."""
+    """A task that has ended with ``stored`` instances on the disk; or, ``released``, elsewhere."""
 
     task_id: int
     study: Study
     code: str
     stored: int
+    released: bool
 
 
 def stored_tasks(database: Database) -> Iterator[StoredTask]:
@@ -40,7 +41,10 @@ def _page(database: Database, last: int) -> list[StoredTask]:
     here = select(tasks).where(tasks.c.state == CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
     query = here.order_by(tasks.c.id).limit(_PAGE)
     return database.read(
-        lambda c: [StoredTask(row.id, study_of(row), row.code, row.stored) for row in c.execute(query)]
+        lambda c: [
+            StoredTask(row.id, study_of(row), row.code, row.stored, row.released_at is not None)
+            for row in c.execute(query)
+        ]
     )
 
 

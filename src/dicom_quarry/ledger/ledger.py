@@ -255,7 +255,8 @@ class Ledger:
     def retry(self, codes: Collection[str]) -> int:
         """Work again on what ended with one of these codes; returns how many studies and rows that concerns.
 
-        Not on rows that cannot be used: they have no keys, which would ask the archive for everything.
+        Not on rows that cannot be used: they have no keys, which would ask the archive for everything. Nor on
+        studies that were released.
         """
         codes = set(codes) - {"row_unusable"}
 
@@ -263,6 +264,7 @@ class Ledger:
             ended = select(tasks.c.id).where(
                 tasks.c.state == CONCLUDED,
                 tasks.c.code.in_(codes),
+                tasks.c.released_at.is_(None),
                 exists().where(request_tasks.c.task_id == tasks.c.id),
             )
             ids = list(connection.scalars(ended))
@@ -274,8 +276,8 @@ class Ledger:
         return self.database.write(work)
 
     def task_of(self, study_uid: str) -> Task | None:
-        """The task that a study belongs to, None if nobody asked for it."""
-        query = select(tasks).where(tasks.c.study_uid == study_uid).limit(1)
+        """The task that a study belongs to, None if nobody asked for it, or its data went elsewhere."""
+        query = select(tasks).where(tasks.c.study_uid == study_uid, tasks.c.released_at.is_(None)).limit(1)
         row = self.database.read(lambda c: c.execute(query).first())
         return None if row is None else _task(row)
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Row, func, select, true
+from sqlalchemy import Row, and_, func, select, true
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
@@ -21,6 +21,7 @@ from dicom_quarry.ledger.ledger import RETRIED, study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
+    handovers,
     instances,
     job,
     outdated,
@@ -132,7 +133,15 @@ class Reader:
             .scalar_subquery()
         )
         query = (
-            select(*tasks.c, asked.label("asked"), request_tasks.c.row)
+            select(
+                *tasks.c,
+                asked.label("asked"),
+                request_tasks.c.row,
+                handovers.c.state.label("hand_over"),
+                handovers.c.said,
+                handovers.c.ended,
+            )
+            .outerjoin(handovers, handovers.c.task_id == tasks.c.id)
             .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
             .where(tasks.c.id == only if only is not None else true())
             .order_by(tasks.c.id, request_tasks.c.row)
@@ -143,15 +152,18 @@ class Reader:
                 group = list(grouped)
                 yield _study_view(group[0], tuple(row.row for row in group if row.row is not None))
 
-    def instances(self, derive: Derive, *, study_uid: str | None = None) -> Iterator[InstanceView]:
-        """Every stored instance of a study that has ended, study by study."""
+    def instances(
+        self, derive: Derive, *, study_uid: str | None = None, task_id: int | None = None
+    ) -> Iterator[InstanceView]:
+        """Every stored instance of studies that have ended, one by one; or of one study, or task."""
         syntax = uids.alias("syntax")
         query = _instances().outerjoin(syntax, syntax.c.id == instances.c.syntax_id)
         query = query.add_columns(syntax.c.uid.label("syntax_uid")).where(instances.c.digest.is_not(None))
-        for row in self._pages(query, study_uid):
+        for row in self._pages(query, study_uid, task_id):
             ref = _ref(row)
             path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
-            yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest)
+            released = row.released_at is not None
+            yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest, released)
 
     def moved(self) -> tuple[int, float]:
         """Bytes of the studies that were moved, and the seconds during which they were."""
@@ -170,13 +182,16 @@ class Reader:
             for row in group:
                 yield MissingView(rows, _ref(row))
 
-    def _pages(self, query: Any, study_uid: str | None = None) -> Iterator[Row[Any]]:
+    def _pages(
+        self, query: Any, study_uid: str | None = None, task_id: int | None = None
+    ) -> Iterator[Row[Any]]:
         """Instances, a few studies at a time, each page from a snapshot of its own.
 
         Who takes hours over them, as ``verify`` does, would hold one snapshot all that time, and a job that
         runs beside it could not begin its write-ahead log anew.
         """
         mine = tasks.c.study_uid == study_uid if study_uid is not None else true()
+        mine = and_(mine, tasks.c.id == task_id) if task_id is not None else mine
         number = func.coalesce(tasks.c.expected, 0) + tasks.c.stored
         listed = select(tasks.c.id, number).where(mine).order_by(tasks.c.id).limit(_PAGE)
         last = 0
@@ -270,4 +285,12 @@ def _study_view(row: Any, rows: tuple[int, ...]) -> StudyView:
         size=row.size,
         folder=row.folder,
         attempts=row.asked,
+        hand_over=row.hand_over or "",
+        hand_over_said=row.said or "",
+        hand_over_at=_moment(row.ended),
+        released_at=_moment(row.released_at),
     )
+
+
+def _moment(time: float | None) -> datetime | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC)

@@ -36,6 +36,9 @@ WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
 #: State of a task that no row asks for any more, and that had not ended: it is kept, and not worked on.
 UNWANTED = "unwanted"
 
+#: States of a hand-over.
+TO_DO, DONE, FAILED = "waiting", "done", "failed"
+
 metadata = MetaData()
 
 #: What the job was started with, and what it has learned of itself, by name.
@@ -65,8 +68,9 @@ requests = Table(
     Index("requests_by_state", "state", "row"),
 )
 
-#: A study to fetch, or a selection of it; ``not_before`` is a POSIX time, ``proved_at`` too. ``others`` are
-#: further attributes of the study (JSON), where any were asked for.
+#: A study to fetch, or a selection of it; ``not_before``, ``proved_at`` and ``released_at`` are POSIX times.
+#: ``others`` are further attributes of the study (JSON), where any were asked for. ``removing`` is 1 while
+#: the files of a released study are being removed.
 tasks = Table(
     "tasks",
     metadata,
@@ -92,6 +96,8 @@ tasks = Table(
     Column("size", Integer, nullable=False, default=0),
     Column("folder", Text, nullable=False, default=""),
     Column("proved_at", Float),
+    Column("released_at", Float),
+    Column("removing", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("study_uid", "archive", "selection"),
     # In the order in which tasks are taken up: those for now, by id, then those for later, by their time.
     Index("tasks_by_state", "state", "not_before", "id"),
@@ -202,6 +208,21 @@ postponements = Table(
     Column("until", Float, nullable=False),
     Column("why", Text, nullable=False),
     Index("postponements_by_task", "task_id"),
+)
+
+#: Complete studies that a command of the user's is run for. ``proof`` is the ``proved_at`` of what is handed
+#: over: a study that was proved again is handed over again. ``said``: how the last try failed.
+handovers = Table(
+    "handovers",
+    metadata,
+    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("proof", Float, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("not_before", Float),
+    Column("ended", Float),
+    Column("said", Text, nullable=False),
+    Index("handovers_by_state", "state", "not_before", "task_id"),
 )
 
 _revision = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))

@@ -29,7 +29,11 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A task, with the rows that asked for it; ``folder`` is relative to the output folder."""
+    """A task, with the rows that asked for it; ``folder`` is relative to the output folder.
+
+    ``hand_over`` is waiting, done or failed where a command is run for complete studies: last tried at
+    ``hand_over_at``, and failed as in ``hand_over_said``. ``released_at``: its data went elsewhere.
+    """
 
     rows: tuple[int, ...]
     study: Study
@@ -40,17 +44,22 @@ class StudyView:
     size: int
     folder: str
     attempts: int
+    hand_over: str = ""
+    hand_over_said: str = ""
+    hand_over_at: datetime | None = None
+    released_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """A stored instance; ``path`` is relative to the output folder."""
+    """A stored instance; ``path`` is relative to the output folder. ``released``: it went elsewhere."""
 
     path: PurePosixPath
     ref: InstanceRef
     transfer_syntax: str
     size: int
     digest: bytes
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)

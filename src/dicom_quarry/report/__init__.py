@@ -2,6 +2,7 @@
 
 from dicom_quarry.report.estimate import Amount, Forecast, forecast
 from dicom_quarry.report.explain import explain_json, explain_lines
+from dicom_quarry.report.notice import end_notice, failure_notice
 from dicom_quarry.report.plan import PlanSummary, count_rows, plan_lines, render_plan
 from dicom_quarry.report.plan_files import plan_json, write_plan, write_plan_json
 from dicom_quarry.report.summary import Exceptions, Summary, render_summary, summarise, summary_lines
@@ -24,8 +25,10 @@ __all__ = [
     "Summary",
     "count_rows",
     "counted",
+    "end_notice",
     "explain_json",
     "explain_lines",
+    "failure_notice",
     "forecast",
     "harmless",
     "human_size",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.cohort.values import visible
+from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE
@@ -52,6 +54,8 @@ class Summary:
     """What a job came to: ``words`` counts rows; a study counts once, however many rows share it.
 
     ``refused`` instances were sent and not taken: nobody had asked for them, or they were damaged.
+    ``hand_overs`` counts complete studies by how far the command of on-complete has come; ``released`` went
+    elsewhere.
     """
 
     rows: int
@@ -62,14 +66,16 @@ class Summary:
     size: int
     exceptions: tuple[Exceptions, ...]
     refused: int = 0
+    hand_overs: Mapping[str, int] = field(default_factory=dict)
+    released: int = 0
 
     @property
     def exit_code(self) -> int:
         """0 every row complete, 1 finished with exceptions, 4 not finished."""
         words = {word for word, _ in self.words}
-        if Word.PENDING in words:
+        if Word.PENDING in words or self.hand_overs.get(TO_DO):
             return 4
-        return 1 if words - {Word.COMPLETE} else 0
+        return 1 if words - {Word.COMPLETE} or self.hand_overs.get(FAILED) else 0
 
     @property
     def meaning(self) -> str:
@@ -87,7 +93,8 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
         if outcome.word is Word.COMPLETE or outcome.code == _MUST_GO:
             continue
         count_exception(groups, row.row, outcome)
-    number = complete = instances = size = 0
+    number = complete = instances = size = released = 0
+    handed: Counter[str] = Counter()
     for view in studies:
         number += 1
         complete += view.outcome.word is Word.COMPLETE
@@ -97,9 +104,20 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
             # Whatever else became of the row: of several studies the worst would speak for it.
             for each in view.rows:
                 count_exception(groups, each, view.outcome)
+        released += view.released_at is not None
+        handed.update([view.hand_over] if view.hand_over else [])
     counts = tuple((word, words[word]) for word in Word if word in words)
     return Summary(
-        sum(words.values()), counts, number, complete, instances, size, largest_first(groups), refused
+        sum(words.values()),
+        counts,
+        number,
+        complete,
+        instances,
+        size,
+        largest_first(groups),
+        refused,
+        handed,
+        released,
     )
 
 
@@ -122,6 +140,7 @@ def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
     lines = [f"{counted(summary.rows, 'row')}: {words}" if words else "no rows", _amounts(summary)]
     for group in summary.exceptions:
         lines.extend(plain_lines(group))
+    lines.extend(_elsewhere(summary))
     if report is not None:
         lines.append(f"report: {report}")
     lines.append(f"{summary.meaning} (exit code {summary.exit_code})")
@@ -139,6 +158,7 @@ def render_summary(summary: Summary, report: Path | None = None) -> RenderableTy
     parts.append(Text(_amounts(summary)))
     for group in summary.exceptions:
         parts.extend(paragraph(group))
+    parts.extend(Text(line) for line in _elsewhere(summary))
     if report is not None:
         parts.append(Text(f"report: {report}"))
     parts.append(Text(summary.meaning, style="bold"))
@@ -175,6 +195,22 @@ def _amounts(summary: Summary) -> str:
         f"{counted(summary.instances, 'instance')} stored, {human_size(summary.size)}"
     )
     return f"{text}; {counted(summary.refused, 'instance')} refused" if summary.refused else text
+
+
+def _elsewhere(summary: Summary) -> list[str]:
+    """What became of complete studies afterwards."""
+    lines = []
+    if summary.hand_overs:
+        states = ((DONE, "done"), (TO_DO, "not done yet"), (FAILED, "failed"))
+        told = [
+            f"{summary.hand_overs[state]:,} {name}" for state, name in states if state in summary.hand_overs
+        ]
+        lines.append(f"on-complete: {', '.join(told)}")
+    if summary.hand_overs.get(FAILED):
+        lines.append("  what to do: see studies.csv for how it failed; quarry retry runs it again")
+    if summary.released:
+        lines.append(f"{counted(summary.released, 'study', 'studies')} released: the data went elsewhere")
+    return lines
 
 
 def _row_numbers(group: Exceptions) -> str:

@@ -46,6 +46,10 @@ STUDY_COLUMNS = (
     "bytes",
     "folder",
     "attempts",
+    "on_complete",
+    "on_complete_at",
+    "on_complete_said",
+    "released_at",
 )
 MANIFEST_COLUMNS = (
     "path",
@@ -131,6 +135,10 @@ def _study(view: StudyView) -> _Cells:
         view.size,
         harmless_path(view.folder),
         view.attempts,
+        view.hand_over,
+        instant(view.hand_over_at),
+        harmless(view.hand_over_said),
+        instant(view.released_at),
     )
 
 

@@ -1,4 +1,4 @@
-"""What jobs that run for days need: by which road a retrieval went, and a diary of what was asked."""
+"""What jobs that run for days need: roads, a diary of what was asked, hand-overs and releases."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,3 +37,16 @@ def upgrade() -> None:
         sa.Column("why", sa.Text, nullable=False),
     )
     op.create_index("postponements_by_task", "postponements", ["task_id"])
+    op.add_column("tasks", sa.Column("released_at", sa.Float))
+    op.add_column("tasks", sa.Column("removing", sa.Integer, nullable=False, server_default="0"))
+    op.create_table(
+        "handovers",
+        sa.Column("task_id", sa.Integer, sa.ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+        sa.Column("proof", sa.Float, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("tries", sa.Integer, nullable=False),
+        sa.Column("not_before", sa.Float),
+        sa.Column("ended", sa.Float),
+        sa.Column("said", sa.Text, nullable=False),
+    )
+    op.create_index("handovers_by_state", "handovers", ["state", "not_before", "task_id"])

@@ -1,0 +1,109 @@
+"""Studies whose data went elsewhere: what is known of them stays, and they are never fetched again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, and_, case, func, select, update
+
+from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.schema import DONE, UNWANTED, handovers, tasks
+from dicom_quarry.model import Word
+from dicom_quarry.outcomes import codes_of
+
+_COMPLETE = tasks.c.code.in_(codes_of({Word.COMPLETE}))
+
+#: Studies that are read at once.
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a study stands. ``removing``: it is released, and its files are being removed."""
+
+    study_uid: str
+    patient_id: str
+    complete: bool
+    released: bool
+    removing: bool
+
+
+class Releases:
+    """The verbs of a release; also for a process beside the one that runs the job.
+
+    That one may take a study up again at any moment, so what is to be released is compared and set at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def standing(self, study_uid: str) -> Standing | None:
+        """Where a study stands; None if nobody asked for it."""
+        query = _standings().where(tasks.c.study_uid == study_uid)
+        row = self._database.read(lambda c: c.execute(query).first())
+        return None if row is None else _standing(row)
+
+    def open(self) -> Iterator[Standing]:
+        """Every complete study that is not released, or whose files are still being removed."""
+        last = ""
+        while True:
+            page = _standings().where(tasks.c.study_uid > last).order_by(tasks.c.study_uid).limit(_PAGE)
+            rows = self._database.read(lambda c, page=page: c.execute(page).all())  # type: ignore[misc]
+            if not rows:
+                return
+            last = rows[-1].study_uid
+            for row in rows:
+                one = _standing(row)
+                if one.complete and (one.removing or not one.released):
+                    yield one
+
+    def release(self, study_uid: str, *, removing: bool) -> bool:
+        """Mark a study as released, durably; False, and nothing changed, if it is not complete (any more).
+
+        ``removing``: its files are removed next. Its hand-over is over.
+        """
+        now = time.time()
+
+        def work(connection: Connection) -> bool:
+            row = connection.execute(_standings().where(tasks.c.study_uid == study_uid)).first()
+            if row is None or not _standing(row).complete:
+                return False
+            mine = and_(tasks.c.study_uid == study_uid, tasks.c.state != UNWANTED)
+            connection.execute(
+                update(tasks)
+                .where(mine)
+                .values(released_at=func.coalesce(tasks.c.released_at, now), removing=int(removing))
+            )
+            ids = select(tasks.c.id).where(mine)
+            over = update(handovers).where(handovers.c.task_id.in_(ids), handovers.c.state != DONE)
+            connection.execute(over.values(state=DONE, ended=now, said=""))
+            return True
+
+        return self._database.write(work)
+
+    def removed(self, study_uids: Collection[str]) -> None:
+        """The files of these released studies are gone."""
+        gone = update(tasks).where(tasks.c.study_uid.in_(study_uids)).values(removing=0)
+        self._database.write(lambda c: c.execute(gone) and None)
+
+
+def _standings() -> Select[Any]:
+    """A study is as complete as all of the tasks that were made of it, and that some row asks for."""
+    return (
+        select(
+            tasks.c.study_uid,
+            func.min(tasks.c.patient_id).label("patient_id"),
+            func.sum(case((and_(tasks.c.proved_at.is_not(None), _COMPLETE), 0), else_=1)).label("lacking"),
+            func.sum(case((tasks.c.released_at.is_(None), 1), else_=0)).label("kept"),
+            func.sum(tasks.c.removing).label("removing"),
+        )
+        .where(tasks.c.state != UNWANTED)
+        .group_by(tasks.c.study_uid)
+    )
+
+
+def _standing(row: Any) -> Standing:
+    return Standing(row.study_uid, row.patient_id, not row.lacking, not row.kept, bool(row.removing))

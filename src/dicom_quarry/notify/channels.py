@@ -1,0 +1,131 @@
+"""The ways by which a notice reaches people: a mail for each address, and a command."""
+
+from __future__ import annotations
+
+import os
+import smtplib
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from socket import gethostname
+
+from dicom_quarry import command
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.notify.notice import Notice
+from dicom_quarry.telling import Notify
+
+#: Mail servers to which a password may go without encryption: it does not leave this computer.
+_HERE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """``send`` takes a notice there, in bounded time; it returns what went wrong, empty if nothing."""
+
+    name: str
+    send: Callable[[Notice], str]
+
+
+def check(settings: Notify) -> None:
+    """Raises ConfigError where a notification could not be sent for want of a password or a program."""
+    if settings.on_finish:
+        command.check("[notify] on-finish", command.parsed(settings.on_finish))
+    if settings.user:
+        if settings.security == "none" and _address(settings)[0] not in _HERE:
+            raise ConfigError(
+                "[notify] security: the password would go over the network in the clear; "
+                'write security = "starttls" or "ssl"'
+            )
+        _password(settings)
+
+
+def channels(settings: Notify) -> Iterator[Channel]:
+    """Those that the settings name."""
+    for address in settings.mail_to:
+        name = f"the mail to {address} by {settings.smtp}"
+        yield Channel(name, lambda notice, to=address: _mailed(settings, to, notice))  # type: ignore[misc]
+    if settings.on_finish:
+        words = command.parsed(settings.on_finish)
+        yield Channel("the command of on-finish", lambda notice: _ran(words, notice, settings.limit))
+
+
+def _ran(words: tuple[str, ...], notice: Notice, limit: float) -> str:
+    return command.run(words, notice.json, limit=limit).problem
+
+
+def _mailed(settings: Notify, to: str, notice: Notice) -> str:
+    """Send a mail; a server that answers a byte now and then is given up after the limit, too."""
+    problems: list[str] = []
+
+    def send() -> None:
+        try:
+            _send(settings, to, notice)
+        except (OSError, smtplib.SMTPException, ConfigError, ValueError) as error:
+            problems.append(str(error) or type(error).__name__)
+        else:
+            problems.append("")
+
+    thread = threading.Thread(target=send, name="mail", daemon=True)
+    thread.start()
+    thread.join(settings.limit)
+    return problems[0] if problems else f"it took longer than {settings.limit:g} s"
+
+
+def _send(settings: Notify, to: str, notice: Notice) -> None:
+    host, port = _address(settings)
+    context = ssl.create_default_context() if settings.security != "none" else None
+    if settings.security == "ssl":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=settings.limit, context=context)
+    else:
+        server = smtplib.SMTP(host, port, timeout=settings.limit)
+    with server:
+        if settings.security == "starttls":
+            server.starttls(context=context)
+        if settings.user:
+            server.login(settings.user, _password(settings))
+        server.send_message(_message(settings, to, notice))
+
+
+def _message(settings: Notify, to: str, notice: Notice) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = settings.mail_from or f"quarry@{gethostname()}"
+    message["To"] = to
+    message["Subject"] = notice.subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain=gethostname())
+    # Nobody's absence is to be reported to a program (RFC 3834).
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(notice.text)
+    return message
+
+
+def _address(settings: Notify) -> tuple[str, int]:
+    host, _, port = settings.smtp.rpartition(":")
+    return host, int(port)
+
+
+def _password(settings: Notify) -> str:
+    if settings.password_file is not None:
+        return _read(settings)
+    if not settings.password_env:
+        raise ConfigError("[notify] user: name where its password is, with password-env or password-file")
+    try:
+        return os.environ[settings.password_env]
+    except KeyError:
+        raise ConfigError(
+            f"[notify] password-env: the environment variable {settings.password_env} is not set"
+        ) from None
+
+
+def _read(settings: Notify) -> str:
+    path = settings.password_file
+    assert path is not None
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"[notify] password-file: others can read {path}; run  chmod 600 {path}")
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"[notify] password-file: {path} cannot be read: {error.strerror}") from error

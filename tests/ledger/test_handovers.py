@@ -1,0 +1,133 @@
+"""Hand-overs and releases in the ledger: each proof is handed over, and what was released stays so."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.ledger.handovers import HandOver, HandOvers
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.released import Releases
+from dicom_quarry.model import Selection
+from tests.ledger.helpers import begin, conclude, derive, end, request, resolve, stored_row, study, task_id
+
+UID = "1.2.1"
+
+
+@pytest.fixture
+def hands(ledger: Ledger) -> HandOvers:
+    """Of a job with two studies, the first of them complete."""
+    begin(ledger, [request(1, "A"), request(2, "B")])
+    resolve(ledger, request(1, "A"), study(1))
+    resolve(ledger, request(2, "B"), study(2))
+    conclude(ledger, UID, [stored_row(UID, 1)])
+    return HandOvers(ledger.database)
+
+
+def due(hands: HandOvers, now: float = 100.0) -> HandOver:
+    found = hands.due(now, ())
+    assert found is not None
+    return found
+
+
+def states(reader: Reader) -> list[str]:
+    return [view.hand_over for view in reader.studies()]
+
+
+def test_what_is_complete_is_handed_over_once(ledger: Ledger, reader: Reader, hands: HandOvers) -> None:
+    assert hands.begin(wanted=True) == 1
+    one = due(hands)
+    assert (one.study, one.rows, one.tries, one.instances) == (study(1), (1,), 0, 1)
+    assert hands.due(100.0, {one.task_id}) is None
+    assert not reader.counts().finished
+    hands.done(one, 200.0, released=False)
+    assert hands.begin(wanted=True) == 0
+    hands.offer(one.task_id).result()
+    assert states(reader) == ["done", ""]
+    hands.offer(task_id(ledger, "1.2.2")).result()
+    assert states(reader) == ["done", ""], "it is not complete"
+
+
+def test_a_new_proof_is_handed_over_again(ledger: Ledger, reader: Reader, hands: HandOvers) -> None:
+    hands.begin(wanted=True)
+    first = due(hands)
+    ledger.retry({"all_listed_stored"})
+    fresh = end("all_listed_stored", {"instances": 1}, [stored_row(UID, 1)])
+    ledger.conclude(first.task_id, replace(fresh, proved_at=1.6e9))
+    hands.offer(first.task_id).result()
+    hands.done(first, 200.0, released=False)
+    assert due(hands).proof == 1.6e9, "the end of an earlier hand-over says nothing of it"
+
+
+def test_a_failure_waits_its_time_and_the_next_run_has_all_patience(reader: Reader, hands: HandOvers) -> None:
+    hands.begin(wanted=True)
+    hands.failed(due(hands), "why", 100.0, 150.0)
+    assert hands.due(149.0, ()) is None
+    assert due(hands, 150.0).tries == 1
+    hands.failed(due(hands, 150.0), "why", 151.0, None)
+    assert states(reader) == ["failed", ""]
+    assert hands.waiting() == 0
+    assert hands.begin(wanted=True) == 1
+    assert due(hands, 0.0).tries == 0
+
+
+def test_without_a_command_nothing_waits(reader: Reader, hands: HandOvers) -> None:
+    hands.begin(wanted=True)
+    assert hands.begin(wanted=False) == 0
+    assert states(reader) == ["", ""]
+
+
+def test_what_was_released_is_neither_fetched_nor_handed_over(
+    ledger: Ledger, reader: Reader, hands: HandOvers
+) -> None:
+    hands.begin(wanted=True)
+    one, releases = due(hands), Releases(ledger.database)
+    assert [standing.study_uid for standing in releases.open()] == [UID]
+    assert releases.release(UID, removing=True)
+    assert not releases.release("1.2.2", removing=False), "it is not complete"
+    hands.failed(one, "why", 100.0, None)
+    assert states(reader) == ["done", ""], "its command has released it, however it ended"
+    assert ledger.retry({"all_listed_stored"}) == 0
+    assert ledger.task_of(UID) is None, "what comes late of it is not taken"
+    assert [view.released for view in reader.instances(derive)] == [True]
+    assert [standing.removing for standing in releases.open()] == [True]
+    releases.removed([UID])
+    assert list(releases.open()) == []
+    assert reader.counts().studies_released == 1
+
+
+def test_a_study_is_complete_when_all_that_was_made_of_it_is(ledger: Ledger) -> None:
+    begin(ledger, [request(1, "A"), request(2, "B")])
+    resolve(ledger, request(1, "A"), study(1))
+    ledger.resolve(request(2, "B"), "other", [(study(1), Selection())]).result()
+    releases = Releases(ledger.database)
+    for archive in ("main", "other"):
+        assert not releases.release(UID, removing=False)
+        (task,) = (one for one in ledger.waiting_tasks(0.0, 9) if one.archive == archive)
+        ledger.conclude(task.task_id, end("all_listed_stored", {"instances": 1}, [stored_row(UID, 1)]))
+    assert releases.release(UID, removing=False)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from dicom_quarry.ledger.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for number in range(150):
+    ledger.note(**{f"{sys.argv[2]}-{number}": "x"})
+ledger.close()
+"""
+
+
+def test_two_processes_write_to_one_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger.db")
+    children = [subprocess.Popen([sys.executable, "-c", _WRITER, path, name]) for name in ("a", "b")]
+    for number in range(150):
+        ledger.note(**{f"c-{number}": "x"})
+    assert [child.wait(60) for child in children] == [0, 0]
+    assert len(ledger.facts()) == 450
