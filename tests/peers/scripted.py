@@ -1,11 +1,13 @@
 """An archive that does what a test tells it, message by message, over a real socket.
 
-It accepts every presentation context that is not refused, in the first transfer syntax offered.
+It accepts every presentation context that is not refused, in the first transfer syntax offered, and grants
+every role.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -35,9 +37,12 @@ class Conversation:
     def __init__(self, sock: socket.socket, refused: Container[str]) -> None:
         self._sock = sock
         self._contexts: dict[int, str] = {}
+        self.accepted: dict[int, tuple[str, str]] = {}  # abstract and transfer syntax, by context ID
         self._heard: deque[Heard] = deque()
         self._listener = Listener(self._contexts, True, self._heard.append)
         self._refused = refused
+        self.proposed: dict[str, list[str]] = {}  # transfer syntaxes, by abstract syntax
+        self.roles: list[bytes] = []  # role selection items (PS3.7 D.3.3.4), as they were proposed
         self.released = False
 
     def read(self) -> Heard:
@@ -74,6 +79,18 @@ class Conversation:
             elements[_COUNTERS[name]] = struct.pack("<H", value)
         self.say(to.context_id, elements, data)
 
+    def context(self, abstract: str, syntax: str = "") -> int:
+        """The presentation context accepted for a class, and a transfer syntax where one is given."""
+        return next(
+            number
+            for number, (one, transfer) in self.accepted.items()
+            if one == abstract and syntax in ("", transfer)
+        )
+
+    def store(self, context_id: int, sop_class: str, sop_uid: str, data: bytes, message_id: int = 1) -> None:
+        """Ask to have an instance stored; the response is to be read."""
+        self.say(context_id, store_rq(sop_class, sop_uid, message_id), data)
+
     def flood(self, to: Heard, status: int) -> None:
         """Respond without an end, as fast as the connection takes it."""
         elements = {0x0002: to.command[0x0002], 0x0100: struct.pack("<H", to.field | 0x8000)}
@@ -85,6 +102,18 @@ class Conversation:
     def say(self, context_id: int, elements: dict[int, bytes], data: bytes = b"") -> None:
         """Send any message, sensible or not."""
         self._sock.sendall(_message(context_id, elements, data))
+
+    def say_part(self, context_id: int, elements: dict[int, bytes], data: bytes) -> None:
+        """Send a message whose dataset does not end."""
+        self._sock.sendall(_message(context_id, elements) + _p_data(context_id, 0, data))
+
+    def say_data(self, context_id: int, data: bytes) -> None:
+        """Send a dataset alone."""
+        self._sock.sendall(_p_data(context_id, 2, data))
+
+    def hears_something(self, seconds: float) -> bool:
+        """Whether the requestor says anything within a time."""
+        return bool(select.select([self._sock], [], [], seconds)[0])
 
     def abort(self) -> None:
         """A-ABORT (PS3.8 9.3.8)."""
@@ -107,19 +136,49 @@ class Conversation:
     def _accept(self, request: bytes) -> bytes:
         """The A-ASSOCIATE-AC to a request (PS3.8 9.3.3)."""
         answers = [_item(0x10, b"1.2.840.10008.3.1.1.1")]
-        for kind, context in items(request[68:]):
+        for kind, item in items(request[68:]):
             if kind == 0x20:
-                parts = items(context[4:])
-                abstract, syntax = (next(v for k, v in parts if k == wanted) for wanted in (0x30, 0x40))
-                result = 3 if abstract.decode().rstrip("\0 ") in self._refused else 0
-                self._contexts[context[0]] = syntax.decode().rstrip("\0 ")
-                answers.append(_item(0x21, bytes([context[0], 0, result, 0]) + _item(0x40, syntax)))
-        answers.append(_item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3")))
+                answers.append(self._judge(item))
+            elif kind == 0x50:
+                self.roles = [value for number, value in items(item) if number == 0x54]
+        roles = b"".join(_item(0x54, role) for role in self.roles)
+        answers.append(_item(0x50, _item(0x51, struct.pack(">L", 16384)) + _item(0x52, b"1.2.3") + roles))
         body = request[:68] + b"".join(answers)
         return b"\x02\0" + struct.pack(">L", len(body)) + body
 
+    def _judge(self, context: bytes) -> bytes:
+        parts = items(context[4:])
+        (abstract,) = (_text(value) for number, value in parts if number == 0x30)
+        syntaxes = [_text(value) for number, value in parts if number == 0x40]
+        self.proposed.setdefault(abstract, []).extend(syntaxes)
+        result = 3 if abstract in self._refused else 0
+        if not result:
+            self.accepted[context[0]] = abstract, syntaxes[0]
+        self._contexts[context[0]] = syntaxes[0]
+        return _item(0x21, bytes([context[0], 0, result, 0]) + _item(0x40, syntaxes[0].encode()))
+
 
 _COUNTERS = {"remaining": 0x1020, "completed": 0x1021, "failed": 0x1022, "warning": 0x1023}
+
+
+def store_rq(sop_class: str, sop_uid: str, message_id: int) -> dict[int, bytes]:
+    """The elements of a C-STORE-RQ (PS3.7 9.3.1.1)."""
+    return {
+        0x0002: _padded(sop_class),
+        0x0100: struct.pack("<H", 1),
+        0x0110: struct.pack("<H", message_id),
+        0x0700: struct.pack("<H", 0),
+        0x0800: struct.pack("<H", 1),
+        0x1000: _padded(sop_uid),
+    }
+
+
+def _padded(uid: str) -> bytes:
+    return uid.encode() + b"\0" * (len(uid) % 2)
+
+
+def _text(value: bytes) -> str:
+    return value.decode().rstrip("\0 ")
 
 
 def _message(context_id: int, elements: dict[int, bytes], data: bytes = b"") -> bytes:
