@@ -116,7 +116,7 @@ class ArchiveProfile(Limits):
     from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
     ``merged_ids``: whether images may carry another Patient ID than the archive's answer. ``character_set``:
     for keys beyond ASCII. ``result_cap``: how many answers the archive gives at most. ``nearline_patience``:
-    how long a study that is on tape may take to come.
+    how long a study that is on tape may take to come. ``retrieve``: by C-MOVE to our receiver, or by C-GET.
     """
 
     name: str
@@ -136,6 +136,7 @@ class ArchiveProfile(Limits):
     relational: bool = False
     move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
+    retrieve: Literal["move", "get"] = "move"
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
@@ -163,7 +164,7 @@ class ArchiveProfile(Limits):
     @property
     def sends(self) -> bool:
         """Whether it sends instances to our receiver, as it does for C-MOVE."""
-        return self.address is not None
+        return self.address is not None and self.retrieve == "move"
 
 
 class Settings(Frozen):
@@ -240,7 +241,9 @@ def load(
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
     if isinstance(merged.get("notify"), dict):
         merged["notify"] = validated(Notify, undashed(merged["notify"]), source, "[notify] ")
-    profiles = [_profile(name.strip(), archives, source) for name in str(chosen).split(",")]
+    roads = {"retrieve": given["retrieve"]} if "retrieve" in given else {}
+    merged = {name: value for name, value in merged.items() if name not in roads}
+    profiles = [_profile(name.strip(), archives, roads, source) for name in str(chosen).split(",")]
     return validated(Settings, {**merged, "archives": profiles}, source)
 
 
@@ -265,9 +268,12 @@ def undashed(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
-def _profile(chosen: str, archives: dict[str, dict[str, Any]], source: Path) -> ArchiveProfile:
+def _profile(
+    chosen: str, archives: dict[str, dict[str, Any]], flags: Mapping[str, object], source: Path
+) -> ArchiveProfile:
+    """The archive that is chosen; ``flags`` are settings of archives that win over its table."""
     if chosen in archives:
-        values = {**undashed(archives[chosen]), "name": chosen}
+        values = {**undashed(archives[chosen]), "name": chosen, **flags}
         if isinstance(values.get("http"), dict):
             values["http"] = undashed(values["http"])
         return validated(ArchiveProfile, values, source, f"[archive.{chosen}] ")
@@ -279,8 +285,8 @@ def _profile(chosen: str, archives: dict[str, dict[str, Any]], source: Path) -> 
         )
     where = place(chosen)
     if isinstance(where, BaseUri):
-        return ArchiveProfile(name=where.host, dicomweb=where)
-    return ArchiveProfile(name=where.title, address=where)
+        return validated(ArchiveProfile, {"name": where.host, "dicomweb": where, **flags}, source)
+    return validated(ArchiveProfile, {"name": where.title, "address": where, **flags}, source)
 
 
 def validated(model: type[T], values: Mapping[str, object], source: Path, where: str = "") -> T:

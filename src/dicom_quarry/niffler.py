@@ -74,7 +74,9 @@ class Niffler:
         merged: dict[str, object] = {**self.flags, **given}
         address = AE.remote(str(merged.pop("from")))
         merged["local"] = merged.pop("as")
-        profile = ArchiveProfile(name=address.title, address=address, window=self.window)
+        values = {"name": address.title, "address": address, "window": self.window}
+        values |= {name: merged.pop(name) for name in ("retrieve",) if name in merged}
+        profile = validated(ArchiveProfile, values, self.cohort)
         return validated(Settings, {**merged, "archives": (profile,)}, self.cohort)
 
 

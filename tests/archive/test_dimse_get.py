@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -23,7 +24,15 @@ GET = "1.2.840.10008.5.1.4.1.2.2.3"
 CT, SR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT, JPEG_2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
 ASK = Ask("1.2", sop_classes={"1.2.1": frozenset({CT})})
-DATA = b"\x08\x00\x16\x00UI\x1a\x00" + CT.encode() + b"\0"
+
+
+def instance(uid: str) -> bytes:
+    """A dataset that has its SOP Instance UID, in Explicit VR Little Endian."""
+    return (
+        struct.pack("<HH2sH", 0x0008, 0x0018, b"UI", len(uid) + len(uid) % 2)
+        + uid.encode()
+        + b"\0" * (len(uid) % 2)
+    )
 
 
 def get(script: Script, sink: Sink, watch: Watching | None = None, ask: Ask = ASK) -> Answered:
@@ -41,9 +50,9 @@ def sending(*uids: str, final: int = SUCCESS, **counters: int) -> Script:
     return script
 
 
-def stored(peer: Conversation, uid: str, message_id: int = 1, data: bytes = DATA) -> int | None:
+def stored(peer: Conversation, uid: str, message_id: int = 1) -> int | None:
     """Send an instance, and give the status that it gets."""
-    peer.store(peer.context(CT), CT, uid, data, message_id)
+    peer.store(peer.context(CT), CT, uid, instance(uid), message_id)
     response = peer.read()
     assert (response.field, response.command[0x0120]) == (0x8001, message_id.to_bytes(2, "little"))
     assert response.text(0x1000) == uid
@@ -73,12 +82,14 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
     assert request.identifier() == {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"}
 
 
-def test_common_classes_are_proposed_where_none_is_listed() -> None:
+@pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
+def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
     def script(peer: Conversation, request: Heard) -> None:
         assert set(peer.proposed) == {GET, *offers.COMMON}
+        assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
 
-    get(script, MemorySink(), ask=Ask("1.2"))
+    get(script, MemorySink(), ask=Ask("1.2", sop_classes=listed))
 
 
 def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
@@ -105,8 +116,9 @@ def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
         sop_class = classes[int(series.rpartition(".")[2])]
         asked[series] = sop_class
         assert len(peer.accepted) <= 128
-        # In the last of the transfer syntaxes that may be: every pair is a context.
-        peer.store(peer.context(sop_class, peer.proposed[sop_class][-1]), sop_class, uid, DATA)
+        # Every pair of class and syntax is a context, not the first syntax of each class alone.
+        syntax = JPEG_2000 if JPEG_2000 in peer.proposed[sop_class] else EXPLICIT
+        peer.store(peer.context(sop_class, syntax), sop_class, uid, instance(uid))
         assert peer.read().status == SUCCESS
         peer.answer(request, SUCCESS, completed=1, failed=0)
 
@@ -125,7 +137,7 @@ def test_instances_come_between_the_responses_and_are_signs_of_life() -> None:
     sink, watch = MemorySink(), Watching()
     answered = get(sending("1.2.1.1", "1.2.1.2", completed=2, failed=0, warning=0), sink, watch)
     assert answered == Answered(Verdict.SUCCESS, 0, 2, 0, 0, (), "The archive reports success.")
-    assert sink.kept == dict.fromkeys(("1.2.1.1", "1.2.1.2"), (EXPLICIT, DATA))
+    assert sink.kept == {uid: (EXPLICIT, instance(uid)) for uid in ("1.2.1.1", "1.2.1.2")}
     assert watch.signs == [(1, 1), (2, 0)]
 
 
@@ -143,13 +155,13 @@ def test_an_arrival_names_its_sender_as_one_at_the_receiver_does() -> None:
 
 def test_an_instance_comes_in_the_syntax_of_its_context() -> None:
     def script(peer: Conversation, request: Heard) -> None:
-        peer.store(peer.context(CT, JPEG_2000), CT, "1.2.1.1", DATA)
+        peer.store(peer.context(CT, JPEG_2000), CT, "1.2.1.1", instance("1.2.1.1"))
         assert peer.read().status == SUCCESS
         peer.answer(request, SUCCESS)
 
     sink = MemorySink()
     get(script, sink)
-    assert sink.kept == {"1.2.1.1": (JPEG_2000, DATA)}
+    assert sink.kept == {"1.2.1.1": (JPEG_2000, instance("1.2.1.1"))}
 
 
 def test_a_refused_instance_gets_its_status_and_the_rest_comes() -> None:
@@ -184,7 +196,7 @@ def test_an_instance_is_acknowledged_after_its_commit() -> None:
             return writer
 
     def script(peer: Conversation, request: Heard) -> None:
-        peer.store(peer.context(CT), CT, "1.2.1.1", DATA)
+        peer.store(peer.context(CT), CT, "1.2.1.1", instance("1.2.1.1"))
         assert committing.wait(30)
         early.append(peer.hears_something(0.2))
         go_on.set()
@@ -207,7 +219,7 @@ def test_an_instance_that_ends_with_the_association_is_forgotten_and_the_others_
     def script(peer: Conversation, request: Heard) -> None:
         assert stored(peer, "1.2.1.1") == SUCCESS
         peer.answer(request, PENDING, completed=1, remaining=1)
-        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.2", 2), DATA)
+        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.2", 2), instance("1.2.1.2"))
         wait_for(lambda: sink.begun == 2, "the second instance to begin")
         peer.abort()
 
@@ -222,7 +234,7 @@ def test_an_instance_that_takes_its_time_is_a_sign_of_life() -> None:
 
     def script(peer: Conversation, request: Heard) -> None:
         peer.answer(request, PENDING, completed=0, remaining=1)
-        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), DATA)
+        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
         wait_for(lambda: len(watch.signs) > 1, "a sign of life besides the pending response")
         peer.abort()
 
@@ -234,18 +246,18 @@ def test_an_instance_that_takes_its_time_is_a_sign_of_life() -> None:
 
 
 def on_gets_own_context(peer: Conversation, request: Heard) -> None:
-    peer.store(peer.context(GET), CT, "1.2.1.1", DATA)
+    peer.store(peer.context(GET), CT, "1.2.1.1", instance("1.2.1.1"))
     peer.read()
 
 
 def in_the_middle_of_an_instance(peer: Conversation, request: Heard) -> None:
-    peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), DATA)
+    peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
     peer.answer(request, PENDING)
     peer.read()
 
 
 def without_a_command(peer: Conversation, request: Heard) -> None:
-    peer.say_data(peer.context(CT), DATA)
+    peer.say_data(peer.context(CT), instance("1.2.1.1"))
     peer.read()
 
 
@@ -269,7 +281,7 @@ def test_a_store_without_a_dataset_is_answered_with_a_failure() -> None:
 
 def test_a_store_without_a_get_is_not_taken() -> None:
     def script(peer: Conversation, request: Heard) -> None:
-        peer.say(request.context_id, store_rq(CT, "1.2.1.1", 1), DATA)
+        peer.say(request.context_id, store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
         peer.read()
 
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:

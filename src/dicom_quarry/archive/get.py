@@ -89,10 +89,13 @@ class Get:
 
 
 def _parts(ask: Ask) -> list[tuple[Ask, frozenset[str]]]:
-    """What to ask for, and with which classes: all at once, if their contexts fit; else series by series."""
+    """What to ask for, and with which classes: all at once, if their contexts fit; else series by series.
+
+    Nor is a study taken apart whose classes the archive does not tell: no part of it would need fewer.
+    """
     listed = {uid: offers.usable(sop_classes) for uid, sop_classes in ask.sop_classes.items()}
     together = frozenset[str]().union(*listed.values()) if listed else offers.COMMON
-    if len(listed) < 2 or offers.fit(together):
+    if len(listed) < 2 or offers.fit(together) or together >= offers.COMMON:
         return [(ask, together)]
     parts = []
     for group in offers.group(listed):

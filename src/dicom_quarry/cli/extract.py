@@ -40,6 +40,7 @@ def extract(
     ] = None,
     from_: options.From = None,
     as_: options.As = None,
+    retrieve: options.Retrieve = None,
     to: Annotated[Path | None, typer.Option(help="The folder to fill.")] = None,
     state: Annotated[
         Path | None,
@@ -108,6 +109,7 @@ def extract(
     flags = {
         "from": from_,
         "as": as_,
+        "retrieve": retrieve,
         "to": to,
         "state": state,
         "parallel": parallel,

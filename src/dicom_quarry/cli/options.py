@@ -16,6 +16,10 @@ From = Annotated[str | None, typer.Option("--from", help=_ARCHIVE)]
 As = Annotated[
     str | None, typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {DEFAULT_LOCAL}]")
 ]
+Retrieve = Annotated[
+    str | None,
+    typer.Option(help="How images come: move (the archive sends to our receiver), or get.  [default: move]"),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
 ]

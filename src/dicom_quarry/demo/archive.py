@@ -159,15 +159,16 @@ class DemoArchive:
 
     def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
         """Perform the C-STORE sub-operations on one association, then send the final response."""
-        self._perform(move, instances, lambda: StoreSCU(address, move.destination, self.title, instances))
+        self.perform(move, instances, lambda: StoreSCU(address, move.destination, self.title, instances))
 
     def get(self, get: Get) -> None:
         """Answer a C-GET: send what it names over its own association, and say how that went."""
-        self._perform(get, self.catalogue.select(get.query), lambda: OwnStoreSCU(get.assoc))
+        self.perform(get, self.catalogue.select(get.query), lambda: OwnStoreSCU(get.assoc))
 
-    def _perform(
+    def perform(
         self, move: Retrieval, instances: Sequence[Instance], associate: Callable[[], StoreSCU]
     ) -> None:
+        """Send instances over what ``associate`` gives, then the final response."""
         tally = Tally(len(instances))
         try:
             if instances:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
 
 from dicom_quarry.cohort import NOBODY, Exclusions
@@ -217,7 +218,13 @@ class JobSink:
         self._deliveries = deliveries
         self._counting = counting
         self._lock = threading.Lock()
-        self._instances = self._size = 0
+        self._instances = self._size = self._refused = 0
+
+    @property
+    def refused(self) -> int:
+        """Instances that came and were not taken."""
+        with self._lock:
+            return self._refused
 
     @property
     def totals(self) -> tuple[int, int]:
@@ -226,8 +233,20 @@ class JobSink:
             return self._instances, self._size
 
     def begin(self, arrival: Arrival) -> Writer:
-        """Start one instance."""
-        return _JobWriter(self._store.begin(arrival), self._arrived, self._counting(arrival))
+        """Start one instance. Raises Refused."""
+        with self._noting():
+            inner = self._store.begin(arrival)
+        return _JobWriter(inner, self._noting, self._arrived, self._counting(arrival))
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Take note of an instance that is refused in here, whichever road it came."""
+        try:
+            yield
+        except Refused:
+            with self._lock:
+                self._refused += 1
+            raise
 
     def _arrived(self, receipt: Receipt) -> None:
         self._deliveries.arrived(receipt)
@@ -238,26 +257,27 @@ class JobSink:
 
 class _JobWriter:
     def __init__(
-        self, inner: Writer, arrived: Callable[[Receipt], None], received: Callable[[int], None] | None
+        self,
+        inner: Writer,
+        noting: Callable[[], AbstractContextManager[None]],
+        arrived: Callable[[Receipt], None],
+        received: Callable[[int], None] | None,
     ) -> None:
-        # Where nobody counts them the bytes take the short way.
-        self.write = _counted(inner.write, received) if received else inner.write
         self.abort = inner.abort
-        self._commit = inner.commit
+        self._inner = inner
+        self._noting = noting
         self._arrived = arrived
+        self._received = received
+
+    def write(self, data: memoryview) -> None:
+        size = len(data)
+        with self._noting():
+            self._inner.write(data)
+        if self._received:
+            self._received(size)
 
     def commit(self) -> Receipt:
-        receipt = self._commit()
+        with self._noting():
+            receipt = self._inner.commit()
         self._arrived(receipt)
         return receipt
-
-
-def _counted(
-    write: Callable[[memoryview], None], received: Callable[[int], None]
-) -> Callable[[memoryview], None]:
-    def counted(data: memoryview) -> None:
-        size = len(data)
-        write(data)
-        received(size)
-
-    return counted

@@ -220,9 +220,9 @@ class Runner:
                 )
                 course = _Course(sink, stats, Meter(reader, self._board), folder)
                 problem = self._run(tools, course)
-            if stats().refused:
+            if sink.refused:
                 earlier = int(ledger.facts().get("refused", "0"))
-                ledger.note(refused=str(earlier + stats().refused))
+                ledger.note(refused=str(earlier + sink.refused))
             self._received = sink.totals
             end = JobEnd(folder, reader.counts())
             return replace(end, problem=str(problem), told=told(problem)) if problem else end

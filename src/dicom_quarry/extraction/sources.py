@@ -65,7 +65,7 @@ def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> tuple
     """The adapter for an archive, and the roads by which it fetches."""
     if profile.address is None and profile.dicomweb is not None:
         return _over_http(profile, profile.dicomweb, guest), (Road.WADO,)
-    return _over_dimse(profile, settings, guest), (Road.MOVE,)
+    return _over_dimse(profile, settings, guest), (Road(profile.retrieve),)
 
 
 def _over_http(profile: ArchiveProfile, base: BaseUri, guest: Guest) -> DicomWebArchive:
@@ -97,6 +97,7 @@ def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest) -> Di
             relational=profile.relational,
             patient_id_in_move=profile.move_identifiers == "patient",
         ),
+        retrieve=profile.retrieve,
     )
 
 
