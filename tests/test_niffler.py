@@ -63,7 +63,8 @@ def test_every_key(tmp_path: Path) -> None:
     assert found.columns == {0: "PatientID", 1: "AccessionNumber"}  # two of the three that are named
     assert (found.date_format, found.long_accession, found.plan) == ("%Y-%m-%d", True, "")
     told = "\n".join(found.notes)
-    assert "'SendEmail' is not supported yet" in told
+    assert found.mail_to == "somebody@hospital.example"
+    assert "somebody@hospital.example is told how the job ended (SendEmail)" in told
     for name in ("MaxNifflerProcesses", "DCM4CHEBin", "NifflerID"):
         assert f"'{name}'" in told
     assert "is not known" not in told
@@ -75,6 +76,15 @@ def test_settings_of_a_job(tmp_path: Path) -> None:
     assert settings.archives[0].window == "19:00-07:00"
     assert (settings.local, settings.to) == (AE("QBNIFFLER", "", 4243), Path("/opt/data/new-study"))
     assert settings.parallel == 2
+    assert settings.notify.mail_to == ("somebody@hospital.example",)
+    assert (settings.notify.smtp, settings.notify.security) == ("localhost:25", "none")
+
+
+@pytest.mark.parametrize("config", [{"SendEmail": False}, {"YourEmail": None}])
+def test_nobody_to_tell(tmp_path: Path, config: dict[str, Any]) -> None:
+    found = niffler.read(files(tmp_path, config))
+    assert found.settings().notify.mail_to == ()
+    assert any("nobody is told" in note for note in found.notes) is (config != {"SendEmail": False})
 
 
 def test_what_may_be_missing(tmp_path: Path) -> None:
@@ -131,6 +141,7 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
     ("config", "system", "said"),
     [
         ({}, {"SrcAet": None}, "'SrcAet' is missing"),
+        ({"YourEmail": "somebody"}, {}, "'YourEmail': mail-to.0: write an e-mail address"),
         ({}, {"SrcAet": "10.1.2.3"}, "is not an archive"),
         ({}, {"QueryAet": "QBNIFFLER"}, "is not a receiver"),
         ({}, {"StartHour": 25}, "'StartHour' is a number from 0 to 23"),

@@ -18,6 +18,7 @@ from dicom_quarry import window
 from dicom_quarry.config import ArchiveProfile, Settings, validated
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
+from dicom_quarry.telling import Notify
 
 #: Words in place of a path pattern: queries alone, and whether with the longer list of columns.
 _PLANS = {"CFIND-ONLY": "plain", "CFIND-DETAILED": "detailed"}
@@ -56,7 +57,8 @@ class Niffler:
     ``flags`` are for :func:`dicom_quarry.config.load`. ``window`` belongs to the archive, None where it may
     be asked at any hour. ``columns`` are keywords (and StudyMonth) by 0-based column. ``date_format`` is
     strptime's. ``long_accession``: accessions lose the century of their year. ``plan`` is plain or detailed
-    where nothing was to be fetched, else empty. ``notes`` are what a person should know of the translation.
+    where nothing was to be fetched, else empty. ``mail_to`` is told how a job ended, empty for nobody.
+    ``notes`` are what a person should know of the translation.
     """
 
     flags: dict[str, str]
@@ -66,6 +68,7 @@ class Niffler:
     date_format: str
     long_accession: bool
     plan: str
+    mail_to: str
     notes: tuple[str, ...]
 
     def settings(self, flags: Mapping[str, object] | None = None) -> Settings:
@@ -77,7 +80,8 @@ class Niffler:
         values = {"name": address.title, "address": address, "window": self.window}
         values |= {name: merged.pop(name) for name in ("retrieve",) if name in merged}
         profile = validated(ArchiveProfile, values, self.cohort)
-        return validated(Settings, {**merged, "archives": (profile,)}, self.cohort)
+        notify = {"notify": {"mail_to": [self.mail_to]}} if self.mail_to else {}
+        return validated(Settings, {**merged, **notify, "archives": (profile,)}, self.cohort)
 
 
 def read(config: Path) -> Niffler:
@@ -102,6 +106,7 @@ def read(config: Path) -> Niffler:
         date_format=_text(values, "DateFormat", config, "%Y%m%d"),
         long_accession=_flag(values, "LongAccession", config, default=False),
         plan=plan,
+        mail_to=_mail_to(values, config),
         notes=(
             *_unknown(values, _CONFIG, config),
             *_unknown(system, _SYSTEM, system_path),
@@ -182,6 +187,23 @@ def _window(system: Mapping[str, Any], path: Path) -> str | None:
     return text
 
 
+def _mail_to(values: Mapping[str, Any], path: Path) -> str:
+    if not _flag(values, "SendEmail", path, default=False) or "YourEmail" not in values:
+        return ""
+    address = _text(values, "YourEmail", path)
+    validated(Notify, {"mail_to": [address]}, path, "'YourEmail': ")
+    return address
+
+
+def _told_to(address: str) -> str:
+    if not address:
+        return "'SendEmail' is true, and nobody is named in 'YourEmail': nobody is told"
+    return (
+        f"{address} is told how the job ended (SendEmail), by this computer's mail server, {Notify().smtp}; "
+        "[notify] in a quarry.toml, which quarry init --from-niffler makes, can name another"
+    )
+
+
 def _unknown(values: Mapping[str, Any], known: set[str], path: Path) -> Iterator[str]:
     for name in values:
         if name not in known:
@@ -199,10 +221,7 @@ def _notes(values: Mapping[str, Any], config: Path, system: Mapping[str, Any], p
             f"{receiver.port}; quarry check tries it"
         )
     if _flag(values, "SendEmail", config, default=False):
-        yield (
-            f"{config.name}: 'SendEmail' is not supported yet, nobody is notified; notifications come with a "
-            "later version"
-        )
+        yield f"{config.name}: {_told_to(_mail_to(values, config))}"
     if "MaxNifflerProcesses" in system:
         yield (
             f"{path.name}: 'MaxNifflerProcesses' has no effect: the site's policy limits what all jobs ask "

@@ -17,6 +17,7 @@ class Start:
     to: str = "out"
     window: str | None = None
     filepath: str = DEFAULT_FILEPATH
+    mail_to: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -43,6 +44,11 @@ filepath = {filepath}
 
 # Studies asked for at once, at most.
 {off}parallel = 1
+
+# Who is told how a job ended, and that it waits for a person; by which mail server.
+{quiet}[notify]
+{quiet}mail-to = [{mail_to}]
+{quiet}smtp = "localhost:25"
 """
 
 
@@ -60,6 +66,8 @@ def quarry_toml(start: Start) -> str:
         filepath=_quoted(start.filepath),
         archive=_quoted(start.archive or "PACS@10.1.2.3:104"),
         window=window,
+        quiet="" if start.mail_to else "# ",
+        mail_to=_quoted(start.mail_to or "somebody@hospital.example"),
     )
 
 

@@ -88,5 +88,9 @@ def test_taken_over(work: Path, pattern: str) -> None:
     settings = config.load(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
     assert (str(settings.local), settings.to) == ("QBNIFFLER:4243", Path("/opt/data/new-study"))
+    assert settings.notify.mail_to == ("somebody@hospital.example",)
     assert settings.filepath == (pattern if "dcm" in pattern else config.DEFAULT_FILEPATH)
-    assert "# Note: config.json: 'SendEmail' is not supported yet" in (work / "quarry.toml").read_text()
+    assert (
+        "# Note: config.json: somebody@hospital.example is told how the job ended"
+        in (work / "quarry.toml").read_text()
+    )

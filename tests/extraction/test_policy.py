@@ -22,7 +22,9 @@ from dicom_quarry.extraction.policy import (
     Send,
     Step,
     backoff,
+    hand_over_again,
     next_step,
+    tell_again,
 )
 from dicom_quarry.model import InstanceRef, Level, Listing, Selection, Study, Task, Word
 from dicom_quarry.outcomes import outcome
@@ -483,3 +485,16 @@ def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_r
             break
         assert isinstance(after, Later | End)
     assert asked == PATIENCE
+
+
+def test_a_hand_over_that_fails_is_tried_for_as_long_as_patience_lasts() -> None:
+    assert hand_over_again(1, 0.0, 0.5) is None
+    pauses = [hand_over_again(tries, 3600.0, 0.5) for tries in range(1, 20)]
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+    assert max(pause for pause in pauses if pause) == 600.0
+    last = pauses.index(None)
+    assert sum(pause for pause in pauses[: last - 1] if pause) < 3600 <= sum(filter(None, pauses[:last]))
+
+
+def test_a_notification_keeps_no_job_from_its_end() -> None:
+    assert [tell_again(tries) for tries in range(1, 5)] == [1.0, 2.0, 4.0, None]

@@ -85,7 +85,7 @@ class _Session(socketserver.StreamRequestHandler):
         match word:
             case "EHLO" | "HELO":
                 offers = ["AUTH PLAIN"] if self.encrypted else ["STARTTLS"] if box.context else []
-                for offer in offers:
+                for offer in ["post.example", *offers]:
                     self.say(f"250-{offer}")
                 self.say("250 HELP")
             case "STARTTLS" if box.context:

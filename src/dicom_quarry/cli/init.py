@@ -65,6 +65,7 @@ def _taken_over(found: niffler.Niffler) -> Start:
         to=flags["to"],
         window=found.window,
         filepath=flags.get("filepath", DEFAULT_FILEPATH),
+        mail_to=found.mail_to,
         notes=found.notes,
     )
 

@@ -72,6 +72,10 @@ class Notices:
             self._told = needs
             self._put("waiting", f"waiting for {needs}", needs, counts)
 
+    def forget(self) -> None:
+        """The wait that was told of ended with the run: it does not go on."""
+        self._since, self._told = None, ""
+
     def _put(self, event: str, what: str, needs: str, counts: Counts) -> None:
         done = counts.rows - counts.rows_by_word.get("pending", 0)  # type: ignore[call-overload]
         line = f"{done:,} of {counts.rows:,} rows, {counts.studies_complete:,} of {counts.studies:,} studies"

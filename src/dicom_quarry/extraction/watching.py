@@ -33,7 +33,8 @@ class Watching:
             self._board.say("stopping: what is in flight is finished first; asked once more, it is cancelled")
         self._pass_on()
         self._listener.tick(snapshot)
-        self._notices.look(self._board.needs, snapshot.counts)
+        if not snapshot.stopping:
+            self._notices.look(self._board.needs, snapshot.counts)
         if time.monotonic() - self._written > _EVERY:
             self._written = time.monotonic()
             write_progress(folder.progress, snapshot)
@@ -43,6 +44,7 @@ class Watching:
     def over(self, folder: JobFolder) -> None:
         """Nothing more is to be seen: what was said last is often what ended the run."""
         self._pass_on()
+        self._notices.forget()
         folder.progress.unlink(missing_ok=True)
 
     def _pass_on(self) -> None:
