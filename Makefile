@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,9 @@ bench-roads: $(STAMP) archives ## C-MOVE, C-GET and WADO-RS from one Orthanc, be
 
 soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
 	$(BIN)/python -m bench.soak
+
+bench-verify: $(STAMP) ## quarry verify beside sha256sum, over 100,000 files (3 GB)
+	$(BIN)/python -m bench.verifying
 
 bench-tables: $(STAMP) ## how long a million rows of CSV and 100,000 of XLSX take to be read
 	$(BIN)/python -m bench.tables

@@ -210,6 +210,6 @@ def _complete(out: Path) -> dict[str, set[str]]:
     finally:
         reader.close()
     for one in api.verify(out, quick=True):
-        if one.instance.ref.study_uid in complete:
-            complete[one.instance.ref.study_uid].add(one.instance.ref.sop_uid)
+        if one.file.study_uid in complete:
+            complete[one.file.study_uid].add(one.file.sop_uid)
     return complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from dicom_quarry import config
 from dicom_quarry.config import Settings
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.against import NEW, Again
+from dicom_quarry.extraction.aside import studies_in
 from dicom_quarry.extraction.earlier import earlier_rate
 from dicom_quarry.extraction.folder import JobFolder, existing, logging_to
 from dicom_quarry.extraction.identity import APART
@@ -21,12 +25,12 @@ from dicom_quarry.extraction.planning import PlanEnd
 from dicom_quarry.extraction.release import Release
 from dicom_quarry.extraction.release import release as _release
 from dicom_quarry.extraction.runner import JobEnd, Runner
-from dicom_quarry.extraction.verify import Checked, derive_of
+from dicom_quarry.extraction.verify import DAMAGED, Checked, Verification, Verified, derive_of
 from dicom_quarry.extraction.verify import verify as _verify
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.planned import PlannedRow, PlanReader
 from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.views import RowView, StudyView
+from dicom_quarry.ledger.views import ChangeView, RowView, StudyView
 from dicom_quarry.report import (
     Amount,
     PlanSummary,
@@ -38,6 +42,8 @@ from dicom_quarry.report import (
     report_table,
     study_table,
     summarise,
+    write_changes,
+    write_damaged,
     write_manifest,
     write_missing,
     write_plan,
@@ -45,6 +51,7 @@ from dicom_quarry.report import (
     write_report,
     write_studies,
 )
+from dicom_quarry.sharing import PRIVATE, Access
 from dicom_quarry.site import site_policy
 
 _log = logging.getLogger(__name__)
@@ -273,10 +280,19 @@ def write_reports(folder: JobFolder, *, again: bool = True, xlsx: bool = False) 
 
 
 def _write(folder: JobFolder, reader: Reader) -> None:
-    write_report(folder.out / "report.csv", reader.columns(), reader.rows())
-    write_studies(folder.out / "studies.csv", reader.studies())
-    write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)))
-    write_missing(folder.out / "missing.csv", reader.missing())
+    shared = _access(folder.out)
+    write_report(folder.out / "report.csv", reader.columns(), reader.rows(), access=shared)
+    write_studies(folder.out / "studies.csv", reader.studies(), access=shared)
+    write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)), access=shared)
+    write_missing(folder.out / "missing.csv", reader.missing(), access=shared)
+
+
+def _access(out: Path) -> Access:
+    """Who may read the reports of a job; its owner alone where its group is not of this computer or user."""
+    try:
+        return settings_of(out).access
+    except ConfigError:
+        return PRIVATE
 
 
 def _write_workbook(folder: JobFolder, reader: Reader) -> None:
@@ -287,7 +303,7 @@ def _write_workbook(folder: JobFolder, reader: Reader) -> None:
         "report": report_table(reader.columns(), reader.rows()),
         "studies": study_table(reader.studies()),
     }
-    write_workbook(folder.out / _WORKBOOK, tables)
+    write_workbook(folder.out / _WORKBOOK, tables, access=_access(folder.out))
 
 
 def _stand(folder: JobFolder) -> bool:
@@ -301,11 +317,53 @@ def _stand(folder: JobFolder) -> bool:
     return all(oldest > one.st_mtime_ns for one in written if one.st_size)
 
 
-def verify(out: str | Path, *, quick: bool = False) -> Iterator[Checked]:
+def verify(out: str | Path, *, quick: bool = False, threads: int | None = None) -> Iterator[Checked]:
     """Compare every recorded file with what is on disk; see :func:`dicom_quarry.extraction.verify.verify`."""
-    return _verify(existing(Path(out)), quick=quick)
+    return _verify(existing(Path(out)), quick=quick, threads=threads)
 
 
 def release(out: str | Path, study_uids: Collection[str] = (), *, delete: bool = False) -> Iterator[Release]:
     """Release complete studies; see :func:`dicom_quarry.extraction.release.release`."""
     return _release(existing(Path(out)), study_uids, delete=delete)
+
+
+def damaged_file(verification: Verification, verified: Verified, *, whole: bool) -> Path | None:
+    """Leave what a look at the files has found in damaged.csv; its path, None where nothing was found.
+
+    A list of an earlier look goes when a ``whole`` one finds nothing: others would not know.
+    """
+    path = verification.folder.out / "damaged.csv"
+    if not os.access(path.parent, os.W_OK):
+        path = verification.kept_in / "damaged.csv"
+    if verified.damaged or verified.strays:
+        write_damaged(path, verification.damaged(), access=_access(verification.folder.out))
+        return path
+    if whole:
+        path.unlink(missing_ok=True)
+    return None
+
+
+def fetched_again(out: Path, runner: Runner, *, damaged: bool, changed: bool) -> JobEnd:
+    """Have sent again what verify found: damaged files, or studies that have grown in the archive.
+
+    Raises InputError where verify has left no list of these.
+    """
+    study_uids: list[str] = []
+    if damaged:
+        study_uids += studies_in(out / "damaged.csv", DAMAGED, f"quarry verify {out}")
+    if changed:
+        study_uids += studies_in(
+            out / "changes.csv", frozenset({NEW}), f"quarry verify {out} --against-archive"
+        )
+    return runner.fetch_again(list(dict.fromkeys(study_uids)))
+
+
+def compared(out: Path, runner: Runner, *, restart: bool) -> Again:
+    """List every complete study again; changes.csv has what is otherwise now, if anything is."""
+    path = out / "changes.csv"
+
+    def write(changes: Iterator[ChangeView]) -> None:
+        if not write_changes(path, changes, access=_access(out)):
+            path.unlink(missing_ok=True)
+
+    return runner.compare(write, restart=restart)

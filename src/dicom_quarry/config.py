@@ -23,6 +23,7 @@ from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
 from dicom_quarry.durations import UNITS, Duration
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, BaseUri
+from dicom_quarry.sharing import Access, access_of, mode_of
 from dicom_quarry.telling import Command, Notify
 from dicom_quarry.window import Hours, parse, zone_of
 
@@ -53,6 +54,11 @@ def place(text: str) -> AE | BaseUri:
 
 def _window(text: str) -> str:
     parse(text, UTC)
+    return text
+
+
+def _file_mode(text: str) -> str:
+    mode_of(text)
     return text
 
 
@@ -174,6 +180,8 @@ class Settings(Frozen):
     to: Path
     local: Local = Field(default=AE.local(DEFAULT_LOCAL))
     state: Path | None = None
+    file_mode: Annotated[str, AfterValidator(_file_mode)] | None = None
+    group: Annotated[str, Field(min_length=1)] | None = None
     tls: TlsFiles = TlsFiles()
     filepath: str = DEFAULT_FILEPATH
     parallel: AtOnce = 1
@@ -202,6 +210,11 @@ class Settings(Frozen):
     on_complete_parallel: AtOnce = 1
     on_complete_limit: Annotated[Duration, Field(gt=0)] = 6 * 3600.0
     on_complete_patience: Duration = 3600.0
+
+    @property
+    def access(self) -> Access:
+        """Who may read what the job writes; raises ConfigError where there is no such group for this user."""
+        return access_of(self.file_mode, self.group)
 
     @property
     def keep_free_bytes(self) -> int:

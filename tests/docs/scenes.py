@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.cohort import demo_studies, write_cohorts
+from dicom_quarry.demo.matching import Catalogue
 from tests.docs.pages import Part
 from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.test_terminal import Terminal
@@ -149,6 +151,21 @@ class DemoScene(Scene):
         address = self.replaced["10.1.2.3:104"]
         profile = f'[archive.main]\naddress = "PACS@{address}"\nwindow = "{opens}-{closes}"\n'
         toml.write_text(f"{old}{profile}")
+
+    def on_damage(self) -> None:
+        """One file is damaged, one is lost, one was put there."""
+        damaged, lost, *_ = sorted((self.folder / "out").rglob("*.dcm"))
+        damaged.write_bytes(b"")
+        lost.rename(self.folder / "out" / "elsewhere.dcm")
+        self._codes = (1,)
+
+    def on_grown(self) -> None:
+        """The archive has got one more image of every series."""
+        self._archive.catalogue = Catalogue(
+            replace(one, series=tuple(replace(series, images=series.images + 1) for series in one.series))
+            for one in demo_studies()
+        )
+        self._codes = (1,)
 
     def before(self, command: str) -> None:
         """Most pages begin where a job has been run."""

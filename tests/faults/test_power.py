@@ -57,7 +57,7 @@ def losses(events: list[Event], folder: Path, *, seed: int, more: int) -> dict[i
 def missing(disk: Path) -> list[str]:
     """Files of concluded studies that are missing or damaged."""
     try:
-        return [str(one.instance.path) for one in api.verify(disk) if one.problem]
+        return [str(one.file.path) for one in api.verify(disk) if one.problem]
     except QuarryError:
         return []  # the power failed before there was a job
 

@@ -21,6 +21,7 @@ from dicom_quarry.model import InstanceRef, Outcome, Study
 from dicom_quarry.outcomes import outcome
 from dicom_quarry.report import write_manifest, write_missing, write_report, write_studies
 from dicom_quarry.report.tables import REPORT_COLUMNS
+from dicom_quarry.sharing import Access
 
 DONE = outcome("all_listed_stored", instances=3)
 
@@ -224,7 +225,7 @@ def test_only_the_owner_may_read_them_unless_told_otherwise(tmp_path: Path) -> N
     path.chmod(0o666)
     write_report(path, ("a",), [])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    write_report(path, ("a",), [], mode=0o640)
+    write_report(path, ("a",), [], access=Access(0o640))
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 

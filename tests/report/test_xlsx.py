@@ -21,6 +21,7 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.report import report_table, study_table, xlsx
 from dicom_quarry.report.tables import REPORT_COLUMNS, STUDY_COLUMNS, Table, write_table
 from dicom_quarry.report.xlsx import write_workbook
+from dicom_quarry.sharing import Access
 from tests.e2e.disks import small_disk
 from tests.report.test_tables import lines as csv_lines
 from tests.report.test_tables import row, study
@@ -143,7 +144,7 @@ def test_only_the_owner_may_read_it_unless_told_otherwise(tmp_path: Path) -> Non
     path = tmp_path / "report.xlsx"
     write_workbook(path, {"report": Table(("a",), [])})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    write_workbook(path, {"report": Table(("a",), [])}, mode=0o640)
+    write_workbook(path, {"report": Table(("a",), [])}, access=Access(0o640))
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [path]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from struct import pack
 
 from dicom_quarry.model import Admitted, Arrival, Header, Receipt
+from dicom_quarry.sharing import PRIVATE, Access
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 
@@ -67,11 +68,18 @@ def make_store(
     admit: Callable[[Arrival, Header], Admitted] = anyone,
     durable: bool = True,
     sync_directory: bool = False,
+    access: Access = PRIVATE,
 ) -> InstanceStore:
     template = Template.parse(pattern, columns=["Site"], job=False)
     incoming = root / ".incoming"
     return InstanceStore(
-        root, template, incoming=incoming, admit=admit, durable=durable, sync_directory=sync_directory
+        root,
+        template,
+        incoming=incoming,
+        admit=admit,
+        durable=durable,
+        sync_directory=sync_directory,
+        access=access,
     )
 
 

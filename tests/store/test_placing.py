@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,8 @@ import pytest
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Kept
+from dicom_quarry.sharing import Access
+from dicom_quarry.store.placing import Newcomer, Placed
 from tests.store.instances import IMPLICIT, arrival, dataset, files, make_store, put
 
 FOLDER = PurePosixPath("4711/1.2.3/1.2.3.4")
@@ -213,3 +216,28 @@ def test_left_over_temporary_files_are_cleared(tmp_path: Path) -> None:
     assert len(files(tmp_path)) == 3
     make_store(tmp_path).clear_incoming()
     assert files(tmp_path) == [".incoming/mine.txt", f"{FOLDER}/{NAME}"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give files to any group")
+def test_mode_and_group_are_given_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = 1 + os.getegid()
+    store = make_store(tmp_path, access=Access(0o640, group))
+    place = store.placing.place
+    seen: list[tuple[int, int]] = []
+
+    def shown(path: Path) -> tuple[int, int]:
+        return stat.S_IMODE(path.stat().st_mode), path.stat().st_gid
+
+    def looked(new: Newcomer, path: PurePosixPath) -> Placed:
+        seen.append(shown(Path(new.temporary)))
+        return place(new, path)
+
+    monkeypatch.setattr(store.placing, "place", looked)
+    writer = store.begin(arrival())
+    writer.write(memoryview(dataset(pixels=bytes(4 << 20))))
+    [part] = (tmp_path / ".incoming").iterdir()
+    assert shown(part)[0] == 0o600, "on its way nobody else may look"
+    receipt = writer.commit()
+    assert seen == [(0o640, group)] and shown(tmp_path / receipt.path) == (0o640, group)
+    assert {shown(tmp_path / folder) for folder in receipt.path.parents[:-1]} == {(0o2750, group)}
+    assert shown(tmp_path / ".incoming")[0] == 0o700

@@ -128,13 +128,14 @@ def _drawn(snapshot: Snapshot) -> RenderableType:
 
 def _drawn_plan(asking: Asking) -> RenderableType:
     head = Table.grid(padding=(0, 1))
-    done = 100 * asking.asked // max(asking.rows, 1)
-    head.add_row(ProgressBar(asking.rows, asking.asked, width=40), f"{done} %")
+    done = 100 * asking.asked // max(asking.number, 1)
+    head.add_row(ProgressBar(asking.number, asking.asked, width=40), f"{done} %")
     return Group(head, Text(_asked(asking), "yellow" if asking.waiting or asking.stopping else ""))
 
 
 def _asked(asking: Asking) -> str:
-    text = f"{asking.asked:,} of {asking.rows:,} rows asked about, {asking.rows_per_second:,.0f} rows/s"
+    what, rate = asking.what, f"{asking.per_second:,.0f}"
+    text = f"{asking.asked:,} of {asking.number:,} {what} asked about, {rate} {what}/s"
     if asking.waiting:
         return f"{text}, waiting for {asking.waiting}"
     return f"{text}, {spoken_time(asking.seconds_left)} left" if asking.seconds_left is not None else text

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -46,6 +47,8 @@ def extract(
         Path | None,
         typer.Option(help="Where the job's record is kept, on a local disk.  [default: TO/.quarry]"),
     ] = None,
+    file_mode: options.FileMode = None,
+    group: options.Group = None,
     config_file: options.ConfigFile = None,
     niffler: Annotated[
         Path | None, typer.Option(help="Run a config.json of the extractor that Quarry replaces.")
@@ -112,6 +115,8 @@ def extract(
         "retrieve": retrieve,
         "to": to,
         "state": state,
+        "file_mode": file_mode,
+        "group": group,
         "parallel": parallel,
         "give_up_after": give_up_after,
         "protocol": protocol,
@@ -174,6 +179,13 @@ def retry(
         list[Word] | None,
         typer.Option(help="Only what ended so; may be repeated.  [default: all but complete]"),
     ] = None,
+    damaged: Annotated[
+        bool, typer.Option("--damaged", help="Files that quarry verify found damaged or missing, instead.")
+    ] = False,
+    changed: Annotated[
+        bool,
+        typer.Option("--changed", help="Studies that quarry verify --against-archive found grown, instead."),
+    ] = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
@@ -183,6 +195,11 @@ def retry(
     """
     if detach:
         background.leave()
+    if damaged or changed:
+        if outcome:
+            raise InputError("--outcome is for what did not end complete: leave it out, or --damaged")
+        fetch = partial(api.fetched_again, folder, damaged=damaged, changed=changed)
+        raise typer.Exit(run(api.settings_of(folder), fetch, queue=queue))
     words = frozenset(outcome) if outcome else _RETRIED
     raise typer.Exit(run(api.settings_of(folder), lambda runner: runner.retry(words), queue=queue))
 

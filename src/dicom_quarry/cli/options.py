@@ -24,6 +24,13 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")
 ]
 
+FileMode = Annotated[
+    str | None, typer.Option(help="Mode of files, such as 0640; folders to match.  [default: 0600]")
+]
+Group = Annotated[
+    str | None, typer.Option(help="Group that may read, by name or number.  [default: nobody else may]")
+]
+
 Map = Annotated[
     list[str] | None,
     typer.Option("--map", help="A column's meaning, such as 'Acc No=AccessionNumber'; repeatable."),

@@ -18,13 +18,15 @@ import typer
 from rich.live import Live
 from rich.text import Text
 
+from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.config import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.folder import JobFolder, held
+from dicom_quarry.extraction.folder import JobFolder, held, share
 from dicom_quarry.model import AE, Admitted, Arrival, Header
 from dicom_quarry.receiver.server import Admission, Receiver, Stats
 from dicom_quarry.report import human_size
+from dicom_quarry.sharing import access_of
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.wire.tls import acceptor_context
@@ -51,6 +53,8 @@ def receive(
     filepath: Annotated[
         str, typer.Option(help="Pattern of the file names; also {rnd} and {now,date,yyyyMMdd}.")
     ] = DEFAULT_FILEPATH,
+    file_mode: options.FileMode = None,
+    group: options.Group = None,
     accept: Annotated[
         list[str] | None,
         typer.Option(
@@ -82,11 +86,14 @@ def receive(
         raise ConfigError("--tls-key and --tls-ca need --tls-cert")
     tls = acceptor_context(tls_cert, tls_key, tls_ca) if tls_cert else None
     template = Template.parse(filepath, job=False)
+    shared = access_of(file_mode, group)
     called = frozenset({title}) if title else frozenset()
     admission = Admission(called=called, calling=_senders(accept or (), context.args))
     signals = _Signals()
+    incoming = _incoming(directory)
+    share(directory, shared)
     store = InstanceStore(
-        directory, template, incoming=_incoming(directory), admit=_anything, sync_directory=True
+        directory, template, incoming=incoming, admit=_anything, sync_directory=True, access=shared
     )
     receiver = Receiver(local, store, admission=admission, tls=tls)
     receiver.listen()
@@ -123,7 +130,8 @@ def _senders(accept: Sequence[str], more: Sequence[str]) -> frozenset[str]:
 
 def _incoming(directory: Path) -> Path:
     path = directory / ".quarry" / "incoming"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (directory, path.parent, path):  # each by itself: parents would be as the umask wants them
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.ledger.reading import was_begun
+from dicom_quarry.sharing import Access
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
 _NETWORK = {
@@ -28,7 +29,25 @@ _NETWORK = {
     "lustre",
     "gpfs",
     "beegfs",
-    "fuse.sshfs",
+    "pvfs2",
+    "orangefs",
+    "panfs",
+    "coda",
+    "davfs",
+    "glusterfs",
+    "virtiofs",
+    "vboxsf",
+}
+
+#: FUSE file systems that are on a local disk; any other may be anywhere (``fuse.sshfs``, ``fuse.s3fs``).
+_LOCAL_FUSE = {
+    "fuse.bindfs",
+    "fuse.encfs",
+    "fuse.exfat",
+    "fuse.fuse-overlayfs",
+    "fuse.gocryptfs",
+    "fuse.mergerfs",
+    "fuse.ntfs-3g",
 }
 
 
@@ -81,7 +100,10 @@ class JobFolder:
 
 def existing(out: Path) -> JobFolder:
     """The job that was started with ``--to out``; raises InputError if there is none."""
-    folder = JobFolder(out, _pointed(out) or out / ".quarry")
+    known = _pointed(out)
+    folder = JobFolder(out, known or out / ".quarry")
+    if known is not None and not known.is_dir():
+        raise InputError(_gone(folder))
     if not folder.ledger.is_file() or not was_begun(folder.ledger):
         raise InputError(
             f"{out} holds no job: nothing was extracted to this folder, or its state was moved away"
@@ -100,6 +122,8 @@ def prepare(out: Path, state: Path | None) -> JobFolder:
     if known is not None and state is not None and state.resolve() != known:
         raise InputError(f"this job keeps its state in {known}; leave --state out, or name that folder")
     folder = JobFolder(out, (known or state or hidden).resolve())
+    if known is not None and not known.is_dir():
+        raise InputError(_gone(folder))
     elsewhere = folder.state != hidden.resolve()
     if known is None and elsewhere and (hidden / "ledger.db").exists():
         raise InputError(f"this job keeps its state in {hidden}; leave --state out")
@@ -114,6 +138,14 @@ def prepare(out: Path, state: Path | None) -> JobFolder:
     except OSError as error:
         raise InputError(f"{error.filename} cannot be used: {error.strerror}") from error
     return folder
+
+
+def _gone(folder: JobFolder) -> str:
+    """What to say of a record that is elsewhere, and not there: no other may be begun beside the images."""
+    return (
+        f"the job in {folder.out} keeps its record in {folder.state}, which is not there: mount that disk, "
+        f"or work on the computer that has it ({folder.out / '.quarry' / _POINTER} says where it is)"
+    )
 
 
 def _pointed(out: Path) -> Path | None:
@@ -132,10 +164,30 @@ def _point(hidden: Path, state: Path) -> None:
     part.replace(hidden / _POINTER)
 
 
+def share(out: Path, access: Access) -> None:
+    """Let colleagues enter the folder of a job; the state in it stays for its owner alone.
+
+    Raises InputError where the file system, or the folder's owner, does not allow it.
+    """
+    if access.is_private:
+        return
+    try:
+        fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            access.open_folder(fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise InputError(
+            f"{out} cannot be given the mode and group that --file-mode and --group ask for "
+            f"({error.strerror}): leave them out, or take a folder on another file system"
+        ) from error
+
+
 def refuse_network(state: Path, remedy: str) -> None:
     """Raises InputError for a folder on a network file system, with the remedy."""
     kind = file_system(state)
-    if kind in _NETWORK:
+    if kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
         raise InputError(
             f"{state} is on a network file system ({kind}), where the job's record could be damaged: "
             f"keep the record on a local disk {remedy}"

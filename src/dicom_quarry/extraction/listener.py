@@ -26,7 +26,7 @@ class Listener:
         """The job as it stands, several times a second."""
 
     def asking(self, asking: Asking) -> None:
-        """A plan as it stands, several times a second."""
+        """A plan, or another look at an archive, as it stands; several times a second."""
 
     def said(self, message: str) -> None:
         """Something that a person may want to know; rows by number, no identifiers."""

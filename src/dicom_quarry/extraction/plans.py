@@ -36,6 +36,8 @@ _INDIFFERENT = {
     "to",
     "local",
     "state",
+    "file_mode",
+    "group",
     "tls",
     "filepath",
     "parallel",

@@ -51,11 +51,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A plan at one moment: of so many rows, those that the archive was asked about."""
+    """A plan, or another look, at one moment: of a ``number`` of ``what``, those that were asked about."""
 
-    rows: int
+    what: str
+    number: int
     asked: int
-    rows_per_second: float
+    per_second: float
     seconds_left: float | None
     waiting: str
     stopping: bool

@@ -19,7 +19,8 @@ from dicom_quarry.config import Settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder, holder
-from dicom_quarry.extraction.verify import check, derive_of
+from dicom_quarry.extraction.hashing import check
+from dicom_quarry.extraction.verify import derive_of
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Derive, Reader
 from dicom_quarry.ledger.released import Releases, Standing
@@ -129,13 +130,15 @@ class _Work:
 
     def _damaged(self, here: Iterable[InstanceView]) -> str:
         """What is wrong with these files; empty if they are what was recorded."""
+        files = list(here)
+        root = os.fspath(self._out)
         with ThreadPoolExecutor(_THREADS) as pool:
-            # Those that a crash has left of a released study are looked at, too.
-            found = pool.map(lambda one: check(self._out, replace(one, released=False), False), here)
-            bad = [one for one in found if one.problem]
+            found = pool.map(lambda one: check((root, False, [(str(one.path), one.size, one.digest)])), files)
+            bad = [(one, problems[0]) for one, problems in zip(files, found, strict=True) if problems]
         if not bad:
             return ""
-        return f"{len(bad)} of its files are damaged: {bad[0].instance.ref.sop_uid} {bad[0].problem}"
+        first, (_, said) = bad[0]
+        return f"{len(bad)} of its files are damaged: {first.ref.sop_uid} {said}"
 
     def _removed(self, standing: Standing, here: list[InstanceView]) -> Release:
         for one in here:

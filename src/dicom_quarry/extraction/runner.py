@@ -13,12 +13,13 @@ from pathlib import Path
 from dicom_quarry.cohort import CohortFile
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import Unusable, told
-from dicom_quarry.extraction import job, planning, plans
+from dicom_quarry.extraction import against, aside, job, planning, plans
 from dicom_quarry.extraction.audit import Audit, accounted
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+from dicom_quarry.extraction.errands import Errand
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
-from dicom_quarry.extraction.folder import JobFolder, held, logging_to, prepare
+from dicom_quarry.extraction.folder import JobFolder, existing, held, logging_to, prepare, share
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity import Identity
@@ -36,6 +37,7 @@ from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Counts, Reader
+from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
@@ -93,6 +95,7 @@ class Runner:
         self._board = Board()
         self._received = (0, 0)
         self._watching = Watching(settings, self._board, listener)
+        self._access = settings.access
         self._site = site_policy()
         for archive in settings.archives:
             self._site.check(archive)
@@ -125,21 +128,45 @@ class Runner:
     def plan(self, cohort_path: Path, *, detailed: bool = False) -> planning.PlanEnd:
         """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
         self._tell_limits()
-        errand = planning.Errand(
-            self._settings, self._guests, self._stop, self._board, self._listener, self._exclusions
-        )
-        return planning.make(errand, cohort_path, detailed=detailed)
+        return planning.make(self._errand(), cohort_path, detailed=detailed)
+
+    def _errand(self) -> Errand:
+        return Errand(self._settings, self._guests, self._stop, self._board, self._listener, self._exclusions)
 
     def retry(self, words: frozenset[Word]) -> JobEnd:
         """Work again on what ended in one of these words."""
         with self._opened() as (folder, ledger):
-            columns = tuple(json.loads(ledger.facts()["columns"]))
-            template = job.template_of(self._settings.filepath, columns)
+            template, columns = self._layout(ledger)
             again = ledger.retry(codes_of(words))
             with self._audit(folder) as audit:
                 audit.write("retried", details=f"{', '.join(sorted(words))}: {again} rows and studies")
             self._listener.said(f"{again} rows and studies are tried again")
             return self._work(folder, ledger, template, columns)
+
+    def _layout(self, ledger: Ledger) -> tuple[Template, tuple[str, ...]]:
+        columns = tuple(json.loads(ledger.facts()["columns"]))
+        return job.template_of(self._settings.filepath, columns), columns
+
+    def fetch_again(self, study_uids: list[str]) -> JobEnd:
+        """Work again on studies in which verify found something; what is damaged is moved aside first."""
+        with self._opened() as (folder, ledger):
+            template, columns = self._layout(ledger)
+            put = aside.put_aside(folder, ledger, study_uids)
+            number = len(put.damaged)
+            told = f"studies tried again: {put.studies}; files damaged or missing: {number}"
+            with self._audit(folder) as audit:
+                audit.write("retried", details=told)
+            self._listener.said(told)
+            end = self._work(folder, ledger, template, columns)
+            if number:
+                here = aside.came_again(folder, put, study_uids)
+                self._listener.said(f"{here} of the {number} are here again")
+            return end
+
+    def compare(self, write: Callable[[Iterator[ChangeView]], object], *, restart: bool) -> against.Again:
+        """List complete studies again, and move nothing; see :func:`against.look`."""
+        self._tell_limits()
+        return against.look(self._errand(), existing(self._settings.to), write, restart=restart)
 
     @contextmanager
     def _opened(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:
@@ -147,6 +174,7 @@ class Runner:
         words_of(self._settings)
         notify.check(self._settings.notify)
         folder = prepare(self._settings.to, self._settings.state)
+        share(folder.out, self._access)
         with held(folder), logging_to(folder.log):
             register(folder.out)
             since = self._planned(folder, cohort) if cohort else None
@@ -193,7 +221,13 @@ class Runner:
             deliveries = Deliveries(
                 ledger, _cells(ledger, columns), _identity(self._settings), self._exclusions
             )
-            store = InstanceStore(folder.out, template, incoming=folder.incoming, admit=deliveries.admit)
+            store = InstanceStore(
+                folder.out,
+                template,
+                incoming=folder.incoming,
+                admit=deliveries.admit,
+                access=self._access,
+            )
             store.clear_incoming()
             self._tell_limits()
             room = Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board)

@@ -235,7 +235,7 @@ class Ledger:
             stored, size, unlisted = stock(connection, task_id)
             connection.execute(update(tasks).where(mine).values(stored=stored, size=size))
             if task.proved_at is None:
-                _take_up(connection, [task_id])
+                take_up(connection, [task_id])
             else:
                 extra = {"code": "unlisted_arrived", "details": json.dumps({"extra": unlisted})}
                 connection.execute(update(tasks).where(mine).values(proved_at=None, **extra))
@@ -268,7 +268,7 @@ class Ledger:
                 exists().where(request_tasks.c.task_id == tasks.c.id),
             )
             ids = list(connection.scalars(ended))
-            _take_up(connection, ids)
+            take_up(connection, ids)
             again = update(requests).where(requests.c.state == CONCLUDED, requests.c.code.in_(codes))
             rows = connection.execute(again.values(state=WAITING, code=None, details=None)).rowcount
             return len(ids) + rows
@@ -311,7 +311,7 @@ def _add_round(connection: Connection, task_id: int, asked: Sequence[Attempt]) -
     connection.execute(insert(attempts), values)
 
 
-def _take_up(connection: Connection, task_ids: Iterable[int]) -> None:
+def take_up(connection: Connection, task_ids: Iterable[int]) -> None:
     """Let tasks that have ended wait again, with all patience: nothing is known of their end any more."""
     now = time.time()
     for task_id in task_ids:

@@ -68,3 +68,34 @@ class MissingView:
 
     rows: tuple[int, ...]
     ref: InstanceRef
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedView:
+    """A file that is not as it was recorded, or (without UIDs and rows) one that nobody recorded.
+
+    ``digest`` is the recorded SHA-256 in hexadecimal, ``code`` a stable word for ``problem``.
+    """
+
+    rows: tuple[int, ...]
+    path: str
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    code: str
+    problem: str
+    size: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """How the archive's list of a complete study differs from what was proved; UIDs as far as they apply."""
+
+    rows: tuple[int, ...]
+    archive: str
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    code: str
+    change: str

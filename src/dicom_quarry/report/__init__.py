@@ -9,6 +9,8 @@ from dicom_quarry.report.summary import Exceptions, Summary, render_summary, sum
 from dicom_quarry.report.tables import (
     report_table,
     study_table,
+    write_changes,
+    write_damaged,
     write_manifest,
     write_missing,
     write_report,
@@ -41,6 +43,8 @@ __all__ = [
     "study_table",
     "summarise",
     "summary_lines",
+    "write_changes",
+    "write_damaged",
     "write_manifest",
     "write_missing",
     "write_plan",

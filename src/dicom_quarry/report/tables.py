@@ -12,9 +12,17 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
-from dicom_quarry.report.files import PRIVATE, replacing_text
+from dicom_quarry.ledger.views import (
+    ChangeView,
+    DamagedView,
+    InstanceView,
+    MissingView,
+    RowView,
+    StudyView,
+)
+from dicom_quarry.report.files import replacing_text
 from dicom_quarry.report.text import harmless, harmless_path, instant
+from dicom_quarry.sharing import PRIVATE, Access
 
 REPORT_COLUMNS = (
     "quarry_outcome",
@@ -62,6 +70,8 @@ MANIFEST_COLUMNS = (
     "sha256",
 )
 MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class")
+DAMAGED_COLUMNS = ("rows", "path", "study_uid", "series_uid", "sop_uid", "code", "problem", "bytes", "sha256")
+CHANGES_COLUMNS = ("rows", "archive", "study_uid", "series_uid", "sop_uid", "code", "change")
 
 _Cells = Sequence[object]
 
@@ -73,9 +83,11 @@ class Table(NamedTuple):
     lines: Iterable[_Cells]
 
 
-def write_report(path: Path, columns: Sequence[str], rows: Iterable[RowView], *, mode: int = PRIVATE) -> int:
+def write_report(
+    path: Path, columns: Sequence[str], rows: Iterable[RowView], *, access: Access = PRIVATE
+) -> int:
     """Write ``report_table`` as CSV; returns the number of rows."""
-    return write_table(path, *report_table(columns, rows), mode)
+    return write_table(path, *report_table(columns, rows), access)
 
 
 def report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Table:
@@ -107,9 +119,9 @@ def _told(row: RowView) -> _Cells:
     )
 
 
-def write_studies(path: Path, studies: Iterable[StudyView], *, mode: int = PRIVATE) -> int:
+def write_studies(path: Path, studies: Iterable[StudyView], *, access: Access = PRIVATE) -> int:
     """Write ``study_table`` as CSV; returns the number of studies."""
-    return write_table(path, *study_table(studies), mode)
+    return write_table(path, *study_table(studies), access)
 
 
 def study_table(studies: Iterable[StudyView]) -> Table:
@@ -142,9 +154,9 @@ def _study(view: StudyView) -> _Cells:
     )
 
 
-def write_manifest(path: Path, instances: Iterable[InstanceView], *, mode: int = PRIVATE) -> int:
+def write_manifest(path: Path, instances: Iterable[InstanceView], *, access: Access = PRIVATE) -> int:
     """Write one line an instance that is stored; returns their number."""
-    return write_table(path, MANIFEST_COLUMNS, map(_instance, instances), mode)
+    return write_table(path, MANIFEST_COLUMNS, map(_instance, instances), access)
 
 
 def _instance(view: InstanceView) -> _Cells:
@@ -161,7 +173,7 @@ def _instance(view: InstanceView) -> _Cells:
     )
 
 
-def write_missing(path: Path, missing: Iterable[MissingView], *, mode: int = PRIVATE) -> int:
+def write_missing(path: Path, missing: Iterable[MissingView], *, access: Access = PRIVATE) -> int:
     """Write one line for every instance that the archive lists and that is not here; no file if none.
 
     The file of an earlier run is removed then: an empty list must not look like an old one.
@@ -171,7 +183,7 @@ def write_missing(path: Path, missing: Iterable[MissingView], *, mode: int = PRI
     if first is None:
         path.unlink(missing_ok=True)
         return 0
-    return write_table(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), mode)
+    return write_table(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), access)
 
 
 def _absent(view: MissingView) -> _Cells:
@@ -180,15 +192,36 @@ def _absent(view: MissingView) -> _Cells:
     return (_numbers(view.rows), *map(harmless, uids))
 
 
+def write_damaged(path: Path, damaged: Iterable[DamagedView], *, access: Access = PRIVATE) -> int:
+    """Write one line for every file that verify found not to be as recorded; returns their number."""
+    return write_table(path, DAMAGED_COLUMNS, map(_damaged, damaged), access)
+
+
+def _damaged(view: DamagedView) -> _Cells:
+    uids = (view.study_uid, view.series_uid, view.sop_uid)
+    told = (view.code, view.problem, view.size, view.digest)
+    return (_numbers(view.rows), harmless_path(view.path), *map(harmless, uids), *told)
+
+
+def write_changes(path: Path, changes: Iterable[ChangeView], *, access: Access = PRIVATE) -> int:
+    """Write one line for everything that an archive lists otherwise than it did; returns their number."""
+    return write_table(path, CHANGES_COLUMNS, map(_change, changes), access)
+
+
+def _change(view: ChangeView) -> _Cells:
+    told = (view.archive, view.study_uid, view.series_uid, view.sop_uid, view.code, view.change)
+    return (_numbers(view.rows), *map(harmless, told))
+
+
 def _numbers(rows: Iterable[int]) -> str:
     """Row numbers in one cell; with commas between them a spreadsheet might read one large number."""
     return " ".join(map(str, rows))
 
 
-def write_table(path: Path, header: Sequence[str], lines: Iterable[_Cells], mode: int = PRIVATE) -> int:
+def write_table(path: Path, header: Sequence[str], lines: Iterable[_Cells], access: Access = PRIVATE) -> int:
     """Write a CSV file that appears whole or not at all; returns the number of lines below the header."""
     count = 0
-    with replacing_text(path, mode) as stream:
+    with replacing_text(path, access) as stream:
         # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
         writer = csv.writer(stream, lineterminator="\r\n")
         writer.writerow(header)

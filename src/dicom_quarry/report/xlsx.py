@@ -15,21 +15,22 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.report.files import PRIVATE, replacing
+from dicom_quarry.report.files import replacing
 from dicom_quarry.report.tables import Table
+from dicom_quarry.sharing import PRIVATE, Access
 
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
 _LINES, _COLUMNS, _LONGEST = 1_048_575, 16_384, 32_767
 _CUT = " … (cut: an XLSX cell ends here; the CSV file has all of it)"
 
 
-def write_workbook(path: Path, tables: Mapping[str, Table], *, mode: int = PRIVATE) -> None:
+def write_workbook(path: Path, tables: Mapping[str, Table], *, access: Access = PRIVATE) -> None:
     """Write an XLSX file that appears whole or not at all: a sheet for each table, by its name.
 
     A table with more lines than a sheet holds goes on in ``NAME-2`` and so on. Memory does not grow with the
     lines. Raises InputError for more columns than a sheet holds.
     """
-    with replacing(path, mode) as stream, _workbook(stream, path) as book:
+    with replacing(path, access) as stream, _workbook(stream, path) as book:
         look = book.add_format({"num_format": "@"}), book.add_format({"num_format": "@", "bold": True})
         for name, table in tables.items():
             if len(table.header) > _COLUMNS:

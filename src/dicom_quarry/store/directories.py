@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_quarry.errors import OutOfSpace, Refused
+from dicom_quarry.sharing import PRIVATE, Access
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MAX_KNOWN: Final = 8192
@@ -23,11 +24,15 @@ def refusal(error: OSError) -> Refused:
 
 
 class Directories:
-    """Makes directories below ``root``, readable by their owner only, and remembers which are good."""
+    """Makes directories below ``root``, readable by their owner unless ``access`` says otherwise.
 
-    def __init__(self, root: Path) -> None:
+    Remembers which are good.
+    """
+
+    def __init__(self, root: Path, access: Access = PRIVATE) -> None:
         self.root: Final = os.path.realpath(root)
         Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.access: Final = access
         self._good: set[str] = set()
         self._anchored: set[PurePosixPath] = set()
 
@@ -55,6 +60,8 @@ class Directories:
                 below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
                 os.close(fd)
                 fd = below
+                if make and not self.access.is_private:
+                    self.access.open_folder(fd)
         except BaseException:
             os.close(fd)
             raise

@@ -17,6 +17,7 @@ from typing import Final
 
 from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Kept, Receipt
+from dicom_quarry.sharing import PRIVATE, Access
 from dicom_quarry.store.directories import Directories, refusal
 from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
 from dicom_quarry.store.placing import (
@@ -48,7 +49,8 @@ _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLO
 class InstanceStore:
     """Keeps instances as files below ``root``, under names that ``template`` gives; a :class:`model.Sink`.
 
-    Temporary files live in ``incoming``, on the same file system. ``durable`` acknowledges only what a power
+    Temporary files live in ``incoming``, on the same file system, for the owner alone; ``access`` is given
+    before the final name. ``durable`` acknowledges only what a power
     cut cannot take; ``sync_directory`` includes the file's name, for a receiver that cannot fetch again.
     """
 
@@ -61,13 +63,16 @@ class InstanceStore:
         admit: Admit,
         durable: bool = True,
         sync_directory: bool = False,
+        access: Access = PRIVATE,
     ) -> None:
         self.template: Final = template
         self.admit: Final = admit
         self.durable: Final = durable
         self.sync_directory: Final = sync_directory
+        self.access: Final = access
+        self.shared: Final = not access.is_private
         self.tags: Final = template.tags | IDENTIFIERS
-        self.directories: Final = Directories(root)
+        self.directories: Final = Directories(root, access)
         self.placing: Final = Placing(self.directories, durable=durable)
         self._incoming = Directories(incoming).root
         if Path(self._incoming).stat().st_dev != Path(self.directories.root).stat().st_dev:
@@ -249,6 +254,8 @@ class InstanceWriter:
 
     def _finish(self) -> None:
         """Bytes on the disk, descriptor closed: on network file systems both are where a full disk shows."""
+        if self._store.shared:
+            self._store.access.give_file(self._fd)
         if self._store.durable:
             getattr(os, "fdatasync", os.fsync)(self._fd)
         fd, self._fd = self._fd, -1

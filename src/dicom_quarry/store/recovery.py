@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_quarry.errors import Refused
+from dicom_quarry.sharing import Access
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10, is_uid, read_part10
 from dicom_quarry.store.placing import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
@@ -30,7 +31,7 @@ def recover(incoming: Path, directories: Directories, template: Template) -> Ite
     for left_over in sorted(incoming.glob(f"*{PART}")):
         path = None
         with suppress(OSError, Refused):
-            path = _recover(left_over, placing, template)
+            path = _recover(left_over, placing, template, directories.access)
         if path is None:
             left_over.rename(left_over.with_suffix(_DAMAGED))
         else:
@@ -39,8 +40,8 @@ def recover(incoming: Path, directories: Directories, template: Template) -> Ite
         yield path
 
 
-def _recover(left_over: Path, placing: Placing, template: Template) -> PurePosixPath | None:
-    file = _read(left_over, template.tags | {WHOLE})
+def _recover(left_over: Path, placing: Placing, template: Template, access: Access) -> PurePosixPath | None:
+    file = _read(left_over, template.tags | {WHOLE}, access)
     if file is None:
         return None
     return placing.place(_newcomer(left_over, file), template.render(file.header)).path
@@ -49,7 +50,7 @@ def _recover(left_over: Path, placing: Placing, template: Template) -> PurePosix
 def bring_in(path: PurePosixPath, apart: str, placing: Placing, directories: Directories) -> Placed:
     """Move a file out of the folder ``apart`` to where it belongs. Raises OSError, Refused."""
     old = Path(directories.root, path)
-    file = _read(old, ())
+    file = _read(old, (), directories.access)
     if file is None:
         raise FileNotFoundError(2, "it is no DICOM file any more")
     placed = placing.place(_newcomer(old, file), path.relative_to(apart))
@@ -66,9 +67,11 @@ def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
             directories.forget(folder)
 
 
-def _read(path: Path, tags: frozenset[int] | tuple[()]) -> Part10 | None:
+def _read(path: Path, tags: frozenset[int] | tuple[()], access: Access) -> Part10 | None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        if not access.is_private:
+            access.give_file(fd)
         file = read_part10(fd, {*tags, *_UIDS})
         os.fsync(fd)
     finally:

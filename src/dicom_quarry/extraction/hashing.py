@@ -1,0 +1,106 @@
+"""Compares files with what was recorded of them, in a process of its own that ``checking`` starts.
+
+Small files cost more in calls than in hashing, and threads make their calls one after the other, as there is
+one interpreter: with processes verify is as fast as the processors and the disk. Imports nothing but the
+standard library, so that it starts at once. Batches come on standard input, pickled, and problems go out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+
+#: Path, bytes and SHA-256 of a file.
+Recorded = tuple[str, int, bytes]
+
+#: A batch: the root of the paths, whether sizes alone are compared, and the files.
+Batch = tuple[str, bool, Sequence[Recorded]]
+
+#: By place in the batch what is wrong with a file, as a code and a sentence's end.
+Problems = dict[int, tuple[str, str]]
+
+_PIECE = 1 << 20
+
+#: Of a process of its own: who started it.
+_parent: int | None = None
+
+
+def check(batch: Batch, buffer: memoryview | None = None) -> Problems:
+    """Compare every file of a batch; only those with a problem are answered."""
+    root, quick, files = batch
+    buffer = buffer or memoryview(bytearray(_PIECE))
+    problems: Problems = {}
+    for at, (path, size, digest) in enumerate(files):
+        found = _quick(f"{root}/{path}", size) if quick else _whole(f"{root}/{path}", size, digest, buffer)
+        if found:
+            problems[at] = found
+    return problems
+
+
+def _quick(path: str, size: int) -> tuple[str, str] | None:
+    try:
+        return _size(os.stat(path), size)  # noqa: PTH116 - a Path costs more than the call
+    except OSError as error:
+        return _failed(error)
+
+
+def _whole(path: str, size: int, digest: bytes, buffer: memoryview) -> tuple[str, str] | None:
+    try:
+        # Without blocking, as a pipe of this name would never end.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            found = _size(os.fstat(fd), size)
+            if found:
+                return found
+            sha256, left = hashlib.sha256(), size
+            while left > 0 and (read := os.readv(fd, [buffer])):
+                sha256.update(buffer[:read])
+                left -= read
+                if _parent is not None and os.getppid() != _parent:
+                    sys.exit()  # nobody waits for the answer, and the rest may be large
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return _failed(error)
+    return None if sha256.digest() == digest else ("content", "has another content than was recorded")
+
+
+def _size(found: os.stat_result, size: int) -> tuple[str, str] | None:
+    if not stat.S_ISREG(found.st_mode):
+        return "unreadable", "is no file"
+    if found.st_size != size:
+        return "size", f"has {found.st_size} bytes instead of {size}"
+    return None
+
+
+def _failed(error: OSError) -> tuple[str, str]:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return "missing", "is missing"
+    return "unreadable", f"cannot be read: {error.strerror}"
+
+
+def _serve() -> None:
+    global _parent  # noqa: PLW0603 - set once, before anything is read
+    _parent = os.getppid()
+    # Ctrl-C is for the parent, who closes the pipe.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    buffer = memoryview(bytearray(_PIECE))
+    while True:
+        try:
+            batch = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            pickle.dump(check(batch, buffer), sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os._exit(0)  # the parent has gone; what is buffered goes nowhere
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,50 @@
+"""A random part of the files, the same whenever its seed is given: what it shows, and what it does not."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+
+from dicom_quarry.errors import InputError
+
+_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%", re.ASCII)
+_ALL = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """``share`` from 0 to 1 of the files; each is in or out by itself, whatever their order."""
+
+    share: float
+    seed: str
+
+    @classmethod
+    def drawn(cls, share: float) -> Sample:
+        """A sample that nobody can foresee."""
+        return cls(share, secrets.token_hex(4))
+
+    def __contains__(self, sop_uid: str) -> bool:
+        digest = hashlib.blake2b(f"{self.seed}\0{sop_uid}".encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") < self.share * _ALL
+
+
+def share_of(text: str) -> float:
+    """Read ``1%``; from 0 to 1. Raises InputError."""
+    found = _PERCENT.fullmatch(text.strip())
+    percent = float(found[1]) if found else 0.0
+    if not 0 < percent <= 100:
+        raise InputError(f"--sample {text}: write a part of the files, such as 1% or 0.5%")
+    return percent / 100
+
+
+def at_most_damaged(looked_at: int, of: int) -> int:
+    """Where a random choice shows no damage: the most files that may be damaged all the same.
+
+    With 95 % confidence: it is the share p for which (1 - p) ** looked_at is 5 %, never more than what was
+    not looked at.
+    """
+    if not looked_at:
+        return of
+    return min(of - looked_at, int((1 - 0.05 ** (1 / looked_at)) * of))

@@ -1,0 +1,99 @@
+"""Who may read what is written: modes that are refused, groups that cannot be given."""
+
+from __future__ import annotations
+
+import grp
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.config import Settings, load
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.sharing import PRIVATE, Access, access_of
+
+
+def other_group() -> grp.struct_group:
+    """One that this process is not in."""
+    mine = {os.getegid(), *os.getgroups()}
+    return next(one for one in grp.getgrall() if one.gr_gid not in mine)
+
+
+@pytest.mark.parametrize(
+    ("mode", "group", "found"),
+    [
+        (None, None, PRIVATE),
+        ("0640", None, Access(0o640)),
+        ("644", None, Access(0o644)),
+        ("0660", None, Access(0o660)),
+    ],
+)
+def test_modes_that_are_taken(mode: str | None, group: str | None, found: Access) -> None:
+    assert access_of(mode, group) == found
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("0666", "everybody could write"),
+        ("0662", "everybody could write"),
+        ("0440", "the owner must"),
+        ("0040", "the owner must"),
+        ("0750", "no programs"),
+        ("0o640", "octal mode"),
+        ("rw-r-----", "octal mode"),
+        ("2640", "octal mode"),
+        ("0680", "octal mode"),
+    ],
+)
+def test_modes_that_are_refused(tmp_path: Path, mode: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        access_of(mode, None)
+    with pytest.raises(ConfigError, match=f"file-mode: .*{said}"):
+        load(None, {"from": "PACS@h:104", "to": str(tmp_path), "file_mode": mode})
+
+
+def test_folders_can_be_listed_by_who_may_read_the_files_in_them() -> None:
+    assert PRIVATE.folder_mode == 0o700
+    assert Access(0o640).folder_mode == 0o750
+    assert Access(0o660, 5).folder_mode == 0o2770
+    assert Access(0o644, 5).folder_mode == 0o2755
+
+
+def test_a_group_by_name_or_number_may_read(tmp_path: Path) -> None:
+    mine = grp.getgrgid(os.getegid())
+    assert access_of(None, mine.gr_name) == access_of(None, str(mine.gr_gid)) == Access(0o640, mine.gr_gid)
+    settings: Settings = load(None, {"from": "P@h:1", "to": str(tmp_path), "group": mine.gr_name})
+    assert settings.access == Access(0o640, mine.gr_gid)
+    with pytest.raises(ConfigError, match=r"there is no group radiologists-of-mars .*getent group"):
+        access_of(None, "radiologists-of-mars")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may become somebody else")
+def test_a_group_that_the_user_is_not_in_is_refused() -> None:
+    name, reads, writes = other_group().gr_name, *os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            access_of(None, name)
+        except BaseException as error:  # noqa: BLE001 - told to the parent
+            os.write(writes, str(error).encode())
+        os._exit(0)
+    os.close(writes)
+    os.waitpid(child, 0)
+    said = os.read(reads, 1000).decode()
+    os.close(reads)
+    assert f"you are not in the group {name}" in said and "log in again" in said
+
+
+def test_a_folder_is_opened_and_never_narrowed(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    folder.chmod(0o701)
+    fd = os.open(folder, os.O_RDONLY)
+    Access(0o640, os.getegid()).open_folder(fd)
+    os.close(fd)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o2751
