@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive.answers import SERIES, STUDY, series_of, studies_of
 from dicom_quarry.archive.http import Http
 from dicom_quarry.archive.identifier import is_uid
+from dicom_quarry.archive.intake import Intake
 from dicom_quarry.archive.listing import LISTING_CAP, Lister, value
 from dicom_quarry.archive.port import Answered, Ask, Found, Watch
 from dicom_quarry.archive.qido import Qido
@@ -18,6 +20,9 @@ from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo,
 
 #: Nobody has it (PS3.5 B.2, a UUID of zeros): asking for it costs an archive next to nothing.
 _NOBODYS_STUDY = "2.25.0"
+
+#: Threads that wait for the disk, over all retrievals at once.
+_COMMITTERS = 16
 
 _NO_ACCESS = HttpAccess()
 
@@ -48,6 +53,7 @@ class DicomWebArchive:
         self._name = name
         self._http = Http(base, access, connect=connect)
         self._qido = Qido(self._http, silence=silence, before_query=before_query)
+        self._pool = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="commit")
         self._answer_cap = answer_cap
         self._result_cap = result_cap
 
@@ -80,8 +86,8 @@ class DicomWebArchive:
         return self._at_once(task, keys) or Lister(self._query, task, keys, relational=True).run()
 
     def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
-        """WADO-RS: instances reach the sink before the return, on the calling thread."""
-        return Retrieval(self._http, sink, watch).run(ask)
+        """WADO-RS: instances reach the sink, and are durable, before the return."""
+        return Retrieval(self._http, Intake(sink, watch, self._pool, str(self._http.base)), watch).run(ask)
 
     def hang_up(self) -> None:
         """Close the calling thread's connection."""
@@ -90,6 +96,7 @@ class DicomWebArchive:
     def close(self) -> None:
         """Ask nothing more; calls in progress end as Lost."""
         self._http.close()
+        self._pool.shutdown(wait=False)
 
     def _at_once(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
         """One query for a study: where it gives the study's own count, a list of series proves no more."""

@@ -10,12 +10,11 @@ import httpx
 
 from dicom_quarry.archive import http_status
 from dicom_quarry.archive.http import Http
+from dicom_quarry.archive.intake import Intake
 from dicom_quarry.archive.multipart import Mark, MultipartReader, PartBegins, boundary_of
-from dicom_quarry.archive.part import Part
 from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, Watch
 from dicom_quarry.archive.qido import segment
 from dicom_quarry.errors import Lost, RemoteProtocolError, Unreachable
-from dicom_quarry.model import Sink
 
 #: Files as they are stored, whatever their transfer syntax (PS3.18 8.7.3.5.2): nothing is converted for us.
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
@@ -39,15 +38,13 @@ class _GivenUp(Exception):
 class Retrieval:
     """The answer to one question, which may take several requests: one for each series, or instance."""
 
-    def __init__(self, http: Http, sink: Sink, watch: Watch) -> None:
+    def __init__(self, http: Http, intake: Intake, watch: Watch) -> None:
         self._http = http
-        self._sink = sink
+        self._intake = intake
         self._watch = watch
-        self._completed = self._failed = 0
-        self._why: list[str] = []
+        self._why = intake.why
         self._heard = 0
         self._looked = time.monotonic()
-        self._part: Part | None = None
 
     def run(self, ask: Ask) -> Answered:
         """Fetch it. Raises Unreachable where nothing could be asked, Unusable where we are not let in."""
@@ -72,8 +69,8 @@ class Retrieval:
                 break
         return Answered(
             self._verdict(verdicts),
-            completed=self._completed,
-            failed=self._failed,
+            completed=self._intake.completed,
+            failed=self._intake.failed,
             comment="; ".join(dict.fromkeys(self._why)),
             retry_after=pause,
         )
@@ -83,9 +80,9 @@ class Retrieval:
             return verdicts[-1]
         if all(verdict is Verdict.UNSUPPORTED for verdict in verdicts):
             return Verdict.UNSUPPORTED
-        if self._failed and not self._completed:
+        if self._intake.failed and not self._intake.completed:
             return Verdict.RETRY
-        whole = not self._failed and all(verdict is Verdict.SUCCESS for verdict in verdicts)
+        whole = not self._intake.failed and all(verdict is Verdict.SUCCESS for verdict in verdicts)
         return Verdict.SUCCESS if whole else Verdict.WARNING
 
     def _fetch(self, path: str) -> tuple[Verdict, float | None]:
@@ -121,9 +118,7 @@ class Retrieval:
                     "The archive answers with something that is neither multipart nor DICOM"
                 )
         finally:
-            if self._part is not None:
-                self._part.abort()
-                self._part = None
+            self._intake.settle()
         return Verdict.SUCCESS
 
     def _unusable(self, why: str) -> Verdict:
@@ -136,41 +131,29 @@ class Retrieval:
             for event in reader.feed(piece):
                 match event:
                     case memoryview():
-                        if self._part is not None:
-                            self._part.write(event)
+                        self._intake.write(event)
                     case PartBegins(headers):
-                        self._part = Part(self._sink, str(self._http.base), headers.get("content-length", ""))
+                        self._intake.begin(headers.get("content-length", ""))
                     case Mark.PART_ENDS:
-                        self._end_part()
+                        self._intake.end()
                     case Mark.CLOSED:
                         pass
         reader.end()
 
     def _read_one(self, response: httpx.Response) -> None:
         """A server may answer a request for one instance without multipart."""
-        self._part = Part(self._sink, str(self._http.base), response.headers.get("Content-Length", ""))
+        self._intake.begin(response.headers.get("Content-Length", ""))
         for piece in response.iter_raw():
             self._heed(len(piece))
-            self._part.write(memoryview(piece))
-        self._end_part()
-
-    def _end_part(self) -> None:
-        part, self._part = self._part, None
-        if part is None:
-            return
-        if why := part.end():
-            self._failed += 1
-            self._why.append(why)
-        else:
-            self._completed += 1
-        self._watch.sign_of_life(self._completed, None)
+            self._intake.write(memoryview(piece))
+        self._intake.end()
 
     def _heed(self, size: int) -> None:
         """Bytes came. A trickle is no sign of life."""
         self._heard += size
         if time.monotonic() - self._looked >= TICK:
             if self._heard >= _SIGN_OF_LIFE:
-                self._watch.sign_of_life(self._completed, None)
+                self._watch.sign_of_life(self._intake.completed, None)
                 self._heard = 0
             self._look()
 
