@@ -16,6 +16,7 @@ from tests.e2e.command import Running, check_folder, digests, files, manifest, o
 from tests.e2e.conftest import Site
 from tests.peers.corpus import Corpus
 from tests.scripted.web import ScriptedWeb, WebFault
+from tests.scripted.web_faults import anything, web_page
 
 
 @pytest.mark.archive
@@ -93,7 +94,23 @@ def test_ctrl_c_twice_ends_a_retrieval_that_says_nothing(work: Path) -> None:
             assert running.wait() == 4
 
 
-def test_plan_and_check_know_the_way(work: Path) -> None:
+def test_check(work: Path) -> None:
+    (study,) = generate(1, seed=44, images=3)
+    with ScriptedWeb([study]) as web:
+        good = quarry("check", "--from", web.base, "--accession", study.accession, "--save", cwd=work)
+        assert good.code == 0, good.out + good.err
+        assert "3 of 3 instances came" in good.out
+        assert f'dicomweb = "{web.base}"' in (work / "quarry.toml").read_text()
+        web.faults.append(web_page(anything))
+        bad = quarry("check", "--from", web.base, cwd=work)
+        assert bad.code == 1
+        assert "a web page" in bad.out
+        letter = quarry("check", "--from", web.base, "--letter", "letter.md", cwd=work)
+        assert letter.code == 2
+    assert study.accession not in good.out + good.err
+
+
+def test_a_plan_is_used(work: Path) -> None:
     studies = generate(2, seed=43)
     (work / "cohort.csv").write_text("Accession\n" + "\n".join(one.accession for one in studies) + "\n")
     with ScriptedWeb(studies) as web:

@@ -23,7 +23,7 @@ _TIME_ERROR = 5
 def here(bench: Bench, hours: Hours, now: datetime) -> Iterator[Step]:
     """Steps that need nobody else; ``hours`` in which the archive may be asked."""
     yield port(bench)
-    yield clock(hours, now, synchronised=_synchronised())
+    yield clock(hours, now, synchronised=synchronised())
     yield disk(bench)
 
 
@@ -54,7 +54,7 @@ def clock(hours: Hours, now: datetime, *, synchronised: bool) -> Step:
     return Step("clock", Mark.GOOD, said)
 
 
-def _synchronised() -> bool:
+def synchronised() -> bool:
     """What the kernel knows of its clock; True where it cannot be asked."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     # A struct timex of zeros (208 bytes on 64-bit Linux) asks and changes nothing.

@@ -25,15 +25,16 @@ _PATIENCE = 10.0
 
 def road(bench: Bench) -> Iterator[Step]:
     """Steps up to the first that fails: there is no going on beyond it."""
-    for stage in (_name, _port, _association, _echo, _services):
+    for stage in (host_name, port, _association, _echo, _services):
         step = stage(bench)
         yield step
         if step.mark is Mark.BAD:
             return
 
 
-def _name(bench: Bench) -> Step:
-    peer = bench.profile.entity
+def host_name(bench: Bench) -> Step:
+    """Whether the name of the archive's host is known here."""
+    peer = bench.profile.places[0]
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -53,8 +54,9 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _port(bench: Bench) -> Step:
-    peer = bench.profile.entity
+def port(bench: Bench) -> Step:
+    """Whether somebody listens there."""
+    peer = bench.profile.places[0]
     try:
         with socket.create_connection((peer.host, peer.port), _PATIENCE) as connection:
             bench.learned.our_address = str(connection.getsockname()[0])

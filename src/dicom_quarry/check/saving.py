@@ -19,6 +19,8 @@ from dicom_quarry.errors import ConfigError
 def profile(bench: Bench) -> dict[str, object]:
     """The settings of the archive that are known now, as they are spelled in the file."""
     learned = bench.learned
+    if bench.profile.address is None:
+        return {"dicomweb": str(bench.profile.dicomweb)}
     found: dict[str, object] = {"address": str(bench.profile.address)}
     if learned.model is not None:
         found["model"] = learned.model
@@ -40,7 +42,7 @@ def save(path: Path, bench: Bench) -> list[str]:
     except TOMLKitError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     name = bench.profile.name
-    told = _first(document, {"from": name, "as": str(bench.local)})
+    told = _first(document, {"from": name} | ({"as": str(bench.local)} if bench.profile.sends else {}))
     archives = document.setdefault("archive", tomlkit.table(is_super_table=True))
     if not isinstance(archives, MutableMapping):
         raise ConfigError(f"{path}: archives stand in tables of their own, such as [archive.main]")

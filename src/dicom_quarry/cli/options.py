@@ -10,7 +10,7 @@ import typer
 
 from dicom_quarry.config import DEFAULT_LOCAL
 
-_ARCHIVE = "The archive: AET@HOST:PORT, or a name from quarry.toml; several, in order, with commas."
+_ARCHIVE = "AET@HOST:PORT, https://HOST/PATH, or a name from quarry.toml; several, in order, with commas."
 
 From = Annotated[str | None, typer.Option("--from", help=_ARCHIVE)]
 As = Annotated[
