@@ -58,7 +58,7 @@ def tried(check: Check, studies: list[Study], us: AE, toml: Path) -> Tried:
 def test_a_healthy_one(tried: Tried) -> None:
     checked = tried()
     assert (checked.code, checked.bad) == (0, {})
-    assert checked.steps["services"][1].endswith("no C-GET")
+    assert checked.steps["services"][1].endswith("; C-GET")
 
 
 def test_our_title_is_rejected(tried: Tried) -> None:

@@ -42,7 +42,9 @@ def save(path: Path, bench: Bench) -> list[str]:
     except TOMLKitError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     name = bench.profile.name
-    told = _first(document, {"from": name} | ({"as": str(bench.local)} if bench.profile.sends else {}))
+    told = _first(
+        document, {"from": name} | ({"as": str(bench.local)} if bench.profile.address is not None else {})
+    )
     archives = document.setdefault("archive", tomlkit.table(is_super_table=True))
     if not isinstance(archives, MutableMapping):
         raise ConfigError(f"{path}: archives stand in tables of their own, such as [archive.main]")

@@ -75,10 +75,8 @@ def check(
     policy.check(settings.archives[0])
     limits = [settings.archives[0], *policy.limits(settings.archives[0]).values()]
     bench = Bench(settings, _manners(settings, policy))
-    if letter_ is not None and not settings.archives[0].sends:
-        raise InputError(
-            "the letter is about DIMSE, and this archive is reached over DICOMweb alone"
-        )
+    if letter_ is not None and settings.archives[0].address is None:
+        raise InputError("the letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter that goes to standard output shall stand there alone.
     console = err if letter_ == Path("-") else out
     done = []
@@ -90,7 +88,7 @@ def check(
     if letter_ is not None:
         _send(letter_, letter(bench, limits, socket.gethostname(), done))
     bad = any(step.mark is Mark.BAD for step in done)
-    if bad and letter_ is None and settings.archives[0].sends:
+    if bad and letter_ is None and settings.archives[0].address is not None:
         console.print("--letter FILE writes the page to send to the PACS team, with what was found")
     if not accession and not bad:
         console.print("not tried without --accession: queries, and whether images arrive here")
