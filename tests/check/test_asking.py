@@ -49,7 +49,7 @@ class Two(Bench):
 
     archives: Mapping[Model, Archive] = field(default_factory=dict)
 
-    def archive(self, model: Model, answer_cap: int = 0) -> Any:
+    def archive(self, model: Model, answer_cap: int = 0, *, retrieve: str = "") -> Any:
         return self.archives[model]
 
 

@@ -59,6 +59,7 @@ def test_a_healthy_one(tried: Tried) -> None:
     checked = tried()
     assert (checked.code, checked.bad) == (0, {})
     assert checked.steps["services"][1].endswith("; C-GET")
+    assert checked.steps["C-GET"][0] == "✓"
 
 
 def test_our_title_is_rejected(tried: Tried) -> None:

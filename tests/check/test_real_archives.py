@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from dicom_quarry.model import AE
 from tests.check.conftest import ACCESSION, INSTANCES, Check
 from tests.peers.dcmtk import Dcmqrscp
+from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 
@@ -18,7 +23,7 @@ OF_A_STUDY = [
     "levels SERIES, IMAGE",
     "C-MOVE",
 ]
-ALL = [*STEPS, *OF_A_STUDY, "transfer syntaxes"]
+ALL = [*STEPS, *OF_A_STUDY, "C-GET", "transfer syntaxes"]
 
 
 def test_nobody_listens(check: Check) -> None:
@@ -46,6 +51,7 @@ def test_orthanc_healthy(check: Check, orthanc: Orthanc, us: AE) -> None:
     assert (checked.code, checked.bad) == (0, {})
     assert list(checked.steps) == ALL
     assert checked.steps["C-MOVE"] == ("✓", f"{INSTANCES} of {INSTANCES} instances arrived")
+    assert checked.steps["C-GET"] == ("✓", f"{INSTANCES} of {INSTANCES} instances arrived")
     assert checked.steps["levels SERIES, IMAGE"] == ("✓", f"2 series, {INSTANCES} instances listed")
     assert checked.steps["transfer syntaxes"] == ("✓", "Explicit VR Little Endian")
     assert checked.steps["services"][1] == "C-FIND and C-MOVE in Study Root and Patient Root; C-GET"
@@ -57,6 +63,27 @@ def test_dcmqrscp_healthy(check: Check, dcmqrscp: Dcmqrscp, us: AE) -> None:
     assert (checked.code, checked.bad) == (0, {})
     assert list(checked.steps) == ALL
     assert checked.steps["C-MOVE"] == ("✓", f"{INSTANCES} of {INSTANCES} instances arrived")
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_an_archive_that_is_asked_by_c_get(
+    check: Check, files: list[Path], start: Start, tmp_path: Path, disabled: bool
+) -> None:
+    server = Dcmqrscp(tmp_path / "archive", extra=["--disable-get"] if disabled else [])
+    server.load(files)
+    start(server)
+    toml = tmp_path / "quarry.toml"
+    toml.write_text(f'[archive.main]\naddress = "{server.ae}"\nretrieve = "get"\n')
+    checked = check("main", "--config", toml, "--accession", ACCESSION)
+    assert checked.steps.keys().isdisjoint({"C-MOVE"})
+    if disabled:
+        assert (checked.code, list(checked.bad)) == (1, ["services"])
+        assert "with both C-FIND and C-GET (C-MOVE)" in checked.bad["services"]
+    else:
+        assert (checked.code, checked.bad) == (0, {})
+        assert checked.steps["services"][1] == "C-FIND and C-GET in Study Root and Patient Root; C-MOVE"
+        assert checked.steps["our port"][0] == "–"
+        assert checked.steps["C-GET"] == ("✓", f"{INSTANCES} of {INSTANCES} instances arrived")
 
 
 def test_without_an_accession_nothing_is_queried(check: Check, orthanc: Orthanc) -> None:
@@ -74,6 +101,8 @@ def test_orthanc_does_not_know_us(check: Check, orthanc: Orthanc, us: AE) -> Non
     assert "(C000), and sent nothing: it does not know QUARRY as a destination" in checked.bad["C-MOVE"]
     registration = f"AE title QUARRY, address 127.0.0.1, port {us.port}"
     assert f"register our receiver as a destination: {registration}" in checked.out
+    assert checked.steps["C-GET"][0] == "✓"
+    assert 'or set  retrieve = "get"' in checked.out
 
 
 def test_dcmqrscp_does_not_know_us(check: Check, dcmqrscp: Dcmqrscp, us: AE) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from dicom_quarry.model import Level, Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.model import InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
 
 
 class Verdict(StrEnum):
@@ -95,6 +95,14 @@ _WORST_FIRST = (
 def worst(answers: Iterable[Answered]) -> Answered:
     """The answer that speaks for all of them."""
     return min(answers, key=lambda one: _WORST_FIRST.index(one.verdict))
+
+
+def classes_of(instances: Iterable[InstanceRef]) -> dict[str, frozenset[str]]:
+    """The SOP classes that are listed, by series; an empty one where the archive left some out."""
+    found: dict[str, set[str]] = {}
+    for ref in instances:
+        found.setdefault(ref.series_uid, set()).add(ref.sop_class)
+    return {series_uid: frozenset(classes) for series_uid, classes in found.items()}
 
 
 class Patience(StrEnum):

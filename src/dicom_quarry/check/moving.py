@@ -1,4 +1,4 @@
-"""A C-MOVE of the study named for testing to our receiver, into a folder that is removed afterwards."""
+"""A retrieval of the study named for testing, into a folder that is removed afterwards."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from socket import SOCK_STREAM, getaddrinfo
+from typing import Literal
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, classes_of
 from dicom_quarry.check.steps import Bench, Model
 from dicom_quarry.check.verdict import Trial
 from dicom_quarry.config import DEFAULT_FILEPATH
 from dicom_quarry.errors import Refused
-from dicom_quarry.model import Admitted, Arrival, Header, Receipt, Sink, Study, Writer
+from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Receipt, Sink, Study, Writer
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
@@ -44,7 +45,17 @@ class Wanted:
 
     model: Model
     study: Study
-    listed: frozenset[str]
+    instances: tuple[InstanceRef, ...] = ()
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """The instances by UID."""
+        return frozenset(ref.sop_uid for ref in self.instances)
+
+    @property
+    def ask(self) -> Ask:
+        """The whole study."""
+        return Ask(self.study.study_uid, self.study.patient_id, sop_classes=classes_of(self.instances))
 
     @property
     def expected(self) -> int | None:
@@ -143,6 +154,14 @@ def move(bench: Bench, wanted: Wanted) -> list[Trial]:
     return [first, _try(bench, wanted, more)]
 
 
+def get(bench: Bench, wanted: Wanted) -> Trial:
+    """Try a C-GET, for which no receiver is needed. Raises ArchiveError."""
+    with _folder(bench.folder) as folder:
+        guests = _Guests(_store(folder, wanted), bench)
+        answered = _ask(bench, wanted, guests, "get")
+        return Trial(answered, wanted.expected, tuple(guests.stored.values()))
+
+
 def _try(bench: Bench, wanted: Wanted, more: Networks) -> Trial:
     refused: list[SenderRefused] = []
     with _folder(bench.folder) as folder:
@@ -150,7 +169,7 @@ def _try(bench: Bench, wanted: Wanted, more: Networks) -> Trial:
         receiver = _receiver(bench, guests, refused, more)
         receiver.start()
         try:
-            answered = _ask(bench, wanted, guests)
+            answered = _ask(bench, wanted, guests, "move")
             guests.settle(wanted.expected, _patience(answered, bench.profile.settle))
         finally:
             receiver.stop(_GRACE)
@@ -164,12 +183,12 @@ def _patience(answered: Answered, settle: float) -> float:
     return min(settle, _NOTHING_SENT if nothing else _SILENCE)
 
 
-def _ask(bench: Bench, wanted: Wanted, guests: _Guests) -> Answered:
-    archive, study = bench.archive(wanted.model), wanted.study
+def _ask(bench: Bench, wanted: Wanted, guests: _Guests, road: Literal["move", "get"]) -> Answered:
+    archive = bench.archive(wanted.model, retrieve=road)
     watch = _Watch(guests, min(bench.profile.silence, _SILENCE))
     try:
         with bench.manners.before_study():
-            return archive.retrieve(Ask(study.study_uid, study.patient_id), guests, watch)
+            return archive.retrieve(wanted.ask, guests, watch)
     finally:
         archive.close()
 

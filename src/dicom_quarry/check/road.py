@@ -7,18 +7,12 @@ import socket
 from collections.abc import Iterator
 
 from dicom_quarry.archive.identifier import IMPLICIT_LITTLE
-from dicom_quarry.check.steps import Bench, Mark, Model, Step
+from dicom_quarry.archive.models import MODELS
+from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
 from dicom_quarry.wire import explain
 from dicom_quarry.wire.dimse import VERIFICATION
 from dicom_quarry.wire.sockets import Requestor
-
-#: SOP classes of C-FIND and C-MOVE, and of C-GET, by information model (PS3.4 C.6.2.3, C.6.1.3).
-_MODELS: dict[Model, tuple[str, str]] = {
-    "study": ("1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.1.2.2.2"),
-    "patient": ("1.2.840.10008.5.1.4.1.2.1.1", "1.2.840.10008.5.1.4.1.2.1.2"),
-}
-_GET = ("1.2.840.10008.5.1.4.1.2.2.3", "1.2.840.10008.5.1.4.1.2.1.3")
 
 _PATIENCE = 10.0
 
@@ -115,29 +109,43 @@ def _echo(bench: Bench) -> Step:
 
 def _services(bench: Bench) -> Step:
     """What is accepted when it is proposed: nothing is asked yet."""
-    find_and_move = [sop_class for pair in _MODELS.values() for sop_class in pair]
     try:
-        requestor = _connect(bench, [*find_and_move, *_GET])
+        requestor = _connect(
+            bench, [uid for model in MODELS.values() for uid in (model.find, model.move, model.get)]
+        )
     except ArchiveError as error:
         return Step("services", Mark.BAD, str(error))
     requestor.release()
+    learned, accepted = bench.learned, requestor.accepted
+    for name, model in MODELS.items():
+        learned.gets[name] = model.find in accepted and model.get in accepted
+        learned.models[name] = model.find in accepted and model.move in accepted
+    moves, gets = (
+        any(model.move in accepted for model in MODELS.values()),
+        any(model.get in accepted for model in MODELS.values()),
+    )
+    road, other = "C-MOVE", "C-GET" if gets else "no C-GET"
+    if bench.profile.retrieve == "get":
+        learned.models |= learned.gets
+        road, other = "C-GET", "C-MOVE" if moves else "no C-MOVE"
+    return _offered(bench, road, other)
+
+
+def _offered(bench: Bench, road: str, other: str) -> Step:
     models = bench.learned.models
-    for model, pair in _MODELS.items():
-        models[model] = all(sop_class in requestor.accepted for sop_class in pair)
     offered = [f"{model.title()} Root" for model, whole in models.items() if whole]
-    get = "C-GET" if any(sop_class in requestor.accepted for sop_class in _GET) else "no C-GET"
     if not offered:
         return Step(
             "services",
             Mark.BAD,
-            f"the archive offers us no information model with both C-FIND and C-MOVE ({get})",
+            f"the archive offers us no information model with both C-FIND and {road} ({other})",
             f"ask the PACS team to allow {bench.local.title} to query and retrieve in Study Root",
         )
-    said = f"C-FIND and C-MOVE in {' and '.join(offered)}; {get}"
+    said = f"C-FIND and {road} in {' and '.join(offered)}; {other}"
     if models[bench.profile.model]:
         return Step("services", Mark.GOOD, said)
-    other = next(model for model, whole in models.items() if whole)
-    return Step("services", Mark.NOTE, said, f'model = "{other}" in quarry.toml is needed (--save writes it)')
+    model = next(model for model, whole in models.items() if whole)
+    return Step("services", Mark.NOTE, said, f'model = "{model}" in quarry.toml is needed (--save writes it)')
 
 
 def _connect(bench: Bench, sop_classes: list[str]) -> Requestor:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from dicom_quarry.check.asking import Inquiry
 from dicom_quarry.check.caps import probe
 from dicom_quarry.check.here import here
-from dicom_quarry.check.moving import Wanted, move
+from dicom_quarry.check.moving import Wanted, get, move
 from dicom_quarry.check.road import road
 from dicom_quarry.check.steps import Bench, Mark, Step
-from dicom_quarry.check.verdict import judge, syntaxes
+from dicom_quarry.check.verdict import Trial, judge, judge_get, syntaxes
 from dicom_quarry.check.web import web_steps
 from dicom_quarry.errors import ArchiveError, StartError
 from dicom_quarry.window import Hours
+
+#: What to do where C-MOVE fails and C-GET does not.
+_WITHOUT_RECEIVER = 'or set  retrieve = "get"  for this archive in quarry.toml: no receiver, no entry there'
 
 
 def steps(bench: Bench, hours: Hours, *, accession: str = "", cap: bool = False) -> Iterator[Step]:
@@ -50,15 +53,41 @@ def _study(bench: Bench, inquiry: Inquiry) -> Iterator[Step]:
     model, study, listing = bench.learned.model, inquiry.study, inquiry.listing
     if model is None or study is None:
         return
+    wanted = Wanted(model, study, listing.instances if listing else ())
+    needed = bench.profile.retrieve == "get"
+    moved = None if needed else _moved(bench, wanted)
+    got = _got(bench, wanted, needed=needed) if bench.learned.gets[model] else None
+    if moved:
+        yield moved.step
+    if got and moved and moved.step.mark is Mark.BAD and got.step.mark is Mark.GOOD:
+        yield replace(got.step, remedy=_WITHOUT_RECEIVER)
+    elif got:
+        yield got.step
+    arrived = [one.trial for one in (moved, got) if one and one.trial and one.trial.arrived]
+    if arrived:
+        yield syntaxes(arrived[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    step: Step
+    trial: Trial | None = None
+
+
+def _moved(bench: Bench, wanted: Wanted) -> _Tried:
     if not bench.learned.port_is_free:
-        yield Step("C-MOVE", Mark.NOTE, "not tried, since our port is not free")
-        return
-    listed = frozenset(ref.sop_uid for ref in listing.instances) if listing else frozenset()
+        return _Tried(Step("C-MOVE", Mark.NOTE, "not tried, since our port is not free"))
     try:
-        trials = move(bench, Wanted(model, study, listed))
+        trials = move(bench, wanted)
     except (ArchiveError, StartError) as error:
-        yield Step("C-MOVE", Mark.BAD, str(error))
-        return
-    yield judge(bench, trials)
-    if trials[-1].arrived:
-        yield syntaxes(trials[-1])
+        return _Tried(Step("C-MOVE", Mark.BAD, str(error)))
+    return _Tried(judge(bench, trials), trials[-1])
+
+
+def _got(bench: Bench, wanted: Wanted, *, needed: bool) -> _Tried:
+    """Where another road is used, what fails here is only worth knowing."""
+    try:
+        trial = get(bench, wanted)
+    except ArchiveError as error:
+        return _Tried(Step("C-GET", Mark.BAD if needed else Mark.NOTE, str(error)))
+    return _Tried(judge_get(trial, needed=needed), trial)

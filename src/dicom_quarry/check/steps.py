@@ -46,7 +46,8 @@ class Learned:
 
     our_address: str = ""
     port_is_free: bool = False
-    models: dict[Model, bool] = field(default_factory=dict)  # whether C-FIND and C-MOVE are offered
+    models: dict[Model, bool] = field(default_factory=dict)  # whether C-FIND and the road to use are offered
+    gets: dict[Model, bool] = field(default_factory=dict)  # whether C-FIND and C-GET are
     model: Model | None = None
     result_cap: int | None = None
     senders: list[str] = field(default_factory=list)
@@ -92,7 +93,9 @@ class Bench:
         files = self.settings.tls
         return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
 
-    def archive(self, model: Model, answer_cap: int = _MOST_ANSWERS) -> DimseArchive:
+    def archive(
+        self, model: Model, answer_cap: int = _MOST_ANSWERS, *, retrieve: Literal["move", "get"] = "move"
+    ) -> DimseArchive:
         """The archive in one of the information models, to be closed by the caller."""
         title, profile = self.local.title, self.profile
         return DimseArchive(
@@ -106,6 +109,7 @@ class Bench:
             patiences=Patiences(query=profile.query_timeout),
             tls=self.tls(),
             before_query=self.manners.before_query,
+            retrieve=retrieve,
         )
 
     def registration(self) -> str:

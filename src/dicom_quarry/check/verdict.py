@@ -45,6 +45,14 @@ def judge(bench: Bench, trials: Sequence[Trial]) -> Step:
     return Step("C-MOVE", Mark.BAD, said, remedy)
 
 
+def judge_get(trial: Trial, *, needed: bool) -> Step:
+    """The step of the C-GET; where another road is used it is only worth knowing."""
+    if trial.whole:
+        return Step("C-GET", Mark.GOOD, _what_came(trial))
+    said = f"{_what_came(trial)}; the archive says: {trial.answered.comment}"
+    return Step("C-GET", Mark.BAD if needed else Mark.NOTE, said)
+
+
 def syntaxes(trial: Trial) -> Step:
     """The transfer syntaxes in which the study came."""
     uids = sorted({receipt.transfer_syntax for _, receipt in trial.arrived})

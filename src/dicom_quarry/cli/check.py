@@ -42,7 +42,7 @@ def check(
     ] = None,
     accession: Annotated[
         str | None,
-        typer.Option(help="A study named for testing: it is queried, and sent here once, then removed."),
+        typer.Option(help="A study named for testing: it is queried, sent here by each road, then removed."),
     ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Find out how many answers the archive gives at most.")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.port import Ask, Road, Verdict
+from dicom_quarry.archive.port import Ask, Road, Verdict, classes_of
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
@@ -248,11 +248,8 @@ def _image_asks(known: Known) -> tuple[Ask, ...]:
 
 
 def _described(asks: Sequence[Ask], listing: Listing) -> tuple[Ask, ...]:
-    """The questions with the SOP classes that are listed, by series; an empty one where some lack."""
-    found: dict[str, set[str]] = {}
-    for ref in listing.instances:
-        found.setdefault(ref.series_uid, set()).add(ref.sop_class)
-    classes = {uid: frozenset(each) for uid, each in found.items()}
+    """The questions with the SOP classes that are listed of what each asks for."""
+    classes = classes_of(listing.instances)
     return tuple(
         replace(ask, sop_classes={uid: classes.get(uid, _UNKNOWN) for uid in ask.series_uids or classes})
         for ask in asks
