@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import shutil
 import subprocess
 import sys
@@ -99,13 +98,25 @@ def by_quarry(cohort: Cohort, flags: Sequence[str], folder: Path, name: str) -> 
     with (folder / f"{name}.log").open("wb") as log:
         began = time.monotonic()
         child = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-        _, status, usage = os.wait4(child.pid, 0)
+        peak = 0
+        while child.poll() is None:
+            peak = max(peak, _resident(child.pid))
+            time.sleep(0.02)
         seconds = time.monotonic() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"quarry ended with {child.returncode}:\n{Path(log.name).read_text()[-3000:]}")
     files = list(target.rglob("*.dcm"))
-    return _checked(cohort, cohort.studies, files, seconds, usage.ru_maxrss * 1024)
+    return _checked(cohort, cohort.studies, files, seconds, peak)
+
+
+def _resident(pid: int) -> int:
+    """The largest resident set of a process so far, in bytes; ru_maxrss begins with ours (getrusage(2))."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return int(lines[0].split()[1]) * 1024 if lines else 0
 
 
 def by_loop(cohort: Cohort, archive: AE, receiver: Storescp, folder: Path) -> Run:

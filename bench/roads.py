@@ -21,15 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.peers.dcmtk import Storescp
-from tests.peers.orthanc import Orthanc
+from tests.peers.orthanc import DICOMWEB, Orthanc
 from tests.peers.process import free_port
 
 from bench.extraction import CT, SMALL, Cohort, Run, by_quarry
 from dicom_quarry.model import AE
 
 BIG = Cohort("BIG", studies=1, series=1, instances=1, pixel_bytes=1_000_000_000, sample=1)
-
-DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +49,6 @@ class Bench:
     storescp: Storescp
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.archive.http_port}/dicom-web"
-
-    @property
     def peer(self) -> list[str]:
         return [self.archive.ae.host, str(self.archive.ae.port)]
 
@@ -70,7 +64,7 @@ def _curl(parallel: int) -> Callable[[Bench, Cohort, Path], None]:
         accept = 'multipart/related; type=\\"application/dicom\\"; transfer-syntax=*'
         lines = [f'header = "Accept: {accept}"', "fail", "no-progress-meter"]
         for number, uid in enumerate(bench.study_uids(cohort)):
-            lines += [f'url = "{bench.url}/studies/{uid}"', f'output = "{target / str(number)}"']
+            lines += [f'url = "{bench.archive.base}/studies/{uid}"', f'output = "{target / str(number)}"']
         config = target / "curl"
         config.write_text("\n".join(lines))
         several = ["--parallel", "--parallel-max", str(parallel)] if parallel > 1 else []
@@ -146,7 +140,7 @@ def fetch(bench: Bench, cohort: Cohort, way: Way, folder: Path) -> Run:
 def _flags(bench: Bench, way: Way) -> list[str]:
     parallel = ["--parallel", str(way.parallel)]
     if way.road == "wado":
-        return ["--from", bench.url, *parallel]
+        return ["--from", bench.archive.base, *parallel]
     return [
         *("--from", str(bench.archive.ae), "--as", str(bench.quarry)),
         *("--retrieve", way.road, *parallel),
@@ -165,11 +159,10 @@ def _whole(cohort: Cohort, target: Path, seconds: float) -> Run:
 def compare(folder: Path) -> Iterator[tuple[Cohort, Way, Run]]:
     """Load an archive with all cohorts, and fetch each of them in every way."""
     quarry = AE("QUARRY", "127.0.0.1", free_port())
-    options = {"Plugins": [DICOMWEB], "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}}
     with ExitStack() as stack:
         storescp = stack.enter_context(Storescp(folder / "storescp"))
         archive = stack.enter_context(
-            Orthanc(folder / "orthanc", destinations=[quarry, storescp.ae], options=options)
+            Orthanc(folder / "orthanc", destinations=[quarry, storescp.ae], options=DICOMWEB)
         )
         for cohort in (CT, SMALL, BIG):
             archive.load(cohort.files())

@@ -22,7 +22,7 @@ from pydantic import (
 from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
 from dicom_quarry.durations import UNITS, Duration
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import AE, BaseUri
+from dicom_quarry.model import AE, BaseUri, Road
 from dicom_quarry.sharing import Access, access_of, mode_of
 from dicom_quarry.telling import Command, Notify
 from dicom_quarry.window import Hours, parse, zone_of
@@ -121,8 +121,9 @@ class ArchiveProfile(Limits):
     on their way once the archive has said that it is done. ``senders``: networks that instances may come
     from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
     ``merged_ids``: whether images may carry another Patient ID than the archive's answer. ``character_set``:
-    for keys beyond ASCII. ``result_cap``: how many answers the archive gives at most. ``nearline_patience``:
-    how long a study that is on tape may take to come. ``retrieve``: by C-MOVE to our receiver, or by C-GET.
+    for keys beyond ASCII. ``result_cap``: how many answers the archive gives at most. ``retrieve``: the road
+    by which instances are fetched; with ``auto`` the next one, where nothing comes by the first.
+    ``nearline_patience``: how long a study that is on tape may take to come.
     """
 
     name: str
@@ -142,12 +143,18 @@ class ArchiveProfile(Limits):
     relational: bool = False
     move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
-    retrieve: Literal["move", "get"] = "move"
+    retrieve: Literal["auto", "move", "get", "wado"] = "auto"
 
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if not self.places:
             raise ValueError('write address = "AET@HOST:PORT", dicomweb = "https://HOST/PATH", or both')
+        if self.retrieve == "auto":
+            return self
+        if self.retrieve == "wado" and self.dicomweb is None:
+            raise ValueError('retrieve = "wado" needs dicomweb = "https://HOST/PATH"')
+        if self.retrieve != "wado" and self.address is None:
+            raise ValueError(f'retrieve = "{self.retrieve}" needs address = "AET@HOST:PORT"')
         return self
 
     @property
@@ -168,9 +175,24 @@ class ArchiveProfile(Limits):
         return self.address
 
     @property
+    def base(self) -> BaseUri:
+        """Where its web services are; raises ConfigError where it has none."""
+        if self.dicomweb is None:
+            raise ConfigError(f'the archive {self.name} has no dicomweb = "https://HOST/PATH"')
+        return self.dicomweb
+
+    @property
+    def roads(self) -> tuple[Road, ...]:
+        """The roads by which instances may be fetched, in the order in which they are tried."""
+        if self.retrieve != "auto":
+            return (Road(self.retrieve),)
+        over_http = (Road.WADO,) if self.dicomweb is not None else ()
+        return (*over_http, Road.MOVE, Road.GET) if self.address is not None else over_http
+
+    @property
     def sends(self) -> bool:
         """Whether it sends instances to our receiver, as it does for C-MOVE."""
-        return self.address is not None and self.retrieve == "move"
+        return Road.MOVE in self.roads
 
 
 class Settings(Frozen):
@@ -237,6 +259,8 @@ def load(
         raise ConfigError(f"{source}: archives stand in tables of their own, such as [archive.main]")
     # The flags' spellings: `--from` names the archive, `--as` the receiver.
     given = {name: value for name, value in flags.items() if value is not None}
+    # A flag is for every archive of the job; the file has a setting for each.
+    for_each = {"retrieve": given.pop("retrieve")} if "retrieve" in given else {}
     merged = {**(defaults or {}), **table, **given}
     # A flag adds to the lists of the file: forgetting what they name would harm a patient.
     merged["exclude"] = [*_listed(table), *_listed(given)]
@@ -254,9 +278,7 @@ def load(
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
     if isinstance(merged.get("notify"), dict):
         merged["notify"] = validated(Notify, undashed(merged["notify"]), source, "[notify] ")
-    roads = {"retrieve": given["retrieve"]} if "retrieve" in given else {}
-    merged = {name: value for name, value in merged.items() if name not in roads}
-    profiles = [_profile(name.strip(), archives, roads, source) for name in str(chosen).split(",")]
+    profiles = [_profile(name.strip(), archives, source, for_each) for name in str(chosen).split(",")]
     return validated(Settings, {**merged, "archives": profiles}, source)
 
 
@@ -282,7 +304,7 @@ def undashed(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _profile(
-    chosen: str, archives: dict[str, dict[str, Any]], flags: Mapping[str, object], source: Path
+    chosen: str, archives: dict[str, dict[str, Any]], source: Path, flags: Mapping[str, object]
 ) -> ArchiveProfile:
     """The archive that is chosen; ``flags`` are settings of archives that win over its table."""
     if chosen in archives:

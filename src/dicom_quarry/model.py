@@ -35,6 +35,14 @@ class Level(StrEnum):
     IMAGE = "IMAGE"
 
 
+class Road(StrEnum):
+    """How instances come: sent to our receiver, over our own association, or over HTTP."""
+
+    MOVE = "move"
+    GET = "get"
+    WADO = "wado"
+
+
 @dataclass(frozen=True, slots=True)
 class AE:
     """An application entity: a title, and the address where it listens."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Road, Verdict
+from dicom_quarry.archive.port import Answered, Ask, Found, Verdict
 from dicom_quarry.archive.roads import ManyRoads
 from dicom_quarry.errors import ArchiveError, Rejected, Unreachable
+from dicom_quarry.model import Road
 
 
 class Adapter:
@@ -20,6 +21,7 @@ class Adapter:
     def __init__(self, error: ArchiveError | None = None) -> None:
         self.error = error
         self.asked: list[str] = []
+        self.answer = Answered(Verdict.SUCCESS)
 
     def probe(self) -> None:
         self.asked.append("probe")
@@ -34,7 +36,7 @@ class Adapter:
         self.asked.append("retrieve")
         if self.error:
             raise self.error
-        return Answered(Verdict.SUCCESS)
+        return self.answer
 
     def hang_up(self) -> None:
         self.asked.append("hang_up")
@@ -88,6 +90,14 @@ def test_the_only_road_is_heard_with_the_questions_and_waited_for() -> None:
         archive.probe()
     with pytest.raises(Unreachable):
         ask(archive, Road.WADO)
+
+
+def test_a_road_that_was_refused_is_hung_up_before_the_next_is_walked() -> None:
+    dimse, get = Adapter(), Adapter()
+    dimse.answer = Answered(Verdict.CONFIGURATION, status=0xA801)
+    ask(many(dimse, move=dimse, get=get), Road.MOVE)
+    assert dimse.asked == ["retrieve", "hang_up"]
+    assert not get.asked
 
 
 def test_one_of_several_roads_out_of_reach_does_not_keep_the_questions_from_being_asked() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.port import Ask, Road, Verdict
+from dicom_quarry.archive.port import Ask, Verdict
 from dicom_quarry.extraction.policy import (
     BATCH,
     PATIENCE,
@@ -26,7 +26,7 @@ from dicom_quarry.extraction.policy import (
     next_step,
     tell_again,
 )
-from dicom_quarry.model import InstanceRef, Level, Listing, Selection, Study, Task, Word
+from dicom_quarry.model import InstanceRef, Level, Listing, Road, Selection, Study, Task, Word
 from dicom_quarry.outcomes import outcome
 
 STUDY = "1.2"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Road, Verdict, Watch
+from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
 from dicom_quarry.config import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
@@ -35,6 +35,7 @@ from dicom_quarry.model import (
     Level,
     Listing,
     Receipt,
+    Road,
     SeriesInfo,
     Sink,
     Study,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Road, Verdict
+from dicom_quarry.archive.port import Answered, Verdict
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction.roads import Roads
+from dicom_quarry.model import Road
 
 UNKNOWN = Answered(Verdict.CONFIGURATION, status=0xA801, completed=0, comment="unknown: DOE^JANE")
 BLOCKED = Answered(Verdict.RETRY, status=0xC502, completed=0, comment="cannot connect")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Road, Verdict, Watch
+from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.config import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.audit import Audit
@@ -27,7 +27,7 @@ from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
-from dicom_quarry.model import InstanceRef, Listing, Receipt, Sink, Task
+from dicom_quarry.model import InstanceRef, Listing, Receipt, Road, Sink, Task
 from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 

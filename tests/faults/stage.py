@@ -54,7 +54,8 @@ class Stage:
         """A quarry.toml with these archives, entities or bases of web services, all treated alike."""
         lines = []
         for name, ae in archives.items():
-            where = {"address": str(ae)} if isinstance(ae, AE) else {"dicomweb": ae}
+            # By the one road that a scenario is about, unless it says otherwise.
+            where = {"address": str(ae), "retrieve": "move"} if isinstance(ae, AE) else {"dicomweb": ae}
             values = {**where, **TIMES, **{key.replace("_", "-"): v for key, v in profile.items()}}
             lines += [f"[archive.{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
         path = self.folder / "quarry.toml"

@@ -22,7 +22,7 @@ from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
-from tests.peers.relay import C_FIND, C_MOVE, Relay
+from tests.peers.relay import C_FIND, C_GET, C_MOVE, Relay
 
 pytestmark = pytest.mark.archive
 
@@ -128,6 +128,30 @@ def test_an_archive_that_does_not_know_us(stage: Stage, start: Start, kind: type
         result = run(stage, relay, by_accession(HELD), {})
         assert levels(relay) == {"STUDY": 4}
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 4, 0)
+    check_folder(stage.out)
+
+
+@pytest.mark.parametrize("kind", [Orthanc, Dcmqrscp])
+@shows(
+    7,
+    "they have no entry for us, and retrieve is auto",
+    "says so once, and fetches everything by C-GET",
+)
+def test_an_archive_that_does_not_know_us_is_asked_by_another_road(
+    stage: Stage, start: Start, kind: type[Archive]
+) -> None:
+    archive = kind(stage.folder / "archive")
+    if isinstance(archive, Dcmqrscp):
+        load(archive, HELD)
+    start(archive)
+    if isinstance(archive, Orthanc):
+        load(archive, HELD)
+    with Relay(archive.ae) as relay:
+        result = run(stage, relay, by_accession(HELD), {"retrieve": "auto"})
+        assert len(relay.requests(C_GET)) == 4
+        assert sum(levels(relay).values()) <= (6 if kind is Orthanc else 1)
+    assert (outcomes(result), result.exit_code) == ([COMPLETE] * 4, 0)
+    assert sum("fetching by C-GET from now on" in message for message in stage.messages) == 1
     check_folder(stage.out)
 
 

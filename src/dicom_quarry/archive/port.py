@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from dicom_quarry.model import InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.model import InstanceRef, Level, Listing, Road, SeriesInfo, Sink, Study, Task
 
 
 class Verdict(StrEnum):
@@ -20,14 +20,6 @@ class Verdict(StrEnum):
     CONFIGURATION = "configuration"  # destination unknown, not authorised: a person must act
     CANCELLED = "cancelled"
     LOST = "lost"  # no final status: abort, cut connection, or the watch gave up
-
-
-class Road(StrEnum):
-    """How instances come: sent to our receiver, over our own association, or over HTTP."""
-
-    MOVE = "move"
-    GET = "get"
-    WADO = "wado"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dicom_quarry.archive.port import Answered, Archive, Ask, Found, Road, Verdict, Watch
+from dicom_quarry.archive.port import Answered, Archive, Ask, Found, Verdict, Watch
 from dicom_quarry.errors import ArchiveError, Rejected, Unusable
-from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.model import Listing, Road, SeriesInfo, Sink, Study, Task
 
 
 class ManyRoads:
@@ -48,12 +48,16 @@ class ManyRoads:
         """Fetch by the road of the question. A permanent rejection is CONFIGURATION, no connection LOST."""
         fetcher = self._fetchers[ask.road]
         try:
-            return fetcher.retrieve(ask, sink, watch)
+            answered = fetcher.retrieve(ask, sink, watch)
         except ArchiveError as error:
             if len(self._fetchers) == 1:
                 raise
             permanent = isinstance(error, Unusable) or (isinstance(error, Rejected) and error.permanent)
             return Answered(Verdict.CONFIGURATION if permanent else Verdict.LOST, comment=str(error))
+        if answered.verdict is Verdict.CONFIGURATION:
+            # dcmqrscp keeps its index locked, for everybody, on the association of a C-MOVE that it refused.
+            fetcher.hang_up()
+        return answered
 
     def hang_up(self) -> None:
         """Release the calling thread's associations."""

@@ -18,7 +18,7 @@ As = Annotated[
 ]
 Retrieve = Annotated[
     str | None,
-    typer.Option(help="How images come: move (the archive sends to our receiver), or get.  [default: move]"),
+    typer.Option(help="How images come: move, get or wado.  [default: auto, the first by which any come]"),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings.  [default: ./quarry.toml, if it is there]")

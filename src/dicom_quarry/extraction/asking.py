@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Road, Verdict, worst
+from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, worst
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round
@@ -14,7 +14,7 @@ from dicom_quarry.extraction.progress import Moving
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.model import Level, Listing
+from dicom_quarry.model import Level, Listing, Road
 
 #: How long stores may still come, in seconds, where the archive itself says that it sent nothing.
 _NOTHING_SENT = 1.0

@@ -58,7 +58,7 @@ _INDIFFERENT = {
 #: again. Lowered, it makes another plan.
 _RAISED = "max_studies"
 #: What of an archive's profile does.
-_ASKED = {"name", "address", "model", "character_set", "result_cap"}
+_ASKED = {"name", "address", "dicomweb", "model", "character_set", "result_cap"}
 
 #: Rows to ask about again: those that the archive could not answer, and those that a raised limit allows.
 _AGAIN = frozenset({"query_failed", "too_many_studies"})

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.port import Ask, Road, Verdict, classes_of
-from dicom_quarry.model import InstanceRef, Level, Listing, Task
+from dicom_quarry.archive.port import Ask, Verdict, classes_of
+from dicom_quarry.model import InstanceRef, Level, Listing, Road, Task
 
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
 BATCH = 100

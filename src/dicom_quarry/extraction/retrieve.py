@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from dicom_quarry.archive.port import Ask, Road, Verdict
+from dicom_quarry.archive.port import Ask, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
@@ -23,7 +23,7 @@ from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.ledger.diary import Postponement, note_postponement
-from dicom_quarry.model import Level, Listing, Receipt, Task, Word
+from dicom_quarry.model import Level, Listing, Receipt, Road, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 
 _log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from dicom_quarry.archive.port import Answered, Road, Verdict
+from dicom_quarry.archive.port import Answered, Verdict
 from dicom_quarry.errors import Unusable
+from dicom_quarry.model import Road
 
 #: So many studies asked for in vain by a road that never served any point at the road.
 _VAIN = 3

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dicomweb import DicomWebArchive
 from dicom_quarry.archive.dimse import DimseArchive, Habits
-from dicom_quarry.archive.port import Archive, Road
+from dicom_quarry.archive.port import Archive
+from dicom_quarry.archive.roads import ManyRoads
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
@@ -18,7 +18,7 @@ from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source
-from dicom_quarry.model import BaseUri, Level
+from dicom_quarry.model import Level, Road
 from dicom_quarry.wire.tls import requestor_context
 
 
@@ -34,14 +34,14 @@ def open_sources(
         sources = {}
         for profile in settings.archives:
             guest = guests[profile.name]
-            archive, roads = _archive(profile, settings, guest)
+            archive = _archive(profile, settings, guest)
             opened.callback(archive.close)
             sources[profile.name] = Source(
                 profile=profile,
                 archive=archive,
                 gate=Gate(archive, stop, board, guest, settings.give_up_after),
                 guest=guest,
-                roads=Roads(roads, str(settings.local), board.say, served=served),
+                roads=Roads(profile.roads, str(settings.local), board.say, served=served),
             )
         for source in sources.values():
             _hear(source)
@@ -61,17 +61,29 @@ def _hear(source: Source) -> None:
         raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
 
 
-def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> tuple[Archive, tuple[Road, ...]]:
-    """The adapter for an archive, and the roads by which it fetches."""
-    if profile.address is None and profile.dicomweb is not None:
-        return _over_http(profile, profile.dicomweb, guest), (Road.WADO,)
-    return _over_dimse(profile, settings, guest), (Road(profile.retrieve),)
+def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> Archive:
+    """The adapter for an archive. C-FIND finds where there is an application entity, QIDO-RS elsewhere."""
+    fetchers = {road: _adapter(road, profile, settings, guest) for road in profile.roads}
+    first = next(iter(fetchers.values()))
+    if profile.address is None or [*fetchers] in ([Road.MOVE], [Road.GET]):
+        return first
+    finder = fetchers.get(Road.MOVE) or _adapter(Road.MOVE, profile, settings, guest)
+    return ManyRoads(finder, fetchers)
 
 
-def _over_http(profile: ArchiveProfile, base: BaseUri, guest: Guest) -> DicomWebArchive:
+def _adapter(road: Road, profile: ArchiveProfile, settings: Settings, guest: Guest) -> Archive:
+    if road is Road.WADO:
+        return _over_http(profile, guest)
+    return _over_dimse(profile, settings, guest, by_get=road is Road.GET)
+
+
+def _over_http(profile: ArchiveProfile, guest: Guest) -> Archive:
+    # Imported here: most jobs do without HTTP, and its library takes time to load.
+    from dicom_quarry.archive.dicomweb import DicomWebArchive
+
     return DicomWebArchive(
         profile.name,
-        base,
+        profile.base,
         profile.http,
         silence=profile.query_timeout,
         before_query=guest.before_query,
@@ -79,7 +91,7 @@ def _over_http(profile: ArchiveProfile, base: BaseUri, guest: Guest) -> DicomWeb
     )
 
 
-def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest) -> DimseArchive:
+def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest, *, by_get: bool) -> Archive:
     title = settings.local.title
     return DimseArchive(
         profile.name,
@@ -97,7 +109,7 @@ def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest) -> Di
             relational=profile.relational,
             patient_id_in_move=profile.move_identifiers == "patient",
         ),
-        retrieve=profile.retrieve,
+        retrieve="get" if by_get else "move",
     )
 
 
