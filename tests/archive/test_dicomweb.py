@@ -445,7 +445,7 @@ def test_a_kept_connection_that_has_ended_costs_nothing() -> None:
                     client.recv(10_000)
                 client.close()
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         adapter = DicomWebArchive("main", BaseUri("http", "127.0.0.1", server.getsockname()[1], ""))
         for _ in range(3):

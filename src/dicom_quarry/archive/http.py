@@ -78,6 +78,8 @@ class Http:
         url = httpx.URL(f"{self.base}{path}", params=query or None)
         with self._waiting.by(go_on), _told(self.base, self._connect, silence):
             response = self._ask(url, accept, silence)
+            if response.status_code == httpx.codes.NO_CONTENT:
+                response.read()  # there is nothing: the connection can be kept
             try:
                 yield response
             finally:
