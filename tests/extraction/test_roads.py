@@ -9,7 +9,9 @@ from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.model import Road
 
-UNKNOWN = Answered(Verdict.CONFIGURATION, status=0xA801, completed=0, comment="unknown: DOE^JANE")
+UNKNOWN = Answered(
+    Verdict.CONFIGURATION, status=0xA801, completed=0, comment="unknown (A801). The archive says: DOE^JANE"
+)
 BLOCKED = Answered(Verdict.RETRY, status=0xC502, completed=0, comment="cannot connect")
 LOST = Answered(Verdict.LOST, comment="nobody listens")
 FINE = Answered(Verdict.SUCCESS, status=0, completed=3)
@@ -44,8 +46,12 @@ def test_what_is_heard_late_of_a_closed_road_is_not_held_against_another() -> No
 def test_the_last_road_closed_ends_the_job_with_the_reasons_of_all() -> None:
     roads = Told().roads(Road.MOVE, Road.GET)
     roads.judge(1, Road.MOVE, UNKNOWN, 0)
-    with pytest.raises(Unusable, match=r"by C-MOVE: unknown.*QUARRY:11112; by C-GET: not offered"):
+    with pytest.raises(Unusable, match=r"by C-MOVE: unknown.*QUARRY:11112; by C-GET: not offered") as ended:
         roads.judge(1, Road.GET, Answered(Verdict.CONFIGURATION, comment="not offered"), 0)
+    assert "DOE" in str(ended.value)
+    assert ended.value.told == (
+        "by C-MOVE: unknown (A801). It was asked to send to QUARRY:11112; by C-GET: not offered"
+    )
 
 
 @pytest.mark.parametrize("answered", [BLOCKED, LOST, Answered(Verdict.SUCCESS, completed=3)])

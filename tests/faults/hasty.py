@@ -11,7 +11,7 @@ from functools import partial
 from dicom_quarry.archive import query, retrieval, transport, wado
 from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.extraction import asking, gate, policy, room, runner, sources
+from dicom_quarry.extraction import asking, course, gate, policy, room, runner, sources
 from dicom_quarry.extraction.room import Room
 
 SCALE = 0.01
@@ -34,7 +34,7 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     change(asking, "_NOTHING_SENT", 0.1)
     change(runner, "Room", partial(Room, pause=0.02))
     change(room, "_TRY_AGAIN", 0.5)
-    change(runner, "_TICK", 0.05)
+    change(course, "TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
     change(sources, "Patiences", partial(Patiences, cancel=0.5))
     change(query, "CANCEL_PATIENCE", 0.5)

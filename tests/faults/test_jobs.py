@@ -144,16 +144,16 @@ def test_late_after_the_end_of_the_task(stage: Stage) -> None:
     "hears the sender out before the receiver stops, takes the study up again, and finds it complete",
 )
 def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_quarry.extraction import runner
+    from dicom_quarry.extraction.course import Course
 
     late = _LateAt(STUDIES[0], None)
-    more = runner.Runner._more
+    more = Course._more
 
     def come_first(*arguments: Any) -> bool:
         late.send()
         return more(*arguments)
 
-    monkeypatch.setattr(runner.Runner, "_more", come_first)
+    monkeypatch.setattr(Course, "_more", come_first)
     with archive_of(stage, ONE, late) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {"settle": 0.1})
         moves = asked(archive.log, ONE, like=Asked(finds=None, associations=None)).moves

@@ -114,6 +114,9 @@ _SOME_FAILED = Meaning(
 )
 
 
+_SAYS = "The archive says: "
+
+
 def is_pending(status: int) -> bool:
     """Whether more responses follow (FF00, FF01: PS3.4 C.4.1.1.4 and C.4.2.1.5)."""
     return status in (0xFF00, 0xFF01)
@@ -168,11 +171,16 @@ def in_words(meaning: Meaning, comment: str = "", offending: Sequence[int] = ())
     """The meaning for a person, with what the archive itself said about it (PS3.7 C: 0000,0901 and 0902)."""
     parts = [meaning.sentence, meaning.next_step]
     if comment:
-        parts.append(f"The archive says: {comment}")
+        parts.append(_SAYS + comment)
     if offending:
         tags = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in offending)
         parts.append(f"Attributes at fault: {tags}")
     return " ".join(part for part in parts if part)
+
+
+def without_its_own(words: str) -> str:
+    """What ``in_words`` made, without what the archive itself said: that may name a patient."""
+    return words.partition(_SAYS)[0].strip()
 
 
 def _by_range(status: int) -> Meaning:

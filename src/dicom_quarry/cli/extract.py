@@ -213,7 +213,8 @@ def run(settings: config.Settings, work: Callable[[Runner], JobEnd], *, queue: b
         result = api.reports_of(end)
         show_summary(result)
         if end.problem:
-            fail(end.problem)
+            # An archive's own words may name a patient.
+            fail(end.problem if err.is_terminal else end.told)
         ended(end, result)
     return result.exit_code
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from dicom_quarry.archive.port import Answered, Verdict
+from dicom_quarry.archive.status import without_its_own
 from dicom_quarry.errors import Unusable
 from dicom_quarry.model import Road
 
@@ -37,6 +38,7 @@ class Roads:
         self._served = set(roads) if served and len(roads) == 1 else set()
         self._vain: dict[Road, set[int]] = {road: set() for road in roads}
         self._closed: list[str] = []
+        self._told: list[str] = []
 
     @property
     def open(self) -> tuple[Road, ...]:
@@ -51,38 +53,41 @@ class Roads:
         with self._lock:
             if gained:
                 self._served.add(road)
-            why = self._against(task_id, road, answered) if road in self._open else ""
+            why = self._against(task_id, road, answered) if road in self._open else None
             if why:
-                self._close(road, why, answered.status)
+                self._close(road, why, answered)
 
-    def _against(self, task_id: int, road: Road, answered: Answered) -> str:
-        """What speaks against the road for good; empty if nothing does yet."""
+    def _against(self, task_id: int, road: Road, answered: Answered) -> Callable[[str], str] | None:
+        """What speaks against the road for good, around the words of its answer; None if nothing does yet."""
+        by_move = road is Road.MOVE
         unknown = answered.status == _DESTINATION_UNKNOWN
         if unknown or (answered.verdict is Verdict.CONFIGURATION and road not in self._served):
-            sent_to = f". It was asked to send to {self._destination}" if road is Road.MOVE else ""
-            return answered.comment + sent_to
+            sent_to = f". It was asked to send to {self._destination}" if by_move else ""
+            return lambda words: words + sent_to
         unreached = answered.verdict is Verdict.LOST and len(self._open) > 1
         if road in self._served or not (unreached or _in_vain(answered)):
-            return ""
+            return None
         # Studies, not tries: one that cannot be sent says nothing of the others.
         self._vain[road].add(task_id)
         if len(self._vain[road]) < _VAIN:
-            return ""
-        return f"it has sent nothing of {_VAIN} studies asked for, and says: {answered.comment}" + (
+            return None
+        remedy = (
             f". It may not know {self._destination}, or not reach it: ask the PACS team to register that AE "
             "title with this computer's address and port, and to let it through the firewall"
-            if road is Road.MOVE
-            else ""
+        )
+        return lambda words: (
+            f"it has sent nothing of {_VAIN} studies asked for, and says: {words}{remedy if by_move else ''}"
         )
 
-    def _close(self, road: Road, why: str, status: int | None) -> None:
-        self._closed.append(f"by {_SPOKEN[road]}: {why}" if len(self._vain) > 1 else why)
+    def _close(self, road: Road, why: Callable[[str], str], answered: Answered) -> None:
+        by = f"by {_SPOKEN[road]}: " if len(self._vain) > 1 else ""
+        self._closed.append(by + why(answered.comment.rstrip(".")))
+        self._told.append(by + why(without_its_own(answered.comment).rstrip(".")))
         self._open = tuple(one for one in self._open if one is not road)
         # Not in the archive's own words: they may name a patient, and this goes to logs.
-        code = f" ({status:04X})" if status else ""
         if not self._open:
-            told = f"nothing comes by {_SPOKEN[road]}{code}; it was asked to send to {self._destination}"
-            raise Unusable("; ".join(self._closed), told=told)
+            raise Unusable("; ".join(self._closed), told="; ".join(self._told))
+        code = f" ({answered.status:04X})" if answered.status else ""
         self._say(
             f"nothing comes by {_SPOKEN[road]}{code}: fetching by {_SPOKEN[self._open[0]]} from now on; "
             f"what the archive said is in the record of each study"

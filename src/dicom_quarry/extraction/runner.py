@@ -16,6 +16,7 @@ from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction import against, aside, job, planning, plans
 from dicom_quarry.extraction.audit import Audit, accounted
 from dicom_quarry.extraction.berth import Berth
+from dicom_quarry.extraction.course import TICK, Course
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.errands import Errand
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
@@ -34,21 +35,16 @@ from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.watching import Watching
-from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Counts, Reader
+from dicom_quarry.ledger.reading import Counts, Derive, Reader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
-from dicom_quarry.receiver.server import Stats
 from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import __version__
-
-#: Seconds between two looks at a running job.
-_TICK = 0.25
 
 #: Seconds between two tries to write to a full disk.
 _PAUSE = 5.0
@@ -70,13 +66,22 @@ class JobEnd:
 
 
 @dataclass(frozen=True, slots=True)
-class _Course:
-    """Where it is seen how a run gets on; ``stats`` are the receiver's."""
+class _Begun:
+    """A job that is open: its folder and record, and how its files are named."""
 
-    sink: JobSink
-    stats: Callable[[], Stats]
-    meter: Meter
     folder: JobFolder
+    ledger: Ledger
+    template: Template
+    columns: tuple[str, ...]
+
+    @property
+    def derive(self) -> Derive:
+        return job.deriver(self.template)
+
+    def cells(self, task: Task) -> Mapping[str, str]:
+        """The user's own columns, by header, of the row that first asked for a task."""
+        values = self.ledger.cells(self.ledger.first_row(task.task_id))
+        return dict(zip(self.columns, values, strict=False))
 
 
 class Runner:
@@ -123,7 +128,7 @@ class Runner:
             change = job.enter(ledger, cohort, settings, update=update)
             if change is not None:
                 self._listener.updated(change)
-            return self._work(folder, ledger, template, cohort.columns)
+            return self._work(_Begun(folder, ledger, template, cohort.columns))
 
     def plan(self, cohort_path: Path, *, detailed: bool = False) -> planning.PlanEnd:
         """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
@@ -136,28 +141,26 @@ class Runner:
     def retry(self, words: frozenset[Word]) -> JobEnd:
         """Work again on what ended in one of these words."""
         with self._opened() as (folder, ledger):
-            template, columns = self._layout(ledger)
             again = ledger.retry(codes_of(words))
             with self._audit(folder) as audit:
                 audit.write("retried", details=f"{', '.join(sorted(words))}: {again} rows and studies")
             self._listener.said(f"{again} rows and studies are tried again")
-            return self._work(folder, ledger, template, columns)
+            return self._work(self._begun(folder, ledger))
 
-    def _layout(self, ledger: Ledger) -> tuple[Template, tuple[str, ...]]:
+    def _begun(self, folder: JobFolder, ledger: Ledger) -> _Begun:
         columns = tuple(json.loads(ledger.facts()["columns"]))
-        return job.template_of(self._settings.filepath, columns), columns
+        return _Begun(folder, ledger, job.template_of(self._settings.filepath, columns), columns)
 
     def fetch_again(self, study_uids: list[str]) -> JobEnd:
         """Work again on studies in which verify found something; what is damaged is moved aside first."""
         with self._opened() as (folder, ledger):
-            template, columns = self._layout(ledger)
             put = aside.put_aside(folder, ledger, study_uids)
             number = len(put.damaged)
             told = f"studies tried again: {put.studies}; files damaged or missing: {number}"
             with self._audit(folder) as audit:
                 audit.write("retried", details=told)
             self._listener.said(told)
-            end = self._work(folder, ledger, template, columns)
+            end = self._work(self._begun(folder, ledger))
             if number:
                 here = aside.came_again(folder, put, study_uids)
                 self._listener.said(f"{here} of the {number} are here again")
@@ -190,81 +193,79 @@ class Runner:
     def _planned(self, folder: JobFolder, cohort: CohortFile) -> datetime | None:
         return plans.adopt(folder, cohort, self._settings, self._exclusions.digest)
 
-    def _work(
-        self, folder: JobFolder, ledger: Ledger, template: Template, columns: tuple[str, ...]
-    ) -> JobEnd:
+    def _work(self, begun: _Begun) -> JobEnd:
         """Fetch what is not here, and hand over what is complete."""
-        derive = job.deriver(template)
+        folder, ledger = begun.folder, begun.ledger
         with closing(self._audit(folder)) as audit:
             with closing(Reader(folder.ledger)) as reader:
-                check_stored(ledger, reader, self._exclusions, folder.out, derive, audit)
+                check_stored(ledger, reader, self._exclusions, folder.out, begun.derive, audit)
             with Handing(
-                self._settings, folder, ledger, derive, audit, self._board, self._asked_to_stop
+                self._settings, folder, ledger, begun.derive, audit, self._board, self._asked_to_stop
             ) as handing:
-                end = self._fetch(folder, ledger, template, columns, audit, handing.offer)
+                end = self._fetch(begun, audit, handing.offer)
                 return self._see_off(end, handing) if handing.begun or not end.nothing_to_do else end
 
-    def _fetch(
-        self,
-        folder: JobFolder,
-        ledger: Ledger,
-        template: Template,
-        columns: tuple[str, ...],
-        audit: Audit,
-        completed: Callable[[int], None],
-    ) -> JobEnd:
-        reader = Reader(folder.ledger)
-        try:
+    def _fetch(self, begun: _Begun, audit: Audit, completed: Callable[[int], None]) -> JobEnd:
+        folder = begun.folder
+        with closing(Reader(folder.ledger)) as reader:
             counts = reader.counts()
             if counts.fetched:
                 return JobEnd(folder, counts, nothing_to_do=True)
-            deliveries = Deliveries(
-                ledger, _cells(ledger, columns), _identity(self._settings), self._exclusions
-            )
-            store = InstanceStore(
-                folder.out,
-                template,
-                incoming=folder.incoming,
-                admit=deliveries.admit,
-                access=self._access,
-            )
-            store.clear_incoming()
             self._tell_limits()
-            room = Room(folder.out, self._settings.keep_free_bytes, self._stop, self._board)
-            sink = JobSink(RoomySink(store, room), deliveries, self._counting)
-            served = counts.instances_stored > 0
-            berth = self._watching.berth = self._berth_for(folder)
-            received = reception(self._settings, sink, self._board.say, berth)
-            run = self._accounted(audit, ledger, reader)
-            with received as stats, self._sources(served=served) as sources, run:
-                self._listener.under_way(folder)
-                tools = Tools(
-                    sources=sources,
-                    sink=sink,
-                    disk=store,
-                    derive=job.deriver(template),
-                    deliveries=deliveries,
-                    ledger=ledger,
-                    board=self._board,
-                    stop=self._stop,
-                    room=room,
-                    audit=audit,
-                    exclusions=self._exclusions,
-                    completed=completed,
-                )
-                course = _Course(sink, stats, Meter(reader, self._board), folder)
-                problem = self._run(tools, course)
-            if sink.refused:
-                earlier = int(ledger.facts().get("refused", "0"))
-                ledger.note(refused=str(earlier + sink.refused))
-            self._received = sink.totals
+            try:
+                problem = self._receive(begun, reader, audit, completed)
+            except Stopped:  # while it queued for its port
+                problem = None
+            finally:
+                self._watching.berth = None
             end = JobEnd(folder, reader.counts())
             return replace(end, problem=str(problem), told=told(problem)) if problem else end
-        except Stopped:  # while it queued for its port
-            return JobEnd(folder, reader.counts())
-        finally:
-            self._watching.berth = None
-            reader.close()
+
+    def _receive(
+        self, begun: _Begun, reader: Reader, audit: Audit, completed: Callable[[int], None]
+    ) -> Unusable | None:
+        """Run with a receiver, if one is needed; what a person has to do, if anything. Raises Stopped."""
+        folder, ledger, settings = begun.folder, begun.ledger, self._settings
+        deliveries = Deliveries(ledger, begun.cells, _identity(settings), self._exclusions)
+        admit, access = deliveries.admit, self._access
+        store = InstanceStore(
+            folder.out, begun.template, incoming=folder.incoming, admit=admit, access=access
+        )
+        store.clear_incoming()
+        room = Room(folder.out, settings.keep_free_bytes, self._stop, self._board)
+        sink = JobSink(RoomySink(store, room), deliveries, self._counting)
+        berth = self._watching.berth = self._berth_for(folder)
+        received = reception(settings, sink, self._board.say, berth)
+        sources = self._sources(served=reader.counts().instances_stored > 0)
+        with received as stats, sources as found, self._accounted(audit, ledger, reader):
+            self._listener.under_way(folder)
+            tools = Tools(
+                sources=found,
+                sink=sink,
+                disk=store,
+                derive=begun.derive,
+                deliveries=deliveries,
+                ledger=ledger,
+                board=self._board,
+                stop=self._stop,
+                room=room,
+                audit=audit,
+                exclusions=self._exclusions,
+                completed=completed,
+            )
+            meter = Meter(reader, self._board)
+            course = Course(tools, self._resolver(tools), sink, stats, meter, folder, self._watching)
+            problem = course.run(max(guest.ceiling for guest in self._guests.values()))
+        self._received = sink.totals
+        if sink.refused:
+            ledger.note(refused=str(int(ledger.facts().get("refused", "0")) + sink.refused))
+        return problem
+
+    def _resolver(self, tools: Tools) -> Resolver:
+        settings, exclusions = self._settings, self._exclusions
+        rules = Rules(settings.allow_several_patients, settings.max_studies)
+        series = job.series_filter(settings)
+        return Resolver(tools, rules, settings.diagnosis, series=series, exclusions=exclusions)
 
     def _audit(self, folder: JobFolder) -> Audit:
         def full(told: str) -> None:
@@ -289,7 +290,7 @@ class Runner:
             while handing.busy:
                 stopping = self._asked_to_stop.requested
                 self._watching.show(meter.snapshot(*self._received, stopping=stopping), end.folder)
-                time.sleep(_TICK)
+                time.sleep(TICK)
             self._watching.over(end.folder)
             return replace(end, counts=reader.counts(), nothing_to_do=False)
 
@@ -325,50 +326,6 @@ class Runner:
         if self._exclusions:
             self._listener.said(f"must not be taken (--exclude): {self._exclusions.spoken}")
 
-    def _run(self, tools: Tools, course: _Course) -> Unusable | None:
-        """Run the threads to their end; what a person has to do before the job can go on, if anything."""
-        rules = Rules(self._settings.allow_several_patients, self._settings.max_studies)
-        series, exclusions = job.series_filter(self._settings), self._exclusions
-        resolver = Resolver(tools, rules, self._settings.diagnosis, series=series, exclusions=exclusions)
-        at_once = max(guest.ceiling for guest in self._guests.values())
-        again = True
-        try:
-            while again:
-                workers = Workers(tools, resolver, parallel=at_once)
-                self._watch(workers, course)
-                again = self._more(tools, course.stats)
-        except Unusable as error:
-            return error
-        finally:
-            self._stop.request()
-            self._stop.request()
-            for source in tools.sources.values():
-                source.archive.close()
-            workers.wait()
-            self._watching.over(course.folder)
-        return None
-
-    def _watch(self, workers: Workers, course: _Course) -> None:
-        """Tell how the threads get on, to their end; raises the error that ended them."""
-        workers.start()
-        while workers.alive():
-            workers.join(_TICK)
-            snapshot = course.meter.snapshot(*course.sink.totals, stopping=self._stop.requested)
-            self._watching.show(snapshot, course.folder)
-        workers.join(0.0)
-
-    def _more(self, tools: Tools, stats: Callable[[], Stats]) -> bool:
-        """Whether what came late has taken up a task again; where a sender is at work it is heard out."""
-        settle = max(source.profile.settle for source in tools.sources.values())
-        seen, since = stats().instances, time.monotonic()
-        while not self._stop.requested and not tools.ledger.all_complete() and stats().associations:
-            if stats().instances != seen:
-                seen, since = stats().instances, time.monotonic()
-            if time.monotonic() - since >= settle:
-                break
-            time.sleep(_TICK)
-        return not self._stop.requested and tools.ledger.next_due() is not None
-
 
 def _is_from(arrival: Arrival, archive: ArchiveProfile) -> bool:
     by_title = archive.address is not None and archive.address.title == arrival.calling_ae
@@ -380,11 +337,3 @@ def _identity(settings: Settings) -> Identity:
         accept_all=settings.accept_mismatch,
         accept_patients=all(archive.merged_ids == "accept" for archive in settings.archives),
     )
-
-
-def _cells(ledger: Ledger, columns: tuple[str, ...]) -> Callable[[Task], Mapping[str, str]]:
-    def cells(task: Task) -> Mapping[str, str]:
-        values = ledger.cells(ledger.first_row(task.task_id))
-        return dict(zip(columns, values, strict=False))
-
-    return cells
