@@ -103,6 +103,10 @@ def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
             counts.append(peer.associations)
         assert counts == [1, 1, 1, 2, 2]
         assert peer.released == 1
+        # Where classes are not known syntaxes share contexts, which is not enough for what is known.
+        for ask, count in ((Ask("1.2"), 3), (Ask("1.2"), 3), (asking(CT), 4)):
+            assert pacs.retrieve(ask, MemorySink(), Watching()).verdict is Verdict.SUCCESS
+            assert peer.associations == count
 
 
 def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
