@@ -46,7 +46,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("explain")
     with ScriptedArchive([FOUND, LACKS, APART, DASHED], [Spoils()]) as archive:
         job = Job(work, archive, ROWS)
-        assert job.run("--config", job.toml, "--rewrite", "s/-//").code == 1
+        assert job.run("--config", job.toml, "--rewrite", "s/-//", "--retrieve", "move").code == 1
     return job.out
 
 

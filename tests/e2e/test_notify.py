@@ -162,11 +162,12 @@ def test_what_keeps_a_job_from_its_start_is_told(work: Path) -> None:
     with ScriptedArchive(STUDIES) as archive:
         job = job_with(work, archive, teller(work))
         archive.destinations.clear()
-        done = job.run()
+        done = job.run("--retrieve", "move")
         assert done.code == 4, done.out + done.err
         (blocked,) = told(work)
         assert blocked["what"] == "not finished, a person has to act"
-        assert "nothing comes by C-MOVE (A801); it was asked to send to QUARRY" in str(blocked["problem"])
+        assert "does not know the destination (A801)" in str(blocked["problem"])
+        assert "It was asked to send to QUARRY" in str(blocked["problem"])
         job.cohort.write_text("Accession\n" + "9" * 40 + "\n")
         assert job.run().code == 2
     assert told(work)[1]["what"] == "could not start"

@@ -1,4 +1,4 @@
-"""The threads of a job: one resolves and lists ahead, others move. Nothing else is shared."""
+"""The threads of a job: one resolves, some list ahead, others move. Nothing else is shared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 from dicom_quarry.errors import Lost, QueryFailed
@@ -35,14 +35,19 @@ class Workers:
         self._tools = tools
         self._resolver = resolver
         self._requests: list[Request] = []
+        # Where one retrieval is to wait for the other, so are questions: who resolves lists as well.
+        self._listers = parallel // 2
+        self._found: queue.Queue[TaskWork] = queue.Queue(maxsize=self._listers + 1)
         # Listed ahead, and no further: a list of instances takes memory.
         self._ready: queue.Queue[TaskWork] = queue.Queue(maxsize=2 * parallel + 2)
         self._in_flight: set[int] = set()
         self._changed = threading.Condition()
         self._fed = threading.Event()
         self._error: BaseException | None = None
-        names = ["resolve", *(f"move-{number}" for number in range(1, parallel + 1))]
-        work = [self._feed, *([self._move] * parallel)]
+        names = ["resolve"]
+        names += [f"list-{number}" for number in range(1, self._listers + 1)]
+        names += [f"move-{number}" for number in range(1, parallel + 1)]
+        work = [self._feed, *([self._list_found] * self._listers), *([self._move] * parallel)]
         self._threads = [
             threading.Thread(target=self._guarded, args=(each,), name=name, daemon=True)
             for name, each in zip(names, work, strict=True)
@@ -92,7 +97,7 @@ class Workers:
             self._tools.stop.check()
             tasks = self._next_tasks()
             for task in tasks:
-                self._list(task)
+                self._begin(task)
             if not (tasks or self._resolve() or self._await_change()):
                 return
 
@@ -128,40 +133,60 @@ class Workers:
             self._changed.wait(pause)
         return True
 
-    def _list(self, task: Task) -> None:
+    def _begin(self, task: Task) -> None:
         work = TaskWork(task, self._tools)
         if excluded := self._tools.exclusions.study(task.study):
             work.exclude(excluded)
             return
+        with self._changed:
+            self._in_flight.add(task.task_id)
+        if self._listers:
+            self._put(self._found, work)
+        else:
+            self._list(work)
+
+    def _list_found(self) -> None:
+        for work in self._taken(self._found):
+            self._list(work)
+
+    def _list(self, work: TaskWork) -> None:
         try:
             work.list_instances()
         except (QueryFailed, Lost) as error:
             work.fail(error)
+            self._ended(work)
             return
-        with self._changed:
-            self._in_flight.add(task.task_id)
+        self._put(self._ready, work)
+
+    def _put(self, where: queue.Queue[TaskWork], work: TaskWork) -> None:
         while True:
             self._tools.stop.check()
             try:
-                self._ready.put(work, timeout=0.5)
+                where.put(work, timeout=0.5)
             except queue.Full:
                 continue
             return
 
-    # -- moving
-
-    def _move(self) -> None:
+    def _taken(self, where: queue.Queue[TaskWork]) -> Iterator[TaskWork]:
+        """What is put there, until no more will be."""
         while True:
             self._tools.stop.check()
             try:
-                work = self._ready.get(timeout=0.2)
+                yield where.get(timeout=0.2)
             except queue.Empty:
                 if self._fed.is_set():
                     return
-                continue
+
+    def _ended(self, work: TaskWork) -> None:
+        with self._changed:
+            self._in_flight.discard(work.task.task_id)
+            self._changed.notify_all()
+
+    # -- moving
+
+    def _move(self) -> None:
+        for work in self._taken(self._ready):
             try:
                 work.run()
             finally:
-                with self._changed:
-                    self._in_flight.discard(work.task.task_id)
-                    self._changed.notify_all()
+                self._ended(work)
