@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -57,4 +58,16 @@ class HttpAccess(Frozen):
             raise ValueError("a user needs one of password-env and password-file, and they need a user")
         if "@" in self.proxy:
             raise ValueError('a proxy that wants a password stands in the environment: proxy = "environment"')
+        if self.proxy not in ("", "environment") and not _is_proxy(self.proxy):
+            raise ValueError('proxy is "http://HOST:PORT", or "environment"')
+        if self.key and not self.certificate:
+            raise ValueError("a key needs its certificate")
         return self
+
+
+def _is_proxy(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.scheme == "http" and parts.hostname and parts.port) and parts.path in ("", "/")
+    except ValueError:
+        return False

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
 from collections.abc import Iterable
+from typing import Self
 
 from dicom_quarry.demo.matching import Catalogue
 from dicom_quarry.demo.services import Asked, Reply
@@ -57,3 +60,41 @@ class ScriptedWeb(DemoWeb):
         for fault in self.faults:
             reply = fault.reply(self, asked, reply)
         return reply
+
+
+class TlsWeb(ScriptedWeb):
+    """The same over https, as ``context`` has it."""
+
+    def __init__(
+        self, studies: Iterable[Study], context: ssl.SSLContext, faults: Iterable[WebFault] = ()
+    ) -> None:
+        super().__init__(studies, faults)
+        self._context = context
+
+    @property
+    def base(self) -> str:
+        return super().base.replace("http://", "https://")
+
+    def start(self) -> Self:
+        super().start()
+        assert self._server is not None
+        self._server.get_request = self._accept  # type: ignore[method-assign]
+        return self
+
+    def _accept(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:
+        """An OSError is for the server to bear: it goes on."""
+        assert self._server is not None
+        plain, peer = self._server.socket.accept()
+        plain.settimeout(10)
+        client = self._context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        try:
+            client.do_handshake()
+        except ssl.SSLError:
+            # Close after the client: what it has sent would make this a reset, and the alert would be lost.
+            client.shutdown(socket.SHUT_WR)
+            while client.recv(1 << 16):
+                pass
+            client.close()
+            raise
+        client.settimeout(None)
+        return client, peer

@@ -17,11 +17,11 @@ import httpx
 from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive import http_status
 from dicom_quarry.archive.credentials import Credentials
+from dicom_quarry.archive.http_errors import admitted, told
 from dicom_quarry.archive.transport import Waiting, make_client
-from dicom_quarry.errors import Lost, Unreachable, Unusable
+from dicom_quarry.errors import Lost, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__
-from dicom_quarry.wire import explain
 from dicom_quarry.wire.tls import requestor_context
 
 # They write whole URLs.
@@ -76,8 +76,9 @@ class Http:
             tick()
 
         url = httpx.URL(f"{self.base}{path}", params=query or None)
-        with self._waiting.by(go_on), _told(self.base, self._connect, silence):
-            response = self._ask(url, accept, silence)
+        with self._waiting.by(go_on), told(self.base, self._proxy, self._connect, silence):
+            with admitted(self.base):
+                response = self._ask(url, accept, silence)
             if response.status_code == httpx.codes.NO_CONTENT:
                 response.read()  # there is nothing: the connection can be kept
             try:
@@ -152,33 +153,3 @@ def _tls(base: BaseUri, access: HttpAccess) -> ssl.SSLContext:
     if base.scheme == "https":
         return requestor_context(access.ca, access.certificate, access.key)
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not needed
-
-
-@contextmanager
-def _told(base: BaseUri, connect: float, silence: float | None) -> Iterator[None]:
-    """httpx's errors as ours, each once. Their own texts may hold URLs."""
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        cause = _system_error(error) or (
-            TimeoutError() if isinstance(error, httpx.TimeoutException) else OSError()
-        )
-        raise Unreachable(explain.unreachable(base.host, base.port, connect, cause)) from error
-    except (httpx.ProxyError, httpx.UnsupportedProtocol) as error:
-        raise Unreachable(f"no way to {base} by its proxy: {type(error).__name__}") from error
-    except httpx.ReadTimeout as error:
-        raise Lost(f"{base} was silent for {silence or 0:.0f} s") from error
-    except httpx.RemoteProtocolError as error:
-        raise Lost(f"{base} broke off in the middle of an answer, or does not speak HTTP") from error
-    except httpx.HTTPError as error:
-        raise Lost(f"the connection to {base} was lost: {type(error).__name__}") from error
-
-
-def _system_error(error: BaseException) -> OSError | None:
-    """What the system said, which httpx and httpcore have wrapped."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__cause__ or cause.__context__
-    return None

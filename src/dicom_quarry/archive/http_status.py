@@ -19,6 +19,7 @@ _LOG = "Look into the archive's log for this time."
 _LESS = "Ask for less at once: by series, then by instance."
 _ADDRESS = "Check the address of its DICOMweb services."
 _ACCESS = "Check [archive.NAME.http] in quarry.toml; have this user allowed to query and retrieve."
+_PROXY = 'A user and password for it stand in the environment: set proxy = "environment" in quarry.toml.'
 
 _TABLE: dict[int, Meaning] = {
     200: Meaning(Verdict.SUCCESS, "The archive reports success."),
@@ -36,7 +37,7 @@ _TABLE: dict[int, Meaning] = {
         "The archive does not send files as they are stored, in any transfer syntax",
         "Fetch by C-MOVE or C-GET.",
     ),
-    407: Meaning(Verdict.CONFIGURATION, "The proxy wants to know who we are", _ACCESS),
+    407: Meaning(Verdict.CONFIGURATION, "The proxy wants to know who we are", _PROXY),
     408: Meaning(Verdict.RETRY, "The archive waited too long for the request", _LATER),
     409: Meaning(Verdict.RETRY, "The archive is changing what was asked for", _LATER),
     410: Meaning(Verdict.UNSUPPORTED, "The archive has what was asked for no longer", _LOG),

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import httpcore
 import httpx
 
+from dicom_quarry.errors import Unusable
+
 #: Seconds between two looks at whether to go on waiting.
 TICK = 1.0
 
@@ -42,16 +44,23 @@ def make_client(waiting: Waiting, *, tls: ssl.SSLContext, proxy: str, connect: f
     """A client for one thread: one connection, kept open; redirects are for its owner to judge.
 
     ``proxy`` is a URL, "environment", or empty for none; ``connect`` the seconds to wait for a connection.
+    Raises Unusable where the environment's proxy is none.
     """
     # One streams while nothing else is asked; a second is for the moment at which the first is being closed.
     limits = httpx.Limits(max_connections=2, max_keepalive_connections=1, keepalive_expiry=5.0)
-    client = httpx.Client(
-        verify=tls,
-        proxy=proxy if proxy not in ("", "environment") else None,
-        trust_env=proxy == "environment",
-        limits=limits,
-        timeout=httpx.Timeout(connect, read=None),
-    )
+    try:
+        client = httpx.Client(
+            verify=tls,
+            proxy=proxy if proxy not in ("", "environment") else None,
+            trust_env=proxy == "environment",
+            limits=limits,
+            timeout=httpx.Timeout(connect, read=None),
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        raise Unusable(
+            "the environment names a proxy that cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are "
+            "to be http://HOST:PORT"
+        ) from error
     for transport in (client._transport, *client._mounts.values()):
         if isinstance(transport, httpx.HTTPTransport):
             # httpx has no argument for what is a public one of httpcore.

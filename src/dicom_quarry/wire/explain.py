@@ -23,6 +23,16 @@ _REJECTIONS = {
     (3, 2): "it has as many associations as it takes",
 }
 
+_AUTHORITY = "; if it is the right one, set ca = to the file of the authority that signed it"
+_NAME = "; use a name of the host that stands in it"
+
+# By the codes of X.509 verification: openssl-verification-options(1).
+_REMEDIES = {
+    10: "; it has to be renewed there",
+    **dict.fromkeys((18, 19, 20, 21), _AUTHORITY),
+    **dict.fromkeys((62, 64), _NAME),
+}
+
 
 def rejected(where: str, request: AssociateRequest, rejection: Rejection) -> str:
     """The sentence for an A-ASSOCIATE-RJ."""
@@ -37,7 +47,8 @@ def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
     """The sentence for a connection that could not be made."""
     where = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate of {where} is not trusted: {error.verify_message}"
+        remedy = _REMEDIES.get(error.verify_code, "")
+        return f"the certificate of {where} is not trusted: {error.verify_message}{remedy}"
     if isinstance(error, ssl.SSLError):
         return tls(where, error)
     if isinstance(error, socket.gaierror):
@@ -45,7 +56,7 @@ def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"{where} did not answer within {timeout:g} s: a wrong address, or a firewall in between"
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing listens at {where}: is the archive running, and is this its DICOM port?"
+        return f"nothing listens at {where}: is the archive running, and is this its port?"
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
         return f"there is no route to {where}: check the address and this computer's network"
     return f"no connection to {where}: {error.strerror or error}"
