@@ -194,7 +194,7 @@ def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], nu
     ref = InstanceRef(task.study.study_uid, "2.25.1", "2.25.2", _CLASS)
     row = InstanceRow(ref, True, _SYNTAX, 8_700, bytes(32))
     end = TaskEnd("all_listed_stored", {"instances": 1}, 1, 1, 8_700, "x", time.time(), [row])
-    timed("conclude", lambda: ledger.conclude(task.task_id, end))
+    timed("conclude", lambda: ledger.conclude(task.task_id, end).result())
 
 
 def count(out: Path) -> float:

@@ -86,4 +86,4 @@ def _conclude(ledger: Ledger, study: Study, rows: list[InstanceRow]) -> None:
     assert task is not None
     size, number = sum(row.size or 0 for row in rows), len(rows)
     end = TaskEnd("all_listed_stored", {"instances": number}, number, number, size, "", time.time(), rows)
-    ledger.conclude(task.task_id, end)
+    ledger.conclude(task.task_id, end).result()

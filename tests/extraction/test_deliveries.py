@@ -282,7 +282,7 @@ def test_a_study_that_ended_as_excluded_stays_so(ledger: Ledger) -> None:
     deliveries = excluding(ledger)
     with pytest.raises(Refused):
         deliveries.admit(ARRIVAL, header("1.2.1") | {0x00100020: "OUT-1"})
-    ledger.conclude(task_id(ledger, "1.2.1"), end("excluded_on_arrival", {"keys": "patient ID"}))
+    ledger.conclude(task_id(ledger, "1.2.1"), end("excluded_on_arrival", {"keys": "patient ID"})).result()
     with pytest.raises(Refused):
         excluding(ledger).admit(ARRIVAL, header("1.2.1"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -151,6 +152,7 @@ class Bench:
         work = self.work()
         work.list_instances()
         work.run()
+        work.finish()
 
     def view(self) -> StudyView:
         reader = Reader(self.path / "ledger.db")
@@ -454,9 +456,9 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
     told: list[str] = []
     conclude = bench.ledger.conclude
 
-    def concluding(task_id: int, end: TaskEnd) -> None:
+    def concluding(task_id: int, end: TaskEnd) -> Future[None]:
         told.append((bench.path / "audit.csv").read_text())
-        conclude(task_id, end)
+        return conclude(task_id, end)
 
     monkeypatch.setattr(bench.ledger, "conclude", concluding)
     bench.replies = [sends(*LISTED.instances)]

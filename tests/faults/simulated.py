@@ -154,6 +154,7 @@ class Life:
                 work.fail(error)
                 continue
             work.run()
+            work.finish()
 
     def _tools(self) -> Tools:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)

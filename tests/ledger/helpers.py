@@ -60,7 +60,7 @@ def conclude(ledger: Ledger, study_uid: str, rows: Sequence[InstanceRow]) -> Non
     lacking = sum(row.digest is None for row in rows)
     code = "instances_missing" if lacking else "all_listed_stored"
     details = {"missing": lacking, "expected": len(rows)} if lacking else {"instances": len(rows)}
-    ledger.conclude(task_id(ledger, study_uid), end(code, details, rows))
+    ledger.conclude(task_id(ledger, study_uid), end(code, details, rows)).result()
 
 
 def end(code: str, details: Mapping[str, object], rows: Sequence[InstanceRow] = ()) -> TaskEnd:

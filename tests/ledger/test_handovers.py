@@ -58,7 +58,7 @@ def test_a_new_proof_is_handed_over_again(ledger: Ledger, reader: Reader, hands:
     first = due(hands)
     ledger.retry({"all_listed_stored"})
     fresh = end("all_listed_stored", {"instances": 1}, [stored_row(UID, 1)])
-    ledger.conclude(first.task_id, replace(fresh, proved_at=1.6e9))
+    ledger.conclude(first.task_id, replace(fresh, proved_at=1.6e9)).result()
     hands.offer(first.task_id).result()
     hands.done(first, 200.0, released=False)
     assert due(hands).proof == 1.6e9, "the end of an earlier hand-over says nothing of it"
@@ -109,7 +109,9 @@ def test_a_study_is_complete_when_all_that_was_made_of_it_is(ledger: Ledger) -> 
     for archive in ("main", "other"):
         assert not releases.release(UID, removing=False)
         (task,) = (one for one in ledger.waiting_tasks(0.0, 9) if one.archive == archive)
-        ledger.conclude(task.task_id, end("all_listed_stored", {"instances": 1}, [stored_row(UID, 1)]))
+        ledger.conclude(
+            task.task_id, end("all_listed_stored", {"instances": 1}, [stored_row(UID, 1)])
+        ).result()
     assert releases.release(UID, removing=False)
 
 

@@ -56,7 +56,9 @@ def test_a_task_ends_once(ledger: Ledger) -> None:
     rows = [stored_row("1.2.1", 1)]
     conclude(ledger, "1.2.1", rows)
     with pytest.raises(LedgerError, match="has ended already"):
-        ledger.conclude(task_id(ledger, "1.2.1"), end("instances_missing", {"missing": 1, "expected": 1}))
+        ledger.conclude(
+            task_id(ledger, "1.2.1"), end("instances_missing", {"missing": 1, "expected": 1})
+        ).result()
     assert ledger.waiting_tasks(1e12, 10) == []
     assert ledger.next_due() is None
 

@@ -23,6 +23,7 @@ from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.ledger.diary import Postponement, note_postponement
+from dicom_quarry.ledger.ledger import TaskEnd
 from dicom_quarry.model import Level, Listing, Receipt, Road, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 
@@ -45,6 +46,7 @@ class TaskWork:
         self._sent = 0
         self._noted: set[PurePosixPath] = set()
         self._noting: Future[None] = Future()
+        self._ending: tuple[str, TaskEnd, Future[None]] | None = None
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
@@ -64,7 +66,10 @@ class TaskWork:
         self._note_folders()
 
     def run(self) -> None:
-        """Work until the task has ended, is postponed, or the job stops (Stopped)."""
+        """Work until the task has ended, is postponed, or the job stops (Stopped).
+
+        The end is on its way to the ledger then: ``finish`` waits for it, so that the next task need not.
+        """
         with self._tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
             self._noting.result()
             delivery = self._tools.deliveries.open(self.task, self._adopted(), self._noted)
@@ -98,6 +103,7 @@ class TaskWork:
             self._conclude(end(len(delivery.receipts)), delivery)
         finally:
             self._tools.deliveries.close(delivery)
+        self.finish()
 
     def _step(self, delivery: Delivery, moving: Moving) -> None:
         seen = delivery.taken
@@ -229,10 +235,18 @@ class TaskWork:
             instances=proof.stored,
             bytes=proof.size,
         )
-        self._tools.ledger.conclude(self.task.task_id, proof)
+        self._ending = end.code, proof, self._tools.ledger.conclude(self.task.task_id, proof)
+
+    def finish(self) -> None:
+        """Tell how the task ended, once that is durable; nothing if it has not. Raises LedgerError."""
+        if self._ending is None:
+            return
+        code, proof, concluded = self._ending
+        concluded.result()
         self._go(TaskEvent.PROVED)
+        entry = CATALOGUE[code]
         counts = f"{proof.stored} of {proof.expected} instances"
-        _log.info("row %d: %s (%s), %s", self.row, entry.word, end.code, counts)
+        _log.info("row %d: %s (%s), %s", self.row, entry.word, code, counts)
         if entry.word is Word.COMPLETE:
             self._tools.completed(self.task.task_id)
         else:

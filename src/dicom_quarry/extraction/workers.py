@@ -6,8 +6,10 @@ import logging
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from functools import partial
 
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction.resolver import Resolver
@@ -167,10 +169,14 @@ class Workers:
                 continue
             return
 
-    def _taken(self, where: queue.Queue[TaskWork]) -> Iterator[TaskWork]:
-        """What is put there, until no more will be."""
+    def _taken(
+        self, where: queue.Queue[TaskWork], idle: Callable[[], None] = lambda: None
+    ) -> Iterator[TaskWork]:
+        """What is put there, until no more will be; ``idle`` is called where nothing is there yet."""
         while True:
             self._tools.stop.check()
+            if where.empty():
+                idle()
             try:
                 yield where.get(timeout=0.2)
             except queue.Empty:
@@ -185,8 +191,23 @@ class Workers:
     # -- moving
 
     def _move(self) -> None:
-        for work in self._taken(self._ready):
+        """The end of one task is on its way to the disk while the next is fetched."""
+        ending: deque[TaskWork] = deque()
+        finish = partial(self._finish, ending)
+        try:
+            for work in self._taken(self._ready, idle=finish):
+                try:
+                    work.run()
+                finally:
+                    ending.append(work)
+                self._finish(ending, but=1)
+        finally:
+            finish()
+
+    def _finish(self, ending: deque[TaskWork], but: int = 0) -> None:
+        while len(ending) > but:
+            work = ending.popleft()
             try:
-                work.run()
+                work.finish()
             finally:
                 self._ended(work)

@@ -192,8 +192,11 @@ class Ledger:
         query = select(folders.c.path).where(folders.c.task_id == task_id)
         return self.database.read(lambda c: list(c.scalars(query)))
 
-    def conclude(self, task_id: int, end: TaskEnd) -> None:
-        """A task has ended: its outcome and its instances, in one transaction."""
+    def conclude(self, task_id: int, end: TaskEnd) -> Future[None]:
+        """A task has ended: its outcome and its instances, in one transaction.
+
+        Nothing may be told of it before the future is done.
+        """
 
         def work(connection: Connection) -> None:
             replace_instances(connection, task_id, end.instances)
@@ -217,7 +220,7 @@ class Ledger:
             if end.proved_at is not None:
                 connection.execute(delete(folders).where(folders.c.task_id == task_id))
 
-        self.database.write(work)
+        return self.database.submit(work)
 
     def add_late(self, task_id: int, row: InstanceRow, folder: str) -> None:
         """Account for an instance that came when its task was not being worked on.
