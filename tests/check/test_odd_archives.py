@@ -176,6 +176,13 @@ def test_a_stranger_does_not_become_a_sender(tried: Tried, toml: Path) -> None:
     assert "senders" not in toml.read_text()
 
 
+def test_the_only_road_is_saved(tried: Tried, toml: Path) -> None:
+    checked = tried(known=AE("OTHER", "127.0.0.1", 104), options=["--save"])
+    assert list(checked.bad) == ["C-MOVE"]
+    assert checked.steps["C-GET"][0] == "✓"
+    assert 'retrieve = "get"' in toml.read_text()
+
+
 def test_our_port_is_taken(tried: Tried, us: AE) -> None:
     with closing(socket.create_server((us.host, us.port))):
         checked = tried()

@@ -102,7 +102,7 @@ def test_orthanc_does_not_know_us(check: Check, orthanc: Orthanc, us: AE) -> Non
     registration = f"AE title QUARRY, address 127.0.0.1, port {us.port}"
     assert f"register our receiver as a destination: {registration}" in checked.out
     assert checked.steps["C-GET"][0] == "✓"
-    assert 'or set  retrieve = "get"' in checked.out
+    assert 'with  retrieve = "get"  in quarry.toml' in checked.out
 
 
 def test_dcmqrscp_does_not_know_us(check: Check, dcmqrscp: Dcmqrscp, us: AE) -> None:

@@ -18,7 +18,10 @@ from dicom_quarry.errors import ArchiveError, StartError
 from dicom_quarry.window import Hours
 
 #: What to do where C-MOVE fails and C-GET does not.
-_WITHOUT_RECEIVER = 'or set  retrieve = "get"  for this archive in quarry.toml: no receiver, no entry there'
+_WITHOUT_RECEIVER = (
+    'or leave it to C-GET, as a job does: with  retrieve = "get"  in quarry.toml it needs no receiver, '
+    "no entry there"
+)
 
 
 def steps(bench: Bench, hours: Hours, *, accession: str = "", cap: bool = False) -> Iterator[Step]:
@@ -60,6 +63,7 @@ def _study(bench: Bench, inquiry: Inquiry) -> Iterator[Step]:
     if moved:
         yield moved.step
     if got and moved and moved.step.mark is Mark.BAD and got.step.mark is Mark.GOOD:
+        bench.learned.only_get = True
         yield replace(got.step, remedy=_WITHOUT_RECEIVER)
     elif got:
         yield got.step

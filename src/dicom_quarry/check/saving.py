@@ -26,6 +26,8 @@ def profile(bench: Bench) -> dict[str, object]:
         found["model"] = learned.model
     if learned.result_cap is not None:
         found["result-cap"] = learned.result_cap
+    if learned.only_get:
+        found["retrieve"] = "get"
     if learned.senders:
         found["senders"] = learned.senders
     return found

@@ -51,6 +51,7 @@ class Learned:
     model: Model | None = None
     result_cap: int | None = None
     senders: list[str] = field(default_factory=list)
+    only_get: bool = False  # C-MOVE fails, and C-GET does not
 
 
 @dataclass(frozen=True, slots=True)
