@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicom_quarry.extraction.states import REQUEST, TASK, RequestState, TaskEvent, TaskState
-from tests.faults import test_archives, test_crash, test_jobs, test_large, test_power, test_web  # noqa: F401 (they tell)
+from tests.faults import (  # noqa: F401 (they tell)
+    test_archives,
+    test_crash,
+    test_get,
+    test_jobs,
+    test_large,
+    test_power,
+    test_web,
+)
 from tests.faults.matrix import SCENARIOS
 from tests.faults.shown import SHOWN, Shown
 from tests.faults.web import SCENARIOS as WEB
@@ -44,6 +52,7 @@ _TITLES = {
     16: "Matching characters",
     17: "Character sets",
     18: "Dates",
+    20: "C-GET",
     21: "Transfer syntaxes",
     23: "Large instances",
     24: "Odd instances",
