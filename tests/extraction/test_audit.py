@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +104,31 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
         assert [int(line["row"]) for line in lines(path)] == list(range(40))
         assert path.read_bytes().startswith(written)
         assert told[0].startswith("there is no room for")
+
+
+def test_a_line_that_does_not_fit_takes_no_other_process_s_line_with_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A release writes beside the job, just when the disk is full: two descriptors, as of two processes."""
+    write, truncate = os.write, os.ftruncate
+    halves = iter([True])
+
+    with Audit(path, full=lambda _: None) as job, Audit(path) as release:
+        other = threading.Thread(target=release.write, args=("released", STUDY))
+
+        def half(fd: int, line: bytes) -> int:
+            return write(fd, line[: len(line) // 2]) if next(halves, False) else write(fd, line)
+
+        def meanwhile(fd: int, size: int) -> None:
+            other.start()
+            other.join(0.5)
+            truncate(fd, size)
+
+        monkeypatch.setattr(os, "write", half)
+        monkeypatch.setattr(os, "ftruncate", meanwhile)
+        job.write("study", STUDY)
+        other.join()
+    assert sorted(line["event"] for line in lines(path)) == ["released", "study"]
 
 
 def _fill(audit: Audit) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import fcntl
 import io
 import os
 import pwd
@@ -115,17 +116,25 @@ class Audit:
     def _append(self, line: bytes) -> None:
         """One write; where it does not fit nothing of it stays."""
         told = f"there is no room for {self._path}: waiting for room"
-        while True:
-            before = os.fstat(self._fd).st_size
-            try:
-                if os.write(self._fd, line) == len(line):
-                    return
-                os.ftruncate(self._fd, before)
-            except OSError as error:
-                if error.errno not in _FULL:
-                    raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
+        while not self._fits(line):
             self._full(told)
             told = ""
+
+    def _fits(self, line: bytes) -> bool:
+        """Write a line, or nothing of it; alone, as a release beside the job writes here, too."""
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                before = os.fstat(self._fd).st_size
+                if os.write(self._fd, line) == len(line):
+                    return True
+                os.ftruncate(self._fd, before)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
+        return False
 
 
 @contextmanager
