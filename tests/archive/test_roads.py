@@ -9,7 +9,7 @@ import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Verdict
 from dicom_quarry.archive.roads import ManyRoads
-from dicom_quarry.errors import ArchiveError, Rejected, Unreachable
+from dicom_quarry.errors import ArchiveError, Rejected, Unreachable, Unusable
 from dicom_quarry.model import Road
 
 
@@ -46,7 +46,8 @@ class Adapter:
 
 
 def many(finder: Any, **fetchers: Any) -> ManyRoads:
-    return ManyRoads(finder, {Road(name): fetcher for name, fetcher in fetchers.items()})
+    roads = [Road(name) for name in fetchers]
+    return ManyRoads(finder, dict(zip(roads, fetchers.values(), strict=True)), lambda: roads)
 
 
 def ask(archive: ManyRoads, road: Road) -> Answered:
@@ -89,6 +90,25 @@ def test_the_only_road_is_heard_with_the_questions_and_waited_for() -> None:
     with pytest.raises(Unreachable):
         archive.probe()
     with pytest.raises(Unreachable):
+        ask(archive, Road.WADO)
+
+
+def test_the_last_that_is_open_of_several_is_waited_for() -> None:
+    dimse: Any = Adapter()
+    web: Any = Adapter(Unreachable("nobody listens"))
+    roads = [Road.MOVE, Road.WADO]
+    archive = ManyRoads(dimse, {Road.MOVE: dimse, Road.WADO: web}, lambda: roads)
+    archive.probe()
+    assert ask(archive, Road.WADO).verdict is Verdict.LOST
+    roads.remove(Road.MOVE)
+    with pytest.raises(Unreachable):
+        archive.probe()
+    with pytest.raises(Unreachable):
+        ask(archive, Road.WADO)
+    web.error = Rejected("not offered", permanent=True)
+    assert ask(archive, Road.WADO).verdict is Verdict.CONFIGURATION
+    web.error = Unusable("the token is refused")
+    with pytest.raises(Unusable):
         ask(archive, Road.WADO)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from dicom_quarry.archive.port import Answered, Archive, Ask, Found, Verdict, Watch
 from dicom_quarry.errors import ArchiveError, Rejected, Unusable
@@ -12,13 +12,16 @@ from dicom_quarry.model import Listing, Road, SeriesInfo, Sink, Study, Task
 class ManyRoads:
     """An archive whose questions go to ``finder``, and whose retrievals go the road that each names.
 
-    A road that cannot be walked is an answer, not an error: there are others. So nobody waits for it, and
-    whoever asked decides which road is next.
+    A road that cannot be walked is an answer, not an error, as long as others are open: nobody waits for it,
+    and whoever asked decides which is next. The last that is open is waited for. ``still_open`` tells them.
     """
 
-    def __init__(self, finder: Archive, fetchers: Mapping[Road, Archive]) -> None:
+    def __init__(
+        self, finder: Archive, fetchers: Mapping[Road, Archive], still_open: Callable[[], Sequence[Road]]
+    ) -> None:
         self._finder = finder
         self._fetchers = fetchers
+        self._still_open = still_open
 
     @property
     def name(self) -> str:
@@ -26,11 +29,11 @@ class ManyRoads:
         return self._finder.name
 
     def probe(self) -> None:
-        """Verify that questions are answered; and retrievals, where there is one road for them."""
+        """Verify that questions are answered; and retrievals, where one road is left for them."""
         self._finder.probe()
-        if len(self._fetchers) == 1:
-            for fetcher in self._distinct():
-                fetcher.probe()
+        roads = self._still_open()
+        if len(roads) == 1 and self._fetchers[roads[0]] is not self._finder:
+            self._fetchers[roads[0]].probe()
 
     def find(self, keys: Mapping[str, str]) -> Found:
         """Studies that the archive returns for these keys."""
@@ -50,9 +53,11 @@ class ManyRoads:
         try:
             answered = fetcher.retrieve(ask, sink, watch)
         except ArchiveError as error:
-            if len(self._fetchers) == 1:
+            rejected = isinstance(error, Rejected) and error.permanent
+            # What is not offered is told with what became of the other roads, if there were any.
+            if len(self._still_open()) == 1 and not (rejected and len(self._fetchers) > 1):
                 raise
-            permanent = isinstance(error, Unusable) or (isinstance(error, Rejected) and error.permanent)
+            permanent = rejected or isinstance(error, Unusable)
             return Answered(Verdict.CONFIGURATION if permanent else Verdict.LOST, comment=str(error))
         if answered.verdict is Verdict.CONFIGURATION:
             # dcmqrscp keeps its index locked, for everybody, on the association of a C-MOVE that it refused.

@@ -34,14 +34,15 @@ def open_sources(
         sources = {}
         for profile in settings.archives:
             guest = guests[profile.name]
-            archive = _archive(profile, settings, guest)
+            roads = Roads(profile.roads, str(settings.local), board.say, served=served)
+            archive = _archive(profile, settings, guest, roads)
             opened.callback(archive.close)
             sources[profile.name] = Source(
                 profile=profile,
                 archive=archive,
                 gate=Gate(archive, stop, board, guest, settings.give_up_after),
                 guest=guest,
-                roads=Roads(profile.roads, str(settings.local), board.say, served=served),
+                roads=roads,
             )
         for source in sources.values():
             _hear(source)
@@ -61,14 +62,14 @@ def _hear(source: Source) -> None:
         raise StartError(f"the archive {source.profile.name} cannot be used: {error}") from error
 
 
-def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest) -> Archive:
+def _archive(profile: ArchiveProfile, settings: Settings, guest: Guest, roads: Roads) -> Archive:
     """The adapter for an archive. C-FIND finds where there is an application entity, QIDO-RS elsewhere."""
     fetchers = {road: _adapter(road, profile, settings, guest) for road in profile.roads}
     first = next(iter(fetchers.values()))
     if profile.address is None or [*fetchers] in ([Road.MOVE], [Road.GET]):
         return first
     finder = fetchers.get(Road.MOVE) or _adapter(Road.MOVE, profile, settings, guest)
-    return ManyRoads(finder, fetchers)
+    return ManyRoads(finder, fetchers, lambda: roads.open)
 
 
 def _adapter(road: Road, profile: ArchiveProfile, settings: Settings, guest: Guest) -> Archive:
