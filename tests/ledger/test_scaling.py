@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,8 +15,9 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from dicom_quarry.ledger.database import open_engine
+from dicom_quarry.ledger.connections import open_engine
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.rows import enter_rows, exchange_rows
 from dicom_quarry.model import Request, Selection
@@ -53,11 +54,22 @@ def plans(path: Path) -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         asked.append((statement, parameters))
 
+    on = Prepared.on
+
+    def noted(self: Prepared, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
+        connection.set_trace_callback(lambda sql: asked.append((sql, ())))
+        try:
+            return on(self, connection, values)
+        finally:
+            connection.set_trace_callback(None)
+
     found: list[str] = []
     event.listen(Engine, "before_cursor_execute", note)
+    Prepared.on = noted  # type: ignore[method-assign]
     try:
         yield found
     finally:
+        Prepared.on = on  # type: ignore[method-assign]
         event.remove(Engine, "before_cursor_execute", note)
     with sqlite3.connect(path) as raw:
         for statement, parameters in asked:

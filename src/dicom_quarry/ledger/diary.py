@@ -8,8 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy import insert
+
 from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import postponements, queries
+
+_ADD_QUERY = Prepared(insert(queries), *(one.name for one in queries.c if not one.primary_key))
+_ADD_POSTPONEMENT = Prepared(
+    insert(postponements), *(one.name for one in postponements.c if not one.primary_key)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +59,9 @@ def note_query(
     values = {name: getattr(query, name) for name in Query.__slots__}
     # As whole numbers they take half of the room, in every row of a million.
     values |= {"asked": round(query.asked * 1000), "took": round(query.took * 1000)}
-    database.defer(queries, {**values, "row": row, "task_id": task_id})
+    database.defer(_ADD_QUERY, {**values, "row": row, "task_id": task_id})
 
 
 def note_postponement(database: Database, task_id: int, one: Postponement) -> None:
     """Remember that a task was put off."""
-    database.defer(postponements, {"task_id": task_id, "at": one.at, "until": one.until, "why": one.why})
+    database.defer(_ADD_POSTPONEMENT, {"task_id": task_id, "at": one.at, "until": one.until, "why": one.why})

@@ -12,7 +12,7 @@ from sqlalchemy import Row, Select, func, select
 
 from dicom_quarry.ledger.diary import Postponement, Query
 from dicom_quarry.ledger.instances import instances_of
-from dicom_quarry.ledger.ledger import RETRIED, Attempt
+from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.schema import (
     attempts,
@@ -23,6 +23,7 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
+from dicom_quarry.ledger.statements import RETRIED
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import InstanceRef
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select
 
-from dicom_quarry.ledger.database import insert_new
+from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.schema import instances, series, tasks, uids
 from dicom_quarry.model import InstanceRef
 
@@ -29,7 +29,7 @@ class InstanceRow:
 
 def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
     """Write what is known of a task's instances, instead of what was known before."""
-    connection.execute(delete(instances).where(instances.c.task_id == task_id))
+    put.FORGET_INSTANCES.run(connection, task_id=task_id)
     _insert(connection, task_id, rows)
 
 
@@ -71,19 +71,18 @@ def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool
 
 
 def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
-    if not rows:
-        return
-    series_ids = _series_ids(connection, task_id, {row.ref.series_uid for row in rows})
-    ids = _numbers(connection, {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax)})
-    connection.execute(
-        insert(instances),
+    series_ids = {uid: _series_id(connection, task_id, uid) for uid in {row.ref.series_uid for row in rows}}
+    named = {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax) if uid}
+    numbers = {uid: _number(connection, uid) for uid in named}
+    put.ADD_INSTANCE.run_each(
+        connection,
         [
             {
                 "task_id": task_id,
                 "sop_uid": row.ref.sop_uid,
                 "series_id": series_ids[row.ref.series_uid],
-                "class_id": ids.get(row.ref.sop_class),
-                "syntax_id": ids.get(row.transfer_syntax),
+                "class_id": numbers.get(row.ref.sop_class),
+                "syntax_id": numbers.get(row.transfer_syntax),
                 "size": row.size,
                 "digest": row.digest,
                 "path": row.path,
@@ -94,13 +93,18 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
     )
 
 
-def _series_ids(connection: Connection, task_id: int, series_uids: set[str]) -> dict[str, int]:
-    insert_new(connection, series, [{"task_id": task_id, "series_uid": uid} for uid in sorted(series_uids)])
-    found = connection.execute(select(series).where(series.c.task_id == task_id))
-    return {row.series_uid: row.id for row in found}
+def _series_id(connection: Connection, task_id: int, series_uid: str) -> int:
+    """Nearly always it is new."""
+    added = put.ADD_SERIES.run(connection, task_id=task_id, series_uid=series_uid)
+    if added.rowcount == 1 and added.lastrowid is not None:
+        return added.lastrowid
+    known: int = put.SERIES_ID.run(connection, task_id=task_id, series_uid=series_uid).fetchone()[0]
+    return known
 
 
-def _numbers(connection: Connection, wanted: Iterable[str]) -> dict[str, int]:
-    named = sorted({uid for uid in wanted if uid})
-    insert_new(connection, uids, [{"uid": uid} for uid in named])
-    return {row.uid: row.id for row in connection.execute(select(uids).where(uids.c.uid.in_(named)))}
+def _number(connection: Connection, uid: str) -> int:
+    """Nearly always it is known: there are a handful."""
+    known = put.UID_NUMBER.run(connection, uid=uid).fetchone()
+    number: int | None = known[0] if known else put.ADD_UID.run(connection, uid=uid).lastrowid
+    assert number is not None
+    return number

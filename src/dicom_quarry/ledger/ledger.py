@@ -10,40 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Row,
-    Select,
-    and_,
-    delete,
-    exists,
-    func,
-    insert,
-    or_,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.database import Database, insert_new
+from dicom_quarry.ledger import statements as put
+from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stock
+from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,
-    UNWANTED,
     WAITING,
-    attempts,
-    folders,
     job,
     request_tasks,
     requests,
     tasks,
 )
+from dicom_quarry.ledger.statements import RETRIED
 from dicom_quarry.model import Request, Selection, Study, Task
-
-#: Stands among the attempts where a task that had ended was taken up again: patience begins anew.
-RETRIED = "retried"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +73,7 @@ class Ledger:
 
     def facts(self) -> dict[str, str]:
         """What was noted about the job, by name."""
-        return self.database.read(lambda c: {row.name: row.value for row in c.execute(select(job))})
+        return {row.name: row.value for row in self.database.ask(put.FACTS)}
 
     def note(self, **facts: str) -> None:
         """Remember facts about the job, replacing earlier ones of the same name."""
@@ -99,13 +83,7 @@ class Ledger:
 
     def waiting_requests(self, limit: int) -> list[Request]:
         """The next rows to resolve, in their order; of rows with the same keys the first alone."""
-        query = (
-            select(requests)
-            .where(requests.c.state == WAITING, requests.c.same_as.is_(None))
-            .order_by(requests.c.row)
-            .limit(limit)
-        )
-        return self.database.read(lambda c: [_request(row) for row in c.execute(query)])
+        return [_request(row) for row in self.database.ask(put.WAITING_REQUESTS, limit=limit)]
 
     def resolve(
         self, request: Request, archive: str, wanted: Sequence[tuple[Study, Selection]], note: str = ""
@@ -116,20 +94,12 @@ class Ledger:
         on the answer before it is done.
         """
         values = [_task_values(archive, study, _selection_text(chosen)) for study, chosen in wanted]
-        mine = [(one["study_uid"], one["selection"]) for one in values]
 
         def work(connection: Connection) -> int:
-            insert_new(connection, tasks, values)
-            named = tuple_(tasks.c.study_uid, tasks.c.selection).in_(mine)
-            known = select(tasks.c.id, tasks.c.state).where(tasks.c.archive == archive, named)
-            states = {one.id: one.state for one in connection.execute(known)}
-            if UNWANTED in states.values():
-                again = update(tasks).where(tasks.c.id.in_(states), tasks.c.state == UNWANTED)
-                connection.execute(again.values(state=WAITING))
-            rows = self._settle_rows(connection, request, state=RESOLVED, note=note)
-            insert_new(
-                connection, request_tasks, [{"row": row, "task_id": id_} for row in rows for id_ in states]
-            )
+            ids = [_enter_task(connection, one) for one in values]
+            rows = _settle(connection, put.RESOLVE_WITH_KEYS, request, state=RESOLVED, note=note)
+            links = [{"row": row, "task_id": task_id} for row in rows for task_id in ids]
+            put.LINK_TASK.run_each(connection, links)
             return len(rows)
 
         return self.database.submit(work)
@@ -137,46 +107,26 @@ class Ledger:
     def conclude_request(self, request: Request, code: str, **details: object) -> Future[int]:
         """The request, and every row with the same keys, ends without a study to fetch; as ``resolve``."""
         ended = {"state": CONCLUDED, "code": code, "details": json.dumps(details)}
-        return self.database.submit(lambda c: len(self._settle_rows(c, request, **ended)))
-
-    def _settle_rows(self, connection: Connection, request: Request, **values: object) -> list[int]:
-        mine = and_(requests.c.identity == request.identity(), requests.c.state == WAITING)
-        rows = list(connection.scalars(select(requests.c.row).where(mine)))
-        if request.row not in rows:
-            raise LedgerError(f"row {request.row} is not waiting any more")
-        connection.execute(update(requests).where(mine).values(**values))
-        return rows
+        return self.database.submit(lambda c: len(_settle(c, put.CONCLUDE_WITH_KEYS, request, **ended)))
 
     # -- tasks
 
     def waiting_tasks(self, now: float, limit: int) -> list[Task]:
         """Tasks that can be worked on now: those whose time has come, then those that were never put off."""
-        # Two questions, each a range of the index: as one they would sort all that waits.
-        due = _wanted(select(tasks)).where(tasks.c.not_before <= now)
-        fresh = _wanted(select(tasks)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id)
-
-        def work(connection: Connection) -> list[Row[Any]]:
-            found = list(connection.execute(due.order_by(tasks.c.not_before, tasks.c.id).limit(limit)))
-            return [*found, *connection.execute(fresh.limit(limit - len(found)))]
-
-        return [_task(row) for row in self.database.read(work)]
+        return [_task(row) for row in self.database.ask(put.WAITING_TASKS, now=now, limit=limit)]
 
     def next_due(self) -> float | None:
         """When the earliest postponed task may be tried again (POSIX time), None if none is waiting."""
-        first = tasks.c.not_before.nulls_first()
-        query = _wanted(select(tasks.c.not_before)).order_by(first, tasks.c.id).limit(1)
-        row = self.database.read(lambda c: c.execute(query).first())
-        return None if row is None else row.not_before or 0.0
+        rows = self.database.ask(put.NEXT_DUE)
+        return rows[0].not_before or 0.0 if rows else None
 
     def all_complete(self) -> bool:
         """Whether nothing more is expected of any task."""
-        query = select(tasks.c.id).where(tasks.c.proved_at.is_(None)).limit(1)
-        return self.database.read(lambda c: c.scalar(query)) is None
+        return not self.database.ask(put.NOT_PROVED)
 
     def postpone(self, task_id: int, not_before: float) -> None:
         """Leave a task alone until a POSIX time."""
-        later = update(tasks).where(tasks.c.id == task_id).values(not_before=not_before)
-        self.database.write(lambda c: c.execute(later) and None)
+        self.database.write(lambda c: put.POSTPONE.run(c, task_id=task_id, not_before=not_before) and None)
 
     def record_round(self, task_id: int, asked: Sequence[Attempt]) -> Future[None]:
         """Remember the questions that were put to the archive in one round, and how they ended."""
@@ -185,12 +135,11 @@ class Ledger:
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
         """Remember where instances of an unfinished task are, durably before the first is acknowledged."""
         rows = [{"task_id": task_id, "path": path} for path in paths]
-        return self.database.submit(lambda c: insert_new(c, folders, rows))
+        return self.database.submit(lambda c: put.ADD_FOLDER.run_each(c, rows))
 
     def folders_of(self, task_id: int) -> list[str]:
         """Folders that may hold instances of an unfinished task."""
-        query = select(folders.c.path).where(folders.c.task_id == task_id)
-        return self.database.read(lambda c: list(c.scalars(query)))
+        return [row.path for row in self.database.ask(put.FOLDERS, task_id=task_id)]
 
     def conclude(self, task_id: int, end: TaskEnd) -> Future[None]:
         """A task has ended: its outcome and its instances, in one transaction.
@@ -200,25 +149,15 @@ class Ledger:
 
         def work(connection: Connection) -> None:
             replace_instances(connection, task_id, end.instances)
-            changed = connection.execute(
-                update(tasks)
-                .where(tasks.c.id == task_id, tasks.c.state == WAITING)
-                .values(
-                    state=CONCLUDED,
-                    not_before=None,
-                    code=end.code,
-                    details=json.dumps(dict(end.details)),
-                    expected=end.expected,
-                    stored=end.stored,
-                    size=end.size,
-                    folder=end.folder,
-                    proved_at=end.proved_at,
-                )
-            ).rowcount
-            if changed != 1:
+            known = {
+                name: getattr(end, name)
+                for name in ("code", "expected", "stored", "size", "folder", "proved_at")
+            }
+            details = json.dumps(dict(end.details))
+            if put.CONCLUDE.run(connection, task_id=task_id, details=details, **known).rowcount != 1:
                 raise LedgerError(f"task {task_id} has ended already")
             if end.proved_at is not None:
-                connection.execute(delete(folders).where(folders.c.task_id == task_id))
+                put.FORGET_FOLDERS.run(connection, task_id=task_id)
 
         return self.database.submit(work)
 
@@ -232,7 +171,7 @@ class Ledger:
         def work(connection: Connection) -> None:
             mine = tasks.c.id == task_id
             task = connection.execute(select(tasks.c.state, tasks.c.proved_at).where(mine)).one()
-            insert_new(connection, folders, [{"task_id": task_id, "path": folder}])
+            put.ADD_FOLDER.run(connection, task_id=task_id, path=folder)
             if task.state != CONCLUDED or not add_instance(connection, task_id, row):
                 return
             stored, size, unlisted = stock(connection, task_id)
@@ -247,13 +186,7 @@ class Ledger:
 
     def strikes(self, task_id: int) -> dict[str, int]:
         """How many rounds of questions in a row, by road, have brought no instance of the task."""
-        mine = attempts.c.task_id == task_id
-        fruitful = or_(attempts.c.gained > 0, attempts.c.verdict == RETRIED)
-        latest_gain = select(func.coalesce(func.max(attempts.c.round), 0)).where(mine, fruitful)
-        fruitless = and_(mine, attempts.c.round > latest_gain.scalar_subquery())
-        rounds = func.count(attempts.c.round.distinct()).label("rounds")
-        query = select(attempts.c.road, rounds).where(fruitless).group_by(attempts.c.road)
-        return self.database.read(lambda c: {row.road: row.rounds for row in c.execute(query)})
+        return {row.road: row.rounds for row in self.database.ask(put.STRIKES, task_id=task_id)}
 
     def retry(self, codes: Collection[str]) -> int:
         """Work again on what ended with one of these codes; returns how many studies and rows that concerns.
@@ -280,24 +213,38 @@ class Ledger:
 
     def task_of(self, study_uid: str) -> Task | None:
         """The task that a study belongs to, None if nobody asked for it, or its data went elsewhere."""
-        query = select(tasks).where(tasks.c.study_uid == study_uid, tasks.c.released_at.is_(None)).limit(1)
-        row = self.database.read(lambda c: c.execute(query).first())
-        return None if row is None else _task(row)
+        rows = self.database.ask(put.TASK_OF_STUDY, study_uid=study_uid)
+        return _task(rows[0]) if rows else None
 
     def first_row(self, task_id: int) -> int:
         """The number of the first row that asked for a task."""
-        query = select(func.min(request_tasks.c.row)).where(request_tasks.c.task_id == task_id)
-        return self.database.read(lambda c: c.scalar(query)) or 0
+        return self.database.ask(put.FIRST_ROW, task_id=task_id)[0].row or 0
 
     def cells(self, row: int) -> tuple[str, ...]:
         """The user's own columns of a row."""
-        query = select(requests.c.cells).where(requests.c.row == row)
-        return tuple(json.loads(self.database.read(lambda c: c.scalar(query)) or "[]"))
+        rows = self.database.ask(put.CELLS, row=row)
+        return tuple(json.loads(rows[0].cells)) if rows else ()
 
 
-def _wanted(query: Select[Any]) -> Select[Any]:
-    """Of the tasks that wait those that a row asks for; there are hardly others, so looking costs little."""
-    return query.where(tasks.c.state == WAITING, exists().where(request_tasks.c.task_id == tasks.c.id))
+def _enter_task(connection: Connection, values: Mapping[str, object]) -> int:
+    """The number of the task with these values; should no row have asked for it any more it waits again."""
+    added = put.ADD_TASK.run(connection, **values)
+    if added.rowcount == 1 and added.lastrowid is not None:
+        return added.lastrowid
+    names = ("archive", "study_uid", "selection")
+    task_id: int = put.TASK_ID.run(connection, **{name: values[name] for name in names}).fetchone()[0]
+    put.WANT_AGAIN.run(connection, task_id=task_id)
+    return task_id
+
+
+def _settle(connection: Connection, how: Prepared, request: Request, **values: object) -> list[int]:
+    """Settle a request and every row with the same keys; these rows. LedgerError if it is settled already."""
+    keys = request.identity()
+    rows: list[int] = [row for (row,) in put.WAITING_WITH_KEYS.run(connection, keys=keys)]
+    if request.row not in rows:
+        raise LedgerError(f"row {request.row} is not waiting any more")
+    how.run(connection, keys=keys, **values)
+    return rows
 
 
 def note_facts(connection: Connection, facts: Mapping[str, str]) -> None:
@@ -307,11 +254,11 @@ def note_facts(connection: Connection, facts: Mapping[str, str]) -> None:
 
 
 def _add_round(connection: Connection, task_id: int, asked: Sequence[Attempt]) -> None:
-    latest = select(func.coalesce(func.max(attempts.c.round), 0)).where(attempts.c.task_id == task_id)
-    number = (connection.scalar(latest) or 0) + 1
-    fixed = {"task_id": task_id, "round": number}
-    values = [fixed | {name: getattr(one, name) for name in Attempt.__slots__} for one in asked]
-    connection.execute(insert(attempts), values)
+    latest = put.LAST_ROUND.run(connection, task_id=task_id).fetchone()[0]
+    fixed = {"task_id": task_id, "round": latest + 1}
+    put.ADD_ATTEMPT.run_each(
+        connection, [fixed | {name: getattr(one, name) for name in Attempt.__slots__} for one in asked]
+    )
 
 
 def take_up(connection: Connection, task_ids: Iterable[int]) -> None:
@@ -325,7 +272,7 @@ def take_up(connection: Connection, task_ids: Iterable[int]) -> None:
         )
 
 
-def _request(row: Row[Any]) -> Request:
+def _request(row: Any) -> Request:
     keys = tuple((keyword, value) for keyword, value in json.loads(row.keys))
     others = tuple(
         tuple((keyword, value) for keyword, value in one) for one in json.loads(row.alternatives or "[]")
@@ -334,12 +281,12 @@ def _request(row: Row[Any]) -> Request:
     return Request(row.row, row.line, keys, cells, alternatives=others, note=row.note)
 
 
-def _task(row: Row[Any]) -> Task:
+def _task(row: Any) -> Task:
     selection = Selection(frozenset(row.selection.split())) if row.selection else Selection()
     return Task(row.id, row.archive, study_of(row), selection)
 
 
-def study_of(row: Row[Any]) -> Study:
+def study_of(row: Any) -> Study:
     """The study that a row of the tasks table describes."""
     return Study(
         study_uid=row.study_uid,

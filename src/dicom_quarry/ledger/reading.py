@@ -14,10 +14,10 @@ from sqlalchemy import Row, and_, func, select, true
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.connections import bring_up_to_date, open_engine
 from dicom_quarry.ledger.counting import Counts as Counts
 from dicom_quarry.ledger.counting import count
-from dicom_quarry.ledger.database import bring_up_to_date, open_engine
-from dicom_quarry.ledger.ledger import RETRIED, study_of
+from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
@@ -31,6 +31,7 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
+from dicom_quarry.ledger.statements import RETRIED
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
 from dicom_quarry.outcomes import outcome, worst

@@ -1,0 +1,182 @@
+"""Statements that the driver runs: in the same transactions, and with the same promises, as SQLAlchemy's."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import (
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    select,
+)
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger import schema
+from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.prepared import Prepared, driver
+from dicom_quarry.ledger.schema import folders, job, tasks
+from tests.ledger.test_database import Work, gathered, names, put
+
+ADD = Prepared(insert(job), "name", "value")
+VALUE = Prepared(select(job.c.name, job.c.value).where(job.c.name == bindparam("name")))
+ALL = Prepared(select(job.c.name))
+
+
+def add(name: str) -> Work:
+    return lambda connection: ADD.run(connection, name=name, value="prepared")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    opened = Database(tmp_path / "l.db")
+    yield opened
+    opened.close()
+
+
+def test_a_piece_that_fails_is_undone_alone_whoever_ran_its_statements(database: Database) -> None:
+    def half(connection: Connection) -> None:
+        add("half")(connection)
+        put("other half")(connection)
+        raise KeyError("mine")
+
+    def both(connection: Connection) -> None:
+        put("b")(connection)
+        add("c")(connection)
+
+    done = gathered(database, add("a"), half, add("a"), both)
+    done[0].result(10)
+    with pytest.raises(KeyError, match="mine"):
+        done[1].result(10)
+    with pytest.raises(sqlite3.IntegrityError):
+        done[2].result(10)
+    done[3].result(10)
+    assert names(database) == {"a", "b", "c"}
+
+
+def _by_itself(connection: Connection) -> None:
+    """As SQLite may do where a disk is full, or fails."""
+    driver(connection).execute("ROLLBACK")
+    raise KeyError("of the piece")
+
+
+def _no_table(connection: Connection) -> None:
+    driver(connection).execute("select * from no_such_table")
+
+
+def _at_the_end(connection: Connection) -> None:
+    driver(connection).execute("PRAGMA defer_foreign_keys=ON")
+    driver(connection).execute("insert into folders values (1, 'of no task')")
+
+
+@pytest.mark.parametrize("fails", [_by_itself, _no_table, _at_the_end])
+def test_a_transaction_that_fails_reaches_everybody_and_the_writer_lives_on(
+    database: Database, fails: Work
+) -> None:
+    for future in gathered(database, add("a"), fails, put("b")):
+        with pytest.raises(LedgerError, match="could not be written"):
+            future.result(10)
+    assert names(database) == set()
+    database.write(add("c"))
+    database.write(put("d"))
+    assert names(database) == {"c", "d"}
+    assert database.ask(Prepared(select(folders.c.path))) == []
+
+
+def test_several_threads_see_what_is_committed_and_nothing_else(database: Database) -> None:
+    def seen(name: str) -> list[str]:
+        database.write(add(name))
+        return [row.value for row in database.ask(VALUE, name=name)]
+
+    def before(connection: Connection) -> None:
+        add("later")(connection)
+        assert database.ask(VALUE, name="later") == []
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(seen, map(str, range(200)))) == [["prepared"]] * 200
+    database.write(before)
+    assert database.ask(VALUE, name="later") == [("later", "prepared")]
+
+
+def test_a_value_that_is_not_given_is_an_error_and_not_null(database: Database) -> None:
+    for run in (lambda: database.ask(VALUE), lambda: database.write(lambda c: ADD.run(c, name="a"))):
+        with pytest.raises(sqlite3.ProgrammingError, match="did not supply a value"):
+            run()
+
+
+def test_who_reads_cannot_write(database: Database) -> None:
+    with (
+        database.readers.snapshot() as connection,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        ADD.on(connection, {"name": "a", "value": ""})
+
+
+def test_what_is_not_named_has_its_default(database: Database) -> None:
+    texts = ("archive", "study_uid", "patient_id", "accession", "study_date", "modalities", "description")
+    some = Prepared(insert(tasks).values(state="waiting"), *texts)
+    database.write(lambda c: some.run_each(c, [{name: name for name in texts}]))
+    chosen = select(tasks.c.archive, tasks.c.state, tasks.c.selection, tasks.c.stored, tasks.c.code)
+    assert database.ask(Prepared(chosen)) == [("archive", "waiting", "", 0, None)]
+
+
+def _open(path: Path) -> int:
+    """How many descriptors of this process are of the file, or of one beside it."""
+    held = [os.path.realpath(one) for one in Path("/proc/self/fd").iterdir()]
+    return sum(one.startswith(str(path)) for one in held)
+
+
+def test_closing_leaves_no_file_open(tmp_path: Path) -> None:
+    path = tmp_path / "l.db"
+    database = Database(path)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: database.ask(ALL), range(50)))
+    with database.readers.snapshot() as lent:
+        database.close()
+        assert ALL.rows(lent) == [], "who reads is not cut off"
+    assert _open(path) == 0
+
+
+def test_values_are_the_same_whoever_writes_and_reads_them(database: Database) -> None:
+    """SQLAlchemy makes floats, and wraps bytes, on their way in; SQLite and the driver do so, too."""
+    columns = [column for table in schema.metadata.tables.values() for column in table.c]
+    kinds = {type(column.type) for column in columns}
+    assert kinds == {Integer, Text, Float, LargeBinary}, "add the new one to this test"
+    table = Table("kinds", MetaData(), *(Column(kind.__name__, kind) for kind in kinds))
+    given = {"Integer": 1, "Text": "ä\0", "Float": 2, "LargeBinary": b"\0\xff"}
+
+    def write(connection: Connection) -> list[Row[Any]]:
+        table.create(connection)
+        connection.execute(insert(table), given)
+        Prepared(insert(table)).run(connection, **given)
+        return list(connection.execute(select(table)))
+
+    found = [tuple(map(repr, row)) for row in database.write(write)]
+    found += [tuple(map(repr, row)) for row in database.ask(Prepared(select(table)))]
+    assert found == [tuple(repr({**given, "Float": 2.0}[kind.__name__]) for kind in kinds)] * 4
+
+
+def test_nothing_is_compiled_before_it_is_run() -> None:
+    code = (
+        "from dicom_quarry.ledger import ledger, statements as put\n"
+        "made = [one for one in vars(put).values() if type(one).__name__ == 'Prepared']\n"
+        "print(len(made) > 10, sum('_compiled' in vars(one) for one in made))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["True", "0"]
