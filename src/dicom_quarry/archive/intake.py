@@ -12,6 +12,9 @@ from dicom_quarry.model import Sink
 #: Files of one retrieval that may wait for the disk at once: it makes several durable in the time of one.
 _AHEAD = 4
 
+#: A file of fewer bytes is on the disk before another thread has been told of it.
+_SMALL = 1 << 16
+
 
 class Intake:
     """Takes the files of one retrieval. ``pool`` makes them durable; ``peer`` is where they come from.
@@ -41,10 +44,14 @@ class Intake:
     def end(self) -> None:
         """The file is over."""
         part, self._part = self._part, None
-        if part is not None:
-            self._ending.append(self._pool.submit(part.end))
+        if part is None:
+            return
+        if part.size < _SMALL:
+            self._count(part.end())
+            return
+        self._ending.append(self._pool.submit(part.end))
         while len(self._ending) > _AHEAD:
-            self._count()
+            self._count(self._ending.popleft().result())
 
     def settle(self) -> None:
         """Nothing more comes: forget a file that is not over, and wait until the others are durable."""
@@ -53,15 +60,14 @@ class Intake:
             self._part = None
         try:
             while self._ending:
-                self._count()
+                self._count(self._ending.popleft().result())
         finally:
             # One has failed as nothing should: the others are waited for, all the same.
             for future in self._ending:
                 future.exception()
             self._ending.clear()
 
-    def _count(self) -> None:
-        why = self._ending.popleft().result()
+    def _count(self, why: str) -> None:
         if why:
             self.failed += 1
             self.why.append(why)

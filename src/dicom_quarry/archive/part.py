@@ -11,21 +11,21 @@ class Part:
     """Reads the file meta information for the sink, then hands the dataset on as it comes.
 
     What is no DICOM file, what is not as long as its ``length`` said, and what the sink refuses costs this
-    part alone: the rest of its bytes is dropped. ``peer`` is where it comes from.
+    part alone: the rest of its bytes is dropped. ``peer`` is where it comes from, ``size`` the bytes so far.
     """
 
     def __init__(self, sink: Sink, peer: str, length: str) -> None:
         self._sink = sink
         self._peer = peer
         self._length = int(length) if length.isascii() and length.isdigit() else None
-        self._size = 0
+        self.size = 0
         self._head = bytearray()
         self._writer: Writer | None = None
         self._why = ""
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the file."""
-        self._size += len(data)
+        self.size += len(data)
         if self._why:
             return
         try:
@@ -38,8 +38,8 @@ class Part:
 
     def end(self) -> str:
         """The file is over: make it durable; why it is not kept, or nothing if it is."""
-        if not self._why and self._length is not None and self._size != self._length:
-            self._why = f"a file of {self._size} bytes came, where {self._length} were announced"
+        if not self._why and self._length is not None and self.size != self._length:
+            self._why = f"a file of {self.size} bytes came, where {self._length} were announced"
         if not self._why and self._writer is None:
             self._why = "a file came that ends in its file meta information, or is no DICOM file"
         if self._why or self._writer is None:

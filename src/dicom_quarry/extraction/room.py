@@ -25,6 +25,10 @@ _PAUSE = 5.0
 _MORE = 16_000_000
 _TRY_AGAIN = 600.0
 
+#: Where so many bytes more than needed are free, nobody fills them within so many seconds.
+_PLENTY = 4_000_000_000
+_FOR = 0.1
+
 
 def free_bytes(path: Path) -> int:
     """What this user may still write there."""
@@ -53,11 +57,17 @@ class Room:
         self._lock = threading.Lock()
         self._short: tuple[int, float] | None = None  # what must be free, or when to try all the same
         self._waiting = 0
+        self._plenty_until = 0.0
 
     def check(self) -> None:
         """Before an instance is taken; raises OutOfSpace."""
-        if self._free(self._path) < self._keep_free:
+        if time.monotonic() < self._plenty_until:
+            return
+        free = self._free(self._path)
+        if free < self._keep_free:
             raise OutOfSpace("there is too little space left on the disk")
+        if free - self._keep_free >= _PLENTY:
+            self._plenty_until = time.monotonic() + _FOR
 
     def ran_out(self) -> None:
         """An instance found no room, though there seemed to be some."""

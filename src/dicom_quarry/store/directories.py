@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, TypeAlias
 
 from dicom_quarry.errors import OutOfSpace, Refused
 from dicom_quarry.sharing import PRIVATE, Access
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MAX_KNOWN: Final = 8192
+#: So many directories may be on their way at once.
+_MAKERS: Final = 16
 _PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.3
+
+#: Directories by name, each with those below it.
+_Tree: TypeAlias = "dict[str, _Tree]"
 
 
 def refusal(error: OSError) -> Refused:
@@ -34,16 +40,20 @@ class Directories:
         Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.access: Final = access
         self._good: set[str] = set()
+        self._making: Final = tuple(threading.Lock() for _ in range(_MAKERS))
         self._anchored: set[PurePosixPath] = set()
 
     def make(self, directory: PurePosixPath) -> str:
         """The directory's path, once it is made. Raises OSError, also where a link or file is in the way."""
         path = f"{self.root}/{directory}"
         if path not in self._good:
-            os.close(self.open(directory, make=True))
-            if len(self._good) >= _MAX_KNOWN:
-                self._good.clear()
-            self._good.add(path)
+            # The instances of a new series come at once: one of them makes it, the others wait.
+            with self._making[hash(path) % _MAKERS]:
+                if path not in self._good:
+                    os.close(self.open(directory, make=True))
+                    if len(self._good) >= _MAX_KNOWN:
+                        self._good.clear()
+                    self._good.add(path)
         return path
 
     def forget(self, directory: PurePosixPath) -> None:
@@ -68,20 +78,29 @@ class Directories:
         return fd
 
     def sync(self, directories: Iterable[PurePosixPath]) -> None:
-        """Make the names in these directories survive a power cut. Raises OSError."""
+        """Make the names in these directories survive a power cut, and theirs up to the root. Raises OSError."""
+        tree: _Tree = {}
         for directory in directories:
-            fd = self.open(directory)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            at = tree
+            for name in directory.parts:
+                at = at.setdefault(name, {})
+        self._sync_tree(os.open(self.root, _DIRECTORY), tree)
+
+    def _sync_tree(self, fd: int, tree: _Tree) -> None:
+        """Each once, on one way down."""
+        try:
+            os.fsync(fd)
+            for name, below in tree.items():
+                self._sync_tree(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd), below)
+        finally:
+            os.close(fd)
 
     def anchor(self, directory: PurePosixPath) -> None:
         """Make the names in this directory durable, and its own up to the root. Raises OSError."""
         if directory in self._anchored:
-            self.sync([directory])
+            self._sync_tree(self.open(directory), {})
             return
-        self.sync([directory, *directory.parents])
+        self.sync([directory])
         if len(self._anchored) >= _MAX_KNOWN:
             self._anchored.clear()
         self._anchored.add(directory)

@@ -92,7 +92,7 @@ class InstanceStore:
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         """Make the names of these files durable: directories up to the root, each once. Raises Refused."""
         try:
-            self.directories.sync({directory for path in paths for directory in path.parents})
+            self.directories.sync({path.parent for path in paths})
         except OSError as error:
             raise refusal(error) from None
 
