@@ -1,4 +1,4 @@
-"""HTTP to a DICOMweb server: a client for each thread, who we are, where we are sent to, what went wrong.
+"""HTTP to a DICOMweb server: a connection for each thread, who we are, where we are sent to, what went wrong.
 
 No URL with a query stands in a message or a log: it has patient identifiers in it.
 """
@@ -18,7 +18,7 @@ from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive import http_status
 from dicom_quarry.archive.credentials import Credentials
 from dicom_quarry.archive.http_errors import admitted, told
-from dicom_quarry.archive.transport import Waiting, make_client
+from dicom_quarry.archive.transport import Waiting, make_transport
 from dicom_quarry.errors import Lost, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__
@@ -51,7 +51,7 @@ class Http:
         self._tls = _tls(base, access)
         self._waiting = Waiting()
         self._lock = threading.Lock()
-        self._clients: dict[int, httpx.Client] = {}
+        self._ways: dict[int, httpx.HTTPTransport] = {}
         self._closed = False
 
     @contextmanager
@@ -89,9 +89,9 @@ class Http:
     def hang_up(self) -> None:
         """Close the calling thread's connection."""
         with self._lock:
-            client = self._clients.pop(threading.get_ident(), None)
-        if client is not None:
-            client.close()
+            way = self._ways.pop(threading.get_ident(), None)
+        if way is not None:
+            way.close()
 
     def close(self) -> None:
         """Ask nothing more; what is in progress on other threads ends as Lost."""
@@ -100,7 +100,12 @@ class Http:
 
     def _ask(self, url: httpx.URL, accept: str, silence: float | None) -> httpx.Response:
         """Ask, with new credentials where the old ones are refused, and where the server sends us to."""
-        headers = {"Accept": accept, "Accept-Encoding": "identity", "User-Agent": f"quarry/{__version__}"}
+        headers = {
+            "Accept": accept,
+            "Accept-Encoding": "identity",
+            "Connection": "keep-alive",
+            "User-Agent": f"quarry/{__version__}",
+        }
         renewed = False
         for _ in range(_MOST_REDIRECTS):
             shown = self._credentials.headers()
@@ -131,22 +136,22 @@ class Http:
         """Send it; once more, on a new connection, if the one that was kept turns out to have ended."""
         me = threading.get_ident()
         with self._lock:
-            client = self._clients.get(me)
-            fresh = client is None
-            if client is None:
-                client = make_client(self._waiting, tls=self._tls, proxy=self._proxy, connect=self._connect)
-                self._clients[me] = client
+            way = self._ways.get(me)
+            fresh = way is None
+            if way is None:
+                way = make_transport(self._waiting, self.base, tls=self._tls, proxy=self._proxy)
+                self._ways[me] = way
         if self._closed:
             raise Lost("the archive was closed on this side")
         timeout = httpx.Timeout(self._connect, read=silence, write=_WRITE_PATIENCE)
-        request = client.build_request("GET", url, headers=headers, timeout=timeout)
+        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
         asked = time.monotonic()
         try:
-            return client.send(request, stream=True)
+            return way.handle_request(request)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             if fresh or time.monotonic() - asked > _AT_ONCE:
                 raise
-            return client.send(request, stream=True)
+            return way.handle_request(request)
 
 
 def _tls(base: BaseUri, access: HttpAccess) -> ssl.SSLContext:

@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from urllib.request import getproxies, proxy_bypass
 
 import httpcore
 import httpx
 
 from dicom_quarry.errors import Unusable
+from dicom_quarry.model import BaseUri
 
 #: Seconds between two looks at whether to go on waiting.
 TICK = 1.0
@@ -40,32 +42,36 @@ class Waiting(threading.local):
             self.tick = before
 
 
-def make_client(waiting: Waiting, *, tls: ssl.SSLContext, proxy: str, connect: float) -> httpx.Client:
-    """A client for one thread: one connection, kept open; redirects are for its owner to judge.
+def make_transport(
+    waiting: Waiting, base: BaseUri, *, tls: ssl.SSLContext, proxy: str
+) -> httpx.HTTPTransport:
+    """The way to one server for one thread: one connection, kept open.
 
-    ``proxy`` is a URL, "environment", or empty for none; ``connect`` the seconds to wait for a connection.
-    Raises Unusable where the environment's proxy is none.
+    No more than that of httpx: who we are, redirects and time-outs are for its owner to judge. ``proxy`` is a
+    URL, "environment", or empty for none. Raises Unusable where the environment's proxy is none.
     """
     # One streams while nothing else is asked; a second is for the moment at which the first is being closed.
     limits = httpx.Limits(max_connections=2, max_keepalive_connections=1, keepalive_expiry=5.0)
+    way = _environments(base) if proxy == "environment" else proxy or None
     try:
-        client = httpx.Client(
-            verify=tls,
-            proxy=proxy if proxy not in ("", "environment") else None,
-            trust_env=proxy == "environment",
-            limits=limits,
-            timeout=httpx.Timeout(connect, read=None),
-        )
+        transport = httpx.HTTPTransport(verify=tls, proxy=way, limits=limits)
     except (ValueError, ImportError, httpx.InvalidURL) as error:
         raise Unusable(
             "the environment names a proxy that cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are "
             "to be http://HOST:PORT"
         ) from error
-    for transport in (client._transport, *client._mounts.values()):
-        if isinstance(transport, httpx.HTTPTransport):
-            # httpx has no argument for what is a public one of httpcore.
-            transport._pool._network_backend = _Backend(waiting)
-    return client
+    # httpx has no argument for what is a public one of httpcore.
+    transport._pool._network_backend = _Backend(waiting)
+    return transport
+
+
+def _environments(base: BaseUri) -> str | None:
+    """The proxy that the environment names for a server."""
+    named = getproxies()
+    proxy = named.get(base.scheme) or named.get("all")
+    if not proxy or proxy_bypass(base.host):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 class _Backend(httpcore.SyncBackend):
