@@ -418,7 +418,7 @@ def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
     with archive(loop) as (_, adapter), pytest.raises(Unusable, match="without an end"):
         adapter.probe()
     nowhere = Answer(302, headers={"Location": "http://host:port/"}, which=anything)
-    with archive(nowhere) as (_, adapter), pytest.raises(Lost):
+    with archive(nowhere) as (_, adapter), pytest.raises(Lost, match="no address"):
         adapter.probe()
 
 

@@ -381,10 +381,10 @@ def test_the_stand_alone_receiver_has_the_name_on_disk_too(tmp_path: Path, recor
     assert recorder.of("fdatasync", "link", "fsync") == [
         ("fdatasync", "temporary"),
         ("link", "temporary"),
-        ("fsync", "4711/1.2.3/1.2.3.4"),
-        ("fsync", "4711/1.2.3"),
-        ("fsync", "4711"),
         ("fsync", "."),
+        ("fsync", "4711"),
+        ("fsync", "4711/1.2.3"),
+        ("fsync", "4711/1.2.3/1.2.3.4"),
     ]
     recorder.calls.clear()
     put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6"))

@@ -124,7 +124,10 @@ class Http:
 
     def _followed(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         """Where a redirect leads: nowhere but to the same server, which alone may see our credentials."""
-        target = url.join(response.headers["Location"])
+        try:
+            target = url.join(response.headers["Location"])
+        except httpx.InvalidURL:
+            raise Lost(f"{self.base} sends us to something that is no address") from None
         if (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port):
             return target
         where = f"{target.scheme}://{target.host}"

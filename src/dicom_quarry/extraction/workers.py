@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
 from dicom_quarry.errors import Lost, QueryFailed
+from dicom_quarry.extraction.line import Line
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.stop import Stopped
@@ -39,12 +39,11 @@ class Workers:
         self._requests: list[Request] = []
         # Where one retrieval is to wait for the other, so are questions: who resolves lists as well.
         self._listers = parallel // 2
-        self._found: queue.Queue[TaskWork] = queue.Queue(maxsize=self._listers + 1)
+        self._found: Line[TaskWork] = Line(self._listers + 1, tools.stop.check)
         # Listed ahead, and no further: a list of instances takes memory.
-        self._ready: queue.Queue[TaskWork] = queue.Queue(maxsize=2 * parallel + 2)
+        self._ready: Line[TaskWork] = Line(2 * parallel + 2, tools.stop.check)
         self._in_flight: set[int] = set()
         self._changed = threading.Condition()
-        self._fed = threading.Event()
         self._error: BaseException | None = None
         names = ["resolve"]
         names += [f"list-{number}" for number in range(1, self._listers + 1)]
@@ -90,7 +89,8 @@ class Workers:
             for source in self._tools.sources.values():
                 source.archive.hang_up()
             if work == self._feed:
-                self._fed.set()
+                self._found.close()
+                self._ready.close()
 
     # -- resolving and listing ahead
 
@@ -143,12 +143,12 @@ class Workers:
         with self._changed:
             self._in_flight.add(task.task_id)
         if self._listers:
-            self._put(self._found, work)
+            self._found.put(work)
         else:
             self._list(work)
 
     def _list_found(self) -> None:
-        for work in self._taken(self._found):
+        while work := self._found.take():
             self._list(work)
 
     def _list(self, work: TaskWork) -> None:
@@ -158,30 +158,7 @@ class Workers:
             work.fail(error)
             self._ended(work)
             return
-        self._put(self._ready, work)
-
-    def _put(self, where: queue.Queue[TaskWork], work: TaskWork) -> None:
-        while True:
-            self._tools.stop.check()
-            try:
-                where.put(work, timeout=0.5)
-            except queue.Full:
-                continue
-            return
-
-    def _taken(
-        self, where: queue.Queue[TaskWork], idle: Callable[[], None] = lambda: None
-    ) -> Iterator[TaskWork]:
-        """What is put there, until no more will be; ``idle`` is called where nothing is there yet."""
-        while True:
-            self._tools.stop.check()
-            if where.empty():
-                idle()
-            try:
-                yield where.get(timeout=0.2)
-            except queue.Empty:
-                if self._fed.is_set():
-                    return
+        self._ready.put(work)
 
     def _ended(self, work: TaskWork) -> None:
         with self._changed:
@@ -195,7 +172,7 @@ class Workers:
         ending: deque[TaskWork] = deque()
         finish = partial(self._finish, ending)
         try:
-            for work in self._taken(self._ready, idle=finish):
+            while work := self._ready.take(idle=finish):
                 try:
                     work.run()
                 finally:

@@ -78,7 +78,7 @@ class Directories:
         return fd
 
     def sync(self, directories: Iterable[PurePosixPath]) -> None:
-        """Make the names in these directories survive a power cut, and theirs up to the root. Raises OSError."""
+        """Make the names in these directories durable, and theirs up to the root. Raises OSError."""
         tree: _Tree = {}
         for directory in directories:
             at = tree
