@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tests.cohort.workbooks import DATE, number, sheet, text, workbook
 
-from dicom_quarry.cohort import CohortFile, explain
+from dicom_quarry.cohort.cohort import CohortFile
+from dicom_quarry.cohort.problems import explain
 
 _CHILD = "--read"
 

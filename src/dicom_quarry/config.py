@@ -22,7 +22,7 @@ from pydantic import (
 from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
 from dicom_quarry.durations import UNITS, Duration
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import AE, BaseUri, Road
+from dicom_quarry.model import AE, Arrival, BaseUri, Road
 from dicom_quarry.sharing import Access, access_of, mode_of
 from dicom_quarry.telling import Command, Notify
 from dicom_quarry.window import Hours, parse, zone_of
@@ -193,6 +193,11 @@ class ArchiveProfile(Limits):
     def sends(self) -> bool:
         """Whether it sends instances to our receiver, as it does for C-MOVE."""
         return Road.MOVE in self.roads
+
+    def sent(self, arrival: Arrival) -> bool:
+        """Whether an instance came from it: under its title, or over its web services."""
+        by_title = self.address is not None and self.address.title == arrival.calling_ae
+        return by_title or str(self.dicomweb) == arrival.peer
 
 
 class Settings(Frozen):

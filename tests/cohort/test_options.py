@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.cohort import CohortFile, ReadingOptions, explain, problems_csv, read_cohort
+from dicom_quarry.cohort.cohort import CohortFile, read_cohort
+from dicom_quarry.cohort.options import ReadingOptions
+from dicom_quarry.cohort.problems import explain, problems_csv
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import asked, read
 
@@ -234,7 +236,7 @@ def test_standard_input_without_a_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_what_was_piped_in_has_no_name_on_disk(tmp_path: Path) -> None:
     script = (
-        "import os, sys; from pathlib import Path; from dicom_quarry.cohort import CohortFile; "
+        "import os, sys; from pathlib import Path; from dicom_quarry.cohort.cohort import CohortFile; "
         "table = CohortFile(Path('-')); print(len(list(table.requests())), os.listdir(sys.argv[1]))"
     )
     done = subprocess.run(

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort import CohortFile, explain, read_cohort
+from dicom_quarry.cohort.cohort import CohortFile, read_cohort
 from dicom_quarry.cohort.columns import keyword_of
+from dicom_quarry.cohort.problems import explain
 from dicom_quarry.cohort.values import read_value
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report import write_report
+from dicom_quarry.report.tables import write_report
 from tests.cohort.test_tables import asked, read
 
 

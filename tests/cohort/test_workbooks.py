@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort import Cohort, ReadingOptions, read_cohort
+from dicom_quarry.cohort.cohort import Cohort, read_cohort
+from dicom_quarry.cohort.options import ReadingOptions
 from dicom_quarry.errors import InputError
 from tests.cohort.test_tables import Rows, asked
 from tests.cohort.workbooks import (

@@ -11,6 +11,7 @@ from pathlib import Path
 from dicom_quarry.config import ArchiveProfile, Settings
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
+from dicom_quarry.extraction.paths import deriver, template_of
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
 from dicom_quarry.ledger.reading import Derive
@@ -40,7 +41,7 @@ def record(
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([["Accession"], *([study.accession] for study in known)])
     ledger = Ledger(prepare(out, None).ledger)
-    derive = job.deriver(job.template_of(settings.filepath, ("Accession",)))
+    derive = deriver(template_of(settings.filepath, ("Accession",)))
     chance, paths = random.Random(6), []
     try:
         job.enter(ledger, job.read(table, settings)[0], settings, update=False)

@@ -13,7 +13,7 @@ from dicom_quarry.config import Settings, load
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
-from dicom_quarry.extraction.verify import derive_of
+from dicom_quarry.extraction.paths import derive_of, deriver, template_of
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.rows import CohortChange
@@ -168,7 +168,7 @@ def test_what_fails_half_way_leaves_the_job_as_it_was(
 
 
 def test_the_template_gives_the_path_from_what_the_archive_lists() -> None:
-    derive = job.deriver(Template.parse("{PatientID}/{AccessionNumber}/{SOPInstanceUID}.dcm"))
+    derive = deriver(Template.parse("{PatientID}/{AccessionNumber}/{SOPInstanceUID}.dcm"))
     assert str(derive(study(1), ref("1.2.1", 7))) == "4711/A1/1.2.1.1.7.dcm"
 
 
@@ -233,5 +233,5 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
 
 def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:
     with pytest.raises(ConfigError, match="another identity"):
-        job.template_of("mismatch/{SOPInstanceUID}", ())
-    assert job.template_of("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"
+        template_of("mismatch/{SOPInstanceUID}", ())
+    assert template_of("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"

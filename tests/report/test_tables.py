@@ -15,12 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort import read_cohort
+from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report import write_manifest, write_missing, write_report, write_studies
-from dicom_quarry.report.tables import REPORT_COLUMNS
+from dicom_quarry.report.tables import (
+    REPORT_COLUMNS,
+    write_manifest,
+    write_missing,
+    write_report,
+    write_studies,
+)
 from dicom_quarry.sharing import Access
 
 DONE = outcome("all_listed_stored", instances=3)

@@ -14,12 +14,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort import read_cohort
+from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.cohort.source import Source
 from dicom_quarry.cohort.workbook import open_workbook
 from dicom_quarry.errors import InputError
-from dicom_quarry.report import report_table, study_table, xlsx
-from dicom_quarry.report.tables import REPORT_COLUMNS, STUDY_COLUMNS, Table, write_table
+from dicom_quarry.report import xlsx
+from dicom_quarry.report.tables import (
+    REPORT_COLUMNS,
+    STUDY_COLUMNS,
+    Table,
+    report_table,
+    study_table,
+    write_table,
+)
 from dicom_quarry.report.xlsx import write_workbook
 from dicom_quarry.sharing import Access
 from tests.e2e.disks import small_disk

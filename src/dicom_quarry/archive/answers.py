@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dicom_quarry.archive.identifier import is_uid
 from dicom_quarry.archive.listing import nameless, number, value
-from dicom_quarry.archive.port import Found
-from dicom_quarry.archive.query import Answers
+from dicom_quarry.archive.port import Answers, Found
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 

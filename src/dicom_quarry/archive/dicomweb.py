@@ -11,9 +11,8 @@ from dicom_quarry.archive.http import Http
 from dicom_quarry.archive.identifier import is_uid
 from dicom_quarry.archive.intake import Intake
 from dicom_quarry.archive.listing import LISTING_CAP, Lister, value
-from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.archive.port import Answered, Answers, Ask, Found, Watch
 from dicom_quarry.archive.qido import Qido
-from dicom_quarry.archive.query import Answers
 from dicom_quarry.archive.wado import Retrieval
 from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task

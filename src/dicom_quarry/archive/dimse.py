@@ -16,7 +16,7 @@ from dicom_quarry.archive.identifier import UTF_8, encode, is_uid, tag
 from dicom_quarry.archive.listing import LISTING_CAP, Lister
 from dicom_quarry.archive.models import MODELS, ModelName
 from dicom_quarry.archive.move import Move
-from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.archive.port import Answered, Answers, Ask, Found, Watch
 from dicom_quarry.archive.retrieval import Retriever
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
@@ -156,7 +156,7 @@ class DimseArchive:
 
     def _query(
         self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
-    ) -> query.Answers:
+    ) -> Answers:
         identifier = encode(
             {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
         )

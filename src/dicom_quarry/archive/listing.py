@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from dicom_quarry.archive import status
 from dicom_quarry.archive.identifier import is_uid, tag
-from dicom_quarry.archive.port import Verdict
-from dicom_quarry.archive.query import Answers
+from dicom_quarry.archive.port import Answers, Verdict
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 

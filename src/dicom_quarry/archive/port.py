@@ -22,6 +22,14 @@ class Verdict(StrEnum):
     LOST = "lost"  # no final status: abort, cut connection, or the watch gave up
 
 
+@dataclass(slots=True)
+class Answers:
+    """What a query brought: values by tag. ``why`` is empty where nothing suggests that there is more."""
+
+    rows: list[dict[int, str]] = field(default_factory=list)
+    why: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Answers to a STUDY level query; ``complete`` is False when the archive capped them or broke off."""

@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_VR
 from dicom_quarry.archive import dicom_json, http_status
 from dicom_quarry.archive.http import Http
 from dicom_quarry.archive.identifier import is_uid, tag
-from dicom_quarry.archive.query import Answers
+from dicom_quarry.archive.port import Answers
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from dicom_quarry.archive import status
 from dicom_quarry.archive.associations import Line
-from dicom_quarry.archive.port import Verdict
+from dicom_quarry.archive.port import Answers, Verdict
 from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header import scan
@@ -16,14 +15,6 @@ from dicom_quarry.wire.inbox import Message
 
 #: How long an archive may take to end a query that was cancelled, before its association is aborted.
 CANCEL_PATIENCE = 5.0
-
-
-@dataclass(slots=True)
-class Answers:
-    """What a query brought: values by tag. ``why`` is empty where nothing suggests that there is more."""
-
-    rows: list[dict[int, str]] = field(default_factory=list)
-    why: str = ""
 
 
 def run(line: Line, identifier: bytes, tags: Iterable[int], *, cap: int, silence: float) -> Answers:

@@ -1,34 +1,21 @@
-"""``quarry extract`` and ``quarry retry``: run a job, show it, stop it when asked."""
+"""``quarry extract`` and ``quarry retry``."""
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
 from dicom_quarry import api, config
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
-from dicom_quarry.cli.console import err, fail, out
-from dicom_quarry.cli.display import LiveDisplay, PlainDisplay
-from dicom_quarry.cli.summary import show_summary
-from dicom_quarry.cohort.table import open_table
+from dicom_quarry.cli.running import run
 from dicom_quarry.errors import InputError
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.model import Word
-from dicom_quarry.niffler import Niffler
-from dicom_quarry.niffler import read as read_niffler
 
 _ANY_NUMBER = 1_000_000
-
-T = TypeVar("T")
 
 #: What ``retry`` works on when it is not told: everything that another try may change.
 _RETRIED = frozenset(Word) - {Word.COMPLETE, Word.PENDING, Word.INVALID_ROW, Word.EXCLUDED}
@@ -151,26 +138,12 @@ def _job(
         if cohort is None:
             raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
         return config.load(config_file, flags), cohort
+    # Imported here: few come from the former extractor.
+    from dicom_quarry.cli.former import taken_over
+
     if config_file is not None:
         raise InputError("--niffler and --config both bring settings: give one of them")
-    told = read_niffler(niffler)
-    for note in told.notes:
-        err.print(note, markup=False)
-    if told.plan:
-        detailed = " --detailed" if told.plan == "detailed" else ""
-        raise InputError(f"{niffler} only asks what is there: run  quarry plan {told.cohort}{detailed}")
-    table = cohort or told.cohort
-    return told.settings({**_table_flags(told, table), **flags}), table
-
-
-def _table_flags(told: Niffler, table: Path) -> dict[str, object]:
-    header = open_table(table, lambda _: True)[0].header
-    beyond = [at for at in told.columns if at >= len(header)]
-    if beyond:
-        raise InputError(f"{table} has {len(header)} columns; there is no column {beyond[0]}, counted from 0")
-    columns = [f"{header[at].strip()}={keyword}" for at, keyword in told.columns.items()]
-    rewrite = {"rewrite": ["long-accession"]} if told.long_accession else {}
-    return {"map": columns, "date_format": told.date_format, **rewrite}
+    return taken_over(niffler, cohort, flags)
 
 
 def retry(
@@ -202,52 +175,3 @@ def retry(
         raise typer.Exit(run(api.settings_of(folder), fetch, queue=queue))
     words = frozenset(outcome) if outcome else _RETRIED
     raise typer.Exit(run(api.settings_of(folder), lambda runner: runner.retry(words), queue=queue))
-
-
-def run(settings: config.Settings, work: Callable[[Runner], JobEnd], *, queue: bool = False) -> int:
-    """Run a job with its display, write its reports, show its summary; returns the exit code."""
-    with api.telling(settings, lambda message: err.print(message, markup=False)) as ended:
-        end = attended(settings, work, queue=queue)
-        if end.nothing_to_do:
-            out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
-        result = api.reports_of(end)
-        show_summary(result)
-        if end.problem:
-            # An archive's own words may name a patient.
-            fail(end.problem if err.is_terminal else end.told)
-        ended(end, result)
-    return result.exit_code
-
-
-def attended(
-    settings: config.Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
-) -> T:
-    """Do something with a display, unless it is to be ``quiet``, and stop it when asked."""
-    with nullcontext(Listener()) if quiet else _display() as display:
-        runner = Runner(settings, display, queue=queue)
-        with _stopped_by_signals(runner):
-            return work(runner)
-
-
-@contextmanager
-def _display() -> Iterator[Listener]:
-    if background.is_launched():
-        yield background.DetachedDisplay()
-    elif sys.stdout.isatty():
-        with LiveDisplay(out) as live:
-            yield live
-    else:
-        yield PlainDisplay()
-
-
-@contextmanager
-def _stopped_by_signals(runner: Runner) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: finish what is in flight; twice: cancel it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: runner.stop())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

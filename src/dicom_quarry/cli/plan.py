@@ -11,9 +11,10 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import fail, out
-from dicom_quarry.cli.extract import attended
+from dicom_quarry.cli.running import attended
 from dicom_quarry.errors import InputError
-from dicom_quarry.report import plan_json, plan_lines, render_plan
+from dicom_quarry.report.plan import plan_lines, render_plan
+from dicom_quarry.report.plan_files import plan_json
 
 
 def plan(

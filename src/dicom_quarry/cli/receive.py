@@ -25,7 +25,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.folder import JobFolder, held, share
 from dicom_quarry.model import AE, Admitted, Arrival, Header
 from dicom_quarry.receiver.server import Admission, Receiver, Stats
-from dicom_quarry.report import human_size
+from dicom_quarry.report.text import human_size
 from dicom_quarry.sharing import access_of
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template

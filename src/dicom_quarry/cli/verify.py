@@ -6,34 +6,24 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.cli.console import err, fail, out
-from dicom_quarry.cli.extract import attended
+from dicom_quarry.cli.console import err, out
 from dicom_quarry.cli.pace import PaceLine, files_line, say
 from dicom_quarry.cohort.values import visible
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.against import GONE, NEW, NOT_COMPARED, STUDY_GONE, Again
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.sample import share_of
 from dicom_quarry.extraction.verify import Checked, Manner, Verification, Verified
-from dicom_quarry.report import counted, spoken_time
+from dicom_quarry.report.text import counted
+from dicom_quarry.spoken import spoken_time
 
 #: Damaged files that are named one by one.
 _SHOWN = 20
-
-#: What the archive lists otherwise, in words.
-_CHANGES = {
-    NEW: "with new instances, {instances}",
-    GONE: "of which instances are gone, {instances}",
-    STUDY_GONE: "gone from the archive",
-    NOT_COMPARED: "could not be compared",
-}
 
 
 def verify(
@@ -68,7 +58,10 @@ def verify(
     if against_archive:
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
-        _archive(folder, restart=restart)
+        # Imported here: whoever has the files compared asks no archive.
+        from dicom_quarry.cli.against import against
+
+        against(folder, restart=restart)
     share = None if sample is None else share_of(sample)
     manner = Manner(quick, share, seed, threads, restart)
     _files(folder, manner)
@@ -134,31 +127,6 @@ def _proves(verified: Verified) -> str:
         "a sample does not prove that no file is damaged: with 95 % confidence, "
         f"no more than {verified.may_be_damaged:,} of the others are"
     )
-
-
-def _archive(folder: Path, *, restart: bool) -> NoReturn:
-    compare = partial(api.compared, folder, restart=restart)
-    again = attended(api.settings_of(folder), compare)
-    if again.finished:
-        _tell_changes(folder, again)
-        raise typer.Exit(1 if again.others else 0)
-    out.print(f"{again.studies:,} of {again.all:,} complete studies listed again: run again to go on")
-    if again.problem:
-        fail(again.problem)
-    raise typer.Exit(4)
-
-
-def _tell_changes(folder: Path, again: Again) -> None:
-    same = again.studies - again.others
-    out.print(f"{again.studies:,} complete studies listed again, {same:,} of them as they were")
-    for code, words in _CHANGES.items():
-        if again.changed.get(code):
-            number = counted(again.changed[code], "study", "studies")
-            out.print(f"  {number} {words.format(instances=counted(again.instances[code], 'instance'))}")
-    if again.others:
-        out.print(f"{folder / 'changes.csv'} lists them; nothing was moved", markup=False)
-    if again.changed.get(NEW):
-        out.print(f"what to do: quarry retry {folder} --changed  has the new instances sent", markup=False)
 
 
 class _Names:

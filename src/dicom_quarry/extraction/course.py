@@ -14,7 +14,7 @@ from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.extraction.workers import Workers
-from dicom_quarry.receiver.server import Stats
+from dicom_quarry.receiver.stats import Stats
 
 #: Seconds between two looks at a running job.
 TICK = 0.25

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dicom_quarry.cohort import Exclusions, read_exclusions
+from dicom_quarry.cohort.exclusion import Exclusions, read_exclusions
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.audit import Audit

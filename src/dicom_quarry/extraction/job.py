@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from dicom_quarry.cohort import CohortFile, ReadingOptions, SeriesFilter, explain
+from dicom_quarry.cohort.cohort import CohortFile
+from dicom_quarry.cohort.filters import SeriesFilter
+from dicom_quarry.cohort.options import ReadingOptions
+from dicom_quarry.cohort.problems import explain
 from dicom_quarry.config import Settings
-from dicom_quarry.errors import ConfigError, InputError
-from dicom_quarry.extraction.identity import APART
+from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.ledger import Ledger, note_facts
-from dicom_quarry.ledger.reading import Derive
 from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
-from dicom_quarry.model import InstanceRef, Request, Study
-from dicom_quarry.store.template import Template
+from dicom_quarry.model import Request
 from dicom_quarry.version import __version__
 
 T = TypeVar("T")
@@ -136,34 +136,3 @@ def _facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def template_of(filepath: str, columns: tuple[str, ...]) -> Template:
-    """The pattern of a job's file names; raises ConfigError."""
-    template = Template.parse(filepath, columns=columns)
-    if filepath.partition("/")[0].strip("'") == APART:
-        raise ConfigError(
-            f"--filepath: the folder {APART} is for images of another identity; take another name"
-        )
-    return template
-
-
-def deriver(template: Template) -> Derive:
-    """The path that a template gives to an instance, from what the archive lists of it.
-
-    Where the template needs more than that, the path differs from the real one, which is then kept as it is.
-    """
-
-    def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
-        header = {
-            0x00080016: ref.sop_class,
-            0x00080018: ref.sop_uid,
-            0x00080020: study.study_date,
-            0x00080050: study.accession,
-            0x00100020: study.patient_id,
-            0x0020000D: ref.study_uid,
-            0x0020000E: ref.series_uid,
-        }
-        return template.render(header)
-
-    return derive

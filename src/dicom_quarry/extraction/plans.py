@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from dicom_quarry.cohort import CohortFile
+from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.extraction import job

@@ -20,7 +20,7 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder, holder
 from dicom_quarry.extraction.hashing import check
-from dicom_quarry.extraction.verify import derive_of
+from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Derive, Reader
 from dicom_quarry.ledger.released import Releases, Standing

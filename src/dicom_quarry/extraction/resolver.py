@@ -11,7 +11,9 @@ from itertools import chain, repeat
 from typing import Protocol
 
 from dicom_quarry.archive.port import Found
-from dicom_quarry.cohort import ALL_SERIES, NOBODY, Exclusions, SeriesFilter, told
+from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
+from dicom_quarry.cohort.filters import ALL_SERIES, SeriesFilter
+from dicom_quarry.cohort.rewrites import told
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.errors import told as failure_told
 from dicom_quarry.extraction.diagnosis import diagnose

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dicom_quarry.cohort import CohortFile
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.cohort.cohort import CohortFile
+from dicom_quarry.config import Settings
 from dicom_quarry.errors import Unusable, told
-from dicom_quarry.extraction import against, aside, job, planning, plans
+from dicom_quarry.extraction import job, plans
 from dicom_quarry.extraction.audit import Audit, accounted
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.course import TICK, Course
@@ -25,6 +26,7 @@ from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.paths import deriver, template_of
 from dicom_quarry.extraction.progress import Board, Meter, write_queued
 from dicom_quarry.extraction.reception import reception
 from dicom_quarry.extraction.registry import register
@@ -45,6 +47,10 @@ from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.version import __version__
+
+if TYPE_CHECKING:
+    from dicom_quarry.extraction.against import Again
+    from dicom_quarry.extraction.planning import PlanEnd
 
 #: Seconds between two tries to write to a full disk.
 _PAUSE = 5.0
@@ -76,7 +82,7 @@ class _Begun:
 
     @property
     def derive(self) -> Derive:
-        return job.deriver(self.template)
+        return deriver(self.template)
 
     def cells(self, task: Task) -> Mapping[str, str]:
         """The user's own columns, by header, of the row that first asked for a task."""
@@ -120,7 +126,7 @@ class Runner:
         settings = self._settings
         cohort, rows = job.read(cohort_path, settings)
         self._listener.cohort(cohort.mapping, rows, cohort.notes)
-        template = job.template_of(settings.filepath, cohort.columns)
+        template = template_of(settings.filepath, cohort.columns)
         with self._opened(cohort) as (folder, ledger):
             if settings.accept_mismatch or _identity(settings) != job.before(ledger, _identity):
                 # What was kept apart is judged again.
@@ -130,8 +136,11 @@ class Runner:
                 self._listener.updated(change)
             return self._work(_Begun(folder, ledger, template, cohort.columns))
 
-    def plan(self, cohort_path: Path, *, detailed: bool = False) -> planning.PlanEnd:
+    def plan(self, cohort_path: Path, *, detailed: bool = False) -> PlanEnd:
         """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
+        # Imported here, like the other verbs' own modules: most runs are extractions.
+        from dicom_quarry.extraction import planning
+
         self._tell_limits()
         return planning.make(self._errand(), cohort_path, detailed=detailed)
 
@@ -149,10 +158,12 @@ class Runner:
 
     def _begun(self, folder: JobFolder, ledger: Ledger) -> _Begun:
         columns = tuple(json.loads(ledger.facts()["columns"]))
-        return _Begun(folder, ledger, job.template_of(self._settings.filepath, columns), columns)
+        return _Begun(folder, ledger, template_of(self._settings.filepath, columns), columns)
 
     def fetch_again(self, study_uids: list[str]) -> JobEnd:
         """Work again on studies in which verify found something; what is damaged is moved aside first."""
+        from dicom_quarry.extraction import aside
+
         with self._opened() as (folder, ledger):
             put = aside.put_aside(folder, ledger, study_uids)
             number = len(put.damaged)
@@ -166,8 +177,10 @@ class Runner:
                 self._listener.said(f"{here} of the {number} are here again")
             return end
 
-    def compare(self, write: Callable[[Iterator[ChangeView]], object], *, restart: bool) -> against.Again:
+    def compare(self, write: Callable[[Iterator[ChangeView]], object], *, restart: bool) -> Again:
         """List complete studies again, and move nothing; see :func:`against.look`."""
+        from dicom_quarry.extraction import against
+
         self._tell_limits()
         return against.look(self._errand(), existing(self._settings.to), write, restart=restart)
 
@@ -312,7 +325,7 @@ class Runner:
         Archives may send under another title than they answer to: then it is that of the first.
         """
         archives = self._settings.archives
-        sender = next((one for one in archives if _is_from(arrival, one)), archives[0])
+        sender = next((one for one in archives if one.sent(arrival)), archives[0])
         guest = self._guests[sender.name]
         return guest.received if guest.limits_bytes else None
 
@@ -325,11 +338,6 @@ class Runner:
                 self._listener.said(limits)
         if self._exclusions:
             self._listener.said(f"must not be taken (--exclude): {self._exclusions.spoken}")
-
-
-def _is_from(arrival: Arrival, archive: ArchiveProfile) -> bool:
-    by_title = archive.address is not None and archive.address.title == arrival.calling_ae
-    return by_title or str(archive.dicomweb) == arrival.peer
 
 
 def _identity(settings: Settings) -> Identity:

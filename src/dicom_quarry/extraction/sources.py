@@ -6,8 +6,6 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dimse import DimseArchive, Habits
 from dicom_quarry.archive.port import Archive
 from dicom_quarry.archive.roads import ManyRoads
 from dicom_quarry.config import ArchiveProfile, Settings
@@ -79,7 +77,7 @@ def _adapter(road: Road, profile: ArchiveProfile, settings: Settings, guest: Gue
 
 
 def _over_http(profile: ArchiveProfile, guest: Guest) -> Archive:
-    # Imported here: most jobs do without HTTP, and its library takes time to load.
+    # Imported here, like the other adapter: most jobs need one of them, and both take time to load.
     from dicom_quarry.archive.dicomweb import DicomWebArchive
 
     return DicomWebArchive(
@@ -93,6 +91,9 @@ def _over_http(profile: ArchiveProfile, guest: Guest) -> Archive:
 
 
 def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest, *, by_get: bool) -> Archive:
+    from dicom_quarry.archive.calling import Patiences
+    from dicom_quarry.archive.dimse import DimseArchive, Habits
+
     title = settings.local.title
     return DimseArchive(
         profile.name,

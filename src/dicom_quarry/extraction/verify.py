@@ -10,18 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.config import Settings
 from dicom_quarry.extraction.bookmark import Bookmark, Mark
 from dicom_quarry.extraction.checking import Checkers, default_threads
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.hashing import Batch, Problems
-from dicom_quarry.extraction.job import deriver
+from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.strays import Strays
-from dicom_quarry.ledger.reading import Derive, Reader
 from dicom_quarry.ledger.stored import Amount, StoredFile, StoredReader
 from dicom_quarry.ledger.views import DamagedView
-from dicom_quarry.store.template import Template
 
 #: Files of a batch, and their bytes: enough to be worth a message, few enough to share among processes.
 _FILES, _BYTES = 250, 64 << 20
@@ -89,12 +86,6 @@ class Part:
 
     files: list[StoredFile]
     last: int
-
-
-def derive_of(reader: Reader) -> Derive:
-    """The paths of a job's instances, by the pattern that it was begun with."""
-    settings = Settings.model_validate_json(reader.facts()["settings"])
-    return deriver(Template.parse(settings.filepath, columns=reader.columns()))
 
 
 def verify(folder: JobFolder, *, quick: bool = False, threads: int | None = None) -> Iterator[Checked]:

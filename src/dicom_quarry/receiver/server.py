@@ -14,6 +14,7 @@ from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.admission import Admission, Refusal, Scope
 from dicom_quarry.receiver.ports import listen
 from dicom_quarry.receiver.session import Limits, Session
+from dicom_quarry.receiver.stats import Stats
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.negotiation import AssociateRequest, is_verification
@@ -27,17 +28,6 @@ logger = logging.getLogger(__name__)
 _LAST_WAIT = 5.0
 #: PS3.8 table 9-21: rejected-transient, local limit exceeded.
 _LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What the receiver has done so far; ``associations`` are those that stand now."""
-
-    associations: int = 0
-    instances: int = 0
-    bytes: int = 0
-    refused: int = 0  # instances
-    rejected: int = 0  # associations
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from typing import TYPE_CHECKING
 
-from dicom_quarry.wire.association import Rejection
-from dicom_quarry.wire.negotiation import AssociateRequest
+if TYPE_CHECKING:
+    from dicom_quarry.wire.association import Rejection
+    from dicom_quarry.wire.negotiation import AssociateRequest
 
 _TRANSIENT = 2  # result, PS3.8 table 9-21
 

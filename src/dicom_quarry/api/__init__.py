@@ -1,0 +1,42 @@
+"""What the command does, for notebooks and scripts; the command line is a thin face of this."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dicom_quarry.api.again import compared as compared
+    from dicom_quarry.api.again import fetched_again as fetched_again
+    from dicom_quarry.api.explaining import history as history
+    from dicom_quarry.api.files import damaged_file as damaged_file
+    from dicom_quarry.api.files import release as release
+    from dicom_quarry.api.files import verify as verify
+    from dicom_quarry.api.jobs import extract as extract
+    from dicom_quarry.api.jobs import telling as telling
+    from dicom_quarry.api.planning import Plan as Plan
+    from dicom_quarry.api.planning import plan as plan
+    from dicom_quarry.api.planning import plan_settings as plan_settings
+    from dicom_quarry.api.planning import planned as planned
+    from dicom_quarry.api.reports import report as report
+    from dicom_quarry.api.reports import reports_of as reports_of
+    from dicom_quarry.api.reports import write_reports as write_reports
+    from dicom_quarry.api.standing import Result as Result
+    from dicom_quarry.api.standing import settings_of as settings_of
+
+#: Where each stands.
+_MODULES = {
+    "again": ("compared", "fetched_again"),
+    "explaining": ("history",),
+    "files": ("damaged_file", "release", "verify"),
+    "jobs": ("extract", "telling"),
+    "planning": ("Plan", "plan", "plan_settings", "planned"),
+    "reports": ("report", "reports_of", "write_reports"),
+    "standing": ("Result", "settings_of"),
+}
+
+
+def __getattr__(name: str) -> object:
+    # Loaded when first used: a command does not bring along what the others need.
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module 'dicom_quarry.api' has no attribute '{name}'")

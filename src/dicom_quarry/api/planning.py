@@ -1,0 +1,104 @@
+"""What a cohort would come to, asked before anything moves."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicom_quarry import config
+from dicom_quarry.config import Settings
+from dicom_quarry.extraction.earlier import earlier_rate
+from dicom_quarry.extraction.folder import JobFolder
+from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.extraction.planning import PlanEnd
+from dicom_quarry.extraction.runner import Runner
+from dicom_quarry.ledger.planned import PlannedRow, PlanReader
+from dicom_quarry.report.estimate import Amount, forecast
+from dicom_quarry.report.plan import PlanSummary, count_rows
+from dicom_quarry.report.plan_files import write_plan, write_plan_json
+from dicom_quarry.site import site_policy
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cohort would come to: its summary, and its rows one by one. ``problem`` as in a job's end."""
+
+    folder: JobFolder
+    summary: PlanSummary
+    detailed: bool = False
+    problem: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """0 every row has studies to fetch, 1 some have none, 4 not every row was asked about."""
+        return self.summary.exit_code
+
+    def rows(self) -> Iterator[PlannedRow]:
+        """Every row of the table, with the studies found for it."""
+        with closing(PlanReader(self.folder.ledger)) as reader:
+            yield from reader.planned()
+
+    def write(self, path: str | Path) -> Path:
+        """Write the plan, for its owner alone: as JSON where the name ends in .json, else as CSV."""
+        path = Path(path)
+        if path.suffix.casefold() == ".json":
+            write_plan_json(path, self.summary, self.rows(), detailed=self.detailed)
+        else:
+            write_plan(path, self.rows(), detailed=self.detailed)
+        return path
+
+
+def plan(
+    cohort: str | Path,
+    *,
+    archive: str | None = None,
+    to: str | Path | None = None,
+    local: str | None = None,
+    config_file: str | Path | None = None,
+    detailed: bool = False,
+    listener: Listener | None = None,
+    **options: object,
+) -> Plan:
+    """Ask what a cohort would come to, and move nothing; parameters are those of :func:`extract`.
+
+    ``detailed`` asks for more attributes of every study. An extraction of the same cohort from the same
+    archives, with the same rules, begins with the answers. Raises InputError, StartError or LedgerError.
+    """
+    flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
+    settings = plan_settings(None if config_file is None else Path(config_file), flags)
+    runner = Runner(settings, listener or Listener())
+    return planned(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
+
+
+def plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
+    """The settings of a plan, those of a job; without a folder to fill, the current one's disk counts."""
+    return config.load(path, flags, {"to": "."})
+
+
+def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
+    """What a plan came to that has just been made."""
+    amounts = {archive.name: Amount() for archive in settings.archives}
+    with closing(PlanReader(end.folder.ledger)) as reader:
+        counts = count_rows(reader.planned())
+        for archive, study in reader.found():
+            amounts[archive].add(study)
+    site, now = site_policy(), datetime.now(UTC)
+    forecasts = tuple(
+        forecast(
+            archive.name,
+            amounts[archive.name],
+            [archive, *site.limits(archive).values()],
+            earlier_rate(archive.places),
+            now,
+        )
+        for archive in settings.archives
+    )
+    there = next(path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists())
+    free = max(0, shutil.disk_usage(there).free - settings.keep_free_bytes)
+    filtered = bool(settings.series or settings.series_not or settings.min_instances)
+    summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
+    return Plan(end.folder, summary, detailed, end.problem)

@@ -1,0 +1,70 @@
+"""A job as it stands, read from its record: its result, its settings, and all that is known of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_quarry.config import Settings
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.folder import JobFolder, existing
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.views import RowView, StudyView
+from dicom_quarry.report.summary import Summary
+from dicom_quarry.sharing import PRIVATE, Access
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A job as it stands: its summary, and its rows and studies one by one."""
+
+    folder: JobFolder
+    summary: Summary
+
+    @property
+    def exit_code(self) -> int:
+        """0 every row complete, 1 finished with exceptions, 4 not finished."""
+        return self.summary.exit_code
+
+    @property
+    def report(self) -> Path:
+        """The user's table with the outcome of every row."""
+        return self.folder.out / "report.csv"
+
+    def rows(self) -> Iterator[RowView]:
+        """Every row of the table, with its outcome."""
+        reader = Reader(self.folder.ledger)
+        try:
+            yield from reader.rows()
+        finally:
+            reader.close()
+
+    def studies(self) -> Iterator[StudyView]:
+        """Every study, with its outcome."""
+        reader = Reader(self.folder.ledger)
+        try:
+            yield from reader.studies()
+        finally:
+            reader.close()
+
+
+def settings_of(out: Path) -> Settings:
+    """The settings that a job was last run with; raises InputError if the folder holds no job.
+
+    Its folders are where they are found now: they may have been given relative to another folder, or moved.
+    """
+    reader = Reader(existing(out).ledger)
+    try:
+        settings = Settings.model_validate_json(reader.facts()["settings"])
+        return settings.model_copy(update={"to": out, "state": None})
+    finally:
+        reader.close()
+
+
+def access_of(out: Path) -> Access:
+    """Who may read a job's reports; its owner alone where its group is not of this computer or user."""
+    try:
+        return settings_of(out).access
+    except ConfigError:
+        return PRIVATE

@@ -1,0 +1,49 @@
+"""The paths of a job's files: by its pattern, from what the archive lists of an instance."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from dicom_quarry.config import Settings
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.identity import APART
+from dicom_quarry.ledger.reading import Derive, Reader
+from dicom_quarry.model import InstanceRef, Study
+from dicom_quarry.store.template import Template
+
+
+def template_of(filepath: str, columns: tuple[str, ...]) -> Template:
+    """The pattern of a job's file names; raises ConfigError."""
+    template = Template.parse(filepath, columns=columns)
+    if filepath.partition("/")[0].strip("'") == APART:
+        raise ConfigError(
+            f"--filepath: the folder {APART} is for images of another identity; take another name"
+        )
+    return template
+
+
+def deriver(template: Template) -> Derive:
+    """The path that a template gives to an instance, from what the archive lists of it.
+
+    Where the template needs more than that, the path differs from the real one, which is then kept as it is.
+    """
+
+    def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
+        header = {
+            0x00080016: ref.sop_class,
+            0x00080018: ref.sop_uid,
+            0x00080020: study.study_date,
+            0x00080050: study.accession,
+            0x00100020: study.patient_id,
+            0x0020000D: ref.study_uid,
+            0x0020000E: ref.series_uid,
+        }
+        return template.render(header)
+
+    return derive
+
+
+def derive_of(reader: Reader) -> Derive:
+    """The paths of a job's instances, by the pattern that it was begun with."""
+    settings = Settings.model_validate_json(reader.facts()["settings"])
+    return deriver(Template.parse(settings.filepath, columns=reader.columns()))
