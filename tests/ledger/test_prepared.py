@@ -114,6 +114,28 @@ def test_several_threads_see_what_is_committed_and_nothing_else(database: Databa
     assert database.ask(VALUE, name="later") == [("later", "prepared")]
 
 
+def test_a_snapshot_and_a_stream_see_one_moment(database: Database) -> None:
+    database.write(add("a"))
+    stream = database.readers.stream(ALL)
+    with database.readers.snapshot() as connection:
+        found = [ALL.rows(connection), [next(stream)]]
+        database.write(add("b"))
+        found += [ALL.rows(connection), list(stream)]
+    assert found == [[("a",)], [("a",)], [("a",)], []]
+    assert database.ask(ALL) == [("a",), ("b",)]
+
+
+def test_a_stream_that_is_left_half_way_holds_nothing_up(database: Database, tmp_path: Path) -> None:
+    for name in "abc":
+        database.write(add(name))
+    stream = database.readers.stream(ALL)
+    next(stream)
+    stream.close()  # type: ignore[attr-defined]
+    with sqlite3.connect(tmp_path / "l.db", timeout=0) as raw:
+        held, _, _ = raw.execute("pragma wal_checkpoint(truncate)").fetchone()
+    assert not held
+
+
 def test_a_value_that_is_not_given_is_an_error_and_not_null(database: Database) -> None:
     for run in (lambda: database.ask(VALUE), lambda: database.write(lambda c: ADD.run(c, name="a"))):
         with pytest.raises(sqlite3.ProgrammingError, match="did not supply a value"):

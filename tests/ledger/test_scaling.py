@@ -224,6 +224,7 @@ def test_pages_lose_nothing(
     ledger: Ledger, reader: Reader, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     monkeypatch.setattr("dicom_quarry.ledger.reading._PAGE", page)
+    monkeypatch.setattr("dicom_quarry.ledger.reading._STUDIES_AT_ONCE", page)
     begin(ledger, [request(number, f"A{number}") for number in range(1, 8)])
     for number in range(1, 8):
         resolve(ledger, request(number, f"A{number}"), study(number))

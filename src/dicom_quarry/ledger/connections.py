@@ -6,7 +6,7 @@ import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
-from dicom_quarry.ledger.prepared import Prepared
+from dicom_quarry.ledger.prepared import Prepared, driver
 
 #: Pages that a connection keeps, in kB. There are a dozen connections, each of which would fill a larger one
 #: as the ledger grows; what is not in it is in the system's own cache, which all of them share.
@@ -58,14 +58,18 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
-    """An engine of such connections, whose transactions begin with the write lock, or with a snapshot."""
+    """An engine of such connections, whose transactions begin with the write lock, or with a snapshot.
+
+    Where the driver has begun one already, SQLAlchemy's statements join it.
+    """
     engine = create_engine(
         "sqlite://", creator=lambda: connect(path, read_only=read_only), poolclass=QueuePool
     )
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        if not driver(connection).in_transaction:
+            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
 
@@ -106,6 +110,11 @@ class Readers:
         """The rows of one statement, as they are committed now."""
         with self._lent() as connection:
             return statement.rows(connection, **values)
+
+    def stream(self, statement: Prepared, **values: object) -> Iterator[Any]:
+        """The rows of one statement, one by one, as they are committed when the first is taken."""
+        with self._lent() as connection, closing(statement.on(connection, values)) as cursor:
+            yield from map(statement.row, cursor)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:

@@ -111,27 +111,33 @@ class Database:
         self._connection.close()
 
     def _commit(self, group: list[tuple[Work[object], Future[object]]]) -> None:
+        """Do a group in one transaction.
+
+        It is the driver's, and so are its savepoints: SQLAlchemy's cost more than the statements that they
+        are for. A piece that runs SQLAlchemy's statements has it join in.
+        """
+        below = driver(self._connection)
         try:
-            with self._connection.begin():
-                self._insert_deferred(self._connection)
-                done = self._work(group)
+            below.execute("BEGIN IMMEDIATE")
+            self._insert_deferred(self._connection)
+            done = self._work(below, group)
+            below.commit()
         except Exception as error:  # noqa: BLE001 - a disk that fails must reach every caller, not end this thread
-            # A commit that failed may have left its transaction open.
-            driver(self._connection).rollback()
+            below.rollback()
             for _, future in group:
                 if not future.done():
                     future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
-            return
-        for future, result in done:
-            future.set_result(result)
+        else:
+            for future, result in done:
+                future.set_result(result)
+        finally:
+            self._connection.rollback()  # only for SQLAlchemy to know that it is over
 
-    def _work(self, group: list[tuple[Work[object], Future[object]]]) -> list[tuple[Future[object], object]]:
-        """Do the pieces of a transaction, each in a savepoint; what they gave, but for those that raised.
-
-        The savepoints are the driver's: one of SQLAlchemy's costs more than the statements that it is for.
-        """
+    def _work(
+        self, below: sqlite3.Connection, group: list[tuple[Work[object], Future[object]]]
+    ) -> list[tuple[Future[object], object]]:
+        """Do the pieces of a transaction; what they gave, but for those that raised, and are undone."""
         done: list[tuple[Future[object], object]] = []
-        below = driver(self._connection)
         for work, future in group:
             below.execute("SAVEPOINT piece")
             try:

@@ -13,9 +13,8 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
-    Update,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -27,16 +26,59 @@ from sqlalchemy import (
 
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO, handovers, request_tasks, tasks
+from dicom_quarry.ledger.prepared import Prepared
+from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO, handovers, tasks
+from dicom_quarry.ledger.statements import ROWS_OF_TASK
 from dicom_quarry.model import Study, Word
 from dicom_quarry.outcomes import codes_of
 
 #: Complete, and still here; a proof alone may be that of a study that must not be taken any more.
 _AT_HAND = and_(
     tasks.c.proved_at.is_not(None),
-    tasks.c.code.in_(codes_of({Word.COMPLETE})),
+    tasks.c.code.in_([literal(code) for code in sorted(codes_of({Word.COMPLETE}))]),
     tasks.c.released_at.is_(None),
 )
+
+_DUE = Prepared(
+    select(handovers.c.task_id, handovers.c.proof, handovers.c.tries, *tasks.c)
+    .join(tasks, tasks.c.id == handovers.c.task_id)
+    .where(
+        handovers.c.state == TO_DO,
+        _AT_HAND,
+        handovers.c.not_before.is_(None) | (handovers.c.not_before <= bindparam("now")),
+    )
+    .order_by(handovers.c.not_before.nulls_first(), handovers.c.task_id)
+    .limit(bindparam("limit"))
+)
+
+_still_here = exists().where(tasks.c.id == handovers.c.task_id, _AT_HAND)
+_WAITING = Prepared(
+    select(func.count().label("number")).select_from(handovers).where(handovers.c.state == TO_DO, _still_here)
+)
+
+#: Still of this proof, and not released by the command itself.
+_this = update(handovers).where(
+    handovers.c.task_id == bindparam("this"),
+    handovers.c.proof == bindparam("of"),
+    handovers.c.state == TO_DO,
+)
+_END = Prepared(_this.values(state=DONE), "ended", "said")
+_FAIL = Prepared(_this, "state", "tries", "not_before", "ended", "said")
+_RELEASE = Prepared(update(tasks).where(tasks.c.id == bindparam("this"), _AT_HAND), "released_at")
+
+
+def _entering(which: ColumnElement[bool]) -> tuple[Prepared, Prepared]:
+    """Let complete studies wait for their command, unless that was run for the same proof."""
+    same = exists().where(handovers.c.task_id == tasks.c.id, handovers.c.proof == tasks.c.proved_at)
+    fresh = and_(which, ~same)
+    earlier = delete(handovers).where(handovers.c.task_id.in_(select(tasks.c.id).where(fresh)))
+    values = select(tasks.c.id, tasks.c.proved_at, literal(TO_DO), literal(0), literal("")).where(fresh)
+    names = ["task_id", "proof", "state", "tries", "said"]
+    return Prepared(earlier), Prepared(insert(handovers).from_select(names, values))
+
+
+_ENTER_ALL = _entering(_AT_HAND)
+_ENTER_ONE = _entering(and_(tasks.c.id == bindparam("this"), _AT_HAND))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +121,9 @@ class HandOvers:
             if not wanted:
                 connection.execute(delete(handovers).where(handovers.c.state != DONE))
                 return
-            at_hand = exists().where(tasks.c.id == handovers.c.task_id, _AT_HAND)
-            connection.execute(delete(handovers).where(handovers.c.state != DONE, ~at_hand))
-            _enter(connection, _AT_HAND)
+            connection.execute(delete(handovers).where(handovers.c.state != DONE, ~_still_here))
+            for statement in _ENTER_ALL:
+                statement.run(connection)
             again = update(handovers).where(handovers.c.state == FAILED)
             connection.execute(again.values(state=TO_DO, tries=0, not_before=None))
 
@@ -90,40 +132,34 @@ class HandOvers:
 
     def offer(self, task_id: int) -> Future[None]:
         """A study has become complete."""
-        mine = and_(tasks.c.id == task_id, _AT_HAND)
-        return self._database.submit(lambda connection: _enter(connection, mine))
+
+        def work(connection: Connection) -> None:
+            for statement in _ENTER_ONE:
+                statement.run(connection, this=task_id)
+
+        return self._database.submit(work)
 
     def due(self, now: float, but: Collection[int]) -> HandOver | None:
         """The next one whose time has come, other than these tasks."""
-        ready = handovers.c.not_before.is_(None) | (handovers.c.not_before <= now)
-        query = (
-            select(handovers.c.task_id, handovers.c.proof, handovers.c.tries, *tasks.c)
-            .join(tasks, tasks.c.id == handovers.c.task_id)
-            .where(handovers.c.state == TO_DO, _AT_HAND, ready, handovers.c.task_id.not_in(but))
-            .order_by(handovers.c.not_before.nulls_first(), handovers.c.task_id)
-            .limit(1)
-        )
-
-        def work(connection: Connection) -> HandOver | None:
-            row = connection.execute(query).first()
-            return _hand_over(connection, row) if row is not None else None
-
-        return self._database.read(work)
+        found = self._database.ask(_DUE, now=now, limit=len(but) + 1)
+        row = next((one for one in found if one.task_id not in but), None)
+        if row is None:
+            return None
+        rows = self._database.ask(ROWS_OF_TASK, task_id=row.task_id)
+        return _hand_over(row, tuple(each.row for each in rows))
 
     def waiting(self) -> int:
         """How many wait, for now or for later."""
-        mine = exists().where(tasks.c.id == handovers.c.task_id, _AT_HAND)
-        query = select(func.count()).select_from(handovers).where(handovers.c.state == TO_DO, mine)
-        return self._database.read(lambda c: c.scalar(query)) or 0
+        number: int = self._database.ask(_WAITING)[0].number
+        return number
 
     def done(self, one: HandOver, now: float, *, released: bool) -> None:
         """The command has ended well; ``released``: and it has taken the files away."""
 
         def work(connection: Connection) -> None:
-            connection.execute(_this(one).values(state=DONE, ended=now, said=""))
+            _END.run(connection, this=one.task_id, of=one.proof, ended=now, said="")
             if released:
-                here = and_(tasks.c.id == one.task_id, _AT_HAND)
-                connection.execute(update(tasks).where(here).values(released_at=now))
+                _RELEASE.run(connection, this=one.task_id, released_at=now)
 
         self._database.write(work)
 
@@ -131,37 +167,17 @@ class HandOvers:
         """The command has failed, and is tried again at a POSIX time; or, with None, in this run no more."""
         state = FAILED if again is None else TO_DO
         values = {"state": state, "tries": one.tries + 1, "not_before": again, "ended": now, "said": said}
-        self._database.write(lambda c: c.execute(_this(one).values(values)) and None)
+        self._database.write(lambda c: _FAIL.run(c, this=one.task_id, of=one.proof, **values) and None)
 
 
-def _this(one: HandOver) -> Update:
-    """Still of this proof, and not released by the command itself."""
-    mine = and_(
-        handovers.c.task_id == one.task_id, handovers.c.proof == one.proof, handovers.c.state == TO_DO
-    )
-    return update(handovers).where(mine)
-
-
-def _enter(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Let complete studies wait for their command, unless that was run for the same proof."""
-    same = exists().where(handovers.c.task_id == tasks.c.id, handovers.c.proof == tasks.c.proved_at)
-    fresh = and_(which, ~same)
-    earlier = delete(handovers).where(handovers.c.task_id.in_(select(tasks.c.id).where(fresh)))
-    connection.execute(earlier)
-    values = select(tasks.c.id, tasks.c.proved_at, literal(TO_DO), literal(0), literal("")).where(fresh)
-    names = ["task_id", "proof", "state", "tries", "said"]
-    connection.execute(insert(handovers).from_select(names, values))
-
-
-def _hand_over(connection: Connection, row: Row[Any]) -> HandOver:
-    wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == row.task_id)
+def _hand_over(row: Any, rows: tuple[int, ...]) -> HandOver:
     return HandOver(
         task_id=row.task_id,
         proof=row.proof,
         tries=row.tries,
         study=study_of(row),
         archive=row.archive,
-        rows=tuple(connection.scalars(wanted.order_by(request_tasks.c.row))),
+        rows=rows,
         code=row.code,
         folder=row.folder,
         instances=row.stored,

@@ -47,10 +47,11 @@ class Prepared:
 
     def rows(self, connection: sqlite3.Connection, **values: object) -> list[Any]:
         """All rows that it gives on a connection of the driver, as named tuples."""
-        return list(map(self._row, self.on(connection, values)))
+        return list(map(self.row, self.on(connection, values)))
 
     @cached_property
-    def _row(self) -> Callable[[Iterable[object]], Any]:
+    def row(self) -> Callable[[Iterable[object]], Any]:
+        """Makes a row of the driver's a named tuple."""
         assert isinstance(self._statement, SelectBase)
         row: Any = namedtuple("Row", self._statement.selected_columns.keys())  # type: ignore[misc]
         return cast(Callable[[Iterable[object]], Any], row._make)

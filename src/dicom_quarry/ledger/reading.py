@@ -10,14 +10,15 @@ from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sqlalchemy import Row, and_, func, select, true
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.connections import bring_up_to_date, open_engine
+from dicom_quarry.ledger.connections import Readers, bring_up_to_date, open_engine
 from dicom_quarry.ledger.counting import Counts as Counts
 from dicom_quarry.ledger.counting import count
 from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
@@ -31,13 +32,95 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
-from dicom_quarry.ledger.statements import RETRIED
+from dicom_quarry.ledger.statements import FACTS, RETRIED, ROWS_OF_TASK, TASK
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study, Word
 from dicom_quarry.outcomes import outcome, worst
 
-#: Studies, and instances, that are read at once.
-_PAGE = 1000
+#: Instances in one page, unless one study alone has more; and studies at most.
+_PAGE, _STUDIES_AT_ONCE = 1000, 100
+
+_first_row = (
+    select(func.min(request_tasks.c.row))
+    .where(request_tasks.c.task_id == tasks.c.id)
+    .correlate(tasks)
+    .scalar_subquery()
+)
+_rows = (
+    select(
+        requests.c.row,
+        requests.c.line,
+        requests.c.cells,
+        requests.c.same_as,
+        requests.c.note,
+        requests.c.code.label("row_code"),
+        requests.c.details.label("row_details"),
+        _first_row.label("first_row"),
+        *tasks.c,
+    )
+    .select_from(requests)
+    .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
+    .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
+    .order_by(requests.c.row, tasks.c.id)
+)
+_ROWS = Prepared(_rows)
+_ROW = Prepared(_rows.where(requests.c.row == bindparam("only")))
+
+_asked = (
+    select(func.count())
+    .select_from(attempts)
+    .where(attempts.c.task_id == tasks.c.id, attempts.c.verdict != RETRIED)
+    .correlate(tasks)
+    .scalar_subquery()
+)
+_studies = (
+    select(
+        *tasks.c,
+        _asked.label("asked"),
+        request_tasks.c.row,
+        handovers.c.state.label("hand_over"),
+        handovers.c.said,
+        handovers.c.ended,
+    )
+    .outerjoin(handovers, handovers.c.task_id == tasks.c.id)
+    .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
+    .order_by(tasks.c.id, request_tasks.c.row)
+)
+_STUDIES = Prepared(_studies)
+_STUDY = Prepared(_studies.where(tasks.c.id == bindparam("only")))
+
+_ALL = 2**63 - 1
+_TASKS = Prepared(
+    select(*TASK, tasks.c.expected, tasks.c.stored, tasks.c.released_at)
+    .where(tasks.c.id.between(bindparam("first"), bindparam("last")))
+    .order_by(tasks.c.id)
+    .limit(bindparam("limit"))
+)
+_TASKS_OF_STUDY = Prepared(
+    select(tasks.c.id).where(tasks.c.study_uid == bindparam("study_uid")).order_by(tasks.c.id)
+)
+
+_syntax = uids.alias("syntax")
+_instances = (
+    select(
+        instances.c.task_id,
+        instances.c.sop_uid,
+        instances.c.digest,
+        instances.c.path,
+        instances.c.size,
+        series.c.series_uid,
+        uids.c.uid.label("class_uid"),
+        _syntax.c.uid.label("syntax_uid"),
+    )
+    .select_from(instances)
+    .join(series, series.c.id == instances.c.series_id)
+    .outerjoin(uids, uids.c.id == instances.c.class_id)
+    .outerjoin(_syntax, _syntax.c.id == instances.c.syntax_id)
+    .where(instances.c.task_id.between(bindparam("first"), bindparam("last")))
+    .order_by(instances.c.task_id, instances.c.series_id, instances.c.sop_uid)
+)
+_STORED = Prepared(_instances.where(instances.c.digest.is_not(None)))
+_MISSING = Prepared(_instances.where(instances.c.digest.is_(None), instances.c.listed == 1))
 
 #: The path that the job's template gives to an instance of a study.
 Derive = Callable[[Study, InstanceRef], PurePosixPath]
@@ -63,6 +146,7 @@ class Reader:
         if not path.is_file():
             raise LedgerError(f"there is no job in {path.parent}")
         self._engine = open_engine(path, read_only=True)
+        self._readers = Readers(path)
         try:
             with self._engine.connect() as connection:
                 old = outdated(connection)
@@ -77,12 +161,12 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
+        self._readers.close()
         self._engine.dispose()
 
     def facts(self) -> dict[str, str]:
         """What was noted about the job, by name."""
-        with self._engine.connect() as connection:
-            return {row.name: row.value for row in connection.execute(select(job))}
+        return {row.name: row.value for row in self._readers.ask(FACTS)}
 
     def columns(self) -> tuple[str, ...]:
         """The headers of the user's table."""
@@ -90,81 +174,37 @@ class Reader:
 
     def counts(self) -> Counts:
         """Where the job stands."""
-        with self._engine.connect() as connection:
+        with self._readers.snapshot() as connection:
             return count(connection)
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Every row of the user's table, in its order; or the one of this number."""
-        first = (
-            select(func.min(request_tasks.c.row))
-            .where(request_tasks.c.task_id == tasks.c.id)
-            .correlate(tasks)
-            .scalar_subquery()
-        )
-        query = (
-            select(
-                requests.c.row,
-                requests.c.line,
-                requests.c.cells,
-                requests.c.same_as,
-                requests.c.note,
-                requests.c.code.label("row_code"),
-                requests.c.details.label("row_details"),
-                first.label("first_row"),
-                *tasks.c,
-            )
-            .select_from(requests)
-            .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
-            .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
-            .where(requests.c.row == only if only is not None else true())
-            .order_by(requests.c.row, tasks.c.id)
-        )
-        with self._engine.connect() as connection:
-            found = connection.execution_options(yield_per=1000).execute(query)
-            for _, group in groupby(found, key=lambda row: row.row):
-                yield _row_view(list(group))
+        chosen = self._readers.stream(_ROWS) if only is None else self._readers.stream(_ROW, only=only)
+        for _, group in groupby(chosen, key=lambda row: row.row):
+            yield _row_view(list(group))
 
     def studies(self, only: int | None = None) -> Iterator[StudyView]:
         """Every study that was asked for, in the order in which it was found; or the task of this id."""
-        asked = (
-            select(func.count())
-            .select_from(attempts)
-            .where(attempts.c.task_id == tasks.c.id, attempts.c.verdict != RETRIED)
-            .correlate(tasks)
-            .scalar_subquery()
-        )
-        query = (
-            select(
-                *tasks.c,
-                asked.label("asked"),
-                request_tasks.c.row,
-                handovers.c.state.label("hand_over"),
-                handovers.c.said,
-                handovers.c.ended,
-            )
-            .outerjoin(handovers, handovers.c.task_id == tasks.c.id)
-            .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
-            .where(tasks.c.id == only if only is not None else true())
-            .order_by(tasks.c.id, request_tasks.c.row)
-        )
-        with self._engine.connect() as connection:
-            found = connection.execution_options(yield_per=1000).execute(query)
-            for _, grouped in groupby(found, key=lambda row: row.id):
-                group = list(grouped)
-                yield _study_view(group[0], tuple(row.row for row in group if row.row is not None))
+        chosen = self._readers.stream(_STUDIES) if only is None else self._readers.stream(_STUDY, only=only)
+        for _, grouped in groupby(chosen, key=lambda row: row.id):
+            group = list(grouped)
+            yield _study_view(group[0], tuple(row.row for row in group if row.row is not None))
 
     def instances(
         self, derive: Derive, *, study_uid: str | None = None, task_id: int | None = None
     ) -> Iterator[InstanceView]:
         """Every stored instance of studies that have ended, one by one; or of one study, or task."""
-        syntax = uids.alias("syntax")
-        query = _instances().outerjoin(syntax, syntax.c.id == instances.c.syntax_id)
-        query = query.add_columns(syntax.c.uid.label("syntax_uid")).where(instances.c.digest.is_not(None))
-        for row in self._pages(query, study_uid, task_id):
-            ref = _ref(row)
-            path = PurePosixPath(row.path) if row.path else derive(study_of(row), ref)
-            released = row.released_at is not None
-            yield InstanceView(path, ref, row.syntax_uid or "", row.file_size, row.digest, released)
+        if study_uid is not None:
+            for row in self._readers.ask(_TASKS_OF_STUDY, study_uid=study_uid):
+                yield from self.instances(derive, task_id=row.id)
+            return
+        ends = (1, _ALL) if task_id is None else (task_id, task_id)
+        for task, found in self._pages(_STORED, *ends):
+            study, released = study_of(task), task.released_at is not None
+            for row in found:
+                ref = _ref(study, row)
+                path = PurePosixPath(row.path) if row.path else derive(study, ref)
+                yield InstanceView(path, ref, row.syntax_uid or "", row.size, row.digest, released)
 
     def moved(self) -> tuple[int, float]:
         """Bytes of the studies that were moved, and the seconds during which they were."""
@@ -175,78 +215,53 @@ class Reader:
 
     def missing(self) -> Iterator[MissingView]:
         """Every instance that the archive lists and that is not here."""
-        query = _instances().where(instances.c.digest.is_(None), instances.c.listed == 1)
-        for task_id, group in groupby(self._pages(query), key=lambda row: row.task_id):
-            wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id)
-            with self._engine.connect() as connection:
-                rows = tuple(connection.scalars(wanted.order_by(request_tasks.c.row)))
-            for row in group:
-                yield MissingView(rows, _ref(row))
+        for task, found in self._pages(_MISSING):
+            rows = tuple(row for (row,) in self._readers.ask(ROWS_OF_TASK, task_id=task.id))
+            study = study_of(task)
+            yield from (MissingView(rows, _ref(study, row)) for row in found)
 
     def _pages(
-        self, query: Any, study_uid: str | None = None, task_id: int | None = None
-    ) -> Iterator[Row[Any]]:
-        """Instances, a few studies at a time, each page from a snapshot of its own.
+        self, wanted: Prepared, first: int = 1, last: int = _ALL
+    ) -> Iterator[tuple[Any, Iterator[Any]]]:
+        """Tasks that have such instances, with these, a few at a time, each page from a snapshot of its own.
 
         Who takes hours over them, as ``verify`` does, would hold one snapshot all that time, and a job that
         runs beside it could not begin its write-ahead log anew.
         """
-        mine = tasks.c.study_uid == study_uid if study_uid is not None else true()
-        mine = and_(mine, tasks.c.id == task_id) if task_id is not None else mine
-        number = func.coalesce(tasks.c.expected, 0) + tasks.c.stored
-        listed = select(tasks.c.id, number).where(mine).order_by(tasks.c.id).limit(_PAGE)
-        last = 0
         while True:
-            with self._engine.connect() as connection:
-                page = connection.execute(listed.where(tasks.c.id > last)).all()
+            with self._readers.snapshot() as connection:
+                page = _fitting(_TASKS.rows(connection, first=first, last=last, limit=_STUDIES_AT_ONCE))
                 if not page:
                     return
-                first, last = last + 1, _end([(row[0], row[1]) for row in page])
-                found = connection.execute(query.where(mine, tasks.c.id.between(first, last))).all()
-            yield from found
+                upto = page[-1].id
+                found = wanted.rows(connection, first=first, last=upto)
+            by_id = {task.id: task for task in page}
+            for task_id, group in groupby(found, key=lambda row: row.task_id):
+                yield by_id[task_id], group
+            first = upto + 1
 
 
-def _end(page: Sequence[tuple[int, int]]) -> int:
-    """The last of the studies whose instances fit a page; one study is taken whole, however large."""
+def _fitting(page: Sequence[Any]) -> Sequence[Any]:
+    """The first of these tasks, whose instances fit a page; one is taken whole, however large."""
     total = 0
-    for at, (_, number) in enumerate(page):
-        total += number
+    for at, task in enumerate(page):
+        total += (task.expected or 0) + task.stored
         if total > _PAGE and at:
-            return page[at - 1][0]
-    return page[-1][0]
+            return page[:at]
+    return page
 
 
-def _instances() -> Any:
-    return (
-        select(
-            instances.c.task_id,
-            instances.c.sop_uid,
-            instances.c.digest,
-            instances.c.path,
-            instances.c.size.label("file_size"),
-            series.c.series_uid,
-            uids.c.uid.label("class_uid"),
-            *tasks.c,
-        )
-        .select_from(instances)
-        .join(tasks, tasks.c.id == instances.c.task_id)
-        .join(series, series.c.id == instances.c.series_id)
-        .outerjoin(uids, uids.c.id == instances.c.class_id)
-        .order_by(instances.c.task_id, instances.c.series_id, instances.c.sop_uid)
-    )
+def _ref(study: Study, row: Any) -> InstanceRef:
+    return InstanceRef(study.study_uid, row.series_uid, row.sop_uid, row.class_uid or "")
 
 
-def _ref(row: Row[Any]) -> InstanceRef:
-    return InstanceRef(row.study_uid, row.series_uid, row.sop_uid, row.class_uid or "")
-
-
-def _task_outcome(row: Row[Any]) -> Outcome:
+def _task_outcome(row: Any) -> Outcome:
     if row.state != CONCLUDED:
         return outcome("pending")
     return outcome(row.code, **json.loads(row.details))
 
 
-def _row_view(group: list[Row[Any]]) -> RowView:
+def _row_view(group: list[Any]) -> RowView:
     head = group[0]
     found = [row for row in group if row.id is not None]
     if found:

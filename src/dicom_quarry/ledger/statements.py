@@ -67,7 +67,8 @@ CELLS = Prepared(select(requests.c.cells).where(requests.c.row == bindparam("row
 
 # -- tasks
 
-_TASK = (tasks.c.id, tasks.c.archive, tasks.c.selection, *(tasks.c[name] for name in Study.__slots__))
+#: What a task is made of.
+TASK = (tasks.c.id, tasks.c.archive, tasks.c.selection, *(tasks.c[name] for name in Study.__slots__))
 
 ADD_TASK = Prepared(upsert(tasks).on_conflict_do_nothing(), "archive", "selection", "state", *Study.__slots__)
 TASK_ID = Prepared(
@@ -89,9 +90,9 @@ def _wanted(query: Select[Any]) -> Select[Any]:
 
 
 # Two questions, each a range of the index: as one they would sort all that waits.
-_due = _wanted(select(*_TASK)).where(tasks.c.not_before <= bindparam("now"))
+_due = _wanted(select(*TASK)).where(tasks.c.not_before <= bindparam("now"))
 _due = _due.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
-_fresh = _wanted(select(*_TASK)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id).limit(_limit)
+_fresh = _wanted(select(*TASK)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id).limit(_limit)
 
 #: Tasks that can be worked on now: those whose time has come, then those that were never put off.
 WAITING_TASKS = Prepared(union_all(select(_due.subquery()), select(_fresh.subquery())).limit(_limit))
@@ -105,10 +106,14 @@ NEXT_DUE = Prepared(
 NOT_PROVED = Prepared(select(tasks.c.id).where(tasks.c.proved_at.is_(None)).limit(1))
 
 TASK_OF_STUDY = Prepared(
-    select(*_TASK).where(tasks.c.study_uid == bindparam("study_uid"), tasks.c.released_at.is_(None)).limit(1)
+    select(*TASK).where(tasks.c.study_uid == bindparam("study_uid"), tasks.c.released_at.is_(None)).limit(1)
 )
 FIRST_ROW = Prepared(
     select(func.min(request_tasks.c.row).label("row")).where(request_tasks.c.task_id == _task_id)
+)
+
+ROWS_OF_TASK = Prepared(
+    select(request_tasks.c.row).where(request_tasks.c.task_id == _task_id).order_by(request_tasks.c.row)
 )
 
 POSTPONE = Prepared(update(tasks).where(tasks.c.id == _task_id), "not_before")
