@@ -53,6 +53,16 @@ def test_what_is_complete_is_handed_over_once(ledger: Ledger, reader: Reader, ha
     assert states(reader) == ["done", ""], "it is not complete"
 
 
+def test_those_that_are_in_hand_do_not_hide_the_next(ledger: Ledger, hands: HandOvers) -> None:
+    conclude(ledger, "1.2.2", [stored_row("1.2.2", 1)])
+    assert hands.begin(wanted=True) == 2
+    first = due(hands)
+    second = hands.due(100.0, {first.task_id})
+    assert second is not None
+    assert (second.study, second.row) == (study(2), 2)
+    assert hands.due(100.0, {first.task_id, second.task_id}) is None
+
+
 def test_a_new_proof_is_handed_over_again(ledger: Ledger, reader: Reader, hands: HandOvers) -> None:
     hands.begin(wanted=True)
     first = due(hands)

@@ -70,6 +70,15 @@ def test_a_piece_that_fails_is_undone_alone_whoever_ran_its_statements(database:
     assert names(database) == {"a", "b", "c"}
 
 
+def test_every_transaction_is_a_new_one_to_sqlalchemy_too(database: Database) -> None:
+    def joined(connection: Connection) -> tuple[bool, bool]:
+        before = connection.in_transaction()
+        connection.execute(select(job.c.name))
+        return before, driver(connection).in_transaction
+
+    assert [database.write(joined) for _ in range(2)] == [(False, True)] * 2
+
+
 def _by_itself(connection: Connection) -> None:
     """As SQLite may do where a disk is full, or fails."""
     driver(connection).execute("ROLLBACK")
