@@ -1,0 +1,99 @@
+"""Processor time that the ledger takes for each study of a job of small ones: `python -m bench.verbs`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+from dicom_quarry.ledger.diary import Query, note_query
+from dicom_quarry.ledger.instances import InstanceRow
+from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
+from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.rows import enter_rows
+from dicom_quarry.model import InstanceRef, Request, Selection, Study
+
+T = TypeVar("T")
+
+INSTANCES = 5
+_CLASS, _SYNTAX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+_ASKED = Query("main", "qido", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)
+
+
+class Meter:
+    """Adds up the processor time of the whole process, as the ledger's own thread is a part of it."""
+
+    def __init__(self) -> None:
+        self.spent: Counter[str] = Counter()
+
+    def __call__(self, name: str, work: Callable[[], T]) -> T:
+        began = time.process_time_ns()
+        result = work()
+        if isinstance(result, Future):
+            result.result()
+        self.spent[name] += time.process_time_ns() - began
+        return result
+
+
+def study_of(number: int) -> Study:
+    return Study(
+        f"2.25.{10**30 + number}", f"P{number}", f"A{number}", "20180723", "CT", "CHEST", 1, INSTANCES
+    )
+
+
+def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
+    """What is asked of the ledger, and told to it, from a row to the end of its study."""
+    study, database = study_of(request.row), ledger.database
+    timed("note query", lambda: note_query(database, _ASKED, row=request.row))
+    timed("resolve", lambda: ledger.resolve(request, "main", [(study, Selection())]))
+    task = timed("waiting tasks", lambda: ledger.waiting_tasks(time.time(), 4))[0]
+    timed("next due", ledger.next_due)
+    row = timed("first row", lambda: ledger.first_row(task.task_id))
+    timed("strikes", lambda: ledger.strikes(task.task_id))
+    timed("note query", lambda: note_query(database, _ASKED, task_id=task.task_id))
+    timed("add folders", lambda: ledger.add_folders(task.task_id, [f"{study.patient_id}/{study.study_uid}"]))
+    timed("folders", lambda: ledger.folders_of(task.task_id))
+    timed("cells", lambda: ledger.cells(row))
+    attempt = Attempt(1.0, 2.0, "STUDY", INSTANCES, INSTANCES, "success", 200, "", "wado")
+    timed("record round", lambda: ledger.record_round(task.task_id, [attempt]))
+    series = f"{study.study_uid}.1"
+    refs = [InstanceRef(study.study_uid, series, f"{series}.{one}", _CLASS) for one in range(INSTANCES)]
+    rows = [InstanceRow(ref, True, _SYNTAX, 9000, bytes(32)) for ref in refs]
+    facts = {"instances": INSTANCES}
+    end = TaskEnd("all_listed_stored", facts, INSTANCES, INSTANCES, 9000 * INSTANCES, "P", 1.5e9, rows)
+    timed("conclude", lambda: ledger.conclude(task.task_id, end))
+
+
+def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
+    return PurePosixPath(study.patient_id, ref.sop_uid)
+
+
+def main(studies: int) -> None:
+    timed = Meter()
+    requests = [
+        Request(row, row + 1, (("AccessionNumber", f"A{row}"),), (f"A{row}",))
+        for row in range(1, studies + 1)
+    ]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        ledger = Ledger(Path(folder) / "ledger.db")
+        ledger.database.write(lambda connection: enter_rows(connection, requests))
+        for request in requests:
+            turn(ledger, timed, request)
+        ledger.close()
+        reader = Reader(Path(folder) / "ledger.db")
+        for name in ("rows", "studies", "missing"):
+            timed(f"report: {name}", lambda name=name: list(getattr(reader, name)()))  # type: ignore[misc]
+        timed("report: instances", lambda: list(reader.instances(derive)))
+        reader.close()
+    for name, spent in timed.spent.items():
+        print(f"{name:20} {spent / studies / 1000:8.1f} us a study")
+    print(f"{'all':20} {timed.spent.total() / studies / 1000:8.1f} us a study")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 2000)
