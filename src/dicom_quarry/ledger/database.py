@@ -1,4 +1,4 @@
-"""SQLite through SQLAlchemy: durable, one writer thread that commits in groups, readers beside it."""
+"""SQLite, durable: one writer thread that commits in groups, readers beside it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,12 +43,12 @@ class Database:
             path.touch(mode=0o600)
         self._engine = open_engine(path)
         try:
-            self._connection = self._engine.connect()
-            with self._connection.begin():
-                schema.prepare(self._connection)
+            with self._engine.begin() as connection:
+                schema.prepare(connection)
         except DatabaseError as error:
             self._engine.dispose()
             raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
+        self._connection = self._engine.connect()
         self._reader = open_engine(path, read_only=True)
         self.readers = Readers(path)
         self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
@@ -123,7 +124,6 @@ class Database:
             done = self._work(below, group)
             below.commit()
         except Exception as error:  # noqa: BLE001 - a disk that fails must reach every caller, not end this thread
-            below.rollback()
             for _, future in group:
                 if not future.done():
                     future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
@@ -131,7 +131,11 @@ class Database:
             for future, result in done:
                 future.set_result(result)
         finally:
-            self._connection.rollback()  # only for SQLAlchemy to know that it is over
+            # What did not come to its commit is undone, and over for SQLAlchemy, too, if it had joined in.
+            # Where a disk fails here the next group cannot begin, and is told so.
+            with suppress(sqlite3.Error, DatabaseError):
+                below.rollback()
+                self._connection.rollback()
 
     def _work(
         self, below: sqlite3.Connection, group: list[tuple[Work[object], Future[object]]]
