@@ -168,10 +168,10 @@ def run(contender: Contender, load: Load, workspace: Path) -> Result:
             raise SystemExit(f"{contender.label}: {arrived} instances arrived, not {load.total}")
         return result
     finally:
-        _free(folder)
+        free(folder)
 
 
-def _free(folder: Path) -> None:
+def free(folder: Path) -> None:
     """Give the space back, but not the files: for minutes ext4 searches its way around deleted ones."""
     for path in folder.rglob("*"):
         if path.is_file():

@@ -14,7 +14,6 @@ import csv
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from tests.peers.dcmtk import Storescp
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 
+from bench.contenders import place, workspace
 from dicom_quarry.model import AE
 
 
@@ -172,7 +172,7 @@ def compare(folder: Path, parallel: int) -> list[tuple[Cohort, Run, Run]]:
             archive.load(cohort.files())
         for cohort in (SMALL, CT):
             flags = ["--from", str(archive.ae), "--as", str(quarry), "--parallel", str(parallel)]
-            fast = by_quarry(cohort, flags, folder, f"{cohort.name}-quarry")
+            fast = by_quarry(cohort, flags, place(folder), "quarry")
             slow = by_loop(cohort, archive.ae, loop, folder)
             _empty(loop)
             rows.append((cohort, fast, slow))
@@ -201,9 +201,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and leave everything there")
     options = parser.parse_args()
     with ExitStack() as stack:
-        folder = options.keep or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="quarry-bench-"))
-        )
+        folder = options.keep or stack.enter_context(workspace(None))
         print(table(compare(folder.resolve(), options.parallel), options.parallel))
 
 

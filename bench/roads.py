@@ -1,43 +1,48 @@
 """The same corpora from the same Orthanc by every road, beside what else fetches by that road, in one run.
 
 Quarry's runs are whole: start-up, finding, listing, fetching, digests, durable files, proof. The others get
-the study UIDs for nothing, fetch into files, and end with one sync. Times depend on the machine; the ratios
-less.
+the study UIDs for nothing, fetch into files, and end with one sync; those that take seconds for each study
+fetch a sample. Times depend on the machine, the ratios less: figures are medians of rounds, and each round
+has a folder where files are made quickly (see bench.contenders).
 
-    python -m bench.roads [--keep DIR]
+    python -m bench.roads [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.peers.dcmtk import Storescp
 from tests.peers.orthanc import DICOMWEB, Orthanc
 from tests.peers.process import free_port
 
-from bench.extraction import CT, SMALL, Cohort, Run, by_quarry
+from bench import extraction
+from bench.contenders import free, place, workspace
+from bench.extraction import SMALL, Cohort, Run, by_quarry
 from dicom_quarry.model import AE
 
+CT = replace(extraction.CT, sample=10)
 BIG = Cohort("BIG", studies=1, series=1, instances=1, pixel_bytes=1_000_000_000, sample=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """One way to fetch a cohort; ``work`` fetches into a folder, None is Quarry."""
+    """One way to fetch a cohort; ``work`` fetches into a folder, None is Quarry. Slow ones fetch a sample."""
 
     road: str
     label: str
     parallel: int
-    work: Callable[[Bench, Cohort, Path], None] | None = None
+    work: Callable[[Bench, Sequence[str], Path], None] | None = None
+    slow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +57,21 @@ class Bench:
     def peer(self) -> list[str]:
         return [self.archive.ae.host, str(self.archive.ae.port)]
 
-    def study_uids(self, cohort: Cohort) -> list[str]:
-        """The studies of a cohort, which the others need not find."""
+    def study_uids(self, accessions: Iterable[str]) -> list[str]:
+        """Studies, which the others need not find."""
         tags = (study["MainDicomTags"] for study in self.archive.get("/studies?expand"))
-        wanted = set(cohort.accessions)
+        wanted = set(accessions)
         return [one["StudyInstanceUID"] for one in tags if one["AccessionNumber"] in wanted]
 
 
-def _curl(parallel: int) -> Callable[[Bench, Cohort, Path], None]:
-    def work(bench: Bench, cohort: Cohort, target: Path) -> None:
+COHORTS = (CT, SMALL, BIG)
+
+
+def _curl(parallel: int) -> Callable[[Bench, Sequence[str], Path], None]:
+    def work(bench: Bench, uids: Sequence[str], target: Path) -> None:
         accept = 'multipart/related; type=\\"application/dicom\\"; transfer-syntax=*'
         lines = [f'header = "Accept: {accept}"', "fail", "no-progress-meter"]
-        for number, uid in enumerate(bench.study_uids(cohort)):
+        for number, uid in enumerate(uids):
             lines += [f'url = "{bench.archive.base}/studies/{uid}"', f'output = "{target / str(number)}"']
         config = target / "curl"
         config.write_text("\n".join(lines))
@@ -74,23 +82,23 @@ def _curl(parallel: int) -> Callable[[Bench, Cohort, Path], None]:
     return work
 
 
-def _getscu(bench: Bench, cohort: Cohort, target: Path) -> None:
+def _getscu(bench: Bench, uids: Sequence[str], target: Path) -> None:
     """DCMTK's, a process a study, as it is used."""
-    for uid in bench.study_uids(cohort):
+    for uid in uids:
         keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={uid}"]
         _run(["getscu", "-S", "+B", "-aec", bench.archive.ae.title, *keys, "-od", str(target), *bench.peer])
 
 
-def _pynetdicom(bench: Bench, cohort: Cohort, target: Path) -> None:
+def _pynetdicom(bench: Bench, uids: Sequence[str], target: Path) -> None:
     """pynetdicom's SCU, all studies on one association."""
-    uids = target.with_suffix(".uids")
-    uids.write_text("\n".join(bench.study_uids(cohort)))
-    _run([sys.executable, "-m", "bench.getting", *bench.peer, str(target), str(uids)])
+    wanted = target.with_suffix(".uids")
+    wanted.write_text("\n".join(uids))
+    _run([sys.executable, "-m", "bench.getting", *bench.peer, str(target), str(wanted)])
 
 
-def _movescu(bench: Bench, cohort: Cohort, target: Path) -> None:
+def _movescu(bench: Bench, uids: Sequence[str], target: Path) -> None:
     """DCMTK's, a process a study, into a storescp."""
-    for uid in bench.study_uids(cohort):
+    for uid in uids:
         keys = ["-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={uid}"]
         title = bench.storescp.ae.title
         _run(["movescu", "-S", "-aec", bench.archive.ae.title, "-aem", title, *keys, *bench.peer])
@@ -114,27 +122,28 @@ WAYS = (
     Way("wado", "curl --parallel-max 4", 4, _curl(4)),
     Way("get", "quarry", 1),
     Way("get", "quarry --parallel 4", 4),
-    Way("get", "getscu", 1, _getscu),
-    Way("get", "pynetdicom", 1, _pynetdicom),
+    Way("get", "getscu", 1, _getscu, slow=True),
+    Way("get", "pynetdicom", 1, _pynetdicom, slow=True),
     Way("move", "quarry", 1),
     Way("move", "quarry --parallel 4", 4),
-    Way("move", "movescu, storescp", 1, _movescu),
+    Way("move", "movescu, storescp", 1, _movescu, slow=True),
 )
 
 
 def fetch(bench: Bench, cohort: Cohort, way: Way, folder: Path) -> Run:
     """One way over one cohort, into a folder of its own; the disk is at rest before."""
     os.sync()
-    name = f"{cohort.name}-{way.road}-{way.label.partition(' ')[0]}-{way.parallel}"
     if way.work is None:
-        return by_quarry(cohort, _flags(bench, way), folder, name)
-    target = folder / name
+        return by_quarry(cohort, _flags(bench, way), folder, "quarry")
+    accessions = cohort.accessions[: cohort.sample] if way.slow else cohort.accessions
+    uids = bench.study_uids(accessions)
+    target = folder / "fetched"
     target.mkdir()
     began = time.monotonic()
-    way.work(bench, cohort, target)
+    way.work(bench, uids, target)
     os.sync()
     seconds = time.monotonic() - began
-    return _whole(cohort, target, seconds)
+    return _whole(cohort, len(uids), target, seconds)
 
 
 def _flags(bench: Bench, way: Way) -> list[str]:
@@ -147,62 +156,115 @@ def _flags(bench: Bench, way: Way) -> list[str]:
     ]
 
 
-def _whole(cohort: Cohort, target: Path, seconds: float) -> Run:
+def _whole(cohort: Cohort, studies: int, target: Path, seconds: float) -> Run:
     """The run, if it brought what it should; a body of curl's holds a study's instances."""
     size = sum(path.stat().st_size for path in target.iterdir())
-    expected = cohort.studies * cohort.instances_per_study
+    expected = studies * cohort.instances_per_study
     if size < expected * cohort.pixel_bytes:
-        raise SystemExit(f"{target.name}: {size} bytes are not {expected} instances")
-    return Run(cohort.studies, expected, size, seconds)
+        raise SystemExit(f"{target}: {size} bytes are not {expected} instances")
+    return Run(studies, expected, size, seconds)
 
 
-def compare(folder: Path) -> Iterator[tuple[Cohort, Way, Run]]:
-    """Load an archive with all cohorts, and fetch each of them in every way."""
+def compare(folder: Path, rounds: int) -> Iterator[tuple[Cohort, Way, Run]]:
+    """Load an archive with all cohorts, and fetch each of them in every way, in every round."""
     quarry = AE("QUARRY", "127.0.0.1", free_port())
     with ExitStack() as stack:
         storescp = stack.enter_context(Storescp(folder / "storescp"))
         archive = stack.enter_context(
             Orthanc(folder / "orthanc", destinations=[quarry, storescp.ae], options=DICOMWEB)
         )
-        for cohort in (CT, SMALL, BIG):
+        for cohort in COHORTS:
             archive.load(cohort.files())
         bench = Bench(archive, quarry, storescp)
-        for cohort in (CT, SMALL, BIG):
-            for way in WAYS:
-                if cohort is BIG and way.parallel > 1:
-                    continue
-                yield cohort, way, fetch(bench, cohort, way, folder)
+        for _ in range(rounds):
+            for cohort in COHORTS:
+                for way in WAYS:
+                    if cohort is BIG and way.parallel > 1:
+                        continue
+                    target = place(folder)
+                    yield cohort, way, fetch(bench, cohort, way, target)
+                    free(target)
 
 
-def table(runs: Sequence[tuple[Cohort, Way, Run]]) -> Iterator[str]:
-    """The figures, and Quarry's ratio to each other way of the same road and as many at once."""
-    for cohort in dict.fromkeys(cohort for cohort, _, _ in runs):
+Rounds = Mapping[tuple[Cohort, Way], Sequence[Run]]
+
+
+def rates(runs: Rounds, cohort: Cohort, road: str, label: str) -> list[float]:
+    """Bytes a second, or studies where they are small, of every round of one way."""
+    (found,) = (
+        ran for (one, way), ran in runs.items() if (one, way.road, way.label) == (cohort, road, label)
+    )
+    return [run.studies_per_second if cohort is SMALL else run.megabytes_per_second for run in found]
+
+
+def table(runs: Rounds) -> Iterator[str]:
+    """The figures of every way: medians of the rounds."""
+    for cohort in COHORTS:
         what = f"{cohort.name}: {cohort.studies} studies, {cohort.instances_per_study} instances each"
-        yield f"{what:44}{'MB/s':>9}{'studies/s':>11}{'seconds':>9}{'peak MB':>9}{'quarry is':>12}"
-        mine = [(way, run) for one, way, run in runs if one is cohort]
-        for way, run in mine:
-            quarry = next(
-                ran
-                for other, ran in mine
-                if other.work is None and (other.road, other.parallel) == (way.road, way.parallel)
-            )
-            peak = f"{run.peak / 1e6:9.0f}" if run.peak else f"{'–':>9}"
-            ratio = f"{run.seconds / quarry.seconds:11.2f}x" if way.work else ""
-            yield (
-                f"  {way.road:5} {way.label:36}{run.megabytes_per_second:9.0f}{run.studies_per_second:11.1f}"
-                f"{run.seconds:9.2f}{peak}{ratio:>12}"
-            )
+        yield f"{what:44}{'MB/s':>9}{'studies/s':>11}{'peak MB':>9}"
+        for way in (way for one, way in runs if one is cohort):
+            ran = runs[cohort, way]
+            rate = statistics.median(run.megabytes_per_second for run in ran)
+            studies = statistics.median(run.studies_per_second for run in ran)
+            peak = max(run.peak for run in ran)
+            memory = f"{peak / 1e6:9.0f}" if peak else f"{'–':>9}"
+            yield f"  {way.road:5} {way.label:36}{rate:9.0f}{studies:11.1f}{memory}"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Quarry's rate, or its ratio to another way's, that was aimed at."""
+
+    cohort: Cohort
+    road: str
+    label: str
+    least: float
+    other: str = ""
+
+
+_FOUR = "quarry --parallel 4"
+
+GOALS = (
+    Goal(CT, "wado", _FOUR, 0.6, "curl --parallel-max 4"),
+    Goal(CT, "wado", "quarry", 0.6, "curl"),
+    Goal(BIG, "wado", "quarry", 0.6, "curl"),
+    Goal(SMALL, "wado", _FOUR, 100),
+    *(
+        Goal(cohort, "get", label, least, other)
+        for least, other in ((3.0, "pynetdicom"), (1.0, "getscu"))
+        for cohort, label in ((CT, _FOUR), (CT, "quarry"), (SMALL, _FOUR), (SMALL, "quarry"), (BIG, "quarry"))
+    ),
+)
+
+
+def judged(runs: Rounds) -> Iterator[str]:
+    """What was aimed at, and what was reached; of ratios the median of those of single rounds."""
+    yield f"{'goal':66}{'at least':>9}{'found':>9}"
+    for goal in GOALS:
+        mine = rates(runs, goal.cohort, goal.road, goal.label)
+        others = rates(runs, goal.cohort, goal.road, goal.other) if goal.other else [1.0] * len(mine)
+        ratios = [one / other for one, other in zip(mine, others, strict=True)]
+        found = statistics.median(ratios)
+        what = f"to {goal.other}" if goal.other else "studies a second"
+        verdict = "" if found >= goal.least else "  missed"
+        spread = f"  ({min(ratios):.2f} to {max(ratios):.2f})"
+        yield (
+            f"{goal.cohort.name:6}{goal.road:5} {goal.label:22}{what:32}{goal.least:9.1f}{found:9.2f}"
+            f"{spread}{verdict}"
+        )
+    peak = max(run.peak for ran in runs.values() for run in ran) / 1e6
+    yield f"{'peak memory of all runs, MB':66}{'< 200':>9}{peak:9.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and leave everything there")
+    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default 3")
     options = parser.parse_args()
-    with ExitStack() as stack:
-        folder = options.keep or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="quarry-bench-"))
-        )
-        print("\n".join(table(list(compare(folder.resolve())))))
+    runs: dict[tuple[Cohort, Way], list[Run]] = {}
+    with workspace(None) as folder:
+        for cohort, way, run in compare(folder.resolve(), options.rounds):
+            runs.setdefault((cohort, way), []).append(run)
+    print("\n".join([*table(runs), "", *judged(runs)]))
 
 
 if __name__ == "__main__":
