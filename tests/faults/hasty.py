@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dicom_quarry.archive import query, retrieval, transport, wado
+from dicom_quarry.archive import calling, dimse, query, retrieval, transport, wado
 from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.extraction import asking, course, gate, policy, room, runner, sources
+from dicom_quarry.extraction import asking, course, gate, policy, room, runner
 from dicom_quarry.extraction.room import Room
 
 SCALE = 0.01
@@ -36,10 +36,10 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     change(room, "_TRY_AGAIN", 0.5)
     change(course, "TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
-    change(sources, "Patiences", partial(Patiences, cancel=0.5))
+    change(calling, "Patiences", partial(Patiences, cancel=0.5))
     change(query, "CANCEL_PATIENCE", 0.5)
     # The scripted archive gives some hundred answers a second.
-    change(sources, "DimseArchive", partial(DimseArchive, answer_cap=40))
+    change(dimse, "DimseArchive", partial(DimseArchive, answer_cap=40))
 
 
 if __name__ == "__main__":
