@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry.access import HttpAccess
-from dicom_quarry.archive import transport, wado
+from dicom_quarry.archive import connection, wado
 from dicom_quarry.archive.dicomweb import DicomWebArchive
 from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
 from dicom_quarry.demo.matching import Query
@@ -51,7 +51,7 @@ SERIES = tuple(series.series_uid for series in STUDY.series)
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (transport, wado):
+    for module in (connection, wado):
         monkeypatch.setattr(module, "TICK", 0.02)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dicom_quarry.archive import calling, dimse, query, retrieval, transport, wado
+from dicom_quarry.archive import calling, connection, dimse, query, retrieval, wado
 from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.dimse import DimseArchive
 from dicom_quarry.extraction import asking, course, gate, policy, room, runner
@@ -29,7 +29,7 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
         change(module, "backoff", _sooner)
     change(policy, "_RECALL", 20.0)
     change(retrieval, "_TICK", 0.05)
-    for module in (transport, wado):
+    for module in (connection, wado):
         change(module, "TICK", 0.05)
     change(asking, "_NOTHING_SENT", 0.1)
     change(runner, "Room", partial(Room, pause=0.02))

@@ -16,17 +16,17 @@ import httpx
 
 from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive import http_status
+from dicom_quarry.archive.connection import Waiting
 from dicom_quarry.archive.credentials import Credentials
 from dicom_quarry.archive.http_errors import admitted, told
-from dicom_quarry.archive.transport import Waiting, make_transport
+from dicom_quarry.archive.transport import Transport, make_transport
 from dicom_quarry.errors import Lost, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__
 from dicom_quarry.wire.tls import requestor_context
 
-# They write whole URLs.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+# It writes whole URLs.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 #: A kept connection that ended before a request shows it at once; so many seconds are that.
 _AT_ONCE = 1.0
@@ -51,7 +51,7 @@ class Http:
         self._tls = _tls(base, access)
         self._waiting = Waiting()
         self._lock = threading.Lock()
-        self._ways: dict[int, httpx.HTTPTransport] = {}
+        self._ways: dict[int, Transport] = {}
         self._closed = False
 
     @contextmanager

@@ -68,7 +68,7 @@ def _no_connection(base: BaseUri, proxy: str, connect: float, error: httpx.Trans
 
 
 def _not_let_through(base: BaseUri, error: httpx.ProxyError) -> ArchiveError:
-    """The status of an answer to CONNECT is all that is known of it: httpcore's text begins with it."""
+    """The status of an answer to CONNECT is all that is known of it: its text begins with it."""
     status = str(error)[:3]
     if status == "407":
         return Unusable(f"no way to {base} by the proxy: {http_status.in_words(407)}")
@@ -77,7 +77,7 @@ def _not_let_through(base: BaseUri, error: httpx.ProxyError) -> ArchiveError:
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """What the system said, which httpx and httpcore have wrapped."""
+    """What the system said, which was wrapped."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError):

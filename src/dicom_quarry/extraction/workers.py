@@ -39,7 +39,8 @@ class Workers:
         self._requests: list[Request] = []
         # Where one retrieval is to wait for the other, so are questions: who resolves lists as well.
         self._listers = parallel // 2
-        self._found: Line[TaskWork] = Line(self._listers + 1, tools.stop.check)
+        # Room for all that is found at once: who resolves goes on while they are listed.
+        self._found: Line[TaskWork] = Line(_AHEAD + self._listers, tools.stop.check)
         # Listed ahead, and no further: a list of instances takes memory.
         self._ready: Line[TaskWork] = Line(2 * parallel + 2, tools.stop.check)
         self._in_flight: set[int] = set()
