@@ -81,6 +81,41 @@ def test_killed_in_mid_study_what_was_whole_is_kept_and_the_rest_fetched_by_inst
     check_folder(work / "out")
 
 
+class _Together(WebFault):
+    """Answers a question about a row when another one is put, too, or none has come for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._now = 0
+        self._several = threading.Event()
+
+    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        if not asked.search or not asked.query.values("AccessionNumber"):
+            return None
+        self._now += 1
+        self.most = max(self.most, self._now)
+        if self._now > 1:
+            self._several.set()
+        self._several.wait(1.0)
+        self._now -= 1
+        return None
+
+
+@pytest.mark.parametrize(("parallel", "most"), [(1, 1), (2, 2)])
+def test_rows_are_asked_about_side_by_side_where_studies_may_be_fetched_so(
+    work: Path, parallel: int, most: int
+) -> None:
+    studies = generate(3, seed=45, images=1)
+    (work / "cohort.csv").write_text("\n".join(["Accession", *(one.accession for one in studies)]) + "\n")
+    together = _Together()
+    with ScriptedWeb(studies, [together]) as web:
+        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        done = quarry(*command, "--parallel", parallel)
+    assert done.code == 0, done.err
+    assert together.most == most
+    check_folder(work / "out")
+
+
 def test_ctrl_c_twice_ends_a_retrieval_that_says_nothing(work: Path) -> None:
     (study,) = generate(1, seed=42, images=3)
     (work / "cohort.csv").write_text(f"Accession\n{study.accession}\n")

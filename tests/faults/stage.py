@@ -172,6 +172,6 @@ def stored(out: Path, studies: Iterable[Study]) -> tuple[int, ...]:
 
 def _the_job_has_ended() -> None:
     """No thread of the job is left behind."""
-    names = {"resolve", "ledger", "receiver", "association"}
-    left = [t.name for t in threading.enumerate() if t.name in names or t.name.startswith("move-")]
+    names = {"feed", "ledger", "receiver", "association"}
+    left = [t.name for t in threading.enumerate() if t.name in names or t.name.startswith(("ask-", "move-"))]
     assert not left

@@ -1,4 +1,4 @@
-"""The threads of a job: one resolves, some list ahead, others move. Nothing else is shared."""
+"""The threads of a job: one decides what is next, some ask about rows and list ahead, others move."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 #: Requests read from the ledger at once.
 _PAGE = 100
 
-#: Rows asked about before their studies are listed.
+#: Rows that are asked about at once, ahead of their studies' listings.
 _AHEAD = 8
 
 
@@ -37,19 +37,19 @@ class Workers:
         self._tools = tools
         self._resolver = resolver
         self._requests: list[Request] = []
-        # Where one retrieval is to wait for the other, so are questions: who resolves lists as well.
-        self._listers = parallel // 2
-        # Room for all that is found at once: who resolves goes on while they are listed.
-        self._found: Line[TaskWork] = Line(_AHEAD + self._listers, tools.stop.check)
+        # Where one retrieval is to wait for the other, so are questions: who decides asks as well.
+        self._askers = parallel // 2 + 1 if parallel > 1 else 0
+        self._questions: Line[Callable[[], None]] = Line(2 * _AHEAD, tools.stop.check)
         # Listed ahead, and no further: a list of instances takes memory.
         self._ready: Line[TaskWork] = Line(2 * parallel + 2, tools.stop.check)
-        self._in_flight: set[int] = set()
+        self._asked: set[int] = set()  # rows
+        self._in_flight: set[int] = set()  # tasks
         self._changed = threading.Condition()
         self._error: BaseException | None = None
-        names = ["resolve"]
-        names += [f"list-{number}" for number in range(1, self._listers + 1)]
+        names = ["feed"]
+        names += [f"ask-{number}" for number in range(1, self._askers + 1)]
         names += [f"move-{number}" for number in range(1, parallel + 1)]
-        work = [self._feed, *([self._list_found] * self._listers), *([self._move] * parallel)]
+        work = [self._feed, *([self._ask] * self._askers), *([self._move] * parallel)]
         self._threads = [
             threading.Thread(target=self._guarded, args=(each,), name=name, daemon=True)
             for name, each in zip(names, work, strict=True)
@@ -83,15 +83,18 @@ class Workers:
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
-            _log.debug("a worker ended", exc_info=True)
-            self._error = self._error or error
-            self._tools.stop.request()
+            self._fail(error)
         finally:
             for source in self._tools.sources.values():
                 source.archive.hang_up()
             if work == self._feed:
-                self._found.close()
+                self._questions.close()
                 self._ready.close()
+
+    def _fail(self, error: BaseException) -> None:
+        _log.debug("a worker ended", exc_info=error)
+        self._error = self._error or error
+        self._tools.stop.request()
 
     # -- resolving and listing ahead
 
@@ -101,8 +104,18 @@ class Workers:
             tasks = self._next_tasks()
             for task in tasks:
                 self._begin(task)
-            if not (tasks or self._resolve() or self._await_change()):
+            if not (tasks or self._ask_more() or self._await_change()):
                 return
+
+    def _ask(self) -> None:
+        while question := self._questions.take():
+            question()
+
+    def _put(self, question: Callable[[], None]) -> None:
+        if self._askers:
+            self._questions.put(question)
+        else:
+            question()
 
     def _next_tasks(self) -> list[Task]:
         with self._changed:
@@ -111,26 +124,40 @@ class Workers:
         waiting = self._tools.ledger.waiting_tasks(time.time(), len(busy) + _AHEAD)
         return [task for task in waiting if task.task_id not in busy]
 
-    def _resolve(self) -> bool:
-        """Ask about the next few rows; False if none waits. Answers are entered while others are asked."""
-        entered: list[Future[int]] = []
-        while len(entered) < _AHEAD:
-            if not self._requests:
-                self._requests = self._tools.ledger.waiting_requests(_PAGE)[::-1] if not entered else []
-            if not self._requests:
-                break
+    def _ask_more(self) -> bool:
+        """Have the next few rows asked about; False if none waits, or enough of them are."""
+        with self._changed:
+            asked = frozenset(self._asked)
+        if not self._requests:
+            waiting = self._tools.ledger.waiting_requests(_PAGE + len(asked))
+            self._requests = [request for request in reversed(waiting) if request.row not in asked]
+        chosen = [self._requests.pop() for _ in range(min(_AHEAD - len(asked), len(self._requests)))]
+        for request in chosen:
             self._tools.stop.check()
-            entered.append(self._resolver.resolve(self._requests.pop()))
-        # The next look at the ledger leans on them.
-        for future in entered:
-            future.result()
-        return bool(entered)
+            with self._changed:
+                self._asked.add(request.row)
+            self._put(partial(self._resolve, request))
+        return bool(chosen)
+
+    def _resolve(self, request: Request) -> None:
+        """Ask about a row; others are asked about while the answer is entered."""
+        entered = self._resolver.resolve(request)
+        entered.add_done_callback(partial(self._resolved, request.row))
+
+    def _resolved(self, row: int, entered: Future[int]) -> None:
+        if error := entered.exception():
+            self._fail(error)
+        with self._changed:
+            self._asked.discard(row)
+            # What was found is begun, and more is asked, several at a time.
+            if len(self._asked) <= _AHEAD // 2:
+                self._changed.notify()
 
     def _await_change(self) -> bool:
         """Nothing can be started now; False if nothing is left to wait for."""
         with self._changed:
             due = self._tools.ledger.next_due()
-            if not self._in_flight and due is None:
+            if not self._asked and not self._in_flight and due is None:
                 return False
             pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
             self._changed.wait(pause)
@@ -143,14 +170,7 @@ class Workers:
             return
         with self._changed:
             self._in_flight.add(task.task_id)
-        if self._listers:
-            self._found.put(work)
-        else:
-            self._list(work)
-
-    def _list_found(self) -> None:
-        while work := self._found.take():
-            self._list(work)
+        self._put(partial(self._list, work))
 
     def _list(self, work: TaskWork) -> None:
         try:
@@ -164,7 +184,8 @@ class Workers:
     def _ended(self, work: TaskWork) -> None:
         with self._changed:
             self._in_flight.discard(work.task.task_id)
-            self._changed.notify_all()
+            if not self._in_flight:
+                self._changed.notify()
 
     # -- moving
 
