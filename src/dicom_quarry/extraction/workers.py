@@ -45,6 +45,7 @@ class Workers:
         self._asked: set[int] = set()  # rows
         self._in_flight: set[int] = set()  # tasks
         self._changed = threading.Condition()
+        self._news = False  # for who decides what is next
         self._error: BaseException | None = None
         names = ["feed"]
         names += [f"ask-{number}" for number in range(1, self._askers + 1)]
@@ -151,7 +152,7 @@ class Workers:
             self._asked.discard(row)
             # What was found is begun, and more is asked, several at a time.
             if len(self._asked) <= _AHEAD // 2:
-                self._changed.notify()
+                self._tell()
 
     def _await_change(self) -> bool:
         """Nothing can be started now; False if nothing is left to wait for."""
@@ -160,8 +161,14 @@ class Workers:
             if not self._asked and not self._in_flight and due is None:
                 return False
             pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
-            self._changed.wait(pause)
+            if not self._news:
+                self._changed.wait(pause)
+            self._news = False
         return True
+
+    def _tell(self) -> None:
+        self._news = True
+        self._changed.notify()
 
     def _begin(self, task: Task) -> None:
         work = TaskWork(task, self._tools)
@@ -185,7 +192,7 @@ class Workers:
         with self._changed:
             self._in_flight.discard(work.task.task_id)
             if not self._in_flight:
-                self._changed.notify()
+                self._tell()
 
     # -- moving
 
