@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.database import Database, insert_new
+from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.schema import job
 
@@ -226,14 +225,3 @@ def test_a_reader_sees_one_moment(tmp_path: Path) -> None:
     assert database.read(twice) == (0, 0)
     assert names(database) == {"in between"}
     database.close()
-
-
-def test_rows_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
-    database = Database(tmp_path / "l.db")
-    database.write(lambda c: insert_new(c, job, []))
-    database.write(lambda c: insert_new(c, job, [{"name": "a", "value": "first"}]))
-    both = [{"name": "a", "value": "second"}, {"name": "b", "value": "second"}]
-    database.write(lambda c: insert_new(c, job, both))
-    database.close()
-    with sqlite3.connect(tmp_path / "l.db") as raw:
-        assert dict(raw.execute("select name, value from job")) == {"a": "first", "b": "second"}

@@ -62,6 +62,8 @@ class Connection:
 
     def is_good(self) -> bool:
         """Whether the server has not ended it, as far as is known: it has nothing to say unasked."""
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return False
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return time.monotonic() - self._idle_since < _KEPT and not poll.poll(0)
@@ -89,8 +91,8 @@ class Connection:
         answer = HTTPResponse(self, method=method.decode())  # type: ignore[arg-type]
         with reading():
             answer.begin()
-        if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in answer.headers.defects):
-            raise httpx.RemoteProtocolError("a header that is none")  # and those behind it were passed over
+        if damage := _damage(answer):
+            raise httpx.RemoteProtocolError(damage)
         return answer
 
     def makefile(self, _mode: str) -> io.BufferedReader:
@@ -117,6 +119,21 @@ class Connection:
     def close(self) -> None:
         """End it."""
         self._sock.close()
+
+
+def _damage(answer: HTTPResponse) -> str:
+    """What is wrong with the beginning of an answer, where the library would take it for another one."""
+    headers = answer.headers
+    lengths, codings = headers.get_all("Content-Length", ()), headers.get_all("Transfer-Encoding", ())
+    if answer.status < httpx.codes.OK:
+        return "an interim answer, which nobody has asked for"
+    if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in headers.defects):
+        return "a header that is none, and those behind it passed over"
+    if any(one.lower() != "chunked" for one in codings):
+        return "a transfer coding that nobody has asked for"
+    if not codings and (len(set(lengths)) > 1 or (lengths and answer.length is None)):
+        return "a length that is none"
+    return ""
 
 
 class _Reader(io.RawIOBase):

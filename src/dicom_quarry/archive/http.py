@@ -79,8 +79,6 @@ class Http:
         with self._waiting.by(go_on), told(self.base, self._proxy, self._connect, silence):
             with admitted(self.base):
                 response = self._ask(url, accept, silence)
-            if response.status_code == httpx.codes.NO_CONTENT:
-                response.read()  # there is nothing: the connection can be kept
             try:
                 yield response
             finally:

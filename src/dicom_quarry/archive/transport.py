@@ -44,15 +44,16 @@ def _environments(base: BaseUri) -> str | None:
     """The proxy that the environment names for a server."""
     named = getproxies()
     proxy = named.get(base.scheme) or named.get("all")
-    if not proxy or proxy_bypass(base.host):
+    if not proxy or proxy_bypass(f"{base.host}:{base.port}"):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
 class Transport(httpx.BaseTransport):
-    """GET requests over one connection, which is kept open; the answer before is to be closed by then.
+    """Requests without a body, over one connection that is kept open for the next.
 
-    Who we are, redirects and time-outs are for its owner to judge. Raises httpx's errors.
+    Who we are, redirects and time-outs are for its owner to judge. A server's cookies come back to it: some
+    that stand behind a balancer need that. Raises httpx's errors.
     """
 
     def __init__(self, waiting: Waiting, tls: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
@@ -63,6 +64,8 @@ class Transport(httpx.BaseTransport):
         self._tls = tls
         self._proxy = proxy
         self._kept: Connection | None = None
+        self._cookies = httpx.Cookies()
+        self._closed = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Ask; the body is to be streamed, and to be closed."""
@@ -73,27 +76,37 @@ class Transport(httpx.BaseTransport):
             connection = None
         if connection is None:
             connection = self._connect(request.url, timeout)
+        if self._cookies:
+            self._cookies.set_cookie_header(request)
         # By a proxy, without TLS, the target is the whole URL (RFC 9112 3.2.2).
         by_proxy = self._proxy is not None and request.url.scheme == "http"
         target = str(request.url).encode("ascii") if by_proxy else request.url.raw_path
         headers = [*request.headers.raw, *(self._shown() if by_proxy else ())]
         try:
-            answer = connection.ask(b"GET", target, headers, timeout)
+            answer = connection.ask(request.method.encode("ascii"), target, headers, timeout)
         except BaseException:
             connection.close()
             raise
         came = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.getheaders()]
-        return httpx.Response(answer.status, headers=came, stream=_Body(self, connection, answer))
+        stream = _Body(self, connection, answer)
+        response = httpx.Response(answer.status, headers=came, stream=stream, request=request)
+        if "Set-Cookie" in response.headers:
+            self._cookies.extract_cookies(response)
+        return response
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, also one that is in use, when its answer is over."""
+        self._closed = True
         connection, self._kept = self._kept, None
         if connection is not None:
             connection.close()
 
     def keep(self, connection: Connection) -> None:
         """The answer is over: the connection may serve the next request."""
-        self._kept = connection
+        if self._closed or self._kept is not None:
+            connection.close()
+        else:
+            self._kept = connection
 
     def _connect(self, url: httpx.URL, timeout: Mapping[str, float | None]) -> Connection:
         at = self._proxy.url if self._proxy is not None else url
@@ -121,7 +134,12 @@ class Transport(httpx.BaseTransport):
         """Have the proxy put us through (RFC 9110 9.3.6)."""
         authority = url.netloc if url.port else url.netloc + b":443"
         headers = [(b"Host", authority), *self._shown()]
-        answer = connection.ask(b"CONNECT", authority, headers, {**timeout, "read": timeout["connect"]})
+        try:
+            answer = connection.ask(b"CONNECT", authority, headers, {**timeout, "read": timeout["connect"]})
+        except httpx.ReadTimeout as error:
+            raise httpx.ConnectTimeout("the proxy is silent") from error
+        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
+            raise httpx.ProxyError("it broke off") from error
         if not httpx.codes.is_success(answer.status):
             raise httpx.ProxyError(f"{answer.status} {answer.reason}")
 
@@ -143,6 +161,7 @@ class _Body(httpx.SyncByteStream):
         self._transport = transport
         self._connection = connection
         self._answer = answer
+        self._whole = not answer.chunked and answer.length == 0
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -153,11 +172,11 @@ class _Body(httpx.SyncByteStream):
             yield piece
         if self._answer.length:
             raise httpx.RemoteProtocolError(f"{self._answer.length} bytes are missing")
+        self._whole = True
 
     def close(self) -> None:
         """Over: what was not read to its end has no end that the next answer could begin behind."""
-        whole = self._answer.isclosed() or self._answer.length == 0
-        if whole and not self._answer.will_close:
+        if self._whole and not self._answer.will_close:
             self._connection.rest()
             self._transport.keep(self._connection)
         else:

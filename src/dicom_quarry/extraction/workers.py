@@ -95,7 +95,9 @@ class Workers:
     def _fail(self, error: BaseException) -> None:
         _log.debug("a worker ended", exc_info=error)
         self._error = self._error or error
-        self._tools.stop.request()
+        # Asked for twice it would cancel what is in flight.
+        if not self._tools.stop.requested:
+            self._tools.stop.request()
 
     # -- resolving and listing ahead
 
@@ -157,13 +159,14 @@ class Workers:
     def _await_change(self) -> bool:
         """Nothing can be started now; False if nothing is left to wait for."""
         with self._changed:
+            if self._news:
+                self._news = False
+                return True
             due = self._tools.ledger.next_due()
             if not self._asked and not self._in_flight and due is None:
                 return False
             pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
-            if not self._news:
-                self._changed.wait(pause)
-            self._news = False
+            self._changed.wait(pause)
         return True
 
     def _tell(self) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, select
 
-from dicom_quarry.ledger.database import insert_new
+from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.ledger import Ledger, take_up
-from dicom_quarry.ledger.schema import CONCLUDED, folders, tasks
+from dicom_quarry.ledger.schema import CONCLUDED, tasks
 
 
 def concluded(ledger: Ledger, study_uid: str) -> list[int]:
@@ -22,7 +22,7 @@ def again(ledger: Ledger, task_id: int, paths: Collection[str]) -> None:
     """Let a task wait again whose instances are in these folders: what is there need not be sent."""
 
     def work(connection: Connection) -> None:
-        insert_new(connection, folders, [{"task_id": task_id, "path": path} for path in paths])
+        put.ADD_FOLDER.run_each(connection, [{"task_id": task_id, "path": path} for path in paths])
         take_up(connection, [task_id])
 
     ledger.database.write(work)

@@ -124,7 +124,8 @@ class Readers:
             try:
                 yield connection
             finally:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # not where SQLite has undone it by itself
+                    connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close those that nobody uses; each of the others follows as it is given back."""

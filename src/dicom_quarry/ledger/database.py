@@ -6,14 +6,13 @@ import queue
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from dicom_quarry.errors import LedgerError
@@ -163,9 +162,3 @@ class Database:
             rows.setdefault(statement, []).append(row)
         for statement, values in rows.items():
             statement.run_each(connection, values)
-
-
-def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    """Insert the rows that are not there yet; those that are stay as they stand."""
-    if rows:
-        connection.execute(insert(table).on_conflict_do_nothing(), list(rows))

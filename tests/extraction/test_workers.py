@@ -1,0 +1,49 @@
+"""The threads of a job, with a ledger and no archive."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from dicom_quarry.extraction.resolver import Resolver
+from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.extraction.workers import Workers
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.model import Request
+from tests.ledger.helpers import begin, request
+
+
+class _Unlucky(Workers):
+    """All rows that are out are settled just before it is looked whether there is anything to wait for."""
+
+    def _await_change(self) -> bool:
+        while self._asked:
+            pass
+        return super()._await_change()
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
+    tmp_path: Path, parallel: int
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    begin(ledger, [request(row, f"A{row}") for row in range(1, 301)])
+    asked: list[int] = []
+
+    def resolve(one: Request) -> Future[int]:
+        asked.append(one.row)
+        return ledger.conclude_request(one, "study_not_found")
+
+    stop = Stop()
+    tools = cast(Tools, SimpleNamespace(ledger=ledger, stop=stop, sources={}))
+    workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), parallel=parallel)
+    workers.start()
+    workers.wait()
+    workers.join(0.0)
+    assert sorted(asked) == list(range(1, 301))
+    ledger.close()
