@@ -26,10 +26,15 @@ class Scripted:
         self.base = BaseUri("http", "127.0.0.1", self._server.getsockname()[1], "")
         self.connections = 0
         self.requests: list[str] = []
+        self._open: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         self._server.close()
+
+    def say(self, unasked: bytes) -> None:
+        """Send something over the latest connection; on this host it has arrived when this returns."""
+        self._open[-1].sendall(unasked)
 
     def _accept(self) -> None:
         while True:
@@ -38,6 +43,7 @@ class Scripted:
             except OSError:
                 return
             self.connections += 1
+            self._open.append(client)
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -114,6 +120,14 @@ def test_bytes_behind_an_answer_answer_nothing() -> None:
     with serving(GOOD + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", GOOD) as (_, http):
         assert body(http) == b"good"
         assert body(http, "/y") == b"good"
+
+
+def test_what_a_server_says_unasked_answers_nothing() -> None:
+    with serving(GOOD, GOOD) as (server, http):
+        assert body(http) == b"good"
+        server.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        assert body(http) == b"good"
+        assert server.connections == 2
 
 
 def test_cookies_come_back_with_the_next_request_of_a_redirect_too() -> None:
