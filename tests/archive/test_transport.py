@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -47,7 +47,7 @@ class Scripted:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client:
+        with client, suppress(OSError):
             while request := client.recv(10_000):
                 self.requests.append(request.decode())
                 client.sendall(self._answers.pop(0))
