@@ -143,7 +143,7 @@ def fetch(bench: Bench, cohort: Cohort, way: Way, folder: Path) -> Run:
     way.work(bench, uids, target)
     os.sync()
     seconds = time.monotonic() - began
-    return _whole(cohort, len(uids), target, seconds)
+    return _whole(cohort, way, len(uids), target, seconds)
 
 
 def _flags(bench: Bench, way: Way) -> list[str]:
@@ -156,13 +156,14 @@ def _flags(bench: Bench, way: Way) -> list[str]:
     ]
 
 
-def _whole(cohort: Cohort, studies: int, target: Path, seconds: float) -> Run:
+def _whole(cohort: Cohort, way: Way, studies: int, target: Path, seconds: float) -> Run:
     """The run, if it brought what it should; a body of curl's holds a study's instances."""
-    size = sum(path.stat().st_size for path in target.iterdir())
-    expected = studies * cohort.instances_per_study
-    if size < expected * cohort.pixel_bytes:
-        raise SystemExit(f"{target}: {size} bytes are not {expected} instances")
-    return Run(studies, expected, size, seconds)
+    sizes = [path.stat().st_size for path in target.iterdir()]
+    instances = studies * cohort.instances_per_study
+    files = studies if "curl" in way.label else instances
+    if len(sizes) != files or sum(sizes) < instances * cohort.pixel_bytes:
+        raise SystemExit(f"{way.label}: {len(sizes)} files, {sum(sizes)} bytes are not {instances} instances")
+    return Run(studies, instances, sum(sizes), seconds)
 
 
 def compare(folder: Path, rounds: int) -> Iterator[tuple[Cohort, Way, Run]]:
@@ -201,14 +202,14 @@ def table(runs: Rounds) -> Iterator[str]:
     """The figures of every way: medians of the rounds."""
     for cohort in COHORTS:
         what = f"{cohort.name}: {cohort.studies} studies, {cohort.instances_per_study} instances each"
-        yield f"{what:44}{'MB/s':>9}{'studies/s':>11}{'peak MB':>9}"
+        yield f"{what:44}{'MB/s':>9}{'studies/s':>11}{'studies':>9}{'peak MB':>9}"
         for way in (way for one, way in runs if one is cohort):
             ran = runs[cohort, way]
             rate = statistics.median(run.megabytes_per_second for run in ran)
             studies = statistics.median(run.studies_per_second for run in ran)
             peak = max(run.peak for run in ran)
             memory = f"{peak / 1e6:9.0f}" if peak else f"{'–':>9}"
-            yield f"  {way.road:5} {way.label:36}{rate:9.0f}{studies:11.1f}{memory}"
+            yield f"  {way.road:5} {way.label:36}{rate:9.0f}{studies:11.1f}{ran[0].studies:9}{memory}"
 
 
 @dataclass(frozen=True, slots=True)
