@@ -47,7 +47,8 @@ class Checkers:
 
     def __enter__(self) -> Self:
         for _ in range(self._number):
-            child = subprocess.Popen(_CHILD, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            command = (*_CHILD, str(os.getpid()))
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._children.append(child)
             self._idle.put(child)
         return self

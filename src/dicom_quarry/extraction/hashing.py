@@ -84,9 +84,9 @@ def _failed(error: OSError) -> tuple[str, str]:
     return "unreadable", f"cannot be read: {error.strerror}"
 
 
-def _serve() -> None:
+def _serve(parent: int) -> None:
     global _parent  # noqa: PLW0603 - set once, before anything is read
-    _parent = os.getppid()
+    _parent = parent  # as it says itself: it may have gone before this process could ask who it is
     # Ctrl-C is for the parent, who closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     buffer = memoryview(bytearray(_PIECE))
@@ -103,4 +103,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(int(sys.argv[1]))
