@@ -154,3 +154,24 @@ def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
             writer.write(memoryview(b"x")) if name == "write" else writer.commit()
     disk.wait()
     wait_for(disk.waits, "it to wait", 10)
+
+
+def test_where_there_is_plenty_the_disk_is_not_looked_at_for_every_instance(tmp_path: Path) -> None:
+    looks: list[int] = []
+
+    def free(_: Path) -> int:
+        looks.append(1)
+        return 100 * GB
+
+    room = Room(tmp_path, GB, Stop(), Board(), free=free)
+    for _ in range(1000):
+        room.check()
+    assert len(looks) < 100
+
+
+def test_where_there_is_little_it_is(disk: Disk) -> None:
+    disk.free = 2 * GB
+    disk.room.check()
+    disk.free = GB - 1
+    with pytest.raises(OutOfSpace):
+        disk.room.check()

@@ -37,6 +37,15 @@ def load(archive: Archive, studies: Sequence[Study]) -> None:
     archive.load(part10(instance) for study in studies for instance in study.instances())
 
 
+def hold(start: Start, archive: Archive, studies: Sequence[Study]) -> None:
+    """Have it run, and hold these: dcmqrscp is given them before its start, Orthanc after."""
+    if isinstance(archive, Dcmqrscp):
+        load(archive, studies)
+    start(archive)
+    if isinstance(archive, Orthanc):
+        load(archive, studies)
+
+
 def part10(instance: Any) -> bytes:
     syntax = instance.series.kind.syntax
     head = file_head(Arrival(instance.sop_class, instance.sop_uid, syntax))
@@ -113,11 +122,7 @@ def test_orthanc_limits_its_answers(stage: Stage, start: Start) -> None:
 )
 def test_an_archive_that_does_not_know_us(stage: Stage, start: Start, kind: type[Archive]) -> None:
     archive = kind(stage.folder / "archive")
-    if isinstance(archive, Dcmqrscp):
-        load(archive, HELD)
-    start(archive)
-    if isinstance(archive, Orthanc):
-        load(archive, HELD)
+    hold(start, archive, HELD)
     with Relay(archive.ae) as relay:
         result = run(stage, relay, by_accession(HELD), {})
         assert (outcomes(result), result.exit_code) == ([PENDING] * 4, 4)
@@ -141,11 +146,7 @@ def test_an_archive_that_does_not_know_us_is_asked_by_another_road(
     stage: Stage, start: Start, kind: type[Archive]
 ) -> None:
     archive = kind(stage.folder / "archive")
-    if isinstance(archive, Dcmqrscp):
-        load(archive, HELD)
-    start(archive)
-    if isinstance(archive, Orthanc):
-        load(archive, HELD)
+    hold(start, archive, HELD)
     with Relay(archive.ae) as relay:
         result = run(stage, relay, by_accession(HELD), {"retrieve": "auto"})
         assert len(relay.requests(C_GET)) == 4
@@ -165,11 +166,7 @@ def test_an_archive_is_killed_in_the_middle(
     stage: Stage, start: Start, kind: type[Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = kind(stage.folder / "archive", destinations=[stage.ae])
-    if isinstance(archive, Dcmqrscp):
-        load(archive, LARGE)
-    start(archive)
-    if isinstance(archive, Orthanc):
-        load(archive, LARGE)
+    hold(start, archive, LARGE)
     with Relay(archive.ae) as relay:
         Outage(archive, stage, monkeypatch)
         result = run(stage, relay, by_accession(LARGE), {})

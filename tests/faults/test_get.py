@@ -15,7 +15,7 @@ from tests.e2e.test_byte_identity import split
 from tests.faults.scenario import COMPLETE, by_accession
 from tests.faults.shown import shows
 from tests.faults.stage import Stage, outcomes
-from tests.faults.test_archives import LARGE, Archive, Outage, load, run
+from tests.faults.test_archives import LARGE, Archive, Outage, hold, load, run
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc
@@ -65,11 +65,7 @@ def test_killed_in_the_middle(
     stage: Stage, start: Start, kind: type[Archive], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = kind(stage.folder / "archive")
-    if isinstance(archive, Dcmqrscp):
-        load(archive, LARGE)
-    start(archive)
-    if isinstance(archive, Orthanc):
-        load(archive, LARGE)
+    hold(start, archive, LARGE)
     with Relay(archive.ae) as relay:
         Outage(archive, stage, monkeypatch)
         result = run(stage, relay, by_accession(LARGE), BY_GET)

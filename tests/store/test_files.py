@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import resource
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from io import BytesIO
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
 from dicom_quarry.model import Admitted, Arrival, Header, Kept
+from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.part10 import file_head
 from dicom_quarry.store.template import Template
@@ -411,6 +413,23 @@ def test_the_job_syncs_each_folder_once(tmp_path: Path, recorder: Recorder) -> N
     recorder.failing["fsync"] = errno.EIO
     with pytest.raises(Refused):
         store.sync_directories([PurePosixPath(PLACE)])
+
+
+def test_of_many_threads_one_makes_a_directory(tmp_path: Path, recorder: Recorder) -> None:
+    directories = Directories(tmp_path)
+    recorder.calls.clear()
+    together = threading.Barrier(8)
+
+    def make() -> None:
+        together.wait(30)
+        directories.make(PurePosixPath("4711/1.2.3/1.2.3.4"))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(recorder.of("mkdir")) == 3
 
 
 @pytest.mark.parametrize("call", ["writev", "fdatasync", "link", "mkdir"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,19 +35,13 @@ class Result:
 
     def rows(self) -> Iterator[RowView]:
         """Every row of the table, with its outcome."""
-        reader = Reader(self.folder.ledger)
-        try:
+        with closing(Reader(self.folder.ledger)) as reader:
             yield from reader.rows()
-        finally:
-            reader.close()
 
     def studies(self) -> Iterator[StudyView]:
         """Every study, with its outcome."""
-        reader = Reader(self.folder.ledger)
-        try:
+        with closing(Reader(self.folder.ledger)) as reader:
             yield from reader.studies()
-        finally:
-            reader.close()
 
 
 def settings_of(out: Path) -> Settings:
@@ -54,12 +49,9 @@ def settings_of(out: Path) -> Settings:
 
     Its folders are where they are found now: they may have been given relative to another folder, or moved.
     """
-    reader = Reader(existing(out).ledger)
-    try:
+    with closing(Reader(existing(out).ledger)) as reader:
         settings = Settings.model_validate_json(reader.facts()["settings"])
         return settings.model_copy(update={"to": out, "state": None})
-    finally:
-        reader.close()
 
 
 def access_of(out: Path) -> Access:

@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.line import Line
+from dicom_quarry.extraction.conveyor import Conveyor
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.stop import Stopped
@@ -39,9 +39,9 @@ class Workers:
         self._requests: list[Request] = []
         # Where one retrieval is to wait for the other, so are questions: who decides asks as well.
         self._askers = parallel // 2 + 1 if parallel > 1 else 0
-        self._questions: Line[Callable[[], None]] = Line(2 * _AHEAD, tools.stop.check)
+        self._questions: Conveyor[Callable[[], None]] = Conveyor(2 * _AHEAD, tools.stop.check)
         # Listed ahead, and no further: a list of instances takes memory.
-        self._ready: Line[TaskWork] = Line(2 * parallel + 2, tools.stop.check)
+        self._ready: Conveyor[TaskWork] = Conveyor(2 * parallel + 2, tools.stop.check)
         self._asked: set[int] = set()  # rows
         self._in_flight: set[int] = set()  # tasks
         self._changed = threading.Condition()

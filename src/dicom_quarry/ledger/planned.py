@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.schema import request_tasks, requests, tasks
+from dicom_quarry.ledger.reading import ROWS, Reader
+from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import outcome
 
@@ -37,25 +37,8 @@ class PlanReader(Reader):
 
     def planned(self) -> Iterator[PlannedRow]:
         """Every row of the user's table, in its order."""
-        query = (
-            select(
-                requests.c.row,
-                requests.c.line,
-                requests.c.same_as,
-                requests.c.note,
-                requests.c.code.label("row_code"),
-                requests.c.details.label("row_details"),
-                *tasks.c,
-            )
-            .select_from(requests)
-            .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
-            .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
-            .order_by(requests.c.row, tasks.c.id)
-        )
-        with self._engine.connect() as connection:
-            found = connection.execution_options(yield_per=1000).execute(query)
-            for _, group in groupby(found, key=lambda row: row.row):
-                yield _planned_row(list(group))
+        for _, group in groupby(self._readers.stream(ROWS), key=lambda row: row.row):
+            yield _planned_row(list(group))
 
     def found(self) -> Iterator[tuple[str, Study]]:
         """Every study that a row asks for, once, with its archive."""
@@ -68,7 +51,7 @@ class PlanReader(Reader):
                 yield row.archive, study_of(row)
 
 
-def _planned_row(group: list[Row[Any]]) -> PlannedRow:
+def _planned_row(group: list[Any]) -> PlannedRow:
     head = group[0]
     studies = tuple((row.archive, study_of(row)) for row in group if row.id is not None)
     ended = None

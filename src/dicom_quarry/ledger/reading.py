@@ -63,7 +63,8 @@ _rows = (
     .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
     .order_by(requests.c.row, tasks.c.id)
 )
-_ROWS = Prepared(_rows)
+#: Every row with the tasks that it asks for.
+ROWS = Prepared(_rows)
 _ROW = Prepared(_rows.where(requests.c.row == bindparam("only")))
 
 _asked = (
@@ -179,7 +180,7 @@ class Reader:
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Every row of the user's table, in its order; or the one of this number."""
-        chosen = self._readers.stream(_ROWS) if only is None else self._readers.stream(_ROW, only=only)
+        chosen = self._readers.stream(ROWS) if only is None else self._readers.stream(_ROW, only=only)
         for _, group in groupby(chosen, key=lambda row: row.row):
             yield _row_view(list(group))
 

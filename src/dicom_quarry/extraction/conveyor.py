@@ -1,4 +1,4 @@
-"""A line of work between threads: bounded, and at its end nobody waits for more."""
+"""Work on its way between threads: bounded, and at its end nobody waits for more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 _LOOK = 0.5
 
 
-class Line(Generic[T]):
+class Conveyor(Generic[T]):
     """Holds at most ``room`` items. ``check`` is called by who waits, now and then, and may raise."""
 
     def __init__(self, room: int, check: Callable[[], None]) -> None:

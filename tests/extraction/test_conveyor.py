@@ -1,4 +1,4 @@
-"""The line of work between a job's threads."""
+"""Work on its way between a job's threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dicom_quarry.extraction.line import Line
+from dicom_quarry.extraction.conveyor import Conveyor
 from dicom_quarry.extraction.stop import Stopped
 
 
@@ -36,17 +36,17 @@ def ended(thread: threading.Thread) -> None:
 
 
 def test_all_items_arrive_once_in_their_order_and_then_the_end() -> None:
-    line: Line[int] = Line(3, nothing)
+    belt: Conveyor[int] = Conveyor(3, nothing)
     taken: list[list[int]] = [[], [], []]
 
     def take(mine: list[int]) -> None:
-        while item := line.take():
+        while item := belt.take():
             mine.append(item)
 
     takers = [in_thread(lambda mine=mine: take(mine))[0] for mine in taken]  # type: ignore[misc]
     for item in range(1, 1001):
-        line.put(item)
-    line.close()
+        belt.put(item)
+    belt.close()
     for taker in takers:
         ended(taker)
     assert sorted(item for mine in taken for item in mine) == list(range(1, 1001))
@@ -54,40 +54,40 @@ def test_all_items_arrive_once_in_their_order_and_then_the_end() -> None:
 
 
 def test_there_is_no_more_in_it_than_it_has_room_for() -> None:
-    line: Line[int] = Line(1, nothing)
-    line.put(1)
-    putter, _ = in_thread(lambda: line.put(2))
+    belt: Conveyor[int] = Conveyor(1, nothing)
+    belt.put(1)
+    putter, _ = in_thread(lambda: belt.put(2))
     putter.join(0.1)
     assert putter.is_alive()
-    assert line.take() == 1
+    assert belt.take() == 1
     ended(putter)
-    assert line.take() == 2
+    assert belt.take() == 2
 
 
 def test_what_is_left_is_taken_after_the_end() -> None:
-    line: Line[int] = Line(2, nothing)
-    line.put(1)
-    line.close()
-    assert (line.take(), line.take()) == (1, None)
+    belt: Conveyor[int] = Conveyor(2, nothing)
+    belt.put(1)
+    belt.close()
+    assert (belt.take(), belt.take()) == (1, None)
 
 
 def test_who_waits_learns_of_the_end() -> None:
-    line: Line[int] = Line(1, nothing)
+    belt: Conveyor[int] = Conveyor(1, nothing)
     waiting = threading.Event()
-    taker, came = in_thread(lambda: line.take(idle=waiting.set))
+    taker, came = in_thread(lambda: belt.take(idle=waiting.set))
     assert waiting.wait(30)
-    line.close()
+    belt.close()
     ended(taker)
     assert came == [None]
 
 
 def test_who_waits_does_its_own_work_first_and_who_need_not_wait_does_not() -> None:
-    line: Line[int] = Line(1, nothing)
+    belt: Conveyor[int] = Conveyor(1, nothing)
     done: list[str] = []
-    line.put(1)
-    line.take(idle=lambda: done.append("in vain"))
-    line.close()
-    line.take(idle=lambda: done.append("at the end"))
+    belt.put(1)
+    belt.take(idle=lambda: done.append("in vain"))
+    belt.close()
+    belt.take(idle=lambda: done.append("at the end"))
     assert not done
 
 
@@ -99,10 +99,10 @@ def test_who_waits_is_stopped(side: str) -> None:
         if stopped.is_set():
             raise Stopped
 
-    line: Line[int] = Line(1, check)
+    belt: Conveyor[int] = Conveyor(1, check)
     if side == "put":
-        line.put(1)
-    thread, came = in_thread(line.take if side == "take" else lambda: line.put(2))
+        belt.put(1)
+    thread, came = in_thread(belt.take if side == "take" else lambda: belt.put(2))
     stopped.set()
     ended(thread)
     assert isinstance(came[0], Stopped)
