@@ -20,9 +20,9 @@ from dicom_quarry.extraction.guest import Guest, guest_of
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.runner import Runner
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.site import SitePolicy, site_policy
+from dicom_quarry.system.shutdown import Stop
 from tests.peers.process import free_port
 
 PACS = "PACS@10.1.2.3:104"

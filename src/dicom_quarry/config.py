@@ -20,10 +20,10 @@ from pydantic import (
 )
 
 from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
-from dicom_quarry.durations import UNITS, Duration
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, Arrival, BaseUri, Road
-from dicom_quarry.sharing import Access, access_of, mode_of
+from dicom_quarry.system.durations import UNITS, Duration
+from dicom_quarry.system.permissions import Access, access_of, mode_of
 from dicom_quarry.telling import Command, Notify
 from dicom_quarry.window import Hours, parse, zone_of
 

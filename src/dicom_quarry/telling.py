@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dicom_quarry import command
 from dicom_quarry.access import Frozen
-from dicom_quarry.durations import Duration
+from dicom_quarry.system import subprocess_runner
+from dicom_quarry.system.durations import Duration
 
 
 def _command(text: str) -> str:
-    command.parsed(text)
+    subprocess_runner.parsed(text)
     return text
 
 

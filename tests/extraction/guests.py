@@ -7,7 +7,7 @@ from datetime import datetime
 from dicom_quarry.config import Limits
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.system.shutdown import Stop, Stopped
 
 
 def unlimited(stop: Stop, board: Board) -> Guest:

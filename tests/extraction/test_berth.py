@@ -9,9 +9,9 @@ import pytest
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.extraction import tickets
 from dicom_quarry.extraction.berth import Berth
-from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tickets import Tickets
 from dicom_quarry.model import AE
+from dicom_quarry.system.shutdown import Stop, Stopped
 
 PORT = 11112
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from dicom_quarry.extraction.conveyor import Conveyor
-from dicom_quarry.extraction.stop import Stopped
+from dicom_quarry.system.shutdown import Stopped
 
 
 def nothing() -> None:

@@ -21,7 +21,7 @@ from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.rates import SERVED
-from dicom_quarry.extraction.stop import Stop, Stopped
+from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.extraction.guests import Simulated
 
 NEW_YORK = ZoneInfo("America/New_York")

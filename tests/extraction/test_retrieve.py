@@ -24,7 +24,6 @@ from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
-from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
@@ -43,6 +42,7 @@ from dicom_quarry.model import (
     Task,
     Word,
 )
+from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 

@@ -10,11 +10,11 @@ from typing import cast
 import pytest
 
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
+from dicom_quarry.system.shutdown import Stop
 from tests.ledger.helpers import begin, request
 
 

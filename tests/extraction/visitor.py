@@ -15,7 +15,7 @@ from dicom_quarry.config import Limits
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.system.shutdown import Stop
 
 _speaking = threading.Lock()
 

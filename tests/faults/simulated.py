@@ -22,12 +22,12 @@ from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Road, Sink, Task
+from dicom_quarry.system.shutdown import Stop
 from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 

@@ -26,7 +26,7 @@ from dicom_quarry.report.tables import (
     write_report,
     write_studies,
 )
-from dicom_quarry.sharing import Access
+from dicom_quarry.system.permissions import Access
 
 DONE = outcome("all_listed_stored", instances=3)
 

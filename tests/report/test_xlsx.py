@@ -28,7 +28,7 @@ from dicom_quarry.report.tables import (
     write_table,
 )
 from dicom_quarry.report.xlsx import write_workbook
-from dicom_quarry.sharing import Access
+from dicom_quarry.system.permissions import Access
 from tests.e2e.disks import small_disk
 from tests.report.test_tables import lines as csv_lines
 from tests.report.test_tables import row, study

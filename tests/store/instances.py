@@ -7,9 +7,9 @@ from pathlib import Path
 from struct import pack
 
 from dicom_quarry.model import Admitted, Arrival, Header, Receipt
-from dicom_quarry.sharing import PRIVATE, Access
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"

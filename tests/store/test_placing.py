@@ -16,8 +16,8 @@ import pytest
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Kept
-from dicom_quarry.sharing import Access
 from dicom_quarry.store.placing import Newcomer, Placed
+from dicom_quarry.system.permissions import Access
 from tests.store.instances import IMPLICIT, arrival, dataset, files, make_store, put
 
 FOLDER = PurePosixPath("4711/1.2.3/1.2.3.4")

@@ -13,7 +13,7 @@ from dicom_quarry.extraction.folder import JobFolder, existing
 from dicom_quarry.ledger.reading import Reader
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.report.summary import Summary
-from dicom_quarry.sharing import PRIVATE, Access
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from dicom_quarry.config import Limits, Settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.site import SitePolicy, site_policy
+from dicom_quarry.system.shutdown import Stop
 from dicom_quarry.window import Hours
 
 _SIGNS = {Mark.GOOD: "[green]✓[/green]", Mark.NOTE: "[yellow]–[/yellow]", Mark.BAD: "[red]✗[/red]"}

@@ -10,7 +10,7 @@ from dicom_quarry.extraction.progress import Asking, Snapshot
 from dicom_quarry.ledger.rows import CohortChange
 from dicom_quarry.model import Word
 from dicom_quarry.report.text import counted, human_size
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.time_text import spoken_time
 
 #: Seconds between two lines where nobody watches; the first comes early.
 _EVERY = 60.0

@@ -17,7 +17,7 @@ from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.registry import registered
 from dicom_quarry.extraction.standing import Standing, standing
 from dicom_quarry.model import Word
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.time_text import spoken_time
 
 
 def list_jobs(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:

@@ -15,7 +15,7 @@ from dicom_quarry.ledger.reading import Counts
 from dicom_quarry.ledger.schema import FAILED
 from dicom_quarry.model import Word
 from dicom_quarry.report.text import human_size
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.time_text import spoken_time
 
 
 def status(

@@ -20,7 +20,7 @@ from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.sample import share_of
 from dicom_quarry.extraction.verify import Checked, Manner, Verification, Verified
 from dicom_quarry.report.text import counted
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.time_text import spoken_time
 
 #: Damaged files that are named one by one.
 _SHOWN = 20

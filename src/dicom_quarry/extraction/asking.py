@@ -11,10 +11,10 @@ from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round
 from dicom_quarry.extraction.progress import Moving
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.model import Level, Listing, Road
+from dicom_quarry.system.shutdown import Stop
 
 #: How long stores may still come, in seconds, where the archive itself says that it sent nothing.
 _NOTHING_SENT = 1.0

@@ -20,11 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.cohort.cells import harmless
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.ledger.counting import Counts
 from dicom_quarry.model import Study
+from dicom_quarry.system.csv_cells import harmless
+from dicom_quarry.system.shutdown import Stopped
 
 COLUMNS = (
     "time",

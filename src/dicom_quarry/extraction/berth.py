@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dicom_quarry.errors import PortInUse, StartError
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tickets import OwnTicket, Ticket, Tickets
 from dicom_quarry.model import AE
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.system.time_text import spoken_time
 
 #: Seconds between two looks at who is in front.
 _POLL = 0.25

@@ -13,8 +13,8 @@ from dicom_quarry.config import Settings
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Asking, Board
-from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source
+from dicom_quarry.system.shutdown import Stop, Stopped
 
 #: Seconds between two looks at who asks.
 _TICK = 0.25

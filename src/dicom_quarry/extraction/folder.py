@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.ledger.reading import was_begun
-from dicom_quarry.sharing import Access
+from dicom_quarry.system.permissions import Access
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
 _NETWORK = {

@@ -13,7 +13,7 @@ from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unusa
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE, backoff
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
+from dicom_quarry.system.shutdown import Stop
 
 T = TypeVar("T")
 

@@ -10,18 +10,18 @@ import time
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry import command
 from dicom_quarry.config import Settings
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.policy import hand_over_again
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.ledger.handovers import HandOver, HandOvers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Derive, Reader
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.system import subprocess_runner
+from dicom_quarry.system.shutdown import Stop
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ def words_of(settings: Settings) -> tuple[str, ...]:
     """The command, empty for none; raises ConfigError if there is no such program."""
     if not settings.on_complete:
         return ()
-    words = command.parsed(settings.on_complete)
-    command.check("on-complete", words)
+    words = subprocess_runner.parsed(settings.on_complete)
+    subprocess_runner.check("on-complete", words)
     return words
 
 
@@ -140,11 +140,11 @@ class Handing:
             with self._lock:
                 self._in_hand.discard(one.task_id)
 
-    def _run(self, one: HandOver, files: list[InstanceView]) -> command.Ended:
+    def _run(self, one: HandOver, files: list[InstanceView]) -> subprocess_runner.Ended:
         folder = self._out / one.folder
         if folder == self._out and any(_FOLDER in word for word in self._words):
-            return command.Ended(f"the study has no folder of its own for {_FOLDER}", "")
-        return command.run(
+            return subprocess_runner.Ended(f"the study has no folder of its own for {_FOLDER}", "")
+        return subprocess_runner.run(
             [word.replace(_FOLDER, str(folder)) for word in self._words],
             self._told(one, folder, files),
             limit=self._settings.on_complete_limit,
@@ -159,7 +159,7 @@ class Handing:
     def _cancelled(self) -> bool:
         return self._stop.urgent or self._end.urgent
 
-    def _failed(self, one: HandOver, ended: command.Ended) -> None:
+    def _failed(self, one: HandOver, ended: subprocess_runner.Ended) -> None:
         now, tries = time.time(), one.tries + 1
         pause = hand_over_again(tries, self._settings.on_complete_patience, random.random())
         said = f"{ended.problem}: {ended.said}" if ended.said else ended.problem

@@ -11,8 +11,8 @@ from typing import ParamSpec, TypeVar
 
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.model import Arrival, Sink, Writer
+from dicom_quarry.system.shutdown import Stop
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -34,7 +34,6 @@ from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
-from dicom_quarry.extraction.stop import Stop, Stopped
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.ledger.ledger import Ledger
@@ -46,6 +45,7 @@ from dicom_quarry.outcomes import codes_of
 from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
+from dicom_quarry.system.shutdown import Stop, Stopped
 from dicom_quarry.version import __version__
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.roads import Roads
-from dicom_quarry.extraction.stop import Stop
 from dicom_quarry.extraction.tools import Source
 from dicom_quarry.model import Level, Road
+from dicom_quarry.system.shutdown import Stop
 from dicom_quarry.wire.tls import requestor_context
 
 

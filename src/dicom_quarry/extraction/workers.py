@@ -14,9 +14,9 @@ from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction.conveyor import Conveyor
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.stop import Stopped
 from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.model import Request, Task
+from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from socket import gethostname
 
-from dicom_quarry import command
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.notify.notice import Notice
+from dicom_quarry.system import subprocess_runner
 from dicom_quarry.telling import Notify
 
 #: Mail servers to which a password may go without encryption: it does not leave this computer.
@@ -32,7 +32,7 @@ class Channel:
 def check(settings: Notify) -> None:
     """Raises ConfigError where a notification could not be sent for want of a password or a program."""
     if settings.on_finish:
-        command.check("[notify] on-finish", command.parsed(settings.on_finish))
+        subprocess_runner.check("[notify] on-finish", subprocess_runner.parsed(settings.on_finish))
     if settings.user:
         if settings.security == "none" and _address(settings)[0] not in _HERE:
             raise ConfigError(
@@ -48,12 +48,12 @@ def channels(settings: Notify) -> Iterator[Channel]:
         name = f"the mail to {address} by {settings.smtp}"
         yield Channel(name, lambda notice, to=address: _mailed(settings, to, notice))  # type: ignore[misc]
     if settings.on_finish:
-        words = command.parsed(settings.on_finish)
+        words = subprocess_runner.parsed(settings.on_finish)
         yield Channel("the command of on-finish", lambda notice: _ran(words, notice, settings.limit))
 
 
 def _ran(words: tuple[str, ...], notice: Notice, limit: float) -> str:
-    return command.run(words, notice.json, limit=limit).problem
+    return subprocess_runner.run(words, notice.json, limit=limit).problem
 
 
 def _mailed(settings: Notify, to: str, notice: Notice) -> str:

@@ -23,7 +23,7 @@ from dicom_quarry.report.summary import (
     plain_lines,
 )
 from dicom_quarry.report.text import counted, human_size
-from dicom_quarry.spoken import spoken_time
+from dicom_quarry.system.time_text import spoken_time
 
 #: Rows that are shown on a terminal; the file has all of them.
 SHOWN_ROWS = 50

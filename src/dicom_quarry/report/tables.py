@@ -20,9 +20,9 @@ from dicom_quarry.ledger.views import (
     RowView,
     StudyView,
 )
-from dicom_quarry.report.files import replacing_text
 from dicom_quarry.report.text import harmless, harmless_path, instant
-from dicom_quarry.sharing import PRIVATE, Access
+from dicom_quarry.system.atomic_file import replacing_text
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 REPORT_COLUMNS = (
     "quarry_outcome",

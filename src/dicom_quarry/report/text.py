@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from dicom_quarry.cohort.cells import FORMULA
-from dicom_quarry.cohort.cells import harmless as harmless
+from dicom_quarry.system.csv_cells import FORMULA
+from dicom_quarry.system.csv_cells import harmless as harmless
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 

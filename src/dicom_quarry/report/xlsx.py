@@ -15,9 +15,9 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.report.files import replacing
 from dicom_quarry.report.tables import Table
-from dicom_quarry.sharing import PRIVATE, Access
+from dicom_quarry.system.atomic_file import replacing
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
 _LINES, _COLUMNS, _LONGEST = 1_048_575, 16_384, 32_767

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from dicom_quarry.errors import OutOfSpace, Refused
-from dicom_quarry.sharing import PRIVATE, Access
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MAX_KNOWN: Final = 8192

@@ -17,7 +17,6 @@ from typing import Final
 
 from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Kept, Receipt
-from dicom_quarry.sharing import PRIVATE, Access
 from dicom_quarry.store.directories import Directories, refusal
 from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
 from dicom_quarry.store.placing import (
@@ -33,6 +32,7 @@ from dicom_quarry.store.placing import (
 )
 from dicom_quarry.store.recovery import PART, bring_in, recover
 from dicom_quarry.store.template import Template
+from dicom_quarry.system.permissions import PRIVATE, Access
 from dicom_quarry.wire.header import WHOLE, HeaderScan
 
 #: Asked once an instance is known by its header; raises Refused.

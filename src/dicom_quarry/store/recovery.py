@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dicom_quarry.errors import Refused
-from dicom_quarry.sharing import Access
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10, is_uid, read_part10
 from dicom_quarry.store.placing import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
 from dicom_quarry.store.template import Template
+from dicom_quarry.system.permissions import Access
 from dicom_quarry.wire.header import WHOLE
 
 PART: Final = ".part"

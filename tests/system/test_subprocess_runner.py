@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry import command
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.system import subprocess_runner
 
 PYTHON = sys.executable
 
@@ -17,50 +17,57 @@ PYTHON = sys.executable
 def test_it_is_told_and_heard_and_no_shell_reads_its_words(tmp_path: Path) -> None:
     program = "import os, sys; print(len(sys.stdin.read()), sys.argv[1], os.environ['MINE'])"
     words = [PYTHON, "-c", program, "$(touch made); *"]
-    ended = command.run(words, "x" * 500_000, limit=60, variables={"MINE": "yes"})
-    assert ended == command.Ended("", "500000 $(touch made); * yes")
+    ended = subprocess_runner.run(words, "x" * 500_000, limit=60, variables={"MINE": "yes"})
+    assert ended == subprocess_runner.Ended("", "500000 $(touch made); * yes")
 
 
 def test_the_end_of_what_it_says_is_kept(tmp_path: Path) -> None:
-    ended = command.run([PYTHON, "-c", "for n in range(99999): print(n)\nexit(3)"], "", limit=60)
+    ended = subprocess_runner.run([PYTHON, "-c", "for n in range(99999): print(n)\nexit(3)"], "", limit=60)
     assert ended.problem == "it ended with exit code 3"
     assert ended.said.endswith("\n99997\n99998")
     assert len(ended.said) <= 1000
 
 
 def test_it_need_not_read_what_it_is_told() -> None:
-    assert command.run(["true"], "x" * 500_000, limit=60).problem == ""
+    assert subprocess_runner.run(["true"], "x" * 500_000, limit=60).problem == ""
 
 
 def test_what_it_leaves_behind_is_not_waited_for() -> None:
-    assert command.run(["sh", "-c", "sleep 3 & echo said"], "", limit=60) == command.Ended("", "said")
+    assert subprocess_runner.run(
+        ["sh", "-c", "sleep 3 & echo said"], "", limit=60
+    ) == subprocess_runner.Ended("", "said")
 
 
 @pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
 def test_it_is_ended_when_it_takes_too_long(trap: str) -> None:
-    ended = command.run(["sh", "-c", f"{trap}sleep 600; sleep 600"], "", limit=0.2)
+    ended = subprocess_runner.run(["sh", "-c", f"{trap}sleep 600; sleep 600"], "", limit=0.2)
     assert ended.problem == "it took longer than 0.2 s, and was ended"
 
 
 def test_it_is_ended_when_it_is_cancelled() -> None:
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
-    assert command.run(["sleep", "600"], "", limit=600, cancelled=stop.is_set).problem == "it was cancelled"
+    assert (
+        subprocess_runner.run(["sleep", "600"], "", limit=600, cancelled=stop.is_set).problem
+        == "it was cancelled"
+    )
 
 
 def test_how_else_it_may_end() -> None:
-    assert command.run(["sh", "-c", "kill -9 $$"], "", limit=60).problem == "it was ended by signal 9"
-    assert "could not be started" in command.run(["/no/such/program"], "", limit=60).problem
+    assert (
+        subprocess_runner.run(["sh", "-c", "kill -9 $$"], "", limit=60).problem == "it was ended by signal 9"
+    )
+    assert "could not be started" in subprocess_runner.run(["/no/such/program"], "", limit=60).problem
 
 
 @pytest.mark.parametrize("text", ["", "  ", "a 'b"])
 def test_what_is_no_command(text: str) -> None:
     with pytest.raises(ValueError, match="it "):
-        command.parsed(text)
+        subprocess_runner.parsed(text)
 
 
 def test_a_program_that_is_not_here() -> None:
-    assert command.parsed("sh -c 'a b'") == ("sh", "-c", "a b")
-    command.check("on-complete", ("sh",))
+    assert subprocess_runner.parsed("sh -c 'a b'") == ("sh", "-c", "a b")
+    subprocess_runner.check("on-complete", ("sh",))
     with pytest.raises(ConfigError, match="on-complete: there is no program 'no-such'"):
-        command.check("on-complete", ("no-such",))
+        subprocess_runner.check("on-complete", ("no-such",))

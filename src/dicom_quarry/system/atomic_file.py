@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
-from dicom_quarry.sharing import PRIVATE, Access
+from dicom_quarry.system.permissions import PRIVATE, Access
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from dicom_quarry.config import Settings, load
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.sharing import PRIVATE, Access, access_of
+from dicom_quarry.system.permissions import PRIVATE, Access, access_of
 
 
 def other_group() -> grp.struct_group:
