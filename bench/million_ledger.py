@@ -12,7 +12,7 @@ from statistics import median
 
 from sqlalchemy import Connection, insert, update
 
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.ledger.instances import InstanceRow

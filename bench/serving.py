@@ -16,7 +16,7 @@ from bench.sending import study_uid
 
 
 def job(port: int, folder: Path, *, durable: bool) -> None:
-    from dicom_quarry.config import DEFAULT_FILEPATH
+    from dicom_quarry.config.settings import DEFAULT_FILEPATH
     from dicom_quarry.extraction.deliveries import Deliveries, JobSink
     from dicom_quarry.ledger.ledger import Ledger
     from dicom_quarry.ledger.rows import enter_rows

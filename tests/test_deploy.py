@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config import DEFAULT_LOCAL
+from dicom_quarry.config.settings import DEFAULT_LOCAL
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

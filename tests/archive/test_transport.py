@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive.http import Http
+from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import Lost
 from dicom_quarry.model import BaseUri
 

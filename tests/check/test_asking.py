@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry import config
 from dicom_quarry.archive.port import Found
 from dicom_quarry.check.asking import Inquiry
 from dicom_quarry.check.steps import Bench, Learned, Mark, Model, Step
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Listing, Study, Task
 
@@ -55,7 +55,7 @@ class Two(Bench):
 
 def asked(study: Archive, patient: Archive, model: str = "study") -> tuple[list[Step], Learned]:
     address = {"name": "main", "address": "A@127.0.0.1:1", "model": model}
-    settings = config.Settings(archives=(config.ArchiveProfile.model_validate(address),), to=Path())
+    settings = Settings(archives=(ArchiveProfile.model_validate(address),), to=Path())
     bench = Two(settings, archives={"study": study, "patient": patient})
     bench.learned.models = {"study": True, "patient": True}
     return list(Inquiry(bench, "A1").steps()), bench.learned

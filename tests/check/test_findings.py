@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry import config
 from dicom_quarry.archive.port import Answered, Found, Verdict
 from dicom_quarry.check.caps import MOST, find_cap
 from dicom_quarry.check.here import clock, disk
@@ -15,10 +14,10 @@ from dicom_quarry.check.letter import letter
 from dicom_quarry.check.saving import save
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.check.verdict import Trial, judge
-from dicom_quarry.config import Limits
+from dicom_quarry.config.settings import Limits, load
+from dicom_quarry.config.time_window import Hours, parse
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Study
-from dicom_quarry.window import Hours, parse
 
 PACS = "PACS@10.1.2.3:104"
 TODAY = date(2026, 3, 1)
@@ -27,7 +26,7 @@ TODAY = date(2026, 3, 1)
 def bench(to: Path, name: str = PACS, toml: str = "", **flags: object) -> Bench:
     path = to / "settings.toml"
     path.write_text(toml)
-    made = Bench(config.load(path, {"from": name, "as": "QUARRY:11112", "to": to / "not" / "yet", **flags}))
+    made = Bench(load(path, {"from": name, "as": "QUARRY:11112", "to": to / "not" / "yet", **flags}))
     made.learned.our_address = "10.7.7.7"
     return made
 
@@ -151,7 +150,7 @@ def test_saved_beside_what_stands_there(tmp_path: Path) -> None:
     for line in MINE.splitlines():
         assert line in text or line == "result_cap = 500"
     assert path.stat().st_mode & 0o777 == 0o640
-    profile = config.load(path, {}).archives[0]
+    profile = load(path, {}).archives[0]
     assert (profile.model, profile.result_cap, profile.window) == ("patient", 200, "19:00-07:00")
     assert [str(network) for network in profile.senders] == ["10.1.2.9/32"]
     assert save(path, one) == []
@@ -165,7 +164,7 @@ def test_saved_into_a_new_file(tmp_path: Path) -> None:
         'as = "QUARRY:11112"',
         f'[archive.PACS] address = "{PACS}"',
     ]
-    assert str(config.load(path, {"to": "out"}).archives[0].address) == PACS
+    assert str(load(path, {"to": "out"}).archives[0].address) == PACS
 
 
 def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry import config
 from dicom_quarry.check.road import road
 from dicom_quarry.check.run import steps
 from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.model import AE
-from dicom_quarry.window import Hours
 from tests.check.conftest import ACCESSION
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
@@ -24,8 +24,8 @@ PATIENT, STUDY = "1.2.840.10008.5.1.4.1.2.1.", "1.2.840.10008.5.1.4.1.2.2."
 
 
 def walked(peer: AE, **settings: object) -> tuple[dict[str, Step], Bench]:
-    profile = config.ArchiveProfile.model_validate({"name": "main", "address": peer, **settings})
-    bench = Bench(config.Settings(archives=(profile,), to=Path(), local=AE("QUARRY", "", free_port())))
+    profile = ArchiveProfile.model_validate({"name": "main", "address": peer, **settings})
+    bench = Bench(Settings(archives=(profile,), to=Path(), local=AE("QUARRY", "", free_port())))
     return {step.name: step for step in road(bench)}, bench
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dicom_quarry.access import HttpAccess, TlsFiles
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.credentials import HttpAccess, TlsFiles
+from dicom_quarry.config.notifications import Notify
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.model import Word
-from dicom_quarry.telling import Notify
 
 ROOT = Path(__file__).parent.parent.parent
 

@@ -8,7 +8,7 @@ import random
 import time
 from pathlib import Path
 
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.extraction.paths import deriver, template_of

@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry import config
-from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.config.settings import (
+    DEFAULT_FILEPATH,
+    DEFAULT_LOCAL,
+    ArchiveProfile,
+    load,
+    read_toml,
+)
+from tests.config.test_niffler import files
 from tests.e2e.command import quarry
 from tests.e2e.test_terminal import Terminal
-from tests.test_niffler import files
 
 PACS = "PACS@10.1.2.3:104"
 
@@ -18,14 +23,14 @@ PACS = "PACS@10.1.2.3:104"
 def test_without_a_terminal_nothing_is_asked(work: Path) -> None:
     assert quarry("init").code == 0
     text = (work / "quarry.toml").read_text()
-    assert config.read_toml(work / "quarry.toml")["as"] == config.DEFAULT_LOCAL
+    assert read_toml(work / "quarry.toml")["as"] == DEFAULT_LOCAL
     # What is not known stands there as a comment, and works once the mark is gone.
     done = quarry("check")
     assert (done.code, "which archive?" in done.err) == (2, True)
     (work / "quarry.toml").write_text(
         text.replace("# from", "from").replace("# [a", "[a").replace("# a", "a")
     )
-    assert str(config.load(None, {}).archives[0].address) == PACS
+    assert str(load(None, {}).archives[0].address) == PACS
 
 
 def test_it_does_not_overwrite(work: Path) -> None:
@@ -51,7 +56,7 @@ def asked(*answers: tuple[str, str]) -> str:
 
 
 def profile() -> ArchiveProfile:
-    (one,) = config.load(None, {}).archives
+    (one,) = load(None, {}).archives
     return one
 
 
@@ -65,9 +70,9 @@ def test_at_a_terminal(work: Path) -> None:
         ("is not a window", "19:00-07:00"),
     )
     assert "quarry check --from main" in shown
-    settings = config.load(None, {})
+    settings = load(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
-    assert (str(settings.local), settings.to) == (config.DEFAULT_LOCAL, Path("/data/out"))
+    assert (str(settings.local), settings.to) == (DEFAULT_LOCAL, Path("/data/out"))
 
 
 def test_no_window_is_an_answer(work: Path) -> None:
@@ -85,11 +90,11 @@ def test_taken_over(work: Path, pattern: str) -> None:
     assert "cohort: /opt/data/cohort.csv; column 1 is PatientID, column 2 is AccessionNumber" in done.out
     assert "note: config.json: 'Colour' is not known" in done.out
     assert ("that is quarry plan" in done.out) is (pattern == "CFIND-ONLY")
-    settings = config.load(None, {})
+    settings = load(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
     assert (str(settings.local), settings.to) == ("QBNIFFLER:4243", Path("/opt/data/new-study"))
     assert settings.notify.mail_to == ("somebody@hospital.example",)
-    assert settings.filepath == (pattern if "dcm" in pattern else config.DEFAULT_FILEPATH)
+    assert settings.filepath == (pattern if "dcm" in pattern else DEFAULT_FILEPATH)
     assert (
         "# Note: config.json: somebody@hospital.example is told how the job ended"
         in (work / "quarry.toml").read_text()

@@ -15,7 +15,7 @@ from tests.e2e.conftest import Site
 OWN = (
     "dicom_quarry.check",
     "dicom_quarry.demo",
-    "dicom_quarry.niffler",
+    "dicom_quarry.config.niffler",
     "dicom_quarry.cli.live",
     "dicom_quarry.cohort.workbook",
     "dicom_quarry.report.explain",
@@ -94,7 +94,9 @@ def test_what_looks_at_a_job_loads_none_of_its_machinery(demo_web: Site) -> None
         done = quarry(verb, "out")
         assert done.code == 0, done.out + done.err
         assert not needless(done, *JOB, *HTTP, *DIMSE, *RECEIVER, *OWN, "xlsxwriter", "alembic"), verb
-    assert not needless(quarry("status", "out"), "pydicom", "dicom_quarry.config", "dicom_quarry.store")
+    assert not needless(
+        quarry("status", "out"), "pydicom", "dicom_quarry.config.settings", "dicom_quarry.store"
+    )
 
 
 def test_the_library_leaves_the_collector_as_it_is_and_gives_every_name() -> None:

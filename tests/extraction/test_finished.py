@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.config import Settings, load
+from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import JobFolder, prepare
 from dicom_quarry.extraction.runner import JobEnd

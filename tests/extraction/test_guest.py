@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from dicom_quarry.archive.port import Answered, Verdict
-from dicom_quarry.config import Limits
+from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder

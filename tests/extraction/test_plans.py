@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config import Settings, load
+from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import StartError
 from dicom_quarry.extraction import job, plans
 from dicom_quarry.extraction.folder import held, prepare

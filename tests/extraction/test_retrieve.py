@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
-from dicom_quarry.config import ArchiveProfile, Limits
+from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.asking import Asked, Asking

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from dicom_quarry.config import Limits
+from dicom_quarry.config.settings import Limits
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder
 from dicom_quarry.extraction.progress import Board

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
-from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink

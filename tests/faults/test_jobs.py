@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.config import load
+from dicom_quarry.config.settings import load
 from dicom_quarry.demo.operations import SUCCESS, Move, Tally
 from dicom_quarry.demo.studies import Instance, Study
 from dicom_quarry.errors import InputError, StartError

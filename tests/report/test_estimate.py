@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_quarry.config import Limits
+from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.time_window import Hours, parse
 from dicom_quarry.model import Study
 from dicom_quarry.report.estimate import ASSUMED, Amount, forecast, spread, typical_size
-from dicom_quarry.window import Hours, parse
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday
 NIGHTS = parse("19:00-07:00", UTC)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config import Settings, load
+from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.system.permissions import PRIVATE, Access, access_of
 

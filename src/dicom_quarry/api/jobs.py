@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_quarry import config
 from dicom_quarry.api.reports import reports_of
 from dicom_quarry.api.standing import Result
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.extraction.folder import logging_to
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.notices import tell
@@ -35,11 +34,11 @@ def extract(
     """Extract a cohort into a folder, or go on where an earlier call was cut short.
 
     ``archive`` is ``AET@HOST:PORT`` or a name from quarry.toml, ``local`` our receiver as ``AET[@IP]:PORT``;
-    further ``options`` are those of :class:`dicom_quarry.config.Settings`, such as ``parallel=4``. Blocks
+    further ``options`` are those of :class:`dicom_quarry.config.settings.Settings`, such as ``parallel=4``. Blocks
     until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
-    settings = config.load(None if config_file is None else Path(config_file), flags)
+    settings = load(None if config_file is None else Path(config_file), flags)
     listener = listener or Listener()
     runner = Runner(settings, listener)
     with telling(settings, listener.said) as ended:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_quarry import config
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings, load
+from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.extraction.earlier import earlier_rate
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.listener import Listener
@@ -20,7 +20,6 @@ from dicom_quarry.ledger.planned import PlannedRow, PlanReader
 from dicom_quarry.report.estimate import Amount, forecast
 from dicom_quarry.report.plan import PlanSummary, count_rows
 from dicom_quarry.report.plan_files import write_plan, write_plan_json
-from dicom_quarry.site import site_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ def plan(
 
 def plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
     """The settings of a plan, those of a job; without a folder to fill, the current one's disk counts."""
-    return config.load(path, flags, {"to": "."})
+    return load(path, flags, {"to": "."})
 
 
 def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:

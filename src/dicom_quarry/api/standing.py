@@ -7,7 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.folder import JobFolder, existing
 from dicom_quarry.ledger.reading import Reader

@@ -10,7 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from dicom_quarry.access import HttpAccess
+from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import ConfigError, Unusable
 
 #: What may stand in a header's value (RFC 9110 5.5); a line's end would begin another header.

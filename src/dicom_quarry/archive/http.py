@@ -14,12 +14,12 @@ from contextlib import contextmanager
 
 import httpx
 
-from dicom_quarry.access import HttpAccess
 from dicom_quarry.archive import http_status
 from dicom_quarry.archive.connection import Waiting
 from dicom_quarry.archive.credentials import Credentials
 from dicom_quarry.archive.http_errors import admitted, told
 from dicom_quarry.archive.transport import Transport, make_transport
+from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import Lost, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import StartError
 from dicom_quarry.receiver.ports import listen
-from dicom_quarry.window import Hours
 
 #: No computer that runs this version has an earlier year, if its clock is right.
 _EARLIEST = 2024

@@ -16,7 +16,7 @@ from typing import Literal
 from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, classes_of
 from dicom_quarry.check.steps import Bench, Model
 from dicom_quarry.check.verdict import Trial
-from dicom_quarry.config import DEFAULT_FILEPATH
+from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Receipt, Sink, Study, Writer
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused

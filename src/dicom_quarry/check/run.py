@@ -14,8 +14,8 @@ from dicom_quarry.check.road import road
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.check.verdict import Trial, judge, judge_get, syntaxes
 from dicom_quarry.check.web import web_steps
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import ArchiveError, StartError
-from dicom_quarry.window import Hours
 
 #: What to do where C-MOVE fails and C-GET does not.
 _WITHOUT_RECEIVER = (

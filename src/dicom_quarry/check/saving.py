@@ -11,8 +11,8 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from dicom_quarry import config
 from dicom_quarry.check.steps import Bench
+from dicom_quarry.config.settings import read_toml
 from dicom_quarry.errors import ConfigError
 
 
@@ -90,7 +90,7 @@ def _replace(path: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        config.read_toml(temporary)
+        read_toml(temporary)
         temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
         temporary.replace(path)
     except BaseException:

@@ -12,7 +12,7 @@ from typing import Literal
 
 from dicom_quarry.archive.calling import Patiences
 from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.model import AE
 from dicom_quarry.wire.tls import requestor_context
 

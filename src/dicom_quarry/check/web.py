@@ -13,9 +13,9 @@ from dicom_quarry.archive.port import Ask, Patience, Verdict
 from dicom_quarry.check.here import clock, disk, synchronised
 from dicom_quarry.check.road import host_name, port
 from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Arrival, InstanceRef, Receipt, Road, Study, Task
-from dicom_quarry.window import Hours
 
 _NOWHERE = PurePosixPath()
 

@@ -14,19 +14,18 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dicom_quarry import config
 from dicom_quarry.check.letter import letter
 from dicom_quarry.check.run import steps
 from dicom_quarry.check.saving import save
 from dicom_quarry.check.steps import Bench, Manners, Mark, Step
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.config import Limits, Settings
+from dicom_quarry.config.settings import DEFAULT_LOCAL, FILE_NAME, Limits, Settings, load, read_toml
+from dicom_quarry.config.site_policy import SitePolicy, site_policy
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.site import SitePolicy, site_policy
 from dicom_quarry.system.shutdown import Stop
-from dicom_quarry.window import Hours
 
 _SIGNS = {Mark.GOOD: "[green]✓[/green]", Mark.NOTE: "[yellow]–[/yellow]", Mark.BAD: "[red]✗[/red]"}
 
@@ -38,7 +37,7 @@ def check(
     ] = None,
     as_: Annotated[
         str | None,
-        typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {config.DEFAULT_LOCAL}]"),
+        typer.Option("--as", help=f"Our receiver: AET[@IP]:PORT.  [default: {DEFAULT_LOCAL}]"),
     ] = None,
     accession: Annotated[
         str | None,
@@ -84,7 +83,7 @@ def check(
         done.append(step)
         _show(console, step)
     if save_:
-        _save(console, config_file or Path(config.FILE_NAME), bench)
+        _save(console, config_file or Path(FILE_NAME), bench)
     if letter_ is not None:
         _send(letter_, letter(bench, limits, socket.gethostname(), done))
     bad = any(step.mark is Mark.BAD for step in done)
@@ -97,10 +96,10 @@ def check(
 
 def _settings(path: Path | None, from_: str | None, as_: str | None) -> Settings:
     """The settings of a job; without a folder to fill, the disk of the current one is looked at."""
-    source = path or Path(config.FILE_NAME)
-    in_file = config.read_toml(source) if path or source.is_file() else {}
+    source = path or Path(FILE_NAME)
+    in_file = read_toml(source) if path or source.is_file() else {}
     to = None if "to" in in_file else Path()
-    settings = config.load(path, {"from": from_, "as": as_, "to": to})
+    settings = load(path, {"from": from_, "as": as_, "to": to})
     if len(settings.archives) > 1:
         raise InputError("check one archive at a time: name it with --from")
     return settings

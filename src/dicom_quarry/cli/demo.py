@@ -14,7 +14,7 @@ import typer
 
 from dicom_quarry.cli.console import out
 from dicom_quarry.cli.running import run
-from dicom_quarry.config import load
+from dicom_quarry.config.settings import load
 
 
 def demo(

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry import api, config
+from dicom_quarry import api
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
 from dicom_quarry.cli.running import run
+from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Word
 
@@ -132,12 +133,12 @@ def extract(
 
 def _job(
     cohort: Path | None, niffler: Path | None, config_file: Path | None, flags: dict[str, object]
-) -> tuple[config.Settings, Path]:
+) -> tuple[Settings, Path]:
     """What to run over which table, told by flags and quarry.toml or by the former extractor's files."""
     if niffler is None:
         if cohort is None:
             raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
-        return config.load(config_file, flags), cohort
+        return load(config_file, flags), cohort
     # Imported here: few come from the former extractor.
     from dicom_quarry.cli.former import taken_over
 

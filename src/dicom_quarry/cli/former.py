@@ -6,9 +6,9 @@ from pathlib import Path
 
 from dicom_quarry.cli.console import err
 from dicom_quarry.cohort.table import open_table
-from dicom_quarry.config import Settings
+from dicom_quarry.config.niffler import Niffler, read
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
-from dicom_quarry.niffler import Niffler, read
 
 
 def taken_over(path: Path, cohort: Path | None, flags: dict[str, object]) -> tuple[Settings, Path]:

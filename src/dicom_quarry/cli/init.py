@@ -10,12 +10,12 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from dicom_quarry import niffler, window
 from dicom_quarry.cli.console import out
-from dicom_quarry.config import DEFAULT_FILEPATH, DEFAULT_LOCAL, FILE_NAME
+from dicom_quarry.config import niffler, time_window
+from dicom_quarry.config.scaffold import Start, quarry_toml
+from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL, FILE_NAME
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.model import AE
-from dicom_quarry.starter import Start, quarry_toml
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def _window(text: str) -> str | None:
     if text.strip().lower() == "none":
         return None
     try:
-        window.parse(text, UTC)
+        time_window.parse(text, UTC)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return text

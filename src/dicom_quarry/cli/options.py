@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry.config import DEFAULT_LOCAL
+from dicom_quarry.config.settings import DEFAULT_LOCAL
 
 _ARCHIVE = "AET@HOST:PORT, https://HOST/PATH, or a name from quarry.toml; several, in order, with commas."
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.config import DEFAULT_FILEPATH
+from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.folder import JobFolder, held, share
 from dicom_quarry.model import AE, Admitted, Arrival, Header

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from itertools import islice
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.registry import registered

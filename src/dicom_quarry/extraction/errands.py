@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Asking, Board

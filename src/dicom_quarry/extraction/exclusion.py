@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from dicom_quarry.cohort.exclusion import Exclusions, read_exclusions
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.ledger.excluding import StoredTask, exclude_stored, forget_stored, stored_tasks
@@ -15,7 +16,6 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reading import Derive, Reader
 from dicom_quarry.model import Word
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.site import SitePolicy
 
 _log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.policy import hand_over_again

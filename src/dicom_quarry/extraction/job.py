@@ -14,7 +14,7 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.cohort.filters import SeriesFilter
 from dicom_quarry.cohort.options import ReadingOptions
 from dicom_quarry.cohort.problems import explain
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.ledger import Ledger, note_facts
 from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows

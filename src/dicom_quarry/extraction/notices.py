@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.policy import tell_again
 from dicom_quarry.ledger.reading import Counts
 from dicom_quarry.notify.channels import Channel, channels

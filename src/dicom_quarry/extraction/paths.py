@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.identity import APART
 from dicom_quarry.ledger.reading import Derive, Reader

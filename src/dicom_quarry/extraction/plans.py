@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import JobFolder, held, refuse_network

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from dicom_quarry.access import TlsFiles
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.credentials import TlsFiles
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import AE, Sink

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import Sink
 from dicom_quarry.receiver.stats import Stats

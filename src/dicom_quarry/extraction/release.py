@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder, holder

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction import job, plans
 from dicom_quarry.extraction.audit import Audit, accounted
@@ -42,7 +43,6 @@ from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
-from dicom_quarry.site import site_policy
 from dicom_quarry.store.files import InstanceStore
 from dicom_quarry.store.template import Template
 from dicom_quarry.system.shutdown import Stop, Stopped

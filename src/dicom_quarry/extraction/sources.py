@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from dicom_quarry.archive.port import Archive
 from dicom_quarry.archive.roads import ManyRoads
-from dicom_quarry.config import ArchiveProfile, Settings
+from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from dicom_quarry.archive.port import Archive
 from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
-from dicom_quarry.config import ArchiveProfile
+from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries
 from dicom_quarry.extraction.gate import Gate

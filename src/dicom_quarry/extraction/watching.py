@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from dicom_quarry.config import Settings
+from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.listener import Listener

@@ -12,10 +12,10 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from socket import gethostname
 
+from dicom_quarry.config.notifications import Notify
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.notify.notice import Notice
 from dicom_quarry.system import subprocess_runner
-from dicom_quarry.telling import Notify
 
 #: Mail servers to which a password may go without encryption: it does not leave this computer.
 _HERE = frozenset({"localhost", "127.0.0.1", "[::1]"})

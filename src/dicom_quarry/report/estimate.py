@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import and_
 
-from dicom_quarry.config import Limits
+from dicom_quarry.config.settings import Limits
+from dicom_quarry.config.time_window import Hours
 from dicom_quarry.model import Study
-from dicom_quarry.window import Hours
 
 #: Bytes of an instance as it is typical of a modality, uncompressed: rows × columns × bytes for a pixel of
 #: common equipment, and the usual number of frames where there are several. A study can be ten times that.

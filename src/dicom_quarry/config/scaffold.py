@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from dicom_quarry.config import DEFAULT_FILEPATH, DEFAULT_LOCAL
+from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 
-from dicom_quarry import window
-from dicom_quarry.config import ArchiveProfile, Settings, validated
+from dicom_quarry.config import time_window
+from dicom_quarry.config.notifications import Notify
+from dicom_quarry.config.settings import ArchiveProfile, Settings, validated
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
-from dicom_quarry.telling import Notify
 
 #: Words in place of a path pattern: queries alone, and whether with the longer list of columns.
 _PLANS = {"CFIND-ONLY": "plain", "CFIND-DETAILED": "detailed"}
@@ -54,7 +54,7 @@ _SYSTEM = {
 class Niffler:
     """What the two files say, in Quarry's terms; identifiers are not in them.
 
-    ``flags`` are for :func:`dicom_quarry.config.load`. ``window`` belongs to the archive, None where it may
+    ``flags`` are for :func:`dicom_quarry.config.settings.load`. ``window`` belongs to the archive, None where it may
     be asked at any hour. ``columns`` are keywords (and StudyMonth) by 0-based column. ``date_format`` is
     strptime's. ``long_accession``: accessions lose the century of their year. ``plan`` is plain or detailed
     where nothing was to be fetched, else empty. ``mail_to`` is told how a job ended, empty for nobody.
@@ -181,7 +181,7 @@ def _window(system: Mapping[str, Any], path: Path) -> str | None:
     end = _number(system, "EndHour", path, 7, 24)
     text = f"{start:02d}:00-{end:02d}:00"
     try:
-        window.parse(text, UTC)
+        time_window.parse(text, UTC)
     except ValueError as error:
         raise ConfigError(f"{path}: 'StartHour' and 'EndHour': {error}") from error
     return text

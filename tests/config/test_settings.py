@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.config import DEFAULT_FILEPATH, Settings, load
+from dicom_quarry.config.settings import DEFAULT_FILEPATH, Settings, load
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry import api, config, site
-from dicom_quarry.config import ArchiveProfile, Limits
+from dicom_quarry import api
+from dicom_quarry.config import site_policy
+from dicom_quarry.config.settings import ArchiveProfile, Limits, load
+from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, InputError, StartError
 from dicom_quarry.extraction.guest import Guest, guest_of
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.model import AE, Arrival
-from dicom_quarry.site import SitePolicy, site_policy
 from dicom_quarry.system.shutdown import Stop
 from tests.peers.process import free_port
 
@@ -33,7 +34,7 @@ Policy = Callable[[str], SitePolicy]
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "site.toml"
-    monkeypatch.setattr(site, "SITE_FILE", path)
+    monkeypatch.setattr(site_policy, "SITE_FILE", path)
     return path
 
 
@@ -41,7 +42,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def policy(file: Path) -> Policy:
     def write(text: str) -> SitePolicy:
         file.write_text(text, encoding="utf-8")
-        return site_policy()
+        return site_policy.site_policy()
 
     return write
 
@@ -61,7 +62,7 @@ def refusal(write: Policy, text: str) -> str:
 
 
 def test_without_a_file_there_are_no_limits(file: Path) -> None:
-    policy = site_policy()
+    policy = site_policy.site_policy()
     policy.check(profile())
     assert policy.spoken(profile()) == ""
     assert policy == SitePolicy()
@@ -117,7 +118,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
             "as": f"QUARRY:{free_port()}",
         }
         said = Said("outside the window")
-        runner = Runner(config.load(None, flags), said)
+        runner = Runner(load(None, flags), said)
         job = threading.Thread(target=runner.extract, args=(cohort,))
         job.start()
         assert said.reached.wait(60)
@@ -134,7 +135,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
 def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
     policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
     flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
-    runner = Runner(config.load(None, flags), Said(""))
+    runner = Runner(load(None, flags), Said(""))
 
     def counted(title: str) -> bool:
         return runner._counting(Arrival("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title)) is not None
@@ -222,7 +223,7 @@ def test_a_mistake_stops_the_job_and_names_the_file(policy: Policy, file: Path, 
 def test_a_file_that_cannot_be_read_is_not_a_file_that_is_not_there(file: Path) -> None:
     file.mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
-        site_policy()
+        site_policy.site_policy()
 
 
 def test_a_folder_that_cannot_be_shared_stops_the_job(policy: Policy, tmp_path: Path) -> None:
@@ -241,11 +242,11 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
     policy(f'exclude = ["{site_list}"]')
     flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
     said = Said("")
-    runner = Runner(config.load(None, flags), said)
+    runner = Runner(load(None, flags), said)
     assert [runner._exclusions.names({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
     site_list.unlink()
     with pytest.raises(InputError, match="exclusion list cannot be used"):
-        Runner(config.load(None, flags), said)
+        Runner(load(None, flags), said)
 
 
 def test_no_variable_leads_elsewhere() -> None:
@@ -266,7 +267,7 @@ def test_no_setting_of_a_user_leads_around_it(tmp_path: Path, setting: str) -> N
             f"{table}{setting} = {value}\n" + ("" if table else "[archive.main]\n") + f'address = "{PACS}"'
         )
         with pytest.raises(ConfigError, match="is not a setting"):
-            config.load(path, {"from": "main", "to": "out"})
+            load(path, {"from": "main", "to": "out"})
 
 
 def test_a_users_limits_come_from_the_archive_s_table(tmp_path: Path) -> None:
@@ -276,7 +277,7 @@ def test_a_users_limits_come_from_the_archive_s_table(tmp_path: Path) -> None:
         'after-window = "2h"\nparallel = 2\nqueries-per-second = 4\n'
         "studies-per-hour = 30\nmegabytes-per-second = 0.5"
     )
-    settings = config.load(path, {"from": "main", "to": "out", "parallel": 8})
+    settings = load(path, {"from": "main", "to": "out", "parallel": 8})
     (archive,) = settings.archives
     assert guest_of(archive, settings.parallel, SitePolicy(), Stop(), Board()).ceiling == 2
     assert archive.overtime == 7200

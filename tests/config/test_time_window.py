@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dicom_quarry.window import DAYS, Hours, parse, zone_of
+from dicom_quarry.config.time_window import DAYS, Hours, parse, zone_of
 
 NEW_YORK = ZoneInfo("America/New_York")
 #: Half an hour forward, and back again, on other days than in New York.

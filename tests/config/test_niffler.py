@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry import niffler
+from dicom_quarry.config import niffler
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 

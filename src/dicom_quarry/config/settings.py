@@ -19,13 +19,13 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_quarry.access import Frozen, HttpAccess, TlsFiles
+from dicom_quarry.config.credentials import Frozen, HttpAccess, TlsFiles
+from dicom_quarry.config.notifications import Command, Notify
+from dicom_quarry.config.time_window import Hours, parse, zone_of
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, Arrival, BaseUri, Road
 from dicom_quarry.system.durations import UNITS, Duration
 from dicom_quarry.system.permissions import Access, access_of, mode_of
-from dicom_quarry.telling import Command, Notify
-from dicom_quarry.window import Hours, parse, zone_of
 
 DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
 DEFAULT_LOCAL = "QUARRY:11112"
@@ -86,7 +86,7 @@ def _after_window(text: str) -> str:
 class Limits(Frozen):
     """When, and how fast, an archive may be asked; without a limit, one question waits for the other.
 
-    ``window`` is in the grammar of :mod:`dicom_quarry.window`, by the clock of ``time_zone``, the host's
+    ``window`` is in the grammar of :mod:`dicom_quarry.config.time_window`, by the clock of ``time_zone``, the host's
     where that is not given. What runs when it closes is finished, or stopped ``after_window``. ``parallel``
     is a ceiling on the moves at once, one study each.
     """

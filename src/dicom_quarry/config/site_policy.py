@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
-from dicom_quarry.config import ArchiveProfile, Files, Limits, Place, read_toml, undashed, validated
+from dicom_quarry.config.settings import ArchiveProfile, Files, Limits, Place, read_toml, undashed, validated
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, BaseUri
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dicom_quarry.access import Frozen
+from dicom_quarry.config.credentials import Frozen
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.durations import Duration
 
