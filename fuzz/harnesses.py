@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from itertools import accumulate, takewhile
 
-from dicom_quarry.archive.multipart import MultipartReader
+from dicom_quarry.archive.dicomweb.multipart import MultipartReader
 from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.header import WHOLE, HeaderScan

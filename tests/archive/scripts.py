@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.archive.port import Ask, Patience
+from dicom_quarry.archive.base import Ask, Patience
+from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.archive.dimse.association_factory import Patiences
 from dicom_quarry.model import AE, Arrival, Writer
 from tests.peers.relay import Heard
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 
-from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.archive.port import Archive, Ask, Patience
+from dicom_quarry.archive.base import Archive, Ask, Patience
+from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.demo.archive import DemoArchive
 from dicom_quarry.demo.studies import CR, MR, SR, TINY, US, make_patient, make_study
 from dicom_quarry.demo.studies import Study as DemoStudy

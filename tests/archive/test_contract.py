@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_quarry.archive.port import Ask, Patience, Verdict
+from dicom_quarry.archive.base import Ask, Patience, Verdict
 from dicom_quarry.model import InstanceRef, Selection, Study, Task
 from tests.archive import sites, web_sites
 from tests.archive.sites import HeldStudy, PatientWatch, Site

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive import connection, wado
-from dicom_quarry.archive.dicomweb import DicomWebArchive
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.dicomweb import connection, wado
+from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.demo.matching import Query
 from dicom_quarry.demo.services import Asked, Reply

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dicom_quarry.archive.dicomweb import DicomWebArchive
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.base import Ask, Verdict
+from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.demo.studies import generate
 from dicom_quarry.errors import ArchiveError, ConfigError, Lost, Unreachable, Unusable

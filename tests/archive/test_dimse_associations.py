@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.base import Ask, Verdict
+from dicom_quarry.archive.dimse.association_factory import Patiences
 from dicom_quarry.errors import Lost
 from tests.archive.scripts import (
     STUDY,

@@ -201,7 +201,7 @@ def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
 def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dicom_quarry.archive.query.CANCEL_PATIENCE", 0.3)
+    monkeypatch.setattr("dicom_quarry.archive.dimse.find.CANCEL_PATIENCE", 0.3)
 
     def script(peer: Conversation, request: Heard) -> None:
         while True:

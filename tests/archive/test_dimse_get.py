@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive import offers
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.dimse import presentation_contexts
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import Arrival, Sink, Writer
 from tests.archive.scripts import STUDY_FIND, Watching, archive
@@ -85,7 +85,7 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
 @pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
 def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
     def script(peer: Conversation, request: Heard) -> None:
-        assert set(peer.proposed) == {GET, *offers.COMMON}
+        assert set(peer.proposed) == {GET, *presentation_contexts.COMMON}
         assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
 
@@ -110,7 +110,7 @@ def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
 
 
 def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
-    classes = sorted(offers.COMMON)[:70]
+    classes = sorted(presentation_contexts.COMMON)[:70]
     ask = Ask("1.2", sop_classes={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)})
     asked: dict[str, str] = {}
 
@@ -363,7 +363,7 @@ def test_what_follows_a_lost_association_is_not_asked() -> None:
     def script(peer: Conversation, request: Heard) -> None:
         peer.abort()
 
-    classes = sorted(offers.COMMON)[:70]
+    classes = sorted(presentation_contexts.COMMON)[:70]
     ask = Ask("1.2", sop_classes={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)})
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
         assert pacs.retrieve(ask, MemorySink(), Watching()).verdict is Verdict.LOST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
 from dicom_quarry.errors import LocalProtocolError, Unreachable
 from dicom_quarry.model import AE
 from tests.archive.scripts import (

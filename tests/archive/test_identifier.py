@@ -6,7 +6,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode as reference
 
-from dicom_quarry.archive.identifier import encode, is_uid
+from dicom_quarry.archive.dimse.identifier import encode, is_uid
 from dicom_quarry.errors import ConfigError
 
 

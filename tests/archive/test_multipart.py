@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.multipart import Mark, MultipartReader, PartBegins, boundary_of
+from dicom_quarry.archive.dicomweb.multipart import Mark, MultipartReader, PartBegins, boundary_of
 from dicom_quarry.errors import RemoteProtocolError
 
 B = "frontier"

@@ -10,9 +10,9 @@ from typing import Literal
 
 import pytest
 
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dimse import DimseArchive
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.archive.dimse.association_factory import Patiences
 from dicom_quarry.errors import Lost, Unreachable
 from dicom_quarry.model import AE, Task
 from tests.archive import sites

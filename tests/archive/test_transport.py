@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from dicom_quarry.archive.http import Http
+from dicom_quarry.archive.dicomweb.http_client import Http
 from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import Lost
 from dicom_quarry.model import BaseUri

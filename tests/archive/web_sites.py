@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydicom.filereader import _read_file_meta_info, read_preamble
 
-from dicom_quarry.archive.dicomweb import DicomWebArchive
-from dicom_quarry.archive.port import Archive
+from dicom_quarry.archive.base import Archive
+from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.demo.instances import dataset
 from dicom_quarry.demo.matching import Catalogue
 from dicom_quarry.demo.studies import Study

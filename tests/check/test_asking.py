@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.check.asking import Inquiry
 from dicom_quarry.check.steps import Bench, Learned, Mark, Model, Step
 from dicom_quarry.config.settings import ArchiveProfile, Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Found, Verdict
+from dicom_quarry.archive.base import Answered, Found, Verdict
 from dicom_quarry.check.caps import MOST, find_cap
 from dicom_quarry.check.here import clock, disk
 from dicom_quarry.check.letter import letter

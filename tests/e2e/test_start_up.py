@@ -25,10 +25,15 @@ OWN = (
 LIBRARIES = ("alembic", "pynetdicom", "tomlkit", "xlsxwriter")
 
 OTHER_VERBS = tuple(f"dicom_quarry.extraction.{one}" for one in ("against", "aside", "planning", "verify"))
-HTTP = ("dicom_quarry.archive.dicomweb", "dicom_quarry.archive.http", "httpcore", "httpx")
+HTTP = (
+    "dicom_quarry.archive.dicomweb.archive",
+    "dicom_quarry.archive.dicomweb.http_client",
+    "httpcore",
+    "httpx",
+)
 DIMSE = (
-    "dicom_quarry.archive.associations",
-    "dicom_quarry.archive.dimse",
+    "dicom_quarry.archive.dimse.association_pool",
+    "dicom_quarry.archive.dimse.archive",
     "dicom_quarry.wire.association",
     "dicom_quarry.wire.negotiation",
     "dicom_quarry.wire.sockets",

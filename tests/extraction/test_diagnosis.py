@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.extraction.diagnosis import diagnose, spellings
 from dicom_quarry.model import Study
 

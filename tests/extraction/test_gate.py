@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Watch
+from dicom_quarry.archive.base import Answered, Ask, Found, Watch
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
 from dicom_quarry.extraction import gate as gates

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Verdict
+from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.guest import Clock, Guest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.base import Ask, Verdict
 from dicom_quarry.extraction.policy import (
     BATCH,
     PATIENCE,

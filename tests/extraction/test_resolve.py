@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.cohort.matching import matches
 from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
 from dicom_quarry.model import Request, Study, Word

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Patience, Verdict, Watch
+from dicom_quarry.archive.base import Answered, Ask, Found, Patience, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates

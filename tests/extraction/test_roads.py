@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Verdict
+from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.model import Road

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from dicom_quarry.archive import calling, connection, dimse, query, retrieval, wado
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dimse import DimseArchive
+from dicom_quarry.archive.dicomweb import connection, wado
+from dicom_quarry.archive.dimse import archive, association_factory, find, retrieval
+from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.archive.dimse.association_factory import Patiences
 from dicom_quarry.extraction import asking, course, gate, policy, room, runner
 from dicom_quarry.extraction.room import Room
 
@@ -36,10 +37,10 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     change(room, "_TRY_AGAIN", 0.5)
     change(course, "TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
-    change(calling, "Patiences", partial(Patiences, cancel=0.5))
-    change(query, "CANCEL_PATIENCE", 0.5)
+    change(association_factory, "Patiences", partial(Patiences, cancel=0.5))
+    change(find, "CANCEL_PATIENCE", 0.5)
     # The scripted archive gives some hundred answers a second.
-    change(dimse, "DimseArchive", partial(DimseArchive, answer_cap=40))
+    change(archive, "DimseArchive", partial(DimseArchive, answer_cap=40))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Verdict, Watch
+from dicom_quarry.archive.base import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.audit import Audit

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dicom_quarry.archive.port import Verdict
+from dicom_quarry.archive.base import Verdict
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Word
 from dicom_quarry.outcomes import codes_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dicom_quarry.archive.port import Verdict
+from dicom_quarry.archive.base import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from socket import SOCK_STREAM, getaddrinfo
 from typing import Literal
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, classes_of
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, classes_of
 from dicom_quarry.check.steps import Bench, Model
 from dicom_quarry.check.verdict import Trial
 from dicom_quarry.config.settings import DEFAULT_FILEPATH

@@ -6,8 +6,8 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
-from dicom_quarry.archive.identifier import IMPLICIT_LITTLE
-from dicom_quarry.archive.models import MODELS
+from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
+from dicom_quarry.archive.dimse.information_models import MODELS
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
 from dicom_quarry.wire import explain

@@ -10,8 +10,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
-from dicom_quarry.archive.calling import Patiences
-from dicom_quarry.archive.dimse import DimseArchive
+from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.archive.dimse.association_factory import Patiences
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.model import AE
 from dicom_quarry.wire.tls import requestor_context

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from dicom_quarry.archive.dicomweb import DicomWebArchive
-from dicom_quarry.archive.port import Ask, Patience, Verdict
+from dicom_quarry.archive.base import Ask, Patience, Verdict
+from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.check.here import clock, disk, synchronised
 from dicom_quarry.check.road import host_name, port
 from dicom_quarry.check.steps import Bench, Mark, Step

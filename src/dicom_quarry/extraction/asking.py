@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, worst
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, worst
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.model import Study
 
 Find = Callable[[Mapping[str, str]], Found]

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dicom_quarry.archive.port import Archive
+from dicom_quarry.archive.base import Archive
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unusable
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE, backoff

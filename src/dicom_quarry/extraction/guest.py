@@ -16,7 +16,7 @@ from functools import reduce
 from operator import and_
 from typing import Protocol
 
-from dicom_quarry.archive.port import Answered, Verdict
+from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError

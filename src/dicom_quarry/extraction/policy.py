@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.port import Ask, Verdict, classes_of
+from dicom_quarry.archive.base import Ask, Verdict, classes_of
 from dicom_quarry.model import InstanceRef, Level, Listing, Road, Task
 
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.

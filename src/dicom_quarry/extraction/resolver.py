@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
 from typing import Protocol
 
-from dicom_quarry.archive.port import Found
+from dicom_quarry.archive.base import Found
 from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
 from dicom_quarry.cohort.filters import ALL_SERIES, SeriesFilter
 from dicom_quarry.cohort.rewrites import told

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from dicom_quarry.archive.port import Ask, Verdict
+from dicom_quarry.archive.base import Ask, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, told
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery

@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from dicom_quarry.archive.port import Answered, Verdict
-from dicom_quarry.archive.status import without_its_own
+from dicom_quarry.archive.base import Answered, Verdict
+from dicom_quarry.archive.dimse.status import without_its_own
 from dicom_quarry.errors import Unusable
 from dicom_quarry.model import Road
 

@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
-from dicom_quarry.archive.port import Archive
-from dicom_quarry.archive.roads import ManyRoads
+from dicom_quarry.archive.base import Archive
+from dicom_quarry.archive.multi_transport import ManyRoads
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
 from dicom_quarry.extraction.gate import Gate
@@ -78,7 +78,7 @@ def _adapter(road: Road, profile: ArchiveProfile, settings: Settings, guest: Gue
 
 def _over_http(profile: ArchiveProfile, guest: Guest) -> Archive:
     # Imported here, like the other adapter: most jobs need one of them, and both take time to load.
-    from dicom_quarry.archive.dicomweb import DicomWebArchive
+    from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 
     return DicomWebArchive(
         profile.name,
@@ -91,8 +91,8 @@ def _over_http(profile: ArchiveProfile, guest: Guest) -> Archive:
 
 
 def _over_dimse(profile: ArchiveProfile, settings: Settings, guest: Guest, *, by_get: bool) -> Archive:
-    from dicom_quarry.archive.calling import Patiences
-    from dicom_quarry.archive.dimse import DimseArchive, Habits
+    from dicom_quarry.archive.dimse.archive import DimseArchive, Habits
+    from dicom_quarry.archive.dimse.association_factory import Patiences
 
     title = settings.local.title
     return DimseArchive(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from dicom_quarry.archive.port import Archive
+from dicom_quarry.archive.base import Archive
 from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.extraction.audit import Audit

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dicom_quarry.archive import status
+from dicom_quarry.archive.dimse.status import of_find, of_get, of_move
 from dicom_quarry.cohort.values import visible
 from dicom_quarry.ledger.diary import Query
 from dicom_quarry.ledger.history import NAMED, Keys, RowHistory, StudyHistory
@@ -146,14 +146,14 @@ def _failure(one: Query) -> str:
         return ""
     if one.model == "qido":
         return f", HTTP {one.status}"
-    return f", {_code(one.status)}: {status.of_find(one.status).sentence}"
+    return f", {_code(one.status)}: {of_find(one.status).sentence}"
 
 
 def _attempt(one: Attempt, identified: bool) -> str:
     asked = f"{counted(one.asked, 'instance')} asked for, {one.gained:,} came"
     text = f"{_ROADS.get(one.road, one.road)} at {one.level} level: {asked}, {one.ended - one.started:.2f} s"
     if one.status is not None and one.road != "wado":
-        meaning = status.of_get(one.status) if one.road == "get" else status.of_move(one.status)
+        meaning = of_get(one.status) if one.road == "get" else of_move(one.status)
         text += f", {_code(one.status)}: {meaning.sentence}"
     else:
         text += f", {one.verdict}" if one.status is None else f", HTTP {one.status}"

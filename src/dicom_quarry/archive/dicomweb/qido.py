@@ -10,10 +10,11 @@ from urllib.parse import quote
 import httpx
 from pydicom.datadict import dictionary_VR
 
-from dicom_quarry.archive import dicom_json, http_status
-from dicom_quarry.archive.http import Http
-from dicom_quarry.archive.identifier import is_uid, tag
-from dicom_quarry.archive.port import Answers
+from dicom_quarry.archive.base import Answers
+from dicom_quarry.archive.dicomweb import dicom_json
+from dicom_quarry.archive.dicomweb.http_client import Http
+from dicom_quarry.archive.dicomweb.status import in_words, retry_after
+from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
 
@@ -169,8 +170,8 @@ def _value(keyword: str, text: str) -> str:
 
 def _failure(response: httpx.Response) -> QueryFailed | Rejected:
     status = response.status_code
-    said = http_status.in_words(status)
-    pause = http_status.retry_after(status, response.headers.get("Retry-After", ""), datetime.now(UTC))
+    said = in_words(status)
+    pause = retry_after(status, response.headers.get("Retry-After", ""), datetime.now(UTC))
     if pause is not None:
         return Rejected(said, permanent=False, retry_after=pause)
     return QueryFailed(said, status=status, http=True)

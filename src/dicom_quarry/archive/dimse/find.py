@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from dicom_quarry.archive import status
-from dicom_quarry.archive.associations import Line
-from dicom_quarry.archive.port import Answers, Verdict
+from dicom_quarry.archive.base import Answers, Verdict
+from dicom_quarry.archive.dimse.association_pool import Line
+from dicom_quarry.archive.dimse.status import in_words, is_pending, of_find
 from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header import scan
@@ -31,7 +31,7 @@ def run(line: Line, identifier: bytes, tags: Iterable[int], *, cap: int, silence
         if message is None:
             line.requestor.abort()
             raise Lost(f"the archive was silent for {silence:.0f} s in a query")
-        if not status.is_pending(message.command.status):
+        if not is_pending(message.command.status):
             _conclude(answers, message.command)
             return answers
         if len(answers.rows) == cap:
@@ -51,10 +51,10 @@ def _take(answers: Answers, message: Message, transfer_syntax: str, tags: tuple[
 
 
 def _conclude(answers: Answers, final: Command) -> None:
-    meaning = status.of_find(final.status)
+    meaning = of_find(final.status)
     if meaning.verdict is Verdict.SUCCESS:
         return
-    said = status.in_words(meaning, final.error_comment, final.offending_elements)
+    said = in_words(meaning, final.error_comment, final.offending_elements)
     if not answers.rows and meaning.verdict not in (Verdict.WARNING, Verdict.CANCELLED):
         raise QueryFailed(said, status=final.status)
     answers.why = said
@@ -67,7 +67,7 @@ def _cancel(line: Line, request: Command) -> None:
         line.cancel(request)
         while (left := deadline - time.monotonic()) > 0:
             message = line.answer(request, left)
-            if message is not None and not status.is_pending(message.command.status):
+            if message is not None and not is_pending(message.command.status):
                 return
     except Lost:
         return

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from dicom_quarry.archive import status
-from dicom_quarry.archive.associations import Line, Stale
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, Watch
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, Watch
+from dicom_quarry.archive.dimse.association_pool import Line, Stale
+from dicom_quarry.archive.dimse.status import Judge, in_words, is_pending
 from dicom_quarry.errors import Lost, RemoteProtocolError
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import Command
@@ -27,7 +27,7 @@ Identify = Callable[[Ask], bytes]
 
 
 class Retriever(Protocol):
-    """One way to have instances sent; see :class:`dicom_quarry.archive.port.Archive`."""
+    """One way to have instances sent; see :class:`dicom_quarry.archive.base.Archive`."""
 
     def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
         """Have instances sent, and return when the archive says that it has finished."""
@@ -45,7 +45,7 @@ class Retrieval:
     The watch owns the time: it is asked once a tick, whatever the archive says.
     """
 
-    def __init__(self, line: Line, watch: Watch, judge: status.Judge, *, cancel_patience: float) -> None:
+    def __init__(self, line: Line, watch: Watch, judge: Judge, *, cancel_patience: float) -> None:
         self._line = line
         self._watch = watch
         self._judge = judge
@@ -68,7 +68,7 @@ class Retrieval:
         while True:
             message = self._line.answer(request, max(0.0, tick - time.monotonic()))
             if message is not None:
-                if not status.is_pending(message.command.status):
+                if not is_pending(message.command.status):
                     return self._final(message)
                 self._last = message.command
                 self._watch.sign_of_life(message.command.completed, message.command.remaining)
@@ -107,7 +107,7 @@ class Retrieval:
             failed=final.failed,
             warning=final.warning,
             failed_uids=_failed_uids(message, self._line.transfer_syntax),
-            comment=status.in_words(meaning, final.error_comment, final.offending_elements),
+            comment=in_words(meaning, final.error_comment, final.offending_elements),
         )
 
     def _lost(self, why: str) -> Answered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dicom_quarry.archive.port import Answered, Archive, Ask, Found, Verdict, Watch
+from dicom_quarry.archive.base import Answered, Archive, Ask, Found, Verdict, Watch
 from dicom_quarry.errors import ArchiveError, Rejected, Unusable
 from dicom_quarry.model import Listing, Road, SeriesInfo, Sink, Study, Task
 

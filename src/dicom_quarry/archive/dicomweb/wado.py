@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import httpx
 
-from dicom_quarry.archive import http_status
-from dicom_quarry.archive.http import Http
-from dicom_quarry.archive.intake import Intake
-from dicom_quarry.archive.multipart import Mark, MultipartReader, PartBegins, boundary_of
-from dicom_quarry.archive.port import Answered, Ask, Patience, Verdict, Watch
-from dicom_quarry.archive.qido import segment
+from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, Watch
+from dicom_quarry.archive.dicomweb.http_client import Http
+from dicom_quarry.archive.dicomweb.instance_receiver import Intake
+from dicom_quarry.archive.dicomweb.multipart import Mark, MultipartReader, PartBegins, boundary_of
+from dicom_quarry.archive.dicomweb.qido import segment
+from dicom_quarry.archive.dicomweb.status import in_words, of_http, retry_after
 from dicom_quarry.errors import Lost, RemoteProtocolError, Unreachable
 
 #: Files as they are stored, whatever their transfer syntax (PS3.18 8.7.3.5.2): nothing is converted for us.
@@ -89,14 +89,14 @@ class Retrieval:
         """One resource: the verdict, and what a busy archive says of when to ask again."""
         with self._http.get(path, accept=_ACCEPT, tick=self._look) as response:
             status = response.status_code
-            meaning = http_status.of_http(status)
+            meaning = of_http(status)
             if meaning.verdict is not Verdict.SUCCESS:
-                self._why.append(http_status.in_words(status))
+                self._why.append(in_words(status))
             if status in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
                 verdict = self._read(response)
                 return (verdict if meaning.verdict is Verdict.SUCCESS else meaning.verdict), None
             header = response.headers.get("Retry-After", "")
-            return meaning.verdict, http_status.retry_after(status, header, datetime.now(UTC))
+            return meaning.verdict, retry_after(status, header, datetime.now(UTC))
 
     def _read(self, response: httpx.Response) -> Verdict:
         content_type = response.headers.get("Content-Type", "")

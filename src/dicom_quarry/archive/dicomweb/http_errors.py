@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from dicom_quarry.archive import http_status
+from dicom_quarry.archive.dicomweb.status import in_words
 from dicom_quarry.errors import ArchiveError, Lost, Unreachable, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.wire import explain
@@ -71,7 +71,7 @@ def _not_let_through(base: BaseUri, error: httpx.ProxyError) -> ArchiveError:
     """The status of an answer to CONNECT is all that is known of it: its text begins with it."""
     status = str(error)[:3]
     if status == "407":
-        return Unusable(f"no way to {base} by the proxy: {http_status.in_words(407)}")
+        return Unusable(f"no way to {base} by the proxy: {in_words(407)}")
     known = f" (HTTP {status})" if status.isdecimal() else ""
     return Unreachable(f"no way to {base} by the proxy: it does not let us through{known}")
 

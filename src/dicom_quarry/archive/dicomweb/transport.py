@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from dicom_quarry.archive.connection import Connection, Waiting, reading
+from dicom_quarry.archive.dicomweb.connection import Connection, Waiting, reading
 from dicom_quarry.errors import Unusable
 from dicom_quarry.model import BaseUri
 

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dicom_quarry.archive import query, status
-from dicom_quarry.archive.answers import SERIES, STUDY, series_of, studies_of
-from dicom_quarry.archive.associations import Lines
-from dicom_quarry.archive.calling import Caller, Patiences
-from dicom_quarry.archive.get import Get
-from dicom_quarry.archive.identifier import UTF_8, encode, is_uid, tag
-from dicom_quarry.archive.listing import LISTING_CAP, Lister
-from dicom_quarry.archive.models import MODELS, ModelName
-from dicom_quarry.archive.move import Move
-from dicom_quarry.archive.port import Answered, Answers, Ask, Found, Watch
-from dicom_quarry.archive.retrieval import Retriever
+from dicom_quarry.archive.attributes import SERIES, STUDY, series_of, studies_of
+from dicom_quarry.archive.base import Answered, Answers, Ask, Found, Watch
+from dicom_quarry.archive.dimse import find
+from dicom_quarry.archive.dimse.association_factory import Caller, Patiences
+from dicom_quarry.archive.dimse.association_pool import Lines
+from dicom_quarry.archive.dimse.get import Get
+from dicom_quarry.archive.dimse.identifier import UTF_8, encode, is_uid, tag
+from dicom_quarry.archive.dimse.information_models import MODELS, ModelName
+from dicom_quarry.archive.dimse.move import Move
+from dicom_quarry.archive.dimse.retrieval import Retriever
+from dicom_quarry.archive.dimse.status import in_words, of_find
+from dicom_quarry.archive.instance_listing import LISTING_CAP, Lister
 from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
@@ -93,7 +94,7 @@ class DimseArchive:
                 line.requestor.abort()
                 raise Lost(f"{self._caller.peer} does not answer C-ECHO")
             if message.command.status != 0x0000:
-                said = status.in_words(status.of_find(message.command.status), message.command.error_comment)
+                said = in_words(of_find(message.command.status), message.command.error_comment)
                 raise QueryFailed(said, status=message.command.status)
         finally:
             line.requestor.release()
@@ -164,7 +165,7 @@ class DimseArchive:
         self._before_query()
         answers = self._lines.use(
             self._model.find,
-            lambda line: query.run(line, identifier, tags, cap=cap, silence=self._caller.patiences.query),
+            lambda line: find.run(line, identifier, tags, cap=cap, silence=self._caller.patiences.query),
         )
         if self._result_cap is not None and len(answers.rows) >= self._result_cap:
             answers.why = answers.why or f"the archive never gives more than {self._result_cap} answers"

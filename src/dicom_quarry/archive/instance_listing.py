@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dicom_quarry.archive import status
-from dicom_quarry.archive.identifier import is_uid, tag
-from dicom_quarry.archive.port import Answers, Verdict
+from dicom_quarry.archive.base import Answers, Verdict
+from dicom_quarry.archive.dimse.identifier import is_uid, tag
+from dicom_quarry.archive.dimse.status import of_failure
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
@@ -125,7 +125,7 @@ class Lister:
         try:
             answers = self._query(level, keys, returns)
         except QueryFailed as failure:
-            if status.of_failure(failure).verdict is not Verdict.UNSUPPORTED:
+            if of_failure(failure).verdict is not Verdict.UNSUPPORTED:
                 raise
             return None
         why = answers.why or nameless(answers.rows, returns[0])

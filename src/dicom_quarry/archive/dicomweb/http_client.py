@@ -14,11 +14,11 @@ from contextlib import contextmanager
 
 import httpx
 
-from dicom_quarry.archive import http_status
-from dicom_quarry.archive.connection import Waiting
-from dicom_quarry.archive.credentials import Credentials
-from dicom_quarry.archive.http_errors import admitted, told
-from dicom_quarry.archive.transport import Transport, make_transport
+from dicom_quarry.archive.dicomweb.auth import Credentials
+from dicom_quarry.archive.dicomweb.connection import Waiting
+from dicom_quarry.archive.dicomweb.http_errors import admitted, told
+from dicom_quarry.archive.dicomweb.status import in_words
+from dicom_quarry.archive.dicomweb.transport import Transport, make_transport
 from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import Lost, Unusable
 from dicom_quarry.model import BaseUri
@@ -111,7 +111,7 @@ class Http:
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 response.close()
                 if renewed or not self._credentials.renew(shown.get("Authorization", "")):
-                    raise Unusable(f"{self.base}: {http_status.in_words(response.status_code)}")
+                    raise Unusable(f"{self.base}: {in_words(response.status_code)}")
                 renewed = True
             elif response.has_redirect_location:
                 response.close()

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from dicom_quarry.archive.http_status import of_http
+from dicom_quarry.archive.base import Verdict
+from dicom_quarry.archive.dicomweb.status import of_http
 from dicom_quarry.archive.meaning import Meaning
-from dicom_quarry.archive.port import Verdict
 from dicom_quarry.errors import QueryFailed
 
 

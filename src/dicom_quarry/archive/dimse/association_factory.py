@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.archive.associations import Line
-from dicom_quarry.archive.identifier import IMPLICIT_LITTLE
-from dicom_quarry.archive.models import service
+from dicom_quarry.archive.dimse.association_pool import Line
+from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
+from dicom_quarry.archive.dimse.information_models import service
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import AE
 from dicom_quarry.wire.negotiation import Roles

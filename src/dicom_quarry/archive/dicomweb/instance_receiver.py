@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from concurrent.futures import Executor, Future
 
-from dicom_quarry.archive.part import Part
-from dicom_quarry.archive.port import Watch
+from dicom_quarry.archive.base import Watch
+from dicom_quarry.archive.dicomweb.instance_stream import Part
 from dicom_quarry.model import Sink
 
 #: Files of one retrieval that may wait for the disk at once: it makes several durable in the time of one.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from dicom_quarry.archive.base import Verdict
 from dicom_quarry.archive.meaning import Meaning
-from dicom_quarry.archive.port import Verdict
 
 #: An archive that wants to be left alone for longer is asked again after this time, in seconds.
 MOST_PATIENCE = 3600.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dicom_quarry.archive import status
-from dicom_quarry.archive.associations import Line, Lines
-from dicom_quarry.archive.calling import Caller
-from dicom_quarry.archive.port import Answered, Ask, Verdict, Watch
-from dicom_quarry.archive.retrieval import Identify, Retrieval
+from dicom_quarry.archive.base import Answered, Ask, Verdict, Watch
+from dicom_quarry.archive.dimse.association_factory import Caller
+from dicom_quarry.archive.dimse.association_pool import Line, Lines
+from dicom_quarry.archive.dimse.retrieval import Identify, Retrieval
+from dicom_quarry.archive.dimse.status import of_move
 from dicom_quarry.errors import Lost
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import c_move_rq
 
 
 class Move:
-    """Has instances sent to ``destination``; see :class:`dicom_quarry.archive.retrieval.Retriever`."""
+    """Has instances sent to ``destination``; see :class:`dicom_quarry.archive.dimse.retrieval.Retriever`."""
 
     def __init__(self, caller: Caller, sop_class: str, destination: str, identify: Identify) -> None:
         self._caller = caller
@@ -27,7 +27,7 @@ class Move:
         identifier = self._identify(ask)
 
         def move(line: Line) -> Answered:
-            retrieval = Retrieval(line, watch, status.of_move, cancel_patience=self._caller.patiences.cancel)
+            retrieval = Retrieval(line, watch, of_move, cancel_patience=self._caller.patiences.cancel)
             request = c_move_rq(line.next_message_id(), self._sop_class, self._destination)
             return retrieval.run(request, identifier)
 

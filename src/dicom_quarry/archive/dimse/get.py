@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dicom_quarry.archive import offers, status
-from dicom_quarry.archive.associations import Line, Lines
-from dicom_quarry.archive.calling import Caller
-from dicom_quarry.archive.port import Answered, Ask, Verdict, Watch, worst
-from dicom_quarry.archive.retrieval import Identify, Retrieval
+from dicom_quarry.archive.base import Answered, Ask, Verdict, Watch, worst
+from dicom_quarry.archive.dimse import presentation_contexts
+from dicom_quarry.archive.dimse.association_factory import Caller
+from dicom_quarry.archive.dimse.association_pool import Line, Lines
+from dicom_quarry.archive.dimse.retrieval import Identify, Retrieval
+from dicom_quarry.archive.dimse.status import of_get
 from dicom_quarry.errors import Lost
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import c_get_rq
@@ -22,7 +23,7 @@ _NO_CLASS = "The archive accepts C-GET, but none of the SOP classes that it woul
 
 
 class Get:
-    """Takes what comes into the sink; see :class:`dicom_quarry.archive.retrieval.Retriever`.
+    """Takes what comes into the sink; see :class:`dicom_quarry.archive.dimse.retrieval.Retriever`.
 
     An association is kept for as long as its contexts suit what is asked for next.
     """
@@ -57,7 +58,7 @@ class Get:
             if len(line.requestor.accepted) == 1:
                 return Answered(Verdict.UNSUPPORTED, comment=_NO_CLASS)
             line.requestor.store_into(sink, self._caller.calling)
-            retrieval = Retrieval(line, watch, status.of_get, cancel_patience=self._caller.patiences.cancel)
+            retrieval = Retrieval(line, watch, of_get, cancel_patience=self._caller.patiences.cancel)
             answered = retrieval.run(c_get_rq(line.next_message_id(), self._sop_class), identifier)
             if answered.verdict is Verdict.CANCELLED:
                 # DCMTK's archive keeps its index locked for as long as such an association stands.
@@ -75,15 +76,15 @@ class Get:
         Where they do not fit syntaxes share contexts, which is good enough for nothing else.
         """
         before = old.proposed if old else frozenset()
-        if old and (sop_classes == before or (sop_classes < before and offers.fit(before))):
+        if old and (sop_classes == before or (sop_classes < before and presentation_contexts.fit(before))):
             return old
         if old:
             old.requestor.release()
         both = before | sop_classes
-        chosen = both if offers.fit(both) else sop_classes
+        chosen = both if presentation_contexts.fit(both) else sop_classes
         # We are the SCP of the sub-operations, though we ask for the association (PS3.7 D.3.3.4).
         roles = dict.fromkeys(chosen, (False, True))
-        line = self._caller.line(self._sop_class, offers.contexts(chosen), roles)
+        line = self._caller.line(self._sop_class, presentation_contexts.contexts(chosen), roles)
         line.proposed = chosen
         return line
 
@@ -93,12 +94,12 @@ def _parts(ask: Ask) -> list[tuple[Ask, frozenset[str]]]:
 
     Nor is a study taken apart whose classes the archive does not tell: no part of it would need fewer.
     """
-    listed = {uid: offers.usable(sop_classes) for uid, sop_classes in ask.sop_classes.items()}
-    together = frozenset[str]().union(*listed.values()) if listed else offers.COMMON
-    if len(listed) < 2 or offers.fit(together) or together >= offers.COMMON:
+    listed = {uid: presentation_contexts.usable(sop_classes) for uid, sop_classes in ask.sop_classes.items()}
+    together = frozenset[str]().union(*listed.values()) if listed else presentation_contexts.COMMON
+    if len(listed) < 2 or presentation_contexts.fit(together) or together >= presentation_contexts.COMMON:
         return [(ask, together)]
     parts = []
-    for group in offers.group(listed):
+    for group in presentation_contexts.group(listed):
         together = frozenset[str]().union(*group.values())
         # Series by series: not every archive takes a list of them.
         parts += [(replace(ask, series_uids=(uid,)), together) for uid in group]

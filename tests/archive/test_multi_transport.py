@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.port import Answered, Ask, Found, Verdict
-from dicom_quarry.archive.roads import ManyRoads
+from dicom_quarry.archive.base import Answered, Ask, Found, Verdict
+from dicom_quarry.archive.multi_transport import ManyRoads
 from dicom_quarry.errors import ArchiveError, Rejected, Unreachable, Unusable
 from dicom_quarry.model import Road
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.dimse import DimseArchive, Habits
-from dicom_quarry.archive.port import Ask
+from dicom_quarry.archive.base import Ask
+from dicom_quarry.archive.dimse.archive import DimseArchive, Habits
 from dicom_quarry.model import AE, Level
 from tests.archive.scripts import NoSink, Watching
 from tests.archive.test_dimse_list import task

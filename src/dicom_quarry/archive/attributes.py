@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dicom_quarry.archive.identifier import is_uid
-from dicom_quarry.archive.listing import nameless, number, value
-from dicom_quarry.archive.port import Answers, Found
+from dicom_quarry.archive.base import Answers, Found
+from dicom_quarry.archive.dimse.identifier import is_uid
+from dicom_quarry.archive.instance_listing import nameless, number, value
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 

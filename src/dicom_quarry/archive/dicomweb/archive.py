@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dicom_quarry.archive.answers import SERIES, STUDY, series_of, studies_of
-from dicom_quarry.archive.http import Http
-from dicom_quarry.archive.identifier import is_uid
-from dicom_quarry.archive.intake import Intake
-from dicom_quarry.archive.listing import LISTING_CAP, Lister, value
-from dicom_quarry.archive.port import Answered, Answers, Ask, Found, Watch
-from dicom_quarry.archive.qido import Qido
-from dicom_quarry.archive.wado import Retrieval
+from dicom_quarry.archive.attributes import SERIES, STUDY, series_of, studies_of
+from dicom_quarry.archive.base import Answered, Answers, Ask, Found, Watch
+from dicom_quarry.archive.dicomweb.http_client import Http
+from dicom_quarry.archive.dicomweb.instance_receiver import Intake
+from dicom_quarry.archive.dicomweb.qido import Qido
+from dicom_quarry.archive.dicomweb.wado import Retrieval
+from dicom_quarry.archive.dimse.identifier import is_uid
+from dicom_quarry.archive.instance_listing import LISTING_CAP, Lister, value
 from dicom_quarry.config.credentials import HttpAccess
 from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
