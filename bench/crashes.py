@@ -27,7 +27,7 @@ from bench.figures import Figure, Part
 from dicom_quarry import api
 from dicom_quarry.demo.matching import Query
 from dicom_quarry.demo.studies import Study, generate
-from dicom_quarry.ledger.reading import Reader, was_begun
+from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.model import Word
 
 #: Steps of the archive in one life of the job, at most; and seconds after one until the kill.

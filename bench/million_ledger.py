@@ -17,7 +17,7 @@ from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,

@@ -11,11 +11,11 @@ from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from dicom_quarry.ledger.diary import Query, note_query
+from dicom_quarry.ledger.cohort_rows import enter_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.rows import enter_rows
+from dicom_quarry.ledger.query_log import Query, note_query
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.extraction.paths import deriver, template_of
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
-from dicom_quarry.ledger.reading import Derive
+from dicom_quarry.ledger.reader import Derive
 from dicom_quarry.model import AE, Arrival, InstanceRef, Selection, Study
 from dicom_quarry.store.part10 import file_head
 

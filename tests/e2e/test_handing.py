@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.demo.studies import generate
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from tests.e2e.command import (
     QUARRY,
     Running,

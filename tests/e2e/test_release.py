@@ -18,7 +18,7 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.folder import existing, held
 from dicom_quarry.extraction.release import Became
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, studies, until
 from tests.e2e.gated import GatedArchive
 from tests.e2e.jobs import Job, accessions

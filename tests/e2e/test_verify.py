@@ -25,7 +25,7 @@ from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.verify import Manner, Verification, Verified
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.released import Releases
+from dicom_quarry.ledger.releases import Releases
 from tests.e2e.command import Running, quarry, until
 from tests.e2e.disks import small_disk
 from tests.e2e.recorded import record

@@ -14,7 +14,7 @@ from dicom_quarry.errors import Refused
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Arrival, Kept, Receipt, Selection, Task, Word
 from tests.ledger.helpers import (
     ARCHIVE,

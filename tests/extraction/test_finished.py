@@ -13,7 +13,7 @@ from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import JobFolder, prepare
 from dicom_quarry.extraction.runner import JobEnd
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from tests.ledger.helpers import conclude, resolve, stored_row, study
 
 

@@ -14,9 +14,9 @@ from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import prepare
 from dicom_quarry.extraction.paths import derive_of, deriver, template_of
+from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.rows import CohortChange
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Selection, Word
 from dicom_quarry.store.template import Template
 from tests.ledger.helpers import conclude, missing_row, ref, stored_row, study

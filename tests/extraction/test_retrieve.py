@@ -27,7 +27,7 @@ from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import (
     Arrival,

@@ -24,7 +24,7 @@ from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Road, Sink, Task
 from dicom_quarry.system.shutdown import Stop

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 
 
 @pytest.fixture

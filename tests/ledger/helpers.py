@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
+from dicom_quarry.ledger.cohort_rows import enter_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd, note_facts
-from dicom_quarry.ledger.rows import enter_rows
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
 
 ARCHIVE = "main"

@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.schema import job
 
 Work = Callable[[Connection], object]

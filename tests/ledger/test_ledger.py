@@ -6,7 +6,7 @@ import pytest
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Selection, Word
 from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (

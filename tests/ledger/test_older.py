@@ -14,7 +14,7 @@ import dicom_quarry.ledger.schema as schema
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.connections import open_engine
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Word
 
 DUMPS = sorted((Path(__file__).parent / "older").glob("*.sql"))

@@ -15,11 +15,11 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
+from dicom_quarry.ledger.cohort_rows import enter_rows, exchange_rows
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.connections import open_engine
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.prepared import Prepared
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.rows import enter_rows, exchange_rows
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Request, Selection
 from tests.ledger.helpers import (
     ARCHIVE,
@@ -223,8 +223,8 @@ def test_who_reads_slowly_does_not_hold_the_log_up(busy: Ledger, reader: Reader,
 def test_pages_lose_nothing(
     ledger: Ledger, reader: Reader, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
-    monkeypatch.setattr("dicom_quarry.ledger.reading._PAGE", page)
-    monkeypatch.setattr("dicom_quarry.ledger.reading._STUDIES_AT_ONCE", page)
+    monkeypatch.setattr("dicom_quarry.ledger.reader._PAGE", page)
+    monkeypatch.setattr("dicom_quarry.ledger.reader._STUDIES_AT_ONCE", page)
     begin(ledger, [request(number, f"A{number}") for number in range(1, 8)])
     for number in range(1, 8):
         resolve(ledger, request(number, f"A{number}"), study(number))

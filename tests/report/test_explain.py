@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_quarry.ledger.diary import Postponement, Query
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
+from dicom_quarry.ledger.query_log import Postponement, Query
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Study
 from dicom_quarry.outcomes import outcome

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dicom_quarry.ledger.planned import PlannedRow
+from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
 from dicom_quarry.outcomes import outcome
 from dicom_quarry.report.estimate import Amount, Forecast

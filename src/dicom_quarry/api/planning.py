@@ -16,7 +16,7 @@ from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.planning import PlanEnd
 from dicom_quarry.extraction.runner import Runner
-from dicom_quarry.ledger.planned import PlannedRow, PlanReader
+from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.report.estimate import Amount, forecast
 from dicom_quarry.report.plan import PlanSummary, count_rows
 from dicom_quarry.report.plan_files import write_plan, write_plan_json

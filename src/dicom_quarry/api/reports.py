@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dicom_quarry.api.standing import Result, access_of
 from dicom_quarry.extraction.folder import JobFolder, existing
 from dicom_quarry.extraction.paths import derive_of
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.report.summary import summarise
 from dicom_quarry.report.tables import (
     report_table,

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Asking, Snapshot
-from dicom_quarry.ledger.rows import CohortChange
+from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import Word
 from dicom_quarry.report.text import counted, human_size
 from dicom_quarry.system.time_text import spoken_time

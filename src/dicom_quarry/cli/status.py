@@ -11,7 +11,7 @@ import typer
 from dicom_quarry.cli.console import out
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.standing import Standing, standing
-from dicom_quarry.ledger.reading import Counts
+from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.ledger.schema import FAILED
 from dicom_quarry.model import Word
 from dicom_quarry.report.text import human_size

@@ -16,7 +16,7 @@ from dicom_quarry.extraction.hashing import Batch
 from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.ledger.again import again, concluded
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.stored import StoredFile, StoredReader
+from dicom_quarry.ledger.stored_files import StoredFile, StoredReader
 from dicom_quarry.store.directories import Directories
 
 

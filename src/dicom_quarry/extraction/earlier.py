@@ -9,7 +9,7 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.registry import registered
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import AE, BaseUri
 
 #: Jobs that are looked at.

@@ -11,9 +11,9 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.extraction import job
 from dicom_quarry.extraction.audit import Audit
-from dicom_quarry.ledger.excluding import StoredTask, exclude_stored, forget_stored, stored_tasks
+from dicom_quarry.ledger.exclusions import StoredTask, exclude_stored, forget_stored, stored_tasks
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Derive, Reader
+from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.model import Word
 from dicom_quarry.outcomes import CATALOGUE
 

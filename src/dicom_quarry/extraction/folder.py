@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.ledger.reading import was_begun
+from dicom_quarry.ledger.reader import was_begun
 from dicom_quarry.system.permissions import Access
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).

@@ -15,9 +15,9 @@ from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.policy import hand_over_again
 from dicom_quarry.extraction.progress import Board
-from dicom_quarry.ledger.handovers import HandOver, HandOvers
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Derive, Reader
+from dicom_quarry.ledger.on_complete_queue import HandOver, HandOvers
+from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system import subprocess_runner

@@ -16,8 +16,8 @@ from dicom_quarry.cohort.options import ReadingOptions
 from dicom_quarry.cohort.problems import explain
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
+from dicom_quarry.ledger.cohort_rows import CohortChange, enter_rows, exchange_rows
 from dicom_quarry.ledger.ledger import Ledger, note_facts
-from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
 from dicom_quarry.model import Request
 from dicom_quarry.version import __version__
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.progress import Asking, Snapshot
-from dicom_quarry.ledger.rows import CohortChange
+from dicom_quarry.ledger.cohort_rows import CohortChange
 
 
 class Listener:

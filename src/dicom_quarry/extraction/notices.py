@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.policy import tell_again
-from dicom_quarry.ledger.reading import Counts
+from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.notify.channels import Channel, channels
 from dicom_quarry.notify.notice import Notice, notice
 

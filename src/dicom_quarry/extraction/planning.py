@@ -18,7 +18,7 @@ from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.tools import Source
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.system.shutdown import Stop
 
 #: Rows asked about before it is waited until their answers are durable.

@@ -24,7 +24,7 @@ from dicom_quarry.extraction import job
 from dicom_quarry.extraction.folder import JobFolder, held, refuse_network
 from dicom_quarry.extraction.registry import state_home
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader, was_begun
+from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.version import __version__
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dicom_quarry.ledger.reading import Counts, Reader
+from dicom_quarry.ledger.reader import Counts, Reader
 
 _log = logging.getLogger("dicom_quarry.job")
 

@@ -10,7 +10,7 @@ from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.policy import End
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import TaskEnd
-from dicom_quarry.ledger.reading import Derive
+from dicom_quarry.ledger.reader import Derive
 from dicom_quarry.model import Listing, Receipt, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 

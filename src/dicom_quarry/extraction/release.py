@@ -22,8 +22,8 @@ from dicom_quarry.extraction.folder import JobFolder, holder
 from dicom_quarry.extraction.hashing import check
 from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Derive, Reader
-from dicom_quarry.ledger.released import Releases, Standing
+from dicom_quarry.ledger.reader import Derive, Reader
+from dicom_quarry.ledger.releases import Releases, Standing
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
 from dicom_quarry.version import __version__

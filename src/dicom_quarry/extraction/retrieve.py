@@ -21,8 +21,8 @@ from dicom_quarry.extraction.proof import task_end
 from dicom_quarry.extraction.questions import Questions
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.tools import Tools
-from dicom_quarry.ledger.diary import Postponement, note_postponement
 from dicom_quarry.ledger.ledger import TaskEnd
+from dicom_quarry.ledger.query_log import Postponement, note_postponement
 from dicom_quarry.model import Level, Listing, Receipt, Road, Task, Word
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system.shutdown import Stopped

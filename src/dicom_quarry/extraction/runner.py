@@ -38,7 +38,7 @@ from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Counts, Derive, Reader
+from dicom_quarry.ledger.reader import Counts, Derive, Reader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.notify import channels as notify

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from dicom_quarry.extraction.folder import JobFolder, holder
-from dicom_quarry.ledger.reading import Counts, Reader
+from dicom_quarry.ledger.reader import Counts, Reader
 
 
 @dataclass(frozen=True, slots=True)

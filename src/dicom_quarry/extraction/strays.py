@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dicom_quarry.ledger.reading import Derive
-from dicom_quarry.ledger.stored import StoredFile, StoredReader
+from dicom_quarry.ledger.reader import Derive
+from dicom_quarry.ledger.stored_files import StoredFile, StoredReader
 
 #: Quarry's own folder in the tree.
 _OWN = ".quarry"

@@ -18,7 +18,7 @@ from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Derive
+from dicom_quarry.ledger.reader import Derive
 from dicom_quarry.model import Receipt, Sink
 from dicom_quarry.system.shutdown import Stop
 

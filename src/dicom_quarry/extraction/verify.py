@@ -17,7 +17,7 @@ from dicom_quarry.extraction.hashing import Batch, Problems
 from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.strays import Strays
-from dicom_quarry.ledger.stored import Amount, StoredFile, StoredReader
+from dicom_quarry.ledger.stored_files import Amount, StoredFile, StoredReader
 from dicom_quarry.ledger.views import DamagedView
 
 #: Files of a batch, and their bytes: enough to be worth a message, few enough to share among processes.

@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
-from dicom_quarry.ledger.prepared import Prepared, driver
+from dicom_quarry.ledger.compiled_statements import Prepared, driver
 
 #: Pages that a connection keeps, in kB. There are a dozen connections, each of which would fill a larger one
 #: as the ledger grows; what is not in it is in the system's own cache, which all of them share.

@@ -17,8 +17,8 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
+from dicom_quarry.ledger.compiled_statements import Prepared, driver
 from dicom_quarry.ledger.connections import Readers, open_engine
-from dicom_quarry.ledger.prepared import Prepared, driver
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]

@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
-from dicom_quarry.ledger.diary import Postponement, Query
 from dicom_quarry.ledger.instances import instances_of
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.ledger.reading import Reader
+from dicom_quarry.ledger.query_log import Postponement, Query
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.schema import (
     attempts,
     instances,

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stock
-from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,

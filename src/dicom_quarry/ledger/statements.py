@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from dicom_quarry.ledger.prepared import Prepared
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     UNWANTED,

@@ -13,9 +13,9 @@ from typing import Any
 
 from dicom_quarry.archive.dimse.status import of_find, of_get, of_move
 from dicom_quarry.cohort.values import visible
-from dicom_quarry.ledger.diary import Query
 from dicom_quarry.ledger.history import NAMED, Keys, RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
+from dicom_quarry.ledger.query_log import Query
 from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.report.text import counted, human_size

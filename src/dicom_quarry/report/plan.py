@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.cohort.values import visible
-from dicom_quarry.ledger.planned import PlannedRow
+from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study, Word
 from dicom_quarry.report.estimate import Forecast
 from dicom_quarry.report.summary import (

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from dicom_quarry.ledger.planned import PlannedRow
+from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
 from dicom_quarry.report.plan import PlanSummary
 from dicom_quarry.report.tables import write_table

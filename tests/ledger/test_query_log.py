@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.ledger.diary import Postponement, Query, note_postponement, note_query
+from dicom_quarry.ledger.cohort_rows import exchange_rows
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.rows import exchange_rows
+from dicom_quarry.ledger.query_log import Postponement, Query, note_postponement, note_query
 from tests.ledger.helpers import attempt, begin, conclude, missing_row, request, resolve, stored_row, study
 
 ASKED = Query("main", "study", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.ledger.handovers import HandOver, HandOvers
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.released import Releases
+from dicom_quarry.ledger.on_complete_queue import HandOver, HandOvers
+from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.releases import Releases
 from dicom_quarry.model import Selection
 from tests.ledger.helpers import begin, conclude, derive, end, request, resolve, stored_row, study, task_id
 

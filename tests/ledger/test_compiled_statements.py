@@ -29,8 +29,8 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
+from dicom_quarry.ledger.compiled_statements import Prepared, driver
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.prepared import Prepared, driver
 from dicom_quarry.ledger.schema import folders, job, tasks
 from tests.ledger.test_database import Work, gathered, names, put
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import and_, case, func, literal, not_, select
 
-from dicom_quarry.ledger.prepared import Prepared
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,

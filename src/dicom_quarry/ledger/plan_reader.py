@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reading import ROWS, Reader
+from dicom_quarry.ledger.reader import ROWS, Reader
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import outcome

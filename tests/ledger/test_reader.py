@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.cohort_rows import exchange_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.rows import exchange_rows
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import MissingView
 from dicom_quarry.model import Request, Word
 from dicom_quarry.outcomes import codes_of

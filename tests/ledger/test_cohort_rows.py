@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
+from dicom_quarry.ledger.cohort_rows import CohortChange, enter_rows, exchange_rows
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reading import Reader
-from dicom_quarry.ledger.rows import CohortChange, enter_rows, exchange_rows
+from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.schema import metadata
 from dicom_quarry.model import Request, Word
 from tests.ledger.helpers import begin, conclude, derive, request, resolve, stored_row, study

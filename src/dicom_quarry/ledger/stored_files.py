@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reading import Derive, Reader
+from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.ledger.schema import WAITING, folders, instances, request_tasks, series, tasks, uids
 from dicom_quarry.model import InstanceRef, Selection, Study, Task
 

@@ -14,11 +14,11 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.connections import Readers, bring_up_to_date, open_engine
-from dicom_quarry.ledger.counting import Counts as Counts
-from dicom_quarry.ledger.counting import count
+from dicom_quarry.ledger.counts import Counts as Counts
+from dicom_quarry.ledger.counts import count
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,

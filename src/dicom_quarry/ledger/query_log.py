@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert
 
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import postponements, queries
 
 _ADD_QUERY = Prepared(insert(queries), *(one.name for one in queries.c if not one.primary_key))

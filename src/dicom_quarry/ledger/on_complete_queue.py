@@ -24,9 +24,9 @@ from sqlalchemy import (
     update,
 )
 
+from dicom_quarry.ledger.compiled_statements import Prepared
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.prepared import Prepared
 from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO, handovers, tasks
 from dicom_quarry.ledger.statements import ROWS_OF_TASK
 from dicom_quarry.model import Study, Word
