@@ -22,8 +22,8 @@ def job(port: int, folder: Path, *, durable: bool) -> None:
     from dicom_quarry.ledger.ledger import Ledger
     from dicom_quarry.model import AE, Request, Selection, Study
     from dicom_quarry.receiver.server import Receiver
-    from dicom_quarry.store.files import InstanceStore
-    from dicom_quarry.store.template import Template
+    from dicom_quarry.store.instance_store import InstanceStore
+    from dicom_quarry.store.path_template import Template
 
     ledger = Ledger(folder / "ledger.sqlite")
     requests = [Request(n + 1, n + 2, (("AccessionNumber", str(n)),), (str(n),)) for n in range(8)]

@@ -18,7 +18,7 @@ from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Selection, Word
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.path_template import Template
 from tests.ledger.helpers import conclude, missing_row, ref, stored_row, study
 
 

@@ -17,7 +17,7 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.progress import Snapshot
 from dicom_quarry.extraction.runner import JobEnd, Runner
-from dicom_quarry.store import files as store_files
+from dicom_quarry.store import instance_store as store_files
 from tests.e2e.command import check_folder, files
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, by_accession
 from tests.faults.shown import shows

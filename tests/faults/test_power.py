@@ -13,7 +13,7 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.demo.studies import generate
 from dicom_quarry.errors import QuarryError
-from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.instance_store import InstanceStore
 from tests.e2e.command import check_folder
 from tests.faults.power import Event, Recorder, after_power_loss
 from tests.faults.scenario import COMPLETE, by_accession

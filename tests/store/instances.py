@@ -7,8 +7,8 @@ from pathlib import Path
 from struct import pack
 
 from dicom_quarry.model import Admitted, Arrival, Header, Receipt
-from dicom_quarry.store.files import InstanceStore
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.permissions import PRIVATE, Access
 
 CT = "1.2.840.10008.5.1.4.1.1.2"

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Admitted, Arrival, Header, Kept, Receipt
-from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import file_head
 from tests.store.instances import CT, EXPLICIT, SOP_UID, arrival, dataset, files, make_store, put
 
@@ -140,7 +140,7 @@ def test_a_crash_at_any_step_loses_nothing(
         raise PowerCut
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"dicom_quarry.store.placing.os.{call}", cut)
+        patched.setattr(f"dicom_quarry.store.file_placement.os.{call}", cut)
         with pytest.raises(PowerCut):
             store.bring_in(receipt, "mismatch")
     assert {(tmp_path / name).read_bytes() for name in files(tmp_path)} == {content}

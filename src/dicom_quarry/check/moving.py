@@ -20,8 +20,8 @@ from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Receipt, Sink, Study, Writer
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
-from dicom_quarry.store.files import InstanceStore
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.wire.tls import acceptor_context
 
 Networks = Sequence[IPv4Network | IPv6Network]

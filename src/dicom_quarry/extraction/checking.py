@@ -14,13 +14,13 @@ from contextlib import suppress
 from typing import Self, TypeVar
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction import hashing
-from dicom_quarry.extraction.hashing import Batch, Problems
+from dicom_quarry.store import hash_worker
+from dicom_quarry.store.hash_worker import Batch, Problems
 
 T = TypeVar("T")
 
 #: By its file, in isolation: nothing in the user's folder or environment is imported in place of a library.
-_CHILD = (sys.executable, "-I", hashing.__file__)
+_CHILD = (sys.executable, "-I", hash_worker.__file__)
 
 #: More at once bring nothing, unless somebody knows better: the disk or its network is the bottleneck then.
 _MOST = 8

@@ -9,7 +9,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.identity import APART
 from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.model import InstanceRef, Study
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.path_template import Template
 
 
 def template_of(filepath: str, columns: tuple[str, ...]) -> Template:

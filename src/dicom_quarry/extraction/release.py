@@ -19,13 +19,13 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.folder import JobFolder, holder
-from dicom_quarry.extraction.hashing import check
 from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.ledger.releases import Releases, Standing
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
+from dicom_quarry.store.hash_worker import check
 from dicom_quarry.version import __version__
 
 _TAKEN_UP = "it has just been taken up again"

@@ -43,8 +43,8 @@ from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
-from dicom_quarry.store.files import InstanceStore
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.shutdown import Stop, Stopped
 from dicom_quarry.version import __version__
 

@@ -13,12 +13,12 @@ from typing import Any, Self
 from dicom_quarry.extraction.bookmark import Bookmark, Mark
 from dicom_quarry.extraction.checking import Checkers, default_threads
 from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.hashing import Batch, Problems
 from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.strays import Strays
 from dicom_quarry.ledger.stored_files import Amount, StoredFile, StoredReader
 from dicom_quarry.ledger.views import DamagedView
+from dicom_quarry.store.hash_worker import Batch, Problems
 
 #: Files of a batch, and their bytes: enough to be worth a message, few enough to share among processes.
 _FILES, _BYTES = 250, 64 << 20

@@ -10,9 +10,9 @@ from typing import Final
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.store.directories import Directories
+from dicom_quarry.store.file_placement import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
 from dicom_quarry.store.part10 import Part10, is_uid, read_part10
-from dicom_quarry.store.placing import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.permissions import Access
 from dicom_quarry.wire.header import WHOLE
 

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import quote_plus
 
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.store import names
+from dicom_quarry.store import safe_names
 
 Form = Callable[[str | None], str]
 
@@ -40,13 +40,13 @@ _DATE_TIME: Final = re.compile(
 def whole(argument: str) -> Form:
     """The value, told apart from every other value."""
     _no_argument("a plain attribute", argument)
-    return lambda value: names.distinct(value or "")
+    return lambda value: safe_names.distinct(value or "")
 
 
 def upper(argument: str) -> Form:
     """The value in capitals."""
     _no_argument("upper", argument)
-    return lambda value: names.plain((value or "").upper())
+    return lambda value: safe_names.plain((value or "").upper())
 
 
 def url_encoded(argument: str) -> Form:
@@ -57,7 +57,7 @@ def url_encoded(argument: str) -> Form:
         return (
             _NULL
             if value is None
-            else names.plain(quote_plus(value, safe="*", errors="replace").replace("~", "%7E"))
+            else safe_names.plain(quote_plus(value, safe="*", errors="replace").replace("~", "%7E"))
         )
 
     return form
@@ -74,7 +74,7 @@ def slice_(argument: str) -> Form:
         text = value or ""
         first = max(0, len(text) + begin) if begin < 0 else begin
         last = len(text) if end is None else int(end) if int(end) >= 0 else len(text) + int(end)
-        return names.plain(text[first:last] if last > first else "")
+        return safe_names.plain(text[first:last] if last > first else "")
 
     return form
 

@@ -3,7 +3,7 @@
 A part is ``{attribute[index],form,argument}``; the attribute is a tag in hexadecimal or a keyword, the index
 counts from 0. ``{csv:COLUMN}`` is a column of the user's table. Literal text stands elsewhere; an apostrophe
 quotes, two are one apostrophe. Unlike in dcm4che no value can make a directory or leave the root, and a plain
-``{attribute}`` gives different values different names (see :mod:`dicom_quarry.store.names`).
+``{attribute}`` gives different values different names (see :mod:`dicom_quarry.store.safe_names`).
 
 Without an index, an attribute that holds one value by the dictionary is taken whole, any other by its first.
 """
@@ -24,23 +24,23 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Header
-from dicom_quarry.store import forms, names
+from dicom_quarry.store import safe_names, template_functions
 
 _SOP_INSTANCE_UID: Final = 0x00080018
 _PIXEL_DATA: Final = 0x7FE00000
 _MAX_COMPONENTS: Final = 16
 _MAX_PATTERN: Final = 1024
 
-_FORMS: Final[dict[str, Callable[[str], forms.Form]]] = {
-    "": forms.whole,
-    "upper": forms.upper,
-    "slice": forms.slice_,
-    "offset": forms.offset,
-    "number": forms.number,
-    "choice": forms.choice,
-    "hash": forms.java_hash,
-    "md5": forms.md5,
-    "urlencoded": forms.url_encoded,
+_FORMS: Final[dict[str, Callable[[str], template_functions.Form]]] = {
+    "": template_functions.whole,
+    "upper": template_functions.upper,
+    "slice": template_functions.slice_,
+    "offset": template_functions.offset,
+    "number": template_functions.number,
+    "choice": template_functions.choice,
+    "hash": template_functions.java_hash,
+    "md5": template_functions.md5,
+    "urlencoded": template_functions.url_encoded,
 }
 #: Forms that keep one SOP Instance UID apart from another.
 _UNIQUE_FORMS: Final = frozenset({"", "upper", "md5", "urlencoded"})
@@ -85,13 +85,13 @@ class Template:
         row = cells or {}
         text = "".join([part if isinstance(part, str) else part(header, row) for part in self._parts])
         *folders, name = text.split("/")
-        return _folder(tuple(folders)) / names.component(name)
+        return _folder(tuple(folders)) / safe_names.component(name)
 
 
 @lru_cache(maxsize=512)
 def _folder(components: tuple[str, ...]) -> PurePosixPath:
     """The folder that one instance after the other goes into."""
-    return PurePosixPath(*map(names.component, components))
+    return PurePosixPath(*map(safe_names.component, components))
 
 
 class _Reader:
@@ -120,7 +120,7 @@ class _Reader:
         if column not in self._columns:
             known = ", ".join(self._columns) or "there is no table here"
             raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
-        return lambda _header, cells: names.distinct(cells.get(column, "").strip())
+        return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip())
 
     def _attribute(self, field: str, name: str, kind: str, argument: str) -> _Part:
         found = _ATTRIBUTE.fullmatch(name)
@@ -199,9 +199,9 @@ def _usable_vr(tag: int, field: str) -> str:
     return vr
 
 
-def _form(kind: str, argument: str, vr: str, field: str) -> forms.Form:
+def _form(kind: str, argument: str, vr: str, field: str) -> template_functions.Form:
     if _CLOCK.fullmatch(kind):
-        return forms.moment(kind, argument, vr)
+        return template_functions.moment(kind, argument, vr)
     if kind not in _FORMS:
         raise ConfigError(f"'{{{field}}}': '{kind}' is none of {', '.join(filter(None, _FORMS))}, date, time")
     return _FORMS[kind](argument)
@@ -229,5 +229,5 @@ def _random(kind: str) -> _Part:
 def _now(kind: str, argument: str) -> _Part:
     if not _CLOCK.fullmatch(kind):
         raise ConfigError("write {now,date,yyyyMMdd} or {now,time,HHmmss}")
-    write = forms.clock(kind, argument)
+    write = template_functions.clock(kind, argument)
     return lambda _header, _cells: write(datetime.now())

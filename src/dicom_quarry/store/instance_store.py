@@ -18,8 +18,7 @@ from typing import Final
 from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Kept, Receipt
 from dicom_quarry.store.directories import Directories, refusal
-from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
-from dicom_quarry.store.placing import (
+from dicom_quarry.store.file_placement import (
     ACCESSION,
     IDENTIFIERS,
     PATIENT_ID,
@@ -30,8 +29,9 @@ from dicom_quarry.store.placing import (
     Placed,
     Placing,
 )
+from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.store.recovery import PART, bring_in, recover
-from dicom_quarry.store.template import Template
 from dicom_quarry.system.permissions import PRIVATE, Access
 from dicom_quarry.wire.header import WHOLE, HeaderScan
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dicom_quarry.store.names import component, distinct, plain, suffixed
+from dicom_quarry.store.safe_names import component, distinct, plain, suffixed
 
 #: Letters that fold, compose or expand, and characters with a meaning to file systems, shells or the scheme.
 NASTY = (

@@ -16,7 +16,7 @@ from typing import Final
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Kept
-from dicom_quarry.store import names
+from dicom_quarry.store import safe_names
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10, digest, read_part10, same_bytes
 
@@ -74,7 +74,7 @@ class Placing:
         while number < _MAX_VERSIONS:
             place = path
             if number > 1 or base != path.name:
-                place = path.with_name(base if number == 1 else names.suffixed(base, str(number)))
+                place = path.with_name(base if number == 1 else safe_names.suffixed(base, str(number)))
             if self._take_name(new.temporary, place):
                 return Placed(place, kept)
             with _opened(f"{self._directories.root}/{place}") as fd:
@@ -84,7 +84,7 @@ class Placing:
                         return Placed(place, like, found, self._settle(fd))
                     kept = Kept.CONFLICT
                 elif base == path.name:
-                    base, number = names.suffixed(base, new.sop_uid), 0
+                    base, number = safe_names.suffixed(base, new.sop_uid), 0
             number += 1
         raise Refused("too many versions of this instance are here already", status=0x0110)
 

@@ -16,7 +16,7 @@ import pytest
 
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Kept
-from dicom_quarry.store.placing import Newcomer, Placed
+from dicom_quarry.store.file_placement import Newcomer, Placed
 from dicom_quarry.system.permissions import Access
 from tests.store.instances import IMPLICIT, arrival, dataset, files, make_store, put
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.path_template import Template
 
 HEADER = {
     0x00080008: "ORIGINAL\\PRIMARY\\AXIAL",

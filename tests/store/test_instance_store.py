@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
 from dicom_quarry.model import Admitted, Arrival, Header, Kept
 from dicom_quarry.store.directories import Directories
-from dicom_quarry.store.files import InstanceStore
+from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import file_head
-from dicom_quarry.store.template import Template
+from dicom_quarry.store.path_template import Template
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_quarry.wire.header import scan
 from tests.store.instances import (
