@@ -15,7 +15,7 @@ from typing import cast
 
 from dicom_quarry.errors import ArchiveError, LocalProtocolError, Refused, RemoteProtocolError
 from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Sink, Writer
-from dicom_quarry.receiver.admission import Scope
+from dicom_quarry.receiver.access_control import Scope
 from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.store.part10 import file_head, is_uid
 from dicom_quarry.wire import dimse

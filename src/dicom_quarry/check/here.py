@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import StartError
-from dicom_quarry.receiver.ports import listen
+from dicom_quarry.receiver.listen_socket import listen
 
 #: No computer that runs this version has an earlier year, if its clock is right.
 _EARLIEST = 2024

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicom_quarry.model import AE, Sink
-from dicom_quarry.receiver.admission import Admission, Refusal, Scope
-from dicom_quarry.receiver.ports import listen
+from dicom_quarry.receiver.access_control import Admission, Refusal, Scope
+from dicom_quarry.receiver.listen_socket import listen
 from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.receiver.stats import Stats
 from dicom_quarry.wire import dimse

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from dicom_quarry.errors import Lost, RemoteProtocolError
 from dicom_quarry.model import Sink
-from dicom_quarry.receiver.admission import Refusal, Scope
-from dicom_quarry.receiver.handshake import dismiss, secure, why_failed
+from dicom_quarry.receiver.access_control import Refusal, Scope
+from dicom_quarry.receiver.tls_handshake import dismiss, secure, why_failed
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
 from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
