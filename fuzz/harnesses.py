@@ -14,7 +14,7 @@ from itertools import accumulate, takewhile
 from dicom_quarry.archive.dicomweb.multipart import MultipartReader
 from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
-from dicom_quarry.wire.header import WHOLE, HeaderScan
+from dicom_quarry.wire.header_scan import WHOLE, HeaderScan
 from dicom_quarry.wire.negotiation import AcceptorPolicy
 from dicom_quarry.wire.pdu import PduReader
 from fuzz import framing, peers

@@ -20,12 +20,12 @@ from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.store.part10 import file_head, is_uid
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Association
-from dicom_quarry.wire.header import HeaderScan
-from dicom_quarry.wire.inbox import MAX_GATHERED, Message
+from dicom_quarry.wire.c_store import Incoming
+from dicom_quarry.wire.connection import Channel, Requestor
+from dicom_quarry.wire.header_scan import HeaderScan
+from dicom_quarry.wire.message_assembler import MAX_GATHERED, Message
 from dicom_quarry.wire.negotiation import AssociateRequest, propose
 from dicom_quarry.wire.pdu import BUFFER_SIZE, PduType
-from dicom_quarry.wire.sockets import Channel, Requestor
-from dicom_quarry.wire.storing import Incoming
 
 IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"

@@ -19,7 +19,7 @@ from dicom_quarry.demo.studies import Study as DemoStudy
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Writer
 from dicom_quarry.receiver.server import Receiver
-from dicom_quarry.wire.header import scan
+from dicom_quarry.wire.header_scan import scan
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import Orthanc

@@ -36,7 +36,7 @@ DIMSE = (
     "dicom_quarry.archive.dimse.archive",
     "dicom_quarry.wire.association",
     "dicom_quarry.wire.negotiation",
-    "dicom_quarry.wire.sockets",
+    "dicom_quarry.wire.connection",
 )
 RECEIVER = ("dicom_quarry.extraction.receiving", "dicom_quarry.receiver.server")
 JOB = ("dicom_quarry.archive", "dicom_quarry.extraction.runner", "dicom_quarry.extraction.sources")

@@ -25,7 +25,7 @@ from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import file_head
 from dicom_quarry.store.path_template import Template
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.header import scan
+from dicom_quarry.wire.header_scan import scan
 from tests.store.instances import (
     CT,
     DEFAULT,
@@ -38,7 +38,7 @@ from tests.store.instances import (
     make_store,
     put,
 )
-from tests.wire.test_header import Sample, samples
+from tests.wire.test_header_scan import Sample, samples
 
 PLACE = "4711/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
 

@@ -10,9 +10,9 @@ from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
 from dicom_quarry.archive.dimse.information_models import MODELS
 from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
-from dicom_quarry.wire import explain
+from dicom_quarry.wire import error_messages
+from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION
-from dicom_quarry.wire.sockets import Requestor
 
 _PATIENCE = 10.0
 
@@ -32,7 +32,7 @@ def host_name(bench: Bench) -> Step:
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as error:
-        said = explain.unreachable(peer.host, peer.port, _PATIENCE, error)
+        said = error_messages.unreachable(peer.host, peer.port, _PATIENCE, error)
         return Step("name", Mark.BAD, said, "correct --from, or ask the PACS team for the archive's address")
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     if _is_address(peer.host):
@@ -60,7 +60,9 @@ def port(bench: Bench) -> Step:
             f"if address and port are right, ask the network team to let {bench.learned.our_address or 'us'} "
             f"through to {peer.host}, TCP port {peer.port}"
         )
-        return Step("port", Mark.BAD, explain.unreachable(peer.host, peer.port, _PATIENCE, error), remedy)
+        return Step(
+            "port", Mark.BAD, error_messages.unreachable(peer.host, peer.port, _PATIENCE, error), remedy
+        )
     said = f"somebody listens at {peer.host}:{peer.port}; we come from {bench.learned.our_address}"
     return Step("port", Mark.GOOD, said)
 

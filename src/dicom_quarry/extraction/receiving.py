@@ -15,8 +15,8 @@ from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
+from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
-from dicom_quarry.wire.sockets import Requestor
 from dicom_quarry.wire.tls import acceptor_context, own_context
 
 _log = logging.getLogger(__name__)

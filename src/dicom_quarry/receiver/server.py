@@ -17,8 +17,8 @@ from dicom_quarry.receiver.session import Limits, Session
 from dicom_quarry.receiver.stats import Stats
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
+from dicom_quarry.wire.c_store import Incoming
 from dicom_quarry.wire.negotiation import AssociateRequest, is_verification
-from dicom_quarry.wire.storing import Incoming
 
 __all__ = ["Admission", "Limits", "Receiver", "SenderRefused", "Stats"]
 

@@ -15,6 +15,8 @@ from dicom_quarry.receiver.access_control import Refusal, Scope
 from dicom_quarry.receiver.tls_handshake import dismiss, secure, why_failed
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
+from dicom_quarry.wire.c_store import Incoming, Intake, Sender
+from dicom_quarry.wire.connection import DEFAULT_MAX_PDU, Channel
 from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
 from dicom_quarry.wire.negotiation import (
     APPLICATION_CONTEXT,
@@ -24,8 +26,6 @@ from dicom_quarry.wire.negotiation import (
     is_verification,
 )
 from dicom_quarry.wire.pdu import PDVFragment
-from dicom_quarry.wire.sockets import DEFAULT_MAX_PDU, Channel
-from dicom_quarry.wire.storing import Incoming, Intake, Sender
 
 logger = logging.getLogger(__name__)
 

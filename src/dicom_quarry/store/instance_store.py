@@ -33,7 +33,7 @@ from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_pa
 from dicom_quarry.store.path_template import Template
 from dicom_quarry.store.recovery import PART, bring_in, recover
 from dicom_quarry.system.permissions import PRIVATE, Access
-from dicom_quarry.wire.header import WHOLE, HeaderScan
+from dicom_quarry.wire.header_scan import WHOLE, HeaderScan
 
 #: Asked once an instance is known by its header; raises Refused.
 Admit = Callable[[Arrival, Header], Admitted]

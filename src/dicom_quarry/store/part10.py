@@ -16,8 +16,8 @@ from typing import Final
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.model import Arrival, Header
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.filemeta import MAX_META, read_meta
-from dicom_quarry.wire.header import HeaderScan
+from dicom_quarry.wire.file_meta import MAX_META, read_meta
+from dicom_quarry.wire.header_scan import HeaderScan
 
 _PIECE: Final = 1 << 18
 _FIRST: Final = 1 << 12  # more than nearly any file meta

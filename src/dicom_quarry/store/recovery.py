@@ -14,7 +14,7 @@ from dicom_quarry.store.file_placement import SERIES_UID, SOP_UID, STUDY_UID, Ne
 from dicom_quarry.store.part10 import Part10, is_uid, read_part10
 from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.permissions import Access
-from dicom_quarry.wire.header import WHOLE
+from dicom_quarry.wire.header_scan import WHOLE
 
 PART: Final = ".part"
 _DAMAGED: Final = ".damaged"

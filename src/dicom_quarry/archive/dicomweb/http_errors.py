@@ -12,7 +12,7 @@ import httpx
 from dicom_quarry.archive.dicomweb.status import in_words
 from dicom_quarry.errors import ArchiveError, Lost, Unreachable, Unusable
 from dicom_quarry.model import BaseUri
-from dicom_quarry.wire import explain
+from dicom_quarry.wire import error_messages
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def admitted(base: BaseUri) -> Iterator[None]:
             raise
         cause = _system_error(error)
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-            raise Unreachable(explain.tls(f"{base.host}:{base.port}", cause)) from error
+            raise Unreachable(error_messages.tls(f"{base.host}:{base.port}", cause)) from error
         # Its word may have been lost, or it said none; and a server that breaks down does the same.
         raise Lost(
             f"{base} ended the connection without an answer, or does not speak HTTP: "
@@ -57,13 +57,13 @@ def admitted(base: BaseUri) -> Iterator[None]:
 def _no_connection(base: BaseUri, proxy: str, connect: float, error: httpx.TransportError) -> str:
     missing = TimeoutError() if isinstance(error, httpx.TimeoutException) else OSError()
     cause = _system_error(error) or missing
-    direct = explain.unreachable(base.host, base.port, connect, cause)
+    direct = error_messages.unreachable(base.host, base.port, connect, cause)
     if not proxy or isinstance(cause, ssl.SSLError):  # no TLS is spoken with a proxy
         return direct
     if proxy == "environment":
         return f"{direct} (or it is the proxy that the environment names)"
     where = urlsplit(proxy)
-    why = explain.unreachable(where.hostname or "", where.port or 80, connect, cause)
+    why = error_messages.unreachable(where.hostname or "", where.port or 80, connect, cause)
     return f"no way to {base} by the proxy: {why}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dicom_quarry.errors import Refused, RemoteProtocolError
 from dicom_quarry.model import Arrival, Sink, Writer
-from dicom_quarry.wire.filemeta import read_meta
+from dicom_quarry.wire.file_meta import read_meta
 
 
 class Part:

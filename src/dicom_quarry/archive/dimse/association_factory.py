@@ -11,8 +11,8 @@ from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
 from dicom_quarry.archive.dimse.information_models import service
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import AE
+from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.negotiation import Roles
-from dicom_quarry.wire.sockets import Requestor
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from dicom_quarry.errors import Lost
+from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
-from dicom_quarry.wire.inbox import Message
-from dicom_quarry.wire.sockets import Requestor
+from dicom_quarry.wire.message_assembler import Message
 
 T = TypeVar("T")
 

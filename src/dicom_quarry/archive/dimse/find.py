@@ -10,8 +10,8 @@ from dicom_quarry.archive.dimse.association_pool import Line
 from dicom_quarry.archive.dimse.status import in_words, is_pending, of_find
 from dicom_quarry.errors import Lost, QueryFailed, RemoteProtocolError
 from dicom_quarry.wire.dimse import Command, c_find_rq
-from dicom_quarry.wire.header import scan
-from dicom_quarry.wire.inbox import Message
+from dicom_quarry.wire.header_scan import scan
+from dicom_quarry.wire.message_assembler import Message
 
 #: How long an archive may take to end a query that was cancelled, before its association is aborted.
 CANCEL_PATIENCE = 5.0

@@ -15,8 +15,8 @@ from dicom_quarry.archive.dimse.status import Judge, in_words, is_pending
 from dicom_quarry.errors import Lost, RemoteProtocolError
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import Command
-from dicom_quarry.wire.header import scan
-from dicom_quarry.wire.inbox import Message
+from dicom_quarry.wire.header_scan import scan
+from dicom_quarry.wire.message_assembler import Message
 
 _TICK = 1.0
 _FAILED_UIDS = 0x00080058

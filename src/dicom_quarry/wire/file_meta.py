@@ -9,7 +9,7 @@ from typing import Final
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.header import scan
+from dicom_quarry.wire.header_scan import scan
 
 #: Private information of some makers stands there, too, but nothing that is as large as this.
 MAX_META: Final = 1 << 16

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.filemeta import MAX_META, FileMeta, read_meta
+from dicom_quarry.wire.file_meta import MAX_META, FileMeta, read_meta
 
 BEGIN = bytes(range(128)) + b"DICM"
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.model import Sink
+from dicom_quarry.wire.c_store import Intake, Sender
 from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
 from dicom_quarry.wire.negotiation import Accepted, is_storage
 from dicom_quarry.wire.pdu import PDVFragment
-from dicom_quarry.wire.storing import Intake, Sender
 
 #: Identifiers and responses are gathered in memory; instances never are.
 MAX_GATHERED = 16 * 1024 * 1024

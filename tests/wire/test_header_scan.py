@@ -23,7 +23,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.header import WHOLE, HeaderScan, scan
+from dicom_quarry.wire.header_scan import WHOLE, HeaderScan, scan
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".2", ".1.99"))
 TAGS = frozenset(

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from dicom_quarry.errors import Lost, Rejected, RemoteProtocolError, Unreachable
 from dicom_quarry.model import AE, Sink
-from dicom_quarry.wire import dimse, explain
+from dicom_quarry.wire import dimse, error_messages
 from dicom_quarry.wire.association import (
     Aborted,
     Association,
@@ -26,8 +26,9 @@ from dicom_quarry.wire.association import (
     Released,
     ReleaseRequested,
 )
+from dicom_quarry.wire.c_store import Sender
 from dicom_quarry.wire.dimse import Command
-from dicom_quarry.wire.inbox import Inbox, Message
+from dicom_quarry.wire.message_assembler import Inbox, Message
 from dicom_quarry.wire.negotiation import (
     AssociateAccept,
     AssociateRequest,
@@ -36,7 +37,6 @@ from dicom_quarry.wire.negotiation import (
     propose,
 )
 from dicom_quarry.wire.pdu import PDVFragment
-from dicom_quarry.wire.storing import Sender
 
 #: The longest P-DATA-TF that peers are asked to send us, chosen by measurement.
 DEFAULT_MAX_PDU = 131072
@@ -148,7 +148,7 @@ def _open(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket
             sock.close()
             raise
     except OSError as error:
-        raise Unreachable(explain.unreachable(peer.host, peer.port, timeout, error)) from error
+        raise Unreachable(error_messages.unreachable(peer.host, peer.port, timeout, error)) from error
 
 
 class Requestor:
@@ -213,7 +213,7 @@ class Requestor:
                     return self._take_answer(request, event)
         except Lost as error:
             raise Unreachable(
-                explain.closed(where, error.__cause__, secured=self._channel.secured)
+                error_messages.closed(where, error.__cause__, secured=self._channel.secured)
             ) from error
         except RemoteProtocolError as error:
             raise Unreachable(
@@ -226,7 +226,9 @@ class Requestor:
 
     def _take_answer(self, request: AssociateRequest, event: Event) -> None:
         if isinstance(event, Rejection):
-            raise Rejected(explain.rejected(str(self.peer), request, event), permanent=event.result != 2)
+            raise Rejected(
+                error_messages.rejected(str(self.peer), request, event), permanent=event.result != 2
+            )
         if not isinstance(event, AssociateAccept):
             raise Unreachable(f"{self.peer} aborted instead of answering the association request")
         contexts = accepted_contexts(request, event)
