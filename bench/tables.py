@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.cohort.workbooks import DATE, number, sheet, text, workbook
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.problems import explain
+from dicom_quarry.cohort.row_errors import explain
 
 _CHILD = "--read"
 

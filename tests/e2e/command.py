@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.cohort.source import Source
-from dicom_quarry.cohort.workbook import open_workbook
+from dicom_quarry.cohort.input_source import Source
+from dicom_quarry.cohort.xlsx_table import open_workbook
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")

@@ -17,7 +17,7 @@ OWN = (
     "dicom_quarry.demo",
     "dicom_quarry.config.niffler",
     "dicom_quarry.cli.live",
-    "dicom_quarry.cohort.workbook",
+    "dicom_quarry.cohort.xlsx_table",
     "dicom_quarry.report.explain",
     "dicom_quarry.report.plan_files",
     "dicom_quarry.report.xlsx",

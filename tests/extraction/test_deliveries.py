@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.cohort.exclusion import Exclusions
+from dicom_quarry.cohort.exclusion_list import Exclusions
 from dicom_quarry.errors import Refused
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.identity import Identity

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import read_cohort
-from dicom_quarry.cohort.source import Source
-from dicom_quarry.cohort.workbook import open_workbook
+from dicom_quarry.cohort.input_source import Source
+from dicom_quarry.cohort.xlsx_table import open_workbook
 from dicom_quarry.errors import InputError
 from dicom_quarry.report import xlsx
 from dicom_quarry.report.tables import (

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.registry import registered

@@ -14,7 +14,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.cli.pace import PaceLine, files_line, say
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.sample import share_of

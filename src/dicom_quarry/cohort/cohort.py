@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.cohort.columns import knows, map_columns, unused
-from dicom_quarry.cohort.options import AS_IT_STANDS, DATE_PARTS, ReadingOptions
-from dicom_quarry.cohort.problems import SHOWN
-from dicom_quarry.cohort.rows import Rows
+from dicom_quarry.cohort.read_options import AS_IT_STANDS, DATE_PARTS, ReadingOptions
+from dicom_quarry.cohort.row_errors import SHOWN
+from dicom_quarry.cohort.row_parser import Rows
 from dicom_quarry.cohort.table import open_table
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-from dicom_quarry.cohort.values import FIELDS
+from dicom_quarry.cohort.cell_values import FIELDS
 from dicom_quarry.errors import ConfigError, InputError
 
 #: Headers as people write them, for each key that identifies studies. They match without regard to case,

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from dicom_quarry.cohort.columns import keyword_of
-from dicom_quarry.cohort.source import Source
-from dicom_quarry.cohort.text import encoding_of, open_text
+from dicom_quarry.cohort.csv_table import encoding_of, open_text
+from dicom_quarry.cohort.input_source import Source
 from dicom_quarry.errors import InputError
 
 _CHUNK = 1 << 20
@@ -64,7 +64,7 @@ def open_table(path: Path, knows: Callable[[str], object] = keyword_of) -> tuple
         survey = _survey(source.name, stream)
     if survey.head.startswith(b"PK\x03\x04"):
         # Imported here: most tables are text.
-        from dicom_quarry.cohort.workbook import open_workbook
+        from dicom_quarry.cohort.xlsx_table import open_workbook
 
         return open_workbook(source), survey.digest
     if survey.long_line:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import PurePosixPath
 
-from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
+from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.errors import Refused
 from dicom_quarry.extraction.identity import APART, Identity
 from dicom_quarry.ledger.exclusions import excluded_studies

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
+from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.listener import Listener

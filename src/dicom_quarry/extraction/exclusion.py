@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from dicom_quarry.cohort.exclusion import Exclusions, read_exclusions
+from dicom_quarry.cohort.exclusion_list import Exclusions, read_exclusions
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.extraction import job

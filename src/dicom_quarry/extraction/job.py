@@ -11,9 +11,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.filters import SeriesFilter
-from dicom_quarry.cohort.options import ReadingOptions
-from dicom_quarry.cohort.problems import explain
+from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.row_errors import explain
+from dicom_quarry.cohort.series_filter import SeriesFilter
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.cohort_rows import CohortChange, enter_rows, exchange_rows

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 
 from dicom_quarry.archive.base import Found
-from dicom_quarry.cohort.matching import matches
+from dicom_quarry.cohort.study_matching import matches
 from dicom_quarry.model import Request, Study
 
 #: How the keys are called in sentences for the user.

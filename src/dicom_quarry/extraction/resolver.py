@@ -11,9 +11,9 @@ from itertools import chain, repeat
 from typing import Protocol
 
 from dicom_quarry.archive.base import Found
-from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
-from dicom_quarry.cohort.filters import ALL_SERIES, SeriesFilter
-from dicom_quarry.cohort.rewrites import told
+from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
+from dicom_quarry.cohort.series_filter import ALL_SERIES, SeriesFilter
+from dicom_quarry.cohort.value_rewrites import told
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.errors import told as failure_told
 from dicom_quarry.extraction.diagnosis import diagnose

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import StartError
 from dicom_quarry.extraction.host import SharedFolder
 

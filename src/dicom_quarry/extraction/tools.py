@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from dicom_quarry.archive.base import Archive
-from dicom_quarry.cohort.exclusion import NOBODY, Exclusions
+from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries

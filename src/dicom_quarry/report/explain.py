@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dicom_quarry.archive.dimse.status import of_find, of_get, of_move
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.ledger.history import NAMED, Keys, RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.query_log import Query

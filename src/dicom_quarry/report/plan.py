@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study, Word
 from dicom_quarry.report.estimate import Forecast

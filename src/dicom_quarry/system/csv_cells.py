@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from dicom_quarry.cohort.values import visible
+from dicom_quarry.cohort.cell_values import visible
 
 #: Where a spreadsheet would begin to compute: at the start of a cell, and after a semicolon, which splits
 #: cells in the locales that write decimals with a comma. Japanese ones take the wide forms too.

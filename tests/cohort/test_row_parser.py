@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dicom_quarry.cohort.cell_values import read_value
 from dicom_quarry.cohort.cohort import CohortFile, read_cohort
 from dicom_quarry.cohort.columns import keyword_of
-from dicom_quarry.cohort.problems import explain
-from dicom_quarry.cohort.values import read_value
+from dicom_quarry.cohort.row_errors import explain
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.outcomes import outcome

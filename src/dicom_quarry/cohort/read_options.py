@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dicom_quarry.cohort.cell_values import read_value
 from dicom_quarry.cohort.columns import field_of, folded, parse_map
 from dicom_quarry.cohort.dates import checked_format
-from dicom_quarry.cohort.rewrites import MOST, Rewrite, parse_pad, parse_rewrite, variants
-from dicom_quarry.cohort.values import read_value
+from dicom_quarry.cohort.value_rewrites import MOST, Rewrite, parse_pad, parse_rewrite, variants
 from dicom_quarry.errors import ConfigError
 
 #: Keys that come in several columns, and the one that they make together.

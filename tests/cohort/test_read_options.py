@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dicom_quarry.cohort.cohort import CohortFile, read_cohort
-from dicom_quarry.cohort.options import ReadingOptions
-from dicom_quarry.cohort.problems import explain, problems_csv
+from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.row_errors import explain, problems_csv
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import asked, read
 

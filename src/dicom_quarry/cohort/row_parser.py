@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from dicom_quarry.cohort.cell_values import plain, read_value, visible
 from dicom_quarry.cohort.dates import joined
-from dicom_quarry.cohort.options import DATE_PARTS, ReadingOptions
-from dicom_quarry.cohort.rewrites import Keys, candidates, combinations
-from dicom_quarry.cohort.values import plain, read_value, visible
+from dicom_quarry.cohort.read_options import DATE_PARTS, ReadingOptions
+from dicom_quarry.cohort.value_rewrites import Keys, candidates, combinations
 from dicom_quarry.model import Request
 
 #: Each of them names its studies.

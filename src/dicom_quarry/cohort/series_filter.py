@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dicom_quarry.cohort.columns import folded
-from dicom_quarry.cohort.matching import matches_text
+from dicom_quarry.cohort.study_matching import matches_text
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import SeriesInfo
 

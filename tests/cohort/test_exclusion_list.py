@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from dicom_quarry.cohort.exclusion import NOBODY, Exclusions, read_exclusions
-from dicom_quarry.cohort.options import ReadingOptions
+from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions, read_exclusions
+from dicom_quarry.cohort.read_options import ReadingOptions
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from tests.cohort.workbooks import sheet, text, workbook

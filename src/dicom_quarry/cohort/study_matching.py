@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from fnmatch import translate
 from functools import lru_cache
 
+from dicom_quarry.cohort.cell_values import FIELDS
 from dicom_quarry.cohort.dates import bounds
-from dicom_quarry.cohort.values import FIELDS
 from dicom_quarry.model import Study
 
 #: Two patients' IDs may differ in case alone; descriptions and names are written as it comes.

@@ -18,8 +18,8 @@ from typing import IO
 from xml.parsers.expat import ExpatError
 
 from dicom_quarry.cohort.columns import printable
-from dicom_quarry.cohort.sheet import Cells, Styles, parsed, sheet_rows, strings, styles
-from dicom_quarry.cohort.source import Source
+from dicom_quarry.cohort.input_source import Source
+from dicom_quarry.cohort.xlsx_sheet import Cells, Styles, parsed, sheet_rows, strings, styles
 from dicom_quarry.errors import InputError
 
 #: All of these are kept in memory, and nobody's cohort has more of them (bytes).

@@ -12,12 +12,12 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dicom_quarry.cohort.cell_values import read_value
 from dicom_quarry.cohort.columns import ALIASES, folded, keyword_of, printable
-from dicom_quarry.cohort.options import AS_IT_STANDS, ReadingOptions
-from dicom_quarry.cohort.problems import explain
-from dicom_quarry.cohort.rewrites import Rewrite, candidates
+from dicom_quarry.cohort.read_options import AS_IT_STANDS, ReadingOptions
+from dicom_quarry.cohort.row_errors import explain
 from dicom_quarry.cohort.table import Table, open_table
-from dicom_quarry.cohort.values import read_value
+from dicom_quarry.cohort.value_rewrites import Rewrite, candidates
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort.options import ReadingOptions
-from dicom_quarry.cohort.rewrites import candidates, parse_pad, parse_rewrite, told
+from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.value_rewrites import candidates, parse_pad, parse_rewrite, told
 from dicom_quarry.errors import ConfigError
 from tests.cohort.test_tables import read
 

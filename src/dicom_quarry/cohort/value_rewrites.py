@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
+from dicom_quarry.cohort.cell_values import FIELDS, visible
 from dicom_quarry.cohort.columns import field_of
-from dicom_quarry.cohort.values import FIELDS, visible
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
 
