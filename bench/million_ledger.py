@@ -13,8 +13,8 @@ from statistics import median
 from sqlalchemy import Connection, insert, update
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.folder import prepare
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import prepare
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
 from dicom_quarry.ledger.reader import Reader
@@ -54,15 +54,15 @@ def write_table(path: Path, first: int, last: int) -> None:
 
 
 def read(table: Path, out: Path) -> int:
-    return job.read(table, settings_for(out))[1]
+    return record.read(table, settings_for(out))[1]
 
 
 def enter(table: Path, out: Path) -> int:
     """Read and enter, as a job does; the largest size of the write-ahead log."""
     ledger = Ledger(prepare(out, None).ledger)
     try:
-        cohort, _ = job.read(table, settings_for(out))
-        job.enter(ledger, cohort, settings_for(out), update=True)
+        cohort, _ = record.read(table, settings_for(out))
+        record.enter(ledger, cohort, settings_for(out), update=True)
         return (out / ".quarry" / "ledger.db-wal").stat().st_size
     finally:
         ledger.close()
@@ -72,8 +72,8 @@ def begin_again(table: Path, out: Path) -> int:
     """What a run does before its first question: look at the table, and count."""
     ledger, reader = Ledger(prepare(out, None).ledger), Reader(prepare(out, None).ledger)
     try:
-        cohort, _ = job.read(table, settings_for(out))
-        job.enter(ledger, cohort, settings_for(out), update=False)
+        cohort, _ = record.read(table, settings_for(out))
+        record.enter(ledger, cohort, settings_for(out), update=False)
         return reader.counts().rows
     finally:
         reader.close()

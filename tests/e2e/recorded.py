@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.folder import prepare
-from dicom_quarry.extraction.paths import deriver, template_of
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import prepare
+from dicom_quarry.jobs.instance_paths import deriver, template_of
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
 from dicom_quarry.ledger.reader import Derive
@@ -44,7 +44,7 @@ def record(
     derive = deriver(template_of(settings.filepath, ("Accession",)))
     chance, paths = random.Random(6), []
     try:
-        job.enter(ledger, job.read(table, settings)[0], settings, update=False)
+        record.enter(ledger, record.read(table, settings)[0], settings, update=False)
         for study in known:
             sizes = [chance.randint(smallest, largest) for _ in range(files)]
             rows = [_instance(study, number, size) for number, size in enumerate(sizes)]

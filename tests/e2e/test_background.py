@@ -17,7 +17,7 @@ import pytest
 
 from dicom_quarry.demo.matching import Catalogue
 from dicom_quarry.demo.studies import generate
-from dicom_quarry.extraction.folder import JobFolder, holder
+from dicom_quarry.jobs.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
 from tests.e2e.gated import GatedArchive
 from tests.e2e.test_terminal import Terminal

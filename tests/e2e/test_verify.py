@@ -21,9 +21,9 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.cli.verify import verify as command
 from dicom_quarry.errors import InputError
-from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.verify import Manner, Verification, Verified
+from dicom_quarry.jobs.folder import existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
 from tests.e2e.command import Running, quarry, until

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.extraction.guest import Clock, Guest
-from dicom_quarry.extraction.progress import Board
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.system.shutdown import Stop, Stopped
 
 

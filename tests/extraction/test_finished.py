@@ -9,9 +9,9 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.config.settings import Settings, load
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.folder import JobFolder, prepare
 from dicom_quarry.extraction.runner import JobEnd
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import JobFolder, prepare
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from tests.ledger.helpers import conclude, resolve, stored_row, study
@@ -23,8 +23,8 @@ def enter(folder: JobFolder, **options: object) -> None:
     table = folder.out / "cohort.csv"
     table.write_text("Accession\nA1\n")
     ledger = Ledger(folder.ledger)
-    cohort, _ = job.read(table, settings)
-    job.enter(ledger, cohort, settings, update=False)
+    cohort, _ = record.read(table, settings)
+    record.enter(ledger, cohort, settings, update=False)
     ledger.close()
 
 

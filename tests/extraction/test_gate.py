@@ -15,7 +15,7 @@ from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
-from dicom_quarry.extraction.progress import Board
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.extraction.guests import unlimited

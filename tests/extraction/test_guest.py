@@ -19,8 +19,8 @@ from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.extraction.host import SharedFolder
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.rates import SERVED
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.extraction.guests import Simulated
 

@@ -10,8 +10,9 @@ import pytest
 
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction import job, plans
-from dicom_quarry.extraction.folder import held, prepare
+from dicom_quarry.extraction import plans
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import held, prepare
 
 LONG_AGO = timedelta(days=31)
 
@@ -28,11 +29,11 @@ def table(tmp_path: Path) -> Path:
 
 
 def place(table: Path, chosen: Settings) -> Path:
-    return plans.place(job.read(table, chosen)[0], chosen).state
+    return plans.place(record.read(table, chosen)[0], chosen).state
 
 
 def make(table: Path, chosen: Settings) -> Path:
-    with plans.opened(job.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
+    with plans.opened(record.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
         assert since is None
     return folder.state
 
@@ -71,7 +72,7 @@ def test_it_is_for_its_owner_alone(tmp_path: Path, table: Path) -> None:
 def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path) -> None:
     chosen = settings(tmp_path)
     make(table, chosen)
-    cohort = job.read(table, chosen)[0]
+    cohort = record.read(table, chosen)[0]
     job_folder = prepare(chosen.to, None)
     with held(plans.place(cohort, chosen), watched=False):
         with pytest.raises(StartError, match="already working"), plans.opened(cohort, chosen, detailed=False):
@@ -83,7 +84,7 @@ def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path)
 def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None:
     chosen = settings(tmp_path)
     make(table, chosen)
-    cohort = job.read(table, chosen)[0]
+    cohort = record.read(table, chosen)[0]
     folder = prepare(chosen.to, None)
     assert plans.adopt(folder, cohort, chosen) is not None
     assert folder.ledger.stat().st_mode & 0o077 == 0

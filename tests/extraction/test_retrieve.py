@@ -15,16 +15,16 @@ from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.asking import Asked, Asking
-from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.policy import End, Known, Step, next_step
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskEnd
 from dicom_quarry.ledger.reader import Reader

@@ -10,8 +10,8 @@ import pytest
 
 from dicom_quarry.errors import OutOfSpace, Refused
 from dicom_quarry.extraction import room as rooms
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.room import Room, RoomySink
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Arrival, Writer
 from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.peers.process import wait_for

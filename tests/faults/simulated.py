@@ -15,14 +15,14 @@ from typing import Any
 from dicom_quarry.archive.base import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
-from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.retrieve import TaskWork
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import StudyView

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dicom_quarry import api
 from dicom_quarry.demo.studies import Study
-from dicom_quarry.extraction.listener import Listener
+from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.model import AE
 from tests.e2e.command import check_folder, files
 from tests.faults.scenario import Asked, Scenario, by_accession

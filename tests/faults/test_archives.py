@@ -10,7 +10,8 @@ import pytest
 
 from dicom_quarry.demo.instances import dataset
 from dicom_quarry.demo.studies import Study, generate
-from dicom_quarry.extraction import deliveries, watching
+from dicom_quarry.extraction import deliveries
+from dicom_quarry.jobs import publisher
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.store.part10 import file_head
 from tests.e2e.command import check_folder, files
@@ -193,7 +194,7 @@ class Outage:
                 archive.kill()
 
         monkeypatch.setattr(deliveries.Deliveries, "arrived", arrive)
-        probe = watching.Watching.show
+        probe = publisher.Watching.show
 
         def tell(*arguments: Any) -> None:
             probe(*arguments)
@@ -201,4 +202,4 @@ class Outage:
                 self._state = "again"
                 archive.start()
 
-        monkeypatch.setattr(watching.Watching, "show", tell)
+        monkeypatch.setattr(publisher.Watching, "show", tell)

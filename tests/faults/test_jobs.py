@@ -14,9 +14,9 @@ from dicom_quarry.config.settings import load
 from dicom_quarry.demo.operations import SUCCESS, Move, Tally
 from dicom_quarry.demo.studies import Instance, Study
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Snapshot
 from dicom_quarry.extraction.runner import JobEnd, Runner
+from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.progress import Snapshot
 from dicom_quarry.store import instance_store as store_files
 from tests.e2e.command import check_folder, files
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, by_accession

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.identity import APART
+from dicom_quarry.jobs.folder import existing
 from dicom_quarry.ledger.history import HistoryReader
 
 

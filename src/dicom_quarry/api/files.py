@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dicom_quarry.api.standing import access_of
-from dicom_quarry.extraction.folder import existing
 from dicom_quarry.extraction.release import Release
 from dicom_quarry.extraction.release import release as _release
 from dicom_quarry.extraction.verify import Checked, Verification, Verified
 from dicom_quarry.extraction.verify import verify as _verify
+from dicom_quarry.jobs.folder import existing
 from dicom_quarry.report.tables import write_damaged
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from dicom_quarry.api.reports import reports_of
 from dicom_quarry.api.standing import Result
 from dicom_quarry.config.settings import Settings, load
-from dicom_quarry.extraction.folder import logging_to
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.notices import tell
 from dicom_quarry.extraction.runner import JobEnd, Runner
+from dicom_quarry.jobs.folder import logging_to
+from dicom_quarry.jobs.notifier import tell
+from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.report.notice import end_notice, failure_notice
 
 _log = logging.getLogger(__name__)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.api.standing import Result, access_of
-from dicom_quarry.extraction.folder import JobFolder, existing
-from dicom_quarry.extraction.paths import derive_of
+from dicom_quarry.jobs.folder import JobFolder, existing
+from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.report.summary import summarise
 from dicom_quarry.report.tables import (

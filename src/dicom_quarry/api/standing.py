@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.folder import JobFolder, existing
+from dicom_quarry.jobs.folder import JobFolder, existing
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.report.summary import Summary

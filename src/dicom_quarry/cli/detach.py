@@ -26,7 +26,7 @@ import typer
 from dicom_quarry.cli.display import PlainDisplay
 from dicom_quarry.cohort.input_source import STANDARD_INPUT, spooled
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction.folder import JobFolder
+from dicom_quarry.jobs.folder import JobFolder
 
 #: The job's end of the pipe; set by the launcher, for the job alone.
 _VARIABLE = "QUARRY_LAUNCHER"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Asking, Snapshot
+from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.progress import Asking, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import Word
 from dicom_quarry.report.text import counted, human_size

@@ -13,9 +13,9 @@ import typer
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.extraction.folder import existing
-from dicom_quarry.extraction.registry import registered
-from dicom_quarry.extraction.standing import Standing, standing
+from dicom_quarry.jobs.folder import existing
+from dicom_quarry.jobs.registry import registered
+from dicom_quarry.jobs.status import Standing, standing
 from dicom_quarry.model import Word
 from dicom_quarry.system.time_text import spoken_time
 

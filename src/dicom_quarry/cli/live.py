@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.cli.display import amounts, asked, changed, pace, read
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.progress import Asking, Snapshot
+from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.progress import Asking, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import Word
 

@@ -22,7 +22,7 @@ from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.folder import JobFolder, held, share
+from dicom_quarry.jobs.folder import JobFolder, held, share
 from dicom_quarry.model import AE, Admitted, Arrival, Header
 from dicom_quarry.receiver.server import Admission, Receiver, Stats
 from dicom_quarry.report.text import human_size

@@ -14,8 +14,8 @@ from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display import PlainDisplay
 from dicom_quarry.cli.summary import show_summary
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.listener import Listener
 from dicom_quarry.extraction.runner import JobEnd, Runner
+from dicom_quarry.jobs.observer import Listener
 
 T = TypeVar("T")
 

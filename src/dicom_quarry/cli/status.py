@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.extraction.folder import existing
-from dicom_quarry.extraction.standing import Standing, standing
+from dicom_quarry.jobs.folder import existing
+from dicom_quarry.jobs.status import Standing, standing
 from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.ledger.schema import FAILED
 from dicom_quarry.model import Word

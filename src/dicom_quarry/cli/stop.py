@@ -13,8 +13,8 @@ import typer
 
 from dicom_quarry.cli.console import out
 from dicom_quarry.errors import InputError
-from dicom_quarry.extraction.folder import JobFolder, existing, holder
-from dicom_quarry.extraction.registry import registered
+from dicom_quarry.jobs.folder import JobFolder, existing, holder
+from dicom_quarry.jobs.registry import registered
 
 #: Seconds between two looks at whether a job has ended.
 _TICK = 0.2

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.checking import Checkers, default_threads
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.paths import derive_of
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.again import again, concluded
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.stored_files import StoredFile, StoredReader

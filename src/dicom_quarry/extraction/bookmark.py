@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.registry import state_home
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.registry import state_home
 
 #: A look that nobody went on with for so many seconds begins anew: the files may have changed since.
 AGE = 7 * 86_400.0

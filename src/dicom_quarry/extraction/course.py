@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction.deliveries import JobSink
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.progress import Meter
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.tools import Tools
-from dicom_quarry.extraction.watching import Watching
 from dicom_quarry.extraction.workers import Workers
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.progress import Meter
+from dicom_quarry.jobs.publisher import Watching
 from dicom_quarry.receiver.stats import Stats
 
 #: Seconds between two looks at a running job.

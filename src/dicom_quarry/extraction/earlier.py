@@ -7,8 +7,8 @@ from itertools import islice
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.extraction.folder import existing
-from dicom_quarry.extraction.registry import registered
+from dicom_quarry.jobs.folder import existing
+from dicom_quarry.jobs.registry import registered
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import AE, BaseUri
 

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 from dicom_quarry.cohort.exclusion_list import Exclusions, read_exclusions
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import SitePolicy
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.audit import Audit
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.ledger.exclusions import StoredTask, exclude_stored, forget_stored, stored_tasks
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Derive, Reader
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 def exclusions_of(settings: Settings, site: SitePolicy) -> Exclusions:
     """What the lists of the user and of the site name. Raises InputError where one cannot be used."""
-    return read_exclusions((*settings.exclude, *site.exclude), job.reading(settings))
+    return read_exclusions((*settings.exclude, *site.exclude), record.reading(settings))
 
 
 def check_stored(

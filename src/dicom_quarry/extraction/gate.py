@@ -12,7 +12,7 @@ from dicom_quarry.archive.base import Archive
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unusable
 from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE, backoff
-from dicom_quarry.extraction.progress import Board
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.system.shutdown import Stop
 
 T = TypeVar("T")

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.audit import Audit
-from dicom_quarry.extraction.folder import JobFolder
 from dicom_quarry.extraction.policy import hand_over_again
-from dicom_quarry.extraction.progress import Board
+from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.on_complete_queue import HandOver, HandOvers
 from dicom_quarry.ledger.reader import Derive, Reader

@@ -9,14 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry.errors import Unusable
-from dicom_quarry.extraction import job, plans
+from dicom_quarry.extraction import plans
 from dicom_quarry.extraction.errands import Asker, Errand, watch
-from dicom_quarry.extraction.folder import JobFolder, logging_to
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.tools import Source
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import JobFolder, logging_to
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.system.shutdown import Stop
@@ -52,7 +53,7 @@ class _Desk:
 def make(errand: Errand, cohort_path: Path, *, detailed: bool) -> PlanEnd:
     """Ask about every row of a cohort, or go on with it. Rows that cannot be used are entered as such."""
     settings = errand.settings
-    cohort, rows = job.read(cohort_path, settings.model_copy(update={"skip_bad_rows": True}))
+    cohort, rows = record.read(cohort_path, settings.model_copy(update={"skip_bad_rows": True}))
     errand.listener.cohort(cohort.mapping, rows, cohort.notes)
     now = datetime.now(UTC)
     plans.sweep(now)
@@ -78,7 +79,7 @@ def _ask(errand: Errand, folder: JobFolder, ledger: Ledger, attributes: tuple[st
     with open_sources(settings, errand.guests, errand.stop, errand.board, served=True) as sources:
         rules = Rules(settings.allow_several_patients, settings.max_studies)
         desk = _Desk(sources, ledger, errand.board)
-        wanted = job.series_filter(settings)
+        wanted = record.series_filter(settings)
         resolver = Resolver(desk, rules, settings.diagnosis, attributes, wanted, errand.exclusions)
         questions = _Questions(desk, resolver, errand.stop)
         try:

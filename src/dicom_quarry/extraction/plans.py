@@ -20,9 +20,9 @@ from urllib.parse import quote
 from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.folder import JobFolder, held, refuse_network
-from dicom_quarry.extraction.registry import state_home
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import JobFolder, held, refuse_network
+from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.version import __version__
@@ -104,7 +104,7 @@ def opened(
         ledger = Ledger(folder.ledger)
         try:
             if since is None:
-                job.begin(ledger, cohort, settings)
+                record.begin(ledger, cohort, settings)
                 ledger.note(detailed="yes" if detailed else "")
             else:
                 _ask_again(ledger, settings)
@@ -125,7 +125,7 @@ def adopt(folder: JobFolder, cohort: CohortFile, settings: Settings, excluded: s
         with held(plan, watched=False):
             since = _usable(plan, settings, detailed=False)
             if since is not None:
-                facts = {**job.first_facts(cohort, settings), "planned": since.isoformat()}
+                facts = {**record.first_facts(cohort, settings), "planned": since.isoformat()}
                 _take(plan, folder, settings, facts)
             return since
     except (StartError, LedgerError, OSError, sqlite3.Error) as error:

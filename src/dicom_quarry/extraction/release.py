@@ -17,9 +17,9 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.extraction.audit import Audit
-from dicom_quarry.extraction.folder import JobFolder, holder
-from dicom_quarry.extraction.paths import derive_of
+from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.jobs.folder import JobFolder, holder
+from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Derive, Reader
 from dicom_quarry.ledger.releases import Releases, Standing

@@ -16,11 +16,11 @@ from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Delivery
 from dicom_quarry.extraction.identity import APART
 from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, excluded, next_step
-from dicom_quarry.extraction.progress import Moving
 from dicom_quarry.extraction.proof import task_end
 from dicom_quarry.extraction.questions import Questions
 from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
 from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.jobs.progress import Moving
 from dicom_quarry.ledger.ledger import TaskEnd
 from dicom_quarry.ledger.query_log import Postponement, note_postponement
 from dicom_quarry.model import Level, Listing, Receipt, Road, Task, Word

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dicom_quarry.errors import OutOfSpace
-from dicom_quarry.extraction.progress import Board
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Arrival, Sink, Writer
 from dicom_quarry.system.shutdown import Stop
 

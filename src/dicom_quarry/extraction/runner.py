@@ -15,33 +15,34 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
-from dicom_quarry.extraction import job, plans
-from dicom_quarry.extraction.audit import Audit, accounted
+from dicom_quarry.extraction import plans
 from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.course import TICK, Course
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.errands import Errand
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
-from dicom_quarry.extraction.folder import JobFolder, existing, held, logging_to, prepare, share
 from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity import Identity
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.paths import deriver, template_of
-from dicom_quarry.extraction.progress import Board, Meter, write_queued
 from dicom_quarry.extraction.reception import reception
-from dicom_quarry.extraction.registry import register
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.tools import Source, Tools
-from dicom_quarry.extraction.watching import Watching
+from dicom_quarry.jobs import notification_channels as notify
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.audit_log import Audit, accounted
+from dicom_quarry.jobs.folder import JobFolder, existing, held, logging_to, prepare, share
+from dicom_quarry.jobs.instance_paths import deriver, template_of
+from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.progress import Board, Meter, write_queued
+from dicom_quarry.jobs.publisher import Watching
+from dicom_quarry.jobs.registry import register
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Counts, Derive, Reader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
-from dicom_quarry.notify import channels as notify
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import Template
@@ -124,14 +125,14 @@ class Runner:
     def extract(self, cohort_path: Path, *, update: bool = False) -> JobEnd:
         """Extract a cohort, or go on with it. Raises InputError, StartError and LedgerError."""
         settings = self._settings
-        cohort, rows = job.read(cohort_path, settings)
+        cohort, rows = record.read(cohort_path, settings)
         self._listener.cohort(cohort.mapping, rows, cohort.notes)
         template = template_of(settings.filepath, cohort.columns)
         with self._opened(cohort) as (folder, ledger):
-            if settings.accept_mismatch or _identity(settings) != job.before(ledger, _identity):
+            if settings.accept_mismatch or _identity(settings) != record.before(ledger, _identity):
                 # What was kept apart is judged again.
                 ledger.retry({"stored_differs"})
-            change = job.enter(ledger, cohort, settings, update=update)
+            change = record.enter(ledger, cohort, settings, update=update)
             if change is not None:
                 self._listener.updated(change)
             return self._work(_Begun(folder, ledger, template, cohort.columns))
@@ -277,7 +278,7 @@ class Runner:
     def _resolver(self, tools: Tools) -> Resolver:
         settings, exclusions = self._settings, self._exclusions
         rules = Rules(settings.allow_several_patients, settings.max_studies)
-        series = job.series_filter(settings)
+        series = record.series_filter(settings)
         return Resolver(tools, rules, settings.diagnosis, series=series, exclusions=exclusions)
 
     def _audit(self, folder: JobFolder) -> Audit:

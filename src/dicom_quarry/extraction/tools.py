@@ -10,13 +10,13 @@ from typing import Protocol
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import ArchiveProfile
-from dicom_quarry.extraction.audit import Audit
 from dicom_quarry.extraction.deliveries import Deliveries
 from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.guest import Guest
-from dicom_quarry.extraction.progress import Board
 from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.room import Room
+from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Derive
 from dicom_quarry.model import Receipt, Sink

@@ -12,10 +12,10 @@ from typing import Any, Self
 
 from dicom_quarry.extraction.bookmark import Bookmark, Mark
 from dicom_quarry.extraction.checking import Checkers, default_threads
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.paths import derive_of
 from dicom_quarry.extraction.sample import Sample, at_most_damaged
 from dicom_quarry.extraction.strays import Strays
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.stored_files import Amount, StoredFile, StoredReader
 from dicom_quarry.ledger.views import DamagedView
 from dicom_quarry.store.hash_worker import Batch, Problems

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, told
-from dicom_quarry.notify.notice import Notice, notice
+from dicom_quarry.jobs.notification import Notice, notice
 from dicom_quarry.report.summary import Summary, summary_lines
 from dicom_quarry.report.text import instant
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.policy import tell_again
+from dicom_quarry.jobs.notification import Notice, notice
+from dicom_quarry.jobs.notification_channels import Channel, channels
 from dicom_quarry.ledger.reader import Counts
-from dicom_quarry.notify.channels import Channel, channels
-from dicom_quarry.notify.notice import Notice, notice
 
 Say = Callable[[str], None]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.extraction import folder as folders
-from dicom_quarry.extraction.folder import JobFolder, existing, file_system, held, holder, prepare
+from dicom_quarry.jobs import folder as folders
+from dicom_quarry.jobs.folder import JobFolder, existing, file_system, held, holder, prepare
 from dicom_quarry.ledger.ledger import Ledger
 
 
@@ -153,7 +153,7 @@ _HOLD = """
 import sys
 import time
 from pathlib import Path
-from dicom_quarry.extraction.folder import held, prepare
+from dicom_quarry.jobs.folder import held, prepare
 with held(prepare(Path(sys.argv[1]), None)):
     print("held", flush=True)
     sys.stdin.readline()

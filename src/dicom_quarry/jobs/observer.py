@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.progress import Asking, Snapshot
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.progress import Asking, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 
 

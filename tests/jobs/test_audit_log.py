@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.extraction.audit import COLUMNS, Audit
+from dicom_quarry.jobs.audit_log import COLUMNS, Audit
 from dicom_quarry.model import Study
 from tests.e2e.disks import small_disk
 from tests.peers.process import wait_for

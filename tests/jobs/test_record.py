@@ -11,9 +11,9 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import ConfigError, InputError
-from dicom_quarry.extraction import job
-from dicom_quarry.extraction.folder import prepare
-from dicom_quarry.extraction.paths import derive_of, deriver, template_of
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.folder import prepare
+from dicom_quarry.jobs.instance_paths import derive_of, deriver, template_of
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
@@ -39,8 +39,8 @@ class Bench:
 
     def enter(self, *, update: bool = False, **options: object) -> CohortChange | None:
         settings = self.settings(**options)
-        cohort, _ = job.read(self.table, settings)
-        return job.enter(self.ledger, cohort, settings, update=update)
+        cohort, _ = record.read(self.table, settings)
+        return record.enter(self.ledger, cohort, settings, update=update)
 
     def words(self) -> list[Word]:
         reader = Reader(self.folder.ledger)
@@ -68,7 +68,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def test_a_new_job(bench: Bench) -> None:
-    assert job.read(bench.table, bench.settings())[1] == 3
+    assert record.read(bench.table, bench.settings())[1] == 3
     assert bench.enter() is None
     assert bench.waiting() == [1, 2]
     facts = bench.ledger.facts()
@@ -136,7 +136,7 @@ def test_another_layout_or_archive_is_refused(
 def test_rows_that_cannot_be_used_are_named_unless_they_may_be_skipped(bench: Bench) -> None:
     bench.write("1,A", "2,", ",B*")
     with pytest.raises(InputError, match=r"(?s)2 of 3 rows cannot be used.*row 2, line 3.*--skip-bad-rows"):
-        job.read(bench.table, bench.settings())
+        record.read(bench.table, bench.settings())
     assert bench.ledger.facts() == {}
     bench.enter(skip_bad_rows=True)
     assert bench.words() == [Word.PENDING, Word.INVALID_ROW, Word.INVALID_ROW]
@@ -158,7 +158,7 @@ def test_what_fails_half_way_leaves_the_job_as_it_was(
 
     # Of the two steps of each transaction the second.
     second = "exchange_rows" if update else "note_facts"
-    monkeypatch.setattr(f"dicom_quarry.extraction.job.{second}", half)
+    monkeypatch.setattr(f"dicom_quarry.jobs.record.{second}", half)
     with pytest.raises(RuntimeError, match="half-way"):
         bench.enter(update=update)
     assert (bench.ledger.facts(), bench.words()) == before

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from dicom_quarry.extraction.folder import JobFolder, holder
+from dicom_quarry.jobs.folder import JobFolder, holder
 from dicom_quarry.ledger.reader import Counts, Reader
 
 

@@ -14,7 +14,7 @@ from socket import gethostname
 
 from dicom_quarry.config.notifications import Notify
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.notify.notice import Notice
+from dicom_quarry.jobs.notification import Notice
 from dicom_quarry.system import subprocess_runner
 
 #: Mail servers to which a password may go without encryption: it does not leave this computer.

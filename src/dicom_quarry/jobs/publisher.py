@@ -6,10 +6,10 @@ import time
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.berth import Berth
-from dicom_quarry.extraction.folder import JobFolder
-from dicom_quarry.extraction.listener import Listener
-from dicom_quarry.extraction.notices import Notices
-from dicom_quarry.extraction.progress import Board, Snapshot, write_progress
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.notifier import Notices
+from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.progress import Board, Snapshot, write_progress
 
 #: Seconds between two looks that others may have.
 _EVERY = 1.0
