@@ -18,11 +18,11 @@ from dicom_quarry.config import site_policy
 from dicom_quarry.config.settings import ArchiveProfile, Limits, load
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, InputError, StartError
-from dicom_quarry.extraction.guest import Guest, guest_of
 from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import AE, Arrival
+from dicom_quarry.scheduling.throttle import Guest, guest_of
 from dicom_quarry.system.shutdown import Stop
 from tests.peers.process import free_port
 

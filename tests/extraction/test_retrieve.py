@@ -13,15 +13,10 @@ import pytest
 from dicom_quarry.archive.base import Answered, Ask, Found, Patience, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction import gate as gates
 from dicom_quarry.extraction.asking import Asked, Asking
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.guest import Guest, Visit
 from dicom_quarry.extraction.policy import End, Known, Step, next_step
 from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.roads import Roads
-from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
@@ -42,9 +37,14 @@ from dicom_quarry.model import (
     Task,
     Word,
 )
+from dicom_quarry.scheduling import circuit_breaker as gates
+from dicom_quarry.scheduling.circuit_breaker import Gate
+from dicom_quarry.scheduling.disk_space import Room
+from dicom_quarry.scheduling.throttle import Guest, Visit
+from dicom_quarry.scheduling.transport_selection import Roads
 from dicom_quarry.system.shutdown import Stop, Stopped
-from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
+from tests.scheduling.throttles import unlimited
 
 ALL = tuple(ref("1.2.1", number) for number in range(4))
 LISTED = Listing(ALL, ("1.2.1.1",))

@@ -12,8 +12,9 @@ from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dimse import archive, association_factory, find, retrieval
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.association_factory import Patiences
-from dicom_quarry.extraction import asking, course, gate, policy, room, runner
-from dicom_quarry.extraction.room import Room
+from dicom_quarry.extraction import asking, course, policy, runner
+from dicom_quarry.scheduling import circuit_breaker, disk_space
+from dicom_quarry.scheduling.disk_space import Room
 
 SCALE = 0.01
 
@@ -26,7 +27,7 @@ def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float =
 
 def hasten(change: Callable[[object, str, object], None]) -> None:
     """Shorten the pauses; ``change`` is setattr, or a monkeypatch's."""
-    for module in (policy, gate):
+    for module in (policy, circuit_breaker):
         change(module, "backoff", _sooner)
     change(policy, "_RECALL", 20.0)
     change(retrieval, "_TICK", 0.05)
@@ -34,7 +35,7 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
         change(module, "TICK", 0.05)
     change(asking, "_NOTHING_SENT", 0.1)
     change(runner, "Room", partial(Room, pause=0.02))
-    change(room, "_TRY_AGAIN", 0.5)
+    change(disk_space, "_TRY_AGAIN", 0.5)
     change(course, "TICK", 0.05)
     # An archive that does not heed a cancel is left after half a second.
     change(association_factory, "Patiences", partial(Patiences, cancel=0.5))

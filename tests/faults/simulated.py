@@ -16,10 +16,7 @@ from dicom_quarry.archive.base import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.gate import Gate
 from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.roads import Roads
-from dicom_quarry.extraction.room import Room
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
@@ -27,9 +24,12 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Road, Sink, Task
+from dicom_quarry.scheduling.circuit_breaker import Gate
+from dicom_quarry.scheduling.disk_space import Room
+from dicom_quarry.scheduling.transport_selection import Roads
 from dicom_quarry.system.shutdown import Stop
-from tests.extraction.guests import unlimited
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
+from tests.scheduling.throttles import unlimited
 
 
 class Crash(BaseException):

@@ -52,7 +52,7 @@ class Job(RuleBasedStateMachine):
         self._folder = tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
         self._undo = pytest.MonkeyPatch()
         hasten(self._undo.setattr)
-        self._undo.setattr("dicom_quarry.extraction.gate.backoff", lambda *_, **__: 0.0)
+        self._undo.setattr("dicom_quarry.scheduling.circuit_breaker.backoff", lambda *_, **__: 0.0)
         self._undo.setattr("dicom_quarry.extraction.asking._NOTHING_SENT", 0.001)
 
     @initialize(studies=st.integers(1, 3))

@@ -23,8 +23,8 @@ from dicom_quarry.config.settings import DEFAULT_LOCAL, FILE_NAME, Limits, Setti
 from dicom_quarry.config.site_policy import SitePolicy, site_policy
 from dicom_quarry.config.time_window import Hours
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.jobs.progress import Board
+from dicom_quarry.scheduling.throttle import guest_of
 from dicom_quarry.system.shutdown import Stop
 
 _SIGNS = {Mark.GOOD: "[green]✓[/green]", Mark.NOTE: "[yellow]–[/yellow]", Mark.BAD: "[red]✗[/red]"}

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, worst
 from dicom_quarry.extraction.deliveries import Delivery
-from dicom_quarry.extraction.guest import Visit
 from dicom_quarry.extraction.policy import Round
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.jobs.progress import Moving
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.model import Level, Listing, Road
+from dicom_quarry.scheduling.throttle import Visit
 from dicom_quarry.system.shutdown import Stop
 
 #: How long stores may still come, in seconds, where the archive itself says that it sent nothing.

@@ -12,9 +12,9 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
-from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
+from dicom_quarry.scheduling.port_queue import Berth
 from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.tls import acceptor_context, own_context

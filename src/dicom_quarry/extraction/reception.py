@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.model import Sink
 from dicom_quarry.receiver.stats import Stats
+from dicom_quarry.scheduling.port_queue import Berth
 
 
 @contextmanager

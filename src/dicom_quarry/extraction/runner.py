@@ -16,18 +16,15 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction import plans
-from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.extraction.course import TICK, Course
 from dicom_quarry.extraction.deliveries import Deliveries, JobSink
 from dicom_quarry.extraction.errands import Errand
 from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
-from dicom_quarry.extraction.guest import guest_of
 from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity import Identity
 from dicom_quarry.extraction.reception import reception
 from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.extraction.sources import open_sources
 from dicom_quarry.extraction.tools import Source, Tools
 from dicom_quarry.jobs import notification_channels as notify
@@ -44,6 +41,9 @@ from dicom_quarry.ledger.reader import Counts, Derive, Reader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.outcomes import codes_of
+from dicom_quarry.scheduling.disk_space import Room, RoomySink
+from dicom_quarry.scheduling.port_queue import Berth
+from dicom_quarry.scheduling.throttle import guest_of
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.shutdown import Stop, Stopped

@@ -10,12 +10,12 @@ from dicom_quarry.archive.base import Archive
 from dicom_quarry.archive.multi_transport import ManyRoads
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
-from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.guest import Guest
-from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.extraction.tools import Source
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Level, Road
+from dicom_quarry.scheduling.circuit_breaker import Gate
+from dicom_quarry.scheduling.throttle import Guest
+from dicom_quarry.scheduling.transport_selection import Roads
 from dicom_quarry.system.shutdown import Stop
 from dicom_quarry.wire.tls import requestor_context
 

@@ -11,15 +11,15 @@ from dicom_quarry.archive.base import Archive
 from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.extraction.deliveries import Deliveries
-from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.guest import Guest
-from dicom_quarry.extraction.roads import Roads
-from dicom_quarry.extraction.room import Room
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Derive
 from dicom_quarry.model import Receipt, Sink
+from dicom_quarry.scheduling.circuit_breaker import Gate
+from dicom_quarry.scheduling.disk_space import Room
+from dicom_quarry.scheduling.throttle import Guest
+from dicom_quarry.scheduling.transport_selection import Roads
 from dicom_quarry.system.shutdown import Stop
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.berth import Berth
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.notifier import Notices
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Board, Snapshot, write_progress
+from dicom_quarry.scheduling.port_queue import Berth
 
 #: Seconds between two looks that others may have.
 _EVERY = 1.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.extraction.rates import CALM, SERVED, Pace, Throttle
+from dicom_quarry.scheduling.rate_limit import CALM, SERVED, Pace, Throttle
 
 seconds = st.floats(0.0, 100.0)
 

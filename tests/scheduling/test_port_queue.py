@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import PortInUse, StartError
-from dicom_quarry.extraction import tickets
-from dicom_quarry.extraction.berth import Berth
-from dicom_quarry.extraction.tickets import Tickets
 from dicom_quarry.model import AE
+from dicom_quarry.scheduling import port_registry
+from dicom_quarry.scheduling.port_queue import Berth
+from dicom_quarry.scheduling.port_registry import Tickets
 from dicom_quarry.system.shutdown import Stop, Stopped
 
 PORT = 11112
@@ -65,7 +65,7 @@ def test_without_a_folder_to_meet_in_a_job_runs_but_does_not_queue(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    monkeypatch.setattr(tickets, "_ELSEWHERE", file)
+    monkeypatch.setattr(port_registry, "_ELSEWHERE", file)
     Harbour(file, "", queue=False).enter()
     with pytest.raises(StartError, match=f"install -d -m 1777 {file}"):
         Harbour(file, "", queue=True).enter()

@@ -20,9 +20,9 @@ from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.host import OwnNumbers, SharedFolder
-from dicom_quarry.extraction.rates import Pace, Throttle
 from dicom_quarry.jobs.progress import Board
+from dicom_quarry.scheduling.rate_limit import Pace, Throttle
+from dicom_quarry.scheduling.shared_state import OwnNumbers, SharedFolder
 from dicom_quarry.system.shutdown import Stop, Stopped
 
 #: Out of resources, in one way or another (PS3.4 C.4.2.1.5): fewer moves at once may be what it needs.

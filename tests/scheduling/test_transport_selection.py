@@ -6,8 +6,8 @@ import pytest
 
 from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.errors import Unusable
-from dicom_quarry.extraction.roads import Roads
 from dicom_quarry.model import Road
+from dicom_quarry.scheduling.transport_selection import Roads
 
 UNKNOWN = Answered(
     Verdict.CONFIGURATION, status=0xA801, completed=0, comment="unknown (A801). The archive says: DOE^JANE"

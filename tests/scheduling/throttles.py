@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.extraction.guest import Clock, Guest
 from dicom_quarry.jobs.progress import Board
+from dicom_quarry.scheduling.throttle import Clock, Guest
 from dicom_quarry.system.shutdown import Stop, Stopped
 
 

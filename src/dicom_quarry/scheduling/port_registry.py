@@ -24,7 +24,7 @@ from pathlib import Path
 
 from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction.host import SharedFolder
+from dicom_quarry.scheduling.shared_state import SharedFolder
 
 #: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
 _ELSEWHERE = Path("/tmp/.quarry-jobs")

@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dicom_quarry.errors import PortInUse, StartError
-from dicom_quarry.extraction.tickets import OwnTicket, Ticket, Tickets
 from dicom_quarry.model import AE
+from dicom_quarry.scheduling.port_registry import OwnTicket, Ticket, Tickets
 from dicom_quarry.system.shutdown import Stop
 from dicom_quarry.system.time_text import spoken_time
 

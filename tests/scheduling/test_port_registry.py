@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.extraction import tickets
-from dicom_quarry.extraction.tickets import Ticket, Tickets
+from dicom_quarry.scheduling import port_registry
+from dicom_quarry.scheduling.port_registry import Ticket, Tickets
 
 PORT = 11112
 
 _DRAW = """
 import os, sys
 from pathlib import Path
-from dicom_quarry.extraction.tickets import Tickets
+from dicom_quarry.scheduling.port_registry import Tickets
 if int(sys.argv[3]):
     os.setuid(int(sys.argv[3]))
 with Tickets(Path(sys.argv[1]), 11112).drawn("", Path(sys.argv[2]), queued=False) as mine:
@@ -145,7 +145,7 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_without_the_sites_folder_another_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tickets, "_ELSEWHERE", tmp_path / "elsewhere")
+    monkeypatch.setattr(port_registry, "_ELSEWHERE", tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     with Tickets(tmp_path / "file", PORT).drawn("", tmp_path, queued=False):
         assert len(Tickets(tmp_path / "file", PORT).living()) == 1

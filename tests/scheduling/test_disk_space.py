@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import OutOfSpace, Refused
-from dicom_quarry.extraction import room as rooms
-from dicom_quarry.extraction.room import Room, RoomySink
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Arrival, Writer
+from dicom_quarry.scheduling import disk_space as rooms
+from dicom_quarry.scheduling.disk_space import Room, RoomySink
 from dicom_quarry.system.shutdown import Stop, Stopped
 from tests.peers.process import wait_for
 from tests.store.instances import arrival, dataset, files, make_store

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.extraction.guest import Clock, Guest
-from dicom_quarry.extraction.host import SharedFolder
 from dicom_quarry.jobs.progress import Board
+from dicom_quarry.scheduling.shared_state import SharedFolder
+from dicom_quarry.scheduling.throttle import Clock, Guest
 from dicom_quarry.system.shutdown import Stop
 
 _speaking = threading.Lock()

@@ -11,14 +11,14 @@ import pytest
 from dicom_quarry.archive.base import Answered, Ask, Found, Watch
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
-from dicom_quarry.extraction import gate as gates
-from dicom_quarry.extraction.gate import Gate
-from dicom_quarry.extraction.guest import Guest
 from dicom_quarry.extraction.policy import PATIENCE
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.scheduling import circuit_breaker as gates
+from dicom_quarry.scheduling.circuit_breaker import Gate
+from dicom_quarry.scheduling.throttle import Guest
 from dicom_quarry.system.shutdown import Stop, Stopped
-from tests.extraction.guests import unlimited
+from tests.scheduling.throttles import unlimited
 
 
 class Probed:

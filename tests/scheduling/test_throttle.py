@@ -17,12 +17,12 @@ import pytest
 from dicom_quarry.archive.base import Answered, Verdict
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.guest import Clock, Guest
-from dicom_quarry.extraction.host import SharedFolder
-from dicom_quarry.extraction.rates import SERVED
 from dicom_quarry.jobs.progress import Board
+from dicom_quarry.scheduling.rate_limit import SERVED
+from dicom_quarry.scheduling.shared_state import SharedFolder
+from dicom_quarry.scheduling.throttle import Clock, Guest
 from dicom_quarry.system.shutdown import Stop, Stopped
-from tests.extraction.guests import Simulated
+from tests.scheduling.throttles import Simulated
 
 NEW_YORK = ZoneInfo("America/New_York")
 SUCCESS = Answered(Verdict.SUCCESS, 0x0000)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction.host import OwnNumbers, SharedFolder
+from dicom_quarry.scheduling.shared_state import OwnNumbers, SharedFolder
 
 PATIENCE = 60.0
 
@@ -23,7 +23,7 @@ class Job:
     """A visitor; what it has said so far."""
 
     def __init__(self, what: str, folder: Path, count: int, changed: threading.Condition) -> None:
-        command = [sys.executable, "-m", "tests.extraction.visitor", what, str(folder), str(count)]
+        command = [sys.executable, "-m", "tests.scheduling.slot_process", what, str(folder), str(count)]
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.said: list[list[str]] = []
         self._changed = changed
