@@ -17,7 +17,7 @@ from bench.sending import study_uid
 
 def job(port: int, folder: Path, *, durable: bool) -> None:
     from dicom_quarry.config.settings import DEFAULT_FILEPATH
-    from dicom_quarry.extraction.deliveries import Deliveries, JobSink
+    from dicom_quarry.extraction.inbound import Deliveries, JobSink
     from dicom_quarry.ledger.cohort_rows import enter_rows
     from dicom_quarry.ledger.ledger import Ledger
     from dicom_quarry.model import AE, Request, Selection, Study

@@ -38,8 +38,8 @@ DIMSE = (
     "dicom_quarry.wire.negotiation",
     "dicom_quarry.wire.connection",
 )
-RECEIVER = ("dicom_quarry.extraction.receiving", "dicom_quarry.receiver.server")
-JOB = ("dicom_quarry.archive", "dicom_quarry.extraction.runner", "dicom_quarry.extraction.sources")
+RECEIVER = ("dicom_quarry.extraction.storage_scp", "dicom_quarry.receiver.server")
+JOB = ("dicom_quarry.archive", "dicom_quarry.extraction.runner", "dicom_quarry.extraction.archive_clients")
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import cast
 
 import pytest
 
+from dicom_quarry.extraction.job_context import Tools
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
-from dicom_quarry.extraction.states import REQUEST, TASK, RequestState, TaskEvent, TaskState
+from dicom_quarry.extraction.state_machine import REQUEST, TASK, RequestState, TaskEvent, TaskState
 from tests.faults import (  # noqa: F401 (they tell)
     test_archives,
     test_crash,

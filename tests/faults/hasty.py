@@ -12,13 +12,13 @@ from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dimse import archive, association_factory, find, retrieval
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.association_factory import Patiences
-from dicom_quarry.extraction import asking, course, policy, runner
+from dicom_quarry.extraction import course, retrieval_round, retry_policy, runner
 from dicom_quarry.scheduling import circuit_breaker, disk_space
 from dicom_quarry.scheduling.disk_space import Room
 
 SCALE = 0.01
 
-_backoff = policy.backoff
+_backoff = retry_policy.backoff
 
 
 def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:
@@ -27,13 +27,13 @@ def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float =
 
 def hasten(change: Callable[[object, str, object], None]) -> None:
     """Shorten the pauses; ``change`` is setattr, or a monkeypatch's."""
-    for module in (policy, circuit_breaker):
+    for module in (retry_policy, circuit_breaker):
         change(module, "backoff", _sooner)
-    change(policy, "_RECALL", 20.0)
+    change(retry_policy, "_RECALL", 20.0)
     change(retrieval, "_TICK", 0.05)
     for module in (connection, wado):
         change(module, "TICK", 0.05)
-    change(asking, "_NOTHING_SENT", 0.1)
+    change(retrieval_round, "_NOTHING_SENT", 0.1)
     change(runner, "Room", partial(Room, pause=0.02))
     change(disk_space, "_TRY_AGAIN", 0.5)
     change(course, "TICK", 0.05)

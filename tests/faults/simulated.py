@@ -15,9 +15,9 @@ from typing import Any
 from dicom_quarry.archive.base import Answered, Ask, Found, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
-from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.extraction.inbound import Deliveries, JobSink
+from dicom_quarry.extraction.job_context import Source, Tools
+from dicom_quarry.extraction.study_task import TaskWork
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger

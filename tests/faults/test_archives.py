@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.demo.instances import dataset
 from dicom_quarry.demo.studies import Study, generate
-from dicom_quarry.extraction import deliveries
+from dicom_quarry.extraction import inbound
 from dicom_quarry.jobs import publisher
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.store.part10 import file_head
@@ -185,7 +185,7 @@ class Outage:
     def __init__(self, archive: Archive, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._archive, self._stage = archive, stage
         self._state = "before"
-        arrived: Callable[..., None] = deliveries.Deliveries.arrived
+        arrived: Callable[..., None] = inbound.Deliveries.arrived
 
         def arrive(*arguments: Any) -> None:
             arrived(*arguments)
@@ -193,7 +193,7 @@ class Outage:
                 self._state = "killed"
                 archive.kill()
 
-        monkeypatch.setattr(deliveries.Deliveries, "arrived", arrive)
+        monkeypatch.setattr(inbound.Deliveries, "arrived", arrive)
         probe = publisher.Watching.show
 
         def tell(*arguments: Any) -> None:

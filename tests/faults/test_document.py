@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from dicom_quarry.extraction.states import TASK, TaskEvent, TaskState
+from dicom_quarry.extraction.state_machine import TASK, TaskEvent, TaskState
 from tests.faults import document
 from tests.faults.matrix import SCENARIOS
 

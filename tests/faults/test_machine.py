@@ -53,7 +53,7 @@ class Job(RuleBasedStateMachine):
         self._undo = pytest.MonkeyPatch()
         hasten(self._undo.setattr)
         self._undo.setattr("dicom_quarry.scheduling.circuit_breaker.backoff", lambda *_, **__: 0.0)
-        self._undo.setattr("dicom_quarry.extraction.asking._NOTHING_SENT", 0.001)
+        self._undo.setattr("dicom_quarry.extraction.retrieval_round._NOTHING_SENT", 0.001)
 
     @initialize(studies=st.integers(1, 3))
     def begin(self, studies: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from dicom_quarry.archive.base import Answered, Ask, Found, Watch
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
-from dicom_quarry.extraction.policy import PATIENCE
+from dicom_quarry.extraction.retry_policy import PATIENCE
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.scheduling import circuit_breaker as gates

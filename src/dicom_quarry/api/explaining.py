@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dicom_quarry.extraction.identity import APART
+from dicom_quarry.extraction.identity_check import APART
 from dicom_quarry.jobs.folder import existing
 from dicom_quarry.ledger.history import HistoryReader
 

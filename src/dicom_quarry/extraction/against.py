@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dicom_quarry.errors import Lost, QueryFailed, Unusable, told
+from dicom_quarry.extraction.archive_clients import open_sources
 from dicom_quarry.extraction.bookmark import Bookmark, Mark
-from dicom_quarry.extraction.errands import Asker, Errand, watch
-from dicom_quarry.extraction.sources import open_sources
-from dicom_quarry.extraction.tools import Source
+from dicom_quarry.extraction.job_context import Source
+from dicom_quarry.extraction.query_thread import Asker, Errand, watch
 from dicom_quarry.jobs.folder import JobFolder, held, logging_to
 from dicom_quarry.ledger.stored_files import StoredReader
 from dicom_quarry.ledger.views import ChangeView

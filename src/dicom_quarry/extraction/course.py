@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicom_quarry.errors import Unusable
-from dicom_quarry.extraction.deliveries import JobSink
+from dicom_quarry.extraction.inbound import JobSink
+from dicom_quarry.extraction.job_context import Tools
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.tools import Tools
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.progress import Meter

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.policy import hand_over_again
+from dicom_quarry.extraction.retry_policy import hand_over_again
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.progress import Board

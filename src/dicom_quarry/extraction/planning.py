@@ -10,11 +10,11 @@ from pathlib import Path
 
 from dicom_quarry.errors import Unusable
 from dicom_quarry.extraction import plans
-from dicom_quarry.extraction.errands import Asker, Errand, watch
-from dicom_quarry.extraction.resolve import Rules
+from dicom_quarry.extraction.archive_clients import open_sources
+from dicom_quarry.extraction.job_context import Source
+from dicom_quarry.extraction.matching import Rules
+from dicom_quarry.extraction.query_thread import Asker, Errand, watch
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.sources import open_sources
-from dicom_quarry.extraction.tools import Source
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import JobFolder, logging_to
 from dicom_quarry.jobs.progress import Board

@@ -25,7 +25,7 @@ def reception(
         yield Stats
         return
     # Imported here: over DICOMweb a job does without DICOM's own protocol.
-    from dicom_quarry.extraction.receiving import receiving
+    from dicom_quarry.extraction.storage_scp import receiving
 
     with receiving(settings, archives, sink, say, berth) as receiver:
         yield lambda: receiver.stats

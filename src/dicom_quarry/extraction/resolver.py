@@ -16,10 +16,10 @@ from dicom_quarry.cohort.series_filter import ALL_SERIES, SeriesFilter
 from dicom_quarry.cohort.value_rewrites import told
 from dicom_quarry.errors import Lost, QueryFailed
 from dicom_quarry.errors import told as failure_told
-from dicom_quarry.extraction.diagnosis import diagnose
-from dicom_quarry.extraction.questions import Questions
-from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
-from dicom_quarry.extraction.tools import Source
+from dicom_quarry.extraction.job_context import Source
+from dicom_quarry.extraction.logged_queries import Questions
+from dicom_quarry.extraction.matching import Resolution, Rules, judge, search
+from dicom_quarry.extraction.near_misses import diagnose
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Level, Request, Selection, SeriesInfo, Study

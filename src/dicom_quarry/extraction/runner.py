@@ -16,17 +16,17 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction import plans
+from dicom_quarry.extraction.archive_clients import open_sources
 from dicom_quarry.extraction.course import TICK, Course
-from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.errands import Errand
-from dicom_quarry.extraction.exclusion import check_stored, exclusions_of
 from dicom_quarry.extraction.handing import Handing, words_of
-from dicom_quarry.extraction.identity import Identity
+from dicom_quarry.extraction.identity_check import Identity
+from dicom_quarry.extraction.inbound import Deliveries, JobSink
+from dicom_quarry.extraction.job_context import Source, Tools
+from dicom_quarry.extraction.matching import Rules
+from dicom_quarry.extraction.query_thread import Errand
 from dicom_quarry.extraction.reception import reception
-from dicom_quarry.extraction.resolve import Rules
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.sources import open_sources
-from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.extraction.stored_exclusions import check_stored, exclusions_of
 from dicom_quarry.jobs import notification_channels as notify
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import Audit, accounted

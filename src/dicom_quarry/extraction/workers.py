@@ -11,10 +11,10 @@ from concurrent.futures import Future
 from functools import partial
 
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.conveyor import Conveyor
+from dicom_quarry.extraction.job_context import Tools
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.extraction.study_task import TaskWork
+from dicom_quarry.extraction.work_queue import Conveyor
 from dicom_quarry.model import Request, Task
 from dicom_quarry.system.shutdown import Stopped
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.policy import tell_again
+from dicom_quarry.extraction.retry_policy import tell_again
 from dicom_quarry.jobs.notification import Notice, notice
 from dicom_quarry.jobs.notification_channels import Channel, channels
 from dicom_quarry.ledger.reader import Counts

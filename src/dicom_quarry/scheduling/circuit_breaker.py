@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unusable
-from dicom_quarry.extraction.policy import PATIENCE, backoff
+from dicom_quarry.extraction.retry_policy import PATIENCE, backoff
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.scheduling.throttle import Guest
 from dicom_quarry.system.shutdown import Stop

@@ -11,8 +11,8 @@ import pytest
 
 from dicom_quarry.cohort.exclusion_list import Exclusions
 from dicom_quarry.errors import Refused
-from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.identity import Identity
+from dicom_quarry.extraction.identity_check import Identity
+from dicom_quarry.extraction.inbound import Deliveries, JobSink
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.model import Arrival, Kept, Receipt, Selection, Task, Word

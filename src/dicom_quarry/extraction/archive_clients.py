@@ -10,7 +10,7 @@ from dicom_quarry.archive.base import Archive
 from dicom_quarry.archive.multi_transport import ManyRoads
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, Rejected, StartError
-from dicom_quarry.extraction.tools import Source
+from dicom_quarry.extraction.job_context import Source
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.model import Level, Road
 from dicom_quarry.scheduling.circuit_breaker import Gate

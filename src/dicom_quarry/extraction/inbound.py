@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.errors import Refused
-from dicom_quarry.extraction.identity import APART, Identity
+from dicom_quarry.extraction.identity_check import APART, Identity
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.tools import Source
+from dicom_quarry.extraction.job_context import Source
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.query_log import Query, note_query
 from dicom_quarry.model import Level

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from dicom_quarry.archive.base import Found
-from dicom_quarry.extraction.diagnosis import diagnose, spellings
+from dicom_quarry.extraction.near_misses import diagnose, spellings
 from dicom_quarry.model import Study
 
 HERE = (

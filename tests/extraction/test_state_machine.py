@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from dicom_quarry.extraction.states import (
+from dicom_quarry.extraction.state_machine import (
     REQUEST,
     TASK,
     IllegalTransition,

@@ -10,7 +10,7 @@ from typing import Protocol
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import ArchiveProfile
-from dicom_quarry.extraction.deliveries import Deliveries
+from dicom_quarry.extraction.inbound import Deliveries
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger

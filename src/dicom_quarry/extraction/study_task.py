@@ -12,14 +12,23 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import Ask, Verdict
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, told
-from dicom_quarry.extraction.asking import Asked, Asking
-from dicom_quarry.extraction.deliveries import Delivery
-from dicom_quarry.extraction.identity import APART
-from dicom_quarry.extraction.policy import End, Known, Later, ListAgain, Round, Send, excluded, next_step
-from dicom_quarry.extraction.proof import task_end
-from dicom_quarry.extraction.questions import Questions
-from dicom_quarry.extraction.states import TaskEvent, TaskState, advance_task
-from dicom_quarry.extraction.tools import Tools
+from dicom_quarry.extraction.identity_check import APART
+from dicom_quarry.extraction.inbound import Delivery
+from dicom_quarry.extraction.job_context import Tools
+from dicom_quarry.extraction.logged_queries import Questions
+from dicom_quarry.extraction.retrieval_round import Asked, Asking
+from dicom_quarry.extraction.retry_policy import (
+    End,
+    Known,
+    Later,
+    ListAgain,
+    Round,
+    Send,
+    excluded,
+    next_step,
+)
+from dicom_quarry.extraction.state_machine import TaskEvent, TaskState, advance_task
+from dicom_quarry.extraction.task_result import task_end
 from dicom_quarry.jobs.progress import Moving
 from dicom_quarry.ledger.ledger import TaskEnd
 from dicom_quarry.ledger.query_log import Postponement, note_postponement

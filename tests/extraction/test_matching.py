@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import Found
 from dicom_quarry.cohort.study_matching import matches
-from dicom_quarry.extraction.resolve import Resolution, Rules, judge, search
+from dicom_quarry.extraction.matching import Resolution, Rules, judge, search
 from dicom_quarry.model import Request, Study, Word
 from dicom_quarry.outcomes import outcome
 

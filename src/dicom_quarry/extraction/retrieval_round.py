@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, worst
-from dicom_quarry.extraction.deliveries import Delivery
-from dicom_quarry.extraction.policy import Round
-from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.extraction.inbound import Delivery
+from dicom_quarry.extraction.job_context import Source, Tools
+from dicom_quarry.extraction.retry_policy import Round
 from dicom_quarry.jobs.progress import Moving
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.model import Level, Listing, Road

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from dicom_quarry.extraction.deliveries import Delivery
-from dicom_quarry.extraction.policy import End
+from dicom_quarry.extraction.inbound import Delivery
+from dicom_quarry.extraction.retry_policy import End
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import TaskEnd
 from dicom_quarry.ledger.reader import Derive

@@ -13,11 +13,11 @@ import pytest
 from dicom_quarry.archive.base import Answered, Ask, Found, Patience, Verdict, Watch
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.asking import Asked, Asking
-from dicom_quarry.extraction.deliveries import Deliveries, JobSink
-from dicom_quarry.extraction.policy import End, Known, Step, next_step
-from dicom_quarry.extraction.retrieve import TaskWork
-from dicom_quarry.extraction.tools import Source, Tools
+from dicom_quarry.extraction.inbound import Deliveries, JobSink
+from dicom_quarry.extraction.job_context import Source, Tools
+from dicom_quarry.extraction.retrieval_round import Asked, Asking
+from dicom_quarry.extraction.retry_policy import End, Known, Step, next_step
+from dicom_quarry.extraction.study_task import TaskWork
 from dicom_quarry.jobs.audit_log import Audit
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.history import HistoryReader
@@ -431,7 +431,7 @@ def test_what_arrives_while_the_end_is_decided_is_decided_about(
             bench.arrive(late.pop())
         return step
 
-    monkeypatch.setattr("dicom_quarry.extraction.retrieve.next_step", slow)
+    monkeypatch.setattr("dicom_quarry.extraction.study_task.next_step", slow)
     bench.replies = [sends(*ALL)]
     bench.run()
     assert ended(bench) == ("unlisted_arrived", 4, 5)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import Ask, Verdict
-from dicom_quarry.extraction.policy import (
+from dicom_quarry.extraction.retry_policy import (
     BATCH,
     PATIENCE,
     End,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.tools import Source
+from dicom_quarry.extraction.job_context import Source
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Asking, Board
 from dicom_quarry.scheduling.throttle import Guest

@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dicom_quarry.extraction.deliveries import Delivery
-from dicom_quarry.extraction.identity import Identity
-from dicom_quarry.extraction.policy import End, Known, next_step
+from dicom_quarry.extraction.identity_check import Identity
+from dicom_quarry.extraction.inbound import Delivery
+from dicom_quarry.extraction.retry_policy import End, Known, next_step
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Study, Task
 
 STUDY = Study("1.2", patient_id="P1", accession="A1")
