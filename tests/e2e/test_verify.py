@@ -21,11 +21,11 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.cli.verify import verify as command
 from dicom_quarry.errors import InputError
-from dicom_quarry.extraction.sample import Sample, at_most_damaged
-from dicom_quarry.extraction.verify import Manner, Verification, Verified
 from dicom_quarry.jobs.folder import existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
+from dicom_quarry.verification.sampling import Sample, at_most_damaged
+from dicom_quarry.verification.verifier import Manner, Verification, Verified
 from tests.e2e.command import Running, quarry, until
 from tests.e2e.disks import small_disk
 from tests.e2e.recorded import record

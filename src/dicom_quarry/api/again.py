@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_quarry.api.standing import access_of
-from dicom_quarry.extraction.against import NEW, Again
-from dicom_quarry.extraction.aside import studies_in
 from dicom_quarry.extraction.runner import JobEnd, Runner
-from dicom_quarry.extraction.verify import DAMAGED
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.report.tables import write_changes
+from dicom_quarry.verification.archive_diff import NEW, Again
+from dicom_quarry.verification.quarantine import studies_in
+from dicom_quarry.verification.verifier import DAMAGED
 
 
 def fetched_again(out: Path, runner: Runner, *, damaged: bool, changed: bool) -> JobEnd:

@@ -9,14 +9,14 @@ from pathlib import Path
 from dicom_quarry.api.standing import access_of
 from dicom_quarry.extraction.release import Release
 from dicom_quarry.extraction.release import release as _release
-from dicom_quarry.extraction.verify import Checked, Verification, Verified
-from dicom_quarry.extraction.verify import verify as _verify
 from dicom_quarry.jobs.folder import existing
 from dicom_quarry.report.tables import write_damaged
+from dicom_quarry.verification.verifier import Checked, Verification, Verified
+from dicom_quarry.verification.verifier import verify as _verify
 
 
 def verify(out: str | Path, *, quick: bool = False, threads: int | None = None) -> Iterator[Checked]:
-    """Compare every recorded file with what is on disk; see :func:`dicom_quarry.extraction.verify.verify`."""
+    """Compare every recorded file with what is on disk; see :func:`dicom_quarry.verification.verifier.verify`."""
     return _verify(existing(Path(out)), quick=quick, threads=threads)
 
 

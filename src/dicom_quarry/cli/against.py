@@ -11,8 +11,8 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli.console import fail, out
 from dicom_quarry.cli.running import attended
-from dicom_quarry.extraction.against import GONE, NEW, NOT_COMPARED, STUDY_GONE, Again
 from dicom_quarry.report.text import counted
+from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, Again
 
 #: What the archive lists otherwise, in words.
 _CHANGES = {

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.text import Text
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.extraction.verify import Pace
 from dicom_quarry.report.text import human_size
 from dicom_quarry.system.time_text import spoken_time
+from dicom_quarry.verification.verifier import Pace
 
 #: Seconds between two lines where nobody watches; the first comes early. On a terminal it is redrawn often.
 _EVERY, _FIRST, _DRAWN = 60.0, 5.0, 0.25

@@ -50,8 +50,8 @@ from dicom_quarry.system.shutdown import Stop, Stopped
 from dicom_quarry.version import __version__
 
 if TYPE_CHECKING:
-    from dicom_quarry.extraction.against import Again
     from dicom_quarry.extraction.planning import PlanEnd
+    from dicom_quarry.verification.archive_diff import Again
 
 #: Seconds between two tries to write to a full disk.
 _PAUSE = 5.0
@@ -163,10 +163,10 @@ class Runner:
 
     def fetch_again(self, study_uids: list[str]) -> JobEnd:
         """Work again on studies in which verify found something; what is damaged is moved aside first."""
-        from dicom_quarry.extraction import aside
+        from dicom_quarry.verification import quarantine
 
         with self._opened() as (folder, ledger):
-            put = aside.put_aside(folder, ledger, study_uids)
+            put = quarantine.put_aside(folder, ledger, study_uids)
             number = len(put.damaged)
             told = f"studies tried again: {put.studies}; files damaged or missing: {number}"
             with self._audit(folder) as audit:
@@ -174,16 +174,16 @@ class Runner:
             self._listener.said(told)
             end = self._work(self._begun(folder, ledger))
             if number:
-                here = aside.came_again(folder, put, study_uids)
+                here = quarantine.came_again(folder, put, study_uids)
                 self._listener.said(f"{here} of the {number} are here again")
             return end
 
     def compare(self, write: Callable[[Iterator[ChangeView]], object], *, restart: bool) -> Again:
         """List complete studies again, and move nothing; see :func:`against.look`."""
-        from dicom_quarry.extraction import against
+        from dicom_quarry.verification import archive_diff
 
         self._tell_limits()
-        return against.look(self._errand(), existing(self._settings.to), write, restart=restart)
+        return archive_diff.look(self._errand(), existing(self._settings.to), write, restart=restart)
 
     @contextmanager
     def _opened(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:

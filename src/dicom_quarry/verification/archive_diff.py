@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from dicom_quarry.errors import Lost, QueryFailed, Unusable, told
 from dicom_quarry.extraction.archive_clients import open_sources
-from dicom_quarry.extraction.bookmark import Bookmark, Mark
 from dicom_quarry.extraction.job_context import Source
 from dicom_quarry.extraction.query_thread import Asker, Errand, watch
 from dicom_quarry.jobs.folder import JobFolder, held, logging_to
@@ -17,6 +16,7 @@ from dicom_quarry.ledger.stored_files import StoredReader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Task
 from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.verification.checkpoint import Bookmark, Mark
 
 #: A difference: code, words, series and instance as far as they apply.
 _Difference = tuple[str, str, str, str]

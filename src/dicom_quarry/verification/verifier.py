@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.extraction.bookmark import Bookmark, Mark
-from dicom_quarry.extraction.checking import Checkers, default_threads
-from dicom_quarry.extraction.sample import Sample, at_most_damaged
-from dicom_quarry.extraction.strays import Strays
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.stored_files import Amount, StoredFile, StoredReader
 from dicom_quarry.ledger.views import DamagedView
 from dicom_quarry.store.hash_worker import Batch, Problems
+from dicom_quarry.verification.checkpoint import Bookmark, Mark
+from dicom_quarry.verification.hash_pool import Checkers, default_threads
+from dicom_quarry.verification.sampling import Sample, at_most_damaged
+from dicom_quarry.verification.unrecorded_files import Strays
 
 #: Files of a batch, and their bytes: enough to be worth a message, few enough to share among processes.
 _FILES, _BYTES = 250, 64 << 20

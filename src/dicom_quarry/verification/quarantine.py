@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.extraction.checking import Checkers, default_threads
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.again import again, concluded
@@ -18,6 +17,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.stored_files import StoredFile, StoredReader
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import Batch
+from dicom_quarry.verification.hash_pool import Checkers, default_threads
 
 
 @dataclass(frozen=True, slots=True)
