@@ -11,12 +11,12 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.config.site_policy import site_policy
-from dicom_quarry.extraction.earlier import earlier_rate
-from dicom_quarry.extraction.planning import PlanEnd
 from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
+from dicom_quarry.planning.past_throughput import earlier_rate
+from dicom_quarry.planning.planner import PlanEnd
 from dicom_quarry.report.estimate import Amount, forecast
 from dicom_quarry.report.plan import PlanSummary, count_rows
 from dicom_quarry.report.plan_files import write_plan, write_plan_json

@@ -15,7 +15,6 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
-from dicom_quarry.extraction import plans
 from dicom_quarry.extraction.archive_clients import open_sources
 from dicom_quarry.extraction.course import TICK, Course
 from dicom_quarry.extraction.handing import Handing, words_of
@@ -41,6 +40,7 @@ from dicom_quarry.ledger.reader import Counts, Derive, Reader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Arrival, Task, Word
 from dicom_quarry.outcomes import codes_of
+from dicom_quarry.planning import plan_cache
 from dicom_quarry.scheduling.disk_space import Room, RoomySink
 from dicom_quarry.scheduling.port_queue import Berth
 from dicom_quarry.scheduling.throttle import guest_of
@@ -50,7 +50,7 @@ from dicom_quarry.system.shutdown import Stop, Stopped
 from dicom_quarry.version import __version__
 
 if TYPE_CHECKING:
-    from dicom_quarry.extraction.planning import PlanEnd
+    from dicom_quarry.planning.planner import PlanEnd
     from dicom_quarry.verification.archive_diff import Again
 
 #: Seconds between two tries to write to a full disk.
@@ -140,10 +140,10 @@ class Runner:
     def plan(self, cohort_path: Path, *, detailed: bool = False) -> PlanEnd:
         """Ask about a cohort, and move nothing. Raises InputError, StartError and LedgerError."""
         # Imported here, like the other verbs' own modules: most runs are extractions.
-        from dicom_quarry.extraction import planning
+        from dicom_quarry.planning import planner
 
         self._tell_limits()
-        return planning.make(self._errand(), cohort_path, detailed=detailed)
+        return planner.make(self._errand(), cohort_path, detailed=detailed)
 
     def _errand(self) -> Errand:
         return Errand(self._settings, self._guests, self._stop, self._board, self._listener, self._exclusions)
@@ -196,7 +196,7 @@ class Runner:
             register(folder.out)
             since = self._planned(folder, cohort) if cohort else None
             if since is not None:
-                when = plans.spoken(since, datetime.now(UTC))
+                when = plan_cache.spoken(since, datetime.now(UTC))
                 self._listener.said(f"the answers of the plan of {when} are used")
             ledger = Ledger(folder.ledger)
             try:
@@ -205,7 +205,7 @@ class Runner:
                 ledger.close()
 
     def _planned(self, folder: JobFolder, cohort: CohortFile) -> datetime | None:
-        return plans.adopt(folder, cohort, self._settings, self._exclusions.digest)
+        return plan_cache.adopt(folder, cohort, self._settings, self._exclusions.digest)
 
     def _work(self, begun: _Begun) -> JobEnd:
         """Fetch what is not here, and hand over what is complete."""

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry.errors import Unusable
-from dicom_quarry.extraction import plans
 from dicom_quarry.extraction.archive_clients import open_sources
 from dicom_quarry.extraction.job_context import Source
 from dicom_quarry.extraction.matching import Rules
@@ -20,6 +19,7 @@ from dicom_quarry.jobs.folder import JobFolder, logging_to
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.planning import plan_cache
 from dicom_quarry.system.shutdown import Stop
 
 #: Rows asked about before it is waited until their answers are durable.
@@ -56,11 +56,11 @@ def make(errand: Errand, cohort_path: Path, *, detailed: bool) -> PlanEnd:
     cohort, rows = record.read(cohort_path, settings.model_copy(update={"skip_bad_rows": True}))
     errand.listener.cohort(cohort.mapping, rows, cohort.notes)
     now = datetime.now(UTC)
-    plans.sweep(now)
+    plan_cache.sweep(now)
     excluded = errand.exclusions.digest
-    with plans.opened(cohort, settings, detailed=detailed, excluded=excluded) as (folder, ledger, since):
+    with plan_cache.opened(cohort, settings, detailed=detailed, excluded=excluded) as (folder, ledger, since):
         if since is not None:
-            errand.listener.said(f"the answers of the plan of {plans.spoken(since, now)} are used")
+            errand.listener.said(f"the answers of the plan of {plan_cache.spoken(since, now)} are used")
         with logging_to(folder.log):
             detailed = bool(ledger.facts().get("detailed"))
             problem = _ask(errand, folder, ledger, DETAILS if detailed else ())

@@ -10,9 +10,9 @@ import pytest
 
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import StartError
-from dicom_quarry.extraction import plans
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import held, prepare
+from dicom_quarry.planning import plan_cache
 
 LONG_AGO = timedelta(days=31)
 
@@ -29,11 +29,11 @@ def table(tmp_path: Path) -> Path:
 
 
 def place(table: Path, chosen: Settings) -> Path:
-    return plans.place(record.read(table, chosen)[0], chosen).state
+    return plan_cache.place(record.read(table, chosen)[0], chosen).state
 
 
 def make(table: Path, chosen: Settings) -> Path:
-    with plans.opened(record.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
+    with plan_cache.opened(record.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
         assert since is None
     return folder.state
 
@@ -74,11 +74,14 @@ def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path)
     make(table, chosen)
     cohort = record.read(table, chosen)[0]
     job_folder = prepare(chosen.to, None)
-    with held(plans.place(cohort, chosen), watched=False):
-        with pytest.raises(StartError, match="already working"), plans.opened(cohort, chosen, detailed=False):
+    with held(plan_cache.place(cohort, chosen), watched=False):
+        with (
+            pytest.raises(StartError, match="already working"),
+            plan_cache.opened(cohort, chosen, detailed=False),
+        ):
             pass
-        assert plans.adopt(job_folder, cohort, chosen) is None
-    assert plans.adopt(job_folder, cohort, chosen) is not None
+        assert plan_cache.adopt(job_folder, cohort, chosen) is None
+    assert plan_cache.adopt(job_folder, cohort, chosen) is not None
 
 
 def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None:
@@ -86,11 +89,11 @@ def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None
     make(table, chosen)
     cohort = record.read(table, chosen)[0]
     folder = prepare(chosen.to, None)
-    assert plans.adopt(folder, cohort, chosen) is not None
+    assert plan_cache.adopt(folder, cohort, chosen) is not None
     assert folder.ledger.stat().st_mode & 0o077 == 0
     assert {path.name for path in folder.state.iterdir()} <= {"ledger.db", "incoming", "lock"}
     before = folder.ledger.read_bytes()
-    assert plans.adopt(folder, cohort, chosen) is None
+    assert plan_cache.adopt(folder, cohort, chosen) is None
     assert folder.ledger.read_bytes() == before
 
 
@@ -100,12 +103,12 @@ def test_old_plans_go_and_nothing_else_does(tmp_path: Path, table: Path) -> None
     then = (datetime.now(UTC) - LONG_AGO).timestamp()
     for folder in (old, other):
         os.utime(folder / "ledger.db", (then, then))
-    plans.sweep(datetime.now(UTC))
+    plan_cache.sweep(datetime.now(UTC))
     assert not old.exists() and (young / "ledger.db").is_file()
     assert [path.name for path in other.iterdir()] == ["letter.txt"]
 
 
 def test_when_it_was_made() -> None:
     now = datetime.now().astimezone().replace(hour=14, minute=5)
-    assert plans.spoken(now.astimezone(UTC), now) == "14:05"
-    assert plans.spoken(now - timedelta(days=1), now).endswith(" 14:05")
+    assert plan_cache.spoken(now.astimezone(UTC), now) == "14:05"
+    assert plan_cache.spoken(now - timedelta(days=1), now).endswith(" 14:05")
