@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from dicom_quarry.api.standing import access_of
-from dicom_quarry.extraction.release import Release
-from dicom_quarry.extraction.release import release as _release
+from dicom_quarry.completion.release import Release
+from dicom_quarry.completion.release import release as _release
 from dicom_quarry.jobs.folder import existing
 from dicom_quarry.report.tables import write_damaged
 from dicom_quarry.verification.verifier import Checked, Verification, Verified
@@ -21,7 +21,7 @@ def verify(out: str | Path, *, quick: bool = False, threads: int | None = None) 
 
 
 def release(out: str | Path, study_uids: Collection[str] = (), *, delete: bool = False) -> Iterator[Release]:
-    """Release complete studies; see :func:`dicom_quarry.extraction.release.release`."""
+    """Release complete studies; see :func:`dicom_quarry.completion.release.release`."""
     return _release(existing(Path(out)), study_uids, delete=delete)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.cohort.cohort import CohortFile
+from dicom_quarry.completion.on_complete import Handing, words_of
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import site_policy
 from dicom_quarry.errors import Unusable, told
 from dicom_quarry.extraction.archive_clients import open_sources
 from dicom_quarry.extraction.course import TICK, Course
-from dicom_quarry.extraction.handing import Handing, words_of
 from dicom_quarry.extraction.identity_check import Identity
 from dicom_quarry.extraction.inbound import Deliveries, JobSink
 from dicom_quarry.extraction.job_context import Source, Tools
