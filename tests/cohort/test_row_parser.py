@@ -18,7 +18,7 @@ from dicom_quarry.cohort.row_errors import explain
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report.tables import write_report
+from dicom_quarry.reporting.csv_reports import write_report
 from tests.cohort.test_tables import asked, read
 
 

@@ -14,7 +14,7 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.demo.studies import Instance, generate
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
-from dicom_quarry.report.explain import explain_lines
+from dicom_quarry.reporting.row_history import explain_lines
 from tests.e2e.command import quarry
 from tests.e2e.jobs import Job
 from tests.scripted import Fault, ScriptedArchive

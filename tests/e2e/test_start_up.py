@@ -18,9 +18,9 @@ OWN = (
     "dicom_quarry.config.niffler",
     "dicom_quarry.cli.live",
     "dicom_quarry.cohort.xlsx_table",
-    "dicom_quarry.report.explain",
-    "dicom_quarry.report.plan_files",
-    "dicom_quarry.report.xlsx",
+    "dicom_quarry.reporting.row_history",
+    "dicom_quarry.reporting.plan_files",
+    "dicom_quarry.reporting.xlsx_report",
 )
 LIBRARIES = ("alembic", "pynetdicom", "tomlkit", "xlsxwriter")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from dicom_quarry.api.standing import access_of
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.ledger.views import ChangeView
-from dicom_quarry.report.tables import write_changes
+from dicom_quarry.reporting.csv_reports import write_changes
 from dicom_quarry.verification.archive_diff import NEW, Again
 from dicom_quarry.verification.quarantine import studies_in
 from dicom_quarry.verification.verifier import DAMAGED

@@ -10,7 +10,7 @@ from dicom_quarry.api.standing import access_of
 from dicom_quarry.completion.release import Release
 from dicom_quarry.completion.release import release as _release
 from dicom_quarry.jobs.folder import existing
-from dicom_quarry.report.tables import write_damaged
+from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.verification.verifier import Checked, Verification, Verified
 from dicom_quarry.verification.verifier import verify as _verify
 

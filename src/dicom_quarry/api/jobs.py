@@ -15,7 +15,7 @@ from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.jobs.folder import logging_to
 from dicom_quarry.jobs.notifier import tell
 from dicom_quarry.jobs.observer import Listener
-from dicom_quarry.report.notice import end_notice, failure_notice
+from dicom_quarry.reporting.job_message import end_notice, failure_notice
 
 _log = logging.getLogger(__name__)
 

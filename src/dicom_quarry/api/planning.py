@@ -17,9 +17,9 @@ from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import earlier_rate
 from dicom_quarry.planning.planner import PlanEnd
-from dicom_quarry.report.estimate import Amount, forecast
-from dicom_quarry.report.plan import PlanSummary, count_rows
-from dicom_quarry.report.plan_files import write_plan, write_plan_json
+from dicom_quarry.reporting.estimate import Amount, forecast
+from dicom_quarry.reporting.plan_files import write_plan, write_plan_json
+from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,7 @@ from dicom_quarry.api.standing import Result, access_of
 from dicom_quarry.jobs.folder import JobFolder, existing
 from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.reader import Reader
-from dicom_quarry.report.summary import summarise
-from dicom_quarry.report.tables import (
+from dicom_quarry.reporting.csv_reports import (
     report_table,
     study_table,
     write_manifest,
@@ -18,6 +17,7 @@ from dicom_quarry.report.tables import (
     write_report,
     write_studies,
 )
+from dicom_quarry.reporting.summary import summarise
 
 if TYPE_CHECKING:
     from dicom_quarry.extraction.runner import JobEnd
@@ -70,7 +70,7 @@ def _write(folder: JobFolder, reader: Reader) -> None:
 
 def _write_workbook(folder: JobFolder, reader: Reader) -> None:
     # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
-    from dicom_quarry.report.xlsx import write_workbook
+    from dicom_quarry.reporting.xlsx_report import write_workbook
 
     tables = {
         "report": report_table(reader.columns(), reader.rows()),

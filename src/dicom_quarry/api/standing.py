@@ -12,7 +12,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, existing
 from dicom_quarry.ledger.reader import Reader
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.report.summary import Summary
+from dicom_quarry.reporting.summary import Summary
 from dicom_quarry.system.permissions import PRIVATE, Access
 
 

@@ -9,7 +9,7 @@ from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Asking, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import Word
-from dicom_quarry.report.text import counted, human_size
+from dicom_quarry.reporting.formatting import counted, human_size
 from dicom_quarry.system.time_text import spoken_time
 
 #: Seconds between two lines where nobody watches; the first comes early.

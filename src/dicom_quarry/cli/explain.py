@@ -11,7 +11,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.errors import InputError
-from dicom_quarry.report.explain import explain_json, explain_lines
+from dicom_quarry.reporting.row_history import explain_json, explain_lines
 
 
 def explain(

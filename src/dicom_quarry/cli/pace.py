@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.report.text import human_size
+from dicom_quarry.reporting.formatting import human_size
 from dicom_quarry.system.time_text import spoken_time
 from dicom_quarry.verification.verifier import Pace
 

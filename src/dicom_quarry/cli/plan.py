@@ -13,8 +13,8 @@ from dicom_quarry.cli import options
 from dicom_quarry.cli.console import fail, out
 from dicom_quarry.cli.running import attended
 from dicom_quarry.errors import InputError
-from dicom_quarry.report.plan import plan_lines, render_plan
-from dicom_quarry.report.plan_files import plan_json
+from dicom_quarry.reporting.plan_files import plan_json
+from dicom_quarry.reporting.plan_summary import plan_lines, render_plan
 
 
 def plan(

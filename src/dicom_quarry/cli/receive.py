@@ -25,7 +25,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, held, share
 from dicom_quarry.model import AE, Admitted, Arrival, Header
 from dicom_quarry.receiver.server import Admission, Receiver, Stats
-from dicom_quarry.report.text import human_size
+from dicom_quarry.reporting.formatting import human_size
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import Template
 from dicom_quarry.system.permissions import access_of

@@ -11,7 +11,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.completion.release import Became
-from dicom_quarry.report.text import counted, human_size
+from dicom_quarry.reporting.formatting import counted, human_size
 
 #: Studies that are named one by one.
 _SHOWN = 20

@@ -14,7 +14,7 @@ from dicom_quarry.jobs.status import Standing, standing
 from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.ledger.schema import FAILED
 from dicom_quarry.model import Word
-from dicom_quarry.report.text import human_size
+from dicom_quarry.reporting.formatting import human_size
 from dicom_quarry.system.time_text import spoken_time
 
 

@@ -6,7 +6,7 @@ import sys
 
 from dicom_quarry.api import Result
 from dicom_quarry.cli.console import out
-from dicom_quarry.report.summary import render_summary, summary_lines
+from dicom_quarry.reporting.summary import render_summary, summary_lines
 
 
 def show_summary(result: Result) -> None:

@@ -17,7 +17,7 @@ from dicom_quarry.cli.pace import PaceLine, files_line, say
 from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import existing
-from dicom_quarry.report.text import counted
+from dicom_quarry.reporting.formatting import counted
 from dicom_quarry.system.time_text import spoken_time
 from dicom_quarry.verification.sampling import share_of
 from dicom_quarry.verification.verifier import Checked, Manner, Verification, Verified

@@ -16,7 +16,7 @@ from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.report.text import counted, human_size
+from dicom_quarry.reporting.formatting import counted, human_size
 
 #: How many rows of one kind are named; report.csv has the others.
 SHOWN = 20

@@ -14,15 +14,15 @@ from rich.text import Text
 from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study, Word
-from dicom_quarry.report.estimate import Forecast
-from dicom_quarry.report.summary import (
+from dicom_quarry.reporting.estimate import Forecast
+from dicom_quarry.reporting.formatting import counted, human_size
+from dicom_quarry.reporting.summary import (
     Exceptions,
     count_exception,
     largest_first,
     paragraph,
     plain_lines,
 )
-from dicom_quarry.report.text import counted, human_size
 from dicom_quarry.system.time_text import spoken_time
 
 #: Rows that are shown on a terminal; the file has all of them.

@@ -19,7 +19,7 @@ from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report.tables import (
+from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
     write_manifest,
     write_missing,

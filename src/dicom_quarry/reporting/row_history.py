@@ -18,7 +18,7 @@ from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.query_log import Query
 from dicom_quarry.model import Outcome, Word
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.report.text import counted, human_size
+from dicom_quarry.reporting.formatting import counted, human_size
 
 _PURPOSES = {
     "row": "asked {} for the row as it stands",

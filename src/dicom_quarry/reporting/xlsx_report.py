@@ -15,7 +15,7 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.report.tables import Table
+from dicom_quarry.reporting.csv_reports import Table
 from dicom_quarry.system.atomic_file import replacing
 from dicom_quarry.system.permissions import PRIVATE, Access
 

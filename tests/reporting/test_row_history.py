@@ -10,7 +10,7 @@ from dicom_quarry.ledger.query_log import Postponement, Query
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Study
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report.explain import explain_lines
+from dicom_quarry.reporting.row_history import explain_lines
 
 FAILED = outcome("query_failed", status="A700 for DOE^JANE")
 

@@ -20,7 +20,7 @@ from dicom_quarry.ledger.views import (
     RowView,
     StudyView,
 )
-from dicom_quarry.report.text import harmless, harmless_path, instant
+from dicom_quarry.reporting.formatting import harmless, harmless_path, instant
 from dicom_quarry.system.atomic_file import replacing_text
 from dicom_quarry.system.permissions import PRIVATE, Access
 

@@ -11,9 +11,9 @@ from rich.console import Console
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report.estimate import Amount, Forecast
-from dicom_quarry.report.plan import PlanSummary, count_rows, plan_lines, render_plan
-from dicom_quarry.report.plan_files import write_plan
+from dicom_quarry.reporting.estimate import Amount, Forecast
+from dicom_quarry.reporting.plan_files import write_plan
+from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows, plan_lines, render_plan
 
 EVIL = Study("1.2.1", "=4711", "@A1", "20180723", "CT\\SR", "+cmd|x\x1b[2J", 2, 7, "NEARLINE")
 

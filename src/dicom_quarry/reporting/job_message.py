@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, told
 from dicom_quarry.jobs.notification import Notice, notice
-from dicom_quarry.report.summary import Summary, summary_lines
-from dicom_quarry.report.text import instant
+from dicom_quarry.reporting.formatting import instant
+from dicom_quarry.reporting.summary import Summary, summary_lines
 
 _HOW = {0: "finished, every row is complete", 1: "finished with exceptions", 4: "stopped, not finished"}
 _BLOCKED = "not finished, a person has to act"

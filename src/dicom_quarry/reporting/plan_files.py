@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
-from dicom_quarry.report.plan import PlanSummary
-from dicom_quarry.report.tables import write_table
-from dicom_quarry.report.text import harmless
+from dicom_quarry.reporting.csv_reports import write_table
+from dicom_quarry.reporting.formatting import harmless
+from dicom_quarry.reporting.plan_summary import PlanSummary
 from dicom_quarry.system.atomic_file import replacing_text
 
 #: The columns of the extractor whose place Quarry takes, short and long, in its order.

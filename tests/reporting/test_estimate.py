@@ -9,7 +9,7 @@ import pytest
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.config.time_window import Hours, parse
 from dicom_quarry.model import Study
-from dicom_quarry.report.estimate import ASSUMED, Amount, forecast, spread, typical_size
+from dicom_quarry.reporting.estimate import ASSUMED, Amount, forecast, spread, typical_size
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday
 NIGHTS = parse("19:00-07:00", UTC)

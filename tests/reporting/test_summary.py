@@ -11,8 +11,8 @@ from rich.console import Console
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import outcome
-from dicom_quarry.report.summary import Summary, render_summary, summarise, summary_lines
-from dicom_quarry.report.text import human_size
+from dicom_quarry.reporting.formatting import human_size
+from dicom_quarry.reporting.summary import Summary, render_summary, summarise, summary_lines
 
 DONE = outcome("all_listed_stored", instances=3)
 ABSENT = outcome("study_not_found", keys="accession")

@@ -18,8 +18,8 @@ from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.cohort.input_source import Source
 from dicom_quarry.cohort.xlsx_table import open_workbook
 from dicom_quarry.errors import InputError
-from dicom_quarry.report import xlsx
-from dicom_quarry.report.tables import (
+from dicom_quarry.reporting import xlsx_report
+from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
     STUDY_COLUMNS,
     Table,
@@ -27,11 +27,11 @@ from dicom_quarry.report.tables import (
     study_table,
     write_table,
 )
-from dicom_quarry.report.xlsx import write_workbook
+from dicom_quarry.reporting.xlsx_report import write_workbook
 from dicom_quarry.system.permissions import Access
 from tests.e2e.disks import small_disk
-from tests.report.test_tables import lines as csv_lines
-from tests.report.test_tables import row, study
+from tests.reporting.test_csv_reports import lines as csv_lines
+from tests.reporting.test_csv_reports import row, study
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
@@ -106,7 +106,7 @@ def test_sheets_can_be_worked_with(tmp_path: Path) -> None:
 def test_a_long_table_goes_on_in_further_sheets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, sheets: list[int]
 ) -> None:
-    monkeypatch.setattr(xlsx, "_LINES", 3)
+    monkeypatch.setattr(xlsx_report, "_LINES", 3)
     path = tmp_path / "report.xlsx"
     write_workbook(
         path, {"report": Table(("a",), ([at] for at in range(count))), "studies": Table(("b",), [])}
