@@ -13,7 +13,7 @@ from tests.e2e.conftest import Site
 
 #: What only other commands need, or other roads.
 OWN = (
-    "dicom_quarry.check",
+    "dicom_quarry.diagnosis",
     "dicom_quarry.demo",
     "dicom_quarry.config.niffler",
     "dicom_quarry.cli.live",

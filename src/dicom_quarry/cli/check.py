@@ -14,14 +14,14 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from dicom_quarry.check.letter import letter
-from dicom_quarry.check.run import steps
-from dicom_quarry.check.saving import save
-from dicom_quarry.check.steps import Bench, Manners, Mark, Step
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.config.settings import DEFAULT_LOCAL, FILE_NAME, Limits, Settings, load, read_toml
 from dicom_quarry.config.site_policy import SitePolicy, site_policy
 from dicom_quarry.config.time_window import Hours
+from dicom_quarry.diagnosis.access_request import letter
+from dicom_quarry.diagnosis.context import Bench, Manners, Mark, Step
+from dicom_quarry.diagnosis.runner import steps
+from dicom_quarry.diagnosis.save_profile import save
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.progress import Board
 from dicom_quarry.scheduling.throttle import guest_of

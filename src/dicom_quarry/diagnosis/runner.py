@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from dicom_quarry.check.asking import Inquiry
-from dicom_quarry.check.caps import probe
-from dicom_quarry.check.here import here
-from dicom_quarry.check.moving import Wanted, get, move
-from dicom_quarry.check.road import road
-from dicom_quarry.check.steps import Bench, Mark, Step
-from dicom_quarry.check.verdict import Trial, judge, judge_get, syntaxes
-from dicom_quarry.check.web import web_steps
 from dicom_quarry.config.time_window import Hours
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.diagnosis.dicomweb_checks import web_steps
+from dicom_quarry.diagnosis.local_checks import here
+from dicom_quarry.diagnosis.network_checks import road
+from dicom_quarry.diagnosis.query_checks import Inquiry
+from dicom_quarry.diagnosis.result_cap import probe
+from dicom_quarry.diagnosis.retrieval_check import Wanted, get, move
+from dicom_quarry.diagnosis.retrieval_diagnosis import Trial, judge, judge_get, syntaxes
 from dicom_quarry.errors import ArchiveError, StartError
 
 #: What to do where C-MOVE fails and C-GET does not.

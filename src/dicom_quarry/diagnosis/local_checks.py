@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.config.time_window import Hours
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
 from dicom_quarry.errors import StartError
 from dicom_quarry.receiver.listen_socket import listen
 

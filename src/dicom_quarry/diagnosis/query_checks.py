@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from dicom_quarry.archive.base import Found
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.check.steps import Bench, Mark, Model, Step
+from dicom_quarry.diagnosis.context import Bench, Mark, Model, Step
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Listing, Study, Task
 

@@ -14,7 +14,7 @@ from dicom_quarry.demo.operations import Move, Tally
 from dicom_quarry.demo.sender import StoreSCU
 from dicom_quarry.demo.studies import Instance, Study
 from dicom_quarry.model import AE
-from tests.check.conftest import Check, Checked
+from tests.diagnosis.conftest import Check, Checked
 from tests.e2e.test_senders import connect_from_elsewhere
 from tests.peers.process import free_port
 from tests.scripted import Fault, ScriptedArchive, faults, find_faults

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.archive.base import Answered, Found, Verdict
-from dicom_quarry.check.caps import MOST, find_cap
-from dicom_quarry.check.here import clock, disk
-from dicom_quarry.check.letter import letter
-from dicom_quarry.check.saving import save
-from dicom_quarry.check.steps import Bench, Mark, Step
-from dicom_quarry.check.verdict import Trial, judge
 from dicom_quarry.config.settings import Limits, load
 from dicom_quarry.config.time_window import Hours, parse
+from dicom_quarry.diagnosis.access_request import letter
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.diagnosis.local_checks import clock, disk
+from dicom_quarry.diagnosis.result_cap import MOST, find_cap
+from dicom_quarry.diagnosis.retrieval_diagnosis import Trial, judge
+from dicom_quarry.diagnosis.save_profile import save
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Study
 

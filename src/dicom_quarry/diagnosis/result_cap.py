@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date, timedelta
 
 from dicom_quarry.archive.base import Found
-from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError
 
 #: Days back from the newest.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
 from dicom_quarry.archive.dimse.information_models import MODELS
-from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected
 from dicom_quarry.wire import error_messages
 from dicom_quarry.wire.connection import Requestor

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.config.settings import ArchiveProfile, Limits
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
 
 _LETTER = """\
 # Access for a research extraction: {title} and {archive}

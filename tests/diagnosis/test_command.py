@@ -13,7 +13,7 @@ import pytest
 
 from dicom_quarry.demo.studies import Study
 from dicom_quarry.model import AE
-from tests.check.conftest import ACCESSION, Check
+from tests.diagnosis.conftest import ACCESSION, Check
 from tests.e2e.command import QUARRY, Running, quarry, until
 from tests.e2e.gated import GatedArchive
 from tests.peers.orthanc import Orthanc

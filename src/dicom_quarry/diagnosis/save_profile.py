@@ -11,8 +11,8 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from dicom_quarry.check.steps import Bench
 from dicom_quarry.config.settings import read_toml
+from dicom_quarry.diagnosis.context import Bench
 from dicom_quarry.errors import ConfigError
 
 

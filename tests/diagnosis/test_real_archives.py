@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.model import AE
-from tests.check.conftest import ACCESSION, INSTANCES, Check
+from tests.diagnosis.conftest import ACCESSION, INSTANCES, Check
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dicom_quarry.archive.base import Found
-from dicom_quarry.check.asking import Inquiry
-from dicom_quarry.check.steps import Bench, Learned, Mark, Model, Step
 from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.diagnosis.context import Bench, Learned, Mark, Model, Step
+from dicom_quarry.diagnosis.query_checks import Inquiry
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Listing, Study, Task
 

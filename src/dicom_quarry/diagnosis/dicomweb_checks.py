@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import Ask, Patience, Verdict
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
-from dicom_quarry.check.here import clock, disk, synchronised
-from dicom_quarry.check.road import host_name, port
-from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.config.time_window import Hours
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.diagnosis.local_checks import clock, disk, synchronised
+from dicom_quarry.diagnosis.network_checks import host_name, port
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Arrival, InstanceRef, Receipt, Road, Study, Task
 

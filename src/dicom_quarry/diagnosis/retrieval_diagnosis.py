@@ -9,7 +9,7 @@ from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from dicom_quarry.archive.base import Answered, Verdict
-from dicom_quarry.check.steps import Bench, Mark, Step
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
 from dicom_quarry.model import Arrival, Receipt
 from dicom_quarry.receiver.server import SenderRefused
 

@@ -14,9 +14,9 @@ from socket import SOCK_STREAM, getaddrinfo
 from typing import Literal
 
 from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, classes_of
-from dicom_quarry.check.steps import Bench, Model
-from dicom_quarry.check.verdict import Trial
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
+from dicom_quarry.diagnosis.context import Bench, Model
+from dicom_quarry.diagnosis.retrieval_diagnosis import Trial
 from dicom_quarry.errors import Refused
 from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Receipt, Sink, Study, Writer
 from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.check.road import road
-from dicom_quarry.check.run import steps
-from dicom_quarry.check.steps import Bench, Mark, Step
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.config.time_window import Hours
+from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.diagnosis.network_checks import road
+from dicom_quarry.diagnosis.runner import steps
 from dicom_quarry.model import AE
-from tests.check.conftest import ACCESSION
+from tests.diagnosis.conftest import ACCESSION
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
 from tests.peers.relay import C_ECHO, Heard
