@@ -25,8 +25,8 @@ from tests.scripted.find_faults import FindStatus
 
 from bench.figures import Figure, Part
 from dicom_quarry import api
-from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.query_matching import Query
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.model import Word
 

@@ -15,9 +15,9 @@ from typing import Any
 
 from tests.peers.process import Server, free_port, listens
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.operations import SUCCESS, UNABLE, Move, Tally
-from dicom_quarry.demo.studies import Instance, Study, generate
+from dicom_quarry.demo.dimse_operations import SUCCESS, UNABLE, Move, Tally
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import Instance, Study, generate
 from dicom_quarry.model import AE
 
 #: One move in so many goes wrong.

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from dicom_quarry.archive.base import Archive, Ask, Patience
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.studies import CR, MR, SR, TINY, US, make_patient, make_study
-from dicom_quarry.demo.studies import Study as DemoStudy
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import CR, MR, SR, TINY, US, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import Study as DemoStudy
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Writer
 from dicom_quarry.receiver.server import Receiver

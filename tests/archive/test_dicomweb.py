@@ -15,10 +15,10 @@ from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
 from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.services import Asked, Reply
-from dicom_quarry.demo.studies import Study as DemoStudy
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.dicomweb_services import Asked, Reply
+from dicom_quarry.demo.query_matching import Query
+from dicom_quarry.demo.synthetic_studies import Study as DemoStudy
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
 from dicom_quarry.model import BaseUri, Study, Task
 from tests.archive.sites import MemorySink, PatientWatch

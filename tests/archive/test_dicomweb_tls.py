@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from dicom_quarry.archive.base import Ask, Verdict
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.errors import ArchiveError, ConfigError, Lost, Unreachable, Unusable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.wire.tls import acceptor_context

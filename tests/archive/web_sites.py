@@ -11,10 +11,10 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.studies import Study
-from dicom_quarry.demo.web import DemoWeb
+from dicom_quarry.demo.dicomweb_server import DemoWeb
+from dicom_quarry.demo.query_matching import Catalogue
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.model import AE, BaseUri
 from tests.archive import sites
 from tests.archive.sites import HeldStudy, MemorySink, Site, held

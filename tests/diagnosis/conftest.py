@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from dicom_quarry.model import AE
 from tests.e2e.command import quarry
 from tests.peers.corpus import write_study

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import Study
+from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import ACCESSION, Check
 from tests.e2e.command import QUARRY, Running, quarry, until

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.operations import Move, Tally
-from dicom_quarry.demo.sender import StoreSCU
-from dicom_quarry.demo.studies import Instance, Study
+from dicom_quarry.demo.dimse_operations import Move, Tally
+from dicom_quarry.demo.store_scu import StoreSCU
+from dicom_quarry.demo.synthetic_studies import Instance, Study
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import Check, Checked
 from tests.e2e.test_senders import connect_from_elsewhere
@@ -135,7 +135,7 @@ class FromElsewhere(Fault):
         self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
     ) -> bool:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("dicom_quarry.demo.sender.socket.create_connection", connect_from_elsewhere)
+            patched.setattr("dicom_quarry.demo.store_scu.socket.create_connection", connect_from_elsewhere)
             move.destination = self._called
             archive.destinations[self._called] = address
             tally = Tally(len(instances))

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.cohort import demo_studies, write_cohorts
-from dicom_quarry.demo.matching import Catalogue
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.query_matching import Catalogue
+from dicom_quarry.demo.sample_cohorts import demo_studies, write_cohorts
 from tests.docs.pages import Part
 from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.test_terminal import Terminal

@@ -9,9 +9,9 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.web import DemoWeb
+from dicom_quarry.demo.dicomweb_server import DemoWeb
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.model import AE
 from tests.e2e.holdings import Holding, demo_holding, of_corpus, of_demo
 from tests.peers.corpus import Corpus

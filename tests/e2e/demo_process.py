@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.studies import PROFILES, Study, generate
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import PROFILES, Study, generate
 from dicom_quarry.model import AE
 
 

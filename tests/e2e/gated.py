@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import Retrieval
-from dicom_quarry.demo.studies import Study
+from dicom_quarry.demo.dimse_operations import Retrieval
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.query_matching import Query
+from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.model import AE
 
 

@@ -7,7 +7,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from dicom_quarry.demo.studies import CR, DX, MR, SR, TINY, US, Study, generate, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import (
+    CR,
+    DX,
+    MR,
+    SR,
+    TINY,
+    US,
+    Study,
+    generate,
+    make_patient,
+    make_study,
+)
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 
 #: Two patients have studies under it, in the real files and among the synthetic studies.

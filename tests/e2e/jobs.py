@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.studies import Study
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.model import AE
 from tests.e2e.command import Done, quarry
 from tests.peers.process import free_port

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.query_matching import Catalogue
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.jobs.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
 from tests.e2e.gated import GatedArchive

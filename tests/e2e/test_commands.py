@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import dicom_quarry
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.query_matching import Catalogue
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.model import Word
 from tests.e2e.command import (
     Done,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.model import AE, Word
 from tests.e2e.command import Running, check_folder, digests, files, quarry, report, until

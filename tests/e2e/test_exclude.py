@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 import dicom_quarry
-from dicom_quarry.demo.studies import Instance, Study, generate
+from dicom_quarry.demo.synthetic_studies import Instance, Study, generate
 from dicom_quarry.errors import InputError
 from tests.e2e.command import (
     check_folder,

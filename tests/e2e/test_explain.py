@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.demo.studies import Instance, generate
+from dicom_quarry.demo.synthetic_studies import Instance, generate
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
 from dicom_quarry.reporting.row_history import explain_lines
 from tests.e2e.command import quarry

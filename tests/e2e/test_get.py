@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.operations import Get
-from dicom_quarry.demo.sender import OwnStoreSCU
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.dimse_operations import Get
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.store_scu import OwnStoreSCU
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from dicom_quarry.model import AE
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, report, until
 from tests.e2e.conftest import Site

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.ledger.reader import Reader
 from tests.e2e.command import (
     QUARRY,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.studies import PROFILES, make_patient, make_study
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import PROFILES, make_patient, make_study
 from tests.e2e.command import Done, Row, check_folder, quarry, report
 from tests.peers.process import free_port
 

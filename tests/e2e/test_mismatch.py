@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from tests.e2e.command import (
     Running,
     check_folder,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.model import AE
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.e2e.disks import small_disk

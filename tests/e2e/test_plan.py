@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import dicom_quarry
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.matching import Query, Record
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.query_matching import Query, Record
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from dicom_quarry.model import AE
 from tests.e2e.command import Done, Running, outcomes, quarry, until
 from tests.e2e.conftest import Site

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.jobs.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, Done, Running, quarry, status, until
 from tests.e2e.gated import GatedArchive

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, check_folder, files, outcomes, until
 from tests.e2e.gated import GatedArchive
 from tests.peers.corpus import write_study

@@ -14,7 +14,7 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.completion.release import Became
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.folder import existing, held
 from dicom_quarry.ledger.ledger import Ledger

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Done, outcomes, quarry
 from tests.peers.corpus import Corpus
 from tests.peers.orthanc import DICOMWEB, Orthanc

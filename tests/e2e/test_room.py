@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.operations import Retrieval, Tally
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.dimse_operations import Retrieval, Tally
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, check_folder, files, outcomes, status, until
 from tests.e2e.disks import small_disk
 from tests.e2e.jobs import Job, accessions

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.operations import Move, Tally
-from dicom_quarry.demo.sender import StoreSCU
-from dicom_quarry.demo.studies import Instance, generate
+from dicom_quarry.demo.dimse_operations import Move, Tally
+from dicom_quarry.demo.store_scu import StoreSCU
+from dicom_quarry.demo.synthetic_studies import Instance, generate
 from tests.e2e.command import Running, check_folder, files, outcomes, until
 from tests.e2e.gated import GatedArchive
 from tests.e2e.jobs import Job, accessions
@@ -31,7 +31,7 @@ class FromElsewhere(Fault):
     ) -> bool:
         tally = Tally(len(instances))
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("dicom_quarry.demo.sender.socket.create_connection", connect_from_elsewhere)
+            patched.setattr("dicom_quarry.demo.store_scu.socket.create_connection", connect_from_elsewhere)
             other = [one for one in instances if one.sop_uid in ELSEWHERE]
             with StoreSCU(address, move.destination, "NODE2", other or instances) as store:
                 archive.send(move, store, other, tally)

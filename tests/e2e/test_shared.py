@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, status, until
 from tests.e2e.disks import NetworkDisk, small_disk
 from tests.e2e.gated import GatedArchive

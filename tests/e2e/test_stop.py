@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, quarry
 from tests.e2e.gated import GatedArchive
 from tests.peers.process import free_port, wait_for

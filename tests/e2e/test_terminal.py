@@ -8,7 +8,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.gated import GatedArchive
 from tests.peers.process import free_port, wait_for

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.archive import DemoArchive
-from dicom_quarry.demo.matching import Catalogue, Query, Record
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.demo.query_matching import Catalogue, Query, Record
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
 from tests.e2e.gated import GatedArchive
 from tests.e2e.jobs import Job, accessions

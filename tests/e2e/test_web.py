@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.services import Asked, HangUp, Reply
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.dicomweb_services import Asked, HangUp, Reply
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
 from tests.e2e.conftest import Site
 from tests.peers.corpus import Corpus

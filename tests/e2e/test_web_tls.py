@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.wire.tls import acceptor_context
 from tests.e2e.command import check_folder, files, outcomes, quarry
 from tests.peers.certificates import Authority, Identity

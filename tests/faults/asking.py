@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from random import Random
 
-from dicom_quarry.demo.studies import TINY, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import TINY, make_patient, make_study
 from tests.faults.scenario import COMPLETE, STUDIES, Asked, Scenario, by_accession
 from tests.scripted import faults, find_faults, store_faults
 

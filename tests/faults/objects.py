@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from dicom_quarry.demo.studies import Study, generate, make_uid
+from dicom_quarry.demo.synthetic_studies import Study, generate, make_uid
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario
 from tests.scripted import faults, store_faults
 from tests.scripted.store_faults import MORE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from tests.scripted.archive import Fault
 
 #: Two studies of two series with two instances each; a scenario has a row for each unless it says otherwise.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_quarry import api
-from dicom_quarry.demo.studies import Study
+from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.model import AE
 from tests.e2e.command import check_folder, files

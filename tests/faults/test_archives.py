@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from dicom_quarry.extraction import inbound
 from dicom_quarry.jobs import publisher
 from dicom_quarry.model import AE, Arrival

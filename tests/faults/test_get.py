@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.studies import CR, CT, DX, MR, SR, US, generate, make_patient, make_study
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import CR, CT, DX, MR, SR, US, generate, make_patient, make_study
 from tests.e2e.command import check_folder, files
 from tests.e2e.test_byte_identity import split
 from tests.faults.scenario import COMPLETE, by_accession

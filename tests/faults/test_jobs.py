@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from dicom_quarry.config.settings import load
-from dicom_quarry.demo.operations import SUCCESS, Move, Tally
-from dicom_quarry.demo.studies import Instance, Study
+from dicom_quarry.demo.dimse_operations import SUCCESS, Move, Tally
+from dicom_quarry.demo.synthetic_studies import Instance, Study
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.jobs.observer import Listener

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.store.instance_store import InstanceStore
 from tests.e2e.command import check_folder

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.services import Asked, Reply
-from dicom_quarry.demo.studies import CR, US, generate, make_study
+from dicom_quarry.demo.dicomweb_services import Asked, Reply
+from dicom_quarry.demo.synthetic_studies import CR, US, generate, make_study
 from dicom_quarry.errors import StartError
 from tests.e2e.command import check_folder
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, by_accession

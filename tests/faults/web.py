@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.demo.services import Asked, Reply
-from dicom_quarry.demo.studies import generate
+from dicom_quarry.demo.dicomweb_services import Asked, Reply
+from dicom_quarry.demo.synthetic_studies import generate
 from tests.faults.scenario import COMPLETE, STUDIES
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import (

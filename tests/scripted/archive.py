@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_quarry.demo.archive import DemoArchive
+from dicom_quarry.demo.dimse_operations import UNABLE, Move, Retrieval, Tally
+from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.matching import Query, Record
-from dicom_quarry.demo.operations import UNABLE, Move, Retrieval, Tally
-from dicom_quarry.demo.sender import StoreSCU, Unwilling
-from dicom_quarry.demo.studies import Instance, Study
+from dicom_quarry.demo.query_matching import Query, Record
+from dicom_quarry.demo.store_scu import StoreSCU, Unwilling
+from dicom_quarry.demo.synthetic_studies import Instance, Study
 from tests.scripted.turns import Turns
 
 Answers = Iterator[tuple[int, Record | None]]

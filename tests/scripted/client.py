@@ -11,7 +11,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 
-from dicom_quarry.demo.archive import (
+from dicom_quarry.demo.dimse_server import (
     PATIENT_ROOT_FIND,
     PATIENT_ROOT_MOVE,
     STUDY_ROOT_FIND,
@@ -19,7 +19,13 @@ from dicom_quarry.demo.archive import (
     VERIFICATION,
     DemoArchive,
 )
-from dicom_quarry.demo.studies import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, PROFILES, RLE_LOSSLESS
+from dicom_quarry.demo.synthetic_studies import (
+    EXPLICIT_BIG,
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    PROFILES,
+    RLE_LOSSLESS,
+)
 
 
 @dataclass

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from dicom_quarry.demo.dimse_operations import CANCELLED, PENDING, SUCCESS, Move, Retrieval, Tally
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import CANCELLED, PENDING, SUCCESS, Move, Retrieval, Tally
-from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
-from dicom_quarry.demo.studies import Instance
+from dicom_quarry.demo.query_matching import Query
+from dicom_quarry.demo.store_scu import NOT_SENT, StoreSCU, Unwilling
+from dicom_quarry.demo.synthetic_studies import Instance
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 TRANSIENT, PERMANENT = 2, 1  # PS3.8 9.3.4

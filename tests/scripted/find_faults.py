@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from dicom_quarry.demo.dimse_operations import PENDING, SUCCESS
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.matching import Query, Record
-from dicom_quarry.demo.operations import PENDING, SUCCESS
+from dicom_quarry.demo.query_matching import Query, Record
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dicom_quarry.demo.matching import Query
-from dicom_quarry.demo.operations import UNABLE, Move, Tally
-from dicom_quarry.demo.sender import NOT_SENT, StoreSCU, Unwilling
-from dicom_quarry.demo.studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study, generate
+from dicom_quarry.demo.dimse_operations import UNABLE, Move, Tally
+from dicom_quarry.demo.query_matching import Query
+from dicom_quarry.demo.store_scu import NOT_SENT, StoreSCU, Unwilling
+from dicom_quarry.demo.synthetic_studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study, generate
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 OUT_OF_RESOURCES = 0xA700

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.demo.archive import STUDY_ROOT_MOVE
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.dimse_server import STUDY_ROOT_MOVE
+from dicom_quarry.demo.synthetic_studies import Study, generate
 from tests.peers.process import wait_for
 from tests.scripted import faults
 from tests.scripted.archive import Fault, ScriptedArchive

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pynetdicom import evt
 
-from dicom_quarry.demo.studies import TINY, generate, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import TINY, generate, make_patient, make_study
 from tests.scripted import faults, find_faults
 from tests.scripted.archive import Fault, ScriptedArchive
 from tests.scripted.client import associate, find

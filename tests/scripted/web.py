@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterable
 from typing import Self
 
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.services import Asked, Reply
-from dicom_quarry.demo.studies import Study
-from dicom_quarry.demo.web import DemoWeb
+from dicom_quarry.demo.dicomweb_server import DemoWeb
+from dicom_quarry.demo.dicomweb_services import Asked, Reply
+from dicom_quarry.demo.query_matching import Catalogue
+from dicom_quarry.demo.synthetic_studies import Study
 from tests.scripted.turns import Turns
 
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from dicom_quarry.demo.services import BOUNDARY, JSON, MULTIPART, Asked, HangUp, Reply, body_of
-from dicom_quarry.demo.studies import Instance
+from dicom_quarry.demo.dicomweb_services import BOUNDARY, JSON, MULTIPART, Asked, HangUp, Reply, body_of
+from dicom_quarry.demo.synthetic_studies import Instance
 from tests.scripted.web import ScriptedWeb, WebFault
 
 Pieces = Iterable[bytes | memoryview]

@@ -31,9 +31,9 @@ def demo(
     Example:  quarry demo --to demo/
     """
     # Imported here: only this command needs the demo archive, and pynetdicom with it.
-    from dicom_quarry.demo.archive import DemoArchive
-    from dicom_quarry.demo.cohort import demo_studies, write_cohorts
-    from dicom_quarry.demo.web import DemoWeb
+    from dicom_quarry.demo.dicomweb_server import DemoWeb
+    from dicom_quarry.demo.dimse_server import DemoArchive
+    from dicom_quarry.demo.sample_cohorts import demo_studies, write_cohorts
 
     studies = demo_studies()
     to.mkdir(parents=True, exist_ok=True)

@@ -25,8 +25,8 @@ from pynetdicom.pdu_primitives import (
 from pynetdicom.presentation import build_context
 
 from dicom_quarry.demo.encoding import Element, command_set
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.studies import LITTLE_ENDIAN, Instance
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import LITTLE_ENDIAN, Instance
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: Sub-operations that could not be sent have no C-STORE status; this one is counted as a failure.

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from pydicom.datadict import dictionary_VR
 
-from dicom_quarry.demo.studies import Instance, Series, Study
+from dicom_quarry.demo.synthetic_studies import Instance, Series, Study
 from dicom_quarry.model import Level
 
 #: An answer, or the part of it that one level gives: values by DICOM keyword, several ones back-slashed.

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from dicom_quarry.demo import encoding
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.studies import EXPLICIT_BIG, IMPLICIT_LITTLE, RLE_LOSSLESS, Instance, Kind
+from dicom_quarry.demo.synthetic_studies import EXPLICIT_BIG, IMPLICIT_LITTLE, RLE_LOSSLESS, Instance, Kind
 
 _PIXEL_DATA = 0x7FE00010
 _RUN = 128  # the longest literal run of the RLE encoding, PS3.5 G.3.1

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 
-from dicom_quarry.demo.studies import CR, CT, DX, MR, SR, US, Study, make_accession, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import (
+    CR,
+    CT,
+    DX,
+    MR,
+    SR,
+    US,
+    Study,
+    make_accession,
+    make_patient,
+    make_study,
+)
 
 #: In the form of the demo's own patients and accessions, and of none of them.
 _NOBODY = ("9999999", "999991899999", "20181231")

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from dicom_quarry.demo import services
-from dicom_quarry.demo.matching import Catalogue
-from dicom_quarry.demo.services import Asked, HangUp, Reply
+from dicom_quarry.demo import dicomweb_services
+from dicom_quarry.demo.dicomweb_services import Asked, HangUp, Reply
+from dicom_quarry.demo.query_matching import Catalogue
 
 
 class DemoWeb:
@@ -23,14 +23,16 @@ class DemoWeb:
     @property
     def base(self) -> str:
         """The address of the services."""
-        return f"http://127.0.0.1:{self.port}{services.ROOT}"
+        return f"http://127.0.0.1:{self.port}{dicomweb_services.ROOT}"
 
     def start(self) -> Self:
         """Listen and serve; :attr:`port` is the real one afterwards."""
         web = self
 
         class Handler(_Handler):
-            answer = staticmethod(lambda target, headers: web.answer(services.understand(target, headers)))
+            answer = staticmethod(
+                lambda target, headers: web.answer(dicomweb_services.understand(target, headers))
+            )
 
         self._server = _Server(("127.0.0.1", self.port), Handler)
         self.port = self._server.server_address[1]
@@ -55,7 +57,7 @@ class DemoWeb:
         """The reply to a request."""
         if asked is None:
             return Reply(404)
-        work = services.search if asked.search else services.retrieve
+        work = dicomweb_services.search if asked.search else dicomweb_services.retrieve
         return work(self.catalogue, asked)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_quarry.demo.cohort import demo_studies
-from dicom_quarry.demo.matching import Catalogue, Query, matches
-from dicom_quarry.demo.studies import Study, generate
+from dicom_quarry.demo.query_matching import Catalogue, Query, matches
+from dicom_quarry.demo.sample_cohorts import demo_studies
+from dicom_quarry.demo.synthetic_studies import Study, generate
 
 STUDIES = generate(12, series=2, images=3)
 CATALOGUE = Catalogue(STUDIES)

@@ -15,9 +15,9 @@ from pydicom.pixels.decoders.rle import _rle_decode_frame
 from pydicom.uid import UID
 
 from dicom_quarry.demo import encoding
-from dicom_quarry.demo.cohort import demo_studies, write_cohorts
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.studies import (
+from dicom_quarry.demo.sample_cohorts import demo_studies, write_cohorts
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import (
     CT,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,

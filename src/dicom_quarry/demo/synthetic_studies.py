@@ -1,7 +1,7 @@
 """Synthetic studies: small records from which every instance can be made again, at any time.
 
 Nothing here holds pixel data or lists instances: twenty thousand studies fit in a few megabytes, and an
-instance of any size costs nothing until it is sent (see :mod:`dicom_quarry.demo.instances`).
+instance of any size costs nothing until it is sent (see :mod:`dicom_quarry.demo.synthetic_instances`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pynetdicom.dsutils import decode
 from pynetdicom.pdu_primitives import P_DATA
 
 from dicom_quarry.demo.encoding import Element, command_set, encode
-from dicom_quarry.demo.matching import Query, Record
+from dicom_quarry.demo.query_matching import Query, Record
 
 SUCCESS, PENDING, CANCELLED, WARNING = 0x0000, 0xFF00, 0xFE00, 0xB000
 UNABLE, DESTINATION_UNKNOWN, BAD_IDENTIFIER = 0xA702, 0xA801, 0xA900

@@ -10,9 +10,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from dicom_quarry.demo.instances import dataset
-from dicom_quarry.demo.matching import Catalogue, Query, Record
-from dicom_quarry.demo.studies import Instance
+from dicom_quarry.demo.query_matching import Catalogue, Query, Record
+from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_studies import Instance
 from dicom_quarry.model import Arrival, Level
 from dicom_quarry.store.part10 import file_head
 

@@ -11,8 +11,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_quarry.demo import DemoArchive, demo_studies, generate
-from dicom_quarry.demo.archive import PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from dicom_quarry.demo.instances import dataset
+from dicom_quarry.demo.dimse_server import PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
+from dicom_quarry.demo.synthetic_instances import dataset
 from dicom_quarry.errors import ConfigError, StartError
 from tests.peers.dcmtk import Storescp
 from tests.peers.fixtures import Start

@@ -17,9 +17,7 @@ from pynetdicom.dimse_primitives import C_FIND, C_GET, C_MOVE
 from pynetdicom.presentation import build_context
 from pynetdicom.transport import ThreadedAssociationServer
 
-from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.matching import Catalogue, Query, Record
-from dicom_quarry.demo.operations import (
+from dicom_quarry.demo.dimse_operations import (
     BAD_IDENTIFIER,
     CANCELLED,
     DESTINATION_UNKNOWN,
@@ -33,8 +31,10 @@ from dicom_quarry.demo.operations import (
     Tally,
     write_record,
 )
-from dicom_quarry.demo.sender import NOT_SENT, OwnStoreSCU, StoreSCU, Unwilling
-from dicom_quarry.demo.studies import (
+from dicom_quarry.demo.encoding import Element
+from dicom_quarry.demo.query_matching import Catalogue, Query, Record
+from dicom_quarry.demo.store_scu import NOT_SENT, OwnStoreSCU, StoreSCU, Unwilling
+from dicom_quarry.demo.synthetic_studies import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
