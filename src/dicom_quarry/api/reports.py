@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_quarry.api.standing import Result, access_of
+from dicom_quarry.api.result import Result, access_of
 from dicom_quarry.jobs.folder import JobFolder, existing
 from dicom_quarry.jobs.instance_paths import derive_of
 from dicom_quarry.ledger.reader import Reader

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from dicom_quarry.api.standing import access_of
+from dicom_quarry.api.result import access_of
 from dicom_quarry.completion.release import Release
 from dicom_quarry.completion.release import release as _release
 from dicom_quarry.jobs.folder import existing

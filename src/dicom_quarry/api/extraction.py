@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dicom_quarry.api.reports import reports_of
-from dicom_quarry.api.standing import Result
+from dicom_quarry.api.result import Result
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.jobs.folder import logging_to

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dicom_quarry.api.standing import access_of
+from dicom_quarry.api.result import access_of
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.reporting.csv_reports import write_changes
