@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.cli.verify import verify as command
+from dicom_quarry.cli.commands.verify import verify as command
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import existing
 from dicom_quarry.ledger.ledger import Ledger

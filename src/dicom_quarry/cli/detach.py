@@ -23,7 +23,7 @@ from typing import NoReturn
 
 import typer
 
-from dicom_quarry.cli.display import PlainDisplay
+from dicom_quarry.cli.display.plain import PlainDisplay
 from dicom_quarry.cohort.input_source import STANDARD_INPUT, spooled
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.folder import JobFolder

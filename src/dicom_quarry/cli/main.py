@@ -26,7 +26,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "plan": ("plan", "plan", _SHOW_HELP),
     "extract": ("extract", "extract", _SHOW_HELP),
     "status": ("status", "status", _SHOW_HELP),
-    "list": ("jobs", "list_jobs", {}),
+    "list": ("list_jobs", "list_jobs", {}),
     "stop": ("stop", "stop", _SHOW_HELP),
     "report": ("report", "report", _SHOW_HELP),
     "explain": ("explain", "explain", _SHOW_HELP),
@@ -50,7 +50,7 @@ class _Commands(TyperGroup):
             return None
         module, function, options = _COMMANDS[cmd_name]
         with _kept():
-            command = getattr(import_module(f"dicom_quarry.cli.{module}"), function)
+            command = getattr(import_module(f"dicom_quarry.cli.commands.{module}"), function)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name, **options)(command)
         return get_command(alone)

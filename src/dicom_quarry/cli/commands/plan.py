@@ -11,7 +11,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import fail, out
-from dicom_quarry.cli.running import attended
+from dicom_quarry.cli.display.run_job import attended
 from dicom_quarry.errors import InputError
 from dicom_quarry.reporting.plan_files import plan_json
 from dicom_quarry.reporting.plan_summary import plan_lines, render_plan

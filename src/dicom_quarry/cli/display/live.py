@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cli.display import amounts, asked, changed, pace, read
+from dicom_quarry.cli.display.plain import amounts, asked, changed, pace, read
 from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Asking, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange

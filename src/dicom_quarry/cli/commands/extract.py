@@ -11,7 +11,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
-from dicom_quarry.cli.running import run
+from dicom_quarry.cli.display.run_job import run
 from dicom_quarry.config.settings import Settings, load
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Word
@@ -140,7 +140,7 @@ def _job(
             raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
         return load(config_file, flags), cohort
     # Imported here: few come from the former extractor.
-    from dicom_quarry.cli.former import taken_over
+    from dicom_quarry.cli.niffler_hint import taken_over
 
     if config_file is not None:
         raise InputError("--niffler and --config both bring settings: give one of them")

@@ -11,8 +11,8 @@ from typing import TypeVar
 from dicom_quarry import api
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli.console import err, fail, out
-from dicom_quarry.cli.display import PlainDisplay
-from dicom_quarry.cli.summary import show_summary
+from dicom_quarry.cli.display.plain import PlainDisplay
+from dicom_quarry.cli.display.summary import show_summary
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.runner import JobEnd, Runner
 from dicom_quarry.jobs.observer import Listener
@@ -51,7 +51,7 @@ def _display() -> Iterator[Listener]:
         yield background.DetachedDisplay()
     elif sys.stdout.isatty():
         # Imported here: only a terminal needs what draws on it.
-        from dicom_quarry.cli.live import LiveDisplay
+        from dicom_quarry.cli.display.live import LiveDisplay
 
         with LiveDisplay(out) as live:
             yield live

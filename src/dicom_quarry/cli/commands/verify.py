@@ -13,7 +13,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cli.pace import PaceLine, files_line, say
+from dicom_quarry.cli.display.progress_line import PaceLine, files_line, say
 from dicom_quarry.cohort.cell_values import visible
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import existing
@@ -59,7 +59,7 @@ def verify(
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
         # Imported here: whoever has the files compared asks no archive.
-        from dicom_quarry.cli.against import against
+        from dicom_quarry.cli.commands.verify_archive import against
 
         against(folder, restart=restart)
     share = None if sample is None else share_of(sample)

@@ -10,7 +10,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli.console import fail, out
-from dicom_quarry.cli.running import attended
+from dicom_quarry.cli.display.run_job import attended
 from dicom_quarry.reporting.formatting import counted
 from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, Again
 

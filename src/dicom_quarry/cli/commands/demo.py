@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.running import run
+from dicom_quarry.cli.display.run_job import run
 from dicom_quarry.config.settings import load
 
 
