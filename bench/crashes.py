@@ -147,7 +147,7 @@ def run(folder: Path, kills: int, _parallel: int) -> Part:
 
 
 def _start(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.faults.hasty", "extract", "cohort.csv", "--from", "main"]
+    command = [sys.executable, "-m", "tests.faults.short_delays", "extract", "cohort.csv", "--from", "main"]
     command += ["--as", f"QUARRY@127.0.0.1:{port}", "--to", "out", "--parallel", "2"]
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -18,7 +18,7 @@ from statistics import median
 
 import psutil
 from tests.e2e.command import QUARRY
-from tests.e2e.recorded import record
+from tests.e2e.finished_job import record
 
 from bench.figures import Figure, Part, keep
 

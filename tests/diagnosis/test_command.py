@@ -15,7 +15,7 @@ from dicom_quarry.demo.synthetic_studies import Study
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import ACCESSION, Check
 from tests.e2e.command import QUARRY, Running, quarry, until
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import listens
 

@@ -13,7 +13,7 @@ from dicom_quarry.demo.dicomweb_server import DemoWeb
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.model import AE
-from tests.e2e.holdings import Holding, demo_holding, of_corpus, of_demo
+from tests.e2e.expected_outcomes import Holding, demo_holding, of_corpus, of_demo
 from tests.peers.corpus import Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import DICOMWEB, Orthanc

@@ -11,7 +11,7 @@ import pytest
 from dicom_quarry.demo.dimse_operations import Retrieval, Tally
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, outcomes, quarry, until
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
 from tests.peers.process import wait_for
 from tests.scripted import Fault, ScriptedArchive
 

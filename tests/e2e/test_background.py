@@ -19,7 +19,7 @@ from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.jobs.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port, listens, wait_for
 

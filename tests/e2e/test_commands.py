@@ -27,7 +27,7 @@ from tests.e2e.command import (
     until,
     workbook,
 )
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, listens
 
 STUDIES = generate(4, seed=5, images=3)

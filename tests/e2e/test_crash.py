@@ -11,7 +11,7 @@ from dicom_quarry.ledger.reader import Reader, was_begun
 from dicom_quarry.model import AE, Word
 from tests.e2e.command import Running, check_folder, digests, files, quarry, report, until
 from tests.e2e.conftest import Site
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port
 from tests.peers.relay import C_FIND, Relay
 

@@ -22,7 +22,7 @@ from tests.e2e.command import (
     studies,
     temporary,
 )
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
 from tests.scripted import Fault, ScriptedArchive
 
 ROW, PATIENT, ARRIVES, SHARED, HIDDEN, OTHER = (

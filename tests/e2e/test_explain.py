@@ -16,7 +16,7 @@ from dicom_quarry.demo.synthetic_studies import Instance, generate
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
 from dicom_quarry.reporting.row_history import explain_lines
 from tests.e2e.command import quarry
-from tests.e2e.jobs import Job
+from tests.e2e.job_runs import Job
 from tests.scripted import Fault, ScriptedArchive
 
 FOUND, LACKS, APART, DASHED = (

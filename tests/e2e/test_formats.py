@@ -10,7 +10,7 @@ import pytest
 from dicom_quarry.model import AE
 from tests.e2e.command import Done, check_folder, manifest, quarry, report
 from tests.e2e.conftest import Site
-from tests.e2e.holdings import SHARED_ACCESSION, SHARING_PATIENTS, Expected
+from tests.e2e.expected_outcomes import SHARED_ACCESSION, SHARING_PATIENTS, Expected
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT
 from tests.peers.process import free_port, listens
 

@@ -16,8 +16,8 @@ from dicom_quarry.model import AE
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, report, until
 from tests.e2e.conftest import Site
 from tests.e2e.demo_process import Content
-from tests.e2e.gated import GatedArchive
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
+from tests.e2e.paused_archive import GatedArchive
 from tests.e2e.test_byte_identity import DEFLATED, JPEG_2000, RLE, split
 from tests.e2e.test_memory import LIMIT, extracted
 from tests.peers.corpus import TEN_STUDIES_PATIENT, Corpus

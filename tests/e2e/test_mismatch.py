@@ -20,7 +20,7 @@ from tests.e2e.command import (
     report,
     until,
 )
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
 from tests.scripted import ScriptedArchive
 from tests.scripted.faults import OtherPatient
 

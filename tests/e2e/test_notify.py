@@ -10,10 +10,10 @@ import pytest
 from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.model import AE
 from tests.e2e.command import Running, outcomes, quarry, until
-from tests.e2e.disks import small_disk
-from tests.e2e.gated import GatedArchive
-from tests.e2e.holdings import of_demo
-from tests.e2e.jobs import Job, accessions, script
+from tests.e2e.expected_outcomes import of_demo
+from tests.e2e.file_systems import small_disk
+from tests.e2e.job_runs import Job, accessions, script
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.certificates import Authority
 from tests.peers.relay import Relay
 from tests.peers.smtp import MailServer

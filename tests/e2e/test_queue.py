@@ -14,7 +14,7 @@ import pytest
 from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.jobs.folder import JobFolder, holder
 from tests.e2e.command import PATIENCE, Done, Running, quarry, status, until
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
 
 STUDIES = generate(4, seed=21, images=2)

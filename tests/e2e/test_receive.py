@@ -19,8 +19,8 @@ from dicom_quarry.store.part10 import file_head
 from dicom_quarry.wire import dimse
 from tests.e2e import command
 from tests.e2e.command import Running, files, quarry, until
-from tests.e2e.disks import small_disk
-from tests.e2e.receiving import Receiving, dicom, send
+from tests.e2e.file_systems import small_disk
+from tests.e2e.receive_process import Receiving, dicom, send
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port, wait_for
 from tests.receiver.helpers import CT, EXPLICIT, RawPeer

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.command import files
-from tests.e2e.receiving import Receiving, dicom, send
+from tests.e2e.receive_process import Receiving, dicom, send
 from tests.peers.certificates import Authority, Identity
 from tests.peers.process import wait_for
 

@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, check_folder, files, outcomes, until
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.corpus import write_study
 from tests.peers.process import free_port
 

@@ -20,8 +20,8 @@ from dicom_quarry.jobs.folder import existing, held
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Reader
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, studies, until
-from tests.e2e.gated import GatedArchive
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
+from tests.e2e.paused_archive import GatedArchive
 
 STUDIES = generate(3, seed=8, images=4)
 UIDS = [study.study_uid for study in STUDIES]

@@ -12,8 +12,8 @@ from dicom_quarry.demo.dimse_operations import Move, Tally
 from dicom_quarry.demo.store_scu import StoreSCU
 from dicom_quarry.demo.synthetic_studies import Instance, generate
 from tests.e2e.command import Running, check_folder, files, outcomes, until
-from tests.e2e.gated import GatedArchive
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
+from tests.e2e.paused_archive import GatedArchive
 from tests.receiver.helpers import CT, EXPLICIT, RawPeer, echo
 from tests.scripted import Fault, ScriptedArchive
 

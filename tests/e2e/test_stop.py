@@ -8,7 +8,7 @@ import pytest
 
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, quarry
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
 
 STUDIES = generate(3, seed=9, images=3)

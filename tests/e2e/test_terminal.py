@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import PATIENCE, QUARRY, quarry
-from tests.e2e.gated import GatedArchive
+from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
 
 STUDIES = generate(3, seed=8, images=3)

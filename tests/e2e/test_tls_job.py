@@ -9,7 +9,7 @@ import pytest
 
 from dicom_quarry.model import AE
 from tests.e2e.command import check_folder, files, outcomes
-from tests.e2e.jobs import Job
+from tests.e2e.job_runs import Job
 from tests.peers.certificates import Authority, Identity
 from tests.peers.corpus import write_study
 from tests.peers.fixtures import Start

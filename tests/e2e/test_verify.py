@@ -27,8 +27,8 @@ from dicom_quarry.ledger.releases import Releases
 from dicom_quarry.verification.sampling import Sample, at_most_damaged
 from dicom_quarry.verification.verifier import Manner, Verification, Verified
 from tests.e2e.command import Running, quarry, until
-from tests.e2e.disks import small_disk
-from tests.e2e.recorded import record
+from tests.e2e.file_systems import small_disk
+from tests.e2e.finished_job import record
 
 LARGE = 30 << 30  # sparse; minutes of hashing
 

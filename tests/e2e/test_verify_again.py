@@ -15,8 +15,8 @@ from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue, Query, Record
 from dicom_quarry.demo.synthetic_studies import Study, generate
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
-from tests.e2e.gated import GatedArchive
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.job_runs import Job, accessions
+from tests.e2e.paused_archive import GatedArchive
 from tests.scripted import ScriptedArchive
 from tests.scripted.find_faults import Capped
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("tests.faults.stage")
+pytest.register_assert_rewrite("tests.faults.scenario_runner")
 
-from tests.faults.hasty import hasten  # noqa: E402 (what it imports is to explain its assertions)
-from tests.faults.stage import DEADLINE, Stage  # noqa: E402
+from tests.faults.scenario_runner import DEADLINE, Stage  # noqa: E402
+from tests.faults.short_delays import hasten  # noqa: E402 (what it imports is to explain its assertions)
 
 
 @pytest.fixture(autouse=True)

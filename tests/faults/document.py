@@ -22,9 +22,9 @@ from tests.faults import (  # noqa: F401 (they tell)
     test_power,
     test_web,
 )
+from tests.faults.dicomweb_faults import SCENARIOS as WEB
+from tests.faults.documented_tests import SHOWN, Shown
 from tests.faults.matrix import SCENARIOS
-from tests.faults.shown import SHOWN, Shown
-from tests.faults.web import SCENARIOS as WEB
 
 S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)

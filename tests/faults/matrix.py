@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults import asking, moving, objects, on_the_way
+from tests.faults import association_faults, instance_faults, query_faults, retrieval_faults
 from tests.faults.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
-    *on_the_way.SCENARIOS,
-    *moving.SCENARIOS,
-    *asking.SCENARIOS,
-    *objects.SCENARIOS,
+    *association_faults.SCENARIOS,
+    *retrieval_faults.SCENARIOS,
+    *query_faults.SCENARIOS,
+    *instance_faults.SCENARIOS,
 )

@@ -15,10 +15,10 @@ from dicom_quarry.jobs import publisher
 from dicom_quarry.model import AE, Arrival
 from dicom_quarry.store.part10 import file_head
 from tests.e2e.command import check_folder, files
-from tests.faults.asking import SPREAD
+from tests.faults.documented_tests import shows
+from tests.faults.query_faults import SPREAD
 from tests.faults.scenario import COMPLETE, PENDING, by_accession
-from tests.faults.shown import shows
-from tests.faults.stage import Stage, outcomes
+from tests.faults.scenario_runner import Stage, outcomes
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.fixtures import Start
 from tests.peers.orthanc import Orthanc

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from bench.crashes import crash
 
-from tests.faults.shown import shows
+from tests.faults.documented_tests import shows
 
 
 @pytest.mark.timeout(240)

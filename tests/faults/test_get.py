@@ -12,9 +12,9 @@ from dicom_quarry.demo.synthetic_instances import dataset
 from dicom_quarry.demo.synthetic_studies import CR, CT, DX, MR, SR, US, generate, make_patient, make_study
 from tests.e2e.command import check_folder, files
 from tests.e2e.test_byte_identity import split
+from tests.faults.documented_tests import shows
 from tests.faults.scenario import COMPLETE, by_accession
-from tests.faults.shown import shows
-from tests.faults.stage import Stage, outcomes
+from tests.faults.scenario_runner import Stage, outcomes
 from tests.faults.test_archives import LARGE, Archive, Outage, hold, load, run
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.fixtures import Start

@@ -19,9 +19,9 @@ from dicom_quarry.jobs.observer import Listener
 from dicom_quarry.jobs.progress import Snapshot
 from dicom_quarry.store import instance_store as store_files
 from tests.e2e.command import check_folder, files
+from tests.faults.documented_tests import shows
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, by_accession
-from tests.faults.shown import shows
-from tests.faults.stage import Stage, address, asked, outcomes, stored
+from tests.faults.scenario_runner import Stage, address, asked, outcomes, stored
 from tests.peers.process import free_port
 from tests.scripted import faults
 from tests.scripted.archive import Fault, ScriptedArchive

@@ -7,8 +7,8 @@ import pytest
 from tests.e2e.command import files
 from tests.e2e.demo_process import Content
 from tests.e2e.test_memory import LIMIT, extracted
-from tests.faults.shown import shows
-from tests.faults.stage import Stage
+from tests.faults.documented_tests import shows
+from tests.faults.scenario_runner import Stage
 
 
 @pytest.mark.timeout(120)

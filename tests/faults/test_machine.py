@@ -19,8 +19,8 @@ from dicom_quarry.archive.base import Verdict
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Word
 from dicom_quarry.outcomes import codes_of
-from tests.faults.hasty import hasten
-from tests.faults.simulated import Mood, World
+from tests.faults.short_delays import hasten
+from tests.faults.simulated_job import Mood, World
 from tests.ledger.helpers import ref
 
 MOODS = st.builds(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.matrix import SCENARIOS
 from tests.faults.scenario import Scenario
-from tests.faults.stage import play
+from tests.faults.scenario_runner import play
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: f"{scenario.item}-{scenario.name}")

@@ -15,10 +15,10 @@ from dicom_quarry.demo.synthetic_studies import generate
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.store.instance_store import InstanceStore
 from tests.e2e.command import check_folder
-from tests.faults.power import Event, Recorder, after_power_loss
+from tests.faults.documented_tests import shows
+from tests.faults.power_loss import Event, Recorder, after_power_loss
 from tests.faults.scenario import COMPLETE, by_accession
-from tests.faults.shown import shows
-from tests.faults.stage import Stage, address, outcomes
+from tests.faults.scenario_runner import Stage, address, outcomes
 from tests.scripted import faults
 from tests.scripted.archive import ScriptedArchive
 

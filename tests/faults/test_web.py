@@ -12,10 +12,10 @@ from dicom_quarry.demo.dicomweb_services import Asked, Reply
 from dicom_quarry.demo.synthetic_studies import CR, US, generate, make_study
 from dicom_quarry.errors import StartError
 from tests.e2e.command import check_folder
+from tests.faults.dicomweb_faults import SCENARIOS, WebScenario
+from tests.faults.documented_tests import shows
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, by_accession
-from tests.faults.shown import shows
-from tests.faults.stage import Stage, outcomes, stored
-from tests.faults.web import SCENARIOS, WebScenario
+from tests.faults.scenario_runner import Stage, outcomes, stored
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import Answer, CutBody, Guarded, anything, file_of, web_page
 

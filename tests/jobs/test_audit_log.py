@@ -13,7 +13,7 @@ import pytest
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.audit_log import COLUMNS, Audit
 from dicom_quarry.model import Study
-from tests.e2e.disks import small_disk
+from tests.e2e.file_systems import small_disk
 from tests.peers.process import wait_for
 
 STUDY = Study("1.2.3", "4711")

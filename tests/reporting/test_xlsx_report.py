@@ -29,7 +29,7 @@ from dicom_quarry.reporting.csv_reports import (
 )
 from dicom_quarry.reporting.xlsx_report import write_workbook
 from dicom_quarry.system.permissions import Access
-from tests.e2e.disks import small_disk
+from tests.e2e.file_systems import small_disk
 from tests.reporting.test_csv_reports import lines as csv_lines
 from tests.reporting.test_csv_reports import row, study
 

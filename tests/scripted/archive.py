@@ -14,7 +14,7 @@ from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.query_matching import Query, Record
 from dicom_quarry.demo.store_scu import StoreSCU, Unwilling
 from dicom_quarry.demo.synthetic_studies import Instance, Study
-from tests.scripted.turns import Turns
+from tests.scripted.fault_schedule import Turns
 
 Answers = Iterator[tuple[int, Record | None]]
 

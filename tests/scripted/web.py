@@ -12,7 +12,7 @@ from dicom_quarry.demo.dicomweb_server import DemoWeb
 from dicom_quarry.demo.dicomweb_services import Asked, Reply
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.synthetic_studies import Study
-from tests.scripted.turns import Turns
+from tests.scripted.fault_schedule import Turns
 
 
 class WebFault(Turns):

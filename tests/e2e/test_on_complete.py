@@ -26,8 +26,8 @@ from tests.e2e.command import (
     studies,
     until,
 )
-from tests.e2e.disks import small_disk
-from tests.e2e.jobs import Job, accessions, script
+from tests.e2e.file_systems import small_disk
+from tests.e2e.job_runs import Job, accessions, script
 from tests.scripted import ScriptedArchive
 
 STUDIES = generate(3, seed=21, images=4)

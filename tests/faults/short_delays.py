@@ -1,6 +1,6 @@
 """Quarry in a hurry: the pauses of its policy a hundred times shorter, and all else as it is.
 
-``python -m tests.faults.hasty extract ...`` is the command with these pauses, in a process of its own.
+``python -m tests.faults.short_delays extract ...`` is the command with these pauses, in a process of its own.
 """
 
 from __future__ import annotations

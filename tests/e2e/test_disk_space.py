@@ -10,8 +10,8 @@ import pytest
 from dicom_quarry.demo.dimse_operations import Retrieval, Tally
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, check_folder, files, outcomes, status, until
-from tests.e2e.disks import small_disk
-from tests.e2e.jobs import Job, accessions
+from tests.e2e.file_systems import small_disk
+from tests.e2e.job_runs import Job, accessions
 from tests.scripted import Fault, ScriptedArchive
 
 STUDIES = generate(2, seed=14, profile="ct", images=12)  # 0.5 MB each

@@ -14,10 +14,10 @@ import pytest
 
 from dicom_quarry.demo.synthetic_studies import generate
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, status, until
-from tests.e2e.disks import NetworkDisk, small_disk
-from tests.e2e.gated import GatedArchive
-from tests.e2e.jobs import Job, accessions
-from tests.e2e.receiving import Receiving, send
+from tests.e2e.file_systems import NetworkDisk, small_disk
+from tests.e2e.job_runs import Job, accessions
+from tests.e2e.paused_archive import GatedArchive
+from tests.e2e.receive_process import Receiving, send
 from tests.peers.corpus import write_study
 
 STUDIES = generate(3, seed=41, images=3)
