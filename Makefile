@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench docs bench-receiver bench-roads bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: help install demo test check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -45,14 +45,14 @@ bench: $(STAMP) archives ## Quarry beside the loop that people write today, agai
 bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdicom's and plain files
 	$(BIN)/python -m bench.receiver
 
-bench-roads: $(STAMP) archives ## C-MOVE, C-GET and WADO-RS from one Orthanc, beside curl, DCMTK and pynetdicom
-	$(BIN)/python -m bench.roads
+bench-transports: $(STAMP) archives ## C-MOVE, C-GET and WADO-RS from one Orthanc, beside curl, DCMTK and pynetdicom
+	$(BIN)/python -m bench.transports
 
 soak: $(STAMP) ## long runs: endurance, a million rows, faults with an outage and a crash (an hour)
 	$(BIN)/python -m bench.soak
 
 bench-verify: $(STAMP) ## quarry verify beside sha256sum, over 100,000 files (3 GB)
-	$(BIN)/python -m bench.verifying
+	$(BIN)/python -m bench.verify
 
 bench-tables: $(STAMP) ## how long a million rows of CSV and 100,000 of XLSX take to be read
 	$(BIN)/python -m bench.tables

@@ -18,7 +18,7 @@ from typing import ClassVar
 import psutil
 from tests.peers.process import Server, free_port, listens
 
-from bench.sending import Load, dataset, send
+from bench.store_sender import Load, dataset, send
 from dicom_quarry.model import AE
 
 
@@ -72,7 +72,14 @@ class QuarryJob(Receiving):
     kind: ClassVar[str] = "job"
 
     def command(self) -> Sequence[str]:
-        return [sys.executable, "-m", "bench.serving", self.kind, str(self.ae.port), str(self.folder)]
+        return [
+            sys.executable,
+            "-m",
+            "bench.receiver_process",
+            self.kind,
+            str(self.ae.port),
+            str(self.folder),
+        ]
 
     def start(self) -> QuarryJob:
         # The process runs in its own folder, and must find the bench.

@@ -18,7 +18,7 @@ from tests.e2e.demo_process import Content, DemoProcess
 from tests.peers.process import free_port
 
 from bench.figures import Figure, Part, at_most
-from bench.watching import Sample, Watch, between, query, size_of
+from bench.process_monitor import Sample, Watch, between, query, size_of
 
 INSTANCES = 3
 

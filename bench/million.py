@@ -10,8 +10,8 @@ from tests.e2e.command import QUARRY
 
 from bench import million_ledger as large
 from bench.figures import Figure, Part, at_most
-from bench.measured import Measured, measured
-from bench.watching import size_of
+from bench.measured_process import Measured, measured
+from bench.process_monitor import size_of
 from dicom_quarry import api
 
 _MEGABYTES = 300

@@ -37,7 +37,7 @@ from bench.contenders import (
     run,
     workspace,
 )
-from bench.sending import Load
+from bench.store_sender import Load
 
 _PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _BEGIN, _END = "<!-- bench-receiver: begin -->\n", "<!-- bench-receiver: end -->\n"

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench import crashes, endurance, million, ordeal
+from bench import crashes, endurance, fault_run, million
 from bench.figures import Part, keep
 
 _PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -35,7 +35,7 @@ _PARTS: dict[str, tuple[Callable[[Path, int, int], Part], int]] = {
     "endurance": (endurance.run, 20_000),
     "million": (lambda folder, rows, _: million.run(folder, rows), 1_000_000),
     "crash": (crashes.run, 100),
-    "ordeal": (ordeal.run, 23_186),
+    "ordeal": (fault_run.run, 23_186),
 }
 
 

@@ -1,4 +1,4 @@
-"""Processor time that the ledger takes for each study of a job of small ones: `python -m bench.verbs`."""
+"""Processor time of the ledger for each study of a job of small ones (python -m bench.ledger_operations)."""
 
 from __future__ import annotations
 

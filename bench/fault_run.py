@@ -17,8 +17,8 @@ from tests.e2e.command import Running, files, manifest, quarry, report
 from tests.peers.process import free_port
 
 from bench.figures import Figure, Part
-from bench.moody import MoodyProcess, archived
-from bench.watching import query
+from bench.flaky_archive import MoodyProcess, archived
+from bench.process_monitor import query
 
 INSTANCES = 3
 _OUTAGE = 20.0

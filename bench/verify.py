@@ -1,4 +1,4 @@
-"""``quarry verify`` beside ``sha256sum`` over the same files: ``python -m bench.verifying [--write]``.
+"""``quarry verify`` beside ``sha256sum`` over the same files: ``python -m bench.verify [--write]``.
 
 The folder is that of a real job: made by the ledger's own verbs, its files laid out by the usual pattern.
 Both read it in turns, each time with nothing of it in the system's cache (as root; else all of it).

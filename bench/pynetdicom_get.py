@@ -1,6 +1,6 @@
 """C-GET by pynetdicom, all studies on one association, each instance written as it came.
 
-python -m bench.getting HOST PORT FOLDER FILE-OF-STUDY-UIDS
+python -m bench.pynetdicom_get HOST PORT FOLDER FILE-OF-STUDY-UIDS
 """
 
 from __future__ import annotations

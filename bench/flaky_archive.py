@@ -77,7 +77,7 @@ class MoodyProcess(Server):
     def command(self) -> Sequence[str]:
         options = (f"--{name}={value}" for name, value in self._options.items())
         # It runs in a folder of its own, from which this package is not seen.
-        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "bench.moody", *options]
+        return ["env", f"PYTHONPATH={_ROOT}", sys.executable, "-m", "bench.flaky_archive", *options]
 
     def is_ready(self) -> bool:
         return listens(self.ae.port)

@@ -5,7 +5,7 @@ the study UIDs for nothing, fetch into files, and end with one sync; those that 
 fetch a sample. Times depend on the machine, the ratios less: figures are medians of rounds, and each round
 has a folder where files are made quickly (see bench.contenders).
 
-    python -m bench.roads [--rounds 3]
+    python -m bench.transports [--rounds 3]
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _pynetdicom(bench: Bench, uids: Sequence[str], target: Path) -> None:
     """pynetdicom's SCU, all studies on one association."""
     wanted = target.with_suffix(".uids")
     wanted.write_text("\n".join(uids))
-    _run([sys.executable, "-m", "bench.getting", *bench.peer, str(target), str(wanted)])
+    _run([sys.executable, "-m", "bench.pynetdicom_get", *bench.peer, str(target), str(wanted)])
 
 
 def _movescu(bench: Bench, uids: Sequence[str], target: Path) -> None:

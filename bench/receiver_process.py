@@ -1,4 +1,6 @@
-"""Receivers that need an entry of their own, each a process: ``python -m bench.serving KIND PORT FOLDER``.
+"""Receivers that need an entry of their own, a process each.
+
+Run as ``python -m bench.receiver_process KIND PORT FOLDER``.
 
 ``job``: Quarry's receiver with all that an extraction puts behind it: header scan, digest, admission, the
 paths, the ledger. ``fast`` is the same without durability, which no user can ask for. ``pynetdicom``: its
@@ -12,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench.sending import study_uid
+from bench.store_sender import study_uid
 
 
 def job(port: int, folder: Path, *, durable: bool) -> None:

@@ -1,4 +1,4 @@
-"""Rows a second that ``quarry plan`` asks Orthanc about, on one association: ``python -m bench.planning``."""
+"""Rows a second that ``quarry plan`` asks Orthanc about, on one association: ``python -m bench.plan``."""
 
 from __future__ import annotations
 
