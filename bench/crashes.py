@@ -25,10 +25,10 @@ from tests.scripted.find_faults import FindStatus
 
 from bench.figures import Figure, Part
 from dicom_quarry import api
-from dicom_quarry.demo.query_matching import Query
-from dicom_quarry.demo.synthetic_studies import Study, generate
-from dicom_quarry.ledger.reader import Reader, was_begun
-from dicom_quarry.model import Word
+from dicom_quarry.demo.query_matching import QueryIdentifier
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
+from dicom_quarry.ledger.reader import LedgerReader, has_job
+from dicom_quarry.model import OutcomeStatus
 
 #: Steps of the archive in one life of the job, at most; and seconds after one until the kill.
 _STEPS = 70
@@ -70,7 +70,7 @@ class _Killer(Fault):
     def admit(self, *_: object) -> None:
         self._step()
 
-    def ask(self, query: Query) -> Query:
+    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
         self._step()
         return query
 
@@ -105,7 +105,7 @@ def _moods(chance: random.Random) -> Iterator[Fault]:
 
 def crash(folder: Path, kills: int, seed: int = 1) -> Lives:
     """Kill a job so often, and let it end; raises AssertionError where anything was lost."""
-    chance, studies = random.Random(seed), generate(6 + 3 * kills, seed=11, images=4)
+    chance, studies = random.Random(seed), generate_studies(6 + 3 * kills, seed=11, images=4)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cohort.csv").write_text("\n".join(["Accession", *(s.accession for s in studies)]) + "\n")
     port, killer, lives = free_port(), _Killer(), Lives(studies=len(studies))
@@ -169,7 +169,7 @@ def _said(folder: Path) -> str:
 class _Watch:
     """Compares what is found after a kill with what was found before."""
 
-    def __init__(self, out: Path, studies: list[Study], archive: ScriptedArchive) -> None:
+    def __init__(self, out: Path, studies: list[DemoStudy], archive: ScriptedArchive) -> None:
         self._out = out
         self._whole = {s.study_uid: {i.sop_uid for i in s.instances()} for s in studies}
         self._archive = archive
@@ -199,13 +199,15 @@ class _Watch:
 def _complete(out: Path) -> dict[str, set[str]]:
     """The instances, whole on disk, of each study that the ledger has as complete."""
     ledger = out / ".quarry" / "ledger.db"
-    if not (ledger.is_file() and was_begun(ledger)):
+    if not (ledger.is_file() and has_job(ledger)):
         return {}
     assert [one for one in api.verify(out) if one.problem] == []
-    reader = Reader(ledger)
+    reader = LedgerReader(ledger)
     try:
         complete = {
-            v.study.study_uid: set[str]() for v in reader.studies() if v.outcome.word is Word.COMPLETE
+            v.study.study_uid: set[str]()
+            for v in reader.studies()
+            if v.outcome.status is OutcomeStatus.COMPLETE
         }
     finally:
         reader.close()

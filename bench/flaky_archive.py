@@ -15,9 +15,9 @@ from typing import Any
 
 from tests.peers.process import Server, free_port, listens
 
-from dicom_quarry.demo.dimse_operations import SUCCESS, UNABLE, Move, Tally
+from dicom_quarry.demo.dimse_operations import SUCCESS, UNABLE, MoveOperation, Tally
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.synthetic_studies import Instance, Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy, generate_studies
 from dicom_quarry.model import AE
 
 #: One move in so many goes wrong.
@@ -25,25 +25,27 @@ _ONE_IN = 100
 _SEED = 4
 
 
-def archived(studies: int, images: int) -> list[Study]:
+def archived(studies: int, images: int) -> list[DemoStudy]:
     """The studies, the same in every process."""
-    return generate(studies, seed=_SEED, images=images)
+    return generate_studies(studies, seed=_SEED, images=images)
 
 
 class MoodyArchive(DemoArchive):
     """Refuses, loses the association, sends half or nothing and calls it a success."""
 
-    def __init__(self, studies: Iterable[Study], **options: Any) -> None:
+    def __init__(self, studies: Iterable[DemoStudy], **options: Any) -> None:
         super().__init__(studies, **options)
         self._chance = random.Random()
-        self._faults: dict[str, Callable[[Move, tuple[str, int], Sequence[Instance]], None]] = {
+        self._faults: dict[str, Callable[[MoveOperation, tuple[str, int], Sequence[DemoInstance]], None]] = {
             "refused": lambda move, _address, _instances: move.respond(UNABLE, Tally(0)),
             "lost": self._lose,
             "half": self._half,
             "nothing": lambda move, _address, _instances: move.respond(SUCCESS, Tally(0)),
         }
 
-    def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
+    def deliver(
+        self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
+    ) -> None:
         if self._chance.randrange(_ONE_IN):
             super().deliver(move, address, instances)
             return
@@ -51,10 +53,12 @@ class MoodyArchive(DemoArchive):
         print("fault", name, flush=True)
         self._faults[name](move, address, instances)
 
-    def _lose(self, move: Move, _address: tuple[str, int], _instances: Sequence[Instance]) -> None:
+    def _lose(
+        self, move: MoveOperation, _address: tuple[str, int], _instances: Sequence[DemoInstance]
+    ) -> None:
         move.assoc._abort_nonblocking()
 
-    def _half(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
+    def _half(self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]) -> None:
         super().deliver(move, address, instances[: len(instances) // 2])
 
 

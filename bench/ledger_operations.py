@@ -11,18 +11,18 @@ from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from dicom_quarry.ledger.cohort_rows import enter_rows
+from dicom_quarry.ledger.cohort_rows import insert_rows
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
-from dicom_quarry.ledger.query_log import Query, note_query
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult
+from dicom_quarry.ledger.query_log import QueryLogEntry, log_query
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
 
 T = TypeVar("T")
 
 INSTANCES = 5
 _CLASS, _SYNTAX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
-_ASKED = Query("main", "qido", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)
+_ASKED = QueryLogEntry("main", "qido", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)
 
 
 class Meter:
@@ -49,13 +49,13 @@ def study_of(number: int) -> Study:
 def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
     """What is asked of the ledger, and told to it, from a row to the end of its study."""
     study, database = study_of(request.row), ledger.database
-    timed("note query", lambda: note_query(database, _ASKED, row=request.row))
-    timed("resolve", lambda: ledger.resolve(request, "main", [(study, Selection())]))
+    timed("note query", lambda: log_query(database, _ASKED, row=request.row))
+    timed("resolve", lambda: ledger.resolve_request(request, "main", [(study, Selection())]))
     task = timed("waiting tasks", lambda: ledger.waiting_tasks(time.time(), 4))[0]
     timed("next due", ledger.next_due)
     row = timed("first row", lambda: ledger.first_row(task.task_id))
-    timed("strikes", lambda: ledger.strikes(task.task_id))
-    timed("note query", lambda: note_query(database, _ASKED, task_id=task.task_id))
+    timed("strikes", lambda: ledger.fruitless_rounds(task.task_id))
+    timed("note query", lambda: log_query(database, _ASKED, task_id=task.task_id))
     timed("add folders", lambda: ledger.add_folders(task.task_id, [f"{study.patient_id}/{study.study_uid}"]))
     timed("folders", lambda: ledger.folders_of(task.task_id))
     timed("cells", lambda: ledger.cells(row))
@@ -65,8 +65,8 @@ def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
     refs = [InstanceRef(study.study_uid, series, f"{series}.{one}", _CLASS) for one in range(INSTANCES)]
     rows = [InstanceRow(ref, True, _SYNTAX, 9000, bytes(32)) for ref in refs]
     facts = {"instances": INSTANCES}
-    end = TaskEnd("all_listed_stored", facts, INSTANCES, INSTANCES, 9000 * INSTANCES, "P", 1.5e9, rows)
-    timed("conclude", lambda: ledger.conclude(task.task_id, end))
+    end = TaskResult("all_listed_stored", facts, INSTANCES, INSTANCES, 9000 * INSTANCES, "P", 1.5e9, rows)
+    timed("conclude", lambda: ledger.conclude_task(task.task_id, end))
 
 
 def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
@@ -81,11 +81,11 @@ def main(studies: int) -> None:
     ]
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         ledger = Ledger(Path(folder) / "ledger.db")
-        ledger.database.write(lambda connection: enter_rows(connection, requests))
+        ledger.database.write(lambda connection: insert_rows(connection, requests))
         for request in requests:
             turn(ledger, timed, request)
         ledger.close()
-        reader = Reader(Path(folder) / "ledger.db")
+        reader = LedgerReader(Path(folder) / "ledger.db")
         for name in ("rows", "studies", "missing"):
             timed(f"report: {name}", lambda name=name: list(getattr(reader, name)()))  # type: ignore[misc]
         timed("report: instances", lambda: list(reader.instances(derive)))

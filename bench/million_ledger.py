@@ -14,10 +14,10 @@ from sqlalchemy import Connection, insert, update
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import prepare
+from dicom_quarry.jobs.folder import open_or_create
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     RESOLVED,
@@ -54,15 +54,15 @@ def write_table(path: Path, first: int, last: int) -> None:
 
 
 def read(table: Path, out: Path) -> int:
-    return record.read(table, settings_for(out))[1]
+    return record.read_cohort(table, settings_for(out))[1]
 
 
 def enter(table: Path, out: Path) -> int:
     """Read and enter, as a job does; the largest size of the write-ahead log."""
-    ledger = Ledger(prepare(out, None).ledger)
+    ledger = Ledger(open_or_create(out, None).ledger)
     try:
-        cohort, _ = record.read(table, settings_for(out))
-        record.enter(ledger, cohort, settings_for(out), update=True)
+        cohort, _ = record.read_cohort(table, settings_for(out))
+        record.begin_or_continue(ledger, cohort, settings_for(out), update=True)
         return (out / ".quarry" / "ledger.db-wal").stat().st_size
     finally:
         ledger.close()
@@ -70,10 +70,10 @@ def enter(table: Path, out: Path) -> int:
 
 def begin_again(table: Path, out: Path) -> int:
     """What a run does before its first question: look at the table, and count."""
-    ledger, reader = Ledger(prepare(out, None).ledger), Reader(prepare(out, None).ledger)
+    ledger, reader = Ledger(open_or_create(out, None).ledger), LedgerReader(open_or_create(out, None).ledger)
     try:
-        cohort, _ = record.read(table, settings_for(out))
-        record.enter(ledger, cohort, settings_for(out), update=False)
+        cohort, _ = record.read_cohort(table, settings_for(out))
+        record.begin_or_continue(ledger, cohort, settings_for(out), update=False)
         return reader.counts().rows
     finally:
         reader.close()
@@ -82,7 +82,7 @@ def begin_again(table: Path, out: Path) -> int:
 
 def fill(out: Path, rows: int) -> None:
     """Half of the rows have ended, two in a hundred of them not well; others wait, now or for later."""
-    ledger = Ledger(prepare(out, None).ledger)
+    ledger = Ledger(open_or_create(out, None).ledger)
     try:
         ledger.database.write(lambda connection: _fill(connection, rows))
     finally:
@@ -157,7 +157,7 @@ def _instances(row: int) -> Iterator[dict[str, object]]:
 
 def verbs(out: Path, times: int = 50) -> dict[str, tuple[float, float]]:
     """Seconds that the ledger's verbs take in a job of this size, by name: the median and the longest."""
-    ledger = Ledger(prepare(out, None).ledger)
+    ledger = Ledger(open_or_create(out, None).ledger)
     taken: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], object]) -> None:
@@ -183,23 +183,23 @@ def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], nu
     task = ledger.waiting_tasks(time.time(), 1)[0]
     request = ledger.waiting_requests(1)[0]
     study = Study(_uid(10**8 + number, 0), "4711", "X", "20180723", "CT")
-    timed("resolve", lambda: ledger.resolve(request, "DEMO", [(study, Selection())]).result())
-    timed("postpone", lambda: ledger.postpone(task.task_id, time.time() + 7200))
+    timed("resolve", lambda: ledger.resolve_request(request, "DEMO", [(study, Selection())]).result())
+    timed("postpone", lambda: ledger.postpone_task(task.task_id, time.time() + 7200))
     task = ledger.waiting_tasks(time.time(), 1)[0]
     attempt = Attempt(time.time(), time.time(), "STUDY", 3, 3, "success", 0, "")
     timed("record round", lambda: ledger.record_round(task.task_id, [attempt]))
-    timed("strikes", lambda: ledger.strikes(task.task_id))
+    timed("strikes", lambda: ledger.fruitless_rounds(task.task_id))
     timed("first row", lambda: ledger.first_row(task.task_id))
     timed("task of a study", lambda: ledger.task_of(task.study.study_uid))
     ref = InstanceRef(task.study.study_uid, "2.25.1", "2.25.2", _CLASS)
     row = InstanceRow(ref, True, _SYNTAX, 8_700, bytes(32))
-    end = TaskEnd("all_listed_stored", {"instances": 1}, 1, 1, 8_700, "x", time.time(), [row])
-    timed("conclude", lambda: ledger.conclude(task.task_id, end).result())
+    end = TaskResult("all_listed_stored", {"instances": 1}, 1, 1, 8_700, "x", time.time(), [row])
+    timed("conclude", lambda: ledger.conclude_task(task.task_id, end).result())
 
 
 def count(out: Path) -> float:
     """Seconds that counting takes; the shortest of three times, as others use the machine."""
-    reader = Reader(prepare(out, None).ledger)
+    reader = LedgerReader(open_or_create(out, None).ledger)
     taken = []
     try:
         for _ in range(3):

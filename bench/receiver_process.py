@@ -19,29 +19,29 @@ from bench.store_sender import study_uid
 
 def job(port: int, folder: Path, *, durable: bool) -> None:
     from dicom_quarry.config.settings import DEFAULT_FILEPATH
-    from dicom_quarry.extraction.inbound import Deliveries, JobSink
-    from dicom_quarry.ledger.cohort_rows import enter_rows
+    from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+    from dicom_quarry.ledger.cohort_rows import insert_rows
     from dicom_quarry.ledger.ledger import Ledger
     from dicom_quarry.model import AE, Request, Selection, Study
     from dicom_quarry.receiver.server import Receiver
     from dicom_quarry.store.instance_store import InstanceStore
-    from dicom_quarry.store.path_template import Template
+    from dicom_quarry.store.path_template import PathTemplate
 
     ledger = Ledger(folder / "ledger.sqlite")
     requests = [Request(n + 1, n + 2, (("AccessionNumber", str(n)),), (str(n),)) for n in range(8)]
-    ledger.database.write(lambda connection: enter_rows(connection, requests))
-    deliveries = Deliveries(ledger, lambda _task: {})
+    ledger.database.write(lambda connection: insert_rows(connection, requests))
+    deliveries = InboundStudies(ledger, lambda _task: {})
     for number, request in enumerate(requests):
         # What the archive said of the study is what arrives: nothing is kept apart.
         study = Study(study_uid(number), patient_id="BENCH", accession="BENCH")
-        ledger.resolve(request, "bench", [(study, Selection())]).result()
+        ledger.resolve_request(request, "bench", [(study, Selection())]).result()
     for task in ledger.waiting_tasks(0.0, len(requests)):
         deliveries.open(task, ())
-    template = Template.parse(DEFAULT_FILEPATH)
+    template = PathTemplate.parse(DEFAULT_FILEPATH)
     store = InstanceStore(
         folder / "received", template, incoming=folder / "incoming", admit=deliveries.admit, durable=durable
     )
-    receiver = Receiver(AE("BENCH", "127.0.0.1", port), JobSink(store, deliveries))
+    receiver = Receiver(AE("BENCH", "127.0.0.1", port), InboundSink(store, deliveries))
     receiver.start()
 
 

@@ -23,7 +23,7 @@ from tests.peers.corpus import CT, study_files
 from dicom_quarry.model import AE
 from dicom_quarry.wire import dimse, pdu
 from dicom_quarry.wire.association import Association
-from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, propose
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, propose_contexts
 
 _EXPLICIT = "1.2.840.10008.1.2.1"
 _LARGEST_PDU = 131072  # of the sender's own, where the receiver allows more
@@ -105,8 +105,8 @@ class _Connection:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # As in the receiver, the kernel's own time-out spares a poll() before each call.
         self._sock.settimeout(None)
-        self._association = Association(max_pdu=_LARGEST_PDU, requestor=True)
-        request = AssociateRequest(peer.title, "SENDER", propose([(CT, [_EXPLICIT])]), _LARGEST_PDU)
+        self._association = Association(max_pdu=_LARGEST_PDU, is_requestor=True)
+        request = AssociateRequest(peer.title, "SENDER", propose_contexts([(CT, [_EXPLICIT])]), _LARGEST_PDU)
         self._sock.sendall(self._association.request(request))
         accept = self._event()
         if not isinstance(accept, AssociateAccept) or accept.results[0].result:
@@ -119,7 +119,7 @@ class _Connection:
         while True:
             for event in self._association.events():
                 return event
-            reader.received(self._sock.recv_into(reader.space()) or self._gone())
+            reader.buffer_updated(self._sock.recv_into(reader.get_buffer()) or self._gone())
 
     def store(self, message: bytearray) -> None:
         """Send one instance and wait for its success."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.cohort.workbooks import DATE, number, sheet, text, workbook
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.row_errors import explain
+from dicom_quarry.cohort.row_errors import describe_row_errors
 
 _CHILD = "--read"
 
@@ -40,7 +40,7 @@ def write_xlsx(path: Path, rows: int) -> None:
 def read(path: Path) -> None:
     """In a process of its own, so that the memory is that of reading."""
     before, cpu = time.perf_counter(), time.process_time()
-    problems = explain(CohortFile(path).requests())
+    problems = describe_row_errors(CohortFile(path).read_requests())
     took, used = time.perf_counter() - before, time.process_time() - cpu
     # Of this program alone: ru_maxrss begins with that of the process which started it.
     status = Path("/proc/self/status").read_text(encoding="ascii")

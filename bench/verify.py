@@ -18,7 +18,7 @@ from statistics import median
 
 import psutil
 from tests.e2e.command import QUARRY
-from tests.e2e.finished_job import record
+from tests.e2e.finished_job import record_job
 
 from bench.figures import Figure, Part, keep
 
@@ -138,7 +138,7 @@ def main() -> None:
         os.environ["XDG_STATE_HOME"] = str(folder.resolve() / "home")
         out = folder / "out"
         if not out.exists():
-            record(out, options.files // _FILES, _FILES, smallest=_SMALLEST, largest=_LARGEST)
+            record_job(out, options.files // _FILES, _FILES, smallest=_SMALLEST, largest=_LARGEST)
         part = compare(out, options.threads, options.rounds)
     print("\n".join(part.lines()))
     if options.write:

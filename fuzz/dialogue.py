@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from dicom_quarry.wire import dimse, negotiation, pdu
 from dicom_quarry.wire.dimse import VERIFICATION, Command, CommandField
-from dicom_quarry.wire.negotiation import AcceptorPolicy, AssociateRequest, propose
+from dicom_quarry.wire.negotiation import AcceptorPolicy, AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import PduType
 from fuzz.peers import CT, DEFLATED, EXPLICIT, IMPLICIT, MAX_PDU, REQUEST
 
@@ -20,7 +20,9 @@ _LONGEST = 1 << 14
 OFFERED = AssociateRequest(
     "QUARRY",
     "SENDER",
-    propose([(VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT]), (CT, [DEFLATED]), ("1.3.12.2", [EXPLICIT])]),
+    propose_contexts(
+        [(VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT]), (CT, [DEFLATED]), ("1.3.12.2", [EXPLICIT])]
+    ),
     MAX_PDU,
     roles={CT: (True, True)},
 )
@@ -79,7 +81,7 @@ def _request(script: Script) -> None:
 
 
 def _accept(script: Script) -> None:
-    answer = AcceptorPolicy(script.byte() or MAX_PDU, takes=lambda _: True).answer(REQUEST)
+    answer = AcceptorPolicy(script.byte() or MAX_PDU, accepts=lambda _: True).answer(REQUEST)
     script.out += pdu.encode_pdu(PduType.ASSOCIATE_AC, negotiation.encode_accept(answer))
 
 

@@ -14,7 +14,7 @@ from itertools import accumulate, takewhile
 from dicom_quarry.archive.dicomweb.multipart import MultipartReader
 from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
-from dicom_quarry.wire.header_scan import WHOLE, HeaderScan
+from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 from dicom_quarry.wire.negotiation import AcceptorPolicy
 from dicom_quarry.wire.pdu import PduReader
 from fuzz import framing, peers
@@ -122,8 +122,8 @@ def pdus(data: bytes) -> None:
                 break
             piece = stream[begin : begin + size]
             begin += size
-            reader.space()[: len(piece)] = piece
-            reader.received(len(piece))
+            reader.get_buffer()[: len(piece)] = piece
+            reader.buffer_updated(len(piece))
             units += map(framing.unit, reader.units())
     except RemoteProtocolError:
         units.append(framing.DAMAGED)
@@ -138,7 +138,7 @@ def header(data: bytes) -> None:
     if data[0] & _COMPRESS:
         deflate = zlib.compressobj(1, zlib.DEFLATED, -zlib.MAX_WBITS)
         dataset = deflate.compress(dataset) + deflate.flush()
-    tags = peers.TAGS | {WHOLE} if data[0] & 0x40 else peers.TAGS
+    tags = peers.TAGS | {SCAN_TO_END} if data[0] & 0x40 else peers.TAGS
     whole, pieces = _scanned(dataset, syntax, tags, 0), _scanned(dataset, syntax, tags, data[1])
     if whole != pieces:
         # zlib gives nothing of a piece that is damaged, so what comes before may be read or not.
@@ -171,7 +171,7 @@ def _scanned(data: bytes, syntax: str, tags: frozenset[int], seed: int) -> dict[
         scan.end()
     except RemoteProtocolError:
         return None
-    assert scan.done
+    assert scan.is_done
     assert set(scan.values) <= tags
     return scan.values
 
@@ -194,7 +194,7 @@ def _parts(body: bytes, seed: int) -> tuple[list[object], bool]:
                     parts[-1] += event
                 else:
                     parts.append(bytes(event) if isinstance(event, memoryview) else event)
-            assert len(reader._carry) <= _LONGEST_HEADERS + _LONGEST_READ
+            assert len(reader._buffer) <= _LONGEST_HEADERS + _LONGEST_READ
             begin = end
     except RemoteProtocolError:
         return [], False

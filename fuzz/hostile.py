@@ -38,7 +38,7 @@ def _associate(*items: bytes) -> bytes:
 
 
 def _accepted() -> bytes:
-    answer: AssociateAccept = AcceptorPolicy(8, takes=lambda _: True).answer(REQUEST)
+    answer: AssociateAccept = AcceptorPolicy(8, accepts=lambda _: True).answer(REQUEST)
     return b"\xff" + pdu.encode_pdu(PduType.ASSOCIATE_AC, negotiation.encode_accept(answer))
 
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import cast
 
-from dicom_quarry.errors import ArchiveError, LocalProtocolError, Refused, RemoteProtocolError
-from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Sink, Writer
-from dicom_quarry.receiver.access_control import Scope
-from dicom_quarry.receiver.session import Limits, Session
-from dicom_quarry.store.part10 import file_head, is_uid
+from dicom_quarry.errors import ArchiveError, InstanceRefused, LocalProtocolError, RemoteProtocolError
+from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Receipt, Sink, Writer
+from dicom_quarry.receiver.access_control import AccessScope
+from dicom_quarry.receiver.session import ReceiverLimits, Session
+from dicom_quarry.store.part10 import encode_file_head, is_uid
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Association
-from dicom_quarry.wire.c_store import Incoming
-from dicom_quarry.wire.connection import Channel, Requestor
+from dicom_quarry.wire.c_store import IncomingInstance
+from dicom_quarry.wire.connection import Requestor, SocketConnection
 from dicom_quarry.wire.header_scan import HeaderScan
-from dicom_quarry.wire.message_assembler import MAX_GATHERED, Message
-from dicom_quarry.wire.negotiation import AssociateRequest, propose
+from dicom_quarry.wire.message_assembler import MAX_DATASET_SIZE, DimseMessage
+from dicom_quarry.wire.negotiation import AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import BUFFER_SIZE, PduType
 
 IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
@@ -36,7 +36,7 @@ _CONTROL_SIZE = 10  # of A-ASSOCIATE-RJ, A-RELEASE-RP and A-ABORT, with header
 REQUEST = AssociateRequest(
     "ARCHIVE",
     "QUARRY",
-    propose([(dimse.VERIFICATION, [IMPLICIT]), (FIND, [EXPLICIT, IMPLICIT]), (CT, [EXPLICIT])]),
+    propose_contexts([(dimse.VERIFICATION, [IMPLICIT]), (FIND, [EXPLICIT, IMPLICIT]), (CT, [EXPLICIT])]),
     MAX_PDU,
 )
 
@@ -93,7 +93,7 @@ class Wire:
 class Stored:
     """An instance as it reached the sink, however far."""
 
-    arrival: Arrival
+    arrival: InstanceInfo
     data: bytearray = field(default_factory=bytearray)
     end: str = ""
 
@@ -104,21 +104,21 @@ class ScanningWriter:
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self._scan = HeaderScan(stored.arrival.transfer_syntax, TAGS)
-        file_head(stored.arrival)
+        encode_file_head(stored.arrival)
 
     def write(self, data: memoryview) -> None:
         assert len(data) <= BUFFER_SIZE
         try:
             self._scan.feed(data)
         except RemoteProtocolError as error:
-            raise Refused(str(error), status=0xC000) from None
+            raise InstanceRefused(str(error), status=0xC000) from None
         self._stored.data += data
 
     def commit(self) -> Receipt:
         try:
             self._scan.end()
         except RemoteProtocolError as error:
-            raise Refused(str(error), status=0xC000) from None
+            raise InstanceRefused(str(error), status=0xC000) from None
         self._stored.end = repr(sorted(self._scan.values.items()))
         arrival, size = self._stored.arrival, len(self._stored.data)
         return Receipt(
@@ -131,29 +131,29 @@ class ScanningWriter:
             self._stored.data.clear()  # how much was written before an error is seen depends on the reads
 
 
-class House:
+class SessionHost:
     """A receiver of one session, which is also its sink."""
 
     def __init__(self) -> None:
         self.sink: Sink = self
-        self.limits = Limits(max_pdu=MAX_PDU)
+        self.limits = ReceiverLimits(max_pdu=MAX_PDU)
         self.tls: ssl.SSLContext | None = None
-        self.stopping = False
+        self.is_stopping = False
         self.stored: list[Stored] = []
 
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         if not (is_uid(arrival.sop_uid) and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
-            raise Refused("no UID", status=0xA900)
+            raise InstanceRefused("no UID", status=0xA900)
         self.stored.append(Stored(arrival))
         return ScanningWriter(self.stored[-1])
 
-    def enter(self, session: Session, request: AssociateRequest) -> Scope:  # noqa: ARG002
-        return Scope.ECHO if request.called == "ECHO" else Scope.STORE
+    def admit(self, session: Session, request: AssociateRequest) -> AccessScope:  # noqa: ARG002
+        return AccessScope.ECHO if request.called == "ECHO" else AccessScope.STORE
 
-    def turned_away(self, session: Session, why: str) -> None:  # noqa: ARG002
-        raise AssertionError(why)  # nobody shakes hands for TLS here
+    def on_handshake_failed(self, session: Session, reason: str) -> None:  # noqa: ARG002
+        raise AssertionError(reason)  # nobody shakes hands for TLS here
 
-    def count(self, incoming: Incoming) -> None:
+    def record_instance(self, incoming: IncomingInstance) -> None:
         assert incoming.size >= 0
 
 
@@ -182,7 +182,7 @@ def unmasked() -> Iterator[None]:
 
 def accept(data: bytes, seed: int) -> tuple[bytes, list[Stored]]:
     """A whole session over the data; what was answered, and what reached the sink."""
-    wire, house = Wire(data, seed), House()
+    wire, house = Wire(data, seed), SessionHost()
     session = Session(wire.as_socket(), "127.0.0.1", house)
     with unmasked():
         session.run()
@@ -207,17 +207,17 @@ def _answered(sent: bytes) -> bytes:
 # ---- the requestor
 
 
-def request(data: bytes, seed: int, patience: int) -> tuple[str, list[Message]]:
+def request(data: bytes, seed: int, patience: int) -> tuple[str, list[DimseMessage]]:
     """Ask an archive that answers with the data; how it ended, and the messages that came.
 
     After ``patience`` messages the association is released.
     """
     wire = Wire(data, seed)
-    association = Association(max_pdu=MAX_PDU, requestor=True)
+    association = Association(max_pdu=MAX_PDU, is_requestor=True)
     requestor = Requestor(
-        AE("ARCHIVE", "127.0.0.1", 104), Channel(wire.as_socket(), association), association
+        AE("ARCHIVE", "127.0.0.1", 104), SocketConnection(wire.as_socket(), association), association
     )
-    messages: list[Message] = []
+    messages: list[DimseMessage] = []
     try:
         requestor._negotiate(REQUEST, 5.0)
         if FIND in requestor.accepted:
@@ -225,7 +225,7 @@ def request(data: bytes, seed: int, patience: int) -> tuple[str, list[Message]]:
             requestor.send(dimse.c_find_rq(1, FIND), b"identifier", context_id=context_id)
         while len(messages) < patience and (message := requestor.receive(5.0)):
             messages.append(message)
-            assert len(requestor._inbox._dataset) <= MAX_GATHERED + BUFFER_SIZE
+            assert len(requestor._assembler._dataset) <= MAX_DATASET_SIZE + BUFFER_SIZE
         requestor.release(5.0)
         end = "released"
     except LocalProtocolError:
@@ -235,6 +235,6 @@ def request(data: bytes, seed: int, patience: int) -> tuple[str, list[Message]]:
     except RemoteProtocolError:  # before the association stands, connect() aborts it for us
         end = "RemoteProtocolError"
     requestor.abort()
-    assert not requestor.alive
+    assert not requestor.is_alive
     assert len(wire.sent) <= len(data) + 4000
     return end, messages

@@ -184,8 +184,8 @@ def parts(name: str, *streams: bytes) -> None:
     command = bytearray()
     for stream in streams:
         reader = PduReader(0)
-        reader.space()[: len(stream)] = stream
-        reader.received(len(stream))
+        reader.get_buffer()[: len(stream)] = stream
+        reader.buffer_updated(len(stream))
         for unit in reader.units():
             if isinstance(unit, ControlPdu):
                 if unit.type in (PduType.ASSOCIATE_RQ, PduType.ASSOCIATE_AC):

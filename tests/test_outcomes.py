@@ -6,8 +6,8 @@ import string
 
 import pytest
 
-from dicom_quarry.model import Word
-from dicom_quarry.outcomes import CATALOGUE, outcome, worst
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.outcomes import CATALOGUE, make_outcome, worst_outcome
 
 
 def _fields(template: str) -> set[str]:
@@ -18,33 +18,35 @@ def _fields(template: str) -> set[str]:
 def test_every_code_has_a_sentence_and_a_next_step(code: str) -> None:
     entry = CATALOGUE[code]
     details = dict.fromkeys(_fields(entry.reason) | _fields(entry.next_step), 2)
-    told = outcome(code, **details)
-    assert (told.word, told.code) == (entry.word, code)
+    told = make_outcome(code, **details)
+    assert (told.status, told.code) == (entry.status, code)
     assert told.reason
     assert "{" not in told.reason + told.next_step
-    assert bool(told.next_step) == (entry.word is not Word.COMPLETE)
+    assert bool(told.next_step) == (entry.status is not OutcomeStatus.COMPLETE)
     assert not _fields(entry.title)
 
 
 def test_numbers_take_their_noun_with_them() -> None:
-    assert outcome("instances_missing", missing=1, expected=1000).reason.startswith("1 instance of 1,000 did")
-    assert outcome("query_cut_short", answers=500).reason == (
+    assert make_outcome("instances_missing", missing=1, expected=1000).reason.startswith(
+        "1 instance of 1,000 did"
+    )
+    assert make_outcome("query_cut_short", answers=500).reason == (
         "the archive ended its answer after 500 studies; there may be more"
     )
 
 
 def test_a_detail_that_is_missing_is_a_defect() -> None:
     with pytest.raises(KeyError):
-        outcome("instances_missing", missing=1)
+        make_outcome("instances_missing", missing=1)
 
 
 def test_the_worst_study_decides() -> None:
     done, partial = (
-        outcome("all_listed_stored", instances=1),
-        outcome("instances_missing", missing=1, expected=2),
+        make_outcome("all_listed_stored", instances=1),
+        make_outcome("instances_missing", missing=1, expected=2),
     )
-    failed = outcome("gave_up_waiting", why="no answer", attempts=3)
-    assert worst([done]) is done
-    assert worst([done, partial, done]) is partial
-    assert worst([partial, failed]) is failed
-    assert worst([failed, outcome("pending")]).word is Word.PENDING
+    failed = make_outcome("gave_up_waiting", why="no answer", attempts=3)
+    assert worst_outcome([done]) is done
+    assert worst_outcome([done, partial, done]) is partial
+    assert worst_outcome([partial, failed]) is failed
+    assert worst_outcome([failed, make_outcome("pending")]).status is OutcomeStatus.PENDING

@@ -64,36 +64,36 @@ class Rejected(ArchiveError):
         self.retry_after = retry_after
 
 
-class Lost(ArchiveError):
+class ConnectionLost(ArchiveError):
     """The association ended, or fell silent, before the operation did."""
 
 
 class QueryFailed(ArchiveError):
     """A C-FIND ended in a failure (PS3.4 C.4.1.1.4); or, with ``http``, a QIDO-RS (PS3.18 8.5)."""
 
-    def __init__(self, message: str, *, status: int, http: bool = False) -> None:
+    def __init__(self, message: str, *, status: int, is_http: bool = False) -> None:
         super().__init__(message)
         self.status = status
-        self.http = http
+        self.is_http = is_http
 
 
-def told(error: ArchiveError) -> str:
+def redact(error: ArchiveError) -> str:
     """An archive's failure for logs and redirected output, without its own words: they may name a patient."""
     if isinstance(error, QueryFailed):
-        code = f"HTTP {error.status}" if error.http else f"status {error.status:04X}H"
+        code = f"HTTP {error.status}" if error.is_http else f"status {error.status:04X}H"
         return f"the archive answered a query with a failure ({code})"
-    return error.told if isinstance(error, Unusable) else str(error)
+    return error.redacted if isinstance(error, OperatorActionRequired) else str(error)
 
 
-class Unusable(ArchiveError):
+class OperatorActionRequired(ArchiveError):
     """Asking on would be of no use before a person has acted; the message says what to do.
 
     ``told``: the same without the archive's own words, where these are in the message.
     """
 
-    def __init__(self, message: str, *, told: str = "") -> None:
+    def __init__(self, message: str, *, redacted: str = "") -> None:
         super().__init__(message)
-        self.told = told or message
+        self.redacted = redacted or message
 
 
 class ProtocolError(QuarryError):
@@ -108,7 +108,7 @@ class LocalProtocolError(ProtocolError):
     """Quarry itself tried something that the protocol does not allow here."""
 
 
-class Refused(QuarryError):
+class InstanceRefused(QuarryError):
     """An instance is not taken; ``status`` is the C-STORE status for its sender (PS3.4 B.2.3)."""
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -116,7 +116,7 @@ class Refused(QuarryError):
         self.status = status
 
 
-class OutOfSpace(Refused):
+class OutOfSpace(InstanceRefused):
     """There is no room for the instance now; the sender may try again (0xA700)."""
 
     def __init__(self, message: str) -> None:

@@ -35,7 +35,7 @@ class Level(StrEnum):
     IMAGE = "IMAGE"
 
 
-class Road(StrEnum):
+class Transport(StrEnum):
     """How instances come: sent to our receiver, over our own association, or over HTTP."""
 
     MOVE = "move"
@@ -55,22 +55,22 @@ class AE:
         return f"{self.title}@{self.host}:{self.port}" if self.host else f"{self.title}:{self.port}"
 
     @classmethod
-    def remote(cls, text: str) -> AE:
+    def parse_remote(cls, text: str) -> AE:
         """Read ``AET@HOST:PORT``; raises ConfigError with the expected form."""
         title, at, address = text.partition("@")
         host, colon, port = address.rpartition(":")
         if not (at and colon and host):
             raise ConfigError(f"'{text}' is not an archive: write AET@HOST:PORT, as in PACS@10.1.2.3:104")
-        return cls(_title(title, text), host.strip("[]"), _port(port, text))
+        return cls(_parse_title(title, text), host.strip("[]"), _parse_port(port, text))
 
     @classmethod
-    def local(cls, text: str) -> AE:
+    def parse_local(cls, text: str) -> AE:
         """Read ``AET[@IP]:PORT``; without an IP, every interface is meant and ``host`` is empty."""
         name, colon, port = text.rpartition(":")
         if not colon:
             raise ConfigError(f"'{text}' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112")
         title, _, host = name.partition("@")
-        return cls(_title(title, text), host.strip("[]"), _port(port, text))
+        return cls(_parse_title(title, text), host.strip("[]"), _parse_port(port, text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +109,21 @@ class BaseUri:
         return cls(parts.scheme, parts.hostname, port or _WEB_PORTS[parts.scheme], parts.path.rstrip("/"))
 
     @property
-    def is_open(self) -> bool:
+    def is_unencrypted(self) -> bool:
         """Whether what goes there can be read by others on the way."""
         return self.scheme == "http" and not (
             self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
         )
 
 
-def _title(title: str, text: str) -> str:
+def _parse_title(title: str, text: str) -> str:
     title = title.strip()
     if not _AE_TITLE.fullmatch(title):
         raise ConfigError(f"'{text}': an AE title has 1 to 16 printable characters without back-slash")
     return title
 
 
-def _port(port: str, text: str) -> int:
+def _parse_port(port: str, text: str) -> int:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ConfigError(f"'{text}': a port is a number from 1 to 65535")
     return int(port)
@@ -147,7 +147,7 @@ class Request:
     alternatives: tuple[tuple[tuple[str, str], ...], ...] = ()
     note: str = ""
 
-    def identity(self) -> bytes:
+    def key_hash(self) -> bytes:
         """A digest of the keys alone: the same row found again in a table that has grown (16 bytes)."""
         text = "\x1f".join(f"{keyword}\x1e{value}" for keyword, value in sorted(self.keys))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
@@ -170,17 +170,17 @@ class Study:
     series_count: int | None = None
     instance_count: int | None = None
     availability: str = ""
-    others: tuple[tuple[str, str], ...] = ()
+    extra_attributes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
     """A series as an archive lists it; ``count`` is None where it did not say."""
 
-    uid: str
+    series_uid: str
     modality: str
     description: str
-    count: int | None
+    instance_count: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,14 +221,14 @@ class Listing:
 
     instances: tuple[InstanceRef, ...]
     series_uids: tuple[str, ...]
-    by_image: bool = True
+    lists_instances: bool = True
     complete: bool = True
     count: int | None = None
-    why: str = ""
+    incomplete_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class InstanceInfo:
     """What a sender announces before the bytes of an instance.
 
     ``head`` is preamble, prefix and file meta information where the instance came as a DICOM file, to be kept
@@ -245,17 +245,17 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class InstanceAdmission:
     """Leave to keep an instance. ``cells`` are the user's own columns, by header, for its path.
 
     ``apart`` is a folder below the root for what must not be mixed with the rest; empty for the usual place.
     """
 
     cells: Mapping[str, str] = field(default_factory=dict)
-    apart: str = ""
+    subdirectory: str = ""
 
 
-class Kept(StrEnum):
+class StoreResult(StrEnum):
     """What became of an instance that was taken."""
 
     STORED = "stored"
@@ -277,7 +277,7 @@ class Receipt:
     path: PurePosixPath
     size: int
     digest: bytes
-    kept: Kept = Kept.STORED
+    result: StoreResult = StoreResult.STORED
     patient_id: str = ""
     accession: str = ""
 
@@ -298,7 +298,7 @@ class Writer(Protocol):
 class Sink(Protocol):
     """Where instances go."""
 
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         """Start one instance. Raises Refused before any byte is read. Called from several threads."""
 
 
@@ -306,7 +306,7 @@ class Sink(Protocol):
 Header = Mapping[int, str]
 
 
-class Word(StrEnum):
+class OutcomeStatus(StrEnum):
     """How a row, or a task, ended. ``pending`` is for what has not ended yet."""
 
     COMPLETE = "complete"
@@ -326,7 +326,7 @@ class Word(StrEnum):
 class Outcome:
     """A word, a stable reason code for scripts, a sentence for people, and what to do next."""
 
-    word: Word
+    status: OutcomeStatus
     code: str
     reason: str
     next_step: str = ""

@@ -7,37 +7,37 @@ from contextlib import contextmanager
 
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.base import Ask, Patience
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Patiences
-from dicom_quarry.model import AE, Arrival, Writer
+from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.model import AE, InstanceInfo, Writer
 from tests.peers.relay import Heard
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
 
-STUDY = Ask("1.2")
+STUDY = RetrieveRequest("1.2")
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-BRISK = Patiences(connect=5, associate=5, query=0.3, cancel=0.3)
+BRISK = Timeouts(connect=5, associate=5, query=0.3, cancel=0.3)
 
 
 class NoSink:
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         raise AssertionError("C-MOVE brings nothing by way of the sink")
 
 
 class Watching:
     """A watch that says what it is told to, and remembers the signs of life."""
 
-    def __init__(self, *patiences: Patience) -> None:
+    def __init__(self, *actions: MonitorAction) -> None:
         self.signs: list[tuple[int | None, int | None]] = []
         self.asked = 0
-        self._patiences = list(patiences)
+        self._actions = list(actions)
 
-    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+    def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs.append((completed, remaining))
 
-    def patience(self) -> Patience:
+    def next_action(self) -> MonitorAction:
         self.asked += 1
-        return self._patiences.pop(0) if self._patiences else Patience.WAIT
+        return self._actions.pop(0) if self._actions else MonitorAction.WAIT
 
 
 @contextmanager

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path, PurePosixPath
 
-from dicom_quarry.archive.base import Archive, Ask, Patience
+from dicom_quarry.archive.base import Archive, MonitorAction, RetrieveRequest
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.synthetic_studies import CR, MR, SR, TINY, US, make_patient, make_study
-from dicom_quarry.demo.synthetic_studies import Study as DemoStudy
+from dicom_quarry.demo.synthetic_studies import DemoStudy as DemoStudy
 from dicom_quarry.errors import OutOfSpace
-from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt, Writer
+from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Receipt, Writer
 from dicom_quarry.receiver.server import Receiver
-from dicom_quarry.wire.header_scan import scan
+from dicom_quarry.wire.header_scan import scan_dataset
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import Orthanc
@@ -56,7 +56,7 @@ class MemorySink:
         self.gate.set()
         self._lock = threading.Lock()
 
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         with self._lock:
             self.begun += 1
             self.unfinished += 1
@@ -67,7 +67,7 @@ class MemorySink:
 
 
 class _MemoryWriter:
-    def __init__(self, sink: MemorySink, arrival: Arrival) -> None:
+    def __init__(self, sink: MemorySink, arrival: InstanceInfo) -> None:
         self._sink = sink
         self._arrival = arrival
         self._data = bytearray()
@@ -80,7 +80,7 @@ class _MemoryWriter:
         self._end()
         arrival, data = self._arrival, bytes(self._data)
         # Of a file that came whole the dataset counts, not its file meta information.
-        sop_uid = scan(data, arrival.transfer_syntax, (0x00080018,))[0x00080018]
+        sop_uid = scan_dataset(data, arrival.transfer_syntax, (0x00080018,))[0x00080018]
         if sop_uid in self._sink.refuse:
             raise OutOfSpace("no room for this one")
         self._sink.kept[sop_uid] = (arrival.transfer_syntax, data)
@@ -100,11 +100,11 @@ class _MemoryWriter:
 class PatientWatch:
     """Waits for ever, unless a test says otherwise once a tick."""
 
-    def __init__(self, decide: Callable[[], Patience] = lambda: Patience.WAIT) -> None:
+    def __init__(self, decide: Callable[[], MonitorAction] = lambda: MonitorAction.WAIT) -> None:
         self.signs = 0
-        self.patience = decide
+        self.next_action = decide
 
-    def sign_of_life(self, completed: int | None, remaining: int | None) -> None:
+    def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs += 1
 
 
@@ -138,11 +138,15 @@ class Site:
         self.cleanup.append(archive)
         return archive
 
-    def ask(self, study: HeldStudy, series: Iterable[str] = (), sop_uids: Iterable[str] = ()) -> Ask:
+    def ask(
+        self, study: HeldStudy, series: Iterable[str] = (), sop_uids: Iterable[str] = ()
+    ) -> RetrieveRequest:
         """What a job would ask for, having listed the study."""
         listed = {uid: frozenset(study.series[uid].values()) for uid in series or study.series}
         classes = listed if self.tells else {}
-        return Ask(study.study_uid, study.patient_id, tuple(series), tuple(sop_uids), sop_classes=classes)
+        return RetrieveRequest(
+            study.study_uid, study.patient_id, tuple(series), tuple(sop_uids), sop_classes_by_series=classes
+        )
 
     def of_patient(self, patient_id: str) -> list[HeldStudy]:
         """What the archive holds of a patient."""
@@ -264,7 +268,7 @@ def _demo_studies() -> list[DemoStudy]:
     umlaut = make_patient(chance, UMLAUT_PATIENT, "Müller^Jörg")
     return [
         *(make_study(ten, f"QA{n:05d}", date(2019, n + 1, 3), (TINY, 2), (TINY, 3)) for n in range(10)),
-        *(make_study(twins, TWIN_ACCESSION, date(2019, 5, 1), (TINY, 4), copy=n) for n in range(2)),
+        *(make_study(twins, TWIN_ACCESSION, date(2019, 5, 1), (TINY, 4), variant=n) for n in range(2)),
         make_study(umlaut, "QA00012", date(2019, 6, 1), (TINY, 2)),
         *(
             make_study(make_patient(chance, f"Q-KIND{n}"), f"QK{n}", date(2019, 7, 1), (kind, 2), (SR, 1))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dicom_quarry.archive.base import Ask, Patience, Verdict
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, Verdict
 from dicom_quarry.model import InstanceRef, Selection, Study, Task
 from tests.archive import sites, web_sites
 from tests.archive.sites import HeldStudy, PatientWatch, Site
@@ -113,7 +113,7 @@ def test_find_a_patient_whose_id_is_not_ascii(site: Site) -> None:
 
 def test_find_nothing(site: Site) -> None:
     found = site.adapter().find({"AccessionNumber": "NO-SUCH"})
-    assert (found.studies, found.complete, found.why) == ((), True, "")
+    assert (found.studies, found.complete, found.incomplete_reason) == ((), True, "")
 
 
 def test_find_by_study_uid_gives_every_study_that_was_loaded(site: Site) -> None:
@@ -137,7 +137,7 @@ def test_list_names_every_instance_of_every_study(site: Site) -> None:
         }
         assert len(listing.instances) == len(study.sop_uids)
         assert set(listing.series_uids) == set(study.series)
-        assert (listing.by_image, listing.complete) == (True, True)
+        assert (listing.lists_instances, listing.complete) == (True, True)
         assert listing.count == (len(study.sop_uids) if site.tells else None)
 
 
@@ -201,7 +201,7 @@ def test_an_instance_that_is_refused_is_never_success_and_comes_when_asked_for_a
 
 
 def test_a_study_that_the_archive_does_not_have_brings_nothing(site: Site) -> None:
-    answered = site.adapter().retrieve(Ask("1.2.3.4", "P"), site.sink, PatientWatch())
+    answered = site.adapter().retrieve(RetrieveRequest("1.2.3.4", "P"), site.sink, PatientWatch())
     assert answered.verdict is not Verdict.LOST
     assert not answered.completed
     assert not site.sink.kept
@@ -223,12 +223,12 @@ def test_a_cancelled_retrieval_ends_and_leaves_the_archive_usable(site: Site) ->
     site.gate.clear()
     asked = 0
 
-    def cancel() -> Patience:
+    def cancel() -> MonitorAction:
         nonlocal asked
         asked += 1
         if asked > 1:  # the C-CANCEL is on its way: the archive, held up so far, may go on
             site.gate.set()
-        return Patience.CANCEL
+        return MonitorAction.CANCEL
 
     archive = site.adapter()
     answered = archive.retrieve(site.ask(study), site.sink, PatientWatch(cancel))
@@ -245,7 +245,7 @@ def test_an_aborted_retrieval_is_lost_and_leaves_the_archive_usable(site: Site) 
     study = several_series(site)
     site.gate.clear()
     archive = site.adapter()
-    watch = PatientWatch(lambda: Patience.ABORT)
+    watch = PatientWatch(lambda: MonitorAction.ABORT)
     answered = archive.retrieve(site.ask(study), site.sink, watch)
     assert answered.verdict is Verdict.LOST
     site.gate.set()
@@ -268,7 +268,7 @@ def test_several_threads_retrieve_at_once(site: Site) -> None:
             ask = site.ask(study)
             assert archive.list_instances(task(study)).complete
             verdicts.append(archive.retrieve(ask, site.sink, PatientWatch()).verdict)
-        archive.hang_up()
+        archive.release_thread()
 
     threads = [threading.Thread(target=work, args=(studies[n::4],)) for n in range(4)]
     for thread in threads:
@@ -282,5 +282,5 @@ def test_several_threads_retrieve_at_once(site: Site) -> None:
 def test_an_archive_that_was_hung_up_on_is_called_again(site: Site) -> None:
     archive = site.adapter()
     assert archive.find({"AccessionNumber": "NO-SUCH"}).complete
-    archive.hang_up()
+    archive.release_thread()
     assert archive.find({"AccessionNumber": "NO-SUCH"}).complete

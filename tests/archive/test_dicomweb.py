@@ -11,15 +11,22 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
-from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.demo.dicomweb_services import Asked, Reply
-from dicom_quarry.demo.query_matching import Query
-from dicom_quarry.demo.synthetic_studies import Study as DemoStudy
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
+from dicom_quarry.config.credentials import HttpSettings
+from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
+from dicom_quarry.demo.query_matching import QueryIdentifier
+from dicom_quarry.demo.synthetic_studies import DemoStudy as DemoStudy
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.errors import (
+    ArchiveError,
+    ConnectionLost,
+    OperatorActionRequired,
+    QueryFailed,
+    Rejected,
+    Unreachable,
+)
 from dicom_quarry.model import BaseUri, Study, Task
 from tests.archive.sites import MemorySink, PatientWatch
 from tests.peers.process import free_port
@@ -42,10 +49,10 @@ from tests.scripted.web_faults import (
 )
 
 #: A study of two series with three instances each.
-STUDY, OTHER = generate(2, seed=11, series=2, images=3)
+STUDY, OTHER = generate_studies(2, seed=11, series=2, images=3)
 UIDS = {instance.sop_uid for instance in STUDY.instances()}
-WHOLE = Ask(STUDY.study_uid)
-QUERY = Query("STUDY", {"StudyInstanceUID": STUDY.study_uid})
+WHOLE = RetrieveRequest(STUDY.study_uid)
+QUERY = QueryIdentifier("STUDY", {"StudyInstanceUID": STUDY.study_uid})
 SERIES = tuple(series.series_uid for series in STUDY.series)
 
 
@@ -60,7 +67,7 @@ def archive(
     *faults: WebFault, studies: Iterable[DemoStudy] = (STUDY, OTHER), **options: Any
 ) -> Iterator[tuple[ScriptedWeb, DicomWebArchive]]:
     with ScriptedWeb(studies, faults) as web:
-        adapter = DicomWebArchive("main", BaseUri.parse(web.base), **options)
+        adapter = DicomWebArchive("main", BaseUri.parse(web.base_url), **options)
         try:
             yield web, adapter
         finally:
@@ -68,8 +75,8 @@ def archive(
 
 
 def fetch(
-    *faults: WebFault, ask: Ask = WHOLE, patience: Callable[[], Patience] | None = None
-) -> tuple[Answered, set[str], ScriptedWeb]:
+    *faults: WebFault, ask: RetrieveRequest = WHOLE, patience: Callable[[], MonitorAction] | None = None
+) -> tuple[RetrieveResult, set[str], ScriptedWeb]:
     """What came of a retrieval."""
     sink = MemorySink()
     watch = PatientWatch(patience) if patience else PatientWatch()
@@ -167,7 +174,7 @@ def test_a_part_that_is_not_as_long_as_announced_is_not_kept() -> None:
     with ScriptedWeb([STUDY]) as web:
         file = (
             Parts(lambda _, files: files[:1])
-            .reply(web, Asked(False, QUERY), Reply(200))
+            .reply(web, WebRequest(False, QUERY), WebResponse(200))
             .body.split(b"\r\n\r\n", 1)[1]
             .rpartition(b"\r\n--")[0]
         )
@@ -179,10 +186,10 @@ def test_a_part_that_is_not_as_long_as_announced_is_not_kept() -> None:
 
 def test_one_file_without_multipart_is_taken_where_its_end_can_be_told() -> None:
     with ScriptedWeb([STUDY]) as web:
-        whole = web.right_answer(Asked(False, QUERY))
-        assert whole.pieces is not None
-        file = b"".join(whole.pieces).split(b"\r\n\r\n", 1)[1].split(b"\r\n--quarry-demo")[0]
-    ask = Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=(min(UIDS),))
+        whole = web.right_answer(WebRequest(False, QUERY))
+        assert whole.chunks is not None
+        file = b"".join(whole.chunks).split(b"\r\n\r\n", 1)[1].split(b"\r\n--quarry-demo")[0]
+    ask = RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=(min(UIDS),))
     answered, kept, _ = fetch(Answer(200, file, headers={"Content-Type": "application/dicom"}), ask=ask)
     assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 1)
     headers = {
@@ -195,11 +202,11 @@ def test_one_file_without_multipart_is_taken_where_its_end_can_be_told() -> None
 
 
 def test_series_and_instances_are_asked_for_one_by_one() -> None:
-    answered, kept, web = fetch(ask=Ask(STUDY.study_uid, series_uids=SERIES))
+    answered, kept, web = fetch(ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES))
     assert (answered.verdict, answered.completed, kept) == (Verdict.SUCCESS, 6, UIDS)
     assert [one.query.level for one in web.log] == ["SERIES", "SERIES"]
     wanted = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])[:2]
-    answered, kept, web = fetch(ask=Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=wanted))
+    answered, kept, web = fetch(ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=wanted))
     assert (answered.verdict, kept) == (Verdict.SUCCESS, set(wanted))
     assert [one.query.level for one in web.log] == ["IMAGE", "IMAGE"]
 
@@ -217,7 +224,9 @@ def test_of_several_instances_one_may_be_missing_but_a_lost_archive_is_left_alon
     fault: WebFault, verdict: Verdict, completed: int, requests: int
 ) -> None:
     uids = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])
-    answered, _, web = fetch(fault, ask=Ask(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=uids))
+    answered, _, web = fetch(
+        fault, ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=uids)
+    )
     assert (answered.verdict, answered.completed) == (verdict, completed)
     assert len(web.log) == requests
 
@@ -227,30 +236,33 @@ def test_of_several_instances_one_may_be_missing_but_a_lost_archive_is_left_alon
 
 @pytest.mark.parametrize("fault", [Dribble(), Silent()], ids=["dribble", "silent"])
 @pytest.mark.parametrize(
-    ("patience", "verdict"), [(Patience.CANCEL, Verdict.CANCELLED), (Patience.ABORT, Verdict.LOST)]
+    ("patience", "verdict"), [(MonitorAction.CANCEL, Verdict.CANCELLED), (MonitorAction.ABORT, Verdict.LOST)]
 )
-def test_the_watch_ends_what_drags_on(fault: WebFault, patience: Patience, verdict: Verdict) -> None:
-    looks = iter([Patience.WAIT, Patience.WAIT])
+def test_the_watch_ends_what_drags_on(fault: WebFault, patience: MonitorAction, verdict: Verdict) -> None:
+    looks = iter([MonitorAction.WAIT, MonitorAction.WAIT])
     answered, kept, _ = fetch(fault, patience=lambda: next(looks, patience))
     assert (answered.verdict, kept) == (verdict, set())
 
 
 def test_a_trickle_is_no_sign_of_life() -> None:
     watch = PatientWatch()
-    looks = iter([Patience.WAIT] * 10)
-    watch.patience = lambda: next(looks, Patience.ABORT)
+    looks = iter([MonitorAction.WAIT] * 10)
+    watch.next_action = lambda: next(looks, MonitorAction.ABORT)
     with archive(Dribble()) as (_, adapter):
         adapter.retrieve(WHOLE, MemorySink(), watch)
     assert watch.signs == 0
 
 
 def test_a_query_may_be_silent_for_so_long() -> None:
-    with archive(Silent(searches), silence=0.2) as (_, adapter), pytest.raises(Lost, match="silent"):
+    with (
+        archive(Silent(searches), silence=0.2) as (_, adapter),
+        pytest.raises(ConnectionLost, match="silent"),
+    ):
         adapter.find({"PatientID": "1"})
 
 
 def test_closing_ends_what_is_in_progress_elsewhere() -> None:
-    answers: list[Answered] = []
+    answers: list[RetrieveResult] = []
     with archive(Silent()) as (web, adapter):
         thread = threading.Thread(
             target=lambda: answers.append(adapter.retrieve(WHOLE, MemorySink(), PatientWatch()))
@@ -261,13 +273,13 @@ def test_closing_ends_what_is_in_progress_elsewhere() -> None:
         adapter.close()
         thread.join(30)
         assert [answered.verdict for answered in answers] == [Verdict.LOST]
-        with pytest.raises(Lost, match="closed"):
+        with pytest.raises(ConnectionLost, match="closed"):
             adapter.find({"PatientID": "1"})
 
 
 # --- queries ----------------------------------------------------------------------------------------------
 
-MANY = generate(1, seed=12, images=130)[0]
+MANY = generate_studies(1, seed=12, images=130)[0]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +309,7 @@ def test_pages_cannot_loop_and_hide_nothing(fault: WebFault, listed: int, why: s
         assert len(web.log) < 30
     assert len(listing.instances) == listed
     assert listing.complete == (not why)
-    assert why in listing.why
+    assert why in listing.incomplete_reason
 
 
 def test_a_study_whose_own_count_agrees_is_listed_by_one_query() -> None:
@@ -310,7 +322,7 @@ def test_a_study_whose_own_count_agrees_is_listed_by_one_query() -> None:
 
 
 def test_more_studies_than_anybody_means_are_not_read() -> None:
-    studies = generate(60, seed=3)
+    studies = generate_studies(60, seed=3)
     patient = {"StudyDate": "20000101-20991231"}
     with archive(studies=studies, answer_cap=40) as (_, adapter):
         found = adapter.find(patient)
@@ -331,7 +343,7 @@ def test_more_studies_than_anybody_means_are_not_read() -> None:
         (Answer(404, which=searches), QueryFailed, "HTTP 404"),
         (Answer(400, which=searches), QueryFailed, "HTTP 400"),
         (Answer(500, which=searches), QueryFailed, "HTTP 500"),
-        (Answer(401, which=searches), Unusable, "credentials"),
+        (Answer(401, which=searches), OperatorActionRequired, "credentials"),
         (Compressed(), QueryFailed, "compressed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -359,7 +371,7 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
     (study,) = found.studies
     assert (study.instance_count, study.description) == (6, "A&#55296;\\\\B")
     assert (study.patient_id, study.modalities, study.accession, study.study_date) == ("4711", "", "", "")
-    assert "lack a usable StudyInstanceUID" in found.why
+    assert "lack a usable StudyInstanceUID" in found.incomplete_reason
 
 
 # --- who we are, and where we are sent --------------------------------------------------------------------
@@ -368,18 +380,18 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
 def test_a_token_is_read_anew_when_it_is_refused(tmp_path: Any) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
-    access = HttpAccess(token_file=token)
+    access = HttpSettings(token_file=token)
     guard = Guarded("first", "second", uses=3)
     with archive(guard, access=access) as (web, adapter):
         adapter.probe()
         token.write_text("second\n")
         sink = MemorySink()
-        for ask in (Ask(STUDY.study_uid, series_uids=(uid,)) for uid in (*SERIES, *SERIES)):
+        for ask in (RetrieveRequest(STUDY.study_uid, series_uids=(uid,)) for uid in (*SERIES, *SERIES)):
             assert adapter.retrieve(ask, sink, PatientWatch()).verdict is Verdict.SUCCESS
         assert set(sink.kept) == UIDS
         assert len(web.log) == 6  # one of them refused
         adapter.probe()
-        with pytest.raises(Unusable, match="credentials") as refused:
+        with pytest.raises(OperatorActionRequired, match="credentials") as refused:
             adapter.probe()
     assert "second" not in str(refused.value)
 
@@ -398,27 +410,30 @@ def test_credentials_go_with_every_request(
     access: dict[str, Any], header: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "sesame")
-    with archive(access=HttpAccess(**access)) as (web, adapter):
+    with archive(access=HttpSettings(**access)) as (web, adapter):
         adapter.probe()
         adapter.retrieve(WHOLE, MemorySink(), PatientWatch())
     assert [one.headers.get(header[0]) for one in web.log] == [header[1]] * 2
 
 
 def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
-    access = HttpAccess(headers={"Authorization": "Bearer secret"})
+    access = HttpSettings(headers={"Authorization": "Bearer secret"})
     with ScriptedWeb([STUDY]) as elsewhere:
-        away = Answer(302, headers={"Location": f"{elsewhere.base}/studies?x=1"}, which=anything)
-        with archive(away, access=access) as (_, adapter), pytest.raises(Unusable, match="another server"):
+        away = Answer(302, headers={"Location": f"{elsewhere.base_url}/studies?x=1"}, which=anything)
+        with (
+            archive(away, access=access) as (_, adapter),
+            pytest.raises(OperatorActionRequired, match="another server"),
+        ):
             adapter.probe()
         assert not elsewhere.log
     path = f"/dicom-web/studies/{STUDY.study_uid}/series/{SERIES[0]}"
     answered, kept, _ = fetch(Answer(307, headers={"Location": path}, which=at("STUDY")))
     assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 3)
     loop = Answer(302, headers={"Location": "/dicom-web/studies?y=2"}, which=anything)
-    with archive(loop) as (_, adapter), pytest.raises(Unusable, match="without an end"):
+    with archive(loop) as (_, adapter), pytest.raises(OperatorActionRequired, match="without an end"):
         adapter.probe()
     nowhere = Answer(302, headers={"Location": "http://host:port/"}, which=anything)
-    with archive(nowhere) as (_, adapter), pytest.raises(Lost, match="no address"):
+    with archive(nowhere) as (_, adapter), pytest.raises(ConnectionLost, match="no address"):
         adapter.probe()
 
 

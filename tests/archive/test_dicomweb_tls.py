@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from dicom_quarry.archive.base import Ask, Verdict
+from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
-from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.errors import ArchiveError, ConfigError, Lost, Unreachable, Unusable
+from dicom_quarry.config.credentials import HttpSettings
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.errors import ArchiveError, ConfigError, ConnectionLost, OperatorActionRequired, Unreachable
 from dicom_quarry.model import BaseUri
 from dicom_quarry.wire.tls import acceptor_context
 from tests.archive.sites import MemorySink, PatientWatch
@@ -29,7 +29,7 @@ from tests.peers.proxy import Proxy
 from tests.scripted.web import ScriptedWeb, TlsWeb, WebFault
 from tests.scripted.web_faults import CutBody
 
-(STUDY,) = generate(1, seed=51, series=1, images=3)
+(STUDY,) = generate_studies(1, seed=51, series=1, images=3)
 UIDS = {instance.sop_uid for instance in STUDY.instances()}
 
 _ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -73,7 +73,7 @@ def serving(
 
 @contextmanager
 def adapter(base: str, **access: Any) -> Iterator[DicomWebArchive]:
-    made = DicomWebArchive("main", BaseUri.parse(base), HttpAccess(**access))
+    made = DicomWebArchive("main", BaseUri.parse(base), HttpSettings(**access))
     try:
         yield made
     finally:
@@ -82,7 +82,7 @@ def adapter(base: str, **access: Any) -> Iterator[DicomWebArchive]:
 
 def fetched(archive: DicomWebArchive) -> tuple[Verdict, set[str]]:
     sink = MemorySink()
-    answered = archive.retrieve(Ask(STUDY.study_uid), sink, PatientWatch())
+    answered = archive.retrieve(RetrieveRequest(STUDY.study_uid), sink, PatientWatch())
     return answered.verdict, set(sink.kept)
 
 
@@ -90,7 +90,7 @@ def failure(base: str, error: type[ArchiveError], **access: Any) -> str:
     """What is said where neither a query nor a retrieval can be asked."""
     with adapter(base, **access) as archive:
         with pytest.raises(error):
-            archive.retrieve(Ask(STUDY.study_uid), MemorySink(), PatientWatch())
+            archive.retrieve(RetrieveRequest(STUDY.study_uid), MemorySink(), PatientWatch())
         with pytest.raises(error) as raised:
             archive.probe()
     return str(raised.value)
@@ -108,7 +108,7 @@ def test_queries_and_retrievals(hospital: Hospital, version: ssl.TLSVersion, mut
     ca = hospital.authority.ca
     with (
         serving(hospital.archive, ca if mutual else None, most=version) as web,
-        adapter(web.base, ca=ca, **ours) as archive,
+        adapter(web.base_url, ca=ca, **ours) as archive,
     ):
         archive.probe()
         found = archive.find({"AccessionNumber": STUDY.accession})
@@ -120,11 +120,11 @@ def test_the_system_s_authorities_count_where_none_is_named(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(hospital.archive) as web:
-        said = failure(web.base, Unreachable)
+        said = failure(web.base_url, Unreachable)
         assert "is not trusted: unable to get local issuer" in said
         assert "set ca =" in said
         monkeypatch.setenv("SSL_CERT_FILE", str(hospital.authority.ca))
-        with adapter(web.base) as archive:
+        with adapter(web.base_url) as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
 
 
@@ -133,7 +133,7 @@ def test_a_named_authority_counts_instead_of_the_system_s(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(hospital.authority.ca))
     with serving(hospital.archive) as web:
-        assert "is not trusted" in failure(web.base, Unreachable, ca=hospital.other.ca)
+        assert "is not trusted" in failure(web.base_url, Unreachable, ca=hospital.other.ca)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_wrong_name_and_an_old_certificate(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(wrong.certificate, wrong.key)
     with TlsWeb([STUDY], context) as web:
-        sentence = failure(web.base, Unreachable, ca=hospital.authority.ca)
+        sentence = failure(web.base_url, Unreachable, ca=hospital.authority.ca)
     assert f"the certificate of 127.0.0.1:{web.port} is not trusted" in sentence
     assert said in sentence
 
@@ -165,7 +165,7 @@ def test_an_archive_that_wants_to_know_us_by_a_certificate(
         stranger = hospital.other.issue("stranger")
         ours = {"certificate": stranger.certificate, "key": stranger.key}
     with serving(hospital.archive, hospital.authority.ca, most=version) as web:
-        said = failure(web.base, Unreachable, ca=hospital.authority.ca, **ours)
+        said = failure(web.base_url, Unreachable, ca=hospital.authority.ca, **ours)
         assert not web.log
     assert "does it want another certificate of ours?" in said
 
@@ -185,7 +185,7 @@ def test_a_connection_that_ends_in_place_of_an_answer(hospital: Hospital) -> Non
         base = f"https://127.0.0.1:{server.getsockname()[1]}/x"
         with (
             adapter(base, ca=hospital.authority.ca) as archive,
-            pytest.raises(Lost, match="another certificate of ours"),
+            pytest.raises(ConnectionLost, match="another certificate of ours"),
         ):
             archive.probe()
 
@@ -204,23 +204,23 @@ def test_certificates_that_cannot_be_used_are_told_of_before_anything_is_asked(
         with pytest.raises(ConfigError, match=said), adapter("https://127.0.0.1:9/x", **access):
             pass
     with pytest.raises(ValidationError, match="a key needs its certificate"):
-        HttpAccess(key=hospital.quarry.key)
+        HttpSettings(key=hospital.quarry.key)
 
 
 def test_who_does_not_speak_tls(hospital: Hospital) -> None:
     with ScriptedWeb([STUDY]) as web:
-        secured = web.base.replace("http:", "https:")
+        secured = web.base_url.replace("http:", "https:")
         assert "does not answer in TLS" in failure(secured, Unreachable, ca=hospital.authority.ca)
     with serving(hospital.archive) as tls:
-        plain = tls.base.replace("https:", "http:")
-        with adapter(plain) as archive, pytest.raises(Lost, match="does not speak HTTP"):
+        plain = tls.base_url.replace("https:", "http:")
+        with adapter(plain) as archive, pytest.raises(ConnectionLost, match="does not speak HTTP"):
             archive.probe()
 
 
 def test_a_body_that_is_cut_keeps_what_was_whole(hospital: Hospital) -> None:
     ca = hospital.authority.ca
     cut = CutBody("chunks", parts=2)
-    with serving(hospital.archive, None, cut) as web, adapter(web.base, ca=ca) as archive:
+    with serving(hospital.archive, None, cut) as web, adapter(web.base_url, ca=ca) as archive:
         verdict, kept = fetched(archive)
     assert (verdict, len(kept)) == (Verdict.LOST, 2)
 
@@ -230,20 +230,20 @@ def test_a_body_that_is_cut_keeps_what_was_whole(hospital: Hospital) -> None:
 
 def test_a_proxy_is_used_for_https_and_http(hospital: Hospital) -> None:
     with Proxy() as proxy, serving(hospital.archive) as web:
-        with adapter(web.base, ca=hospital.authority.ca, proxy=proxy.url) as archive:
+        with adapter(web.base_url, ca=hospital.authority.ca, proxy=proxy.url) as archive:
             archive.probe()
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
         assert proxy.asked == [f"CONNECT 127.0.0.1:{web.port} HTTP/1.1"]
     with Proxy() as proxy, ScriptedWeb([STUDY]) as open_web:
-        with adapter(open_web.base, proxy=proxy.url) as archive:
+        with adapter(open_web.base_url, proxy=proxy.url) as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
         (line,) = proxy.asked
-        assert line.startswith(f"GET {open_web.base}/studies/{STUDY.study_uid}")
+        assert line.startswith(f"GET {open_web.base_url}/studies/{STUDY.study_uid}")
 
 
 def test_certificates_count_behind_a_proxy(hospital: Hospital) -> None:
     with Proxy() as proxy, serving(hospital.archive) as web:
-        said = failure(web.base, Unreachable, ca=hospital.other.ca, proxy=proxy.url)
+        said = failure(web.base_url, Unreachable, ca=hospital.other.ca, proxy=proxy.url)
     assert f"the certificate of 127.0.0.1:{web.port} is not trusted" in said
 
 
@@ -255,16 +255,16 @@ def test_the_environment_s_proxies_are_taken_only_where_that_is_asked_for(
     with Proxy() as proxy, serving(hospital.archive) as web, ScriptedWeb([STUDY]) as open_web:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name.lower() if lower else name, proxy.url)
-        for base in (web.base, open_web.base):
+        for base in (web.base_url, open_web.base_url):
             with adapter(base, ca=ca) as archive:
                 assert fetched(archive) == (Verdict.SUCCESS, UIDS)
         assert not proxy.asked
-        for base in (web.base, open_web.base):
+        for base in (web.base_url, open_web.base_url):
             with adapter(base, ca=ca, proxy="environment") as archive:
                 assert fetched(archive) == (Verdict.SUCCESS, UIDS)
         assert len(proxy.asked) == 2
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        with adapter(web.base, ca=ca, proxy="environment") as archive:
+        with adapter(web.base_url, ca=ca, proxy="environment") as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
         assert len(proxy.asked) == 2
 
@@ -284,7 +284,7 @@ def test_a_proxy_that_is_not_there_is_named_and_not_the_archive(
 @pytest.mark.parametrize(
     ("status", "error", "said"),
     [
-        (407, Unusable, "The proxy wants to know who we are (HTTP 407)"),
+        (407, OperatorActionRequired, "The proxy wants to know who we are (HTTP 407)"),
         (403, Unreachable, "does not let us through (HTTP 403)"),
         (502, Unreachable, "does not let us through (HTTP 502)"),
     ],
@@ -293,7 +293,7 @@ def test_a_proxy_that_does_not_let_us_through(
     hospital: Hospital, status: int, error: type[ArchiveError], said: str
 ) -> None:
     with Proxy(refusal=status) as proxy, serving(hospital.archive) as web:
-        assert said in failure(web.base, error, ca=hospital.authority.ca, proxy=proxy.url)
+        assert said in failure(web.base_url, error, ca=hospital.authority.ca, proxy=proxy.url)
         assert not web.log
 
 
@@ -303,10 +303,10 @@ def test_a_proxy_that_does_not_let_us_through(
 )
 def test_what_is_no_proxy(proxy: str) -> None:
     with pytest.raises(ValidationError, match="http://HOST:PORT"):
-        HttpAccess(proxy=proxy)
+        HttpSettings(proxy=proxy)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "ftp://127.0.0.1:1", "http://p:x"])
 def test_an_environment_with_what_is_no_proxy(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
-    assert "environment" in failure("https://pacs.example.org/x", Unusable, proxy="environment")
+    assert "environment" in failure("https://pacs.example.org/x", OperatorActionRequired, proxy="environment")

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from dicom_quarry.archive.base import Ask, Verdict
-from dicom_quarry.archive.dimse.association_factory import Patiences
-from dicom_quarry.errors import Lost
+from dicom_quarry.archive.base import RetrieveRequest, Verdict
+from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.errors import ConnectionLost
 from tests.archive.scripts import (
     STUDY,
     NoSink,
@@ -47,11 +47,11 @@ def test_a_request_that_is_aborted_is_asked_again_once_and_only_on_a_kept_associ
         peer.answer(request, SUCCESS)
 
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             pacs.find({"PatientID": "BAD"})
         assert len(peer.requests) == 1
         pacs.find({"PatientID": "GOOD"})
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             pacs.find({"PatientID": "BAD"})
         assert len(peer.requests) == 4
 
@@ -68,7 +68,7 @@ def test_each_thread_has_its_own_association() -> None:
 
         def work() -> None:
             pacs.find({"PatientID": "P1"})
-            pacs.hang_up()
+            pacs.release_thread()
 
         threads = [threading.Thread(target=work) for _ in range(3)]
         for thread in threads:
@@ -81,19 +81,19 @@ def test_each_thread_has_its_own_association() -> None:
 def test_hang_up_releases_in_order() -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         pacs.find({"PatientID": "P1"})
-        pacs.hang_up()
+        pacs.release_thread()
         wait_for(lambda: peer.released == 1, "the release")
 
 
 def test_close_ends_what_another_thread_is_waiting_for_and_what_comes_after() -> None:
-    patient = Patiences(query=60)
+    patient = Timeouts(query=60)
     ended: list[BaseException] = []
     with ScriptedArchive(silent) as peer, archive(peer.ae, patiences=patient) as pacs:
 
         def work() -> None:
             try:
                 pacs.find({"PatientID": "P1"})
-            except Lost as lost:
+            except ConnectionLost as lost:
                 ended.append(lost)
 
         thread = threading.Thread(target=work)
@@ -102,7 +102,7 @@ def test_close_ends_what_another_thread_is_waiting_for_and_what_comes_after() ->
         pacs.close()
         thread.join(10)
         assert len(ended) == 1
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             pacs.find({"PatientID": "P1"})
         watch = Watching()
-        assert pacs.retrieve(Ask("1.2.3"), NoSink(), watch).verdict is Verdict.LOST
+        assert pacs.retrieve(RetrieveRequest("1.2.3"), NoSink(), watch).verdict is Verdict.LOST

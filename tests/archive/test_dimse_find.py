@@ -7,7 +7,7 @@ import struct
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.errors import LocalProtocolError, Lost, QueryFailed, Rejected, Unreachable
+from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, Unreachable
 from dicom_quarry.model import AE, Study
 from tests.archive.scripts import (
     STUDY_FIND,
@@ -36,7 +36,11 @@ def test_probe_of_nobody_is_unreachable() -> None:
 
 
 def test_probe_of_a_silent_archive_is_lost() -> None:
-    with ScriptedArchive(silent) as peer, archive(peer.ae) as pacs, pytest.raises(Lost, match="C-ECHO"):
+    with (
+        ScriptedArchive(silent) as peer,
+        archive(peer.ae) as pacs,
+        pytest.raises(ConnectionLost, match="C-ECHO"),
+    ):
         pacs.probe()
 
 
@@ -137,7 +141,7 @@ def test_an_answer_without_a_usable_uid_is_skipped_and_said(uid: str) -> None:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3"]
     assert not found.complete
-    assert "StudyInstanceUID" in found.why
+    assert "StudyInstanceUID" in found.incomplete_reason
 
 
 def test_an_answer_that_is_empty_throughout_hides_nothing() -> None:
@@ -151,7 +155,7 @@ def test_an_answer_that_cannot_be_read_makes_the_rest_incomplete() -> None:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3", "1.2.4"]
     assert not found.complete
-    assert "cannot be read" in found.why
+    assert "cannot be read" in found.incomplete_reason
 
 
 @pytest.mark.parametrize("final", [0xA700, 0xA900, 0xC000, 0xFE00, 0xB000, 0x0122])
@@ -161,8 +165,8 @@ def test_a_final_status_other_than_success_makes_answers_incomplete(final: int) 
         found = pacs.find({"PatientID": "P1"})
         assert [s.study_uid for s in found.studies] == ["1.2.3"]
         assert not found.complete
-        assert "enough" in found.why
-        assert f"{final:04X}" in found.why
+        assert "enough" in found.incomplete_reason
+        assert f"{final:04X}" in found.incomplete_reason
 
 
 @pytest.mark.parametrize("final", [0xA700, 0xA900, 0xC000, 0x0122, 0x0124, 0x7777])
@@ -193,7 +197,7 @@ def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
         found = pacs.find({"PatientID": "MANY"})
         assert len(found.studies) == 5
         assert not found.complete
-        assert "more than 5" in found.why
+        assert "more than 5" in found.incomplete_reason
         assert pacs.find({"PatientID": "FEW"}).complete
         assert peer.associations == 1
 
@@ -201,7 +205,7 @@ def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
 def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("dicom_quarry.archive.dimse.find.CANCEL_PATIENCE", 0.3)
+    monkeypatch.setattr("dicom_quarry.archive.dimse.find.CANCEL_TIMEOUT", 0.3)
 
     def script(peer: Conversation, request: Heard) -> None:
         while True:
@@ -221,7 +225,7 @@ def test_a_query_that_falls_silent_is_lost_and_the_next_has_a_new_association() 
         peer.answer(request, SUCCESS)
 
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
-        with pytest.raises(Lost, match="silent"):
+        with pytest.raises(ConnectionLost, match="silent"):
             pacs.find({"PatientID": "SLOW"})
         wait_for(lambda: peer.ended == 1, "the archive to be told that nobody waits any more")
         assert pacs.find({"PatientID": "P1"}).complete
@@ -233,7 +237,7 @@ def test_an_abort_in_a_query_is_lost() -> None:
         peer.answer(request, PENDING, study("1.2.3"))
         peer.abort()
 
-    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs, pytest.raises(Lost):
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs, pytest.raises(ConnectionLost):
         pacs.find({"PatientID": "P1"})
 
 
@@ -245,7 +249,7 @@ def test_an_answer_to_another_question_is_lost() -> None:
     with (
         ScriptedArchive(script) as peer,
         archive(peer.ae) as pacs,
-        pytest.raises(Lost, match="something else"),
+        pytest.raises(ConnectionLost, match="something else"),
     ):
         pacs.find({"PatientID": "P1"})
 

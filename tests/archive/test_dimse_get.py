@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dimse import presentation_contexts
 from dicom_quarry.errors import Rejected
-from dicom_quarry.model import Arrival, Sink, Writer
+from dicom_quarry.model import InstanceInfo, Sink, Writer
 from tests.archive.scripts import STUDY_FIND, Watching, archive
 from tests.archive.sites import MemorySink
 from tests.peers.process import wait_for
@@ -23,7 +23,7 @@ from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, Scripte
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
 CT, SR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
 EXPLICIT, JPEG_2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
-ASK = Ask("1.2", sop_classes={"1.2.1": frozenset({CT})})
+ASK = RetrieveRequest("1.2", sop_classes_by_series={"1.2.1": frozenset({CT})})
 
 
 def instance(uid: str) -> bytes:
@@ -35,7 +35,9 @@ def instance(uid: str) -> bytes:
     )
 
 
-def get(script: Script, sink: Sink, watch: Watching | None = None, ask: Ask = ASK) -> Answered:
+def get(
+    script: Script, sink: Sink, watch: Watching | None = None, ask: RetrieveRequest = ASK
+) -> RetrieveResult:
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
         return pacs.retrieve(ask, sink, watch or Watching())
 
@@ -71,7 +73,11 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
         requests.append(request)
         peer.answer(request, SUCCESS, completed=0)
 
-    get(script, MemorySink(), ask=Ask("1.2", "P1", sop_classes={"1.2.1": frozenset({CT, SR})}))
+    get(
+        script,
+        MemorySink(),
+        ask=RetrieveRequest("1.2", "P1", sop_classes_by_series={"1.2.1": frozenset({CT, SR})}),
+    )
     (peer,), (request,) = seen, requests
     assert set(peer.proposed) == {GET, CT, SR}
     assert EXPLICIT in peer.proposed[CT] and JPEG_2000 in peer.proposed[CT]
@@ -85,16 +91,16 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
 @pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
 def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
     def script(peer: Conversation, request: Heard) -> None:
-        assert set(peer.proposed) == {GET, *presentation_contexts.COMMON}
+        assert set(peer.proposed) == {GET, *presentation_contexts.COMMON_SOP_CLASSES}
         assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
 
-    get(script, MemorySink(), ask=Ask("1.2", sop_classes=listed))
+    get(script, MemorySink(), ask=RetrieveRequest("1.2", sop_classes_by_series=listed))
 
 
 def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
-    def asking(*classes: str) -> Ask:
-        return Ask("1.2", sop_classes={"1.2.1": frozenset(classes)})
+    def asking(*classes: str) -> RetrieveRequest:
+        return RetrieveRequest("1.2", sop_classes_by_series={"1.2.1": frozenset(classes)})
 
     with ScriptedArchive(sending()) as peer, archive(peer.ae, retrieve="get") as pacs:
         counts = []
@@ -104,14 +110,16 @@ def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
         assert counts == [1, 1, 1, 2, 2]
         assert peer.released == 1
         # Where classes are not known syntaxes share contexts, which is not enough for what is known.
-        for ask, count in ((Ask("1.2"), 3), (Ask("1.2"), 3), (asking(CT), 4)):
+        for ask, count in ((RetrieveRequest("1.2"), 3), (RetrieveRequest("1.2"), 3), (asking(CT), 4)):
             assert pacs.retrieve(ask, MemorySink(), Watching()).verdict is Verdict.SUCCESS
             assert peer.associations == count
 
 
 def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
-    classes = sorted(presentation_contexts.COMMON)[:70]
-    ask = Ask("1.2", sop_classes={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)})
+    classes = sorted(presentation_contexts.COMMON_SOP_CLASSES)[:70]
+    ask = RetrieveRequest(
+        "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
+    )
     asked: dict[str, str] = {}
 
     def script(peer: Conversation, request: Heard) -> None:
@@ -140,21 +148,21 @@ def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
 def test_instances_come_between_the_responses_and_are_signs_of_life() -> None:
     sink, watch = MemorySink(), Watching()
     answered = get(sending("1.2.1.1", "1.2.1.2", completed=2, failed=0, warning=0), sink, watch)
-    assert answered == Answered(Verdict.SUCCESS, 0, 2, 0, 0, (), "The archive reports success.")
+    assert answered == RetrieveResult(Verdict.SUCCESS, 0, 2, 0, 0, (), "The archive reports success.")
     assert sink.kept == {uid: (EXPLICIT, instance(uid)) for uid in ("1.2.1.1", "1.2.1.2")}
     assert watch.signs == [(1, 1), (2, 0)]
 
 
 def test_an_arrival_names_its_sender_as_one_at_the_receiver_does() -> None:
-    arrivals: list[Arrival] = []
+    arrivals: list[InstanceInfo] = []
 
     class Noting(MemorySink):
-        def begin(self, arrival: Arrival) -> Writer:
+        def begin(self, arrival: InstanceInfo) -> Writer:
             arrivals.append(arrival)
             return super().begin(arrival)
 
     get(sending("1.2.1.1"), Noting())
-    assert arrivals == [Arrival(CT, "1.2.1.1", EXPLICIT, "SCRIPTED", "QUARRY", "127.0.0.1")]
+    assert arrivals == [InstanceInfo(CT, "1.2.1.1", EXPLICIT, "SCRIPTED", "QUARRY", "127.0.0.1")]
 
 
 def test_an_instance_comes_in_the_syntax_of_its_context() -> None:
@@ -187,7 +195,7 @@ def test_an_instance_is_acknowledged_after_its_commit() -> None:
     early: list[bool] = []
 
     class Slow(MemorySink):
-        def begin(self, arrival: Arrival) -> Writer:
+        def begin(self, arrival: InstanceInfo) -> Writer:
             writer = super().begin(arrival)
             commit = writer.commit
 
@@ -215,7 +223,7 @@ def test_an_instance_that_ends_with_the_association_is_forgotten_and_the_others_
     aborted: list[str] = []
 
     class Noting(MemorySink):
-        def begin(self, arrival: Arrival) -> Writer:
+        def begin(self, arrival: InstanceInfo) -> Writer:
             writer = super().begin(arrival)
             writer.abort = lambda: aborted.append(arrival.sop_uid)  # type: ignore[method-assign]
             return writer
@@ -295,7 +303,9 @@ def test_a_store_without_a_get_is_not_taken() -> None:
 
 
 def test_an_archive_that_never_stops_talking_is_left() -> None:
-    answered = get(lambda peer, request: peer.flood(request, PENDING), MemorySink(), Watching(Patience.ABORT))
+    answered = get(
+        lambda peer, request: peer.flood(request, PENDING), MemorySink(), Watching(MonitorAction.ABORT)
+    )
     assert answered.verdict is Verdict.LOST
 
 
@@ -353,7 +363,7 @@ def test_a_cancelled_get_takes_what_is_under_way_and_ends_with_the_final_respons
 
     sink = MemorySink()
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
-        answered = pacs.retrieve(ASK, sink, Watching(Patience.CANCEL))
+        answered = pacs.retrieve(ASK, sink, Watching(MonitorAction.CANCEL))
         assert (answered.verdict, answered.completed) == (Verdict.CANCELLED, 1)
         assert set(sink.kept) == {"1.2.1.1"}
         wait_for(lambda: peer.released == 1, "the association to be released")
@@ -363,8 +373,10 @@ def test_what_follows_a_lost_association_is_not_asked() -> None:
     def script(peer: Conversation, request: Heard) -> None:
         peer.abort()
 
-    classes = sorted(presentation_contexts.COMMON)[:70]
-    ask = Ask("1.2", sop_classes={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)})
+    classes = sorted(presentation_contexts.COMMON_SOP_CLASSES)[:70]
+    ask = RetrieveRequest(
+        "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
+    )
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
         assert pacs.retrieve(ask, MemorySink(), Watching()).verdict is Verdict.LOST
         assert len(peer.requests) == 1
@@ -393,7 +405,7 @@ def test_closing_the_archive_ends_a_get_of_another_thread() -> None:
         begun.set()
         peer.read()
 
-    answers: list[Answered] = []
+    answers: list[RetrieveResult] = []
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
         sink, watch = MemorySink(), Watching()
         getting = threading.Thread(target=lambda: answers.append(pacs.retrieve(ASK, sink, watch)))

@@ -55,7 +55,7 @@ def test_listing_names_every_instance_with_its_class() -> None:
     ]
     assert {r.sop_class for r in listing.instances} == {"1.2.840.10008.5.1.4.1.1.2"}
     assert listing.series_uids == ("1.2.1", "1.2.2")
-    assert (listing.by_image, listing.complete, listing.count) == (True, True, 3)
+    assert (listing.lists_instances, listing.complete, listing.count) == (True, True, 3)
 
 
 def test_listing_of_a_selection_asks_for_its_series_only() -> None:
@@ -96,7 +96,7 @@ def test_a_list_that_is_shorter_than_the_claims_is_told_from_one_that_is_not_giv
 ) -> None:
     with ScriptedArchive(holding(series)) as peer, archive(peer.ae) as pacs:
         listing = pacs.list_instances(task(study_count))
-    assert (listing.by_image, listing.count, listing.complete) == (by_image, count, True)
+    assert (listing.lists_instances, listing.count, listing.complete) == (by_image, count, True)
 
 
 def test_a_series_that_is_listed_twice_claims_the_larger_number() -> None:
@@ -117,7 +117,7 @@ def test_an_archive_without_the_image_level_is_asked_once() -> None:
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
         listing = pacs.list_instances(task(3))
         assert len(peer.requests) == 2
-    assert (listing.instances, listing.by_image, listing.count) == ((), False, 3)
+    assert (listing.instances, listing.lists_instances, listing.count) == ((), False, 3)
     assert listing.series_uids == ("1.2.1", "1.2.2")
 
 
@@ -139,7 +139,7 @@ def test_a_listing_that_was_cut_short_says_so() -> None:
         listing = pacs.list_instances(task())
     assert len(listing.instances) == 1
     assert not listing.complete
-    assert "FE00" in listing.why
+    assert "FE00" in listing.incomplete_reason
 
 
 def test_before_every_query_leave_is_asked() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.errors import LocalProtocolError, Unreachable
 from dicom_quarry.model import AE
 from tests.archive.scripts import (
@@ -21,7 +21,9 @@ from tests.peers.relay import C_CANCEL, C_FIND, C_MOVE, Heard
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive
 
 
-def move(script: Script, watch: Watching, ask: Ask = STUDY, model: str = "study") -> tuple[Answered, Heard]:
+def move(
+    script: Script, watch: Watching, ask: RetrieveRequest = STUDY, model: str = "study"
+) -> tuple[RetrieveResult, Heard]:
     with ScriptedArchive(script) as peer, archive(peer.ae, model) as pacs:
         answered = pacs.retrieve(ask, NoSink(), watch)
         return answered, peer.requests[0]
@@ -34,13 +36,13 @@ def ending(status: int, dataset: Dataset | bytes = b"", comment: str = "", **cou
 @pytest.mark.parametrize(
     ("ask", "keys"),
     [
-        (Ask("1.2", "P1"), {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"}),
+        (RetrieveRequest("1.2", "P1"), {"QueryRetrieveLevel": "STUDY", "StudyInstanceUID": "1.2"}),
         (
-            Ask("1.2", "P1", ("1.2.1", "1.2.2")),
+            RetrieveRequest("1.2", "P1", ("1.2.1", "1.2.2")),
             {"QueryRetrieveLevel": "SERIES", "StudyInstanceUID": "1.2", "SeriesInstanceUID": "1.2.1\\1.2.2"},
         ),
         (
-            Ask("1.2", "P1", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),
+            RetrieveRequest("1.2", "P1", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),
             {
                 "QueryRetrieveLevel": "IMAGE",
                 "StudyInstanceUID": "1.2",
@@ -52,7 +54,7 @@ def ending(status: int, dataset: Dataset | bytes = b"", comment: str = "", **cou
 )
 @pytest.mark.parametrize("model", ["study", "patient"])
 def test_a_move_asks_by_uids_and_in_patient_root_by_patient(
-    ask: Ask, keys: dict[str, str], model: str
+    ask: RetrieveRequest, keys: dict[str, str], model: str
 ) -> None:
     _, request = move(ending(SUCCESS), Watching(), ask, model)
     patient = {"PatientID": "P1"} if model == "patient" else {}
@@ -63,7 +65,7 @@ def test_a_move_asks_by_uids_and_in_patient_root_by_patient(
 
 def test_counters_and_their_absence_are_told_apart() -> None:
     answered, _ = move(ending(SUCCESS, completed=3, failed=0, warning=1), Watching())
-    assert answered == Answered(Verdict.SUCCESS, 0, 3, 0, 1, (), "The archive reports success.")
+    assert answered == RetrieveResult(Verdict.SUCCESS, 0, 3, 0, 1, (), "The archive reports success.")
     answered, _ = move(ending(SUCCESS), Watching())
     assert (answered.completed, answered.failed, answered.warning) == (None, None, None)
 
@@ -115,14 +117,14 @@ def test_the_watch_is_asked_while_the_archive_is_silent_and_may_abort() -> None:
         peer.answer(request, PENDING, completed=1, remaining=9)
         peer.read()
 
-    watch = Watching(Patience.WAIT, Patience.ABORT)
+    watch = Watching(MonitorAction.WAIT, MonitorAction.ABORT)
     answered, _ = move(script, watch)
     assert (answered.verdict, answered.status, answered.completed) == (Verdict.LOST, None, 1)
     assert watch.asked == 2
 
 
 def test_the_watch_is_asked_although_the_archive_never_stops_talking() -> None:
-    answered, _ = move(lambda peer, request: peer.flood(request, PENDING), Watching(Patience.ABORT))
+    answered, _ = move(lambda peer, request: peer.flood(request, PENDING), Watching(MonitorAction.ABORT))
     assert answered.verdict is Verdict.LOST
 
 
@@ -134,13 +136,13 @@ def test_a_cancelled_move_ends_with_the_archives_final_response(final: int) -> N
         assert cancel.command[0x0120] == request.command[0x0110]
         peer.answer(request, final, completed=1, failed=0)
 
-    answered, _ = move(script, Watching(Patience.CANCEL))
+    answered, _ = move(script, Watching(MonitorAction.CANCEL))
     assert (answered.verdict, answered.status, answered.completed) == (Verdict.CANCELLED, final, 1)
 
 
 def test_an_archive_that_ignores_c_cancel_is_aborted_and_was_asked_once() -> None:
     with ScriptedArchive(silent) as peer, archive(peer.ae) as pacs:
-        answered = pacs.retrieve(Ask("1.2"), NoSink(), Watching(*[Patience.CANCEL] * 20))
+        answered = pacs.retrieve(RetrieveRequest("1.2"), NoSink(), Watching(*[MonitorAction.CANCEL] * 20))
         assert answered.verdict is Verdict.LOST
         assert [r.field for r in peer.requests] == [C_MOVE]  # the script itself read the C-CANCEL
 
@@ -159,22 +161,28 @@ def test_an_abort_in_a_move_is_an_answer_with_the_last_counters() -> None:
 
 def test_a_move_that_cannot_begin_is_raised() -> None:
     with archive(AE("NOBODY", "127.0.0.1", free_port())) as pacs, pytest.raises(Unreachable):
-        pacs.retrieve(Ask("1.2"), NoSink(), Watching())
+        pacs.retrieve(RetrieveRequest("1.2"), NoSink(), Watching())
 
 
 def test_queries_and_moves_have_associations_of_their_own() -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         pacs.find({"PatientID": "P1"})
-        pacs.retrieve(Ask("1.2"), NoSink(), Watching())
+        pacs.retrieve(RetrieveRequest("1.2"), NoSink(), Watching())
         pacs.find({"PatientID": "P1"})
         assert [r.field for r in peer.requests] == [C_FIND, C_MOVE, C_FIND]
         assert peer.associations == 2
 
 
 @pytest.mark.parametrize(
-    "ask", [Ask(""), Ask("*"), Ask("1.2", "P1", ("",)), Ask("1.2", "", ("1.2.1",), ("1.2.*",))]
+    "ask",
+    [
+        RetrieveRequest(""),
+        RetrieveRequest("*"),
+        RetrieveRequest("1.2", "P1", ("",)),
+        RetrieveRequest("1.2", "", ("1.2.1",), ("1.2.*",)),
+    ],
 )
-def test_a_move_that_could_mean_more_than_was_asked_for_is_never_sent(ask: Ask) -> None:
+def test_a_move_that_could_mean_more_than_was_asked_for_is_never_sent(ask: RetrieveRequest) -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         with pytest.raises(LocalProtocolError):
             pacs.retrieve(ask, NoSink(), Watching())

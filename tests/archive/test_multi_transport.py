@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Ask, Found, Verdict
-from dicom_quarry.archive.multi_transport import ManyRoads
-from dicom_quarry.errors import ArchiveError, Rejected, Unreachable, Unusable
-from dicom_quarry.model import Road
+from dicom_quarry.archive.base import RetrieveRequest, RetrieveResult, StudyQueryResult, Verdict
+from dicom_quarry.archive.multi_transport import MultiTransportArchive
+from dicom_quarry.errors import ArchiveError, OperatorActionRequired, Rejected, Unreachable
+from dicom_quarry.model import Transport
 
 
 class Adapter:
@@ -21,47 +21,47 @@ class Adapter:
     def __init__(self, error: ArchiveError | None = None) -> None:
         self.error = error
         self.asked: list[str] = []
-        self.answer = Answered(Verdict.SUCCESS)
+        self.answer = RetrieveResult(Verdict.SUCCESS)
 
     def probe(self) -> None:
         self.asked.append("probe")
         if self.error:
             raise self.error
 
-    def find(self, _keys: Mapping[str, str]) -> Found:
+    def find(self, _keys: Mapping[str, str]) -> StudyQueryResult:
         self.asked.append("find")
-        return Found(())
+        return StudyQueryResult(())
 
-    def retrieve(self, *_: object) -> Answered:
+    def retrieve(self, *_: object) -> RetrieveResult:
         self.asked.append("retrieve")
         if self.error:
             raise self.error
         return self.answer
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         self.asked.append("hang_up")
 
     def close(self) -> None:
         self.asked.append("close")
 
 
-def many(finder: Any, **fetchers: Any) -> ManyRoads:
-    roads = [Road(name) for name in fetchers]
-    return ManyRoads(finder, dict(zip(roads, fetchers.values(), strict=True)), lambda: roads)
+def many(finder: Any, **fetchers: Any) -> MultiTransportArchive:
+    roads = [Transport(name) for name in fetchers]
+    return MultiTransportArchive(finder, dict(zip(roads, fetchers.values(), strict=True)), lambda: roads)
 
 
-def ask(archive: ManyRoads, road: Road) -> Answered:
+def ask(archive: MultiTransportArchive, road: Transport) -> RetrieveResult:
     nothing: Any = None
-    return archive.retrieve(Ask("1.2", road=road), nothing, nothing)
+    return archive.retrieve(RetrieveRequest("1.2", transport=road), nothing, nothing)
 
 
 def test_questions_go_to_the_finder_and_retrievals_the_road_that_they_name() -> None:
     dimse, get, web = Adapter(), Adapter(), Adapter()
     archive = many(dimse, move=dimse, get=get, wado=web)
     archive.find({"PatientID": "4711"})
-    ask(archive, Road.WADO)
-    ask(archive, Road.GET)
-    archive.hang_up()
+    ask(archive, Transport.WADO)
+    ask(archive, Transport.GET)
+    archive.release_thread()
     archive.close()
     assert dimse.asked == ["find", "hang_up", "close"]
     assert get.asked == web.asked == ["retrieve", "hang_up", "close"]
@@ -79,7 +79,7 @@ def test_one_road_of_several_that_cannot_be_walked_is_an_answer(
     error: ArchiveError, verdict: Verdict
 ) -> None:
     dimse = Adapter()
-    answered = ask(many(dimse, move=dimse, get=Adapter(error)), Road.GET)
+    answered = ask(many(dimse, move=dimse, get=Adapter(error)), Transport.GET)
     assert answered.verdict is verdict
     assert str(error) in answered.comment
 
@@ -90,32 +90,32 @@ def test_the_only_road_is_heard_with_the_questions_and_waited_for() -> None:
     with pytest.raises(Unreachable):
         archive.probe()
     with pytest.raises(Unreachable):
-        ask(archive, Road.WADO)
+        ask(archive, Transport.WADO)
 
 
 def test_the_last_that_is_open_of_several_is_waited_for() -> None:
     dimse: Any = Adapter()
     web: Any = Adapter(Unreachable("nobody listens"))
-    roads = [Road.MOVE, Road.WADO]
-    archive = ManyRoads(dimse, {Road.MOVE: dimse, Road.WADO: web}, lambda: roads)
+    roads = [Transport.MOVE, Transport.WADO]
+    archive = MultiTransportArchive(dimse, {Transport.MOVE: dimse, Transport.WADO: web}, lambda: roads)
     archive.probe()
-    assert ask(archive, Road.WADO).verdict is Verdict.LOST
-    roads.remove(Road.MOVE)
+    assert ask(archive, Transport.WADO).verdict is Verdict.LOST
+    roads.remove(Transport.MOVE)
     with pytest.raises(Unreachable):
         archive.probe()
     with pytest.raises(Unreachable):
-        ask(archive, Road.WADO)
+        ask(archive, Transport.WADO)
     web.error = Rejected("not offered", permanent=True)
-    assert ask(archive, Road.WADO).verdict is Verdict.CONFIGURATION
-    web.error = Unusable("the token is refused")
-    with pytest.raises(Unusable):
-        ask(archive, Road.WADO)
+    assert ask(archive, Transport.WADO).verdict is Verdict.CONFIGURATION
+    web.error = OperatorActionRequired("the token is refused")
+    with pytest.raises(OperatorActionRequired):
+        ask(archive, Transport.WADO)
 
 
 def test_a_road_that_was_refused_is_hung_up_before_the_next_is_walked() -> None:
     dimse, get = Adapter(), Adapter()
-    dimse.answer = Answered(Verdict.CONFIGURATION, status=0xA801)
-    ask(many(dimse, move=dimse, get=get), Road.MOVE)
+    dimse.answer = RetrieveResult(Verdict.CONFIGURATION, status=0xA801)
+    ask(many(dimse, move=dimse, get=get), Transport.MOVE)
     assert dimse.asked == ["retrieve", "hang_up"]
     assert not get.asked
 

@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.dicomweb.multipart import Mark, MultipartReader, PartBegins, boundary_of
+from dicom_quarry.archive.dicomweb.multipart import (
+    MultipartMarker,
+    MultipartReader,
+    PartStart,
+    parse_boundary,
+)
 from dicom_quarry.errors import RemoteProtocolError
 
 B = "frontier"
@@ -23,13 +28,13 @@ def read(body: bytes, *cuts: int, boundary: str = B) -> tuple[Parts, bool]:
     for begin, end in pairwise(ends):
         for event in reader.feed(body[begin:end]):
             match event:
-                case PartBegins(headers):
+                case PartStart(headers):
                     parts.append((dict(headers), b"", False))
                 case memoryview():
                     parts[-1] = (parts[-1][0], parts[-1][1] + event, False)
-                case Mark.PART_ENDS:
+                case MultipartMarker.PART_END:
                     parts[-1] = (parts[-1][0], parts[-1][1], True)
-                case Mark.CLOSED:
+                case MultipartMarker.CLOSED:
                     assert reader.closed
     return parts, reader.closed
 
@@ -147,4 +152,4 @@ def test_nothing_of_a_part_is_held_back() -> None:
     ],
 )
 def test_boundaries(content_type: str, boundary: str | None) -> None:
-    assert boundary_of(content_type) == boundary
+    assert parse_boundary(content_type) == boundary

@@ -10,10 +10,10 @@ from typing import Literal
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict
+from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Patiences
-from dicom_quarry.errors import Lost, Unreachable
+from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.errors import ConnectionLost, Unreachable
 from dicom_quarry.model import AE, Task
 from tests.archive import sites
 from tests.archive.sites import TITLE, PatientWatch, receiving
@@ -30,8 +30,8 @@ Model = Literal["study", "patient"]
 
 @contextmanager
 def adapter(peer: AE, *, model: Model = "study") -> Iterator[DimseArchive]:
-    patiences = Patiences(query=20.0)
-    archive = DimseArchive("main", peer, calling=TITLE, destination=TITLE, model=model, patiences=patiences)
+    patiences = Timeouts(query=20.0)
+    archive = DimseArchive("main", peer, calling=TITLE, destination=TITLE, model=model, timeouts=patiences)
     try:
         yield archive
     finally:
@@ -53,7 +53,9 @@ def test_patient_root_finds_lists_and_retrieves(kind: str, tmp_path: Path, corpu
         expected = site.studies[study.study_uid].sop_uids
         listing = archive.list_instances(Task(1, "main", study))
         assert {ref.sop_uid for ref in listing.instances} == expected
-        answered = archive.retrieve(Ask(study.study_uid, study.patient_id), site.sink, PatientWatch())
+        answered = archive.retrieve(
+            RetrieveRequest(study.study_uid, study.patient_id), site.sink, PatientWatch()
+        )
         assert answered.verdict is Verdict.SUCCESS
         assert set(site.sink.kept) == expected
 
@@ -65,7 +67,7 @@ def test_orthancs_limit_of_answers_is_seen(tmp_path: Path, ten: Corpus, start: S
         found = archive.find({"PatientID": TEN_STUDIES_PATIENT})
     assert len(found.studies) == 4
     assert not found.complete
-    assert "FE00" in found.why
+    assert "FE00" in found.incomplete_reason
 
 
 def test_an_archive_that_does_not_wait_reports_success_that_is_none(
@@ -76,7 +78,7 @@ def test_an_archive_that_does_not_wait_reports_success_that_is_none(
     server = start(Orthanc(tmp_path, destinations=[nobody], options={"SynchronousCMove": False}))
     server.load(ten.paths)
     with adapter(server.ae) as archive, receiving() as (sink, _):
-        answered = archive.retrieve(Ask(ten.items[0].study_uid), sink, PatientWatch())
+        answered = archive.retrieve(RetrieveRequest(ten.items[0].study_uid), sink, PatientWatch())
     assert answered.verdict is Verdict.SUCCESS
     assert server.move_jobs() == 1
 
@@ -86,7 +88,7 @@ def test_a_destination_that_does_not_listen_is_no_success(tmp_path: Path, ten: C
     server = start(Orthanc(tmp_path, destinations=[nobody]))
     server.load(ten.paths)
     with adapter(server.ae) as archive, receiving() as (sink, _):
-        answered = archive.retrieve(Ask(ten.items[0].study_uid), sink, PatientWatch())
+        answered = archive.retrieve(RetrieveRequest(ten.items[0].study_uid), sink, PatientWatch())
     assert answered.verdict is Verdict.RETRY
     assert not answered.completed
 
@@ -97,11 +99,11 @@ def test_a_network_that_fails_in_a_move_is_lost_and_the_next_move_goes_through(
     with receiving() as (sink, stores):
         server = start(Orthanc(tmp_path, destinations=[stores.ae]))
         server.load(ten.paths)
-        ask = Ask(ten.items[0].study_uid)
+        ask = RetrieveRequest(ten.items[0].study_uid)
         with Relay(server.ae) as network, adapter(network.ae) as archive:
             assert archive.find({"PatientID": TEN_STUDIES_PATIENT}).complete
             sink.gate.clear()
-            answers: list[Answered] = []
+            answers: list[RetrieveResult] = []
             move = threading.Thread(
                 target=lambda: answers.append(archive.retrieve(ask, sink, PatientWatch()))
             )
@@ -111,7 +113,7 @@ def test_a_network_that_fails_in_a_move_is_lost_and_the_next_move_goes_through(
             move.join(20)
             sink.gate.set()
             assert [answered.verdict for answered in answers] == [Verdict.LOST]
-            with pytest.raises((Unreachable, Lost)):
+            with pytest.raises((Unreachable, ConnectionLost)):
                 archive.find({"PatientID": TEN_STUDIES_PATIENT})
             network.mend()
             assert archive.retrieve(ask, sink, PatientWatch()).verdict is Verdict.SUCCESS
@@ -126,12 +128,12 @@ def test_an_archive_that_is_killed_in_a_move_is_lost_then_unreachable_then_there
     with receiving() as (sink, stores):
         server = start(Orthanc(tmp_path, destinations=[stores.ae]))
         server.load(ten.paths)
-        ask = Ask(ten.items[0].study_uid)
+        ask = RetrieveRequest(ten.items[0].study_uid)
 
-        def kill() -> Patience:
+        def kill() -> MonitorAction:
             server.kill()
             sink.gate.set()
-            return Patience.WAIT
+            return MonitorAction.WAIT
 
         with adapter(server.ae) as archive:
             sink.gate.clear()
@@ -153,7 +155,7 @@ def test_queries_cost_one_association_and_one_request_each(tmp_path: Path, ten: 
             found = archive.find({"PatientID": TEN_STUDIES_PATIENT})
             for study in found.studies:
                 archive.list_instances(Task(1, "main", study))
-                archive.retrieve(Ask(study.study_uid), sink, PatientWatch())
+                archive.retrieve(RetrieveRequest(study.study_uid), sink, PatientWatch())
             series = sum(study.series_count or 0 for study in found.studies)
             assert len(network.requests(C_FIND)) == 1 + len(found.studies) + series
             assert len(network.requests(C_MOVE)) == len(found.studies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dicom_quarry.archive.base import Verdict
-from dicom_quarry.archive.dimse.status import is_pending, of_find, of_move
+from dicom_quarry.archive.dimse.status import interpret_find, interpret_move, is_pending
 
 V = Verdict
 
@@ -37,9 +37,9 @@ V = Verdict
     ],
 )
 def test_a_general_status_means_the_same_for_both_operations(code: int, verdict: Verdict, says: str) -> None:
-    assert of_find(code) == of_move(code)
-    assert of_find(code).verdict is verdict
-    assert says in of_find(code).sentence
+    assert interpret_find(code) == interpret_move(code)
+    assert interpret_find(code).verdict is verdict
+    assert says in interpret_find(code).sentence
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_general_status_means_the_same_for_both_operations(code: int, verdict:
     ],
 )
 def test_find(code: int, verdict: Verdict, says: str) -> None:
-    meaning = of_find(code)
+    meaning = interpret_find(code)
     assert meaning.verdict is verdict
     assert says in meaning.sentence
     assert meaning.next_step
@@ -87,7 +87,7 @@ def test_find(code: int, verdict: Verdict, says: str) -> None:
 def test_move(
     code: int, counters: tuple[int | None, int | None], verdict: Verdict, says: str, next_step: str
 ) -> None:
-    meaning = of_move(code, completed=counters[0], failed=counters[1])
+    meaning = interpret_move(code, completed=counters[0], failed=counters[1])
     assert meaning.verdict is verdict
     assert says in meaning.sentence
     assert next_step in meaning.next_step
@@ -109,14 +109,14 @@ def test_move(
     ],
 )
 def test_an_unknown_code_is_judged_by_its_range_and_named(code: int, verdict: Verdict) -> None:
-    for meaning in (of_find(code), of_move(code, completed=1)):
+    for meaning in (interpret_find(code), interpret_move(code, completed=1)):
         assert meaning.verdict is verdict
         assert f"{code:04X}" in meaning.sentence
 
 
 def test_every_code_has_a_meaning_and_only_0000_is_success() -> None:
     for code in range(0x10000):
-        for meaning in (of_find(code), of_move(code)):
+        for meaning in (interpret_find(code), interpret_move(code)):
             assert meaning.sentence
             assert (meaning.verdict is V.SUCCESS) == (code == 0)
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from dicom_quarry.archive.dicomweb.http_client import Http
-from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.errors import Lost
+from dicom_quarry.archive.dicomweb.http_client import HttpClient
+from dicom_quarry.config.credentials import HttpSettings
+from dicom_quarry.errors import ConnectionLost
 from dicom_quarry.model import BaseUri
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
@@ -54,10 +54,10 @@ class Scripted:
 
 
 @contextmanager
-def serving(*answers: bytes) -> Iterator[tuple[Scripted, Http]]:
+def serving(*answers: bytes) -> Iterator[tuple[Scripted, HttpClient]]:
     """A server, and the way to it."""
     server = Scripted(answers)
-    http = Http(server.base, HttpAccess())
+    http = HttpClient(server.base, HttpSettings())
     try:
         yield server, http
     finally:
@@ -65,9 +65,9 @@ def serving(*answers: bytes) -> Iterator[tuple[Scripted, Http]]:
         server.close()
 
 
-def body(http: Http, path: str = "/x") -> bytes:
+def body(http: HttpClient, path: str = "/x") -> bytes:
     """What comes for a path."""
-    with http.get(path, accept="*/*", silence=5.0) as response:
+    with http.get(path, accept="*/*", read_timeout=5.0) as response:
         return b"".join(response.iter_raw())
 
 
@@ -110,7 +110,7 @@ def test_after_an_answer_that_was_not_read_to_its_end_it_is_not() -> None:
 )
 def test_what_is_no_answer_is_lost_and_nothing_of_it_answers_the_next_request(damage: bytes) -> None:
     with serving(damage, GOOD) as (server, http):
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             body(http)
         assert body(http) == b"good"
         assert server.connections == 2
@@ -142,7 +142,7 @@ def test_no_proxy_counts_with_a_port_too(monkeypatch: pytest.MonkeyPatch, entry:
     server = Scripted([GOOD])
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", entry.format(port=server.base.port))
-    http = Http(server.base, HttpAccess(proxy="environment"))
+    http = HttpClient(server.base, HttpSettings(proxy="environment"))
     assert body(http) == b"good"
     http.close()
     server.close()

@@ -11,10 +11,10 @@ from pydicom.filereader import _read_file_meta_info, read_preamble
 
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
-from dicom_quarry.demo.dicomweb_server import DemoWeb
+from dicom_quarry.demo.dicomweb_server import DemoWebServer
 from dicom_quarry.demo.query_matching import Catalogue
-from dicom_quarry.demo.synthetic_instances import dataset
-from dicom_quarry.demo.synthetic_studies import Study
+from dicom_quarry.demo.synthetic_instances import encode_dataset
+from dicom_quarry.demo.synthetic_studies import DemoStudy
 from dicom_quarry.model import AE, BaseUri
 from tests.archive import sites
 from tests.archive.sites import HeldStudy, MemorySink, Site, held
@@ -46,7 +46,7 @@ def _orthanc(folder: Path, corpus: Corpus) -> Iterator[Site]:
 def _demo(folder: Path, corpus: Corpus) -> Iterator[Site]:
     """The demo archive's services."""
     studies = sites._demo_studies()
-    with DemoWeb(Catalogue(studies)) as server:
+    with DemoWebServer(Catalogue(studies)) as server:
         holding = {study.study_uid: sites._held(study) for study in studies}
         with _site(server.port, holding, lambda: _of_studies(studies)) as site:
             yield site
@@ -76,6 +76,6 @@ def _of_files(corpus: Corpus) -> Stored:
     return stored
 
 
-def _of_studies(studies: Iterable[Study]) -> Stored:
+def _of_studies(studies: Iterable[DemoStudy]) -> Stored:
     instances = (instance for study in studies for instance in study.instances())
-    return {one.sop_uid: (one.series.kind.syntax, b"".join(dataset(one))) for one in instances}
+    return {one.sop_uid: (one.series.profile.syntax, b"".join(encode_dataset(one))) for one in instances}

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions, read_exclusions
-from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList, read_exclusions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from tests.cohort.workbooks import sheet, text, workbook
@@ -27,8 +27,8 @@ def write(tmp_path: Path) -> Write:
     return written
 
 
-def of(path: Path, **options: object) -> Exclusions:
-    return read_exclusions([path], ReadingOptions.parse(**options))  # type: ignore[arg-type]
+def of(path: Path, **options: object) -> ExclusionList:
+    return read_exclusions([path], ReadOptions.parse(**options))  # type: ignore[arg-type]
 
 
 def study(patient: str = "1", accession: str = "A", uid: str = "1.2.3") -> Study:
@@ -38,9 +38,9 @@ def study(patient: str = "1", accession: str = "A", uid: str = "1.2.3") -> Study
 @pytest.mark.parametrize("header", ["PatientID", "EMPI", "mrn", "Patient ID", "Medical Record Number"])
 def test_patients_by_any_of_the_headers(write: Write, header: str) -> None:
     listed = of(write(f"{header},Reason\n4711,withdrew\n"))
-    assert listed.study(study("4711")) == "patient ID"
-    assert listed.study(study("4712")) == ""
-    assert listed.spoken == "1 patient ID"
+    assert listed.match_study(study("4711")) == "patient ID"
+    assert listed.match_study(study("4712")) == ""
+    assert listed.description == "1 patient ID"
 
 
 def test_every_column_that_names_somebody_counts_by_itself(write: Write) -> None:
@@ -51,63 +51,67 @@ def test_every_column_that_names_somebody_counts_by_itself(write: Write) -> None
         (study("9", "A2"), "accession"),
         (study("9", "B", "1.2.9"), "Study Instance UID"),
     ]:
-        assert listed.study(stopped) == what
-    assert listed.study(study("9")) == ""
-    assert listed.study(Study("1.2.3")) == "", "what an archive leaves out is on no list"
+        assert listed.match_study(stopped) == what
+    assert listed.match_study(study("9")) == ""
+    assert listed.match_study(Study("1.2.3")) == "", "what an archive leaves out is on no list"
 
 
 @pytest.mark.parametrize(
     "held", ["abc12", " ABC12 ", "ABC12\0", "other\\Abc12", "\uff21\uff22\uff23\uff11\uff12"]
 )
 def test_case_padding_and_width_do_not_hide_anybody(write: Write, held: str) -> None:
-    assert of(write("MRN\n aBC12\n")).study(study(held)) == "patient ID"
+    assert of(write("MRN\n aBC12\n")).match_study(study(held)) == "patient ID"
 
 
 def test_leading_zeros_count_unless_padding_is_in_force(write: Write) -> None:
     short, long = write("MRN\n12345\n", "short.csv"), write("MRN\n0012345\n", "long.csv")
-    assert of(short).study(study("0012345")) == ""
+    assert of(short).match_study(study("0012345")) == ""
     for path in (short, long):
         padded = of(path, pad=["PatientID=7"])
-        assert padded.study(study("0012345")) == padded.study(study("12345")) == "patient ID"
+        assert padded.match_study(study("0012345")) == padded.match_study(study("12345")) == "patient ID"
 
 
 def test_the_rewrites_in_force_count(write: Write) -> None:
     listed = of(write("Accession\n1234520181234512\n"), rewrite=["long-accession"])
-    assert listed.study(study(accession="1234520181234512")) == "accession"
+    assert listed.match_study(study(accession="1234520181234512")) == "accession"
     dashes = of(write("Accession\nAC-77\n"), rewrite=["s/-//"])
-    assert dashes.study(study(accession="AC77")) == dashes.study(study(accession="AC-77")) == "accession"
+    assert (
+        dashes.match_study(study(accession="AC77"))
+        == dashes.match_study(study(accession="AC-77"))
+        == "accession"
+    )
 
 
 def test_a_row_is_stopped_by_any_of_its_ways(write: Write) -> None:
     listed = of(write("Accession\nA2\n"))
     asked = Request(1, 2, (("AccessionNumber", "A1"),), ())
-    assert listed.request(asked) == ""
+    assert listed.match_request(asked) == ""
     other = Request(1, 2, asked.keys, (), alternatives=((("AccessionNumber", "A2"),),))
-    assert listed.request(other) == "accession"
+    assert listed.match_request(other) == "accession"
 
 
 def test_several_lists_are_one(write: Write) -> None:
     both = read_exclusions([write("MRN\n1\n", "a.csv"), write("MRN\tAcc#\n2\tA9\n", "b.tsv")])
-    assert [both.study(study(patient)) for patient in "123"] == ["patient ID", "patient ID", ""]
-    assert both.spoken == "2 patient IDs, 1 accession"
+    assert [both.match_study(study(patient)) for patient in "123"] == ["patient ID", "patient ID", ""]
+    assert both.description == "2 patient IDs, 1 accession"
 
 
 def test_a_workbook_is_a_list(tmp_path: Path) -> None:
     path = tmp_path / "optout.xlsx"
     path.write_bytes(workbook(("Sheet", sheet([[text("MRN")], [text("4711")]]))))
-    assert of(path).study(study("4711")) == "patient ID"
+    assert of(path).match_study(study("4711")) == "patient ID"
 
 
 def test_the_cohort_s_map_holds_for_the_list_where_it_has_that_column(write: Write) -> None:
     listed = of(write("Pat No\n7\n"), map=["Pat No=PatientID", "Acc No=AccessionNumber"])
-    assert listed.study(study("7")) == "patient ID"
+    assert listed.match_study(study("7")) == "patient ID"
 
 
 def test_the_digest_is_of_what_is_named(write: Write) -> None:
     one = of(write("MRN\n1\n2\n", "a.csv")).digest
     assert of(write("Note,EMPI\nx,2\ny,1\nz,1\n", "b.csv")).digest == one
     assert of(write("MRN\n1\n2\n3\n", "c.csv")).digest != one
-    assert (NOBODY.digest, bool(NOBODY), read_exclusions([]).digest) == ("", False, "")
+    assert (NO_EXCLUSIONS.digest, bool(NO_EXCLUSIONS), read_exclusions([]).digest) == ("", False, "")
 
 
 @pytest.mark.parametrize(

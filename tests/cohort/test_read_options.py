@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from dicom_quarry.cohort.cohort import CohortFile, read_cohort
-from dicom_quarry.cohort.read_options import ReadingOptions
-from dicom_quarry.cohort.row_errors import explain, problems_csv
+from dicom_quarry.cohort.read_options import ReadOptions
+from dicom_quarry.cohort.row_errors import describe_row_errors, row_error_lines
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import asked, read
 
@@ -92,7 +92,7 @@ def test_options_make_these_keys(
 )
 def test_options_are_refused_with_what_to_write(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ReadingOptions.parse(**options)
+        ReadOptions.parse(**options)
     assert message in str(caught.value)
 
 
@@ -203,19 +203,19 @@ def test_options_that_change_the_keys_change_the_digest(tmp_path: Path) -> None:
 
 def test_the_unusable_rows_as_csv_all_of_them(tmp_path: Path) -> None:
     cohort = read(tmp_path, "Accession,Site\n\n1,a\n" + "a*,b\n" * 25)
-    lines = list(problems_csv(cohort.requests))
+    lines = list(row_error_lines(cohort.requests))
     assert lines[0] == ("row", "line", "problem")
     assert lines[1] == ("2", "4", cohort.requests[1].problem)
     assert len(lines) == 26
-    assert list(problems_csv(cohort.requests, cohort.columns))[1] == (*lines[1], "a*", "b")
+    assert list(row_error_lines(cohort.requests, cohort.columns))[1] == (*lines[1], "a*", "b")
 
 
 def test_standard_input_is_read_as_often_as_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"EMPI;Accession\r\n1;2\r\n3;4\r\n")))
     table = CohortFile(Path("-"))
-    first = table.requests()
+    first = table.read_requests()
     assert next(first).keys == (("PatientID", "1"), ("AccessionNumber", "2"))
-    assert [one.keys[0][1] for one in table.requests()] == ["1", "3"]
+    assert [one.keys[0][1] for one in table.read_requests()] == ["1", "3"]
     assert [one.keys[0][1] for one in first] == ["3"]
     assert table.name == "standard input"
 
@@ -250,7 +250,7 @@ def test_what_was_piped_in_has_no_name_on_disk(tmp_path: Path) -> None:
 
 
 def test_wildcards_of_rows_are_allowed_apart_from_those_of_where(tmp_path: Path) -> None:
-    text = explain(read(tmp_path, "Accession\nA*\n", where=["StudyDescription=*x*"]).requests)
+    text = describe_row_errors(read(tmp_path, "Accession\nA*\n", where=["StudyDescription=*x*"]).requests)
     assert "--allow-wildcards" in text
     cohort = read(tmp_path, "Accession\nA*\n", allow_wildcards=True)
     assert asked(cohort) == [(1, 2, "A=A*")]

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort.cell_values import read_value
+from dicom_quarry.cohort.cell_values import parse_value
 from dicom_quarry.cohort.cohort import CohortFile, read_cohort
-from dicom_quarry.cohort.columns import keyword_of
-from dicom_quarry.cohort.row_errors import explain
+from dicom_quarry.cohort.columns import find_keyword
+from dicom_quarry.cohort.row_errors import describe_row_errors
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting.csv_reports import write_report
 from tests.cohort.test_tables import asked, read
 
@@ -122,8 +122,8 @@ def test_cp1252_is_told(tmp_path: Path) -> None:
 
 
 def test_explain_names_the_first_twenty_and_counts_the_rest(tmp_path: Path) -> None:
-    assert explain(read(tmp_path, "Accession\n1\n").requests) == ""
-    text = explain(read(tmp_path, "Accession\n\n1\n" + "a*\n" * 25).requests).splitlines()
+    assert describe_row_errors(read(tmp_path, "Accession\n1\n").requests) == ""
+    text = describe_row_errors(read(tmp_path, "Accession\n\n1\n" + "a*\n" * 25).requests).splitlines()
     assert text[0] == "25 of 26 rows cannot be used:"
     assert text[1].startswith("  row 2, line 4: column 'Accession': \"a*\" has '*'")
     assert len(text) == 22
@@ -161,20 +161,20 @@ def test_explain_names_the_first_twenty_and_counts_the_rest(tmp_path: Path) -> N
     ],
 )
 def test_headers_are_matched_as_people_write_them(header: str, keyword: str) -> None:
-    assert keyword_of(header) == keyword
+    assert find_keyword(header) == keyword
 
 
 def test_the_rows_can_be_read_again_and_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "cohort.csv"
     path.write_text("Accession\n12.0\n2\n")
     table = CohortFile(path)
-    assert list(table.requests()) == list(table.requests())
+    assert list(table.read_requests()) == list(table.read_requests())
     assert len(table.notes) == 1
 
 
 #: Values that need no repair and no refusal: what an archive may really hold.
 _IDS = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9 ._/-]{0,13}[A-Za-z])?", fullmatch=True).filter(
-    lambda text: read_value("AccessionNumber", text).text == text
+    lambda text: parse_value("AccessionNumber", text).text == text
 )
 _DATES = st.dates().map(lambda day: day.strftime("%Y%m%d").zfill(8))
 
@@ -199,7 +199,7 @@ def test_what_is_written_reads_back_the_same(
         cohort = read_cohort(path)
     assert [one.cells for one in cohort.requests] == rows
     assert [tuple(value for _, value in one.keys) for one in cohort.requests] == [row[:-1] for row in rows]
-    assert [keyword for _, keyword in cohort.mapping] == [keyword_of(name) for name in header]
+    assert [keyword for _, keyword in cohort.mapping] == [find_keyword(name) for name in header]
 
 
 #: Whatever people, spreadsheets and databases leave in a cell.
@@ -235,7 +235,7 @@ def test_a_report_reads_back_the_same(header: list[str], data: st.DataObject) ->
         except InputError:
             return
         path = Path(folder) / "report.csv"
-        done = outcome("row_unusable", problem="=x")
+        done = make_outcome("row_unusable", problem="=x")
         views = [
             RowView(one.row, one.line, one.cells, done, None, 0, 0, 0, 0, 0, None, ())
             for one in before.requests
@@ -292,7 +292,7 @@ def test_reading_any_bytes_raises_nothing_but_an_input_error(
     keyword=st.sampled_from(["PatientID", "AccessionNumber", "StudyDate", "StudyInstanceUID"]), cell=st.text()
 )
 def test_a_value_is_clean_or_there_is_none(keyword: str, cell: str) -> None:
-    value = read_value(keyword, cell)
+    value = parse_value(keyword, cell)
     assert not (value.problem and value.text)
     assert value.text == value.text.strip()
     assert not set(value.text) & set("*?\\\x00\n\r\x1b\ufeff\xa0")

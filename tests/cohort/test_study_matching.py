@@ -18,7 +18,7 @@ STUDY = Study(
     study_date="20180723",
     modalities="CT\\SR",
     description="CT Chest [lung]",
-    others=(("PatientName", "DOE^JANE^^"), ("StudyID", "7")),
+    extra_attributes=(("PatientName", "DOE^JANE^^"), ("StudyID", "7")),
 )
 
 
@@ -122,7 +122,7 @@ SERIES = [
 )
 def test_series_are_chosen(series: list[str], without: list[str], at_least: int | None, chosen: str) -> None:
     wanted = SeriesFilter.parse(series, without, at_least)
-    assert "".join(one.uid for one in wanted.select(SERIES)) == chosen
+    assert "".join(one.series_uid for one in wanted.select(SERIES)) == chosen
     assert bool(wanted) == (chosen != "12345")
 
 

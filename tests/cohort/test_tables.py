@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
-from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 
 Rows = list[tuple[int, int, str]]
@@ -19,7 +19,7 @@ Rows = list[tuple[int, int, str]]
 def read(folder: Path, content: str | bytes, **options: Any) -> Cohort:
     path = folder / "cohort.csv"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return read_cohort(path, ReadingOptions.parse(**options))
+    return read_cohort(path, ReadOptions.parse(**options))
 
 
 def asked(cohort: Cohort) -> Rows:

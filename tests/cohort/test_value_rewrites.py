@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort.read_options import ReadingOptions
-from dicom_quarry.cohort.value_rewrites import candidates, parse_pad, parse_rewrite, told
+from dicom_quarry.cohort.read_options import ReadOptions
+from dicom_quarry.cohort.value_rewrites import describe_rewrites, list_candidates, parse_pad, parse_rewrite
 from dicom_quarry.errors import ConfigError
 from tests.cohort.test_tables import read
 
@@ -74,7 +74,7 @@ def test_padding_takes_the_place_of_the_value(tmp_path: Path) -> None:
     ids = [dict(one.keys)["PatientID"] for one in cohort.requests]
     assert ids == ["00001234", "00001234", "A12", "123456789", "00000012"]
     assert not any(one.alternatives for one in cohort.requests)
-    assert cohort.requests[0].identity() == cohort.requests[1].identity()
+    assert cohort.requests[0].key_hash() == cohort.requests[1].key_hash()
     assert cohort.requests[0].note == "PatientID 1234 taken as 00001234 (pad PatientID=8)"
 
 
@@ -95,8 +95,8 @@ def test_several_rewrites_are_tried_alone_and_together(tmp_path: Path) -> None:
         "row 1, column 'Accession': \"AB-2018\" also asked for as AB-18 (yyyy-to-yy)",
         "row 1, column 'Accession': \"AB-2018\" also asked for as AB18 (Accession:s/-//, yyyy-to-yy)",
     )
-    assert told(request, request.keys) == "PatientID 1 taken as 0001 (pad PatientID=4)"
-    assert told(request, asked[3]) == (
+    assert describe_rewrites(request, request.keys) == "PatientID 1 taken as 0001 (pad PatientID=4)"
+    assert describe_rewrites(request, asked[3]) == (
         "PatientID 1 taken as 0001 (pad PatientID=4); AccessionNumber AB-2018 asked for as AB18"
     )
 
@@ -147,12 +147,12 @@ def test_a_padding_that_cannot_be_done_is_refused(text: str, message: str) -> No
 
 
 def test_too_many_queries_for_a_row_are_refused() -> None:
-    two = ReadingOptions.parse(rewrite=["s/a/b/", "s/c/d/"])
+    two = ReadOptions.parse(rewrite=["s/a/b/", "s/c/d/"])
     assert len(two.rewrites) == 2
     with pytest.raises(ConfigError, match="up to 64 values for a row, each a query; at most 16"):
-        ReadingOptions.parse(rewrite=["s/a/b/", "s/c/d/", "s/e/f/"])
+        ReadOptions.parse(rewrite=["s/a/b/", "s/c/d/", "s/e/f/"])
     with pytest.raises(ConfigError, match="one width for each keyword"):
-        ReadingOptions.parse(pad=["MRN=8", "PatientID=9"])
+        ReadOptions.parse(pad=["MRN=8", "PatientID=9"])
 
 
 @given(
@@ -161,7 +161,7 @@ def test_too_many_queries_for_a_row_are_refused() -> None:
 )
 def test_as_given_is_always_first_and_nothing_comes_twice(value: str, names: list[str]) -> None:
     found = [
-        text for text, _ in candidates("AccessionNumber", value, [parse_rewrite(name) for name in names])
+        text for text, _ in list_candidates("AccessionNumber", value, [parse_rewrite(name) for name in names])
     ]
     assert found[0] == value
     assert len(set(found)) == len(found)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
-from dicom_quarry.cohort.read_options import ReadingOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 from tests.cohort.test_tables import Rows, asked
 from tests.cohort.workbooks import (
@@ -32,7 +32,7 @@ from tests.cohort.workbooks import (
 HEAD = [text("EMPI"), text("Accession"), text("Study Date")]
 
 
-def read(folder: Path, content: bytes, options: ReadingOptions = ReadingOptions()) -> Cohort:  # noqa: B008
+def read(folder: Path, content: bytes, options: ReadOptions = ReadOptions()) -> Cohort:  # noqa: B008
     path = folder / "cohort.xlsx"
     path.write_bytes(content)
     return read_cohort(path, options)
@@ -255,7 +255,7 @@ def test_which_sheet_was_read_is_told_where_there_is_a_choice(tmp_path: Path) ->
 
 def test_a_workbooks_dates_are_in_no_doubt_whatever_form_is_declared(tmp_path: Path) -> None:
     content = table([text("1"), "", number("43076", DATE)], [text("1"), "", text("2017-07-12")])
-    declared = ReadingOptions.parse(date_format="%Y-%d-%m")
+    declared = ReadOptions.parse(date_format="%Y-%d-%m")
     assert asked(read(tmp_path, content, declared)) == [(1, 2, "P=1 D=20171207"), (2, 3, "P=1 D=20171207")]
 
 

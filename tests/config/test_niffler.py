@@ -51,7 +51,7 @@ def files(folder: Path, config: dict[str, Any] | None = None, system: dict[str, 
 
 
 def test_every_key(tmp_path: Path) -> None:
-    found = niffler.read(files(tmp_path))
+    found = niffler.load_niffler_config(files(tmp_path))
     assert found.flags == {
         "from": "PACS@10.1.2.3:104",
         "as": "QBNIFFLER:4243",
@@ -59,9 +59,9 @@ def test_every_key(tmp_path: Path) -> None:
         "filepath": CONFIG["FilePath"],
     }
     assert found.window == "19:00-07:00"
-    assert found.cohort == Path("/opt/data/cohort.csv")
+    assert found.cohort_file == Path("/opt/data/cohort.csv")
     assert found.columns == {0: "PatientID", 1: "AccessionNumber"}  # two of the three that are named
-    assert (found.date_format, found.long_accession, found.plan) == ("%Y-%m-%d", True, "")
+    assert (found.date_format, found.long_accession, found.plan_mode) == ("%Y-%m-%d", True, "")
     told = "\n".join(found.notes)
     assert found.mail_to == "somebody@hospital.example"
     assert "somebody@hospital.example is told how the job ended (SendEmail)" in told
@@ -71,7 +71,7 @@ def test_every_key(tmp_path: Path) -> None:
 
 
 def test_settings_of_a_job(tmp_path: Path) -> None:
-    settings = niffler.read(files(tmp_path)).settings({"parallel": 2, "to": None})
+    settings = niffler.load_niffler_config(files(tmp_path)).to_settings({"parallel": 2, "to": None})
     assert settings.archives[0].address == AE("PACS", "10.1.2.3", 104)
     assert settings.archives[0].window == "19:00-07:00"
     assert (settings.local, settings.to) == (AE("QBNIFFLER", "", 4243), Path("/opt/data/new-study"))
@@ -82,29 +82,29 @@ def test_settings_of_a_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", [{"SendEmail": False}, {"YourEmail": None}])
 def test_nobody_to_tell(tmp_path: Path, config: dict[str, Any]) -> None:
-    found = niffler.read(files(tmp_path, config))
-    assert found.settings().notify.mail_to == ()
+    found = niffler.load_niffler_config(files(tmp_path, config))
+    assert found.to_settings().notify.mail_to == ()
     assert any("nobody is told" in note for note in found.notes) is (config != {"SendEmail": False})
 
 
 def test_what_may_be_missing(tmp_path: Path) -> None:
     optional = ["FilePath", "LongAccession", "DateFormat", "SendEmail", "YourEmail", "NifflerSystem"]
     unset = ["DCM4CHEBin", "NightlyOnly", "StartHour", "EndHour", "NifflerID", "MaxNifflerProcesses"]
-    found = niffler.read(files(tmp_path, dict.fromkeys(optional), dict.fromkeys(unset)))
+    found = niffler.load_niffler_config(files(tmp_path, dict.fromkeys(optional), dict.fromkeys(unset)))
     assert (found.date_format, found.long_accession, found.notes) == ("%Y%m%d", False, ())
     assert found.window == "19:00-07:00"  # nightly only is that extractor's default
     assert found.flags["filepath"] == CONFIG["FilePath"]
 
 
 def test_paths_are_relative_to_the_configuration(tmp_path: Path) -> None:
-    found = niffler.read(files(tmp_path, {"StorageFolder": "data", "CsvFile": "csv/a.csv"}))
-    assert (found.flags["to"], found.cohort) == (str(tmp_path / "data"), tmp_path / "csv" / "a.csv")
+    found = niffler.load_niffler_config(files(tmp_path, {"StorageFolder": "data", "CsvFile": "csv/a.csv"}))
+    assert (found.flags["to"], found.cohort_file) == (str(tmp_path / "data"), tmp_path / "csv" / "a.csv")
 
 
 @pytest.mark.parametrize(("pattern", "plan"), [("CFIND-ONLY", "plain"), ("CFIND-DETAILED", "detailed")])
 def test_queries_alone_are_a_plan(tmp_path: Path, pattern: str, plan: str) -> None:
-    found = niffler.read(files(tmp_path, {"FilePath": pattern}))
-    assert found.plan == plan
+    found = niffler.load_niffler_config(files(tmp_path, {"FilePath": pattern}))
+    assert found.plan_mode == plan
     assert "filepath" not in found.flags
 
 
@@ -118,11 +118,11 @@ def test_queries_alone_are_a_plan(tmp_path: Path, pattern: str, plan: str) -> No
     ],
 )
 def test_the_window(tmp_path: Path, system: dict[str, Any], window: str | None) -> None:
-    assert niffler.read(files(tmp_path, system=system)).window == window
+    assert niffler.load_niffler_config(files(tmp_path, system=system)).window == window
 
 
 def test_somebody_elses_receiver(tmp_path: Path) -> None:
-    found = niffler.read(files(tmp_path, system={"DestAet": "ARCHIVE2"}))
+    found = niffler.load_niffler_config(files(tmp_path, system={"DestAet": "ARCHIVE2"}))
     (note,) = [note for note in found.notes if "DestAet" in note]
     assert "went to ARCHIVE2 (DestAet), a receiver of somebody else's" in note
     assert "has to know QBNIFFLER (QueryAet) as a destination" in note
@@ -130,7 +130,7 @@ def test_somebody_elses_receiver(tmp_path: Path) -> None:
 
 
 def test_unknown_keys_are_named(tmp_path: Path) -> None:
-    notes = niffler.read(files(tmp_path, {"Colour": 1}, {"Speed": 2})).notes
+    notes = niffler.load_niffler_config(files(tmp_path, {"Colour": 1}, {"Speed": 2})).notes
     assert notes[:2] == (
         "config.json: 'Colour' is not known, and has no effect",
         "system.json: 'Speed' is not known, and has no effect",
@@ -161,16 +161,16 @@ def test_what_cannot_be_used(
     tmp_path: Path, config: dict[str, Any], system: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(ConfigError, match=said):
-        niffler.read(files(tmp_path, config, system))
+        niffler.load_niffler_config(files(tmp_path, config, system))
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{'a': 1}"])
 def test_no_json(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.json is not"):
-        niffler.read(tmp_path / "config.json")
+        niffler.load_niffler_config(tmp_path / "config.json")
 
 
 def test_study_month(tmp_path: Path) -> None:
     changed = {"NumberOfQueryAttributes": "1", "FirstAttr": "StudyMonth", "FirstIndex": "3"}
-    assert niffler.read(files(tmp_path, changed)).columns == {3: "StudyMonth"}
+    assert niffler.load_niffler_config(files(tmp_path, changed)).columns == {3: "StudyMonth"}

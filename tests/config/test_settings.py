@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.config.settings import DEFAULT_FILEPATH, Settings, load
+from dicom_quarry.config.settings import DEFAULT_FILEPATH, Settings, load_settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 
@@ -23,7 +23,7 @@ def toml(folder: Path, text: str) -> Path:
 
 def refusal(path: Path | None, flags: dict[str, object]) -> str:
     with pytest.raises(ConfigError) as refused:
-        load(path, flags)
+        load_settings(path, flags)
     return str(refused.value)
 
 
@@ -35,7 +35,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_flags_alone() -> None:
-    settings = load(None, FLAGS)
+    settings = load_settings(None, FLAGS)
     assert settings.archives[0].name == "PACS"
     assert settings.archives[0].address == AE("PACS", "10.1.2.3", 104)
     assert settings.local == AE("QUARRY", "", 11112)
@@ -48,18 +48,18 @@ def test_flags_win_and_those_not_given_leave_the_word_to_the_file(tmp_path: Path
         tmp_path,
         'from = "OLD@old:1"\nto = "there"\nparallel = 4\nwhole-patients = true\nas = "ME:104"\n',
     )
-    settings = load(path, {**FLAGS, "parallel": 2, "whole_patients": None, "as": None})
+    settings = load_settings(path, {**FLAGS, "parallel": 2, "whole_patients": None, "as": None})
     assert (settings.archives[0].name, settings.to, settings.parallel) == ("PACS", Path("out"), 2)
     assert settings.whole_patients
     assert settings.local == AE("ME", "", 104)
-    everything = load(path, {"from": None, "to": None})
+    everything = load_settings(path, {"from": None, "to": None})
     assert (everything.archives[0].name, everything.to, everything.parallel) == ("OLD", Path("there"), 4)
 
 
 def test_the_file_in_the_current_folder_is_found_and_the_one_named_goes_before(tmp_path: Path) -> None:
     toml(Path(), "parallel = 3")
-    assert load(None, FLAGS).parallel == 3
-    assert load(toml(tmp_path, "parallel = 5"), FLAGS).parallel == 5
+    assert load_settings(None, FLAGS).parallel == 3
+    assert load_settings(toml(tmp_path, "parallel = 5"), FLAGS).parallel == 5
 
 
 def test_a_named_archive(tmp_path: Path) -> None:
@@ -68,10 +68,10 @@ def test_a_named_archive(tmp_path: Path) -> None:
         '[archive.main]\naddress = "PACS@10.1.2.3:104"\nmodel = "patient"\nquery-timeout = 5\nsilence = 7.5\n'
         '[archive.old]\naddress = "OLD@old:11112"\n',
     )
-    profile = load(path, {**FLAGS, "from": "main"}).archives[0]
+    profile = load_settings(path, {**FLAGS, "from": "main"}).archives[0]
     assert (profile.name, profile.address) == ("main", AE("PACS", "10.1.2.3", 104))
     assert (profile.model, profile.query_timeout, profile.silence, profile.settle) == ("patient", 5, 7.5, 10)
-    assert load(path, {**FLAGS, "from": "old"}).archives[0].entity.port == 11112
+    assert load_settings(path, {**FLAGS, "from": "old"}).archives[0].dimse_ae.port == 11112
     said = refusal(path, {**FLAGS, "from": "new"})
     assert (
         said
@@ -82,7 +82,7 @@ def test_a_named_archive(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", ["skip-bad-rows", "skip_bad_rows"])
 def test_dashes_and_underscores_are_the_same(tmp_path: Path, spelling: str) -> None:
-    assert load(toml(tmp_path, f"{spelling} = true"), FLAGS).skip_bad_rows
+    assert load_settings(toml(tmp_path, f"{spelling} = true"), FLAGS).skip_bad_rows
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_settings_are_frozen_and_survive_the_ledger() -> None:
-    settings = load(None, {**FLAGS, "as": "ME@[::1]:104", "state": "s"})
+    settings = load_settings(None, {**FLAGS, "as": "ME@[::1]:104", "state": "s"})
     with pytest.raises(ValueError, match="frozen"):
         settings.parallel = 2  # type: ignore[misc]
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
@@ -155,7 +155,7 @@ def test_settings_are_frozen_and_survive_the_ledger() -> None:
     ],
 )
 def test_archives_as_they_are_written(text: str, ae: AE) -> None:
-    assert AE.remote(text) == ae
+    assert AE.parse_remote(text) == ae
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_archives_as_they_are_written(text: str, ae: AE) -> None:
 )
 def test_what_is_no_archive(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not an archive|AE title|port"):
-        AE.remote(text)
+        AE.parse_remote(text)
 
 
 @pytest.mark.parametrize(
@@ -180,18 +180,18 @@ def test_what_is_no_archive(text: str) -> None:
     ],
 )
 def test_receivers_as_they_are_written(text: str, ae: AE) -> None:
-    assert AE.local(text) == ae
+    assert AE.parse_local(text) == ae
 
 
 @pytest.mark.parametrize("text", ["", "QUARRY", ":104", "QUARRY:", "QUARRY:port", "ABCDEFGHIJKLMNOPQ:1"])
 def test_what_is_no_receiver(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not a receiver|AE title|port"):
-        AE.local(text)
+        AE.parse_local(text)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_an_address_or_a_sentence(text: str) -> None:
-    for read in (AE.remote, AE.local):
+    for read in (AE.parse_remote, AE.parse_local):
         try:
             ae = read(text)
         except ConfigError as error:
@@ -204,4 +204,4 @@ def test_any_text_is_an_address_or_a_sentence(text: str) -> None:
 
 @given(st.from_regex(r"[A-Z]{1,16}@([a-z]{1,9}|\[::[0-9a-f]{1,4}\]):[1-9][0-9]{0,3}", fullmatch=True))
 def test_an_archive_is_written_as_it_is_read(text: str) -> None:
-    assert AE.remote(str(AE.remote(text))) == AE.remote(text)
+    assert AE.parse_remote(str(AE.parse_remote(text))) == AE.parse_remote(text)

@@ -15,15 +15,15 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.config import site_policy
-from dicom_quarry.config.settings import ArchiveProfile, Limits, load
+from dicom_quarry.config.settings import ArchiveProfile, Limits, load_settings
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, InputError, StartError
 from dicom_quarry.extraction.runner import Runner
-from dicom_quarry.jobs.observer import Listener
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.model import AE, Arrival
-from dicom_quarry.scheduling.throttle import Guest, guest_of
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.model import AE, InstanceInfo
+from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
+from dicom_quarry.system.shutdown import Shutdown
 from tests.peers.process import free_port
 
 PACS = "PACS@10.1.2.3:104"
@@ -34,7 +34,7 @@ Policy = Callable[[str], SitePolicy]
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "site.toml"
-    monkeypatch.setattr(site_policy, "SITE_FILE", path)
+    monkeypatch.setattr(site_policy, "SITE_POLICY_FILE", path)
     return path
 
 
@@ -42,17 +42,17 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def policy(file: Path) -> Policy:
     def write(text: str) -> SitePolicy:
         file.write_text(text, encoding="utf-8")
-        return site_policy.site_policy()
+        return site_policy.load_site_policy()
 
     return write
 
 
 def profile(address: str = PACS, limits: Limits = NONE) -> ArchiveProfile:
-    return ArchiveProfile(name="main", address=AE.remote(address), **limits.model_dump())
+    return ArchiveProfile(name="main", address=AE.parse_remote(address), **limits.model_dump())
 
 
-def guest(policy: SitePolicy, limits: Limits = NONE, wanted: int = 16) -> Guest:
-    return guest_of(profile(limits=limits), wanted, policy, Stop(), Board())
+def guest(policy: SitePolicy, limits: Limits = NONE, wanted: int = 16) -> ArchiveThrottle:
+    return build_throttle(profile(limits=limits), wanted, policy, Shutdown(), StatusBoard())
 
 
 def refusal(write: Policy, text: str) -> str:
@@ -62,25 +62,25 @@ def refusal(write: Policy, text: str) -> str:
 
 
 def test_without_a_file_there_are_no_limits(file: Path) -> None:
-    policy = site_policy.site_policy()
-    policy.check(profile())
-    assert policy.spoken(profile()) == ""
+    policy = site_policy.load_site_policy()
+    policy.check_archive(profile())
+    assert policy.describe_limits(profile()) == ""
     assert policy == SitePolicy()
 
 
 def test_an_archive_that_is_not_allowed_is_refused_naming_the_file(policy: Policy, file: Path) -> None:
     allowed = policy(f'archives = ["{PACS}", "OLD@pacs.hospital.org:11112"]')
-    allowed.check(profile())
-    allowed.check(profile("OLD@PACS.Hospital.org:11112"))
+    allowed.check_archive(profile())
+    allowed.check_archive(profile("OLD@PACS.Hospital.org:11112"))
     for other in ("PACS@10.1.2.4:104", "PACS@10.1.2.3:105", "pacs@10.1.2.3:104", "OLD@pacs:11112"):
         with pytest.raises(ConfigError) as refused:
-            allowed.check(profile(other))
+            allowed.check_archive(profile(other))
         assert str(refused.value).startswith(
             f"{file}: this site does not allow the archive {other}; allowed: "
         )
         assert PACS in str(refused.value)
     with pytest.raises(ConfigError, match="allowed: none"):
-        policy("archives = []").check(profile())
+        policy("archives = []").check_archive(profile())
 
 
 def test_the_job_does_not_begin_with_an_archive_that_is_not_allowed(policy: Policy, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_the_job_does_not_begin_with_an_archive_that_is_not_allowed(policy: Poli
     assert not (tmp_path / "out").exists()
 
 
-class Said(Listener):
+class Said(JobObserver):
     """What a job tells its user; ``reached`` is set by what begins so."""
 
     def __init__(self, awaited: str) -> None:
@@ -100,7 +100,7 @@ class Said(Listener):
         self.reached = threading.Event()
         self._awaited = awaited
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         self.messages.append(message)
         if message.startswith(self._awaited):
             self.reached.set()
@@ -118,7 +118,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
             "as": f"QUARRY:{free_port()}",
         }
         said = Said("outside the window")
-        runner = Runner(load(None, flags), said)
+        runner = Runner(load_settings(None, flags), said)
         job = threading.Thread(target=runner.extract, args=(cohort,))
         job.start()
         assert said.reached.wait(60)
@@ -135,10 +135,13 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
 def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
     policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
     flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
-    runner = Runner(load(None, flags), Said(""))
+    runner = Runner(load_settings(None, flags), Said(""))
 
     def counted(title: str) -> bool:
-        return runner._counting(Arrival("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title)) is not None
+        return (
+            runner._bandwidth_limiter_for(InstanceInfo("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title))
+            is not None
+        )
 
     assert [counted(title) for title in ("OLD", "PACS", "ELSE")] == [True, False, False]
 
@@ -158,7 +161,7 @@ def test_of_ceilings_the_lowest_holds(
 ) -> None:
     shared = f'shared = "{tmp_path / "shared"}"'
     text = f'parallel = {site_parallel}\n{shared}\n[archive."{PACS}"]\nparallel = {archive_parallel}'
-    assert guest(policy(text), Limits(parallel=own), wanted).ceiling == ceiling
+    assert guest(policy(text), Limits(parallel=own), wanted).max_parallel == ceiling
 
 
 def test_windows_intersect(policy: Policy) -> None:
@@ -170,16 +173,16 @@ def test_windows_intersect(policy: Policy) -> None:
 
 def test_the_sites_time_zone_is_that_of_its_archives(policy: Policy) -> None:
     text = f'time-zone = "Asia/Tokyo"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
-    limits = policy(text).limits(profile())
+    limits = policy(text).limits_for(profile())
     assert [one.time_zone for one in limits.values()] == ["Asia/Tokyo", "Asia/Tokyo"]
 
 
 def test_an_archives_limits_hold_for_it_alone_by_whatever_name(policy: Policy) -> None:
     strict = policy('[archive."PACS@127.0.0.1:104"]\nparallel = 1')
     for address in ("PACS@127.0.0.1:104", "ANY@127.0.0.1:104", "PACS@localhost:104"):
-        assert set(strict.limits(profile(address))) == {"all", "127.0.0.1.104"}
+        assert set(strict.limits_for(profile(address))) == {"all", "127.0.0.1.104"}
     for address in ("PACS@127.0.0.1:105", "PACS@127.0.0.2:104"):
-        assert set(strict.limits(profile(address))) == {"all"}
+        assert set(strict.limits_for(profile(address))) == {"all"}
 
 
 def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
@@ -188,7 +191,7 @@ def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
         f'[archive."{PACS}"]\nqueries-per-second = 5\nstudies-per-hour = 60\nmegabytes-per-second = 12.5\n'
         '[archive."OTHER@10.9.9.9:104"]\nparallel = 1'
     )
-    assert strict.spoken(profile()) == (
+    assert strict.describe_limits(profile()) == (
         f"this site allows, over all jobs of this computer together ({file}): "
         "window Mon-Fri 19:00-07:00 (America/New_York); what then still runs is stopped after 30m; "
         "studies at once: 2; queries a second: 5; studies an hour: 60; MB a second: 12.5"
@@ -223,7 +226,7 @@ def test_a_mistake_stops_the_job_and_names_the_file(policy: Policy, file: Path, 
 def test_a_file_that_cannot_be_read_is_not_a_file_that_is_not_there(file: Path) -> None:
     file.mkdir()
     with pytest.raises(ConfigError, match="cannot be read"):
-        site_policy.site_policy()
+        site_policy.load_site_policy()
 
 
 def test_a_folder_that_cannot_be_shared_stops_the_job(policy: Policy, tmp_path: Path) -> None:
@@ -242,11 +245,11 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
     policy(f'exclude = ["{site_list}"]')
     flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
     said = Said("")
-    runner = Runner(load(None, flags), said)
-    assert [runner._exclusions.names({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
+    runner = Runner(load_settings(None, flags), said)
+    assert [runner._exclusions.match_values({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
     site_list.unlink()
     with pytest.raises(InputError, match="exclusion list cannot be used"):
-        Runner(load(None, flags), said)
+        Runner(load_settings(None, flags), said)
 
 
 def test_no_variable_leads_elsewhere() -> None:
@@ -267,7 +270,7 @@ def test_no_setting_of_a_user_leads_around_it(tmp_path: Path, setting: str) -> N
             f"{table}{setting} = {value}\n" + ("" if table else "[archive.main]\n") + f'address = "{PACS}"'
         )
         with pytest.raises(ConfigError, match="is not a setting"):
-            load(path, {"from": "main", "to": "out"})
+            load_settings(path, {"from": "main", "to": "out"})
 
 
 def test_a_users_limits_come_from_the_archive_s_table(tmp_path: Path) -> None:
@@ -277,11 +280,13 @@ def test_a_users_limits_come_from_the_archive_s_table(tmp_path: Path) -> None:
         'after-window = "2h"\nparallel = 2\nqueries-per-second = 4\n'
         "studies-per-hour = 30\nmegabytes-per-second = 0.5"
     )
-    settings = load(path, {"from": "main", "to": "out", "parallel": 8})
+    settings = load_settings(path, {"from": "main", "to": "out", "parallel": 8})
     (archive,) = settings.archives
-    assert guest_of(archive, settings.parallel, SitePolicy(), Stop(), Board()).ceiling == 2
-    assert archive.overtime == 7200
-    assert archive.hours.is_open(datetime(2026, 11, 23, 10, 30, tzinfo=UTC)), "19:30 in Tokyo"
+    assert (
+        build_throttle(archive, settings.parallel, SitePolicy(), Shutdown(), StatusBoard()).max_parallel == 2
+    )
+    assert archive.grace_seconds == 7200
+    assert archive.schedule.is_open(datetime(2026, 11, 23, 10, 30, tzinfo=UTC)), "19:30 in Tokyo"
     assert (archive.queries_per_second, archive.studies_per_hour, archive.megabytes_per_second) == (
         4,
         30,

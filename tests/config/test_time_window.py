@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dicom_quarry.config.time_window import DAYS, Hours, parse, zone_of
+from dicom_quarry.config.time_window import DAYS, Schedule, load_time_zone, parse_schedule
 
 NEW_YORK = ZoneInfo("America/New_York")
 #: Half an hour forward, and back again, on other days than in New York.
@@ -25,7 +25,7 @@ def utc(text: str) -> datetime:
     return datetime.fromisoformat(f"2026-{text}+00:00")
 
 
-def turns(hours: Hours, start: datetime, end: datetime) -> list[str]:
+def turns(hours: Schedule, start: datetime, end: datetime) -> list[str]:
     """When it opens, closes, opens ... between two moments, in UTC; it is closed at the start."""
     assert not hours.is_open(start)
     found: list[datetime] = [start]
@@ -62,11 +62,11 @@ def turns(hours: Hours, start: datetime, end: datetime) -> list[str]:
 )
 def test_the_wall_clock_decides_when_it_is_changed(window: str, night: str, opened: list[str]) -> None:
     start = utc(night)
-    assert turns(parse(window, NEW_YORK), start, start + timedelta(hours=20)) == opened
+    assert turns(parse_schedule(window, NEW_YORK), start, start + timedelta(hours=20)) == opened
 
 
 def test_days_are_those_on_which_a_part_starts() -> None:
-    hours = parse("Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00", UTC)
+    hours = parse_schedule("Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00", UTC)
     # 2026-11-20 is a Friday.
     assert turns(hours, utc("11-20 12:00"), utc("11-25 00:00")) == [
         "11-20 19:00:00",
@@ -78,36 +78,41 @@ def test_days_are_those_on_which_a_part_starts() -> None:
 
 
 def test_days_may_pass_sunday() -> None:
-    hours = parse("Sun-Mon 22:00-23:00, Wed 22:00-02:00", UTC)
+    hours = parse_schedule("Sun-Mon 22:00-23:00, Wed 22:00-02:00", UTC)
     nights = ["11-22 22:00:00", "11-22 23:00:00", "11-23 22:00:00", "11-23 23:00:00"]
     nights += ["11-25 22:00:00", "11-26 02:00:00"]
     assert turns(hours, utc("11-21 00:00"), utc("11-28 00:00")) == nights
 
 
 def test_sunday_night_ends_on_monday() -> None:
-    hours = parse("Sun 19:00-07:00", UTC)
+    hours = parse_schedule("Sun 19:00-07:00", UTC)
     assert turns(hours, utc("11-22 12:00"), utc("11-24 00:00")) == ["11-22 19:00:00", "11-23 07:00:00"]
 
 
 def test_without_windows_it_never_closes_and_a_whole_week_does_not_either() -> None:
     now = utc("11-22 12:00")
-    for hours in (Hours(), parse("00:00-24:00", NEW_YORK)):
+    for hours in (Schedule(), parse_schedule("00:00-24:00", NEW_YORK)):
         assert hours.next_open(now) == now
         assert hours.next_close(now) is None
 
 
 def test_windows_without_a_common_hour_never_open() -> None:
-    assert (parse("19:00-20:00", UTC) & parse("20:00-21:00", UTC)).next_open(utc("11-22 12:00")) is None
+    assert (parse_schedule("19:00-20:00", UTC) & parse_schedule("20:00-21:00", UTC)).next_open(
+        utc("11-22 12:00")
+    ) is None
 
 
 def test_a_night_that_lacks_the_hour_leads_to_the_next_week() -> None:
-    hours = parse("Sun 02:15-02:45", NEW_YORK)
+    hours = parse_schedule("Sun 02:15-02:45", NEW_YORK)
     assert hours.next_open(utc("03-01 12:00")) == utc("03-15 06:15"), "8 March has no such hour"
 
 
 def test_moments_are_spoken_by_the_clock_of_the_window() -> None:
-    assert parse("19:00-07:00", NEW_YORK).spoken(utc("11-24 00:00")) == "Mon 19:00 (America/New_York)"
-    assert parse("19:00-07:00", UTC).spoken(utc("11-23 19:00")) == "Mon 19:00"
+    assert (
+        parse_schedule("19:00-07:00", NEW_YORK).format_time(utc("11-24 00:00"))
+        == "Mon 19:00 (America/New_York)"
+    )
+    assert parse_schedule("19:00-07:00", UTC).format_time(utc("11-23 19:00")) == "Mon 19:00"
 
 
 @pytest.mark.parametrize(
@@ -129,19 +134,19 @@ def test_moments_are_spoken_by_the_clock_of_the_window() -> None:
 )
 def test_what_is_not_a_window_is_said(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        parse(text, UTC)
+        parse_schedule(text, UTC)
 
 
 @pytest.mark.parametrize("name", ["Nowhere/Else", "", "../etc/passwd", "America"])
 def test_a_time_zone_that_nobody_knows_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not a time zone"):
-        zone_of(name)
+        load_time_zone(name)
 
 
 def test_the_users_variable_does_not_move_the_hosts_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = zone_of(None).utcoffset(datetime(2026, 1, 1))
+    before = load_time_zone(None).utcoffset(datetime(2026, 1, 1))
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
-    assert zone_of(None).utcoffset(datetime(2026, 1, 1)) == before != timedelta(hours=14)
+    assert load_time_zone(None).utcoffset(datetime(2026, 1, 1)) == before != timedelta(hours=14)
 
 
 # -- any window, at any time
@@ -187,7 +192,7 @@ def expected(chosen: list[Part], zone: ZoneInfo, at: datetime) -> bool:
 
 @given(texts, st.sampled_from(ZONES), moments)
 def test_a_window_is_open_as_the_calendar_says(chosen: list[Part], zone: ZoneInfo, at: datetime) -> None:
-    assert parse(written(chosen), zone).is_open(at) == expected(chosen, zone, at)
+    assert parse_schedule(written(chosen), zone).is_open(at) == expected(chosen, zone, at)
 
 
 @given(texts, st.sampled_from(ZONES), moments, st.lists(st.floats(0, 0.999), max_size=20))
@@ -195,7 +200,7 @@ def test_a_window_is_open_as_the_calendar_says(chosen: list[Part], zone: ZoneInf
 def test_it_turns_when_it_says_and_not_before(
     chosen: list[Part], zone: ZoneInfo, at: datetime, between: list[float]
 ) -> None:
-    hours = parse(written(chosen), zone)
+    hours = parse_schedule(written(chosen), zone)
     opens, closes = hours.next_open(at), hours.next_close(at)
     was_open = hours.is_open(at)
     assert (opens if was_open else closes) == at
@@ -213,7 +218,7 @@ def test_it_turns_when_it_says_and_not_before(
 def test_an_intersection_is_both(
     one: list[Part], zone: ZoneInfo, other: list[Part], there: ZoneInfo, at: datetime
 ) -> None:
-    left, right = parse(written(one), zone), parse(written(other), there)
+    left, right = parse_schedule(written(one), zone), parse_schedule(written(other), there)
     both = left & right
     assert both.is_open(at) == (left.is_open(at) and right.is_open(at))
     opens = both.next_open(at)
@@ -226,7 +231,7 @@ def test_an_intersection_is_both(
 
 @given(texts, st.sampled_from(ZONES))
 def test_over_a_year_opening_and_closing_alternate(chosen: list[Part], zone: ZoneInfo) -> None:
-    hours = parse(written(chosen), zone)
+    hours = parse_schedule(written(chosen), zone)
     at = datetime(2026, 3, 1, tzinfo=UTC)
     seen = [at]
     while at < datetime(2026, 4, 12, tzinfo=UTC):

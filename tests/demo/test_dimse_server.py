@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from dicom_quarry.demo import DemoArchive, demo_studies, generate
+from dicom_quarry.demo import DemoArchive, generate_studies, make_demo_studies
 from dicom_quarry.demo.dimse_server import PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE
-from dicom_quarry.demo.synthetic_instances import dataset
+from dicom_quarry.demo.synthetic_instances import encode_dataset
 from dicom_quarry.errors import ConfigError, StartError
 from tests.peers.dcmtk import Storescp
 from tests.peers.fixtures import Start
 from tests.peers.process import free_port
 from tests.scripted.client import associate, counters, find, identifier, move, receiver
 
-STUDIES = demo_studies()
+STUDIES = make_demo_studies()
 FIRST = STUDIES[0]
 
 
@@ -76,7 +76,7 @@ def test_movescu_brings_every_instance_byte_for_byte(start: Start, tmp_path: Pat
     assert len(files) == len(expected)
     for path in files:
         meta = dcmread(path, specific_tags=["SOPInstanceUID"]).file_meta
-        sent = b"".join(dataset(expected[meta.MediaStorageSOPInstanceUID], meta.TransferSyntaxUID))
+        sent = b"".join(encode_dataset(expected[meta.MediaStorageSOPInstanceUID], meta.TransferSyntaxUID))
         assert path.read_bytes().endswith(sent)
 
 
@@ -92,7 +92,7 @@ def test_getscu_brings_every_instance_byte_for_byte(archive: DemoArchive, tmp_pa
     assert len(files) == len(expected) > 1
     for path in files:
         meta = dcmread(path, specific_tags=["SOPInstanceUID"]).file_meta
-        sent = b"".join(dataset(expected[meta.MediaStorageSOPInstanceUID], meta.TransferSyntaxUID))
+        sent = b"".join(encode_dataset(expected[meta.MediaStorageSOPInstanceUID], meta.TransferSyntaxUID))
         assert path.read_bytes().endswith(sent)
 
 
@@ -193,7 +193,7 @@ def test_a_cancel_is_honoured() -> None:
 
 
 def test_associations_are_served_side_by_side() -> None:
-    studies = generate(3)
+    studies = generate_studies(3)
     with DemoArchive(studies) as archive, associate(archive) as one, associate(archive) as other:
         assert find(one, "STUDY", StudyInstanceUID="")[0] == 0
         assert len(find(other, "STUDY", StudyInstanceUID="")[1]) == 3

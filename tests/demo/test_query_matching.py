@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from dicom_quarry.demo.query_matching import Catalogue, Query, matches
-from dicom_quarry.demo.sample_cohorts import demo_studies
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, matches
+from dicom_quarry.demo.sample_cohorts import make_demo_studies
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 
-STUDIES = generate(12, series=2, images=3)
+STUDIES = generate_studies(12, series=2, images=3)
 CATALOGUE = Catalogue(STUDIES)
 FIRST = STUDIES[0]
 
@@ -47,12 +47,14 @@ def test_a_value_matches_a_key(vr: str, asked: str, value: str, expected: bool) 
 
 
 def found(level: str, *, among: Catalogue = CATALOGUE, **keys: str) -> list[dict[str, str]]:
-    return list(among.find(Query(level, keys)))
+    return list(among.find(QueryIdentifier(level, keys)))
 
 
 def test_a_study_tells_its_counts_and_modalities() -> None:
     keys = ("NumberOfStudyRelatedSeries", "NumberOfStudyRelatedInstances", "ModalitiesInStudy")
-    [answer] = CATALOGUE.find(Query("STUDY", {"StudyInstanceUID": FIRST.study_uid} | dict.fromkeys(keys, "")))
+    [answer] = CATALOGUE.find(
+        QueryIdentifier("STUDY", {"StudyInstanceUID": FIRST.study_uid} | dict.fromkeys(keys, ""))
+    )
     assert [answer[key] for key in keys] == ["2", "6", "CT"]
     assert answer["PatientID"] == FIRST.patient.patient_id
 
@@ -94,14 +96,14 @@ def test_a_move_selects_by_the_unique_keys_of_its_level(level: str, count: int) 
         "SeriesInstanceUID": FIRST.series[0].series_uid,
         "SOPInstanceUID": f"{instances[0].sop_uid}\\{instances[2].sop_uid}",
     }
-    assert len(CATALOGUE.select(Query(level, keys))) == count
+    assert len(CATALOGUE.select(QueryIdentifier(level, keys))) == count
 
 
 def test_the_demonstration_has_what_makes_cohorts_difficult() -> None:
-    studies = demo_studies()
+    studies = make_demo_studies()
     catalogue = Catalogue(studies)
 
-    def patients_of(study: Study) -> set[str]:
+    def patients_of(study: DemoStudy) -> set[str]:
         answers = found("STUDY", among=catalogue, AccessionNumber=study.accession)
         return {answer["PatientID"] for answer in answers}
 

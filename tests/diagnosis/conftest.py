@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.model import AE
 from tests.e2e.command import quarry
 from tests.peers.corpus import write_study
@@ -91,6 +91,6 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory, files: list[Path]) -> Ite
 
 
 @pytest.fixture(scope="session")
-def studies() -> list[Study]:
+def studies() -> list[DemoStudy]:
     """Of several patients, on different days of 2018."""
-    return generate(12, seed=4, images=2)
+    return generate_studies(12, seed=4, images=2)

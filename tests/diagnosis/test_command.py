@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import Study
+from dicom_quarry.demo.synthetic_studies import DemoStudy
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import ACCESSION, Check
 from tests.e2e.command import QUARRY, Running, quarry, until
@@ -82,7 +82,7 @@ def test_colour_on_a_terminal_only(orthanc: Orthanc, us: AE, tmp_path: Path) -> 
     assert "\x1b[32m✓" in shown.decode()
 
 
-def test_terminated_in_the_middle_it_leaves_nothing(tmp_path: Path, us: AE, studies: list[Study]) -> None:
+def test_terminated_in_the_middle_it_leaves_nothing(tmp_path: Path, us: AE, studies: list[DemoStudy]) -> None:
     with GatedArchive(studies) as archive:
         archive.destinations["QUARRY"] = (us.host, us.port)
         archive.hold_after = 1

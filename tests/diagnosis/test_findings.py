@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Found, Verdict
-from dicom_quarry.config.settings import Limits, load
-from dicom_quarry.config.time_window import Hours, parse
-from dicom_quarry.diagnosis.access_request import letter
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
-from dicom_quarry.diagnosis.local_checks import clock, disk
-from dicom_quarry.diagnosis.result_cap import MOST, find_cap
-from dicom_quarry.diagnosis.retrieval_diagnosis import Trial, judge
-from dicom_quarry.diagnosis.save_profile import save
+from dicom_quarry.archive.base import RetrieveResult, StudyQueryResult, Verdict
+from dicom_quarry.config.settings import Limits, load_settings
+from dicom_quarry.config.time_window import Schedule, parse_schedule
+from dicom_quarry.diagnosis.access_request import render_access_request
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
+from dicom_quarry.diagnosis.local_checks import check_clock, check_disk
+from dicom_quarry.diagnosis.result_cap import MAX_RESULTS, find_result_cap
+from dicom_quarry.diagnosis.retrieval_diagnosis import RetrievalTrial, diagnose_move
+from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Study
 
@@ -23,11 +23,13 @@ PACS = "PACS@10.1.2.3:104"
 TODAY = date(2026, 3, 1)
 
 
-def bench(to: Path, name: str = PACS, toml: str = "", **flags: object) -> Bench:
+def bench(to: Path, name: str = PACS, toml: str = "", **flags: object) -> CheckContext:
     path = to / "settings.toml"
     path.write_text(toml)
-    made = Bench(load(path, {"from": name, "as": "QUARRY:11112", "to": to / "not" / "yet", **flags}))
-    made.learned.our_address = "10.7.7.7"
+    made = CheckContext(
+        load_settings(path, {"from": name, "as": "QUARRY:11112", "to": to / "not" / "yet", **flags})
+    )
+    made.findings.our_address = "10.7.7.7"
     return made
 
 
@@ -41,10 +43,10 @@ class Archive:
         self.per_day, self.cap = per_day, cap
         self.asked = 0
 
-    def __call__(self, start: date, end: date) -> Found:
+    def __call__(self, start: date, end: date) -> StudyQueryResult:
         self.asked += 1
         days = [day for day, count in self.per_day.items() if start <= day <= end for _ in range(count)]
-        return Found(tuple(Study(f"1.{n}") for n in range(len(days)))[: self.cap])
+        return StudyQueryResult(tuple(Study(f"1.{n}") for n in range(len(days)))[: self.cap])
 
 
 def evenly(days: int, count: int, until: date = TODAY) -> dict[date, int]:
@@ -65,18 +67,20 @@ def evenly(days: int, count: int, until: date = TODAY) -> dict[date, int]:
 )
 def test_caps(per_day: dict[date, int], cap: int | None, expected: int | None) -> None:
     archive = Archive(per_day, cap)
-    assert find_cap(archive, TODAY)[0] == expected
+    assert find_result_cap(archive, TODAY)[0] == expected
     assert archive.asked < 40
 
 
 def test_a_cap_that_is_told() -> None:
-    answer = Found((Study("1.1"), Study("1.2")), complete=False, why="FE00")
-    assert find_cap(lambda *_: answer, TODAY) == (2, 2)
+    answer = StudyQueryResult((Study("1.1"), Study("1.2")), complete=False, incomplete_reason="FE00")
+    assert find_result_cap(lambda *_: answer, TODAY) == (2, 2)
 
 
 def test_what_we_stop_ourselves_is_no_cap() -> None:
-    answer = Found(tuple(Study(f"1.{n}") for n in range(MOST)), complete=False, why="more")
-    assert find_cap(lambda *_: answer, TODAY) == (None, MOST)
+    answer = StudyQueryResult(
+        tuple(Study(f"1.{n}") for n in range(MAX_RESULTS)), complete=False, incomplete_reason="more"
+    )
+    assert find_result_cap(lambda *_: answer, TODAY) == (None, MAX_RESULTS)
 
 
 # -- the answer to a C-MOVE, where no archive of these tests gives it
@@ -85,17 +89,17 @@ def test_what_we_stop_ourselves_is_no_cap() -> None:
 @pytest.mark.parametrize(
     ("answered", "said", "remedy"),
     [
-        (Answered(Verdict.RETRY, 0xC502), "could not send to it (C502)", "firewall"),
-        (Answered(Verdict.WARNING, 0xB000, 0, 9), "could not send to it (B000)", "firewall"),
-        (Answered(Verdict.RETRY, 0xA702), "could not send to it (A702)", "firewall"),
-        (Answered(Verdict.RETRY, 0xC001, 0, 0), "does not know QUARRY", "10.7.7.7, port 11112"),
-        (Answered(Verdict.RETRY, 0xA700, comment="out of resources"), "out of resources", ""),
+        (RetrieveResult(Verdict.RETRY, 0xC502), "could not send to it (C502)", "firewall"),
+        (RetrieveResult(Verdict.WARNING, 0xB000, 0, 9), "could not send to it (B000)", "firewall"),
+        (RetrieveResult(Verdict.RETRY, 0xA702), "could not send to it (A702)", "firewall"),
+        (RetrieveResult(Verdict.RETRY, 0xC001, 0, 0), "does not know QUARRY", "10.7.7.7, port 11112"),
+        (RetrieveResult(Verdict.RETRY, 0xA700, comment="out of resources"), "out of resources", ""),
     ],
 )
-def test_verdicts(tmp_path: Path, answered: Answered, said: str, remedy: str) -> None:
-    step = judge(bench(tmp_path), [Trial(answered, 9)])
-    assert step.mark is Mark.BAD
-    assert said in step.said
+def test_verdicts(tmp_path: Path, answered: RetrieveResult, said: str, remedy: str) -> None:
+    step = diagnose_move(bench(tmp_path), [RetrievalTrial(answered, 9)])
+    assert step.status is StepStatus.BAD
+    assert said in step.message
     assert remedy in step.remedy
 
 
@@ -104,16 +108,18 @@ def test_verdicts(tmp_path: Path, answered: Answered, said: str, remedy: str) ->
 
 def test_clock() -> None:
     now = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
-    assert clock(Hours(), now, synchronised=True) == Step("clock", Mark.GOOD, "2026-03-02 12:00 UTC")
-    assert clock(Hours(), now, synchronised=False).mark is Mark.NOTE
-    assert clock(Hours(), now.replace(year=1970), synchronised=True).mark is Mark.BAD
-    hours = parse("Mon-Fri 08:00-18:00", UTC)
-    assert "Mon 12:00, open until Mon 18:00" in clock(hours, now, synchronised=True).said
+    assert check_clock(Schedule(), now, synchronised=True) == CheckStep(
+        "clock", StepStatus.GOOD, "2026-03-02 12:00 UTC"
+    )
+    assert check_clock(Schedule(), now, synchronised=False).status is StepStatus.NOTE
+    assert check_clock(Schedule(), now.replace(year=1970), synchronised=True).status is StepStatus.BAD
+    hours = parse_schedule("Mon-Fri 08:00-18:00", UTC)
+    assert "Mon 12:00, open until Mon 18:00" in check_clock(hours, now, synchronised=True).message
 
 
 def test_disk(tmp_path: Path) -> None:
-    assert disk(bench(tmp_path, toml="keep-free = 0")).mark is Mark.GOOD
-    assert "make room" in disk(bench(tmp_path, toml="keep-free = 1e9")).remedy
+    assert check_disk(bench(tmp_path, toml="keep-free = 0")).status is StepStatus.GOOD
+    assert "make room" in check_disk(bench(tmp_path, toml="keep-free = 1e9")).remedy
 
 
 # -- quarry.toml
@@ -137,9 +143,9 @@ def test_saved_beside_what_stands_there(tmp_path: Path) -> None:
     path.write_text(MINE)
     path.chmod(0o640)
     one = bench(tmp_path, "main", MINE)
-    one.learned.model, one.learned.result_cap = "patient", 200
-    one.learned.senders = ["10.1.2.9"]
-    assert save(path, one) == [
+    one.findings.model, one.findings.result_cap = "patient", 200
+    one.findings.senders = ["10.1.2.9"]
+    assert save_profile(path, one) == [
         'from = "main"',
         'as = "QUARRY:11112"',
         '[archive.main] model = "patient"',
@@ -150,28 +156,28 @@ def test_saved_beside_what_stands_there(tmp_path: Path) -> None:
     for line in MINE.splitlines():
         assert line in text or line == "result_cap = 500"
     assert path.stat().st_mode & 0o777 == 0o640
-    profile = load(path, {}).archives[0]
+    profile = load_settings(path, {}).archives[0]
     assert (profile.model, profile.result_cap, profile.window) == ("patient", 200, "19:00-07:00")
     assert [str(network) for network in profile.senders] == ["10.1.2.9/32"]
-    assert save(path, one) == []
+    assert save_profile(path, one) == []
     assert path.read_text() == text
 
 
 def test_saved_into_a_new_file(tmp_path: Path) -> None:
     path = tmp_path / "quarry.toml"
-    assert save(path, bench(tmp_path)) == [
+    assert save_profile(path, bench(tmp_path)) == [
         'from = "PACS"',
         'as = "QUARRY:11112"',
         f'[archive.PACS] address = "{PACS}"',
     ]
-    assert str(load(path, {"to": "out"}).archives[0].address) == PACS
+    assert str(load_settings(path, {"to": "out"}).archives[0].address) == PACS
 
 
 def test_a_file_that_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "quarry.toml"
     path.write_text("to = ")
     with pytest.raises(ConfigError, match="not valid TOML"):
-        save(path, bench(tmp_path))
+        save_profile(path, bench(tmp_path))
     assert path.read_text() == "to = "
 
 
@@ -182,8 +188,11 @@ def test_letter(tmp_path: Path) -> None:
     toml = f'[archive.main]\naddress = "{PACS}"\nwindow = "19:00-07:00"\nparallel = 4\n'
     one = bench(tmp_path, "main", toml, parallel=3)
     site = Limits(parallel=2, studies_per_hour=60)
-    found = [Step("port", Mark.BAD, "nothing listens", "open it"), Step("disk", Mark.GOOD, "room")]
-    text = letter(one, [one.profile, site], "research-7", found)
+    found = [
+        CheckStep("port", StepStatus.BAD, "nothing listens", "open it"),
+        CheckStep("disk", StepStatus.GOOD, "room"),
+    ]
+    text = render_access_request(one, [one.profile, site], "research-7", found)
     for expected in (
         "| archive | PACS | 10.1.2.3 | 104 |",
         "| Quarry, this computer (research-7) | QUARRY | 10.7.7.7 | 11112 |",
@@ -201,6 +210,6 @@ def test_letter(tmp_path: Path) -> None:
 
 
 def test_letter_without_findings(tmp_path: Path) -> None:
-    text = letter(bench(tmp_path), [Limits()], "research-7", [])
+    text = render_access_request(bench(tmp_path), [Limits()], "research-7", [])
     assert "found" not in text
     assert "| hours | any: tell us if you want a window |" in text

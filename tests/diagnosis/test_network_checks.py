@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.config.time_window import Hours
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
-from dicom_quarry.diagnosis.network_checks import road
-from dicom_quarry.diagnosis.runner import steps
+from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
+from dicom_quarry.diagnosis.network_checks import check_network
+from dicom_quarry.diagnosis.runner import run_checks
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import ACCESSION
 from tests.peers.orthanc import Orthanc
@@ -23,13 +23,13 @@ VERIFICATION = "1.2.840.10008.1.1"
 PATIENT, STUDY = "1.2.840.10008.5.1.4.1.2.1.", "1.2.840.10008.5.1.4.1.2.2."
 
 
-def walked(peer: AE, **settings: object) -> tuple[dict[str, Step], Bench]:
+def walked(peer: AE, **settings: object) -> tuple[dict[str, CheckStep], CheckContext]:
     profile = ArchiveProfile.model_validate({"name": "main", "address": peer, **settings})
-    bench = Bench(Settings(archives=(profile,), to=Path(), local=AE("QUARRY", "", free_port())))
-    return {step.name: step for step in road(bench)}, bench
+    bench = CheckContext(Settings(archives=(profile,), to=Path(), local=AE("QUARRY", "", free_port())))
+    return {step.name: step for step in check_network(bench)}, bench
 
 
-def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, Step], Bench]:
+def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, CheckStep], CheckContext]:
     def script(talk: Conversation, request: Heard) -> None:
         assert request.field == C_ECHO, "only the echo is asked"
         talk.answer(request, echo)
@@ -40,46 +40,46 @@ def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, Step], Bench
 
 def test_all_is_offered() -> None:
     shown, bench = refusing()
-    assert {step.mark for step in shown.values()} == {Mark.GOOD}
-    assert bench.learned.models == {"study": True, "patient": True}
-    assert bench.learned.our_address == "127.0.0.1"
+    assert {step.status for step in shown.values()} == {StepStatus.GOOD}
+    assert bench.findings.usable_models == {"study": True, "patient": True}
+    assert bench.findings.our_address == "127.0.0.1"
 
 
 def test_no_c_get() -> None:
     shown, _ = refusing(f"{STUDY}3", f"{PATIENT}3")
-    assert shown["services"].mark is Mark.GOOD
-    assert shown["services"].said.endswith("no C-GET")
+    assert shown["services"].status is StepStatus.GOOD
+    assert shown["services"].message.endswith("no C-GET")
 
 
 @pytest.mark.parametrize("missing", ["1", "2"])
 def test_patient_root_alone(missing: str) -> None:
     shown, bench = refusing(f"{STUDY}{missing}")
-    assert shown["services"].mark is Mark.NOTE
+    assert shown["services"].status is StepStatus.NOTE
     assert 'model = "patient"' in shown["services"].remedy
-    assert bench.learned.models == {"study": False, "patient": True}
+    assert bench.findings.usable_models == {"study": False, "patient": True}
 
 
 def test_no_model() -> None:
     shown, _ = refusing(f"{STUDY}2", f"{PATIENT}1")
-    assert shown["services"].mark is Mark.BAD
+    assert shown["services"].status is StepStatus.BAD
     assert "allow QUARRY to query and retrieve" in shown["services"].remedy
 
 
 def test_no_echo_is_offered() -> None:
     shown, _ = refusing(VERIFICATION)
-    assert shown["C-ECHO"].mark is Mark.BAD
-    assert "does not offer C-ECHO to QUARRY" in shown["C-ECHO"].said
+    assert shown["C-ECHO"].status is StepStatus.BAD
+    assert "does not offer C-ECHO to QUARRY" in shown["C-ECHO"].message
     assert "services" not in shown
 
 
 def test_the_echo_fails() -> None:
     shown, _ = refusing(echo=0x0124)
-    assert (shown["C-ECHO"].mark, "0124" in shown["C-ECHO"].said) == (Mark.BAD, True)
+    assert (shown["C-ECHO"].status, "0124" in shown["C-ECHO"].message) == (StepStatus.BAD, True)
 
 
 def test_tls_is_not_spoken_there(orthanc: Orthanc) -> None:
     shown, _ = walked(orthanc.ae, tls="query")
-    assert (shown["port"].mark, shown["association"].mark) == (Mark.GOOD, Mark.BAD)
+    assert (shown["port"].status, shown["association"].status) == (StepStatus.GOOD, StepStatus.BAD)
     assert 'set tls = "none"' in shown["association"].remedy
 
 
@@ -92,6 +92,8 @@ def test_what_an_archive_says_of_the_study_is_not_repeated() -> None:
 
     with ScriptedArchive(script) as archive:
         _, bench = walked(archive.ae)
-        said = [step.said for step in steps(bench, Hours(), accession=ACCESSION) if step.name == QUERY]
+        said = [
+            step.message for step in run_checks(bench, Schedule(), accession=ACCESSION) if step.name == QUERY
+        ]
     assert len(said) == 1
     assert "no luck with …" in said[0]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dimse_operations import Move, Tally
+from dicom_quarry.demo.dimse_operations import MoveOperation, Tally
 from dicom_quarry.demo.store_scu import StoreSCU
-from dicom_quarry.demo.synthetic_studies import Instance, Study
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
 from dicom_quarry.model import AE
 from tests.diagnosis.conftest import Check, Checked
 from tests.e2e.test_senders import connect_from_elsewhere
@@ -30,7 +30,7 @@ def toml(tmp_path: Path) -> Path:
 class Tried:
     """Checks a scripted archive by the accession of its first study."""
 
-    def __init__(self, check: Check, studies: list[Study], us: AE, toml: Path) -> None:
+    def __init__(self, check: Check, studies: list[DemoStudy], us: AE, toml: Path) -> None:
         self._check, self._us, self._toml = check, us, toml
         self.studies = studies
 
@@ -51,7 +51,7 @@ class Tried:
 
 
 @pytest.fixture
-def tried(check: Check, studies: list[Study], us: AE, toml: Path) -> Tried:
+def tried(check: Check, studies: list[DemoStudy], us: AE, toml: Path) -> Tried:
     return Tried(check, studies, us, toml)
 
 
@@ -132,7 +132,11 @@ class FromElsewhere(Fault):
         self._called = called
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("dicom_quarry.demo.store_scu.socket.create_connection", connect_from_elsewhere)
@@ -145,7 +149,7 @@ class FromElsewhere(Fault):
             except Exception:  # noqa: BLE001 - refused, which is what is wanted
                 for instance in instances[len(instances) - tally.remaining :]:
                     tally.count(instance.sop_uid, 0xA700)
-            move.respond(tally.verdict, tally)
+            move.respond(tally.final_status, tally)
         return True
 
 
@@ -168,7 +172,9 @@ def test_a_stranger_does_not_become_a_sender(tried: Tried, toml: Path) -> None:
     class Stranger(FromElsewhere):
         """Sends from 127.0.0.2 an instance of the study that the archive does not list, and nothing else."""
 
-        def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+        def choose(
+            self, archive: ScriptedArchive, instances: Sequence[DemoInstance]
+        ) -> Sequence[DemoInstance]:
             return [replace(instances[0], number=99)]
 
     checked = tried(Stranger("QUARRY"), options=["--save"])

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.archive.base import Found
+from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.diagnosis.context import Bench, Learned, Mark, Model, Step
-from dicom_quarry.diagnosis.query_checks import Inquiry
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, Findings, ModelName, StepStatus
+from dicom_quarry.diagnosis.query_checks import StudyQueryCheck
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Listing, Study, Task
 
@@ -28,51 +28,51 @@ class Archive:
     name: str = "main"
     asked: list[dict[str, str]] = field(default_factory=list)
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         self.asked.append(dict(keys))
         if self.broken:
             raise QueryFailed(f"refused ({self.broken:04X})", status=self.broken)
         has = {"PatientID": "P1", "AccessionNumber": "A1", "StudyDate": "20190101"}
-        return Found((STUDY,) if all(has[key] == value for key, value in keys.items()) else ())
+        return StudyQueryResult((STUDY,) if all(has[key] == value for key, value in keys.items()) else ())
 
     def list_instances(self, task: Task) -> Listing:
         listed = (InstanceRef("1.2", "1.2.1", "1.2.1.1"),) if self.by_image else ()
-        return Listing(listed, ("1.2.1",), by_image=self.by_image, count=1)
+        return Listing(listed, ("1.2.1",), lists_instances=self.by_image, count=1)
 
     def close(self) -> None:
         pass
 
 
 @dataclass(frozen=True)
-class Two(Bench):
+class Two(CheckContext):
     """A bench with an archive of its own for each model."""
 
-    archives: Mapping[Model, Archive] = field(default_factory=dict)
+    archives: Mapping[ModelName, Archive] = field(default_factory=dict)
 
-    def archive(self, model: Model, answer_cap: int = 0, *, retrieve: str = "") -> Any:
+    def archive(self, model: ModelName, answer_cap: int = 0, *, retrieve: str = "") -> Any:
         return self.archives[model]
 
 
-def asked(study: Archive, patient: Archive, model: str = "study") -> tuple[list[Step], Learned]:
+def asked(study: Archive, patient: Archive, model: str = "study") -> tuple[list[CheckStep], Findings]:
     address = {"name": "main", "address": "A@127.0.0.1:1", "model": model}
     settings = Settings(archives=(ArchiveProfile.model_validate(address),), to=Path())
     bench = Two(settings, archives={"study": study, "patient": patient})
-    bench.learned.models = {"study": True, "patient": True}
-    return list(Inquiry(bench, "A1").steps()), bench.learned
+    bench.findings.usable_models = {"study": True, "patient": True}
+    return list(StudyQueryCheck(bench, "A1").run()), bench.findings
 
 
-def marks(steps: list[Step]) -> dict[str, Mark]:
-    return {step.name: step.mark for step in steps}
+def marks(steps: list[CheckStep]) -> dict[str, StepStatus]:
+    return {step.name: step.status for step in steps}
 
 
 def test_only_the_other_model_works() -> None:
     steps, learned = asked(Archive(broken=0x0122), Archive())
     assert learned.model == "patient"
-    assert marks(steps)["query, Study Root"] is Mark.BAD
+    assert marks(steps)["query, Study Root"] is StepStatus.BAD
     (model,) = [step for step in steps if step.name == "model"]
-    assert (model.mark, model.said) == (Mark.BAD, "only Patient Root works")
+    assert (model.status, model.message) == (StepStatus.BAD, "only Patient Root works")
     assert 'model = "patient"' in model.remedy
-    assert marks(steps)["levels SERIES, IMAGE"] is Mark.GOOD
+    assert marks(steps)["levels SERIES, IMAGE"] is StepStatus.GOOD
 
 
 @pytest.mark.parametrize("model", ["study", "patient"])
@@ -81,8 +81,8 @@ def test_the_other_model_need_not_work(model: str) -> None:
     archives = (good, bad) if model == "study" else (bad, good)
     steps, learned = asked(*archives, model=model)
     assert learned.model == model
-    assert [step.name for step in steps if step.mark is Mark.BAD] == []
-    assert list(marks(steps).values()).count(Mark.NOTE) == 1
+    assert [step.name for step in steps if step.status is StepStatus.BAD] == []
+    assert list(marks(steps).values()).count(StepStatus.NOTE) == 1
 
 
 def test_patient_root_is_told_the_patient() -> None:
@@ -94,8 +94,8 @@ def test_patient_root_is_told_the_patient() -> None:
 def test_an_archive_that_cannot_list_instances() -> None:
     steps, _ = asked(Archive(by_image=False), Archive())
     (levels,) = [step for step in steps if step.name.startswith("levels")]
-    assert levels.mark is Mark.BAD
-    assert "cannot list instances" in levels.said
+    assert levels.status is StepStatus.BAD
+    assert "cannot list instances" in levels.message
 
 
 def test_never_without_a_key() -> None:

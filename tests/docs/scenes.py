@@ -15,7 +15,7 @@ from typing import Self
 
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue
-from dicom_quarry.demo.sample_cohorts import demo_studies, write_cohorts
+from dicom_quarry.demo.sample_cohorts import make_demo_studies, write_cohorts
 from tests.docs.pages import Part
 from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.test_terminal import Terminal
@@ -126,12 +126,12 @@ class DemoScene(Scene):
     def __init__(self, folder: Path) -> None:
         port, theirs = free_port(), free_port()
         destinations = {"QUARRY": ("127.0.0.1", port)}
-        self._archive = DemoArchive(demo_studies(), title="PACS", port=theirs, destinations=destinations)
+        self._archive = DemoArchive(make_demo_studies(), title="PACS", port=theirs, destinations=destinations)
         address = f"127.0.0.1:{theirs}"
         (folder / "elsewhere").mkdir()
         places = {"/data/project": str(folder), "/mnt/elsewhere": str(folder / "elsewhere")}
         super().__init__(folder, port, {"10.1.2.3:104": address, **places})
-        write_cohorts(folder / "cohorts", demo_studies())[0].rename(folder / "cohort.csv")
+        write_cohorts(folder / "cohorts", make_demo_studies())[0].rename(folder / "cohort.csv")
         (folder / "quarry.toml").write_text(f'from = "PACS@{address}"\nas = "QUARRY@127.0.0.1:{port}"\n')
 
     def __enter__(self) -> Self:
@@ -162,8 +162,13 @@ class DemoScene(Scene):
     def on_grown(self) -> None:
         """The archive has got one more image of every series."""
         self._archive.catalogue = Catalogue(
-            replace(one, series=tuple(replace(series, images=series.images + 1) for series in one.series))
-            for one in demo_studies()
+            replace(
+                one,
+                series=tuple(
+                    replace(series, instance_count=series.instance_count + 1) for series in one.series
+                ),
+            )
+            for one in make_demo_studies()
         )
         self._codes = (1,)
 

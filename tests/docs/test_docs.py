@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dicom_quarry.config.credentials import HttpAccess, TlsFiles
-from dicom_quarry.config.notifications import Notify
+from dicom_quarry.config.credentials import HttpSettings, TlsFiles
+from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.model import Word
+from dicom_quarry.model import OutcomeStatus
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -19,8 +19,8 @@ def test_every_setting_is_explained() -> None:
         *ArchiveProfile.model_fields,
         *Settings.model_fields,
         *TlsFiles.model_fields,
-        *HttpAccess.model_fields,
-        *Notify.model_fields,
+        *HttpSettings.model_fields,
+        *NotificationSettings.model_fields,
     }
     names -= {"name", "archives", "local", "tls", "notify"}
     missing = {name for name in names if f"`{name.replace('_', '-')}`" not in text and f"`{name}" not in text}
@@ -29,7 +29,7 @@ def test_every_setting_is_explained() -> None:
 
 def test_every_outcome_is_explained() -> None:
     text = (ROOT / "README.md").read_text()
-    assert not [word for word in Word if f"| {word} |" not in text]
+    assert not [word for word in OutcomeStatus if f"| {word} |" not in text]
 
 
 def test_links_lead_somewhere() -> None:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.cohort.input_source import Source
-from dicom_quarry.cohort.xlsx_table import open_workbook
+from dicom_quarry.cohort.input_source import InputSource
+from dicom_quarry.cohort.xlsx_table import open_xlsx
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")
@@ -136,7 +136,7 @@ def report(folder: Path) -> list[Row]:
 
 def workbook(path: Path) -> list[Row]:
     """The first sheet of a workbook, row by row."""
-    table = open_workbook(Source(path))
+    table = open_xlsx(InputSource(path))
     return [dict(zip(table.header, cells, strict=True)) for _, cells in table.rows()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 import pytest
 
-from dicom_quarry.demo.dicomweb_server import DemoWeb
+from dicom_quarry.demo.dicomweb_server import DemoWebServer
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.model import AE
@@ -82,8 +82,10 @@ def demo() -> Iterator[Site]:
 def demo_web() -> Iterator[Site]:
     """The demo archive's web services, in this process."""
     studies = demo_holding()
-    with DemoWeb(Catalogue(studies)) as server:
-        yield Site(AE("", "127.0.0.1", server.port), of_demo(studies), lambda _: None, server.base, web=True)
+    with DemoWebServer(Catalogue(studies)) as server:
+        yield Site(
+            AE("", "127.0.0.1", server.port), of_demo(studies), lambda _: None, server.base_url, web=True
+        )
 
 
 @pytest.fixture(params=["demo", "orthanc", "dcmqrscp", "demo_web"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.synthetic_studies import PROFILES, Study, generate
+from dicom_quarry.demo.synthetic_studies import PROFILES, DemoStudy, generate_studies
 from dicom_quarry.model import AE
 
 
@@ -24,17 +24,17 @@ class Content:
     profile: str = "tiny"
     frames: int = 1
 
-    def made(self) -> list[Study]:
+    def made(self) -> list[DemoStudy]:
         """The studies, the same in every process."""
-        studies = generate(self.studies, seed=4, profile=self.profile, images=self.images)
+        studies = generate_studies(self.studies, seed=4, profile=self.profile, images=self.images)
         return [_framed(study, self.frames) for study in studies]
 
 
-def _framed(study: Study, frames: int) -> Study:
+def _framed(study: DemoStudy, frames: int) -> DemoStudy:
     kind = replace(PROFILES["ct"], rows=2048, columns=2048, frames=frames)
     if frames == 1:
         return study
-    return replace(study, series=tuple(replace(series, kind=kind) for series in study.series))
+    return replace(study, series=tuple(replace(series, profile=kind) for series in study.series))
 
 
 def _serve() -> None:

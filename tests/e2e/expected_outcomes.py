@@ -14,8 +14,8 @@ from dicom_quarry.demo.synthetic_studies import (
     SR,
     TINY,
     US,
-    Study,
-    generate,
+    DemoStudy,
+    generate_studies,
     make_patient,
     make_study,
 )
@@ -102,7 +102,7 @@ def of_corpus(corpus: Corpus, names: dict[str, str]) -> Holding:
     )
 
 
-def of_demo(studies: Iterable[Study]) -> Holding:
+def of_demo(studies: Iterable[DemoStudy]) -> Holding:
     """What a demo archive holds."""
     return Holding(
         Held(
@@ -117,7 +117,7 @@ def of_demo(studies: Iterable[Study]) -> Holding:
     )
 
 
-def demo_holding() -> list[Study]:
+def demo_holding() -> list[DemoStudy]:
     """More than 60 small studies, with what the corpus has to make a cohort difficult."""
     chance = random.Random(2)
     ten = make_patient(chance, TEN_STUDIES_PATIENT)
@@ -127,11 +127,11 @@ def demo_holding() -> list[Study]:
     day = date(2003, 5, 5)
     return [
         *(make_study(ten, f"QA{n:05d}", date(2019, n + 1, n + 1), (TINY, 2), (SR, 1)) for n in range(10)),
-        *(make_study(twins, TWIN_ACCESSION, date(2019, 5, 1), (TINY, 4), copy=n) for n in range(2)),
+        *(make_study(twins, TWIN_ACCESSION, date(2019, 5, 1), (TINY, 4), variant=n) for n in range(2)),
         make_study(umlaut, "QA00012", date(2019, 1, 13), (TINY, 2)),
         make_study(first, SHARED_ACCESSION, date(2001, 1, 1), (TINY, 2)),
         make_study(second, SHARED_ACCESSION, day, (TINY, 3)),
-        make_study(second, SHARED_ACCESSION, day, (MR, 1), copy=1),
+        make_study(second, SHARED_ACCESSION, day, (MR, 1), variant=1),
         make_study(second, "134", day, (TINY, 1)),
         *(
             make_study(
@@ -139,5 +139,5 @@ def demo_holding() -> list[Study]:
             )
             for n, kind in enumerate((MR, CR, US, DX))
         ),
-        *generate(45, seed=3, images=2),
+        *generate_studies(45, seed=3, images=2),
     ]

@@ -10,20 +10,20 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import prepare
-from dicom_quarry.jobs.instance_paths import deriver, template_of
+from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.instance_paths import make_path_function, parse_template
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import Ledger, TaskEnd
-from dicom_quarry.ledger.reader import Derive
-from dicom_quarry.model import AE, Arrival, InstanceRef, Selection, Study
-from dicom_quarry.store.part10 import file_head
+from dicom_quarry.ledger.ledger import Ledger, TaskResult
+from dicom_quarry.ledger.reader import PathFunction
+from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Selection, Study
+from dicom_quarry.store.part10 import encode_file_head
 
 _CLASS, _SYNTAX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 _SERIES = 25
 _NOISE = random.Random(7).randbytes(1 << 20)
 
 
-def record(
+def record_job(
     out: Path,
     studies: int,
     files: int,
@@ -40,11 +40,11 @@ def record(
     table = out / "cohort.csv"
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([["Accession"], *([study.accession] for study in known)])
-    ledger = Ledger(prepare(out, None).ledger)
-    derive = deriver(template_of(settings.filepath, ("Accession",)))
+    ledger = Ledger(open_or_create(out, None).ledger)
+    derive = make_path_function(parse_template(settings.filepath, ("Accession",)))
     chance, paths = random.Random(6), []
     try:
-        record.enter(ledger, record.read(table, settings)[0], settings, update=False)
+        record.begin_or_continue(ledger, record.read_cohort(table, settings)[0], settings, update=False)
         for study in known:
             sizes = [chance.randint(smallest, largest) for _ in range(files)]
             rows = [_instance(study, number, size) for number, size in enumerate(sizes)]
@@ -67,24 +67,24 @@ def _instance(study: Study, number: int, size: int) -> InstanceRow:
 
 
 def _content(ref: InstanceRef, size: int) -> bytes:
-    head = file_head(Arrival(_CLASS, ref.sop_uid, _SYNTAX))
+    head = encode_file_head(InstanceInfo(_CLASS, ref.sop_uid, _SYNTAX))
     start = hash(ref) % (len(_NOISE) - size)
     return head + _NOISE[start : start + size]
 
 
-def _write(out: Path, study: Study, row: InstanceRow, derive: Derive) -> Path:
+def _write(out: Path, study: Study, row: InstanceRow, derive: PathFunction) -> Path:
     path = out / derive(study, row.ref)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    head = len(file_head(Arrival(_CLASS, row.ref.sop_uid, _SYNTAX)))
+    head = len(encode_file_head(InstanceInfo(_CLASS, row.ref.sop_uid, _SYNTAX)))
     path.write_bytes(_content(row.ref, (row.size or 0) - head))
     return path
 
 
 def _conclude(ledger: Ledger, study: Study, rows: list[InstanceRow]) -> None:
     [request] = ledger.waiting_requests(1)
-    ledger.resolve(request, "DEMO", [(study, Selection())]).result()
+    ledger.resolve_request(request, "DEMO", [(study, Selection())]).result()
     task = ledger.task_of(study.study_uid)
     assert task is not None
     size, number = sum(row.size or 0 for row in rows), len(rows)
-    end = TaskEnd("all_listed_stored", {"instances": number}, number, number, size, "", time.time(), rows)
-    ledger.conclude(task.task_id, end).result()
+    end = TaskResult("all_listed_stored", {"instances": number}, number, number, size, "", time.time(), rows)
+    ledger.conclude_task(task.task_id, end).result()

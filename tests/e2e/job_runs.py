@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.synthetic_studies import Study
+from dicom_quarry.demo.synthetic_studies import DemoStudy
 from dicom_quarry.model import AE
 from tests.e2e.command import Done, quarry
 from tests.peers.process import free_port
@@ -38,7 +38,7 @@ class Job:
         return quarry(*self.command(*options))
 
 
-def accessions(studies: Iterable[Study]) -> list[str]:
+def accessions(studies: Iterable[DemoStudy]) -> list[str]:
     return [study.accession for study in studies]
 
 

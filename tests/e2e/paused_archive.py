@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import Retrieval
+from dicom_quarry.demo.dimse_operations import RetrieveOperation
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.query_matching import Query
-from dicom_quarry.demo.synthetic_studies import Study
+from dicom_quarry.demo.query_matching import QueryIdentifier
+from dicom_quarry.demo.synthetic_studies import DemoStudy
 from dicom_quarry.model import AE
 
 
@@ -19,12 +19,12 @@ class GatedArchive(DemoArchive):
     ``asked`` are the C-MOVE and C-GET requests, ``associations`` counts whoever called.
     """
 
-    def __init__(self, studies: Iterable[Study], *, title: str = "DEMO") -> None:
+    def __init__(self, studies: Iterable[DemoStudy], *, title: str = "DEMO") -> None:
         super().__init__(studies, title=title)
         self.hold_after: int | None = None
         self.held = threading.Event()
         self.associations = 0
-        self.asked: list[Query] = []
+        self.asked: list[QueryIdentifier] = []
         self._gate = threading.Event()
         self._sent = 0
 
@@ -41,19 +41,19 @@ class GatedArchive(DemoArchive):
         self.open()
         super().stop()
 
-    def admit(self, assoc: Any) -> None:
+    def on_association_request(self, assoc: Any) -> None:
         self.associations += 1
 
-    def seen(self, kind: str, query: Query) -> None:
-        super().seen(kind, query)
+    def on_request(self, kind: str, query: QueryIdentifier) -> None:
+        super().on_request(kind, query)
         if kind != "find":
             self.asked.append(query)
 
-    def proceed(self, move: Retrieval, sent: int) -> bool:
+    def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:
         if self.hold_after is not None and self._sent >= self.hold_after:
             self.held.set()
             # C-CANCEL is heard meanwhile.
-            while not (self._gate.wait(0.02) or move.cancelled or not move.alive):
+            while not (self._gate.wait(0.02) or operation.cancelled or not operation.is_alive):
                 pass
         self._sent += 1
-        return super().proceed(move, sent)
+        return super().should_continue(operation, sent)

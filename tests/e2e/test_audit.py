@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dimse_operations import Retrieval, Tally
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.dimse_operations import RetrieveOperation, Tally
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.e2e.job_runs import Job, accessions
 from tests.peers.process import wait_for
 from tests.scripted import Fault, ScriptedArchive
 
-STUDIES = generate(4, seed=41, images=2)
+STUDIES = generate_studies(4, seed=41, images=2)
 
 
 class HoldsThird(Fault):
@@ -25,11 +25,11 @@ class HoldsThird(Fault):
         super().__init__()
         self.reached = self.released = False
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
+    def respond(self, move: RetrieveOperation, status: int, tally: Tally) -> bool:
         third = move.query.keys["StudyInstanceUID"] == STUDIES[2].study_uid
         if third and not self.released:
             self.reached = True
-            wait_for(lambda: not move.alive, "the end of the asker", 60)
+            wait_for(lambda: not move.is_alive, "the end of the asker", 60)
         return False
 
 

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from dicom_quarry.demo.query_matching import Catalogue
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.jobs.folder import JobFolder, holder
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.jobs.folder import JobFolder, lock_owner
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
 from tests.e2e.paused_archive import GatedArchive
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port, listens, wait_for
 
-STUDIES = generate(3, seed=12, images=3)
+STUDIES = generate_studies(3, seed=12, images=3)
 COMPLETE = ("complete", "all_listed_stored")
 
 
@@ -47,7 +47,7 @@ class Background:
 
     @property
     def process(self) -> int | None:
-        return holder(JobFolder(self.out, self.out / ".quarry"))
+        return lock_owner(JobFolder(self.out, self.out / ".quarry"))
 
     @property
     def said(self) -> str:

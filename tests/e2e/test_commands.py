@@ -11,8 +11,8 @@ import pytest
 
 import dicom_quarry
 from dicom_quarry.demo.query_matching import Catalogue
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.model import Word
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.model import OutcomeStatus
 from tests.e2e.command import (
     Done,
     Running,
@@ -30,7 +30,7 @@ from tests.e2e.command import (
 from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, listens
 
-STUDIES = generate(4, seed=5, images=3)
+STUDIES = generate_studies(4, seed=5, images=3)
 COMPLETE = ("complete", "all_listed_stored")
 NOT_FOUND = ("not_found", "study_not_found")
 
@@ -418,7 +418,7 @@ def test_the_function_does_what_the_command_does(job: Job) -> None:
         job.cohort, archive=str(job.archive.ae), local=f"QUARRY@127.0.0.1:{job.port}", to=job.out, parallel=2
     )
     assert result.exit_code == 1
-    assert [row.outcome.word for row in result.rows()] == [Word.COMPLETE, Word.NOT_FOUND]
+    assert [row.outcome.status for row in result.rows()] == [OutcomeStatus.COMPLETE, OutcomeStatus.NOT_FOUND]
     assert [study.study.study_uid for study in result.studies()] == [STUDIES[0].study_uid]
     assert outcomes(job.out) == [COMPLETE, NOT_FOUND]
     assert not listens(job.port)

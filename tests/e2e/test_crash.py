@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.ledger.reader import Reader, was_begun
-from dicom_quarry.model import AE, Word
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.ledger.reader import LedgerReader, has_job
+from dicom_quarry.model import AE, OutcomeStatus
 from tests.e2e.command import Running, check_folder, digests, files, quarry, report, until
 from tests.e2e.conftest import Site
 from tests.e2e.paused_archive import GatedArchive
@@ -32,16 +32,18 @@ def moments(total: int) -> list[tuple[str, int]]:
 
 def begun(out: Path) -> bool:
     ledger = out / ".quarry" / "ledger.db"
-    return ledger.is_file() and was_begun(ledger)
+    return ledger.is_file() and has_job(ledger)
 
 
 def complete(out: Path) -> set[str]:
     """The studies that the ledger has as complete."""
     if not begun(out):
         return set()
-    reader = Reader(out / ".quarry" / "ledger.db")
+    reader = LedgerReader(out / ".quarry" / "ledger.db")
     try:
-        return {view.study.study_uid for view in reader.studies() if view.outcome.word is Word.COMPLETE}
+        return {
+            view.study.study_uid for view in reader.studies() if view.outcome.status is OutcomeStatus.COMPLETE
+        }
     finally:
         reader.close()
 
@@ -102,7 +104,7 @@ def reached(moment: tuple[str, int], out: Path, relay: Relay) -> Callable[[], bo
 
 
 def test_a_study_cut_off_half_way_is_asked_for_what_is_missing_alone(work: Path) -> None:
-    study = generate(1, seed=6, images=12)[0]
+    study = generate_studies(1, seed=6, images=12)[0]
     cohort, out, port = work / "cohort.csv", work / "out", free_port()
     cohort.write_text(f"Accession\n{study.accession}\n")
     with GatedArchive([study]) as archive:

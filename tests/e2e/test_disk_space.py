@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dimse_operations import Retrieval, Tally
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.dimse_operations import RetrieveOperation, Tally
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, check_folder, files, outcomes, status, until
 from tests.e2e.file_systems import small_disk
 from tests.e2e.job_runs import Job, accessions
 from tests.scripted import Fault, ScriptedArchive
 
-STUDIES = generate(2, seed=14, profile="ct", images=12)  # 0.5 MB each
+STUDIES = generate_studies(2, seed=14, profile="ct", images=12)  # 0.5 MB each
 
 
 class Told(Fault):
@@ -24,7 +24,7 @@ class Told(Fault):
         super().__init__()
         self.failed = 0
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
+    def respond(self, move: RetrieveOperation, status: int, tally: Tally) -> bool:
         self.failed = max(self.failed, tally.failed)
         return False
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 import dicom_quarry
-from dicom_quarry.demo.synthetic_studies import Instance, Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy, generate_studies
 from dicom_quarry.errors import InputError
 from tests.e2e.command import (
     check_folder,
@@ -27,7 +27,7 @@ from tests.scripted import Fault, ScriptedArchive
 
 ROW, PATIENT, ARRIVES, SHARED, HIDDEN, OTHER = (
     replace(study, patient=replace(study.patient, patient_id=f"PATIENT-{number}"))
-    for number, study in enumerate(generate(6, seed=31, images=3))
+    for number, study in enumerate(generate_studies(6, seed=31, images=3))
 )
 HIDDEN = replace(HIDDEN, patient=SHARED.patient, accession=SHARED.accession)
 STUDIES = [ROW, PATIENT, ARRIVES, SHARED, HIDDEN, OTHER]
@@ -39,11 +39,11 @@ OPTED_OUT = "OPTED-OUT-1"
 class AnotherArrives(Fault):
     """Of one study the instances from ``first`` on bear another patient ID than the archive answers."""
 
-    def __init__(self, study: Study, first: int = 1) -> None:
+    def __init__(self, study: DemoStudy, first: int = 1) -> None:
         super().__init__()
         self._study_uid, self._first = study.study_uid, first
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return [
             replace(i, study=replace(i.study, patient=replace(i.study.patient, patient_id=OPTED_OUT)))
             if i.study.study_uid == self._study_uid and i.number >= self._first

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.demo.synthetic_studies import Instance, generate
+from dicom_quarry.demo.synthetic_studies import DemoInstance, generate_studies
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
 from dicom_quarry.reporting.row_history import explain_lines
 from tests.e2e.command import quarry
@@ -21,7 +21,7 @@ from tests.scripted import Fault, ScriptedArchive
 
 FOUND, LACKS, APART, DASHED = (
     replace(study, patient=replace(study.patient, patient_id=f"PATIENT-{number}"), accession=f"ACC{number}")
-    for number, study in enumerate(generate(4, seed=51, images=4))
+    for number, study in enumerate(generate_studies(4, seed=51, images=4))
 )
 ROWS = ["ACC0", "ACC1", "ACC2", "AC-C3", "NOWHERE", "ACC0"]
 
@@ -29,11 +29,11 @@ ROWS = ["ACC0", "ACC1", "ACC2", "AC-C3", "NOWHERE", "ACC0"]
 class Spoils(Fault):
     """Of one study an instance never comes; another one's come with another patient ID."""
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return [_other(i) for i in instances if (i.study.study_uid, i.number) != (LACKS.study_uid, 2)]
 
 
-def _other(instance: Instance) -> Instance:
+def _other(instance: DemoInstance) -> DemoInstance:
     if instance.study.study_uid != APART.study_uid:
         return instance
     merged = replace(instance.study.patient, patient_id="MERGED-9")
@@ -51,14 +51,14 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def told(out: Path, row: int, *, identified: bool = True) -> str:
-    return "\n".join(explain_lines(*history(out, row), identified=identified))
+    return "\n".join(explain_lines(*history(out, row), with_identifiers=identified))
 
 
 def history(out: Path, row: int) -> tuple[list[RowHistory], list[StudyHistory]]:
-    with closing(api.history(out)) as reader:
-        found = reader.row(row)
+    with closing(api.open_history(out)) as reader:
+        found = reader.row_history(row)
         assert found is not None
-        return [found], list(reader.studies_of(row))
+        return [found], list(reader.study_histories_of_row(row))
 
 
 def test_a_row_that_is_complete(out: Path) -> None:

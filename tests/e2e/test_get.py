@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dimse_operations import Get
+from dicom_quarry.demo.dimse_operations import GetOperation
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.store_scu import OwnStoreSCU
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.store_scu import CGetStoreSCU
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.model import AE
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, report, until
 from tests.e2e.conftest import Site
@@ -79,7 +79,7 @@ def test_killed_and_restarted_it_ends_as_if_nothing_had_happened(orthanc: Site, 
 
 
 def test_killed_in_a_study_it_asks_for_what_is_missing_alone(work: Path) -> None:
-    study = generate(1, seed=6, images=12)[0]
+    study = generate_studies(1, seed=6, images=12)[0]
     with GatedArchive([study]) as archive:
         archive.hold_after = 5
         job = Job(work, AE(archive.title, archive.host, archive.port), [study.accession])
@@ -99,17 +99,17 @@ def test_killed_in_a_study_it_asks_for_what_is_missing_alone(work: Path) -> None
 class Meddling(DemoArchive):
     """Sends a study that was not asked for along with each that was."""
 
-    def __init__(self, studies: list[Study], stranger: Study) -> None:
+    def __init__(self, studies: list[DemoStudy], stranger: DemoStudy) -> None:
         super().__init__(studies)
         self.stranger = stranger
 
-    def get(self, get: Get) -> None:
+    def get(self, get: GetOperation) -> None:
         instances = [*self.stranger.instances(), *self.catalogue.select(get.query)]
-        self.perform(get, instances, lambda: OwnStoreSCU(get.assoc))
+        self.run_sub_operations(get, instances, lambda: CGetStoreSCU(get.assoc))
 
 
 def test_what_was_not_asked_for_is_refused_and_the_rest_is_kept(work: Path) -> None:
-    *studies, stranger = generate(3, seed=7, images=2)
+    *studies, stranger = generate_studies(3, seed=7, images=2)
     with Meddling(studies, stranger) as archive:
         job = Job(work, archive, accessions(studies))
         done = job.run("--retrieve", "get")

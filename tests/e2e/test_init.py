@@ -10,7 +10,7 @@ from dicom_quarry.config.settings import (
     DEFAULT_FILEPATH,
     DEFAULT_LOCAL,
     ArchiveProfile,
-    load,
+    load_settings,
     read_toml,
 )
 from tests.config.test_niffler import files
@@ -30,7 +30,7 @@ def test_without_a_terminal_nothing_is_asked(work: Path) -> None:
     (work / "quarry.toml").write_text(
         text.replace("# from", "from").replace("# [a", "[a").replace("# a", "a")
     )
-    assert str(load(None, {}).archives[0].address) == PACS
+    assert str(load_settings(None, {}).archives[0].address) == PACS
 
 
 def test_it_does_not_overwrite(work: Path) -> None:
@@ -56,7 +56,7 @@ def asked(*answers: tuple[str, str]) -> str:
 
 
 def profile() -> ArchiveProfile:
-    (one,) = load(None, {}).archives
+    (one,) = load_settings(None, {}).archives
     return one
 
 
@@ -70,7 +70,7 @@ def test_at_a_terminal(work: Path) -> None:
         ("is not a window", "19:00-07:00"),
     )
     assert "quarry check --from main" in shown
-    settings = load(None, {})
+    settings = load_settings(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
     assert (str(settings.local), settings.to) == (DEFAULT_LOCAL, Path("/data/out"))
 
@@ -90,7 +90,7 @@ def test_taken_over(work: Path, pattern: str) -> None:
     assert "cohort: /opt/data/cohort.csv; column 1 is PatientID, column 2 is AccessionNumber" in done.out
     assert "note: config.json: 'Colour' is not known" in done.out
     assert ("that is quarry plan" in done.out) is (pattern == "CFIND-ONLY")
-    settings = load(None, {})
+    settings = load_settings(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
     assert (str(settings.local), settings.to) == ("QBNIFFLER:4243", Path("/opt/data/new-study"))
     assert settings.notify.mail_to == ("somebody@hospital.example",)

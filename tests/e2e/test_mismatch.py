@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.e2e.command import (
     Running,
     check_folder,
@@ -24,14 +24,14 @@ from tests.e2e.job_runs import Job, accessions
 from tests.scripted import ScriptedArchive
 from tests.scripted.faults import OtherPatient
 
-STUDIES = generate(2, seed=12, images=3)
+STUDIES = generate_studies(2, seed=12, images=3)
 COMPLETE, DIFFERS = ("complete", "all_listed_stored"), ("mismatch", "stored_differs")
 
 
 class OtherPatientOf(OtherPatient):
     """Of one study alone."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: DemoStudy) -> None:
         super().__init__("MERGED-1")
         self._study_uid = study.study_uid
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.model import AE
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.e2e.expected_outcomes import of_demo
@@ -19,7 +19,7 @@ from tests.peers.relay import Relay
 from tests.peers.smtp import MailServer
 from tests.scripted import ScriptedArchive
 
-STUDIES = generate(3, seed=31, images=2)
+STUDIES = generate_studies(3, seed=31, images=2)
 SITE = of_demo(STUDIES)
 
 
@@ -121,7 +121,7 @@ def test_what_hangs_is_given_up_and_the_job_is_what_it_was(work: Path) -> None:
 
 
 def test_a_disk_that_is_full_and_room_again(work: Path) -> None:
-    cohort = generate(2, seed=14, profile="ct", images=4)
+    cohort = generate_studies(2, seed=14, profile="ct", images=4)
     with ScriptedArchive(cohort) as archive, small_disk(work / "disk", "40m") as disk:
         job = Job(work, archive, accessions(cohort))
         job.out = disk / "out"

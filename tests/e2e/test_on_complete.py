@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.ledger.reader import LedgerReader
 from tests.e2e.command import (
     QUARRY,
     Running,
@@ -30,7 +30,7 @@ from tests.e2e.file_systems import small_disk
 from tests.e2e.job_runs import Job, accessions, script
 from tests.scripted import ScriptedArchive
 
-STUDIES = generate(3, seed=21, images=4)
+STUDIES = generate_studies(3, seed=21, images=4)
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -53,7 +53,7 @@ def job_with(work: Path, archive: ScriptedArchive, *settings: str, tables: str =
 
 def all_complete(out: Path) -> bool:
     """Of a job that runs, without a process each time."""
-    with closing(Reader(out / ".quarry" / "ledger.db")) as reader:
+    with closing(LedgerReader(out / ".quarry" / "ledger.db")) as reader:
         return reader.counts().studies_complete == len(STUDIES)
 
 
@@ -254,7 +254,7 @@ def test_more_cohort_than_disk(work: Path) -> None:
     # Not before the disk is full: the retrieval has to wait for it.
     full = "while ! grep -q 'waiting for room' run.txt; do sleep 0.05; done\n"
     ship = script(work / "ship.sh", full + text[1].replace("/mnt/elsewhere", str(elsewhere)))
-    cohort = generate(5, seed=14, profile="ct", images=4)  # 2.1 MB each
+    cohort = generate_studies(5, seed=14, profile="ct", images=4)  # 2.1 MB each
     with ScriptedArchive(cohort) as archive, small_disk(work / "disk", "40m") as disk:
         job = Job(work, archive, accessions(cohort))
         job.out = disk / "out"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, status, until
 from tests.e2e.file_systems import NetworkDisk, small_disk
 from tests.e2e.job_runs import Job, accessions
@@ -20,7 +20,7 @@ from tests.e2e.paused_archive import GatedArchive
 from tests.e2e.receive_process import Receiving, send
 from tests.peers.corpus import write_study
 
-STUDIES = generate(3, seed=41, images=3)
+STUDIES = generate_studies(3, seed=41, images=3)
 COMPLETE = ("complete", "all_listed_stored")
 
 

@@ -15,14 +15,14 @@ import pytest
 
 import dicom_quarry
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.query_matching import Query, Record
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.query_matching import QueryIdentifier, Record
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.model import AE
 from tests.e2e.command import Done, Running, outcomes, quarry, until
 from tests.e2e.conftest import Site
 from tests.peers.process import free_port
 
-STUDIES = generate(5, seed=21, images=3)
+STUDIES = generate_studies(5, seed=21, images=3)
 FORMER = ["PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDescription"]
 DETAILED = [
     *FORMER,
@@ -40,14 +40,16 @@ DETAILED = [
 class Asked(DemoArchive):
     """Remembers the accessions that it was asked about; holds at question ``hold_at`` until it is stopped."""
 
-    def __init__(self, studies: list[Study]) -> None:
+    def __init__(self, studies: list[DemoStudy]) -> None:
         super().__init__(studies)
         self.accessions: list[str] = []
         self.hold_at: int | None = None
         self.held = threading.Event()
         self._gate = threading.Event()
 
-    def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
+    def find(
+        self, query: QueryIdentifier, cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[int, Record | None]]:
         if query.level == "STUDY":
             self.accessions.append(query.keys.get("AccessionNumber", ""))
             if self.hold_at is not None and len(self.accessions) == self.hold_at:
@@ -100,7 +102,7 @@ class Bench:
             raw.execute("update job set value = ? where name = 'created'", (then,))
 
 
-def rows_of(studies: list[Study]) -> list[str]:
+def rows_of(studies: list[DemoStudy]) -> list[str]:
     return [f"{study.patient.patient_id},{study.accession}" for study in studies]
 
 

@@ -14,8 +14,8 @@ import pydicom
 import pytest
 
 from dicom_quarry.cli.main import main
-from dicom_quarry.model import AE, Arrival
-from dicom_quarry.store.part10 import file_head
+from dicom_quarry.model import AE, InstanceInfo
+from dicom_quarry.store.part10 import encode_file_head
 from dicom_quarry.wire import dimse
 from tests.e2e import command
 from tests.e2e.command import Running, files, quarry, until
@@ -249,7 +249,7 @@ def test_killed_in_mid_transfer(work: Path) -> None:
 
 
 def left_over(sop_uid: str, data: bytes) -> bytes:
-    return file_head(Arrival(CT, sop_uid, EXPLICIT)) + data
+    return encode_file_head(InstanceInfo(CT, sop_uid, EXPLICIT)) + data
 
 
 def test_what_a_crash_left_whole_is_recovered(work: Path) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, check_folder, files, outcomes, until
 from tests.e2e.paused_archive import GatedArchive
 from tests.peers.corpus import write_study
 from tests.peers.process import free_port
 
-STUDIES = generate(2, seed=7, images=3)
+STUDIES = generate_studies(2, seed=7, images=3)
 
 
 @pytest.fixture

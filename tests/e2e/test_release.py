@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.completion.release import Became
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.completion.release import ReleaseOutcome
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.jobs.folder import existing, held
+from dicom_quarry.jobs.folder import job_lock, open_existing
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, studies, until
 from tests.e2e.job_runs import Job, accessions
 from tests.e2e.paused_archive import GatedArchive
 
-STUDIES = generate(3, seed=8, images=4)
+STUDIES = generate_studies(3, seed=8, images=4)
 UIDS = [study.study_uid for study in STUDIES]
 
 
@@ -45,8 +45,8 @@ def folder_of(out: Path, uid: str) -> Path:
     return next(out / row["folder"] for row in studies(out) if row["study_uid"] == uid)
 
 
-def became(out: Path, *uids: str, delete: bool = False) -> dict[str, tuple[Became, str]]:
-    return {one.study_uid: (one.became, one.problem) for one in api.release(out, uids, delete=delete)}
+def became(out: Path, *uids: str, delete: bool = False) -> dict[str, tuple[ReleaseOutcome, str]]:
+    return {one.study_uid: (one.outcome, one.problem) for one in api.release(out, uids, delete=delete)}
 
 
 def test_it_releases_what_was_moved_away_and_removes_nothing(work: Path, job: Job) -> None:
@@ -63,7 +63,7 @@ def test_it_releases_what_was_moved_away_and_removes_nothing(work: Path, job: Jo
     checked = quarry("verify", job.out)
     assert checked.code == 1
     assert "8 files compared by SHA-256: 1 damaged or missing" in checked.out
-    assert became(job.out, UIDS[0]) == {UIDS[0]: (Became.BEFORE, "")}
+    assert became(job.out, UIDS[0]) == {UIDS[0]: (ReleaseOutcome.ALREADY_RELEASED, "")}
     assert quarry("report", job.out).code == 0
     assert [bool(row["released_at"]) for row in studies(job.out)] == [uid == UIDS[0] for uid in UIDS]
     assert len(manifest(job.out)) == 12
@@ -74,10 +74,10 @@ def test_nothing_is_removed_that_is_not_what_was_recorded(job: Job) -> None:
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
     next(folder_of(job.out, UIDS[1]).rglob("*.dcm")).unlink()
     found = became(job.out, delete=True)
-    assert found[UIDS[0]][0] is Became.KEPT
+    assert found[UIDS[0]][0] is ReleaseOutcome.NOT_RELEASED
     assert found[UIDS[0]][1].startswith("1 of its files are damaged")
-    assert found[UIDS[1]] == (Became.KEPT, "3 of its 4 files are here, the others are not")
-    assert found[UIDS[2]] == (Became.RELEASED, "")
+    assert found[UIDS[1]] == (ReleaseOutcome.NOT_RELEASED, "3 of its 4 files are here, the others are not")
+    assert found[UIDS[2]] == (ReleaseOutcome.RELEASED, "")
     assert len(files(job.out)) == 7
     assert not folder_of(job.out, UIDS[2]).exists()
 
@@ -95,10 +95,12 @@ def test_what_is_not_complete_is_kept(work: Path, archive: GatedArchive) -> None
         until(running, "the hold", lambda: archive.held.is_set() and len(files(job.out)) == 5)
         # From another terminal, while the job runs.
         found = {word for word, _ in became(job.out, delete=True).values()}
-        assert found == {Became.RELEASED}
+        assert found == {ReleaseOutcome.RELEASED}
         assert len(files(job.out)) == 1
         others = set(UIDS) - released(job.out)
-        assert became(job.out, *others) == dict.fromkeys(others, (Became.KEPT, "it is not complete"))
+        assert became(job.out, *others) == dict.fromkeys(
+            others, (ReleaseOutcome.NOT_RELEASED, "it is not complete")
+        )
         archive.open()
         assert running.wait() == 0
     assert outcomes(job.out) == [("complete", "all_listed_stored")] * 3
@@ -108,7 +110,7 @@ def test_what_is_not_complete_is_kept(work: Path, archive: GatedArchive) -> None
 
 
 def released(out: Path) -> set[str]:
-    with closing(Reader(out / ".quarry" / "ledger.db")) as reader:
+    with closing(LedgerReader(out / ".quarry" / "ledger.db")) as reader:
         return {view.study.study_uid for view in reader.studies() if view.released_at}
 
 
@@ -143,8 +145,8 @@ def test_killed_while_it_removes_it_goes_on_when_run_again(job: Job) -> None:
 
 def test_another_version_at_work_is_not_disturbed(job: Job) -> None:
     ledger = Ledger(job.out / ".quarry" / "ledger.db")
-    ledger.note(version="0.0.1")
+    ledger.set_metadata(version="0.0.1")
     ledger.close()
-    with held(existing(job.out)), pytest.raises(StartError, match="another version of Quarry"):
+    with job_lock(open_existing(job.out)), pytest.raises(StartError, match="another version of Quarry"):
         became(job.out, delete=True)
     assert len(files(job.out)) == 12

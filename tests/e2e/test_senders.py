@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dimse_operations import Move, Tally
+from dicom_quarry.demo.dimse_operations import MoveOperation, Tally
 from dicom_quarry.demo.store_scu import StoreSCU
-from dicom_quarry.demo.synthetic_studies import Instance, generate
+from dicom_quarry.demo.synthetic_studies import DemoInstance, generate_studies
 from tests.e2e.command import Running, check_folder, files, outcomes, until
 from tests.e2e.job_runs import Job, accessions
 from tests.e2e.paused_archive import GatedArchive
 from tests.receiver.helpers import CT, EXPLICIT, RawPeer, echo
 from tests.scripted import Fault, ScriptedArchive
 
-STUDIES = generate(1, seed=9, images=4)
+STUDIES = generate_studies(1, seed=9, images=4)
 
 
 ELSEWHERE = {instance.sop_uid for instance in list(STUDIES[0].instances())[:2]}
@@ -27,7 +27,11 @@ class FromElsewhere(Fault):
     """A cluster: some instances are sent by another node, at 127.0.0.2."""
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         tally = Tally(len(instances))
         with pytest.MonkeyPatch.context() as patched:
@@ -38,7 +42,7 @@ class FromElsewhere(Fault):
         mine = [one for one in instances if one.sop_uid not in ELSEWHERE]
         with StoreSCU(address, move.destination, archive.title, mine or instances) as store:
             archive.send(move, store, mine, tally)
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
         return True
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, quarry
 from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
 
-STUDIES = generate(3, seed=9, images=3)
+STUDIES = generate_studies(3, seed=9, images=3)
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import re
 import subprocess
 from pathlib import Path
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
 
-STUDIES = generate(3, seed=8, images=3)
+STUDIES = generate_studies(3, seed=8, images=3)
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Done, outcomes, quarry
 from tests.peers.corpus import Corpus
 from tests.peers.orthanc import DICOMWEB, Orthanc
 from tests.peers.process import free_port
 
-STUDIES = generate(5, seed=23, images=3)
+STUDIES = generate_studies(5, seed=23, images=3)
 COMPLETE = ("complete", "all_listed_stored")
 
 

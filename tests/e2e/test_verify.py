@@ -21,14 +21,14 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.cli.commands.verify import verify as command
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.folder import existing
+from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
-from dicom_quarry.verification.sampling import Sample, at_most_damaged
-from dicom_quarry.verification.verifier import Manner, Verification, Verified
+from dicom_quarry.verification.sampling import Sample, max_undetected_damage
+from dicom_quarry.verification.verifier import Verification, VerifyOptions, VerifySummary
 from tests.e2e.command import Running, quarry, until
 from tests.e2e.file_systems import small_disk
-from tests.e2e.finished_job import record
+from tests.e2e.finished_job import record_job
 
 LARGE = 30 << 30  # sparse; minutes of hashing
 
@@ -56,14 +56,14 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def look(folder: Path, **manner: Any) -> tuple[Verified, float | None, Sample | None]:
+def look(folder: Path, **manner: Any) -> tuple[VerifySummary, float | None, Sample | None]:
     """What the command does, in this process: what it came to, since when it goes on, and its sample."""
-    asked = Manner(**manner)
-    with Verification(existing(folder), asked) as verification:
+    asked = VerifyOptions(**manner)
+    with Verification(open_existing(folder), asked) as verification:
         verified = verification.run(lambda _: None, lambda _: None)
-        api.damaged_file(verification, verified, whole=asked.whole)
+        api.write_damaged_list(verification, verified, is_full=asked.is_full)
         verification.finish()
-        return verified, verification.since, verification.sample
+        return verified, verification.interrupted_at, verification.sample
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def out(work: Path) -> Path:
 
 
 def test_damaged_grown_missing_and_unreadable_files_are_listed(out: Path) -> None:
-    files = record(out, 3, 30)
+    files = record_job(out, 3, 30)
     flip(files[3])
     with files[31].open("ab") as grown:
         grown.write(b"x")
@@ -96,7 +96,7 @@ def test_damaged_grown_missing_and_unreadable_files_are_listed(out: Path) -> Non
 
 
 def test_a_redirected_output_names_nobody(out: Path) -> None:
-    files = record(out, 2, 30)
+    files = record_job(out, 2, 30)
     for path in files[:25]:
         path.unlink()
     done = quarry("verify", out)
@@ -105,7 +105,7 @@ def test_a_redirected_output_names_nobody(out: Path) -> None:
 
 
 def test_a_list_goes_when_everything_was_found_in_order(out: Path) -> None:
-    files = record(out, 1, 5)
+    files = record_job(out, 1, 5)
     before = files[2].read_bytes()
     flip(files[2])
     assert look(out)[0].damaged == 1
@@ -117,7 +117,7 @@ def test_a_list_goes_when_everything_was_found_in_order(out: Path) -> None:
 
 
 def test_files_that_nobody_recorded_are_told_of(out: Path) -> None:
-    files = record(out, 3, 30)
+    files = record_job(out, 3, 30)
     (out / "notes.txt").write_text("the user's own, beside the reports")
     strays = [files[3].with_name("copy.dcm"), out / "P9" / "a" / "x.dcm", out / "lying.dcm"]
     for stray in strays:
@@ -133,19 +133,19 @@ def test_files_that_nobody_recorded_are_told_of(out: Path) -> None:
     assert {path for path, code in found(out).items() if code == "stray"} == set(told)
     assert done.code == 1 and "5 files in the folder that the record does not have" in done.out
     files[40].with_name("renamed.dcm").rename(files[40])
-    assert look(out, quick=True)[0] == Verified(90, sum(map(size, files)), 0, strays=4, uncompared=0)
+    assert look(out, quick=True)[0] == VerifySummary(90, sum(map(size, files)), 0, unrecorded=4, uncompared=0)
 
 
 def test_what_went_elsewhere_is_neither_missing_nor_strange(out: Path) -> None:
-    files = record(out, 3, 10)
+    files = record_job(out, 3, 10)
     ledger = Ledger(out / ".quarry" / "ledger.db")
     study = files[10].parent.parent.name
-    assert Releases(ledger.database).release(study, removing=True)
+    assert Releases(ledger.database).mark_released(study, removing=True)
     ledger.close()
     for path in files[10:19]:
         path.unlink()  # one is left by a crash
-    assert look(out)[0] == Verified(
-        20, sum(map(size, files[:10] + files[20:])), 0, strays=0, uncompared=0, released=10
+    assert look(out)[0] == VerifySummary(
+        20, sum(map(size, files[:10] + files[20:])), 0, unrecorded=0, uncompared=0, released=10
     )
     files[25].unlink()
     done = quarry("verify", out)
@@ -161,7 +161,7 @@ class Slow:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.files = record(out, 101, 1)
+        self.files = record_job(out, 101, 1)
         flip(self.files[7])
         os.truncate(self.files[100], LARGE)
         with closing(sqlite3.connect(out / ".quarry" / "ledger.db")) as raw, raw:
@@ -259,14 +259,14 @@ def test_a_process_that_is_ended_from_outside_is_a_sentence(slow: Slow) -> None:
 
 
 def test_a_sample_can_be_repeated_and_says_what_it_does_not_prove(out: Path) -> None:
-    files = record(out, 4, 100)
+    files = record_job(out, 4, 100)
     done = quarry("verify", out, "--sample", "25%")
     seed = re.search(r"--seed (\w+)", done.out)
     chosen = re.search(r"(\d+) files compared", done.out)
     assert done.code == 0 and seed and chosen
     number = int(chosen[1])
     assert 50 < number < 150, "a quarter of 400, give or take six sigma"
-    assert f"no more than {at_most_damaged(number, 400)} of the others" in done.out
+    assert f"no more than {max_undetected_damage(number, 400)} of the others" in done.out
     for path in files:
         flip(path)
     again = quarry("verify", out, "--sample", "25 %", "--seed", seed[1])
@@ -275,7 +275,9 @@ def test_a_sample_can_be_repeated_and_says_what_it_does_not_prove(out: Path) -> 
     first = found(out)
     assert look(out, share=0.25, seed=seed[1])[0].damaged == number and found(out) == first
     assert look(out, share=0.25, seed="another") and found(out) != first
-    assert look(out, share=1e-9)[0] == Verified(0, 0, 0, strays=0, uncompared=0, may_be_damaged=400)
+    assert look(out, share=1e-9)[0] == VerifySummary(
+        0, 0, 0, unrecorded=0, uncompared=0, max_undetected_damage=400
+    )
 
 
 def test_an_interrupted_sample_goes_on_with_its_seed(slow: Slow) -> None:
@@ -292,7 +294,7 @@ def test_an_interrupted_sample_goes_on_with_its_seed(slow: Slow) -> None:
 @pytest.mark.parametrize("looked_at", [1, 10, 99, 100])
 def test_how_many_may_be_damaged(looked_at: int) -> None:
     """By trying: with one damaged file more, less than one sample in twenty would have shown none."""
-    most = at_most_damaged(looked_at, 100)
+    most = max_undetected_damage(looked_at, 100)
     assert 0 <= most <= 100 - looked_at
     assert (1 - (most + 1) / 100) ** looked_at < 0.05 or most == 100 - looked_at
 
@@ -317,7 +319,7 @@ def test_what_cannot_be_meant(out: Path, options: dict[str, Any], said: str) -> 
 
 def test_a_read_only_copy_can_be_verified(out: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(work / "home"))
-    files = record(out, 2, 10)
+    files = record_job(out, 2, 10)
     with small_disk(work / "disk", "20m") as disk:
         copy = disk / "copy"
         shutil.copytree(out, copy)
@@ -332,7 +334,7 @@ def test_a_read_only_copy_can_be_verified(out: Path, work: Path, monkeypatch: py
 
 
 def test_from_python_every_file_is_told_of(out: Path) -> None:
-    files = record(out, 2, 30)
+    files = record_job(out, 2, 30)
     flip(files[8])
     told = {str(out / one.file.path): one.code for one in api.verify(out, threads=3)}
     assert told == {str(path): "content" if path == files[8] else "" for path in files}

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.demo.dimse_server import DemoArchive
-from dicom_quarry.demo.query_matching import Catalogue, Query, Record
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, Record
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
 from tests.e2e.job_runs import Job, accessions
 from tests.e2e.paused_archive import GatedArchive
 from tests.scripted import ScriptedArchive
 from tests.scripted.find_faults import Capped
 
-STUDIES = generate(5, seed=31, images=4)
+STUDIES = generate_studies(5, seed=31, images=4)
 COMPLETE = ("complete", "all_listed_stored")
 
 
@@ -37,9 +37,9 @@ def job(work: Path, archive: GatedArchive) -> Job:
     return made
 
 
-def with_images(study: Study, images: int) -> Study:
+def with_images(study: DemoStudy, images: int) -> DemoStudy:
     """The study when instances have come to its series, or gone from it."""
-    return replace(study, series=tuple(replace(series, images=images) for series in study.series))
+    return replace(study, series=tuple(replace(series, instance_count=images) for series in study.series))
 
 
 def changes(out: Path) -> dict[tuple[str, str], int]:
@@ -144,13 +144,15 @@ def test_a_study_whose_list_ends_early_is_not_called_smaller(work: Path) -> None
 class Listing(DemoArchive):
     """Remembers the studies that it lists; holds at the one that is to be held, until it is stopped."""
 
-    def __init__(self, studies: list[Study]) -> None:
+    def __init__(self, studies: list[DemoStudy]) -> None:
         super().__init__(studies)
         self.listed: list[str] = []
         self.hold: str | None = None
         self.held, self._gate = threading.Event(), threading.Event()
 
-    def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
+    def find(
+        self, query: QueryIdentifier, cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[int, Record | None]]:
         if query.level == "SERIES":
             self.listed.append(query.keys["StudyInstanceUID"])
             if self.listed[-1] == self.hold:

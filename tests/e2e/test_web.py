@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dicomweb_services import Asked, HangUp, Reply
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.dicomweb_services import CloseConnection, WebRequest, WebResponse
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.e2e.command import Running, check_folder, digests, files, manifest, outcomes, quarry, until
 from tests.e2e.conftest import Site
 from tests.peers.corpus import Corpus
@@ -39,29 +39,29 @@ class _Held(WebFault):
         self._instances = instances
         self.go_on = threading.Event()
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        if asked.search or asked.query.level != "STUDY" or self.go_on.is_set():
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        if asked.is_search or asked.query.level != "STUDY" or self.go_on.is_set():
             return reply
-        return replace(reply, pieces=self._slowly(reply))
+        return replace(reply, chunks=self._slowly(reply))
 
-    def _slowly(self, reply: Reply) -> Iterator[bytes | memoryview]:
-        assert reply.pieces is not None
+    def _slowly(self, reply: WebResponse) -> Iterator[bytes | memoryview]:
+        assert reply.chunks is not None
         sent = 0
-        for piece in reply.pieces:
+        for piece in reply.chunks:
             yield piece
             sent += bytes(piece[:4]) == b"--qu"  # a boundary
             if sent > self._instances:
                 yield bytes(1 << 17)  # the server gathers small pieces: this pushes them out
                 self.go_on.wait(60)
-                raise HangUp
+                raise CloseConnection
 
 
 def test_killed_in_mid_study_what_was_whole_is_kept_and_the_rest_fetched_by_instance(work: Path) -> None:
-    (study,) = generate(1, seed=41, images=12)
+    (study,) = generate_studies(1, seed=41, images=12)
     (work / "cohort.csv").write_text(f"Accession\n{study.accession}\n")
     held = _Held(instances=5)
     with ScriptedWeb([study], [held]) as web:
-        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        command = ("extract", work / "cohort.csv", "--from", web.base_url, "--to", work / "out")
         with Running(work / "output", *command) as running:
             until(running, "some instances", lambda: len(files(work / "out")) >= 4)
             running.kill()
@@ -71,7 +71,7 @@ def test_killed_in_mid_study_what_was_whole_is_kept_and_the_rest_fetched_by_inst
         web.log.clear()
         done = quarry(*command)
         assert done.code == 0, done.err
-        asked = [one.query for one in web.log if not one.search]
+        asked = [one.query for one in web.log if not one.is_search]
     assert [query.level for query in asked] == ["IMAGE"] * (12 - len(kept))
     assert not {uid for query in asked for uid in query.values("SOPInstanceUID")} & {
         Path(name).stem for name in kept
@@ -89,8 +89,8 @@ class _Together(WebFault):
         self.most = self._now = 0
         self._several = threading.Event()
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
-        if not asked.search or not asked.query.values("AccessionNumber"):
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
+        if not asked.is_search or not asked.query.values("AccessionNumber"):
             return None
         self._now += 1
         self.most = max(self.most, self._now)
@@ -105,11 +105,11 @@ class _Together(WebFault):
 def test_rows_are_asked_about_side_by_side_where_studies_may_be_fetched_so(
     work: Path, parallel: int, most: int
 ) -> None:
-    studies = generate(3, seed=45, images=1)
+    studies = generate_studies(3, seed=45, images=1)
     (work / "cohort.csv").write_text("\n".join(["Accession", *(one.accession for one in studies)]) + "\n")
     together = _Together()
     with ScriptedWeb(studies, [together]) as web:
-        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        command = ("extract", work / "cohort.csv", "--from", web.base_url, "--to", work / "out")
         done = quarry(*command, "--parallel", parallel)
     assert done.code == 0, done.err
     assert together.most == most
@@ -117,12 +117,12 @@ def test_rows_are_asked_about_side_by_side_where_studies_may_be_fetched_so(
 
 
 def test_ctrl_c_twice_ends_a_retrieval_that_says_nothing(work: Path) -> None:
-    (study,) = generate(1, seed=42, images=3)
+    (study,) = generate_studies(1, seed=42, images=3)
     (work / "cohort.csv").write_text(f"Accession\n{study.accession}\n")
     with ScriptedWeb([study], [_Held(instances=0)]) as web:
-        command = ("extract", work / "cohort.csv", "--from", web.base, "--to", work / "out")
+        command = ("extract", work / "cohort.csv", "--from", web.base_url, "--to", work / "out")
         with Running(work / "output", *command) as running:
-            until(running, "the retrieval", lambda: any(not one.search for one in web.log))
+            until(running, "the retrieval", lambda: any(not one.is_search for one in web.log))
             running.interrupt()
             until(running, "the first Ctrl-C to be heard", lambda: "stopping" in running.output)
             running.interrupt()
@@ -130,29 +130,29 @@ def test_ctrl_c_twice_ends_a_retrieval_that_says_nothing(work: Path) -> None:
 
 
 def test_check(work: Path) -> None:
-    (study,) = generate(1, seed=44, images=3)
+    (study,) = generate_studies(1, seed=44, images=3)
     with ScriptedWeb([study]) as web:
-        good = quarry("check", "--from", web.base, "--accession", study.accession, "--save", cwd=work)
+        good = quarry("check", "--from", web.base_url, "--accession", study.accession, "--save", cwd=work)
         assert good.code == 0, good.out + good.err
         assert "3 of 3 instances came" in good.out
-        assert f'dicomweb = "{web.base}"' in (work / "quarry.toml").read_text()
+        assert f'dicomweb = "{web.base_url}"' in (work / "quarry.toml").read_text()
         web.faults.append(web_page(anything))
-        bad = quarry("check", "--from", web.base, cwd=work)
+        bad = quarry("check", "--from", web.base_url, cwd=work)
         assert bad.code == 1
         assert "a web page" in bad.out
-        letter = quarry("check", "--from", web.base, "--letter", "letter.md", cwd=work)
+        letter = quarry("check", "--from", web.base_url, "--letter", "letter.md", cwd=work)
         assert letter.code == 2
     assert study.accession not in good.out + good.err
 
 
 def test_a_plan_is_used(work: Path) -> None:
-    studies = generate(2, seed=43)
+    studies = generate_studies(2, seed=43)
     (work / "cohort.csv").write_text("Accession\n" + "\n".join(one.accession for one in studies) + "\n")
     with ScriptedWeb(studies) as web:
-        planned = quarry("plan", "cohort.csv", "--from", web.base, cwd=work)
+        planned = quarry("plan", "cohort.csv", "--from", web.base_url, cwd=work)
         assert planned.code == 0, planned.err
-        assert not [one for one in web.log if not one.search]
-        done = quarry("extract", "cohort.csv", "--from", web.base, "--to", "out", cwd=work)
+        assert not [one for one in web.log if not one.is_search]
+        done = quarry("extract", "cohort.csv", "--from", web.base_url, "--to", "out", cwd=work)
     assert done.code == 0, done.err
     assert "answers of the plan" in done.out
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.wire.tls import acceptor_context
 from tests.e2e.command import check_folder, files, outcomes, quarry
 from tests.peers.certificates import Authority, Identity
 from tests.peers.process import free_port
 from tests.scripted.web import TlsWeb
 
-STUDIES = generate(2, seed=52, images=4)
+STUDIES = generate_studies(2, seed=52, images=4)
 
 
 def configure(work: Path, base: str, ca: Path, who: Identity | None = None, *more: str) -> None:
@@ -41,10 +41,10 @@ def test_a_job_with_a_certificate_of_ours(work: Path, monkeypatch: pytest.Monkey
             (authority.ca, mine, [f'proxy = "{proxy}"'], 3, "no way to https://127.0.0.1:"),
             (authority.ca, mine, ['proxy = "environment"'], 3, "the proxy that the environment names"),
         ]:
-            configure(work, web.base, ca, who, *more)
+            configure(work, web.base_url, ca, who, *more)
             done = quarry(*extract, cwd=work)
             assert (done.code, sentence in done.err) == (code, True), done.out + done.err
-        configure(work, web.base, authority.ca, mine)
+        configure(work, web.base_url, authority.ca, mine)
         checked = quarry("check", "--from", "main", cwd=work)
         assert checked.code == 0, checked.out + checked.err
         done = quarry(*extract, cwd=work)

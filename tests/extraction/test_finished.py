@@ -8,36 +8,36 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.config.settings import Settings, load
-from dicom_quarry.extraction.runner import JobEnd
+from dicom_quarry.config.settings import Settings, load_settings
+from dicom_quarry.extraction.runner import JobResult
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder, prepare
+from dicom_quarry.jobs.folder import JobFolder, open_or_create
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from tests.ledger.helpers import conclude, resolve, stored_row, study
 
 
 def enter(folder: JobFolder, **options: object) -> None:
     """What every run does first."""
-    settings: Settings = load(None, {"from": "PACS@127.0.0.1:104", "to": str(folder.out), **options})
+    settings: Settings = load_settings(None, {"from": "PACS@127.0.0.1:104", "to": str(folder.out), **options})
     table = folder.out / "cohort.csv"
     table.write_text("Accession\nA1\n")
     ledger = Ledger(folder.ledger)
-    cohort, _ = record.read(table, settings)
-    record.enter(ledger, cohort, settings, update=False)
+    cohort, _ = record.read_cohort(table, settings)
+    record.begin_or_continue(ledger, cohort, settings, update=False)
     ledger.close()
 
 
 def reported(folder: JobFolder) -> api.Result:
-    reader = Reader(folder.ledger)
+    reader = LedgerReader(folder.ledger)
     counts = reader.counts()
     reader.close()
-    return api.reports_of(JobEnd(folder, counts, nothing_to_do=counts.finished))
+    return api.write_final_reports(JobResult(folder, counts, nothing_to_do=counts.is_finished))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[JobFolder]:
-    made = prepare(tmp_path / "out", None)
+    made = open_or_create(tmp_path / "out", None)
     enter(made)
     ledger = Ledger(made.ledger)
     [asked] = ledger.waiting_requests(1)
@@ -78,7 +78,7 @@ def test_what_was_written_to_the_ledger_since_is_reported(folder: JobFolder) -> 
 def test_what_is_in_the_write_ahead_log_alone_is_reported(folder: JobFolder) -> None:
     before = inode(folder)
     ledger = Ledger(folder.ledger)
-    ledger.note(refused="7")
+    ledger.set_metadata(refused="7")
     reported(folder)
     ledger.close()
     assert inode(folder) != before

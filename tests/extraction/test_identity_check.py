@@ -6,9 +6,9 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dicom_quarry.extraction.identity_check import Identity
-from dicom_quarry.extraction.inbound import Delivery
-from dicom_quarry.extraction.retry_policy import End, Known, next_step
+from dicom_quarry.extraction.identity_check import IdentityCheck
+from dicom_quarry.extraction.inbound import InboundStudy
+from dicom_quarry.extraction.retry_policy import Finish, TaskSnapshot, next_step
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Study, Task
 
 STUDY = Study("1.2", patient_id="P1", accession="A1")
@@ -27,13 +27,13 @@ STUDY = Study("1.2", patient_id="P1", accession="A1")
     ],
 )
 def test_difference(patient: str, accession: str, strict: str, merged: str, accepted: str) -> None:
-    assert Identity().difference(STUDY, patient, accession) == strict
-    assert Identity(accept_patients=True).difference(STUDY, patient, accession) == merged
-    assert Identity(accept_all=True).difference(STUDY, patient, accession) == accepted
+    assert IdentityCheck().find_mismatch(STUDY, patient, accession) == strict
+    assert IdentityCheck(accept_patients=True).find_mismatch(STUDY, patient, accession) == merged
+    assert IdentityCheck(accept_all=True).find_mismatch(STUDY, patient, accession) == accepted
 
 
 def test_what_the_archive_left_out_cannot_differ() -> None:
-    assert Identity().difference(Study("1.2"), "P2", "A2") == ""
+    assert IdentityCheck().find_mismatch(Study("1.2"), "P2", "A2") == ""
 
 
 def receipt(sop_uid: str, folder: str = "P1", *, patient: str = "P1", digest: bytes = b"a") -> Receipt:
@@ -42,19 +42,19 @@ def receipt(sop_uid: str, folder: str = "P1", *, patient: str = "P1", digest: by
     return Receipt(ref, "1.2.840.10008.1.2", path, 10, digest * 32, patient_id=patient, accession="A1")
 
 
-def delivery(*adopted: Receipt) -> Delivery:
-    return Delivery(Task(1, "main", STUDY), {}, adopted, Identity())
+def delivery(*adopted: Receipt) -> InboundStudy:
+    return InboundStudy(Task(1, "main", STUDY), {}, adopted, IdentityCheck())
 
 
 def test_one_image_of_another_patient_marks_the_whole_delivery() -> None:
     fresh = delivery()
-    assert fresh.take(receipt("1"))
-    assert fresh.differs == ""
-    assert fresh.take(receipt("2", "mismatch/P2", patient="P2"))
-    assert fresh.take(receipt("3"))
-    assert fresh.differs == "patient ID"
+    assert fresh.add(receipt("1"))
+    assert fresh.mismatch == ""
+    assert fresh.add(receipt("2", "mismatch/P2", patient="P2"))
+    assert fresh.add(receipt("3"))
+    assert fresh.mismatch == "patient ID"
     adopted = delivery(receipt("1"), receipt("2", "mismatch/P2", patient="P2"))
-    assert adopted.differs == "patient ID"
+    assert adopted.mismatch == "patient ID"
     assert {str(folder) for folder in adopted.folders} == {"P1", "mismatch/P2"}
 
 
@@ -68,10 +68,10 @@ def test_several_files_of_one_instance_are_in_conflict_after_a_crash_too() -> No
 
 def test_identity_weighs_more_than_completeness() -> None:
     ref = InstanceRef("1.2", "1.2.1", "1")
-    known = Known(
+    known = TaskSnapshot(
         task=Task(1, "main", STUDY),
         listing=Listing((ref,), ("1.2.1",)),
         stored={"1": None},
-        differs="accession",
+        mismatch="accession",
     )
-    assert next_step(known) == End("stored_differs", {"keys": "accession"})
+    assert next_step(known) == Finish("stored_differs", {"keys": "accession"})

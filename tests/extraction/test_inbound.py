@@ -9,13 +9,13 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.cohort.exclusion_list import Exclusions
-from dicom_quarry.errors import Refused
-from dicom_quarry.extraction.identity_check import Identity
-from dicom_quarry.extraction.inbound import Deliveries, JobSink
+from dicom_quarry.cohort.exclusion_list import ExclusionList
+from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.extraction.identity_check import IdentityCheck
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
-from dicom_quarry.model import Arrival, Kept, Receipt, Selection, Task, Word
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.model import InstanceInfo, OutcomeStatus, Receipt, Selection, StoreResult, Task
 from tests.ledger.helpers import (
     ARCHIVE,
     begin,
@@ -30,10 +30,12 @@ from tests.ledger.helpers import (
     task_id,
 )
 
-ARRIVAL = Arrival("1.2.840.10008.5.1.4.1.1.2", "1.2.1.1.1", "1.2.840.10008.1.2.1")
+ARRIVAL = InstanceInfo("1.2.840.10008.5.1.4.1.1.2", "1.2.1.1.1", "1.2.840.10008.1.2.1")
 
 
-def receipt(study_uid: str, number: int, kept: Kept = Kept.STORED, folder: str = "f") -> Receipt:
+def receipt(
+    study_uid: str, number: int, kept: StoreResult = StoreResult.STORED, folder: str = "f"
+) -> Receipt:
     path = PurePosixPath(folder, f"{number}.dcm")
     return Receipt(
         ref(study_uid, number), "1.2.840.10008.1.2.1", path, 100 + number, bytes([number]) * 32, kept
@@ -47,7 +49,7 @@ class Stored:
         self.ready = ready
         self.committed = False
 
-    def begin(self, _arrival: Arrival) -> Stored:
+    def begin(self, _arrival: InstanceInfo) -> Stored:
         return self
 
     def write(self, data: memoryview) -> None:
@@ -71,12 +73,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def deliveries(ledger: Ledger) -> Deliveries:
-    return Deliveries(ledger, lambda task: {"Site": f"of {task.study.study_uid}"})
+def deliveries(ledger: Ledger) -> InboundStudies:
+    return InboundStudies(ledger, lambda task: {"Site": f"of {task.study.study_uid}"})
 
 
-def commit(deliveries: Deliveries, ready: Receipt) -> None:
-    assert JobSink(Stored(ready), deliveries).begin(ARRIVAL).commit() is ready
+def commit(deliveries: InboundStudies, ready: Receipt) -> None:
+    assert InboundSink(Stored(ready), deliveries).begin(ARRIVAL).commit() is ready
 
 
 def task(ledger: Ledger, number: int) -> Task:
@@ -85,13 +87,13 @@ def task(ledger: Ledger, number: int) -> Task:
     return found
 
 
-def view(ledger: Ledger) -> tuple[Word, int | None, int]:
-    reader = Reader(
+def view(ledger: Ledger) -> tuple[OutcomeStatus, int | None, int]:
+    reader = LedgerReader(
         Path(str(ledger.database.read(lambda c: c.exec_driver_sql("PRAGMA database_list").one()[2])))
     )
     try:
         first = next(reader.studies())
-        return first.outcome.word, first.expected, first.stored
+        return first.outcome.status, first.expected, first.stored
     finally:
         reader.close()
 
@@ -100,7 +102,7 @@ def header(study_uid: str, series_uid: str = "1.2.1.1") -> dict[int, str]:
     return {0x0020000D: study_uid, 0x0020000E: series_uid}
 
 
-def test_studies_of_this_job_are_let_in_awaited_or_not(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_studies_of_this_job_are_let_in_awaited_or_not(ledger: Ledger, deliveries: InboundStudies) -> None:
     assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
     delivery = deliveries.open(task(ledger, 1), ())
     assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
@@ -109,23 +111,23 @@ def test_studies_of_this_job_are_let_in_awaited_or_not(ledger: Ledger, deliverie
     assert deliveries.admit(ARRIVAL, header("1.2.1")).cells == {"Site": "of 1.2.1"}
 
 
-def test_what_nobody_asked_for_is_refused(ledger: Ledger, deliveries: Deliveries) -> None:
-    with pytest.raises(Refused) as refused:
+def test_what_nobody_asked_for_is_refused(ledger: Ledger, deliveries: InboundStudies) -> None:
+    with pytest.raises(InstanceRefused) as refused:
         deliveries.admit(ARRIVAL, header("1.2.9"))
     assert refused.value.status == 0x0124
-    ledger.resolve(request(2, "B"), ARCHIVE, [(study(3), Selection(frozenset({"1.2.3.1"})))]).result()
+    ledger.resolve_request(request(2, "B"), ARCHIVE, [(study(3), Selection(frozenset({"1.2.3.1"})))]).result()
     deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.1"))
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         deliveries.admit(ARRIVAL, header("1.2.3", "1.2.3.2"))
 
 
 def test_the_folder_is_in_the_ledger_before_the_sender_is_told(
-    ledger: Ledger, deliveries: Deliveries, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, deliveries: InboundStudies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = task(ledger, 1)
     delivery = deliveries.open(first, ())
     at_the_take: list[list[str]] = []
-    real = delivery.take
+    real = delivery.add
 
     def take(receipt: Receipt) -> bool:
         at_the_take.append(ledger.folders_of(first.task_id))
@@ -139,7 +141,9 @@ def test_the_folder_is_in_the_ledger_before_the_sender_is_told(
     assert set(delivery.receipts) == {"1.2.1.1.1", "1.2.1.1.2", "1.2.1.1.3"}
 
 
-def test_a_ledger_that_fails_keeps_the_sender_from_being_told(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_a_ledger_that_fails_keeps_the_sender_from_being_told(
+    ledger: Ledger, deliveries: InboundStudies
+) -> None:
     delivery = deliveries.open(task(ledger, 1), ())
     ledger.close()
     with pytest.raises(Exception, match="closed"):
@@ -147,56 +151,58 @@ def test_a_ledger_that_fails_keeps_the_sender_from_being_told(ledger: Ledger, de
     assert not delivery.receipts
 
 
-def test_what_comes_twice_is_one_and_a_conflict_is_counted(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_what_comes_twice_is_one_and_a_conflict_is_counted(
+    ledger: Ledger, deliveries: InboundStudies
+) -> None:
     delivery = deliveries.open(task(ledger, 1), [receipt("1.2.1", 1)])
-    commit(deliveries, receipt("1.2.1", 1, Kept.IDENTICAL))
-    commit(deliveries, receipt("1.2.1", 1, Kept.OTHER_ENCODING))
+    commit(deliveries, receipt("1.2.1", 1, StoreResult.IDENTICAL))
+    commit(deliveries, receipt("1.2.1", 1, StoreResult.OTHER_ENCODING))
     assert (len(delivery.receipts), delivery.conflicts) == (1, 0)
-    commit(deliveries, receipt("1.2.1", 1, Kept.CONFLICT))
-    assert (len(delivery.receipts), delivery.conflicts, delivery.taken) == (1, 1, 3)
-    assert delivery.receipts["1.2.1.1.1"].kept is Kept.STORED
+    commit(deliveries, receipt("1.2.1", 1, StoreResult.CONFLICT))
+    assert (len(delivery.receipts), delivery.conflicts, delivery.received) == (1, 1, 3)
+    assert delivery.receipts["1.2.1.1.1"].result is StoreResult.STORED
 
 
-def test_late_for_a_task_that_waits(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_late_for_a_task_that_waits(ledger: Ledger, deliveries: InboundStudies) -> None:
     commit(deliveries, receipt("1.2.1", 1))
     assert ledger.folders_of(task(ledger, 1).task_id) == ["f"], "where the next try will find it"
-    assert view(ledger) == (Word.PENDING, None, 0)
+    assert view(ledger) == (OutcomeStatus.PENDING, None, 0)
 
 
-def test_late_for_a_partial_task(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_late_for_a_partial_task(ledger: Ledger, deliveries: InboundStudies) -> None:
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), missing_row("1.2.1", 2), missing_row("1.2.1", 3)])
-    commit(deliveries, receipt("1.2.1", 1, Kept.IDENTICAL))
-    assert view(ledger) == (Word.PARTIAL, 3, 1), "it is nothing new"
+    commit(deliveries, receipt("1.2.1", 1, StoreResult.IDENTICAL))
+    assert view(ledger) == (OutcomeStatus.PARTIAL, 3, 1), "it is nothing new"
     commit(deliveries, receipt("1.2.1", 2))
-    assert view(ledger) == (Word.PENDING, 3, 2), "it was given up too early"
+    assert view(ledger) == (OutcomeStatus.PENDING, 3, 2), "it was given up too early"
     assert task(ledger, 1) in ledger.waiting_tasks(0.0, 10)
 
 
-def test_late_for_a_complete_task(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_late_for_a_complete_task(ledger: Ledger, deliveries: InboundStudies) -> None:
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
-    commit(deliveries, receipt("1.2.1", 1, Kept.IDENTICAL))
-    assert view(ledger) == (Word.COMPLETE, 1, 1)
+    commit(deliveries, receipt("1.2.1", 1, StoreResult.IDENTICAL))
+    assert view(ledger) == (OutcomeStatus.COMPLETE, 1, 1)
     commit(deliveries, receipt("1.2.1", 5))
-    assert view(ledger) == (Word.UNVERIFIED, 1, 2), "the list was not complete"
+    assert view(ledger) == (OutcomeStatus.UNVERIFIED, 1, 2), "the list was not complete"
     assert task(ledger, 1) not in ledger.waiting_tasks(0.0, 10)
 
 
-def test_what_arrives_before_the_end_is_decided_about(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_what_arrives_before_the_end_is_decided_about(ledger: Ledger, deliveries: InboundStudies) -> None:
     delivery = deliveries.open(task(ledger, 1), ())
     commit(deliveries, receipt("1.2.1", 1))
-    seen = delivery.taken
+    seen = delivery.received
     commit(deliveries, receipt("1.2.1", 2))
-    assert not delivery.seal(seen)
+    assert not delivery.freeze(seen)
     commit(deliveries, receipt("1.2.1", 3))
-    assert delivery.seal(delivery.taken)
+    assert delivery.freeze(delivery.received)
     assert len(delivery.receipts) == 3
 
 
 def test_what_arrives_while_the_task_is_concluded_is_in_the_ledger_afterwards(
-    ledger: Ledger, deliveries: Deliveries
+    ledger: Ledger, deliveries: InboundStudies
 ) -> None:
     delivery = deliveries.open(task(ledger, 1), [receipt("1.2.1", 1)])
-    assert delivery.seal(0)
+    assert delivery.freeze(0)
     told = threading.Event()
 
     def arrive() -> None:
@@ -213,10 +219,10 @@ def test_what_arrives_while_the_task_is_concluded_is_in_the_ledger_afterwards(
         deliveries.close(delivery)
         sender.join(10)
     assert told.is_set()
-    assert view(ledger) == (Word.UNVERIFIED, 1, 2)
+    assert view(ledger) == (OutcomeStatus.UNVERIFIED, 1, 2)
 
 
-def test_instances_go_to_the_delivery_of_their_study(ledger: Ledger, deliveries: Deliveries) -> None:
+def test_instances_go_to_the_delivery_of_their_study(ledger: Ledger, deliveries: InboundStudies) -> None:
     one, two = deliveries.open(task(ledger, 1), ()), deliveries.open(task(ledger, 2), ())
     commit(deliveries, receipt("1.2.2", 1))
     assert (len(one.receipts), len(two.receipts)) == (0, 1)
@@ -234,19 +240,19 @@ class Taken(Stored):
         self.taken.append(bytes(data))
 
 
-def test_bytes_are_counted_once_they_are_written(deliveries: Deliveries) -> None:
+def test_bytes_are_counted_once_they_are_written(deliveries: InboundStudies) -> None:
     store = Taken(receipt("1.2.1", 1))
     counted: list[tuple[int, int]] = []
-    senders: list[Arrival] = []
+    senders: list[InstanceInfo] = []
 
     def received(size: int) -> None:
         counted.append((size, len(store.taken)))
 
-    def counting(arrival: Arrival) -> Callable[[int], None]:
+    def counting(arrival: InstanceInfo) -> Callable[[int], None]:
         senders.append(arrival)
         return received
 
-    sink = JobSink(store, deliveries, counting)
+    sink = InboundSink(store, deliveries, counting)
     writer = sink.begin(ARRIVAL)
     for piece in (b"abc", b"defgh"):
         writer.write(memoryview(piece))
@@ -255,9 +261,9 @@ def test_bytes_are_counted_once_they_are_written(deliveries: Deliveries) -> None
     assert senders == [ARRIVAL]
 
 
-def excluding(ledger: Ledger) -> Deliveries:
-    listed = Exclusions({"PatientID": frozenset({"OUT-1"}), "AccessionNumber": frozenset({"AX"})})
-    return Deliveries(ledger, lambda _task: {}, Identity(), listed)
+def excluding(ledger: Ledger) -> InboundStudies:
+    listed = ExclusionList({"PatientID": frozenset({"OUT-1"}), "AccessionNumber": frozenset({"AX"})})
+    return InboundStudies(ledger, lambda _task: {}, IdentityCheck(), listed)
 
 
 @pytest.mark.parametrize(
@@ -269,24 +275,26 @@ def test_who_is_excluded_is_refused_and_the_whole_study_with_it(ledger: Ledger, 
     deliveries = excluding(ledger)
     delivery = deliveries.open(task(ledger, 1), ())
     deliveries.admit(ARRIVAL, header("1.2.1"))
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         deliveries.admit(ARRIVAL, header("1.2.1") | told)
     assert refused.value.status == 0x0124
-    assert delivery.excluded in ("patient ID", "accession")
-    with pytest.raises(Refused):
+    assert delivery.exclusion in ("patient ID", "accession")
+    with pytest.raises(InstanceRefused):
         deliveries.admit(ARRIVAL, header("1.2.1"))
     deliveries.admit(ARRIVAL, header("1.2.2"))
 
 
 def test_a_study_that_ended_as_excluded_stays_so(ledger: Ledger) -> None:
     deliveries = excluding(ledger)
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         deliveries.admit(ARRIVAL, header("1.2.1") | {0x00100020: "OUT-1"})
-    ledger.conclude(task_id(ledger, "1.2.1"), end("excluded_on_arrival", {"keys": "patient ID"})).result()
-    with pytest.raises(Refused):
+    ledger.conclude_task(
+        task_id(ledger, "1.2.1"), end("excluded_on_arrival", {"keys": "patient ID"})
+    ).result()
+    with pytest.raises(InstanceRefused):
         excluding(ledger).admit(ARRIVAL, header("1.2.1"))
 
 
 def test_what_an_earlier_run_left_is_looked_at(ledger: Ledger) -> None:
     left = replace(receipt("1.2.1", 1), patient_id="OUT-1")
-    assert excluding(ledger).open(task(ledger, 1), [left]).excluded == "patient ID"
+    assert excluding(ledger).open(task(ledger, 1), [left]).exclusion == "patient ID"

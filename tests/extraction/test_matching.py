@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.base import Found
+from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_matching import matches
-from dicom_quarry.extraction.matching import Resolution, Rules, judge, search
-from dicom_quarry.model import Request, Study, Word
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.extraction.matching import ResolveResult, ResolveRules, classify, find_with_date_split
+from dicom_quarry.model import OutcomeStatus, Request, Study
+from dicom_quarry.outcomes import make_outcome
 
 ONE = Study("1.2.1", "4711", "A1", "20180723")
 TWO = Study("1.2.2", "4711", "A1", "20180724")
@@ -26,84 +26,84 @@ DAY = {"PatientID": "4711", "StudyDate": "20180723"}
 NAMED = {"StudyInstanceUID": "1.2.1"}
 
 
-def ruled(keys: dict[str, str], found: Found, *, allow: bool = False) -> Resolution:
-    return judge(Request(1, 2, tuple(keys.items()), ()), found, Rules(allow_several_patients=allow))
+def ruled(keys: dict[str, str], found: StudyQueryResult, *, allow: bool = False) -> ResolveResult:
+    return classify(Request(1, 2, tuple(keys.items()), ()), found, ResolveRules(allow_several_patients=allow))
 
 
 @pytest.mark.parametrize(
     ("keys", "found", "studies"),
     [
-        (ACCESSION, Found((ONE,)), (ONE,)),
-        (ACCESSION, Found((ONE, TWO)), (ONE, TWO)),
-        (BOTH, Found((ONE, OTHER, TWO)), (ONE, TWO)),
-        (DAY, Found((ONE, TWO, OTHER)), (ONE,)),
-        (NAMED, Found((ONE, TWO, OTHER)), (ONE,)),
+        (ACCESSION, StudyQueryResult((ONE,)), (ONE,)),
+        (ACCESSION, StudyQueryResult((ONE, TWO)), (ONE, TWO)),
+        (BOTH, StudyQueryResult((ONE, OTHER, TWO)), (ONE, TWO)),
+        (DAY, StudyQueryResult((ONE, TWO, OTHER)), (ONE,)),
+        (NAMED, StudyQueryResult((ONE, TWO, OTHER)), (ONE,)),
         # An answer that was cut short will do where the study is named, and found.
-        (NAMED, Found((ONE,), complete=False, why="limit"), (ONE,)),
+        (NAMED, StudyQueryResult((ONE,), complete=False, incomplete_reason="limit"), (ONE,)),
     ],
 )
-def test_studies_found(keys: dict[str, str], found: Found, studies: tuple[Study, ...]) -> None:
-    assert ruled(keys, found) == Resolution(studies)
+def test_studies_found(keys: dict[str, str], found: StudyQueryResult, studies: tuple[Study, ...]) -> None:
+    assert ruled(keys, found) == ResolveResult(studies)
 
 
 @pytest.mark.parametrize(
     ("keys", "found", "code", "sentence"),
     [
-        (ACCESSION, Found(()), "study_not_found", "the accession matched no study"),
-        (BOTH, Found(()), "study_not_found", "the patient ID and accession matched no study"),
+        (ACCESSION, StudyQueryResult(()), "study_not_found", "the accession matched no study"),
+        (BOTH, StudyQueryResult(()), "study_not_found", "the patient ID and accession matched no study"),
         (
             BOTH,
-            Found((OTHER, replace(ONE, accession="A9"))),
+            StudyQueryResult((OTHER, replace(ONE, accession="A9"))),
             "answers_do_not_match",
             "the archive answered with 2 studies, none of which has the patient ID and accession asked for",
         ),
         (
             NAMED,
-            Found((TWO,)),
+            StudyQueryResult((TWO,)),
             "answers_do_not_match",
             "the archive answered with 1 study, none of which has the Study Instance UID asked for",
         ),
         (
             ACCESSION,
-            Found((ONE, OTHER)),
+            StudyQueryResult((ONE, OTHER)),
             "several_patients",
             "the accession matched studies of 2 patients; nothing was moved",
         ),
         (
             ACCESSION,
-            Found((ONE, TWO), complete=False, why="FE00"),
+            StudyQueryResult((ONE, TWO), complete=False, incomplete_reason="FE00"),
             "query_cut_short",
             "the archive ended its answer after 2 studies; there may be more",
         ),
         (
             ACCESSION,
-            Found((), complete=False, why="FE00"),
+            StudyQueryResult((), complete=False, incomplete_reason="FE00"),
             "query_failed",
             "the archive could not answer the query (FE00)",
         ),
         # Not among what was told: it may be among the rest, so this is no mismatch.
         (
             NAMED,
-            Found((TWO,), complete=False, why="FE00"),
+            StudyQueryResult((TWO,), complete=False, incomplete_reason="FE00"),
             "query_cut_short",
             "the archive ended its answer after 1 study; there may be more",
         ),
     ],
 )
-def test_rows_that_end_here(keys: dict[str, str], found: Found, code: str, sentence: str) -> None:
+def test_rows_that_end_here(keys: dict[str, str], found: StudyQueryResult, code: str, sentence: str) -> None:
     ended = ruled(keys, found)
     assert (ended.studies, ended.code) == ((), code)
-    assert outcome(code, **ended.details).reason == sentence
+    assert make_outcome(code, **ended.details).reason == sentence
 
 
 def test_several_patients_are_taken_where_they_are_allowed_or_named() -> None:
-    assert ruled(ACCESSION, Found((ONE, OTHER)), allow=True).studies == (ONE, OTHER)
-    assert ruled({"PatientID": "0815", **ACCESSION}, Found((ONE, OTHER))).studies == (OTHER,)
+    assert ruled(ACCESSION, StudyQueryResult((ONE, OTHER)), allow=True).studies == (ONE, OTHER)
+    assert ruled({"PatientID": "0815", **ACCESSION}, StudyQueryResult((ONE, OTHER))).studies == (OTHER,)
 
 
 def test_no_identifier_is_in_the_details() -> None:
     """They go to the ledger's outcome, and from there to reports; the sentence names keys, never values."""
-    for found in (Found(()), Found((OTHER,)), Found((ONE, OTHER))):
+    for found in (StudyQueryResult(()), StudyQueryResult((OTHER,)), StudyQueryResult((ONE, OTHER))):
         told = str(dict(ruled(BOTH, found).details))
         assert "4711" not in told
         assert "A1" not in told
@@ -125,7 +125,7 @@ studies = st.lists(
 def test_nothing_is_taken_that_lacks_a_key_and_every_row_ends_or_has_studies(
     answers: tuple[Study, ...], keys: dict[str, str], complete: bool, allow: bool
 ) -> None:
-    ended = ruled(keys, Found(answers, complete), allow=allow)
+    ended = ruled(keys, StudyQueryResult(answers, complete), allow=allow)
     assert bool(ended.studies) != bool(ended.code)
     assert all(matches(study, keys) for study in ended.studies)
     if not complete:
@@ -136,18 +136,18 @@ def test_nothing_is_taken_that_lacks_a_key_and_every_row_ends_or_has_studies(
         assert complete
         assert not answers
     if ended.code:
-        assert outcome(ended.code, **ended.details).word is not Word.PENDING
+        assert make_outcome(ended.code, **ended.details).status is not OutcomeStatus.PENDING
 
 
 # -- more than a row is expected to mean
 
 
 def test_more_studies_than_a_row_is_expected_to_mean() -> None:
-    found = Found(tuple(Study(f"1.2.{n}", "4711", "A1") for n in range(11)))
+    found = StudyQueryResult(tuple(Study(f"1.2.{n}", "4711", "A1") for n in range(11)))
     request = Request(1, 2, (("PatientID", "4711"),), ())
-    ended = judge(request, found, Rules())
+    ended = classify(request, found, ResolveRules())
     assert (ended.code, ended.details["studies"], ended.studies) == ("too_many_studies", 11, ())
-    assert len(judge(request, found, Rules(max_studies=11)).studies) == 11
+    assert len(classify(request, found, ResolveRules(max_studies=11)).studies) == 11
 
 
 # -- answers that were cut short
@@ -162,32 +162,34 @@ class Capped:
         days = [f"201903{day:02}" for day in range(1, 31)] + ["20190315"] * same_day
         self.studies = [Study(f"1.2.{n}", "4711", "", day) for n, day in enumerate(days)]
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         span = keys.get("StudyDate", "")
         self.asked.append(span)
         start, _, end = span.partition("-")
         inside = [one for one in self.studies if not span or start <= one.study_date <= end]
         told = inside if self._heeds else self.studies
-        return Found(tuple(told[:10]), complete=len(told) <= 10, why="ten are enough")
+        return StudyQueryResult(
+            tuple(told[:10]), complete=len(told) <= 10, incomplete_reason="ten are enough"
+        )
 
 
 def test_a_capped_answer_is_split_by_date() -> None:
     archive = Capped()
-    found = search(archive.find, {"PatientID": "4711"}, date(2026, 1, 1))
+    found = find_with_date_split(archive.find, {"PatientID": "4711"}, date(2026, 1, 1))
     assert found.complete
     assert {study.study_uid for study in found.studies} == {study.study_uid for study in archive.studies}
     assert len(archive.asked) < 40
 
 
 def test_a_day_that_is_capped_cannot_be_split() -> None:
-    found = search(Capped(same_day=12).find, {"PatientID": "4711"}, date(2026, 1, 1))
+    found = find_with_date_split(Capped(same_day=12).find, {"PatientID": "4711"}, date(2026, 1, 1))
     assert not found.complete
-    assert found.why == "ten are enough"
+    assert found.incomplete_reason == "ten are enough"
 
 
 def test_an_archive_that_does_not_heed_dates_is_not_asked_on() -> None:
     archive = Capped(heeds_dates=False)
-    assert not search(archive.find, {"PatientID": "4711"}, date(2026, 1, 1)).complete
+    assert not find_with_date_split(archive.find, {"PatientID": "4711"}, date(2026, 1, 1)).complete
     assert len(archive.asked) < 20, "it is found out as soon as an answer lies outside what was asked"
 
 
@@ -195,9 +197,9 @@ def test_an_archive_that_does_not_heed_dates_is_not_asked_on() -> None:
 def test_a_row_that_names_the_day_or_the_study_is_not_split(keyword: str) -> None:
     asked: list[Mapping[str, str]] = []
 
-    def find(keys: Mapping[str, str]) -> Found:
+    def find(keys: Mapping[str, str]) -> StudyQueryResult:
         asked.append(keys)
-        return Found((), complete=False, why="no")
+        return StudyQueryResult((), complete=False, incomplete_reason="no")
 
-    assert not search(find, {keyword: "20190101"}, date(2026, 1, 1)).complete
+    assert not find_with_date_split(find, {keyword: "20190101"}, date(2026, 1, 1)).complete
     assert len(asked) == 1

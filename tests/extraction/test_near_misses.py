@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from dicom_quarry.archive.base import Found
-from dicom_quarry.extraction.near_misses import diagnose, spellings
+from dicom_quarry.archive.base import StudyQueryResult
+from dicom_quarry.extraction.near_misses import accession_spellings, find_near_miss
 from dicom_quarry.model import Study
 
 HERE = (
@@ -22,10 +22,10 @@ class Archive:
     def __init__(self) -> None:
         self.asked = 0
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         self.asked += 1
         has = {"PatientID": "patient_id", "AccessionNumber": "accession", "StudyDate": "study_date"}
-        return Found(
+        return StudyQueryResult(
             tuple(one for one in HERE if all(getattr(one, has[key]) == value for key, value in keys.items()))
         )
 
@@ -48,12 +48,12 @@ class Archive:
 )
 def test_near_misses(keys: dict[str, str], said: str) -> None:
     archive = Archive()
-    told = diagnose(archive.find, keys)
+    told = find_near_miss(archive.find, keys)
     assert said in told if said else not told
     assert archive.asked <= 4
 
 
 def test_other_spellings_are_few_and_new() -> None:
-    assert list(spellings("00-12 3")) == ["00123", "-12 3", "000-12 3"]
-    assert list(spellings("A1")) == ["0A1"]
-    assert list(spellings("1234567890123456")) == []
+    assert list(accession_spellings("00-12 3")) == ["00123", "-12 3", "000-12 3"]
+    assert list(accession_spellings("A1")) == ["0A1"]
+    assert list(accession_spellings("1234567890123456")) == []

@@ -10,27 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.archive.base import Ask, Verdict
+from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.extraction.retry_policy import (
-    BATCH,
-    PATIENCE,
-    End,
-    Known,
-    Later,
-    ListAgain,
+    IMAGE_BATCH_SIZE,
+    MAX_FRUITLESS_ROUNDS,
+    Finish,
+    Postpone,
+    Relist,
+    Retrieve,
     Round,
-    Send,
     Step,
+    TaskSnapshot,
     backoff,
-    hand_over_again,
     next_step,
-    tell_again,
+    notification_retry_delay,
+    on_complete_retry_delay,
 )
-from dicom_quarry.model import InstanceRef, Level, Listing, Road, Selection, Study, Task, Word
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.model import InstanceRef, Level, Listing, OutcomeStatus, Selection, Study, Task, Transport
+from dicom_quarry.outcomes import make_outcome
 
 STUDY = "1.2"
-WHOLE = Ask(STUDY, "4711")
+WHOLE = RetrieveRequest(STUDY, "4711")
 
 
 def task(count: int | None = None, *series: str) -> Task:
@@ -43,11 +43,13 @@ def refs(series: str, numbers: Iterable[int]) -> tuple[InstanceRef, ...]:
 
 def listing(*instances: InstanceRef, count: int | None = None, complete: bool = True) -> Listing:
     uids = tuple(dict.fromkeys(ref.series_uid for ref in instances))
-    return Listing(instances, uids, complete=complete, count=count, why="" if complete else "FE00")
+    return Listing(
+        instances, uids, complete=complete, count=count, incomplete_reason="" if complete else "FE00"
+    )
 
 
 def unlisted(count: int | None, *series: str) -> Listing:
-    return Listing((), series, by_image=False, count=count)
+    return Listing((), series, lists_instances=False, count=count)
 
 
 def here(*stored: InstanceRef) -> dict[str, object]:
@@ -66,9 +68,9 @@ SERIES_OK = (Level.SERIES, Verdict.SUCCESS, 0)
 IMAGE_OK = (Level.IMAGE, Verdict.SUCCESS, 0)
 
 
-def asks(step: Step) -> tuple[Ask, ...]:
-    assert isinstance(step, Send)
-    return step.asks
+def asks(step: Step) -> tuple[RetrieveRequest, ...]:
+    assert isinstance(step, Retrieve)
+    return step.requests
 
 
 # -- several roads
@@ -77,26 +79,32 @@ def asks(step: Step) -> tuple[Ask, ...]:
 @pytest.mark.parametrize("verdict", [Verdict.CONFIGURATION, Verdict.UNSUPPORTED])
 def test_a_road_that_is_at_its_end_gives_way_to_the_next_from_its_start(verdict: Verdict) -> None:
     tried = rounds((Level.STUDY, verdict, 0), (Level.SERIES, verdict, 0), (Level.IMAGE, verdict, 0), IMAGE_OK)
-    known = Known(task(), BOTH, here(), tried, listings=2, roads=(Road.MOVE, Road.GET))
-    assert asks(next_step(known)) == (replace(WHOLE, road=Road.GET),)
-    assert isinstance(next_step(replace(known, roads=(Road.MOVE,))), End)
+    known = TaskSnapshot(
+        task(), BOTH, here(), tried, listing_count=2, transports=(Transport.MOVE, Transport.GET)
+    )
+    assert asks(next_step(known)) == (replace(WHOLE, transport=Transport.GET),)
+    assert isinstance(next_step(replace(known, transports=(Transport.MOVE,))), Finish)
 
 
 def test_what_one_road_brought_is_not_asked_of_the_next() -> None:
     tried = rounds(STUDY_OK, SERIES_OK, IMAGE_OK, IMAGE_OK)
-    known = Known(task(), BOTH, here(*A), tried, listings=2, roads=(Road.WADO, Road.GET))
-    on_wado = [replace(one, road=Road.WADO) for one in tried]
+    known = TaskSnapshot(
+        task(), BOTH, here(*A), tried, listing_count=2, transports=(Transport.WADO, Transport.GET)
+    )
+    on_wado = [replace(one, transport=Transport.WADO) for one in tried]
     (ask,) = asks(next_step(replace(known, rounds=on_wado)))
-    assert ask.road is Road.GET
+    assert ask.transport is Transport.GET
     assert ask.series_uids == (B[0].series_uid,)
 
 
 def test_patience_is_each_road_s_own() -> None:
-    roads = (Road.MOVE, Road.GET)
-    known = Known(task(), BOTH, here(), strikes={Road.MOVE: PATIENCE}, roads=roads)
-    assert asks(next_step(known))[0].road is Road.GET
-    both = replace(known, strikes=dict.fromkeys(roads, PATIENCE), listings=2)
-    assert isinstance(next_step(both), End)
+    roads = (Transport.MOVE, Transport.GET)
+    known = TaskSnapshot(
+        task(), BOTH, here(), failures={Transport.MOVE: MAX_FRUITLESS_ROUNDS}, transports=roads
+    )
+    assert asks(next_step(known))[0].transport is Transport.GET
+    both = replace(known, failures=dict.fromkeys(roads, MAX_FRUITLESS_ROUNDS), listing_count=2)
+    assert isinstance(next_step(both), Finish)
 
 
 # -- the list is here
@@ -105,107 +113,126 @@ def test_patience_is_each_road_s_own() -> None:
 @pytest.mark.parametrize(
     ("known", "end"),
     [
-        (Known(task(), BOTH, here(*A, *B)), End("all_listed_stored", {"instances": 6})),
-        (Known(task(6), BOTH, here(*A, *B), sent=6), End("all_listed_stored", {"instances": 6})),
-        (Known(task(2), listing(*A), here(*A)), End("all_listed_stored", {"instances": 3})),
-        # The count of the study says nothing of a selection.
-        (Known(task(6, "1.2.1"), listing(*A), here(*A)), End("all_listed_stored", {"instances": 3})),
-        (Known(task(), listing(), here()), End("no_instances_listed")),
+        (TaskSnapshot(task(), BOTH, here(*A, *B)), Finish("all_listed_stored", {"instances": 6})),
         (
-            Known(task(), BOTH, here(*A, *B), conflicts=2),
-            End("content_conflict", {"conflicts": 2}),
+            TaskSnapshot(task(6), BOTH, here(*A, *B), sent_count=6),
+            Finish("all_listed_stored", {"instances": 6}),
+        ),
+        (TaskSnapshot(task(2), listing(*A), here(*A)), Finish("all_listed_stored", {"instances": 3})),
+        # The count of the study says nothing of a selection.
+        (
+            TaskSnapshot(task(6, "1.2.1"), listing(*A), here(*A)),
+            Finish("all_listed_stored", {"instances": 3}),
+        ),
+        (TaskSnapshot(task(), listing(), here()), Finish("no_instances_listed")),
+        (
+            TaskSnapshot(task(), BOTH, here(*A, *B), conflicts=2),
+            Finish("content_conflict", {"conflicts": 2}),
         ),
     ],
 )
-def test_all_that_is_listed_is_here(known: Known, end: End) -> None:
+def test_all_that_is_listed_is_here(known: TaskSnapshot, end: Finish) -> None:
     assert next_step(known) == end
 
 
 @pytest.mark.parametrize(
     ("known", "end"),
     [
-        (Known(task(7), BOTH, here(*A, *B)), End("count_disagrees", {"stored": 6, "count": 7})),
+        (TaskSnapshot(task(7), BOTH, here(*A, *B)), Finish("count_disagrees", {"stored": 6, "count": 7})),
         (
-            Known(task(), replace(BOTH, count=8), here(*A, *B)),
-            End("count_disagrees", {"stored": 6, "count": 8}),
-        ),
-        (Known(task(), BOTH, here(*A, *B), sent=9), End("count_disagrees", {"stored": 6, "count": 9})),
-        (Known(task(6), listing(*A), here(*A, *B)), End("unlisted_arrived", {"extra": 3})),
-        (
-            Known(task(), replace(BOTH, complete=False, why="FE00"), here(*A, *B)),
-            End("list_cut_short", {"stored": 6, "why": "FE00"}),
+            TaskSnapshot(task(), replace(BOTH, count=8), here(*A, *B)),
+            Finish("count_disagrees", {"stored": 6, "count": 8}),
         ),
         (
-            Known(task(5), listing(), here()),
-            End("nothing_arrived", {"expected": 5, "status": "it lists none of them"}),
+            TaskSnapshot(task(), BOTH, here(*A, *B), sent_count=9),
+            Finish("count_disagrees", {"stored": 6, "count": 9}),
+        ),
+        (TaskSnapshot(task(6), listing(*A), here(*A, *B)), Finish("unlisted_arrived", {"extra": 3})),
+        (
+            TaskSnapshot(task(), replace(BOTH, complete=False, incomplete_reason="FE00"), here(*A, *B)),
+            Finish("list_cut_short", {"stored": 6, "why": "FE00"}),
+        ),
+        (
+            TaskSnapshot(task(5), listing(), here()),
+            Finish("nothing_arrived", {"expected": 5, "status": "it lists none of them"}),
         ),
     ],
 )
 def test_a_list_that_is_doubted_is_asked_for_once_more_then_believed_no_further(
-    known: Known, end: End
+    known: TaskSnapshot, end: Finish
 ) -> None:
-    assert next_step(known) == ListAgain()
-    assert next_step(replace(known, listings=2)) == end
-    assert outcome(end.code, **end.details).word is not Word.COMPLETE
+    assert next_step(known) == Relist()
+    assert next_step(replace(known, listing_count=2)) == end
+    assert make_outcome(end.code, **end.details).status is not OutcomeStatus.COMPLETE
 
 
 def test_a_list_that_has_grown_is_asked_for_further() -> None:
-    grown = Known(task(), BOTH, here(*A), listings=2)
-    assert asks(next_step(grown)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+    grown = TaskSnapshot(task(), BOTH, here(*A), listing_count=2)
+    assert asks(next_step(grown)) == (RetrieveRequest(STUDY, "4711", ("1.2.2",)),)
 
 
 # -- something is missing: at which level?
 
 
 def test_nothing_is_here_so_the_study_is_asked_for() -> None:
-    assert asks(next_step(Known(task(), BOTH, here()))) == (WHOLE,)
+    assert asks(next_step(TaskSnapshot(task(), BOTH, here()))) == (WHOLE,)
 
 
 def test_of_a_selection_its_series_are_asked_for() -> None:
-    chosen = Known(task(6, "1.2.2"), listing(*B), here())
-    assert asks(next_step(chosen)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+    chosen = TaskSnapshot(task(6, "1.2.2"), listing(*B), here())
+    assert asks(next_step(chosen)) == (RetrieveRequest(STUDY, "4711", ("1.2.2",)),)
 
 
 @pytest.mark.parametrize("asked_before", [rounds(STUDY_OK), []])
 def test_series_of_which_nothing_came_then_instances(asked_before: list[Round]) -> None:
     """The same after a crash (nothing was asked in this run) as after a question that was not enough."""
     third = refs("3", range(2))
-    known = Known(task(), listing(*A, *B, *third), here(*A[:1]), asked_before)
-    assert asks(next_step(known)) == (Ask(STUDY, "4711", ("1.2.2",)), Ask(STUDY, "4711", ("1.2.3",)))
+    known = TaskSnapshot(task(), listing(*A, *B, *third), here(*A[:1]), asked_before)
+    assert asks(next_step(known)) == (
+        RetrieveRequest(STUDY, "4711", ("1.2.2",)),
+        RetrieveRequest(STUDY, "4711", ("1.2.3",)),
+    )
     later = replace(known, rounds=[*asked_before, *rounds(SERIES_OK)], stored=here(*A[:1], *B, *third))
-    assert asks(next_step(later)) == (Ask(STUDY, "4711", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),)
+    assert asks(next_step(later)) == (RetrieveRequest(STUDY, "4711", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),)
 
 
 def test_a_series_that_lacks_some_is_asked_for_by_instance_in_batches() -> None:
-    many = refs("1", range(2 * BATCH + 8))
-    step = next_step(Known(task(), listing(*many, *B), here(*many[:1], *B[1:])))
+    many = refs("1", range(2 * IMAGE_BATCH_SIZE + 8))
+    step = next_step(TaskSnapshot(task(), listing(*many, *B), here(*many[:1], *B[1:])))
     sizes = [(ask.series_uids, len(ask.sop_uids)) for ask in asks(step)]
-    assert sizes == [(("1.2.1",), BATCH), (("1.2.1",), BATCH), (("1.2.1",), 7), (("1.2.2",), 1)]
+    assert sizes == [
+        (("1.2.1",), IMAGE_BATCH_SIZE),
+        (("1.2.1",), IMAGE_BATCH_SIZE),
+        (("1.2.1",), 7),
+        (("1.2.2",), 1),
+    ]
     wanted = [uid for ask in asks(step) for uid in ask.sop_uids]
     assert wanted == [ref.sop_uid for ref in (*many[1:], B[0])]
     assert all(ask.level is Level.IMAGE for ask in asks(step))
 
 
 def test_success_that_sends_nothing_is_narrowed_down_doubted_and_given_up() -> None:
-    known = Known(task(), BOTH, here())
+    known = TaskSnapshot(task(), BOTH, here())
     seen: list[str] = []
-    while not isinstance(step := next_step(known), End):
-        if isinstance(step, Send):
-            seen.append(step.asks[0].level)
-            known = replace(known, rounds=[*known.rounds, Round(step.asks[0].level, Verdict.SUCCESS, 0, 0)])
+    while not isinstance(step := next_step(known), Finish):
+        if isinstance(step, Retrieve):
+            seen.append(step.requests[0].level)
+            known = replace(
+                known, rounds=[*known.rounds, Round(step.requests[0].level, Verdict.SUCCESS, 0, 0)]
+            )
         else:
-            assert step == ListAgain()
+            assert step == Relist()
             seen.append("list")
-            known = replace(known, listings=2)
+            known = replace(known, listing_count=2)
     assert seen == ["STUDY", "SERIES", "IMAGE", "IMAGE", "list"]
-    assert step == End("nothing_arrived", {"expected": 6, "status": "0000H"})
+    assert step == Finish("nothing_arrived", {"expected": 6, "status": "0000H"})
 
 
 def test_instances_are_asked_for_as_long_as_some_come() -> None:
     fruitful = rounds(STUDY_OK, *[(Level.IMAGE, Verdict.WARNING, 1)] * 7)
-    assert asks(next_step(Known(task(), listing(*A), here(*A[:1]), fruitful)))
+    assert asks(next_step(TaskSnapshot(task(), listing(*A), here(*A[:1]), fruitful)))
     fruitless = [*fruitful, *rounds(IMAGE_OK)]
-    assert next_step(Known(task(), listing(*A), here(*A[:1]), fruitless)) == ListAgain()
+    assert next_step(TaskSnapshot(task(), listing(*A), here(*A[:1]), fruitless)) == Relist()
 
 
 # -- the archive fails
@@ -214,96 +241,122 @@ def test_instances_are_asked_for_as_long_as_some_come() -> None:
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
 def test_a_failure_without_gain_is_waited_out_longer_and_longer_then_given_up(verdict: Verdict) -> None:
     pauses = []
-    for strikes in range(PATIENCE - 1):
-        known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes={Road.MOVE: strikes})
-        step = next_step(known, chance=0.5)
-        assert isinstance(step, Later)
+    for strikes in range(MAX_FRUITLESS_ROUNDS - 1):
+        known = TaskSnapshot(
+            task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), failures={Transport.MOVE: strikes}
+        )
+        step = next_step(known, jitter=0.5)
+        assert isinstance(step, Postpone)
         pauses.append(step.seconds)
     assert pauses == [5, 10, 20, 40, 80]
-    last = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)), strikes={Road.MOVE: PATIENCE - 1})
+    last = TaskSnapshot(
+        task(),
+        BOTH,
+        here(),
+        rounds((Level.STUDY, verdict, 0)),
+        failures={Transport.MOVE: MAX_FRUITLESS_ROUNDS - 1},
+    )
     end = next_step(last)
-    assert isinstance(end, End)
+    assert isinstance(end, Finish)
     if verdict is Verdict.LOST:
-        assert end == End("gave_up_waiting", {"why": "A700H busy", "attempts": PATIENCE})
+        assert end == Finish("gave_up_waiting", {"why": "A700H busy", "attempts": MAX_FRUITLESS_ROUNDS})
     else:
-        assert end == End("archive_refused", {"status": "A700H busy"})
-    assert outcome(end.code, **end.details).word is Word.FAILED
+        assert end == Finish("archive_refused", {"status": "A700H busy"})
+    assert make_outcome(end.code, **end.details).status is OutcomeStatus.FAILED
 
 
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
 def test_a_failure_with_gain_goes_on_at_once_with_what_is_missing(verdict: Verdict) -> None:
-    known = Known(task(), BOTH, here(*A), rounds((Level.STUDY, verdict, 3)), strikes={Road.MOVE: PATIENCE})
-    assert asks(next_step(known)) == (Ask(STUDY, "4711", ("1.2.2",)),)
+    known = TaskSnapshot(
+        task(),
+        BOTH,
+        here(*A),
+        rounds((Level.STUDY, verdict, 3)),
+        failures={Transport.MOVE: MAX_FRUITLESS_ROUNDS},
+    )
+    assert asks(next_step(known)) == (RetrieveRequest(STUDY, "4711", ("1.2.2",)),)
 
 
 def test_patience_lasts_over_restarts() -> None:
-    known = Known(task(), BOTH, here(), strikes={Road.MOVE: PATIENCE})
-    expected = End("nothing_arrived", {"expected": 6, "status": "it was asked in an earlier run"})
+    known = TaskSnapshot(task(), BOTH, here(), failures={Transport.MOVE: MAX_FRUITLESS_ROUNDS})
+    expected = Finish("nothing_arrived", {"expected": 6, "status": "it was asked in an earlier run"})
     assert next_step(known) == expected
     some = replace(known, stored=here(*A))
-    assert next_step(some) == End("instances_missing", {"missing": 3, "expected": 6})
-    assert next_step(replace(known, stored=here(*A, *B))) == End("all_listed_stored", {"instances": 6})
+    assert next_step(some) == Finish("instances_missing", {"missing": 3, "expected": 6})
+    assert next_step(replace(known, stored=here(*A, *B))) == Finish("all_listed_stored", {"instances": 6})
 
 
 def test_configuration_is_given_up_at_once() -> None:
     refused = rounds((Level.STUDY, Verdict.CONFIGURATION, 0))
-    assert next_step(Known(task(), BOTH, here(), refused)) == End("archive_refused", {"status": "A700H busy"})
-    some = Known(task(), BOTH, here(*A), refused)
-    assert next_step(some) == End("instances_missing", {"missing": 3, "expected": 6})
+    assert next_step(TaskSnapshot(task(), BOTH, here(), refused)) == Finish(
+        "archive_refused", {"status": "A700H busy"}
+    )
+    some = TaskSnapshot(task(), BOTH, here(*A), refused)
+    assert next_step(some) == Finish("instances_missing", {"missing": 3, "expected": 6})
 
 
 @pytest.mark.parametrize("verdict", [Verdict.UNSUPPORTED, Verdict.CANCELLED, Verdict.WARNING])
 def test_another_way_is_tried_without_waiting(verdict: Verdict) -> None:
-    known = Known(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)))
+    known = TaskSnapshot(task(), BOTH, here(), rounds((Level.STUDY, verdict, 0)))
     assert [ask.level for ask in asks(next_step(known))] == [Level.SERIES, Level.SERIES]
 
 
 def test_extra_arrivals_do_not_stand_for_what_is_missing() -> None:
     stray = refs("9", range(6))
-    known = Known(task(), BOTH, here(*stray), rounds(STUDY_OK, SERIES_OK, IMAGE_OK, IMAGE_OK), listings=2)
-    assert known.extra == 6
-    assert next_step(known) == End("instances_missing", {"missing": 6, "expected": 6})
+    known = TaskSnapshot(
+        task(), BOTH, here(*stray), rounds(STUDY_OK, SERIES_OK, IMAGE_OK, IMAGE_OK), listing_count=2
+    )
+    assert known.unlisted_count == 6
+    assert next_step(known) == Finish("instances_missing", {"missing": 6, "expected": 6})
 
 
 # -- an archive that cannot list instances
 
 
 def test_unlisted_the_study_is_asked_for_and_what_comes_is_unverified() -> None:
-    assert asks(next_step(Known(task(), unlisted(None), here()))) == (WHOLE,)
-    came = Known(task(), unlisted(None), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)), sent=3)
-    assert next_step(came) == End("archive_cannot_list", {"stored": 3})
-    counted = Known(task(3), unlisted(3), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)))
-    assert next_step(counted) == End("archive_cannot_list", {"stored": 3})
+    assert asks(next_step(TaskSnapshot(task(), unlisted(None), here()))) == (WHOLE,)
+    came = TaskSnapshot(
+        task(), unlisted(None), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)), sent_count=3
+    )
+    assert next_step(came) == Finish("archive_cannot_list", {"stored": 3})
+    counted = TaskSnapshot(task(3), unlisted(3), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)))
+    assert next_step(counted) == Finish("archive_cannot_list", {"stored": 3})
 
 
 def test_unlisted_fewer_than_are_counted_are_asked_for_by_series() -> None:
-    known = Known(task(6), unlisted(6, "1.2.1", "1.2.2"), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3)))
+    known = TaskSnapshot(
+        task(6), unlisted(6, "1.2.1", "1.2.2"), here(*A), rounds((Level.STUDY, Verdict.SUCCESS, 3))
+    )
     assert [ask.series_uids for ask in asks(next_step(known))] == [("1.2.1",), ("1.2.2",)]
     again = replace(known, rounds=[*known.rounds, *rounds(SERIES_OK)])
-    assert next_step(again) == ListAgain()
-    assert next_step(replace(again, listings=2)) == End("instances_missing", {"missing": 3, "expected": 6})
+    assert next_step(again) == Relist()
+    assert next_step(replace(again, listing_count=2)) == Finish(
+        "instances_missing", {"missing": 3, "expected": 6}
+    )
 
 
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.LOST])
 def test_unlisted_and_uncounted_a_failure_is_waited_out_all_the_same(verdict: Verdict) -> None:
-    failed = Known(task(), unlisted(None), here(), rounds((Level.STUDY, verdict, 0)))
-    assert isinstance(next_step(failed), Later)
+    failed = TaskSnapshot(task(), unlisted(None), here(), rounds((Level.STUDY, verdict, 0)))
+    assert isinstance(next_step(failed), Postpone)
 
 
 def test_unlisted_and_uncounted_what_a_crash_left_is_no_reason_to_stop() -> None:
-    assert asks(next_step(Known(task(), unlisted(None), here(*A)))) == (WHOLE,)
-    by_series = Known(task(), unlisted(None, "1.2.1"), here(*A))
-    assert asks(next_step(by_series)) == (Ask(STUDY, "4711", ("1.2.1",)),)
+    assert asks(next_step(TaskSnapshot(task(), unlisted(None), here(*A)))) == (WHOLE,)
+    by_series = TaskSnapshot(task(), unlisted(None, "1.2.1"), here(*A))
+    assert asks(next_step(by_series)) == (RetrieveRequest(STUDY, "4711", ("1.2.1",)),)
 
 
 def test_unlisted_and_cut_short_half_way_it_is_not_taken_for_all() -> None:
-    cut = Known(task(), unlisted(None, "1.2.1"), here(*A), rounds((Level.STUDY, Verdict.LOST, 3)), sent=3)
-    assert asks(next_step(cut)) == (Ask(STUDY, "4711", ("1.2.1",)),)
+    cut = TaskSnapshot(
+        task(), unlisted(None, "1.2.1"), here(*A), rounds((Level.STUDY, Verdict.LOST, 3)), sent_count=3
+    )
+    assert asks(next_step(cut)) == (RetrieveRequest(STUDY, "4711", ("1.2.1",)),)
 
 
 def test_unlisted_and_nothing_sent_means_no_images() -> None:
-    known = Known(task(), unlisted(None), here(), rounds(STUDY_OK))
-    assert next_step(known) == End("no_instances_listed")
+    known = TaskSnapshot(task(), unlisted(None), here(), rounds(STUDY_OK))
+    assert next_step(known) == Finish("no_instances_listed")
 
 
 # -- back-off
@@ -327,12 +380,12 @@ class Job:
     chance: random.Random
     listings: Sequence[Listing]
     task: Task
-    roads: tuple[Road, ...] = (Road.MOVE,)
+    roads: tuple[Transport, ...] = (Transport.MOVE,)
     stored: dict[str, object] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)
-    strikes: dict[Road, int] = field(default_factory=dict)
-    before: dict[Road, int] = field(default_factory=dict)
-    walked: set[Road] = field(default_factory=set)
+    strikes: dict[Transport, int] = field(default_factory=dict)
+    before: dict[Transport, int] = field(default_factory=dict)
+    walked: set[Transport] = field(default_factory=set)
     listed: int = 0
     sent: int = 0
     steps: int = 0
@@ -341,16 +394,16 @@ class Job:
     def __post_init__(self) -> None:
         self.listing = self._list()
 
-    def run(self, bound: int) -> End:
-        while not isinstance(step := next_step(self.known, chance=self.chance.random()), End):
+    def run(self, bound: int) -> Finish:
+        while not isinstance(step := next_step(self.known, jitter=self.chance.random()), Finish):
             self.steps += 1
             assert self.steps <= bound, "it never ends"
             self._apply(step)
         return step
 
     @property
-    def known(self) -> Known:
-        return Known(
+    def known(self) -> TaskSnapshot:
+        return TaskSnapshot(
             self.task,
             self.listing,
             self.stored,
@@ -358,7 +411,7 @@ class Job:
             self.listed,
             self.before,
             self.sent,
-            roads=self.roads,
+            transports=self.roads,
         )
 
     def _list(self) -> Listing:
@@ -370,26 +423,26 @@ class Job:
         return listing
 
     def _apply(self, step: Step) -> None:
-        if isinstance(step, Later) or (self.crashes and self.chance.random() < 0.05):
-            self.crashes -= not isinstance(step, Later)
+        if isinstance(step, Postpone) or (self.crashes and self.chance.random() < 0.05):
+            self.crashes -= not isinstance(step, Postpone)
             self.rounds, self.listed, self.sent = [], 0, 0
             self.before = dict(self.strikes)
             self.listing = self._list()
-        elif isinstance(step, ListAgain):
+        elif isinstance(step, Relist):
             known = {ref.sop_uid for ref in self.listing.instances}
             self.listing = self._list()
             if any(ref.sop_uid not in known for ref in self.listing.instances):
                 self.rounds = []
-        elif isinstance(step, Send):
-            self._send(step.asks)
+        elif isinstance(step, Retrieve):
+            self._send(step.requests)
 
-    def _send(self, asked: Sequence[Ask]) -> None:
+    def _send(self, asked: Sequence[RetrieveRequest]) -> None:
         assert asked
         before = len(self.stored)
         verdict = Verdict.SUCCESS
         for ask in asked:
             assert not set(ask.sop_uids) & set(self.stored), "what is stored is asked for again"
-            if self.listing.by_image and not self.task.selection.series:
+            if self.listing.lists_instances and not self.task.selection.series:
                 assert ask.level is not Level.STUDY or not self.stored, "all of it, though some is here"
             verdict = self.chance.choice(list(Verdict))
             self._deliver(ask)
@@ -397,14 +450,14 @@ class Job:
                 break
         gained = len(self.stored) - before
         self.listed = 1 if gained else self.listed
-        road = asked[0].road
+        road = asked[0].transport
         self.walked.add(road)
         self.strikes = {} if gained else self.strikes | {road: self.strikes.get(road, 0) + 1}
         if asked[0].level is Level.STUDY:
             self.sent = max(self.sent, self.chance.choice([0, 0, len(self.stored), 5]))
-        self.rounds = [*self.rounds, Round(asked[0].level, verdict, gained, road=road)]
+        self.rounds = [*self.rounds, Round(asked[0].level, verdict, gained, transport=road)]
 
-    def _deliver(self, ask: Ask) -> None:
+    def _deliver(self, ask: RetrieveRequest) -> None:
         """Some of what was asked for, or none, or something else."""
         if self.chance.random() < 0.5:
             return
@@ -438,30 +491,32 @@ any_listing = st.builds(
     st.lists(any_listing, min_size=1, max_size=5),
     st.one_of(st.none(), st.integers(0, 12)),
     st.booleans(),
-    st.sampled_from([(Road.MOVE,), (Road.MOVE, Road.GET), (Road.WADO, Road.MOVE, Road.GET)]),
+    st.sampled_from(
+        [(Transport.MOVE,), (Transport.MOVE, Transport.GET), (Transport.WADO, Transport.MOVE, Transport.GET)]
+    ),
 )
 def test_whatever_the_archive_does_the_work_ends_and_complete_is_proved(
     chance: random.Random,
     listings: list[Listing],
     count: int | None,
     selected: bool,
-    roads: tuple[Road, ...],
+    roads: tuple[Transport, ...],
 ) -> None:
     chosen = ("1.2.1",) if selected else ()
     job = Job(chance, listings, task(count, *chosen), roads)
     end = job.run(bound=1000)
-    told = outcome(end.code, **end.details)
+    told = make_outcome(end.code, **end.details)
     known = job.known
-    if told.word is Word.COMPLETE:
-        assert known.listing.by_image
+    if told.status is OutcomeStatus.COMPLETE:
+        assert known.listing.lists_instances
         assert known.listing.complete
         assert not known.missing
-        assert not known.extra
-        assert known.claimed <= len(known.stored)
+        assert not known.unlisted_count
+        assert known.claimed_count <= len(known.stored)
         assert known.stored
-    if known.listing.by_image and known.missing:
-        assert told.word in (Word.PARTIAL, Word.FAILED)
-        assert (told.word is Word.PARTIAL) == bool(known.stored)
+    if known.listing.lists_instances and known.missing:
+        assert told.status in (OutcomeStatus.PARTIAL, OutcomeStatus.FAILED)
+        assert (told.status is OutcomeStatus.PARTIAL) == bool(known.stored)
         assert job.walked == set(roads), "given up, though a road was not tried"
     if end.code == "instances_missing":
         assert isinstance(end.details["missing"], int)
@@ -474,22 +529,25 @@ def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_r
 ) -> None:
     asked = strikes = 0
     while not isinstance(
-        step := next_step(Known(task(), BOTH, here(), strikes=(struck := {Road.MOVE: strikes}))), End
+        step := next_step(TaskSnapshot(task(), BOTH, here(), failures=(struck := {Transport.MOVE: strikes}))),
+        Finish,
     ):
-        assert isinstance(step, Send)
+        assert isinstance(step, Retrieve)
         asked += 1
-        assert asked <= PATIENCE
-        after = next_step(Known(task(), BOTH, here(), rounds((step.asks[0].level, verdict, 0)), 1, struck))
+        assert asked <= MAX_FRUITLESS_ROUNDS
+        after = next_step(
+            TaskSnapshot(task(), BOTH, here(), rounds((step.requests[0].level, verdict, 0)), 1, struck)
+        )
         strikes += 1
-        if isinstance(after, End) and chance.random() < 0.5:
+        if isinstance(after, Finish) and chance.random() < 0.5:
             break
-        assert isinstance(after, Later | End)
-    assert asked == PATIENCE
+        assert isinstance(after, Postpone | Finish)
+    assert asked == MAX_FRUITLESS_ROUNDS
 
 
 def test_a_hand_over_that_fails_is_tried_for_as_long_as_patience_lasts() -> None:
-    assert hand_over_again(1, 0.0, 0.5) is None
-    pauses = [hand_over_again(tries, 3600.0, 0.5) for tries in range(1, 20)]
+    assert on_complete_retry_delay(1, 0.0, 0.5) is None
+    pauses = [on_complete_retry_delay(tries, 3600.0, 0.5) for tries in range(1, 20)]
     assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
     assert max(pause for pause in pauses if pause) == 600.0
     last = pauses.index(None)
@@ -497,4 +555,4 @@ def test_a_hand_over_that_fails_is_tried_for_as_long_as_patience_lasts() -> None
 
 
 def test_a_notification_keeps_no_job_from_its_end() -> None:
-    assert [tell_again(tries) for tries in range(1, 5)] == [1.0, 2.0, 4.0, None]
+    assert [notification_retry_delay(tries) for tries in range(1, 5)] == [1.0, 2.0, 4.0, None]

@@ -10,49 +10,56 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Ask, Found, Patience, Verdict, Watch
+from dicom_quarry.archive.base import (
+    MonitorAction,
+    RetrieveMonitor,
+    RetrieveRequest,
+    RetrieveResult,
+    StudyQueryResult,
+    Verdict,
+)
 from dicom_quarry.config.settings import ArchiveProfile, Limits
-from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.inbound import Deliveries, JobSink
-from dicom_quarry.extraction.job_context import Source, Tools
-from dicom_quarry.extraction.retrieval_round import Asked, Asking
-from dicom_quarry.extraction.retry_policy import End, Known, Step, next_step
-from dicom_quarry.extraction.study_task import TaskWork
-from dicom_quarry.jobs.audit_log import Audit
-from dicom_quarry.jobs.progress import Board
+from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
+from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
+from dicom_quarry.extraction.retry_policy import Finish, Step, TaskSnapshot, next_step
+from dicom_quarry.extraction.study_task import StudyTask
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.history import HistoryReader
-from dicom_quarry.ledger.ledger import Ledger, TaskEnd
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.ledger import Ledger, TaskResult
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import (
-    Arrival,
+    InstanceInfo,
     InstanceRef,
     Level,
     Listing,
+    OutcomeStatus,
     Receipt,
-    Road,
     SeriesInfo,
     Sink,
     Study,
     Task,
-    Word,
+    Transport,
 )
 from dicom_quarry.scheduling import circuit_breaker as gates
-from dicom_quarry.scheduling.circuit_breaker import Gate
-from dicom_quarry.scheduling.disk_space import Room
-from dicom_quarry.scheduling.throttle import Guest, Visit
-from dicom_quarry.scheduling.transport_selection import Roads
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.throttle import ArchiveThrottle, RetrievalPermit
+from dicom_quarry.scheduling.transport_selection import TransportSelector
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 from tests.scheduling.throttles import unlimited
 
 ALL = tuple(ref("1.2.1", number) for number in range(4))
 LISTED = Listing(ALL, ("1.2.1.1",))
-SUCCESS = Answered(Verdict.SUCCESS, 0x0000)
-CANCELLED = Answered(Verdict.CANCELLED, 0xFE00)
-BUSY = Answered(Verdict.RETRY, 0xA700, comment="busy")
+SUCCESS = RetrieveResult(Verdict.SUCCESS, 0x0000)
+CANCELLED = RetrieveResult(Verdict.CANCELLED, 0xFE00)
+BUSY = RetrieveResult(Verdict.RETRY, 0xA700, comment="busy")
 
-Reply = Callable[["Bench", Ask, Watch], Answered]
+Reply = Callable[["Bench", RetrieveRequest, RetrieveMonitor], RetrieveResult]
 
 
 class Bench:
@@ -67,20 +74,20 @@ class Bench:
         resolve(self.ledger, request(1, "A"), study(1))
         self.listings: list[Listing | Exception] = [LISTED]
         self.replies: list[Reply] = []
-        self.asked: list[Ask] = []
+        self.asked: list[RetrieveRequest] = []
         self.on_disk: dict[str, list[Receipt]] = {}
         self.synced: list[PurePosixPath] = []
-        self.stop, self.board = Stop(), Board()
-        self.guest: Guest = unlimited(self.stop, self.board)
-        self.deliveries = Deliveries(self.ledger, lambda _task: {})
-        self.audit = Audit(path / "audit.csv")
+        self.stop, self.board = Shutdown(), StatusBoard()
+        self.guest: ArchiveThrottle = unlimited(self.stop, self.board)
+        self.deliveries = InboundStudies(self.ledger, lambda _task: {})
+        self.audit = AuditLog(path / "audit.csv")
 
     # -- the archive
 
     def probe(self) -> None:
         pass
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         raise NotImplementedError
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
@@ -93,13 +100,13 @@ class Bench:
             raise told
         return told
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
-        self.asked.append(ask)
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
+        self.asked.append(request)
         reply = self.replies[0]
         self.replies = self.replies[1:] or self.replies
-        return reply(self, ask, watch)
+        return reply(self, request, monitor)
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         pass
 
     def close(self) -> None:
@@ -107,13 +114,13 @@ class Bench:
 
     # -- the disk
 
-    def begin(self, arrival: Arrival) -> None:
+    def begin(self, arrival: InstanceInfo) -> None:
         raise NotImplementedError
 
-    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+    def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         yield from self.on_disk.get(str(directory), ())
 
-    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+    def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         raise NotImplementedError
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
@@ -126,27 +133,27 @@ class Bench:
             path = PurePosixPath("4711", f"{one.sop_uid}.dcm")
             receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711", accession="A1")
             self.on_disk.setdefault("4711", []).append(receipt)
-            self.deliveries.arrived(receipt)
+            self.deliveries.record(receipt)
 
-    def work(self) -> TaskWork:
+    def work(self) -> StudyTask:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
-        gate = Gate(self, self.stop, self.board, self.guest)
-        roads = Roads((Road.MOVE,), "QUARRY:11112", self.board.say, served=True)
-        tools = Tools(
-            sources={"main": Source(profile, self, gate, self.guest, roads)},
-            sink=JobSink(self, self.deliveries),  # type: ignore[arg-type]
-            disk=self,
-            derive=derive,
-            deliveries=self.deliveries,
+        gate = CircuitBreaker(self, self.stop, self.board, self.guest)
+        roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
+        tools = JobContext(
+            clients={"main": ArchiveClient(profile, self, gate, self.guest, roads)},
+            sink=InboundSink(self, self.deliveries),  # type: ignore[arg-type]
+            instance_files=self,
+            path_of=derive,
+            inbound=self.deliveries,
             ledger=self.ledger,
-            board=self.board,
-            stop=self.stop,
-            room=Room(self.path, 0, self.stop, self.board),
-            audit=self.audit,
+            status_board=self.board,
+            shutdown=self.stop,
+            disk_space=DiskSpaceMonitor(self.path, 0, self.stop, self.board),
+            audit_log=self.audit,
         )
         task = self.ledger.task_of("1.2.1")
         assert task is not None
-        return TaskWork(task, tools)
+        return StudyTask(task, tools)
 
     def run(self) -> None:
         work = self.work()
@@ -155,7 +162,7 @@ class Bench:
         work.finish()
 
     def view(self) -> StudyView:
-        reader = Reader(self.path / "ledger.db")
+        reader = LedgerReader(self.path / "ledger.db")
         try:
             return next(reader.studies())
         finally:
@@ -166,30 +173,30 @@ class Bench:
         return [str(ask.level) for ask in self.asked]
 
 
-class Visited(Guest):
+class Visited(ArchiveThrottle):
     """A guest that notes what is asked of it, and whose moves are over when a test says so."""
 
     def __init__(self) -> None:
-        stop, board = Stop(), Board()
-        super().__init__(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
-        self.over = False
-        self.again: list[bool] = []
+        stop, board = Shutdown(), StatusBoard()
+        super().__init__(Limits(), {}, parallel=1, host_state=None, shutdown=stop, status_board=board)
+        self.expired = False
+        self.repeats: list[bool] = []
 
     @contextmanager
-    def before_study(self, *, again: bool = False) -> Iterator[Visit]:
-        self.again.append(again)
-        with super().before_study(again=again):
+    def acquire_retrieval(self, *, is_repeat: bool = False) -> Iterator[RetrievalPermit]:
+        self.repeats.append(is_repeat)
+        with super().acquire_retrieval(is_repeat=is_repeat):
             yield Cut(self)
 
 
-class Cut(Visit):
-    def __init__(self, guest: Visited) -> None:
-        super().__init__(guest, float("inf"))
-        self._visited = guest
+class Cut(RetrievalPermit):
+    def __init__(self, throttle: Visited) -> None:
+        super().__init__(throttle, float("inf"))
+        self._visited = throttle
 
     @property
-    def over(self) -> bool:
-        return self._visited.over
+    def expired(self) -> bool:
+        return self._visited.expired
 
 
 @pytest.fixture
@@ -201,8 +208,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     made.audit.close()
 
 
-def sends(*refs: InstanceRef, then: Answered = SUCCESS) -> Reply:
-    def reply(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+def sends(*refs: InstanceRef, then: RetrieveResult = SUCCESS) -> Reply:
+    def reply(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
         bench.arrive(*refs)
         return then
 
@@ -231,14 +238,14 @@ def test_what_lacks_is_topped_up(bench: Bench) -> None:
 
 
 def test_what_a_crash_left_is_adopted_and_not_asked_for(bench: Bench) -> None:
-    def crash(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+    def crash(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
         bench.arrive(*ALL[:3])
         raise KeyboardInterrupt
 
     bench.replies = [crash]
     with pytest.raises(KeyboardInterrupt):
         bench.run()
-    assert bench.view().outcome.word is Word.PENDING
+    assert bench.view().outcome.status is OutcomeStatus.PENDING
     bench.replies = [sends(*ALL[3:])]
     bench.run()
     assert bench.asked[-1].sop_uids == (ALL[3].sop_uid,)
@@ -255,7 +262,7 @@ def test_all_is_here_after_a_crash_so_nothing_is_asked(bench: Bench) -> None:
 def test_a_busy_archive_is_left_alone_and_asked_later(bench: Bench) -> None:
     bench.replies = [sends(then=BUSY)]
     bench.run()
-    assert bench.view().outcome.word is Word.PENDING
+    assert bench.view().outcome.status is OutcomeStatus.PENDING
     assert bench.levels == ["STUDY"]
     due = bench.ledger.next_due()
     assert due is not None
@@ -270,19 +277,19 @@ def test_a_busy_archive_is_not_asked_the_rest_of_the_round(bench: Bench) -> None
     assert bench.levels == ["STUDY", "SERIES", "SERIES", "IMAGE"], "there was a gain, then there was none"
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    assert bench.ledger.strikes(task.task_id) == {"move": 1}
+    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}
 
 
-@pytest.mark.parametrize("error", [Lost("cut"), QueryFailed("A700", status=0xA700)])
+@pytest.mark.parametrize("error", [ConnectionLost("cut"), QueryFailed("A700", status=0xA700)])
 def test_a_list_that_is_not_given_again_is_not_trusted(bench: Bench, error: Exception) -> None:
     bench.listings = [LISTED, error]
-    bench.replies = [sends(*ALL, then=Answered(Verdict.SUCCESS, 0, completed=9))]
+    bench.replies = [sends(*ALL, then=RetrieveResult(Verdict.SUCCESS, 0, completed=9))]
     bench.run()
     assert ended(bench) == ("list_cut_short", 4, 4)
 
 
 def test_what_is_missing_is_missing_though_the_list_is_not_given_again(bench: Bench) -> None:
-    bench.listings = [LISTED, Lost("cut")]
+    bench.listings = [LISTED, ConnectionLost("cut")]
     bench.replies = [sends(*ALL[:3]), sends()]
     bench.run()
     assert ended(bench) == ("instances_missing", 4, 3)
@@ -297,25 +304,25 @@ def test_a_task_that_cannot_be_listed_ends_with_what_is_here_of_it(bench: Bench)
     work.fail(failed.value)
     assert ended(bench) == ("query_failed", None, 2)
     # What is said goes to the log: an archive's own words may name a patient.
-    said = " ".join(bench.board.messages())
+    said = " ".join(bench.board.take_messages())
     assert "A700H" in said and "0815" not in said
 
 
 def test_evidence_outlives_a_list_that_has_grown(bench: Bench) -> None:
     bench.listings = [Listing(ALL[:2], ("1.2.1.1",)), LISTED]
-    bench.replies = [sends(*ALL[:2], then=Answered(Verdict.SUCCESS, 0, completed=7)), sends(*ALL[2:])]
+    bench.replies = [sends(*ALL[:2], then=RetrieveResult(Verdict.SUCCESS, 0, completed=7)), sends(*ALL[2:])]
     bench.run()
     assert ended(bench) == ("count_disagrees", 4, 4)
 
 
 def test_stopped_twice_it_asks_no_more_and_holds_nothing_against_the_archive(bench: Bench) -> None:
-    def cancelled(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+    def cancelled(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
         bench.arrive(ALL[0])
-        assert watch.patience() is Patience.WAIT
+        assert watch.next_action() is MonitorAction.WAIT
         bench.stop.request()
-        assert watch.patience() is Patience.WAIT, "what is in flight is finished"
+        assert watch.next_action() is MonitorAction.WAIT, "what is in flight is finished"
         bench.stop.request()
-        assert watch.patience() is Patience.CANCEL
+        assert watch.next_action() is MonitorAction.CANCEL
         return CANCELLED
 
     bench.replies = [cancelled]
@@ -323,27 +330,29 @@ def test_stopped_twice_it_asks_no_more_and_holds_nothing_against_the_archive(ben
         bench.run()
     assert len(bench.asked) == 1
     view = bench.view()
-    assert (view.outcome.word, view.attempts) == (Word.PENDING, 0)
+    assert (view.outcome.status, view.attempts) == (OutcomeStatus.PENDING, 0)
 
 
 def test_when_the_window_has_closed_for_too_long_it_is_stopped_and_goes_on_later(bench: Bench) -> None:
     closed = Visited()
     bench.guest = closed
 
-    def cut(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+    def cut(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
         bench.arrive(*ALL[:2])
-        assert watch.patience() is Patience.WAIT
-        closed.over = True
-        assert watch.patience() is Patience.CANCEL
-        closed.over = False
-        assert watch.patience() is Patience.CANCEL, "what was cancelled stays so"
+        assert watch.next_action() is MonitorAction.WAIT
+        closed.expired = True
+        assert watch.next_action() is MonitorAction.CANCEL
+        closed.expired = False
+        assert watch.next_action() is MonitorAction.CANCEL, "what was cancelled stays so"
         return CANCELLED
 
     bench.replies = [cut, sends(*ALL[2:])]
     bench.run()
     view = bench.view()
-    assert (view.outcome.word, view.attempts) == (Word.PENDING, 0), "nothing is held against the archive"
-    assert [said for said in bench.board.messages() if "the window has closed" in said]
+    assert (view.outcome.status, view.attempts) == (OutcomeStatus.PENDING, 0), (
+        "nothing is held against the archive"
+    )
+    assert [said for said in bench.board.take_messages() if "the window has closed" in said]
     assert bench.ledger.waiting_tasks(time.time(), 1), "due at once: the window holds it up, nothing else"
     bench.run()
     assert ended(bench) == ("all_listed_stored", 4, 4)
@@ -354,9 +363,9 @@ def test_what_ended_by_itself_after_the_window_is_not_postponed(bench: Bench) ->
     closed = Visited()
     bench.guest = closed
 
-    def late(bench: Bench, ask: Ask, watch: Watch) -> Answered:
-        closed.over = True
-        assert watch.patience() is Patience.CANCEL
+    def late(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
+        closed.expired = True
+        assert watch.next_action() is MonitorAction.CANCEL
         bench.arrive(*ALL)
         return SUCCESS
 
@@ -370,11 +379,11 @@ def test_only_the_first_question_counts_as_a_study(bench: Bench) -> None:
     bench.guest = visited
     bench.replies = [sends(*ALL[:2]), sends(ALL[2]), sends(*ALL[2:])]
     bench.run()
-    assert visited.again == [False, True, True]
+    assert visited.repeats == [False, True, True]
 
 
 def test_what_came_all_the_same_counts_though_it_was_stopped(bench: Bench) -> None:
-    def all_here(bench: Bench, ask: Ask, watch: Watch) -> Answered:
+    def all_here(bench: Bench, ask: RetrieveRequest, watch: RetrieveMonitor) -> RetrieveResult:
         bench.arrive(*ALL)
         bench.stop.request()
         bench.stop.request()
@@ -390,14 +399,14 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
 ) -> None:
     task = bench.ledger.task_of("1.2.1")
     assert task is not None
-    real = Asking._wait
+    real = RetrievalRound._wait_for_stores
 
-    def settle(self: Asking, *args: object) -> None:
+    def settle(self: RetrievalRound, *args: object) -> None:
         bench.arrive(*ALL[:3])
         real(self, *args)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Asking, "_wait", settle)
+        patched.setattr(RetrievalRound, "_wait_for_stores", settle)
         bench.replies = [sends(), sends(then=BUSY)]
         bench.run()
     assert bench.levels[:2] == ["STUDY", "IMAGE"]
@@ -405,14 +414,14 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
         lambda c: [row[0] for row in c.exec_driver_sql("select gained from attempts order by id")]
     )
     assert gained == [3, 0]
-    assert bench.ledger.strikes(task.task_id) == {"move": 1}
+    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}
 
 
 def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
 
     def verdict(*answers: Verdict) -> Verdict:
-        told: Sequence[Answered] = [Answered(one) for one in answers]
-        return Asked(Road.MOVE, Level.SERIES, told, [], 0, False).round.verdict
+        told: Sequence[RetrieveResult] = [RetrieveResult(one) for one in answers]
+        return RoundResult(Transport.MOVE, Level.SERIES, told, [], 0, False).round.verdict
 
     assert verdict(Verdict.SUCCESS, Verdict.SUCCESS) is Verdict.SUCCESS
     assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY
@@ -425,9 +434,9 @@ def test_what_arrives_while_the_end_is_decided_is_decided_about(
 ) -> None:
     real, late = next_step, [ref("1.2.1", 9)]
 
-    def slow(known: Known, *, chance: float) -> Step:
-        step = real(known, chance=chance)
-        if isinstance(step, End) and late:
+    def slow(known: TaskSnapshot, *, chance: float) -> Step:
+        step = real(known, jitter=chance)
+        if isinstance(step, Finish) and late:
             bench.arrive(late.pop())
         return step
 
@@ -454,9 +463,9 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    conclude = bench.ledger.conclude
+    conclude = bench.ledger.conclude_task
 
-    def concluding(task_id: int, end: TaskEnd) -> Future[None]:
+    def concluding(task_id: int, end: TaskResult) -> Future[None]:
         told.append((bench.path / "audit.csv").read_text())
         return conclude(task_id, end)
 
@@ -472,10 +481,10 @@ def test_why_a_study_was_put_off_and_how_it_was_listed_is_remembered(bench: Benc
     bench.run()
     bench.ledger.close()
     reader = HistoryReader(bench.path / "ledger.db", "mismatch")
-    (history,) = reader.studies_of(1)
+    (history,) = reader.study_histories_of_row(1)
     reader.close()
     (listing,) = history.queries
-    assert (listing.purpose, listing.answers, listing.why) == ("listing", len(LISTED.instances), "")
-    (pause,) = history.postponed
+    assert (listing.purpose, listing.result_count, listing.why) == ("listing", len(LISTED.instances), "")
+    (pause,) = history.postponements
     assert pause.why.startswith("the archive is busy, again in")
     assert pause.until > pause.at

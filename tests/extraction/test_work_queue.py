@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dicom_quarry.extraction.work_queue import Conveyor
+from dicom_quarry.extraction.work_queue import ClosableQueue
 from dicom_quarry.system.shutdown import Stopped
 
 
@@ -36,7 +36,7 @@ def ended(thread: threading.Thread) -> None:
 
 
 def test_all_items_arrive_once_in_their_order_and_then_the_end() -> None:
-    belt: Conveyor[int] = Conveyor(3, nothing)
+    belt: ClosableQueue[int] = ClosableQueue(3, nothing)
     taken: list[list[int]] = [[], [], []]
 
     def take(mine: list[int]) -> None:
@@ -54,7 +54,7 @@ def test_all_items_arrive_once_in_their_order_and_then_the_end() -> None:
 
 
 def test_there_is_no_more_in_it_than_it_has_room_for() -> None:
-    belt: Conveyor[int] = Conveyor(1, nothing)
+    belt: ClosableQueue[int] = ClosableQueue(1, nothing)
     belt.put(1)
     putter, _ = in_thread(lambda: belt.put(2))
     putter.join(0.1)
@@ -65,16 +65,16 @@ def test_there_is_no_more_in_it_than_it_has_room_for() -> None:
 
 
 def test_what_is_left_is_taken_after_the_end() -> None:
-    belt: Conveyor[int] = Conveyor(2, nothing)
+    belt: ClosableQueue[int] = ClosableQueue(2, nothing)
     belt.put(1)
     belt.close()
     assert (belt.take(), belt.take()) == (1, None)
 
 
 def test_who_waits_learns_of_the_end() -> None:
-    belt: Conveyor[int] = Conveyor(1, nothing)
+    belt: ClosableQueue[int] = ClosableQueue(1, nothing)
     waiting = threading.Event()
-    taker, came = in_thread(lambda: belt.take(idle=waiting.set))
+    taker, came = in_thread(lambda: belt.take(on_idle=waiting.set))
     assert waiting.wait(30)
     belt.close()
     ended(taker)
@@ -82,12 +82,12 @@ def test_who_waits_learns_of_the_end() -> None:
 
 
 def test_who_waits_does_its_own_work_first_and_who_need_not_wait_does_not() -> None:
-    belt: Conveyor[int] = Conveyor(1, nothing)
+    belt: ClosableQueue[int] = ClosableQueue(1, nothing)
     done: list[str] = []
     belt.put(1)
-    belt.take(idle=lambda: done.append("in vain"))
+    belt.take(on_idle=lambda: done.append("in vain"))
     belt.close()
-    belt.take(idle=lambda: done.append("at the end"))
+    belt.take(on_idle=lambda: done.append("at the end"))
     assert not done
 
 
@@ -99,7 +99,7 @@ def test_who_waits_is_stopped(side: str) -> None:
         if stopped.is_set():
             raise Stopped
 
-    belt: Conveyor[int] = Conveyor(1, check)
+    belt: ClosableQueue[int] = ClosableQueue(1, check)
     if side == "put":
         belt.put(1)
     thread, came = in_thread(belt.take if side == "take" else lambda: belt.put(2))

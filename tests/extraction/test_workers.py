@@ -9,12 +9,12 @@ from typing import cast
 
 import pytest
 
-from dicom_quarry.extraction.job_context import Tools
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.system.shutdown import Shutdown
 from tests.ledger.helpers import begin, request
 
 
@@ -22,9 +22,9 @@ class _Unlucky(Workers):
     """All rows that are out are settled just before it is looked whether there is anything to wait for."""
 
     def _await_change(self) -> bool:
-        while self._asked:
+        while self._querying_rows:
             pass
-        return super()._await_change()
+        return super()._wait_for_change()
 
 
 @pytest.mark.parametrize("parallel", [1, 4])
@@ -39,8 +39,8 @@ def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
         asked.append(one.row)
         return ledger.conclude_request(one, "study_not_found")
 
-    stop = Stop()
-    tools = cast(Tools, SimpleNamespace(ledger=ledger, stop=stop, sources={}))
+    stop = Shutdown()
+    tools = cast(JobContext, SimpleNamespace(ledger=ledger, stop=stop, sources={}))
     workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), parallel=parallel)
     workers.start()
     workers.wait()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.demo.dicomweb_services import Asked, Reply
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.faults.scenario import COMPLETE, STUDIES
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import (
@@ -52,17 +52,17 @@ class _Only(WebFault):
         super().__init__()
         self._other = other
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        return reply if asked.search else self._other.reply(web, asked, reply)
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        return reply if asked.is_search else self._other.reply(web, asked, reply)
 
 
-def _by_accession(asked: Asked) -> bool:
-    return asked.search and bool(asked.query.values("AccessionNumber"))
+def _by_accession(asked: WebRequest) -> bool:
+    return asked.is_search and bool(asked.query.values("AccessionNumber"))
 
 
 def _strangers(web: ScriptedWeb, files: list[bytes]) -> list[bytes]:
     """Another study's instance among them."""
-    (stranger,) = generate(1, seed=99, images=1)
+    (stranger,) = generate_studies(1, seed=99, images=1)
     return [*files[:1], *map(file_of, stranger.instances()), *files[1:]]
 
 
@@ -86,7 +86,7 @@ SCENARIOS = (
         "not-acceptable",
         "406: it does not send files as they are stored",
         "asks by series and instance, then says so; nothing is converted for us",
-        lambda: [Answer(406, which=lambda asked: not asked.search)],
+        lambda: [Answer(406, which=lambda asked: not asked.is_search)],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
         asked=None,

@@ -12,7 +12,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
-from dicom_quarry.extraction.state_machine import REQUEST, TASK, RequestState, TaskEvent, TaskState
+from dicom_quarry.extraction.state_machine import (
+    REQUEST_TRANSITIONS,
+    TASK_TRANSITIONS,
+    RequestState,
+    TaskEvent,
+    TaskState,
+)
 from tests.faults import (  # noqa: F401 (they tell)
     test_archives,
     test_crash,
@@ -131,7 +137,10 @@ def diagram(table: Mapping[tuple[S, E], S], states: Iterable[S]) -> str:
 
 def architecture(page: str) -> str:
     """The page with its diagrams made anew; they stand between marks."""
-    for name, text in (("request", diagram(REQUEST, RequestState)), ("task", diagram(TASK, TaskState))):
+    for name, text in (
+        ("request", diagram(REQUEST_TRANSITIONS, RequestState)),
+        ("task", diagram(TASK_TRANSITIONS, TaskState)),
+    ):
         block = f"<!-- states of a {name} -->\n```mermaid\n{text}\n```\n"
         page, found = re.subn(
             rf"<!-- states of a {name} -->\n```mermaid\n.*?```\n", block, page, flags=re.DOTALL

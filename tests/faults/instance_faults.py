@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 
-from dicom_quarry.demo.synthetic_studies import Study, generate, make_uid
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies, make_uid
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario
 from tests.scripted import faults, store_faults
 from tests.scripted.store_faults import MORE
@@ -13,10 +13,10 @@ from tests.scripted.store_faults import MORE
 PARTIAL = ("partial", "instances_missing")
 
 #: More moves at once than an archive takes that serialises them.
-EIGHT = tuple(generate(8, seed=26, images=1))
+EIGHT = tuple(generate_studies(8, seed=26, images=1))
 
 
-def _long(study: Study) -> Study:
+def _long(study: DemoStudy) -> DemoStudy:
     """The study with UIDs of more than 64 characters."""
     series = tuple(replace(one, series_uid=f"{one.series_uid}.{'1' * 60}") for one in study.series)
     return replace(study, study_uid=f"{study.study_uid}.{'2' * 60}", series=series)

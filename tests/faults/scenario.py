@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.scripted.archive import Fault
 
 #: Two studies of two series with two instances each; a scenario has a row for each unless it says otherwise.
-STUDIES = tuple(generate(2, seed=7, series=2, images=2))
+STUDIES = tuple(generate_studies(2, seed=7, series=2, images=2))
 
 COMPLETE = ("complete", "all_listed_stored")
 PENDING = ("pending", "pending")
 
 
-def by_accession(studies: Sequence[Study] = STUDIES) -> str:
+def by_accession(studies: Sequence[DemoStudy] = STUDIES) -> str:
     """A cohort with a row for each study."""
     return "\n".join(["Accession", *(study.accession for study in studies)]) + "\n"
 
@@ -56,7 +56,7 @@ class Scenario:
     apart: int = 0
     unlisted: int = 0
     said: tuple[str, ...] = ()
-    studies: tuple[Study, ...] = STUDIES
+    studies: tuple[DemoStudy, ...] = STUDIES
     cohort: str = ""
     profile: Mapping[str, object] = field(default_factory=dict)
     options: Mapping[str, object] = field(default_factory=dict)

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_quarry import api
-from dicom_quarry.demo.synthetic_studies import Study
-from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.demo.synthetic_studies import DemoStudy
+from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.model import AE
 from tests.e2e.command import check_folder, files
 from tests.faults.scenario import Asked, Scenario, by_accession
@@ -72,8 +72,8 @@ class Stage:
         """Run the job to its end; raises what it raises."""
         stage = self
 
-        class Ear(Listener):
-            def said(self, message: str) -> None:
+        class Ear(JobObserver):
+            def on_message(self, message: str) -> None:
                 stage.messages.append(message)
 
         return api.extract(
@@ -82,7 +82,7 @@ class Stage:
             to=self.out,
             local=self.local,
             config_file=self.config(archives, **profile),
-            listener=Ear(),
+            observer=Ear(),
             **{"keep_free": 0, **options},  # type: ignore[arg-type]
         )
 
@@ -135,10 +135,10 @@ def check(scenario: Scenario, stage: Stage, result: api.Result, log: list[Seen])
 
 def outcomes(result: api.Result) -> list[tuple[str, str]]:
     """Outcome and code of every row."""
-    return [(row.outcome.word.value, row.outcome.code) for row in result.rows()]
+    return [(row.outcome.status.value, row.outcome.code) for row in result.rows()]
 
 
-def asked(log: Iterable[Seen], studies: Iterable[Study], *, like: Asked = Asked()) -> Asked:  # noqa: B008
+def asked(log: Iterable[Seen], studies: Iterable[DemoStudy], *, like: Asked = Asked()) -> Asked:  # noqa: B008
     """What the archive was asked; what is None in ``like`` is left out."""
     log = list(log)
     finds = Counter(seen.level for seen in log if seen.kind == "find")
@@ -156,13 +156,13 @@ def asked(log: Iterable[Seen], studies: Iterable[Study], *, like: Asked = Asked(
     )
 
 
-def _moves(log: Iterable[Seen], study: Study) -> Iterable[str]:
+def _moves(log: Iterable[Seen], study: DemoStudy) -> Iterable[str]:
     for seen in log:
         if seen.kind == "move" and seen.keys.get("StudyInstanceUID", "").strip("\0 ") == study.study_uid:
             yield f"IMAGE:{len(seen.uids)}" if seen.level == "IMAGE" else seen.level
 
 
-def stored(out: Path, studies: Iterable[Study]) -> tuple[int, ...]:
+def stored(out: Path, studies: Iterable[DemoStudy]) -> tuple[int, ...]:
     """The files of each study in the tree, and last those of anything else, or kept apart."""
     found = [Path(name) for name in files(out)]
     usual = [path for path in found if path.parts[0] != "mismatch"]

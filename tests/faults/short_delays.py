@@ -11,10 +11,10 @@ from functools import partial
 from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dimse import archive, association_factory, find, retrieval
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Patiences
+from dicom_quarry.archive.dimse.association_factory import Timeouts
 from dicom_quarry.extraction import course, retrieval_round, retry_policy, runner
 from dicom_quarry.scheduling import circuit_breaker, disk_space
-from dicom_quarry.scheduling.disk_space import Room
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 
 SCALE = 0.01
 
@@ -22,26 +22,26 @@ _backoff = retry_policy.backoff
 
 
 def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:
-    return _backoff(strikes, chance, first=first * SCALE, ceiling=ceiling * SCALE)
+    return _backoff(strikes, chance, initial=first * SCALE, maximum=ceiling * SCALE)
 
 
 def hasten(change: Callable[[object, str, object], None]) -> None:
     """Shorten the pauses; ``change`` is setattr, or a monkeypatch's."""
     for module in (retry_policy, circuit_breaker):
         change(module, "backoff", _sooner)
-    change(retry_policy, "_RECALL", 20.0)
+    change(retry_policy, "_RECALL_PAUSE", 20.0)
     change(retrieval, "_TICK", 0.05)
     for module in (connection, wado):
         change(module, "TICK", 0.05)
-    change(retrieval_round, "_NOTHING_SENT", 0.1)
-    change(runner, "Room", partial(Room, pause=0.02))
-    change(disk_space, "_TRY_AGAIN", 0.5)
-    change(course, "TICK", 0.05)
+    change(retrieval_round, "_NOTHING_SENT_WAIT", 0.1)
+    change(runner, "Room", partial(DiskSpaceMonitor, poll_interval=0.02))
+    change(disk_space, "_RETRY_SECONDS", 0.5)
+    change(course, "POLL_INTERVAL", 0.05)
     # An archive that does not heed a cancel is left after half a second.
-    change(association_factory, "Patiences", partial(Patiences, cancel=0.5))
-    change(find, "CANCEL_PATIENCE", 0.5)
+    change(association_factory, "Timeouts", partial(Timeouts, cancel=0.5))
+    change(find, "CANCEL_TIMEOUT", 0.5)
     # The scripted archive gives some hundred answers a second.
-    change(archive, "DimseArchive", partial(DimseArchive, answer_cap=40))
+    change(archive, "DimseArchive", partial(DimseArchive, max_studies=40))
 
 
 if __name__ == "__main__":

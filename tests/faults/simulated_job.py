@@ -12,22 +12,28 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dicom_quarry.archive.base import Answered, Ask, Found, Verdict, Watch
+from dicom_quarry.archive.base import (
+    RetrieveMonitor,
+    RetrieveRequest,
+    RetrieveResult,
+    StudyQueryResult,
+    Verdict,
+)
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
-from dicom_quarry.extraction.inbound import Deliveries, JobSink
-from dicom_quarry.extraction.job_context import Source, Tools
-from dicom_quarry.extraction.study_task import TaskWork
-from dicom_quarry.jobs.audit_log import Audit
-from dicom_quarry.jobs.progress import Board
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
+from dicom_quarry.extraction.study_task import StudyTask
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import StudyView
-from dicom_quarry.model import InstanceRef, Listing, Receipt, Road, Sink, Task
-from dicom_quarry.scheduling.circuit_breaker import Gate
-from dicom_quarry.scheduling.disk_space import Room
-from dicom_quarry.scheduling.transport_selection import Roads
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.model import InstanceRef, Listing, Receipt, Sink, Task, Transport
+from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.transport_selection import TransportSelector
+from dicom_quarry.system.shutdown import Shutdown
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 from tests.scheduling.throttles import unlimited
 
@@ -62,7 +68,7 @@ class World:
         self.disk: dict[str, Receipt] = {}
         self.acknowledged: set[str] = set()
         self.proved: dict[str, frozenset[str]] = {}
-        self.moves: list[Ask] = []
+        self.moves: list[RetrieveRequest] = []
         self.moods: list[Mood] = []
         self.listing_fails = 0
         self.left: int | None = None
@@ -100,7 +106,7 @@ class World:
 
     def views(self) -> list[StudyView]:
         """The studies, as the report has them."""
-        reader = Reader(self.folder / "ledger.db")
+        reader = LedgerReader(self.folder / "ledger.db")
         try:
             return list(reader.studies())
         finally:
@@ -108,7 +114,7 @@ class World:
 
     def recorded(self, study_uid: str) -> set[str]:
         """Instances of a study that the ledger has as stored."""
-        reader = Reader(self.folder / "ledger.db")
+        reader = LedgerReader(self.folder / "ledger.db")
         try:
             return {one.ref.sop_uid for one in reader.instances(derive) if one.ref.study_uid == study_uid}
         finally:
@@ -125,9 +131,9 @@ class Life:
         self.ledger = Ledger(world.folder / "ledger.db")
         database: Any = self.ledger.database
         database.write = self._stepped(database.write)
-        self.stop, self.board = Stop(), Board()
-        self.deliveries = Deliveries(self.ledger, lambda _task: {})
-        self.audit = Audit(world.folder / "audit.csv")
+        self.stop, self.board = Shutdown(), StatusBoard()
+        self.deliveries = InboundStudies(self.ledger, lambda _task: {})
+        self.audit = AuditLog(world.folder / "audit.csv")
 
     def _stepped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(*arguments: Any) -> Any:
@@ -147,7 +153,7 @@ class Life:
         """What a job's threads do, in one."""
         tools = self._tools()
         while tasks := self.ledger.waiting_tasks(float("inf"), 1):
-            work = TaskWork(tasks[0], tools)
+            work = StudyTask(tasks[0], tools)
             try:
                 work.list_instances()
             except QueryFailed as error:
@@ -156,23 +162,23 @@ class Life:
             work.run()
             work.finish()
 
-    def _tools(self) -> Tools:
+    def _tools(self) -> JobContext:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
         guest = unlimited(self.stop, self.board)
         archive: Any = self
-        gate = Gate(archive, self.stop, self.board, guest)
-        roads = Roads((Road.MOVE,), "QUARRY:11112", self.board.say, served=True)
-        return Tools(
-            sources={"main": Source(profile, archive, gate, guest, roads)},
-            sink=JobSink(archive, self.deliveries),
-            disk=archive,
-            derive=derive,
-            deliveries=self.deliveries,
+        gate = CircuitBreaker(archive, self.stop, self.board, guest)
+        roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
+        return JobContext(
+            clients={"main": ArchiveClient(profile, archive, gate, guest, roads)},
+            sink=InboundSink(archive, self.deliveries),
+            instance_files=archive,
+            path_of=derive,
+            inbound=self.deliveries,
             ledger=self.ledger,
-            board=self.board,
-            stop=self.stop,
-            room=Room(self.world.folder, 0, self.stop, self.board),
-            audit=self.audit,
+            status_board=self.board,
+            shutdown=self.stop,
+            disk_space=DiskSpaceMonitor(self.world.folder, 0, self.stop, self.board),
+            audit_log=self.audit,
         )
 
     # -- the archive
@@ -180,10 +186,10 @@ class Life:
     def probe(self) -> None:
         self.world.step()
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         raise NotImplementedError
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         pass
 
     def list_instances(self, task: Task) -> Listing:
@@ -194,22 +200,23 @@ class Life:
         held = tuple(self.world.holds[task.study.study_uid])
         return Listing(held, tuple(dict.fromkeys(one.series_uid for one in held)), count=len(held))
 
-    def retrieve(self, ask: Ask, _sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, _sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         self.world.step()
-        self.world.moves.append(ask)
+        self.world.moves.append(request)
         mood = self.world.moods.pop(0) if self.world.moods else GOOD
         wanted = [
             one
-            for one in self.world.holds[ask.study_uid]
-            if ask.series_uids in ((), (one.series_uid,)) and one.sop_uid in (ask.sop_uids or (one.sop_uid,))
+            for one in self.world.holds[request.study_uid]
+            if request.series_uids in ((), (one.series_uid,))
+            and one.sop_uid in (request.sop_uids or (one.sop_uid,))
         ]
         sent = wanted[:: mood.each] if mood.each else []
         for one in sent:
             self.arrive(one)
-        watch.sign_of_life(len(sent), len(wanted) - len(sent))
+        monitor.on_activity(len(sent), len(wanted) - len(sent))
         completed = len(wanted) if mood.claims else len(sent)
         status = None if mood.verdict is Verdict.LOST else 0
-        return Answered(mood.verdict, status, completed, 0 if mood.claims else len(wanted) - len(sent))
+        return RetrieveResult(mood.verdict, status, completed, 0 if mood.claims else len(wanted) - len(sent))
 
     # -- the receiver and the disk
 
@@ -220,15 +227,15 @@ class Life:
         receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711")
         self.world.disk.setdefault(one.sop_uid, receipt)
         self.world.step()
-        self.deliveries.arrived(receipt)
+        self.deliveries.record(receipt)
         self.world.acknowledged.add(one.sop_uid)
         self.world.step()
 
-    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+    def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         self.world.step()
         return iter([one for one in self.world.disk.values() if one.path.parent == directory])
 
-    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+    def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         raise NotImplementedError
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.demo.synthetic_instances import dataset
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.synthetic_instances import encode_dataset
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.extraction import inbound
 from dicom_quarry.jobs import publisher
-from dicom_quarry.model import AE, Arrival
-from dicom_quarry.store.part10 import file_head
+from dicom_quarry.model import AE, InstanceInfo
+from dicom_quarry.store.part10 import encode_file_head
 from tests.e2e.command import check_folder, files
 from tests.faults.documented_tests import shows
 from tests.faults.query_faults import SPREAD
@@ -27,18 +27,18 @@ from tests.peers.relay import C_FIND, C_GET, C_MOVE, Relay
 
 pytestmark = pytest.mark.archive
 
-HELD = tuple(generate(4, seed=9, series=2, images=2))
+HELD = tuple(generate_studies(4, seed=9, series=2, images=2))
 #: Large enough that an archive can be killed in the middle of one.
-LARGE = tuple(generate(3, seed=10, profile="ct", images=24))
+LARGE = tuple(generate_studies(3, seed=10, profile="ct", images=24))
 
 Archive = Orthanc | Dcmqrscp
 
 
-def load(archive: Archive, studies: Sequence[Study]) -> None:
+def load(archive: Archive, studies: Sequence[DemoStudy]) -> None:
     archive.load(part10(instance) for study in studies for instance in study.instances())
 
 
-def hold(start: Start, archive: Archive, studies: Sequence[Study]) -> None:
+def hold(start: Start, archive: Archive, studies: Sequence[DemoStudy]) -> None:
     """Have it run, and hold these: dcmqrscp is given them before its start, Orthanc after."""
     if isinstance(archive, Dcmqrscp):
         load(archive, studies)
@@ -49,8 +49,8 @@ def hold(start: Start, archive: Archive, studies: Sequence[Study]) -> None:
 
 def part10(instance: Any) -> bytes:
     syntax = instance.series.kind.syntax
-    head = file_head(Arrival(instance.sop_class, instance.sop_uid, syntax))
-    return head + b"".join(dataset(instance, syntax))
+    head = encode_file_head(InstanceInfo(instance.sop_class, instance.sop_uid, syntax))
+    return head + b"".join(encode_dataset(instance, syntax))
 
 
 def levels(relay: Relay) -> Counter[str]:
@@ -185,7 +185,7 @@ class Outage:
     def __init__(self, archive: Archive, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._archive, self._stage = archive, stage
         self._state = "before"
-        arrived: Callable[..., None] = inbound.Deliveries.arrived
+        arrived: Callable[..., None] = inbound.InboundStudies.record
 
         def arrive(*arguments: Any) -> None:
             arrived(*arguments)
@@ -193,8 +193,8 @@ class Outage:
                 self._state = "killed"
                 archive.kill()
 
-        monkeypatch.setattr(inbound.Deliveries, "arrived", arrive)
-        probe = publisher.Watching.show
+        monkeypatch.setattr(inbound.InboundStudies, "record", arrive)
+        probe = publisher.ProgressPublisher.publish
 
         def tell(*arguments: Any) -> None:
             probe(*arguments)
@@ -202,4 +202,4 @@ class Outage:
                 self._state = "again"
                 archive.start()
 
-        monkeypatch.setattr(publisher.Watching, "show", tell)
+        monkeypatch.setattr(publisher.ProgressPublisher, "publish", tell)

@@ -8,8 +8,18 @@ from datetime import date
 
 import pytest
 
-from dicom_quarry.demo.synthetic_instances import dataset
-from dicom_quarry.demo.synthetic_studies import CR, CT, DX, MR, SR, US, generate, make_patient, make_study
+from dicom_quarry.demo.synthetic_instances import encode_dataset
+from dicom_quarry.demo.synthetic_studies import (
+    CR,
+    CT,
+    DX,
+    MR,
+    SR,
+    US,
+    generate_studies,
+    make_patient,
+    make_study,
+)
 from tests.e2e.command import check_folder, files
 from tests.e2e.test_byte_identity import split
 from tests.faults.documented_tests import shows
@@ -28,7 +38,7 @@ _PATIENT = make_patient(random.Random(20), "GET-20")
 #: Six SOP classes in four transfer syntaxes, big-endian and compressed among them.
 MIXED = (
     make_study(_PATIENT, "20000", date(2019, 5, 1), *((kind, 1) for kind in (CT, MR, CR, DX, US, SR))),
-    *generate(1, seed=20, images=2),
+    *generate_studies(1, seed=20, images=2),
 )
 
 
@@ -49,8 +59,8 @@ def test_every_kind_comes_as_it_is_held(stage: Stage, start: Start) -> None:
     }
     held = {}
     for one in (one for study in MIXED for one in study.instances()):
-        syntax = one.series.kind.syntax
-        held[one.sop_uid] = syntax, b"".join(dataset(one, syntax))
+        syntax = one.series.profile.syntax
+        held[one.sop_uid] = syntax, b"".join(encode_dataset(one, syntax))
     assert kept == held
     check_folder(stage.out)
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.config.settings import load
-from dicom_quarry.demo.dimse_operations import SUCCESS, Move, Tally
-from dicom_quarry.demo.synthetic_studies import Instance, Study
+from dicom_quarry.config.settings import load_settings
+from dicom_quarry.demo.dimse_operations import SUCCESS, MoveOperation, Tally
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.extraction.runner import JobEnd, Runner
-from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.extraction.runner import JobResult, Runner
+from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import Snapshot
 from dicom_quarry.store import instance_store as store_files
 from tests.e2e.command import check_folder, files
@@ -36,7 +36,9 @@ ONE = STUDIES[:1]
 AT_MOST = 6
 
 
-def archive_of(stage: Stage, studies: Sequence[Study], *switched_on: Fault, title: str = "SCRIPTED") -> Any:
+def archive_of(
+    stage: Stage, studies: Sequence[DemoStudy], *switched_on: Fault, title: str = "SCRIPTED"
+) -> Any:
     return ScriptedArchive(
         studies, switched_on, title=title, destinations={"QUARRY": ("127.0.0.1", stage.port)}
     )
@@ -74,11 +76,11 @@ def test_the_archive_does_not_come_back(stage: Stage) -> None:
 class _Gone(Fault):
     """The whole archive ends when a study is asked for."""
 
-    def __init__(self, study: Study) -> None:
+    def __init__(self, study: DemoStudy) -> None:
         super().__init__()
         self._uid = study.study_uid
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         if self._uid not in move.query.values("StudyInstanceUID"):
             return False
         threading.Thread(target=archive.stop).start()
@@ -95,7 +97,7 @@ def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
     with archive_of(stage, ONE, *switched_on) as archive:
         main = {"main": address(archive)}
         end = _run(stage, main, lambda runner, _snapshot: len(files(stage.out)) == 3 and _twice(runner))
-        assert not end.counts.finished
+        assert not end.counts.is_finished
         assert stored(stage.out, ONE) == (3, 0)
         result = stage.extract(by_accession(ONE), main, {})
         assert asked(archive.log, ONE) == Asked(("STUDY IMAGE:1",), (1, 2, 4), 6)
@@ -110,15 +112,15 @@ def _twice(runner: Runner) -> bool:
     return True
 
 
-def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapshot], object]) -> JobEnd:
+def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapshot], object]) -> JobResult:
     """A run of the cohort's first study with a hand on the runner."""
 
-    class Hand(Listener):
-        def tick(self, snapshot: Snapshot) -> None:
+    class Hand(JobObserver):
+        def on_progress(self, snapshot: Snapshot) -> None:
             tick(runner, snapshot)
 
     flags = {"from": ",".join(archives), "to": str(stage.out), "as": stage.local, "keep_free": 0}
-    runner = Runner(load(stage.config(archives), flags), Hand())
+    runner = Runner(load_settings(stage.config(archives), flags), Hand())
     return runner.extract(stage.cohort(by_accession(ONE)))
 
 
@@ -144,16 +146,16 @@ def test_late_after_the_end_of_the_task(stage: Stage) -> None:
     "hears the sender out before the receiver stops, takes the study up again, and finds it complete",
 )
 def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_quarry.extraction.course import Course
+    from dicom_quarry.extraction.course import Engine
 
     late = _LateAt(STUDIES[0], None)
-    more = Course._more
+    more = Engine._wait_for_late_work
 
     def come_first(*arguments: Any) -> bool:
         late.send()
         return more(*arguments)
 
-    monkeypatch.setattr(Course, "_more", come_first)
+    monkeypatch.setattr(Engine, "_wait_for_late_work", come_first)
     with archive_of(stage, ONE, late) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {"settle": 0.1})
         moves = asked(archive.log, ONE, like=Asked(finds=None, associations=None)).moves
@@ -168,14 +170,18 @@ class _LateAt(Fault):
 
     asked_before = "STUDY SERIES IMAGE:2 IMAGE:2"
 
-    def __init__(self, study: Study, moment: Study | None) -> None:
+    def __init__(self, study: DemoStudy, moment: DemoStudy | None) -> None:
         super().__init__()
         self._study, self._moment = study, moment
         self._sent = False
         self._send: Callable[[], object] = lambda: None
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, place: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        place: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         asked_for = move.query.values("StudyInstanceUID")
         if self._moment is not None and self._moment.study_uid in asked_for:
@@ -336,7 +342,7 @@ def test_a_conflict_outlives_a_crash(stage: Stage) -> None:
     with archive_of(stage, ONE, *switched_on) as archive:
         main = {"main": address(archive)}
         end = _run(stage, main, lambda runner, _snapshot: len(files(stage.out)) == 7 and _twice(runner))
-        assert not end.counts.finished
+        assert not end.counts.is_finished
         result = stage.extract(by_accession(ONE), main, {})
     assert outcomes(result) == [("unverified", "content_conflict")]
     assert len(files(stage.out)) == 7

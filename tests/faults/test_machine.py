@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from dicom_quarry.archive.base import Verdict
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.model import Word
+from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
 from tests.faults.short_delays import hasten
 from tests.faults.simulated_job import Mood, World
@@ -53,7 +53,7 @@ class Job(RuleBasedStateMachine):
         self._undo = pytest.MonkeyPatch()
         hasten(self._undo.setattr)
         self._undo.setattr("dicom_quarry.scheduling.circuit_breaker.backoff", lambda *_, **__: 0.0)
-        self._undo.setattr("dicom_quarry.extraction.retrieval_round._NOTHING_SENT", 0.001)
+        self._undo.setattr("dicom_quarry.extraction.retrieval_round._NOTHING_SENT_WAIT", 0.001)
 
     @initialize(studies=st.integers(1, 3))
     def begin(self, studies: int) -> None:
@@ -66,7 +66,7 @@ class Job(RuleBasedStateMachine):
     @rule(moods=st.lists(MOODS, max_size=12))
     def live(self, moods: list[Mood]) -> None:
         assert self._run(moods, None)
-        assert all(view.outcome.word is not Word.PENDING for view in self.world.views())
+        assert all(view.outcome.status is not OutcomeStatus.PENDING for view in self.world.views())
 
     @rule(fails=st.integers(1, 4))
     def lists_fail(self, fails: int) -> None:
@@ -87,9 +87,9 @@ class Job(RuleBasedStateMachine):
     @rule()
     def retry(self) -> None:
         for view in self.world.views():
-            if view.outcome.word not in (Word.COMPLETE, Word.PENDING):
+            if view.outcome.status not in (OutcomeStatus.COMPLETE, OutcomeStatus.PENDING):
                 self.world.proved.pop(view.study.study_uid, None)
-        self.world.life.ledger.retry(codes_of(set(Word) - {Word.COMPLETE}))
+        self.world.life.ledger.retry(codes_of(set(OutcomeStatus) - {OutcomeStatus.COMPLETE}))
 
     @precondition(lambda self: hasattr(self, "world"))
     @invariant()
@@ -98,10 +98,10 @@ class Job(RuleBasedStateMachine):
         assert world.acknowledged <= world.disk.keys()
         for view in world.views():
             uid = view.study.study_uid
-            if view.outcome.word is not Word.PENDING:
+            if view.outcome.status is not OutcomeStatus.PENDING:
                 came = {one for one in world.acknowledged if one.startswith(f"{uid}.")}
                 assert came <= world.recorded(uid), "acknowledged, and not accounted for"
-            if view.outcome.word is Word.COMPLETE:
+            if view.outcome.status is OutcomeStatus.COMPLETE:
                 recorded = world.recorded(uid)
                 assert recorded <= world.disk.keys(), "complete, and not on the disk"
                 assert len(recorded) == view.expected == view.stored
@@ -114,7 +114,7 @@ class Job(RuleBasedStateMachine):
     def _run(self, moods: list[Mood], effects: int | None) -> bool:
         """One life; whatever was complete before is left alone, and it ends."""
         world = self.world
-        complete = {v.study.study_uid for v in world.views() if v.outcome.word is Word.COMPLETE}
+        complete = {v.study.study_uid for v in world.views() if v.outcome.status is OutcomeStatus.COMPLETE}
         world.moods = list(moods)
         before = len(world.moves)
         ended = world.run(effects)
@@ -141,7 +141,7 @@ class Job(RuleBasedStateMachine):
             self._run([], None)
             for view in world.views():
                 held = {one.sop_uid for one in world.holds[view.study.study_uid]}
-                if view.outcome.word is Word.COMPLETE:
+                if view.outcome.status is OutcomeStatus.COMPLETE:
                     assert world.proved.get(view.study.study_uid, held) <= held
                 else:
                     raise AssertionError(f"not complete in the end: {view.outcome}")
@@ -163,7 +163,7 @@ def test_the_machine_finds_a_ledger_that_concludes_too_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the invariant is worth: a ledger that calls everything complete is found out."""
-    conclude = Ledger.conclude
+    conclude = Ledger.conclude_task
     monkeypatch.setattr(
         Ledger,
         "conclude",

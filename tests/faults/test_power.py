@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.demo.synthetic_studies import generate
+from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.store.instance_store import InstanceStore
 from tests.e2e.command import check_folder
@@ -22,7 +22,7 @@ from tests.faults.scenario_runner import Stage, address, outcomes
 from tests.scripted import faults
 from tests.scripted.archive import ScriptedArchive
 
-HELD = tuple(generate(4, seed=12, series=2, images=2))
+HELD = tuple(generate_studies(4, seed=12, series=2, images=2))
 
 
 def recorded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Event]:

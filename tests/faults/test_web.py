@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.demo.dicomweb_services import Asked, Reply
-from dicom_quarry.demo.synthetic_studies import CR, US, generate, make_study
+from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
+from dicom_quarry.demo.synthetic_studies import CR, US, generate_studies, make_study
 from dicom_quarry.errors import StartError
 from tests.e2e.command import check_folder
 from tests.faults.dicomweb_faults import SCENARIOS, WebScenario
@@ -23,7 +23,7 @@ from tests.scripted.web_faults import Answer, CutBody, Guarded, anything, file_o
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
 def test_fault(scenario: WebScenario, stage: Stage) -> None:
     with ScriptedWeb(STUDIES, scenario.faults()) as web:
-        result = stage.extract(by_accession(), {"main": web.base}, {})
+        result = stage.extract(by_accession(), {"main": web.base_url}, {})
         log = list(web.log)
     print(*stage.messages, sep="\n")
     assert outcomes(result) == list(scenario.rows)
@@ -38,8 +38,8 @@ def test_fault(scenario: WebScenario, stage: Stage) -> None:
     check_folder(stage.out)
 
 
-def _asked(log: list[Asked], study_uid: str) -> str:
-    mine = [one for one in log if not one.search and study_uid in one.query.values("StudyInstanceUID")]
+def _asked(log: list[WebRequest], study_uid: str) -> str:
+    mine = [one for one in log if not one.is_search and study_uid in one.query.values("StudyInstanceUID")]
     return " ".join(one.query.level for one in mine)
 
 
@@ -51,14 +51,14 @@ def test_a_token_expires(stage: Stage) -> None:
     class Changes(Guarded):
         """The file holds the next token by the time that the last one is refused."""
 
-        def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+        def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
             refused = super().asked(web, asked)
             if refused is not None:
                 token.write_text(str(int(token.read_text()) + 1))
             return refused
 
     with ScriptedWeb(STUDIES, [Changes("1", "2", "3", "4", "5", uses=3)]) as web:
-        result = stage.extract(by_accession(), {"main": web.base}, {"http": Access(token)})
+        result = stage.extract(by_accession(), {"main": web.base_url}, {"http": Access(token)})
         assert sum(one.headers["Authorization"] == "Bearer 2" for one in web.log) >= 3
     assert outcomes(result) == [COMPLETE, COMPLETE]
     log = (stage.out / ".quarry" / "quarry.log").read_text()
@@ -76,32 +76,32 @@ class Access(dict[str, str]):
 @shows(29, "401: a token that is good for nothing", "does not start; says where credentials stand (exit 3)")
 def test_no_access(stage: Stage) -> None:
     with ScriptedWeb(STUDIES, [Answer(401, which=anything)]) as web, pytest.raises(StartError) as refused:
-        stage.extract(by_accession(), {"main": web.base}, {})
+        stage.extract(by_accession(), {"main": web.base_url}, {})
     assert "[archive.NAME.http]" in str(refused.value)
 
 
 @shows(29, "401 from the middle of the job on", "stops and says what to do; the rows stay pending")
 def test_access_is_lost(stage: Stage) -> None:
-    with ScriptedWeb(STUDIES, [Answer(401, which=lambda asked: not asked.search)]) as web:
-        result = stage.extract(by_accession(), {"main": web.base}, {})
+    with ScriptedWeb(STUDIES, [Answer(401, which=lambda asked: not asked.is_search)]) as web:
+        result = stage.extract(by_accession(), {"main": web.base_url}, {})
     assert (outcomes(result), result.exit_code) == ([PENDING, PENDING], 4)
     with ScriptedWeb(STUDIES, port=web.port) as web:
-        result = stage.extract(by_accession(), {"main": web.base}, {})
+        result = stage.extract(by_accession(), {"main": web.base_url}, {})
     assert outcomes(result) == [COMPLETE, COMPLETE]
 
 
 @shows(29, "no DICOMweb at this address: a web page", "does not start, and says so (exit 3)")
 def test_another_address(stage: Stage) -> None:
     with ScriptedWeb(STUDIES, [web_page(anything)]) as web, pytest.raises(StartError, match="web page"):
-        stage.extract(by_accession(), {"main": web.base}, {})
+        stage.extract(by_accession(), {"main": web.base_url}, {})
 
 
 @shows(29, "a redirect to another server", "is not followed: nobody else sees the credentials (exit 3)")
 def test_sent_elsewhere(stage: Stage) -> None:
     with ScriptedWeb(STUDIES) as other:
-        away = Answer(302, headers={"Location": f"{other.base}/studies"}, which=anything)
+        away = Answer(302, headers={"Location": f"{other.base_url}/studies"}, which=anything)
         with ScriptedWeb(STUDIES, [away]) as web, pytest.raises(StartError, match="another server"):
-            stage.extract(by_accession(), {"main": web.base}, {})
+            stage.extract(by_accession(), {"main": web.base_url}, {})
         assert not other.log
 
 
@@ -111,17 +111,17 @@ class _EveryThird(WebFault):
         self._cut = CutBody("chunks", parts=1)
         self._count = 0
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        self._count += not asked.search
-        cut = not asked.search and asked.query.level == "STUDY" and self._count % 3 == 0
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        self._count += not asked.is_search
+        cut = not asked.is_search and asked.query.level == "STUDY" and self._count % 3 == 0
         return self._cut.reply(web, asked, reply) if cut else reply
 
 
 @shows(29, "every third body is cut", "the job ends complete by itself")
 def test_bodies_are_cut_again_and_again(stage: Stage) -> None:
-    studies = generate(9, seed=31, series=2, images=2)
+    studies = generate_studies(9, seed=31, series=2, images=2)
     with ScriptedWeb(studies, [_EveryThird()]) as web:
-        result = stage.extract(by_accession(studies), {"main": web.base}, {}, parallel=3)
+        result = stage.extract(by_accession(studies), {"main": web.base_url}, {}, parallel=3)
     assert outcomes(result) == [COMPLETE] * 9
     check_folder(stage.out)
 
@@ -135,7 +135,7 @@ def test_files_come_as_they_are_stored(stage: Stage) -> None:
     patient = STUDIES[0].patient
     study = make_study(patient, "A21", date(2020, 1, 1), (US, 2), (CR, 1))
     with ScriptedWeb([study]) as web:
-        result = stage.extract(by_accession([study]), {"main": web.base}, {})
+        result = stage.extract(by_accession([study]), {"main": web.base_url}, {})
         assert {one.headers["Accept"] for one in web.requests(search=False)} == {
             'multipart/related; type="application/dicom"; transfer-syntax=*'
         }
@@ -147,5 +147,5 @@ def test_files_come_as_they_are_stored(stage: Stage) -> None:
 
 def test_no_port_is_taken_where_nothing_is_sent(stage: Stage) -> None:
     with socket.create_server(("127.0.0.1", stage.port)), ScriptedWeb(STUDIES) as web:
-        result = stage.extract(by_accession(), {"main": web.base}, {})
+        result = stage.extract(by_accession(), {"main": web.base_url}, {})
     assert outcomes(result) == [COMPLETE, COMPLETE]

@@ -16,24 +16,31 @@ import pytest
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs import folder as folders
-from dicom_quarry.jobs.folder import JobFolder, existing, file_system, held, holder, prepare
+from dicom_quarry.jobs.folder import (
+    JobFolder,
+    file_system_type,
+    job_lock,
+    lock_owner,
+    open_existing,
+    open_or_create,
+)
 from dicom_quarry.ledger.ledger import Ledger
 
 
 def begun(folder: JobFolder) -> JobFolder:
     ledger = Ledger(folder.ledger)
-    ledger.note(cohort="digest")
+    ledger.set_metadata(cohort="digest")
     ledger.close()
     return folder
 
 
 def test_the_state_is_in_the_output_unless_it_is_put_elsewhere(tmp_path: Path) -> None:
-    folder = begun(prepare(tmp_path / "new" / "out", None))
+    folder = begun(open_or_create(tmp_path / "new" / "out", None))
     assert folder.state == tmp_path / "new" / "out" / ".quarry"
     for path in (folder.out, folder.state, folder.incoming):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert prepare(folder.out, None) == folder
-    assert existing(folder.out) == folder
+    assert open_or_create(folder.out, None) == folder
+    assert open_existing(folder.out) == folder
     assert {path.parent for path in (folder.ledger, folder.log, folder.progress)} == {folder.state}
 
 
@@ -41,26 +48,26 @@ def test_a_state_elsewhere_is_found_again_without_being_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = begun(prepare(Path("out"), Path("st ate")))
+    folder = begun(open_or_create(Path("out"), Path("st ate")))
     assert folder.state == tmp_path / "st ate"
     assert folder.incoming == Path("out/.quarry/incoming"), "on the file system of the images"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert existing(tmp_path / "out").state == folder.state
-    assert prepare(tmp_path / "out", None).state == folder.state
-    assert prepare(tmp_path / "out", tmp_path / "st ate").state == folder.state
+    assert open_existing(tmp_path / "out").state == folder.state
+    assert open_or_create(tmp_path / "out", None).state == folder.state
+    assert open_or_create(tmp_path / "out", tmp_path / "st ate").state == folder.state
     with pytest.raises(InputError, match=r"keeps its state in .*st ate; leave --state out"):
-        prepare(tmp_path / "out", tmp_path / "other")
+        open_or_create(tmp_path / "out", tmp_path / "other")
 
 
 def test_a_state_is_not_moved_nor_shared(tmp_path: Path) -> None:
-    begun(prepare(tmp_path / "out", None))
+    begun(open_or_create(tmp_path / "out", None))
     with pytest.raises(InputError, match="leave --state out"):
-        prepare(tmp_path / "out", tmp_path / "state")
+        open_or_create(tmp_path / "out", tmp_path / "state")
     assert not (tmp_path / "state").exists()
-    begun(prepare(tmp_path / "one", tmp_path / "state"))
+    begun(open_or_create(tmp_path / "one", tmp_path / "state"))
     with pytest.raises(InputError, match="the state of another job"):
-        prepare(tmp_path / "two", tmp_path / "state")
+        open_or_create(tmp_path / "two", tmp_path / "state")
     assert not (tmp_path / "two").exists()
 
 
@@ -73,21 +80,21 @@ def test_a_crash_leaves_the_pointer_whole_or_not_at_all(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", crash)
         with pytest.raises(KeyboardInterrupt):
-            prepare(tmp_path / "out", tmp_path / "state")
+            open_or_create(tmp_path / "out", tmp_path / "state")
     assert not (tmp_path / "out" / ".quarry" / "state-folder").exists()
-    assert prepare(tmp_path / "out", tmp_path / "state").state == tmp_path / "state"
+    assert open_or_create(tmp_path / "out", tmp_path / "state").state == tmp_path / "state"
 
 
 def test_no_job_is_a_sentence(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(InputError, match="holds no job"):
-            existing(out)
-    prepare(tmp_path / "out", None)
+            open_existing(out)
+    open_or_create(tmp_path / "out", None)
     with pytest.raises(InputError, match="holds no job"):
-        existing(tmp_path / "out")
+        open_existing(tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.* cannot be used"):
-        prepare(tmp_path / "file" / "out", None)
+        open_or_create(tmp_path / "file" / "out", None)
 
 
 # -- file systems
@@ -120,19 +127,19 @@ host:/ {root}/twice fuse.sshfs rw 0 0
 def test_the_nearest_mount_says_what_a_folder_is_on(tmp_path: Path, below: str, kind: str) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(MOUNTS.replace("{root}", str(tmp_path / "root")), encoding="utf-8")
-    assert file_system(tmp_path / "root" / below, mounts) == kind
-    assert file_system(Path("/"), mounts) == "ext4"
+    assert file_system_type(tmp_path / "root" / below, mounts) == kind
+    assert file_system_type(Path("/"), mounts) == "ext4"
 
 
 def test_a_link_to_a_network_folder_is_on_the_network(tmp_path: Path) -> None:
     (tmp_path / "mounts").write_text(f"s:/ {tmp_path}/net nfs rw 0 0\n")
     (tmp_path / "net").mkdir()
     (tmp_path / "link").symlink_to("net")
-    assert file_system(tmp_path / "link", tmp_path / "mounts") == "nfs"
+    assert file_system_type(tmp_path / "link", tmp_path / "mounts") == "nfs"
 
 
 def test_where_it_cannot_be_told_nothing_is_said(tmp_path: Path) -> None:
-    assert file_system(tmp_path, tmp_path / "nothing") == ""
+    assert file_system_type(tmp_path, tmp_path / "nothing") == ""
 
 
 def test_a_network_file_system_is_refused_and_another_folder_taken(
@@ -141,10 +148,10 @@ def test_a_network_file_system_is_refused_and_another_folder_taken(
     net = tmp_path / "net"
     monkeypatch.setattr(folders, "file_system", lambda path: "nfs4" if net in path.parents else "ext4")
     with pytest.raises(InputError, match=r"network file system \(nfs4\).*--state DIR"):
-        prepare(net / "out", None)
+        open_or_create(net / "out", None)
     with pytest.raises(InputError, match="network"):
-        prepare(net / "out", net / "state")
-    assert prepare(net / "out", tmp_path / "state").state == tmp_path / "state", "as the remedy says"
+        open_or_create(net / "out", net / "state")
+    assert open_or_create(net / "out", tmp_path / "state").state == tmp_path / "state", "as the remedy says"
 
 
 # -- who holds it
@@ -175,28 +182,28 @@ def other_process(out: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_two_runs_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_GRACE", 0.05)
-    folder = prepare(tmp_path / "out", None)
-    assert holder(folder) is None
+    folder = open_or_create(tmp_path / "out", None)
+    assert lock_owner(folder) is None
     with other_process(folder.out) as child:
-        assert holder(folder) == child.pid
+        assert lock_owner(folder) == child.pid
         with pytest.raises(StartError, match=rf"process {child.pid}\) is already working on {folder.out}"):
-            held(folder).__enter__()
-        assert holder(folder) == child.pid
+            job_lock(folder).__enter__()
+        assert lock_owner(folder) == child.pid
         child.kill()
         child.wait(10)
-        assert holder(folder) is None, "kill -9 lets go"
-        with held(folder):
-            assert holder(folder) == os.getpid()
-    assert holder(folder) is None
+        assert lock_owner(folder) is None, "kill -9 lets go"
+        with job_lock(folder):
+            assert lock_owner(folder) == os.getpid()
+    assert lock_owner(folder) is None
 
 
 def test_who_only_looks_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
-    folder = prepare(tmp_path / "out", None)
-    with held(folder):
+    folder = open_or_create(tmp_path / "out", None)
+    with job_lock(folder):
         pass
     looking = os.open(folder.state / "lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    assert holder(folder) is None, "another who looks is not taken for the job"
+    assert lock_owner(folder) is None, "another who looks is not taken for the job"
     # What ``quarry status`` does next, while the job tries again.
     closed: list[int] = []
     real = time.sleep
@@ -209,5 +216,5 @@ def test_who_only_looks_does_not_keep_a_job_from_starting(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(time, "sleep", sleep)
-        with held(folder):
+        with job_lock(folder):
             assert closed

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry import api
-from dicom_quarry.config.settings import Settings, load
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import prepare
-from dicom_quarry.jobs.instance_paths import derive_of, deriver, template_of
+from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.instance_paths import load_path_function, make_path_function, parse_template
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
-from dicom_quarry.model import Selection, Word
-from dicom_quarry.store.path_template import Template
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.model import OutcomeStatus, Selection
+from dicom_quarry.store.path_template import PathTemplate
 from tests.ledger.helpers import conclude, missing_row, ref, stored_row, study
 
 
@@ -28,24 +28,24 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.out = path / "out"
         self.table = path / "cohort.csv"
-        self.folder = prepare(self.out, None)
+        self.folder = open_or_create(self.out, None)
         self.ledger = Ledger(self.folder.ledger)
 
     def settings(self, **options: object) -> Settings:
-        return load(None, {"from": "PACS@127.0.0.1:104", "to": str(self.out), **options})
+        return load_settings(None, {"from": "PACS@127.0.0.1:104", "to": str(self.out), **options})
 
     def write(self, *rows: str, header: str = "EMPI,Accession") -> None:
         self.table.write_text("\n".join([header, *rows]) + "\n")
 
     def enter(self, *, update: bool = False, **options: object) -> CohortChange | None:
         settings = self.settings(**options)
-        cohort, _ = record.read(self.table, settings)
-        return record.enter(self.ledger, cohort, settings, update=update)
+        cohort, _ = record.read_cohort(self.table, settings)
+        return record.begin_or_continue(self.ledger, cohort, settings, update=update)
 
-    def words(self) -> list[Word]:
-        reader = Reader(self.folder.ledger)
+    def words(self) -> list[OutcomeStatus]:
+        reader = LedgerReader(self.folder.ledger)
         try:
-            return [view.outcome.word for view in reader.rows()]
+            return [view.outcome.status for view in reader.rows()]
         finally:
             reader.close()
 
@@ -54,7 +54,7 @@ class Bench:
 
     def complete(self, row: int, number: int) -> None:
         asked = next(one for one in self.ledger.waiting_requests(100) if one.row == row)
-        self.ledger.resolve(asked, "PACS", [(study(number), Selection())]).result()
+        self.ledger.resolve_request(asked, "PACS", [(study(number), Selection())]).result()
         conclude(self.ledger, f"1.2.{number}", [stored_row(f"1.2.{number}", 1)])
 
 
@@ -68,10 +68,10 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 def test_a_new_job(bench: Bench) -> None:
-    assert record.read(bench.table, bench.settings())[1] == 3
+    assert record.read_cohort(bench.table, bench.settings())[1] == 3
     assert bench.enter() is None
     assert bench.waiting() == [1, 2]
-    facts = bench.ledger.facts()
+    facts = bench.ledger.metadata()
     assert set(facts) == {"cohort", "columns", "created", "settings", "version"}
     assert facts["columns"] == '["EMPI", "Accession"]'
     assert Settings.model_validate_json(facts["settings"]) == bench.settings()
@@ -81,17 +81,17 @@ def test_the_same_again_goes_on_with_the_settings_of_now(bench: Bench) -> None:
     bench.enter()
     bench.complete(1, 1)
     assert bench.enter(parallel=4) is None
-    assert bench.words() == [Word.COMPLETE, Word.PENDING, Word.COMPLETE]
-    assert Settings.model_validate_json(bench.ledger.facts()["settings"]).parallel == 4
+    assert bench.words() == [OutcomeStatus.COMPLETE, OutcomeStatus.PENDING, OutcomeStatus.COMPLETE]
+    assert Settings.model_validate_json(bench.ledger.metadata()["settings"]).parallel == 4
 
 
 def test_a_changed_table_is_refused_and_changes_nothing(bench: Bench) -> None:
     bench.enter()
-    before = bench.ledger.facts()
+    before = bench.ledger.metadata()
     bench.write("1,A", "3,C")
     with pytest.raises(InputError, match=r"has changed .* run again with --update"):
         bench.enter(parallel=4)
-    assert bench.ledger.facts() == before
+    assert bench.ledger.metadata() == before
     assert bench.waiting() == [1, 2]
 
 
@@ -99,8 +99,13 @@ def test_update_counts_and_known_studies_are_reused(bench: Bench) -> None:
     bench.enter()
     bench.complete(1, 1)
     bench.write("9,Z", "1,A", "3,C", "4,D")
-    assert bench.enter(update=True) == CohortChange(added=2, dropped=1, changed=1)
-    assert bench.words() == [Word.PENDING, Word.COMPLETE, Word.PENDING, Word.PENDING]
+    assert bench.enter(update=True) == CohortChange(added=2, removed=1, changed=1)
+    assert bench.words() == [
+        OutcomeStatus.PENDING,
+        OutcomeStatus.COMPLETE,
+        OutcomeStatus.PENDING,
+        OutcomeStatus.PENDING,
+    ]
     assert bench.ledger.waiting_tasks(0.0, 10) == []
     assert bench.enter() is None, "the newer table is the job's now"
 
@@ -109,9 +114,9 @@ def test_update_with_the_same_table_looks_at_its_rows_again(bench: Bench) -> Non
     """What could not be used may be meant now: the flags have changed, not the file."""
     bench.write("1,A", "2,")
     bench.enter(skip_bad_rows=True)
-    assert bench.words() == [Word.PENDING, Word.INVALID_ROW]
+    assert bench.words() == [OutcomeStatus.PENDING, OutcomeStatus.INVALID_ROW]
     assert bench.enter(update=True, whole_patients=True) == CohortChange(0, 0, 1)
-    assert bench.words() == [Word.PENDING, Word.PENDING]
+    assert bench.words() == [OutcomeStatus.PENDING, OutcomeStatus.PENDING]
     assert bench.enter(update=True, whole_patients=True) == CohortChange(0, 0, 0)
 
 
@@ -126,20 +131,20 @@ def test_another_layout_or_archive_is_refused(
     bench: Bench, options: dict[str, object], sentence: str
 ) -> None:
     bench.enter()
-    before = bench.ledger.facts()
+    before = bench.ledger.metadata()
     for update in (False, True):
         with pytest.raises(InputError, match=sentence):
             bench.enter(update=update, **options)
-    assert bench.ledger.facts() == before
+    assert bench.ledger.metadata() == before
 
 
 def test_rows_that_cannot_be_used_are_named_unless_they_may_be_skipped(bench: Bench) -> None:
     bench.write("1,A", "2,", ",B*")
     with pytest.raises(InputError, match=r"(?s)2 of 3 rows cannot be used.*row 2, line 3.*--skip-bad-rows"):
-        record.read(bench.table, bench.settings())
-    assert bench.ledger.facts() == {}
+        record.read_cohort(bench.table, bench.settings())
+    assert bench.ledger.metadata() == {}
     bench.enter(skip_bad_rows=True)
-    assert bench.words() == [Word.PENDING, Word.INVALID_ROW, Word.INVALID_ROW]
+    assert bench.words() == [OutcomeStatus.PENDING, OutcomeStatus.INVALID_ROW, OutcomeStatus.INVALID_ROW]
 
 
 @pytest.mark.parametrize("update", [False, True])
@@ -151,7 +156,7 @@ def test_what_fails_half_way_leaves_the_job_as_it_was(
         bench.enter()
         bench.complete(1, 1)
         bench.write("5,E")
-    before = bench.ledger.facts(), bench.words()
+    before = bench.ledger.metadata(), bench.words()
 
     def half(*_: object) -> None:
         raise RuntimeError("half-way")
@@ -161,14 +166,14 @@ def test_what_fails_half_way_leaves_the_job_as_it_was(
     monkeypatch.setattr(f"dicom_quarry.jobs.record.{second}", half)
     with pytest.raises(RuntimeError, match="half-way"):
         bench.enter(update=update)
-    assert (bench.ledger.facts(), bench.words()) == before
+    assert (bench.ledger.metadata(), bench.words()) == before
 
 
 # -- paths
 
 
 def test_the_template_gives_the_path_from_what_the_archive_lists() -> None:
-    derive = deriver(Template.parse("{PatientID}/{AccessionNumber}/{SOPInstanceUID}.dcm"))
+    derive = make_path_function(PathTemplate.parse("{PatientID}/{AccessionNumber}/{SOPInstanceUID}.dcm"))
     assert str(derive(study(1), ref("1.2.1", 7))) == "4711/A1/1.2.1.1.7.dcm"
 
 
@@ -181,14 +186,14 @@ def test_settings_of_a_job_are_those_of_its_last_run_where_it_is_now(
     bench.enter(to="out", parallel=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    found = api.settings_of(bench.out)
+    found = api.load_settings(bench.out)
     assert (found.to, found.parallel, found.archives[0].name) == (bench.out, 3, "PACS")
     with pytest.raises(InputError, match="holds no job"):
-        api.settings_of(tmp_path / "nothing")
+        api.load_settings(tmp_path / "nothing")
 
 
 def test_a_job_that_never_began_is_no_job(bench: Bench) -> None:
-    for call in (api.settings_of, api.report, api.verify):
+    for call in (api.load_settings, api.report, api.verify):
         with pytest.raises(InputError, match="holds no job"):
             call(bench.out)
 
@@ -197,10 +202,14 @@ def test_a_report_in_mid_run(bench: Bench) -> None:
     bench.enter()
     bench.complete(1, 1)
     asked = bench.ledger.waiting_requests(1)[0]
-    bench.ledger.resolve(asked, "PACS", [(study(2), Selection())]).result()
+    bench.ledger.resolve_request(asked, "PACS", [(study(2), Selection())]).result()
     result = api.report(bench.out)
     assert result.exit_code == 4
-    assert [view.outcome.word for view in result.rows()] == [Word.COMPLETE, Word.PENDING, Word.COMPLETE]
+    assert [view.outcome.status for view in result.rows()] == [
+        OutcomeStatus.COMPLETE,
+        OutcomeStatus.PENDING,
+        OutcomeStatus.COMPLETE,
+    ]
     assert [view.rows for view in result.studies()] == [(1, 3), (2,)]
     with result.report.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -218,8 +227,8 @@ def test_a_report_in_mid_run(bench: Bench) -> None:
 def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None:
     bench.enter()
     bench.complete(1, 1)
-    reader = Reader(bench.folder.ledger)
-    [recorded] = reader.instances(derive_of(reader))
+    reader = LedgerReader(bench.folder.ledger)
+    [recorded] = reader.instances(load_path_function(reader))
     reader.close()
     assert [one.problem for one in api.verify(bench.out)] == ["is missing"]
     path = bench.out / recorded.path
@@ -233,5 +242,5 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
 
 def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:
     with pytest.raises(ConfigError, match="another identity"):
-        template_of("mismatch/{SOPInstanceUID}", ())
-    assert template_of("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"
+        parse_template("mismatch/{SOPInstanceUID}", ())
+    assert parse_template("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"

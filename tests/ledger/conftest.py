@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def reader(ledger: Ledger, tmp_path: Path) -> Iterator[Reader]:
-    opened = Reader(tmp_path / "ledger.db")
+def reader(ledger: Ledger, tmp_path: Path) -> Iterator[LedgerReader]:
+    opened = LedgerReader(tmp_path / "ledger.db")
     yield opened
     opened.close()

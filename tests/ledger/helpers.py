@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from dicom_quarry.ledger.cohort_rows import enter_rows
+from dicom_quarry.ledger.cohort_rows import insert_rows
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskEnd, note_facts
+from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult, write_metadata
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
 
 ARCHIVE = "main"
@@ -39,14 +39,14 @@ def missing_row(study_uid: str, number: int) -> InstanceRow:
 
 def begin(ledger: Ledger, rows: Iterable[Request], columns: Sequence[str] = ("Accession",)) -> None:
     def work(connection: object) -> None:
-        enter_rows(connection, rows)  # type: ignore[arg-type]
-        note_facts(connection, {"columns": json.dumps(columns)})  # type: ignore[arg-type]
+        insert_rows(connection, rows)  # type: ignore[arg-type]
+        write_metadata(connection, {"columns": json.dumps(columns)})  # type: ignore[arg-type]
 
     ledger.database.write(work)
 
 
 def resolve(ledger: Ledger, asked: Request, *studies: Study) -> None:
-    ledger.resolve(asked, ARCHIVE, [(one, Selection()) for one in studies]).result()
+    ledger.resolve_request(asked, ARCHIVE, [(one, Selection()) for one in studies]).result()
 
 
 def task_id(ledger: Ledger, study_uid: str) -> int:
@@ -60,12 +60,12 @@ def conclude(ledger: Ledger, study_uid: str, rows: Sequence[InstanceRow]) -> Non
     lacking = sum(row.digest is None for row in rows)
     code = "instances_missing" if lacking else "all_listed_stored"
     details = {"missing": lacking, "expected": len(rows)} if lacking else {"instances": len(rows)}
-    ledger.conclude(task_id(ledger, study_uid), end(code, details, rows)).result()
+    ledger.conclude_task(task_id(ledger, study_uid), end(code, details, rows)).result()
 
 
-def end(code: str, details: Mapping[str, object], rows: Sequence[InstanceRow] = ()) -> TaskEnd:
+def end(code: str, details: Mapping[str, object], rows: Sequence[InstanceRow] = ()) -> TaskResult:
     stored = [row for row in rows if row.digest is not None]
-    return TaskEnd(
+    return TaskResult(
         code=code,
         details=details,
         expected=sum(row.listed for row in rows),

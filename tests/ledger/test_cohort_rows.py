@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 
-from dicom_quarry.ledger.cohort_rows import CohortChange, enter_rows, exchange_rows
+from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import metadata
-from dicom_quarry.model import Request, Word
+from dicom_quarry.model import OutcomeStatus, Request
 from tests.ledger.helpers import begin, conclude, derive, request, resolve, stored_row, study
 
 
 def exchange(ledger: Ledger, *rows: Request) -> CohortChange:
-    return ledger.database.write(lambda c: exchange_rows(c, rows))
+    return ledger.database.write(lambda c: replace_rows(c, rows))
 
 
 def table(*accessions: str) -> list[Request]:
@@ -28,26 +28,26 @@ def table(*accessions: str) -> list[Request]:
     ]
 
 
-def test_what_is_known_of_a_row_goes_with_its_keys(ledger: Ledger, reader: Reader) -> None:
+def test_what_is_known_of_a_row_goes_with_its_keys(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, table("A", "B", "C", "!"))
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     ledger.conclude_request(request(2, "B"), "study_not_found", keys="accession").result()
     assert exchange(ledger, *table("C", "!", "A", "A", "B", "D")) == CohortChange(2, 0, 0)
-    assert [(view.row, view.outcome.word, view.same_as_row) for view in reader.rows()] == [
-        (1, Word.PENDING, None),
-        (2, Word.INVALID_ROW, None),
-        (3, Word.COMPLETE, None),
-        (4, Word.COMPLETE, 3),
-        (5, Word.NOT_FOUND, None),
-        (6, Word.PENDING, None),
+    assert [(view.row, view.outcome.status, view.same_as_row) for view in reader.rows()] == [
+        (1, OutcomeStatus.PENDING, None),
+        (2, OutcomeStatus.INVALID_ROW, None),
+        (3, OutcomeStatus.COMPLETE, None),
+        (4, OutcomeStatus.COMPLETE, 3),
+        (5, OutcomeStatus.NOT_FOUND, None),
+        (6, OutcomeStatus.PENDING, None),
     ]
     assert [one.row for one in ledger.waiting_requests(10)] == [1, 6]
     assert ledger.waiting_tasks(0.0, 10) == [], "a known study is not fetched again"
 
 
 def test_a_study_that_nobody_asks_for_any_more_is_not_fetched_and_what_is_here_stays(
-    ledger: Ledger, reader: Reader
+    ledger: Ledger, reader: LedgerReader
 ) -> None:
     begin(ledger, table("A", "B"))
     resolve(ledger, request(1, "A"), study(1), study(2))
@@ -63,15 +63,15 @@ def test_a_study_that_nobody_asks_for_any_more_is_not_fetched_and_what_is_here_s
     assert [task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)] == ["1.2.2"]
 
 
-def test_a_row_that_was_corrected_is_asked_for(ledger: Ledger, reader: Reader) -> None:
+def test_a_row_that_was_corrected_is_asked_for(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, table("!", "!", "A"))
     assert exchange(ledger, *table("B", "!", "A")) == CohortChange(0, 0, 1)
     assert [one.row for one in ledger.waiting_requests(10)] == [1, 3]
     assert exchange(ledger, *table("!", "!", "A")) == CohortChange(0, 0, 1)
-    assert [view.outcome.word for view in reader.rows()] == [
-        Word.INVALID_ROW,
-        Word.INVALID_ROW,
-        Word.PENDING,
+    assert [view.outcome.status for view in reader.rows()] == [
+        OutcomeStatus.INVALID_ROW,
+        OutcomeStatus.INVALID_ROW,
+        OutcomeStatus.PENDING,
     ]
 
 
@@ -85,8 +85,8 @@ letters = st.lists(st.sampled_from("ABCD!"), max_size=6)
 
 
 def changed(connection: Connection, old: Sequence[str], new: Sequence[str]) -> CohortChange:
-    enter_rows(connection, table(*old))
-    return exchange_rows(connection, table(*new))
+    insert_rows(connection, table(*old))
+    return replace_rows(connection, table(*new))
 
 
 @settings(deadline=None)
@@ -97,9 +97,9 @@ def test_the_counts_of_a_change_add_up(old: list[str], new: list[str]) -> None:
         metadata.create_all(connection)
         change = changed(connection, old, new)
     engine.dispose()
-    assert len(old) + change.added - change.dropped == len(new)
+    assert len(old) + change.added - change.removed == len(new)
     assert change.added + change.changed == (Counter(new) - Counter(old)).total()
-    assert change.dropped + change.changed == (Counter(old) - Counter(new)).total()
-    assert min(change.added, change.dropped, change.changed) >= 0
+    assert change.removed + change.changed == (Counter(old) - Counter(new)).total()
+    assert min(change.added, change.removed, change.changed) >= 0
     if len(old) == len(new) and all(a == b or a not in new for a, b in zip(old, new, strict=True)):
-        assert change.added == change.dropped, "each row was changed in its place, or moved"
+        assert change.added == change.removed, "each row was changed in its place, or moved"

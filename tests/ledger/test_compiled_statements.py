@@ -29,14 +29,14 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
-from dicom_quarry.ledger.compiled_statements import Prepared, driver
+from dicom_quarry.ledger.compiled_statements import CompiledStatement, driver_connection
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import folders, job, tasks
 from tests.ledger.test_database import Work, gathered, names, put
 
-ADD = Prepared(insert(job), "name", "value")
-VALUE = Prepared(select(job.c.name, job.c.value).where(job.c.name == bindparam("name")))
-ALL = Prepared(select(job.c.name))
+ADD = CompiledStatement(insert(job), "name", "value")
+VALUE = CompiledStatement(select(job.c.name, job.c.value).where(job.c.name == bindparam("name")))
+ALL = CompiledStatement(select(job.c.name))
 
 
 def add(name: str) -> Work:
@@ -74,24 +74,24 @@ def test_every_transaction_is_a_new_one_to_sqlalchemy_too(database: Database) ->
     def joined(connection: Connection) -> tuple[bool, bool]:
         before = connection.in_transaction()
         connection.execute(select(job.c.name))
-        return before, driver(connection).in_transaction
+        return before, driver_connection(connection).in_transaction
 
     assert [database.write(joined) for _ in range(2)] == [(False, True)] * 2
 
 
 def _by_itself(connection: Connection) -> None:
     """As SQLite may do where a disk is full, or fails."""
-    driver(connection).execute("ROLLBACK")
+    driver_connection(connection).execute("ROLLBACK")
     raise KeyError("of the piece")
 
 
 def _no_table(connection: Connection) -> None:
-    driver(connection).execute("select * from no_such_table")
+    driver_connection(connection).execute("select * from no_such_table")
 
 
 def _at_the_end(connection: Connection) -> None:
-    driver(connection).execute("PRAGMA defer_foreign_keys=ON")
-    driver(connection).execute("insert into folders values (1, 'of no task')")
+    driver_connection(connection).execute("PRAGMA defer_foreign_keys=ON")
+    driver_connection(connection).execute("insert into folders values (1, 'of no task')")
 
 
 @pytest.mark.parametrize("fails", [_by_itself, _no_table, _at_the_end])
@@ -105,39 +105,39 @@ def test_a_transaction_that_fails_reaches_everybody_and_the_writer_lives_on(
     database.write(add("c"))
     database.write(put("d"))
     assert names(database) == {"c", "d"}
-    assert database.ask(Prepared(select(folders.c.path))) == []
+    assert database.fetch_all(CompiledStatement(select(folders.c.path))) == []
 
 
 def test_several_threads_see_what_is_committed_and_nothing_else(database: Database) -> None:
     def seen(name: str) -> list[str]:
         database.write(add(name))
-        return [row.value for row in database.ask(VALUE, name=name)]
+        return [row.value for row in database.fetch_all(VALUE, name=name)]
 
     def before(connection: Connection) -> None:
         add("later")(connection)
-        assert database.ask(VALUE, name="later") == []
+        assert database.fetch_all(VALUE, name="later") == []
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(seen, map(str, range(200)))) == [["prepared"]] * 200
     database.write(before)
-    assert database.ask(VALUE, name="later") == [("later", "prepared")]
+    assert database.fetch_all(VALUE, name="later") == [("later", "prepared")]
 
 
 def test_a_snapshot_and_a_stream_see_one_moment(database: Database) -> None:
     database.write(add("a"))
-    stream = database.readers.stream(ALL)
-    with database.readers.snapshot() as connection:
-        found = [ALL.rows(connection), [next(stream)]]
+    stream = database.read_pool.stream(ALL)
+    with database.read_pool.snapshot() as connection:
+        found = [ALL.fetch_all(connection), [next(stream)]]
         database.write(add("b"))
-        found += [ALL.rows(connection), list(stream)]
+        found += [ALL.fetch_all(connection), list(stream)]
     assert found == [[("a",)], [("a",)], [("a",)], []]
-    assert database.ask(ALL) == [("a",), ("b",)]
+    assert database.fetch_all(ALL) == [("a",), ("b",)]
 
 
 def test_a_stream_that_is_left_half_way_holds_nothing_up(database: Database, tmp_path: Path) -> None:
     for name in "abc":
         database.write(add(name))
-    stream = database.readers.stream(ALL)
+    stream = database.read_pool.stream(ALL)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     with sqlite3.connect(tmp_path / "l.db", timeout=0) as raw:
@@ -146,25 +146,25 @@ def test_a_stream_that_is_left_half_way_holds_nothing_up(database: Database, tmp
 
 
 def test_a_value_that_is_not_given_is_an_error_and_not_null(database: Database) -> None:
-    for run in (lambda: database.ask(VALUE), lambda: database.write(lambda c: ADD.run(c, name="a"))):
+    for run in (lambda: database.fetch_all(VALUE), lambda: database.write(lambda c: ADD.run(c, name="a"))):
         with pytest.raises(sqlite3.ProgrammingError, match="did not supply a value"):
             run()
 
 
 def test_who_reads_cannot_write(database: Database) -> None:
     with (
-        database.readers.snapshot() as connection,
+        database.read_pool.snapshot() as connection,
         pytest.raises(sqlite3.OperationalError, match="readonly"),
     ):
-        ADD.on(connection, {"name": "a", "value": ""})
+        ADD.execute(connection, {"name": "a", "value": ""})
 
 
 def test_what_is_not_named_has_its_default(database: Database) -> None:
     texts = ("archive", "study_uid", "patient_id", "accession", "study_date", "modalities", "description")
-    some = Prepared(insert(tasks).values(state="waiting"), *texts)
-    database.write(lambda c: some.run_each(c, [{name: name for name in texts}]))
+    some = CompiledStatement(insert(tasks).values(state="waiting"), *texts)
+    database.write(lambda c: some.run_many(c, [{name: name for name in texts}]))
     chosen = select(tasks.c.archive, tasks.c.state, tasks.c.selection, tasks.c.stored, tasks.c.code)
-    assert database.ask(Prepared(chosen)) == [("archive", "waiting", "", 0, None)]
+    assert database.fetch_all(CompiledStatement(chosen)) == [("archive", "waiting", "", 0, None)]
 
 
 def _open(path: Path) -> int:
@@ -177,10 +177,10 @@ def test_closing_leaves_no_file_open(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     database = Database(path)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: database.ask(ALL), range(50)))
-    with database.readers.snapshot() as lent:
+        list(pool.map(lambda _: database.fetch_all(ALL), range(50)))
+    with database.read_pool.snapshot() as lent:
         database.close()
-        assert ALL.rows(lent) == [], "who reads is not cut off"
+        assert ALL.fetch_all(lent) == [], "who reads is not cut off"
     assert _open(path) == 0
 
 
@@ -195,11 +195,11 @@ def test_values_are_the_same_whoever_writes_and_reads_them(database: Database) -
     def write(connection: Connection) -> list[Row[Any]]:
         table.create(connection)
         connection.execute(insert(table), given)
-        Prepared(insert(table)).run(connection, **given)
+        CompiledStatement(insert(table)).run(connection, **given)
         return list(connection.execute(select(table)))
 
     found = [tuple(map(repr, row)) for row in database.write(write)]
-    found += [tuple(map(repr, row)) for row in database.ask(Prepared(select(table)))]
+    found += [tuple(map(repr, row)) for row in database.fetch_all(CompiledStatement(select(table)))]
     assert found == [tuple(repr({**given, "Float": 2.0}[kind.__name__]) for kind in kinds)] * 4
 
 

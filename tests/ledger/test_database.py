@@ -18,7 +18,7 @@ from sqlalchemy.exc import IntegrityError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import job
 
 Work = Callable[[Connection], object]
@@ -188,8 +188,8 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     folder.mkdir()
     database = Database(folder / "l.db")
     database.write(put("a"))
-    reader = Reader(folder / "l.db")
-    assert reader.facts() == {"a": ""}
+    reader = LedgerReader(folder / "l.db")
+    assert reader.metadata() == {"a": ""}
     reader.close()
     database.close()
     assert (folder / "l.db").stat().st_size
@@ -199,11 +199,11 @@ def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
 def test_what_is_no_ledger_is_told_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "l.db"
     path.write_bytes(b"not a database at all" * 100)
-    for opened in (Database, Reader):
+    for opened in (Database, LedgerReader):
         with pytest.raises(LedgerError, match=r"l\.db cannot be (opened|read): file is not a database"):
             opened(path)
     with pytest.raises(LedgerError, match="there is no job in"):
-        Reader(tmp_path / "nothing.db")
+        LedgerReader(tmp_path / "nothing.db")
 
 
 def test_a_reader_cannot_write(tmp_path: Path) -> None:

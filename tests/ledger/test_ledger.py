@@ -6,8 +6,8 @@ import pytest
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
-from dicom_quarry.model import Selection, Word
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.model import OutcomeStatus, Selection
 from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (
     ARCHIVE,
@@ -56,14 +56,14 @@ def test_a_task_ends_once(ledger: Ledger) -> None:
     rows = [stored_row("1.2.1", 1)]
     conclude(ledger, "1.2.1", rows)
     with pytest.raises(LedgerError, match="has ended already"):
-        ledger.conclude(
+        ledger.conclude_task(
             task_id(ledger, "1.2.1"), end("instances_missing", {"missing": 1, "expected": 1})
         ).result()
     assert ledger.waiting_tasks(1e12, 10) == []
     assert ledger.next_due() is None
 
 
-def test_what_was_refused_changes_nothing(ledger: Ledger, reader: Reader) -> None:
+def test_what_was_refused_changes_nothing(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
@@ -77,10 +77,10 @@ def test_a_postponed_task_waits_until_its_time(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     first, second = ledger.waiting_tasks(0.0, 10)
-    ledger.postpone(first.task_id, 1000.0)
+    ledger.postpone_task(first.task_id, 1000.0)
     assert ledger.waiting_tasks(999.0, 10) == [second]
     assert ledger.waiting_tasks(1000.0, 10) == [first, second]
-    ledger.postpone(second.task_id, 500.0)
+    ledger.postpone_task(second.task_id, 500.0)
     assert ledger.next_due() == 500.0
 
 
@@ -89,7 +89,7 @@ def test_selections_are_tasks_of_their_own(ledger: Ledger) -> None:
     begin(ledger, [whole, part])
     resolve(ledger, whole, study(1))
     chosen = Selection(frozenset({"1.2.1.8", "1.2.1.9"}))
-    ledger.resolve(part, ARCHIVE, [(study(1), chosen)]).result()
+    ledger.resolve_request(part, ARCHIVE, [(study(1), chosen)]).result()
     assert [task.selection for task in ledger.waiting_tasks(0.0, 10)] == [Selection(), chosen]
 
 
@@ -108,7 +108,7 @@ def test_folders_are_known_until_the_task_is_proved(ledger: Ledger) -> None:
 # -- another try
 
 
-def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: Reader) -> None:
+def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: LedgerReader) -> None:
     rows = [request(1, "A"), request(2, "B"), request(3, "C"), request(4, "B")]
     begin(ledger, rows)
     resolve(ledger, rows[0], study(1), study(2))
@@ -116,38 +116,40 @@ def test_retry_takes_up_what_ended_in_these_words(ledger: Ledger, reader: Reader
     ledger.conclude_request(rows[2], "several_patients", keys="accession", patients=2).result()
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     conclude(ledger, "1.2.2", [missing_row("1.2.2", 1)])
-    assert reader.counts().finished
-    assert ledger.retry(codes_of({Word.PARTIAL, Word.NOT_FOUND})) == 3, "a study, and a row with its like"
+    assert reader.counts().is_finished
+    assert ledger.retry(codes_of({OutcomeStatus.PARTIAL, OutcomeStatus.NOT_FOUND})) == 3, (
+        "a study, and a row with its like"
+    )
     assert [task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)] == ["1.2.2"]
     assert [one.row for one in ledger.waiting_requests(10)] == [2]
     counts = reader.counts()
-    assert not counts.finished
-    assert counts.rows_by_word == {Word.PENDING: 3, Word.SEVERAL_PATIENTS: 1}
-    assert [view.outcome.word for view in reader.rows()] == [
-        Word.PENDING,
-        Word.PENDING,
-        Word.SEVERAL_PATIENTS,
-        Word.PENDING,
+    assert not counts.is_finished
+    assert counts.rows_by_status == {OutcomeStatus.PENDING: 3, OutcomeStatus.SEVERAL_PATIENTS: 1}
+    assert [view.outcome.status for view in reader.rows()] == [
+        OutcomeStatus.PENDING,
+        OutcomeStatus.PENDING,
+        OutcomeStatus.SEVERAL_PATIENTS,
+        OutcomeStatus.PENDING,
     ]
 
 
-def test_a_row_that_cannot_be_used_is_never_asked_for(ledger: Ledger, reader: Reader) -> None:
+def test_a_row_that_cannot_be_used_is_never_asked_for(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, problem="no accession"), request(2, "A")])
-    assert ledger.retry(codes_of(frozenset(Word))) == 0
+    assert ledger.retry(codes_of(frozenset(OutcomeStatus))) == 0
     assert [one.row for one in ledger.waiting_requests(10)] == [2], (
         "its keys are empty: that means everything"
     )
-    assert next(reader.rows()).outcome.word is Word.INVALID_ROW
+    assert next(reader.rows()).outcome.status is OutcomeStatus.INVALID_ROW
 
 
-def test_what_is_tried_again_is_not_proved_any_more(ledger: Ledger, reader: Reader) -> None:
+def test_what_is_tried_again_is_not_proved_any_more(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     assert next(reader.rows()).proved_at is not None
-    assert ledger.retry(codes_of({Word.COMPLETE})) == 1
+    assert ledger.retry(codes_of({OutcomeStatus.COMPLETE})) == 1
     view = next(reader.rows())
-    assert (view.outcome.word, view.proved_at) == (Word.PENDING, None)
+    assert (view.outcome.status, view.proved_at) == (OutcomeStatus.PENDING, None)
 
 
 # -- strikes: how often in a row the archive sent nothing
@@ -161,68 +163,74 @@ def _one_task(ledger: Ledger) -> int:
 
 def test_strikes_count_rounds_not_questions(ledger: Ledger) -> None:
     task = _one_task(ledger)
-    assert ledger.strikes(task) == {}
+    assert ledger.fruitless_rounds(task) == {}
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(0, level="SERIES") for _ in range(10)]).result()
-    assert ledger.strikes(task) == {"move": 2}
+    assert ledger.fruitless_rounds(task) == {"move": 2}
 
 
 def test_a_gain_and_a_retry_wipe_strikes_out(ledger: Ledger) -> None:
     task = _one_task(ledger)
     ledger.record_round(task, [attempt(0)]).result()
     ledger.record_round(task, [attempt(5), attempt(0)]).result()
-    assert ledger.strikes(task) == {}, "of one round, a question that brought something speaks for all"
+    assert ledger.fruitless_rounds(task) == {}, (
+        "of one round, a question that brought something speaks for all"
+    )
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.strikes(task) == {"move": 1}
+    assert ledger.fruitless_rounds(task) == {"move": 1}
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
-    ledger.retry(codes_of({Word.PARTIAL}))
-    assert ledger.strikes(task) == {}
+    ledger.retry(codes_of({OutcomeStatus.PARTIAL}))
+    assert ledger.fruitless_rounds(task) == {}
     ledger.record_round(task, [attempt(0)]).result()
-    assert ledger.strikes(task) == {"move": 1}
+    assert ledger.fruitless_rounds(task) == {"move": 1}
 
 
 def test_strikes_are_of_one_task(ledger: Ledger) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     ledger.record_round(task_id(ledger, "1.2.1"), [attempt(0)]).result()
-    assert ledger.strikes(task_id(ledger, "1.2.2")) == {}
+    assert ledger.fruitless_rounds(task_id(ledger, "1.2.2")) == {}
 
 
-def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(ledger: Ledger, reader: Reader) -> None:
+def test_attempts_are_told_of_a_study_without_the_marks_of_a_retry(
+    ledger: Ledger, reader: LedgerReader
+) -> None:
     task = _one_task(ledger)
     ledger.record_round(task, [attempt(0), attempt(1)]).result()
     conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
-    ledger.retry(codes_of({Word.PARTIAL}))
+    ledger.retry(codes_of({OutcomeStatus.PARTIAL}))
     assert next(reader.studies()).attempts == 2
 
 
 # -- instances that come when nobody waits for them
 
 
-def test_late_for_a_task_in_wait_only_its_folder_is_noted(ledger: Ledger, reader: Reader) -> None:
+def test_late_for_a_task_in_wait_only_its_folder_is_noted(ledger: Ledger, reader: LedgerReader) -> None:
     task = _one_task(ledger)
-    ledger.add_late(task, stored_row("1.2.1", 1, path="f/1"), "f")
+    ledger.add_late_instance(task, stored_row("1.2.1", 1, path="f/1"), "f")
     assert ledger.folders_of(task) == ["f"]
     assert list(reader.instances(derive)) == []
 
 
-def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, reader: Reader) -> None:
+def test_late_for_what_was_given_up_so_it_is_taken_up_again(ledger: Ledger, reader: LedgerReader) -> None:
     task = _one_task(ledger)
     for _ in range(9):
         ledger.record_round(task, [attempt(0)]).result()
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), missing_row("1.2.1", 2), missing_row("1.2.1", 3)])
-    ledger.add_late(task, stored_row("1.2.1", 2, listed=False, path="f/2"), "f")
+    ledger.add_late_instance(task, stored_row("1.2.1", 2, listed=False, path="f/2"), "f")
     assert [one.task_id for one in ledger.waiting_tasks(0.0, 10)] == [task]
     view = next(reader.studies())
-    assert (view.outcome.word, view.stored, view.size, view.expected) == (Word.PENDING, 2, 203, 3)
-    assert not reader.counts().finished
-    assert ledger.strikes(task) == {}, "that it came is a gain"
+    assert (view.outcome.status, view.stored, view.size, view.expected) == (OutcomeStatus.PENDING, 2, 203, 3)
+    assert not reader.counts().is_finished
+    assert ledger.fruitless_rounds(task) == {}, "that it came is a gain"
 
 
-def test_late_for_a_complete_task_is_more_than_the_archive_listed(ledger: Ledger, reader: Reader) -> None:
+def test_late_for_a_complete_task_is_more_than_the_archive_listed(
+    ledger: Ledger, reader: LedgerReader
+) -> None:
     task = _one_task(ledger)
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
-    ledger.add_late(task, stored_row("1.2.1", 7, listed=False, path="f/7"), "f")
+    ledger.add_late_instance(task, stored_row("1.2.1", 7, listed=False, path="f/7"), "f")
     view = next(reader.studies())
     assert (view.outcome.code, view.expected, view.stored, view.size) == ("unlisted_arrived", 1, 2, 208)
     assert view.outcome.reason.startswith("1 instance arrived that")
@@ -230,15 +238,15 @@ def test_late_for_a_complete_task_is_more_than_the_archive_listed(ledger: Ledger
     assert ledger.waiting_tasks(0.0, 10) == []
 
 
-def test_late_what_is_known_as_stored_stays_as_it_is(ledger: Ledger, reader: Reader) -> None:
+def test_late_what_is_known_as_stored_stays_as_it_is(ledger: Ledger, reader: LedgerReader) -> None:
     task = _one_task(ledger)
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
     before = list(reader.instances(derive))
-    ledger.add_late(task, stored_row("1.2.1", 1, listed=False, path="f/conflict"), "f")
+    ledger.add_late_instance(task, stored_row("1.2.1", 1, listed=False, path="f/conflict"), "f")
     assert list(reader.instances(derive)) == before
 
 
 def test_facts_replace_earlier_ones(ledger: Ledger) -> None:
-    ledger.note(a="1", b="2")
-    ledger.note(b="3")
-    assert ledger.facts() == {"a": "1", "b": "3"}
+    ledger.set_metadata(a="1", b="2")
+    ledger.set_metadata(b="3")
+    assert ledger.metadata() == {"a": "1", "b": "3"}

@@ -14,8 +14,8 @@ import dicom_quarry.ledger.schema as schema
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.connections import open_engine
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
-from dicom_quarry.model import Word
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.model import OutcomeStatus
 
 DUMPS = sorted((Path(__file__).parent / "older").glob("*.sql"))
 
@@ -38,9 +38,12 @@ def test_it_becomes_what_a_new_one_is(older: Path) -> None:
 
 
 def test_reading_it_brings_it_up_to_date_and_tells_what_it_told(older: Path) -> None:
-    with closing(Reader(older)) as reader:
-        assert reader.counts().rows_by_word == {Word.COMPLETE: 2, Word.NOT_FOUND: 1}
-        assert [view.outcome.word for view in reader.studies()] == [Word.COMPLETE, Word.COMPLETE]
+    with closing(LedgerReader(older)) as reader:
+        assert reader.counts().rows_by_status == {OutcomeStatus.COMPLETE: 2, OutcomeStatus.NOT_FOUND: 1}
+        assert [view.outcome.status for view in reader.studies()] == [
+            OutcomeStatus.COMPLETE,
+            OutcomeStatus.COMPLETE,
+        ]
     with closing(sqlite3.connect(older)) as raw:
         assert raw.execute("select version_num from alembic_version").fetchall() == [(schema.REVISION,)]
 
@@ -49,11 +52,11 @@ def test_where_it_cannot_be_upgraded_it_says_so(older: Path) -> None:
     with closing(sqlite3.connect(older)) as raw, raw:
         raw.execute("drop table attempts")
     with pytest.raises(LedgerError, match=r"older version of Quarry, and cannot be upgraded: no such table"):
-        Reader(older)
+        LedgerReader(older)
 
 
 def test_a_newer_one_is_refused_by_readers_too(older: Path) -> None:
     with closing(sqlite3.connect(older)) as raw, raw:
         raw.execute("update alembic_version set version_num = '0999'")
     with pytest.raises(LedgerError, match="newer version of Quarry"):
-        Reader(older)
+        LedgerReader(older)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.ledger.cohort_rows import exchange_rows
+from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.query_log import Postponement, Query, note_postponement, note_query
+from dicom_quarry.ledger.query_log import Postponement, QueryLogEntry, log_postponement, log_query
 from tests.ledger.helpers import attempt, begin, conclude, missing_row, request, resolve, stored_row, study
 
-ASKED = Query("main", "study", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)
+ASKED = QueryLogEntry("main", "study", "row", "STUDY", "AccessionNumber", 1.8e9, 0.25, 1, 1)
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-def queries(path: Path, row: int) -> list[Query]:
+def queries(path: Path, row: int) -> list[QueryLogEntry]:
     reader = HistoryReader(path, "mismatch")
     try:
-        found = reader.row(row)
+        found = reader.row_history(row)
         return list(found.queries) if found else []
     finally:
         reader.close()
@@ -33,11 +33,11 @@ def queries(path: Path, row: int) -> list[Query]:
 def test_it_waits_for_a_transaction_that_is_made_anyway(path: Path) -> None:
     ledger = Ledger(path)
     begin(ledger, [request(1, "A")])
-    note_query(ledger.database, ASKED, row=1)
+    log_query(ledger.database, ASKED, row=1)
     assert queries(path, 1) == []
-    ledger.note(anything="else")
+    ledger.set_metadata(anything="else")
     assert queries(path, 1) == [ASKED]
-    note_query(ledger.database, ASKED, row=1)
+    log_query(ledger.database, ASKED, row=1)
     ledger.close()
     assert queries(path, 1) == [ASKED, ASKED], "the end writes what is left"
 
@@ -45,7 +45,7 @@ def test_it_waits_for_a_transaction_that_is_made_anyway(path: Path) -> None:
 def test_it_is_there_with_the_answer(path: Path) -> None:
     ledger = Ledger(path)
     begin(ledger, [request(1, "A")])
-    note_query(ledger.database, ASKED, row=1)
+    log_query(ledger.database, ASKED, row=1)
     resolve(ledger, request(1, "A"), study(1))
     assert queries(path, 1) == [ASKED]
     ledger.close()
@@ -55,11 +55,11 @@ def test_it_goes_with_the_keys_when_the_table_changes(path: Path) -> None:
     ledger = Ledger(path)
     begin(ledger, [request(1, "A"), request(2, "B"), request(3, "C")])
     for row in (1, 2, 3):
-        note_query(ledger.database, replace(ASKED, answers=row), row=row)
+        log_query(ledger.database, replace(ASKED, result_count=row), row=row)
     newer = [request(1, "NEW"), request(2, "C"), request(3, "A"), request(4, "C")]
-    ledger.database.write(lambda connection: exchange_rows(connection, newer))
+    ledger.database.write(lambda connection: replace_rows(connection, newer))
     ledger.close()
-    assert [[one.answers for one in queries(path, row)] for row in (1, 2, 3, 4)] == [[], [3], [1], [3]]
+    assert [[one.result_count for one in queries(path, row)] for row in (1, 2, 3, 4)] == [[], [3], [1], [3]]
 
 
 def test_a_study_has_its_rounds_pauses_and_first_missing_instances(path: Path) -> None:
@@ -67,17 +67,17 @@ def test_a_study_has_its_rounds_pauses_and_first_missing_instances(path: Path) -
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1))
     ledger.record_round(1, [attempt(gained=1)])
-    note_postponement(ledger.database, 1, Postponement(5.0, 10.0, "the archive is busy"))
-    note_query(ledger.database, ASKED, task_id=1)
+    log_postponement(ledger.database, 1, Postponement(5.0, 10.0, "the archive is busy"))
+    log_query(ledger.database, ASKED, task_id=1)
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), *(missing_row("1.2.1", n) for n in range(2, 40))])
     ledger.retry({"instances_missing"})
     ledger.close()
     reader = HistoryReader(path, "mismatch")
-    (found,) = reader.studies_of(1)
+    (found,) = reader.study_histories_of_row(1)
     assert [number for number, _ in found.rounds] == [1]
-    assert len(found.retried) == 1
-    assert found.postponed == (Postponement(5.0, 10.0, "the archive is busy"),)
+    assert len(found.retried_at) == 1
+    assert found.postponements == (Postponement(5.0, 10.0, "the archive is busy"),)
     assert found.queries == (ASKED,)
-    assert (found.lacking, len(found.missing)) == (38, 20)
-    assert (reader.rows_of("1.2.1"), list(reader.study("1.2.9"))) == ([1], [])
+    assert (found.missing_count, len(found.missing)) == (38, 20)
+    assert (reader.rows_of("1.2.1"), list(reader.study_histories("1.2.9"))) == ([1], [])
     reader.close()

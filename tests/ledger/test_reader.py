@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.cohort_rows import exchange_rows
+from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import MissingView
-from dicom_quarry.model import Request, Word
+from dicom_quarry.model import OutcomeStatus, Request
 from dicom_quarry.outcomes import codes_of
 from tests.ledger.helpers import (
     begin,
@@ -33,18 +33,22 @@ from tests.ledger.helpers import (
 )
 
 
-def test_a_row_of_several_studies_is_as_good_as_the_worst(ledger: Ledger, reader: Reader) -> None:
+def test_a_row_of_several_studies_is_as_good_as_the_worst(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A", cells=(" a", "=b")), request(2, "B"), request(3, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     resolve(ledger, request(2, "B"), study(2))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), stored_row("1.2.1", 2)])
     first = next(reader.rows())
-    assert (first.outcome.word, first.studies_found, first.studies_complete) == (Word.PENDING, 2, 1)
+    assert (first.outcome.status, first.studies_found, first.studies_complete) == (
+        OutcomeStatus.PENDING,
+        2,
+        1,
+    )
     assert first.proved_at is None
     conclude(ledger, "1.2.2", [stored_row("1.2.2", 1), missing_row("1.2.2", 2)])
     first, second, third = reader.rows()
     assert first.cells == (" a", "=b")
-    assert (first.outcome.word, first.outcome.code) == (Word.PARTIAL, "instances_missing")
+    assert (first.outcome.status, first.outcome.code) == (OutcomeStatus.PARTIAL, "instances_missing")
     assert first.outcome.reason.startswith("1 instance of 2 did not arrive")
     assert (first.instances_expected, first.instances_stored, first.size) == (4, 3, 101 + 102 + 101)
     assert first.study_uids == ("1.2.1", "1.2.2")
@@ -55,7 +59,7 @@ def test_a_row_of_several_studies_is_as_good_as_the_worst(ledger: Ledger, reader
 
 
 def test_counts_are_of_studies_and_instances_once_however_many_rows_share_them(
-    ledger: Ledger, reader: Reader
+    ledger: Ledger, reader: LedgerReader
 ) -> None:
     begin(ledger, [request(1, "A"), request(2, "B"), request(3, "A"), request(4, "C")])
     resolve(ledger, request(1, "A"), study(1), study(2))
@@ -64,13 +68,13 @@ def test_counts_are_of_studies_and_instances_once_however_many_rows_share_them(
         conclude(ledger, f"1.2.{number}", [stored_row(f"1.2.{number}", 1), stored_row(f"1.2.{number}", 2)])
     counts = reader.counts()
     assert (counts.rows, counts.rows_waiting) == (4, 1)
-    assert counts.rows_by_word == {Word.COMPLETE: 2, Word.PENDING: 2}
+    assert counts.rows_by_status == {OutcomeStatus.COMPLETE: 2, OutcomeStatus.PENDING: 2}
     assert (counts.studies, counts.studies_done, counts.studies_complete) == (3, 2, 2)
     assert (counts.instances_expected, counts.instances_stored, counts.size) == (4, 4, 406)
     agree(reader)
 
 
-def test_instances_are_told_with_their_paths(ledger: Ledger, reader: Reader) -> None:
+def test_instances_are_told_with_their_paths(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1), stored_row("1.2.1", 2, path="else/where")])
@@ -86,7 +90,7 @@ def test_instances_are_told_with_their_paths(ledger: Ledger, reader: Reader) -> 
     assert list(reader.instances(derive, study_uid="1.2.2")) == found[2:]
 
 
-def test_a_proof_is_dated_in_utc_once_all_studies_are_proved(ledger: Ledger, reader: Reader) -> None:
+def test_a_proof_is_dated_in_utc_once_all_studies_are_proved(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A")])
     resolve(ledger, request(1, "A"), study(1))
     conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)])
@@ -122,32 +126,38 @@ def live(ledger: Ledger, events: list[tuple[str, int, int]], rows: list[Request]
                     stored = [stored_row(uid, number) for number in range(first)]
                     conclude(ledger, uid, [*stored, missing_row(uid, 9)])
                 case "retry":
-                    ledger.retry(codes_of({Word.PARTIAL, Word.NOT_FOUND} if first > 2 else {Word.COMPLETE}))
+                    ledger.retry(
+                        codes_of(
+                            {OutcomeStatus.PARTIAL, OutcomeStatus.NOT_FOUND}
+                            if first > 2
+                            else {OutcomeStatus.COMPLETE}
+                        )
+                    )
                 case "late":
-                    ledger.add_late(task_id(ledger, uid), stored_row(uid, 9, listed=False), "f")
+                    ledger.add_late_instance(task_id(ledger, uid), stored_row(uid, 9, listed=False), "f")
                 case "exchange":
                     kept = [one.keys[0][1] for one in rows[:first] if one.keys]
                     rows[:] = [request(row, key) for row, key in enumerate([*kept, f"N{second}"], 1)]
-                    ledger.database.write(lambda c: exchange_rows(c, rows))
+                    ledger.database.write(lambda c: replace_rows(c, rows))
         except (LedgerError, AssertionError):
             continue
 
 
-def agree(reader: Reader) -> None:
+def agree(reader: LedgerReader) -> None:
     counts = reader.counts()
     rows, studies = list(reader.rows()), list(reader.studies())
     wanted = [view for view in studies if view.rows]
     assert counts.rows == len(rows)
-    assert counts.rows_by_word == Counter(view.outcome.word for view in rows)
-    assert counts.finished == all(view.outcome.word is not Word.PENDING for view in rows)
+    assert counts.rows_by_status == Counter(view.outcome.status for view in rows)
+    assert counts.is_finished == all(view.outcome.status is not OutcomeStatus.PENDING for view in rows)
     assert counts.studies == len(wanted)
-    assert counts.studies_done == sum(view.outcome.word is not Word.PENDING for view in wanted)
-    assert counts.studies_complete == sum(view.outcome.word is Word.COMPLETE for view in wanted)
+    assert counts.studies_done == sum(view.outcome.status is not OutcomeStatus.PENDING for view in wanted)
+    assert counts.studies_complete == sum(view.outcome.status is OutcomeStatus.COMPLETE for view in wanted)
     assert counts.instances_expected == sum(view.expected or 0 for view in wanted)
     assert counts.instances_stored == sum(view.stored for view in wanted)
     assert counts.size == sum(view.size for view in wanted)
     assert counts.rows_waiting == sum(
-        not view.study_uids and view.outcome.word is Word.PENDING for view in rows
+        not view.study_uids and view.outcome.status is OutcomeStatus.PENDING for view in rows
     )
     by_uid = {view.study.study_uid: view for view in studies}
     stored, missing = list(reader.instances(derive)), list(reader.missing())
@@ -156,13 +166,13 @@ def agree(reader: Reader) -> None:
         assert (view.stored, view.size) == (len(mine), sum(one.size for one in mine))
         lacking = [one for one in missing if one.ref.study_uid == uid]
         assert all(one.rows == view.rows for one in lacking)
-        if view.outcome.word is Word.COMPLETE:
+        if view.outcome.status is OutcomeStatus.COMPLETE:
             assert not lacking
-        if view.outcome.word is Word.PARTIAL:
+        if view.outcome.status is OutcomeStatus.PARTIAL:
             assert lacking
     for row in rows:
         assert row.instances_stored == sum(by_uid[uid].stored for uid in row.study_uids)
-        assert (row.proved_at is not None) == (row.outcome.word is Word.COMPLETE)
+        assert (row.proved_at is not None) == (row.outcome.status is OutcomeStatus.COMPLETE)
         assert all(row.row in by_uid[uid].rows for uid in row.study_uids)
         if row.same_as_row is not None:
             assert row.same_as_row < row.row
@@ -180,7 +190,7 @@ def test_rows_studies_instances_and_counts_agree_at_every_moment(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "l.db"
         ledger = Ledger(path)
-        reader = Reader(path)
+        reader = LedgerReader(path)
         try:
             begin(ledger, rows)
             for end in range(len(events)):

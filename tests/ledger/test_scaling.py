@@ -15,11 +15,11 @@ from alembic.operations import Operations
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
-from dicom_quarry.ledger.cohort_rows import enter_rows, exchange_rows
-from dicom_quarry.ledger.compiled_statements import Prepared
+from dicom_quarry.ledger.cohort_rows import insert_rows, replace_rows
+from dicom_quarry.ledger.compiled_statements import CompiledStatement
 from dicom_quarry.ledger.connections import open_engine
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import Request, Selection
 from tests.ledger.helpers import (
     ARCHIVE,
@@ -54,9 +54,11 @@ def plans(path: Path) -> Iterator[list[str]]:
     def note(_connection: object, _cursor: object, statement: str, parameters: object, *_: object) -> None:
         asked.append((statement, parameters))
 
-    on = Prepared.on
+    on = CompiledStatement.execute
 
-    def noted(self: Prepared, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
+    def noted(
+        self: CompiledStatement, connection: sqlite3.Connection, values: Mapping[str, object]
+    ) -> sqlite3.Cursor:
         connection.set_trace_callback(lambda sql: asked.append((sql, ())))
         try:
             return on(self, connection, values)
@@ -65,11 +67,11 @@ def plans(path: Path) -> Iterator[list[str]]:
 
     found: list[str] = []
     event.listen(Engine, "before_cursor_execute", note)
-    Prepared.on = noted  # type: ignore[method-assign]
+    CompiledStatement.execute = noted  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        Prepared.on = on  # type: ignore[method-assign]
+        CompiledStatement.execute = on  # type: ignore[method-assign]
         event.remove(Engine, "before_cursor_execute", note)
     with sqlite3.connect(path) as raw:
         for statement, parameters in asked:
@@ -84,7 +86,7 @@ def busy(ledger: Ledger) -> Ledger:
     begin(ledger, rows)
     for number, one in enumerate(rows[:6], 1):
         resolve(ledger, one, study(number))
-    ledger.postpone(task_id(ledger, "1.2.5"), 1e12)
+    ledger.postpone_task(task_id(ledger, "1.2.5"), 1e12)
     conclude(ledger, "1.2.6", [stored_row("1.2.6", 1)])
     return ledger
 
@@ -103,15 +105,15 @@ HOT: dict[str, Callable[[Ledger], object]] = {
     "end of a row": lambda ledger: ledger.conclude_request(
         request(8, "A8"), "study_not_found", keys="accession"
     ),
-    "postpone": lambda ledger: ledger.postpone(1, 5.0),
+    "postpone": lambda ledger: ledger.postpone_task(1, 5.0),
     "round": lambda ledger: ledger.record_round(1, [attempt()]),
-    "strikes": lambda ledger: ledger.strikes(1),
+    "strikes": lambda ledger: ledger.fruitless_rounds(1),
     "folders": lambda ledger: ledger.folders_of(1),
     "task of a study": lambda ledger: ledger.task_of("1.2.3"),
     "first row": lambda ledger: ledger.first_row(1),
     "cells": lambda ledger: ledger.cells(1),
     "conclude": lambda ledger: conclude(ledger, "1.2.1", [stored_row("1.2.1", 1)]),
-    "late": lambda ledger: ledger.add_late(6, stored_row("1.2.6", 2), "4711"),
+    "late": lambda ledger: ledger.add_late_instance(6, stored_row("1.2.6", 2), "4711"),
 }
 
 
@@ -124,7 +126,7 @@ def test_what_is_asked_for_each_study_is_found_by_index(busy: Ledger, tmp_path: 
 
 
 def test_counting_asks_the_same_few_questions_however_many_rows(busy: Ledger, tmp_path: Path) -> None:
-    reader = Reader(tmp_path / "ledger.db")
+    reader = LedgerReader(tmp_path / "ledger.db")
     with plans(tmp_path / "ledger.db") as found:
         reader.counts()
     reader.close()
@@ -153,7 +155,7 @@ def test_a_table_passes_through_without_being_held(ledger: Ledger) -> None:
 
         event.listen(Engine, "before_cursor_execute", note)
         try:
-            enter_rows(connection, rows())  # type: ignore[arg-type]
+            insert_rows(connection, rows())  # type: ignore[arg-type]
         finally:
             event.remove(Engine, "before_cursor_execute", note)
 
@@ -168,12 +170,12 @@ def test_what_no_row_asks_for_any_more_does_not_stand_in_the_way(ledger: Ledger)
     begin(ledger, [request(1, "A1"), request(2, "A2")])
     resolve(ledger, request(1, "A1"), study(1))
     resolve(ledger, request(2, "A2"), study(2))
-    ledger.database.write(lambda c: exchange_rows(c, [request(1, "A2")]))
+    ledger.database.write(lambda c: replace_rows(c, [request(1, "A2")]))
     assert [task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)] == ["1.2.2"]
     states = ledger.database.read(lambda c: c.exec_driver_sql("select state from tasks order by id").all())
     assert [row[0] for row in states] == ["unwanted", "waiting"]
-    ledger.database.write(lambda c: exchange_rows(c, [request(1, "A2"), request(2, "A1")]))
-    _done(ledger.resolve(request(2, "A1"), ARCHIVE, [(study(1), Selection())]))
+    ledger.database.write(lambda c: replace_rows(c, [request(1, "A2"), request(2, "A1")]))
+    _done(ledger.resolve_request(request(2, "A1"), ARCHIVE, [(study(1), Selection())]))
     assert {task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)} == {"1.2.1", "1.2.2"}
 
 
@@ -209,7 +211,9 @@ def test_the_write_ahead_log_is_cut_back(tmp_path: Path) -> None:
     assert limit == 64 << 20
 
 
-def test_who_reads_slowly_does_not_hold_the_log_up(busy: Ledger, reader: Reader, tmp_path: Path) -> None:
+def test_who_reads_slowly_does_not_hold_the_log_up(
+    busy: Ledger, reader: LedgerReader, tmp_path: Path
+) -> None:
     """A write-ahead log begins anew once nobody reads from it; ``verify`` may read for hours."""
     found = reader.instances(derive)
     next(found)
@@ -221,7 +225,7 @@ def test_who_reads_slowly_does_not_hold_the_log_up(busy: Ledger, reader: Reader,
 
 @pytest.mark.parametrize("page", [1, 2, 5, 1000])
 def test_pages_lose_nothing(
-    ledger: Ledger, reader: Reader, monkeypatch: pytest.MonkeyPatch, page: int
+    ledger: Ledger, reader: LedgerReader, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     monkeypatch.setattr("dicom_quarry.ledger.reader._PAGE", page)
     monkeypatch.setattr("dicom_quarry.ledger.reader._STUDIES_AT_ONCE", page)

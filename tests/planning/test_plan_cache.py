@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config.settings import Settings, load
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import held, prepare
+from dicom_quarry.jobs.folder import job_lock, open_or_create
 from dicom_quarry.planning import plan_cache
 
 LONG_AGO = timedelta(days=31)
 
 
 def settings(tmp_path: Path, **options: object) -> Settings:
-    return load(None, {"from": "PACS@127.0.0.1:104", "to": str(tmp_path / "out"), **options})
+    return load_settings(None, {"from": "PACS@127.0.0.1:104", "to": str(tmp_path / "out"), **options})
 
 
 @pytest.fixture
@@ -29,11 +29,15 @@ def table(tmp_path: Path) -> Path:
 
 
 def place(table: Path, chosen: Settings) -> Path:
-    return plan_cache.place(record.read(table, chosen)[0], chosen).state
+    return plan_cache.plan_folder(record.read_cohort(table, chosen)[0], chosen).state
 
 
 def make(table: Path, chosen: Settings) -> Path:
-    with plan_cache.opened(record.read(table, chosen)[0], chosen, detailed=False) as (folder, _, since):
+    with plan_cache.open_plan(record.read_cohort(table, chosen)[0], chosen, detailed=False) as (
+        folder,
+        _,
+        since,
+    ):
         assert since is None
     return folder.state
 
@@ -72,28 +76,28 @@ def test_it_is_for_its_owner_alone(tmp_path: Path, table: Path) -> None:
 def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path) -> None:
     chosen = settings(tmp_path)
     make(table, chosen)
-    cohort = record.read(table, chosen)[0]
-    job_folder = prepare(chosen.to, None)
-    with held(plan_cache.place(cohort, chosen), watched=False):
+    cohort = record.read_cohort(table, chosen)[0]
+    job_folder = open_or_create(chosen.to, None)
+    with job_lock(plan_cache.plan_folder(cohort, chosen), runs_job=False):
         with (
             pytest.raises(StartError, match="already working"),
-            plan_cache.opened(cohort, chosen, detailed=False),
+            plan_cache.open_plan(cohort, chosen, detailed=False),
         ):
             pass
-        assert plan_cache.adopt(job_folder, cohort, chosen) is None
-    assert plan_cache.adopt(job_folder, cohort, chosen) is not None
+        assert plan_cache.reuse(job_folder, cohort, chosen) is None
+    assert plan_cache.reuse(job_folder, cohort, chosen) is not None
 
 
 def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None:
     chosen = settings(tmp_path)
     make(table, chosen)
-    cohort = record.read(table, chosen)[0]
-    folder = prepare(chosen.to, None)
-    assert plan_cache.adopt(folder, cohort, chosen) is not None
+    cohort = record.read_cohort(table, chosen)[0]
+    folder = open_or_create(chosen.to, None)
+    assert plan_cache.reuse(folder, cohort, chosen) is not None
     assert folder.ledger.stat().st_mode & 0o077 == 0
     assert {path.name for path in folder.state.iterdir()} <= {"ledger.db", "incoming", "lock"}
     before = folder.ledger.read_bytes()
-    assert plan_cache.adopt(folder, cohort, chosen) is None
+    assert plan_cache.reuse(folder, cohort, chosen) is None
     assert folder.ledger.read_bytes() == before
 
 
@@ -103,12 +107,12 @@ def test_old_plans_go_and_nothing_else_does(tmp_path: Path, table: Path) -> None
     then = (datetime.now(UTC) - LONG_AGO).timestamp()
     for folder in (old, other):
         os.utime(folder / "ledger.db", (then, then))
-    plan_cache.sweep(datetime.now(UTC))
+    plan_cache.delete_expired(datetime.now(UTC))
     assert not old.exists() and (young / "ledger.db").is_file()
     assert [path.name for path in other.iterdir()] == ["letter.txt"]
 
 
 def test_when_it_was_made() -> None:
     now = datetime.now().astimezone().replace(hour=14, minute=5)
-    assert plan_cache.spoken(now.astimezone(UTC), now) == "14:05"
-    assert plan_cache.spoken(now - timedelta(days=1), now).endswith(" 14:05")
+    assert plan_cache.format_plan_time(now.astimezone(UTC), now) == "14:05"
+    assert plan_cache.format_plan_time(now - timedelta(days=1), now).endswith(" 14:05")

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Self
 
-from dicom_quarry.model import AE, Arrival, InstanceRef, Receipt
+from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Receipt
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.association import Association, Event
 from dicom_quarry.wire.connection import Requestor
-from dicom_quarry.wire.dimse import Command, MessageReader
-from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, propose
+from dicom_quarry.wire.dimse import Command, CommandReader
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import PDVFragment
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
@@ -25,15 +25,15 @@ class MemorySink:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.arrivals: list[Arrival] = []
-        self.committed: list[tuple[Arrival, bytes]] = []
-        self.aborted: list[Arrival] = []
+        self.arrivals: list[InstanceInfo] = []
+        self.committed: list[tuple[InstanceInfo, bytes]] = []
+        self.aborted: list[InstanceInfo] = []
         self.largest_write = 0
         self.on_begin: Callable[[], object] = lambda: None
         self.on_write: Callable[[], object] = lambda: None
         self.on_commit: Callable[[], object] = lambda: None
 
-    def begin(self, arrival: Arrival) -> MemoryWriter:
+    def begin(self, arrival: InstanceInfo) -> MemoryWriter:
         self.on_begin()
         with self.lock:
             self.arrivals.append(arrival)
@@ -41,7 +41,7 @@ class MemorySink:
 
 
 class MemoryWriter:
-    def __init__(self, sink: MemorySink, arrival: Arrival) -> None:
+    def __init__(self, sink: MemorySink, arrival: InstanceInfo) -> None:
         self._sink = sink
         self._arrival = arrival
         self._data = bytearray()
@@ -68,8 +68,8 @@ class RawPeer:
 
     def __init__(self, port: int, source: str = "127.0.0.1") -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), 30, source_address=(source, 0))
-        self.association = Association(max_pdu=0, requestor=True)
-        self._messages = MessageReader(range(256))
+        self.association = Association(max_pdu=0, is_requestor=True)
+        self._messages = CommandReader(range(256))
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +80,7 @@ class RawPeer:
     def associate(
         self, *syntaxes: tuple[str, list[str]], calling: str = "PACS", called: str = "QUARRY"
     ) -> AssociateAccept:
-        contexts = propose(syntaxes or [(dimse.VERIFICATION, [IMPLICIT]), (CT, [EXPLICIT])])
+        contexts = propose_contexts(syntaxes or [(dimse.VERIFICATION, [IMPLICIT]), (CT, [EXPLICIT])])
         answer = self.ask(AssociateRequest(called, calling, contexts, 16384))
         assert isinstance(answer, AssociateAccept), answer
         return answer
@@ -106,18 +106,18 @@ class RawPeer:
             for event in self.association.events():
                 return event
             try:
-                count = self.sock.recv_into(self.association.reader.space())
+                count = self.sock.recv_into(self.association.reader.get_buffer())
             except ConnectionResetError:
                 return None
             if not count:
                 return None
-            self.association.reader.received(count)
+            self.association.reader.buffer_updated(count)
 
     def response(self) -> Command:
         while True:
             event = self.next_event()
             assert isinstance(event, PDVFragment), event
-            command = self._messages.take(event)
+            command = self._messages.feed(event)
             if isinstance(command, Command):
                 return command
 

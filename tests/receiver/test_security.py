@@ -11,10 +11,10 @@ import threading
 
 import pytest
 
-from dicom_quarry.receiver.server import Limits, Receiver
+from dicom_quarry.receiver.server import Receiver, ReceiverLimits
 from dicom_quarry.wire import dimse, pdu
 from dicom_quarry.wire.association import Aborted
-from dicom_quarry.wire.negotiation import AssociateRequest, Context
+from dicom_quarry.wire.negotiation import AssociateRequest, PresentationContext
 from dicom_quarry.wire.pdu import PduType
 from tests.peers.process import wait_for
 from tests.receiver.conftest import Make
@@ -94,14 +94,15 @@ def test_a_broken_message_aborts_the_association(receiver: Receiver, sink: Memor
 @pytest.mark.parametrize(
     "contexts",
     [
-        pytest.param([Context(2, CT, (IMPLICIT,))], id="even ID"),
-        pytest.param([Context(1, CT, (IMPLICIT,))] * 2, id="repeated ID"),
+        pytest.param([PresentationContext(2, CT, (IMPLICIT,))], id="even ID"),
+        pytest.param([PresentationContext(1, CT, (IMPLICIT,))] * 2, id="repeated ID"),
         pytest.param(
-            [Context(number % 256, CT, (IMPLICIT,)) for number in range(1, 401, 2)], id="200 contexts"
+            [PresentationContext(number % 256, CT, (IMPLICIT,)) for number in range(1, 401, 2)],
+            id="200 contexts",
         ),
     ],
 )
-def test_bad_presentation_contexts(receiver: Receiver, contexts: list[Context]) -> None:
+def test_bad_presentation_contexts(receiver: Receiver, contexts: list[PresentationContext]) -> None:
     with RawPeer(receiver.port) as peer:
         answer = peer.ask(AssociateRequest("QUARRY", "PACS", tuple(contexts), 0))
         assert isinstance(answer, Aborted)
@@ -110,7 +111,7 @@ def test_bad_presentation_contexts(receiver: Receiver, contexts: list[Context]) 
 
 
 def test_a_large_user_identity_is_tolerated(receiver: Receiver) -> None:
-    request = AssociateRequest("QUARRY", "PACS", (Context(1, CT, (IMPLICIT,)),), 0)
+    request = AssociateRequest("QUARRY", "PACS", (PresentationContext(1, CT, (IMPLICIT,)),), 0)
     body = encoded(request)
     at = body.index(b"\x51\x00\x00\x04") - 4
     identity = struct.pack(">BxHBBH", 0x58, 60006, 1, 1, 60000) + bytes(60002)
@@ -160,13 +161,13 @@ def test_an_association_that_ends_midway_stores_nothing(
         elif how == "released":
             peer.send(peer.association.release())
     wait_for(lambda: len(sink.aborted) == 1, "the writer's abort")
-    wait_for(lambda: receiver.stats.associations == 0, "the end of the association")
+    wait_for(lambda: receiver.stats.open_associations == 0, "the end of the association")
     assert not sink.committed
     assert echo(receiver.port)
 
 
 def test_a_dataset_announced_and_never_sent(make: Make, sink: MemorySink) -> None:
-    receiver = make(limits=Limits(drip_timeout=0.2))
+    receiver = make(limits=ReceiverLimits(stall_timeout=0.2))
     with RawPeer(receiver.port) as peer:
         peer.associate()
         peer.send(pdv(3, STORE))
@@ -176,7 +177,7 @@ def test_a_dataset_announced_and_never_sent(make: Make, sink: MemorySink) -> Non
 
 
 def test_one_byte_at_a_time_is_too_slow(make: Make, sink: MemorySink) -> None:
-    receiver = make(limits=Limits(drip_timeout=0.5))
+    receiver = make(limits=ReceiverLimits(stall_timeout=0.5))
     with RawPeer(receiver.port) as peer:
         peer.associate()
         peer.send(pdv(3, STORE))
@@ -187,7 +188,7 @@ def test_one_byte_at_a_time_is_too_slow(make: Make, sink: MemorySink) -> None:
 
 
 def test_an_association_request_one_byte_at_a_time(make: Make) -> None:
-    receiver = make(limits=Limits(request_timeout=0.5))
+    receiver = make(limits=ReceiverLimits(request_timeout=0.5))
     with RawPeer(receiver.port) as peer:
         drip(peer, struct.pack(">BxL", 1, 100_000) + bytes(100_000))
         assert peer.is_closed()
@@ -206,16 +207,16 @@ def drip(peer: RawPeer, data: bytes) -> None:
 
 
 def test_a_silent_connection_is_closed(make: Make) -> None:
-    receiver = make(limits=Limits(request_timeout=0.2))
+    receiver = make(limits=ReceiverLimits(request_timeout=0.2))
     with RawPeer(receiver.port) as peer:
         assert peer.is_closed()
 
 
 def test_an_idle_association_stands_unless_told_otherwise(make: Make) -> None:
-    with RawPeer(make(limits=Limits(idle_timeout=0.2)).port) as peer:
+    with RawPeer(make(limits=ReceiverLimits(idle_timeout=0.2)).port) as peer:
         peer.associate()
         assert isinstance(peer.next_event(), Aborted)
-    with RawPeer(make(limits=Limits(request_timeout=0.1, drip_timeout=0.1)).port) as peer:
+    with RawPeer(make(limits=ReceiverLimits(request_timeout=0.1, stall_timeout=0.1)).port) as peer:
         peer.associate()
         peer.sock.settimeout(1.5)
         with pytest.raises(TimeoutError):
@@ -251,9 +252,9 @@ def test_200_mb_that_are_refused_are_drained_without_being_kept(receiver: Receiv
 
 
 def refuse() -> None:
-    from dicom_quarry.errors import Refused
+    from dicom_quarry.errors import InstanceRefused
 
-    raise Refused("nobody asked for this study", status=0x0124)
+    raise InstanceRefused("nobody asked for this study", status=0x0124)
 
 
 def test_the_writer_gets_views_not_whole_instances(receiver: Receiver, sink: MemorySink) -> None:

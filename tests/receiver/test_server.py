@@ -11,13 +11,13 @@ from ipaddress import ip_network
 
 import pytest
 
-from dicom_quarry.errors import OutOfSpace, Refused, Rejected, StartError
+from dicom_quarry.errors import InstanceRefused, OutOfSpace, Rejected, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.receiver.server import Admission, Limits, Receiver, SenderRefused
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, SenderRejected
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Rejection
 from dicom_quarry.wire.connection import Requestor
-from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, ContextResult, propose
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, ContextResult, propose_contexts
 from tests.peers.process import wait_for
 from tests.receiver.conftest import Make
 from tests.receiver.helpers import CT, EXPLICIT, IMPLICIT, MemorySink, RawPeer, echo
@@ -58,9 +58,9 @@ def raiser(error: Exception) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("error", "status", "comment"),
     [
-        (Refused("not asked for", status=0x0124), 0x0124, "not asked for"),
+        (InstanceRefused("not asked for", status=0x0124), 0x0124, "not asked for"),
         (OutOfSpace("the disk is full"), 0xA700, "the disk is full"),
-        (Refused("x" * 100, status=0), 0x0110, "x" * 64),
+        (InstanceRefused("x" * 100, status=0), 0x0110, "x" * 64),
         (OSError(5, "Input/output error", "/data/DOE^JOHN/1.dcm"), 0x0110, "processing failure"),
         (ValueError("DOE^JOHN"), 0x0110, "processing failure"),
     ],
@@ -85,7 +85,7 @@ def test_whatever_the_sink_does_the_sender_is_told(
         assert peer.store(b"good", "1.2.4").status == dimse.SUCCESS
     assert [arrival.sop_uid for arrival, _ in sink.committed] == ["1.2.4"]
     assert len(sink.aborted) == (0 if where == "on_begin" else 1)
-    assert receiver.stats.refused == 1
+    assert receiver.stats.rejected_instances == 1
     assert "DOE" not in caplog.text
 
 
@@ -114,7 +114,7 @@ def test_an_empty_dataset_and_a_very_long_uid_pass(receiver: Receiver, sink: Mem
 
 def ask(port: int, *, calling: str = "PACS", called: str = "QUARRY", source: str = "127.0.0.1") -> object:
     request = AssociateRequest(
-        called, calling, propose([(dimse.VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT])]), 0
+        called, calling, propose_contexts([(dimse.VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT])]), 0
     )
     with RawPeer(port, source) as peer:
         answer = peer.ask(request)
@@ -129,7 +129,7 @@ ECHO_ONLY = [ContextResult.ACCEPTED, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
 
 
 def test_only_our_own_title_by_default(make: Make) -> None:
-    refused: list[SenderRefused] = []
+    refused: list[SenderRejected] = []
     receiver = make(on_event=refused.append)
     assert ask(receiver.port) == BOTH
     assert ask(receiver.port, called="OTHER") == Rejection(1, 1, 7)
@@ -140,19 +140,19 @@ def test_only_our_own_title_by_default(make: Make) -> None:
         "OTHER",
         False,
     )
-    assert receiver.stats.rejected == 1
-    assert ask(make(admission=Admission()).port, called="OTHER") == BOTH
+    assert receiver.stats.rejected_associations == 1
+    assert ask(make(admission=AccessPolicy()).port, called="OTHER") == BOTH
 
 
 # A test on loopback: a network that holds none of it stands for a foreign sender's.
 def test_a_known_title_from_an_unknown_address_may_only_echo_on_this_computer(make: Make) -> None:
-    receiver = make(admission=Admission(networks=(ip_network("127.0.0.9"),)))
+    receiver = make(admission=AccessPolicy(networks=(ip_network("127.0.0.9"),)))
     assert ask(receiver.port, source="127.0.0.9") == BOTH
     assert ask(receiver.port, source="127.0.0.8") == ECHO_ONLY
 
 
 def test_an_unknown_title_from_a_good_address(make: Make) -> None:
-    receiver = make(admission=Admission(calling=frozenset({"PACS"})))
+    receiver = make(admission=AccessPolicy(calling=frozenset({"PACS"})))
     assert ask(receiver.port) == BOTH
     assert ask(receiver.port, calling="STRANGER") == ECHO_ONLY
 
@@ -168,14 +168,14 @@ def test_an_unknown_title_from_a_good_address(make: Make) -> None:
     ],
 )
 def test_foreign_senders(address: str, calling: str, rejection: Rejection | None) -> None:
-    admission = Admission(calling=frozenset({"PACS"}), networks=(ip_network("10.1.2.0/24"),))
-    request = AssociateRequest("QUARRY", calling, propose([(CT, [IMPLICIT])]), 0)
-    decision = admission.judge(request, address)
+    admission = AccessPolicy(calling=frozenset({"PACS"}), networks=(ip_network("10.1.2.0/24"),))
+    request = AssociateRequest("QUARRY", calling, propose_contexts([(CT, [IMPLICIT])]), 0)
+    decision = admission.evaluate(request, address)
     assert getattr(decision, "rejection", None) == rejection
 
 
 def test_protocol_version_and_application_context(receiver: Receiver) -> None:
-    contexts = propose([(CT, [IMPLICIT])])
+    contexts = propose_contexts([(CT, [IMPLICIT])])
     for changes, rejection in (
         ({"application_context": "1.2.3"}, Rejection(1, 1, 2)),
         ({"protocol_version": 2}, Rejection(1, 2, 2)),
@@ -196,15 +196,15 @@ def test_protocol_version_and_application_context(receiver: Receiver) -> None:
 
 
 def test_associations_over_the_limit_are_told_to_come_back(make: Make) -> None:
-    refused: list[SenderRefused] = []
-    receiver = make(limits=Limits(max_associations=2, max_per_peer=1), on_event=refused.append)
+    refused: list[SenderRejected] = []
+    receiver = make(limits=ReceiverLimits(max_associations=2, max_per_peer=1), on_event=refused.append)
     with RawPeer(receiver.port) as one, RawPeer(receiver.port, "127.0.0.2") as two:
         one.associate()
         assert ask(receiver.port) == Rejection(2, 3, 2)  # one per peer
         two.associate()
         assert ask(receiver.port, source="127.0.0.3") == Rejection(2, 3, 2)  # two in all
     assert [event.transient for event in refused] == [True, True]
-    wait_for(lambda: receiver.stats.associations == 0, "both to be gone")
+    wait_for(lambda: receiver.stats.open_associations == 0, "both to be gone")
     assert ask(receiver.port) == BOTH
 
 

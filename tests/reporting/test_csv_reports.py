@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
 from dicom_quarry.model import InstanceRef, Outcome, Study
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
     write_manifest,
@@ -26,9 +26,9 @@ from dicom_quarry.reporting.csv_reports import (
     write_report,
     write_studies,
 )
-from dicom_quarry.system.permissions import Access
+from dicom_quarry.system.permissions import Permissions
 
-DONE = outcome("all_listed_stored", instances=3)
+DONE = make_outcome("all_listed_stored", instances=3)
 
 
 def row(number: int, cells: tuple[str, ...], ended: Outcome = DONE, same_as: int | None = None) -> RowView:
@@ -57,7 +57,7 @@ def lines(path: Path) -> list[list[str]]:
 def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     cells = (" a ", '=1+1, "x"', "two\r\nlines")
-    missing = outcome("study_not_found", keys="accession")
+    missing = make_outcome("study_not_found", keys="accession")
     assert write_report(path, ("Site ", "Accession", "Note"), [row(1, cells), row(2, cells, missing, 1)]) == 2
     header, first, second = lines(path)
     assert header == ["Site ", "Accession", "Note", *REPORT_COLUMNS]
@@ -174,7 +174,7 @@ def test_text_from_the_archive_is_harmless(tmp_path: Path, text: str, written: s
 
 def test_a_reason_that_quotes_the_archive_is_harmless(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    write_report(path, ("Accession",), [row(1, ("1",), outcome("row_unusable", problem="=1\x1b"))])
+    write_report(path, ("Accession",), [row(1, ("1",), make_outcome("row_unusable", problem="=1\x1b"))])
     assert lines(path)[1][3] == "'=1\\x1b"
 
 
@@ -230,7 +230,7 @@ def test_only_the_owner_may_read_them_unless_told_otherwise(tmp_path: Path) -> N
     path.chmod(0o666)
     write_report(path, ("a",), [])
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    write_report(path, ("a",), [], access=Access(0o640))
+    write_report(path, ("a",), [], permissions=Permissions(0o640))
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
 
 

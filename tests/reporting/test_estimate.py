@@ -7,16 +7,22 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.config.time_window import Hours, parse
+from dicom_quarry.config.time_window import Schedule, parse_schedule
 from dicom_quarry.model import Study
-from dicom_quarry.reporting.estimate import ASSUMED, Amount, forecast, spread, typical_size
+from dicom_quarry.reporting.estimate import (
+    DEFAULT_BYTES_PER_SECOND,
+    DataVolume,
+    make_forecast,
+    spread_over_windows,
+    typical_instance_size,
+)
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)  # a Monday
-NIGHTS = parse("19:00-07:00", UTC)
+NIGHTS = parse_schedule("19:00-07:00", UTC)
 
 
-def amount(*studies: tuple[str, int | None]) -> Amount:
-    made = Amount()
+def amount(*studies: tuple[str, int | None]) -> DataVolume:
+    made = DataVolume()
     for number, (modalities, count) in enumerate(studies):
         made.add(Study(f"1.2.{number}", modalities=modalities, instance_count=count))
     return made
@@ -34,20 +40,20 @@ def amount(*studies: tuple[str, int | None]) -> Amount:
     ],
 )
 def test_the_largest_images_count(modalities: str, size: int) -> None:
-    assert typical_size(modalities) == size
+    assert typical_instance_size(modalities) == size
 
 
 def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
     made = amount(("CT", 10), ("CT", 30), ("CT", None), ("MR", None))
     assert (made.studies, made.instances, made.uncounted) == (4, 40, 2)
-    assert made.estimated == 40 * 530_000 * 2
-    assert amount(("CT", None)).estimated == 0
+    assert made.estimated_size == 40 * 530_000 * 2
+    assert amount(("CT", None)).estimated_size == 0
 
 
 @pytest.mark.parametrize(
     ("limits", "earlier", "seconds", "said"),
     [
-        ({}, None, 53e6 / ASSUMED, "which is assumed"),
+        ({}, None, 53e6 / DEFAULT_BYTES_PER_SECOND, "which is assumed"),
         ({}, 10e6, 5.3, "at 10.0 MB/s, as in earlier jobs"),
         ({"megabytes_per_second": 2.0}, 10e6, 26.5, "at the 2 MB/s that are allowed"),
         ({"studies_per_hour": 60.0}, 10e6, 60.0, "at the 60 studies an hour"),
@@ -55,10 +61,10 @@ def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
     ],
 )
 def test_the_rate(limits: dict[str, float], earlier: float | None, seconds: float, said: str) -> None:
-    made = forecast("main", amount(("CT", 100)), [Limits(), Limits(**limits)], earlier, NOON)
+    made = make_forecast("main", amount(("CT", 100)), [Limits(), Limits(**limits)], earlier, NOON)
     assert made.seconds == pytest.approx(seconds)
-    assert said in made.pace
-    assert (made.windows, made.ends) == (0, NOON + timedelta(seconds=seconds))
+    assert said in made.rate_note
+    assert (made.windows, made.ends_at) == (0, NOON + timedelta(seconds=seconds))
 
 
 @pytest.mark.parametrize(
@@ -71,15 +77,15 @@ def test_the_rate(limits: dict[str, float], earlier: float | None, seconds: floa
     ],
 )
 def test_nights(hours: float, windows: int, ends: datetime) -> None:
-    assert spread(NIGHTS, hours * 3600, NOON) == (windows, ends)
+    assert spread_over_windows(NIGHTS, hours * 3600, NOON) == (windows, ends)
 
 
 def test_too_many_nights_to_count() -> None:
-    assert spread(parse("Mon 01:00-01:01", UTC), 1e9, NOON) == (None, None)
-    assert spread(Hours(), 60, NOON) == (0, NOON + timedelta(minutes=1))
+    assert spread_over_windows(parse_schedule("Mon 01:00-01:01", UTC), 1e9, NOON) == (None, None)
+    assert spread_over_windows(Schedule(), 60, NOON) == (0, NOON + timedelta(minutes=1))
 
 
 def test_a_site_s_window_counts_too() -> None:
     own, site = Limits(window="18:00-24:00", time_zone="UTC"), Limits(window="20:00-22:00", time_zone="UTC")
-    made = forecast("main", amount(("CT", 100)), [own, site], 53e6 / 10_800, NOON)
-    assert (made.windows, made.ends) == (2, datetime(2026, 3, 3, 21, 0, tzinfo=UTC))
+    made = make_forecast("main", amount(("CT", 100)), [own, site], 53e6 / 10_800, NOON)
+    assert (made.windows, made.ends_at) == (2, datetime(2026, 3, 3, 21, 0, tzinfo=UTC))

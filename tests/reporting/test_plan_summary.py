@@ -10,9 +10,9 @@ from rich.console import Console
 
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
-from dicom_quarry.outcomes import outcome
-from dicom_quarry.reporting.estimate import Amount, Forecast
-from dicom_quarry.reporting.plan_files import write_plan
+from dicom_quarry.outcomes import make_outcome
+from dicom_quarry.reporting.estimate import DataVolume, Forecast
+from dicom_quarry.reporting.plan_files import write_plan_csv
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows, plan_lines, render_plan
 
 EVIL = Study("1.2.1", "=4711", "@A1", "20180723", "CT\\SR", "+cmd|x\x1b[2J", 2, 7, "NEARLINE")
@@ -20,12 +20,14 @@ EVIL = Study("1.2.1", "=4711", "@A1", "20180723", "CT\\SR", "+cmd|x\x1b[2J", 2, 
 
 def rows(count: int = 1) -> list[PlannedRow]:
     found = [PlannedRow(n, n + 1, None, (("main", EVIL),)) for n in range(1, count + 1)]
-    none = PlannedRow(count + 1, count + 2, None, (), outcome("near_miss", keys="accession", hint="=HINT"))
+    none = PlannedRow(
+        count + 1, count + 2, None, (), make_outcome("near_miss", keys="accession", hint="=HINT")
+    )
     return [*found, none]
 
 
 def summary(table: list[PlannedRow], *, free: int = 10**12) -> PlanSummary:
-    amount = Amount(1, 7, 3_710_000, 0)
+    amount = DataVolume(1, 7, 3_710_000, 0)
     at = datetime(2026, 3, 3, 5, tzinfo=UTC)
     return PlanSummary(count_rows(table), (Forecast("main", amount, 90, "at all", 2, at),), Path("out"), free)
 
@@ -37,7 +39,7 @@ def shown(table: list[PlannedRow]) -> str:
 
 
 def test_nothing_of_the_archive_computes_in_a_spreadsheet(tmp_path: Path) -> None:
-    write_plan(tmp_path / "plan.csv", rows(), detailed=False)
+    write_plan_csv(tmp_path / "plan.csv", rows(), detailed=False)
     with (tmp_path / "plan.csv").open(newline="") as stream:
         first, second = csv.DictReader(stream)
     assert (first["PatientID"], first["AccessionNumber"]) == ("'=4711", "'@A1")
@@ -70,4 +72,4 @@ def test_exit_codes() -> None:
     table = rows()
     assert summary(table).exit_code == 1
     assert summary(table[:1]).exit_code == 0
-    assert summary([*table, PlannedRow(9, 10, None, (), outcome("pending"))]).exit_code == 4
+    assert summary([*table, PlannedRow(9, 10, None, (), make_outcome("pending"))]).exit_code == 4

@@ -6,16 +6,16 @@ import pytest
 
 from dicom_quarry.ledger.history import RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.ledger.query_log import Postponement, Query
+from dicom_quarry.ledger.query_log import Postponement, QueryLogEntry
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Study
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting.row_history import explain_lines
 
-FAILED = outcome("query_failed", status="A700 for DOE^JANE")
+FAILED = make_outcome("query_failed", status="A700 for DOE^JANE")
 
 
-def row(*queries: Query) -> RowHistory:
+def row(*queries: QueryLogEntry) -> RowHistory:
     view = RowView(7, 8, ("x",), FAILED, None, 0, 0, 0, 0, 0, None, ())
     return RowHistory(view, (("PatientID", "4711"), ("StudyDate", "20180723")), (), "", queries)
 
@@ -27,8 +27,12 @@ def study(*rounds: Attempt) -> StudyHistory:
     return StudyHistory(view, None, (), numbered, (70.0,), (pause,), 0, (), ())
 
 
-def query(answers: int | None, status: int | None = None, why: str = "", model: str = "study") -> Query:
-    return Query("main", model, "row", "STUDY", "PatientID StudyDate", 0.0, 1.5, 1, answers, status, why)
+def query(
+    answers: int | None, status: int | None = None, why: str = "", model: str = "study"
+) -> QueryLogEntry:
+    return QueryLogEntry(
+        "main", model, "row", "STUDY", "PatientID StudyDate", 0.0, 1.5, 1, answers, status, why
+    )
 
 
 @pytest.mark.parametrize(
@@ -40,9 +44,9 @@ def query(answers: int | None, status: int | None = None, why: str = "", model: 
         (query(200, None, "capped for DOE"), "200 answers, cut short"),
     ],
 )
-def test_queries_that_were_not_answered_whole(asked: Query, said: str) -> None:
+def test_queries_that_were_not_answered_whole(asked: QueryLogEntry, said: str) -> None:
     for identified in (True, False):
-        text = "\n".join(explain_lines([row(asked)], [], identified=identified))
+        text = "\n".join(explain_lines([row(asked)], [], with_identifiers=identified))
         assert said in text
         assert ("DOE" in text, "4711" in text) == (identified, identified)
     assert "by PatientID, StudyDate" in text
@@ -63,7 +67,7 @@ def test_queries_that_were_not_answered_whole(asked: Query, said: str) -> None:
 def test_retrievals_that_failed(road: str, status: int | None, said: str) -> None:
     attempt = Attempt(10.0, 12.0, "STUDY", 3, 0, "lost", status, "DOE^JANE is offline", road)
     for identified in (True, False):
-        lines = explain_lines([row()], [study(attempt)], identified=identified)
+        lines = explain_lines([row()], [study(attempt)], with_identifiers=identified)
         assert sum(said in line for line in lines) == 1
         assert any("DOE^JANE is offline" in line for line in lines) is identified
     at = lines.index("what happened, in UTC:")

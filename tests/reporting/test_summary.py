@@ -10,13 +10,13 @@ from rich.console import Console
 
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import Outcome, Study
-from dicom_quarry.outcomes import outcome
-from dicom_quarry.reporting.formatting import human_size
-from dicom_quarry.reporting.summary import Summary, render_summary, summarise, summary_lines
+from dicom_quarry.outcomes import make_outcome
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.reporting.summary import JobSummary, render_summary, summarise, summary_lines
 
-DONE = outcome("all_listed_stored", instances=3)
-ABSENT = outcome("study_not_found", keys="accession")
-BAD_ROW = outcome("row_unusable", problem="column 'MRN': \"47[red]11\x1b\" is wrong")
+DONE = make_outcome("all_listed_stored", instances=3)
+ABSENT = make_outcome("study_not_found", keys="accession")
+BAD_ROW = make_outcome("row_unusable", problem="column 'MRN': \"47[red]11\x1b\" is wrong")
 
 
 def rows(*ended: Outcome) -> list[RowView]:
@@ -30,7 +30,7 @@ def studies(*ended: Outcome) -> list[StudyView]:
     ]
 
 
-def terminal(summary: Summary) -> str:
+def terminal(summary: JobSummary) -> str:
     stream = io.StringIO()
     Console(file=stream, width=200, force_terminal=False).print(
         render_summary(summary, Path("out/report.csv"))
@@ -90,13 +90,13 @@ def test_the_first_twenty_rows_of_a_group_are_named() -> None:
     ("ended", "code", "meaning"),
     [
         ((), 0, "every row is complete"),
-        ((DONE, outcome("pending"), ABSENT), 4, "not finished: run the same command again to go on"),
+        ((DONE, make_outcome("pending"), ABSENT), 4, "not finished: run the same command again to go on"),
         ((ABSENT,), 1, "finished; the exceptions are explained above"),
     ],
 )
 def test_the_exit_code_and_what_it_means(ended: tuple[Outcome, ...], code: int, meaning: str) -> None:
     summary = summarise(rows(*ended), [])
-    assert (summary.exit_code, summary.meaning) == (code, meaning)
+    assert (summary.exit_code, summary.exit_code_text) == (code, meaning)
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,4 @@ def test_the_exit_code_and_what_it_means(ended: tuple[Outcome, ...], code: int, 
     ],
 )
 def test_sizes_for_people(size: int, text: str) -> None:
-    assert human_size(size) == text
+    assert format_size(size) == text

@@ -15,20 +15,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import read_cohort
-from dicom_quarry.cohort.input_source import Source
-from dicom_quarry.cohort.xlsx_table import open_workbook
+from dicom_quarry.cohort.input_source import InputSource
+from dicom_quarry.cohort.xlsx_table import open_xlsx
 from dicom_quarry.errors import InputError
 from dicom_quarry.reporting import xlsx_report
 from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
     STUDY_COLUMNS,
-    Table,
-    report_table,
-    study_table,
-    write_table,
+    ReportTable,
+    make_report_table,
+    make_study_table,
+    write_csv,
 )
-from dicom_quarry.reporting.xlsx_report import write_workbook
-from dicom_quarry.system.permissions import Access
+from dicom_quarry.reporting.xlsx_report import write_xlsx
+from dicom_quarry.system.permissions import Permissions
 from tests.e2e.file_systems import small_disk
 from tests.reporting.test_csv_reports import lines as csv_lines
 from tests.reporting.test_csv_reports import row, study
@@ -38,7 +38,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 def read_back(path: Path) -> list[list[str]]:
     """The first sheet, its header first."""
-    table = open_workbook(Source(path))
+    table = open_xlsx(InputSource(path))
     return [list(table.header), *(cells for _, cells in table.rows())]
 
 
@@ -53,11 +53,11 @@ def test_it_says_what_the_csv_files_say(tmp_path: Path) -> None:
         [("0012345678901234567890", "=1+1"), ("1e5", "-"), ("", "\ttwo\r\nlines ")],
     )
     rows = [row(at, one) for at, one in enumerate(cells, 1)]
-    write_table(tmp_path / "report.csv", *report_table(columns, rows))
-    write_workbook(tmp_path / "report.xlsx", {"report": report_table(columns, rows)})
+    write_csv(tmp_path / "report.csv", *make_report_table(columns, rows))
+    write_xlsx(tmp_path / "report.xlsx", {"report": make_report_table(columns, rows)})
     assert read_back(tmp_path / "report.xlsx") == csv_lines(tmp_path / "report.csv")
-    write_table(tmp_path / "studies.csv", *study_table([study()]))
-    write_workbook(tmp_path / "studies.xlsx", {"studies": study_table([study()])})
+    write_csv(tmp_path / "studies.csv", *make_study_table([study()]))
+    write_xlsx(tmp_path / "studies.xlsx", {"studies": make_study_table([study()])})
     assert read_back(tmp_path / "studies.xlsx") == csv_lines(tmp_path / "studies.csv")
 
 
@@ -69,14 +69,14 @@ def test_it_says_what_the_csv_files_say(tmp_path: Path) -> None:
 def test_cells_read_back_exactly(rows: list[tuple[str, str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.xlsx"
-        write_workbook(path, {"report": Table(("a", "b"), rows)})
+        write_xlsx(path, {"report": ReportTable(("a", "b"), rows)})
         assert [tuple(line) for line in read_back(path)[1:]] == rows
 
 
 def test_every_cell_is_text(tmp_path: Path) -> None:
     path = tmp_path / "report.xlsx"
     values = ("007", "1e5", "=1+1", "https://x.example", "2018-07-23", "TRUE", 12345678901234567890)
-    write_workbook(path, {"report": Table([f"c{at}" for at, _ in enumerate(values)], [values])})
+    write_xlsx(path, {"report": ReportTable([f"c{at}" for at, _ in enumerate(values)], [values])})
     sheet = parts(path)["xl/worksheets/sheet1.xml"]
     assert sheet.count('t="inlineStr"') == 2 * len(values) == sheet.count("<c ")
     assert "<f>" not in sheet and "hyperlink" not in sheet
@@ -86,14 +86,16 @@ def test_every_cell_is_text(tmp_path: Path) -> None:
 def test_what_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:
     """Our parser would take it, Excel calls the file damaged."""
     path = tmp_path / "report.xlsx"
-    write_workbook(path, {"report": Table(("a",), [["\ufffe\uffff\x1b"]])})
+    write_xlsx(path, {"report": ReportTable(("a",), [["\ufffe\uffff\x1b"]])})
     assert "_xFFFE__xFFFF__x001B_" in parts(path)["xl/worksheets/sheet1.xml"]
     assert read_back(path)[1] == ["\ufffe\uffff\x1b"]
 
 
 def test_sheets_can_be_worked_with(tmp_path: Path) -> None:
     path = tmp_path / "report.xlsx"
-    write_workbook(path, {"report": Table(("a", "b"), [("1", "2")] * 3), "studies": study_table([study()])})
+    write_xlsx(
+        path, {"report": ReportTable(("a", "b"), [("1", "2")] * 3), "studies": make_study_table([study()])}
+    )
     book = parts(path)
     first, second = book["xl/worksheets/sheet1.xml"], book["xl/worksheets/sheet2.xml"]
     assert '<autoFilter ref="A1:B4"/>' in first and 'state="frozen"' in first
@@ -106,10 +108,11 @@ def test_sheets_can_be_worked_with(tmp_path: Path) -> None:
 def test_a_long_table_goes_on_in_further_sheets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, sheets: list[int]
 ) -> None:
-    monkeypatch.setattr(xlsx_report, "_LINES", 3)
+    monkeypatch.setattr(xlsx_report, "_MAX_LINES", 3)
     path = tmp_path / "report.xlsx"
-    write_workbook(
-        path, {"report": Table(("a",), ([at] for at in range(count))), "studies": Table(("b",), [])}
+    write_xlsx(
+        path,
+        {"report": ReportTable(("a",), ([at] for at in range(count))), "studies": ReportTable(("b",), [])},
     )
     book = parts(path)
     names = ["report", *(f"report-{number}" for number in range(2, len(sheets) + 1)), "studies"]
@@ -123,7 +126,7 @@ def test_a_long_table_goes_on_in_further_sheets(
 def test_a_cell_too_long_for_excel_says_that_it_is_cut(tmp_path: Path, letter: str) -> None:
     path = tmp_path / "report.xlsx"
     longest = letter * (32_767 // len(letter.encode("utf-16-le")) * 2)
-    write_workbook(path, {"report": Table(("a",), [[longest], [longest + "more"]])})
+    write_xlsx(path, {"report": ReportTable(("a",), [[longest], [longest + "more"]])})
     _, (whole,), (cut,) = read_back(path)
     assert whole == longest
     assert len(cut.encode("utf-16-le")) <= 2 * 32_767
@@ -134,14 +137,14 @@ def test_more_columns_than_a_sheet_has_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "report.xlsx"
     header = ["c"] * 16_385
     with pytest.raises(InputError, match="16,385 columns"):
-        write_workbook(path, {"report": Table(header, [])})
+        write_xlsx(path, {"report": ReportTable(header, [])})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_report_can_be_the_next_jobs_table(tmp_path: Path) -> None:
     path = tmp_path / "report.xlsx"
-    table = report_table(("EMPI", "Accession"), [row(1, ("01", "002"))])
-    write_workbook(path, {"report": table, "studies": study_table([study()])})
+    table = make_report_table(("EMPI", "Accession"), [row(1, ("01", "002"))])
+    write_xlsx(path, {"report": table, "studies": make_study_table([study()])})
     cohort = read_cohort(path)
     assert cohort.requests[0].keys == (("PatientID", "01"), ("AccessionNumber", "002"))
     assert cohort.columns == ("EMPI", "Accession", *REPORT_COLUMNS)
@@ -149,9 +152,9 @@ def test_a_report_can_be_the_next_jobs_table(tmp_path: Path) -> None:
 
 def test_only_the_owner_may_read_it_unless_told_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "report.xlsx"
-    write_workbook(path, {"report": Table(("a",), [])})
+    write_xlsx(path, {"report": ReportTable(("a",), [])})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    write_workbook(path, {"report": Table(("a",), [])}, access=Access(0o640))
+    write_xlsx(path, {"report": ReportTable(("a",), [])}, permissions=Permissions(0o640))
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
     assert list(tmp_path.iterdir()) == [path]
 
@@ -175,7 +178,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        write_workbook(path, {"report": Table(("a",), breaks())})
+        write_xlsx(path, {"report": ReportTable(("a",), breaks())})
     assert path.read_text() == "the old one"
     assert set(tmp_path.iterdir()) == {path, elsewhere}
 
@@ -186,7 +189,7 @@ def test_what_the_disk_says_is_an_oserror(tmp_path: Path) -> None:
         shutil.rmtree(next(one for one in tmp_path.iterdir() if one.is_dir()))
 
     with pytest.raises(FileNotFoundError):
-        write_workbook(tmp_path / "report.xlsx", {"report": Table(("a",), takes_the_folder_away())})
+        write_xlsx(tmp_path / "report.xlsx", {"report": ReportTable(("a",), takes_the_folder_away())})
     assert not list(tmp_path.iterdir())
 
 
@@ -197,6 +200,6 @@ def test_a_full_disk_is_an_oserror(tmp_path: Path) -> None:
         # Random, so that the packed file is no smaller: the disk holds the lines once, not three times.
         lines = [[random.Random(at).randbytes(500).hex()] for at in range(600)]
         with pytest.raises(OSError, match="No space left"):
-            write_workbook(path, {"report": Table(("a",), lines)})
+            write_xlsx(path, {"report": ReportTable(("a",), lines)})
         assert path.read_text() == "the old one"
         assert list(disk.iterdir()) == [path]

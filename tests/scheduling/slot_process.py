@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.scheduling.shared_state import SharedFolder
-from dicom_quarry.scheduling.throttle import Clock, Guest
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.shared_state import HostState
+from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.system.shutdown import Shutdown
 
 _speaking = threading.Lock()
 
@@ -25,12 +25,12 @@ def say(*words: object) -> None:
         print(*words, flush=True)
 
 
-class Telling(Stop):
+class Telling(Shutdown):
     """Says that it waits."""
 
-    def wait(self, seconds: float) -> None:
+    def wait_unless_stopping(self, seconds: float) -> None:
         say("waits", threading.current_thread().name)
-        super().wait(seconds)
+        super().wait_unless_stopping(seconds)
 
 
 class LastTick:
@@ -43,13 +43,13 @@ class LastTick:
         return self.value
 
 
-def _move(guest: Guest, name: str) -> None:
-    with guest.before_study():
+def _move(guest: ArchiveThrottle, name: str) -> None:
+    with guest.acquire_retrieval():
         say("in", name)
         threading.Event().wait()
 
 
-def _moves(guest: Guest, count: int) -> None:
+def _moves(guest: ArchiveThrottle, count: int) -> None:
     threads = [threading.Thread(target=_move, args=(guest, str(one)), name=str(one)) for one in range(count)]
     for thread in threads:
         thread.start()
@@ -57,9 +57,9 @@ def _moves(guest: Guest, count: int) -> None:
         thread.join()
 
 
-def _queries(guest: Guest, tick: LastTick, count: int) -> Iterable[float]:
+def _queries(guest: ArchiveThrottle, tick: LastTick, count: int) -> Iterable[float]:
     for _ in range(count):
-        guest.before_query()
+        guest.acquire_query()
         yield tick.value
 
 
@@ -67,9 +67,15 @@ def main() -> None:
     what, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     site = {"all": Limits(parallel=2, queries_per_second=50)}
     tick = LastTick()
-    shared = SharedFolder(folder)
-    guest = Guest(
-        Limits(), site, at_once=16, shared=shared, stop=Telling(), board=Board(), clock=Clock(tick=tick)
+    shared = HostState(folder)
+    guest = ArchiveThrottle(
+        Limits(),
+        site,
+        parallel=16,
+        host_state=shared,
+        shutdown=Telling(),
+        status_board=StatusBoard(),
+        clock=Clock(monotonic=tick),
     )
     if what == "moves":
         _moves(guest, count)

@@ -8,16 +8,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Ask, Found, Watch
+from dicom_quarry.archive.base import RetrieveMonitor, RetrieveRequest, RetrieveResult, StudyQueryResult
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, Unreachable, Unusable
-from dicom_quarry.extraction.retry_policy import PATIENCE
-from dicom_quarry.jobs.progress import Board
+from dicom_quarry.errors import (
+    ArchiveError,
+    ConnectionLost,
+    OperatorActionRequired,
+    QueryFailed,
+    Rejected,
+    Unreachable,
+)
+from dicom_quarry.extraction.retry_policy import MAX_FRUITLESS_ROUNDS
+from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.scheduling import circuit_breaker as gates
-from dicom_quarry.scheduling.circuit_breaker import Gate
-from dicom_quarry.scheduling.throttle import Guest
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.scheduling.throttles import unlimited
 
 
@@ -47,7 +54,7 @@ class Probed:
             with self._lock:
                 self.at_once -= 1
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         raise NotImplementedError
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
@@ -56,10 +63,10 @@ class Probed:
     def list_instances(self, task: Task) -> Listing:
         raise NotImplementedError
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         raise NotImplementedError
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         raise NotImplementedError
 
     def close(self) -> None:
@@ -99,77 +106,77 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return noted
 
 
-def at_the(archive: Probed, stop: Stop, board: Board) -> Gate:
+def at_the(archive: Probed, stop: Shutdown, board: StatusBoard) -> CircuitBreaker:
     """The gate of an archive that may be asked at any time."""
-    return Gate(archive, stop, board, unlimited(stop, board))
+    return CircuitBreaker(archive, stop, board, unlimited(stop, board))
 
 
 def test_an_archive_that_answers_is_not_probed() -> None:
     archive = Probed()
-    assert at_the(archive, Stop(), Board()).call(Question()) == "answer"
+    assert at_the(archive, Shutdown(), StatusBoard()).call(Question()) == "answer"
     assert archive.probes == 0
 
 
-@pytest.mark.parametrize("error", [DOWN, BUSY, Lost("cut")])
+@pytest.mark.parametrize("error", [DOWN, BUSY, ConnectionLost("cut")])
 def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
     error: ArchiveError, pauses: list[int]
 ) -> None:
-    archive, board = Probed(DOWN, BUSY, FAILED), Board()
+    archive, board = Probed(DOWN, BUSY, FAILED), StatusBoard()
     question = Question(error)
-    assert at_the(archive, Stop(), board).call(question) == "answer"
+    assert at_the(archive, Shutdown(), board).call(question) == "answer"
     assert (question.asked, archive.probes) == (2, 4)
     assert pauses == [0, 1, 2, 3], "longer and longer"
-    said = list(board.messages())
+    said = list(board.take_messages())
     assert said[0] == f"the archive is out of reach: {error}"
     assert said[1].startswith("the archive answers again after")
-    assert board.waits_for == ""
+    assert board.waiting_for == ""
 
 
 def test_an_archive_that_is_down_for_long_is_waited_for() -> None:
     archive = Probed(*[DOWN] * 500)
     question = Question(*[DOWN] * 5)
-    assert at_the(archive, Stop(), Board()).call(question) == "answer"
+    assert at_the(archive, Shutdown(), StatusBoard()).call(question) == "answer"
     assert question.asked == 6
 
 
 def test_a_permanent_rejection_is_raised_at_once() -> None:
     archive = Probed()
-    with pytest.raises(Unusable, match="not you"):
-        at_the(archive, Stop(), Board()).call(Question(NEVER))
+    with pytest.raises(OperatorActionRequired, match="not you"):
+        at_the(archive, Shutdown(), StatusBoard()).call(Question(NEVER))
     assert archive.probes == 0
-    with pytest.raises(Unusable, match="not you"):
-        at_the(Probed(DOWN, NEVER), Stop(), Board()).call(Question(DOWN))
+    with pytest.raises(OperatorActionRequired, match="not you"):
+        at_the(Probed(DOWN, NEVER), Shutdown(), StatusBoard()).call(Question(DOWN))
 
 
 def test_an_answer_that_is_a_failure_closes_nothing() -> None:
     archive = Probed()
     with pytest.raises(QueryFailed):
-        at_the(archive, Stop(), Board()).call(Question(FAILED))
+        at_the(archive, Shutdown(), StatusBoard()).call(Question(FAILED))
     assert archive.probes == 0
 
 
 def test_lost_again_and_again_though_it_answers_in_between_is_raised() -> None:
     archive = Probed()
-    question = Question(*[Lost("cut")] * 99)
-    with pytest.raises(Lost):
-        at_the(archive, Stop(), Board()).call(question)
-    assert question.asked == PATIENCE
+    question = Question(*[ConnectionLost("cut")] * 99)
+    with pytest.raises(ConnectionLost):
+        at_the(archive, Shutdown(), StatusBoard()).call(question)
+    assert question.asked == MAX_FRUITLESS_ROUNDS
 
 
 def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]) -> None:
     question = Question(FAILED, FAILED)
-    assert at_the(Probed(), Stop(), Board()).query(question) == "answer"
+    assert at_the(Probed(), Shutdown(), StatusBoard()).run_query(question) == "answer"
     assert pauses == [1, 2]
     question = Question(*[FAILED] * 9)
     with pytest.raises(QueryFailed):
-        at_the(Probed(), Stop(), Board()).query(question)
+        at_the(Probed(), Shutdown(), StatusBoard()).run_query(question)
     assert question.asked == 3
 
 
 def test_one_probes_and_the_others_wait_for_it() -> None:
-    archive, board = Probed(*[DOWN] * 20), Board()
+    archive, board = Probed(*[DOWN] * 20), StatusBoard()
     waiting = threading.Barrier(6)
-    gate = at_the(archive, Stop(), board)
+    gate = at_the(archive, Shutdown(), board)
 
     def ask() -> str:
         first = True
@@ -187,28 +194,28 @@ def test_one_probes_and_the_others_wait_for_it() -> None:
     with ThreadPoolExecutor(6) as pool:
         assert [one.result(20) for one in [pool.submit(ask) for _ in range(6)]] == ["answer"] * 6
     assert archive.most_at_once == 1
-    assert sum("answers again" in message for message in board.messages()) >= 1
-    assert board.waits_for == ""
+    assert sum("answers again" in message for message in board.take_messages()) >= 1
+    assert board.waiting_for == ""
 
 
 def test_while_it_waits_it_says_so() -> None:
-    archive, board = Probed(DOWN), Board()
+    archive, board = Probed(DOWN), StatusBoard()
     seen: list[str] = []
-    archive.before_answer = lambda: seen.append(board.waits_for)
-    at_the(archive, Stop(), board).call(Question(DOWN))
+    archive.before_answer = lambda: seen.append(board.waiting_for)
+    at_the(archive, Shutdown(), board).call(Question(DOWN))
     assert seen == ["the archive to answer"] * 2
 
 
 def test_stop_ends_the_waiting() -> None:
-    archive, stop = Probed(*[DOWN] * 1_000_000), Stop()
+    archive, stop = Probed(*[DOWN] * 1_000_000), Shutdown()
     archive.before_answer = lambda: stop.request() if archive.probes == 3 else None
     with pytest.raises(Stopped):
-        at_the(archive, stop, Board()).call(Question(DOWN))
+        at_the(archive, stop, StatusBoard()).call(Question(DOWN))
     assert archive.probes == 3
 
 
 def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
-    archive, stop = Probed(*[DOWN] * 1_000_000), Stop()
+    archive, stop = Probed(*[DOWN] * 1_000_000), Shutdown()
     probing, leave = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -216,7 +223,7 @@ def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
         leave.wait(10)
 
     archive.before_answer = hang
-    gate = at_the(archive, stop, Board())
+    gate = at_the(archive, stop, StatusBoard())
     with ThreadPoolExecutor(2) as pool:
         prober = pool.submit(gate.call, Question(DOWN))
         assert probing.wait(10)
@@ -230,7 +237,7 @@ def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
 
 
 def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    stop = Stop()
+    stop = Shutdown()
 
     def endless(*_: object, **__: object) -> float:
         stop.request()
@@ -238,17 +245,17 @@ def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(gates, "backoff", endless)
     with pytest.raises(Stopped):
-        at_the(Probed(), stop, Board()).call(Question(DOWN))
-    stop = Stop()
+        at_the(Probed(), stop, StatusBoard()).call(Question(DOWN))
+    stop = Shutdown()
     with pytest.raises(Stopped):
-        at_the(Probed(), stop, Board()).query(Question(*[FAILED] * 5))
+        at_the(Probed(), stop, StatusBoard()).run_query(Question(*[FAILED] * 5))
 
 
-class Closed(Guest):
+class Closed(ArchiveThrottle):
     """Outside the window until somebody has waited for it."""
 
-    def __init__(self, stop: Stop, board: Board) -> None:
-        super().__init__(Limits(), {}, at_once=4, shared=None, stop=stop, board=board)
+    def __init__(self, stop: Shutdown, board: StatusBoard) -> None:
+        super().__init__(Limits(), {}, parallel=4, host_state=None, shutdown=stop, status_board=board)
         self.open = False
         self.refusals = 0
 
@@ -259,26 +266,26 @@ class Closed(Guest):
     def wait_until_open(self) -> None:
         self.open = True
 
-    def refused(self, began: float) -> None:
+    def on_rejected(self, started_at: float) -> None:
         self.refusals += 1
 
 
 def test_outside_the_window_no_association_is_kept_and_nothing_is_asked() -> None:
-    archive, stop, board = Probed(), Stop(), Board()
+    archive, stop, board = Probed(), Shutdown(), StatusBoard()
     events: list[str] = []
     guest = Closed(stop, board)
-    archive.hang_up = lambda: events.append(f"hung up, open: {guest.open}")  # type: ignore[method-assign]
+    archive.release_thread = lambda: events.append(f"hung up, open: {guest.open}")  # type: ignore[method-assign]
 
     def question() -> str:
         events.append(f"asked, open: {guest.open}")
         return "answer"
 
-    assert Gate(archive, stop, board, guest).call(question) == "answer"
+    assert CircuitBreaker(archive, stop, board, guest).call(question) == "answer"
     assert events == ["hung up, open: False", "asked, open: True"]
 
 
 def test_outside_the_window_it_does_not_even_probe(pauses: list[int]) -> None:
-    archive, stop, board = Probed(DOWN), Stop(), Board()
+    archive, stop, board = Probed(DOWN), Shutdown(), StatusBoard()
     guest = Closed(stop, board)
     guest.open = True
     seen: list[bool] = []
@@ -292,18 +299,18 @@ def test_outside_the_window_it_does_not_even_probe(pauses: list[int]) -> None:
         return asked()
 
     archive.before_answer = probed
-    archive.hang_up = lambda: None  # type: ignore[method-assign]
+    archive.release_thread = lambda: None  # type: ignore[method-assign]
     asked = Question(DOWN)
-    assert Gate(archive, stop, board, guest).call(question) == "answer"
+    assert CircuitBreaker(archive, stop, board, guest).call(question) == "answer"
     assert seen == [True, True]
 
 
 def test_a_rejected_association_is_a_refusal_and_a_lost_one_is_not(pauses: list[int]) -> None:
-    stop, board = Stop(), Board()
+    stop, board = Shutdown(), StatusBoard()
     guest = Closed(stop, board)
     guest.open = True
-    gate = Gate(Probed(), stop, board, guest)
+    gate = CircuitBreaker(Probed(), stop, board, guest)
     assert gate.call(Question(BUSY)) == "answer"
     assert guest.refusals == 1
-    assert gate.call(Question(DOWN, Lost("cut"))) == "answer"
+    assert gate.call(Question(DOWN, ConnectionLost("cut"))) == "answer"
     assert guest.refusals == 1

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.errors import OutOfSpace, Refused
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.model import Arrival, Writer
+from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.model import InstanceInfo, Writer
 from dicom_quarry.scheduling import disk_space as rooms
-from dicom_quarry.scheduling.disk_space import Room, RoomySink
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor, SpaceCheckedSink
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.peers.process import wait_for
 from tests.store.instances import arrival, dataset, files, make_store
 
@@ -25,15 +25,17 @@ class Disk:
 
     def __init__(self, path: Path, keep_free: int = GB) -> None:
         self.free = 5 * GB
-        self.stop, self.board = Stop(), Board()
-        self.room = Room(path, keep_free, self.stop, self.board, free=lambda _: self.free, pause=0.01)
+        self.stop, self.board = Shutdown(), StatusBoard()
+        self.room = DiskSpaceMonitor(
+            path, keep_free, self.stop, self.board, get_free=lambda _: self.free, poll_interval=0.01
+        )
         self.passed = 0
         self._threads: list[threading.Thread] = []
 
     def wait(self) -> None:
         def work() -> None:
             try:
-                self.room.wait()
+                self.room.wait_for_space()
                 self.passed += 1
             except Stopped:
                 pass
@@ -43,7 +45,7 @@ class Disk:
         thread.start()
 
     def waits(self) -> bool:
-        return self.board.waits_for == "room on the disk"
+        return self.board.waiting_for == "room on the disk"
 
     def join(self) -> None:
         for thread in self._threads:
@@ -60,9 +62,9 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_room_enough(disk: Disk) -> None:
     disk.free = GB
-    disk.room.wait()
-    disk.room.check()
-    assert list(disk.board.messages()) == []
+    disk.room.wait_for_space()
+    disk.room.require_space()
+    assert list(disk.board.take_messages()) == []
 
 
 def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
@@ -71,9 +73,9 @@ def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
         disk.wait()
     wait_for(disk.waits, "it to wait", 10)
     with pytest.raises(OutOfSpace) as refused:
-        disk.room.check()
+        disk.room.require_space()
     assert refused.value.status == 0xA700
-    (said,) = disk.board.messages()
+    (said,) = disk.board.take_messages()
     assert said == (
         f"only 1.00 GB are free on the disk of {tmp_path}, and 1 GB are to be left (keep-free): "
         "waiting for room"
@@ -82,7 +84,7 @@ def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
     disk.free = GB
     disk.join()
     assert (disk.passed, disk.waits()) == (3, False)
-    assert list(disk.board.messages()) == ["there is room on the disk again"]
+    assert list(disk.board.take_messages()) == ["there is room on the disk again"]
 
 
 def test_a_job_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
@@ -96,19 +98,19 @@ def test_a_job_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
 
 def test_after_an_instance_found_no_room_more_must_be_free(disk: Disk) -> None:
     disk.free = 2 * GB  # enough by the setting, and not for what came
-    disk.room.ran_out()
+    disk.room.mark_full()
     disk.wait()
     wait_for(disk.waits, "it to wait", 10)
-    assert "too little for an instance" in next(disk.board.messages())
+    assert "too little for an instance" in next(disk.board.take_messages())
     disk.free += 20_000_000
     disk.join()
     assert disk.passed == 1
-    disk.room.wait()
+    disk.room.wait_for_space()
 
 
 def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "_TRY_AGAIN", 0.05)
-    disk.room.ran_out()
+    disk.room.mark_full()
     disk.wait()
     disk.join()
     assert disk.passed == 1
@@ -116,7 +118,7 @@ def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.Mo
 
 def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     store = make_store(tmp_path / "out")
-    sink = RoomySink(store, disk.room)
+    sink = SpaceCheckedSink(store, disk.room)
     disk.free = 0
     with pytest.raises(OutOfSpace):
         sink.begin(arrival())
@@ -125,7 +127,7 @@ def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     writer.write(memoryview(dataset()))
     writer.commit()
     assert len(files(tmp_path / "out")) == 1
-    disk.room.wait()
+    disk.room.wait_for_space()
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])
@@ -143,14 +145,14 @@ def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
         def fail(self, now: str) -> None:
             if now == step:
                 raise OutOfSpace("no space")
-            raise Refused("for another reason", status=0x0110)
+            raise InstanceRefused("for another reason", status=0x0110)
 
-        def begin(self, _arrival: Arrival) -> Writer:
+        def begin(self, _arrival: InstanceInfo) -> Writer:
             return self  # type: ignore[return-value]
 
-    writer = RoomySink(Full(), disk.room).begin(arrival())
+    writer = SpaceCheckedSink(Full(), disk.room).begin(arrival())
     for name in ("write", "commit"):
-        with pytest.raises(Refused):
+        with pytest.raises(InstanceRefused):
             writer.write(memoryview(b"x")) if name == "write" else writer.commit()
     disk.wait()
     wait_for(disk.waits, "it to wait", 10)
@@ -163,15 +165,15 @@ def test_where_there_is_plenty_the_disk_is_not_looked_at_for_every_instance(tmp_
         looks.append(1)
         return 100 * GB
 
-    room = Room(tmp_path, GB, Stop(), Board(), free=free)
+    room = DiskSpaceMonitor(tmp_path, GB, Shutdown(), StatusBoard(), get_free=free)
     for _ in range(1000):
-        room.check()
+        room.require_space()
     assert len(looks) < 100
 
 
 def test_where_there_is_little_it_is(disk: Disk) -> None:
     disk.free = 2 * GB
-    disk.room.check()
+    disk.room.require_space()
     disk.free = GB - 1
     with pytest.raises(OutOfSpace):
-        disk.room.check()
+        disk.room.require_space()

@@ -9,9 +9,9 @@ import pytest
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 from dicom_quarry.scheduling import port_registry
-from dicom_quarry.scheduling.port_queue import Berth
-from dicom_quarry.scheduling.port_registry import Tickets
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.scheduling.port_queue import PortQueue
+from dicom_quarry.scheduling.port_registry import PortRegistry
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 PORT = 11112
 
@@ -21,16 +21,16 @@ class Harbour:
 
     def __init__(self, shared: Path, host: str, *, queue: bool) -> None:
         self.waited: list[str] = []
-        self._stop = Stop()
+        self._stop = Shutdown()
         local = AE("QUARRY", host, PORT)
-        self.berth = Berth(local, shared / "out", shared, self._stop, queue=queue, waits=self._waits)
+        self.berth = PortQueue(local, shared / "out", shared, self._stop, queue=queue, on_wait=self._waits)
 
     def _waits(self, behind: str) -> None:
         self.waited.append(behind)
         self._stop.request()
 
     def enter(self) -> None:
-        with self.berth.taken(lambda: None):
+        with self.berth.acquire(lambda: None):
             pass
 
 
@@ -38,7 +38,7 @@ class Harbour:
 def test_who_queued_earlier_for_the_same_address_is_in_front(tmp_path: Path, ahead: str, ours: str) -> None:
     harbour = Harbour(tmp_path, ours, queue=True)
     with (
-        Tickets(tmp_path, PORT).drawn(ahead, tmp_path / "ahead", queued=True),
+        PortRegistry(tmp_path, PORT).register(ahead, tmp_path / "ahead", queued=True),
         pytest.raises(Stopped),
     ):
         harbour.enter()
@@ -47,15 +47,15 @@ def test_who_queued_earlier_for_the_same_address_is_in_front(tmp_path: Path, ahe
 
 def test_who_has_another_address_is_not(tmp_path: Path) -> None:
     harbour = Harbour(tmp_path, "10.0.0.2", queue=True)
-    with Tickets(tmp_path, PORT).drawn("10.0.0.1", tmp_path, queued=True):
+    with PortRegistry(tmp_path, PORT).register("10.0.0.1", tmp_path, queued=True):
         harbour.enter()
     assert not harbour.waited
 
 
 def test_what_a_ticket_says_keeps_nobody_from_a_free_port(tmp_path: Path) -> None:
     with (
-        Tickets(tmp_path, PORT).drawn("", tmp_path, queued=False),
-        Tickets(tmp_path, PORT).drawn("", tmp_path, queued=True),
+        PortRegistry(tmp_path, PORT).register("", tmp_path, queued=False),
+        PortRegistry(tmp_path, PORT).register("", tmp_path, queued=True),
     ):
         Harbour(tmp_path, "", queue=False).enter()
 
@@ -65,7 +65,7 @@ def test_without_a_folder_to_meet_in_a_job_runs_but_does_not_queue(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    monkeypatch.setattr(port_registry, "_ELSEWHERE", file)
+    monkeypatch.setattr(port_registry, "_FALLBACK_FOLDER", file)
     Harbour(file, "", queue=False).enter()
     with pytest.raises(StartError, match=f"install -d -m 1777 {file}"):
         Harbour(file, "", queue=True).enter()
@@ -73,5 +73,5 @@ def test_without_a_folder_to_meet_in_a_job_runs_but_does_not_queue(
     def taken() -> None:
         raise PortInUse("port 11112 is held by storescp")
 
-    with pytest.raises(PortInUse, match="storescp"), Harbour(file, "", queue=False).berth.taken(taken):
+    with pytest.raises(PortInUse, match="storescp"), Harbour(file, "", queue=False).berth.acquire(taken):
         pass

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.scheduling import port_registry
-from dicom_quarry.scheduling.port_registry import Ticket, Tickets
+from dicom_quarry.scheduling.port_registry import PortEntry, PortRegistry
 
 PORT = 11112
 
@@ -47,35 +47,35 @@ def other_job(shared: Path, folder: Path, *, user: int = 0) -> Iterator[subproce
 
 
 def test_they_are_in_the_order_in_which_they_were_drawn(tmp_path: Path) -> None:
-    ours = Tickets(tmp_path, PORT)
+    ours = PortRegistry(tmp_path, PORT)
     with (
-        ours.drawn("", tmp_path / "one", queued=False) as first,
-        ours.drawn("10.0.0.1", tmp_path / "two", queued=True) as second,
-        Tickets(tmp_path, PORT + 1).drawn("", tmp_path / "elsewhere", queued=False),
+        ours.register("", tmp_path / "one", queued=False) as first,
+        ours.register("10.0.0.1", tmp_path / "two", queued=True) as second,
+        PortRegistry(tmp_path, PORT + 1).register("", tmp_path / "elsewhere", queued=False),
     ):
-        found = ours.living()
+        found = ours.active()
         assert [one.number for one in found] == [first.number, second.number]
         assert [one.folder for one in found] == [str(tmp_path / "one"), str(tmp_path / "two")]
         assert [(one.host, one.queued) for one in found] == [("", False), ("10.0.0.1", True)]
         assert {one.process for one in found} == {os.getpid()}
-        second.tell(queued=False, seconds_left=90)
-        assert [(one.queued, one.seconds_left) for one in ours.living()] == [(False, None), (False, 90)]
+        second.update(queued=False, seconds_left=90)
+        assert [(one.queued, one.seconds_left) for one in ours.active()] == [(False, None), (False, 90)]
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 def test_the_ticket_of_a_killed_job_is_void_and_goes(tmp_path: Path) -> None:
-    ours = Tickets(tmp_path, PORT)
+    ours = PortRegistry(tmp_path, PORT)
     with other_job(tmp_path, tmp_path / "one") as child:
-        found = ours.living()
+        found = ours.active()
         assert [(one.process, one.seconds_left) for one in found] == [(child.pid, 60)]
         child.kill()
         child.wait(10)
         assert list(tmp_path.iterdir())
-        assert ours.living() == []
+        assert ours.active() == []
         assert list(tmp_path.iterdir())
-        with ours.drawn("", tmp_path, queued=True) as mine:
-            Tickets(tmp_path, PORT + 1).sweep()
-            assert [one.number for one in ours.living()] == [mine.number], "a ticket that lives stays"
+        with ours.register("", tmp_path, queued=True) as mine:
+            PortRegistry(tmp_path, PORT + 1).remove_stale()
+            assert [one.number for one in ours.active()] == [mine.number], "a ticket that lives stays"
             assert len(list(tmp_path.iterdir())) == 1
 
 
@@ -85,7 +85,7 @@ def test_a_job_of_another_user_is_found_and_named() -> None:
     try:
         shared.chmod(0o1777)
         with other_job(shared, Path("/data/out"), user=65534) as child:
-            (found,) = Tickets(shared, PORT).living()
+            (found,) = PortRegistry(shared, PORT).active()
             assert (found.user, found.process, found.folder) == ("nobody", child.pid, "/data/out")
     finally:
         shutil.rmtree(shared)
@@ -94,13 +94,13 @@ def test_a_job_of_another_user_is_found_and_named() -> None:
 # -- what somebody else wrote
 
 
-def read(folder: Path, written: bytes) -> Ticket:
+def read(folder: Path, written: bytes) -> PortEntry:
     """The ticket that a file is whose writer lives."""
     path = folder / f"port.{PORT}.7"
     path.write_bytes(written)
     with path.open("rb") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
-        (found,) = Tickets(folder, PORT).living()
+        (found,) = PortRegistry(folder, PORT).active()
     return found
 
 
@@ -139,14 +139,14 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"port.{PORT}.2")
     (tmp_path / f"port.{PORT}.3").mkdir()
     (tmp_path / f"port.{PORT}.x").touch()
-    assert Tickets(tmp_path, PORT).living() == []
+    assert PortRegistry(tmp_path, PORT).active() == []
     assert len(list(tmp_path.iterdir())) == 5
     assert (tmp_path / "victim").read_text() == "precious"
 
 
 def test_without_the_sites_folder_another_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_registry, "_ELSEWHERE", tmp_path / "elsewhere")
+    monkeypatch.setattr(port_registry, "_FALLBACK_FOLDER", tmp_path / "elsewhere")
     (tmp_path / "file").touch()
-    with Tickets(tmp_path / "file", PORT).drawn("", tmp_path, queued=False):
-        assert len(Tickets(tmp_path / "file", PORT).living()) == 1
+    with PortRegistry(tmp_path / "file", PORT).register("", tmp_path, queued=False):
+        assert len(PortRegistry(tmp_path / "file", PORT).active()) == 1
         assert len(list((tmp_path / "elsewhere").iterdir())) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.scheduling.shared_state import OwnNumbers, SharedFolder
+from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
 
 PATIENCE = 60.0
 
@@ -101,20 +101,20 @@ def test_two_jobs_ask_together_no_faster_than_the_rate(start: Start) -> None:
 
 
 def test_who_gives_a_slot_back_queues_behind_who_waits(tmp_path: Path) -> None:
-    folder = SharedFolder(tmp_path)
+    folder = HostState(tmp_path)
     waits, entered, leave = threading.Event(), threading.Event(), threading.Event()
 
     def other() -> None:
-        with folder.slot("all", 1, lambda _: waits.set()):
+        with folder.semaphore("all", 1, lambda _: waits.set()):
             entered.set()
             leave.wait(PATIENCE)
 
     thread = threading.Thread(target=other)
-    with folder.slot("all", 1, lambda _: None):
+    with folder.semaphore("all", 1, lambda _: None):
         thread.start()
         # It waits at the head of the queue, and spins there.
         assert waits.wait(PATIENCE)
-    with pytest.raises(TimeoutError), folder.slot("all", 1, _only_until(entered)):
+    with pytest.raises(TimeoutError), folder.semaphore("all", 1, _only_until(entered)):
         pass
     leave.set()
     thread.join(PATIENCE)
@@ -131,8 +131,8 @@ def _only_until(event: threading.Event) -> Callable[[float], None]:
 def test_every_user_may_use_the_folder_and_its_files(tmp_path: Path) -> None:
     umask = os.umask(0o077)
     try:
-        folder = SharedFolder(tmp_path / "run" / "quarry")
-        with folder.slot("all", 1, lambda _: None):
+        folder = HostState(tmp_path / "run" / "quarry")
+        with folder.semaphore("all", 1, lambda _: None):
             folder.update("all.queries", lambda _: (1.0, 0.0))
     finally:
         os.umask(umask)
@@ -143,12 +143,12 @@ def test_every_user_may_use_the_folder_and_its_files(tmp_path: Path) -> None:
 
 
 def test_a_number_is_kept_for_the_next_process(tmp_path: Path) -> None:
-    SharedFolder(tmp_path).update("all.queries", lambda before: (before + 7.5, 0.0))
-    assert SharedFolder(tmp_path).update("all.queries", lambda before: (before, before)) == 7.5
+    HostState(tmp_path).update("all.queries", lambda before: (before + 7.5, 0.0))
+    assert HostState(tmp_path).update("all.queries", lambda before: (before, before)) == 7.5
 
 
 def test_a_number_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
-    folder, between = SharedFolder(tmp_path), threading.Event()
+    folder, between = HostState(tmp_path), threading.Event()
 
     def later(before: float) -> tuple[float, float]:
         between.set()
@@ -168,11 +168,11 @@ def test_a_number_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
 
 def test_a_damaged_number_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "all.queries").write_bytes(b"\x00\x01")
-    assert SharedFolder(tmp_path).update("all.queries", lambda before: (9.0, before)) == 0.0
+    assert HostState(tmp_path).update("all.queries", lambda before: (9.0, before)) == 0.0
 
 
 def test_numbers_have_names(tmp_path: Path) -> None:
-    for numbers in (OwnNumbers(), SharedFolder(tmp_path)):
+    for numbers in (LocalCounters(), HostState(tmp_path)):
         numbers.update("one", lambda _: (1.0, 0.0))
         assert numbers.update("other", lambda before: (2.0, before)) == 0.0
         assert numbers.update("one", lambda before: (before, before)) == 1.0
@@ -182,7 +182,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     shared = tmp_path / "shared"
-    folder = SharedFolder(shared)
+    folder = HostState(shared)
     (shared / "all.queries").symlink_to(victim)
     with pytest.raises(OSError, match="symbolic"):
         folder.update("all.queries", lambda _: (1.0, 0.0))
@@ -200,4 +200,4 @@ def test_a_folder_that_cannot_be_used_is_explained(tmp_path: Path, kind: str) ->
         (tmp_path / "plain").touch()
         path = tmp_path / "plain" / "quarry"
     with pytest.raises(StartError, match=f"install -d -m 1777 {path}"):
-        SharedFolder(path)
+        HostState(path)

@@ -14,18 +14,18 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dicom_quarry.archive.base import Answered, Verdict
+from dicom_quarry.archive.base import RetrieveResult, Verdict
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.scheduling.rate_limit import SERVED
-from dicom_quarry.scheduling.shared_state import SharedFolder
-from dicom_quarry.scheduling.throttle import Clock, Guest
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.rate_limit import SUCCESSES_BEFORE_INCREASE
+from dicom_quarry.scheduling.shared_state import HostState
+from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.scheduling.throttles import Simulated
 
 NEW_YORK = ZoneInfo("America/New_York")
-SUCCESS = Answered(Verdict.SUCCESS, 0x0000)
+SUCCESS = RetrieveResult(Verdict.SUCCESS, 0x0000)
 NIGHTS = Limits(window="19:00-07:00", time_zone="America/New_York")
 
 
@@ -43,28 +43,36 @@ class Seen:
 
 
 def guest_of(
-    own: Limits, stop: Stop, clock: Simulated, *, site: Mapping[str, Limits] | None = None, **more: object
-) -> tuple[Guest, Board]:
-    board = Board()
-    shared: SharedFolder | None = more.get("shared")  # type: ignore[assignment]
+    own: Limits, stop: Shutdown, clock: Simulated, *, site: Mapping[str, Limits] | None = None, **more: object
+) -> tuple[ArchiveThrottle, StatusBoard]:
+    board = StatusBoard()
+    shared: HostState | None = more.get("shared")  # type: ignore[assignment]
     at_once = int(str(more.get("at_once", 1)))
-    guest = Guest(own, site or {}, at_once=at_once, shared=shared, stop=stop, board=board, clock=clock.clock)
+    guest = ArchiveThrottle(
+        own,
+        site or {},
+        parallel=at_once,
+        host_state=shared,
+        shutdown=stop,
+        status_board=board,
+        clock=clock.clock,
+    )
     return guest, board
 
 
-def live(guest: Guest, clock: Simulated, until: datetime, *, size: int = 40_000_000) -> Seen:
+def live(guest: ArchiveThrottle, clock: Simulated, until: datetime, *, size: int = 40_000_000) -> Seen:
     """Find and fetch studies of 3 queries and two minutes each, until that day."""
     seen = Seen()
     while clock.seconds < until.timestamp():
         guest.wait_until_open()
         for _ in range(3):
-            guest.before_query()
+            guest.acquire_query()
             seen.queries.append(clock.seconds)
-        with guest.before_study():
+        with guest.acquire_retrieval():
             began = clock.seconds
             clock.seconds += 120
             for _ in range(4):
-                guest.received(size // 4)
+                guest.throttle_bytes(size // 4)
             seen.moves.append((began, clock.seconds))
             seen.size += size
     return seen
@@ -82,7 +90,7 @@ def test_over_weeks_nothing_begins_outside_the_window(changed: str) -> None:
     seen = live(guest, clock, local(changed) + timedelta(days=11))
     assert all(is_night(began) for began, _ in seen.moves)
     assert all(is_night(at) for at in seen.queries)
-    assert len([said for said in board.messages() if said.startswith("outside the window")]) == 21
+    assert len([said for said in board.take_messages() if said.startswith("outside the window")]) == 21
     nights: dict[str, int] = {}
     for began, _ in seen.moves:
         night = (datetime.fromtimestamp(began, NEW_YORK).replace(tzinfo=None) - timedelta(hours=7)).date()
@@ -119,7 +127,7 @@ def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
     clock = Simulated(start)
     site = {"all": NIGHTS, "pacs.104": Limits(window="22:00-09:00", time_zone="UTC", studies_per_hour=6)}
     own = Limits(studies_per_hour=60)
-    guest, _ = guest_of(own, clock, clock, site=site, shared=SharedFolder(tmp_path))
+    guest, _ = guest_of(own, clock, clock, site=site, shared=HostState(tmp_path))
     seen = live(guest, clock, start + timedelta(days=14))
     begins = [began for began, _ in seen.moves]
     assert min(after - before for before, after in itertools.pairwise(begins)) >= 599.99
@@ -132,14 +140,14 @@ def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
 def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
     clock = Simulated(local("2026-03-01"))
     site = {"all": Limits(studies_per_hour=60, queries_per_second=2)}
-    folder = SharedFolder(tmp_path)
+    folder = HostState(tmp_path)
     jobs = [guest_of(Limits(), clock, clock, site=site, shared=folder)[0] for _ in range(2)]
     begins, queries = list[float](), list[float]()
     for _ in range(50):
         for job in jobs:
-            job.before_query()
+            job.acquire_query()
             queries.append(clock.seconds)
-            with job.before_study():
+            with job.acquire_retrieval():
                 begins.append(clock.seconds)
     for times, apart in ((begins, 60.0), (queries, 0.5)):
         assert min(after - before for before, after in itertools.pairwise(times)) >= apart - 1e-3
@@ -148,9 +156,9 @@ def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
 def test_what_runs_is_finished_unless_a_time_is_set() -> None:
     clock = Simulated(local("2026-03-03 06:59"))
     guest, _ = guest_of(NIGHTS, clock, clock)
-    with guest.before_study() as visit:
+    with guest.acquire_retrieval() as visit:
         clock.seconds += 6 * 3600
-        assert not visit.over
+        assert not visit.expired
 
 
 def test_after_the_time_that_is_set_a_move_is_over() -> None:
@@ -158,33 +166,33 @@ def test_after_the_time_that_is_set_a_move_is_over() -> None:
     site = {"all": Limits(after_window="2h")}
     own = NIGHTS.model_copy(update={"after_window": "30m"})
     guest, _ = guest_of(own, clock, clock, site=site)
-    with guest.before_study() as visit:
+    with guest.acquire_retrieval() as visit:
         for minutes, over in [(0, False), (39, False), (1, True), (60, True), (11 * 60, False)]:
             clock.seconds += minutes * 60
-            assert visit.over == over, "from 07:30 until 19:00"
+            assert visit.expired == over, "from 07:30 until 19:00"
 
 
 def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Simulated(local("2026-11-20 07:00"))
     waits = set[str]()
     guest, board = guest_of(Limits(window="Mon-Thu 19:00-07:00", time_zone="America/New_York"), clock, clock)
-    wait = clock.wait
+    wait = clock.wait_unless_stopping
 
     def watched(seconds: float) -> None:
-        waits.add(board.waits_for)
+        waits.add(board.waiting_for)
         wait(seconds)
 
     monkeypatch.setattr(clock, "wait", watched)
     guest.wait_until_open()
     assert clock.seconds == local("2026-11-23 19:00").timestamp()
-    assert list(board.messages()) == [
+    assert list(board.take_messages()) == [
         "outside the window: waiting until Mon 19:00 (America/New_York)",
         "inside the window again",
     ]
     assert waits == {"the window, until Mon 19:00 (America/New_York)"}
-    assert board.waits_for == ""
+    assert board.waiting_for == ""
     guest.wait_until_open()
-    assert list(board.messages()) == []
+    assert list(board.take_messages()) == []
 
 
 def test_a_stop_ends_the_wait() -> None:
@@ -193,72 +201,74 @@ def test_a_stop_ends_the_wait() -> None:
     clock.request()
     with pytest.raises(Stopped):
         guest.wait_until_open()
-    with pytest.raises(Stopped), guest.before_study():
+    with pytest.raises(Stopped), guest.acquire_retrieval():
         pass
-    assert board.waits_for == ""
+    assert board.waiting_for == ""
 
 
 def test_a_stop_lets_what_is_in_flight_ask_its_last_questions() -> None:
     clock = Simulated(local("2026-11-20 20:00"))
     guest, _ = guest_of(Limits(queries_per_second=1), clock, clock)
-    guest.before_query()
+    guest.acquire_query()
     clock.request()
-    guest.before_query()
+    guest.acquire_query()
     assert clock.seconds == local("2026-11-20 20:00:01").timestamp()
     clock.request()
     with pytest.raises(Stopped):
-        guest.before_query()
+        guest.acquire_query()
 
 
 def test_bytes_that_come_after_a_stop_are_nobodys_error() -> None:
     clock = Simulated(local("2026-11-20 20:00"))
     guest, _ = guest_of(Limits(megabytes_per_second=1), clock, clock)
     clock.request()
-    guest.received(2_000_000)
+    guest.throttle_bytes(2_000_000)
     assert clock.seconds == local("2026-11-20 20:00:02").timestamp()
     clock.request()
-    guest.received(2_000_000)
+    guest.throttle_bytes(2_000_000)
 
 
 def test_of_many_that_wait_for_the_window_one_says_so() -> None:
     now = [local("2026-11-20 12:00").timestamp()]
     wait, waiting = threading.Event(), threading.Semaphore(0)
 
-    class Held(Stop):
-        def wait(self, seconds: float) -> None:
+    class Held(Shutdown):
+        def wait_unless_stopping(self, seconds: float) -> None:
             waiting.release()
             assert wait.wait(60)
 
-    stop, board = Held(), Board()
+    stop, board = Held(), StatusBoard()
     clock = Clock(now=lambda: now[0])
-    guest = Guest(NIGHTS, {}, at_once=1, shared=None, stop=stop, board=board, clock=clock)
+    guest = ArchiveThrottle(
+        NIGHTS, {}, parallel=1, host_state=None, shutdown=stop, status_board=board, clock=clock
+    )
     with ThreadPoolExecutor() as pool:
         waits = [pool.submit(guest.wait_until_open) for _ in range(3)]
         for _ in waits:
             assert waiting.acquire(timeout=60)
-        assert board.waits_for.startswith("the window")
+        assert board.waiting_for.startswith("the window")
         now[0] = local("2026-11-20 19:00").timestamp()
         wait.set()
         for one in waits:
             one.result(60)
-    assert len(list(board.messages())) == 2
+    assert len(list(board.take_messages())) == 2
 
 
 def test_a_move_waits_on_when_the_window_closes_before_it_may_begin() -> None:
     clock = Simulated(local("2026-03-03 06:30"))
     guest, _ = guest_of(NIGHTS.model_copy(update={"studies_per_hour": 1.0}), clock, clock)
-    with guest.before_study():
+    with guest.acquire_retrieval():
         pass
-    with guest.before_study():
+    with guest.acquire_retrieval():
         assert clock.seconds >= local("2026-03-03 19:00").timestamp()
 
 
 def test_more_of_a_study_is_not_another_study() -> None:
     clock = Simulated(local("2026-03-03 20:00"))
     guest, _ = guest_of(Limits(studies_per_hour=1), clock, clock)
-    with guest.before_study():
+    with guest.acquire_retrieval():
         pass
-    with guest.before_study(again=True):
+    with guest.acquire_retrieval(is_repeat=True):
         assert clock.seconds == local("2026-03-03 20:00").timestamp()
 
 
@@ -271,16 +281,16 @@ def test_windows_that_never_meet_are_a_mistake() -> None:
 def test_the_ceiling_is_the_lowest_that_anyone_set() -> None:
     clock = Simulated(local("2026-03-03 20:00"))
     site = {"all": Limits(parallel=5), "pacs.104": Limits(parallel=3)}
-    assert guest_of(Limits(parallel=4), clock, clock, site=site, at_once=8)[0].ceiling == 3
-    assert guest_of(Limits(parallel=4), clock, clock, at_once=8)[0].ceiling == 4
-    assert guest_of(Limits(parallel=4), clock, clock, at_once=2)[0].ceiling == 2
+    assert guest_of(Limits(parallel=4), clock, clock, site=site, at_once=8)[0].max_parallel == 3
+    assert guest_of(Limits(parallel=4), clock, clock, at_once=8)[0].max_parallel == 4
+    assert guest_of(Limits(parallel=4), clock, clock, at_once=2)[0].max_parallel == 2
 
 
 # -- refused
 
 
 @pytest.fixture
-def busy() -> tuple[Guest, Board, Simulated]:
+def busy() -> tuple[ArchiveThrottle, StatusBoard, Simulated]:
     clock = Simulated(local("2026-03-03 20:00"))
     guest, board = guest_of(Limits(), clock, clock, at_once=4)
     return guest, board, clock
@@ -290,7 +300,7 @@ class Full(Exception):
     """One more had to wait."""
 
 
-def at_once(guest: Guest, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> int:
+def at_once(guest: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many moves may begin before one has to wait."""
 
     def wait(seconds: float) -> None:
@@ -298,7 +308,7 @@ def at_once(guest: Guest, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> 
 
     def enter(depth: int) -> int:
         try:
-            with guest.before_study():
+            with guest.acquire_retrieval():
                 return enter(depth + 1)
         except Full:
             return depth
@@ -310,81 +320,87 @@ def at_once(guest: Guest, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("status", [0xA700, 0xA701, 0xA702])
 def test_an_archive_out_of_resources_is_asked_for_half_at_once(
-    busy: tuple[Guest, Board, Simulated], status: int, monkeypatch: pytest.MonkeyPatch
+    busy: tuple[ArchiveThrottle, StatusBoard, Simulated], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, board, clock = busy
     assert at_once(guest, clock, monkeypatch) == 4
-    with guest.before_study() as visit:
+    with guest.acquire_retrieval() as visit:
         clock.seconds += 1
-        visit.answered(Answered(Verdict.RETRY, status))
+        visit.record_result(RetrieveResult(Verdict.RETRY, status))
     assert at_once(guest, clock, monkeypatch) == 2
-    assert list(board.messages()) == ["the archive is busy: no more than 2 at once for a while"]
+    assert list(board.take_messages()) == ["the archive is busy: no more than 2 at once for a while"]
     for allowed in (2, 3, 4, 4):
         assert at_once(guest, clock, monkeypatch) == allowed
-        for _ in range(SERVED):
-            with guest.before_study() as visit:
-                assert visit.answered(SUCCESS) is SUCCESS
+        for _ in range(SUCCESSES_BEFORE_INCREASE):
+            with guest.acquire_retrieval() as visit:
+                assert visit.record_result(SUCCESS) is SUCCESS
 
 
 def test_a_lost_move_is_a_refusal_too_as_some_archives_die_of_several(
-    busy: tuple[Guest, Board, Simulated], monkeypatch: pytest.MonkeyPatch
+    busy: tuple[ArchiveThrottle, StatusBoard, Simulated], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, _, clock = busy
-    with guest.before_study() as visit:
-        visit.answered(Answered(Verdict.LOST))
+    with guest.acquire_retrieval() as visit:
+        visit.record_result(RetrieveResult(Verdict.LOST))
     assert at_once(guest, clock, monkeypatch) == 2
 
 
-@pytest.mark.parametrize("answer", [SUCCESS, Answered(Verdict.RETRY, 0xC000), Answered(Verdict.CANCELLED)])
+@pytest.mark.parametrize(
+    "answer", [SUCCESS, RetrieveResult(Verdict.RETRY, 0xC000), RetrieveResult(Verdict.CANCELLED)]
+)
 def test_other_answers_do_not_slow_it_down(
-    busy: tuple[Guest, Board, Simulated], answer: Answered, monkeypatch: pytest.MonkeyPatch
+    busy: tuple[ArchiveThrottle, StatusBoard, Simulated],
+    answer: RetrieveResult,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     guest, _, clock = busy
-    with guest.before_study() as visit:
-        visit.answered(answer)
+    with guest.acquire_retrieval() as visit:
+        visit.record_result(answer)
     assert at_once(guest, clock, monkeypatch) == 4
 
 
 def test_a_slot_is_given_back_when_a_move_fails(
-    busy: tuple[Guest, Board, Simulated], monkeypatch: pytest.MonkeyPatch
+    busy: tuple[ArchiveThrottle, StatusBoard, Simulated], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guest, _, clock = busy
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), guest.before_study():
+        with pytest.raises(ZeroDivisionError), guest.acquire_retrieval():
             raise ZeroDivisionError
     assert at_once(guest, clock, monkeypatch) == 4
 
 
 def test_who_waits_for_one_archive_keeps_nobody_from_another(tmp_path: Path) -> None:
-    class Waits(Stop):
+    class Waits(Shutdown):
         def __init__(self) -> None:
             super().__init__()
             self.waiting = threading.Event()
 
-        def wait(self, seconds: float) -> None:
+        def wait_unless_stopping(self, seconds: float) -> None:
             self.waiting.set()
-            super().wait(seconds)
+            super().wait_unless_stopping(seconds)
 
-    folder = SharedFolder(tmp_path)
+    folder = HostState(tmp_path)
     everything, busy = Limits(parallel=2), {"busy.104": Limits(parallel=1)}
 
-    def job(site: Mapping[str, Limits]) -> tuple[Guest, Waits]:
+    def job(site: Mapping[str, Limits]) -> tuple[ArchiveThrottle, Waits]:
         stop = Waits()
         site = {"all": everything, **site}
-        return Guest(Limits(), site, at_once=1, shared=folder, stop=stop, board=Board()), stop
+        return ArchiveThrottle(
+            Limits(), site, parallel=1, host_state=folder, shutdown=stop, status_board=StatusBoard()
+        ), stop
 
     (first, _), (second, queueing), (third, refused) = job(busy), job(busy), job({})
 
     def queue() -> None:
-        with suppress(Stopped), second.before_study():
+        with suppress(Stopped), second.acquire_retrieval():
             pass
 
     thread = threading.Thread(target=queue)
-    with first.before_study():
+    with first.acquire_retrieval():
         thread.start()
         assert queueing.waiting.wait(60)
         refused.request()  # so that it fails, rather than waits
-        with third.before_study():
+        with third.acquire_retrieval():
             pass
         queueing.request()
         thread.join(60)

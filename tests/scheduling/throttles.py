@@ -5,17 +5,17 @@ from __future__ import annotations
 from datetime import datetime
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.scheduling.throttle import Clock, Guest
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 
-def unlimited(stop: Stop, board: Board) -> Guest:
+def unlimited(stop: Shutdown, board: StatusBoard) -> ArchiveThrottle:
     """May ask at any time, one move at once."""
-    return Guest(Limits(), {}, at_once=1, shared=None, stop=stop, board=board)
+    return ArchiveThrottle(Limits(), {}, parallel=1, host_state=None, shutdown=stop, status_board=board)
 
 
-class Simulated(Stop):
+class Simulated(Shutdown):
     """A stop whose waits take no time: they set its clock forward. For one thread."""
 
     def __init__(self, start: datetime) -> None:
@@ -23,11 +23,11 @@ class Simulated(Stop):
         self.seconds = start.timestamp()
         self.clock = Clock(lambda: self.seconds, lambda: self.seconds)
 
-    def wait(self, seconds: float) -> None:
-        self.check()
+    def wait_unless_stopping(self, seconds: float) -> None:
+        self.raise_if_requested()
         self.seconds += seconds
 
-    def pause(self, seconds: float) -> None:
-        if self.urgent:
+    def wait_unless_cancelled(self, seconds: float) -> None:
+        if self.cancel_requested:
             raise Stopped
         self.seconds += seconds

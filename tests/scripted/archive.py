@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import UNABLE, Move, Retrieval, Tally
+from dicom_quarry.demo.dimse_operations import UNABLE, MoveOperation, RetrieveOperation, Tally
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.query_matching import Query, Record
-from dicom_quarry.demo.store_scu import StoreSCU, Unwilling
-from dicom_quarry.demo.synthetic_studies import Instance, Study
+from dicom_quarry.demo.query_matching import QueryIdentifier, Record
+from dicom_quarry.demo.store_scu import AssociationFailed, StoreSCU
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
 from tests.scripted.fault_schedule import Turns
 
 Answers = Iterator[tuple[int, Record | None]]
@@ -41,11 +41,11 @@ class Fault(Turns):
     def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
         """At an association request, before it is answered."""
 
-    def ask(self, query: Query) -> Query:
+    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
         """The C-FIND as the archive understands it."""
         return query
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         """The answers that are sent, made of the right ones."""
         return answers
 
@@ -53,24 +53,28 @@ class Fault(Turns):
         """The identifier of a C-FIND response, made of the right one."""
         return elements
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         """Answer a C-MOVE; False leaves it to the others."""
         return False
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         """The instances that are sent, made of the right ones."""
         return instances
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         """Send the instances and answer the C-MOVE; False leaves it to the others."""
         return False
 
-    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: RetrieveOperation, sent: int) -> None:
         """Before each sub-operation, ``sent`` of them being done, and after the last."""
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
+    def respond(self, move: RetrieveOperation, status: int, tally: Tally) -> bool:
         """Send a pending or the final response; False leaves it to the others."""
         return False
 
@@ -80,7 +84,7 @@ class ScriptedArchive(DemoArchive):
 
     def __init__(
         self,
-        studies: Iterable[Study],
+        studies: Iterable[DemoStudy],
         faults: Iterable[Fault] = (),
         *,
         title: str = "SCRIPTED",
@@ -109,17 +113,17 @@ class ScriptedArchive(DemoArchive):
         self._errands.append(thread)
         thread.start()
 
-    def admit(self, assoc: Any) -> None:
+    def on_association_request(self, assoc: Any) -> None:
         self.log.append(Seen("associate"))
         for fault in self.faults:
             fault.admit(self, assoc)
 
-    def seen(self, kind: str, query: Query) -> None:
-        super().seen(kind, query)
+    def on_request(self, kind: str, query: QueryIdentifier) -> None:
+        super().on_request(kind, query)
         uids = next(filter(None, map(query.values, _UIDS)), ())
         self.log.append(Seen(kind, query.level, uids, dict(query.keys)))
 
-    def find(self, query: Query, cancelled: Callable[[], bool]) -> Answers:
+    def find(self, query: QueryIdentifier, cancelled: Callable[[], bool]) -> Answers:
         for fault in self.faults:
             query = fault.ask(query)
         answers: Answers = super().find(query, cancelled)
@@ -133,40 +137,44 @@ class ScriptedArchive(DemoArchive):
             elements = fault.describe(elements)
         return elements
 
-    def move(self, move: Move) -> None:
+    def move(self, move: MoveOperation) -> None:
         if not any(fault.move(self, move) for fault in self.faults):
             super().move(move)
 
-    def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
+    def deliver(
+        self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
+    ) -> None:
         for fault in self.faults:
             instances = fault.choose(self, instances)
         try:
             if not any(fault.deliver(self, move, address, instances) for fault in self.faults):
                 super().deliver(move, address, instances)
-        except Unwilling:
-            if move.alive:
+        except AssociationFailed:
+            if move.is_alive:
                 move.respond(UNABLE, Tally(0, failed=len(instances)))
 
-    def send(self, move: Retrieval, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
-        super().send(move, store, instances, tally)
+    def send(
+        self, operation: RetrieveOperation, store: StoreSCU, instances: Sequence[DemoInstance], tally: Tally
+    ) -> None:
+        super().send(operation, store, instances, tally)
         if not tally.remaining:
             for fault in self.faults:
-                fault.between(self, move, len(instances))
+                fault.between(self, operation, len(instances))
 
-    def proceed(self, move: Retrieval, sent: int) -> bool:
+    def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:
         for fault in self.faults:
-            fault.between(self, move, sent)
-        return not self.ended(move)
+            fault.between(self, operation, sent)
+        return not self.ended(operation)
 
-    def ended(self, move: Retrieval) -> bool:
+    def ended(self, move: RetrieveOperation) -> bool:
         """The peer has gone, or cancelled where that is heard."""
-        return not move.alive or (move.cancelled and all(fault.hears_cancel for fault in self.faults))
+        return not move.is_alive or (move.cancelled and all(fault.hears_cancel for fault in self.faults))
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> None:
-        if not any(fault.respond(move, status, tally) for fault in self.faults):
-            super().respond(move, status, tally)
+    def respond(self, operation: RetrieveOperation, status: int, tally: Tally) -> None:
+        if not any(fault.respond(operation, status, tally) for fault in self.faults):
+            super().respond(operation, status, tally)
 
-    def _between(self, move: Retrieval, sent: int) -> None:
+    def _between(self, move: RetrieveOperation, sent: int) -> None:
         for fault in self.faults:
             fault.between(self, move, sent)
 

@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import CANCELLED, PENDING, SUCCESS, Move, Retrieval, Tally
+from dicom_quarry.demo.dimse_operations import (
+    CANCELLED,
+    PENDING,
+    SUCCESS,
+    MoveOperation,
+    RetrieveOperation,
+    Tally,
+)
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.query_matching import Query
-from dicom_quarry.demo.store_scu import NOT_SENT, StoreSCU, Unwilling
-from dicom_quarry.demo.synthetic_studies import Instance
+from dicom_quarry.demo.query_matching import QueryIdentifier
+from dicom_quarry.demo.store_scu import NOT_SENT, AssociationFailed, StoreSCU
+from dicom_quarry.demo.synthetic_studies import DemoInstance
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 TRANSIENT, PERMANENT = 2, 1  # PS3.8 9.3.4
@@ -40,13 +47,13 @@ class Lose(Fault):
         self._after = after
         self._cut = cut
 
-    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: RetrieveOperation, sent: int) -> None:
         if sent == self._after and self.strikes():
             if not self._cut:
                 move.assoc._abort_nonblocking()
                 return
             move.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
-            while move.alive:
+            while move.is_alive:
                 archive.stopped.wait(0.005)
 
 
@@ -58,7 +65,7 @@ class Silence(Fault):
         self._after = after
         self._seconds = seconds
 
-    def between(self, archive: ScriptedArchive, move: Retrieval, sent: int) -> None:
+    def between(self, archive: ScriptedArchive, move: RetrieveOperation, sent: int) -> None:
         if sent == self._after and self.strikes():
             archive.stopped.wait(self._seconds)
 
@@ -66,19 +73,19 @@ class Silence(Fault):
 class NoPending(Fault):
     """3. Pending responses are optional: none are sent (PS3.4 C.4.2.3)."""
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
+    def respond(self, move: RetrieveOperation, status: int, tally: Tally) -> bool:
         return status == PENDING
 
 
 class EndlessPending(Fault):
     """4. Pending responses for ever, and not one instance."""
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         if not self.strikes():
             return False
         while not archive.ended(move) and not archive.stopped.wait(0.02):
             move.respond(PENDING, Tally(1))
-        if move.alive:
+        if move.is_alive:
             move.respond(CANCELLED, Tally(1))
         return True
 
@@ -86,7 +93,7 @@ class EndlessPending(Fault):
 class SilentFind(Fault):
     """4. A C-FIND that is never answered."""
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         if self.strikes():
             archive.stopped.wait()
         yield from answers
@@ -107,7 +114,7 @@ class Offline(Fault):
         mine = not self._study_uid or any(value == self._study_uid for _, _, value in elements)
         return [*others, (_AVAILABILITY, "CS", "OFFLINE" if mine and self._left != 0 else "ONLINE")]
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         mine = self._study_uid in ("", *move.query.values("StudyInstanceUID"))
         if not mine or not self.strikes():
             return False
@@ -132,7 +139,7 @@ class MoveStatus(Fault):
         self._level = level
         self._counted = counted
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         if (self._level and move.query.level != self._level) or not self.strikes():
             return False
         move.respond(self._status, Tally(0) if self._counted else None)
@@ -147,7 +154,11 @@ class NothingSent(Fault):
         self._claimed = claimed
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         if not self.strikes():
             return False
@@ -164,7 +175,11 @@ class AllFailed(Fault):
         self._listed = listed
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         if not self.strikes():
             return False
@@ -182,7 +197,11 @@ class SomeFailed(Fault):
         self._listed = listed
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         if not self.strikes():
             return False
@@ -191,14 +210,14 @@ class SomeFailed(Fault):
             tally.count(instance.sop_uid, NOT_SENT)
         with StoreSCU(address, move.destination, archive.title, instances) as store:
             archive.send(move, store, instances[self._count :], tally)
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids if self._listed else ())
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids if self._listed else ())
         return True
 
 
 class NoCounters(Fault):
     """8. Responses without counters, which is not zero."""
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> bool:
+    def respond(self, move: RetrieveOperation, status: int, tally: Tally) -> bool:
         move.respond(status)
         return True
 
@@ -206,7 +225,7 @@ class NoCounters(Fault):
 class HalfSent(Fault):
     """8. The first half is sent, counted and called a success."""
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return instances[: len(instances) // 2] if self.strikes() else instances
 
 
@@ -218,7 +237,11 @@ class Late(Fault):
         self._seconds = seconds
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         if not self.strikes():
             return False
@@ -238,12 +261,16 @@ class SeveralAssociations(Fault):
     """10. Each instance comes on an association of its own, without Move Originator."""
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         tally = Tally(len(instances))
         for instance in instances:
             tally.count(instance.sop_uid, store(archive, move, address, [instance]))
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
         return True
 
 
@@ -254,7 +281,7 @@ class Duplicates(Fault):
         super().__init__()
         self._changed = changed
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         again = [_described(i, "changed") if self._changed else i for i in instances]
         return [*instances, *again]
 
@@ -262,7 +289,7 @@ class Duplicates(Fault):
 class Unasked(Fault):
     """10. An instance of another study comes too."""
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         asked = {instance.study.study_uid for instance in instances}
         other = next(s for s in archive.catalogue.studies if s.study_uid not in asked)
         return [*instances, next(other.instances())]
@@ -275,19 +302,19 @@ class OtherPatient(Fault):
         super().__init__()
         self._patient_id = patient_id
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return [
             replace(i, study=replace(i.study, patient=replace(i.study.patient, patient_id=self._patient_id)))
             for i in instances
         ]
 
 
-def _described(instance: Instance, description: str) -> Instance:
+def _described(instance: DemoInstance, description: str) -> DemoInstance:
     return replace(instance, study=replace(instance.study, description=description))
 
 
 def store(
-    archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+    archive: ScriptedArchive, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
 ) -> int:
     """Send on an association of its own, without Move Originator; returns the last status."""
     status = SUCCESS
@@ -295,6 +322,6 @@ def store(
         with StoreSCU(address, move.destination, archive.title, instances) as store:
             for number, instance in enumerate(instances, start=1):
                 status = store.store(instance, number)
-    except Unwilling:
+    except AssociationFailed:
         return NOT_SENT
     return status

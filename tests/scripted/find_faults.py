@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dicom_quarry.demo.dimse_operations import PENDING, SUCCESS
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.query_matching import Query, Record
+from dicom_quarry.demo.query_matching import QueryIdentifier, Record
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 
@@ -21,7 +21,7 @@ class FindStatus(Fault):
         self._status = status
         self._level = level
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         if self._level in ("", query.level) and self.strikes():
             return iter([(self._status, None)])
         return answers
@@ -34,7 +34,7 @@ class Ignore(Fault):
         super().__init__()
         self._keyword = keyword
 
-    def ask(self, query: Query) -> Query:
+    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
         return replace(query, keys={k: "" if k == self._keyword else v for k, v in query.keys.items()})
 
 
@@ -45,17 +45,17 @@ class Prefix(Fault):
         super().__init__()
         self._keyword = keyword
 
-    def ask(self, query: Query) -> Query:
+    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
         return replace(query, keys={k: f"{v}*" if k == self._keyword else v for k, v in query.keys.items()})
 
 
 class EndlessAnswers(Fault):
     """12. One answer after the other, whatever is asked at STUDY level, until the query is cancelled."""
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         return self._endless(archive, query) if query.level == "STUDY" else answers
 
-    def _endless(self, archive: ScriptedArchive, query: Query) -> Answers:
+    def _endless(self, archive: ScriptedArchive, query: QueryIdentifier) -> Answers:
         for number in itertools.count(1):
             if archive.stopped.wait(0.002):  # no faster than they can be sent
                 return
@@ -65,7 +65,7 @@ class EndlessAnswers(Fault):
 class DatesOnly(Fault):
     """18. Any key that is a time, or a date in another form than YYYYMMDD or a range of two, is refused."""
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         date = query.keys.get("StudyDate", "")
         if "StudyTime" in query.keys or not re.fullmatch(r"(\d{8}(-\d{8})?)?", date):
             return iter([(0xA900, None)])
@@ -81,7 +81,7 @@ class Capped(Fault):
         self._status = status
         self._level = level
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         return self._capped(answers) if self._level in ("", query.level) else answers
 
     def _capped(self, answers: Answers) -> Answers:
@@ -95,7 +95,7 @@ class Capped(Fault):
 class Repeated(Fault):
     """14. Every answer comes twice."""
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         for status, record in answers:
             yield status, record
             if record is not None:
@@ -123,7 +123,7 @@ class Without(Fault):
         super().__init__()
         self._keywords = keywords
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         return _changed(answers, lambda record: {k: v for k, v in record.items() if k not in self._keywords})
 
 

@@ -7,32 +7,42 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import UNABLE, Move, Tally
-from dicom_quarry.demo.query_matching import Query
-from dicom_quarry.demo.store_scu import NOT_SENT, StoreSCU, Unwilling
-from dicom_quarry.demo.synthetic_studies import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Instance, Study, generate
+from dicom_quarry.demo.dimse_operations import UNABLE, MoveOperation, Tally
+from dicom_quarry.demo.query_matching import QueryIdentifier
+from dicom_quarry.demo.store_scu import NOT_SENT, AssociationFailed, StoreSCU
+from dicom_quarry.demo.synthetic_studies import (
+    EXPLICIT_LITTLE,
+    IMPLICIT_LITTLE,
+    DemoInstance,
+    DemoStudy,
+    generate_studies,
+)
 from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 OUT_OF_RESOURCES = 0xA700
 
 #: More studies than Quarry asks for in vain.
-MORE = tuple(generate(4, seed=8, images=2))
+MORE = tuple(generate_studies(4, seed=8, images=2))
 
 
 class Of(Fault):
     """Another fault, for the C-MOVEs of one study alone."""
 
-    def __init__(self, study: Study, fault: Fault) -> None:
+    def __init__(self, study: DemoStudy, fault: Fault) -> None:
         super().__init__()
         self._study_uid = study.study_uid
         self._fault = fault
 
-    def move(self, archive: ScriptedArchive, move: Move) -> bool:
+    def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         mine = self._study_uid in move.query.values("StudyInstanceUID")
         return mine and self._fault.move(archive, move)
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         mine = self._study_uid in move.query.values("StudyInstanceUID")
         return mine and self._fault.deliver(archive, move, address, instances)
@@ -41,12 +51,16 @@ class Of(Fault):
 class Never(Fault):
     """7. The first instances of a study are counted as failed whenever they are asked for (B000)."""
 
-    def __init__(self, study: Study, count: int, *, times: int | None = None) -> None:
+    def __init__(self, study: DemoStudy, count: int, *, times: int | None = None) -> None:
         super().__init__(times=times)
         self._never = {i.sop_uid for i in list(study.instances())[:count]}
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         good = [instance for instance in instances if instance.sop_uid not in self._never]
         if len(good) == len(instances) or not self.strikes():
@@ -58,26 +72,26 @@ class Never(Fault):
         if good:
             with StoreSCU(address, move.destination, archive.title, good) as store:
                 archive.send(move, store, good, tally)
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
         return True
 
 
 class Reencoded(Fault):
     """11. Every instance comes twice, the second time in the other little endian transfer syntax."""
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return [*instances, *map(_reencoded, instances)]
 
 
 class ListedTwice(Fault):
     """11. The first instance of a study is listed in every series of it."""
 
-    def find(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         if query.level != "IMAGE":
             return answers
         return self._more(archive, query, answers)
 
-    def _more(self, archive: ScriptedArchive, query: Query, answers: Answers) -> Answers:
+    def _more(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         [study] = archive.catalogue.candidates(query)
         first = next(study.instances())
         answers = list(answers)  # type: ignore[assignment]
@@ -95,14 +109,14 @@ class OtherAccession(Fault):
         super().__init__()
         self._accession = accession
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         return [replace(i, study=replace(i.study, accession=self._accession)) for i in instances]
 
 
 class SeveralPatients(Fault):
     """15. The first instance of every C-MOVE bears another PatientID than the others."""
 
-    def choose(self, archive: ScriptedArchive, instances: Sequence[Instance]) -> Sequence[Instance]:
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
         first, *others = instances
         patient = replace(first.study.patient, patient_id="SOMEBODY")
         return [replace(first, study=replace(first.study, patient=patient)), *others]
@@ -116,7 +130,11 @@ class Spoiled(Fault):
         self._change = change
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         if all(instance.number != 1 for instance in instances) or not self.strikes():
             return False
@@ -126,21 +144,21 @@ class Spoiled(Fault):
             spoils = False
 
             def store(
-                self, instance: Instance, message_id: int, originator: tuple[str, int] | None = None
+                self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None = None
             ) -> int:
                 self.spoils = instance.number == 1
                 return super().store(instance, message_id, originator)
 
-            def _pdus(
+            def _encode_pdus(
                 self, context: int, pieces: Iterable[bytes | memoryview], control: int
             ) -> Iterator[bytes]:
                 if self.spoils and control == 0:
                     pieces = [change(b"".join(pieces))]
-                return super()._pdus(context, pieces, control)
+                return super()._encode_pdus(context, pieces, control)
 
         with Spoiling(address, move.destination, archive.title, instances) as store:
             archive.send(move, store, instances, tally)
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
         return True
 
 
@@ -150,11 +168,15 @@ class Overloaded(Fault):
     def __init__(self, *, dies: bool = False) -> None:
         super().__init__()
         self._dies = dies
-        self._busy: list[Move] = []
+        self._busy: list[MoveOperation] = []
         self._changes = threading.Lock()
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         with self._changes:
             self._busy.append(move)
@@ -192,14 +214,18 @@ class Elsewhere(Fault):
     """28. Instances come from another address than that of the archive."""
 
     def deliver(
-        self, archive: ScriptedArchive, move: Move, address: tuple[str, int], instances: Sequence[Instance]
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
     ) -> bool:
         class FromElsewhere(StoreSCU):
-            source = ("127.0.0.9", 0)
+            source_address = ("127.0.0.9", 0)
 
         try:
             _send(archive, move, address, instances, FromElsewhere)
-        except Unwilling:
+        except AssociationFailed:
             move.respond(UNABLE, Tally(0, failed=len(instances)))
         return True
 
@@ -210,20 +236,20 @@ _WORK = 0.05
 
 def _send(
     archive: ScriptedArchive,
-    move: Move,
+    move: MoveOperation,
     address: tuple[str, int],
-    instances: Sequence[Instance],
+    instances: Sequence[DemoInstance],
     sender: type[StoreSCU] = StoreSCU,
 ) -> None:
     tally = Tally(len(instances))
     with sender(address, move.destination, archive.title, instances) as store:
         archive.send(move, store, instances, tally)
-    if move.alive:
-        move.respond(tally.verdict, tally, failed_uids=tally.failed_uids)
+    if move.is_alive:
+        move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
 
 
-def _reencoded(instance: Instance) -> Instance:
-    kind = instance.series.kind
+def _reencoded(instance: DemoInstance) -> DemoInstance:
+    kind = instance.series.profile
     other = EXPLICIT_LITTLE if kind.syntax == IMPLICIT_LITTLE else IMPLICIT_LITTLE
-    series = replace(instance.series, kind=replace(kind, syntax=other))
+    series = replace(instance.series, profile=replace(kind, syntax=other))
     return replace(instance, series=series)

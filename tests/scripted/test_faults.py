@@ -11,14 +11,14 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_quarry.demo.dimse_server import STUDY_ROOT_MOVE
-from dicom_quarry.demo.synthetic_studies import Study, generate
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.peers.process import wait_for
 from tests.scripted import faults
 from tests.scripted.archive import Fault, ScriptedArchive
 from tests.scripted.client import Received, associate, counters, identifier, move, receiver, request
 from tests.scripted.faults import PERMANENT, TRANSIENT
 
-STUDIES = generate(3, images=4)
+STUDIES = generate_studies(3, images=4)
 UID = STUDIES[0].study_uid
 SENT = [instance.sop_uid for instance in STUDIES[0].instances()]
 
@@ -35,7 +35,7 @@ def scripted(*switched_on: Fault) -> Iterator[tuple[ScriptedArchive, Any, Receiv
         yield archive, assoc, received
 
 
-def moved(assoc: Any, study: Study = STUDIES[0]) -> tuple[list[Dataset], Dataset]:
+def moved(assoc: Any, study: DemoStudy = STUDIES[0]) -> tuple[list[Dataset], Dataset]:
     """The pending responses and the final one of a C-MOVE of a study."""
     statuses = [status for status, _ in move(assoc, "STUDY", StudyInstanceUID=study.study_uid)]
     return statuses[:-1], statuses[-1]

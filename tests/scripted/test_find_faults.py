@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from pynetdicom import evt
 
-from dicom_quarry.demo.synthetic_studies import TINY, generate, make_patient, make_study
+from dicom_quarry.demo.synthetic_studies import TINY, generate_studies, make_patient, make_study
 from tests.scripted import faults, find_faults
 from tests.scripted.archive import Fault, ScriptedArchive
 from tests.scripted.client import associate, find
 
 LATIN = make_study(make_patient(Random(1), "LATIN", "Østergård^Søren"), "A1", date(2018, 1, 1), (TINY, 1))
-STUDIES = [*generate(9), LATIN]
+STUDIES = [*generate_studies(9), LATIN]
 UID = STUDIES[0].study_uid
 
 

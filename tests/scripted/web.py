@@ -8,10 +8,10 @@ import threading
 from collections.abc import Iterable
 from typing import Self
 
-from dicom_quarry.demo.dicomweb_server import DemoWeb
-from dicom_quarry.demo.dicomweb_services import Asked, Reply
+from dicom_quarry.demo.dicomweb_server import DemoWebServer
+from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
 from dicom_quarry.demo.query_matching import Catalogue
-from dicom_quarry.demo.synthetic_studies import Study
+from dicom_quarry.demo.synthetic_studies import DemoStudy
 from tests.scripted.fault_schedule import Turns
 
 
@@ -21,44 +21,46 @@ class WebFault(Turns):
     Hooks run in threads of the server; where one waits, it waits for ``web.stopped``.
     """
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
         """An answer in place of the right one."""
         return None
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
         """The answer that is sent, made of the right one."""
         return reply
 
 
-class ScriptedWeb(DemoWeb):
+class ScriptedWeb(DemoWebServer):
     """A server whose ``faults`` are asked in their order; ``log`` is all that it was asked."""
 
-    def __init__(self, studies: Iterable[Study], faults: Iterable[WebFault] = (), *, port: int = 0) -> None:
+    def __init__(
+        self, studies: Iterable[DemoStudy], faults: Iterable[WebFault] = (), *, port: int = 0
+    ) -> None:
         super().__init__(Catalogue(studies), port=port)
         self.faults = list(faults)
-        self.log: list[Asked] = []
+        self.log: list[WebRequest] = []
         self.stopped = threading.Event()
 
     def stop(self) -> None:
         self.stopped.set()
         super().stop()
 
-    def requests(self, *, search: bool, level: str = "") -> list[Asked]:
+    def requests(self, *, search: bool, level: str = "") -> list[WebRequest]:
         """The searches, or retrievals, at this level where one is given."""
-        return [one for one in self.log if one.search == search and level in ("", one.query.level)]
+        return [one for one in self.log if one.is_search == search and level in ("", one.query.level)]
 
-    def right_answer(self, asked: Asked) -> Reply:
+    def right_answer(self, asked: WebRequest) -> WebResponse:
         """What a server in order says."""
-        return super().answer(asked)
+        return super().respond(asked)
 
-    def answer(self, asked: Asked | None) -> Reply:
-        if asked is None:
-            return super().answer(asked)
-        self.log.append(asked)
-        instead = (fault.asked(self, asked) for fault in self.faults)
-        reply = next((one for one in instead if one is not None), None) or super().answer(asked)
+    def respond(self, request: WebRequest | None) -> WebResponse:
+        if request is None:
+            return super().respond(request)
+        self.log.append(request)
+        instead = (fault.asked(self, request) for fault in self.faults)
+        reply = next((one for one in instead if one is not None), None) or super().respond(request)
         for fault in self.faults:
-            reply = fault.reply(self, asked, reply)
+            reply = fault.reply(self, request, reply)
         return reply
 
 
@@ -66,14 +68,14 @@ class TlsWeb(ScriptedWeb):
     """The same over https, as ``context`` has it."""
 
     def __init__(
-        self, studies: Iterable[Study], context: ssl.SSLContext, faults: Iterable[WebFault] = ()
+        self, studies: Iterable[DemoStudy], context: ssl.SSLContext, faults: Iterable[WebFault] = ()
     ) -> None:
         super().__init__(studies, faults)
         self._context = context
 
     @property
-    def base(self) -> str:
-        return super().base.replace("http://", "https://")
+    def base_url(self) -> str:
+        return super().base_url.replace("http://", "https://")
 
     def start(self) -> Self:
         super().start()

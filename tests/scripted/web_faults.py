@@ -6,34 +6,42 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from dicom_quarry.demo.dicomweb_services import BOUNDARY, JSON, MULTIPART, Asked, HangUp, Reply, body_of
-from dicom_quarry.demo.synthetic_studies import Instance
+from dicom_quarry.demo.dicomweb_services import (
+    BOUNDARY,
+    JSON,
+    MULTIPART,
+    CloseConnection,
+    WebRequest,
+    WebResponse,
+    encode_multipart,
+)
+from dicom_quarry.demo.synthetic_studies import DemoInstance
 from tests.scripted.web import ScriptedWeb, WebFault
 
 Pieces = Iterable[bytes | memoryview]
 
 #: Which requests a fault concerns.
-Which = Callable[[Asked], bool]
+Which = Callable[[WebRequest], bool]
 
 
-def searches(asked: Asked) -> bool:
+def searches(asked: WebRequest) -> bool:
     """QIDO-RS."""
-    return asked.search
+    return asked.is_search
 
 
-def retrievals(asked: Asked) -> bool:
+def retrievals(asked: WebRequest) -> bool:
     """WADO-RS."""
-    return not asked.search
+    return not asked.is_search
 
 
-def anything(_asked: Asked) -> bool:
+def anything(_asked: WebRequest) -> bool:
     """Every request."""
     return True
 
 
 def at(level: str) -> Which:
     """WADO-RS at one level."""
-    return lambda asked: not asked.search and asked.query.level == level
+    return lambda asked: not asked.is_search and asked.query.level == level
 
 
 class Answer(WebFault):
@@ -50,9 +58,9 @@ class Answer(WebFault):
     ) -> None:
         super().__init__(times=times)
         self._which = which
-        self._reply = Reply(status, headers or {}, body)
+        self._reply = WebResponse(status, headers or {}, body)
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
         return self._reply if self._which(asked) and self.strikes() else None
 
 
@@ -65,10 +73,10 @@ def web_page(which: Which = retrievals, *, times: int | None = None) -> Answer:
 class Partial(WebFault):
     """The first instance alone, with status 206."""
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        if asked.search or asked.query.level == "IMAGE" or not self.strikes():
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        if asked.is_search or asked.query.level == "IMAGE" or not self.strikes():
             return reply
-        return replace(reply, status=206, pieces=body_of(web.catalogue.select(asked.query)[:1]))
+        return replace(reply, status=206, chunks=encode_multipart(web.catalogue.select(asked.query)[:1]))
 
 
 class CutBody(WebFault):
@@ -86,36 +94,36 @@ class CutBody(WebFault):
         self._parts = parts
         self._which = which
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
         if not self._which(asked) or not self.strikes():
             return reply
         instances = web.catalogue.select(asked.query)
         if self._how == "boundary":
-            whole = b"".join(body_of(instances[: self._parts]))
-            return replace(reply, pieces=[whole.removesuffix(f"--{BOUNDARY}--\r\n".encode())])
+            whole = b"".join(encode_multipart(instances[: self._parts]))
+            return replace(reply, chunks=[whole.removesuffix(f"--{BOUNDARY}--\r\n".encode())])
         if self._how == "length":
-            whole = b"".join(body_of(instances))
+            whole = b"".join(encode_multipart(instances))
             body = self._cut(instances)
             headers = {**reply.headers, "Content-Length": str(len(whole)), "Connection": "close"}
-            return Reply(reply.status, headers, body)
-        return replace(reply, pieces=_then_hang_up(self._cut(instances)))
+            return WebResponse(reply.status, headers, body)
+        return replace(reply, chunks=_then_hang_up(self._cut(instances)))
 
-    def _cut(self, instances: list[Instance]) -> bytes:
-        whole = b"".join(body_of(instances))
-        until = b"".join(body_of(instances[: self._parts]))
-        half = len(b"".join(body_of(instances[: self._parts + 1])))
+    def _cut(self, instances: list[DemoInstance]) -> bytes:
+        whole = b"".join(encode_multipart(instances))
+        until = b"".join(encode_multipart(instances[: self._parts]))
+        half = len(b"".join(encode_multipart(instances[: self._parts + 1])))
         return whole[: (len(until) + half) // 2]
 
 
 def _then_hang_up(body: bytes) -> Iterator[bytes]:
     yield body
-    raise HangUp
+    raise CloseConnection
 
 
 class Compressed(WebFault):
     """A Content-Encoding that was not asked for."""
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
         return replace(reply, headers={**reply.headers, "Content-Encoding": "gzip"})
 
 
@@ -131,8 +139,8 @@ class Pages(WebFault):
         self._offset = offset
         self._says = says
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
-        if not asked.search:
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
+        if not asked.is_search:
             return None
         limit = asked.limit if self._limit else None
         if self._cap is not None:
@@ -140,8 +148,8 @@ class Pages(WebFault):
         odd = replace(asked, limit=limit, offset=asked.offset if self._offset else 0)
         return web.right_answer(odd)
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        if not self._says or not asked.search or reply.status != 200:
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        if not self._says or not asked.is_search or reply.status != 200:
             return reply
         if len(json.loads(reply.body)) != self._cap:
             return reply
@@ -157,11 +165,11 @@ class Rows(WebFault):
         super().__init__(times=times)
         self._change = change
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        if not asked.search or reply.status != 200 or not self.strikes():
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        if not asked.is_search or reply.status != 200 or not self.strikes():
             return reply
         changed = self._change(json.loads(reply.body))
-        return Reply(200, {"Content-Type": JSON}, json.dumps(changed).encode())
+        return WebResponse(200, {"Content-Type": JSON}, json.dumps(changed).encode())
 
 
 class Guarded(WebFault):
@@ -171,10 +179,10 @@ class Guarded(WebFault):
         super().__init__()
         self._good = dict.fromkeys(tokens, uses)
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
         token = asked.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._good.get(token, 0) <= 0:
-            return Reply(401, {"WWW-Authenticate": "Bearer"})
+            return WebResponse(401, {"WWW-Authenticate": "Bearer"})
         self._good[token] -= 1
         return None
 
@@ -189,36 +197,36 @@ class Parts(WebFault):
         self._change = change
         self._which = which
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
         if not self._which(asked) or reply.status != 200:
             return reply
         files = [file_of(instance) for instance in web.catalogue.select(asked.query)]
         parts = [f"--{BOUNDARY}\r\n\r\n".encode() + part + b"\r\n" for part in self._change(web, files)]
-        return Reply(200, {"Content-Type": MULTIPART}, b"".join(parts) + f"--{BOUNDARY}--".encode())
+        return WebResponse(200, {"Content-Type": MULTIPART}, b"".join(parts) + f"--{BOUNDARY}--".encode())
 
 
-def file_of(instance: Instance) -> bytes:
+def file_of(instance: DemoInstance) -> bytes:
     """The DICOM file that is sent of an instance."""
-    whole = b"".join(body_of([instance]))
+    whole = b"".join(encode_multipart([instance]))
     return whole[whole.index(b"\r\n\r\n") + 4 :].removesuffix(f"\r\n--{BOUNDARY}--\r\n".encode())
 
 
 class Dribble(WebFault):
     """The first bytes of a retrieval, then one every now and then, without an end."""
 
-    def reply(self, web: ScriptedWeb, asked: Asked, reply: Reply) -> Reply:
-        if asked.search or not self.strikes():
+    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+        if asked.is_search or not self.strikes():
             return reply
 
         def slowly() -> Iterator[bytes | memoryview]:
-            assert reply.pieces is not None
-            for piece in reply.pieces:
+            assert reply.chunks is not None
+            for piece in reply.chunks:
                 for number in range(len(piece)):
                     yield bytes(piece[number : number + 1])
                     if web.stopped.wait(0.02):
-                        raise HangUp
+                        raise CloseConnection
 
-        return replace(reply, pieces=slowly())
+        return replace(reply, chunks=slowly())
 
 
 class Silent(WebFault):
@@ -228,7 +236,7 @@ class Silent(WebFault):
         super().__init__(times=times)
         self._which = which
 
-    def asked(self, web: ScriptedWeb, asked: Asked) -> Reply | None:
+    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
         if self._which(asked) and self.strikes():
             web.stopped.wait(60)
         return None

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from struct import pack
 
-from dicom_quarry.model import Admitted, Arrival, Header, Receipt
+from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, Receipt
 from dicom_quarry.store.instance_store import InstanceStore
-from dicom_quarry.store.path_template import Template
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 EXPLICIT = "1.2.840.10008.1.2.1"
@@ -53,24 +53,26 @@ def dataset(
     )
 
 
-def arrival(sop_uid: str = SOP_UID, *, transfer_syntax: str = EXPLICIT, calling_ae: str = "PACS") -> Arrival:
-    return Arrival(CT, sop_uid, transfer_syntax, calling_ae)
+def arrival(
+    sop_uid: str = SOP_UID, *, transfer_syntax: str = EXPLICIT, calling_ae: str = "PACS"
+) -> InstanceInfo:
+    return InstanceInfo(CT, sop_uid, transfer_syntax, calling_ae)
 
 
-def anyone(_arrival: Arrival, _header: Header) -> Admitted:
-    return Admitted()
+def anyone(_arrival: InstanceInfo, _header: Header) -> InstanceAdmission:
+    return InstanceAdmission()
 
 
 def make_store(
     root: Path,
     pattern: str = DEFAULT,
     *,
-    admit: Callable[[Arrival, Header], Admitted] = anyone,
+    admit: Callable[[InstanceInfo, Header], InstanceAdmission] = anyone,
     durable: bool = True,
     sync_directory: bool = False,
-    access: Access = PRIVATE,
+    access: Permissions = PRIVATE,
 ) -> InstanceStore:
-    template = Template.parse(pattern, columns=["Site"], job=False)
+    template = PathTemplate.parse(pattern, columns=["Site"], for_job=False)
     incoming = root / ".incoming"
     return InstanceStore(
         root,
@@ -84,7 +86,7 @@ def make_store(
 
 
 def put(
-    store: InstanceStore, data: bytes, announced: Arrival | None = None, *, piece: int = 1 << 17
+    store: InstanceStore, data: bytes, announced: InstanceInfo | None = None, *, piece: int = 1 << 17
 ) -> Receipt:
     writer = store.begin(announced or arrival())
     view = memoryview(data)

@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from dicom_quarry.errors import Refused
-from dicom_quarry.model import Kept
-from dicom_quarry.store.file_placement import Newcomer, Placed
-from dicom_quarry.system.permissions import Access
+from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.model import StoreResult
+from dicom_quarry.store.file_placement import PlacedFile, TempFile
+from dicom_quarry.system.permissions import Permissions
 from tests.store.instances import IMPLICIT, arrival, dataset, files, make_store, put
 
 FOLDER = PurePosixPath("4711/1.2.3/1.2.3.4")
@@ -42,8 +42,8 @@ def test_the_same_dataset_again_is_kept_once(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     first = put(store, dataset(), arrival(calling_ae="ONE"))
     again = put(store, dataset(), arrival(calling_ae="ANOTHER"))
-    assert (first.kept, again.kept) == (Kept.STORED, Kept.IDENTICAL)
-    assert again == replace(first, kept=Kept.IDENTICAL)
+    assert (first.result, again.result) == (StoreResult.STORED, StoreResult.IDENTICAL)
+    assert again == replace(first, result=StoreResult.IDENTICAL)
     assert files(tmp_path) == [f"{FOLDER}/{NAME}"]
 
 
@@ -51,7 +51,7 @@ def test_another_encoding_of_it_is_not_kept(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     first = put(store, dataset())
     other = put(store, dataset(explicit=False), arrival(transfer_syntax=IMPLICIT))
-    assert other == replace(first, kept=Kept.OTHER_ENCODING)
+    assert other == replace(first, result=StoreResult.OTHER_ENCODING)
     assert files(tmp_path) == [f"{FOLDER}/{NAME}"]
 
 
@@ -59,14 +59,18 @@ def test_other_content_is_kept_beside_it_and_known_again(tmp_path: Path) -> None
     store = make_store(tmp_path)
     contents = [b"\1\1", b"\2\2", b"\3\3\3\3"]
     receipts = [put(store, dataset(pixels=pixels)) for pixels in contents]
-    assert [receipt.kept for receipt in receipts] == [Kept.STORED, Kept.CONFLICT, Kept.CONFLICT]
+    assert [receipt.result for receipt in receipts] == [
+        StoreResult.STORED,
+        StoreResult.CONFLICT,
+        StoreResult.CONFLICT,
+    ]
     assert [receipt.path.name for receipt in receipts] == [NAME, "1.2.3.4.5~2.dcm", "1.2.3.4.5~3.dcm"]
     for receipt, pixels in zip(receipts, contents, strict=True):
         stored = (tmp_path / receipt.path).read_bytes()
         assert stored.endswith(dataset(pixels=pixels))
         assert receipt.digest == hashlib.sha256(stored).digest()
         again = put(store, dataset(pixels=pixels))
-        assert (again.kept, again.path) == (Kept.IDENTICAL, receipt.path)
+        assert (again.result, again.path) == (StoreResult.IDENTICAL, receipt.path)
     assert len(files(tmp_path)) == 3
 
 
@@ -74,7 +78,7 @@ def test_versions_end_somewhere(tmp_path: Path) -> None:
     store = make_store(tmp_path, durable=False)
     for number in range(99):
         put(store, dataset(pixels=number.to_bytes(2, "big")))
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         put(store, dataset(pixels=b"\xff\xff"))
     assert len(files(tmp_path)) == 99
 
@@ -88,12 +92,12 @@ def test_another_instance_at_the_same_path_takes_a_suffix_from_its_uid(tmp_path:
         "4711~1.2.3.4.6.dcm",
         "4711~1.2.3.4.7.dcm",
     ]
-    assert {receipt.kept for receipt in receipts} == {Kept.STORED}
+    assert {receipt.result for receipt in receipts} == {StoreResult.STORED}
     again = [put(store, dataset(uid), arrival(uid)) for uid in uids]
     assert [receipt.path for receipt in again] == [receipt.path for receipt in receipts]
-    assert {receipt.kept for receipt in again} == {Kept.IDENTICAL}
+    assert {receipt.result for receipt in again} == {StoreResult.IDENTICAL}
     conflict = put(store, dataset(uids[1], pixels=b"\7\7"), arrival(uids[1]))
-    assert (str(conflict.path), conflict.kept) == ("4711~1.2.3.4.6~2.dcm", Kept.CONFLICT)
+    assert (str(conflict.path), conflict.result) == ("4711~1.2.3.4.6~2.dcm", StoreResult.CONFLICT)
 
 
 @pytest.mark.parametrize("what", ["text", "empty", "folder", "link", "dangling link", "pipe", "cut"])
@@ -130,7 +134,7 @@ def test_a_link_to_the_very_same_instance_is_not_taken_for_it(tmp_path: Path) ->
     folder.mkdir(parents=True)
     (folder / NAME).symlink_to(tmp_path / "other" / elsewhere.path)
     receipt = put(store, dataset())
-    assert (receipt.kept, receipt.path.name) == (Kept.STORED, "1.2.3.4.5~1.2.3.4.5.dcm")
+    assert (receipt.result, receipt.path.name) == (StoreResult.STORED, "1.2.3.4.5~1.2.3.4.5.dcm")
 
 
 def test_a_file_that_was_not_made_durable_is_before_it_counts(
@@ -139,7 +143,7 @@ def test_a_file_that_was_not_made_durable_is_before_it_counts(
     receipt = put(make_store(tmp_path, durable=False), dataset())
     synced: list[Path] = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
-    assert put(make_store(tmp_path), dataset()).kept is Kept.IDENTICAL
+    assert put(make_store(tmp_path), dataset()).result is StoreResult.IDENTICAL
     assert synced == [tmp_path / receipt.path]
 
 
@@ -149,15 +153,15 @@ def test_one_instance_arrives_eight_times_at_once(tmp_path: Path, sync_directory
     for uid in ("1.2.3.4.5", "1.2.3.4.6", "1.2.3.4.7"):
         together = threading.Barrier(8)
 
-        def send(_number: int, uid: str = uid, together: threading.Barrier = together) -> Kept:
+        def send(_number: int, uid: str = uid, together: threading.Barrier = together) -> StoreResult:
             writer = store.begin(arrival(uid))
             writer.write(memoryview(dataset(uid)))
             together.wait()
-            return writer.commit().kept
+            return writer.commit().result
 
         with ThreadPoolExecutor(8) as pool:
             kept = sorted(pool.map(send, range(8)))
-        assert kept == [Kept.IDENTICAL] * 7 + [Kept.STORED]
+        assert kept == [StoreResult.IDENTICAL] * 7 + [StoreResult.STORED]
     assert len(files(tmp_path)) == 3
 
 
@@ -165,16 +169,16 @@ def test_eight_versions_arrive_at_once(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     together = threading.Barrier(8)
 
-    def send(number: int) -> tuple[Kept, PurePosixPath, bytes]:
+    def send(number: int) -> tuple[StoreResult, PurePosixPath, bytes]:
         writer = store.begin(arrival())
         writer.write(memoryview(dataset(pixels=bytes([number, 0]))))
         together.wait()
         receipt = writer.commit()
-        return receipt.kept, receipt.path, receipt.digest
+        return receipt.result, receipt.path, receipt.digest
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(send, range(8)))
-    assert sorted(kept for kept, _, _ in results) == [Kept.CONFLICT] * 7 + [Kept.STORED]
+    assert sorted(kept for kept, _, _ in results) == [StoreResult.CONFLICT] * 7 + [StoreResult.STORED]
     assert len({path for _, path, _ in results}) == 8
     for _, path, digest in results:
         assert hashlib.sha256((tmp_path / path).read_bytes()).digest() == digest
@@ -195,17 +199,17 @@ def test_after_a_crash_whole_files_are_adopted_and_others_passed_over(tmp_path: 
     (folder / "below").mkdir()
     os.mkfifo(folder / "pipe")
     (folder / "no uids.dcm").write_bytes(whole[: -len(dataset())] + dataset(without=0x0020000D))
-    adopted = list(make_store(tmp_path).adopt(FOLDER))
+    adopted = list(make_store(tmp_path).read_receipts(FOLDER))
     assert adopted == [stored[0], conflict, stored[1]]
-    assert list(store.adopt(PurePosixPath("nothing/here"))) == []
+    assert list(store.read_receipts(PurePosixPath("nothing/here"))) == []
 
 
 def test_adoption_follows_no_link(tmp_path: Path) -> None:
     store = make_store(tmp_path / "root")
     put(make_store(tmp_path / "other"), dataset())
     (tmp_path / "root" / "4711").symlink_to(tmp_path / "other" / "4711")
-    with pytest.raises(Refused):
-        list(store.adopt(FOLDER))
+    with pytest.raises(InstanceRefused):
+        list(store.read_receipts(FOLDER))
 
 
 def test_left_over_temporary_files_are_cleared(tmp_path: Path) -> None:
@@ -221,18 +225,18 @@ def test_left_over_temporary_files_are_cleared(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give files to any group")
 def test_mode_and_group_are_given_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = 1 + os.getegid()
-    store = make_store(tmp_path, access=Access(0o640, group))
-    place = store.placing.place
+    store = make_store(tmp_path, access=Permissions(0o640, group))
+    place = store.placer.place
     seen: list[tuple[int, int]] = []
 
     def shown(path: Path) -> tuple[int, int]:
         return stat.S_IMODE(path.stat().st_mode), path.stat().st_gid
 
-    def looked(new: Newcomer, path: PurePosixPath) -> Placed:
-        seen.append(shown(Path(new.temporary)))
+    def looked(new: TempFile, path: PurePosixPath) -> PlacedFile:
+        seen.append(shown(Path(new.path)))
         return place(new, path)
 
-    monkeypatch.setattr(store.placing, "place", looked)
+    monkeypatch.setattr(store.placer, "place", looked)
     writer = store.begin(arrival())
     writer.write(memoryview(dataset(pixels=bytes(4 << 20))))
     [part] = (tmp_path / ".incoming").iterdir()

@@ -18,14 +18,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dicom_quarry.errors import ConfigError, LocalProtocolError, OutOfSpace, Refused
-from dicom_quarry.model import Admitted, Arrival, Header, Kept
+from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, OutOfSpace
+from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, StoreResult
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.instance_store import InstanceStore
-from dicom_quarry.store.part10 import file_head
-from dicom_quarry.store.path_template import Template
+from dicom_quarry.store.part10 import encode_file_head
+from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.header_scan import scan
+from dicom_quarry.wire.header_scan import scan_dataset
 from tests.store.instances import (
     CT,
     DEFAULT,
@@ -62,14 +62,14 @@ def test_a_file_is_meta_and_the_dataset_as_it_came(tmp_path: Path) -> None:
     assert (receipt.patient_id, receipt.accession, receipt.transfer_syntax) == ("4711", "A1", EXPLICIT)
     assert (receipt.ref.study_uid, receipt.ref.series_uid) == ("1.2.3", "1.2.3.4")
     assert (receipt.ref.sop_uid, receipt.ref.sop_class) == (SOP_UID, CT)
-    assert receipt.kept is Kept.STORED
+    assert receipt.result is StoreResult.STORED
     assert files(tmp_path) == [PLACE]
 
 
 @pytest.mark.parametrize("private", [0, 10_000])
 def test_what_came_as_a_file_stays_that_file(tmp_path: Path, private: int) -> None:
     """Its preamble and meta are kept, without a length (Type 1) or with more than most; and found again."""
-    uids = file_head(arrival())[144:]
+    uids = encode_file_head(arrival())[144:]
     head = (
         b"II*\0".ljust(128, b"\7")
         + b"DICM"
@@ -79,21 +79,21 @@ def test_what_came_as_a_file_stays_that_file(tmp_path: Path, private: int) -> No
     )
     data = dataset()
     store = make_store(tmp_path)
-    receipt = put(store, data, Arrival(CT, SOP_UID, EXPLICIT, head=head))
+    receipt = put(store, data, InstanceInfo(CT, SOP_UID, EXPLICIT, head=head))
     stored = (tmp_path / PLACE).read_bytes()
     assert stored == head + data
     assert (receipt.size, receipt.digest) == (len(stored), hashlib.sha256(stored).digest())
-    assert list(store.adopt(PurePosixPath(PLACE).parent)) == [receipt]
-    assert put(store, data).kept is Kept.IDENTICAL  # the same dataset, by C-STORE
+    assert list(store.read_receipts(PurePosixPath(PLACE).parent)) == [receipt]
+    assert put(store, data).result is StoreResult.IDENTICAL  # the same dataset, by C-STORE
 
 
 @pytest.mark.parametrize("announced", ["", "9.9.9"])
 def test_a_file_that_names_itself_wrongly_is_what_its_dataset_is(tmp_path: Path, announced: str) -> None:
     store = make_store(tmp_path)
-    head = file_head(arrival("9.9.9"))
-    receipt = put(store, dataset(), Arrival(CT, announced, EXPLICIT, head=head))
+    head = encode_file_head(arrival("9.9.9"))
+    receipt = put(store, dataset(), InstanceInfo(CT, announced, EXPLICIT, head=head))
     assert (receipt.ref.sop_uid, receipt.path) == (SOP_UID, PurePosixPath(PLACE))
-    assert list(store.adopt(PurePosixPath(PLACE).parent)) == [receipt]
+    assert list(store.read_receipts(PurePosixPath(PLACE).parent)) == [receipt]
 
 
 def test_values_of_the_meta_are_of_even_length(tmp_path: Path) -> None:
@@ -115,18 +115,18 @@ def test_files_and_folders_are_for_their_owner_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 def test_every_syntax_and_kind_is_stored_byte_for_byte(tmp_path: Path, sample: Sample) -> None:
-    header = scan(sample.dataset, sample.transfer_syntax, {0x00080018, 0x0020000D, 0x0020000E})
+    header = scan_dataset(sample.dataset, sample.transfer_syntax, {0x00080018, 0x0020000D, 0x0020000E})
     store = make_store(tmp_path)
     announced = arrival(header.get(0x00080018) or "1.2", transfer_syntax=sample.transfer_syntax)
     if len([uid for uid in header.values() if uid]) < 3:
-        with pytest.raises(Refused, match="missing"):
+        with pytest.raises(InstanceRefused, match="missing"):
             put(store, sample.dataset, announced)
         return
     receipt = put(store, sample.dataset, announced, piece=1000)
     stored = (tmp_path / receipt.path).read_bytes()
     assert stored.endswith(sample.dataset)
     assert pydicom.dcmread(BytesIO(stored), stop_before_pixels=True).file_meta
-    assert list(make_store(tmp_path).adopt(receipt.path.parent)) == (
+    assert list(make_store(tmp_path).read_receipts(receipt.path.parent)) == (
         [] if "truncated" in sample.name else [receipt]
     )
 
@@ -150,12 +150,12 @@ def test_any_split_gives_the_same_file(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_admission_is_asked_once_before_anything_is_on_disk(tmp_path: Path) -> None:
-    asked: list[tuple[Arrival, dict[int, str]]] = []
+    asked: list[tuple[InstanceInfo, dict[int, str]]] = []
 
-    def admit(announced: Arrival, header: Header) -> Admitted:
+    def admit(announced: InstanceInfo, header: Header) -> InstanceAdmission:
         assert files(tmp_path) == []
         asked.append((announced, dict(header)))
-        return Admitted({"Site": "North"})
+        return InstanceAdmission({"Site": "North"})
 
     receipt = put(make_store(tmp_path, "{csv:Site}/{00080018}", admit=admit), dataset(), piece=64)
     assert receipt.path == PurePosixPath("North~1e/1.2.3.4.5")
@@ -165,11 +165,11 @@ def test_admission_is_asked_once_before_anything_is_on_disk(tmp_path: Path) -> N
 
 
 def test_what_is_not_admitted_leaves_no_trace(tmp_path: Path) -> None:
-    def admit(_announced: Arrival, _header: Header) -> Admitted:
-        raise Refused("nobody asked for this study", status=0x0124)
+    def admit(_announced: InstanceInfo, _header: Header) -> InstanceAdmission:
+        raise InstanceRefused("nobody asked for this study", status=0x0124)
 
     writer = make_store(tmp_path, admit=admit).begin(arrival())
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         writer.write(memoryview(dataset()))
     assert refused.value.status == 0x0124
     assert files(tmp_path) == []
@@ -185,9 +185,9 @@ def big_private_element(size: int) -> bytes:
 def test_an_undecided_dataset_waits_in_bounded_memory(tmp_path: Path) -> None:
     admitted = []
 
-    def admit(_announced: Arrival, _header: Header) -> Admitted:
+    def admit(_announced: InstanceInfo, _header: Header) -> InstanceAdmission:
         admitted.append(True)
-        return Admitted()
+        return InstanceAdmission()
 
     data = dataset(before=big_private_element(16 << 20))
     writer = make_store(tmp_path, admit=admit).begin(arrival())
@@ -204,7 +204,7 @@ def test_an_undecided_dataset_waits_in_bounded_memory(tmp_path: Path) -> None:
 
 def test_an_undecided_dataset_that_is_refused_leaves_no_trace(tmp_path: Path) -> None:
     data = dataset("9.9", before=big_private_element(3 << 20))
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         put(make_store(tmp_path), data)
     assert files(tmp_path) == []
 
@@ -251,7 +251,7 @@ def test_memory_does_not_grow_with_the_instance(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_taken_is_refused_without_a_trace(tmp_path: Path, data: bytes, status: int) -> None:
     store = make_store(tmp_path)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         put(store, data)
     assert refused.value.status == status
     assert files(tmp_path) == []
@@ -260,7 +260,7 @@ def test_what_cannot_be_taken_is_refused_without_a_trace(tmp_path: Path, data: b
 
 @pytest.mark.parametrize("uid", ["", "..", "../x", "1.2/3", "1.2\0", "1" * 129, "1.2\n", "１.２"])
 def test_an_announced_uid_that_is_none_is_refused_at_once(tmp_path: Path, uid: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         make_store(tmp_path).begin(arrival(uid))
     assert refused.value.status == 0xA900
 
@@ -285,14 +285,14 @@ def test_a_link_in_the_way_is_not_followed(tmp_path: Path) -> None:
     outside.mkdir()
     store = make_store(root)
     (root / "4711").symlink_to(outside)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         put(store, dataset())
     assert refused.value.status == 0x0110
     assert files(outside) == []
     (root / "4711").unlink()
     (root / "4711").mkdir()
     (root / "4711" / "1.2.3").symlink_to(outside)
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         put(store, dataset())
     assert files(outside) == []
     assert not list((root / ".incoming").iterdir())
@@ -331,7 +331,7 @@ def test_incoming_must_share_the_file_system(tmp_path: Path) -> None:
         pytest.skip("the test's folder is on /dev/shm itself")
     with pytest.raises(ConfigError):
         InstanceStore(
-            tmp_path, Template.parse(DEFAULT), incoming=elsewhere / f"quarry-{os.getpid()}", admit=anyone
+            tmp_path, PathTemplate.parse(DEFAULT), incoming=elsewhere / f"quarry-{os.getpid()}", admit=anyone
         )
     (elsewhere / f"quarry-{os.getpid()}").rmdir()
 
@@ -411,7 +411,7 @@ def test_the_job_syncs_each_folder_once(tmp_path: Path, recorder: Recorder) -> N
         ("fsync", "4711/1.2.3/1.2.3.4"),
     ]
     recorder.failing["fsync"] = errno.EIO
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         store.sync_directories([PurePosixPath(PLACE)])
 
 
@@ -422,7 +422,7 @@ def test_of_many_threads_one_makes_a_directory(tmp_path: Path, recorder: Recorde
 
     def make() -> None:
         together.wait(30)
-        directories.make(PurePosixPath("4711/1.2.3/1.2.3.4"))
+        directories.create(PurePosixPath("4711/1.2.3/1.2.3.4"))
 
     threads = [threading.Thread(target=make) for _ in range(8)]
     for thread in threads:
@@ -441,30 +441,30 @@ def test_a_failing_disk_refuses_and_keeps_nothing(
 ) -> None:
     store = make_store(tmp_path)
     recorder.failing[call] = code
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InstanceRefused) as refused:
         put(store, dataset())
     assert refused.value.status == status
     assert isinstance(refused.value, OutOfSpace) == (status == 0xA700)
     assert "4711" not in str(refused.value) and refused.value.__cause__ is None
     assert files(tmp_path) == []
     recorder.failing.clear()
-    assert put(store, dataset()).kept is Kept.STORED
+    assert put(store, dataset()).result is StoreResult.STORED
 
 
 def test_a_folder_that_cannot_be_synced_is_no_acknowledgement(tmp_path: Path, recorder: Recorder) -> None:
     store = make_store(tmp_path, sync_directory=True)
     recorder.failing["fsync"] = errno.EIO
-    with pytest.raises(Refused):
+    with pytest.raises(InstanceRefused):
         put(store, dataset())
     recorder.failing.clear()
-    assert put(store, dataset()).kept is Kept.IDENTICAL
+    assert put(store, dataset()).result is StoreResult.IDENTICAL
 
 
 def test_a_real_limit_on_file_size_in_mid_file(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(Refused):
+        with pytest.raises(InstanceRefused):
             put(make_store(tmp_path), dataset(pixels=bytes(200_000)), piece=30_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

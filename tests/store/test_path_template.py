@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.store.path_template import Template
+from dicom_quarry.store.path_template import PathTemplate
 
 HEADER = {
     0x00080008: "ORIGINAL\\PRIMARY\\AXIAL",
@@ -30,12 +30,12 @@ DEFAULT = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
 
 
 def rendered(pattern: str, header: dict[int, str] | None = None, **cells: str) -> str:
-    template = Template.parse(pattern, columns=cells, job=False)
+    template = PathTemplate.parse(pattern, columns=cells, for_job=False)
     return str(template.render(HEADER if header is None else header, cells))
 
 
 def test_the_default_pattern() -> None:
-    template = Template.parse(DEFAULT)
+    template = PathTemplate.parse(DEFAULT)
     assert template.tags == {0x00100020, 0x0020000D, 0x0020000E, 0x00080018}
     assert template.render(HEADER) == PurePosixPath("4711/1.2.3/1.2.3.4/1.2.3.4.5.dcm")
 
@@ -157,14 +157,14 @@ def test_random_and_now_are_for_the_stand_alone_receiver() -> None:
     assert re.fullmatch(r"2\d{7}/\d{6}", rendered("{now,date,yyyyMMdd}/{now,time,HHmmss}"))
     for pattern in ("{rnd}/{00080018}", "{now,date,yyyy}/{00080018}"):
         with pytest.raises(ConfigError, match="run again"):
-            Template.parse(pattern)
+            PathTemplate.parse(pattern)
 
 
 @pytest.mark.parametrize(
     "part", ["{00080018}", "{SOPInstanceUID}", "{00080018,md5}", "{00080018,urlencoded}"]
 )
 def test_in_a_job_a_part_names_the_instance(part: str) -> None:
-    Template.parse(f"x/{part}")
+    PathTemplate.parse(f"x/{part}")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_in_a_job_a_part_names_the_instance(part: str) -> None:
 )
 def test_in_a_job_a_pattern_without_the_instance_is_refused(pattern: str) -> None:
     with pytest.raises(ConfigError, match="00080018"):
-        Template.parse(pattern)
+        PathTemplate.parse(pattern)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_in_a_job_a_pattern_without_the_instance_is_refused(pattern: str) -> Non
 )
 def test_mistakes_are_errors_at_the_start(pattern: str) -> None:
     with pytest.raises(ConfigError):
-        Template.parse(pattern, columns=["Site"], job=False)
+        PathTemplate.parse(pattern, columns=["Site"], for_job=False)
 
 
 values = st.text(max_size=80) | st.sampled_from(
@@ -259,7 +259,7 @@ fields = st.sampled_from(
 )
 def test_no_value_leaves_the_root(parts: list[str], texts: list[str], cell: str) -> None:
     tags = (0x00100020, 0x00100010, 0x00080050, 0x00080008, 0x00080020, 0x00200013)
-    template = Template.parse("x" + "/".join(parts).replace("/'", "/x'"), columns=["Site"], job=False)
+    template = PathTemplate.parse("x" + "/".join(parts).replace("/'", "/x'"), columns=["Site"], for_job=False)
     path = template.render(dict(zip(tags, texts, strict=True)), {"Site": cell})
     assert not path.is_absolute()
     assert path.parts

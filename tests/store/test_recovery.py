@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.errors import Refused
-from dicom_quarry.model import Admitted, Arrival, Header, Kept, Receipt
+from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, Receipt, StoreResult
 from dicom_quarry.store.instance_store import InstanceStore
-from dicom_quarry.store.part10 import file_head
+from dicom_quarry.store.part10 import encode_file_head
 from tests.store.instances import CT, EXPLICIT, SOP_UID, arrival, dataset, files, make_store, put
 
 PLACE = "4711/1.2.3/1.2.3.4/1.2.3.4.5.dcm"
 
 
 def part(store: InstanceStore, root: Path, name: str, data: bytes, sop_uid: str = SOP_UID) -> bytes:
-    whole = file_head(Arrival(CT, sop_uid, EXPLICIT)) + data
+    whole = encode_file_head(InstanceInfo(CT, sop_uid, EXPLICIT)) + data
     (root / ".incoming" / f"{name}.part").write_bytes(whole)
     return whole
 
@@ -50,7 +50,7 @@ def test_links_folders_and_other_files_are_left_alone(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     incoming = tmp_path / ".incoming"
     secret = tmp_path / "secret"
-    secret.write_bytes(file_head(Arrival(CT, SOP_UID, EXPLICIT)) + dataset())
+    secret.write_bytes(encode_file_head(InstanceInfo(CT, SOP_UID, EXPLICIT)) + dataset())
     (incoming / "1.part").symlink_to(secret)
     (incoming / "2.part").write_bytes(b"")
     (incoming / "3.dcm").write_bytes(b"mine")
@@ -71,8 +71,8 @@ def test_beside_what_is_there(tmp_path: Path) -> None:
 # ---- kept apart
 
 
-def apart(_arrival: Arrival, _header: Header) -> Admitted:
-    return Admitted(apart="mismatch")
+def apart(_arrival: InstanceInfo, _header: Header) -> InstanceAdmission:
+    return InstanceAdmission(subdirectory="mismatch")
 
 
 def kept_apart(root: Path, data: bytes = b"", calling: str = "PACS") -> tuple[InstanceStore, Receipt]:
@@ -91,8 +91,8 @@ def check(root: Path, receipt: Receipt) -> None:
 def test_brought_in(tmp_path: Path) -> None:
     store, receipt = kept_apart(tmp_path)
     before = (tmp_path / receipt.path).read_bytes()
-    moved = store.bring_in(receipt, "mismatch")
-    assert (str(moved.path), moved.kept) == (PLACE, Kept.STORED)
+    moved = store.relocate(receipt, "mismatch")
+    assert (str(moved.path), moved.result) == (PLACE, StoreResult.STORED)
     assert (tmp_path / PLACE).read_bytes() == before
     check(tmp_path, moved)
     assert files(tmp_path) == [PLACE]
@@ -102,26 +102,26 @@ def test_brought_in(tmp_path: Path) -> None:
 def test_folders_with_others_in_them_stay(tmp_path: Path) -> None:
     store, receipt = kept_apart(tmp_path)
     (tmp_path / "mismatch" / "4711" / "note.txt").write_text("")
-    store.bring_in(receipt, "mismatch")
+    store.relocate(receipt, "mismatch")
     assert files(tmp_path) == [PLACE, "mismatch/4711/note.txt"]
     # What was removed can be made again.
     again, _ = kept_apart(tmp_path, dataset(pixels=b"\5\6" * 50))
-    assert again.bring_in(receipt, "mismatch").kept is Kept.CONFLICT
+    assert again.relocate(receipt, "mismatch").result is StoreResult.CONFLICT
 
 
 @pytest.mark.parametrize(
     ("other", "kept", "where"),
     [
-        (dataset(), Kept.IDENTICAL, PLACE),
-        (dataset(pixels=b"\3\4" * 50), Kept.CONFLICT, PLACE.replace(".dcm", "~2.dcm")),
+        (dataset(), StoreResult.IDENTICAL, PLACE),
+        (dataset(pixels=b"\3\4" * 50), StoreResult.CONFLICT, PLACE.replace(".dcm", "~2.dcm")),
     ],
 )
-def test_brought_in_beside_what_is_there(tmp_path: Path, other: bytes, kept: Kept, where: str) -> None:
+def test_brought_in_beside_what_is_there(tmp_path: Path, other: bytes, kept: StoreResult, where: str) -> None:
     # By another sender: the same dataset in a file that differs.
     put(make_store(tmp_path), other, arrival(calling_ae="ANOTHER"))
     store, receipt = kept_apart(tmp_path)
-    moved = store.bring_in(receipt, "mismatch")
-    assert (moved.kept, str(moved.path)) == (kept, where)
+    moved = store.relocate(receipt, "mismatch")
+    assert (moved.result, str(moved.path)) == (kept, where)
     check(tmp_path, moved)
     assert files(tmp_path) == sorted({PLACE, where})
 
@@ -142,17 +142,17 @@ def test_a_crash_at_any_step_loses_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(f"dicom_quarry.store.file_placement.os.{call}", cut)
         with pytest.raises(PowerCut):
-            store.bring_in(receipt, "mismatch")
+            store.relocate(receipt, "mismatch")
     assert {(tmp_path / name).read_bytes() for name in files(tmp_path)} == {content}
-    moved = make_store(tmp_path).bring_in(receipt, "mismatch")
+    moved = make_store(tmp_path).relocate(receipt, "mismatch")
     assert (str(moved.path), files(tmp_path)) == (PLACE, [PLACE])
 
 
 def test_what_is_gone_or_no_dicom_is_refused(tmp_path: Path) -> None:
     store, receipt = kept_apart(tmp_path)
     (tmp_path / receipt.path).write_bytes(b"no DICOM")
-    with pytest.raises(Refused):
-        store.bring_in(receipt, "mismatch")
+    with pytest.raises(InstanceRefused):
+        store.relocate(receipt, "mismatch")
     (tmp_path / receipt.path).unlink()
-    with pytest.raises(Refused):
-        store.bring_in(receipt, "mismatch")
+    with pytest.raises(InstanceRefused):
+        store.relocate(receipt, "mismatch")

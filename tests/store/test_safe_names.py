@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dicom_quarry.store.safe_names import component, distinct, plain, suffixed
+from dicom_quarry.store.safe_names import add_suffix, component, distinct, plain
 
 #: Letters that fold, compose or expand, and characters with a meaning to file systems, shells or the scheme.
 NASTY = (
@@ -137,10 +137,10 @@ def test_long_names_are_cut_and_told_apart() -> None:
     ],
 )
 def test_suffixes(name: str, suffix: str, result: str) -> None:
-    assert suffixed(name, suffix) == result
+    assert add_suffix(name, suffix) == result
 
 
 def test_a_suffix_fits_into_what_file_systems_take() -> None:
-    name = suffixed("é" * 90, "1." * 64)
+    name = add_suffix("é" * 90, "1." * 64)
     assert name.endswith("~" + "1." * 64)
     assert len(name.encode()) <= 255

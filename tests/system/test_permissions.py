@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.config.settings import Settings, load
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.system.permissions import PRIVATE, Access, access_of
+from dicom_quarry.system.permissions import PRIVATE, Permissions, make_permissions
 
 
 def other_group() -> grp.struct_group:
@@ -24,13 +24,13 @@ def other_group() -> grp.struct_group:
     ("mode", "group", "found"),
     [
         (None, None, PRIVATE),
-        ("0640", None, Access(0o640)),
-        ("644", None, Access(0o644)),
-        ("0660", None, Access(0o660)),
+        ("0640", None, Permissions(0o640)),
+        ("644", None, Permissions(0o644)),
+        ("0660", None, Permissions(0o660)),
     ],
 )
-def test_modes_that_are_taken(mode: str | None, group: str | None, found: Access) -> None:
-    assert access_of(mode, group) == found
+def test_modes_that_are_taken(mode: str | None, group: str | None, found: Permissions) -> None:
+    assert make_permissions(mode, group) == found
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,29 @@ def test_modes_that_are_taken(mode: str | None, group: str | None, found: Access
 )
 def test_modes_that_are_refused(tmp_path: Path, mode: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        access_of(mode, None)
+        make_permissions(mode, None)
     with pytest.raises(ConfigError, match=f"file-mode: .*{said}"):
-        load(None, {"from": "PACS@h:104", "to": str(tmp_path), "file_mode": mode})
+        load_settings(None, {"from": "PACS@h:104", "to": str(tmp_path), "file_mode": mode})
 
 
 def test_folders_can_be_listed_by_who_may_read_the_files_in_them() -> None:
     assert PRIVATE.folder_mode == 0o700
-    assert Access(0o640).folder_mode == 0o750
-    assert Access(0o660, 5).folder_mode == 0o2770
-    assert Access(0o644, 5).folder_mode == 0o2755
+    assert Permissions(0o640).folder_mode == 0o750
+    assert Permissions(0o660, 5).folder_mode == 0o2770
+    assert Permissions(0o644, 5).folder_mode == 0o2755
 
 
 def test_a_group_by_name_or_number_may_read(tmp_path: Path) -> None:
     mine = grp.getgrgid(os.getegid())
-    assert access_of(None, mine.gr_name) == access_of(None, str(mine.gr_gid)) == Access(0o640, mine.gr_gid)
-    settings: Settings = load(None, {"from": "P@h:1", "to": str(tmp_path), "group": mine.gr_name})
-    assert settings.access == Access(0o640, mine.gr_gid)
+    assert (
+        make_permissions(None, mine.gr_name)
+        == make_permissions(None, str(mine.gr_gid))
+        == Permissions(0o640, mine.gr_gid)
+    )
+    settings: Settings = load_settings(None, {"from": "P@h:1", "to": str(tmp_path), "group": mine.gr_name})
+    assert settings.permissions == Permissions(0o640, mine.gr_gid)
     with pytest.raises(ConfigError, match=r"there is no group radiologists-of-mars .*getent group"):
-        access_of(None, "radiologists-of-mars")
+        make_permissions(None, "radiologists-of-mars")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone may become somebody else")
@@ -78,7 +82,7 @@ def test_a_group_that_the_user_is_not_in_is_refused() -> None:
             os.setgroups([])
             os.setgid(65534)
             os.setuid(65534)
-            access_of(None, name)
+            make_permissions(None, name)
         except BaseException as error:  # noqa: BLE001 - told to the parent
             os.write(writes, str(error).encode())
         os._exit(0)
@@ -94,6 +98,6 @@ def test_a_folder_is_opened_and_never_narrowed(tmp_path: Path) -> None:
     folder.mkdir()
     folder.chmod(0o701)
     fd = os.open(folder, os.O_RDONLY)
-    Access(0o640, os.getegid()).open_folder(fd)
+    Permissions(0o640, os.getegid()).apply_to_folder(fd)
     os.close(fd)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o2751

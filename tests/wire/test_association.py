@@ -13,7 +13,7 @@ from pynetdicom import fsm
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
 from dicom_quarry.wire import negotiation, pdu
 from dicom_quarry.wire.association import (
-    TABLE,
+    TRANSITIONS,
     Aborted,
     Action,
     Association,
@@ -28,8 +28,8 @@ from dicom_quarry.wire.negotiation import (
     AcceptorPolicy,
     AssociateAccept,
     AssociateRequest,
-    Context,
     ContextResult,
+    PresentationContext,
 )
 from dicom_quarry.wire.pdu import PduType, PDVFragment
 
@@ -40,7 +40,7 @@ MAX_PDU = 16384
 
 
 def request_for(*syntaxes: tuple[str, list[str]], **changes: object) -> AssociateRequest:
-    return AssociateRequest("QUARRY", "PACS", negotiation.propose(syntaxes), MAX_PDU, **changes)  # type: ignore[arg-type]
+    return AssociateRequest("QUARRY", "PACS", negotiation.propose_contexts(syntaxes), MAX_PDU, **changes)  # type: ignore[arg-type]
 
 
 REQUEST = request_for((VERIFICATION, [IMPLICIT]), (CT, [JPEG, EXPLICIT]))
@@ -48,8 +48,8 @@ REQUEST = request_for((VERIFICATION, [IMPLICIT]), (CT, [JPEG, EXPLICIT]))
 
 def hear(association: Association, data: bytes) -> list[Event]:
     reader = association.reader
-    reader.space()[: len(data)] = data
-    reader.received(len(data))
+    reader.get_buffer()[: len(data)] = data
+    reader.buffer_updated(len(data))
     return [
         event._replace(data=memoryview(bytes(event.data))) if isinstance(event, PDVFragment) else event
         for event in association.events()
@@ -58,7 +58,10 @@ def hear(association: Association, data: bytes) -> list[Event]:
 
 def established() -> tuple[Association, Association]:
     """Requestor and acceptor of one association."""
-    requestor, acceptor = Association(max_pdu=0, requestor=True), Association(max_pdu=0, requestor=False)
+    requestor, acceptor = (
+        Association(max_pdu=0, is_requestor=True),
+        Association(max_pdu=0, is_requestor=False),
+    )
     hear(acceptor, requestor.request(REQUEST))
     hear(requestor, acceptor.accept(AcceptorPolicy(MAX_PDU).answer(REQUEST)))
     assert requestor.state is acceptor.state is State.ESTABLISHED
@@ -69,7 +72,7 @@ def established() -> tuple[Association, Association]:
 
 _ACTIONS = {  # PS3.8 tables 9-6 to 9-9
     "AE-1 AE-2 AE-5 AE-7 AE-8 DT-1 AR-1 AR-4 AR-7 AR-9": Action.SEND,
-    "AE-3 AE-4 AE-6 DT-2 AR-2 AR-3 AR-6 AR-8 AR-10": Action.TELL,
+    "AE-3 AE-4 AE-6 DT-2 AR-2 AR-3 AR-6 AR-8 AR-10": Action.EMIT,
     "AA-6": Action.IGNORE,
     "AA-2 AR-5 AA-5": Action.CLOSE,
     "AA-3 AA-4": Action.PEER_GONE,
@@ -81,7 +84,7 @@ ACTIONS = {name: action for names, action in _ACTIONS.items() for name in names.
 def test_the_table_is_that_of_the_standard() -> None:
     ours = {
         (f"Evt{int(cause)}", f"Sta{int(state)}"): (action, f"Sta{int(after)}")
-        for state, row in TABLE.items()
+        for state, row in TRANSITIONS.items()
         for cause, (action, after) in row.items()
     }
     theirs = {}
@@ -93,7 +96,7 @@ def test_the_table_is_that_of_the_standard() -> None:
 
 @pytest.mark.parametrize("command", ["accept", "reject", "release", "confirm_release", "send"])
 def test_commands_out_of_place_are_our_own_error(command: str) -> None:
-    association = Association(max_pdu=0, requestor=False)
+    association = Association(max_pdu=0, is_requestor=False)
     arguments = {
         "accept": (AcceptorPolicy(0).answer(REQUEST),),
         "reject": (Rejection(1, 1, 1),),
@@ -152,12 +155,12 @@ def test_an_abort_ends_it_for_both() -> None:
     ],
 )
 def test_before_an_association_nothing_else_may_come(data: bytes) -> None:
-    association = Association(max_pdu=0, requestor=False)
+    association = Association(max_pdu=0, is_requestor=False)
     with pytest.raises(RemoteProtocolError):
         hear(association, data)
     assert association.state is State.CLOSING
     farewell = association.abort()
-    assert hear(Association(max_pdu=0, requestor=True), farewell) == []
+    assert hear(Association(max_pdu=0, is_requestor=True), farewell) == []
     assert farewell[:1] == bytes((PduType.ABORT,))
     assert association.abort() == b""
 
@@ -165,12 +168,15 @@ def test_before_an_association_nothing_else_may_come(data: bytes) -> None:
 def test_a_second_association_request_is_an_error() -> None:
     _, acceptor = established()
     with pytest.raises(RemoteProtocolError):
-        hear(acceptor, Association(max_pdu=0, requestor=True).request(REQUEST))
+        hear(acceptor, Association(max_pdu=0, is_requestor=True).request(REQUEST))
     assert acceptor.abort()[8:] == bytes((2, 2))  # by the provider: unexpected PDU
 
 
 def test_a_rejection_tells_result_source_and_reason() -> None:
-    requestor, acceptor = Association(max_pdu=0, requestor=True), Association(max_pdu=0, requestor=False)
+    requestor, acceptor = (
+        Association(max_pdu=0, is_requestor=True),
+        Association(max_pdu=0, is_requestor=False),
+    )
     hear(acceptor, requestor.request(REQUEST))
     assert hear(requestor, acceptor.reject(Rejection(2, 3, 2))) == [Rejection(2, 3, 2)]
     assert (requestor.state, acceptor.state) == (State.IDLE, State.CLOSING)
@@ -259,13 +265,13 @@ def test_all_128_contexts_fit() -> None:
     read = negotiation.decode_request(negotiation.encode_request(request))
     assert [context.context_id for context in read.contexts] == list(range(1, 256, 2))
     with pytest.raises(LocalProtocolError):
-        negotiation.propose([(CT, [IMPLICIT])] * 129)
+        negotiation.propose_contexts([(CT, [IMPLICIT])] * 129)
 
 
 @pytest.mark.parametrize("ids", [(2,), (0,), (1, 1), (1, 3, 5, 3)])
 def test_even_and_repeated_context_ids_are_errors(ids: tuple[int, ...]) -> None:
     request = AssociateRequest(
-        "A", "B", tuple(Context(context_id, CT, (IMPLICIT,)) for context_id in ids), MAX_PDU
+        "A", "B", tuple(PresentationContext(context_id, CT, (IMPLICIT,)) for context_id in ids), MAX_PDU
     )
     with pytest.raises(RemoteProtocolError, match="even or repeated"):
         negotiation.decode_request(negotiation.encode_request(request))

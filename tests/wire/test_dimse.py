@@ -12,7 +12,7 @@ from pydicom.filereader import read_dataset
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire import dimse
-from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
+from dicom_quarry.wire.dimse import Command, CommandField, CommandReader
 from dicom_quarry.wire.pdu import PDVFragment
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -141,15 +141,15 @@ STORE = dimse.encode(dimse.c_store_rq(1, CT, "1.2.3"))
 
 
 def test_a_command_in_pieces_then_its_dataset() -> None:
-    reader = MessageReader({1})
-    assert reader.take(fragment(STORE[:20], command=True, last=False)) is None
-    assert reader.within_message
-    assert reader.take(fragment(STORE[20:], command=True, last=True)) == dimse.c_store_rq(1, CT, "1.2.3")
+    reader = CommandReader({1})
+    assert reader.feed(fragment(STORE[:20], command=True, last=False)) is None
+    assert reader.is_within_message
+    assert reader.feed(fragment(STORE[20:], command=True, last=True)) == dimse.c_store_rq(1, CT, "1.2.3")
     piece = fragment(b"data", command=False, last=False)
-    assert reader.take(piece) is piece
-    assert reader.within_message
-    reader.take(fragment(b"", command=False, last=True))
-    assert not reader.within_message
+    assert reader.feed(piece) is piece
+    assert reader.is_within_message
+    reader.feed(fragment(b"", command=False, last=True))
+    assert not reader.is_within_message
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_command_in_pieces_then_its_dataset() -> None:
     ],
 )
 def test_an_illegal_order_is_an_error(fragments: list[PDVFragment]) -> None:
-    reader = MessageReader({1, 5})
+    reader = CommandReader({1, 5})
     with pytest.raises(RemoteProtocolError):
         for piece in fragments:
-            reader.take(piece)
+            reader.feed(piece)

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.file_meta import MAX_META, FileMeta, read_meta
+from dicom_quarry.wire.file_meta import MAX_META_SIZE, FileMeta, read_file_meta
 
 BEGIN = bytes(range(128)) + b"DICM"
 
@@ -46,7 +46,7 @@ def test_real_files_are_read_as_pydicom_reads_them() -> None:
         warnings.simplefilter("ignore")
         for path in real_files():
             data, ds = path.read_bytes(), dcmread(path, stop_before_pixels=True)
-            meta = read_meta(data)
+            meta = read_file_meta(data)
             assert meta is not None
             said = ds.file_meta
             assert meta.transfer_syntax == said.TransferSyntaxUID, path
@@ -62,13 +62,13 @@ def test_a_length_that_is_missing_or_wrong_is_not_believed(length: int | None) -
     head = b"" if length is None else short(0, b"UL", pack("<L", length & 0xFFFFFFFF))
     data = BEGIN + head + UIDS + DATASET
     expected = FileMeta(len(data) - len(DATASET), "1.2.840.10008.5.1.4.1.1.2", "1.2.3", "1.2.840.10008.1.2.1")
-    assert read_meta(data) == expected
+    assert read_file_meta(data) == expected
 
 
 def test_its_length_ends_it_where_the_dataset_looks_like_more() -> None:
     """A deflated dataset may begin with any bytes."""
     data = BEGIN + short(0, b"UL", pack("<L", len(UIDS))) + UIDS
-    meta = read_meta(data + b"\2\0\x10\0UI\4\0abcd")
+    meta = read_file_meta(data + b"\2\0\x10\0UI\4\0abcd")
     assert meta is not None
     assert meta.size == len(data)
 
@@ -76,8 +76,8 @@ def test_its_length_ends_it_where_the_dataset_looks_like_more() -> None:
 def test_too_little_is_told_from_wrong() -> None:
     data = BEGIN + short(0, b"UL", pack("<L", len(UIDS))) + UIDS
     for length in range(len(data)):
-        assert read_meta(data[:length]) is None, length
-    assert read_meta(memoryview(data)) is not None
+        assert read_file_meta(data[:length]) is None, length
+    assert read_file_meta(memoryview(data)) is not None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_too_little_is_told_from_wrong() -> None:
     [
         b"<html>" * 50,
         bytes(128) + b"DICX" + UIDS,
-        BEGIN + pack("<HH2sHL", 2, 0x0102, b"OB", 0, MAX_META),
+        BEGIN + pack("<HH2sHL", 2, 0x0102, b"OB", 0, MAX_META_SIZE),
         BEGIN + pack("<HH2sHL", 2, 0x0102, b"OB", 0, 0xFFFFFFFF),
         BEGIN + short(0x0100, b"LO", b"x" * 60_000) * 3,
     ],
@@ -93,4 +93,4 @@ def test_too_little_is_told_from_wrong() -> None:
 )
 def test_what_is_no_file_of_ours_is_refused(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        read_meta(data + bytes(MAX_META))
+        read_file_meta(data + bytes(MAX_META_SIZE))

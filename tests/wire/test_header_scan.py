@@ -23,7 +23,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.header_scan import WHOLE, HeaderScan, scan
+from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan, scan_dataset
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".2", ".1.99"))
 TAGS = frozenset(
@@ -110,20 +110,20 @@ def quiet() -> Iterator[None]:
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 def test_the_values_are_pydicoms(sample: Sample) -> None:
     expected = pydicom_values(sample.transfer_syntax, sample.dataset)
-    assert comparable(scan(sample.dataset, sample.transfer_syntax, TAGS)) == expected
+    assert comparable(scan_dataset(sample.dataset, sample.transfer_syntax, TAGS)) == expected
 
 
 @pytest.mark.parametrize("sample", samples(), ids=lambda sample: sample.name)
 def test_a_whole_dataset_is_known_as_whole_and_a_cut_one_is_not(sample: Sample) -> None:
     if "truncated" in sample.name:
         with pytest.raises(RemoteProtocolError, match="ends within"):
-            scan(sample.dataset, sample.transfer_syntax, TAGS | {WHOLE})
+            scan_dataset(sample.dataset, sample.transfer_syntax, TAGS | {SCAN_TO_END})
         return
-    values = scan(sample.dataset, sample.transfer_syntax, TAGS | {WHOLE})
-    assert values == scan(sample.dataset, sample.transfer_syntax, TAGS)
+    values = scan_dataset(sample.dataset, sample.transfer_syntax, TAGS | {SCAN_TO_END})
+    assert values == scan_dataset(sample.dataset, sample.transfer_syntax, TAGS)
     cut = -10 if sample.transfer_syntax == DEFLATED else -1  # there is padding after the deflated stream
     with pytest.raises(RemoteProtocolError, match="ends within"):
-        scan(sample.dataset[:cut], sample.transfer_syntax, TAGS | {WHOLE})
+        scan_dataset(sample.dataset[:cut], sample.transfer_syntax, TAGS | {SCAN_TO_END})
 
 
 def small_samples() -> list[Sample]:
@@ -155,7 +155,7 @@ STRICTER = re.compile("ends within an element|not an item|bytes long")
 @given(damaged())
 def test_of_damaged_datasets_both_read_the_same_or_both_refuse(sample: Sample) -> None:
     try:
-        values = comparable(scan(sample.dataset, sample.transfer_syntax, TAGS))
+        values = comparable(scan_dataset(sample.dataset, sample.transfer_syntax, TAGS))
     except RemoteProtocolError as error:
         assert STRICTER.search(str(error))
         return
@@ -178,7 +178,7 @@ def test_any_split_into_feeds_gives_the_same(data: st.DataObject) -> None:
     for begin, end in zip([0, *cuts], [*cuts, size], strict=True):
         header.feed(memoryview(sample.dataset)[begin:end])
     header.end()
-    assert header.values == scan(sample.dataset, sample.transfer_syntax, TAGS)
+    assert header.values == scan_dataset(sample.dataset, sample.transfer_syntax, TAGS)
 
 
 @pytest.mark.parametrize("sample", small_samples()[::4], ids=lambda sample: sample.name)
@@ -186,7 +186,7 @@ def test_one_byte_at_a_time(sample: Sample) -> None:
     header = HeaderScan(sample.transfer_syntax, TAGS)
     done = [header.feed(sample.dataset[at : at + 1]) for at in range(len(sample.dataset))]
     header.end()
-    assert header.values == scan(sample.dataset, sample.transfer_syntax, TAGS)
+    assert header.values == scan_dataset(sample.dataset, sample.transfer_syntax, TAGS)
     assert done == sorted(done)
 
 
@@ -215,7 +215,7 @@ def test_sequences_a_hundred_thousand_deep() -> None:
     closing = (ITEM_END + bytes.fromhex("feffdde000000000")) * deep
     hidden = element(0x00100020, "LO", b"hidden")
     data = UID_ELEMENT + opening + hidden + closing + ID_ELEMENT
-    assert scan(data, EXPLICIT, TAGS) == {0x00080018: "1.2.3", 0x00100020: "4711"}
+    assert scan_dataset(data, EXPLICIT, TAGS) == {0x00080018: "1.2.3", 0x00100020: "4711"}
 
 
 def test_an_item_may_be_implicit_in_an_explicit_dataset() -> None:
@@ -223,7 +223,7 @@ def test_an_item_may_be_implicit_in_an_explicit_dataset() -> None:
     implicit_item = ITEM + pack("<HHL", 0x0010, 0x0020, 4) + b"ABCD" + ITEM_END
     explicit_item = ITEM + ID_ELEMENT + ITEM_END
     data = undefined(0x00091010, "UN", implicit_item + explicit_item + ITEM + ITEM_END) + ID_ELEMENT
-    assert scan(data, EXPLICIT, TAGS) == {0x00100020: "4711"}
+    assert scan_dataset(data, EXPLICIT, TAGS) == {0x00100020: "4711"}
 
 
 def test_values_of_gigabytes_are_counted_not_kept() -> None:
@@ -263,7 +263,7 @@ def test_a_deflate_bomb_is_refused_in_little_memory() -> None:
 @pytest.mark.parametrize("data", [b"not deflated at all", b"", b"\x00"])
 def test_a_broken_deflated_dataset_is_refused(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        scan(data, DEFLATED, TAGS)
+        scan_dataset(data, DEFLATED, TAGS)
 
 
 def test_elements_out_of_order_and_repeated() -> None:
@@ -271,7 +271,7 @@ def test_elements_out_of_order_and_repeated() -> None:
     data = UID_ELEMENT + element(0x00080020, "DA", b"20200101") + ID_ELEMENT + late
     data += element(0x00080018, "UI", b"1.2.4\0")
     expected = pydicom_values(EXPLICIT, data)
-    assert scan(data, EXPLICIT, TAGS) == expected
+    assert scan_dataset(data, EXPLICIT, TAGS) == expected
     assert expected[0x00080018] == "1.2.4"
 
 
@@ -284,7 +284,9 @@ def test_what_follows_the_highest_tag_is_not_looked_at() -> None:
 
 
 def test_group_2_in_the_dataset_is_passed_over() -> None:
-    assert scan(element(0x00020010, "UI", b"1.2\0") + ID_ELEMENT, EXPLICIT, TAGS) == {0x00100020: "4711"}
+    assert scan_dataset(element(0x00020010, "UI", b"1.2\0") + ID_ELEMENT, EXPLICIT, TAGS) == {
+        0x00100020: "4711"
+    }
 
 
 @pytest.mark.parametrize(
@@ -306,12 +308,15 @@ def test_group_2_in_the_dataset_is_passed_over() -> None:
 )
 def test_character_sets(charset: bytes, raw: bytes, text: str) -> None:
     data = element(0x00080005, "CS", charset) + element(0x00100020, "LO", raw)
-    assert scan(data, EXPLICIT, TAGS) == {0x00100020: text}
+    assert scan_dataset(data, EXPLICIT, TAGS) == {0x00100020: text}
 
 
 def test_two_ids_that_do_not_fit_their_character_set_stay_two() -> None:
     declared = element(0x00080005, "CS", b"ISO_IR 192")
-    ids = [scan(declared + element(0x00100020, "LO", raw), EXPLICIT, TAGS) for raw in (b"A\xfe", b"A\xff")]
+    ids = [
+        scan_dataset(declared + element(0x00100020, "LO", raw), EXPLICIT, TAGS)
+        for raw in (b"A\xfe", b"A\xff")
+    ]
     assert ids[0] != ids[1]
 
 
@@ -329,7 +334,7 @@ def test_two_ids_that_do_not_fit_their_character_set_stay_two() -> None:
     ],
 )
 def test_padding_several_values_and_numbers(vr: str, raw: bytes, text: str) -> None:
-    assert scan(element(0x00091001, vr, raw), EXPLICIT, {0x00091001}) == {0x00091001: text}
+    assert scan_dataset(element(0x00091001, vr, raw), EXPLICIT, {0x00091001}) == {0x00091001: text}
 
 
 def test_an_empty_element_at_the_very_end_is_read_from_single_bytes() -> None:
@@ -342,10 +347,10 @@ def test_an_empty_element_at_the_very_end_is_read_from_single_bytes() -> None:
 
 def test_big_endian() -> None:
     data = element(0x00080018, "UI", b"1.2.3\0", ">") + element(0x00280010, "US", pack(">H", 512), ">")
-    assert scan(data, BIG, TAGS) == {0x00080018: "1.2.3", 0x00280010: "512"}
+    assert scan_dataset(data, BIG, TAGS) == {0x00080018: "1.2.3", 0x00280010: "512"}
 
 
 @pytest.mark.parametrize("cut", range(1, len(ID_ELEMENT)))
 def test_an_end_within_an_element_is_refused(cut: int) -> None:
     with pytest.raises(RemoteProtocolError, match="ends within"):
-        scan(UID_ELEMENT + ID_ELEMENT[:cut], EXPLICIT, TAGS)
+        scan_dataset(UID_ELEMENT + ID_ELEMENT[:cut], EXPLICIT, TAGS)

@@ -19,10 +19,10 @@ MAX_PDU = 4096
 def feed(reader: PduReader, data: bytes) -> Iterable[ControlPdu | PDVFragment]:
     """Read the data through however little space there is; fragments with their bytes copied out."""
     while data:
-        space = reader.space()
+        space = reader.get_buffer()
         count = min(len(space), len(data))
         space[:count] = data[:count]
-        reader.received(count)
+        reader.buffer_updated(count)
         data = data[count:]
         for unit in reader.units():
             yield unit._replace(data=memoryview(bytes(unit.data))) if isinstance(unit, PDVFragment) else unit
@@ -100,9 +100,9 @@ def test_a_pdu_larger_than_the_buffer_passes_in_pieces_and_only_the_final_one_is
 def test_fragments_are_views_of_the_receive_buffer() -> None:
     reader = PduReader(MAX_PDU)
     stream = p_data(pdv(1, 2, b"pixels"))
-    space = reader.space()
+    space = reader.get_buffer()
     space[: len(stream)] = stream
-    reader.received(len(stream))
+    reader.buffer_updated(len(stream))
     (fragment,) = reader.units()
     assert isinstance(fragment, PDVFragment)
     space[len(stream) - 6 : len(stream)] = b"PIXELS"

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE as Pynetdicom
 from pynetdicom import evt
 
-from dicom_quarry.errors import Lost, Rejected, Unreachable
+from dicom_quarry.errors import ConnectionLost, Rejected, Unreachable
 from dicom_quarry.model import AE
 from dicom_quarry.wire import dimse, negotiation, pdu
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested
@@ -42,24 +42,24 @@ class Acceptor:
     def __init__(self, sock: socket.socket, max_pdu: int) -> None:
         self.sock = sock
         self.max_pdu = max_pdu
-        self.association = Association(max_pdu=max_pdu, requestor=False)
+        self.association = Association(max_pdu=max_pdu, is_requestor=False)
 
     def next_event(self) -> Event | None:
         while True:
             for event in self.association.events():
                 return event
             try:
-                count = self.sock.recv_into(self.association.reader.space())
+                count = self.sock.recv_into(self.association.reader.get_buffer())
             except ConnectionResetError:
                 return None
             if not count:
                 return None
-            self.association.reader.received(count)
+            self.association.reader.buffer_updated(count)
 
     def accept(self) -> None:
         request = self.next_event()
         assert isinstance(request, AssociateRequest)
-        policy = AcceptorPolicy(self.max_pdu, takes=is_known)
+        policy = AcceptorPolicy(self.max_pdu, accepts=is_known)
         self.sock.sendall(self.association.accept(policy.answer(request)))
 
     def message(self, command: Command, dataset: bytes = b"", context_id: int = 1) -> bytes:
@@ -110,7 +110,7 @@ def test_echo_and_release_with_storescp(start: Start, tmp_path: Path) -> None:
         assert message.command.message_id_responded_to == number
     assert requestor.receive(0.0) is None
     requestor.release()
-    assert not requestor.alive
+    assert not requestor.is_alive
     wait_for(lambda: "Association Release" in server.log_text(), "the acceptor to hear of the release")
 
 
@@ -222,12 +222,12 @@ def lost(script: Callable[[Acceptor], object]) -> str:
 
     with scripted(run) as peer:
         requestor = connect(peer)
-        with pytest.raises(Lost) as caught:
+        with pytest.raises(ConnectionLost) as caught:
             requestor.receive(30)
-        assert not requestor.alive
-        with pytest.raises(Lost):
+        assert not requestor.is_alive
+        with pytest.raises(ConnectionLost):
             requestor.send(dimse.c_echo_rq(1), context_id=1)
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             requestor.receive(0)
         requestor.release()
         requestor.abort()
@@ -313,7 +313,7 @@ def test_release_gives_up_on_a_peer_that_does_not_answer() -> None:
     with scripted(script) as peer:
         requestor = connect(peer)
         requestor.release(0.1)
-        assert not requestor.alive
+        assert not requestor.is_alive
 
 
 def test_abort_from_another_thread_wakes_the_reader() -> None:
@@ -330,7 +330,7 @@ def test_abort_from_another_thread_wakes_the_reader() -> None:
         def read() -> None:
             try:
                 requestor.receive(60)
-            except Lost as error:
+            except ConnectionLost as error:
                 losses.append(str(error))
 
         reader = threading.Thread(target=read)
@@ -367,7 +367,7 @@ def test_a_large_dataset_is_sent_within_the_peers_maximum() -> None:
 
 def test_an_answer_is_not_lost_though_the_peer_aborts_in_the_same_read() -> None:
     """DCMTK's tools, for one, may end the association right after the final response."""
-    answer = AcceptorPolicy(0, takes=lambda _: True).answer(peers.REQUEST)
+    answer = AcceptorPolicy(0, accepts=lambda _: True).answer(peers.REQUEST)
     accept = pdu.encode_pdu(pdu.PduType.ASSOCIATE_AC, negotiation.encode_accept(answer))
     final = dimse.Command(dimse.CommandField.C_FIND_RSP, message_id_responded_to=1, status=0)
     response = b"".join(pdu.encode_message(3, dimse.encode(final), b"", 0))

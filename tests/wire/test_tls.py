@@ -14,7 +14,7 @@ import pytest
 
 from dicom_quarry.errors import ConfigError, Unreachable
 from dicom_quarry.model import AE
-from dicom_quarry.receiver.server import Limits, Receiver, SenderRefused
+from dicom_quarry.receiver.server import Receiver, ReceiverLimits, SenderRejected
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.tls import acceptor_context, requestor_context
@@ -91,7 +91,7 @@ def test_files_that_can_be_used(keys: Keys, tmp_path: Path) -> None:
 class Pair:
     """A receiver over TLS, and requestors to it."""
 
-    def __init__(self, receiver: Receiver, refused: list[SenderRefused]) -> None:
+    def __init__(self, receiver: Receiver, refused: list[SenderRejected]) -> None:
         self.receiver = receiver
         self.refused = refused
 
@@ -106,7 +106,7 @@ class Pair:
 
     def why(self) -> str:
         wait_for(lambda: bool(self.refused), "a refusal")
-        return self.refused.pop(0).why
+        return self.refused.pop(0).reason
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def make(keys: Keys, sink: MemorySink) -> Iterator[Callable[..., Pair]]:
     with ExitStack() as stack:
 
         def start(tls: ssl.SSLContext | None, **options: Any) -> Pair:
-            refused: list[SenderRefused] = []
+            refused: list[SenderRejected] = []
             local = AE("QUARRY", "127.0.0.1", 0)
             receiver = Receiver(local, sink, tls=tls, on_event=refused.append, **options)
             receiver.start()
@@ -160,7 +160,7 @@ def test_an_association_and_its_time_outs(keys: Keys, make: Callable[..., Pair],
     assert answer is not None and answer.command.status == dimse.SUCCESS
     assert [stored for _, stored in sink.committed] == [data]
     requestor.release()
-    wait_for(lambda: pair.receiver.stats.associations == 0, "the release")
+    wait_for(lambda: pair.receiver.stats.open_associations == 0, "the release")
     assert pair.refused == []
 
 
@@ -185,7 +185,7 @@ def test_whoever_is_not_trusted_is_refused_and_the_receiver_goes_on(
         assert theirs in str(error.value)
         assert pair.why().startswith(ours)
         assert echoed(pair.connect(client(keys)))
-    assert pair.receiver.stats.rejected == 5
+    assert pair.receiver.stats.rejected_associations == 5
 
 
 def test_whoever_looks_at_the_port_only_is_not_told_of(keys: Keys, make: Callable[..., Pair]) -> None:
@@ -197,7 +197,7 @@ def test_whoever_looks_at_the_port_only_is_not_told_of(keys: Keys, make: Callabl
 
 
 def test_silence_before_the_handshake_ends(keys: Keys, make: Callable[..., Pair]) -> None:
-    pair = make(mutual(keys), limits=Limits(request_timeout=0.3))
+    pair = make(mutual(keys), limits=ReceiverLimits(request_timeout=0.3))
     with socket.create_connection(("127.0.0.1", pair.receiver.port)) as sock:
         sock.settimeout(20)
         assert sock.recv(1) == b""

@@ -5,22 +5,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dicom_quarry.api.extraction import extract as extract
-    from dicom_quarry.api.extraction import telling as telling
-    from dicom_quarry.api.history import history as history
+    from dicom_quarry.api.extraction import notify_on_end as notify_on_end
+    from dicom_quarry.api.history import open_history as open_history
     from dicom_quarry.api.planning import Plan as Plan
+    from dicom_quarry.api.planning import build_plan as build_plan
     from dicom_quarry.api.planning import plan as plan
     from dicom_quarry.api.planning import plan_settings as plan_settings
-    from dicom_quarry.api.planning import planned as planned
-    from dicom_quarry.api.refetching import compared as compared
-    from dicom_quarry.api.refetching import fetched_again as fetched_again
+    from dicom_quarry.api.refetching import compare_with_archive as compare_with_archive
+    from dicom_quarry.api.refetching import refetch as refetch
     from dicom_quarry.api.reports import report as report
-    from dicom_quarry.api.reports import reports_of as reports_of
+    from dicom_quarry.api.reports import write_final_reports as write_final_reports
     from dicom_quarry.api.reports import write_reports as write_reports
     from dicom_quarry.api.result import Result as Result
-    from dicom_quarry.api.result import settings_of as settings_of
-    from dicom_quarry.api.verification import damaged_file as damaged_file
+    from dicom_quarry.api.result import load_settings as load_settings
     from dicom_quarry.api.verification import release as release
     from dicom_quarry.api.verification import verify as verify
+    from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
 
 #: Where each stands.
 _MODULES = {

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_quarry.api.reports import reports_of
+from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
-from dicom_quarry.config.settings import Settings, load
-from dicom_quarry.extraction.runner import JobEnd, Runner
+from dicom_quarry.config.settings import Settings, load_settings
+from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
-from dicom_quarry.jobs.notifier import tell
-from dicom_quarry.jobs.observer import Listener
-from dicom_quarry.reporting.job_message import end_notice, failure_notice
+from dicom_quarry.jobs.notifier import send_notification
+from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.reporting.job_message import end_notification, failure_notification
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def extract(
     local: str | None = None,
     config_file: str | Path | None = None,
     update: bool = False,
-    listener: Listener | None = None,
+    observer: JobObserver | None = None,
     **options: object,
 ) -> Result:
     """Extract a cohort into a folder, or go on where an earlier call was cut short.
@@ -38,35 +38,41 @@ def extract(
     until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
-    settings = load(None if config_file is None else Path(config_file), flags)
-    listener = listener or Listener()
-    runner = Runner(settings, listener)
-    with telling(settings, listener.said) as ended:
+    settings = load_settings(None if config_file is None else Path(config_file), flags)
+    observer = observer or JobObserver()
+    runner = Runner(settings, observer)
+    with notify_on_end(settings, observer.on_message) as notify_end:
         end = runner.extract(Path(cohort), update=update)
-        result = reports_of(end)
-        ended(end, result)
+        result = write_final_reports(end)
+        notify_end(end, result)
     return result
 
 
 @contextmanager
-def telling(settings: Settings, say: Callable[[str], None]) -> Iterator[Callable[[JobEnd, Result], None]]:
+def notify_on_end(
+    settings: Settings, on_warning: Callable[[str], None]
+) -> Iterator[Callable[[JobResult, Result], None]]:
     """Around a run and its reports: whoever wants to know is told how it ended, also by an error.
 
     Gives what is to be called with the end. ``say`` hears of a notification that could not be sent.
     """
     started = datetime.now(UTC)
 
-    def heard(message: str) -> None:
+    def warn(message: str) -> None:
         _log.warning(message)
-        say(message)
+        on_warning(message)
 
-    def ended(end: JobEnd, result: Result) -> None:
+    def notify_end(end: JobResult, result: Result) -> None:
         if not end.nothing_to_do:
             with logging_to(end.folder.log):
-                tell(settings, end_notice(result.summary, end.folder.out, started, end.told), heard)
+                send_notification(
+                    settings,
+                    end_notification(result.summary, end.folder.out, started, end.redacted_problem),
+                    warn,
+                )
 
     try:
-        yield ended
+        yield notify_end
     except Exception as error:
-        tell(settings, failure_notice(error, settings.to, started), heard)
+        send_notification(settings, failure_notification(error, settings.to, started), warn)
         raise

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_quarry.config.settings import Settings, load
-from dicom_quarry.config.site_policy import site_policy
+from dicom_quarry.config.settings import Settings, load_settings
+from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.extraction.runner import Runner
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
-from dicom_quarry.planning.past_throughput import earlier_rate
-from dicom_quarry.planning.planner import PlanEnd
-from dicom_quarry.reporting.estimate import Amount, forecast
-from dicom_quarry.reporting.plan_files import write_plan, write_plan_json
+from dicom_quarry.planning.past_throughput import compute_past_throughput
+from dicom_quarry.planning.planner import PlanResult
+from dicom_quarry.reporting.estimate import DataVolume, make_forecast
+from dicom_quarry.reporting.plan_files import write_plan_csv, write_plan_json
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows
 
 
@@ -39,7 +39,7 @@ class Plan:
     def rows(self) -> Iterator[PlannedRow]:
         """Every row of the table, with the studies found for it."""
         with closing(PlanReader(self.folder.ledger)) as reader:
-            yield from reader.planned()
+            yield from reader.planned_rows()
 
     def write(self, path: str | Path) -> Path:
         """Write the plan, for its owner alone: as JSON where the name ends in .json, else as CSV."""
@@ -47,7 +47,7 @@ class Plan:
         if path.suffix.casefold() == ".json":
             write_plan_json(path, self.summary, self.rows(), detailed=self.detailed)
         else:
-            write_plan(path, self.rows(), detailed=self.detailed)
+            write_plan_csv(path, self.rows(), detailed=self.detailed)
         return path
 
 
@@ -59,7 +59,7 @@ def plan(
     local: str | None = None,
     config_file: str | Path | None = None,
     detailed: bool = False,
-    listener: Listener | None = None,
+    observer: JobObserver | None = None,
     **options: object,
 ) -> Plan:
     """Ask what a cohort would come to, and move nothing; parameters are those of :func:`extract`.
@@ -69,35 +69,37 @@ def plan(
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = plan_settings(None if config_file is None else Path(config_file), flags)
-    runner = Runner(settings, listener or Listener())
-    return planned(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
+    runner = Runner(settings, observer or JobObserver())
+    return build_plan(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
 
 
 def plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
     """The settings of a plan, those of a job; without a folder to fill, the current one's disk counts."""
-    return load(path, flags, {"to": "."})
+    return load_settings(path, flags, {"to": "."})
 
 
-def planned(settings: Settings, end: PlanEnd, *, detailed: bool) -> Plan:
+def build_plan(settings: Settings, end: PlanResult, *, detailed: bool) -> Plan:
     """What a plan came to that has just been made."""
-    amounts = {archive.name: Amount() for archive in settings.archives}
+    amounts = {archive.name: DataVolume() for archive in settings.archives}
     with closing(PlanReader(end.folder.ledger)) as reader:
-        counts = count_rows(reader.planned())
-        for archive, study in reader.found():
+        counts = count_rows(reader.planned_rows())
+        for archive, study in reader.found_studies():
             amounts[archive].add(study)
-    site, now = site_policy(), datetime.now(UTC)
+    policy, now = load_site_policy(), datetime.now(UTC)
     forecasts = tuple(
-        forecast(
+        make_forecast(
             archive.name,
             amounts[archive.name],
-            [archive, *site.limits(archive).values()],
-            earlier_rate(archive.places),
+            [archive, *policy.limits_for(archive).values()],
+            compute_past_throughput(archive.addresses),
             now,
         )
         for archive in settings.archives
     )
-    there = next(path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists())
-    free = max(0, shutil.disk_usage(there).free - settings.keep_free_bytes)
+    existing = next(
+        path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists()
+    )
+    free = max(0, shutil.disk_usage(existing).free - settings.keep_free_bytes)
     filtered = bool(settings.series or settings.series_not or settings.min_instances)
     summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
     return Plan(end.folder, summary, detailed, end.problem)

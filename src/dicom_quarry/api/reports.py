@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_quarry.api.result import Result, access_of
-from dicom_quarry.jobs.folder import JobFolder, existing
-from dicom_quarry.jobs.instance_paths import derive_of
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.api.result import Result, report_access
+from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import (
-    report_table,
-    study_table,
+    make_report_table,
+    make_study_table,
     write_manifest,
     write_missing,
     write_report,
@@ -20,10 +20,10 @@ from dicom_quarry.reporting.csv_reports import (
 from dicom_quarry.reporting.summary import summarise
 
 if TYPE_CHECKING:
-    from dicom_quarry.extraction.runner import JobEnd
+    from dicom_quarry.extraction.runner import JobResult
 
-_REPORTS = ("report.csv", "studies.csv", "manifest.csv.gz")
-_WORKBOOK = "report.xlsx"
+_REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
+_XLSX_FILE = "report.xlsx"
 
 
 def report(out: str | Path, *, xlsx: bool = False) -> Result:
@@ -31,57 +31,59 @@ def report(out: str | Path, *, xlsx: bool = False) -> Result:
 
     With ``xlsx`` report.xlsx too, which is then kept up to date like the other reports.
     """
-    return write_reports(existing(Path(out)), xlsx=xlsx)
+    return write_reports(open_existing(Path(out)), xlsx=xlsx)
 
 
-def reports_of(end: JobEnd) -> Result:
+def write_final_reports(end: JobResult) -> Result:
     """The reports of a run that has ended; where it had nothing to do those that stand are good.
 
     With millions of instances they take minutes to write again.
     """
-    return write_reports(end.folder, again=not end.nothing_to_do)
+    return write_reports(end.folder, force=not end.nothing_to_do)
 
 
-def write_reports(folder: JobFolder, *, again: bool = True, xlsx: bool = False) -> Result:
+def write_reports(folder: JobFolder, *, force: bool = True, xlsx: bool = False) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
 
     Not ``again`` where they stand and the ledger has not been written to since. report.xlsx is written with
     ``xlsx``, and where there is one: an old one must not look like the newest.
     """
-    reader = Reader(folder.ledger)
+    reader = LedgerReader(folder.ledger)
     try:
-        if again or not _stand(folder):
-            if xlsx or (folder.out / _WORKBOOK).exists():
-                _write_workbook(folder, reader)
-            _write(folder, reader)
-        refused = int(reader.facts().get("refused", "0"))
+        if force or not _are_current(folder):
+            if xlsx or (folder.out / _XLSX_FILE).exists():
+                _write_xlsx_report(folder, reader)
+            _write_csv_reports(folder, reader)
+        refused = int(reader.metadata().get("refused", "0"))
         return Result(folder, summarise(reader.rows(), reader.studies(), refused))
     finally:
         reader.close()
 
 
-def _write(folder: JobFolder, reader: Reader) -> None:
-    shared = access_of(folder.out)
-    write_report(folder.out / "report.csv", reader.columns(), reader.rows(), access=shared)
-    write_studies(folder.out / "studies.csv", reader.studies(), access=shared)
-    write_manifest(folder.out / "manifest.csv.gz", reader.instances(derive_of(reader)), access=shared)
-    write_missing(folder.out / "missing.csv", reader.missing(), access=shared)
+def _write_csv_reports(folder: JobFolder, reader: LedgerReader) -> None:
+    shared = report_access(folder.out)
+    write_report(folder.out / "report.csv", reader.columns(), reader.rows(), permissions=shared)
+    write_studies(folder.out / "studies.csv", reader.studies(), permissions=shared)
+    write_manifest(
+        folder.out / "manifest.csv.gz", reader.instances(load_path_function(reader)), permissions=shared
+    )
+    write_missing(folder.out / "missing.csv", reader.missing(), permissions=shared)
 
 
-def _write_workbook(folder: JobFolder, reader: Reader) -> None:
+def _write_xlsx_report(folder: JobFolder, reader: LedgerReader) -> None:
     # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
-    from dicom_quarry.reporting.xlsx_report import write_workbook
+    from dicom_quarry.reporting.xlsx_report import write_xlsx
 
     tables = {
-        "report": report_table(reader.columns(), reader.rows()),
-        "studies": study_table(reader.studies()),
+        "report": make_report_table(reader.columns(), reader.rows()),
+        "studies": make_study_table(reader.studies()),
     }
-    write_workbook(folder.out / _WORKBOOK, tables, access=access_of(folder.out))
+    write_xlsx(folder.out / _XLSX_FILE, tables, permissions=report_access(folder.out))
 
 
-def _stand(folder: JobFolder) -> bool:
+def _are_current(folder: JobFolder) -> bool:
     try:
-        oldest = min((folder.out / name).stat().st_mtime_ns for name in _REPORTS)
+        oldest = min((folder.out / name).stat().st_mtime_ns for name in _REPORT_FILES)
     except FileNotFoundError:
         return False
     # What was written last may still be in the write-ahead log alone.

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, existing
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.reporting.summary import Summary
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.reporting.summary import JobSummary
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Result:
     """A job as it stands: its summary, and its rows and studies one by one."""
 
     folder: JobFolder
-    summary: Summary
+    summary: JobSummary
 
     @property
     def exit_code(self) -> int:
@@ -35,28 +35,28 @@ class Result:
 
     def rows(self) -> Iterator[RowView]:
         """Every row of the table, with its outcome."""
-        with closing(Reader(self.folder.ledger)) as reader:
+        with closing(LedgerReader(self.folder.ledger)) as reader:
             yield from reader.rows()
 
     def studies(self) -> Iterator[StudyView]:
         """Every study, with its outcome."""
-        with closing(Reader(self.folder.ledger)) as reader:
+        with closing(LedgerReader(self.folder.ledger)) as reader:
             yield from reader.studies()
 
 
-def settings_of(out: Path) -> Settings:
+def load_settings(out: Path) -> Settings:
     """The settings that a job was last run with; raises InputError if the folder holds no job.
 
     Its folders are where they are found now: they may have been given relative to another folder, or moved.
     """
-    with closing(Reader(existing(out).ledger)) as reader:
-        settings = Settings.model_validate_json(reader.facts()["settings"])
+    with closing(LedgerReader(open_existing(out).ledger)) as reader:
+        settings = Settings.model_validate_json(reader.metadata()["settings"])
         return settings.model_copy(update={"to": out, "state": None})
 
 
-def access_of(out: Path) -> Access:
+def report_access(out: Path) -> Permissions:
     """Who may read a job's reports; its owner alone where its group is not of this computer or user."""
     try:
-        return settings_of(out).access
+        return load_settings(out).permissions
     except ConfigError:
         return PRIVATE

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dicom_quarry.archive.base import Answers, Found
+from dicom_quarry.archive.base import QueryRows, StudyQueryResult
 from dicom_quarry.archive.dimse.identifier import is_uid
-from dicom_quarry.archive.instance_listing import nameless, number, value
+from dicom_quarry.archive.instance_listing import describe_missing_uids, get_count, get_text
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 
 #: What is asked of every study, and of every series.
-STUDY = (
+STUDY_RETURN_KEYS = (
     "StudyInstanceUID",
     "PatientID",
     "AccessionNumber",
@@ -22,47 +22,49 @@ STUDY = (
     "NumberOfStudyRelatedInstances",
     "InstanceAvailability",
 )
-SERIES = ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
+SERIES_RETURN_KEYS = ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 
-def studies_of(answers: Answers, more: Sequence[str]) -> Found:
+def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> StudyQueryResult:
     """The studies of answers at STUDY level, each Study UID once; ``more`` are further keywords."""
     studies: dict[str, Study] = {}
-    for row in answers.rows:
-        study = _study(row, more)
+    for row in query_rows.rows:
+        study = _study_from_row(row, extra_keywords)
         if is_uid(study.study_uid):
             studies.setdefault(study.study_uid, study)
-    why = answers.why or nameless(answers.rows, "StudyInstanceUID")
-    return Found(tuple(studies.values()), complete=not why, why=why)
+    why = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
+    return StudyQueryResult(tuple(studies.values()), complete=not why, incomplete_reason=why)
 
 
-def series_of(answers: Answers) -> tuple[SeriesInfo, ...]:
+def parse_series(query_rows: QueryRows) -> tuple[SeriesInfo, ...]:
     """The series of answers at SERIES level, each once; raises QueryFailed where they were cut short."""
-    if answers.why:
-        raise QueryFailed(f"the series of the study cannot be listed: {answers.why}", status=0)
-    found = (_series(row) for row in answers.rows)
-    return tuple({one.uid: one for one in found if is_uid(one.uid)}.values())
+    if query_rows.incomplete_reason:
+        raise QueryFailed(
+            f"the series of the study cannot be listed: {query_rows.incomplete_reason}", status=0
+        )
+    found = (_series_from_row(row) for row in query_rows.rows)
+    return tuple({one.series_uid: one for one in found if is_uid(one.series_uid)}.values())
 
 
-def _series(row: Mapping[int, str]) -> SeriesInfo:
+def _series_from_row(row: Mapping[int, str]) -> SeriesInfo:
     return SeriesInfo(
-        uid=value(row, "SeriesInstanceUID"),
-        modality=value(row, "Modality"),
-        description=value(row, "SeriesDescription"),
-        count=number(row, "NumberOfSeriesRelatedInstances"),
+        series_uid=get_text(row, "SeriesInstanceUID"),
+        modality=get_text(row, "Modality"),
+        description=get_text(row, "SeriesDescription"),
+        instance_count=get_count(row, "NumberOfSeriesRelatedInstances"),
     )
 
 
-def _study(row: Mapping[int, str], more: Sequence[str]) -> Study:
+def _study_from_row(row: Mapping[int, str], extra_keywords: Sequence[str]) -> Study:
     return Study(
-        study_uid=value(row, "StudyInstanceUID"),
-        patient_id=value(row, "PatientID"),
-        accession=value(row, "AccessionNumber"),
-        study_date=value(row, "StudyDate"),
-        modalities=value(row, "ModalitiesInStudy"),
-        description=value(row, "StudyDescription"),
-        series_count=number(row, "NumberOfStudyRelatedSeries"),
-        instance_count=number(row, "NumberOfStudyRelatedInstances"),
-        availability=value(row, "InstanceAvailability"),
-        others=tuple((keyword, value(row, keyword)) for keyword in more),
+        study_uid=get_text(row, "StudyInstanceUID"),
+        patient_id=get_text(row, "PatientID"),
+        accession=get_text(row, "AccessionNumber"),
+        study_date=get_text(row, "StudyDate"),
+        modalities=get_text(row, "ModalitiesInStudy"),
+        description=get_text(row, "StudyDescription"),
+        series_count=get_count(row, "NumberOfStudyRelatedSeries"),
+        instance_count=get_count(row, "NumberOfStudyRelatedInstances"),
+        availability=get_text(row, "InstanceAvailability"),
+        extra_attributes=tuple((keyword, get_text(row, keyword)) for keyword in extra_keywords),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from dicom_quarry.model import InstanceRef, Level, Listing, Road, SeriesInfo, Sink, Study, Task
+from dicom_quarry.model import InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task, Transport
 
 
 class Verdict(StrEnum):
@@ -23,24 +23,24 @@ class Verdict(StrEnum):
 
 
 @dataclass(slots=True)
-class Answers:
+class QueryRows:
     """What a query brought: values by tag. ``why`` is empty where nothing suggests that there is more."""
 
     rows: list[dict[int, str]] = field(default_factory=list)
-    why: str = ""
+    incomplete_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StudyQueryResult:
     """Answers to a STUDY level query; ``complete`` is False when the archive capped them or broke off."""
 
     studies: tuple[Study, ...]
     complete: bool = True
-    why: str = ""
+    incomplete_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RetrieveRequest:
     """What to have sent: a study; or, where given, only these series; or these instances of one series.
 
     ``road`` says how, where an archive has several.
@@ -51,8 +51,8 @@ class Ask:
     patient_id: str = ""
     series_uids: tuple[str, ...] = ()
     sop_uids: tuple[str, ...] = ()
-    road: Road = Road.MOVE
-    sop_classes: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
+    transport: Transport = Transport.MOVE
+    sop_classes_by_series: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
 
     @property
     def level(self) -> Level:
@@ -63,7 +63,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class RetrieveResult:
     """How a retrieval ended, as the archive tells it; counters are None where it did not count.
 
     ``status`` is DIMSE's. ``retry_after``: for so many seconds a busy archive wants to be left alone, 0 where
@@ -92,12 +92,12 @@ _WORST_FIRST = (
 )
 
 
-def worst(answers: Iterable[Answered]) -> Answered:
+def worst_result(results: Iterable[RetrieveResult]) -> RetrieveResult:
     """The answer that speaks for all of them."""
-    return min(answers, key=lambda one: _WORST_FIRST.index(one.verdict))
+    return min(results, key=lambda one: _WORST_FIRST.index(one.verdict))
 
 
-def classes_of(instances: Iterable[InstanceRef]) -> dict[str, frozenset[str]]:
+def group_sop_classes(instances: Iterable[InstanceRef]) -> dict[str, frozenset[str]]:
     """The SOP classes that are listed, by series; an empty one where the archive left some out."""
     found: dict[str, set[str]] = {}
     for ref in instances:
@@ -105,7 +105,7 @@ def classes_of(instances: Iterable[InstanceRef]) -> dict[str, frozenset[str]]:
     return {series_uid: frozenset(classes) for series_uid, classes in found.items()}
 
 
-class Patience(StrEnum):
+class MonitorAction(StrEnum):
     """What the owner of a retrieval wants done with it now."""
 
     WAIT = "wait"
@@ -113,13 +113,13 @@ class Patience(StrEnum):
     ABORT = "abort"
 
 
-class Watch(Protocol):
+class RetrieveMonitor(Protocol):
     """Looks on while a retrieval runs, and owns its time-outs."""
 
-    def sign_of_life(self, completed: int | None, remaining: int | None, /) -> None:
+    def on_activity(self, completed: int | None, remaining: int | None, /) -> None:
         """The archive said something: a pending response, with its counters where it gave them."""
 
-    def patience(self) -> Patience:
+    def next_action(self) -> MonitorAction:
         """Asked about once a second while nothing is heard."""
 
 
@@ -136,7 +136,7 @@ class Archive(Protocol):
     def probe(self) -> None:
         """Verify that the archive answers (C-ECHO, PS3.4 A.4)."""
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once.
 
         Nothing is filtered here: the caller matches the answers against the keys again.
@@ -148,7 +148,7 @@ class Archive(Protocol):
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Have instances sent, and return when the archive says that it has finished.
 
         Instances may arrive by way of ``sink`` (C-GET, WADO-RS) or of a receiver elsewhere (C-MOVE), and may
@@ -156,7 +156,7 @@ class Archive(Protocol):
         Rejected are raised, nothing having been asked.
         """
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Release the calling thread's associations."""
 
     def close(self) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dicom_quarry.archive.base import Answers, Verdict
+from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
-from dicom_quarry.archive.dimse.status import of_failure
+from dicom_quarry.archive.dimse.status import interpret_failure
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
@@ -14,13 +14,13 @@ from dicom_quarry.model import InstanceRef, Level, Listing, Task
 LISTING_CAP = 500_000
 
 #: Asks at a level for these keys, and for these attributes in return.
-Query = Callable[[Level, Mapping[str, str], Sequence[str]], Answers]
+QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str]], QueryRows]
 
-_SERIES = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
-_IMAGE = ("SOPInstanceUID", "SOPClassUID")
+_SERIES_KEYS = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
+_IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
 
 
-class Lister:
+class InstanceLister:
     """Gathers the list of one task; ``keys`` name its study in every query.
 
     ``lowest`` is the lowest level that the archive answers at. ``relational``: it lists the instances of a
@@ -29,113 +29,115 @@ class Lister:
 
     def __init__(
         self,
-        query: Query,
+        query: QueryFunction,
         task: Task,
         keys: Mapping[str, str],
         *,
-        lowest: Level = Level.IMAGE,
-        relational: bool = False,
+        lowest_level: Level = Level.IMAGE,
+        relational_queries: bool = False,
     ) -> None:
-        self._lowest = lowest
-        self._relational = relational
+        self._lowest_level = lowest_level
+        self._relational_queries = relational_queries
         self._query = query
         self._task = task
         self._keys = keys
         self._instances: dict[str, InstanceRef] = {}
-        self._claims: dict[str, int | None] = {}  # of every series, how many instances it claims
+        self._claimed_counts: dict[str, int | None] = {}  # of every series, how many instances it claims
         self._by_image = True
-        self._why: list[str] = []
+        self._incomplete_reasons: list[str] = []
 
     def run(self) -> Listing:
         """Ask for series, then for the instances of each; raises ArchiveError."""
-        if self._lowest is not Level.STUDY:
+        if self._lowest_level is not Level.STUDY:
             self._list_series()
-        if self._lowest is not Level.IMAGE:
+        if self._lowest_level is not Level.IMAGE:
             self._by_image = False
-        elif self._relational and len(self._claims) > 1 and not self._task.selection.series:
+        elif self._relational_queries and len(self._claimed_counts) > 1 and not self._task.selection.series:
             self._list_study()
         else:
-            self._list_each()
-        claimed = self._claimed()
+            self._list_by_series()
+        claimed = self._max_claimed_count()
         if claimed and not self._instances:
             self._by_image = False
         return Listing(
             tuple(self._instances.values()),
-            tuple(self._claims),
-            by_image=self._by_image,
-            complete=not self._why,
+            tuple(self._claimed_counts),
+            lists_instances=self._by_image,
+            complete=not self._incomplete_reasons,
             count=claimed,
-            why="; ".join(dict.fromkeys(self._why)),
+            incomplete_reason="; ".join(dict.fromkeys(self._incomplete_reasons)),
         )
 
-    def _list_each(self) -> None:
-        for series_uid in self._claims:
+    def _list_by_series(self) -> None:
+        for series_uid in self._claimed_counts:
             if not self._list_images(series_uid):
                 break
 
     def _list_study(self) -> None:
         """Every instance of the study at once; series by series where an answer names no series."""
-        answers = self._ask(Level.IMAGE, self._keys, (*_IMAGE, "SeriesInstanceUID"))
-        if answers is None or not all(is_uid(value(row, "SeriesInstanceUID")) for row in answers.rows):
-            self._list_each()
+        answers = self._query_level(Level.IMAGE, self._keys, (*_IMAGE_KEYS, "SeriesInstanceUID"))
+        if answers is None or not all(is_uid(get_text(row, "SeriesInstanceUID")) for row in answers.rows):
+            self._list_by_series()
             return
         for row in answers.rows:
-            self._add(row, value(row, "SeriesInstanceUID"))
+            self._add(row, get_text(row, "SeriesInstanceUID"))
         listed = {ref.series_uid for ref in self._instances.values()}
-        if any(claim and uid not in listed for uid, claim in self._claims.items()):
-            self._list_each()
+        if any(claim and uid not in listed for uid, claim in self._claimed_counts.items()):
+            self._list_by_series()
 
     def _list_series(self) -> None:
         selected = self._task.selection.series
-        answers = self._ask(Level.SERIES, self._keys, _SERIES)
+        answers = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS)
         if answers is None:
-            self._claims = dict.fromkeys(sorted(selected))
+            self._claimed_counts = dict.fromkeys(sorted(selected))
             return
         for row in answers.rows:
-            uid = value(row, "SeriesInstanceUID")
+            uid = get_text(row, "SeriesInstanceUID")
             if is_uid(uid) and (not selected or uid in selected):
                 # Series that are in two studies, or listed twice, may come with different numbers.
-                claims = (self._claims.get(uid), number(row, "NumberOfSeriesRelatedInstances"))
-                self._claims[uid] = max((claim for claim in claims if claim is not None), default=None)
+                claims = (self._claimed_counts.get(uid), get_count(row, "NumberOfSeriesRelatedInstances"))
+                self._claimed_counts[uid] = max(
+                    (claim for claim in claims if claim is not None), default=None
+                )
 
     def _list_images(self, series_uid: str) -> bool:
         """List one series; False where the archive does not know the IMAGE level at all."""
-        answers = self._ask(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE)
+        answers = self._query_level(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE_KEYS)
         if answers is None:
             self._by_image = False
             return False
         listed = False
         for row in answers.rows:
             listed = self._add(row, series_uid) or listed
-        if not listed and self._claims[series_uid]:
+        if not listed and self._claimed_counts[series_uid]:
             self._by_image = False
         return True
 
     def _add(self, row: Mapping[int, str], series_uid: str) -> bool:
-        uid = value(row, "SOPInstanceUID")
+        uid = get_text(row, "SOPInstanceUID")
         if not is_uid(uid):
             return False
-        study_uid, sop_class = self._task.study.study_uid, value(row, "SOPClassUID")
+        study_uid, sop_class = self._task.study.study_uid, get_text(row, "SOPClassUID")
         # Listed in two series, it is still one instance, and arrives once.
         self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
         return True
 
-    def _ask(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> Answers | None:
+    def _query_level(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> QueryRows | None:
         """The answers, what is wrong with them noted; None where the archive does not know this level."""
         try:
             answers = self._query(level, keys, returns)
         except QueryFailed as failure:
-            if of_failure(failure).verdict is not Verdict.UNSUPPORTED:
+            if interpret_failure(failure).verdict is not Verdict.UNSUPPORTED:
                 raise
             return None
-        why = answers.why or nameless(answers.rows, returns[0])
+        why = answers.incomplete_reason or describe_missing_uids(answers.rows, returns[0])
         if why:
-            self._why.append(why)
+            self._incomplete_reasons.append(why)
         return answers
 
-    def _claimed(self) -> int | None:
+    def _max_claimed_count(self) -> int | None:
         """The largest number of instances that any answer claimed for what is wanted."""
-        claims = [claim for claim in self._claims.values() if claim is not None]
+        claims = [claim for claim in self._claimed_counts.values() if claim is not None]
         totals = [sum(claims)] if claims else []
         study = self._task.study.instance_count
         if study is not None and not self._task.selection.series:
@@ -143,21 +145,21 @@ class Lister:
         return max(totals, default=None)
 
 
-def value(row: Mapping[int, str], keyword: str) -> str:
+def get_text(row: Mapping[int, str], keyword: str) -> str:
     """An attribute of an answer, without padding; empty where the archive did not return it."""
     return row.get(tag(keyword), "").strip(" \0")
 
 
-def number(row: Mapping[int, str], keyword: str) -> int | None:
+def get_count(row: Mapping[int, str], keyword: str) -> int | None:
     """A count (IS) of an answer; None where the archive gave none that can be read."""
-    text = value(row, keyword)
+    text = get_text(row, keyword)
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def nameless(rows: Iterable[Mapping[int, str]], keyword: str) -> str:
+def describe_missing_uids(rows: Iterable[Mapping[int, str]], keyword: str) -> str:
     """What to say of answers that have content, yet not the level's unique key; empty if there are none.
 
     Some archives end with an answer that is empty throughout: it hides nothing.
     """
-    count = sum(1 for row in rows if any(row.values()) and not is_uid(value(row, keyword)))
+    count = sum(1 for row in rows if any(row.values()) and not is_uid(get_text(row, keyword)))
     return f"{count} answers of the archive lack a usable {keyword}" if count else ""

@@ -8,7 +8,7 @@ from dicom_quarry.archive.base import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class StatusMeaning:
     """A verdict, a sentence for a person, and what that person can do where anything can be done."""
 
     verdict: Verdict

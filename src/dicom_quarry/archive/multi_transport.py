@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dicom_quarry.archive.base import Answered, Archive, Ask, Found, Verdict, Watch
-from dicom_quarry.errors import ArchiveError, Rejected, Unusable
-from dicom_quarry.model import Listing, Road, SeriesInfo, Sink, Study, Task
+from dicom_quarry.archive.base import (
+    Archive,
+    RetrieveMonitor,
+    RetrieveRequest,
+    RetrieveResult,
+    StudyQueryResult,
+    Verdict,
+)
+from dicom_quarry.errors import ArchiveError, OperatorActionRequired, Rejected
+from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task, Transport
 
 
-class ManyRoads:
+class MultiTransportArchive:
     """An archive whose questions go to ``finder``, and whose retrievals go the road that each names.
 
     A road that cannot be walked is an answer, not an error, as long as others are open: nobody waits for it,
@@ -17,11 +24,14 @@ class ManyRoads:
     """
 
     def __init__(
-        self, finder: Archive, fetchers: Mapping[Road, Archive], still_open: Callable[[], Sequence[Road]]
+        self,
+        finder: Archive,
+        fetchers: Mapping[Transport, Archive],
+        open_transports: Callable[[], Sequence[Transport]],
     ) -> None:
         self._finder = finder
         self._fetchers = fetchers
-        self._still_open = still_open
+        self._open_transports = open_transports
 
     @property
     def name(self) -> str:
@@ -31,11 +41,11 @@ class ManyRoads:
     def probe(self) -> None:
         """Verify that questions are answered; and retrievals, where one road is left for them."""
         self._finder.probe()
-        roads = self._still_open()
-        if len(roads) == 1 and self._fetchers[roads[0]] is not self._finder:
-            self._fetchers[roads[0]].probe()
+        transports = self._open_transports()
+        if len(transports) == 1 and self._fetchers[transports[0]] is not self._finder:
+            self._fetchers[transports[0]].probe()
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         """Studies that the archive returns for these keys."""
         return self._finder.find(keys)
 
@@ -47,34 +57,34 @@ class ManyRoads:
         """What the archive holds of the task."""
         return self._finder.list_instances(task)
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Fetch by the road of the question. A permanent rejection is CONFIGURATION, no connection LOST."""
-        fetcher = self._fetchers[ask.road]
+        fetcher = self._fetchers[request.transport]
         try:
-            answered = fetcher.retrieve(ask, sink, watch)
+            result = fetcher.retrieve(request, sink, monitor)
         except ArchiveError as error:
             rejected = isinstance(error, Rejected) and error.permanent
             # What is not offered is told with what became of the other roads, if there were any.
-            if len(self._still_open()) == 1 and not (rejected and len(self._fetchers) > 1):
+            if len(self._open_transports()) == 1 and not (rejected and len(self._fetchers) > 1):
                 raise
-            permanent = rejected or isinstance(error, Unusable)
-            return Answered(Verdict.CONFIGURATION if permanent else Verdict.LOST, comment=str(error))
-        if answered.verdict is Verdict.CONFIGURATION:
+            permanent = rejected or isinstance(error, OperatorActionRequired)
+            return RetrieveResult(Verdict.CONFIGURATION if permanent else Verdict.LOST, comment=str(error))
+        if result.verdict is Verdict.CONFIGURATION:
             # dcmqrscp keeps its index locked, for everybody, on the association of a C-MOVE that it refused.
-            fetcher.hang_up()
-        return answered
+            fetcher.release_thread()
+        return result
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Release the calling thread's associations."""
-        self._finder.hang_up()
-        for fetcher in self._distinct():
-            fetcher.hang_up()
+        self._finder.release_thread()
+        for fetcher in self._distinct_fetchers():
+            fetcher.release_thread()
 
     def close(self) -> None:
         """End every association; calls in progress end as Lost."""
         self._finder.close()
-        for fetcher in self._distinct():
+        for fetcher in self._distinct_fetchers():
             fetcher.close()
 
-    def _distinct(self) -> list[Archive]:
+    def _distinct_fetchers(self) -> list[Archive]:
         return [fetcher for fetcher in self._fetchers.values() if fetcher is not self._finder]

@@ -24,20 +24,20 @@ from typing import NoReturn
 import typer
 
 from dicom_quarry.cli.display.plain import PlainDisplay
-from dicom_quarry.cohort.input_source import STANDARD_INPUT, spooled
+from dicom_quarry.cohort.input_source import STANDARD_INPUT, spool_to_disk
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.folder import JobFolder
 
 #: The job's end of the pipe; set by the launcher, for the job alone.
-_VARIABLE = "QUARRY_LAUNCHER"
+_LAUNCHER_VARIABLE = "QUARRY_LAUNCHER"
 
 
 def is_launched() -> bool:
     """Whether this process is a job that was started by ``leave``."""
-    return _VARIABLE in os.environ
+    return _LAUNCHER_VARIABLE in os.environ
 
 
-def leave(table: Path | None = None) -> None:
+def run_in_background(table: Path | None = None) -> None:
     """Start this command again in the background, and exit as soon as it is under way, or has ended.
 
     In the job itself this does nothing. ``table``: where it is standard input it is read to its end before.
@@ -52,7 +52,7 @@ def _launch(table: Path | None) -> NoReturn:
     with ExitStack() as closing:
         stdin: int = subprocess.DEVNULL
         if table == STANDARD_INPUT:
-            copy = closing.enter_context(spooled(sys.stdin.buffer))
+            copy = closing.enter_context(spool_to_disk(sys.stdin.buffer))
             copy.seek(0)
             stdin = copy.fileno()
         child = subprocess.Popen(
@@ -61,10 +61,10 @@ def _launch(table: Path | None) -> NoReturn:
             stdin=stdin,
             pass_fds=[theirs],
             start_new_session=True,
-            env={**os.environ, _VARIABLE: str(theirs), "NO_COLOR": "1"},
+            env={**os.environ, _LAUNCHER_VARIABLE: str(theirs), "NO_COLOR": "1"},
         )
     os.close(theirs)
-    if _under_way(ours, child):
+    if _wait_until_started(ours, child):
         raise typer.Exit
     code = child.wait()
     if code < 0:
@@ -72,7 +72,7 @@ def _launch(table: Path | None) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _under_way(pipe: int, child: subprocess.Popen[bytes]) -> bool:
+def _wait_until_started(pipe: int, child: subprocess.Popen[bytes]) -> bool:
     while True:
         try:
             return bool(os.read(pipe, 1))
@@ -88,23 +88,23 @@ class DetachedDisplay(PlainDisplay):
         super().__init__()
         # Not for the session's end alone: some shells send it to every process that they have started.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._launcher: int | None = int(os.environ.pop(_VARIABLE))
-        os.set_inheritable(self._launcher, False)
+        self._launcher_pipe: int | None = int(os.environ.pop(_LAUNCHER_VARIABLE))
+        os.set_inheritable(self._launcher_pipe, False)
 
-    def under_way(self, folder: JobFolder) -> None:
+    def on_started(self, folder: JobFolder) -> None:
         """Let the launcher go."""
-        if self._launcher is None:
+        if self._launcher_pipe is None:
             return
         out = shlex.quote(str(folder.out))
-        print(f"in the background (process {os.getpid()}); what it says goes to {folder.output}")
+        print(f"in the background (process {os.getpid()}); what it says goes to {folder.output_log}")
         print(f"  quarry status {out}\n  quarry stop {out}", flush=True)
-        log = os.open(folder.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        log = os.open(folder.output_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(nothing, 0)
         for stream in (1, 2):
             os.dup2(log, stream)
         os.close(log)
         os.close(nothing)
-        os.write(self._launcher, b".")
-        os.close(self._launcher)
-        self._launcher = None
+        os.write(self._launcher_pipe, b".")
+        os.close(self._launcher_pipe)
+        self._launcher_pipe = None

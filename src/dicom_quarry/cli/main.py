@@ -39,7 +39,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-class _Commands(TyperGroup):
+class _LazyCommandGroup(TyperGroup):
     """Imports a command when it is called, or its help is: each needs other libraries, and they take time."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (click's signature)
@@ -49,7 +49,7 @@ class _Commands(TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         module, function, options = _COMMANDS[cmd_name]
-        with _kept():
+        with _gc_paused():
             command = getattr(import_module(f"dicom_quarry.cli.commands.{module}"), function)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name, **options)(command)
@@ -57,7 +57,7 @@ class _Commands(TyperGroup):
 
 
 @contextmanager
-def _kept() -> Iterator[None]:
+def _gc_paused() -> Iterator[None]:
     """What is loaded stays to the end: the collector looks for garbage neither meanwhile nor in it later."""
     gc.disable()
     try:
@@ -69,7 +69,7 @@ def _kept() -> Iterator[None]:
 
 app = typer.Typer(
     name="quarry",
-    cls=_Commands,
+    cls=_LazyCommandGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -78,8 +78,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print(f"quarry {__version__}")
         raise typer.Exit
 
@@ -87,7 +87,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _quarry(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+        bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     """Extract a research cohort from a PACS: from CSV to a verified DICOM tree.

@@ -83,6 +83,6 @@ Detach = Annotated[
 ]
 
 
-def given(flags: Mapping[str, object]) -> dict[str, object]:
+def drop_unset(flags: Mapping[str, object]) -> dict[str, object]:
     """Flags as settings: what was not given leaves the word to quarry.toml."""
     return {name: value for name, value in flags.items() if value not in (None, False, [])}

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.input_source import Source
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 
 #: The delimiters that are tried, in this order; the first wins where the header decides nothing.
@@ -23,10 +23,10 @@ _SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
-class TextTable:
+class CsvTable:
     """A table in text: CSV and its relatives."""
 
-    source: Source
+    source: InputSource
     encoding: str
     delimiter: str
     header: tuple[str, ...]
@@ -44,28 +44,28 @@ class TextTable:
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Every row below the header that is not blank, with the line where it begins."""
-        for line, cells in _records(self.source, self.encoding, self.delimiter):
+        for line, cells in _read_records(self.source, self.encoding, self.delimiter):
             if line > self.header_line:
                 yield line, cells
 
 
-def open_text(source: Source, encoding: str, knows: Callable[[str], object]) -> TextTable:
+def open_csv(source: InputSource, encoding: str, is_key: Callable[[str], object]) -> CsvTable:
     """Find the delimiter and the header of a table; raises InputError where there is none."""
     with source.open() as stream:
         try:
             start = io.TextIOWrapper(stream, encoding, newline="").readline(64)
         except UnicodeError as error:
-            raise _not_text(source) from error
+            raise _not_text_error(source) from error
     sep = _SEP.fullmatch(start)
     if sep and sep[1] not in (*_DELIMITERS, "|"):
         raise InputError(
             f"{source.name}, line 1: {sep[1]!r} cannot separate columns; write 'sep=;' or 'sep=,'"
         )
-    delimiter, line, header = _header(source, encoding, sep[1] if sep else "", knows)
-    return TextTable(source, encoding, delimiter, tuple(header), line)
+    delimiter, line, header = _find_header(source, encoding, sep[1] if sep else "", is_key)
+    return CsvTable(source, encoding, delimiter, tuple(header), line)
 
 
-def encoding_of(head: bytes, is_utf8: bool) -> str:
+def detect_encoding(head: bytes, is_utf8: bool) -> str:
     """UTF-16 by its mark, or by the NUL beside each of its ASCII characters; cp1252 where UTF-8 fails."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
@@ -75,19 +75,19 @@ def encoding_of(head: bytes, is_utf8: bool) -> str:
     return "utf-8-sig" if is_utf8 else "cp1252"
 
 
-def _header(
-    source: Source, encoding: str, sep: str, knows: Callable[[str], object]
+def _find_header(
+    source: InputSource, encoding: str, sep: str, is_key: Callable[[str], object]
 ) -> tuple[str, int, list[str]]:
     """Delimiter, line and cells of the header: the reading that gives the most columns that are known."""
     best: tuple[tuple[int, int], str, int, list[str]] | None = None
     failure: InputError | None = None
     for delimiter in sep or _DELIMITERS:
         try:
-            line, cells = _first(source, encoding, delimiter, after=1 if sep else 0)
+            line, cells = _read_first_record(source, encoding, delimiter, after=1 if sep else 0)
         except InputError as error:
             failure = failure or error
             continue
-        score = (sum(1 for cell in cells if knows(cell)), len(cells))
+        score = (sum(1 for cell in cells if is_key(cell)), len(cells))
         if best is None or score > best[0]:
             best = (score, delimiter, line, cells)
     if best is None:
@@ -95,8 +95,10 @@ def _header(
     return best[1:]
 
 
-def _first(source: Source, encoding: str, delimiter: str, after: int) -> tuple[int, list[str]]:
-    for line, cells in _records(source, encoding, delimiter):
+def _read_first_record(
+    source: InputSource, encoding: str, delimiter: str, after: int
+) -> tuple[int, list[str]]:
+    for line, cells in _read_records(source, encoding, delimiter):
         # Under the wrong delimiter a blank line is a cell full of the right one.
         if line > after and "".join(cells).strip(" ,;\t\xa0"):
             return line, cells
@@ -105,7 +107,7 @@ def _first(source: Source, encoding: str, delimiter: str, after: int) -> tuple[i
     )
 
 
-def _records(source: Source, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _read_records(source: InputSource, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The records that are not blank, each with the physical line where it begins."""
     line = 1
     with source.open() as stream:
@@ -117,12 +119,12 @@ def _records(source: Source, encoding: str, delimiter: str) -> Iterator[tuple[in
                     yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise InputError(f"{source.name}, line {line}: {_quoting(error)}") from error
+            raise InputError(f"{source.name}, line {line}: {_describe_csv_error(error)}") from error
         except UnicodeError as error:  # text is decoded in blocks, so its line is not known
-            raise _not_text(source) from error
+            raise _not_text_error(source) from error
 
 
-def _quoting(error: csv.Error) -> str:
+def _describe_csv_error(error: csv.Error) -> str:
     """What the csv module found, in a user's words."""
     if "unexpected end" in str(error):
         return "a quote is opened here and never closed; close it, or remove it"
@@ -131,7 +133,7 @@ def _quoting(error: csv.Error) -> str:
     return "a quoted cell goes on after its closing quote; write quotes inside a cell twice"
 
 
-def _not_text(source: Source) -> InputError:
+def _not_text_error(source: InputSource) -> InputError:
     return InputError(
         f"{source.name}: neither UTF-8, UTF-16 nor Windows-1252 text; save it as 'CSV UTF-8' and give "
         "that file"

@@ -14,7 +14,7 @@ from functools import lru_cache
 from dicom_quarry.errors import ConfigError
 
 #: The declared form of numbers that count days, as Excel stores dates.
-EXCEL = "excel"
+EXCEL_SERIAL = "excel"
 
 _DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|([-/])([0-9]{1,2})\4([0-9]{1,2}))")
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -39,37 +39,47 @@ _HINTS = (
 )
 
 
-class Day(str):
+class WorkbookDate(str):
     """A cell that its workbook calls a date, as YYYY-MM-DD: in no doubt, whatever form is declared."""
 
     __slots__ = ()
 
 
-def checked_format(form: str) -> str:
+def check_date_format(date_format: str) -> str:
     """A form that names a day for certain: ``excel``, or strptime's with year, month and day."""
     probe = datetime(2018, 7, 23)
     try:
-        if form == EXCEL or datetime.strptime(probe.strftime(form), form).date() == probe.date():
-            return form
+        if (
+            date_format == EXCEL_SERIAL
+            or datetime.strptime(probe.strftime(date_format), date_format).date() == probe.date()
+        ):
+            return date_format
     except ValueError:
         pass
     raise ConfigError(
-        f"--date-format '{form}' does not give a day; write its year, month and day as in %d/%m/%Y, or excel"
+        f"--date-format '{date_format}' does not give a day; write its year, month and day as in %d/%m/%Y, or excel"
     )
 
 
 @lru_cache(maxsize=1 << 15)
-def read_day(text: str, form: str = "") -> tuple[str, str]:
+def parse_day(text: str, date_format: str = "") -> tuple[str, str]:
     """One day as YYYYMMDD; or what is wrong with it."""
-    if form == EXCEL and (match := _SERIAL.fullmatch(text)):
+    if date_format == EXCEL_SERIAL and (match := _SERIAL.fullmatch(text)):
         number = int(match[1])
         if number in _SERIALS:
-            return _written(_SERIAL_ZERO + timedelta(days=number)), ""
-    elif form and form != EXCEL and not (_ISO.fullmatch(text) and not form.startswith("%Y")):
+            return _format_day(_SERIAL_ZERO + timedelta(days=number)), ""
+    elif (
+        date_format
+        and date_format != EXCEL_SERIAL
+        and not (_ISO.fullmatch(text) and not date_format.startswith("%Y"))
+    ):
         try:
-            return _written(datetime.strptime(text, form).date()), ""
+            return _format_day(datetime.strptime(text, date_format).date()), ""
         except ValueError:
-            return "", f"is not a date of the form {form}; correct it, or declare another --date-format"
+            return (
+                "",
+                f"is not a date of the form {date_format}; correct it, or declare another --date-format",
+            )
     if match := _BEFORE_MIDNIGHT.fullmatch(text) or _FLOAT.fullmatch(text):
         text = match[1]
     match = _DATE.fullmatch(text)
@@ -79,15 +89,15 @@ def read_day(text: str, form: str = "") -> tuple[str, str]:
         day = date(int(match[1]), int(match[2] or match[5]), int(match[3] or match[6]))
     except ValueError:
         return "", "is not a day of the calendar; write YYYYMMDD"
-    return _written(day), ""
+    return _format_day(day), ""
 
 
-def is_day(text: str) -> bool:
+def is_dicom_date(text: str) -> bool:
     """Whether this is a day already as DICOM writes it."""
-    return len(text) == 8 and read_day(text)[0] == text
+    return len(text) == 8 and parse_day(text)[0] == text
 
 
-def _written(day: date) -> str:
+def _format_day(day: date) -> str:
     return f"{day.year:04d}{day.month:02d}{day.day:02d}"
 
 
@@ -98,23 +108,23 @@ def _hint(text: str) -> str:
     return ""
 
 
-def read_days(text: str, form: str = "") -> tuple[str, str]:
+def parse_day_or_range(text: str, date_format: str = "") -> tuple[str, str]:
     """A day, or a range of days, as one StudyDate key; or what is wrong with it."""
-    value, problem = read_day(text, form)
-    ends = _ends(text) if problem else None
+    value, problem = parse_day(text, date_format)
+    ends = _split_range(text) if problem else None
     if ends is None:
         return value, problem
     first, last = ("", "")
     if ends[0]:
-        first, problem = read_day(ends[0], form)
+        first, problem = parse_day(ends[0], date_format)
     else:
         problem = ""
     if ends[1] and not problem:
-        last, problem = read_day(ends[1], form)
-    return ("", problem) if problem else joined(first, last)
+        last, problem = parse_day(ends[1], date_format)
+    return ("", problem) if problem else join_range(first, last)
 
 
-def _ends(text: str) -> tuple[str, str] | None:
+def _split_range(text: str) -> tuple[str, str] | None:
     """The two ends of what looks like a range; one of them may be empty."""
     if match := _COMPACT_RANGE.fullmatch(text):
         ends = (match[1] or "", match[2] or "")
@@ -123,7 +133,7 @@ def _ends(text: str) -> tuple[str, str] | None:
     return (parts[0], parts[1]) if len(parts) == 2 and any(parts) else None
 
 
-def read_month(text: str) -> tuple[str, str]:
+def parse_month(text: str) -> tuple[str, str]:
     """A month, YYYYMM, as the range of its days; or what is wrong with it."""
     if match := _FLOAT.fullmatch(text):
         text = match[1]
@@ -134,14 +144,14 @@ def read_month(text: str) -> tuple[str, str]:
     return f"{year:04d}{month:02d}01-{year:04d}{month:02d}{monthrange(year, month)[1]}", ""
 
 
-def joined(first: str, last: str) -> tuple[str, str]:
+def join_range(first: str, last: str) -> tuple[str, str]:
     """Two days, either of which may be empty but not both, as one StudyDate key; or what is wrong."""
     if first and last and first > last:
         return "", f"is a range that ends ({last}) before it begins ({first}); exchange its ends"
     return (first if first == last else f"{first}-{last}"), ""
 
 
-def bounds(value: str) -> tuple[str, str]:
+def range_bounds(value: str) -> tuple[str, str]:
     """The first and the last day that a StudyDate key asks for; empty where that end is open."""
     first, dash, last = value.partition("-")
     return (first, last) if dash else (value, value)

@@ -12,24 +12,24 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dicom_quarry.cohort.cell_values import read_value
-from dicom_quarry.cohort.columns import ALIASES, folded, keyword_of, printable
-from dicom_quarry.cohort.read_options import AS_IT_STANDS, ReadingOptions
-from dicom_quarry.cohort.row_errors import explain
-from dicom_quarry.cohort.table import Table, open_table
-from dicom_quarry.cohort.value_rewrites import Rewrite, candidates
+from dicom_quarry.cohort.cell_values import parse_value
+from dicom_quarry.cohort.columns import HEADER_ALIASES, find_keyword, normalize_header, replace_unprintable
+from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions
+from dicom_quarry.cohort.row_errors import describe_row_errors
+from dicom_quarry.cohort.table import InputTable, open_table
+from dicom_quarry.cohort.value_rewrites import Rewrite, list_candidates
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 
 #: What a list may name, and how that is called in sentences.
-NAMED = {
+IDENTIFIER_LABELS = {
     "PatientID": "patient ID",
     "AccessionNumber": "accession",
     "StudyInstanceUID": "Study Instance UID",
 }
 
 
-class Exclusions:
+class ExclusionList:
     """What must not be taken, by keyword. Each question answers in words: which identifier is on a list,
     such as ``patient ID``; empty if none is.
     """
@@ -38,45 +38,47 @@ class Exclusions:
         self, values: Mapping[str, frozenset[str]] | None = None, rewrites: Sequence[Rewrite] = ()
     ) -> None:
         self._rewrites = tuple(rewrites)
-        self._given = {keyword: found for keyword, found in (values or {}).items() if found}
-        self._stopped = {
-            keyword: frozenset(form for value in found for form in self._forms(keyword, value))
-            for keyword, found in self._given.items()
+        self._listed_values = {keyword: found for keyword, found in (values or {}).items() if found}
+        self._excluded_values = {
+            keyword: frozenset(form for value in found for form in self._spellings(keyword, value))
+            for keyword, found in self._listed_values.items()
         }
 
     def __bool__(self) -> bool:
-        return bool(self._given)
+        return bool(self._listed_values)
 
     @property
     def digest(self) -> str:
         """Of what the lists name (SHA-256), wherever it stands in them; empty if they name nothing."""
         if not self:
             return ""
-        text = repr([(keyword, sorted(self._given[keyword])) for keyword in sorted(self._given)])
+        text = repr(
+            [(keyword, sorted(self._listed_values[keyword])) for keyword in sorted(self._listed_values)]
+        )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
-    def spoken(self) -> str:
+    def description(self) -> str:
         """How many of what are named."""
-        counts = [(NAMED[keyword], len(found)) for keyword, found in self._given.items()]
+        counts = [(IDENTIFIER_LABELS[keyword], len(found)) for keyword, found in self._listed_values.items()]
         return ", ".join(f"{count:,} {noun}{'s' if count > 1 else ''}" for noun, count in counts)
 
-    def names(self, values: Mapping[str, str]) -> str:
+    def match_values(self, values: Mapping[str, str]) -> str:
         """Which of these values, by keyword, is on a list."""
-        for keyword, stopped in self._stopped.items():
+        for keyword, stopped in self._excluded_values.items():
             value = values.get(keyword, "")
-            if value and not stopped.isdisjoint(self._forms(keyword, value)):
-                return NAMED[keyword]
+            if value and not stopped.isdisjoint(self._spellings(keyword, value)):
+                return IDENTIFIER_LABELS[keyword]
         return ""
 
-    def request(self, request: Request) -> str:
+    def match_request(self, request: Request) -> str:
         """Whether a row asks for what must not be taken, by any of the ways in which it may be asked for."""
         ways = (request.keys, *request.alternatives)
-        return next(filter(None, (self.names(dict(keys)) for keys in ways)), "")
+        return next(filter(None, (self.match_values(dict(keys)) for keys in ways)), "")
 
-    def study(self, study: Study) -> str:
+    def match_study(self, study: Study) -> str:
         """Whether a study must not be taken, as the archive describes it."""
-        return self.names(
+        return self.match_values(
             {
                 "PatientID": study.patient_id,
                 "AccessionNumber": study.accession,
@@ -84,47 +86,51 @@ class Exclusions:
             }
         )
 
-    def _forms(self, keyword: str, text: str) -> Iterator[str]:
+    def _spellings(self, keyword: str, text: str) -> Iterator[str]:
         """How else a value is written; each of several values where there are several."""
         for value in {text, *text.split("\\")}:
             stripped = value.strip(" \0")
             if stripped:
-                yield _folded(stripped)
-                for form, _ in candidates(keyword, stripped, self._rewrites) if self._rewrites else ():
-                    yield _folded(form)
+                yield _normalize(stripped)
+                for form, _ in list_candidates(keyword, stripped, self._rewrites) if self._rewrites else ():
+                    yield _normalize(form)
 
 
 #: Where nobody has opted out.
-NOBODY = Exclusions()
+NO_EXCLUSIONS = ExclusionList()
 
 
-def read_exclusions(paths: Sequence[Path], options: ReadingOptions = AS_IT_STANDS) -> Exclusions:
+def read_exclusions(paths: Sequence[Path], options: ReadOptions = DEFAULT_READ_OPTIONS) -> ExclusionList:
     """What all of these tables name; ``options`` are those of the cohort, for headers and rewrites.
 
     Raises InputError where one cannot be read, names nothing, or has a row that cannot be used.
     """
-    found: dict[str, set[str]] = {keyword: set() for keyword in NAMED}
+    found: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFIER_LABELS}
     for path in paths:
         try:
-            _read(path, options, found)
+            _read_list(path, options, found)
         except InputError as error:
             raise InputError(f"the exclusion list cannot be used: {error}") from error
-    return Exclusions({keyword: frozenset(values) for keyword, values in found.items()}, options.rewrites)
+    return ExclusionList({keyword: frozenset(values) for keyword, values in found.items()}, options.rewrites)
 
 
-def _read(path: Path, options: ReadingOptions, found: dict[str, set[str]]) -> None:
-    said = {folded(header): keyword for header, keyword in options.mapping}
+def _read_list(path: Path, options: ReadOptions, found: dict[str, set[str]]) -> None:
+    explicit = {normalize_header(header): keyword for header, keyword in options.mapping}
 
-    def meaning(header: str) -> str:
-        return said.get(folded(header)) or keyword_of(header)
+    def find_mapped_keyword(header: str) -> str:
+        return explicit.get(normalize_header(header)) or find_keyword(header)
 
-    table, _ = open_table(path, meaning)
+    table, _ = open_table(path, find_mapped_keyword)
     # Two columns of patients, such as MRN and EMPI, both count: no choice is to be made here.
-    columns = [(at, key) for at, header in enumerate(table.header) if (key := meaning(header)) in NAMED]
+    columns = [
+        (at, key)
+        for at, header in enumerate(table.header)
+        if (key := find_mapped_keyword(header)) in IDENTIFIER_LABELS
+    ]
     if not columns:
-        raise InputError(_nothing_known(table))
+        raise InputError(_no_known_column_message(table))
     rows = [
-        _row(number, line, cells, table, columns, found)
+        _read_row(number, line, cells, table, columns, found)
         for number, (line, cells) in enumerate(table.rows(), 1)
     ]
     if not rows:
@@ -132,15 +138,15 @@ def _read(path: Path, options: ReadingOptions, found: dict[str, set[str]]) -> No
             f"{table.name}: there is a header and no row below it, so nobody would be excluded; "
             "write the rows, or leave the list out"
         )
-    if problems := explain(rows):
+    if problems := describe_row_errors(rows):
         raise InputError(f"{table.name}: {problems}\ncorrect them: who is on the list must be certain")
 
 
-def _row(
+def _read_row(
     number: int,
     line: int,
     cells: list[str],
-    table: Table,
+    table: InputTable,
     columns: Sequence[tuple[int, str]],
     found: dict[str, set[str]],
 ) -> Request:
@@ -152,9 +158,9 @@ def _row(
         return Request(number, line, (), (), problem)
     problems, values = [], 0
     for at, keyword in columns:
-        value = read_value(keyword, cells[at] if at < len(cells) else "", any_length=True)
+        value = parse_value(keyword, cells[at] if at < len(cells) else "", any_length=True)
         if value.problem:
-            problems.append(f"column '{printable(table.header[at].strip())}': {value.problem}")
+            problems.append(f"column '{replace_unprintable(table.header[at].strip())}': {value.problem}")
         elif value.text:
             values += 1
             found[keyword].add(value.text)
@@ -163,14 +169,18 @@ def _row(
     return Request(number, line, (), (), "; ".join(problems))
 
 
-def _nothing_known(table: Table) -> str:
-    shown = ", ".join(f"'{printable(name.strip())[:40]}'" for name in table.header[:12] if name.strip())
-    accepted = "; ".join(f"{keyword} (or {', '.join(ALIASES[keyword][1:])})" for keyword in NAMED)
+def _no_known_column_message(table: InputTable) -> str:
+    shown = ", ".join(
+        f"'{replace_unprintable(name.strip())[:40]}'" for name in table.header[:12] if name.strip()
+    )
+    accepted = "; ".join(
+        f"{keyword} (or {', '.join(HEADER_ALIASES[keyword][1:])})" for keyword in IDENTIFIER_LABELS
+    )
     return (
         f"{table.name}, line {table.header_line}: no column tells who must not be taken; found {shown}; "
         f"accepted are {accepted}. If this line is data already, add a header line such as MRN above it"
     )
 
 
-def _folded(text: str) -> str:
+def _normalize(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip().casefold()

@@ -19,7 +19,7 @@ from dicom_quarry.errors import InputError
 STANDARD_INPUT = Path("-")
 
 
-class Source:
+class InputSource:
     """Bytes that can be read from their beginning as often as needed; ``name`` is for messages."""
 
     def __init__(self, path: Path) -> None:
@@ -28,31 +28,31 @@ class Source:
         self.name = str(path)
         if path == STANDARD_INPUT:
             self.name = "standard input"
-            self._spool = spooled(sys.stdin.buffer)
+            self._spool = spool_to_disk(sys.stdin.buffer)
             return
-        with self.reading():
+        with self.translate_errors():
             if not stat.S_ISREG(path.stat().st_mode):
                 raise InputError(f"{path}: not a regular file; give the path of a table, or - and pipe it in")
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """A stream of its own from the beginning; what the system cannot read raises InputError."""
-        with self.reading():
-            stream = self._path.open("rb") if self._spool is None else _View.of(self._spool)
+        with self.translate_errors():
+            stream = self._path.open("rb") if self._spool is None else _SpoolReader.open_buffered(self._spool)
             with stream:
                 yield stream
 
     @contextmanager
-    def reading(self) -> Iterator[None]:
+    def translate_errors(self) -> Iterator[None]:
         """The system's errors as InputError."""
         try:
             yield
         except (OSError, ValueError) as error:
-            said = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.name}: cannot be read ({said})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.name}: cannot be read ({reason})") from error
 
 
-def spooled(stream: BinaryIO) -> BinaryIO:
+def spool_to_disk(stream: BinaryIO) -> BinaryIO:
     """A private copy on disk without a name, so that nothing of it is left behind, whatever happens.
 
     Raises InputError.
@@ -66,15 +66,15 @@ def spooled(stream: BinaryIO) -> BinaryIO:
     return spool
 
 
-class _View(io.RawIOBase):
+class _SpoolReader(io.RawIOBase):
     """A spool seen from its beginning, whoever else reads it: every view has its own position."""
 
     def __init__(self, spool: BinaryIO) -> None:
         self._spool = spool
-        self._at = 0
+        self._position = 0
 
     @classmethod
-    def of(cls, spool: BinaryIO) -> BinaryIO:
+    def open_buffered(cls, spool: BinaryIO) -> BinaryIO:
         """A buffered view."""
         return io.BufferedReader(cls(spool), 1 << 16)  # type: ignore[type-var]
 
@@ -86,10 +86,10 @@ class _View(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         size = os.fstat(self._spool.fileno()).st_size
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: size}[whence]
-        return self._at
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: size}[whence]
+        return self._position
 
     def readinto(self, buffer: bytearray) -> int:  # type: ignore[override]
-        count = os.preadv(self._spool.fileno(), [buffer], self._at)
-        self._at += count
+        count = os.preadv(self._spool.fileno(), [buffer], self._position)
+        self._position += count
         return count

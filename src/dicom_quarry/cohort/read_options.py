@@ -6,18 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.cell_values import read_value
-from dicom_quarry.cohort.columns import field_of, folded, parse_map
-from dicom_quarry.cohort.dates import checked_format
-from dicom_quarry.cohort.value_rewrites import MOST, Rewrite, parse_pad, parse_rewrite, variants
+from dicom_quarry.cohort.cell_values import parse_value
+from dicom_quarry.cohort.columns import normalize_header, parse_keyword, parse_map
+from dicom_quarry.cohort.dates import check_date_format
+from dicom_quarry.cohort.value_rewrites import MAX_KEY_SETS, Rewrite, count_key_sets, parse_pad, parse_rewrite
 from dicom_quarry.errors import ConfigError
 
 #: Keys that come in several columns, and the one that they make together.
-DATE_PARTS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUntil"})
+DATE_KEYS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUntil"})
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingOptions:
+class ReadOptions:
     """The user's word on a table.
 
     ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is strptime's,
@@ -42,17 +42,17 @@ class ReadingOptions:
         date_format: str = "",
         rewrite: Sequence[str] = (),
         pad: Sequence[str] = (),
-    ) -> ReadingOptions:
+    ) -> ReadOptions:
         """Options from the texts of flags of the same names. Raises ConfigError with what to write instead.
 
         Padding comes before rewriting: it makes the value whole that a rewrite then looks at.
         """
-        form = checked_format(date_format) if date_format else ""
+        form = check_date_format(date_format) if date_format else ""
         rewrites = (*parse_pads(pad), *(parse_rewrite(text) for text in rewrite))
-        if variants(rewrites) > MOST:
+        if count_key_sets(rewrites) > MAX_KEY_SETS:
             raise ConfigError(
-                f"these rewrites give up to {variants(rewrites)} values for a row, each a query; "
-                f"at most {MOST} are asked for: leave some out, or name their keyword, AccessionNumber:s/…/…/"
+                f"these rewrites give up to {count_key_sets(rewrites)} values for a row, each a query; "
+                f"at most {MAX_KEY_SETS} are asked for: leave some out, or name their keyword, AccessionNumber:s/…/…/"
             )
         return cls(allow_wildcards, whole_patients, parse_map(map), parse_where(where, form), form, rewrites)
 
@@ -65,7 +65,7 @@ class ReadingOptions:
 
 
 #: Without any flag.
-AS_IT_STANDS = ReadingOptions()
+DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 def parse_pads(texts: Sequence[str]) -> tuple[Rewrite, ...]:
@@ -86,12 +86,12 @@ def parse_where(texts: Sequence[str], date_format: str = "") -> tuple[tuple[str,
         name, equals, given = text.partition("=")
         if not equals:
             raise ConfigError(f"--where '{text}': write KEYWORD=VALUE, as in Modality=CT")
-        keyword = "ModalitiesInStudy" if folded(name) == "modality" else field_of(name)
+        keyword = "ModalitiesInStudy" if normalize_header(name) == "modality" else parse_keyword(name)
         if keyword == "SeriesInstanceUID":
             raise ConfigError(
                 f"--where '{text}': a study has many series; choose them with --series Modality=CT"
             )
-        value = read_value(keyword, given, allow_wildcards=True, date_format=date_format)
+        value = parse_value(keyword, given, allow_wildcards=True, date_format=date_format)
         if keyword == "ModalitiesInStudy" and ("," in given or "\\" in given):
             raise ConfigError(
                 f"--where '{text}': one modality here; choose several with --series Modality={given}"
@@ -100,12 +100,12 @@ def parse_where(texts: Sequence[str], date_format: str = "") -> tuple[tuple[str,
             raise ConfigError(f"--where '{text}': {value.problem or 'there is no value; write one'}")
         keyword = "StudyDate" if keyword == "StudyMonth" else keyword
         if keyword in found or keyword in ("StudyDateFrom", "StudyDateUntil"):
-            raise ConfigError(_once(text, keyword))
+            raise ConfigError(_duplicate_key_message(text, keyword))
         found[keyword] = value.text
     return tuple(found.items())
 
 
-def _once(text: str, keyword: str) -> str:
+def _duplicate_key_message(text: str, keyword: str) -> str:
     if keyword.startswith("StudyDate"):
         return f"--where '{text}': write both ends as one range, StudyDate=20180101-20180131"
     return f"--where '{text}': {keyword} is given twice; give it once"

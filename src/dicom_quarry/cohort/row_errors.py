@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dicom_quarry.model import Request
 
 #: How many notes, and how many unusable rows, are told one by one.
-SHOWN = 20
+MAX_SHOWN = 20
 
 
-def explain(requests: Iterable[Request]) -> str:
+def describe_row_errors(requests: Iterable[Request]) -> str:
     """The rows that cannot be used as one message: the first few and a count; empty where there is none."""
     bad: list[Request] = []
     total = wrong = 0
@@ -18,7 +18,7 @@ def explain(requests: Iterable[Request]) -> str:
         total += 1
         if request.problem:
             wrong += 1
-            if len(bad) < SHOWN:
+            if len(bad) < MAX_SHOWN:
                 bad.append(request)
     return _message(bad, wrong, total) if wrong else ""
 
@@ -31,7 +31,7 @@ def _message(bad: Sequence[Request], wrong: int, total: int) -> str:
     return "\n".join(lines)
 
 
-def problems_csv(requests: Iterable[Request], columns: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
+def row_error_lines(requests: Iterable[Request], columns: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
     """The rows that cannot be used, all of them, for the csv module: a header, then one line each.
 
     With the table's ``columns`` the user's own cells stand at the right, to be corrected there.

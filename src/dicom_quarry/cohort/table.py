@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from dicom_quarry.cohort.columns import keyword_of
-from dicom_quarry.cohort.csv_table import encoding_of, open_text
-from dicom_quarry.cohort.input_source import Source
+from dicom_quarry.cohort.columns import find_keyword
+from dicom_quarry.cohort.csv_table import detect_encoding, open_csv
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 
 _CHUNK = 1 << 20
@@ -32,7 +32,7 @@ _OTHER_FORMATS = (
 )
 
 
-class Table(Protocol):
+class InputTable(Protocol):
     """A table that can be read.
 
     ``name`` is where it stands, for messages. ``delimiter`` is what stands between its cells, for showing
@@ -54,57 +54,57 @@ class Table(Protocol):
         """Every row below the header that is not blank, with the line where it begins."""
 
 
-def open_table(path: Path, knows: Callable[[str], object] = keyword_of) -> tuple[Table, str]:
+def open_table(path: Path, is_key: Callable[[str], object] = find_keyword) -> tuple[InputTable, str]:
     """Find out how a table is written; returns it with the SHA-256 of its file.
 
     ``knows`` is true for headers that are keys. Raises InputError where it is not a table with a header.
     """
-    source = Source(path)
+    source = InputSource(path)
     with source.open() as stream:
-        survey = _survey(source.name, stream)
-    if survey.head.startswith(b"PK\x03\x04"):
+        inspection = _inspect(source.name, stream)
+    if inspection.head.startswith(b"PK\x03\x04"):
         # Imported here: most tables are text.
-        from dicom_quarry.cohort.xlsx_table import open_workbook
+        from dicom_quarry.cohort.xlsx_table import open_xlsx
 
-        return open_workbook(source), survey.digest
-    if survey.long_line:
+        return open_xlsx(source), inspection.digest
+    if inspection.long_line_number:
         raise InputError(
-            f"{source.name}, line {survey.long_line}: the line is longer than a table's; is this a CSV file?"
+            f"{source.name}, line {inspection.long_line_number}: the line is longer than a table's; is this a CSV file?"
         )
-    return open_text(source, encoding_of(survey.head, survey.is_utf8), knows), survey.digest
+    return open_csv(source, detect_encoding(inspection.head, inspection.is_utf8), is_key), inspection.digest
 
 
 @dataclass(slots=True)
-class _Survey:
+class _Inspection:
     """What one pass over the bytes tells; ``long_line`` is the first that is too long, 0 if none is."""
 
     head: bytes = b""
     digest: str = ""
     is_utf8: bool = True
-    long_line: int = 0
+    long_line_number: int = 0
 
 
-def _survey(name: str, stream: BinaryIO) -> _Survey:
-    survey, digest, lines = _Survey(), hashlib.sha256(), _Lines()
+def _inspect(name: str, stream: BinaryIO) -> _Inspection:
+    inspection, digest, lines = _Inspection(), hashlib.sha256(), _LongLineFinder()
     decoder = codecs.getincrementaldecoder("utf-8")()
     while chunk := stream.read(_CHUNK):
-        survey.head = survey.head or chunk[:4096]
+        inspection.head = inspection.head or chunk[:4096]
         digest.update(chunk)
-        lines.take(chunk)
-        survey.is_utf8 = survey.is_utf8 and _decodes(decoder, chunk, final=False)
-    survey.is_utf8 = survey.is_utf8 and _decodes(decoder, b"", final=True)
-    survey.digest, survey.long_line = digest.hexdigest(), lines.long
-    if not survey.head:
+        lines.feed(chunk)
+        inspection.is_utf8 = inspection.is_utf8 and _is_decodable(decoder, chunk, final=False)
+    inspection.is_utf8 = inspection.is_utf8 and _is_decodable(decoder, b"", final=True)
+    inspection.digest, inspection.long_line_number = digest.hexdigest(), lines.long_line_number
+    if not inspection.head:
         raise InputError(
             f"{name}: the file is empty; it needs a header line such as EMPI,Accession, and rows"
         )
     for magic, what in _OTHER_FORMATS:
-        if survey.head.startswith(magic):
+        if inspection.head.startswith(magic):
             raise InputError(f"{name}: this is {what}")
-    return survey
+    return inspection
 
 
-def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool) -> bool:
+def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool) -> bool:
     try:
         decoder.decode(chunk, final)
     except UnicodeDecodeError:
@@ -112,21 +112,21 @@ def _decodes(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool) -
     return True
 
 
-class _Lines:
+class _LongLineFinder:
     """Looks for a line that is too long without making lines."""
 
     def __init__(self) -> None:
-        self.long = 0
-        self._ended = 0
-        self._open = 0
+        self.long_line_number = 0
+        self._line_count = 0
+        self._open_length = 0
 
-    def take(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes) -> None:
         """The next bytes; no line inside them can be too long, only one that they go on with."""
         end = b"\n" if b"\n" in chunk else b"\r"
         first = chunk.find(end)
-        self._open += len(chunk) if first < 0 else first
-        if self._open >= _LONGEST_LINE:
-            self.long = self.long or self._ended + 1
+        self._open_length += len(chunk) if first < 0 else first
+        if self._open_length >= _LONGEST_LINE:
+            self.long_line_number = self.long_line_number or self._line_count + 1
         if first >= 0:
-            self._ended += chunk.count(end)
-            self._open = len(chunk) - chunk.rfind(end) - 1
+            self._line_count += chunk.count(end)
+            self._open_length = len(chunk) - chunk.rfind(end) - 1

@@ -13,23 +13,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from dicom_quarry.cohort.cell_values import FIELDS, visible
-from dicom_quarry.cohort.columns import field_of
+from dicom_quarry.cohort.cell_values import QUERY_KEYS, escape_text
+from dicom_quarry.cohort.columns import parse_keyword
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
 
 Keys = tuple[tuple[str, str], ...]
 
 #: Sets of keys that one row may be asked for with: each is a query.
-MOST = 16
+MAX_KEY_SETS = 16
 
 _IDENTIFIERS = frozenset({"AccessionNumber", "PatientID"})
 _ACCESSION = frozenset({"AccessionNumber"})
 _YEAR = re.compile(r"(?=(?:19[5-9]|20[0-9])[0-9])")
 #: Where the year stands in the accessions that the former extractor's page shows: BBBBBYYYYBBBBB.
-_SHAPE, _YEAR_AT = 14, 5
+_ACCESSION_LENGTH, _YEAR_OFFSET = 14, 5
 #: The former extractor's rule: of more than 16 characters, the 8th and the 9th go.
-_LONG, _CENTURY = 16, slice(7, 9)
+_MAX_ACCESSION_LENGTH, _CENTURY = 16, slice(7, 9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Rewrite:
     name: str
     keywords: frozenset[str]
     apply: Callable[[str], str] = field(compare=False)
-    instead: bool = False
+    replaces_value: bool = False
 
 
 def parse_rewrite(text: str) -> Rewrite:
@@ -47,16 +47,16 @@ def parse_rewrite(text: str) -> Rewrite:
 
     Raises ConfigError where it is neither.
     """
-    if text in _NAMED:
-        return Rewrite(text, _ACCESSION, _NAMED[text])
+    if text in _NAMED_REWRITES:
+        return Rewrite(text, _ACCESSION, _NAMED_REWRITES[text])
     match = re.fullmatch(r"(?:([^:/]+):)?s([^\w\s\\])(.*)", text, re.DOTALL)
     if not match:
         raise ConfigError(
-            f"--rewrite '{text}': write {', '.join(_NAMED)} or s/PATTERN/REPLACEMENT/, for one keyword "
+            f"--rewrite '{text}': write {', '.join(_NAMED_REWRITES)} or s/PATTERN/REPLACEMENT/, for one keyword "
             "AccessionNumber:s/PATTERN/REPLACEMENT/"
         )
-    keywords = frozenset({_text_keyword(match[1], text)}) if match[1] else _IDENTIFIERS
-    return Rewrite(text, keywords, _substitution(text, match[2], match[3]))
+    keywords = frozenset({_parse_text_keyword(match[1], text)}) if match[1] else _IDENTIFIERS
+    return Rewrite(text, keywords, _make_substitution(text, match[2], match[3]))
 
 
 def parse_pad(text: str) -> Rewrite:
@@ -64,23 +64,23 @@ def parse_pad(text: str) -> Rewrite:
     name, _, width = text.partition("=")
     if not re.fullmatch(r"[1-9][0-9]?", width):
         raise ConfigError(f"--pad '{text}': write KEYWORD=WIDTH, as in PatientID=8")
-    keyword, digits = _text_keyword(name, text), int(width)
-    if digits > FIELDS[keyword][1]:
-        raise ConfigError(f"--pad '{text}': DICOM allows {FIELDS[keyword][1]} characters in {keyword}")
+    keyword, digits = _parse_text_keyword(name, text), int(width)
+    if digits > QUERY_KEYS[keyword][1]:
+        raise ConfigError(f"--pad '{text}': DICOM allows {QUERY_KEYS[keyword][1]} characters in {keyword}")
 
     def pad(value: str) -> str:
         return value.zfill(digits) if value.isascii() and value.isdigit() else value
 
-    return Rewrite(f"pad {keyword}={digits}", frozenset({keyword}), pad, instead=True)
+    return Rewrite(f"pad {keyword}={digits}", frozenset({keyword}), pad, replaces_value=True)
 
 
-def variants(rewrites: Iterable[Rewrite]) -> int:
+def count_key_sets(rewrites: Iterable[Rewrite]) -> int:
     """How many sets of keys these rewrites can make of one row."""
-    counts = Counter(keyword for one in rewrites if not one.instead for keyword in one.keywords)
+    counts = Counter(keyword for one in rewrites if not one.replaces_value for keyword in one.keywords)
     return int(2 ** sum(counts.values()))
 
 
-def candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tuple[str, str]]:
+def list_candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tuple[str, str]]:
     """What to ask for in place of a value, in order, each with the names of the rewrites that made it."""
     found = {value: ""}
     for rewrite in rewrites:
@@ -92,7 +92,7 @@ def candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tu
             if not new or new == old:
                 made.setdefault(old, names)
                 continue
-            if not rewrite.instead:
+            if not rewrite.replaces_value:
                 made.setdefault(old, names)
             made.setdefault(new, f"{names}, {rewrite.name}" if names else rewrite.name)
         # As given before as rewritten, whatever the order in which they were made.
@@ -100,7 +100,7 @@ def candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tu
     return list(found.items())
 
 
-def combinations(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
+def combine_keys(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
     """Every set of keys, those with the fewest later choices first."""
     choices = product(*(list(enumerate(values)) for _, values in keys))
     ordered = sorted(choices, key=lambda choice: sum(at for at, _ in choice))
@@ -110,46 +110,46 @@ def combinations(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
     )
 
 
-def told(request: Request, used: Keys) -> str:
+def describe_rewrites(request: Request, used: Keys) -> str:
     """For the report: which values were rewritten, where a request was asked for with these of its keys."""
     changed = [
-        f"{keyword} {visible(given)} asked for as {visible(value)}"
+        f"{keyword} {escape_text(given)} asked for as {escape_text(value)}"
         for (keyword, given), (_, value) in zip(request.keys, used, strict=True)
         if given != value
     ]
     return "; ".join([*([request.note] if request.note else []), *changed])
 
 
-def _two_digit_year(accession: str) -> str:
+def _shorten_year(accession: str) -> str:
     """An accession with its one YYYY year as YY; as it is where no year, or more than one, is in it."""
     years = [match.start() for match in _YEAR.finditer(accession)]
-    if len(accession) == _SHAPE and _YEAR_AT in years:
-        years = [_YEAR_AT]
+    if len(accession) == _ACCESSION_LENGTH and _YEAR_OFFSET in years:
+        years = [_YEAR_OFFSET]
     if len(years) != 1:
         return accession
     return accession[: years[0]] + accession[years[0] + 2 :]
 
 
-def _long_accession(accession: str) -> str:
-    if len(accession) <= _LONG:
+def _drop_century(accession: str) -> str:
+    if len(accession) <= _MAX_ACCESSION_LENGTH:
         return accession
     return accession[: _CENTURY.start] + accession[_CENTURY.stop :]
 
 
-_NAMED: dict[str, Callable[[str], str]] = {
-    "yyyy-to-yy": _two_digit_year,
-    "long-accession": _long_accession,
+_NAMED_REWRITES: dict[str, Callable[[str], str]] = {
+    "yyyy-to-yy": _shorten_year,
+    "long-accession": _drop_century,
 }
 
 
-def _text_keyword(name: str, text: str) -> str:
-    keyword = field_of(name)
-    if FIELDS[keyword][0] not in ("LO", "SH"):
+def _parse_text_keyword(name: str, text: str) -> str:
+    keyword = parse_keyword(name)
+    if QUERY_KEYS[keyword][0] not in ("LO", "SH"):
         raise ConfigError(f"'{text}': {keyword} is not a text that can be rewritten")
     return keyword
 
 
-def _substitution(text: str, delimiter: str, rest: str) -> Callable[[str], str]:
+def _make_substitution(text: str, delimiter: str, rest: str) -> Callable[[str], str]:
     """What ``PATTERN/REPLACEMENT/FLAGS`` does to a value; raises ConfigError where it is not of that form."""
     parts = re.split(rf"(?<!\\){re.escape(delimiter)}", rest)
     if len(parts) != 3 or not parts[0] or not set(parts[2]) <= set("gi"):

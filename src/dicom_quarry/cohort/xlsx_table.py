@@ -17,14 +17,21 @@ from dataclasses import dataclass
 from typing import IO
 from xml.parsers.expat import ExpatError
 
-from dicom_quarry.cohort.columns import printable
-from dicom_quarry.cohort.input_source import Source
-from dicom_quarry.cohort.xlsx_sheet import Cells, Styles, parsed, sheet_rows, strings, styles
+from dicom_quarry.cohort.columns import replace_unprintable
+from dicom_quarry.cohort.input_source import InputSource
+from dicom_quarry.cohort.xlsx_sheet import (
+    CellDecoder,
+    NumberFormats,
+    read_elements,
+    read_number_formats,
+    read_sheet_rows,
+    read_strings,
+)
 from dicom_quarry.errors import InputError
 
 #: All of these are kept in memory, and nobody's cohort has more of them (bytes).
-_LARGEST_PART = 512 << 20
-_DAMAGE = (
+_MAX_PART_BYTES = 512 << 20
+_DAMAGE_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
     ExpatError,
@@ -40,16 +47,16 @@ _DAMAGE = (
 
 
 @dataclass(frozen=True, slots=True)
-class SheetTable:
+class XlsxTable:
     """A sheet that is a table; its lines are the sheet's rows."""
 
-    source: Source
+    source: InputSource
     sheet: str
     part: str
-    cells: Cells
+    decoder: CellDecoder
     header: tuple[str, ...]
     header_line: int
-    others: int
+    other_sheets: int
     delimiter: str = ","
 
     @property
@@ -60,80 +67,86 @@ class SheetTable:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which sheet was taken, where there is a choice."""
-        if not self.others:
+        if not self.other_sheets:
             return ()
-        return (f"read from the sheet '{self.sheet}', of {self.others + 1} the first that is not empty",)
+        return (
+            f"read from the sheet '{self.sheet}', of {self.other_sheets + 1} the first that is not empty",
+        )
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Every row below the header that is not blank; what stands right of the header is left out."""
         width = len(self.header)
-        with _opened(self.source) as book:
-            for line, cells in _sheet(book, self.part, self.cells):
+        with _open_zip(self.source) as book:
+            for line, cells in _read_sheet(book, self.part, self.decoder):
                 if line > self.header_line and any(cell.strip() for cell in cells[:width]):
                     cells = cells[:width]
                     cells.extend([""] * (width - len(cells)))
                     yield line, cells
 
 
-def open_workbook(source: Source) -> SheetTable:
+def open_xlsx(source: InputSource) -> XlsxTable:
     """Find the sheet and its header; raises InputError where there is none."""
-    with _opened(source) as book:
-        root = _target(book, "", "/officeDocument")
-        sheets, epoch_1904 = _sheets(book, root)
-        texts = strings(_part(book, _target(book, root, "/sharedStrings", needed=False)))
-        looks: Styles = styles(_part(book, _target(book, root, "/styles", needed=False)))
-        cells = Cells(texts, looks, epoch_1904)
+    with _open_zip(source) as book:
+        root = _find_related_part(book, "", "/officeDocument")
+        sheets, epoch_1904 = _list_sheets(book, root)
+        texts = read_strings(
+            _open_part(book, _find_related_part(book, root, "/sharedStrings", required=False))
+        )
+        number_formats: NumberFormats = read_number_formats(
+            _open_part(book, _find_related_part(book, root, "/styles", required=False))
+        )
+        decoder = CellDecoder(texts, number_formats, epoch_1904)
         for name, part in sheets:
-            for line, row in _sheet(book, part, cells):
+            for line, row in _read_sheet(book, part, decoder):
                 while row and not row[-1].strip():
                     row.pop()
-                return SheetTable(source, name, part, cells, tuple(row), line, len(sheets) - 1)
+                return XlsxTable(source, name, part, decoder, tuple(row), line, len(sheets) - 1)
     raise InputError(
         f"{source.name}: every sheet is empty; it needs a header row such as EMPI and Accession, and rows"
     )
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[zipfile.ZipFile]:
+def _open_zip(source: InputSource) -> Iterator[zipfile.ZipFile]:
     with source.open() as stream:
         try:
             with zipfile.ZipFile(stream) as book:
                 yield book
-        except _DAMAGE as error:
+        except _DAMAGE_ERRORS as error:
             raise InputError(
-                f"{source.name}: this is not a workbook that can be read ({_said(error)}); open it in Excel "
+                f"{source.name}: this is not a workbook that can be read ({_error_text(error)}); open it in Excel "
                 "and save it as XLSX, or as 'CSV UTF-8'"
             ) from error
 
 
-def _said(error: Exception) -> str:
-    return printable(str(error.args[0]) if error.args else type(error).__name__)[:100]
+def _error_text(error: Exception) -> str:
+    return replace_unprintable(str(error.args[0]) if error.args else type(error).__name__)[:100]
 
 
-def _part(book: zipfile.ZipFile, name: str) -> IO[bytes] | None:
+def _open_part(book: zipfile.ZipFile, name: str) -> IO[bytes] | None:
     if not name:
         return None
-    if book.getinfo(name).file_size > _LARGEST_PART:
+    if book.getinfo(name).file_size > _MAX_PART_BYTES:
         raise ValueError(f"its part {name} is larger than a table's")
     return book.open(name)
 
 
-def _sheet(book: zipfile.ZipFile, part: str, cells: Cells) -> Iterator[tuple[int, list[str]]]:
+def _read_sheet(book: zipfile.ZipFile, part: str, decoder: CellDecoder) -> Iterator[tuple[int, list[str]]]:
     with book.open(part) as stream:
-        for line, row in sheet_rows(stream, cells):
+        for line, row in read_sheet_rows(stream, decoder):
             if any(cell.strip() for cell in row):
                 yield line, row
 
 
-def _target(book: zipfile.ZipFile, part: str, kind: str, *, needed: bool = True) -> str:
+def _find_related_part(book: zipfile.ZipFile, part: str, kind: str, *, required: bool = True) -> str:
     """The part that another one names by the kind of their relationship; empty where it is not needed."""
-    found = [target for _, type_, target in _relations(book, part) if type_.endswith(kind)]
-    if not found and needed:
+    found = [target for _, type_, target in _read_relations(book, part) if type_.endswith(kind)]
+    if not found and required:
         raise ValueError("it has no sheets")
     return found[0] if found else ""
 
 
-def _relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, str]]:
+def _read_relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, str]]:
     """The relationships of a part: identifier, type, name of the other part (ISO/IEC 29500-2)."""
     folder, name = posixpath.split(part)
     with book.open(posixpath.join(folder, "_rels", f"{name}.rels")) as stream:
@@ -143,25 +156,25 @@ def _relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, str]]:
                 attributes.get("Type", ""),
                 posixpath.normpath(posixpath.join("/", folder, attributes.get("Target", ""))).lstrip("/"),
             )
-            for element, attributes in parsed(stream)
+            for element, attributes in read_elements(stream)
             if element == "Relationship"
         ]
 
 
-def _sheets(book: zipfile.ZipFile, root: str) -> tuple[list[tuple[str, str]], bool]:
+def _list_sheets(book: zipfile.ZipFile, root: str) -> tuple[list[tuple[str, str]], bool]:
     """The visible sheets with the names of their parts; and whether days are counted from 1904."""
     parts = {
         identifier: target
-        for identifier, kind, target in _relations(book, root)
+        for identifier, kind, target in _read_relations(book, root)
         if kind.endswith("/worksheet")
     }
     sheets: list[tuple[str, str]] = []
     epoch_1904 = False
     with book.open(root) as stream:
-        for name, attributes in parsed(stream):
+        for name, attributes in read_elements(stream):
             if name == "workbookPr":
                 epoch_1904 = attributes.get("date1904", "") in ("1", "true")
             identifier = next((value for key, value in attributes.items() if key.endswith(":id")), "")
             if name == "sheet" and attributes.get("state", "visible") == "visible" and identifier in parts:
-                sheets.append((printable(attributes.get("name", "")), parts[identifier]))
+                sheets.append((replace_unprintable(attributes.get("name", "")), parts[identifier]))
     return sheets, epoch_1904

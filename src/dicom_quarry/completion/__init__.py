@@ -1,0 +1,1 @@
+"""Completed studies: run a command for each, release their files."""

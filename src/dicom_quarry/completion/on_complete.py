@@ -11,36 +11,36 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.retry_policy import hand_over_again
-from dicom_quarry.jobs.audit_log import Audit
+from dicom_quarry.extraction.retry_policy import on_complete_retry_delay
+from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.progress import Board
+from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.on_complete_queue import HandOver, HandOvers
-from dicom_quarry.ledger.reader import Derive, Reader
+from dicom_quarry.ledger.on_complete_queue import OnCompleteItem, OnCompleteQueue
+from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system import subprocess_runner
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.system.shutdown import Shutdown
 
 _log = logging.getLogger(__name__)
 
 #: Seconds between two looks for a study to hand over.
-_TICK = 0.25
+_POLL_INTERVAL = 0.25
 
-_FOLDER = "{folder}"
+_FOLDER_PLACEHOLDER = "{folder}"
 
 
-def words_of(settings: Settings) -> tuple[str, ...]:
+def parse_on_complete(settings: Settings) -> tuple[str, ...]:
     """The command, empty for none; raises ConfigError if there is no such program."""
     if not settings.on_complete:
         return ()
-    words = subprocess_runner.parsed(settings.on_complete)
-    subprocess_runner.check("on-complete", words)
+    words = subprocess_runner.parse_command(settings.on_complete)
+    subprocess_runner.check_program("on-complete", words)
     return words
 
 
-class Handing:
+class OnCompleteRunner:
     """A context in which complete studies are handed over. Without ``on_complete`` it does nothing.
 
     ``begun``: there was something to hand over from the start. Leaving the context ends the threads; an
@@ -52,125 +52,129 @@ class Handing:
         settings: Settings,
         folder: JobFolder,
         ledger: Ledger,
-        derive: Derive,
-        audit: Audit,
-        board: Board,
-        stop: Stop,
+        path_of: PathFunction,
+        audit_log: AuditLog,
+        status_board: StatusBoard,
+        user_shutdown: Shutdown,
     ) -> None:
         self._settings = settings
-        self._words = words_of(settings)
+        self._argv = parse_on_complete(settings)
         self._out = folder.out.resolve()
-        self._reader = Reader(folder.ledger)
-        self._hand_overs = HandOvers(ledger.database)
-        self._derive = derive
-        self._audit = audit
-        self._board = board
-        self._stop = stop  # the user's: the job's own end must not take the command with it
-        self._end = Stop()
-        self._in_hand: set[int] = set()
+        self._reader = LedgerReader(folder.ledger)
+        self._queue = OnCompleteQueue(ledger.database)
+        self._path_of = path_of
+        self._audit_log = audit_log
+        self._status_board = status_board
+        self._user_shutdown = user_shutdown  # the user's: the job's own end must not take the command with it
+        self._shutdown = Shutdown()
+        self._in_progress: set[int] = set()
         self._lock = threading.Lock()
         self._error: BaseException | None = None
-        self.begun = False
-        number = settings.on_complete_parallel if self._words else 0
+        self.had_work = False
+        number = settings.on_complete_parallel if self._argv else 0
         names = [f"on-complete-{each}" for each in range(1, number + 1)]
-        self._threads = [threading.Thread(target=self._guarded, name=name, daemon=True) for name in names]
+        self._threads = [threading.Thread(target=self._run_thread, name=name, daemon=True) for name in names]
 
     def __enter__(self) -> Self:
-        self.begun = self._hand_overs.begin(wanted=bool(self._words)) > 0
+        self.had_work = self._queue.start_run(enabled=bool(self._argv)) > 0
         for thread in self._threads:
             thread.start()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self._end.request()
+        self._shutdown.request()
         if kind is not None:
-            self._end.request()
+            self._shutdown.request()
         for thread in self._threads:
             thread.join()
         self._reader.close()
 
-    def offer(self, task_id: int) -> None:
+    def enqueue(self, task_id: int) -> None:
         """A task has ended complete."""
-        if self._words:
-            self._hand_overs.offer(task_id)
+        if self._argv:
+            self._queue.enqueue(task_id)
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether anything is still to be handed over in this run; raises what ended a thread."""
         if self._error is not None:
             raise self._error
-        if not self._words:
+        if not self._argv:
             return False
         with self._lock:
-            in_hand = bool(self._in_hand)
-        return in_hand or (not self._stop.requested and self._hand_overs.waiting() > 0)
+            in_progress = bool(self._in_progress)
+        return in_progress or (not self._user_shutdown.requested and self._queue.count_waiting() > 0)
 
-    def _guarded(self) -> None:
+    def _run_thread(self) -> None:
         try:
-            while not (self._stop.requested or self._end.requested):
-                one = self._take()
-                if one is None:
-                    time.sleep(_TICK)
+            while not (self._user_shutdown.requested or self._shutdown.requested):
+                item = self._take_next()
+                if item is None:
+                    time.sleep(_POLL_INTERVAL)
                 else:
-                    self._hand(one)
+                    self._process(item)
         except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
             self._error = self._error or error
 
-    def _take(self) -> HandOver | None:
+    def _take_next(self) -> OnCompleteItem | None:
         with self._lock:
-            one = self._hand_overs.due(time.time(), self._in_hand)
-            if one is not None:
-                self._in_hand.add(one.task_id)
-            return one
+            item = self._queue.next_due(time.time(), self._in_progress)
+            if item is not None:
+                self._in_progress.add(item.task_id)
+            return item
 
-    def _hand(self, one: HandOver) -> None:
+    def _process(self, item: OnCompleteItem) -> None:
         try:
-            files = list(self._reader.instances(self._derive, task_id=one.task_id))
-            ended = self._run(one, files)
-            if not ended.problem:
-                self._audit.write(
-                    "handed over", one.study, row=one.row, instances=one.instances, bytes=one.size
+            files = list(self._reader.instances(self._path_of, task_id=item.task_id))
+            result = self._run_command(item, files)
+            if not result.problem:
+                self._audit_log.write(
+                    "on_complete", item.study, row=item.first_row, instances=item.instances, bytes=item.size
                 )
                 gone = bool(files) and not any((self._out / file.path).exists() for file in files)
-                self._hand_overs.done(one, time.time(), released=gone)
-                _log.info("row %d: handed over%s", one.row, ", and released" if gone else "")
-            elif not self._cancelled():
-                self._failed(one, ended)
+                self._queue.mark_done(item, time.time(), released=gone)
+                _log.info("row %d: handed over%s", item.first_row, ", and released" if gone else "")
+            elif not self._is_cancelled():
+                self._on_failure(item, result)
         finally:
             with self._lock:
-                self._in_hand.discard(one.task_id)
+                self._in_progress.discard(item.task_id)
 
-    def _run(self, one: HandOver, files: list[InstanceView]) -> subprocess_runner.Ended:
-        folder = self._out / one.folder
-        if folder == self._out and any(_FOLDER in word for word in self._words):
-            return subprocess_runner.Ended(f"the study has no folder of its own for {_FOLDER}", "")
-        return subprocess_runner.run(
-            [word.replace(_FOLDER, str(folder)) for word in self._words],
-            self._told(one, folder, files),
-            limit=self._settings.on_complete_limit,
-            cancelled=self._cancelled,
-            variables={
+    def _run_command(
+        self, item: OnCompleteItem, files: list[InstanceView]
+    ) -> subprocess_runner.CommandResult:
+        folder = self._out / item.folder
+        if folder == self._out and any(_FOLDER_PLACEHOLDER in word for word in self._argv):
+            return subprocess_runner.CommandResult(
+                f"the study has no folder of its own for {_FOLDER_PLACEHOLDER}", ""
+            )
+        return subprocess_runner.run_command(
+            [word.replace(_FOLDER_PLACEHOLDER, str(folder)) for word in self._argv],
+            self._command_input(item, folder, files),
+            timeout=self._settings.on_complete_limit,
+            is_cancelled=self._is_cancelled,
+            environment={
                 "QUARRY_OUT": str(self._out),
                 "QUARRY_FOLDER": str(folder),
-                "QUARRY_STUDY_UID": one.study.study_uid,
+                "QUARRY_STUDY_UID": item.study.study_uid,
             },
         )
 
-    def _cancelled(self) -> bool:
-        return self._stop.urgent or self._end.urgent
+    def _is_cancelled(self) -> bool:
+        return self._user_shutdown.cancel_requested or self._shutdown.cancel_requested
 
-    def _failed(self, one: HandOver, ended: subprocess_runner.Ended) -> None:
-        now, tries = time.time(), one.tries + 1
-        pause = hand_over_again(tries, self._settings.on_complete_patience, random.random())
-        said = f"{ended.problem}: {ended.said}" if ended.said else ended.problem
-        self._hand_overs.failed(one, said, now, None if pause is None else now + pause)
+    def _on_failure(self, item: OnCompleteItem, result: subprocess_runner.CommandResult) -> None:
+        now, tries = time.time(), item.tries + 1
+        pause = on_complete_retry_delay(tries, self._settings.on_complete_patience, random.random())
+        problem = f"{result.problem}: {result.output}" if result.output else result.problem
+        self._queue.mark_failed(item, problem, now, None if pause is None else now + pause)
         then = "given up in this run" if pause is None else f"again in {pause:.0f} s"
         # What the command said may name a patient: it goes to studies.csv alone.
-        self._board.say(f"row {one.row}: on-complete failed, {ended.problem}; {then}")
+        self._status_board.report(f"row {item.first_row}: on-complete failed, {result.problem}; {then}")
 
-    def _told(self, one: HandOver, folder: Path, files: list[InstanceView]) -> str:
-        study = one.study
-        facts = {
+    def _command_input(self, item: OnCompleteItem, folder: Path, files: list[InstanceView]) -> str:
+        study = item.study
+        document = {
             "out": str(self._out),
             "folder": str(folder),
             "folders": sorted({str((self._out / file.path).parent) for file in files}),
@@ -180,13 +184,13 @@ class Handing:
             "study_date": study.study_date,
             "modalities": study.modalities,
             "description": study.description,
-            "archive": one.archive,
-            "rows": one.rows,
-            "outcome": CATALOGUE[one.code].word,
-            "code": one.code,
-            "try": one.tries + 1,
-            "instances": one.instances,
-            "bytes": one.size,
+            "archive": item.archive,
+            "rows": item.rows,
+            "outcome": CATALOGUE[item.code].status,
+            "code": item.code,
+            "try": item.tries + 1,
+            "instances": item.instances,
+            "bytes": item.size,
             "files": [
                 {
                     "path": str(file.path),
@@ -198,4 +202,4 @@ class Handing:
                 for file in files
             ],
         }
-        return json.dumps(facts) + "\n"
+        return json.dumps(document) + "\n"

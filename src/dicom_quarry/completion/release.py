@@ -17,135 +17,152 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.jobs.audit_log import Audit
-from dicom_quarry.jobs.folder import JobFolder, holder
-from dicom_quarry.jobs.instance_paths import derive_of
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Derive, Reader
-from dicom_quarry.ledger.releases import Releases, Standing
+from dicom_quarry.ledger.reader import LedgerReader, PathFunction
+from dicom_quarry.ledger.releases import Releases, ReleaseState
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
-from dicom_quarry.store.hash_worker import check
+from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.version import __version__
 
-_TAKEN_UP = "it has just been taken up again"
+_NO_LONGER_COMPLETE = "it has just been taken up again"
 
 #: Files verified at once.
 _THREADS = 2
 
 
-class Became(StrEnum):
+class ReleaseOutcome(StrEnum):
     """What became of a study that was to be released."""
 
     RELEASED = "released"
-    BEFORE = "released before"
-    HERE = "still here"
-    KEPT = "kept"
+    ALREADY_RELEASED = "released before"
+    STILL_PRESENT = "still here"
+    NOT_RELEASED = "kept"
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseResult:
     """A study, and what became of it; ``problem``: why it was kept; ``size``: bytes of ``removed`` files."""
 
     study_uid: str
-    became: Became
+    outcome: ReleaseOutcome
     problem: str = ""
     removed: int = 0
     size: int = 0
 
 
-def release(folder: JobFolder, study_uids: Collection[str], *, delete: bool) -> Iterator[Release]:
+def release_studies(
+    folder: JobFolder, study_uids: Collection[str], *, delete: bool
+) -> Iterator[ReleaseResult]:
     """Release these studies, or all that are complete: those whose files are gone; or, with ``delete``, all.
 
     Raises InputError for a study that nobody asked for, before anything is done; and StartError while another
     version of Quarry runs the job.
     """
-    with closing(Reader(folder.ledger)) as reader, _alone(folder):
-        if holder(folder) is not None and reader.facts()["version"] != __version__:
+    with closing(LedgerReader(folder.ledger)) as reader, _release_lock(folder):
+        if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry is at work on {folder.out}: use that one, or wait")
-        protocol = Settings.model_validate_json(reader.facts()["settings"]).protocol
+        protocol = Settings.model_validate_json(reader.metadata()["settings"]).protocol
         ledger = Ledger(folder.ledger)
-        audit = Audit(folder.audit, protocol)
+        audit_log = AuditLog(folder.audit, protocol)
         try:
             releases = Releases(ledger.database)
-            work = _Work(folder.out, reader, releases, derive_of(reader), audit, delete=delete)
-            for standing in work.named(study_uids) if study_uids else work.releases.open():
-                yield work.one(standing)
+            releaser = _Releaser(
+                folder.out, reader, releases, load_path_function(reader), audit_log, delete=delete
+            )
+            for state in (
+                releaser.find_named(study_uids) if study_uids else releaser.releases.releasable_studies()
+            ):
+                yield releaser.release_one(state)
         finally:
-            audit.close()
+            audit_log.close()
             ledger.close()
 
 
-class _Work:
+class _Releaser:
     def __init__(
-        self, out: Path, reader: Reader, releases: Releases, derive: Derive, audit: Audit, *, delete: bool
+        self,
+        out: Path,
+        reader: LedgerReader,
+        releases: Releases,
+        path_of: PathFunction,
+        audit_log: AuditLog,
+        *,
+        delete: bool,
     ) -> None:
         self._out = out
-        self._audit = audit
+        self._audit_log = audit_log
         self._reader = reader
         self.releases = releases
-        self._derive = derive
+        self._path_of = path_of
         self._delete = delete
 
-    def named(self, study_uids: Iterable[str]) -> list[Standing]:
+    def find_named(self, study_uids: Iterable[str]) -> list[ReleaseState]:
         """The studies that the user names; raises InputError."""
         found = []
         for uid in dict.fromkeys(study_uids):
-            standing = self.releases.standing(uid)
-            if standing is None:
+            state = self.releases.read_state(uid)
+            if state is None:
                 raise InputError(f"{self._out} has no study {uid}: studies.csv has their UIDs")
-            found.append(standing)
+            found.append(state)
         return found
 
-    def one(self, standing: Standing) -> Release:
+    def release_one(self, state: ReleaseState) -> ReleaseResult:
         """Release one study if it can be."""
-        kept = Release(standing.study_uid, Became.KEPT)
-        if not standing.complete:
+        kept = ReleaseResult(state.study_uid, ReleaseOutcome.NOT_RELEASED)
+        if not state.complete:
             return replace(kept, problem="it is not complete")
-        if standing.released and not standing.removing:
-            return Release(standing.study_uid, Became.BEFORE)
-        files = list(self._reader.instances(self._derive, study_uid=standing.study_uid))
-        here = [one for one in files if (self._out / one.path).exists()]
-        if not here:
-            if not self._marked(standing, files, removing=False):
-                return replace(kept, problem=_TAKEN_UP)
-            return Release(standing.study_uid, Became.RELEASED)
-        if not self._delete and len(here) == len(files):
-            return Release(standing.study_uid, Became.HERE)
-        if not self._delete or (len(here) < len(files) and not standing.removing):
+        if state.released and not state.removing:
+            return ReleaseResult(state.study_uid, ReleaseOutcome.ALREADY_RELEASED)
+        files = list(self._reader.instances(self._path_of, study_uid=state.study_uid))
+        present = [one for one in files if (self._out / one.path).exists()]
+        if not present:
+            if not self._record_release(state, files, removing=False):
+                return replace(kept, problem=_NO_LONGER_COMPLETE)
+            return ReleaseResult(state.study_uid, ReleaseOutcome.RELEASED)
+        if not self._delete and len(present) == len(files):
+            return ReleaseResult(state.study_uid, ReleaseOutcome.STILL_PRESENT)
+        if not self._delete or (len(present) < len(files) and not state.removing):
             return replace(
-                kept, problem=f"{len(here)} of its {len(files)} files are here, the others are not"
+                kept, problem=f"{len(present)} of its {len(files)} files are here, the others are not"
             )
-        problem = self._damaged(here)
-        if not problem and not self._marked(standing, files, removing=True):
-            problem = _TAKEN_UP
-        return replace(kept, problem=problem) if problem else self._removed(standing, here)
+        problem = self._find_damage(present)
+        if not problem and not self._record_release(state, files, removing=True):
+            problem = _NO_LONGER_COMPLETE
+        return replace(kept, problem=problem) if problem else self._remove_files(state, present)
 
-    def _marked(self, standing: Standing, files: list[InstanceView], *, removing: bool) -> bool:
+    def _record_release(self, state: ReleaseState, files: list[InstanceView], *, removing: bool) -> bool:
         """Record the release; False if the study is not complete any more."""
-        study, size = Study(standing.study_uid, standing.patient_id), sum(one.size for one in files)
+        study, size = Study(state.study_uid, state.patient_id), sum(one.size for one in files)
         details = "files are removed here" if removing else ""
-        self._audit.write("released", study, instances=len(files), bytes=size, details=details)
-        return self.releases.release(standing.study_uid, removing=removing)
+        self._audit_log.write("released", study, instances=len(files), bytes=size, details=details)
+        return self.releases.mark_released(state.study_uid, removing=removing)
 
-    def _damaged(self, here: Iterable[InstanceView]) -> str:
+    def _find_damage(self, present: Iterable[InstanceView]) -> str:
         """What is wrong with these files; empty if they are what was recorded."""
-        files = list(here)
+        files = list(present)
         root = os.fspath(self._out)
         with ThreadPoolExecutor(_THREADS) as pool:
-            found = pool.map(lambda one: check((root, False, [(str(one.path), one.size, one.digest)])), files)
+            found = pool.map(
+                lambda one: compare_batch((root, False, [(str(one.path), one.size, one.digest)])), files
+            )
             bad = [(one, problems[0]) for one, problems in zip(files, found, strict=True) if problems]
         if not bad:
             return ""
-        first, (_, said) = bad[0]
-        return f"{len(bad)} of its files are damaged: {first.ref.sop_uid} {said}"
+        first, (_, problem) = bad[0]
+        return f"{len(bad)} of its files are damaged: {first.ref.sop_uid} {problem}"
 
-    def _removed(self, standing: Standing, here: list[InstanceView]) -> Release:
-        for one in here:
+    def _remove_files(self, state: ReleaseState, present: list[InstanceView]) -> ReleaseResult:
+        for one in present:
             (self._out / one.path).unlink(missing_ok=True)
-        _prune(self._out, {(self._out / one.path).parent for one in here})
-        self.releases.removed([standing.study_uid])
-        return Release(standing.study_uid, Became.RELEASED, "", len(here), sum(one.size for one in here))
+        _prune(self._out, {(self._out / one.path).parent for one in present})
+        self.releases.mark_removed([state.study_uid])
+        return ReleaseResult(
+            state.study_uid, ReleaseOutcome.RELEASED, "", len(present), sum(one.size for one in present)
+        )
 
 
 def _prune(out: Path, folders: Iterable[Path]) -> None:
@@ -159,7 +176,7 @@ def _prune(out: Path, folders: Iterable[Path]) -> None:
 
 
 @contextmanager
-def _alone(folder: JobFolder) -> Iterator[None]:
+def _release_lock(folder: JobFolder) -> Iterator[None]:
     """One release at a time: another would take what this one removes for missing. Others wait."""
     handle = os.open(folder.state / "release.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

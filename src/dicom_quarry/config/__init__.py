@@ -1,0 +1,1 @@
+"""Settings of the user, policy of the site, and the files that they come from."""

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A table of settings: nothing unknown, nothing changed afterwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
-class TlsFiles(Frozen):
+class TlsFiles(FrozenModel):
     """PEM files, ``[tls]`` in quarry.toml: our certificate with its key, and the authority over others'.
 
     ``hostname`` False is for archives whose certificates name no host.
@@ -27,7 +27,7 @@ class TlsFiles(Frozen):
     hostname: bool = True
 
 
-class HttpAccess(Frozen):
+class HttpSettings(FrozenModel):
     """How we show ourselves to a DICOMweb server, ``[archive.NAME.http]``; secrets stand elsewhere.
 
     ``…_env`` name environment variables, ``…_file`` files, ``token_command`` a command that prints a token.
@@ -49,7 +49,7 @@ class HttpAccess(Frozen):
     proxy: str = ""
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _check_consistency(self) -> Self:
         tokens = [self.token_env, self.token_file, self.token_command]
         passwords = [self.password_env, self.password_file]
         if sum(map(bool, [self.user, *tokens])) > 1:
@@ -58,14 +58,14 @@ class HttpAccess(Frozen):
             raise ValueError("a user needs one of password-env and password-file, and they need a user")
         if "@" in self.proxy:
             raise ValueError('a proxy that wants a password stands in the environment: proxy = "environment"')
-        if self.proxy not in ("", "environment") and not _is_proxy(self.proxy):
+        if self.proxy not in ("", "environment") and not _is_proxy_url(self.proxy):
             raise ValueError('proxy is "http://HOST:PORT", or "environment"')
         if self.key and not self.certificate:
             raise ValueError("a key needs its certificate")
         return self
 
 
-def _is_proxy(text: str) -> bool:
+def _is_proxy_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return bool(parts.scheme == "http" and parts.hostname and parts.port) and parts.path in ("", "/")

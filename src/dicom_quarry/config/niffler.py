@@ -15,29 +15,29 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 
 from dicom_quarry.config import time_window
-from dicom_quarry.config.notifications import Notify
-from dicom_quarry.config.settings import ArchiveProfile, Settings, validated
+from dicom_quarry.config.notifications import NotificationSettings
+from dicom_quarry.config.settings import ArchiveProfile, Settings, validate_model
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 
 #: Words in place of a path pattern: queries alone, and whether with the longer list of columns.
-_PLANS = {"CFIND-ONLY": "plain", "CFIND-DETAILED": "detailed"}
+_PLAN_MODES = {"CFIND-ONLY": "plain", "CFIND-DETAILED": "detailed"}
 
 _ORDINALS = ("First", "Second", "Third")
-_COLUMNS = {f"{ordinal}{part}" for ordinal in _ORDINALS for part in ("Attr", "Index")}
-_CONFIG = {
+_COLUMN_KEYS = {f"{ordinal}{part}" for ordinal in _ORDINALS for part in ("Attr", "Index")}
+_CONFIG_KEYS = {
     "NifflerSystem",
     "StorageFolder",
     "FilePath",
     "CsvFile",
     "NumberOfQueryAttributes",
-    *_COLUMNS,
+    *_COLUMN_KEYS,
     "LongAccession",
     "DateFormat",
     "SendEmail",
     "YourEmail",
 }
-_SYSTEM = {
+_SYSTEM_KEYS = {
     "DCM4CHEBin",
     "SrcAet",
     "QueryAet",
@@ -51,7 +51,7 @@ _SYSTEM = {
 
 
 @dataclass(frozen=True, slots=True)
-class Niffler:
+class NifflerConfig:
     """What the two files say, in Quarry's terms; identifiers are not in them.
 
     ``flags`` are for :func:`dicom_quarry.config.settings.load`. ``window`` belongs to the archive, None where it may
@@ -63,54 +63,54 @@ class Niffler:
 
     flags: dict[str, str]
     window: str | None
-    cohort: Path
+    cohort_file: Path
     columns: dict[int, str]
     date_format: str
     long_accession: bool
-    plan: str
+    plan_mode: str
     mail_to: str
     notes: tuple[str, ...]
 
-    def settings(self, flags: Mapping[str, object] | None = None) -> Settings:
+    def to_settings(self, flags: Mapping[str, object] | None = None) -> Settings:
         """The settings of a job; ``flags`` (those that are None were not given) win. Raises ConfigError."""
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         merged: dict[str, object] = {**self.flags, **given}
-        address = AE.remote(str(merged.pop("from")))
+        address = AE.parse_remote(str(merged.pop("from")))
         merged["local"] = merged.pop("as")
         values = {"name": address.title, "address": address, "window": self.window}
         values |= {name: merged.pop(name) for name in ("retrieve",) if name in merged}
-        profile = validated(ArchiveProfile, values, self.cohort)
+        profile = validate_model(ArchiveProfile, values, self.cohort_file)
         notify = {"notify": {"mail_to": [self.mail_to]}} if self.mail_to else {}
-        return validated(Settings, {**merged, **notify, "archives": (profile,)}, self.cohort)
+        return validate_model(Settings, {**merged, **notify, "archives": (profile,)}, self.cohort_file)
 
 
-def read(config: Path) -> Niffler:
+def load_niffler_config(config: Path) -> NifflerConfig:
     """Read config.json, and the system.json that it names; raises ConfigError."""
-    values = _json(config)
-    system_path = config.parent / _text(values, "NifflerSystem", config, "system.json")
-    system = _json(system_path)
-    pattern = _text(values, "FilePath", config, "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm")
-    plan = _PLANS.get(pattern.strip().upper(), "")
+    values = _load_json(config)
+    system_path = config.parent / _get_text(values, "NifflerSystem", config, "system.json")
+    system = _load_json(system_path)
+    pattern = _get_text(values, "FilePath", config, "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm")
+    plan_mode = _PLAN_MODES.get(pattern.strip().upper(), "")
     flags = {
-        "from": str(AE.remote(_text(system, "SrcAet", system_path))),
-        "as": str(AE.local(_text(system, "QueryAet", system_path))),
-        "to": str(config.parent / _text(values, "StorageFolder", config)),
+        "from": str(AE.parse_remote(_get_text(system, "SrcAet", system_path))),
+        "as": str(AE.parse_local(_get_text(system, "QueryAet", system_path))),
+        "to": str(config.parent / _get_text(values, "StorageFolder", config)),
     }
-    if not plan:
+    if not plan_mode:
         flags["filepath"] = pattern
-    return Niffler(
+    return NifflerConfig(
         flags=flags,
-        window=_window(system, system_path),
-        cohort=config.parent / _text(values, "CsvFile", config),
-        columns=_columns(values, config),
-        date_format=_text(values, "DateFormat", config, "%Y%m%d"),
-        long_accession=_flag(values, "LongAccession", config, default=False),
-        plan=plan,
-        mail_to=_mail_to(values, config),
+        window=_parse_window(system, system_path),
+        cohort_file=config.parent / _get_text(values, "CsvFile", config),
+        columns=_parse_columns(values, config),
+        date_format=_get_text(values, "DateFormat", config, "%Y%m%d"),
+        long_accession=_get_bool(values, "LongAccession", config, default=False),
+        plan_mode=plan_mode,
+        mail_to=_parse_mail_to(values, config),
         notes=(
-            *_unknown(values, _CONFIG, config),
-            *_unknown(system, _SYSTEM, system_path),
-            *_notes(values, config, system, system_path),
+            *_list_unknown_keys(values, _CONFIG_KEYS, config),
+            *_list_unknown_keys(system, _SYSTEM_KEYS, system_path),
+            *_list_notes(values, config, system, system_path),
         ),
     )
 
@@ -118,7 +118,7 @@ def read(config: Path) -> Niffler:
 # -- what stands there
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _load_json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -130,14 +130,14 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _text(values: Mapping[str, Any], name: str, path: Path, default: str = "") -> str:
+def _get_text(values: Mapping[str, Any], name: str, path: Path, default: str = "") -> str:
     value = values.get(name, default)
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(f"{path}: '{name}' is missing, or no text")
     return value.strip()
 
 
-def _flag(values: Mapping[str, Any], name: str, path: Path, *, default: bool) -> bool:
+def _get_bool(values: Mapping[str, Any], name: str, path: Path, *, default: bool) -> bool:
     """True and false are written as such, or as text."""
     value = values.get(name, default)
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
@@ -147,7 +147,7 @@ def _flag(values: Mapping[str, Any], name: str, path: Path, *, default: bool) ->
     return value
 
 
-def _number(values: Mapping[str, Any], name: str, path: Path, default: int | None, highest: int) -> int:
+def _get_number(values: Mapping[str, Any], name: str, path: Path, default: int | None, highest: int) -> int:
     value = values.get(name, default)
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and int(text) <= highest):
@@ -158,61 +158,63 @@ def _number(values: Mapping[str, Any], name: str, path: Path, default: int | Non
 # -- what it means
 
 
-def _columns(values: Mapping[str, Any], path: Path) -> dict[int, str]:
-    number = _number(values, "NumberOfQueryAttributes", path, 1, len(_ORDINALS))
+def _parse_columns(values: Mapping[str, Any], path: Path) -> dict[int, str]:
+    number = _get_number(values, "NumberOfQueryAttributes", path, 1, len(_ORDINALS))
     if not number:
         raise ConfigError(f"{path}: 'NumberOfQueryAttributes' is 1, 2 or 3")
     columns: dict[int, str] = {}
     for ordinal in _ORDINALS[:number]:
-        keyword = _text(values, f"{ordinal}Attr", path)
+        keyword = _get_text(values, f"{ordinal}Attr", path)
         if keyword != "StudyMonth" and tag_for_keyword(keyword) is None:
             raise ConfigError(f"{path}: '{ordinal}Attr' is not a DICOM keyword (it is {keyword!r})")
-        index = _number(values, f"{ordinal}Index", path, None, 9999)
+        index = _get_number(values, f"{ordinal}Index", path, None, 9999)
         if index in columns or keyword in columns.values():
             raise ConfigError(f"{path}: '{ordinal}Attr' names a column or an attribute for a second time")
         columns[index] = keyword
     return columns
 
 
-def _window(system: Mapping[str, Any], path: Path) -> str | None:
-    if not _flag(system, "NightlyOnly", path, default=True):
+def _parse_window(system: Mapping[str, Any], path: Path) -> str | None:
+    if not _get_bool(system, "NightlyOnly", path, default=True):
         return None
-    start = _number(system, "StartHour", path, 19, 23)
-    end = _number(system, "EndHour", path, 7, 24)
+    start = _get_number(system, "StartHour", path, 19, 23)
+    end = _get_number(system, "EndHour", path, 7, 24)
     text = f"{start:02d}:00-{end:02d}:00"
     try:
-        time_window.parse(text, UTC)
+        time_window.parse_schedule(text, UTC)
     except ValueError as error:
         raise ConfigError(f"{path}: 'StartHour' and 'EndHour': {error}") from error
     return text
 
 
-def _mail_to(values: Mapping[str, Any], path: Path) -> str:
-    if not _flag(values, "SendEmail", path, default=False) or "YourEmail" not in values:
+def _parse_mail_to(values: Mapping[str, Any], path: Path) -> str:
+    if not _get_bool(values, "SendEmail", path, default=False) or "YourEmail" not in values:
         return ""
-    address = _text(values, "YourEmail", path)
-    validated(Notify, {"mail_to": [address]}, path, "'YourEmail': ")
+    address = _get_text(values, "YourEmail", path)
+    validate_model(NotificationSettings, {"mail_to": [address]}, path, "'YourEmail': ")
     return address
 
 
-def _told_to(address: str) -> str:
+def _describe_mail_to(address: str) -> str:
     if not address:
         return "'SendEmail' is true, and nobody is named in 'YourEmail': nobody is told"
     return (
-        f"{address} is told how the job ended (SendEmail), by this computer's mail server, {Notify().smtp}; "
+        f"{address} is told how the job ended (SendEmail), by this computer's mail server, {NotificationSettings().smtp}; "
         "[notify] in a quarry.toml, which quarry init --from-niffler makes, can name another"
     )
 
 
-def _unknown(values: Mapping[str, Any], known: set[str], path: Path) -> Iterator[str]:
+def _list_unknown_keys(values: Mapping[str, Any], known: set[str], path: Path) -> Iterator[str]:
     for name in values:
         if name not in known:
             yield f"{path.name}: '{name}' is not known, and has no effect"
 
 
-def _notes(values: Mapping[str, Any], config: Path, system: Mapping[str, Any], path: Path) -> Iterator[str]:
-    receiver = AE.local(_text(system, "QueryAet", path))
-    destination = _text(system, "DestAet", path, receiver.title).partition(":")[0]
+def _list_notes(
+    values: Mapping[str, Any], config: Path, system: Mapping[str, Any], path: Path
+) -> Iterator[str]:
+    receiver = AE.parse_local(_get_text(system, "QueryAet", path))
+    destination = _get_text(system, "DestAet", path, receiver.title).partition(":")[0]
     if destination != receiver.title:
         yield (
             f"{path.name}: the images went to {destination} (DestAet), a receiver of somebody else's. Quarry "
@@ -220,8 +222,8 @@ def _notes(values: Mapping[str, Any], config: Path, system: Mapping[str, Any], p
             f"{receiver.title} (QueryAet) as a destination, with this computer's address and port "
             f"{receiver.port}; quarry check tries it"
         )
-    if _flag(values, "SendEmail", config, default=False):
-        yield f"{config.name}: {_told_to(_mail_to(values, config))}"
+    if _get_bool(values, "SendEmail", config, default=False):
+        yield f"{config.name}: {_describe_mail_to(_parse_mail_to(values, config))}"
     if "MaxNifflerProcesses" in system:
         yield (
             f"{path.name}: 'MaxNifflerProcesses' has no effect: the site's policy limits what all jobs ask "

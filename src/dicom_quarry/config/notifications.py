@@ -8,46 +8,46 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from dicom_quarry.config.credentials import Frozen
+from dicom_quarry.config.credentials import FrozenModel
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.durations import Duration
 
 
-def _command(text: str) -> str:
-    subprocess_runner.parsed(text)
+def _check_command(text: str) -> str:
+    subprocess_runner.parse_command(text)
     return text
 
 
-def _mailbox(text: str) -> str:
+def _check_email_address(text: str) -> str:
     if not re.fullmatch(r"[!-+\--~]+@[!-+\--~]+", text):
         raise ValueError("write an e-mail address such as somebody@hospital.example")
     return text
 
 
-def _host_and_port(text: str) -> str:
+def _check_host_and_port(text: str) -> str:
     if not re.fullmatch(r"\S+:\d{1,5}", text, re.ASCII):
         raise ValueError("write the mail server as HOST:PORT, as in mail.hospital.example:587")
     return text
 
 
-Command = Annotated[str, AfterValidator(_command)]
-Mailbox = Annotated[str, AfterValidator(_mailbox)]
+CommandLine = Annotated[str, AfterValidator(_check_command)]
+EmailAddress = Annotated[str, AfterValidator(_check_email_address)]
 
 
-class Notify(Frozen):
+class NotificationSettings(FrozenModel):
     """Who is told of a job's end, and that it waits for a person; ``[notify]`` in quarry.toml.
 
     ``mail_to`` are told by e-mail over ``smtp``, ``on_finish`` is a command. ``waiting_after``: how long the
     job has to wait before anybody is told; ``limit``: how long the mail server, and the command, may take.
     """
 
-    mail_to: tuple[Mailbox, ...] = ()
-    mail_from: Mailbox | None = None
-    smtp: Annotated[str, AfterValidator(_host_and_port)] = "localhost:25"
+    mail_to: tuple[EmailAddress, ...] = ()
+    mail_from: EmailAddress | None = None
+    smtp: Annotated[str, AfterValidator(_check_host_and_port)] = "localhost:25"
     security: Literal["none", "starttls", "ssl"] = "none"
     user: str = ""
     password_env: str = ""
     password_file: Annotated[Path, AfterValidator(Path.absolute)] | None = None
-    on_finish: Command | None = None
+    on_finish: CommandLine | None = None
     waiting_after: Duration = 600.0
     limit: Annotated[Duration, Field(gt=0)] = 60.0

@@ -9,7 +9,7 @@ from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class ScaffoldOptions:
     """What is known; where ``archive`` is empty its lines stay comments. ``window`` None: at any hour."""
 
     archive: str = ""
@@ -21,7 +21,7 @@ class Start:
     notes: tuple[str, ...] = ()
 
 
-_TEXT = """\
+_TEMPLATE = """\
 # Settings of quarry, read by every command that runs in this folder; flags win over them.
 # All settings, and what they mean: docs/settings.md
 {notes}
@@ -52,25 +52,27 @@ filepath = {filepath}
 """
 
 
-def quarry_toml(start: Start) -> str:
+def render_config(options: ScaffoldOptions) -> str:
     """The text of the file."""
-    off = "" if start.archive else "# "
+    off = "" if options.archive else "# "
     window = (
-        f"window = {_quoted(start.window)}" if start.window else '# window = "19:00-07:00"   # none: any hour'
+        f"window = {_toml_string(options.window)}"
+        if options.window
+        else '# window = "19:00-07:00"   # none: any hour'
     )
-    return _TEXT.format(
-        notes="".join(f"# Note: {note}\n" for note in start.notes),
+    return _TEMPLATE.format(
+        notes="".join(f"# Note: {note}\n" for note in options.notes),
         off=off,
-        local=_quoted(start.local),
-        to=_quoted(start.to),
-        filepath=_quoted(start.filepath),
-        archive=_quoted(start.archive or "PACS@10.1.2.3:104"),
+        local=_toml_string(options.local),
+        to=_toml_string(options.to),
+        filepath=_toml_string(options.filepath),
+        archive=_toml_string(options.archive or "PACS@10.1.2.3:104"),
         window=window,
-        quiet="" if start.mail_to else "# ",
-        mail_to=_quoted(start.mail_to or "somebody@hospital.example"),
+        quiet="" if options.mail_to else "# ",
+        mail_to=_toml_string(options.mail_to or "somebody@hospital.example"),
     )
 
 
-def _quoted(text: str) -> str:
+def _toml_string(text: str) -> str:
     # A JSON string of ASCII is a basic string of TOML, too.
     return json.dumps(text)

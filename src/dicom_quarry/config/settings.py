@@ -19,71 +19,75 @@ from pydantic import (
     model_validator,
 )
 
-from dicom_quarry.config.credentials import Frozen, HttpAccess, TlsFiles
-from dicom_quarry.config.notifications import Command, Notify
-from dicom_quarry.config.time_window import Hours, parse, zone_of
+from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
+from dicom_quarry.config.notifications import CommandLine, NotificationSettings
+from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import AE, Arrival, BaseUri, Road
-from dicom_quarry.system.durations import UNITS, Duration
-from dicom_quarry.system.permissions import Access, access_of, mode_of
+from dicom_quarry.model import AE, BaseUri, InstanceInfo, Transport
+from dicom_quarry.system.durations import UNIT_SECONDS, Duration
+from dicom_quarry.system.permissions import Permissions, make_permissions, parse_file_mode
 
 DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
 DEFAULT_LOCAL = "QUARRY:11112"
 FILE_NAME = "quarry.toml"
 
-Remote = Annotated[AE, BeforeValidator(lambda value: AE.remote(value) if isinstance(value, str) else value)]
-Local = Annotated[AE, BeforeValidator(lambda value: AE.local(value) if isinstance(value, str) else value)]
-Base = Annotated[
+RemoteAE = Annotated[
+    AE, BeforeValidator(lambda value: AE.parse_remote(value) if isinstance(value, str) else value)
+]
+LocalAE = Annotated[
+    AE, BeforeValidator(lambda value: AE.parse_local(value) if isinstance(value, str) else value)
+]
+DicomWebUri = Annotated[
     BaseUri, BeforeValidator(lambda value: BaseUri.parse(value) if isinstance(value, str) else value)
 ]
 #: Either, as a text tells by itself.
-Place = Annotated[
-    AE | BaseUri, BeforeValidator(lambda value: place(value) if isinstance(value, str) else value)
+ArchiveAddress = Annotated[
+    AE | BaseUri, BeforeValidator(lambda value: parse_address(value) if isinstance(value, str) else value)
 ]
 T = TypeVar("T", bound=BaseModel)
 
 Seconds = Annotated[float, Field(gt=0, le=7 * 86_400)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-AtOnce = Annotated[int, Field(ge=1, le=16)]
+ConcurrencyLimit = Annotated[int, Field(ge=1, le=16)]
 
 
-def place(text: str) -> AE | BaseUri:
+def parse_address(text: str) -> AE | BaseUri:
     """Read ``AET@HOST:PORT`` or ``https://HOST/PATH``; raises ConfigError."""
-    return BaseUri.parse(text) if "://" in text else AE.remote(text)
+    return BaseUri.parse(text) if "://" in text else AE.parse_remote(text)
 
 
-def _window(text: str) -> str:
-    parse(text, UTC)
+def _check_window(text: str) -> str:
+    parse_schedule(text, UTC)
     return text
 
 
-def _file_mode(text: str) -> str:
-    mode_of(text)
+def _check_file_mode(text: str) -> str:
+    parse_file_mode(text)
     return text
 
 
-def _zone(name: str) -> str:
-    zone_of(name)
+def _check_time_zone(name: str) -> str:
+    load_time_zone(name)
     return name
 
 
-def _several(value: object) -> object:
+def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
 #: One file or several. Where they are is settled at once: a later run may begin in another folder.
-Files = Annotated[
-    tuple[Annotated[Path, AfterValidator(lambda path: path.absolute())], ...], BeforeValidator(_several)
+FilePaths = Annotated[
+    tuple[Annotated[Path, AfterValidator(lambda path: path.absolute())], ...], BeforeValidator(_as_list)
 ]
 
 
-def _after_window(text: str) -> str:
+def _check_after_window(text: str) -> str:
     if text != "finish" and not re.fullmatch(r"\d+[smhd]", text, re.ASCII):
         raise ValueError("write finish, or a time such as 30m or 2h")
     return text
 
 
-class Limits(Frozen):
+class Limits(FrozenModel):
     """When, and how fast, an archive may be asked; without a limit, one question waits for the other.
 
     ``window`` is in the grammar of :mod:`dicom_quarry.config.time_window`, by the clock of ``time_zone``, the host's
@@ -91,25 +95,27 @@ class Limits(Frozen):
     is a ceiling on the moves at once, one study each.
     """
 
-    window: Annotated[str, AfterValidator(_window)] | None = None
-    time_zone: Annotated[str, AfterValidator(_zone)] | None = None
-    after_window: Annotated[str, AfterValidator(_after_window)] = "finish"
-    parallel: AtOnce | None = None
+    window: Annotated[str, AfterValidator(_check_window)] | None = None
+    time_zone: Annotated[str, AfterValidator(_check_time_zone)] | None = None
+    after_window: Annotated[str, AfterValidator(_check_after_window)] = "finish"
+    parallel: ConcurrencyLimit | None = None
     queries_per_second: Rate | None = None
     studies_per_hour: Rate | None = None
     megabytes_per_second: Rate | None = None
 
     @property
-    def hours(self) -> Hours:
+    def schedule(self) -> Schedule:
         """The window; always open where there is none."""
-        return Hours() if self.window is None else parse(self.window, zone_of(self.time_zone))
+        return (
+            Schedule() if self.window is None else parse_schedule(self.window, load_time_zone(self.time_zone))
+        )
 
     @property
-    def overtime(self) -> float:
+    def grace_seconds(self) -> float:
         """Seconds for which what runs may go on when the window has closed."""
         if self.after_window == "finish":
             return float("inf")
-        return int(self.after_window[:-1]) * UNITS[self.after_window[-1]]
+        return int(self.after_window[:-1]) * UNIT_SECONDS[self.after_window[-1]]
 
 
 class ArchiveProfile(Limits):
@@ -127,9 +133,9 @@ class ArchiveProfile(Limits):
     """
 
     name: str
-    address: Remote | None = None
-    dicomweb: Base | None = None
-    http: HttpAccess = HttpAccess()
+    address: RemoteAE | None = None
+    dicomweb: DicomWebUri | None = None
+    http: HttpSettings = HttpSettings()
     model: Literal["study", "patient"] = "study"
     query_timeout: Seconds = 120
     silence: Seconds = 600
@@ -146,8 +152,8 @@ class ArchiveProfile(Limits):
     retrieve: Literal["auto", "move", "get", "wado"] = "auto"
 
     @model_validator(mode="after")
-    def _somewhere(self) -> Self:
-        if not self.places:
+    def _check_addresses(self) -> Self:
+        if not self.addresses:
             raise ValueError('write address = "AET@HOST:PORT", dicomweb = "https://HOST/PATH", or both')
         if self.retrieve == "auto":
             return self
@@ -158,60 +164,60 @@ class ArchiveProfile(Limits):
         return self
 
     @property
-    def places(self) -> tuple[AE | BaseUri, ...]:
+    def addresses(self) -> tuple[AE | BaseUri, ...]:
         """Where the archive is."""
         return tuple(place for place in (self.address, self.dicomweb) if place is not None)
 
     @property
-    def spoken(self) -> str:
+    def description(self) -> str:
         """Where it is, in words."""
-        return " and ".join(map(str, self.places))
+        return " and ".join(map(str, self.addresses))
 
     @property
-    def entity(self) -> AE:
+    def dimse_ae(self) -> AE:
         """Its application entity, for DIMSE; raises ConfigError where it has none."""
         if self.address is None:
             raise ConfigError(f'the archive {self.name} has no address = "AET@HOST:PORT"')
         return self.address
 
     @property
-    def base(self) -> BaseUri:
+    def dicomweb_uri(self) -> BaseUri:
         """Where its web services are; raises ConfigError where it has none."""
         if self.dicomweb is None:
             raise ConfigError(f'the archive {self.name} has no dicomweb = "https://HOST/PATH"')
         return self.dicomweb
 
     @property
-    def roads(self) -> tuple[Road, ...]:
+    def transports(self) -> tuple[Transport, ...]:
         """The roads by which instances may be fetched, in the order in which they are tried."""
         if self.retrieve != "auto":
-            return (Road(self.retrieve),)
-        over_http = (Road.WADO,) if self.dicomweb is not None else ()
-        return (*over_http, Road.MOVE, Road.GET) if self.address is not None else over_http
+            return (Transport(self.retrieve),)
+        over_http = (Transport.WADO,) if self.dicomweb is not None else ()
+        return (*over_http, Transport.MOVE, Transport.GET) if self.address is not None else over_http
 
     @property
-    def sends(self) -> bool:
+    def needs_receiver(self) -> bool:
         """Whether it sends instances to our receiver, as it does for C-MOVE."""
-        return Road.MOVE in self.roads
+        return Transport.MOVE in self.transports
 
-    def sent(self, arrival: Arrival) -> bool:
+    def is_sender_of(self, arrival: InstanceInfo) -> bool:
         """Whether an instance came from it: under its title, or over its web services."""
         by_title = self.address is not None and self.address.title == arrival.calling_ae
         return by_title or str(self.dicomweb) == arrival.peer
 
 
-class Settings(Frozen):
+class Settings(FrozenModel):
     """Everything that a job is run with."""
 
     archives: Annotated[tuple[ArchiveProfile, ...], Field(min_length=1)]
     to: Path
-    local: Local = Field(default=AE.local(DEFAULT_LOCAL))
+    local: LocalAE = Field(default=AE.parse_local(DEFAULT_LOCAL))
     state: Path | None = None
-    file_mode: Annotated[str, AfterValidator(_file_mode)] | None = None
+    file_mode: Annotated[str, AfterValidator(_check_file_mode)] | None = None
     group: Annotated[str, Field(min_length=1)] | None = None
     tls: TlsFiles = TlsFiles()
     filepath: str = DEFAULT_FILEPATH
-    parallel: AtOnce = 1
+    parallel: ConcurrencyLimit = 1
     allow_several_patients: bool = False
     whole_patients: bool = False
     accept_mismatch: bool = False
@@ -221,7 +227,7 @@ class Settings(Frozen):
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()
-    exclude: Files = ()
+    exclude: FilePaths = ()
     protocol: Annotated[str, Field(max_length=200)] = ""
     date_format: str = ""
     series: tuple[str, ...] = ()
@@ -232,16 +238,16 @@ class Settings(Frozen):
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0
-    notify: Notify = Notify()
-    on_complete: Command | None = None
-    on_complete_parallel: AtOnce = 1
+    notify: NotificationSettings = NotificationSettings()
+    on_complete: CommandLine | None = None
+    on_complete_parallel: ConcurrencyLimit = 1
     on_complete_limit: Annotated[Duration, Field(gt=0)] = 6 * 3600.0
     on_complete_patience: Duration = 3600.0
 
     @property
-    def access(self) -> Access:
+    def permissions(self) -> Permissions:
         """Who may read what the job writes; raises ConfigError where there is no such group for this user."""
-        return access_of(self.file_mode, self.group)
+        return make_permissions(self.file_mode, self.group)
 
     @property
     def keep_free_bytes(self) -> int:
@@ -249,7 +255,7 @@ class Settings(Frozen):
         return int(self.keep_free * 1e9)
 
 
-def load(
+def load_settings(
     path: Path | None, flags: Mapping[str, object], defaults: Mapping[str, object] | None = None
 ) -> Settings:
     """Settings from a quarry.toml (the one named, else the one in the current folder) and flags, which win.
@@ -268,7 +274,7 @@ def load(
     for_each = {"retrieve": given.pop("retrieve")} if "retrieve" in given else {}
     merged = {**(defaults or {}), **table, **given}
     # A flag adds to the lists of the file: forgetting what they name would harm a patient.
-    merged["exclude"] = [*_listed(table), *_listed(given)]
+    merged["exclude"] = [*_exclude_paths(table), *_exclude_paths(given)]
     chosen = merged.pop("from", None)
     if "archives" in merged:
         raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")
@@ -282,12 +288,14 @@ def load(
     if "to" not in merged:
         raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
     if isinstance(merged.get("notify"), dict):
-        merged["notify"] = validated(Notify, undashed(merged["notify"]), source, "[notify] ")
-    profiles = [_profile(name.strip(), archives, source, for_each) for name in str(chosen).split(",")]
-    return validated(Settings, {**merged, "archives": profiles}, source)
+        merged["notify"] = validate_model(
+            NotificationSettings, normalize_keys(merged["notify"]), source, "[notify] "
+        )
+    profiles = [_load_profile(name.strip(), archives, source, for_each) for name in str(chosen).split(",")]
+    return validate_model(Settings, {**merged, "archives": profiles}, source)
 
 
-def _listed(table: Mapping[str, Any]) -> list[object]:
+def _exclude_paths(table: Mapping[str, Any]) -> list[object]:
     value = table.get("exclude", [])
     return value if isinstance(value, list) else [value]
 
@@ -300,36 +308,36 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return undashed(table)
+    return normalize_keys(table)
 
 
-def undashed(table: Mapping[str, Any]) -> dict[str, Any]:
+def normalize_keys(table: Mapping[str, Any]) -> dict[str, Any]:
     """Names as the models have them: ``time-zone`` is ``time_zone``."""
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
-def _profile(
+def _load_profile(
     chosen: str, archives: dict[str, dict[str, Any]], source: Path, flags: Mapping[str, object]
 ) -> ArchiveProfile:
     """The archive that is chosen; ``flags`` are settings of archives that win over its table."""
     if chosen in archives:
-        values = {**undashed(archives[chosen]), "name": chosen, **flags}
+        values = {**normalize_keys(archives[chosen]), "name": chosen, **flags}
         if isinstance(values.get("http"), dict):
-            values["http"] = undashed(values["http"])
-        return validated(ArchiveProfile, values, source, f"[archive.{chosen}] ")
+            values["http"] = normalize_keys(values["http"])
+        return validate_model(ArchiveProfile, values, source, f"[archive.{chosen}] ")
     if "@" not in chosen and "://" not in chosen:
         known = ", ".join(archives) or "none"
         raise ConfigError(
             f"no archive is called '{chosen}' (known in {source}: {known}); or write AET@HOST:PORT "
             "or https://HOST/PATH"
         )
-    where = place(chosen)
-    if isinstance(where, BaseUri):
-        return validated(ArchiveProfile, {"name": where.host, "dicomweb": where, **flags}, source)
-    return validated(ArchiveProfile, {"name": where.title, "address": where, **flags}, source)
+    address = parse_address(chosen)
+    if isinstance(address, BaseUri):
+        return validate_model(ArchiveProfile, {"name": address.host, "dicomweb": address, **flags}, source)
+    return validate_model(ArchiveProfile, {"name": address.title, "address": address, **flags}, source)
 
 
-def validated(model: type[T], values: Mapping[str, object], source: Path, where: str = "") -> T:
+def validate_model(model: type[T], values: Mapping[str, object], source: Path, prefix: str = "") -> T:
     """A model from the values of a file; raises ConfigError naming the setting and what is wrong with it."""
     try:
         return model.model_validate(dict(values))
@@ -338,9 +346,9 @@ def validated(model: type[T], values: Mapping[str, object], source: Path, where:
         setting = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(name.replace("_", "-") for name in model.model_fields))
-            raise ConfigError(f"{source}: {where}'{setting}' is not a setting; there are {known}") from error
-        said = first["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"{source}: {prefix}'{setting}' is not a setting; there are {known}") from error
+        message = first["msg"].removeprefix("Value error, ")
         if isinstance(first["input"], dict):
             # A table's values need not all be shown to say what is wrong with it.
-            raise ConfigError(f"{source}: {where}{setting}{': ' if setting else ''}{said}") from error
-        raise ConfigError(f"{where}{setting}: {said} (it is {first['input']!r})") from error
+            raise ConfigError(f"{source}: {prefix}{setting}{': ' if setting else ''}{message}") from error
+        raise ConfigError(f"{prefix}{setting}: {message} (it is {first['input']!r})") from error

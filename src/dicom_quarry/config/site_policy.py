@@ -17,14 +17,22 @@ from typing import Any
 
 from pydantic import Field
 
-from dicom_quarry.config.settings import ArchiveProfile, Files, Limits, Place, read_toml, undashed, validated
+from dicom_quarry.config.settings import (
+    ArchiveAddress,
+    ArchiveProfile,
+    FilePaths,
+    Limits,
+    normalize_keys,
+    read_toml,
+    validate_model,
+)
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE, BaseUri
 
-SITE_FILE = Path("/etc/quarry/site.toml")
+SITE_POLICY_FILE = Path("/etc/quarry/site.toml")
 
 #: Of the limits at the top of the file; an archive's are counted under its address.
-EVERYTHING = "all"
+HOST_WIDE = "all"
 
 
 class SitePolicy(Limits):
@@ -32,93 +40,95 @@ class SitePolicy(Limits):
     in which the jobs of all users count together. ``exclude``: lists of what nobody may take.
     """
 
-    archives: tuple[Place, ...] | None = None
+    archives: tuple[ArchiveAddress, ...] | None = None
     shared: Path = Path("/run/lock/quarry")
-    exclude: Files = ()
-    archive: dict[Place, Limits] = Field(default_factory=dict)
+    exclude: FilePaths = ()
+    archive: dict[ArchiveAddress, Limits] = Field(default_factory=dict)
 
-    def check(self, profile: ArchiveProfile) -> None:
+    def check_archive(self, profile: ArchiveProfile) -> None:
         """Raises ConfigError if the archive is not allowed."""
         if self.archives is None:
             return
-        for place in profile.places:
-            if not any(_is(one, place) for one in self.archives):
+        for address in profile.addresses:
+            if not any(_is_same_address(one, address) for one in self.archives):
                 allowed = ", ".join(map(str, self.archives)) or "none"
                 raise ConfigError(
-                    f"{SITE_FILE}: this site does not allow the archive {place}; allowed: {allowed}. "
+                    f"{SITE_POLICY_FILE}: this site does not allow the archive {address}; allowed: {allowed}. "
                     "Its administrator can add it to 'archives' there"
                 )
 
-    def limits(self, profile: ArchiveProfile) -> dict[str, Limits]:
+    def limits_for(self, profile: ArchiveProfile) -> dict[str, Limits]:
         """Limits that hold for an archive, by the name under which the host's jobs count together.
 
         A title does not tell archives apart: many answer to any. Nor does the port tell DIMSE from HTTP: who
         is limited in one is not free in the other.
         """
-        found: dict[str, Limits] = {EVERYTHING: self}
+        found: dict[str, Limits] = {HOST_WIDE: self}
         for address, limits in self.archive.items():
-            if any(_same(address, place) for place in profile.places):
+            if any(_limits_apply(address, wanted) for wanted in profile.addresses):
                 found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
         return found
 
-    def spoken(self, profile: ArchiveProfile) -> str:
+    def describe_limits(self, profile: ArchiveProfile) -> str:
         """Which limits hold for an archive, in a sentence; empty if there are none."""
-        said = [part for limits in self.limits(profile).values() for part in _spoken(limits)]
-        if not said:
+        parts = [part for limits in self.limits_for(profile).values() for part in _describe_limits(limits)]
+        if not parts:
             return ""
-        return f"this site allows, over all jobs of this computer together ({SITE_FILE}): {'; '.join(said)}"
+        return f"this site allows, over all jobs of this computer together ({SITE_POLICY_FILE}): {'; '.join(parts)}"
 
 
-def site_policy() -> SitePolicy:
+def load_site_policy() -> SitePolicy:
     """The policy of this host, without limits where there is no file; raises ConfigError.
 
     A file that cannot be read stops the job: what it forbids must not become allowed.
     """
     try:
-        values = read_toml(SITE_FILE)
+        values = read_toml(SITE_POLICY_FILE)
     except ConfigError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return SitePolicy()
         raise
     try:
-        return validated(SitePolicy, _inherited(values), SITE_FILE)
+        return validate_model(SitePolicy, _inherit_time_zone(values), SITE_POLICY_FILE)
     except ConfigError as error:
-        said = str(error)
-        raise ConfigError(said if said.startswith(str(SITE_FILE)) else f"{SITE_FILE}: {said}") from error
+        message = str(error)
+        raise ConfigError(
+            message if message.startswith(str(SITE_POLICY_FILE)) else f"{SITE_POLICY_FILE}: {message}"
+        ) from error
 
 
-def _inherited(values: dict[str, Any]) -> dict[str, Any]:
+def _inherit_time_zone(values: dict[str, Any]) -> dict[str, Any]:
     """The time zone at the top is that of the archives' windows, too."""
     zone = {name: values[name] for name in ("time_zone",) if name in values}
     archives = values.get("archive")
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         return values
-    return {**values, "archive": {name: {**zone, **undashed(one)} for name, one in archives.items()}}
+    return {**values, "archive": {name: {**zone, **normalize_keys(one)} for name, one in archives.items()}}
 
 
-def _is(allowed: AE | BaseUri, wanted: AE | BaseUri) -> bool:
+def _is_same_address(allowed: AE | BaseUri, wanted: AE | BaseUri) -> bool:
     return replace(allowed, host=allowed.host.casefold()) == replace(wanted, host=wanted.host.casefold())
 
 
-def _same(limited: AE | BaseUri, wanted: AE | BaseUri) -> bool:
+def _limits_apply(limited: AE | BaseUri, wanted: AE | BaseUri) -> bool:
     """Whether limits for one hold for the other."""
     comparable = type(limited) is type(wanted)
-    return (limited.port == wanted.port or not comparable) and _same_host(limited.host, wanted.host)
+    return (limited.port == wanted.port or not comparable) and _is_same_host(limited.host, wanted.host)
 
 
-def _same_host(one: str, other: str) -> bool:
+def _is_same_host(one: str, other: str) -> bool:
     """Whether two names lead to one computer: another spelling is no way around its limits."""
-    return one.casefold() == other.casefold() or not _addresses(one).isdisjoint(_addresses(other))
+    return one.casefold() == other.casefold() or not _ip_addresses(one).isdisjoint(_ip_addresses(other))
 
 
-def _addresses(host: str) -> set[str]:
+def _ip_addresses(host: str) -> set[str]:
     try:
         return {str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
         return set()
 
 
-def _spoken(limits: Limits) -> Iterator[str]:
+def _describe_limits(limits: Limits) -> Iterator[str]:
     if limits.window is not None:
         zone = f" ({limits.time_zone})" if limits.time_zone else ""
         yield f"window {limits.window}{zone}"

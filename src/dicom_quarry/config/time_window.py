@@ -37,7 +37,7 @@ _LOCALTIME = "/etc/localtime"
 
 
 @dataclass(frozen=True, slots=True)
-class Weekly:
+class WeeklyWindow:
     """Spans of every week, in minutes since Monday 00:00, half open, by the wall clock of a time zone."""
 
     spans: tuple[tuple[int, int], ...]
@@ -49,7 +49,7 @@ class Weekly:
         minute = local.weekday() * _DAY + local.hour * 60 + local.minute
         return any(start <= minute < end for start, end in self.spans)
 
-    def may_turn(self, after: datetime) -> Iterator[datetime]:
+    def possible_changes(self, after: datetime) -> Iterator[datetime]:
         """Every moment in the next two weeks at which ``is_open`` can change, in UTC, in no order."""
         edges = {edge % _WEEK for span in self.spans for edge in span}
         today = after.astimezone(self.zone).date()
@@ -76,13 +76,13 @@ class Weekly:
 
 
 @dataclass(frozen=True, slots=True)
-class Hours:
+class Schedule:
     """Open while every one of its windows is; without any, always."""
 
-    windows: tuple[Weekly, ...] = ()
+    windows: tuple[WeeklyWindow, ...] = ()
 
-    def __and__(self, other: Hours) -> Hours:
-        return Hours(self.windows + other.windows)
+    def __and__(self, other: Schedule) -> Schedule:
+        return Schedule(self.windows + other.windows)
 
     def is_open(self, at: datetime) -> bool:
         """Whether ``at`` (aware) is inside all windows."""
@@ -90,42 +90,42 @@ class Hours:
 
     def next_open(self, at: datetime) -> datetime | None:
         """``at`` if it is open then, else when it opens; None if it does not within two weeks."""
-        return at if self.is_open(at) else self._turn(at, self.is_open)
+        return at if self.is_open(at) else self._next_change(at, self.is_open)
 
     def next_close(self, at: datetime) -> datetime | None:
         """``at`` if it is closed then, else when it closes; None if it does not within two weeks."""
-        return self._turn(at, lambda then: not self.is_open(then)) if self.is_open(at) else at
+        return self._next_change(at, lambda then: not self.is_open(then)) if self.is_open(at) else at
 
-    def spoken(self, at: datetime) -> str:
+    def format_time(self, at: datetime) -> str:
         """A moment of the coming week as the windows' own clock shows it: ``Mon 19:00``."""
         zone = self.windows[0].zone if self.windows else UTC
         local = at.astimezone(zone)
         name = f" ({zone.key})" if isinstance(zone, ZoneInfo) and zone.key else ""
         return f"{DAYS[local.weekday()]} {local:%H:%M}{name}"
 
-    def _turn(self, after: datetime, turned: Callable[[datetime], bool]) -> datetime | None:
-        moments = {moment for window in self.windows for moment in window.may_turn(after)}
-        return next((moment for moment in sorted(moments) if moment > after and turned(moment)), None)
+    def _next_change(self, after: datetime, has_changed: Callable[[datetime], bool]) -> datetime | None:
+        moments = {moment for window in self.windows for moment in window.possible_changes(after)}
+        return next((moment for moment in sorted(moments) if moment > after and has_changed(moment)), None)
 
 
-def parse(text: str, zone: tzinfo) -> Hours:
+def parse_schedule(text: str, zone: tzinfo) -> Schedule:
     """Windows as an administrator writes them; raises ValueError with the form that is expected."""
     minutes: list[tuple[int, int]] = []
     for part in text.split(","):
         found = _PART.fullmatch(part.strip())
         if found is None:
             raise ValueError(f"'{part.strip()}' is not a window: write 19:00-07:00, or Mon-Fri 19:00-07:00")
-        start, end = _minute(found["start"]), _minute(found["end"])
+        start, end = _parse_minute(found["start"]), _parse_minute(found["end"])
         if start in (end, _DAY):
             raise ValueError(f"'{part.strip()}' is empty: a whole day is 00:00-24:00")
         if end < start:
             end += _DAY
-        for day in _days(found["first"], found["last"]):
-            minutes += _within_a_week(day * _DAY + start, day * _DAY + end)
-    return Hours((Weekly(tuple(sorted(minutes)), zone),))
+        for day in _parse_days(found["first"], found["last"]):
+            minutes += _wrap_at_week_end(day * _DAY + start, day * _DAY + end)
+    return Schedule((WeeklyWindow(tuple(sorted(minutes)), zone),))
 
 
-def _minute(text: str) -> int:
+def _parse_minute(text: str) -> int:
     hour, _, minute = text.partition(":")
     total = int(hour) * 60 + int(minute)
     if total > _DAY or int(minute) > 59:
@@ -133,7 +133,7 @@ def _minute(text: str) -> int:
     return total
 
 
-def _days(first: str | None, last: str | None) -> range | list[int]:
+def _parse_days(first: str | None, last: str | None) -> range | list[int]:
     if first is None:
         return range(7)
     for name in (first, last or first):
@@ -143,11 +143,11 @@ def _days(first: str | None, last: str | None) -> range | list[int]:
     return [day % 7 for day in range(start, end + 1 + 7 * (end < start))]
 
 
-def _within_a_week(start: int, end: int) -> list[tuple[int, int]]:
+def _wrap_at_week_end(start: int, end: int) -> list[tuple[int, int]]:
     return [(start, end)] if end <= _WEEK else [(start, _WEEK), (0, end - _WEEK)]
 
 
-def zone_of(name: str | None) -> tzinfo:
+def load_time_zone(name: str | None) -> tzinfo:
     """A time zone by its name, else the host's; raises ValueError if nobody knows the name."""
     if name is None:
         try:

@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 from dicom_quarry.demo import dicomweb_services
-from dicom_quarry.demo.dicomweb_services import Asked, HangUp, Reply
+from dicom_quarry.demo.dicomweb_services import CloseConnection, WebRequest, WebResponse
 from dicom_quarry.demo.query_matching import Catalogue
 
 
-class DemoWeb:
+class DemoWebServer:
     """Answers for a catalogue, in a thread for each connection; a misbehaving one overrides ``answer``."""
 
     def __init__(self, catalogue: Catalogue, *, port: int = 0) -> None:
@@ -21,17 +21,17 @@ class DemoWeb:
         self._server: ThreadingHTTPServer | None = None
 
     @property
-    def base(self) -> str:
+    def base_url(self) -> str:
         """The address of the services."""
-        return f"http://127.0.0.1:{self.port}{dicomweb_services.ROOT}"
+        return f"http://127.0.0.1:{self.port}{dicomweb_services.BASE_PATH}"
 
     def start(self) -> Self:
         """Listen and serve; :attr:`port` is the real one afterwards."""
         web = self
 
         class Handler(_Handler):
-            answer = staticmethod(
-                lambda target, headers: web.answer(dicomweb_services.understand(target, headers))
+            respond = staticmethod(
+                lambda target, headers: web.respond(dicomweb_services.parse_request(target, headers))
             )
 
         self._server = _Server(("127.0.0.1", self.port), Handler)
@@ -53,12 +53,12 @@ class DemoWeb:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def answer(self, asked: Asked | None) -> Reply:
+    def respond(self, request: WebRequest | None) -> WebResponse:
         """The reply to a request."""
-        if asked is None:
-            return Reply(404)
-        work = dicomweb_services.search if asked.search else dicomweb_services.retrieve
-        return work(self.catalogue, asked)
+        if request is None:
+            return WebResponse(404)
+        handler = dicomweb_services.search if request.is_search else dicomweb_services.retrieve
+        return handler(self.catalogue, request)
 
 
 class _Server(ThreadingHTTPServer):
@@ -73,28 +73,28 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
 
     @staticmethod
-    def answer(target: str, headers: dict[str, str]) -> Reply:
+    def respond(target: str, headers: dict[str, str]) -> WebResponse:
         raise NotImplementedError
 
     def do_GET(self) -> None:
         """Send the reply; a body in pieces goes in chunks (RFC 9112 7.1)."""
-        reply = self.answer(self.path, dict(self.headers.items()))
+        response = self.respond(self.path, dict(self.headers.items()))
         try:
-            self.send_response(reply.status)
-            for name, value in reply.headers.items():
+            self.send_response(response.status)
+            for name, value in response.headers.items():
                 self.send_header(name, value)
-            if reply.pieces is None:
-                self._send_whole(reply)
+            if response.chunks is None:
+                self._send_whole(response)
             else:
-                self._send_chunks(reply.pieces)
-        except (HangUp, OSError):
+                self._send_chunks(response.chunks)
+        except (CloseConnection, OSError):
             self.close_connection = True
 
-    def _send_whole(self, reply: Reply) -> None:
-        if "Content-Length" not in reply.headers and reply.status != 204:  # RFC 9110 8.6
-            self.send_header("Content-Length", str(len(reply.body)))
+    def _send_whole(self, response: WebResponse) -> None:
+        if "Content-Length" not in response.headers and response.status != 204:  # RFC 9110 8.6
+            self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        self.wfile.write(reply.body)
+        self.wfile.write(response.body)
 
     def _send_chunks(self, pieces: Iterable[bytes | memoryview]) -> None:
         self.send_header("Transfer-Encoding", "chunked")

@@ -10,14 +10,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydicom.datadict import dictionary_VR, keyword_for_tag, tag_for_keyword
 
-from dicom_quarry.demo.query_matching import Catalogue, Query, Record
-from dicom_quarry.demo.synthetic_instances import dataset
-from dicom_quarry.demo.synthetic_studies import Instance
-from dicom_quarry.model import Arrival, Level
-from dicom_quarry.store.part10 import file_head
+from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, Record
+from dicom_quarry.demo.synthetic_instances import encode_dataset
+from dicom_quarry.demo.synthetic_studies import DemoInstance
+from dicom_quarry.model import InstanceInfo, Level
+from dicom_quarry.store.part10 import encode_file_head
 
 #: Where the services begin.
-ROOT = "/dicom-web"
+BASE_PATH = "/dicom-web"
 
 BOUNDARY = "quarry-demo"
 JSON, MULTIPART = (
@@ -26,7 +26,7 @@ JSON, MULTIPART = (
 )
 
 #: What every answer has (PS3.18 tables 10.6.3-3 to 10.6.3-5), as far as the demo knows it.
-_RETURNED = {
+_DEFAULT_ATTRIBUTES = {
     Level.STUDY: (
         "StudyDate",
         "StudyTime",
@@ -46,58 +46,58 @@ _RETURNED = {
 }
 
 _COLLECTIONS = ("studies", "series", "instances")
-_UNIQUE = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+_UNIQUE_KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 _LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WebRequest:
     """A request for one resource: a search at a level, or a retrieval of what ``keys`` name."""
 
-    search: bool
-    query: Query
+    is_search: bool
+    query: QueryIdentifier
     limit: int | None = None
     offset: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class WebResponse:
     """An answer. A body in ``pieces`` is sent in chunks; it may raise :class:`HangUp`."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
-    pieces: Iterable[bytes | memoryview] | None = None
+    chunks: Iterable[bytes | memoryview] | None = None
 
 
-class HangUp(Exception):
+class CloseConnection(Exception):
     """Close the connection in the middle of what is being said."""
 
 
-def understand(target: str, headers: Mapping[str, str]) -> Asked | None:
+def parse_request(target: str, headers: Mapping[str, str]) -> WebRequest | None:
     """A request's target (PS3.18 tables 10.4.1-1 and 10.6.1-1); None for what is no such resource."""
     parts = urlsplit(target)
-    if not parts.path.startswith(f"{ROOT}/"):
+    if not parts.path.startswith(f"{BASE_PATH}/"):
         return None
-    steps = [unquote(step) for step in parts.path.removeprefix(f"{ROOT}/").split("/")]
-    names, uids = steps[0::2], steps[1::2]
+    segments = [unquote(step) for step in parts.path.removeprefix(f"{BASE_PATH}/").split("/")]
+    names, uids = segments[0::2], segments[1::2]
     depth = [_COLLECTIONS.index(name) for name in names if name in _COLLECTIONS]
     if len(depth) != len(names) or depth != sorted(set(depth)) or len(uids) < len(names) - 1:
         return None
-    keys: Record = {_UNIQUE[level]: uid for level, uid in zip(depth, uids, strict=False)}
+    keys: Record = {_UNIQUE_KEYS[level]: uid for level, uid in zip(depth, uids, strict=False)}
     level = _LEVELS[depth[-1]]
     if len(uids) == len(names):
-        return Asked(False, Query(level, keys), headers=headers)
+        return WebRequest(False, QueryIdentifier(level, keys), headers=headers)
     given = parse_qsl(parts.query, keep_blank_values=True)
-    keys |= dict.fromkeys((*_RETURNED[level], *_UNIQUE[: depth[-1]]), "")
+    keys |= dict.fromkeys((*_DEFAULT_ATTRIBUTES[level], *_UNIQUE_KEYS[: depth[-1]]), "")
     keys |= {_keyword(name): "" for key, name in given if key == "includefield"}
-    keys |= {_UNIQUE[level]: uid for level, uid in zip(depth, uids, strict=False)}
+    keys |= {_UNIQUE_KEYS[level]: uid for level, uid in zip(depth, uids, strict=False)}
     pages = {key: int(value) for key, value in given if key in ("limit", "offset") and value.isdigit()}
     for key, value in given:
         if key not in ("includefield", "limit", "offset", "fuzzymatching"):
             keys[_keyword(key)] = value.replace(",", "\\") if key.endswith("UID") else value
-    return Asked(True, Query(level, keys), pages.get("limit"), pages.get("offset", 0), headers)
+    return WebRequest(True, QueryIdentifier(level, keys), pages.get("limit"), pages.get("offset", 0), headers)
 
 
 def _keyword(name: str) -> str:
@@ -105,49 +105,53 @@ def _keyword(name: str) -> str:
     return keyword_for_tag(int(name, 16)) if len(name) == 8 and name.isalnum() and name[0].isdigit() else name
 
 
-def search(catalogue: Catalogue, asked: Asked) -> Reply:
+def search(catalogue: Catalogue, request: WebRequest) -> WebResponse:
     """QIDO-RS: one page of the answers."""
-    found = list(catalogue.find(asked.query))
-    end = None if asked.limit is None else asked.offset + asked.limit
-    page = found[asked.offset : end]
+    found = list(catalogue.find(request.query))
+    end = None if request.limit is None else request.offset + request.limit
+    page = found[request.offset : end]
     if not page:
-        return Reply(204)
-    return Reply(200, {"Content-Type": JSON}, json.dumps([written(record) for record in page]).encode())
+        return WebResponse(204)
+    return WebResponse(
+        200, {"Content-Type": JSON}, json.dumps([to_dicom_json(record) for record in page]).encode()
+    )
 
 
-def written(record: Record) -> dict[str, Any]:
+def to_dicom_json(record: Record) -> dict[str, Any]:
     """A record in the DICOM JSON Model (PS3.18 F.2)."""
-    dataset: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     for keyword, text in record.items():
         tag = tag_for_keyword(keyword)
         if tag is None:
             continue
         vr = dictionary_VR(tag)[:2]
-        dataset[f"{tag:08X}"] = {"vr": vr}
+        attributes[f"{tag:08X}"] = {"vr": vr}
         if text:
-            dataset[f"{tag:08X}"]["Value"] = [_value(vr, value) for value in text.split("\\")]
-    return dataset
+            attributes[f"{tag:08X}"]["Value"] = [_json_value(vr, value) for value in text.split("\\")]
+    return attributes
 
 
-def _value(vr: str, text: str) -> Any:
+def _json_value(vr: str, text: str) -> Any:
     if vr == "PN":
         return {"Alphabetic": text}
     return int(text) if vr in ("IS", "US", "UL") and text.isdigit() else text
 
 
-def retrieve(catalogue: Catalogue, asked: Asked) -> Reply:
+def retrieve(catalogue: Catalogue, request: WebRequest) -> WebResponse:
     """WADO-RS: every instance as a file, in its own transfer syntax."""
-    instances = catalogue.select(asked.query)
+    instances = catalogue.select(request.query)
     if not instances:
-        return Reply(404)
-    return Reply(200, {"Content-Type": MULTIPART}, pieces=body_of(instances))
+        return WebResponse(404)
+    return WebResponse(200, {"Content-Type": MULTIPART}, chunks=encode_multipart(instances))
 
 
-def body_of(instances: Sequence[Instance]) -> Iterator[bytes | memoryview]:
+def encode_multipart(instances: Sequence[DemoInstance]) -> Iterator[bytes | memoryview]:
     """A multipart body, made on the way."""
     for instance in instances:
         yield f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
-        yield file_head(Arrival(instance.sop_class, instance.sop_uid, instance.series.kind.syntax))
-        yield from dataset(instance)
+        yield encode_file_head(
+            InstanceInfo(instance.sop_class, instance.sop_uid, instance.series.profile.syntax)
+        )
+        yield from encode_dataset(instance)
         yield b"\r\n"
     yield f"--{BOUNDARY}--\r\n".encode()

@@ -13,13 +13,13 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import decode
 from pynetdicom.pdu_primitives import P_DATA
 
-from dicom_quarry.demo.encoding import Element, command_set, encode
-from dicom_quarry.demo.query_matching import Query, Record
+from dicom_quarry.demo.encoding import Element, encode, encode_command_set
+from dicom_quarry.demo.query_matching import QueryIdentifier, Record
 
 SUCCESS, PENDING, CANCELLED, WARNING = 0x0000, 0xFF00, 0xFE00, 0xB000
 UNABLE, DESTINATION_UNKNOWN, BAD_IDENTIFIER = 0xA702, 0xA801, 0xA900
 
-_SOME, _NONE = 0x0001, 0x0101  # Command Data Set Type, PS3.7 E.1
+_HAS_DATASET, _NO_DATASET = 0x0001, 0x0101  # Command Data Set Type, PS3.7 E.1
 
 
 @dataclass(slots=True)
@@ -44,14 +44,14 @@ class Tally:
             self.failed_uids.append(sop_uid)
 
     @property
-    def verdict(self) -> int:
+    def final_status(self) -> int:
         """The final status when everything was tried (PS3.4 C.4.2.1.5)."""
         if self.failed and not self.completed and not self.warning:
             return UNABLE
         return WARNING if self.failed or self.warning else SUCCESS
 
 
-class Operation:
+class DimseOperation:
     """A request that is being served: who asked for what, and whether that is still wanted."""
 
     def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
@@ -60,7 +60,7 @@ class Operation:
         self.sop_class = str(request.AffectedSOPClassUID)
         self._context_id = context_id
         self._syntax = UID(assoc._accepted_cx[context_id].transfer_syntax[0])
-        self.query = read_query(
+        self.query = parse_identifier(
             decode(request.Identifier, self._syntax.is_implicit_VR, self._syntax.is_little_endian)
         )
 
@@ -70,20 +70,24 @@ class Operation:
         return self.message_id in self.assoc.dimse.cancel_req
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Is there still somebody to answer?"""
         return self.assoc.dul.is_alive() and not self.assoc.acse.is_aborted() and not self.assoc.is_aborted
 
     def _send(
-        self, field: int, status: int, counters: Iterable[Element] = (), identifier: Sequence[Element] = ()
+        self,
+        command_field: int,
+        status: int,
+        counters: Iterable[Element] = (),
+        identifier: Sequence[Element] = (),
     ) -> None:
         """Send a response (PS3.7 9.3); pynetdicom's own codec for it takes a millisecond."""
-        command = command_set(
+        command = encode_command_set(
             [
                 (0x00000002, "UI", self.sop_class),
-                (0x00000100, "US", field),
+                (0x00000100, "US", command_field),
                 (0x00000120, "US", self.message_id),
-                (0x00000800, "US", _SOME if identifier else _NONE),
+                (0x00000800, "US", _HAS_DATASET if identifier else _NO_DATASET),
                 (0x00000900, "US", status),
                 *counters,
             ]
@@ -104,7 +108,7 @@ class Operation:
             self.assoc.dul.send_pdu(data)
 
 
-class Find(Operation):
+class FindOperation(DimseOperation):
     """A C-FIND (PS3.7 9.1.2, PS3.4 C.4.1)."""
 
     def respond(self, status: int, identifier: Sequence[Element] = ()) -> None:
@@ -112,10 +116,10 @@ class Find(Operation):
         self._send(0x8020, status, (), identifier)
 
 
-class Retrieval(Operation):
+class RetrieveOperation(DimseOperation):
     """A C-MOVE or a C-GET; ``field`` is the command field of its responses."""
 
-    field: int
+    command_field: int
 
     def respond(self, status: int, tally: Tally | None = None, *, failed_uids: Sequence[str] = ()) -> None:
         """Send a response; the counters stand in it where a tally is given (PS3.7 9.3.4.2)."""
@@ -130,26 +134,26 @@ class Retrieval(Operation):
                 (0x00001023, "US", tally.warning),
             ]
         failed: list[Element] = [(0x00080058, "UI", "\\".join(failed_uids))]
-        self._send(self.field, status, counters, failed if failed_uids else ())
+        self._send(self.command_field, status, counters, failed if failed_uids else ())
 
 
-class Move(Retrieval):
+class MoveOperation(RetrieveOperation):
     """A C-MOVE (PS3.7 9.1.4, PS3.4 C.4.2)."""
 
-    field = 0x8021
+    command_field = 0x8021
 
     def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
         super().__init__(assoc, request, context_id)
         self.destination: str = str(request.MoveDestination or "").strip()
 
 
-class Get(Retrieval):
+class GetOperation(RetrieveOperation):
     """A C-GET (PS3.7 9.1.3, PS3.4 C.4.3).
 
     Its sub-operations write past pynetdicom's thread, so its responses must do so too: they would overtake.
     """
 
-    field = 0x8010
+    command_field = 0x8010
 
     def _transfer(self, message: bytes, control: int) -> None:
         largest = (self.assoc.requestor.maximum_length or 1 << 17) - 6
@@ -163,7 +167,7 @@ class Get(Retrieval):
             self.assoc.dul.socket.socket.sendall(out)
 
 
-def read_query(identifier: Any) -> Query:
+def parse_identifier(identifier: Any) -> QueryIdentifier:
     """Level and keys of an identifier; sequences and character sets are not keys."""
     keys: Record = {}
     for element in identifier:
@@ -172,10 +176,10 @@ def read_query(identifier: Any) -> Query:
             continue
         values = element.value if element.VM > 1 else [element.value if element.value is not None else ""]
         keys[keyword] = "\\".join(map(str, values))
-    return Query(str(identifier.get("QueryRetrieveLevel", "")).strip(), keys)
+    return QueryIdentifier(str(identifier.get("QueryRetrieveLevel", "")).strip(), keys)
 
 
-def write_record(record: Record) -> list[Element]:
+def record_to_elements(record: Record) -> list[Element]:
     """An answer's values as data elements."""
     elements: list[Element] = []
     for keyword, value in record.items():

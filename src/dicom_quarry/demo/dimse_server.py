@@ -23,25 +23,25 @@ from dicom_quarry.demo.dimse_operations import (
     DESTINATION_UNKNOWN,
     PENDING,
     SUCCESS,
-    Find,
-    Get,
-    Move,
-    Operation,
-    Retrieval,
+    DimseOperation,
+    FindOperation,
+    GetOperation,
+    MoveOperation,
+    RetrieveOperation,
     Tally,
-    write_record,
+    record_to_elements,
 )
 from dicom_quarry.demo.encoding import Element
-from dicom_quarry.demo.query_matching import Catalogue, Query, Record
-from dicom_quarry.demo.store_scu import NOT_SENT, OwnStoreSCU, StoreSCU, Unwilling
+from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, Record
+from dicom_quarry.demo.store_scu import NOT_SENT, AssociationFailed, CGetStoreSCU, StoreSCU
 from dicom_quarry.demo.synthetic_studies import (
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
     IMPLICIT_LITTLE,
     PROFILES,
     RLE_LOSSLESS,
-    Instance,
-    Study,
+    DemoInstance,
+    DemoStudy,
 )
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.model import Level
@@ -51,7 +51,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 PATIENT_ROOT_FIND, PATIENT_ROOT_MOVE, PATIENT_ROOT_GET = (f"1.2.840.10008.5.1.4.1.2.1.{n}" for n in (1, 2, 3))
 STUDY_ROOT_FIND, STUDY_ROOT_MOVE, STUDY_ROOT_GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
 
-R = TypeVar("R", bound=Retrieval)
+R = TypeVar("R", bound=RetrieveOperation)
 
 
 class DemoArchive:
@@ -64,7 +64,7 @@ class DemoArchive:
 
     def __init__(
         self,
-        studies: Iterable[Study],
+        studies: Iterable[DemoStudy],
         *,
         title: str = "DEMO",
         host: str = "127.0.0.1",
@@ -81,14 +81,14 @@ class DemoArchive:
         self.finds: Counter[str] = Counter()
         self.moves: Counter[str] = Counter()
         self.gets: Counter[str] = Counter()
-        self._count = threading.Lock()
+        self._counter_lock = threading.Lock()
         self._server: Any = None
 
     def start(self) -> Self:
         """Bind, listen and serve; :attr:`port` is the real one afterwards."""
         handlers: list[Any] = [
-            (evt.EVT_CONN_OPEN, self._opened),
-            (evt.EVT_REQUESTED, lambda event: self.admit(event.assoc)),
+            (evt.EVT_CONN_OPEN, self._on_connection_open),
+            (evt.EVT_REQUESTED, lambda event: self.on_association_request(event.assoc)),
         ]
         ae: Any = AE(self.title)
         ae.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
@@ -96,7 +96,9 @@ class DemoArchive:
         ae.maximum_associations = 100
         ae.network_timeout = None
         try:
-            self._server = _Server(ae, (self.host, self.port), self.title, _contexts(), evt_handlers=handlers)
+            self._server = _Server(
+                ae, (self.host, self.port), self.title, _presentation_contexts(), evt_handlers=handlers
+            )
         except OSError as error:
             raise StartError(
                 f"the demo archive cannot listen on port {self.port}: {error.strerror}"
@@ -124,19 +126,21 @@ class DemoArchive:
 
     # --- what a misbehaving archive overrides -------------------------------------------------------------
 
-    def admit(self, assoc: Any) -> None:
+    def on_association_request(self, assoc: Any) -> None:
         """Called with the association request, before it is answered."""
 
-    def seen(self, kind: str, query: Query) -> None:
+    def on_request(self, kind: str, query: QueryIdentifier) -> None:
         """Called with every C-FIND, C-MOVE and C-GET, before it is answered."""
-        with self._count:
+        with self._counter_lock:
             if kind == "find":
                 self.finds[query.level] += 1
             else:
                 counter = self.moves if kind == "move" else self.gets
                 counter.update(query.values("StudyInstanceUID"))
 
-    def find(self, query: Query, cancelled: Callable[[], bool]) -> Iterator[tuple[int, Record | None]]:
+    def find(
+        self, query: QueryIdentifier, cancelled: Callable[[], bool]
+    ) -> Iterator[tuple[int, Record | None]]:
         """Answer a C-FIND: (status, record) pairs, the final one without a record."""
         for record in self.catalogue.find(query):
             if cancelled():
@@ -147,9 +151,9 @@ class DemoArchive:
 
     def describe(self, record: Record) -> list[Element]:
         """A record as the identifier of a C-FIND response."""
-        return write_record(record)
+        return record_to_elements(record)
 
-    def move(self, move: Move) -> None:
+    def move(self, move: MoveOperation) -> None:
         """Answer a C-MOVE: send what it names to its destination, and say how that went."""
         address = self.destinations.get(move.destination)
         if address is None:
@@ -157,50 +161,59 @@ class DemoArchive:
             return
         self.deliver(move, address, self.catalogue.select(move.query))
 
-    def deliver(self, move: Move, address: tuple[str, int], instances: Sequence[Instance]) -> None:
+    def deliver(
+        self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
+    ) -> None:
         """Perform the C-STORE sub-operations on one association, then send the final response."""
-        self.perform(move, instances, lambda: StoreSCU(address, move.destination, self.title, instances))
+        self.run_sub_operations(
+            move, instances, lambda: StoreSCU(address, move.destination, self.title, instances)
+        )
 
-    def get(self, get: Get) -> None:
+    def get(self, get: GetOperation) -> None:
         """Answer a C-GET: send what it names over its own association, and say how that went."""
-        self.perform(get, self.catalogue.select(get.query), lambda: OwnStoreSCU(get.assoc))
+        self.run_sub_operations(get, self.catalogue.select(get.query), lambda: CGetStoreSCU(get.assoc))
 
-    def perform(
-        self, move: Retrieval, instances: Sequence[Instance], associate: Callable[[], StoreSCU]
+    def run_sub_operations(
+        self,
+        operation: RetrieveOperation,
+        instances: Sequence[DemoInstance],
+        associate: Callable[[], StoreSCU],
     ) -> None:
         """Send instances over what ``associate`` gives, then the final response."""
         tally = Tally(len(instances))
         try:
             if instances:
                 with associate() as store:
-                    self.send(move, store, instances, tally)
-        except Unwilling:
+                    self.send(operation, store, instances, tally)
+        except AssociationFailed:
             for instance in instances[len(instances) - tally.remaining :]:
                 tally.count(instance.sop_uid, NOT_SENT)
-        if move.alive:
-            self.respond(move, CANCELLED if tally.remaining else tally.verdict, tally)
+        if operation.is_alive:
+            self.respond(operation, CANCELLED if tally.remaining else tally.final_status, tally)
 
-    def send(self, move: Retrieval, store: StoreSCU, instances: Sequence[Instance], tally: Tally) -> None:
+    def send(
+        self, operation: RetrieveOperation, store: StoreSCU, instances: Sequence[DemoInstance], tally: Tally
+    ) -> None:
         """Send instances until all are sent, the peer cancels or it is gone."""
         for number, instance in enumerate(instances, start=1):
-            if not self.proceed(move, number - 1):
+            if not self.should_continue(operation, number - 1):
                 return
-            status = store.store(instance, number % 0xFFFF, (self.title, move.message_id))
+            status = store.store(instance, number % 0xFFFF, (self.title, operation.message_id))
             tally.count(instance.sop_uid, status)
             if tally.remaining:
-                self.respond(move, PENDING, tally)
+                self.respond(operation, PENDING, tally)
 
-    def proceed(self, move: Retrieval, sent: int) -> bool:  # noqa: ARG002
+    def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:  # noqa: ARG002
         """Called before each sub-operation, ``sent`` being done; False when the peer cancelled or is gone."""
-        return move.alive and not move.cancelled
+        return operation.is_alive and not operation.cancelled
 
-    def respond(self, move: Retrieval, status: int, tally: Tally) -> None:
+    def respond(self, operation: RetrieveOperation, status: int, tally: Tally) -> None:
         """Send a pending or the final response, this one with the list of what failed."""
-        move.respond(status, tally, failed_uids=() if status == PENDING else tally.failed_uids)
+        operation.respond(status, tally, failed_uids=() if status == PENDING else tally.failed_uids)
 
     # --- pynetdicom ---------------------------------------------------------------------------------------
 
-    def _opened(self, event: Any) -> None:
+    def _on_connection_open(self, event: Any) -> None:
         """Set TCP_NODELAY, and take C-FIND, C-MOVE and C-GET out of pynetdicom's hands.
 
         Its handlers decide themselves what is sent, and how sub-operations are sent and counted; here that is
@@ -212,31 +225,31 @@ class DemoArchive:
 
         def serve_request(message: Any, context_id: int) -> None:
             if isinstance(message, C_FIND) and message.is_valid_request:
-                self._find(Find(assoc, message, context_id))
+                self._find(FindOperation(assoc, message, context_id))
             elif isinstance(message, C_MOVE) and message.is_valid_request:
-                self._retrieve("move", Move(assoc, message, context_id), STUDY_ROOT_MOVE, self.move)
+                self._retrieve("move", MoveOperation(assoc, message, context_id), STUDY_ROOT_MOVE, self.move)
             elif isinstance(message, C_GET) and message.is_valid_request:
-                self._retrieve("get", Get(assoc, message, context_id), STUDY_ROOT_GET, self.get)
+                self._retrieve("get", GetOperation(assoc, message, context_id), STUDY_ROOT_GET, self.get)
             else:
                 serve(message, context_id)
             assoc.dimse.cancel_req.clear()
 
         assoc._serve_request = serve_request
 
-    def _find(self, find: Find) -> None:
-        self.seen("find", find.query)
-        if not _acceptable(find, STUDY_ROOT_FIND):
+    def _find(self, find: FindOperation) -> None:
+        self.on_request("find", find.query)
+        if not _is_level_supported(find, STUDY_ROOT_FIND):
             find.respond(BAD_IDENTIFIER)
             return
         for status, record in self.find(find.query, lambda: find.cancelled):
-            if not find.alive:
+            if not find.is_alive:
                 return
             if record is None:
                 find.respond(status)
             else:
-                find.respond(status, self.describe(record | self._place(find.query)))
+                find.respond(status, self.describe(record | self._common_attributes(find.query)))
 
-    def _place(self, query: Query) -> Record:
+    def _common_attributes(self, query: QueryIdentifier) -> Record:
         """What every answer says about itself (PS3.4 C.4.1.1.3.2)."""
         return {
             "SpecificCharacterSet": "ISO_IR 192",
@@ -244,12 +257,12 @@ class DemoArchive:
             "RetrieveAETitle": self.title,
         }
 
-    def _retrieve(self, kind: str, asked: R, study_root: str, answer: Callable[[R], None]) -> None:
-        self.seen(kind, asked.query)
-        if _acceptable(asked, study_root) and _named(asked.query):
-            answer(asked)
+    def _retrieve(self, kind: str, operation: R, study_root: str, handler: Callable[[R], None]) -> None:
+        self.on_request(kind, operation.query)
+        if _is_level_supported(operation, study_root) and _has_unique_keys(operation.query):
+            handler(operation)
         else:
-            asked.respond(BAD_IDENTIFIER)
+            operation.respond(BAD_IDENTIFIER)
 
 
 class _Server(ThreadedAssociationServer):
@@ -264,19 +277,19 @@ class _Server(ThreadedAssociationServer):
         self.server_close()
 
 
-def _acceptable(operation: Operation, study_root: str) -> bool:
+def _is_level_supported(operation: DimseOperation, study_root: str) -> bool:
     """The level exists in the model (PS3.4 C.6.1.1, C.6.2.1)."""
     level = operation.query.level
     return level in set(Level) and not (operation.sop_class == study_root and level == Level.PATIENT)
 
 
-def _named(query: Query) -> bool:
+def _has_unique_keys(query: QueryIdentifier) -> bool:
     """A retrieval names what it wants by unique keys (PS3.4 C.4.2.1.4)."""
     keyword = {"PATIENT": "PatientID", "IMAGE": "SOPInstanceUID", "SERIES": "SeriesInstanceUID"}
     return bool(query.values(keyword.get(query.level, "StudyInstanceUID")))
 
 
-def _contexts() -> list[Any]:
+def _presentation_contexts() -> list[Any]:
     plain = [EXPLICIT_LITTLE, IMPLICIT_LITTLE]
     queries = (VERIFICATION, PATIENT_ROOT_FIND, STUDY_ROOT_FIND)
     retrievals = (PATIENT_ROOT_MOVE, STUDY_ROOT_MOVE, PATIENT_ROOT_GET, STUDY_ROOT_GET)

@@ -23,12 +23,12 @@ def encode(elements: Iterable[Element], *, explicit: bool = True, little: bool =
     order = "<" if little else ">"
     parts: list[bytes] = []
     for tag, vr, value in sorted(elements, key=lambda element: element[0]):
-        data = _value(vr, value, explicit, little)
-        parts += (head(tag, vr, len(data), explicit=explicit, order=order), data)
+        data = _encode_value(vr, value, explicit, little)
+        parts += (encode_header(tag, vr, len(data), explicit=explicit, order=order), data)
     return b"".join(parts)
 
 
-def head(tag: int, vr: str, length: int, *, explicit: bool = True, order: str = "<") -> bytes:
+def encode_header(tag: int, vr: str, length: int, *, explicit: bool = True, order: str = "<") -> bytes:
     """Tag, VR and length of an element, without its value."""
     group, element = tag >> 16, tag & 0xFFFF
     if not explicit:
@@ -38,23 +38,23 @@ def head(tag: int, vr: str, length: int, *, explicit: bool = True, order: str = 
     return struct.pack(order + "HH2sH", group, element, vr.encode(), length)
 
 
-def item(length: int, *, order: str = "<") -> bytes:
+def encode_item_header(length: int, *, order: str = "<") -> bytes:
     """The head of an item, or of a fragment of encapsulated pixel data (PS3.5 7.5, A.4)."""
-    return head(_ITEM, "", length, explicit=False, order=order)
+    return encode_header(_ITEM, "", length, explicit=False, order=order)
 
 
-def sequence_end() -> bytes:
+def encode_sequence_delimiter() -> bytes:
     """The delimiter that ends encapsulated pixel data (PS3.5 A.4)."""
-    return head(_SEQUENCE_END, "", 0, explicit=False)
+    return encode_header(_SEQUENCE_END, "", 0, explicit=False)
 
 
-def command_set(elements: Iterable[Element]) -> bytes:
+def encode_command_set(elements: Iterable[Element]) -> bytes:
     """A DIMSE command set: implicit VR little endian, group length first (PS3.7 6.3.1)."""
     body = encode(elements, explicit=False)
     return encode([(0x00000000, "UL", len(body))], explicit=False) + body
 
 
-def _value(vr: str, value: object, explicit: bool, little: bool) -> bytes:
+def _encode_value(vr: str, value: object, explicit: bool, little: bool) -> bytes:
     if isinstance(value, str):
         data = value.encode("utf-8")
         return data if len(data) % 2 == 0 else data + (b"\0" if vr == "UI" else b" ")
@@ -64,4 +64,4 @@ def _value(vr: str, value: object, explicit: bool, little: bool) -> bytes:
         return value if len(value) % 2 == 0 else value + b"\0"
     assert isinstance(value, Sequence)
     encoded = [encode(elements, explicit=explicit, little=little) for elements in value]
-    return b"".join(item(len(data), order="<" if little else ">") + data for data in encoded)
+    return b"".join(encode_item_header(len(data), order="<" if little else ">") + data for data in encoded)

@@ -10,14 +10,14 @@ from functools import lru_cache
 
 from pydicom.datadict import dictionary_VR
 
-from dicom_quarry.demo.synthetic_studies import Instance, Series, Study
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoSeries, DemoStudy
 from dicom_quarry.model import Level
 
 #: An answer, or the part of it that one level gives: values by DICOM keyword, several ones back-slashed.
 Record = dict[str, str]
 
-_RANGED = frozenset({"DA", "TM", "DT"})
-_NO_WILDCARD = frozenset({"UI", "IS", "DS", "US", "UL"})  # PS3.4 C.2.2.2.4
+_RANGE_VRS = frozenset({"DA", "TM", "DT"})
+_NO_WILDCARD_VRS = frozenset({"UI", "IS", "DS", "US", "UL"})  # PS3.4 C.2.2.2.4
 _UNIQUE_KEYS = {
     "PATIENT": ("PatientID",),
     "STUDY": ("PatientID", "StudyInstanceUID"),
@@ -27,7 +27,7 @@ _UNIQUE_KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryIdentifier:
     """The identifier of a C-FIND or C-MOVE: its level, and its keys by keyword."""
 
     level: str
@@ -43,15 +43,15 @@ class Query:
 class Catalogue:
     """The studies of an archive, found by their keys without looking at each."""
 
-    def __init__(self, studies: Iterable[Study]) -> None:
+    def __init__(self, studies: Iterable[DemoStudy]) -> None:
         self.studies = tuple(studies)
-        self._by_key: dict[tuple[str, str], list[Study]] = defaultdict(list)
+        self._by_key: dict[tuple[str, str], list[DemoStudy]] = defaultdict(list)
         for study in self.studies:
             self._by_key["StudyInstanceUID", study.study_uid].append(study)
             self._by_key["PatientID", study.patient.patient_id].append(study)
             self._by_key["AccessionNumber", study.accession].append(study)
 
-    def candidates(self, query: Query) -> Iterable[Study]:
+    def candidates(self, query: QueryIdentifier) -> Iterable[DemoStudy]:
         """Studies that can match: by the first exact key that there is, or all of them."""
         for keyword in ("StudyInstanceUID", "AccessionNumber", "PatientID"):
             values = query.values(keyword)
@@ -59,11 +59,11 @@ class Catalogue:
                 return [s for value in values for s in self._by_key.get((keyword, value), ())]
         return self.studies
 
-    def find(self, query: Query) -> Iterator[Record]:
+    def find(self, query: QueryIdentifier) -> Iterator[Record]:
         """Every match, with the keys asked for and the unique keys down to the level (PS3.4 C.4.1.2.2)."""
         seen: set[str] = set()
         for record in self._records(query):
-            if not _matching(record, query.keys):
+            if not _matches_keys(record, query.keys):
                 continue
             if query.level == Level.PATIENT:
                 if record["PatientID"] in seen:
@@ -72,7 +72,7 @@ class Catalogue:
             wanted = dict.fromkeys((*_UNIQUE_KEYS[query.level], *query.keys))
             yield {keyword: record.get(keyword, "") for keyword in wanted}
 
-    def select(self, query: Query) -> list[Instance]:
+    def select(self, query: QueryIdentifier) -> list[DemoInstance]:
         """The instances that a C-MOVE identifier names by unique keys, each once (PS3.4 C.4.2.1.4)."""
         wanted = {keyword: set(query.values(keyword)) for keyword in _UNIQUE_KEYS[query.level]}
         series_uids = wanted.get("SeriesInstanceUID")
@@ -85,57 +85,60 @@ class Catalogue:
             and (not sop_uids or instance.sop_uid in sop_uids)
         ]
 
-    def _records(self, query: Query) -> Iterator[Record]:
+    def _records(self, query: QueryIdentifier) -> Iterator[Record]:
         for study in self.candidates(query):
-            record = _of_study(study)
+            record = _study_record(study)
             if query.level in (Level.PATIENT, Level.STUDY):
                 yield record
                 continue
-            if not _matching(record, query.keys):
+            if not _matches_keys(record, query.keys):
                 continue
             for series in study.series:
-                below = record | _of_series(series)
+                below = record | _series_record(series)
                 if query.level == Level.SERIES:
                     yield below
-                elif _matching(below, query.keys):
-                    yield from (below | _of_instance(study, series, n) for n in range(1, series.images + 1))
+                elif _matches_keys(below, query.keys):
+                    yield from (
+                        below | _instance_record(study, series, n)
+                        for n in range(1, series.instance_count + 1)
+                    )
 
 
-def matches(vr: str, asked: str, value: str) -> bool:
+def matches(vr: str, key: str, value: str) -> bool:
     """Does a value match a key: universal, single value, list, wildcard or range (PS3.4 C.2.2.2.1 to .5)."""
-    asked = asked.strip(" \0")
-    if asked in ("", "*"):
+    key = key.strip(" \0")
+    if key in ("", "*"):
         return True
-    held = value.split("\\")
+    values = value.split("\\")
     if vr == "UI":
-        wanted = {uid.strip(" \0") for uid in asked.split("\\")}
-        return any(uid in wanted for uid in held)
-    if vr in _RANGED and "-" in asked:
-        first, _, last = asked.partition("-")
+        wanted = {uid.strip(" \0") for uid in key.split("\\")}
+        return any(uid in wanted for uid in values)
+    if vr in _RANGE_VRS and "-" in key:
+        first, _, last = key.partition("-")
         return bool(value) and first <= value and (not last or value[: len(last)] <= last)
-    if vr in _NO_WILDCARD:
-        return asked in (one.strip() for one in held)
-    pattern = _pattern(asked, vr == "PN")
-    return any(pattern.fullmatch(one) for one in held)
+    if vr in _NO_WILDCARD_VRS:
+        return key in (one.strip() for one in values)
+    pattern = _compile_pattern(key, vr == "PN")
+    return any(pattern.fullmatch(one) for one in values)
 
 
 @lru_cache(maxsize=256)
-def _pattern(asked: str, any_case: bool) -> re.Pattern[str]:
+def _compile_pattern(key: str, ignore_case: bool) -> re.Pattern[str]:
     parts = {"*": ".*", "?": "."}
-    text = "".join(parts.get(character, re.escape(character)) for character in asked)
-    return re.compile(text, re.DOTALL | (re.IGNORECASE if any_case else 0))
+    text = "".join(parts.get(character, re.escape(character)) for character in key)
+    return re.compile(text, re.DOTALL | (re.IGNORECASE if ignore_case else 0))
 
 
-def _matching(record: Record, keys: Mapping[str, str]) -> bool:
+def _matches_keys(record: Record, keys: Mapping[str, str]) -> bool:
     """Keys that the record does not know are not matched on, as an optional key may be (PS3.4 C.2.2.1.3)."""
     return all(
-        matches(dictionary_VR(keyword), asked, record[keyword])
-        for keyword, asked in keys.items()
-        if asked and keyword in record
+        matches(dictionary_VR(keyword), key, record[keyword])
+        for keyword, key in keys.items()
+        if key and keyword in record
     )
 
 
-def _of_study(study: Study) -> Record:
+def _study_record(study: DemoStudy) -> Record:
     patient = study.patient
     return {
         "PatientName": patient.name,
@@ -155,21 +158,21 @@ def _of_study(study: Study) -> Record:
     }
 
 
-def _of_series(series: Series) -> Record:
+def _series_record(series: DemoSeries) -> Record:
     return {
         "SeriesInstanceUID": series.series_uid,
         "SeriesNumber": str(series.number),
         "SeriesDescription": series.description,
-        "Modality": series.kind.modality,
-        "NumberOfSeriesRelatedInstances": str(series.images),
+        "Modality": series.profile.modality,
+        "NumberOfSeriesRelatedInstances": str(series.instance_count),
     }
 
 
-def _of_instance(study: Study, series: Series, number: int) -> Record:
-    instance = Instance(study, series, number)
+def _instance_record(study: DemoStudy, series: DemoSeries, number: int) -> Record:
+    instance = DemoInstance(study, series, number)
     return {
         "SOPInstanceUID": instance.sop_uid,
         "SOPClassUID": instance.sop_class,
         "InstanceNumber": str(number),
-        "NumberOfFrames": str(series.kind.frames) if series.kind.frames > 1 else "",
+        "NumberOfFrames": str(series.profile.frames) if series.profile.frames > 1 else "",
     }

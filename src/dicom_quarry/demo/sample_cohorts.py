@@ -15,84 +15,84 @@ from dicom_quarry.demo.synthetic_studies import (
     MR,
     SR,
     US,
-    Study,
+    DemoStudy,
     make_accession,
     make_patient,
     make_study,
 )
 
 #: In the form of the demo's own patients and accessions, and of none of them.
-_NOBODY = ("9999999", "999991899999", "20181231")
+_UNMATCHED = ("9999999", "999991899999", "20181231")
 
 
-def demo_studies(seed: int = 1) -> list[Study]:
+def make_demo_studies(seed: int = 1) -> list[DemoStudy]:
     """Some thirty studies (63 MB) with what makes cohorts difficult, the same for the same seed.
 
     Among them: identifiers with leading zeros, a patient with ten studies, a name outside ASCII, an accession
     with two studies, an accession shared by two patients, reports without pixels, big endian, RLE frames.
     """
-    return list(_studies(random.Random(seed)))
+    return list(_generate_studies(random.Random(seed)))
 
 
-def _studies(chance: random.Random) -> Iterator[Study]:
+def _generate_studies(rng: random.Random) -> Iterator[DemoStudy]:
     day = date(2018, 7, 23)
-    first = make_patient(chance, "0004711")
-    yield make_study(first, make_accession(chance, day), day, (CT, 12), (CT, 8), (SR, 1))
+    first = make_patient(rng, "0004711")
+    yield make_study(first, make_accession(rng, day), day, (CT, 12), (CT, 8), (SR, 1))
     follow_up = day + timedelta(days=90)
-    yield make_study(first, make_accession(chance, follow_up), follow_up, (MR, 20), (MR, 16))
+    yield make_study(first, make_accession(rng, follow_up), follow_up, (MR, 20), (MR, 16))
 
-    several = make_accession(chance, day)
-    patient = make_patient(chance, "0004712", "Østergård^Søren")
-    yield make_study(patient, several, day, (CR, 2), description="Chest, two views")
-    yield make_study(patient, several, day, (US, 2), description="Abdomen", copy=1)
+    multi_study_accession = make_accession(rng, day)
+    patient = make_patient(rng, "0004712", "Østergård^Søren")
+    yield make_study(patient, multi_study_accession, day, (CR, 2), description="Chest, two views")
+    yield make_study(patient, multi_study_accession, day, (US, 2), description="Abdomen", variant=1)
 
-    shared = make_accession(chance, day)
-    yield make_study(make_patient(chance, "0004713"), shared, day, (DX, 1))
-    yield make_study(make_patient(chance, "0004714"), shared, day, (DX, 2))
+    shared_accession = make_accession(rng, day)
+    yield make_study(make_patient(rng, "0004713"), shared_accession, day, (DX, 1))
+    yield make_study(make_patient(rng, "0004714"), shared_accession, day, (DX, 2))
 
-    often = make_patient(chance, "0004715")
+    frequent_patient = make_patient(rng, "0004715")
     for week in range(10):
-        visit = day + timedelta(weeks=week)
-        yield make_study(often, make_accession(chance, visit), visit, (CR, 1), (SR, 1))
+        study_day = day + timedelta(weeks=week)
+        yield make_study(frequent_patient, make_accession(rng, study_day), study_day, (CR, 1), (SR, 1))
 
     for number in range(14):
-        seen = day + timedelta(days=chance.randrange(150))
-        layout = chance.choice([((MR, 12),), ((CT, 6),), ((US, 1), (SR, 1)), ((DX, 1),)])
+        study_date = day + timedelta(days=rng.randrange(150))
+        layout = rng.choice([((MR, 12),), ((CT, 6),), ((US, 1), (SR, 1)), ((DX, 1),)])
         yield make_study(
-            make_patient(chance, f"{4716 + number:07d}"), make_accession(chance, seen), seen, *layout
+            make_patient(rng, f"{4716 + number:07d}"), make_accession(rng, study_date), study_date, *layout
         )
 
 
-def write_cohorts(folder: Path, studies: Sequence[Study]) -> list[Path]:
+def write_cohorts(folder: Path, studies: Sequence[DemoStudy]) -> list[Path]:
     """Write a cohort table of each of the three formats over a third of the studies each.
 
     Every table has a row that matches nothing and a row that stands there twice; those by accession also have
     an accession with two studies, where the studies have one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    patient, accession, day = _NOBODY
-    double = _accession_with_two(studies)
+    patient, accession, day = _UNMATCHED
+    double = _find_two_study_accession(studies)
     by_both = [(s.patient.patient_id, s.accession) for s in (*double, *studies[0::3])]
     by_date = [(s.patient.patient_id, s.study_date) for s in studies[1::3]]
     by_accession = [(s.accession,) for s in (*double, *studies[2::3])]
     return [
-        _write(folder / "empi_accession.csv", "EMPI,Accession", ",", by_both, (patient, accession)),
-        _write(folder / "empi_date.csv", "EMPI, Study Date", ", ", by_date, (patient, day)),
-        _write(folder / "accession.csv", "Accession", ",", by_accession, (accession,)),
+        _write_cohort(folder / "empi_accession.csv", "EMPI,Accession", ",", by_both, (patient, accession)),
+        _write_cohort(folder / "empi_date.csv", "EMPI, Study Date", ", ", by_date, (patient, day)),
+        _write_cohort(folder / "accession.csv", "Accession", ",", by_accession, (accession,)),
     ]
 
 
-def _accession_with_two(studies: Iterable[Study]) -> list[Study]:
+def _find_two_study_accession(studies: Iterable[DemoStudy]) -> list[DemoStudy]:
     """One study of an accession that has two, of the same patient."""
     keys = Counter((s.patient.patient_id, s.accession) for s in studies)
     return [s for s in studies if keys[s.patient.patient_id, s.accession] == 2][:1]
 
 
-def _write(
-    path: Path, header: str, comma: str, rows: Iterable[tuple[str, ...]], nobody: tuple[str, ...]
+def _write_cohort(
+    path: Path, header: str, delimiter: str, rows: Iterable[tuple[str, ...]], unmatched: tuple[str, ...]
 ) -> Path:
     """Header, then rows with blank lines between them: each once, the unmatched one, the first one again."""
     unique = list(dict.fromkeys(rows))
-    lines = [header, *(comma.join(row) for row in (*unique, nobody, *unique[:1]))]
+    lines = [header, *(delimiter.join(row) for row in (*unique, unmatched, *unique[:1]))]
     path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
     return path

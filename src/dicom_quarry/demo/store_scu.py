@@ -24,9 +24,9 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_quarry.demo.encoding import Element, command_set
-from dicom_quarry.demo.synthetic_instances import dataset
-from dicom_quarry.demo.synthetic_studies import LITTLE_ENDIAN, Instance
+from dicom_quarry.demo.encoding import Element, encode_command_set
+from dicom_quarry.demo.synthetic_instances import encode_dataset
+from dicom_quarry.demo.synthetic_studies import LITTLE_ENDIAN, DemoInstance
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 #: Sub-operations that could not be sent have no C-STORE status; this one is counted as a failure.
@@ -36,12 +36,12 @@ _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 _ASSOCIATE_AC, _DATA_TF, _RELEASE_RP = 0x02, 0x04, 0x06  # PS3.8 9.3.1
 _RELEASE_RQ = struct.pack(">BBII", 0x05, 0, 4, 0)
 _COMMAND, _LAST = 0x01, 0x02  # message control header, PS3.8 E.2
-_OUR_MAXIMUM = 16384
-_LARGEST_WRITE = 1 << 17
-_PATIENCE = 60.0
+_MAX_PDU_LENGTH = 16384
+_MAX_WRITE = 1 << 17
+_TIMEOUT = 60.0
 
 
-class Unwilling(Exception):
+class AssociationFailed(Exception):
     """The destination cannot be reached, refuses the association, or ended it."""
 
 
@@ -51,24 +51,26 @@ class StoreSCU:
     ``source`` is the address to call from, where the system is not to choose one.
     """
 
-    source: tuple[str, int] | None = None
+    source_address: tuple[str, int] | None = None
 
     def __init__(
-        self, address: tuple[str, int], called: str, calling: str, instances: Iterable[Instance]
+        self, address: tuple[str, int], called: str, calling: str, instances: Iterable[DemoInstance]
     ) -> None:
-        pairs = dict.fromkeys(pair for i in instances for pair in _offers(i))
+        pairs = dict.fromkeys(pair for i in instances for pair in _presentation_contexts(i))
         self._calling = calling
         self._contexts: dict[tuple[str, str], int] = {}
         try:
-            self._socket = socket.create_connection(address, timeout=_PATIENCE, source_address=self.source)
+            self._socket = socket.create_connection(
+                address, timeout=_TIMEOUT, source_address=self.source_address
+            )
         except OSError as error:
-            raise Unwilling(str(error)) from error
+            raise AssociationFailed(str(error)) from error
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._negotiate(called, list(pairs))
         except OSError as error:
             self._socket.close()
-            raise Unwilling(str(error)) from error
+            raise AssociationFailed(str(error)) from error
 
     def __enter__(self) -> Self:
         return self
@@ -78,20 +80,24 @@ class StoreSCU:
     ) -> None:
         self.release()
 
-    def store(self, instance: Instance, message_id: int, originator: tuple[str, int] | None = None) -> int:
+    def store(
+        self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None = None
+    ) -> int:
         """Send one instance, return the receiver's status (PS3.7 9.3.1.2); raises Unwilling if it is lost."""
-        offers = [pair for pair in _offers(instance) if pair in self._contexts]
-        if not offers:
+        candidates = [pair for pair in _presentation_contexts(instance) if pair in self._contexts]
+        if not candidates:
             return NOT_SENT
-        command = self._command(instance, message_id, originator)
-        context = self._contexts[offers[0]]
+        command = self._encode_command(instance, message_id, originator)
+        context = self._contexts[candidates[0]]
         try:
             # one write for a small instance: the receiver is not woken for the command alone
-            pdus = self._pdus(context, [command], _COMMAND)
-            self._write(chain(pdus, self._pdus(context, dataset(instance, offers[0][1]), 0)))
-            return self._status()
+            pdus = self._encode_pdus(context, [command], _COMMAND)
+            self._write(
+                chain(pdus, self._encode_pdus(context, encode_dataset(instance, candidates[0][1]), 0))
+            )
+            return self._read_status()
         except OSError as error:
-            raise Unwilling(str(error)) from error
+            raise AssociationFailed(str(error)) from error
 
     def release(self) -> None:
         """Release the association and close the connection (PS3.8 7.2)."""
@@ -108,7 +114,7 @@ class StoreSCU:
         request: Any = A_ASSOCIATE()
         request.application_context_name = UID(_APPLICATION_CONTEXT)
         request.calling_ae_title, request.called_ae_title = self._calling, called
-        request.presentation_context_definition_list = _contexts(pairs)
+        request.presentation_context_definition_list = _build_contexts(pairs)
         request.user_information = _user_information()
         pdu: Any = A_ASSOCIATE_RQ()
         pdu.from_primitive(request)
@@ -119,13 +125,15 @@ class StoreSCU:
         answer: Any = A_ASSOCIATE_AC()
         answer.decode(struct.pack(">BBI", kind, 0, len(body)) + body)
         primitive = answer.to_primitive()
-        limit = primitive.maximum_length_received or _LARGEST_WRITE
-        self._fragment = min(limit, _LARGEST_WRITE) - 6
+        limit = primitive.maximum_length_received or _MAX_WRITE
+        self._max_fragment = min(limit, _MAX_WRITE) - 6
         for context in primitive.presentation_context_definition_results_list:
             if context.result == 0:
                 self._contexts[pairs[context.context_id // 2]] = context.context_id
 
-    def _command(self, instance: Instance, message_id: int, originator: tuple[str, int] | None) -> bytes:
+    def _encode_command(
+        self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None
+    ) -> bytes:
         """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
         elements: list[Element] = [
             (0x00000002, "UI", instance.sop_class),
@@ -137,11 +145,13 @@ class StoreSCU:
         ]
         if originator:
             elements += [(0x00001030, "AE", originator[0]), (0x00001031, "US", originator[1])]
-        return command_set(elements)
+        return encode_command_set(elements)
 
-    def _pdus(self, context: int, pieces: Iterable[bytes | memoryview], control: int) -> Iterator[bytes]:
+    def _encode_pdus(
+        self, context: int, pieces: Iterable[bytes | memoryview], control: int
+    ) -> Iterator[bytes]:
         """P-DATA-TF PDUs with one fragment each (PS3.8 9.3.5), as headers and fragments in turn."""
-        for fragment, last in _fragments(pieces, self._fragment):
+        for fragment, last in _split_fragments(pieces, self._max_fragment):
             size = len(fragment)
             end = control | (_LAST if last else 0)
             yield struct.pack(">BBIIBB", _DATA_TF, 0, size + 6, size + 2, context, end)
@@ -152,12 +162,12 @@ class StoreSCU:
         out = bytearray()
         for piece in pieces:
             out += piece
-            if len(out) >= _LARGEST_WRITE:
+            if len(out) >= _MAX_WRITE:
                 self._socket.sendall(out)
                 out.clear()
         self._socket.sendall(out)
 
-    def _status(self) -> int:
+    def _read_status(self) -> int:
         command = b""
         while True:
             kind, body = self._read_pdu()
@@ -166,7 +176,7 @@ class StoreSCU:
             length, _, control = struct.unpack_from(">IBB", body)
             command += body[6 : 4 + length]
             if control & _LAST:
-                return _status_of(command)
+                return _parse_status(command)
 
     def _read_pdu(self) -> tuple[int, bytes]:
         kind, _, length = struct.unpack(">BBI", self._read(6))
@@ -186,13 +196,13 @@ class StoreSCU:
         return bytes(data)
 
 
-class OwnStoreSCU(StoreSCU):
+class CGetStoreSCU(StoreSCU):
     """The same over the association that asked by C-GET, which stays (PS3.4 C.4.3)."""
 
     def __init__(self, assoc: Any) -> None:
         self._assoc = assoc
         self._socket = assoc.dul.socket.socket
-        self._fragment = min(assoc.requestor.maximum_length or _LARGEST_WRITE, _LARGEST_WRITE) - 6
+        self._max_fragment = min(assoc.requestor.maximum_length or _MAX_WRITE, _MAX_WRITE) - 6
         self._contexts = {
             (str(context.abstract_syntax), str(context.transfer_syntax[0])): context.context_id
             for context in assoc.accepted_contexts
@@ -202,7 +212,7 @@ class OwnStoreSCU(StoreSCU):
     def release(self) -> None:
         """Nothing: it is for the peer to release."""
 
-    def _status(self) -> int:
+    def _read_status(self) -> int:
         while self._assoc.dul.is_alive() and not self._assoc.acse.is_aborted():
             _, response = self._assoc.dimse.get_msg(block=True)
             if response is not None:
@@ -210,14 +220,14 @@ class OwnStoreSCU(StoreSCU):
         raise ConnectionAbortedError("the peer ended the association")
 
 
-def _offers(instance: Instance) -> list[tuple[str, str]]:
+def _presentation_contexts(instance: DemoInstance) -> list[tuple[str, str]]:
     """Presentation contexts under which an instance can be sent, the one that it is kept in first."""
-    own = instance.series.kind.syntax
+    own = instance.series.profile.syntax
     syntaxes = dict.fromkeys((own, *LITTLE_ENDIAN)) if own in LITTLE_ENDIAN else (own,)
     return [(instance.sop_class, syntax) for syntax in syntaxes]
 
 
-def _contexts(pairs: list[tuple[str, str]]) -> list[Any]:
+def _build_contexts(pairs: list[tuple[str, str]]) -> list[Any]:
     contexts: list[Any] = []
     for number, (sop_class, syntax) in enumerate(pairs):
         context: Any = build_context(sop_class, syntax)
@@ -228,7 +238,7 @@ def _contexts(pairs: list[tuple[str, str]]) -> list[Any]:
 
 def _user_information() -> list[Any]:
     maximum: Any = MaximumLengthNotification()
-    maximum.maximum_length_received = _OUR_MAXIMUM
+    maximum.maximum_length_received = _MAX_PDU_LENGTH
     implementation: Any = ImplementationClassUIDNotification()
     implementation.implementation_class_uid = UID(IMPLEMENTATION_CLASS_UID)
     version: Any = ImplementationVersionNameNotification()
@@ -236,20 +246,20 @@ def _user_information() -> list[Any]:
     return [maximum, implementation, version]
 
 
-def _fragments(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
+def _split_fragments(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
     """Cut pieces into fragments of ``size`` and say which is the last."""
-    held = bytearray()
+    buffer = bytearray()
     for piece in pieces:
-        held += piece
+        buffer += piece
         start = 0
-        while len(held) - start > size:
-            yield bytes(held[start : start + size]), False
+        while len(buffer) - start > size:
+            yield bytes(buffer[start : start + size]), False
             start += size
-        del held[:start]
-    yield bytes(held), True
+        del buffer[:start]
+    yield bytes(buffer), True
 
 
-def _status_of(command: bytes) -> int:
+def _parse_status(command: bytes) -> int:
     """(0000,0900) of a command set: implicit VR little endian (PS3.7 6.3.1)."""
     offset = 0
     while offset + 8 <= len(command):

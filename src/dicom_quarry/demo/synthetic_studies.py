@@ -23,7 +23,7 @@ LITTLE_ENDIAN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class SeriesProfile:
     """What the instances of a series are; ``rows`` is 0 where there are no pixels."""
 
     modality: str
@@ -35,19 +35,21 @@ class Kind:
     frames: int = 1
 
 
-CT = Kind("CT", "1.2.840.10008.5.1.4.1.1.2", rows=512, columns=512)
-MR = Kind("MR", "1.2.840.10008.5.1.4.1.1.4", IMPLICIT_LITTLE, rows=256, columns=256)
-CR = Kind("CR", "1.2.840.10008.5.1.4.1.1.1", EXPLICIT_BIG, rows=640, columns=512)
-DX = Kind("DX", "1.2.840.10008.5.1.4.1.1.1.1", rows=1024, columns=1024)
-US = Kind("US", "1.2.840.10008.5.1.4.1.1.3.1", RLE_LOSSLESS, rows=192, columns=256, bits=8, frames=20)
-SR = Kind("SR", "1.2.840.10008.5.1.4.1.1.88.11")
-TINY = Kind("CT", "1.2.840.10008.5.1.4.1.1.2", rows=64, columns=64)
+CT = SeriesProfile("CT", "1.2.840.10008.5.1.4.1.1.2", rows=512, columns=512)
+MR = SeriesProfile("MR", "1.2.840.10008.5.1.4.1.1.4", IMPLICIT_LITTLE, rows=256, columns=256)
+CR = SeriesProfile("CR", "1.2.840.10008.5.1.4.1.1.1", EXPLICIT_BIG, rows=640, columns=512)
+DX = SeriesProfile("DX", "1.2.840.10008.5.1.4.1.1.1.1", rows=1024, columns=1024)
+US = SeriesProfile(
+    "US", "1.2.840.10008.5.1.4.1.1.3.1", RLE_LOSSLESS, rows=192, columns=256, bits=8, frames=20
+)
+SR = SeriesProfile("SR", "1.2.840.10008.5.1.4.1.1.88.11")
+TINY = SeriesProfile("CT", "1.2.840.10008.5.1.4.1.1.2", rows=64, columns=64)
 #: Kinds by the names that :func:`generate` takes.
 PROFILES = {"tiny": TINY, "ct": CT, "mr": MR, "cr": CR, "dx": DX, "us": US, "sr": SR}
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class DemoPatient:
     """A person who does not exist."""
 
     patient_id: str
@@ -57,51 +59,51 @@ class Patient:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class DemoSeries:
     """``images`` instances of one kind."""
 
     series_uid: str
     number: int
     description: str
-    kind: Kind
-    images: int
+    profile: SeriesProfile
+    instance_count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Study:
+class DemoStudy:
     """A study with its series; everything that C-FIND answers are made of."""
 
     study_uid: str
-    patient: Patient
+    patient: DemoPatient
     accession: str
     study_date: str
     study_time: str
     description: str
-    series: tuple[Series, ...]
+    series: tuple[DemoSeries, ...]
 
     @property
     def instance_count(self) -> int:
         """Number of Study Related Instances."""
-        return sum(series.images for series in self.series)
+        return sum(series.instance_count for series in self.series)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """Modalities in Study, each once."""
-        return tuple(dict.fromkeys(series.kind.modality for series in self.series))
+        return tuple(dict.fromkeys(series.profile.modality for series in self.series))
 
-    def instances(self) -> Iterator[Instance]:
+    def instances(self) -> Iterator[DemoInstance]:
         """Every instance, made on the way."""
         for series in self.series:
-            for number in range(1, series.images + 1):
-                yield Instance(self, series, number)
+            for number in range(1, series.instance_count + 1):
+                yield DemoInstance(self, series, number)
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class DemoInstance:
     """One instance: where it belongs and its number, which is all that its bytes depend on."""
 
-    study: Study
-    series: Series
+    study: DemoStudy
+    series: DemoSeries
     number: int
 
     @property
@@ -112,7 +114,7 @@ class Instance:
     @property
     def sop_class(self) -> str:
         """SOP Class UID."""
-        return self.series.kind.sop_class
+        return self.series.profile.sop_class
 
 
 def make_uid(*parts: object) -> str:
@@ -121,52 +123,52 @@ def make_uid(*parts: object) -> str:
 
 
 def make_study(
-    patient: Patient,
+    patient: DemoPatient,
     accession: str,
     day: date,
-    *series: tuple[Kind, int],
+    *series: tuple[SeriesProfile, int],
     description: str = "",
-    copy: int = 0,
-) -> Study:
+    variant: int = 0,
+) -> DemoStudy:
     """A study of these (kind, number of images); ``copy`` tells apart two that are otherwise the same."""
-    uid = make_uid(patient.patient_id, accession, day, copy)
-    made = tuple(
-        Series(make_uid(uid, number), number, f"{kind.modality} series {number}", kind, images)
-        for number, (kind, images) in enumerate(series, start=1)
+    uid = make_uid(patient.patient_id, accession, day, variant)
+    all_series = tuple(
+        DemoSeries(make_uid(uid, number), number, f"{profile.modality} series {number}", profile, images)
+        for number, (profile, images) in enumerate(series, start=1)
     )
     text = description or f"{series[0][0].modality} examination"
-    return Study(uid, patient, accession, f"{day:%Y%m%d}", "101500", text, made)
+    return DemoStudy(uid, patient, accession, f"{day:%Y%m%d}", "101500", text, all_series)
 
 
-def make_accession(chance: random.Random, day: date) -> str:
+def make_accession(rng: random.Random, day: date) -> str:
     """An accession number with the year in the middle: five digits, YY, five digits."""
-    return f"{chance.randrange(10**5):05d}{day:%y}{chance.randrange(10**5):05d}"
+    return f"{rng.randrange(10**5):05d}{day:%y}{rng.randrange(10**5):05d}"
 
 
-def generate(
+def generate_studies(
     count: int, seed: int = 1, profile: str = "tiny", *, series: int = 1, images: int = 3
-) -> list[Study]:
+) -> list[DemoStudy]:
     """``count`` alike studies for benches: ``series`` x ``images`` instances of the named profile each.
 
     A patient has one to three studies; accession numbers are unique.
     """
-    chance = random.Random(f"{seed}/{profile}")
+    rng = random.Random(f"{seed}/{profile}")
     layout = ((PROFILES[profile], images),) * series
-    studies: list[Study] = []
+    studies: list[DemoStudy] = []
     while len(studies) < count:
-        patient = make_patient(chance, f"{seed:02d}{len(studies):07d}")
-        for _ in range(min(chance.randint(1, 3), count - len(studies))):
-            day = date(2018, 1, 1) + timedelta(days=chance.randrange(365))
+        patient = make_patient(rng, f"{seed:02d}{len(studies):07d}")
+        for _ in range(min(rng.randint(1, 3), count - len(studies))):
+            day = date(2018, 1, 1) + timedelta(days=rng.randrange(365))
             accession = f"{len(studies):06d}{day:%y}{seed % 10**5:05d}"
             studies.append(make_study(patient, accession, day, *layout))
     return studies
 
 
-def make_patient(chance: random.Random, patient_id: str, name: str = "") -> Patient:
+def make_patient(rng: random.Random, patient_id: str, name: str = "") -> DemoPatient:
     """A patient with an invented name, birth date and sex."""
-    born = date(1930, 1, 1) + timedelta(days=chance.randrange(80 * 365))
-    invented = f"{chance.choice(_FAMILY)}^{chance.choice(_GIVEN)}"
-    return Patient(patient_id, name or invented, f"{born:%Y%m%d}", chance.choice("FM"))
+    born = date(1930, 1, 1) + timedelta(days=rng.randrange(80 * 365))
+    invented = f"{rng.choice(_FAMILY)}^{rng.choice(_GIVEN)}"
+    return DemoPatient(patient_id, name or invented, f"{born:%Y%m%d}", rng.choice("FM"))
 
 
 _FAMILY = ("Quarry", "Stone", "Slate", "Marble", "Flint", "Basalt", "Granite", "Chalk")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dicom_quarry.config.settings import ArchiveProfile, Limits
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 
-_LETTER = """\
+_TEMPLATE = """\
 # Access for a research extraction: {title} and {archive}
 
 To the PACS team. We ask for access for **Quarry**, a program that fetches the studies of an approved list
@@ -54,43 +54,46 @@ where it was. Or call the contact above.
 """
 
 
-def letter(bench: Bench, limits: Sequence[Limits], host: str, findings: Iterable[Step]) -> str:
+def render_access_request(
+    context: CheckContext, limits: Sequence[Limits], host: str, steps: Iterable[CheckStep]
+) -> str:
     """The page in Markdown; ``limits`` are the archive's and the site's, ``findings`` what was checked."""
-    profile, local = bench.profile, bench.local
-    text = _LETTER.format(
+    profile, local = context.profile, context.local
+    text = _TEMPLATE.format(
         title=local.title,
         port=local.port,
-        address=local.host or bench.learned.our_address or "[address of this computer]",
+        address=local.host or context.findings.our_address or "[address of this computer]",
         host=host,
-        archive=profile.entity.title,
-        archive_host=profile.entity.host,
-        archive_port=profile.entity.port,
-        senders="".join(f", {network}" for network in bench.learned.senders or profile.senders),
+        archive=profile.dimse_ae.title,
+        archive_host=profile.dimse_ae.host,
+        archive_port=profile.dimse_ae.port,
+        senders="".join(f", {network}" for network in context.findings.senders or profile.senders),
         tls_out=" (TLS)" if profile.tls != "none" else "",
         tls_in=" (TLS)" if profile.tls == "both" else "",
-        limits="\n".join(_limits(profile, limits, bench.settings.parallel)),
+        limits="\n".join(_limit_rows(profile, limits, context.settings.parallel)),
     )
-    bad = [step for step in findings if step.mark is Mark.BAD]
-    if not bad:
+    failed = [step for step in steps if step.status is StepStatus.BAD]
+    if not failed:
         return text
     lines = [
-        f"- {step.name}: {step.said}" + (f". To do: {step.remedy}" if step.remedy else "") for step in bad
+        f"- {step.name}: {step.message}" + (f". To do: {step.remedy}" if step.remedy else "")
+        for step in failed
     ]
     return "\n".join([text, "## What `quarry check` found", "", *lines, ""])
 
 
-def _limits(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int) -> Iterable[str]:
+def _limit_rows(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int) -> Iterable[str]:
     """Each limit as it holds: every window, and the lowest of each ceiling."""
     windows = list(dict.fromkeys(one.window for one in limits if one.window))
     yield f"| hours | {' and within '.join(windows) or 'any: tell us if you want a window'} |"
     ceilings = [one.parallel for one in limits if one.parallel]
     yield f"| studies at once | {min([parallel, *ceilings])} |"
-    for name, spoken in (
+    for name, label in (
         ("queries_per_second", "queries a second"),
         ("studies_per_hour", "studies an hour"),
         ("megabytes_per_second", "MB a second"),
     ):
         rates = [rate for one in limits if (rate := getattr(one, name)) is not None]
-        yield f"| {spoken} | {f'{min(rates):g}' if rates else 'no limit set: tell us if you want one'} |"
+        yield f"| {label} | {f'{min(rates):g}' if rates else 'no limit set: tell us if you want one'} |"
     yield f"| a query is given up after | {profile.query_timeout:g} s of silence |"
     yield f"| a retrieval is given up after | {profile.silence:g} s of silence |"

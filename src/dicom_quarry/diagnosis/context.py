@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Literal
 
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Patiences
+from dicom_quarry.archive.dimse.association_factory import Timeouts
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.model import AE
 from dicom_quarry.wire.tls import requestor_context
 
-Model = Literal["study", "patient"]
+ModelName = Literal["study", "patient"]
 
 #: A study has one accession, a patient not many studies: an archive that answers with more ignores the key.
-_MOST_ANSWERS = 200
+_MAX_ANSWERS = 200
 
 
-class Mark(StrEnum):
+class StepStatus(StrEnum):
     """How a step ended."""
 
     GOOD = "good"
@@ -31,45 +31,47 @@ class Mark(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One step, without patient identifiers; ``remedy`` is what to do, or to ask for, where that is known."""
 
     name: str
-    mark: Mark
-    said: str
+    status: StepStatus
+    message: str
     remedy: str = ""
 
 
 @dataclass(slots=True)
-class Learned:
+class Findings:
     """What the steps found out for those that follow, for quarry.toml and for the letter."""
 
     our_address: str = ""
     port_is_free: bool = False
-    models: dict[Model, bool] = field(default_factory=dict)  # whether C-FIND and the road to use are offered
-    gets: dict[Model, bool] = field(default_factory=dict)  # whether C-FIND and C-GET are
-    model: Model | None = None
+    usable_models: dict[ModelName, bool] = field(
+        default_factory=dict
+    )  # whether C-FIND and the road to use are offered
+    get_models: dict[ModelName, bool] = field(default_factory=dict)  # whether C-FIND and C-GET are
+    model: ModelName | None = None
     result_cap: int | None = None
     senders: list[str] = field(default_factory=list)
-    only_get: bool = False  # C-MOVE fails, and C-GET does not
+    only_get_works: bool = False  # C-MOVE fails, and C-GET does not
 
 
 @dataclass(frozen=True, slots=True)
-class Manners:
+class RequestLimits:
     """Passed before anything is asked, so that the limits of the archive and the site hold here, too."""
 
-    before_query: Callable[[], None] = lambda: None
-    before_study: Callable[[], AbstractContextManager[object]] = nullcontext
-    received: Callable[[int], None] = lambda _: None
+    acquire_query: Callable[[], None] = lambda: None
+    acquire_retrieval: Callable[[], AbstractContextManager[object]] = nullcontext
+    record_received: Callable[[int], None] = lambda _: None
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class CheckContext:
     """What is checked, and with what: the archive, our receiver, our manners."""
 
     settings: Settings
-    manners: Manners = Manners()
-    learned: Learned = field(default_factory=Learned)
+    request_limits: RequestLimits = RequestLimits()
+    findings: Findings = field(default_factory=Findings)
 
     @property
     def profile(self) -> ArchiveProfile:
@@ -94,26 +96,26 @@ class Bench:
         files = self.settings.tls
         return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
 
-    def archive(
-        self, model: Model, answer_cap: int = _MOST_ANSWERS, *, retrieve: Literal["move", "get"] = "move"
+    def open_archive(
+        self, model: ModelName, answer_cap: int = _MAX_ANSWERS, *, retrieve: Literal["move", "get"] = "move"
     ) -> DimseArchive:
         """The archive in one of the information models, to be closed by the caller."""
         title, profile = self.local.title, self.profile
         return DimseArchive(
             profile.name,
-            profile.entity,
+            profile.dimse_ae,
             calling=title,
             destination=title,
             model=model,
             charset=profile.character_set,
-            answer_cap=answer_cap,
-            patiences=Patiences(query=profile.query_timeout),
+            max_studies=answer_cap,
+            timeouts=Timeouts(query=profile.query_timeout),
             tls=self.tls(),
-            before_query=self.manners.before_query,
+            before_query=self.request_limits.acquire_query,
             retrieve=retrieve,
         )
 
-    def registration(self) -> str:
+    def describe_registration(self) -> str:
         """What the archive has to know of us."""
-        host = self.local.host or self.learned.our_address or "this computer's address"
+        host = self.local.host or self.findings.our_address or "this computer's address"
         return f"AE title {self.local.title}, address {host}, port {self.local.port}"

@@ -8,68 +8,78 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from dicom_quarry.config.time_window import Hours
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
+from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import StartError
 from dicom_quarry.receiver.listen_socket import listen
 
 #: No computer that runs this version has an earlier year, if its clock is right.
-_EARLIEST = 2024
+_EARLIEST_YEAR = 2024
 
 #: What adjtimex(2) returns where nothing disciplines the clock.
 _TIME_ERROR = 5
 
 
-def here(bench: Bench, hours: Hours, now: datetime) -> Iterator[Step]:
+def check_local(context: CheckContext, hours: Schedule, now: datetime) -> Iterator[CheckStep]:
     """Steps that need nobody else; ``hours`` in which the archive may be asked."""
-    yield port(bench)
-    yield clock(hours, now, synchronised=synchronised())
-    yield disk(bench)
+    yield check_local_port(context)
+    yield check_clock(hours, now, synchronised=is_clock_synchronised())
+    yield check_disk(context)
 
 
-def port(bench: Bench) -> Step:
+def check_local_port(context: CheckContext) -> CheckStep:
     """Whether our receiver could listen."""
-    local = bench.local
-    if not bench.profile.sends:
-        return Step("our port", Mark.NOTE, "not needed: images come over our own association (C-GET)")
+    local = context.local
+    if not context.profile.needs_receiver:
+        return CheckStep(
+            "our port", StepStatus.NOTE, "not needed: images come over our own association (C-GET)"
+        )
     try:
         listen(local).close()
     except StartError as error:
-        return Step("our port", Mark.BAD, str(error))
-    bench.learned.port_is_free = True
+        return CheckStep("our port", StepStatus.BAD, str(error))
+    context.findings.port_is_free = True
     where = local.host or "every interface"
-    return Step("our port", Mark.GOOD, f"{local.port} is free on {where}, for {local.title}")
+    return CheckStep("our port", StepStatus.GOOD, f"{local.port} is free on {where}, for {local.title}")
 
 
-def clock(hours: Hours, now: datetime, *, synchronised: bool) -> Step:
+def check_clock(hours: Schedule, now: datetime, *, synchronised: bool) -> CheckStep:
     """Windows are by this clock, and TLS believes it."""
-    said = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    if now.year < _EARLIEST:
-        return Step("clock", Mark.BAD, f"{said}, which is long ago", "set the clock of this computer")
+    message = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    if now.year < _EARLIEST_YEAR:
+        return CheckStep(
+            "clock", StepStatus.BAD, f"{message}, which is long ago", "set the clock of this computer"
+        )
     closes = hours.next_close(now)
-    said += (
-        f"; by the window's clock {hours.spoken(now)}, open until {hours.spoken(closes)}" if closes else ""
+    message += (
+        f"; by the window's clock {hours.format_time(now)}, open until {hours.format_time(closes)}"
+        if closes
+        else ""
     )
     if not synchronised:
-        said = f"{said}; nothing keeps this clock right"
-        return Step("clock", Mark.NOTE, said, "have it synchronised by NTP, if windows matter to your site")
-    return Step("clock", Mark.GOOD, said)
+        message = f"{message}; nothing keeps this clock right"
+        return CheckStep(
+            "clock", StepStatus.NOTE, message, "have it synchronised by NTP, if windows matter to your site"
+        )
+    return CheckStep("clock", StepStatus.GOOD, message)
 
 
-def synchronised() -> bool:
+def is_clock_synchronised() -> bool:
     """What the kernel knows of its clock; True where it cannot be asked."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
     # A struct timex of zeros (208 bytes on 64-bit Linux) asks and changes nothing.
     return adjtimex is None or adjtimex(ctypes.create_string_buffer(512)) != _TIME_ERROR
 
 
-def disk(bench: Bench) -> Step:
+def check_disk(context: CheckContext) -> CheckStep:
     """Whether a job has room, and may write."""
-    folder = bench.folder
-    free, keep = shutil.disk_usage(folder).free, bench.settings.keep_free_bytes
+    folder = context.folder
+    free, keep = shutil.disk_usage(folder).free, context.settings.keep_free_bytes
     if not os.access(folder, os.W_OK):
-        return Step("disk", Mark.BAD, f"{folder} cannot be written to", "give another folder as 'to'")
+        return CheckStep(
+            "disk", StepStatus.BAD, f"{folder} cannot be written to", "give another folder as 'to'"
+        )
     if free <= keep:
-        said = f"{free / 1e9:.1f} GB are free at {folder}, and {keep / 1e9:g} GB are to be left to others"
-        return Step("disk", Mark.BAD, said, "make room: a job would wait for it")
-    return Step("disk", Mark.GOOD, f"{free / 1e9:,.1f} GB free at {folder}")
+        message = f"{free / 1e9:.1f} GB are free at {folder}, and {keep / 1e9:g} GB are to be left to others"
+        return CheckStep("disk", StepStatus.BAD, message, "make room: a job would wait for it")
+    return CheckStep("disk", StepStatus.GOOD, f"{free / 1e9:,.1f} GB free at {folder}")

@@ -13,206 +13,239 @@ from pathlib import Path
 from socket import SOCK_STREAM, getaddrinfo
 from typing import Literal
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, classes_of
+from dicom_quarry.archive.base import (
+    MonitorAction,
+    RetrieveRequest,
+    RetrieveResult,
+    Verdict,
+    group_sop_classes,
+)
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
-from dicom_quarry.diagnosis.context import Bench, Model
-from dicom_quarry.diagnosis.retrieval_diagnosis import Trial
-from dicom_quarry.errors import Refused
-from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Receipt, Sink, Study, Writer
-from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
+from dicom_quarry.diagnosis.context import CheckContext, ModelName
+from dicom_quarry.diagnosis.retrieval_diagnosis import RetrievalTrial
+from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.model import (
+    Header,
+    InstanceAdmission,
+    InstanceInfo,
+    InstanceRef,
+    Receipt,
+    Sink,
+    Study,
+    Writer,
+)
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.store.instance_store import InstanceStore
-from dicom_quarry.store.path_template import Template
+from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.wire.tls import acceptor_context
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
 #: Seconds without a response or an instance after which a check gives up; a job is more patient.
-_SILENCE = 60.0
+_SILENCE_TIMEOUT = 60.0
 
 #: Seconds to wait for stores all the same after an answer that nothing was sent.
-_NOTHING_SENT = 2.0
+_NOTHING_SENT_TIMEOUT = 2.0
 
 #: Seconds that instances in flight have when the check has seen enough.
-_GRACE = 5.0
+_STOP_TIMEOUT = 5.0
 
 _STUDY_UID = 0x0020000D
-_NOT_ASKED_FOR = 0x0124
+_NOT_REQUESTED = 0x0124
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ExpectedStudy:
     """The study to have sent, in which model, and its instances as far as the archive lists them."""
 
-    model: Model
+    model: ModelName
     study: Study
     instances: tuple[InstanceRef, ...] = ()
 
     @property
-    def listed(self) -> frozenset[str]:
+    def listed_uids(self) -> frozenset[str]:
         """The instances by UID."""
         return frozenset(ref.sop_uid for ref in self.instances)
 
     @property
-    def ask(self) -> Ask:
+    def request(self) -> RetrieveRequest:
         """The whole study."""
-        return Ask(self.study.study_uid, self.study.patient_id, sop_classes=classes_of(self.instances))
+        return RetrieveRequest(
+            self.study.study_uid,
+            self.study.patient_id,
+            sop_classes_by_series=group_sop_classes(self.instances),
+        )
 
     @property
-    def expected(self) -> int | None:
+    def expected_count(self) -> int | None:
         """How many instances there should be."""
-        return len(self.listed) or self.study.instance_count
+        return len(self.listed_uids) or self.study.instance_count
 
-    def admit(self, arrival: Arrival, header: Header) -> Admitted:
+    def admit(self, arrival: InstanceInfo, header: Header) -> InstanceAdmission:
         """Let an instance in if it is one of these; raises Refused."""
-        if header[_STUDY_UID] != self.study.study_uid or (self.listed and arrival.sop_uid not in self.listed):
-            raise Refused("it was not asked for", status=_NOT_ASKED_FOR)
-        return Admitted()
+        if header[_STUDY_UID] != self.study.study_uid or (
+            self.listed_uids and arrival.sop_uid not in self.listed_uids
+        ):
+            raise InstanceRefused("it was not asked for", status=_NOT_REQUESTED)
+        return InstanceAdmission()
 
 
-class _Guests:
+class _RecordingSink:
     """Takes note of what arrives, and from where; the sink around the store."""
 
-    def __init__(self, store: Sink, bench: Bench) -> None:
-        self.stored: dict[str, tuple[Arrival, Receipt]] = {}
-        self.last = time.monotonic()
+    def __init__(self, store: Sink, context: CheckContext) -> None:
+        self.stored: dict[str, tuple[InstanceInfo, Receipt]] = {}
+        self.last_activity = time.monotonic()
         self._store = store
-        self._received = bench.manners.received
+        self._record_received = context.request_limits.record_received
         self._changed = threading.Condition()
 
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         """Start one instance."""
-        return _Guest(self._store.begin(arrival), arrival, self)
+        return _RecordingWriter(self._store.begin(arrival), arrival, self)
 
-    def heard(self, size: int) -> None:
+    def record_bytes(self, size: int) -> None:
         """So many bytes came."""
-        self.last = time.monotonic()
-        self._received(size)
+        self.last_activity = time.monotonic()
+        self._record_received(size)
 
-    def arrived(self, arrival: Arrival, receipt: Receipt) -> None:
+    def record_instance(self, arrival: InstanceInfo, receipt: Receipt) -> None:
         """An instance is here."""
         with self._changed:
             self.stored[receipt.ref.sop_uid] = arrival, receipt
-            self.last = time.monotonic()
+            self.last_activity = time.monotonic()
             self._changed.notify_all()
 
-    def settle(self, expected: int | None, patience: float) -> None:
+    def wait_for_late_stores(self, expected: int | None, timeout: float) -> None:
         """Return when all are here, or nothing came for so long: stores may follow the final response."""
         done = time.monotonic()
         with self._changed:
             while expected is None or len(self.stored) < expected:
-                left = max(done, self.last) + patience - time.monotonic()
+                left = max(done, self.last_activity) + timeout - time.monotonic()
                 if left <= 0:
                     return
                 self._changed.wait(left)
 
 
-class _Guest:
-    def __init__(self, inner: Writer, arrival: Arrival, guests: _Guests) -> None:
+class _RecordingWriter:
+    def __init__(self, inner: Writer, arrival: InstanceInfo, sink: _RecordingSink) -> None:
         self.abort = inner.abort
         self._inner = inner
         self._arrival = arrival
-        self._guests = guests
+        self._sink = sink
 
     def write(self, data: memoryview) -> None:
         size = len(data)
         self._inner.write(data)
-        self._guests.heard(size)
+        self._sink.record_bytes(size)
 
     def commit(self) -> Receipt:
         receipt = self._inner.commit()
-        self._guests.arrived(self._arrival, receipt)
+        self._sink.record_instance(self._arrival, receipt)
         return receipt
 
 
-class _Watch:
+class _SilenceMonitor:
     """Gives up when neither a response nor a byte came for a while."""
 
-    def __init__(self, guests: _Guests, silence: float) -> None:
-        self._guests = guests
+    def __init__(self, sink: _RecordingSink, silence: float) -> None:
+        self._sink = sink
         self._silence = silence
-        self._last = time.monotonic()
+        self._last_response = time.monotonic()
 
-    def sign_of_life(self, _completed: int | None, _remaining: int | None) -> None:
-        self._last = time.monotonic()
+    def on_activity(self, _completed: int | None, _remaining: int | None) -> None:
+        self._last_response = time.monotonic()
 
-    def patience(self) -> Patience:
-        quiet = time.monotonic() - max(self._last, self._guests.last)
-        return Patience.CANCEL if quiet > self._silence else Patience.WAIT
+    def next_action(self) -> MonitorAction:
+        silence = time.monotonic() - max(self._last_response, self._sink.last_activity)
+        return MonitorAction.CANCEL if silence > self._silence else MonitorAction.WAIT
 
 
-def move(bench: Bench, wanted: Wanted) -> list[Trial]:
+def try_move(context: CheckContext, expected: ExpectedStudy) -> list[RetrievalTrial]:
     """Try once; and if the archive sends from addresses that are not admitted, once more with these.
 
     Only what then really comes from there shows that they are the archive's. Raises StartError.
     """
-    first = _try(bench, wanted, ())
+    first = _try_move_once(context, expected, ())
     # Whoever knocks meanwhile may be a stranger: the archive alone has the instances that it listed.
-    strangers = {one.address for one in first.refused if "address" in one.why}
+    strangers = {one.address for one in first.refused_senders if "address" in one.reason}
     if not strangers:
         return [first]
     more = [ip_network(address.partition("%")[0]) for address in strangers]
-    return [first, _try(bench, wanted, more)]
+    return [first, _try_move_once(context, expected, more)]
 
 
-def get(bench: Bench, wanted: Wanted) -> Trial:
+def try_get(context: CheckContext, expected: ExpectedStudy) -> RetrievalTrial:
     """Try a C-GET, for which no receiver is needed. Raises ArchiveError."""
-    with _folder(bench.folder) as folder:
-        guests = _Guests(_store(folder, wanted), bench)
-        answered = _ask(bench, wanted, guests, "get")
-        return Trial(answered, wanted.expected, tuple(guests.stored.values()))
+    with _temporary_folder(context.folder) as folder:
+        sink = _RecordingSink(_make_store(folder, expected), context)
+        result = _retrieve(context, expected, sink, "get")
+        return RetrievalTrial(result, expected.expected_count, tuple(sink.stored.values()))
 
 
-def _try(bench: Bench, wanted: Wanted, more: Networks) -> Trial:
-    refused: list[SenderRefused] = []
-    with _folder(bench.folder) as folder:
-        guests = _Guests(_store(folder, wanted), bench)
-        receiver = _receiver(bench, guests, refused, more)
+def _try_move_once(
+    context: CheckContext, expected: ExpectedStudy, extra_networks: Networks
+) -> RetrievalTrial:
+    refused: list[SenderRejected] = []
+    with _temporary_folder(context.folder) as folder:
+        sink = _RecordingSink(_make_store(folder, expected), context)
+        receiver = _make_receiver(context, sink, refused, extra_networks)
         receiver.start()
         try:
-            answered = _ask(bench, wanted, guests, "move")
-            guests.settle(wanted.expected, _patience(answered, bench.profile.settle))
+            result = _retrieve(context, expected, sink, "move")
+            sink.wait_for_late_stores(
+                expected.expected_count, _late_store_timeout(result, context.profile.settle)
+            )
         finally:
-            receiver.stop(_GRACE)
-        arrived = tuple(guests.stored.values())
-    return Trial(answered, wanted.expected, arrived, tuple(refused), receiver.stats.refused)
+            receiver.stop(_STOP_TIMEOUT)
+        arrived = tuple(sink.stored.values())
+    return RetrievalTrial(
+        result, expected.expected_count, arrived, tuple(refused), receiver.stats.rejected_instances
+    )
 
 
-def _patience(answered: Answered, settle: float) -> float:
+def _late_store_timeout(result: RetrieveResult, settle: float) -> float:
     """How long stores may still be on their way: hardly, where the archive says that it sent nothing."""
-    nothing = answered.verdict is not Verdict.SUCCESS and not answered.completed
-    return min(settle, _NOTHING_SENT if nothing else _SILENCE)
+    nothing_sent = result.verdict is not Verdict.SUCCESS and not result.completed
+    return min(settle, _NOTHING_SENT_TIMEOUT if nothing_sent else _SILENCE_TIMEOUT)
 
 
-def _ask(bench: Bench, wanted: Wanted, guests: _Guests, road: Literal["move", "get"]) -> Answered:
-    archive = bench.archive(wanted.model, retrieve=road)
-    watch = _Watch(guests, min(bench.profile.silence, _SILENCE))
+def _retrieve(
+    context: CheckContext, expected: ExpectedStudy, sink: _RecordingSink, transport: Literal["move", "get"]
+) -> RetrieveResult:
+    archive = context.open_archive(expected.model, retrieve=transport)
+    monitor = _SilenceMonitor(sink, min(context.profile.silence, _SILENCE_TIMEOUT))
     try:
-        with bench.manners.before_study():
-            return archive.retrieve(wanted.ask, guests, watch)
+        with context.request_limits.acquire_retrieval():
+            return archive.retrieve(expected.request, sink, monitor)
     finally:
         archive.close()
 
 
 @contextmanager
-def _folder(near: Path) -> Iterator[Path]:
+def _temporary_folder(near: Path) -> Iterator[Path]:
     """A folder of our own, on the disk that a job would fill."""
     with tempfile.TemporaryDirectory(prefix=".quarry-check-", dir=near) as path:
         yield Path(path)
 
 
-def _store(folder: Path, wanted: Wanted) -> InstanceStore:
+def _make_store(folder: Path, expected: ExpectedStudy) -> InstanceStore:
     incoming = folder / "incoming"
     incoming.mkdir(mode=0o700)
-    template = Template.parse(DEFAULT_FILEPATH)
-    return InstanceStore(folder / "out", template, incoming=incoming, admit=wanted.admit)
+    template = PathTemplate.parse(DEFAULT_FILEPATH)
+    return InstanceStore(folder / "out", template, incoming=incoming, admit=expected.admit)
 
 
-def _receiver(bench: Bench, sink: Sink, refused: list[SenderRefused], more: Networks) -> Receiver:
-    profile, files = bench.profile, bench.settings.tls
-    found = getaddrinfo(profile.entity.host, None, type=SOCK_STREAM)
+def _make_receiver(
+    context: CheckContext, sink: Sink, refused: list[SenderRejected], extra_networks: Networks
+) -> Receiver:
+    profile, files = context.profile, context.settings.tls
+    found = getaddrinfo(profile.dimse_ae.host, None, type=SOCK_STREAM)
     own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
-    admission = Admission(called=frozenset({bench.local.title}), networks=(*own, *profile.senders, *more))
+    admission = AccessPolicy(
+        called=frozenset({context.local.title}), networks=(*own, *profile.senders, *extra_networks)
+    )
     tls = None
     if profile.tls == "both" and files.certificate is not None:
         tls = acceptor_context(files.certificate, files.key, files.ca)
-    return Receiver(bench.local, sink, admission=admission, on_event=refused.append, tls=tls)
+    return Receiver(context.local, sink, access_policy=admission, on_event=refused.append, tls=tls)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from dicom_quarry.archive.base import Answered, Verdict
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
-from dicom_quarry.model import Arrival, Receipt
-from dicom_quarry.receiver.server import SenderRefused
+from dicom_quarry.archive.base import RetrieveResult, Verdict
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
+from dicom_quarry.model import InstanceInfo, Receipt
+from dicom_quarry.receiver.server import SenderRejected
 
 _DESTINATION_UNKNOWN = 0xA801
 #: The archive could not connect to the destination: A702 of many archives, C502 of some (PN#764, PN#310).
@@ -19,120 +19,128 @@ _CANNOT_REACH = frozenset({0xA702, 0xC502})
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class RetrievalTrial:
     """What the archive answered, and what came; ``refused_instances`` were not taken by our store."""
 
-    answered: Answered
-    expected: int | None
-    arrived: tuple[tuple[Arrival, Receipt], ...] = ()
-    refused: tuple[SenderRefused, ...] = ()
+    result: RetrieveResult
+    expected_count: int | None
+    arrived: tuple[tuple[InstanceInfo, Receipt], ...] = ()
+    refused_senders: tuple[SenderRejected, ...] = ()
     refused_instances: int = 0
 
     @property
-    def whole(self) -> bool:
+    def is_complete(self) -> bool:
         """Every instance that was listed is here."""
-        return bool(self.arrived) and (self.expected is None or len(self.arrived) >= self.expected)
+        return bool(self.arrived) and (
+            self.expected_count is None or len(self.arrived) >= self.expected_count
+        )
 
 
-def judge(bench: Bench, trials: Sequence[Trial]) -> Step:
+def diagnose_move(context: CheckContext, trials: Sequence[RetrievalTrial]) -> CheckStep:
     """The step of the C-MOVE; senders that are the archive's are remembered."""
     first, last = trials[0], trials[-1]
-    if first.whole:
-        return Step("C-MOVE", Mark.GOOD, _what_came(first))
-    if first.refused:
-        return _senders(bench, first, last)
-    said, remedy = _explained(bench, first)
-    return Step("C-MOVE", Mark.BAD, said, remedy)
+    if first.is_complete:
+        return CheckStep("C-MOVE", StepStatus.GOOD, _describe_arrivals(first))
+    if first.refused_senders:
+        return _diagnose_refused_senders(context, first, last)
+    message, remedy = _explain_failure(context, first)
+    return CheckStep("C-MOVE", StepStatus.BAD, message, remedy)
 
 
-def judge_get(trial: Trial, *, needed: bool) -> Step:
+def diagnose_get(trial: RetrievalTrial, *, is_required: bool) -> CheckStep:
     """The step of the C-GET; where another road is used it is only worth knowing."""
-    if trial.whole:
-        return Step("C-GET", Mark.GOOD, _what_came(trial))
-    said = f"{_what_came(trial)}; the archive says: {trial.answered.comment}"
-    return Step("C-GET", Mark.BAD if needed else Mark.NOTE, said)
+    if trial.is_complete:
+        return CheckStep("C-GET", StepStatus.GOOD, _describe_arrivals(trial))
+    message = f"{_describe_arrivals(trial)}; the archive says: {trial.result.comment}"
+    return CheckStep("C-GET", StepStatus.BAD if is_required else StepStatus.NOTE, message)
 
 
-def syntaxes(trial: Trial) -> Step:
+def describe_transfer_syntaxes(trial: RetrievalTrial) -> CheckStep:
     """The transfer syntaxes in which the study came."""
     uids = sorted({receipt.transfer_syntax for _, receipt in trial.arrived})
-    return Step("transfer syntaxes", Mark.GOOD, ", ".join(map(_syntax, uids)))
+    return CheckStep("transfer syntaxes", StepStatus.GOOD, ", ".join(map(_syntax_name, uids)))
 
 
-def _syntax(uid: str) -> str:
+def _syntax_name(uid: str) -> str:
     # A validation would warn with the peer's words.
     return UID(uid, validation_mode=IGNORE).name or uid
 
 
-def _what_came(trial: Trial) -> str:
-    of = f" of {trial.expected}" if trial.expected is not None else ""
+def _describe_arrivals(trial: RetrievalTrial) -> str:
+    of = f" of {trial.expected_count}" if trial.expected_count is not None else ""
     return f"{len(trial.arrived)}{of} instances arrived"
 
 
-def _senders(bench: Bench, first: Trial, last: Trial) -> Step:
+def _diagnose_refused_senders(
+    context: CheckContext, first: RetrievalTrial, last: RetrievalTrial
+) -> CheckStep:
     """Somebody was not let in while the study was on its way."""
-    known = {one.address for one in first.refused if "address" in one.why}
-    proved = sorted({arrival.peer for arrival, _ in last.arrived} & known)
-    if not proved:
-        one = first.refused[0]
-        said = f"{_what_came(first)}; a sender at {one.address} was refused: {one.why}"
-        return Step("C-MOVE", Mark.BAD, said, _for_stranger(bench, one))
-    bench.learned.senders = [*map(str, bench.profile.senders), *proved]
-    line = ", ".join(f'"{sender}"' for sender in bench.learned.senders)
-    said = f"the archive sends from {', '.join(proved)}, which is not its own address, and was refused"
+    refused_addresses = {one.address for one in first.refused_senders if "address" in one.reason}
+    confirmed = sorted({arrival.peer for arrival, _ in last.arrived} & refused_addresses)
+    if not confirmed:
+        one = first.refused_senders[0]
+        message = f"{_describe_arrivals(first)}; a sender at {one.address} was refused: {one.reason}"
+        return CheckStep("C-MOVE", StepStatus.BAD, message, _sender_remedy(context, one))
+    context.findings.senders = [*map(str, context.profile.senders), *confirmed]
+    line = ", ".join(f'"{sender}"' for sender in context.findings.senders)
+    message = f"the archive sends from {', '.join(confirmed)}, which is not its own address, and was refused"
     remedy = f"add  senders = [{line}]  to the archive's table in quarry.toml (--save writes it)"
-    return Step("C-MOVE", Mark.BAD, said, remedy)
+    return CheckStep("C-MOVE", StepStatus.BAD, message, remedy)
 
 
-def _for_stranger(bench: Bench, sender: SenderRefused) -> str:
-    if sender.called and sender.called != bench.local.title:
-        return f"ask the PACS team to register our receiver under its own title: {bench.registration()}"
+def _sender_remedy(context: CheckContext, sender: SenderRejected) -> str:
+    if sender.called and sender.called != context.local.title:
+        return f"ask the PACS team to register our receiver under its own title: {context.describe_registration()}"
     return "if it belongs to the archive, add its address to 'senders' of the archive in quarry.toml"
 
 
-def _explained(bench: Bench, trial: Trial) -> tuple[str, str]:
+def _explain_failure(context: CheckContext, trial: RetrievalTrial) -> tuple[str, str]:
     """What is likely wrong where too little came, and what to ask for."""
-    answered, title, registration = trial.answered, bench.local.title, bench.registration()
-    register = f"ask the PACS team to register our receiver as a destination: {registration}"
-    road = (
+    result, title, registration = trial.result, context.local.title, context.describe_registration()
+    register_remedy = f"ask the PACS team to register our receiver as a destination: {registration}"
+    network_remedy = (
         f"ask the PACS team which host and port it has for {title} (it should be: {registration}), and the "
         "network team whether a firewall lets the archive through to it"
     )
     if trial.refused_instances:
-        return f"{_what_came(trial)}; {trial.refused_instances} were refused by our own store", ""
+        return f"{_describe_arrivals(trial)}; {trial.refused_instances} were refused by our own store", ""
     if trial.arrived:
         return (
-            f"{_what_came(trial)}; the archive says: {answered.comment}",
+            f"{_describe_arrivals(trial)}; the archive says: {result.comment}",
             "try again; then ask the PACS team",
         )
-    return _nothing_came(answered, title, register, road)
+    return _explain_no_arrivals(result, title, register_remedy, network_remedy)
 
 
-def _nothing_came(answered: Answered, title: str, register: str, road: str) -> tuple[str, str]:
-    status = answered.status or 0
+def _explain_no_arrivals(
+    result: RetrieveResult, title: str, register_remedy: str, network_remedy: str
+) -> tuple[str, str]:
+    status = result.status or 0
     if status == _DESTINATION_UNKNOWN:
-        return f"the archive does not know {title} as a destination (A801)", register
-    if answered.verdict is Verdict.CONFIGURATION:
-        return answered.comment, f"ask the PACS team to allow {title} to retrieve"
-    if answered.failed or status in _CANNOT_REACH:
-        said = f"the archive knows {title} and could not send to it ({status:04X})"
-        return f"{said}: a wrong host or port there, or a firewall", road
+        return f"the archive does not know {title} as a destination (A801)", register_remedy
+    if result.verdict is Verdict.CONFIGURATION:
+        return result.comment, f"ask the PACS team to allow {title} to retrieve"
+    if result.failed or status in _CANNOT_REACH:
+        message = f"the archive knows {title} and could not send to it ({status:04X})"
+        return f"{message}: a wrong host or port there, or a firewall", network_remedy
     if status >> 12 == 0xC:
-        said = f"the archive could not start ({status:04X}), and sent nothing: it does not know {title}"
-        said += " as a destination, or has another host or port for it"
+        message = f"the archive could not start ({status:04X}), and sent nothing: it does not know {title}"
+        message += " as a destination, or has another host or port for it"
         return (
-            said,
-            f"{register}. If it is there: is its host and port right, does a firewall let them through?",
+            message,
+            f"{register_remedy}. If it is there: is its host and port right, does a firewall let them through?",
         )
-    if answered.completed:
-        said = f"the archive says that it sent {answered.completed} instances, and nothing arrived"
-        return f"{said}: a firewall, or it has another host or port for {title}", road
-    if answered.verdict is Verdict.SUCCESS:
-        said = "the archive reports success, and sent nothing: it may not know us, or the study is not online"
-        return said, f"{register}; or name another study"
-    if answered.verdict in (Verdict.LOST, Verdict.CANCELLED):
+    if result.completed:
+        message = f"the archive says that it sent {result.completed} instances, and nothing arrived"
+        return f"{message}: a firewall, or it has another host or port for {title}", network_remedy
+    if result.verdict is Verdict.SUCCESS:
+        message = (
+            "the archive reports success, and sent nothing: it may not know us, or the study is not online"
+        )
+        return message, f"{register_remedy}; or name another study"
+    if result.verdict in (Verdict.LOST, Verdict.CANCELLED):
         return (
             f"the archive fell silent when it was to send to {title}: a firewall that drops its packets",
-            road,
+            network_remedy,
         )
-    return answered.comment, ""
+    return result.comment, ""

@@ -6,92 +6,112 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from dicom_quarry.config.time_window import Hours
-from dicom_quarry.diagnosis.context import Bench, Mark, Step
-from dicom_quarry.diagnosis.dicomweb_checks import web_steps
-from dicom_quarry.diagnosis.local_checks import here
-from dicom_quarry.diagnosis.network_checks import road
-from dicom_quarry.diagnosis.query_checks import Inquiry
-from dicom_quarry.diagnosis.result_cap import probe
-from dicom_quarry.diagnosis.retrieval_check import Wanted, get, move
-from dicom_quarry.diagnosis.retrieval_diagnosis import Trial, judge, judge_get, syntaxes
+from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
+from dicom_quarry.diagnosis.dicomweb_checks import check_dicomweb
+from dicom_quarry.diagnosis.local_checks import check_local
+from dicom_quarry.diagnosis.network_checks import check_network
+from dicom_quarry.diagnosis.query_checks import StudyQueryCheck
+from dicom_quarry.diagnosis.result_cap import probe_result_cap
+from dicom_quarry.diagnosis.retrieval_check import ExpectedStudy, try_get, try_move
+from dicom_quarry.diagnosis.retrieval_diagnosis import (
+    RetrievalTrial,
+    describe_transfer_syntaxes,
+    diagnose_get,
+    diagnose_move,
+)
 from dicom_quarry.errors import ArchiveError, StartError
 
 #: What to do where C-MOVE fails and C-GET does not.
-_WITHOUT_RECEIVER = (
+_USE_GET_REMEDY = (
     'or leave it to C-GET, as a job does: with  retrieve = "get"  in quarry.toml it needs no receiver, '
     "no entry there"
 )
 
 
-def steps(bench: Bench, hours: Hours, *, accession: str = "", cap: bool = False) -> Iterator[Step]:
+def run_checks(
+    context: CheckContext, hours: Schedule, *, accession: str = "", probe_cap: bool = False
+) -> Iterator[CheckStep]:
     """The road and this computer; with an accession the archive's answers, too. Raises ConfigError."""
-    if bench.profile.address is None:
-        yield from web_steps(bench, hours, datetime.now(UTC), accession)
-        if cap:
-            yield Step("result cap", Mark.NOTE, "not tried over DICOMweb, where answers come in pages")
+    if context.profile.address is None:
+        yield from check_dicomweb(context, hours, datetime.now(UTC), accession)
+        if probe_cap:
+            yield CheckStep(
+                "result cap", StepStatus.NOTE, "not tried over DICOMweb, where answers come in pages"
+            )
         return
     reached = True
-    for step in road(bench):
-        reached = reached and step.mark is not Mark.BAD
+    for step in check_network(context):
+        reached = reached and step.status is not StepStatus.BAD
         yield step
-    yield from here(bench, hours, datetime.now(UTC))
+    yield from check_local(context, hours, datetime.now(UTC))
     if reached and accession:
-        inquiry = Inquiry(bench, accession)
-        yield from (_anonymous(step, inquiry) for step in _study(bench, inquiry))
-    if reached and cap:
-        yield probe(bench, datetime.now(UTC).date())
+        query_check = StudyQueryCheck(context, accession)
+        yield from (_redact_step(step, query_check) for step in _check_study(context, query_check))
+    if reached and probe_cap:
+        yield probe_result_cap(context, datetime.now(UTC).date())
 
 
-def _anonymous(step: Step, inquiry: Inquiry) -> Step:
+def _redact_step(step: CheckStep, query_check: StudyQueryCheck) -> CheckStep:
     """Without what an archive repeats of identifiers in its error comments: the output may go to a file."""
-    said = step.said
-    for identifier in inquiry.identifiers:
-        said = said.replace(identifier, "…")
-    return replace(step, said=said)
+    message = step.message
+    for identifier in query_check.identifiers:
+        message = message.replace(identifier, "…")
+    return replace(step, message=message)
 
 
-def _study(bench: Bench, inquiry: Inquiry) -> Iterator[Step]:
-    yield from inquiry.steps()
-    model, study, listing = bench.learned.model, inquiry.study, inquiry.listing
+def _check_study(context: CheckContext, query_check: StudyQueryCheck) -> Iterator[CheckStep]:
+    yield from query_check.run()
+    model, study, listing = context.findings.model, query_check.study, query_check.listing
     if model is None or study is None:
         return
-    wanted = Wanted(model, study, listing.instances if listing else ())
-    needed = bench.profile.retrieve == "get"
-    moved = None if needed else _moved(bench, wanted)
-    got = _got(bench, wanted, needed=needed) if bench.learned.gets[model] else None
-    if moved:
-        yield moved.step
-    if got and moved and moved.step.mark is Mark.BAD and got.step.mark is Mark.GOOD:
-        bench.learned.only_get = True
-        yield replace(got.step, remedy=_WITHOUT_RECEIVER)
-    elif got:
-        yield got.step
-    arrived = [one.trial for one in (moved, got) if one and one.trial and one.trial.arrived]
+    expected = ExpectedStudy(model, study, listing.instances if listing else ())
+    get_required = context.profile.retrieve == "get"
+    move_check = None if get_required else _check_move(context, expected)
+    get_check = (
+        _check_get(context, expected, is_required=get_required)
+        if context.findings.get_models[model]
+        else None
+    )
+    if move_check:
+        yield move_check.step
+    if (
+        get_check
+        and move_check
+        and move_check.step.status is StepStatus.BAD
+        and get_check.step.status is StepStatus.GOOD
+    ):
+        context.findings.only_get_works = True
+        yield replace(get_check.step, remedy=_USE_GET_REMEDY)
+    elif get_check:
+        yield get_check.step
+    arrived = [one.trial for one in (move_check, get_check) if one and one.trial and one.trial.arrived]
     if arrived:
-        yield syntaxes(arrived[0])
+        yield describe_transfer_syntaxes(arrived[0])
 
 
 @dataclass(frozen=True, slots=True)
-class _Tried:
-    step: Step
-    trial: Trial | None = None
+class _RetrievalCheck:
+    step: CheckStep
+    trial: RetrievalTrial | None = None
 
 
-def _moved(bench: Bench, wanted: Wanted) -> _Tried:
-    if not bench.learned.port_is_free:
-        return _Tried(Step("C-MOVE", Mark.NOTE, "not tried, since our port is not free"))
+def _check_move(context: CheckContext, expected: ExpectedStudy) -> _RetrievalCheck:
+    if not context.findings.port_is_free:
+        return _RetrievalCheck(CheckStep("C-MOVE", StepStatus.NOTE, "not tried, since our port is not free"))
     try:
-        trials = move(bench, wanted)
+        trials = try_move(context, expected)
     except (ArchiveError, StartError) as error:
-        return _Tried(Step("C-MOVE", Mark.BAD, str(error)))
-    return _Tried(judge(bench, trials), trials[-1])
+        return _RetrievalCheck(CheckStep("C-MOVE", StepStatus.BAD, str(error)))
+    return _RetrievalCheck(diagnose_move(context, trials), trials[-1])
 
 
-def _got(bench: Bench, wanted: Wanted, *, needed: bool) -> _Tried:
+def _check_get(context: CheckContext, expected: ExpectedStudy, *, is_required: bool) -> _RetrievalCheck:
     """Where another road is used, what fails here is only worth knowing."""
     try:
-        trial = get(bench, wanted)
+        trial = try_get(context, expected)
     except ArchiveError as error:
-        return _Tried(Step("C-GET", Mark.BAD if needed else Mark.NOTE, str(error)))
-    return _Tried(judge_get(trial, needed=needed), trial)
+        return _RetrievalCheck(
+            CheckStep("C-GET", StepStatus.BAD if is_required else StepStatus.NOTE, str(error))
+        )
+    return _RetrievalCheck(diagnose_get(trial, is_required=is_required), trial)

@@ -12,28 +12,28 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from dicom_quarry.config.settings import read_toml
-from dicom_quarry.diagnosis.context import Bench
+from dicom_quarry.diagnosis.context import CheckContext
 from dicom_quarry.errors import ConfigError
 
 
-def profile(bench: Bench) -> dict[str, object]:
+def profile_settings(context: CheckContext) -> dict[str, object]:
     """The settings of the archive that are known now, as they are spelled in the file."""
-    learned = bench.learned
-    if bench.profile.address is None:
-        return {"dicomweb": str(bench.profile.dicomweb)}
-    found: dict[str, object] = {"address": str(bench.profile.address)}
-    if learned.model is not None:
-        found["model"] = learned.model
-    if learned.result_cap is not None:
-        found["result-cap"] = learned.result_cap
-    if learned.only_get:
+    findings = context.findings
+    if context.profile.address is None:
+        return {"dicomweb": str(context.profile.dicomweb)}
+    found: dict[str, object] = {"address": str(context.profile.address)}
+    if findings.model is not None:
+        found["model"] = findings.model
+    if findings.result_cap is not None:
+        found["result-cap"] = findings.result_cap
+    if findings.only_get_works:
         found["retrieve"] = "get"
-    if learned.senders:
-        found["senders"] = learned.senders
+    if findings.senders:
+        found["senders"] = findings.senders
     return found
 
 
-def save(path: Path, bench: Bench) -> list[str]:
+def save_profile(path: Path, context: CheckContext) -> list[str]:
     """Write the profile; what was written, line by line, empty if all stood there. Raises ConfigError.
 
     ``from`` and ``as`` are written where the file has none: the next command then needs no flags for them.
@@ -43,30 +43,30 @@ def save(path: Path, bench: Bench) -> list[str]:
         document = tomlkit.parse(text)
     except TOMLKitError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    name = bench.profile.name
-    told = _first(
-        document, {"from": name} | ({"as": str(bench.local)} if bench.profile.address is not None else {})
+    name = context.profile.name
+    changes = _add_missing(
+        document, {"from": name} | ({"as": str(context.local)} if context.profile.address is not None else {})
     )
     archives = document.setdefault("archive", tomlkit.table(is_super_table=True))
     if not isinstance(archives, MutableMapping):
         raise ConfigError(f"{path}: archives stand in tables of their own, such as [archive.main]")
     table = archives.setdefault(name, tomlkit.table())
-    told += _merge(table, profile(bench), f"[archive.{name}] ")
-    if told:
-        _replace(path, tomlkit.dumps(document))
-    return told
+    changes += _merge(table, profile_settings(context), f"[archive.{name}] ")
+    if changes:
+        _replace_file(path, tomlkit.dumps(document))
+    return changes
 
 
-def _first(document: tomlkit.TOMLDocument, values: Mapping[str, object]) -> list[str]:
+def _add_missing(document: tomlkit.TOMLDocument, values: Mapping[str, object]) -> list[str]:
     """Settings of the whole file, where they are missing: above its first table."""
     missing = {name: value for name, value in values.items() if name not in document}
     for name, value in missing.items():
         document.append(name, tomlkit.item(value))
-    return [f"{name} = {_shown(value)}" for name, value in missing.items()]
+    return [f"{name} = {_format_value(value)}" for name, value in missing.items()]
 
 
 def _merge(table: MutableMapping[str, Any], values: Mapping[str, object], where: str) -> list[str]:
-    told = []
+    changes = []
     for name, value in values.items():
         # Somebody may have written result_cap, which is understood as well.
         spelling = name if name in table else name.replace("-", "_")
@@ -74,16 +74,16 @@ def _merge(table: MutableMapping[str, Any], values: Mapping[str, object], where:
         if before == value:
             continue
         table[spelling if spelling in table else name] = value
-        was = "" if before is None else f" (it was {_shown(before)})"
-        told.append(f"{where}{name} = {_shown(value)}{was}")
-    return told
+        was = "" if before is None else f" (it was {_format_value(before)})"
+        changes.append(f"{where}{name} = {_format_value(value)}{was}")
+    return changes
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return str(tomlkit.item(value).as_string())
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace_file(path: Path, text: str) -> None:
     """Put the text in the file's place, if it can be read by everybody else here; with its permissions."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     temporary = Path(name)

@@ -8,17 +8,17 @@ from dicom_quarry.model import Study
 
 #: Where images that carry another identity than expected are kept, below the output folder. A path pattern
 #: marks lower case, so no value of an image makes this name.
-APART = "mismatch"
+MISMATCH_DIR = "mismatch"
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class IdentityCheck:
     """Which differences matter: none once a person accepted them, patients not where merges are normal."""
 
     accept_all: bool = False
     accept_patients: bool = False
 
-    def difference(self, study: Study, patient_id: str, accession: str) -> str:
+    def find_mismatch(self, study: Study, patient_id: str, accession: str) -> str:
         """What differs, in words; empty if nothing does. What either side leaves out cannot differ."""
         if self.accept_all:
             return ""

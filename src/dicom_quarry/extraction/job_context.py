@@ -8,28 +8,28 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from dicom_quarry.archive.base import Archive
-from dicom_quarry.cohort.exclusion_list import NOBODY, Exclusions
+from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.config.settings import ArchiveProfile
-from dicom_quarry.extraction.inbound import Deliveries
-from dicom_quarry.jobs.audit_log import Audit
-from dicom_quarry.jobs.progress import Board
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import Derive
+from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Receipt, Sink
-from dicom_quarry.scheduling.circuit_breaker import Gate
-from dicom_quarry.scheduling.disk_space import Room
-from dicom_quarry.scheduling.throttle import Guest
-from dicom_quarry.scheduling.transport_selection import Roads
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
+from dicom_quarry.scheduling.transport_selection import TransportSelector
+from dicom_quarry.system.shutdown import Shutdown
 
 
-class Disk(Protocol):
+class InstanceFiles(Protocol):
     """What the job needs of the store beside its Sink."""
 
-    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+    def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         """Instances that lie whole in a folder."""
 
-    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+    def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         """Move an instance out of the folder where it was kept apart."""
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
@@ -37,32 +37,32 @@ class Disk(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ArchiveClient:
     """An archive, and how it is treated."""
 
     profile: ArchiveProfile
     archive: Archive
-    gate: Gate
-    guest: Guest
-    roads: Roads
+    circuit_breaker: CircuitBreaker
+    throttle: ArchiveThrottle
+    transport_selector: TransportSelector
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class JobContext:
     """Shared by the threads of a job; ``sources`` in the order in which they are asked, by name.
 
     ``completed`` is told of every task that has ended complete.
     """
 
-    sources: Mapping[str, Source]
+    clients: Mapping[str, ArchiveClient]
     sink: Sink
-    disk: Disk
-    derive: Derive
-    deliveries: Deliveries
+    instance_files: InstanceFiles
+    path_of: PathFunction
+    inbound: InboundStudies
     ledger: Ledger
-    board: Board
-    stop: Stop
-    room: Room
-    audit: Audit
-    exclusions: Exclusions = NOBODY
-    completed: Callable[[int], None] = lambda _: None
+    status_board: StatusBoard
+    shutdown: Shutdown
+    disk_space: DiskSpaceMonitor
+    audit_log: AuditLog
+    exclusions: ExclusionList = NO_EXCLUSIONS
+    on_task_complete: Callable[[int], None] = lambda _: None

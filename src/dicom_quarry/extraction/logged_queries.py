@@ -7,28 +7,28 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.job_context import Source
+from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.extraction.job_context import ArchiveClient
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.query_log import Query, note_query
+from dicom_quarry.ledger.query_log import QueryLogEntry, log_query
 from dicom_quarry.model import Level
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Questions:
+class LoggedQueries:
     """Those about one row, or about one task."""
 
     ledger: Ledger
     row: int | None = None
     task_id: int | None = None
 
-    def ask(
+    def run(
         self,
-        source: Source,
-        question: Callable[[], T],
-        sized: Callable[[T], tuple[int, str]],
+        client: ArchiveClient,
+        query: Callable[[], T],
+        summarize: Callable[[T], tuple[int, str]],
         *,
         purpose: str,
         level: Level,
@@ -38,25 +38,37 @@ class Questions:
 
         Raises what the gate raises.
         """
-        before, asked = source.guest.queries, time.time()
+        before, started = client.throttle.query_count, time.time()
 
-        def timed() -> T:
-            nonlocal asked
-            asked = time.time()
-            return question()
+        def run_timed() -> T:
+            nonlocal started
+            started = time.time()
+            return query()
 
-        def note(answers: int | None, why: str, status: int | None = None) -> None:
-            put = max(1, source.guest.queries - before)
-            took = time.time() - asked
-            profile = source.profile
+        def log_result(answers: int | None, why: str, status: int | None = None) -> None:
+            query_count = max(1, client.throttle.query_count - before)
+            duration = time.time() - started
+            profile = client.profile
             name, model = profile.name, profile.model if profile.address else "qido"
-            told = Query(name, model, purpose, level, " ".join(keys), asked, took, put, answers, status, why)
-            note_query(self.ledger.database, told, row=self.row, task_id=self.task_id)
+            entry = QueryLogEntry(
+                name,
+                model,
+                purpose,
+                level,
+                " ".join(keys),
+                started,
+                duration,
+                query_count,
+                answers,
+                status,
+                why,
+            )
+            log_query(self.ledger.database, entry, row=self.row, task_id=self.task_id)
 
         try:
-            answer = source.gate.query(timed)
-        except (QueryFailed, Lost) as error:
-            note(None, str(error), error.status if isinstance(error, QueryFailed) else None)
+            answer = client.circuit_breaker.run_query(run_timed)
+        except (QueryFailed, ConnectionLost) as error:
+            log_result(None, str(error), error.status if isinstance(error, QueryFailed) else None)
             raise
-        note(*sized(answer))
+        log_result(*summarize(answer))
         return answer

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from dicom_quarry.archive.base import Found
+from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_matching import matches
 from dicom_quarry.model import Request, Study
 
 #: How the keys are called in sentences for the user.
-_SPOKEN = {
+_KEY_NAMES = {
     "PatientID": "patient ID",
     "AccessionNumber": "accession",
     "StudyDate": "study date",
@@ -20,7 +20,7 @@ _SPOKEN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Resolution:
+class ResolveResult:
     """The studies to fetch for a request; or, where there are none, the code and details of its outcome."""
 
     studies: tuple[Study, ...] = ()
@@ -29,46 +29,48 @@ class Resolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ResolveRules:
     """The user's word on accessions that several patients share, and on how many studies a row may mean."""
 
     allow_several_patients: bool = False
     max_studies: int = 10
 
 
-def judge(request: Request, found: Found, rules: Rules) -> Resolution:
+def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> ResolveResult:
     """What the archive's answer means for a request.
 
     An archive may ignore a key and answer with everything, so only studies that match count. An answer that
     was cut short is never taken for a full one, except where the request names the study itself.
     """
     keys = dict(request.keys)
-    spoken = " and ".join(_SPOKEN.get(keyword, keyword) for keyword in keys)
+    key_names = " and ".join(_KEY_NAMES.get(keyword, keyword) for keyword in keys)
     matching = tuple(study for study in found.studies if matches(study, keys))
     named = "StudyInstanceUID" in keys and matching
     if not found.complete and not named:
         if found.studies:
-            return Resolution(code="query_cut_short", details={"answers": len(found.studies)})
-        return Resolution(code="query_failed", details={"status": found.why})
+            return ResolveResult(code="query_cut_short", details={"answers": len(found.studies)})
+        return ResolveResult(code="query_failed", details={"status": found.incomplete_reason})
     if not matching and found.studies:
-        details = {"answers": len(found.studies), "keys": spoken}
-        return Resolution(code="answers_do_not_match", details=details)
+        details = {"answers": len(found.studies), "keys": key_names}
+        return ResolveResult(code="answers_do_not_match", details=details)
     if not matching:
-        return Resolution(code="study_not_found", details={"keys": spoken})
+        return ResolveResult(code="study_not_found", details={"keys": key_names})
     patients = {study.patient_id for study in matching}
     if len(patients) > 1 and "PatientID" not in keys and not rules.allow_several_patients:
-        return Resolution(code="several_patients", details={"keys": spoken, "patients": len(patients)})
+        return ResolveResult(code="several_patients", details={"keys": key_names, "patients": len(patients)})
     if len(matching) > rules.max_studies:
-        return Resolution(code="too_many_studies", details={"keys": spoken, "studies": len(matching)})
-    return Resolution(studies=matching)
+        return ResolveResult(code="too_many_studies", details={"keys": key_names, "studies": len(matching)})
+    return ResolveResult(studies=matching)
 
 
 #: Questions into which one that was cut short may be split.
-_MOST_PARTS = 200
+_MAX_PARTS = 200
 _FIRST_DAY = date(1895, 1, 1)
 
 
-def search(find: Callable[[Mapping[str, str]], Found], keys: Mapping[str, str], today: date) -> Found:
+def find_with_date_split(
+    find: Callable[[Mapping[str, str]], StudyQueryResult], keys: Mapping[str, str], today: date
+) -> StudyQueryResult:
     """Find studies; an answer that was cut short is asked for again in parts, by ranges of study dates.
 
     It stays incomplete where a single day is cut short, where the archive does not heed dates, and where the
@@ -76,29 +78,31 @@ def search(find: Callable[[Mapping[str, str]], Found], keys: Mapping[str, str], 
     """
     keys = {keyword: value for keyword, value in keys.items() if keyword != "SeriesInstanceUID"}
     whole = find(keys)
-    span = _span(keys.get("StudyDate", "-"), today)
+    span = _date_range(keys.get("StudyDate", "-"), today)
     if whole.complete or span is None or "StudyInstanceUID" in keys:
         return whole
     found = {study.study_uid: study for study in whole.studies}
     spans = [span]
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if not spans:
-            return Found(tuple(found.values()))
+            return StudyQueryResult(tuple(found.values()))
         start, end = spans.pop()
         part = find({**keys, "StudyDate": f"{start:%Y%m%d}-{end:%Y%m%d}"})
         found |= {study.study_uid: study for study in part.studies}
         if part.complete:
             continue
         if start == end or not all(_within(study, start, end) for study in part.studies):
-            return Found(tuple(found.values()), complete=False, why=part.why)
+            return StudyQueryResult(
+                tuple(found.values()), complete=False, incomplete_reason=part.incomplete_reason
+            )
         middle = start + (end - start) // 2
         spans += [(start, middle), (middle + timedelta(days=1), end)]
-    return Found(tuple(found.values()), complete=False, why=whole.why)
+    return StudyQueryResult(tuple(found.values()), complete=False, incomplete_reason=whole.incomplete_reason)
 
 
-def _span(asked: str, today: date) -> tuple[date, date] | None:
+def _date_range(value: str, today: date) -> tuple[date, date] | None:
     """The range of days that a key means, both ends included; None for a single day."""
-    start, dash, end = asked.partition("-")
+    start, dash, end = value.partition("-")
     if not dash:
         return None
     first = date.fromisoformat(start) if start else _FIRST_DAY

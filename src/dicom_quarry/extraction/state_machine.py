@@ -47,27 +47,27 @@ class TaskState(StrEnum):
 class TaskEvent(StrEnum):
     """What happens to a task."""
 
-    TAKEN = "taken"
+    STARTED = "taken"
     LISTED = "listed"
-    ASKED = "asked"
+    RETRIEVE_REQUESTED = "asked"
     LIST_DOUBTED = "list doubted"
-    ANSWERED = "answered"
+    RETRIEVE_ENDED = "answered"
     SETTLED = "settled"
     POSTPONED = "postponed"
-    CLOSED = "closed"
-    PROVED = "proved"
+    FINISHED = "closed"
+    COMMITTED = "proved"
     CRASHED = "crashed"
     RETRIED = "retried"
 
 
-REQUEST: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
+REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
     (RequestState.WAITING, RequestEvent.STUDIES_FOUND): RequestState.RESOLVED,
     (RequestState.WAITING, RequestEvent.ENDED): RequestState.CONCLUDED,
     (RequestState.CONCLUDED, RequestEvent.RETRIED): RequestState.WAITING,
     (RequestState.RESOLVED, RequestEvent.RETRIED): RequestState.RESOLVED,
 }
 
-_RUNNING = (
+_ACTIVE_STATES = (
     TaskState.LISTING,
     TaskState.DECIDING,
     TaskState.RETRIEVING,
@@ -75,29 +75,29 @@ _RUNNING = (
     TaskState.VERIFYING,
 )
 
-TASK: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
-    (TaskState.WAITING, TaskEvent.TAKEN): TaskState.LISTING,
+TASK_TRANSITIONS: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
+    (TaskState.WAITING, TaskEvent.STARTED): TaskState.LISTING,
     (TaskState.LISTING, TaskEvent.LISTED): TaskState.DECIDING,
     # The archive would not list it.
-    (TaskState.LISTING, TaskEvent.CLOSED): TaskState.VERIFYING,
-    (TaskState.DECIDING, TaskEvent.ASKED): TaskState.RETRIEVING,
+    (TaskState.LISTING, TaskEvent.FINISHED): TaskState.VERIFYING,
+    (TaskState.DECIDING, TaskEvent.RETRIEVE_REQUESTED): TaskState.RETRIEVING,
     (TaskState.DECIDING, TaskEvent.LIST_DOUBTED): TaskState.LISTING,
     (TaskState.DECIDING, TaskEvent.POSTPONED): TaskState.WAITING,
-    (TaskState.DECIDING, TaskEvent.CLOSED): TaskState.VERIFYING,
-    (TaskState.RETRIEVING, TaskEvent.ANSWERED): TaskState.SETTLING,
+    (TaskState.DECIDING, TaskEvent.FINISHED): TaskState.VERIFYING,
+    (TaskState.RETRIEVING, TaskEvent.RETRIEVE_ENDED): TaskState.SETTLING,
     (TaskState.SETTLING, TaskEvent.SETTLED): TaskState.DECIDING,
-    (TaskState.VERIFYING, TaskEvent.PROVED): TaskState.CONCLUDED,
+    (TaskState.VERIFYING, TaskEvent.COMMITTED): TaskState.CONCLUDED,
     (TaskState.CONCLUDED, TaskEvent.RETRIED): TaskState.WAITING,
-    **{(state, TaskEvent.CRASHED): TaskState.WAITING for state in _RUNNING},
+    **{(state, TaskEvent.CRASHED): TaskState.WAITING for state in _ACTIVE_STATES},
     # A job that stops between two steps gives its tasks back.
-    **{(state, TaskEvent.POSTPONED): TaskState.WAITING for state in _RUNNING},
+    **{(state, TaskEvent.POSTPONED): TaskState.WAITING for state in _ACTIVE_STATES},
 }
 
 
 def advance_request(state: RequestState, event: RequestEvent) -> RequestState:
     """The state after the event; raises IllegalTransition where there is none."""
     try:
-        return REQUEST[state, event]
+        return REQUEST_TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransition(f"a request that is {state} cannot be {event}") from None
 
@@ -105,6 +105,6 @@ def advance_request(state: RequestState, event: RequestEvent) -> RequestState:
 def advance_task(state: TaskState, event: TaskEvent) -> TaskState:
     """The state after the event; raises IllegalTransition where there is none."""
     try:
-        return TASK[state, event]
+        return TASK_TRANSITIONS[state, event]
     except KeyError:
         raise IllegalTransition(f"a task that is {state} cannot be {event}") from None

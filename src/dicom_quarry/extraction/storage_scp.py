@@ -13,11 +13,11 @@ from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.model import AE, Sink
-from dicom_quarry.receiver.server import Admission, Receiver, SenderRefused
-from dicom_quarry.scheduling.port_queue import Berth
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
+from dicom_quarry.scheduling.port_queue import PortQueue
 from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
-from dicom_quarry.wire.tls import acceptor_context, own_context
+from dicom_quarry.wire.tls import acceptor_context, self_test_context
 
 _log = logging.getLogger(__name__)
 
@@ -28,38 +28,40 @@ _GRACE = 5.0
 
 
 @contextmanager
-def receiving(
+def run_receiver(
     settings: Settings,
     archives: Sequence[ArchiveProfile],
     sink: Sink,
-    say: Callable[[str], None],
-    berth: Berth,
+    report: Callable[[str], None],
+    port_queue: PortQueue,
 ) -> Iterator[Receiver]:
     """A receiver that these archives may send to."""
-    local, tls = settings.local, _tls(settings)
-    networks = tuple(network for archive in archives for network in _senders(archive))
-    admission = Admission(called=frozenset({local.title}), networks=networks)
-    told: set[tuple[str, str]] = set()
+    local, tls = settings.local, _acceptor_tls(settings)
+    networks = tuple(network for archive in archives for network in _sender_networks(archive))
+    admission = AccessPolicy(called=frozenset({local.title}), networks=networks)
+    reported: set[tuple[str, str]] = set()
 
-    def refused(sender: SenderRefused) -> None:
-        if (sender.address, sender.why) not in told:
-            told.add((sender.address, sender.why))
-            say(_remedy(sender, archives))
+    def on_refused(sender: SenderRejected) -> None:
+        if (sender.address, sender.reason) not in reported:
+            reported.add((sender.address, sender.reason))
+            report(_refusal_message(sender, archives))
 
-    receiver = Receiver(local, sink, admission=admission, on_event=refused, tls=tls)
-    with berth.taken(receiver.listen):
+    receiver = Receiver(local, sink, access_policy=admission, on_event=on_refused, tls=tls)
+    with port_queue.acquire(receiver.listen):
         try:
             receiver.start()
-            _hear(AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None)
+            _self_test(
+                AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None
+            )
             _log.info("receiving as %s on port %d", local.title, receiver.port)
             yield receiver
         finally:
             receiver.stop(_GRACE)
 
 
-def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
+def _sender_networks(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
     """Where instances may come from: the archive's own addresses, and the networks configured."""
-    host = archive.entity.host
+    host = archive.dimse_ae.host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -68,10 +70,10 @@ def _senders(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
     return (*own, *archive.senders)
 
 
-def _remedy(sender: SenderRefused, archives: Sequence[ArchiveProfile]) -> str:
+def _refusal_message(sender: SenderRejected, archives: Sequence[ArchiveProfile]) -> str:
     """What to tell of a sender that was refused, with the line to add if it is the archive's all the same."""
-    text = f"a sender at {sender.address} was refused: {sender.why}"
-    if "address" not in sender.why:
+    text = f"a sender at {sender.address} was refused: {sender.reason}"
+    if "address" not in sender.reason:
         return text
     if len(archives) > 1:
         line = f'senders = ["{sender.address}"]'
@@ -80,12 +82,12 @@ def _remedy(sender: SenderRefused, archives: Sequence[ArchiveProfile]) -> str:
     known = "".join(f'"{network}", ' for network in archive.senders)
     line = f'senders = [{known}"{sender.address}"]'
     text += f"; if it belongs to the archive, add  {line}  to [archive.{archive.name}] in quarry.toml"
-    if archive.name == archive.entity.title:
+    if archive.name == archive.dimse_ae.title:
         text += f'  (a new table needs  address = "{archive.address}"  too, and --from {archive.name})'
     return text
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def _acceptor_tls(settings: Settings) -> ssl.SSLContext | None:
     if all(archive.tls != "both" for archive in settings.archives):
         return None
     files = settings.tls
@@ -94,9 +96,9 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     return acceptor_context(files.certificate, files.key, files.ca)
 
 
-def _hear(receiver: AE, files: TlsFiles | None) -> None:
+def _self_test(receiver: AE, files: TlsFiles | None) -> None:
     """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
-    tls = own_context(files.certificate, files.key) if files and files.certificate else None
+    tls = self_test_context(files.certificate, files.key) if files and files.certificate else None
     try:
         requestor = Requestor.connect(
             receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])], tls=tls

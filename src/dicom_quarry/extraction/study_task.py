@@ -10,60 +10,65 @@ from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from dicom_quarry.archive.base import Ask, Verdict
-from dicom_quarry.errors import ArchiveError, Lost, QueryFailed, Rejected, told
-from dicom_quarry.extraction.identity_check import APART
-from dicom_quarry.extraction.inbound import Delivery
-from dicom_quarry.extraction.job_context import Tools
-from dicom_quarry.extraction.logged_queries import Questions
-from dicom_quarry.extraction.retrieval_round import Asked, Asking
+from dicom_quarry.archive.base import RetrieveRequest, Verdict
+from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, redact
+from dicom_quarry.extraction.identity_check import MISMATCH_DIR
+from dicom_quarry.extraction.inbound import InboundStudy
+from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.logged_queries import LoggedQueries
+from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import (
-    End,
-    Known,
-    Later,
-    ListAgain,
+    Finish,
+    Postpone,
+    Relist,
+    Retrieve,
     Round,
-    Send,
-    excluded,
+    TaskSnapshot,
+    finish_excluded,
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, TaskState, advance_task
-from dicom_quarry.extraction.task_result import task_end
-from dicom_quarry.jobs.progress import Moving
-from dicom_quarry.ledger.ledger import TaskEnd
-from dicom_quarry.ledger.query_log import Postponement, note_postponement
-from dicom_quarry.model import Level, Listing, Receipt, Road, Task, Word
+from dicom_quarry.extraction.task_result import build_task_result
+from dicom_quarry.jobs.progress import ActiveStudy
+from dicom_quarry.ledger.ledger import TaskResult
+from dicom_quarry.ledger.query_log import Postponement, log_postponement
+from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, Transport
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
 
 
-class TaskWork:
+class StudyTask:
     """The work on one task, from its listing to its end."""
 
-    def __init__(self, task: Task, tools: Tools) -> None:
+    def __init__(self, task: Task, context: JobContext) -> None:
         self.task = task
-        self.row = tools.ledger.first_row(task.task_id)
-        self._tools = tools
-        self._source = tools.sources[task.archive]
+        self.row = context.ledger.first_row(task.task_id)
+        self._context = context
+        self._client = context.clients[task.archive]
         self._state = TaskState.WAITING
         self._listing = Listing((), ())
-        self._listings = 0
+        self._listing_count = 0
         self._rounds: list[Round] = []
-        self._strikes = {Road(road): count for road, count in tools.ledger.strikes(task.task_id).items()}
-        self._sent = 0
-        self._noted: set[PurePosixPath] = set()
-        self._noting: Future[None] = Future()
-        self._ending: tuple[str, TaskEnd, Future[None]] | None = None
+        self._failures = {
+            Transport(road): count for road, count in context.ledger.fruitless_rounds(task.task_id).items()
+        }
+        self._sent_count = 0
+        self._recorded_folders: set[PurePosixPath] = set()
+        self._folders_recorded: Future[None] = Future()
+        self._pending_result: tuple[str, TaskResult, Future[None]] | None = None
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
-        self._go(TaskEvent.TAKEN if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
-        listing = Questions(self._tools.ledger, task_id=self.task.task_id).ask(
-            self._source,
-            lambda: self._source.archive.list_instances(self.task),
-            lambda listing: (len(listing.instances) if listing.by_image else listing.count or 0, listing.why),
+        self._transition(TaskEvent.STARTED if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
+        listing = LoggedQueries(self._context.ledger, task_id=self.task.task_id).run(
+            self._client,
+            lambda: self._client.archive.list_instances(self.task),
+            lambda listing: (
+                len(listing.instances) if listing.lists_instances else listing.count or 0,
+                listing.incomplete_reason,
+            ),
             purpose="listing",
             level=Level.IMAGE,
         )
@@ -71,195 +76,209 @@ class TaskWork:
         if any(ref.sop_uid not in known for ref in listing.instances):
             # A list that has grown is asked for from the start; what was fruitless before does not count.
             self._rounds.clear()
-        self._take(listing)
-        self._note_folders()
+        self._set_listing(listing)
+        self._record_folders()
 
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped).
 
         The end is on its way to the ledger then: ``finish`` waits for it, so that the next task need not.
         """
-        with self._tools.board.moving(self.task.task_id, self.row, self._size()) as moving:
-            self._noting.result()
-            delivery = self._tools.deliveries.open(self.task, self._adopted(), self._noted)
+        with self._context.status_board.track_study(
+            self.task.task_id, self.row, self._expected_count()
+        ) as active_study:
+            self._folders_recorded.result()
+            inbound = self._context.inbound.open(self.task, self._load_receipts(), self._recorded_folders)
             try:
                 while self._state is TaskState.DECIDING:
-                    self._step(delivery, moving)
+                    self._run_step(inbound, active_study)
             finally:
-                self._tools.deliveries.close(delivery)
+                self._context.inbound.close(inbound)
 
-    def _note_folders(self) -> None:
+    def _record_folders(self) -> None:
         """Enter where the listed instances will be now: not while their sender waits for an answer."""
-        derive, study = self._tools.derive, self.task.study
-        self._noted = {derive(study, ref).parent for ref in self._listing.instances}
-        paths = [str(folder) for folder in self._noted]
-        self._noting = self._tools.ledger.add_folders(self.task.task_id, paths)
+        path_of, study = self._context.path_of, self.task.study
+        self._recorded_folders = {path_of(study, ref).parent for ref in self._listing.instances}
+        paths = [str(folder) for folder in self._recorded_folders]
+        self._folders_recorded = self._context.ledger.add_folders(self.task.task_id, paths)
 
     def fail(self, error: ArchiveError) -> None:
         """The archive would not list the task: it ends with that, and with what is here of it."""
-        self._end_unasked(lambda _: End("query_failed", {"status": str(error)}))
-        self._tools.board.say(f"row {self.row}: {told(error)}")
+        self._finish_without_retrieval(lambda _: Finish("query_failed", {"status": str(error)}))
+        self._context.status_board.report(f"row {self.row}: {redact(error)}")
 
     def exclude(self, keys: str) -> None:
         """The study must not be taken: it ends with that, nothing asked, and with what is here of it."""
-        self._go(TaskEvent.TAKEN)
-        self._end_unasked(lambda stored: excluded(keys, stored))
+        self._transition(TaskEvent.STARTED)
+        self._finish_without_retrieval(lambda stored: finish_excluded(keys, stored))
 
-    def _end_unasked(self, end: Callable[[int], End]) -> None:
-        delivery = self._tools.deliveries.open(self.task, self._adopted())
+    def _finish_without_retrieval(self, make_finish: Callable[[int], Finish]) -> None:
+        inbound = self._context.inbound.open(self.task, self._load_receipts())
         try:
-            delivery.seal()
-            self._conclude(end(len(delivery.receipts)), delivery)
+            inbound.freeze()
+            self._conclude(make_finish(len(inbound.receipts)), inbound)
         finally:
-            self._tools.deliveries.close(delivery)
+            self._context.inbound.close(inbound)
         self.finish()
 
-    def _step(self, delivery: Delivery, moving: Moving) -> None:
-        seen = delivery.taken
-        step = next_step(self._known(delivery), chance=random.random())
-        if isinstance(step, End):
+    def _run_step(self, inbound: InboundStudy, active_study: ActiveStudy) -> None:
+        seen = inbound.received
+        step = next_step(self._snapshot(inbound), jitter=random.random())
+        if isinstance(step, Finish):
             # What arrives while this is decided is decided about, too.
-            if delivery.seal(seen):
-                self._conclude(step, delivery)
+            if inbound.freeze(seen):
+                self._conclude(step, inbound)
             return
-        if self._tools.stop.urgent:
+        if self._context.shutdown.cancel_requested:
             raise Stopped
         match step:
-            case Send():
-                self._send(step.asks, delivery, moving)
-            case ListAgain():
-                self._list_again()
-            case Later():
+            case Retrieve():
+                self._retrieve(step.requests, inbound, active_study)
+            case Relist():
+                self._relist()
+            case Postpone():
                 self._postpone(step.seconds, f"{step.why}, again in {step.seconds:.0f} s")
 
-    def _list_again(self) -> None:
+    def _relist(self) -> None:
         """A list that the archive will not give again is not to be trusted as it stands."""
         try:
             self.list_instances()
-        except (QueryFailed, Lost) as error:
-            self._take(replace(self._listing, complete=False, why=str(error)))
+        except (QueryFailed, ConnectionLost) as error:
+            self._set_listing(replace(self._listing, complete=False, incomplete_reason=str(error)))
 
-    def _take(self, listing: Listing) -> None:
+    def _set_listing(self, listing: Listing) -> None:
         self._listing = listing
-        self._listings += 1
-        self._go(TaskEvent.LISTED)
+        self._listing_count += 1
+        self._transition(TaskEvent.LISTED)
 
-    def _known(self, delivery: Delivery) -> Known:
-        return Known(
+    def _snapshot(self, inbound: InboundStudy) -> TaskSnapshot:
+        return TaskSnapshot(
             task=self.task,
             listing=self._listing,
-            stored=delivery.receipts,
+            stored=inbound.receipts,
             rounds=self._rounds,
-            listings=self._listings,
-            strikes=self._strikes,
-            sent=self._sent,
-            conflicts=delivery.conflicts,
-            differs=delivery.differs,
-            excluded=delivery.excluded,
-            nearline_patience=self._source.profile.nearline_patience,
-            roads=self._source.roads.open,
+            listing_count=self._listing_count,
+            failures=self._failures,
+            sent_count=self._sent_count,
+            conflicts=inbound.conflicts,
+            mismatch=inbound.mismatch,
+            exclusion=inbound.exclusion,
+            nearline_timeout=self._client.profile.nearline_patience,
+            transports=self._client.transport_selector.available,
         )
 
-    def _size(self) -> int:
+    def _expected_count(self) -> int:
         return len(self._listing.instances) or self._listing.count or 0
 
-    def _adopted(self) -> list[Receipt]:
+    def _load_receipts(self) -> list[Receipt]:
         """What an earlier run left on disk of this task."""
         found: list[Receipt] = []
-        for folder in self._tools.ledger.folders_of(self.task.task_id):
-            for receipt in self._tools.disk.adopt(PurePosixPath(folder)):
+        for folder in self._context.ledger.folders_of(self.task.task_id):
+            for receipt in self._context.instance_files.read_receipts(PurePosixPath(folder)):
                 if receipt.ref.study_uid == self.task.study.study_uid:
-                    found.append(self._in_place(receipt))
+                    found.append(self._move_if_accepted(receipt))
         if found:
             _log.info("row %d: %d instances are here from an earlier run", self.row, len(found))
         return found
 
-    def _in_place(self, receipt: Receipt) -> Receipt:
+    def _move_if_accepted(self, receipt: Receipt) -> Receipt:
         """What was kept apart for its identity comes to the others once a person has accepted it."""
-        tools = self._tools
-        apart = receipt.path.parts[0] == APART
-        if not apart or tools.deliveries.differs(self.task, receipt):
+        context = self._context
+        in_mismatch_dir = receipt.path.parts[0] == MISMATCH_DIR
+        if not in_mismatch_dir or context.inbound.find_mismatch(self.task, receipt):
             return receipt
-        usual = str(receipt.path.parent.relative_to(APART))
-        tools.ledger.add_folders(self.task.task_id, [usual]).result()
-        return tools.disk.bring_in(receipt, APART)
+        usual = str(receipt.path.parent.relative_to(MISMATCH_DIR))
+        context.ledger.add_folders(self.task.task_id, [usual]).result()
+        return context.instance_files.relocate(receipt, MISMATCH_DIR)
 
     # -- asking
 
-    def _send(self, asks: Sequence[Ask], delivery: Delivery, moving: Moving) -> None:
+    def _retrieve(
+        self, requests: Sequence[RetrieveRequest], inbound: InboundStudy, active_study: ActiveStudy
+    ) -> None:
         """One round: put the questions, and wait until nothing more is on its way."""
-        asking = Asking(self._tools, self._source, delivery, moving)
-        self._go(TaskEvent.ASKED)
-        asking.ask(asks, self._listing, again=bool(self._rounds))
-        self._go(TaskEvent.ANSWERED)
-        asked = asking.settle(asks[0], self._listing)
-        self._go(TaskEvent.SETTLED)
-        if asked.gained:
-            self._listings = 1
-        if asked.attempts:
-            self._tools.ledger.record_round(self.task.task_id, asked.attempts)
-        if asked.cut:
+        retrieval_round = RetrievalRound(self._context, self._client, inbound, active_study)
+        self._transition(TaskEvent.RETRIEVE_REQUESTED)
+        retrieval_round.retrieve(requests, self._listing, is_repeat=bool(self._rounds))
+        self._transition(TaskEvent.RETRIEVE_ENDED)
+        result = retrieval_round.wait_for_late_stores(requests[0], self._listing)
+        self._transition(TaskEvent.SETTLED)
+        if result.newly_stored:
+            self._listing_count = 1
+        if result.attempts:
+            self._context.ledger.record_round(self.task.task_id, result.attempts)
+        if result.window_closed:
             self._postpone(0.0, "stopped, since the window has closed; it goes on when it opens")
             return
-        self._learn(asked, excluded=bool(delivery.excluded))
+        self._record_round(result, excluded=bool(inbound.exclusion))
 
-    def _learn(self, asked: Asked, *, excluded: bool) -> None:
-        self._rounds.append(asked.round)
-        last = asked.answers[-1]
-        if asked.level is Level.STUDY:
+    def _record_round(self, result: RoundResult, *, excluded: bool) -> None:
+        self._rounds.append(result.round)
+        last = result.results[-1]
+        if result.level is Level.STUDY:
             # What came twice was sent twice, and makes no longer list.
-            self._sent = max(self._sent, (last.completed or 0) - asked.repeated)
+            self._sent_count = max(self._sent_count, (last.completed or 0) - result.repeated)
         if last.verdict is Verdict.LOST:
-            self._tools.stop.check()
-            self._source.gate.close(Lost(last.comment or "a retrieval was lost half-way"))
+            self._context.shutdown.raise_if_requested()
+            self._client.circuit_breaker.trip(ConnectionLost(last.comment or "a retrieval was lost half-way"))
         if last.retry_after is not None:
-            self._source.gate.close(Rejected(last.comment, permanent=False, retry_after=last.retry_after))
-        if not self._tools.stop.urgent and not excluded:
-            self._source.roads.judge(self.task.task_id, asked.road, last, asked.gained)
+            self._client.circuit_breaker.trip(
+                Rejected(last.comment, permanent=False, retry_after=last.retry_after)
+            )
+        if not self._context.shutdown.cancel_requested and not excluded:
+            self._client.transport_selector.record_result(
+                self.task.task_id, result.transport, last, result.newly_stored
+            )
 
     def _postpone(self, seconds: float, why: str) -> None:
-        self._go(TaskEvent.POSTPONED)
-        now, ledger = time.time(), self._tools.ledger
-        note_postponement(ledger.database, self.task.task_id, Postponement(now, now + seconds, why))
-        ledger.postpone(self.task.task_id, now + seconds)
-        self._tools.board.say(f"row {self.row}: {why}")
+        self._transition(TaskEvent.POSTPONED)
+        now, ledger = time.time(), self._context.ledger
+        log_postponement(ledger.database, self.task.task_id, Postponement(now, now + seconds, why))
+        ledger.postpone_task(self.task.task_id, now + seconds)
+        self._context.status_board.report(f"row {self.row}: {why}")
 
     # -- ending
 
-    def _conclude(self, end: End, delivery: Delivery) -> None:
-        self._go(TaskEvent.CLOSED)
-        self._tools.disk.sync_directories(receipt.path for receipt in delivery.receipts.values())
-        entry = CATALOGUE[end.code]
+    def _conclude(self, finish: Finish, inbound: InboundStudy) -> None:
+        self._transition(TaskEvent.FINISHED)
+        self._context.instance_files.sync_directories(receipt.path for receipt in inbound.receipts.values())
+        definition = CATALOGUE[finish.code]
         # Of what must not be taken nothing is missing.
-        listing = self._listing if self._listings and entry.word is not Word.EXCLUDED else None
-        proof = task_end(end, delivery, listing, self._tools.derive, now=time.time())
-        self._tools.audit.write(
+        listing = (
+            self._listing if self._listing_count and definition.status is not OutcomeStatus.EXCLUDED else None
+        )
+        result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
+        self._context.audit_log.write(
             "study",
             self.task.study,
-            archive=self._source.profile.spoken,
-            road=" ".join(dict.fromkeys(one.road for one in self._rounds if one.gained)),
+            archive=self._client.profile.description,
+            transport=" ".join(dict.fromkeys(one.transport for one in self._rounds if one.newly_stored)),
             row=self.row,
-            outcome=entry.word,
-            code=end.code,
-            instances=proof.stored,
-            bytes=proof.size,
+            outcome=definition.status,
+            code=finish.code,
+            instances=result.stored,
+            bytes=result.size,
         )
-        self._ending = end.code, proof, self._tools.ledger.conclude(self.task.task_id, proof)
+        self._pending_result = (
+            finish.code,
+            result,
+            self._context.ledger.conclude_task(self.task.task_id, result),
+        )
 
     def finish(self) -> None:
         """Tell how the task ended, once that is durable; nothing if it has not. Raises LedgerError."""
-        if self._ending is None:
+        if self._pending_result is None:
             return
-        code, proof, concluded = self._ending
+        code, result, concluded = self._pending_result
         concluded.result()
-        self._go(TaskEvent.PROVED)
-        entry = CATALOGUE[code]
-        counts = f"{proof.stored} of {proof.expected} instances"
-        _log.info("row %d: %s (%s), %s", self.row, entry.word, code, counts)
-        if entry.word is Word.COMPLETE:
-            self._tools.completed(self.task.task_id)
+        self._transition(TaskEvent.COMMITTED)
+        definition = CATALOGUE[code]
+        counts = f"{result.stored} of {result.expected} instances"
+        _log.info("row %d: %s (%s), %s", self.row, definition.status, code, counts)
+        if definition.status is OutcomeStatus.COMPLETE:
+            self._context.on_task_complete(self.task.task_id)
         else:
-            self._tools.board.say(f"row {self.row}: {entry.title}")
+            self._context.status_board.report(f"row {self.row}: {definition.title}")
 
-    def _go(self, event: TaskEvent) -> None:
+    def _transition(self, event: TaskEvent) -> None:
         self._state = advance_task(self._state, event)

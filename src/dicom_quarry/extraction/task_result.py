@@ -6,34 +6,38 @@ import os
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
-from dicom_quarry.extraction.inbound import Delivery
-from dicom_quarry.extraction.retry_policy import End
+from dicom_quarry.extraction.inbound import InboundStudy
+from dicom_quarry.extraction.retry_policy import Finish
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import TaskEnd
-from dicom_quarry.ledger.reader import Derive
-from dicom_quarry.model import Listing, Receipt, Task, Word
+from dicom_quarry.ledger.ledger import TaskResult
+from dicom_quarry.ledger.reader import PathFunction
+from dicom_quarry.model import Listing, OutcomeStatus, Receipt, Task
 from dicom_quarry.outcomes import CATALOGUE
 
 
-def task_end(end: End, delivery: Delivery, listing: Listing | None, derive: Derive, now: float) -> TaskEnd:
+def build_task_result(
+    finish: Finish, inbound: InboundStudy, listing: Listing | None, path_of: PathFunction, now: float
+) -> TaskResult:
     """Draw up the end of a task; ``listing`` is None where the archive never gave one."""
     expected = None
     if listing is not None:
-        expected = len(listing.instances) if listing.by_image else listing.count
-    receipts = delivery.receipts.values()
-    return TaskEnd(
-        code=end.code,
-        details=end.details,
+        expected = len(listing.instances) if listing.lists_instances else listing.count
+    receipts = inbound.receipts.values()
+    return TaskResult(
+        code=finish.code,
+        details=finish.details,
         expected=expected,
         stored=len(receipts),
         size=sum(receipt.size for receipt in receipts),
-        folder=_folder(delivery.task.study.study_uid, delivery.folders),
-        proved_at=now if CATALOGUE[end.code].word is Word.COMPLETE else None,
-        instances=_rows(delivery, listing, derive),
+        folder=_study_folder(inbound.task.study.study_uid, inbound.folders),
+        proved_at=now if CATALOGUE[finish.code].status is OutcomeStatus.COMPLETE else None,
+        instances=_instance_rows(inbound, listing, path_of),
     )
 
 
-def _rows(delivery: Delivery, listing: Listing | None, derive: Derive) -> list[InstanceRow]:
+def _instance_rows(
+    inbound: InboundStudy, listing: Listing | None, path_of: PathFunction
+) -> list[InstanceRow]:
     listed = {ref.sop_uid: ref for ref in listing.instances} if listing else {}
     rows = [
         InstanceRow(
@@ -42,20 +46,20 @@ def _rows(delivery: Delivery, listing: Listing | None, derive: Derive) -> list[I
             transfer_syntax=receipt.transfer_syntax,
             size=receipt.size,
             digest=receipt.digest,
-            path=_told_path(delivery.task, receipt, derive),
+            path=_path_unless_derivable(inbound.task, receipt, path_of),
         )
-        for uid, receipt in delivery.receipts.items()
+        for uid, receipt in inbound.receipts.items()
     ]
-    rows += [InstanceRow(ref, True) for uid, ref in listed.items() if uid not in delivery.receipts]
+    rows += [InstanceRow(ref, True) for uid, ref in listed.items() if uid not in inbound.receipts]
     return rows
 
 
-def _told_path(task: Task, receipt: Receipt, derive: Derive) -> str | None:
+def _path_unless_derivable(task: Task, receipt: Receipt, path_of: PathFunction) -> str | None:
     """A path is written down only where the template does not give it."""
-    return None if derive(task.study, receipt.ref) == receipt.path else str(receipt.path)
+    return None if path_of(task.study, receipt.ref) == receipt.path else str(receipt.path)
 
 
-def _folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
+def _study_folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
     """The folder of a study: the one named after it, else the nearest that has all of its instances."""
     if not folders:
         return ""

@@ -10,31 +10,31 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 #: Seconds between two looks at whether to go on waiting.
-_LOOK = 0.5
+_POLL_INTERVAL = 0.5
 
 
-class Conveyor(Generic[T]):
+class ClosableQueue(Generic[T]):
     """Holds at most ``room`` items. ``check`` is called by who waits, now and then, and may raise."""
 
-    def __init__(self, room: int, check: Callable[[], None]) -> None:
-        self._room = room
+    def __init__(self, capacity: int, check: Callable[[], None]) -> None:
+        self._capacity = capacity
         self._check = check
         self._items: deque[T] = deque()
         self._closed = False
         self._lock = threading.Lock()
-        self._filled = threading.Condition(self._lock)
-        self._emptied = threading.Condition(self._lock)
+        self._not_empty = threading.Condition(self._lock)
+        self._not_full = threading.Condition(self._lock)
 
     def put(self, item: T) -> None:
         """Add an item, once there is room."""
         with self._lock:
-            while len(self._items) >= self._room:
-                self._emptied.wait(_LOOK)
+            while len(self._items) >= self._capacity:
+                self._not_full.wait(_POLL_INTERVAL)
                 self._check()
             self._items.append(item)
-            self._filled.notify()
+            self._not_empty.notify()
 
-    def take(self, idle: Callable[[], None] = lambda: None) -> T | None:
+    def take(self, on_idle: Callable[[], None] = lambda: None) -> T | None:
         """The next item, None when none is left and no more will come.
 
         ``idle`` is called before it is waited for one.
@@ -43,17 +43,17 @@ class Conveyor(Generic[T]):
             self._check()
             with self._lock:
                 if self._items:
-                    self._emptied.notify()
+                    self._not_full.notify()
                     return self._items.popleft()
                 if self._closed:
                     return None
-            idle()
+            on_idle()
             with self._lock:
                 if not self._items and not self._closed:
-                    self._filled.wait(_LOOK)
+                    self._not_empty.wait(_POLL_INTERVAL)
 
     def close(self) -> None:
         """No more will come."""
         with self._lock:
             self._closed = True
-            self._filled.notify_all()
+            self._not_empty.notify_all()

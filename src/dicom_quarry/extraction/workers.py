@@ -10,21 +10,21 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from dicom_quarry.errors import Lost, QueryFailed
-from dicom_quarry.extraction.job_context import Tools
+from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.study_task import TaskWork
-from dicom_quarry.extraction.work_queue import Conveyor
+from dicom_quarry.extraction.study_task import StudyTask
+from dicom_quarry.extraction.work_queue import ClosableQueue
 from dicom_quarry.model import Request, Task
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
 
 #: Requests read from the ledger at once.
-_PAGE = 100
+_PAGE_SIZE = 100
 
 #: Rows that are asked about at once, ahead of their studies' listings.
-_AHEAD = 8
+_MAX_ROWS_AHEAD = 8
 
 
 class Workers:
@@ -33,26 +33,30 @@ class Workers:
     The first error that is not an archive's mood ends the job: ``join`` raises it.
     """
 
-    def __init__(self, tools: Tools, resolver: Resolver, *, parallel: int) -> None:
-        self._tools = tools
+    def __init__(self, context: JobContext, resolver: Resolver, *, parallel: int) -> None:
+        self._context = context
         self._resolver = resolver
         self._requests: list[Request] = []
         # Where one retrieval is to wait for the other, so are questions: who decides asks as well.
-        self._askers = parallel // 2 + 1 if parallel > 1 else 0
-        self._questions: Conveyor[Callable[[], None]] = Conveyor(2 * _AHEAD, tools.stop.check)
+        self._query_thread_count = parallel // 2 + 1 if parallel > 1 else 0
+        self._query_queue: ClosableQueue[Callable[[], None]] = ClosableQueue(
+            2 * _MAX_ROWS_AHEAD, context.shutdown.raise_if_requested
+        )
         # Listed ahead, and no further: a list of instances takes memory.
-        self._ready: Conveyor[TaskWork] = Conveyor(2 * parallel + 2, tools.stop.check)
-        self._asked: set[int] = set()  # rows
-        self._in_flight: set[int] = set()  # tasks
+        self._retrieve_queue: ClosableQueue[StudyTask] = ClosableQueue(
+            2 * parallel + 2, context.shutdown.raise_if_requested
+        )
+        self._querying_rows: set[int] = set()  # rows
+        self._active_tasks: set[int] = set()  # tasks
         self._changed = threading.Condition()
-        self._news = False  # for who decides what is next
+        self._wakeup = False  # for who decides what is next
         self._error: BaseException | None = None
         names = ["feed"]
-        names += [f"ask-{number}" for number in range(1, self._askers + 1)]
+        names += [f"ask-{number}" for number in range(1, self._query_thread_count + 1)]
         names += [f"move-{number}" for number in range(1, parallel + 1)]
-        work = [self._feed, *([self._ask] * self._askers), *([self._move] * parallel)]
+        work = [self._schedule, *([self._query] * self._query_thread_count), *([self._retrieve] * parallel)]
         self._threads = [
-            threading.Thread(target=self._guarded, args=(each,), name=name, daemon=True)
+            threading.Thread(target=self._run_thread, args=(each,), name=name, daemon=True)
             for name, each in zip(names, work, strict=True)
         ]
 
@@ -61,7 +65,7 @@ class Workers:
         for thread in self._threads:
             thread.start()
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """True while any thread works."""
         return any(thread.is_alive() for thread in self._threads)
 
@@ -70,7 +74,7 @@ class Workers:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        if self._error is not None and not self.alive():
+        if self._error is not None and not self.is_alive():
             raise self._error
 
     def wait(self) -> None:
@@ -78,145 +82,147 @@ class Workers:
         for thread in self._threads:
             thread.join()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _run_thread(self, target: Callable[[], None]) -> None:
         try:
-            work()
+            target()
         except Stopped:
             pass
         except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
             self._fail(error)
         finally:
-            for source in self._tools.sources.values():
-                source.archive.hang_up()
-            if work == self._feed:
-                self._questions.close()
-                self._ready.close()
+            for client in self._context.clients.values():
+                client.archive.release_thread()
+            if target == self._schedule:
+                self._query_queue.close()
+                self._retrieve_queue.close()
 
     def _fail(self, error: BaseException) -> None:
         _log.debug("a worker ended", exc_info=error)
         self._error = self._error or error
         # Asked for twice it would cancel what is in flight.
-        if not self._tools.stop.requested:
-            self._tools.stop.request()
+        if not self._context.shutdown.requested:
+            self._context.shutdown.request()
 
     # -- resolving and listing ahead
 
-    def _feed(self) -> None:
+    def _schedule(self) -> None:
         while True:
-            self._tools.stop.check()
+            self._context.shutdown.raise_if_requested()
             tasks = self._next_tasks()
             for task in tasks:
-                self._begin(task)
-            if not (tasks or self._ask_more() or self._await_change()):
+                self._start_task(task)
+            if not (tasks or self._query_more_rows() or self._wait_for_change()):
                 return
 
-    def _ask(self) -> None:
-        while question := self._questions.take():
-            question()
+    def _query(self) -> None:
+        while query := self._query_queue.take():
+            query()
 
-    def _put(self, question: Callable[[], None]) -> None:
-        if self._askers:
-            self._questions.put(question)
+    def _submit_query(self, query: Callable[[], None]) -> None:
+        if self._query_thread_count:
+            self._query_queue.put(query)
         else:
-            question()
+            query()
 
     def _next_tasks(self) -> list[Task]:
         with self._changed:
             # Before the ledger is read: what ends in between must not look like a task that nobody has.
-            busy = frozenset(self._in_flight)
-        waiting = self._tools.ledger.waiting_tasks(time.time(), len(busy) + _AHEAD)
+            busy = frozenset(self._active_tasks)
+        waiting = self._context.ledger.waiting_tasks(time.time(), len(busy) + _MAX_ROWS_AHEAD)
         return [task for task in waiting if task.task_id not in busy]
 
-    def _ask_more(self) -> bool:
+    def _query_more_rows(self) -> bool:
         """Have the next few rows asked about; False if none waits, or enough of them are."""
         with self._changed:
-            asked = frozenset(self._asked)
+            querying = frozenset(self._querying_rows)
         if not self._requests:
-            waiting = self._tools.ledger.waiting_requests(_PAGE + len(asked))
-            self._requests = [request for request in reversed(waiting) if request.row not in asked]
-        chosen = [self._requests.pop() for _ in range(min(_AHEAD - len(asked), len(self._requests)))]
+            waiting = self._context.ledger.waiting_requests(_PAGE_SIZE + len(querying))
+            self._requests = [request for request in reversed(waiting) if request.row not in querying]
+        chosen = [
+            self._requests.pop() for _ in range(min(_MAX_ROWS_AHEAD - len(querying), len(self._requests)))
+        ]
         for request in chosen:
-            self._tools.stop.check()
+            self._context.shutdown.raise_if_requested()
             with self._changed:
-                self._asked.add(request.row)
-            self._put(partial(self._resolve, request))
+                self._querying_rows.add(request.row)
+            self._submit_query(partial(self._resolve, request))
         return bool(chosen)
 
     def _resolve(self, request: Request) -> None:
         """Ask about a row; others are asked about while the answer is entered."""
-        entered = self._resolver.resolve(request)
-        entered.add_done_callback(partial(self._resolved, request.row))
+        recorded = self._resolver.resolve(request)
+        recorded.add_done_callback(partial(self._on_resolved, request.row))
 
-    def _resolved(self, row: int, entered: Future[int]) -> None:
-        if error := entered.exception():
+    def _on_resolved(self, row: int, recorded: Future[int]) -> None:
+        if error := recorded.exception():
             self._fail(error)
         with self._changed:
-            self._asked.discard(row)
+            self._querying_rows.discard(row)
             # What was found is begun, and more is asked, several at a time.
-            if len(self._asked) <= _AHEAD // 2:
-                self._tell()
+            if len(self._querying_rows) <= _MAX_ROWS_AHEAD // 2:
+                self._wake()
 
-    def _await_change(self) -> bool:
+    def _wait_for_change(self) -> bool:
         """Nothing can be started now; False if nothing is left to wait for."""
         with self._changed:
-            if self._news:
-                self._news = False
+            if self._wakeup:
+                self._wakeup = False
                 return True
-            due = self._tools.ledger.next_due()
-            if not self._asked and not self._in_flight and due is None:
+            due = self._context.ledger.next_due()
+            if not self._querying_rows and not self._active_tasks and due is None:
                 return False
             pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
             self._changed.wait(pause)
         return True
 
-    def _tell(self) -> None:
-        self._news = True
+    def _wake(self) -> None:
+        self._wakeup = True
         self._changed.notify()
 
-    def _begin(self, task: Task) -> None:
-        work = TaskWork(task, self._tools)
-        if excluded := self._tools.exclusions.study(task.study):
-            work.exclude(excluded)
+    def _start_task(self, task: Task) -> None:
+        study_task = StudyTask(task, self._context)
+        if excluded := self._context.exclusions.match_study(task.study):
+            study_task.exclude(excluded)
             return
         with self._changed:
-            self._in_flight.add(task.task_id)
-        self._put(partial(self._list, work))
+            self._active_tasks.add(task.task_id)
+        self._submit_query(partial(self._list_instances, study_task))
 
-    def _list(self, work: TaskWork) -> None:
+    def _list_instances(self, study_task: StudyTask) -> None:
         try:
-            work.list_instances()
-        except (QueryFailed, Lost) as error:
-            work.fail(error)
-            self._ended(work)
+            study_task.list_instances()
+        except (QueryFailed, ConnectionLost) as error:
+            study_task.fail(error)
+            self._on_task_ended(study_task)
             return
-        self._ready.put(work)
+        self._retrieve_queue.put(study_task)
 
-    def _ended(self, work: TaskWork) -> None:
+    def _on_task_ended(self, study_task: StudyTask) -> None:
         with self._changed:
-            self._in_flight.discard(work.task.task_id)
-            if not self._in_flight:
-                self._tell()
+            self._active_tasks.discard(study_task.task.task_id)
+            if not self._active_tasks:
+                self._wake()
 
     # -- moving
 
-    def _move(self) -> None:
+    def _retrieve(self) -> None:
         """The end of one task is on its way to the disk while the next is fetched."""
-        ending: deque[TaskWork] = deque()
-        finish = partial(self._finish, ending)
+        ending: deque[StudyTask] = deque()
+        finish = partial(self._finish_tasks, ending)
         try:
-            while work := self._ready.take(idle=finish):
+            while study_task := self._retrieve_queue.take(on_idle=finish):
                 try:
-                    work.run()
+                    study_task.run()
                 finally:
-                    ending.append(work)
-                self._finish(ending, but=1)
+                    ending.append(study_task)
+                self._finish_tasks(ending, keep=1)
         finally:
             finish()
 
-    def _finish(self, ending: deque[TaskWork], but: int = 0) -> None:
-        while len(ending) > but:
-            work = ending.popleft()
+    def _finish_tasks(self, ending: deque[StudyTask], keep: int = 0) -> None:
+        while len(ending) > keep:
+            study_task = ending.popleft()
             try:
-                work.finish()
+                study_task.finish()
             finally:
-                self._ended(work)
+                self._on_task_ended(study_task)

@@ -23,7 +23,7 @@ from typing import Self
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.counts import Counts
 from dicom_quarry.model import Study
-from dicom_quarry.system.csv_cells import harmless
+from dicom_quarry.system.csv_cells import escape_cell
 from dicom_quarry.system.shutdown import Stopped
 
 COLUMNS = (
@@ -33,7 +33,7 @@ COLUMNS = (
     "host",
     "protocol",
     "archive",
-    "road",
+    "transport",
     "row",
     "study_uid",
     "patient_id",
@@ -44,32 +44,32 @@ COLUMNS = (
     "details",
 )
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-def _no_patience(why: str) -> None:
-    raise LedgerError(why)
+def _raise_full(reason: str) -> None:
+    raise LedgerError(reason)
 
 
-class Audit:
+class AuditLog:
     """Adds lines to the file; for any thread. ``protocol`` is the approval under which the job runs.
 
     ``full`` is called again and again while the disk has no room for a line, at first with what to tell: it
     waits a while, or raises.
     """
 
-    def __init__(self, path: Path, protocol: str = "", full: Callable[[str], None] = _no_patience) -> None:
+    def __init__(self, path: Path, protocol: str = "", on_full: Callable[[str], None] = _raise_full) -> None:
         self._path = path
-        self._full = full
-        self._fixed = {"user": _user(), "host": socket.gethostname(), "protocol": protocol}
-        self._writing, self._syncing = threading.Lock(), threading.Lock()
-        self._written = self._durable = 0
+        self._on_full = on_full
+        self._constant_values = {"user": _user_name(), "host": socket.gethostname(), "protocol": protocol}
+        self._write_lock, self._sync_lock = threading.Lock(), threading.Lock()
+        self._written_lines = self._durable_lines = 0
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             self._fd = os.open(path, flags, 0o600)
         except OSError as error:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
-        self._begin()
+        self._prepare_file()
 
     def __enter__(self) -> Self:
         return self
@@ -86,16 +86,16 @@ class Audit:
         if study is not None:
             values |= {"study_uid": study.study_uid, "patient_id": study.patient_id}
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": now, "event": event, **self._fixed, **values}
-        with self._writing:
-            self._append(_line([line.get(name, "") for name in COLUMNS]))
-            self._written = number = self._written + 1
+        line = {"time": now, "event": event, **self._constant_values, **values}
+        with self._write_lock:
+            self._append(_format_line([line.get(name, "") for name in COLUMNS]))
+            self._written_lines = number = self._written_lines + 1
         # Who comes while another waits for the disk finds the line on it already.
-        with self._syncing:
-            if self._durable < number:
-                reached = self._written
+        with self._sync_lock:
+            if self._durable_lines < number:
+                reached = self._written_lines
                 self._sync()
-                self._durable = reached
+                self._durable_lines = reached
 
     def _sync(self) -> None:
         try:
@@ -103,11 +103,11 @@ class Audit:
         except OSError as error:
             raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
 
-    def _begin(self) -> None:
+    def _prepare_file(self) -> None:
         """The header, once; and an end to a line that a crash has cut off: the next stands alone."""
         size = os.fstat(self._fd).st_size
         if not size:
-            self._append(_line(COLUMNS))
+            self._append(_format_line(COLUMNS))
             self._sync()
             _sync_folder(self._path.parent)
         elif os.pread(self._fd, 1, size - 1) != b"\n":
@@ -115,12 +115,12 @@ class Audit:
 
     def _append(self, line: bytes) -> None:
         """One write; where it does not fit nothing of it stays."""
-        told = f"there is no room for {self._path}: waiting for room"
-        while not self._fits(line):
-            self._full(told)
-            told = ""
+        reason = f"there is no room for {self._path}: waiting for room"
+        while not self._try_append(line):
+            self._on_full(reason)
+            reason = ""
 
-    def _fits(self, line: bytes) -> bool:
+    def _try_append(self, line: bytes) -> bool:
         """Write a line, or nothing of it; alone, as a release beside the job writes here, too."""
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -132,48 +132,48 @@ class Audit:
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in _DISK_FULL_ERRNOS:
                 raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
         return False
 
 
 @contextmanager
-def accounted(
-    audit: Audit, archives: Iterable[object], details: str, counts: Callable[[], Counts]
+def record_run(
+    audit: AuditLog, archives: Iterable[object], details: str, counts: Callable[[], Counts]
 ) -> Iterator[None]:
     """A run, from the line of its start to that of its end, whatever ends it."""
-    where = " ".join(map(str, archives))
-    audit.write("started", archive=where, details=details)
-    how = "ended by an error"
+    archive_names = " ".join(map(str, archives))
+    audit.write("started", archive=archive_names, details=details)
+    error = "ended by an error"
     try:
         yield
-        how = ""
+        error = ""
     finally:
-        now = counts()
+        final_counts = counts()
         # The job has stopped all the same where there is no room for this line.
         with suppress(Stopped, LedgerError):
             audit.write(
                 "ended",
-                archive=where,
-                outcome="finished" if now.finished else "not finished",
-                instances=now.instances_stored,
-                bytes=now.size,
-                details="; ".join(filter(None, [how, _words(now)])),
+                archive=archive_names,
+                outcome="finished" if final_counts.is_finished else "not finished",
+                instances=final_counts.instances_stored,
+                bytes=final_counts.size,
+                details="; ".join(filter(None, [error, _format_counts(final_counts)])),
             )
 
 
-def _words(counts: Counts) -> str:
-    rows = ", ".join(f"{count} {word}" for word, count in counts.rows_by_word.items())
+def _format_counts(counts: Counts) -> str:
+    rows = ", ".join(f"{count} {status}" for status, count in counts.rows_by_status.items())
     return f"rows: {rows}; studies complete: {counts.studies_complete} of {counts.studies}"
 
 
-def _line(cells: Iterable[object]) -> bytes:
+def _format_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow([harmless(str(cell)) for cell in cells])
+    csv.writer(text, lineterminator="\r\n").writerow([escape_cell(str(cell)) for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _user() -> str:
+def _user_name() -> str:
     """Who runs this process, by the system's word and not by a variable's."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.ledger.reader import was_begun
-from dicom_quarry.system.permissions import Access
+from dicom_quarry.ledger.reader import has_job
+from dicom_quarry.system.permissions import Permissions
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
 _NETWORK = {
@@ -57,7 +57,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 _POINTER = "state-folder"
 
 #: Seconds in which ``quarry status``, which looks at the lock for a moment, lets go of it.
-_GRACE = 1.0
+_LOCK_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class JobFolder:
         return self.state / "quarry.log"
 
     @property
-    def output(self) -> Path:
+    def output_log(self) -> Path:
         """What a job in the background says, as it would on a terminal that is not one."""
         return self.state / "output.log"
 
@@ -98,32 +98,32 @@ class JobFolder:
         return self.out / ".quarry" / "incoming"
 
 
-def existing(out: Path) -> JobFolder:
+def open_existing(out: Path) -> JobFolder:
     """The job that was started with ``--to out``; raises InputError if there is none."""
-    known = _pointed(out)
+    known = _read_state_pointer(out)
     folder = JobFolder(out, known or out / ".quarry")
     if known is not None and not known.is_dir():
-        raise InputError(_gone(folder))
-    if not folder.ledger.is_file() or not was_begun(folder.ledger):
+        raise InputError(_describe_missing_state(folder))
+    if not folder.ledger.is_file() or not has_job(folder.ledger):
         raise InputError(
             f"{out} holds no job: nothing was extracted to this folder, or its state was moved away"
         )
     return folder
 
 
-def prepare(out: Path, state: Path | None) -> JobFolder:
+def open_or_create(out: Path, state: Path | None) -> JobFolder:
     """Make the folders of a job, or find those of an earlier run.
 
     Raises InputError if the state would be on a network file system, elsewhere than in the earlier run, or
     where another job has its own.
     """
     hidden = out / ".quarry"
-    known = _pointed(out)
+    known = _read_state_pointer(out)
     if known is not None and state is not None and state.resolve() != known:
         raise InputError(f"this job keeps its state in {known}; leave --state out, or name that folder")
     folder = JobFolder(out, (known or state or hidden).resolve())
     if known is not None and not known.is_dir():
-        raise InputError(_gone(folder))
+        raise InputError(_describe_missing_state(folder))
     elsewhere = folder.state != hidden.resolve()
     if known is None and elsewhere and (hidden / "ledger.db").exists():
         raise InputError(f"this job keeps its state in {hidden}; leave --state out")
@@ -132,15 +132,15 @@ def prepare(out: Path, state: Path | None) -> JobFolder:
     try:
         for path in (out, hidden, folder.state, folder.incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        refuse_network(folder.state, "with --state DIR; the images may stay where they are")
+        reject_network_file_system(folder.state, "with --state DIR; the images may stay where they are")
         if known is None and elsewhere:
-            _point(hidden, folder.state)
+            _write_state_pointer(hidden, folder.state)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be used: {error.strerror}") from error
     return folder
 
 
-def _gone(folder: JobFolder) -> str:
+def _describe_missing_state(folder: JobFolder) -> str:
     """What to say of a record that is elsewhere, and not there: no other may be begun beside the images."""
     return (
         f"the job in {folder.out} keeps its record in {folder.state}, which is not there: mount that disk, "
@@ -148,13 +148,13 @@ def _gone(folder: JobFolder) -> str:
     )
 
 
-def _pointed(out: Path) -> Path | None:
+def _read_state_pointer(out: Path) -> Path | None:
     """Where the state of a job is that was started with ``--state``."""
     pointer = out / ".quarry" / _POINTER
     return Path(pointer.read_text(encoding="utf-8").rstrip("\n")) if pointer.is_file() else None
 
 
-def _point(hidden: Path, state: Path) -> None:
+def _write_state_pointer(hidden: Path, state: Path) -> None:
     """Remember where the state is; whole or not at all, as a crash may come at any moment."""
     part = hidden / f"{_POINTER}.part"
     with part.open("w", encoding="utf-8") as file:
@@ -164,7 +164,7 @@ def _point(hidden: Path, state: Path) -> None:
     part.replace(hidden / _POINTER)
 
 
-def share(out: Path, access: Access) -> None:
+def apply_access(out: Path, access: Permissions) -> None:
     """Let colleagues enter the folder of a job; the state in it stays for its owner alone.
 
     Raises InputError where the file system, or the folder's owner, does not allow it.
@@ -174,7 +174,7 @@ def share(out: Path, access: Access) -> None:
     try:
         fd = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            access.open_folder(fd)
+            access.apply_to_folder(fd)
         finally:
             os.close(fd)
     except OSError as error:
@@ -184,9 +184,9 @@ def share(out: Path, access: Access) -> None:
         ) from error
 
 
-def refuse_network(state: Path, remedy: str) -> None:
+def reject_network_file_system(state: Path, remedy: str) -> None:
     """Raises InputError for a folder on a network file system, with the remedy."""
-    kind = file_system(state)
+    kind = file_system_type(state)
     if kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
         raise InputError(
             f"{state} is on a network file system ({kind}), where the job's record could be damaged: "
@@ -194,7 +194,7 @@ def refuse_network(state: Path, remedy: str) -> None:
         )
 
 
-def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
+def file_system_type(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
     """The file system that a folder is on, such as ``ext4`` or ``nfs4``; empty where it cannot be told."""
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -213,17 +213,17 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
 
 
 @contextmanager
-def held(folder: JobFolder, *, watched: bool = True) -> Iterator[None]:
+def job_lock(folder: JobFolder, *, runs_job: bool = True) -> Iterator[None]:
     """Hold the folder alone; raises StartError if another process has it. A crash lets go by itself.
 
     ``watched``: that process runs a job, which can be looked at.
     """
     handle = os.open(folder.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if not _locked(handle):
+        if not _try_lock(handle):
             raise StartError(
-                f"another quarry (process {_written(handle) or 'unknown'}) is already working on {folder.out}"
-                + (f": watch it with  quarry status {folder.out}" if watched else "")
+                f"another quarry (process {_read_pid(handle) or 'unknown'}) is already working on {folder.out}"
+                + (f": watch it with  quarry status {folder.out}" if runs_job else "")
             )
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
@@ -232,7 +232,7 @@ def held(folder: JobFolder, *, watched: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
-def holder(folder: JobFolder) -> int | None:
+def lock_owner(folder: JobFolder) -> int | None:
     """The process that runs the job now, None if nobody does."""
     try:
         handle = os.open(folder.state / "lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -242,15 +242,15 @@ def holder(folder: JobFolder) -> int | None:
         # Shared: several may look at once, and none takes another for the job.
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return _written(handle)
+        return _read_pid(handle)
     finally:
         os.close(handle)
     return None
 
 
-def _locked(handle: int) -> bool:
+def _try_lock(handle: int) -> bool:
     """Take the lock; somebody who only looks at it has let go of it soon."""
-    until = time.monotonic() + _GRACE
+    until = time.monotonic() + _LOCK_TIMEOUT
     while True:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -262,7 +262,7 @@ def _locked(handle: int) -> bool:
             return True
 
 
-def _written(handle: int) -> int | None:
+def _read_pid(handle: int) -> int | None:
     text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
     return int(text) if text.isascii() and text.isdigit() else None
 

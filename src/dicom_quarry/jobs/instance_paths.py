@@ -6,29 +6,29 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.identity_check import APART
-from dicom_quarry.ledger.reader import Derive, Reader
+from dicom_quarry.extraction.identity_check import MISMATCH_DIR
+from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
-from dicom_quarry.store.path_template import Template
+from dicom_quarry.store.path_template import PathTemplate
 
 
-def template_of(filepath: str, columns: tuple[str, ...]) -> Template:
+def parse_template(filepath: str, columns: tuple[str, ...]) -> PathTemplate:
     """The pattern of a job's file names; raises ConfigError."""
-    template = Template.parse(filepath, columns=columns)
-    if filepath.partition("/")[0].strip("'") == APART:
+    template = PathTemplate.parse(filepath, columns=columns)
+    if filepath.partition("/")[0].strip("'") == MISMATCH_DIR:
         raise ConfigError(
-            f"--filepath: the folder {APART} is for images of another identity; take another name"
+            f"--filepath: the folder {MISMATCH_DIR} is for images of another identity; take another name"
         )
     return template
 
 
-def deriver(template: Template) -> Derive:
+def make_path_function(template: PathTemplate) -> PathFunction:
     """The path that a template gives to an instance, from what the archive lists of it.
 
     Where the template needs more than that, the path differs from the real one, which is then kept as it is.
     """
 
-    def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
+    def path_of(study: Study, ref: InstanceRef) -> PurePosixPath:
         header = {
             0x00080016: ref.sop_class,
             0x00080018: ref.sop_uid,
@@ -40,10 +40,10 @@ def deriver(template: Template) -> Derive:
         }
         return template.render(header)
 
-    return derive
+    return path_of
 
 
-def derive_of(reader: Reader) -> Derive:
+def load_path_function(reader: LedgerReader) -> PathFunction:
     """The paths of a job's instances, by the pattern that it was begun with."""
-    settings = Settings.model_validate_json(reader.facts()["settings"])
-    return deriver(Template.parse(settings.filepath, columns=reader.columns()))
+    settings = Settings.model_validate_json(reader.metadata()["settings"])
+    return make_path_function(PathTemplate.parse(settings.filepath, columns=reader.columns()))

@@ -11,13 +11,13 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """``event`` is ended, waiting or "going on"; ``lines`` are for people, ``facts`` for programs."""
+class Notification:
+    """``event`` is ended, waiting or resumed; ``lines`` are for people, ``facts`` for programs."""
 
     event: str
     subject: str
     lines: tuple[str, ...]
-    facts: Mapping[str, object]
+    data: Mapping[str, object]
 
     @property
     def text(self) -> str:
@@ -27,13 +27,17 @@ class Notice:
     @property
     def json(self) -> str:
         """For the standard input of a command."""
-        return json.dumps(dict(self.facts), indent=2) + "\n"
+        return json.dumps(dict(self.data), indent=2) + "\n"
 
 
-def notice(event: str, what: str, out: Path, lines: tuple[str, ...], facts: Mapping[str, object]) -> Notice:
+def build_notification(
+    event: str, summary: str, out: Path, lines: tuple[str, ...], data: Mapping[str, object]
+) -> Notification:
     """A notice of the job that fills ``out``, with where and when it was given."""
     folder, host = str(out.resolve()), socket.gethostname()
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    head = (f"Quarry on {host}: {what}", f"folder: {folder}", f"time: {now}", "")
-    place = {"event": event, "what": what, "folder": folder, "host": host, "time": now}
-    return Notice(event, f"quarry: {what} ({out.name} on {host})", (*head, *lines), {**place, **facts})
+    head = (f"Quarry on {host}: {summary}", f"folder: {folder}", f"time: {now}", "")
+    context = {"event": event, "summary": summary, "folder": folder, "host": host, "time": now}
+    return Notification(
+        event, f"quarry: {summary} ({out.name} on {host})", (*head, *lines), {**context, **data}
+    )

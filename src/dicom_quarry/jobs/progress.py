@@ -13,19 +13,19 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dicom_quarry.ledger.reader import Counts, Reader
+from dicom_quarry.ledger.reader import Counts, LedgerReader
 
 _log = logging.getLogger("dicom_quarry.job")
 
 #: Over how many seconds the rates are taken.
-_SPAN = 30.0
+_RATE_WINDOW = 30.0
 
 #: Counting a large ledger takes a while: at most this part of the time goes into it.
-_SHARE = 0.02
+_MAX_COUNT_SHARE = 0.02
 
 
 @dataclass(slots=True)
-class Moving:
+class ActiveStudy:
     """A study on its way: the first row that asked for it, and how many of its instances are here."""
 
     row: int
@@ -44,47 +44,47 @@ class Snapshot:
     instances_per_second: float
     bytes_per_second: float
     seconds_left: float | None
-    moving: tuple[Moving, ...]
-    waiting: str
+    active_studies: tuple[ActiveStudy, ...]
+    waiting_for: str
     stopping: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class QueryProgress:
     """A plan, or another look, at one moment: of a ``number`` of ``what``, those that were asked about."""
 
-    what: str
-    number: int
-    asked: int
+    unit: str
+    total: int
+    done: int
     per_second: float
     seconds_left: float | None
-    waiting: str
+    waiting_for: str
     stopping: bool
 
 
-class Board:
+class StatusBoard:
     """Where the threads of a job write what they do, without patient identifiers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._moving: dict[int, Moving] = {}
+        self._active_studies: dict[int, ActiveStudy] = {}
         self._waits: list[tuple[str, bool]] = []
         self._messages: deque[str] = deque(maxlen=1000)
 
-    def say(self, message: str) -> None:
+    def report(self, message: str) -> None:
         """Tell the user, and the log."""
         _log.info(message)
         self._messages.append(message)
 
-    def messages(self) -> Iterator[str]:
+    def take_messages(self) -> Iterator[str]:
         """What was said since the last call."""
         while self._messages:
             yield self._messages.popleft()
 
     @contextmanager
-    def waiting(self, why: str, *, person: bool = False) -> Iterator[None]:
+    def report_waiting(self, reason: str, *, needs_operator: bool = False) -> Iterator[None]:
         """The job waits, for what a person should know of; ``person``: and may have to do something about."""
-        wait = (why, person)
+        wait = (reason, needs_operator)
         with self._lock:
             self._waits.append(wait)
         try:
@@ -94,99 +94,99 @@ class Board:
                 self._waits.remove(wait)
 
     @property
-    def waits_for(self) -> str:
+    def waiting_for(self) -> str:
         """What the job waits for, empty if it does not."""
         with self._lock:
             return self._waits[-1][0] if self._waits else ""
 
     @property
-    def needs(self) -> str:
+    def operator_action_needed(self) -> str:
         """What it waits for that a person may have to do something about; empty if nothing."""
         with self._lock:
-            return next((why for why, person in self._waits if person), "")
+            return next((reason for reason, needs_operator in self._waits if needs_operator), "")
 
     @contextmanager
-    def moving(self, task_id: int, row: int, listed: int) -> Iterator[Moving]:
+    def track_study(self, task_id: int, row: int, listed: int) -> Iterator[ActiveStudy]:
         """A study is on its way."""
-        moving = Moving(row, 0, listed)
+        study = ActiveStudy(row, 0, listed)
         with self._lock:
-            self._moving[task_id] = moving
+            self._active_studies[task_id] = study
         try:
-            yield moving
+            yield study
         finally:
             with self._lock:
-                del self._moving[task_id]
+                del self._active_studies[task_id]
 
-    def in_flight(self) -> tuple[Moving, ...]:
+    def active_studies(self) -> tuple[ActiveStudy, ...]:
         """The studies on their way."""
         with self._lock:
-            return tuple(self._moving.values())
+            return tuple(self._active_studies.values())
 
 
-class Meter:
+class ProgressMeter:
     """Turns a board, the ledger's counts and the receiver's totals into snapshots."""
 
-    def __init__(self, reader: Reader, board: Board) -> None:
+    def __init__(self, reader: LedgerReader, status_board: StatusBoard) -> None:
         self._reader = reader
-        self._board = board
-        self._started = time.monotonic()
+        self._status_board = status_board
+        self._started_at = time.monotonic()
         self._counts = reader.counts()
-        self._first = self._counts
-        self._counted = self._started
-        self._cost = 0.0
-        self._totals: deque[tuple[float, int, int]] = deque([(self._started, 0, 0)])
+        self._initial_counts = self._counts
+        self._counted_at = self._started_at
+        self._count_seconds = 0.0
+        self._totals: deque[tuple[float, int, int]] = deque([(self._started_at, 0, 0)])
 
     def snapshot(self, instances: int, size: int, *, stopping: bool) -> Snapshot:
         """The job now; ``instances`` and ``size`` are what has been received so far."""
         now = time.monotonic()
-        self._count(now)
+        self._update_counts(now)
         self._totals.append((now, instances, size))
-        while len(self._totals) > 2 and now - self._totals[0][0] > _SPAN:
+        while len(self._totals) > 2 and now - self._totals[0][0] > _RATE_WINDOW:
             self._totals.popleft()
         then, instances_then, size_then = self._totals[0]
         span = max(now - then, 0.001)
         return Snapshot(
             counts=self._counts,
-            elapsed=now - self._started,
+            elapsed=now - self._started_at,
             instances=instances,
             size=size,
             instances_per_second=(instances - instances_then) / span,
             bytes_per_second=(size - size_then) / span,
             seconds_left=self._seconds_left(now),
-            moving=self._board.in_flight(),
-            waiting=self._board.waits_for,
+            active_studies=self._status_board.active_studies(),
+            waiting_for=self._status_board.waiting_for,
             stopping=stopping,
         )
 
-    def _count(self, now: float) -> None:
-        if now - self._counted < max(0.5, self._cost / _SHARE):
+    def _update_counts(self, now: float) -> None:
+        if now - self._counted_at < max(0.5, self._count_seconds / _MAX_COUNT_SHARE):
             return
         self._counts = self._reader.counts()
-        self._counted = time.monotonic()
-        self._cost = self._counted - now
+        self._counted_at = time.monotonic()
+        self._count_seconds = self._counted_at - now
 
     def _seconds_left(self, now: float) -> float | None:
-        done = _rows_done(self._counts) - _rows_done(self._first)
+        done = _count_done_rows(self._counts) - _count_done_rows(self._initial_counts)
         if done <= 0:
             return None
-        return (self._counts.rows - _rows_done(self._counts)) * (now - self._started) / done
+        return (self._counts.rows - _count_done_rows(self._counts)) * (now - self._started_at) / done
 
 
-def _rows_done(counts: Counts) -> int:
-    return sum(count for word, count in counts.rows_by_word.items() if word != "pending")
+def _count_done_rows(counts: Counts) -> int:
+    return sum(count for status, count in counts.rows_by_status.items() if status != "pending")
 
 
 def write_progress(path: Path, snapshot: Snapshot) -> None:
     """Leave the snapshot for ``quarry status``; whole or not at all."""
-    _leave(path, asdict(snapshot))
+    _write_progress_file(path, asdict(snapshot))
 
 
-def write_queued(path: Path, behind: str) -> None:
+def write_queued(path: Path, waiting_for: str) -> None:
     """The same of a job that waits for its port, and for what in front of it."""
-    _leave(path, {"queued": True, "waiting": behind})
+    _write_progress_file(path, {"queued": True, "waiting_for": waiting_for})
 
 
-def _leave(path: Path, facts: Mapping[str, object]) -> None:
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps({"process": os.getpid(), "time": time.time(), **facts}))
-    beside.replace(path)
+def _write_progress_file(path: Path, values: Mapping[str, object]) -> None:
+    temp_path = path.with_suffix(".part")
+    temp_path.write_text(json.dumps({"process": os.getpid(), "time": time.time(), **values}))
+    temp_path.replace(path)

@@ -6,47 +6,49 @@ import time
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.notifier import Notices
-from dicom_quarry.jobs.observer import Listener
-from dicom_quarry.jobs.progress import Board, Snapshot, write_progress
-from dicom_quarry.scheduling.port_queue import Berth
+from dicom_quarry.jobs.notifier import Notifier
+from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.progress import Snapshot, StatusBoard, write_progress
+from dicom_quarry.scheduling.port_queue import PortQueue
 
 #: Seconds between two looks that others may have.
-_EVERY = 1.0
+_WRITE_INTERVAL = 1.0
 
 
-class Watching:
+class ProgressPublisher:
     """Shows a run's snapshots, and passes on what its threads say. ``berth`` is set while it has a port."""
 
-    def __init__(self, settings: Settings, board: Board, listener: Listener) -> None:
-        self._board = board
-        self._listener = listener
-        self._notices = Notices(settings, board.say)
-        self._told_stop = False
-        self._written = 0.0
-        self.berth: Berth | None = None
+    def __init__(self, settings: Settings, status_board: StatusBoard, observer: JobObserver) -> None:
+        self._status_board = status_board
+        self._observer = observer
+        self._notifier = Notifier(settings, status_board.report)
+        self._is_stop_reported = False
+        self._written_at = 0.0
+        self.port_queue: PortQueue | None = None
 
-    def show(self, snapshot: Snapshot, folder: JobFolder) -> None:
+    def publish(self, snapshot: Snapshot, folder: JobFolder) -> None:
         """The run as it stands, several times a second."""
-        if snapshot.stopping and not self._told_stop:
-            self._told_stop = True
-            self._board.say("stopping: what is in flight is finished first; asked once more, it is cancelled")
-        self._pass_on()
-        self._listener.tick(snapshot)
+        if snapshot.stopping and not self._is_stop_reported:
+            self._is_stop_reported = True
+            self._status_board.report(
+                "stopping: what is in flight is finished first; asked once more, it is cancelled"
+            )
+        self._forward_messages()
+        self._observer.on_progress(snapshot)
         if not snapshot.stopping:
-            self._notices.look(self._board.needs, snapshot.counts)
-        if time.monotonic() - self._written > _EVERY:
-            self._written = time.monotonic()
+            self._notifier.update(self._status_board.operator_action_needed, snapshot.counts)
+        if time.monotonic() - self._written_at > _WRITE_INTERVAL:
+            self._written_at = time.monotonic()
             write_progress(folder.progress, snapshot)
-            if self.berth is not None:
-                self.berth.tell(snapshot.seconds_left)
+            if self.port_queue is not None:
+                self.port_queue.update_time_left(snapshot.seconds_left)
 
-    def over(self, folder: JobFolder) -> None:
+    def finish(self, folder: JobFolder) -> None:
         """Nothing more is to be seen: what was said last is often what ended the run."""
-        self._pass_on()
-        self._notices.forget()
+        self._forward_messages()
+        self._notifier.reset()
         folder.progress.unlink(missing_ok=True)
 
-    def _pass_on(self) -> None:
-        for message in self._board.messages():
-            self._listener.said(message)
+    def _forward_messages(self) -> None:
+        for message in self._status_board.take_messages():
+            self._observer.on_message(message)

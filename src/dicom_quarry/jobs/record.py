@@ -11,22 +11,22 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.read_options import ReadingOptions
-from dicom_quarry.cohort.row_errors import explain
+from dicom_quarry.cohort.read_options import ReadOptions
+from dicom_quarry.cohort.row_errors import describe_row_errors
 from dicom_quarry.cohort.series_filter import SeriesFilter
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
-from dicom_quarry.ledger.cohort_rows import CohortChange, enter_rows, exchange_rows
-from dicom_quarry.ledger.ledger import Ledger, note_facts
+from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows
+from dicom_quarry.ledger.ledger import Ledger, write_metadata
 from dicom_quarry.model import Request
 from dicom_quarry.version import __version__
 
 T = TypeVar("T")
 
 
-def reading(settings: Settings) -> ReadingOptions:
+def parse_read_options(settings: Settings) -> ReadOptions:
     """How the settings want the table to be read; raises ConfigError."""
-    return ReadingOptions.parse(
+    return ReadOptions.parse(
         allow_wildcards=settings.allow_wildcards,
         whole_patients=settings.whole_patients,
         map=settings.map,
@@ -37,26 +37,26 @@ def reading(settings: Settings) -> ReadingOptions:
     )
 
 
-def series_filter(settings: Settings) -> SeriesFilter:
+def parse_series_filter(settings: Settings) -> SeriesFilter:
     """Which series the settings want; raises ConfigError."""
     return SeriesFilter.parse(settings.series, settings.series_not, settings.min_instances)
 
 
-def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
+def read_cohort(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     """Open the user's table and look at every row once; returns it with the number of its rows.
 
     Raises InputError with the rows that cannot be used, unless the settings allow to go on without them.
     """
-    cohort = CohortFile(path, reading(settings))
+    cohort = CohortFile(path, parse_read_options(settings))
     rows = 0
 
-    def counted() -> Iterator[Request]:
+    def count_rows() -> Iterator[Request]:
         nonlocal rows
-        for request in cohort.requests():
+        for request in cohort.read_requests():
             rows += 1
             yield request
 
-    problems = explain(counted())
+    problems = describe_row_errors(count_rows())
     if problems and not settings.skip_bad_rows:
         raise InputError(
             f"{cohort.name}: {problems}\n"
@@ -65,46 +65,50 @@ def read(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     return cohort, rows
 
 
-def begin(ledger: Ledger, cohort: CohortFile, settings: Settings) -> None:
+def record_cohort(ledger: Ledger, cohort: CohortFile, settings: Settings) -> None:
     """Enter the cohort in a ledger that has nothing in it."""
 
     def work(connection: Connection) -> None:
-        enter_rows(connection, cohort.requests())
-        note_facts(connection, first_facts(cohort, settings))
+        insert_rows(connection, cohort.read_requests())
+        write_metadata(connection, build_initial_metadata(cohort, settings))
 
     ledger.database.write(work)
 
 
-def first_facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
+def build_initial_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
     """What is noted about a job that begins now."""
-    return {"created": _now(), **_facts(cohort, settings)}
+    return {"created": _now(), **_build_metadata(cohort, settings)}
 
 
-def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool) -> CohortChange | None:
+def begin_or_continue(
+    ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool
+) -> CohortChange | None:
     """Begin the job, or make sure that this is the job that was begun; returns what an update changed.
 
     Raises InputError if the cohort, the archive or the path pattern is not that of the job.
     """
-    facts = ledger.facts()
-    if "cohort" not in facts:
-        begin(ledger, cohort, settings)
+    metadata = ledger.metadata()
+    if "cohort" not in metadata:
+        record_cohort(ledger, cohort, settings)
         return None
-    before = Settings.model_validate_json(facts["settings"])
-    if before.filepath != settings.filepath:
+    previous = Settings.model_validate_json(metadata["settings"])
+    if previous.filepath != settings.filepath:
         raise InputError(
-            f"{settings.to} is laid out by --filepath '{before.filepath}': use that, or another folder"
+            f"{settings.to} is laid out by --filepath '{previous.filepath}': use that, or another folder"
         )
-    gone = {archive.name for archive in before.archives} - {archive.name for archive in settings.archives}
-    if gone:
-        names = ", ".join(sorted(gone))
+    removed = {archive.name for archive in previous.archives} - {
+        archive.name for archive in settings.archives
+    }
+    if removed:
+        names = ", ".join(sorted(removed))
         raise InputError(f"{settings.to} is being filled from {names}: use that archive, or another folder")
-    if before.exclude and not settings.exclude:
+    if previous.exclude and not settings.exclude:
         raise InputError(
-            f"this job was begun with --exclude {before.exclude[0]}: give that list again, or its successor"
+            f"this job was begun with --exclude {previous.exclude[0]}: give that list again, or its successor"
         )
-    if facts["cohort"] == cohort.digest and not update:
-        if before != settings:
-            ledger.note(settings=settings.model_dump_json())
+    if metadata["cohort"] == cohort.digest and not update:
+        if previous != settings:
+            ledger.set_metadata(settings=settings.model_dump_json())
         return None
     if not update:
         raise InputError(
@@ -112,20 +116,20 @@ def enter(ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: boo
             "(what is stored stays), or extract to another folder"
         )
 
-    def exchange(connection: Connection) -> CohortChange:
-        note_facts(connection, _facts(cohort, settings))
-        return exchange_rows(connection, cohort.requests())
+    def replace_cohort(connection: Connection) -> CohortChange:
+        write_metadata(connection, _build_metadata(cohort, settings))
+        return replace_rows(connection, cohort.read_requests())
 
-    return ledger.database.write(exchange)
+    return ledger.database.write(replace_cohort)
 
 
-def before(ledger: Ledger, of: Callable[[Settings], T]) -> T | None:
+def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T | None:
     """Something of the settings that the job was last run with; None if this is its first run."""
-    noted = ledger.facts().get("settings")
-    return None if noted is None else of(Settings.model_validate_json(noted))
+    stored = ledger.metadata().get("settings")
+    return None if stored is None else select(Settings.model_validate_json(stored))
 
 
-def _facts(cohort: CohortFile, settings: Settings) -> dict[str, str]:
+def _build_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
     return {
         "cohort": cohort.digest,
         "columns": json.dumps(cohort.columns),

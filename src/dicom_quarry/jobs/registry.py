@@ -15,11 +15,11 @@ def register(out: Path) -> None:
     path = str(out.resolve())
     name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with suppress(OSError):
-        folder = _folder()
+        folder = _registry_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = folder / f".{name}.{os.getpid()}"
-        beside.write_text(json.dumps({"out": path}), encoding="utf-8")
-        beside.replace(folder / f"{name}.json")
+        temp_path = folder / f".{name}.{os.getpid()}"
+        temp_path.write_text(json.dumps({"out": path}), encoding="utf-8")
+        temp_path.replace(folder / f"{name}.json")
 
 
 def state_home() -> Path:
@@ -28,9 +28,9 @@ def state_home() -> Path:
     return Path(base) / "quarry"
 
 
-def registered() -> Iterator[Path]:
+def list_registered() -> Iterator[Path]:
     """The folders of this user's jobs; those that are gone are forgotten."""
-    for entry in sorted(_folder().glob("*.json")):
+    for entry in sorted(_registry_folder().glob("*.json")):
         with suppress(OSError, ValueError, KeyError):
             out = Path(json.loads(entry.read_text(encoding="utf-8"))["out"])
             if out.is_dir():
@@ -39,5 +39,5 @@ def registered() -> Iterator[Path]:
                 entry.unlink()
 
 
-def _folder() -> Path:
+def _registry_folder() -> Path:
     return state_home() / "jobs"

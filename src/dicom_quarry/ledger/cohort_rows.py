@@ -40,7 +40,7 @@ _UNUSABLE = "row_unusable"
 _temporary = MetaData()
 
 #: The rows of the table that is given up.
-_old = Table(
+_old_requests = Table(
     "old_requests",
     _temporary,
     Column("row", Integer, primary_key=True, autoincrement=False),
@@ -53,7 +53,7 @@ _old = Table(
 )
 
 #: The tasks that rows with these keys asked for.
-_links = Table(
+_old_request_tasks = Table(
     "old_request_tasks",
     _temporary,
     Column("identity", LargeBinary, nullable=False),
@@ -68,11 +68,11 @@ class CohortChange:
     """What a newer table changed: rows by their keys, wherever they stand in it."""
 
     added: int
-    dropped: int
+    removed: int
     changed: int
 
 
-def enter_rows(connection: Connection, rows: Iterable[Request]) -> None:
+def insert_rows(connection: Connection, rows: Iterable[Request]) -> None:
     """Enter rows that nothing is known of yet; a row with the keys of an earlier one names it."""
     by_identity = next(one for one in requests.indexes if one.name == "requests_by_identity")
     # Digests come in no order: sorted at the end they make the index in a fraction of the time, and of the
@@ -82,19 +82,19 @@ def enter_rows(connection: Connection, rows: Iterable[Request]) -> None:
     while batch := list(islice(values, _BATCH)):
         connection.execute(insert(requests), batch)
     by_identity.create(connection)
-    _name_first(connection)
+    _link_duplicates(connection)
 
 
-def exchange_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:
+def replace_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:
     """Take a newer table: what is known of a row goes with its keys.
 
     A study that no row asks for any more is not fetched; what is here of it stays.
     """
-    _set_aside(connection)
-    enter_rows(connection, rows)
-    _bring_back(connection)
+    _save_old_rows(connection)
+    insert_rows(connection, rows)
+    _restore_states(connection)
     _renumber_queries(connection)
-    change = _difference(connection)
+    change = _count_changes(connection)
     _temporary.drop_all(connection)
     return change
 
@@ -103,7 +103,7 @@ def _values(request: Request) -> dict[str, object]:
     return {
         "row": request.row,
         "line": request.line,
-        "identity": request.identity(),
+        "identity": request.key_hash(),
         "keys": json.dumps(request.keys),
         "alternatives": json.dumps(request.alternatives) if request.alternatives else None,
         "note": request.note,
@@ -114,7 +114,7 @@ def _values(request: Request) -> dict[str, object]:
     }
 
 
-def _name_first(connection: Connection) -> None:
+def _link_duplicates(connection: Connection) -> None:
     """Let every row that can be used name the first one with its keys, if that is another."""
     usable = requests.c.code.is_(None)
     several = (
@@ -131,13 +131,13 @@ def _name_first(connection: Connection) -> None:
     )
 
 
-def _set_aside(connection: Connection) -> None:
+def _save_old_rows(connection: Connection) -> None:
     _temporary.create_all(connection)
-    old = [requests.c[column.name] for column in _old.c]
-    connection.execute(insert(_old).from_select([column.name for column in old], select(*old)))
+    old = [requests.c[column.name] for column in _old_requests.c]
+    connection.execute(insert(_old_requests).from_select([column.name for column in old], select(*old)))
     linked = select(requests.c.identity, request_tasks.c.task_id).distinct()
     connection.execute(
-        insert(_links).from_select(
+        insert(_old_request_tasks).from_select(
             ["identity", "task_id"], linked.join(requests, requests.c.row == request_tasks.c.row)
         )
     )
@@ -145,68 +145,72 @@ def _set_aside(connection: Connection) -> None:
     connection.execute(delete(requests))
 
 
-def _bring_back(connection: Connection) -> None:
+def _restore_states(connection: Connection) -> None:
     """What was known of the keys of a row that can be used; of one that could not be there is nothing."""
     usable = requests.c.state == WAITING
     connection.execute(
         insert(request_tasks).from_select(
             ["row", "task_id"],
-            select(requests.c.row, _links.c.task_id)
-            .join(_links, _links.c.identity == requests.c.identity)
+            select(requests.c.row, _old_request_tasks.c.task_id)
+            .join(_old_request_tasks, _old_request_tasks.c.identity == requests.c.identity)
             .where(usable)
-            .order_by(requests.c.row, _links.c.task_id),
+            .order_by(requests.c.row, _old_request_tasks.c.task_id),
         )
     )
-    known = select(_old).where(_old.c.state != WAITING, _old.c.code.is_distinct_from(_UNUSABLE)).subquery()
+    known = (
+        select(_old_requests)
+        .where(_old_requests.c.state != WAITING, _old_requests.c.code.is_distinct_from(_UNUSABLE))
+        .subquery()
+    )
     connection.execute(
         update(requests)
         .where(usable, requests.c.identity == known.c.identity)
         .values(state=known.c.state, code=known.c.code, details=known.c.details)
     )
-    asked_for = select(request_tasks.c.task_id)
-    given_up = update(tasks).where(tasks.c.state == WAITING, tasks.c.id.not_in(asked_for))
-    connection.execute(given_up.values(state=UNWANTED))
+    requested = select(request_tasks.c.task_id)
+    unwanted = update(tasks).where(tasks.c.state == WAITING, tasks.c.id.not_in(requested))
+    connection.execute(unwanted.values(state=UNWANTED))
 
 
 def _renumber_queries(connection: Connection) -> None:
     """What was asked about a row goes with its keys, too: to the first row that has them now."""
     first = (
         select(func.min(requests.c.row))
-        .join(_old, _old.c.identity == requests.c.identity)
-        .where(_old.c.row == queries.c.row)
+        .join(_old_requests, _old_requests.c.identity == requests.c.identity)
+        .where(_old_requests.c.row == queries.c.row)
         .scalar_subquery()
     )
     connection.execute(update(queries).where(queries.c.row.is_not(None)).values(row=first))
     connection.execute(delete(queries).where(queries.c.row.is_(None), queries.c.task_id.is_(None)))
 
 
-def _difference(connection: Connection) -> CohortChange:
+def _count_changes(connection: Connection) -> CohortChange:
     """Rows with the same keys are counted one by one: one of three may have gone."""
     counted = union_all(
-        select(requests.c.identity, literal(1).label("one")), select(_old.c.identity, literal(-1))
+        select(requests.c.identity, literal(1).label("one")), select(_old_requests.c.identity, literal(-1))
     ).subquery()
     more = func.sum(counted.c.one)
     uneven = select(counted.c.identity, more).group_by(counted.c.identity).having(more != 0)
-    gone: Counter[bytes] = Counter()
-    come: Counter[bytes] = Counter()
+    removed: Counter[bytes] = Counter()
+    added: Counter[bytes] = Counter()
     for identity, balance in connection.execute(uneven):
-        (come if balance > 0 else gone)[identity] = abs(balance)
+        (added if balance > 0 else removed)[identity] = abs(balance)
     changed = 0
-    for before, after in _altered(connection):
-        if gone[before] and come[after]:
-            gone[before] -= 1
-            come[after] -= 1
+    for before, after in _changed_keys(connection):
+        if removed[before] and added[after]:
+            removed[before] -= 1
+            added[after] -= 1
             changed += 1
-    return CohortChange(come.total(), gone.total(), changed)
+    return CohortChange(added.total(), removed.total(), changed)
 
 
-def _altered(connection: Connection) -> Iterator[tuple[bytes, bytes]]:
+def _changed_keys(connection: Connection) -> Iterator[tuple[bytes, bytes]]:
     """The keys before and after of every row number that has others now."""
     query = (
-        select(_old.c.identity.label("before"), requests.c.identity.label("after"))
-        .join(requests, requests.c.row == _old.c.row)
-        .where(requests.c.identity != _old.c.identity)
-        .order_by(_old.c.row)
+        select(_old_requests.c.identity.label("before"), requests.c.identity.label("after"))
+        .join(requests, requests.c.row == _old_requests.c.row)
+        .where(requests.c.identity != _old_requests.c.identity)
+        .order_by(_old_requests.c.row)
         .execution_options(yield_per=1000)
     )
     for found in connection.execute(query):

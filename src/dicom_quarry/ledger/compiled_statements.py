@@ -20,7 +20,7 @@ from sqlalchemy.sql.schema import ScalarElementColumnDefault
 _DIALECT = SQLiteDialect_pysqlite(paramstyle="named")
 
 
-class Prepared:
+class CompiledStatement:
     """A statement whose ``bindparam``s, and ``columns`` that an INSERT or UPDATE sets, are given by name.
 
     It is compiled when it is first run, as what a command does not run should not delay its start. Values go
@@ -33,24 +33,24 @@ class Prepared:
 
     def run(self, connection: Connection, **values: object) -> sqlite3.Cursor:
         """Run it in the transaction of a SQLAlchemy connection."""
-        return self.on(driver(connection), values)
+        return self.execute(driver_connection(connection), values)
 
-    def run_each(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> None:
+    def run_many(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> None:
         """Run it in that transaction for every one of the rows."""
         sql, fixed = self._compiled
-        driver(connection).executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
+        driver_connection(connection).executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
 
-    def on(self, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
+    def execute(self, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
         """Run it on a connection of the driver."""
         sql, fixed = self._compiled
         return connection.execute(sql, {**fixed, **values} if fixed else values)
 
-    def rows(self, connection: sqlite3.Connection, **values: object) -> list[Any]:
+    def fetch_all(self, connection: sqlite3.Connection, **values: object) -> list[Any]:
         """All rows that it gives on a connection of the driver, as named tuples."""
-        return list(map(self.row, self.on(connection, values)))
+        return list(map(self.make_row, self.execute(connection, values)))
 
     @cached_property
-    def row(self) -> Callable[[Iterable[object]], Any]:
+    def make_row(self) -> Callable[[Iterable[object]], Any]:
         """Makes a row of the driver's a named tuple."""
         assert isinstance(self._statement, SelectBase)
         row: Any = namedtuple("Row", self._statement.selected_columns.keys())  # type: ignore[misc]
@@ -67,6 +67,6 @@ class Prepared:
         return str(compiled), fixed
 
 
-def driver(connection: Connection) -> sqlite3.Connection:
+def driver_connection(connection: Connection) -> sqlite3.Connection:
     """The driver's connection below a SQLAlchemy one: what runs on either is in the same transaction."""
     return connection.connection.driver_connection  # type: ignore[return-value]

@@ -8,23 +8,25 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import and_, case, func, literal, not_, select
 
-from dicom_quarry.ledger.compiled_statements import Prepared
+from dicom_quarry.ledger.compiled_statements import CompiledStatement
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
+    ON_COMPLETE_WAITING,
     RESOLVED,
-    TO_DO,
     WAITING,
-    handovers,
+    on_complete_items,
     request_tasks,
     requests,
     tasks,
 )
-from dicom_quarry.model import Outcome, Word
-from dicom_quarry.outcomes import CATALOGUE, codes_of, worst
+from dicom_quarry.model import Outcome, OutcomeStatus
+from dicom_quarry.outcomes import CATALOGUE, codes_of, worst_outcome
 
-_HANDED = Prepared(select(handovers.c.state, func.count().label("number")).group_by(handovers.c.state))
+_ON_COMPLETE_STATES = CompiledStatement(
+    select(on_complete_items.c.state, func.count().label("number")).group_by(on_complete_items.c.state)
+)
 
-_STUDIES = Prepared(
+_STUDIES = CompiledStatement(
     select(
         tasks.c.state,
         tasks.c.code,
@@ -38,18 +40,18 @@ _STUDIES = Prepared(
     .group_by(tasks.c.state, tasks.c.code)
 )
 
-_WAITING = Prepared(select(func.count().label("rows")).where(requests.c.state == WAITING))
+_WAITING = CompiledStatement(select(func.count().label("rows")).where(requests.c.state == WAITING))
 
 _code = func.coalesce(requests.c.code, "pending")
-_UNLINKED = Prepared(
+_UNLINKED = CompiledStatement(
     select(requests.c.state, _code.label("code"), func.count().label("rows")).group_by(
         requests.c.state, requests.c.code
     )
 )
 
-_LINKED = Prepared(select(func.count(request_tasks.c.row.distinct()).label("rows")))
+_LINKED = CompiledStatement(select(func.count(request_tasks.c.row.distinct()).label("rows")))
 
-_COMPLETE = [literal(code) for code in sorted(codes_of({Word.COMPLETE}))]
+_COMPLETE = [literal(code) for code in sorted(codes_of({OutcomeStatus.COMPLETE}))]
 _combination = (
     select(
         func.group_concat(case((tasks.c.state == CONCLUDED, tasks.c.code), else_="pending").distinct()).label(
@@ -64,7 +66,7 @@ _combination = (
 )
 
 #: The codes of each row's tasks that are not complete, and how many rows have these.
-_NOT_COMPLETE = Prepared(
+_INCOMPLETE_CODES = CompiledStatement(
     select(_combination.c.codes, func.count().label("rows")).group_by(_combination.c.codes)
 )
 
@@ -78,7 +80,7 @@ class Counts:
 
     rows: int
     rows_waiting: int
-    rows_by_word: dict[Word, int]
+    rows_by_status: dict[OutcomeStatus, int]
     studies: int
     studies_done: int
     studies_complete: int
@@ -86,55 +88,57 @@ class Counts:
     instances_stored: int
     size: int
     studies_released: int = 0
-    hand_overs: dict[str, int] = field(default_factory=dict)
+    on_complete_counts: dict[str, int] = field(default_factory=dict)
 
     @property
-    def fetched(self) -> bool:
+    def is_fetched(self) -> bool:
         """True when nothing is left to ask an archive for."""
-        return not self.rows_by_word.get(Word.PENDING)
+        return not self.rows_by_status.get(OutcomeStatus.PENDING)
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """True when nothing is left to do."""
-        return self.fetched and not self.hand_overs.get(TO_DO)
+        return self.is_fetched and not self.on_complete_counts.get(ON_COMPLETE_WAITING)
 
 
-def count(connection: sqlite3.Connection) -> Counts:
+def compute_counts(connection: sqlite3.Connection) -> Counts:
     """Where the job stands, in a second or two with a million rows."""
-    states = _STUDIES.rows(connection)
+    states = _STUDIES.fetch_all(connection)
     done = [row for row in states if row.state == CONCLUDED]
-    by_word = _rows_by_word(connection)
+    by_status = _count_rows_by_status(connection)
     return Counts(
-        rows=sum(by_word.values()),
-        rows_waiting=_WAITING.rows(connection)[0].rows,
-        rows_by_word=by_word,
+        rows=sum(by_status.values()),
+        rows_waiting=_WAITING.fetch_all(connection)[0].rows,
+        rows_by_status=by_status,
         studies=sum(row.number for row in states),
         studies_done=sum(row.number for row in done),
-        studies_complete=sum(row.number for row in done if CATALOGUE[row.code].word is Word.COMPLETE),
+        studies_complete=sum(
+            row.number for row in done if CATALOGUE[row.code].status is OutcomeStatus.COMPLETE
+        ),
         instances_expected=sum(row.expected or 0 for row in states),
         instances_stored=sum(row.stored or 0 for row in states),
         size=sum(row.size or 0 for row in states),
         studies_released=sum(row.released for row in states),
-        hand_overs={row.state: row.number for row in _HANDED.rows(connection)},
+        on_complete_counts={row.state: row.number for row in _ON_COMPLETE_STATES.fetch_all(connection)},
     )
 
 
-def _rows_by_word(connection: sqlite3.Connection) -> dict[Word, int]:
+def _count_rows_by_status(connection: sqlite3.Connection) -> dict[OutcomeStatus, int]:
     """Rows counted by the worst of their tasks.
 
     Most rows of a large job are complete, or were not asked about yet: those are counted without looking at
     each. A row is one of few combinations of codes, so that SQL groups the others and the catalogue judges
     each combination once.
     """
-    counted: Counter[Word] = Counter()
-    for state, code, rows in _UNLINKED.rows(connection):
+    counted: Counter[OutcomeStatus] = Counter()
+    for state, code, rows in _UNLINKED.fetch_all(connection):
         # A row that was resolved is what its tasks are; should it have none, nothing is known of it.
-        counted[CATALOGUE[code].word if state != RESOLVED else Word.PENDING] += rows
-    linked = _LINKED.rows(connection)[0].rows
-    counted[Word.PENDING] -= linked
-    counted[Word.COMPLETE] += linked
-    for codes, rows in _NOT_COMPLETE.rows(connection):
-        word = worst(Outcome(CATALOGUE[one].word, one, "") for one in codes.split(",")).word
-        counted[Word.COMPLETE] -= rows
-        counted[word] += rows
+        counted[CATALOGUE[code].status if state != RESOLVED else OutcomeStatus.PENDING] += rows
+    linked = _LINKED.fetch_all(connection)[0].rows
+    counted[OutcomeStatus.PENDING] -= linked
+    counted[OutcomeStatus.COMPLETE] += linked
+    for codes, rows in _INCOMPLETE_CODES.fetch_all(connection):
+        status = worst_outcome(Outcome(CATALOGUE[one].status, one, "") for one in codes.split(",")).status
+        counted[OutcomeStatus.COMPLETE] -= rows
+        counted[status] += rows
     return {word: number for word, number in counted.items() if number}

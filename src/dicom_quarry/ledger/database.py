@@ -17,14 +17,14 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
-from dicom_quarry.ledger.compiled_statements import Prepared, driver
-from dicom_quarry.ledger.connections import Readers, open_engine
+from dicom_quarry.ledger.compiled_statements import CompiledStatement, driver_connection
+from dicom_quarry.ledger.connections import ReadPool, open_engine
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
-_GROUP = 256
+_MAX_COMMIT_GROUP = 256
 
 
 class Database:
@@ -43,18 +43,18 @@ class Database:
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:
-                schema.prepare(connection)
+                schema.create_or_upgrade(connection)
         except DatabaseError as error:
             self._engine.dispose()
             raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
         self._connection = self._engine.connect()
-        self._reader = open_engine(path, read_only=True)
-        self.readers = Readers(path)
+        self._read_engine = open_engine(path, read_only=True)
+        self.read_pool = ReadPool(path)
         self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
-        self._deferred: deque[tuple[Prepared, Mapping[str, object]]] = deque()
+        self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
         self._closed = False
-        self._closing = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._close_lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
         self._thread.start()
 
     def write(self, work: Work[T]) -> T:
@@ -64,45 +64,45 @@ class Database:
     def submit(self, work: Work[T]) -> Future[T]:
         """Run ``work`` in a transaction soon; nothing may lean on it before the future is done."""
         future: Future[T] = Future()
-        with self._closing:
+        with self._close_lock:
             if self._closed:
                 raise LedgerError("the ledger is closed")
             self._queue.put((work, future))  # type: ignore[arg-type]
         return future
 
-    def defer(self, insert: Prepared, row: Mapping[str, object]) -> None:
+    def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
         """Insert a row with the next transaction that is made anyway; for what nothing leans on."""
         self._deferred.append((insert, row))
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on a snapshot of what is committed."""
-        with self._reader.connect() as connection:
+        with self._read_engine.connect() as connection:
             return work(connection)
 
-    def ask(self, statement: Prepared, **values: object) -> list[Any]:
+    def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """The rows of one statement, as they are committed now."""
-        return self.readers.ask(statement, **values)
+        return self.read_pool.fetch_all(statement, **values)
 
     def close(self) -> None:
         """Commit what is waiting and close the file."""
-        with self._closing:
+        with self._close_lock:
             # Nothing can come after the end of the queue, where nobody would ever take it up.
             if self._closed:
                 return
             self._closed = True
             self._queue.put(None)
         self._thread.join()
-        self.readers.close()
-        self._reader.dispose()
+        self.read_pool.close()
+        self._read_engine.dispose()
         self._engine.dispose()
 
-    def _run(self) -> None:
+    def _run_writer(self) -> None:
         open_ = True
         while open_:
             first = self._queue.get()
             group = [] if first is None else [first]
             open_ = first is not None
-            while open_ and len(group) < _GROUP and not self._queue.empty():
+            while open_ and len(group) < _MAX_COMMIT_GROUP and not self._queue.empty():
                 item = self._queue.get()
                 open_ = item is not None
                 if item is not None:
@@ -116,11 +116,11 @@ class Database:
         It is the driver's, and so are its savepoints: SQLAlchemy's cost more than the statements that they
         are for. A piece that runs SQLAlchemy's statements has it join in.
         """
-        below = driver(self._connection)
+        below = driver_connection(self._connection)
         try:
             below.execute("BEGIN IMMEDIATE")
             self._insert_deferred(self._connection)
-            done = self._work(below, group)
+            done = self._run_group(below, group)
             below.commit()
         except Exception as error:  # noqa: BLE001 - a disk that fails must reach every caller, not end this thread
             for _, future in group:
@@ -136,7 +136,7 @@ class Database:
                 below.rollback()
                 self._connection.rollback()
 
-    def _work(
+    def _run_group(
         self, below: sqlite3.Connection, group: list[tuple[Work[object], Future[object]]]
     ) -> list[tuple[Future[object], object]]:
         """Do the pieces of a transaction; what they gave, but for those that raised, and are undone."""
@@ -155,10 +155,10 @@ class Database:
         return done
 
     def _insert_deferred(self, connection: Connection) -> None:
-        rows: dict[Prepared, list[Mapping[str, object]]] = {}
+        rows: dict[CompiledStatement, list[Mapping[str, object]]] = {}
         # Not more than there are now: others go on adding.
         for _ in range(len(self._deferred)):
             statement, row = self._deferred.popleft()
             rows.setdefault(statement, []).append(row)
         for statement, values in rows.items():
-            statement.run_each(connection, values)
+            statement.run_many(connection, values)

@@ -12,7 +12,7 @@ from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import replace_instances
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import CONCLUDED, tasks
-from dicom_quarry.model import Study, Word
+from dicom_quarry.model import OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
 
 _PAGE = 10_000
@@ -38,8 +38,8 @@ def stored_tasks(database: Database) -> Iterator[StoredTask]:
 
 
 def _page(database: Database, last: int) -> list[StoredTask]:
-    here = select(tasks).where(tasks.c.state == CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
-    query = here.order_by(tasks.c.id).limit(_PAGE)
+    stored = select(tasks).where(tasks.c.state == CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
+    query = stored.order_by(tasks.c.id).limit(_PAGE)
     return database.read(
         lambda c: [
             StoredTask(row.id, study_of(row), row.code, row.stored, row.released_at is not None)
@@ -48,20 +48,20 @@ def _page(database: Database, last: int) -> list[StoredTask]:
     )
 
 
-def exclude_stored(database: Database, one: StoredTask, keys: str) -> None:
+def mark_stored_excluded(database: Database, task: StoredTask, keys: str) -> None:
     """Mark a task whose study is excluded now; what is known of its instances, and their proof, stays."""
-    details = json.dumps({"keys": keys, "stored": one.stored})
-    marked = update(tasks).where(tasks.c.id == one.task_id)
+    details = json.dumps({"keys": keys, "stored": task.stored})
+    marked = update(tasks).where(tasks.c.id == task.task_id)
     database.write(lambda c: c.execute(marked.values(code="excluded_but_stored", details=details)) and None)
 
 
-def forget_stored(database: Database, one: StoredTask) -> None:
+def delete_instance_records(database: Database, task: StoredTask) -> None:
     """The instances of an excluded task are not here any more."""
 
     def work(connection: Connection) -> None:
-        replace_instances(connection, one.task_id, [])
-        gone = update(tasks).where(tasks.c.id == one.task_id)
-        connection.execute(gone.values(stored=0, size=0, folder="", proved_at=None, code="study_excluded"))
+        replace_instances(connection, task.task_id, [])
+        emptied = update(tasks).where(tasks.c.id == task.task_id)
+        connection.execute(emptied.values(stored=0, size=0, folder="", proved_at=None, code="study_excluded"))
 
     database.write(work)
 
@@ -69,5 +69,5 @@ def forget_stored(database: Database, one: StoredTask) -> None:
 def excluded_studies(database: Database) -> set[str]:
     """The Study Instance UIDs of tasks that have ended as excluded."""
     ended = select(tasks.c.study_uid).where(tasks.c.state == CONCLUDED)
-    query = ended.where(tasks.c.code.in_(codes_of({Word.EXCLUDED})))
+    query = ended.where(tasks.c.code.in_(codes_of({OutcomeStatus.EXCLUDED})))
     return database.read(lambda c: set(c.scalars(query)))

@@ -12,8 +12,8 @@ from sqlalchemy import Row, Select, func, select
 
 from dicom_quarry.ledger.instances import instances_of
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.ledger.query_log import Postponement, Query
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.ledger.query_log import Postponement, QueryLogEntry
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import (
     attempts,
     instances,
@@ -28,7 +28,7 @@ from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import InstanceRef
 
 #: Missing instances that are named; missing.csv has the others.
-NAMED = 20
+MAX_NAMED = 20
 
 Keys = tuple[tuple[str, str], ...]
 
@@ -41,7 +41,7 @@ class RowHistory:
     keys: Keys
     alternatives: tuple[Keys, ...]
     note: str
-    queries: tuple[Query, ...]
+    queries: tuple[QueryLogEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +54,26 @@ class StudyHistory:
 
     view: StudyView
     proved_at: float | None
-    queries: tuple[Query, ...]
+    queries: tuple[QueryLogEntry, ...]
     rounds: tuple[tuple[int, Attempt], ...]
-    retried: tuple[float, ...]
-    postponed: tuple[Postponement, ...]
-    lacking: int
+    retried_at: tuple[float, ...]
+    postponements: tuple[Postponement, ...]
+    missing_count: int
     missing: tuple[InstanceRef, ...]
-    apart: tuple[str, ...]
+    mismatch_paths: tuple[str, ...]
 
 
-class HistoryReader(Reader):
+class HistoryReader(LedgerReader):
     """Reads a job's ledger for one row, or one study, at a time.
 
     ``apart`` is the folder of what is kept apart.
     """
 
-    def __init__(self, path: Path, apart: str) -> None:
+    def __init__(self, path: Path, mismatch_dir: str) -> None:
         super().__init__(path)
-        self._apart = apart
+        self._mismatch_dir = mismatch_dir
 
-    def row(self, number: int) -> RowHistory | None:
+    def row_history(self, number: int) -> RowHistory | None:
         """A row of the user's table, None if there is none of this number."""
         view = next(self.rows(only=number), None)
         if view is None:
@@ -82,10 +82,10 @@ class HistoryReader(Reader):
             row = connection.execute(select(requests).where(requests.c.row == number)).one()
             first = select(func.min(requests.c.row)).where(requests.c.identity == row.identity)
             # Rows with the same keys were asked about once, as the first of them.
-            asked = queries.c.row.in_([number, connection.scalar(first)])
-            found = connection.execute(select(queries).where(asked).order_by(queries.c.id)).all()
+            of_row = queries.c.row.in_([number, connection.scalar(first)])
+            found = connection.execute(select(queries).where(of_row).order_by(queries.c.id)).all()
         keys, *others = [_keys(one) for one in [json.loads(row.keys), *json.loads(row.alternatives or "[]")]]
-        return RowHistory(view, keys, tuple(others), row.note, tuple(map(_query, found)))
+        return RowHistory(view, keys, tuple(others), row.note, tuple(map(_query_log_entry, found)))
 
     def rows_of(self, study_uid: str) -> list[int]:
         """The rows that asked for a study."""
@@ -94,11 +94,11 @@ class HistoryReader(Reader):
             found = connection.scalars(query.where(tasks.c.study_uid == study_uid))
             return sorted(found)
 
-    def studies_of(self, row: int) -> Iterator[StudyHistory]:
+    def study_histories_of_row(self, row: int) -> Iterator[StudyHistory]:
         """The studies that a row asked for."""
         yield from self._histories(select(request_tasks.c.task_id).where(request_tasks.c.row == row))
 
-    def study(self, study_uid: str) -> Iterator[StudyHistory]:
+    def study_histories(self, study_uid: str) -> Iterator[StudyHistory]:
         """A study: once for each archive, and each selection of its series, that it was asked for by."""
         yield from self._histories(select(tasks.c.id).where(tasks.c.study_uid == study_uid))
 
@@ -116,22 +116,24 @@ class HistoryReader(Reader):
             )
 
         with self._engine.connect() as connection:
-            asked = [(row.round, _attempt(row)) for row in mine(attempts)]
+            numbered_attempts = [(row.round, _attempt(row)) for row in mine(attempts)]
             lacks = (instances.c.digest.is_(None), instances.c.listed == 1)
-            apart = select(instances.c.path).where(
-                instances.c.task_id == task_id, instances.c.path.startswith(f"{self._apart}/")
+            mismatch_paths = select(instances.c.path).where(
+                instances.c.task_id == task_id, instances.c.path.startswith(f"{self._mismatch_dir}/")
             )
             return StudyHistory(
                 view=view,
                 proved_at=connection.scalar(select(tasks.c.proved_at).where(tasks.c.id == task_id)),
-                queries=tuple(map(_query, mine(queries))),
-                rounds=tuple((number, one) for number, one in asked if one.verdict != RETRIED),
-                retried=tuple(one.started for _, one in asked if one.verdict == RETRIED),
-                postponed=tuple(Postponement(row.at, row.until, row.why) for row in mine(postponements)),
-                lacking=connection.scalar(select(func.count()).where(instances.c.task_id == task_id, *lacks))
+                queries=tuple(map(_query_log_entry, mine(queries))),
+                rounds=tuple((number, one) for number, one in numbered_attempts if one.verdict != RETRIED),
+                retried_at=tuple(one.started for _, one in numbered_attempts if one.verdict == RETRIED),
+                postponements=tuple(Postponement(row.at, row.until, row.why) for row in mine(postponements)),
+                missing_count=connection.scalar(
+                    select(func.count()).where(instances.c.task_id == task_id, *lacks)
+                )
                 or 0,
-                missing=tuple(instances_of(connection, task_id, *lacks, limit=NAMED)),
-                apart=tuple(connection.scalars(apart.limit(NAMED))),
+                missing=tuple(instances_of(connection, task_id, *lacks, limit=MAX_NAMED)),
+                mismatch_paths=tuple(connection.scalars(mismatch_paths.limit(MAX_NAMED))),
             )
 
 
@@ -139,9 +141,9 @@ def _keys(pairs: list[list[str]]) -> Keys:
     return tuple((keyword, value) for keyword, value in pairs)
 
 
-def _query(row: Row[Any]) -> Query:
-    values = {name: getattr(row, name) for name in Query.__slots__}
-    return Query(**{**values, "asked": row.asked / 1000, "took": row.took / 1000})
+def _query_log_entry(row: Row[Any]) -> QueryLogEntry:
+    values = {name: getattr(row, name) for name in QueryLogEntry.__slots__}
+    return QueryLogEntry(**{**values, "started": row.started / 1000, "duration": row.duration / 1000})
 
 
 def _attempt(row: Row[Any]) -> Attempt:

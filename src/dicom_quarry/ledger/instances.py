@@ -29,11 +29,11 @@ class InstanceRow:
 
 def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
     """Write what is known of a task's instances, instead of what was known before."""
-    put.FORGET_INSTANCES.run(connection, task_id=task_id)
+    put.DELETE_INSTANCES.run(connection, task_id=task_id)
     _insert(connection, task_id, rows)
 
 
-def stock(connection: Connection, task_id: int) -> tuple[int, int, int]:
+def stored_totals(connection: Connection, task_id: int) -> tuple[int, int, int]:
     """Of a task: how many instances are stored, their bytes, and how many of them are not listed."""
     mine = instances.c.task_id == task_id
     stored = select(func.count(), func.coalesce(func.sum(instances.c.size), 0))
@@ -71,10 +71,12 @@ def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool
 
 
 def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
-    series_ids = {uid: _series_id(connection, task_id, uid) for uid in {row.ref.series_uid for row in rows}}
+    series_ids = {
+        uid: _get_or_add_series(connection, task_id, uid) for uid in {row.ref.series_uid for row in rows}
+    }
     named = {uid for row in rows for uid in (row.ref.sop_class, row.transfer_syntax) if uid}
-    numbers = {uid: _number(connection, uid) for uid in named}
-    put.ADD_INSTANCE.run_each(
+    numbers = {uid: _uid_number(connection, uid) for uid in named}
+    put.ADD_INSTANCE.run_many(
         connection,
         [
             {
@@ -93,7 +95,7 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
     )
 
 
-def _series_id(connection: Connection, task_id: int, series_uid: str) -> int:
+def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) -> int:
     """Nearly always it is new."""
     added = put.ADD_SERIES.run(connection, task_id=task_id, series_uid=series_uid)
     if added.rowcount == 1 and added.lastrowid is not None:
@@ -102,7 +104,7 @@ def _series_id(connection: Connection, task_id: int, series_uid: str) -> int:
     return known
 
 
-def _number(connection: Connection, uid: str) -> int:
+def _uid_number(connection: Connection, uid: str) -> int:
     """Nearly always it is known: there are a handful."""
     known = put.UID_NUMBER.run(connection, uid=uid).fetchone()
     number: int | None = known[0] if known else put.ADD_UID.run(connection, uid=uid).lastrowid

@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reader import ROWS, Reader
+from dicom_quarry.ledger.reader import ROWS_WITH_TASKS, LedgerReader
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
-from dicom_quarry.outcomes import outcome
+from dicom_quarry.outcomes import make_outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +32,19 @@ class PlannedRow:
     note: str = ""
 
 
-class PlanReader(Reader):
+class PlanReader(LedgerReader):
     """Reads a plan's ledger."""
 
-    def planned(self) -> Iterator[PlannedRow]:
+    def planned_rows(self) -> Iterator[PlannedRow]:
         """Every row of the user's table, in its order."""
-        for _, group in groupby(self._readers.stream(ROWS), key=lambda row: row.row):
+        for _, group in groupby(self._read_pool.stream(ROWS_WITH_TASKS), key=lambda row: row.row):
             yield _planned_row(list(group))
 
-    def found(self) -> Iterator[tuple[str, Study]]:
+    def found_studies(self) -> Iterator[tuple[str, Study]]:
         """Every study that a row asks for, once, with its archive."""
-        asked_for = tasks.c.id.in_(select(request_tasks.c.task_id))
+        is_requested = tasks.c.id.in_(select(request_tasks.c.task_id))
         # Several rows may ask for several series of it.
-        first = select(func.min(tasks.c.id)).where(asked_for).group_by(tasks.c.archive, tasks.c.study_uid)
+        first = select(func.min(tasks.c.id)).where(is_requested).group_by(tasks.c.archive, tasks.c.study_uid)
         query = select(tasks).where(tasks.c.id.in_(first)).order_by(tasks.c.id)
         with self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=1000).execute(query):
@@ -56,7 +56,7 @@ def _planned_row(group: list[Any]) -> PlannedRow:
     studies = tuple((row.archive, study_of(row)) for row in group if row.id is not None)
     ended = None
     if head.row_code:
-        ended = outcome(head.row_code, **json.loads(head.row_details))
+        ended = make_outcome(head.row_code, **json.loads(head.row_details))
     elif not studies:
-        ended = outcome("pending")
+        ended = make_outcome("pending")
     return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note)

@@ -10,18 +10,18 @@ from dataclasses import dataclass
 
 from sqlalchemy import insert
 
-from dicom_quarry.ledger.compiled_statements import Prepared
+from dicom_quarry.ledger.compiled_statements import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import postponements, queries
 
-_ADD_QUERY = Prepared(insert(queries), *(one.name for one in queries.c if not one.primary_key))
-_ADD_POSTPONEMENT = Prepared(
+_ADD_QUERY = CompiledStatement(insert(queries), *(one.name for one in queries.c if not one.primary_key))
+_ADD_POSTPONEMENT = CompiledStatement(
     insert(postponements), *(one.name for one in postponements.c if not one.primary_key)
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class QueryLogEntry:
     """What an archive was asked about a row or a task, once or, for a list, in several ``questions``.
 
     ``asked`` is a POSIX time, ``took`` are seconds; ``purpose`` is row, rewritten, part, near, series or
@@ -35,10 +35,10 @@ class Query:
     purpose: str
     level: str
     keys: str
-    asked: float
-    took: float
-    questions: int
-    answers: int | None
+    started: float
+    duration: float
+    request_count: int
+    result_count: int | None
     status: int | None = None
     why: str = ""
 
@@ -52,16 +52,19 @@ class Postponement:
     why: str
 
 
-def note_query(
-    database: Database, query: Query, *, row: int | None = None, task_id: int | None = None
+def log_query(
+    database: Database, entry: QueryLogEntry, *, row: int | None = None, task_id: int | None = None
 ) -> None:
     """Remember a query that was put about a row, or about a task."""
-    values = {name: getattr(query, name) for name in Query.__slots__}
+    values = {name: getattr(entry, name) for name in QueryLogEntry.__slots__}
     # As whole numbers they take half of the room, in every row of a million.
-    values |= {"asked": round(query.asked * 1000), "took": round(query.took * 1000)}
+    values |= {"started": round(entry.started * 1000), "duration": round(entry.duration * 1000)}
     database.defer(_ADD_QUERY, {**values, "row": row, "task_id": task_id})
 
 
-def note_postponement(database: Database, task_id: int, one: Postponement) -> None:
+def log_postponement(database: Database, task_id: int, postponement: Postponement) -> None:
     """Remember that a task was put off."""
-    database.defer(_ADD_POSTPONEMENT, {"task_id": task_id, "at": one.at, "until": one.until, "why": one.why})
+    database.defer(
+        _ADD_POSTPONEMENT,
+        {"task_id": task_id, "at": postponement.at, "until": postponement.until, "why": postponement.why},
+    )

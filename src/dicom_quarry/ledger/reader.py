@@ -14,28 +14,28 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.compiled_statements import Prepared
-from dicom_quarry.ledger.connections import Readers, bring_up_to_date, open_engine
+from dicom_quarry.ledger.compiled_statements import CompiledStatement
+from dicom_quarry.ledger.connections import ReadPool, open_engine, upgrade_ledger
 from dicom_quarry.ledger.counts import Counts as Counts
-from dicom_quarry.ledger.counts import count
+from dicom_quarry.ledger.counts import compute_counts
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
-    handovers,
     instances,
+    is_outdated,
     job,
-    outdated,
+    on_complete_items,
     request_tasks,
     requests,
     series,
     tasks,
     uids,
 )
-from dicom_quarry.ledger.statements import FACTS, RETRIED, ROWS_OF_TASK, TASK
+from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
-from dicom_quarry.model import InstanceRef, Outcome, Study, Word
-from dicom_quarry.outcomes import outcome, worst
+from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study
+from dicom_quarry.outcomes import make_outcome, worst_outcome
 
 #: Instances in one page, unless one study alone has more; and studies at most.
 _PAGE, _STUDIES_AT_ONCE = 1000, 100
@@ -64,10 +64,10 @@ _rows = (
     .order_by(requests.c.row, tasks.c.id)
 )
 #: Every row with the tasks that it asks for.
-ROWS = Prepared(_rows)
-_ROW = Prepared(_rows.where(requests.c.row == bindparam("only")))
+ROWS_WITH_TASKS = CompiledStatement(_rows)
+_ROW = CompiledStatement(_rows.where(requests.c.row == bindparam("only")))
 
-_asked = (
+_attempt_count = (
     select(func.count())
     .select_from(attempts)
     .where(attempts.c.task_id == tasks.c.id, attempts.c.verdict != RETRIED)
@@ -77,27 +77,27 @@ _asked = (
 _studies = (
     select(
         *tasks.c,
-        _asked.label("asked"),
+        _attempt_count.label("attempt_count"),
         request_tasks.c.row,
-        handovers.c.state.label("hand_over"),
-        handovers.c.said,
-        handovers.c.ended,
+        on_complete_items.c.state.label("on_complete_state"),
+        on_complete_items.c.error,
+        on_complete_items.c.ended,
     )
-    .outerjoin(handovers, handovers.c.task_id == tasks.c.id)
+    .outerjoin(on_complete_items, on_complete_items.c.task_id == tasks.c.id)
     .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
     .order_by(tasks.c.id, request_tasks.c.row)
 )
-_STUDIES = Prepared(_studies)
-_STUDY = Prepared(_studies.where(tasks.c.id == bindparam("only")))
+_STUDIES = CompiledStatement(_studies)
+_STUDY = CompiledStatement(_studies.where(tasks.c.id == bindparam("only")))
 
-_ALL = 2**63 - 1
-_TASKS = Prepared(
-    select(*TASK, tasks.c.expected, tasks.c.stored, tasks.c.released_at)
+_MAX_ID = 2**63 - 1
+_TASKS = CompiledStatement(
+    select(*TASK_COLUMNS, tasks.c.expected, tasks.c.stored, tasks.c.released_at)
     .where(tasks.c.id.between(bindparam("first"), bindparam("last")))
     .order_by(tasks.c.id)
     .limit(bindparam("limit"))
 )
-_TASKS_OF_STUDY = Prepared(
+_TASKS_OF_STUDY = CompiledStatement(
     select(tasks.c.id).where(tasks.c.study_uid == bindparam("study_uid")).order_by(tasks.c.id)
 )
 
@@ -120,14 +120,14 @@ _instances = (
     .where(instances.c.task_id.between(bindparam("first"), bindparam("last")))
     .order_by(instances.c.task_id, instances.c.series_id, instances.c.sop_uid)
 )
-_STORED = Prepared(_instances.where(instances.c.digest.is_not(None)))
-_MISSING = Prepared(_instances.where(instances.c.digest.is_(None), instances.c.listed == 1))
+_STORED = CompiledStatement(_instances.where(instances.c.digest.is_not(None)))
+_MISSING = CompiledStatement(_instances.where(instances.c.digest.is_(None), instances.c.listed == 1))
 
 #: The path that the job's template gives to an instance of a study.
-Derive = Callable[[Study, InstanceRef], PurePosixPath]
+PathFunction = Callable[[Study, InstanceRef], PurePosixPath]
 
 
-def was_begun(path: Path) -> bool:
+def has_job(path: Path) -> bool:
     """Whether a ledger has a job in it: none if its first run ended, or is, before the table was entered."""
     engine = open_engine(path, read_only=True)
     try:
@@ -140,19 +140,19 @@ def was_begun(path: Path) -> bool:
         engine.dispose()
 
 
-class Reader:
+class LedgerReader:
     """Reads a job's ledger, also while another process writes it; an older version's is upgraded first."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise LedgerError(f"there is no job in {path.parent}")
         self._engine = open_engine(path, read_only=True)
-        self._readers = Readers(path)
+        self._read_pool = ReadPool(path)
         try:
             with self._engine.connect() as connection:
-                old = outdated(connection)
+                old = is_outdated(connection)
             if old:
-                bring_up_to_date(path)
+                upgrade_ledger(path)
         except DatabaseError as error:
             self.close()
             raise LedgerError(f"the ledger {path} cannot be read: {error.orig}") from error
@@ -162,67 +162,73 @@ class Reader:
 
     def close(self) -> None:
         """Close the file."""
-        self._readers.close()
+        self._read_pool.close()
         self._engine.dispose()
 
-    def facts(self) -> dict[str, str]:
+    def metadata(self) -> dict[str, str]:
         """What was noted about the job, by name."""
-        return {row.name: row.value for row in self._readers.ask(FACTS)}
+        return {row.name: row.value for row in self._read_pool.fetch_all(METADATA)}
 
     def columns(self) -> tuple[str, ...]:
         """The headers of the user's table."""
-        return tuple(json.loads(self.facts()["columns"]))
+        return tuple(json.loads(self.metadata()["columns"]))
 
     def counts(self) -> Counts:
         """Where the job stands."""
-        with self._readers.snapshot() as connection:
-            return count(connection)
+        with self._read_pool.snapshot() as connection:
+            return compute_counts(connection)
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Every row of the user's table, in its order; or the one of this number."""
-        chosen = self._readers.stream(ROWS) if only is None else self._readers.stream(_ROW, only=only)
+        chosen = (
+            self._read_pool.stream(ROWS_WITH_TASKS)
+            if only is None
+            else self._read_pool.stream(_ROW, only=only)
+        )
         for _, group in groupby(chosen, key=lambda row: row.row):
             yield _row_view(list(group))
 
     def studies(self, only: int | None = None) -> Iterator[StudyView]:
         """Every study that was asked for, in the order in which it was found; or the task of this id."""
-        chosen = self._readers.stream(_STUDIES) if only is None else self._readers.stream(_STUDY, only=only)
+        chosen = (
+            self._read_pool.stream(_STUDIES) if only is None else self._read_pool.stream(_STUDY, only=only)
+        )
         for _, grouped in groupby(chosen, key=lambda row: row.id):
             group = list(grouped)
             yield _study_view(group[0], tuple(row.row for row in group if row.row is not None))
 
     def instances(
-        self, derive: Derive, *, study_uid: str | None = None, task_id: int | None = None
+        self, path_of: PathFunction, *, study_uid: str | None = None, task_id: int | None = None
     ) -> Iterator[InstanceView]:
         """Every stored instance of studies that have ended, one by one; or of one study, or task."""
         if study_uid is not None:
-            for row in self._readers.ask(_TASKS_OF_STUDY, study_uid=study_uid):
-                yield from self.instances(derive, task_id=row.id)
+            for row in self._read_pool.fetch_all(_TASKS_OF_STUDY, study_uid=study_uid):
+                yield from self.instances(path_of, task_id=row.id)
             return
-        ends = (1, _ALL) if task_id is None else (task_id, task_id)
+        ends = (1, _MAX_ID) if task_id is None else (task_id, task_id)
         for task, found in self._pages(_STORED, *ends):
             study, released = study_of(task), task.released_at is not None
             for row in found:
                 ref = _ref(study, row)
-                path = PurePosixPath(row.path) if row.path else derive(study, ref)
+                path = PurePosixPath(row.path) if row.path else path_of(study, ref)
                 yield InstanceView(path, ref, row.syntax_uid or "", row.size, row.digest, released)
 
-    def moved(self) -> tuple[int, float]:
+    def retrieval_totals(self) -> tuple[int, float]:
         """Bytes of the studies that were moved, and the seconds during which they were."""
         size = select(func.sum(tasks.c.size)).where(tasks.c.id.in_(select(attempts.c.task_id)))
-        seconds = select(func.sum(attempts.c.ended - attempts.c.started)).where(attempts.c.gained > 0)
+        seconds = select(func.sum(attempts.c.ended - attempts.c.started)).where(attempts.c.newly_stored > 0)
         with self._engine.connect() as connection:
             return connection.scalar(size) or 0, connection.scalar(seconds) or 0.0
 
     def missing(self) -> Iterator[MissingView]:
         """Every instance that the archive lists and that is not here."""
         for task, found in self._pages(_MISSING):
-            rows = tuple(row for (row,) in self._readers.ask(ROWS_OF_TASK, task_id=task.id))
+            rows = tuple(row for (row,) in self._read_pool.fetch_all(ROWS_OF_TASK, task_id=task.id))
             study = study_of(task)
             yield from (MissingView(rows, _ref(study, row)) for row in found)
 
     def _pages(
-        self, wanted: Prepared, first: int = 1, last: int = _ALL
+        self, wanted: CompiledStatement, first: int = 1, last: int = _MAX_ID
     ) -> Iterator[tuple[Any, Iterator[Any]]]:
         """Tasks that have such instances, with these, a few at a time, each page from a snapshot of its own.
 
@@ -230,19 +236,19 @@ class Reader:
         runs beside it could not begin its write-ahead log anew.
         """
         while True:
-            with self._readers.snapshot() as connection:
-                page = _fitting(_TASKS.rows(connection, first=first, last=last, limit=_STUDIES_AT_ONCE))
+            with self._read_pool.snapshot() as connection:
+                page = _fit_page(_TASKS.fetch_all(connection, first=first, last=last, limit=_STUDIES_AT_ONCE))
                 if not page:
                     return
                 upto = page[-1].id
-                found = wanted.rows(connection, first=first, last=upto)
+                found = wanted.fetch_all(connection, first=first, last=upto)
             by_id = {task.id: task for task in page}
             for task_id, group in groupby(found, key=lambda row: row.task_id):
                 yield by_id[task_id], group
             first = upto + 1
 
 
-def _fitting(page: Sequence[Any]) -> Sequence[Any]:
+def _fit_page(page: Sequence[Any]) -> Sequence[Any]:
     """The first of these tasks, whose instances fit a page; one is taken whole, however large."""
     total = 0
     for at, task in enumerate(page):
@@ -258,19 +264,19 @@ def _ref(study: Study, row: Any) -> InstanceRef:
 
 def _task_outcome(row: Any) -> Outcome:
     if row.state != CONCLUDED:
-        return outcome("pending")
-    return outcome(row.code, **json.loads(row.details))
+        return make_outcome("pending")
+    return make_outcome(row.code, **json.loads(row.details))
 
 
 def _row_view(group: list[Any]) -> RowView:
     head = group[0]
     found = [row for row in group if row.id is not None]
     if found:
-        ended = worst(_task_outcome(row) for row in found)
+        ended = worst_outcome(_task_outcome(row) for row in found)
     elif head.row_code:
-        ended = outcome(head.row_code, **json.loads(head.row_details))
+        ended = make_outcome(head.row_code, **json.loads(head.row_details))
     else:
-        ended = outcome("pending")
+        ended = make_outcome("pending")
     if head.note:
         ended = replace(ended, reason=f"{ended.reason} ({head.note})")
     earlier = [row.first_row for row in found if row.first_row < head.row]
@@ -282,7 +288,7 @@ def _row_view(group: list[Any]) -> RowView:
         outcome=ended,
         same_as_row=head.same_as or min(earlier, default=None),
         studies_found=len(found),
-        studies_complete=sum(_task_outcome(row).word is Word.COMPLETE for row in found),
+        studies_complete=sum(_task_outcome(row).status is OutcomeStatus.COMPLETE for row in found),
         instances_expected=sum(row.expected or 0 for row in found),
         instances_stored=sum(row.stored for row in found),
         size=sum(row.size for row in found),
@@ -301,13 +307,13 @@ def _study_view(row: Any, rows: tuple[int, ...]) -> StudyView:
         stored=row.stored,
         size=row.size,
         folder=row.folder,
-        attempts=row.asked,
-        hand_over=row.hand_over or "",
-        hand_over_said=row.said or "",
-        hand_over_at=_moment(row.ended),
-        released_at=_moment(row.released_at),
+        attempts=row.attempt_count,
+        on_complete_state=row.on_complete_state or "",
+        on_complete_error=row.error or "",
+        on_complete_at=_utc_datetime(row.ended),
+        released_at=_utc_datetime(row.released_at),
     )
 
 
-def _moment(time: float | None) -> datetime | None:
+def _utc_datetime(time: float | None) -> datetime | None:
     return None if time is None else datetime.fromtimestamp(time, UTC)

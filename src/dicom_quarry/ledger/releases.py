@@ -10,18 +10,18 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select, update
 
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.schema import DONE, UNWANTED, handovers, tasks
-from dicom_quarry.model import Word
+from dicom_quarry.ledger.schema import ON_COMPLETE_DONE, UNWANTED, on_complete_items, tasks
+from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
 
-_COMPLETE = tasks.c.code.in_(codes_of({Word.COMPLETE}))
+_COMPLETE = tasks.c.code.in_(codes_of({OutcomeStatus.COMPLETE}))
 
 #: Studies that are read at once.
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ReleaseState:
     """Where a study stands. ``removing``: it is released, and its files are being removed."""
 
     study_uid: str
@@ -40,27 +40,27 @@ class Releases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def standing(self, study_uid: str) -> Standing | None:
+    def read_state(self, study_uid: str) -> ReleaseState | None:
         """Where a study stands; None if nobody asked for it."""
-        query = _standings().where(tasks.c.study_uid == study_uid)
+        query = _state_query().where(tasks.c.study_uid == study_uid)
         row = self._database.read(lambda c: c.execute(query).first())
-        return None if row is None else _standing(row)
+        return None if row is None else _release_state(row)
 
-    def open(self) -> Iterator[Standing]:
+    def releasable_studies(self) -> Iterator[ReleaseState]:
         """Every complete study that is not released, or whose files are still being removed."""
         last = ""
         while True:
-            page = _standings().where(tasks.c.study_uid > last).order_by(tasks.c.study_uid).limit(_PAGE)
+            page = _state_query().where(tasks.c.study_uid > last).order_by(tasks.c.study_uid).limit(_PAGE)
             rows = self._database.read(lambda c, page=page: c.execute(page).all())  # type: ignore[misc]
             if not rows:
                 return
             last = rows[-1].study_uid
             for row in rows:
-                one = _standing(row)
+                one = _release_state(row)
                 if one.complete and (one.removing or not one.released):
                     yield one
 
-    def release(self, study_uid: str, *, removing: bool) -> bool:
+    def mark_released(self, study_uid: str, *, removing: bool) -> bool:
         """Mark a study as released, durably; False, and nothing changed, if it is not complete (any more).
 
         ``removing``: its files are removed next. Its hand-over is over.
@@ -68,8 +68,8 @@ class Releases:
         now = time.time()
 
         def work(connection: Connection) -> bool:
-            row = connection.execute(_standings().where(tasks.c.study_uid == study_uid)).first()
-            if row is None or not _standing(row).complete:
+            row = connection.execute(_state_query().where(tasks.c.study_uid == study_uid)).first()
+            if row is None or not _release_state(row).complete:
                 return False
             mine = and_(tasks.c.study_uid == study_uid, tasks.c.state != UNWANTED)
             connection.execute(
@@ -78,19 +78,21 @@ class Releases:
                 .values(released_at=func.coalesce(tasks.c.released_at, now), removing=int(removing))
             )
             ids = select(tasks.c.id).where(mine)
-            over = update(handovers).where(handovers.c.task_id.in_(ids), handovers.c.state != DONE)
-            connection.execute(over.values(state=DONE, ended=now, said=""))
+            unfinished = update(on_complete_items).where(
+                on_complete_items.c.task_id.in_(ids), on_complete_items.c.state != ON_COMPLETE_DONE
+            )
+            connection.execute(unfinished.values(state=ON_COMPLETE_DONE, ended=now, error=""))
             return True
 
         return self._database.write(work)
 
-    def removed(self, study_uids: Collection[str]) -> None:
+    def mark_removed(self, study_uids: Collection[str]) -> None:
         """The files of these released studies are gone."""
-        gone = update(tasks).where(tasks.c.study_uid.in_(study_uids)).values(removing=0)
-        self._database.write(lambda c: c.execute(gone) and None)
+        cleared = update(tasks).where(tasks.c.study_uid.in_(study_uids)).values(removing=0)
+        self._database.write(lambda c: c.execute(cleared) and None)
 
 
-def _standings() -> Select[Any]:
+def _state_query() -> Select[Any]:
     """A study is as complete as all of the tasks that were made of it, and that some row asks for."""
     return (
         select(
@@ -105,5 +107,5 @@ def _standings() -> Select[Any]:
     )
 
 
-def _standing(row: Any) -> Standing:
-    return Standing(row.study_uid, row.patient_id, not row.lacking, not row.kept, bool(row.removing))
+def _release_state(row: Any) -> ReleaseState:
+    return ReleaseState(row.study_uid, row.patient_id, not row.lacking, not row.kept, bool(row.removing))

@@ -37,7 +37,7 @@ WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
 UNWANTED = "unwanted"
 
 #: States of a hand-over.
-TO_DO, DONE, FAILED = "waiting", "done", "failed"
+ON_COMPLETE_WAITING, ON_COMPLETE_DONE, ON_COMPLETE_FAILED = "waiting", "done", "failed"
 
 metadata = MetaData()
 
@@ -69,7 +69,7 @@ requests = Table(
 )
 
 #: A study to fetch, or a selection of it; ``not_before``, ``proved_at`` and ``released_at`` are POSIX times.
-#: ``others`` are further attributes of the study (JSON), where any were asked for. ``removing`` is 1 while
+#: ``extra_attributes`` are further attributes of the study (JSON), where any were asked for. ``removing`` is 1 while
 #: the files of a released study are being removed.
 tasks = Table(
     "tasks",
@@ -86,7 +86,7 @@ tasks = Table(
     Column("series_count", Integer),
     Column("instance_count", Integer),
     Column("availability", Text, nullable=False, default=""),
-    Column("others", Text),
+    Column("extra_attributes", Text),
     Column("state", Text, nullable=False),
     Column("not_before", Float),
     Column("code", Text),
@@ -165,18 +165,18 @@ attempts = Table(
     Column("round", Integer, nullable=False),
     Column("started", Float, nullable=False),
     Column("ended", Float, nullable=False),
-    Column("road", Text, nullable=False, default="move", server_default="move"),
+    Column("transport", Text, nullable=False, default="move", server_default="move"),
     Column("level", Text, nullable=False),
-    Column("asked", Integer, nullable=False),
-    Column("gained", Integer, nullable=False),
+    Column("requested", Integer, nullable=False),
+    Column("newly_stored", Integer, nullable=False),
     Column("verdict", Text, nullable=False),
     Column("status", Integer),
     Column("comment", Text, nullable=False, default=""),
     Index("attempts_by_task", "task_id"),
 )
 
-#: Questions about rows and tasks: a diary, on which nothing leans (see diary.py). ``asked`` is POSIX time and
-#: ``took`` a duration, both in milliseconds. Of the keys the names stand here, their values in the row.
+#: Questions about rows and tasks: a diary, on which nothing leans (see query_log.py). ``started`` is POSIX time and
+#: ``duration`` a time span, both in milliseconds. Of the keys the names stand here, their values in the row.
 queries = Table(
     "queries",
     metadata,
@@ -188,10 +188,10 @@ queries = Table(
     Column("purpose", Text, nullable=False),
     Column("level", Text, nullable=False),
     Column("keys", Text, nullable=False),
-    Column("asked", Integer, nullable=False),
-    Column("took", Integer, nullable=False),
-    Column("questions", Integer, nullable=False),
-    Column("answers", Integer),
+    Column("started", Integer, nullable=False),
+    Column("duration", Integer, nullable=False),
+    Column("request_count", Integer, nullable=False),
+    Column("result_count", Integer),
     Column("status", Integer),
     Column("why", Text, nullable=False),
     Index("queries_by_row", "row", sqlite_where=text("row IS NOT NULL")),
@@ -211,9 +211,9 @@ postponements = Table(
 )
 
 #: Complete studies that a command of the user's is run for. ``proof`` is the ``proved_at`` of what is handed
-#: over: a study that was proved again is handed over again. ``said``: how the last try failed.
-handovers = Table(
-    "handovers",
+#: over: a study that was proved again is handed over again. ``error``: how the last try failed.
+on_complete_items = Table(
+    "on_complete_items",
     metadata,
     Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
     Column("proof", Float, nullable=False),
@@ -221,14 +221,14 @@ handovers = Table(
     Column("tries", Integer, nullable=False),
     Column("not_before", Float),
     Column("ended", Float),
-    Column("said", Text, nullable=False),
-    Index("handovers_by_state", "state", "not_before", "task_id"),
+    Column("error", Text, nullable=False),
+    Index("on_complete_items_by_state", "state", "not_before", "task_id"),
 )
 
 _revision = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
 
 
-def prepare(connection: Connection) -> None:
+def create_or_upgrade(connection: Connection) -> None:
     """Create the tables, or upgrade those of an older version of Quarry.
 
     Raises LedgerError if the ledger was written by a newer version.
@@ -237,11 +237,11 @@ def prepare(connection: Connection) -> None:
         metadata.create_all(connection)
         _revision.create(connection)
         connection.execute(_revision.insert().values(version_num=REVISION))
-    elif outdated(connection):
+    elif is_outdated(connection):
         _upgrade(connection)
 
 
-def outdated(connection: Connection) -> bool:
+def is_outdated(connection: Connection) -> bool:
     """Whether the ledger was written by an older version of Quarry; raises LedgerError if by a newer one."""
     found = connection.scalar(select(_revision.c.version_num)) or ""
     if found > REVISION:

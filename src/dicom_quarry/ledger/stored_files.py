@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reader import Derive, Reader
+from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.schema import WAITING, folders, instances, request_tasks, series, tasks, uids
 from dicom_quarry.model import InstanceRef, Selection, Study, Task
 
 #: Files in one page, unless one study alone has more; and studies at most.
-_PAGE, _STUDIES = 2000, 100
+_PAGE, _STUDIES_AT_ONCE = 2000, 100
 
 #: What verify needs of an instance: columns without the views, which would take longer than a small file.
 _FILES = (
@@ -48,26 +48,26 @@ class StoredFile(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Amount:
+class FileTotals:
     """So many files, and their bytes."""
 
     files: int
     size: int
 
 
-class StoredReader(Reader):
+class StoredFilesReader(LedgerReader):
     """Reads what is recorded as stored; pages are snapshots of their own, so that a job may run beside it."""
 
-    def amount(self, *, released: bool = False) -> Amount:
+    def totals(self, *, released: bool = False) -> FileTotals:
         """All that is recorded as being here; or, if ``released``, what went elsewhere."""
         mine = tasks.c.released_at.is_not(None) if released else tasks.c.released_at.is_(None)
         found = select(func.sum(tasks.c.stored), func.sum(tasks.c.size)).where(mine)
         with self._engine.connect() as connection:
             files, size = connection.execute(found).one()
-        return Amount(files or 0, size or 0)
+        return FileTotals(files or 0, size or 0)
 
     def files(
-        self, derive: Derive, *, after: int = 0, upto: int | None = None, released: bool = False
+        self, path_of: PathFunction, *, after: int = 0, last: int | None = None, released: bool = False
     ) -> Iterator[tuple[int, list[StoredFile]]]:
         """Pages of files, whole studies each, behind the task ``after``; with each page its last task.
 
@@ -75,19 +75,19 @@ class StoredReader(Reader):
         """
         while True:
             with self._engine.connect() as connection:
-                studies = _page(connection, after, upto, released=released)
+                studies = _page(connection, after, last, released=released)
                 if not studies:
                     return
                 mine = instances.c.task_id.between(min(studies), max(studies))
                 found = connection.execute(_FILES.where(mine)).all()
             after = max(studies)
-            yield after, [_file(row, studies[row[0]], derive) for row in found if row[0] in studies]
+            yield after, [_stored_file(row, studies[row[0]], path_of) for row in found if row[0] in studies]
 
-    def files_of(self, derive: Derive, task_id: int) -> list[StoredFile]:
+    def files_of(self, path_of: PathFunction, task_id: int) -> list[StoredFile]:
         """The files of one task."""
-        return [file for _, page in self.files(derive, after=task_id - 1, upto=task_id) for file in page]
+        return [file for _, page in self.files(path_of, after=task_id - 1, last=task_id) for file in page]
 
-    def stored_of(self, study_uid: str, sop_uids: Collection[str]) -> int:
+    def count_stored(self, study_uid: str, sop_uids: Collection[str]) -> int:
         """How many of these instances are stored of a study."""
         query = select(instances.c.sop_uid).join(tasks, tasks.c.id == instances.c.task_id)
         query = query.where(tasks.c.study_uid == study_uid, instances.c.digest.is_not(None))
@@ -100,13 +100,13 @@ class StoredReader(Reader):
         with self._engine.connect() as connection:
             return tuple(connection.scalars(wanted.order_by(request_tasks.c.row)))
 
-    def being_filled(self) -> frozenset[str]:
+    def unfinished_folders(self) -> frozenset[str]:
         """Folders that tasks in work put instances into, before these are recorded."""
         query = select(folders.c.path).join(tasks, tasks.c.id == folders.c.task_id)
         with self._engine.connect() as connection:
             return frozenset(connection.scalars(query.where(tasks.c.state == WAITING)))
 
-    def complete(self, *, after: int = 0) -> Iterator[Task]:
+    def complete_tasks(self, *, after: int = 0) -> Iterator[Task]:
         """The tasks that were proved complete, behind the task ``after``."""
         while True:
             query = select(tasks).where(tasks.c.id > after, tasks.c.proved_at.is_not(None))
@@ -119,13 +119,13 @@ class StoredReader(Reader):
                 yield Task(row.id, row.archive, study_of(row), selection)
             after = page[-1].id
 
-    def complete_count(self) -> int:
+    def count_complete(self) -> int:
         """How many these are."""
         query = select(func.count()).select_from(tasks).where(tasks.c.proved_at.is_not(None))
         with self._engine.connect() as connection:
             return connection.scalar(query) or 0
 
-    def instances_of(self, task_id: int) -> dict[str, str]:
+    def series_by_instance(self, task_id: int) -> dict[str, str]:
         """The series of every instance that is stored of a task, by its SOP Instance UID."""
         query = (
             select(instances.c.sop_uid, series.c.series_uid)
@@ -136,16 +136,16 @@ class StoredReader(Reader):
             return {row[0]: row[1] for row in connection.execute(query)}
 
 
-def _page(connection: Connection, after: int, upto: int | None, *, released: bool) -> Mapping[int, Study]:
+def _page(connection: Connection, after: int, last: int | None, *, released: bool) -> Mapping[int, Study]:
     """The next studies whose files fit a page, by their tasks; one is taken whole, however large."""
     query = select(tasks).where(tasks.c.id > after)
-    if upto is not None:
-        query = query.where(tasks.c.id <= upto)
+    if last is not None:
+        query = query.where(tasks.c.id <= last)
     if not released:
         query = query.where(tasks.c.released_at.is_(None))
     studies: dict[int, Study] = {}
     total = 0
-    for row in connection.execute(query.order_by(tasks.c.id).limit(_STUDIES)):
+    for row in connection.execute(query.order_by(tasks.c.id).limit(_STUDIES_AT_ONCE)):
         total += row.stored
         if total > _PAGE and studies:
             break
@@ -153,8 +153,8 @@ def _page(connection: Connection, after: int, upto: int | None, *, released: boo
     return studies
 
 
-def _file(row: Any, study: Study, derive: Derive) -> StoredFile:
+def _stored_file(row: Any, study: Study, path_of: PathFunction) -> StoredFile:
     task_id, path, size, digest, sop_uid, series_uid, sop_class = row
     if path is None:
-        path = str(derive(study, InstanceRef(study.study_uid, series_uid, sop_uid, sop_class or "")))
+        path = str(path_of(study, InstanceRef(study.study_uid, series_uid, sop_uid, sop_class or "")))
     return StoredFile(path, size, digest, task_id, study.study_uid, series_uid, sop_uid)

@@ -44,9 +44,9 @@ class StudyView:
     size: int
     folder: str
     attempts: int
-    hand_over: str = ""
-    hand_over_said: str = ""
-    hand_over_at: datetime | None = None
+    on_complete_state: str = ""
+    on_complete_error: str = ""
+    on_complete_at: datetime | None = None
     released_at: datetime | None = None
 
 

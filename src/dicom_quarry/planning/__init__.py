@@ -1,0 +1,1 @@
+"""Plans: query every row of a cohort and move nothing."""

@@ -7,25 +7,25 @@ from itertools import islice
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import existing
-from dicom_quarry.jobs.registry import registered
-from dicom_quarry.ledger.reader import Reader
+from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.jobs.registry import list_registered
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import AE, BaseUri
 
 #: Jobs that are looked at.
-_MOST = 20
+_MAX_JOBS = 20
 
 
-def earlier_rate(places: tuple[AE | BaseUri, ...]) -> float | None:
+def compute_past_throughput(addresses: tuple[AE | BaseUri, ...]) -> float | None:
     """Bytes a second while something was moved from this archive alone; None where nothing ever was."""
     size = seconds = 0.0
-    for out in islice(registered(), _MOST):
+    for out in islice(list_registered(), _MAX_JOBS):
         try:
-            with closing(Reader(existing(out).ledger)) as reader:
-                settings = Settings.model_validate_json(reader.facts()["settings"])
-                if {one.places for one in settings.archives} == {places}:
-                    moved = reader.moved()
-                    size, seconds = size + moved[0], seconds + moved[1]
+            with closing(LedgerReader(open_existing(out).ledger)) as reader:
+                settings = Settings.model_validate_json(reader.metadata()["settings"])
+                if {one.addresses for one in settings.archives} == {addresses}:
+                    transferred = reader.retrieval_totals()
+                    size, seconds = size + transferred[0], seconds + transferred[1]
         except (InputError, LedgerError, KeyError, ValueError):
             continue  # what cannot be read says nothing
     return size / seconds if size and seconds else None

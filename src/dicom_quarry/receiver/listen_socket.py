@@ -10,7 +10,7 @@ from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 
 _BACKLOG = 1024
-_LISTENING = "0A"  # the state column of /proc/net/tcp
+_TCP_LISTEN = "0A"  # the state column of /proc/net/tcp
 
 
 def listen(local: AE) -> socket.socket:
@@ -20,13 +20,13 @@ def listen(local: AE) -> socket.socket:
         return socket.create_server((local.host, local.port), family=family, backlog=_BACKLOG)
     except OSError as error:
         kind = PortInUse if error.errno == errno.EADDRINUSE else StartError
-        raise kind(_why(local, error)) from error
+        raise kind(_describe_error(local, error)) from error
 
 
-def _why(local: AE, error: OSError) -> str:
+def _describe_error(local: AE, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        holder = holder_of(local.port) or "another process"
-        return f"port {local.port} is held by {holder}: stop that, or receive on another port"
+        owner = find_port_owner(local.port) or "another process"
+        return f"port {local.port} is held by {owner}: stop that, or receive on another port"
     if error.errno == errno.EACCES:
         return f"port {local.port} is not ours to open: ports below 1024 need root, take one above"
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
@@ -34,7 +34,7 @@ def _why(local: AE, error: OSError) -> str:
     return f"the receiver cannot listen on {local}: {error.strerror or error}"
 
 
-def holder_of(port: int) -> str:
+def find_port_owner(port: int) -> str:
     """Who listens on a port, such as ``storescp (process 4711)``; empty where /proc does not tell."""
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not sockets:
@@ -57,6 +57,6 @@ def _listening_inodes(port: int) -> set[str]:
         except OSError:
             continue
         for columns in map(str.split, lines):
-            if columns[3] == _LISTENING and int(columns[1].rpartition(":")[2], 16) == port:
+            if columns[3] == _TCP_LISTEN and int(columns[1].rpartition(":")[2], 16) == port:
                 inodes.add(columns[9])
     return inodes

@@ -11,33 +11,33 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dicom_quarry.model import AE, Sink
-from dicom_quarry.receiver.access_control import Admission, Refusal, Scope
+from dicom_quarry.receiver.access_control import AccessDenial, AccessPolicy, AccessScope
 from dicom_quarry.receiver.listen_socket import listen
-from dicom_quarry.receiver.session import Limits, Session
-from dicom_quarry.receiver.stats import Stats
+from dicom_quarry.receiver.session import ReceiverLimits, Session
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
-from dicom_quarry.wire.c_store import Incoming
+from dicom_quarry.wire.c_store import IncomingInstance
 from dicom_quarry.wire.negotiation import AssociateRequest, is_verification
 
-__all__ = ["Admission", "Limits", "Receiver", "SenderRefused", "Stats"]
+__all__ = ["AccessPolicy", "Receiver", "ReceiverLimits", "ReceiverStats", "SenderRejected"]
 
 logger = logging.getLogger(__name__)
 
 #: After the grace is over and connections are cut, threads get so long to end what they do in the sink.
-_LAST_WAIT = 5.0
+_ABORT_TIMEOUT = 5.0
 #: PS3.8 table 9-21: rejected-transient, local limit exceeded.
 _LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
 
 
 @dataclass(frozen=True, slots=True)
-class SenderRefused:
+class SenderRejected:
     """A sender who is not let in: who it says that it is (empty if TLS failed before), and why not."""
 
     address: str
     calling: str
     called: str
-    why: str
+    reason: str
     transient: bool
 
 
@@ -53,28 +53,28 @@ class Receiver:
         local: AE,
         sink: Sink,
         *,
-        admission: Admission | None = None,
-        limits: Limits | None = None,
+        access_policy: AccessPolicy | None = None,
+        limits: ReceiverLimits | None = None,
         tls: ssl.SSLContext | None = None,
-        on_event: Callable[[SenderRefused], None] | None = None,
+        on_event: Callable[[SenderRejected], None] | None = None,
     ) -> None:
         self.sink = sink
-        self.limits = limits or Limits()
+        self.limits = limits or ReceiverLimits()
         self.tls = tls
-        self.stopping = False
+        self.is_stopping = False
         self.port = local.port  # once it listens, the true one where 0 was asked for
         self._local = local
-        self._admission = admission or Admission(called=frozenset({local.title}))
+        self._access_policy = access_policy or AccessPolicy(called=frozenset({local.title}))
         self._on_event = on_event
         self._listener: socket.socket | None = None
-        self._acceptor = threading.Thread(target=self._accept, name="receiver", daemon=True)
+        self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
         self._lock = threading.Lock()
-        self._ended = threading.Condition(self._lock)
+        self._session_ended = threading.Condition(self._lock)
         self._sessions: set[Session] = set()  # all that have a thread
         self._pending: dict[Session, None] = {}  # without an association so far, in order of arrival
         self._associated: set[Session] = set()
-        self._instances = self._bytes = self._refused = self._rejected = 0
-        self._refusal = ""  # why the last instance was; a full disk is told of once, not for each
+        self._instances = self._bytes = self._rejected_instances = self._rejected_associations = 0
+        self._last_rejection = ""  # why the last instance was; a full disk is told of once, not for each
 
     def listen(self) -> None:
         """Take the port, so that nobody else has it; whoever connects waits for start. Raises StartError."""
@@ -85,17 +85,23 @@ class Receiver:
         """Serve from threads of its own, listening if that was not done before; raises StartError."""
         if self._listener is None:
             self.listen()
-        self._acceptor.start()
+        self._accept_thread.start()
 
     @property
-    def stats(self) -> Stats:
+    def stats(self) -> ReceiverStats:
         """A snapshot of the counters."""
         with self._lock:
-            return Stats(len(self._associated), self._instances, self._bytes, self._refused, self._rejected)
+            return ReceiverStats(
+                len(self._associated),
+                self._instances,
+                self._bytes,
+                self._rejected_instances,
+                self._rejected_associations,
+            )
 
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Stop listening, let instances in flight arrive within the grace, then end every association."""
-        self.stopping = True
+        self.is_stopping = True
         if self._listener is None:
             return
         try:
@@ -103,42 +109,42 @@ class Receiver:
         except OSError:  # not on every system
             pass
         self._listener.close()
-        if self._acceptor.is_alive():
-            self._acceptor.join()
+        if self._accept_thread.is_alive():
+            self._accept_thread.join()
         with self._lock:
             for session in self._pending:
-                session.cut()
+                session.abort()
         self._wait_for_sessions(grace_seconds)
         with self._lock:
             for session in self._sessions:
-                session.cut()
-        self._wait_for_sessions(_LAST_WAIT)
+                session.abort()
+        self._wait_for_sessions(_ABORT_TIMEOUT)
 
     def _wait_for_sessions(self, seconds: float) -> None:
-        with self._ended:
-            self._ended.wait_for(lambda: not self._sessions, seconds)
+        with self._session_ended:
+            self._session_ended.wait_for(lambda: not self._sessions, seconds)
 
     # ---- connections
 
     def _accept(self) -> None:
         assert self._listener is not None
-        while not self.stopping:
+        while not self.is_stopping:
             try:
                 sock, address = self._listener.accept()
             except OSError as error:
-                if not self.stopping:
+                if not self.is_stopping:
                     logger.error("no connection could be accepted: %s", error.strerror)
                     time.sleep(0.1)  # such as no file descriptors left: do not spin
                 continue
-            self._begin(Session(sock, address[0], self))
+            self._start_session(Session(sock, address[0], self))
 
-    def _begin(self, session: Session) -> None:
+    def _start_session(self, session: Session) -> None:
         with self._lock:
             if len(self._pending) >= self.limits.max_pending:
                 # Whoever opens connections without a word cannot keep others out.
                 oldest = next(iter(self._pending))
                 del self._pending[oldest]
-                oldest.cut()
+                oldest.abort()
             self._sessions.add(session)
             self._pending[session] = None
         threading.Thread(target=self._serve, args=(session,), name="association", daemon=True).start()
@@ -147,69 +153,73 @@ class Receiver:
         try:
             session.run()
         finally:
-            with self._ended:
+            with self._session_ended:
                 self._sessions.discard(session)
                 self._pending.pop(session, None)
                 self._associated.discard(session)
-                self._ended.notify_all()
+                self._session_ended.notify_all()
 
     # ---- what sessions ask for
 
-    def enter(self, session: Session, request: AssociateRequest) -> Scope | Refusal:
+    def admit(self, session: Session, request: AssociateRequest) -> AccessScope | AccessDenial:
         """Let an association in, and count it; or say why not."""
-        decision = self._admission.judge(request, session.address)
+        decision = self._access_policy.evaluate(request, session.address)
         with self._lock:
-            if not isinstance(decision, Refusal):
-                decision = self._limit(session) or decision
-            if isinstance(decision, Refusal):
-                self._rejected += 1
+            if not isinstance(decision, AccessDenial):
+                decision = self._check_limits(session) or decision
+            if isinstance(decision, AccessDenial):
+                self._rejected_associations += 1
             else:
                 self._pending.pop(session, None)
                 self._associated.add(session)
-        if isinstance(decision, Refusal):
-            self._report(session, request, decision)
-        elif decision is Scope.ECHO and not all(is_verification(c.abstract_syntax) for c in request.contexts):
+        if isinstance(decision, AccessDenial):
+            self._report_denial(session, request, decision)
+        elif decision is AccessScope.ECHO and not all(
+            is_verification(c.abstract_syntax) for c in request.contexts
+        ):
             # It is let in for C-ECHO, but that is not all that it came for.
-            self._report(session, request, self._admission.objection(request, session.address))
+            self._report_denial(session, request, self._access_policy.check_store(request, session.address))
         return decision
 
-    def _limit(self, session: Session) -> Refusal | None:
+    def _check_limits(self, session: Session) -> AccessDenial | None:
         limits = self.limits
         if len(self._associated) >= limits.max_associations:
-            return Refusal(_LIMIT_EXCEEDED, f"there are {limits.max_associations} associations already")
+            return AccessDenial(_LIMIT_EXCEEDED, f"there are {limits.max_associations} associations already")
         same_peer = sum(other.address == session.address for other in self._associated)
         if same_peer >= limits.max_per_peer:
-            return Refusal(_LIMIT_EXCEEDED, f"it has {limits.max_per_peer} associations already")
+            return AccessDenial(_LIMIT_EXCEEDED, f"it has {limits.max_per_peer} associations already")
         return None
 
-    def turned_away(self, session: Session, why: str) -> None:
+    def on_handshake_failed(self, session: Session, reason: str) -> None:
         """Take note of a peer that did not get as far as an association."""
         with self._lock:
-            self._rejected += 1
-        self._tell(SenderRefused(session.address, "", "", why, transient=False))
+            self._rejected_associations += 1
+        self._notify(SenderRejected(session.address, "", "", reason, transient=False))
 
-    def _report(self, session: Session, request: AssociateRequest, refusal: Refusal | None) -> None:
-        if refusal:
-            transient = refusal.rejection.result == _LIMIT_EXCEEDED.result
-            self._tell(
-                SenderRefused(session.address, request.calling, request.called, refusal.why, transient)
+    def _report_denial(
+        self, session: Session, request: AssociateRequest, denial: AccessDenial | None
+    ) -> None:
+        if denial:
+            transient = denial.rejection.result == _LIMIT_EXCEEDED.result
+            self._notify(
+                SenderRejected(session.address, request.calling, request.called, denial.reason, transient)
             )
 
-    def _tell(self, refused: SenderRefused) -> None:
-        logger.warning("a sender at %s was refused: %s", refused.address, refused.why)
+    def _notify(self, event: SenderRejected) -> None:
+        logger.warning("a sender at %s was refused: %s", event.address, event.reason)
         if self._on_event:
-            self._on_event(refused)
+            self._on_event(event)
 
-    def count(self, incoming: Incoming) -> None:
+    def record_instance(self, incoming: IncomingInstance) -> None:
         """Take note of an instance that was answered."""
         with self._lock:
             if incoming.status == dimse.SUCCESS:
                 self._instances += 1
                 self._bytes += incoming.size
-                self._refusal = ""
+                self._last_rejection = ""
                 return
-            self._refused += 1
-            again = incoming.comment == self._refusal
-            self._refusal = incoming.comment
-        if not again:
+            self._rejected_instances += 1
+            is_repeated = incoming.comment == self._last_rejection
+            self._last_rejection = incoming.comment
+        if not is_repeated:
             logger.warning("an instance is refused: %s (status %04XH)", incoming.comment, incoming.status)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Stats:
+class ReceiverStats:
     """What the receiver has done so far; ``associations`` are those that stand now."""
 
-    associations: int = 0
+    open_associations: int = 0
     instances: int = 0
     bytes: int = 0
-    refused: int = 0  # instances
-    rejected: int = 0  # associations
+    rejected_instances: int = 0  # instances
+    rejected_associations: int = 0  # associations

@@ -7,7 +7,7 @@ import ssl
 import time
 
 #: How long a peer that failed has to read why before the connection is closed.
-_LAST_WORD = 2.0
+_CLOSE_TIMEOUT = 2.0
 
 #: By OpenSSL's reason; an alert is the peer's word.
 _REASONS = {
@@ -24,13 +24,13 @@ _REASONS = {
 }
 
 
-def secure(sock: socket.socket, tls: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
+def wrap_socket(sock: socket.socket, tls: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
     """Wrap a connection for TLS; the hands are still to be shaken."""
     sock.settimeout(timeout)
     return tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
 
 
-def why_failed(error: Exception) -> str:
+def describe_failure(error: Exception) -> str:
     """The sentence for a handshake that failed; empty where the peer just went away."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
@@ -40,16 +40,16 @@ def why_failed(error: Exception) -> str:
     return _REASONS.get(reason) or f"TLS failed: {reason.replace('_', ' ').lower()}"
 
 
-def dismiss(sock: socket.socket) -> None:
+def close_after_failure(sock: socket.socket) -> None:
     """Close after a failed handshake; never raises.
 
     Closing with bytes unread would reset the connection, and the peer might never see the alert.
     """
-    deadline = time.monotonic() + _LAST_WORD
+    deadline = time.monotonic() + _CLOSE_TIMEOUT
     try:
         # Below TLS, which has failed.
         socket.socket.shutdown(sock, socket.SHUT_WR)
-        sock.settimeout(_LAST_WORD)
+        sock.settimeout(_CLOSE_TIMEOUT)
         while time.monotonic() < deadline and socket.socket.recv(sock, 4096):
             pass
     except (OSError, ValueError):

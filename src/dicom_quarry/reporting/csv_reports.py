@@ -20,9 +20,9 @@ from dicom_quarry.ledger.views import (
     RowView,
     StudyView,
 )
-from dicom_quarry.reporting.formatting import harmless, harmless_path, instant
-from dicom_quarry.system.atomic_file import replacing_text
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.reporting.formatting import escape_cell, escape_path, format_timestamp
+from dicom_quarry.system.atomic_file import atomic_write_text
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 REPORT_COLUMNS = (
     "quarry_outcome",
@@ -56,7 +56,7 @@ STUDY_COLUMNS = (
     "attempts",
     "on_complete",
     "on_complete_at",
-    "on_complete_said",
+    "on_complete_error",
     "released_at",
 )
 MANIFEST_COLUMNS = (
@@ -76,7 +76,7 @@ CHANGES_COLUMNS = ("rows", "archive", "study_uid", "series_uid", "sop_uid", "cod
 _Cells = Sequence[object]
 
 
-class Table(NamedTuple):
+class ReportTable(NamedTuple):
     """A header, and the lines below it, which can be read once."""
 
     header: Sequence[str]
@@ -84,13 +84,13 @@ class Table(NamedTuple):
 
 
 def write_report(
-    path: Path, columns: Sequence[str], rows: Iterable[RowView], *, access: Access = PRIVATE
+    path: Path, columns: Sequence[str], rows: Iterable[RowView], *, permissions: Permissions = PRIVATE
 ) -> int:
     """Write ``report_table`` as CSV; returns the number of rows."""
-    return write_table(path, *report_table(columns, rows), access)
+    return write_csv(path, *make_report_table(columns, rows), permissions)
 
 
-def report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Table:
+def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> ReportTable:
     """The user's table again, with Quarry's columns at its right.
 
     The user's cells are as they were read. Where the table is an earlier report, its columns of Quarry's are
@@ -98,82 +98,84 @@ def report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Table:
     """
     own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
-    return Table(header, ([*(row.cells[at] for at in own), *_told(row)] for row in rows))
+    return ReportTable(header, ([*(row.cells[at] for at in own), *_row_cells(row)] for row in rows))
 
 
-def _told(row: RowView) -> _Cells:
+def _row_cells(row: RowView) -> _Cells:
     outcome = row.outcome
     return (
-        outcome.word,
+        outcome.status,
         outcome.code,
-        harmless(outcome.reason),
-        harmless(outcome.next_step),
+        escape_cell(outcome.reason),
+        escape_cell(outcome.next_step),
         "" if row.same_as_row is None else row.same_as_row,
         row.studies_found,
         row.studies_complete,
         row.instances_expected,
         row.instances_stored,
         row.size,
-        instant(row.proved_at),
-        harmless(" ".join(row.study_uids)),
+        format_timestamp(row.proved_at),
+        escape_cell(" ".join(row.study_uids)),
     )
 
 
-def write_studies(path: Path, studies: Iterable[StudyView], *, access: Access = PRIVATE) -> int:
+def write_studies(path: Path, studies: Iterable[StudyView], *, permissions: Permissions = PRIVATE) -> int:
     """Write ``study_table`` as CSV; returns the number of studies."""
-    return write_table(path, *study_table(studies), access)
+    return write_csv(path, *make_study_table(studies), permissions)
 
 
-def study_table(studies: Iterable[StudyView]) -> Table:
+def make_study_table(studies: Iterable[StudyView]) -> ReportTable:
     """One line a study."""
-    return Table(STUDY_COLUMNS, map(_study, studies))
+    return ReportTable(STUDY_COLUMNS, map(_study_cells, studies))
 
 
-def _study(view: StudyView) -> _Cells:
+def _study_cells(view: StudyView) -> _Cells:
     study, outcome = view.study, view.outcome
     return (
-        _numbers(view.rows),
-        harmless(study.patient_id),
-        harmless(study.accession),
-        harmless(study.study_date),
-        harmless(study.modalities),
-        harmless(study.description),
-        harmless(study.study_uid),
-        outcome.word,
+        _join_numbers(view.rows),
+        escape_cell(study.patient_id),
+        escape_cell(study.accession),
+        escape_cell(study.study_date),
+        escape_cell(study.modalities),
+        escape_cell(study.description),
+        escape_cell(study.study_uid),
+        outcome.status,
         outcome.code,
-        harmless(outcome.reason),
+        escape_cell(outcome.reason),
         "" if view.expected is None else view.expected,
         view.stored,
         view.size,
-        harmless_path(view.folder),
+        escape_path(view.folder),
         view.attempts,
-        view.hand_over,
-        instant(view.hand_over_at),
-        harmless(view.hand_over_said),
-        instant(view.released_at),
+        view.on_complete_state,
+        format_timestamp(view.on_complete_at),
+        escape_cell(view.on_complete_error),
+        format_timestamp(view.released_at),
     )
 
 
-def write_manifest(path: Path, instances: Iterable[InstanceView], *, access: Access = PRIVATE) -> int:
+def write_manifest(
+    path: Path, instances: Iterable[InstanceView], *, permissions: Permissions = PRIVATE
+) -> int:
     """Write one line an instance that is stored; returns their number."""
-    return write_table(path, MANIFEST_COLUMNS, map(_instance, instances), access)
+    return write_csv(path, MANIFEST_COLUMNS, map(_instance_cells, instances), permissions)
 
 
-def _instance(view: InstanceView) -> _Cells:
+def _instance_cells(view: InstanceView) -> _Cells:
     ref = view.ref
     return (
-        harmless_path(view.path),
-        harmless(ref.study_uid),
-        harmless(ref.series_uid),
-        harmless(ref.sop_uid),
-        harmless(ref.sop_class),
-        harmless(view.transfer_syntax),
+        escape_path(view.path),
+        escape_cell(ref.study_uid),
+        escape_cell(ref.series_uid),
+        escape_cell(ref.sop_uid),
+        escape_cell(ref.sop_class),
+        escape_cell(view.transfer_syntax),
         view.size,
         view.digest.hex(),
     )
 
 
-def write_missing(path: Path, missing: Iterable[MissingView], *, access: Access = PRIVATE) -> int:
+def write_missing(path: Path, missing: Iterable[MissingView], *, permissions: Permissions = PRIVATE) -> int:
     """Write one line for every instance that the archive lists and that is not here; no file if none.
 
     The file of an earlier run is removed then: an empty list must not look like an old one.
@@ -183,45 +185,47 @@ def write_missing(path: Path, missing: Iterable[MissingView], *, access: Access 
     if first is None:
         path.unlink(missing_ok=True)
         return 0
-    return write_table(path, MISSING_COLUMNS, map(_absent, chain([first], rest)), access)
+    return write_csv(path, MISSING_COLUMNS, map(_missing_cells, chain([first], rest)), permissions)
 
 
-def _absent(view: MissingView) -> _Cells:
+def _missing_cells(view: MissingView) -> _Cells:
     ref = view.ref
     uids = (ref.study_uid, ref.series_uid, ref.sop_uid, ref.sop_class)
-    return (_numbers(view.rows), *map(harmless, uids))
+    return (_join_numbers(view.rows), *map(escape_cell, uids))
 
 
-def write_damaged(path: Path, damaged: Iterable[DamagedView], *, access: Access = PRIVATE) -> int:
+def write_damaged(path: Path, damaged: Iterable[DamagedView], *, permissions: Permissions = PRIVATE) -> int:
     """Write one line for every file that verify found not to be as recorded; returns their number."""
-    return write_table(path, DAMAGED_COLUMNS, map(_damaged, damaged), access)
+    return write_csv(path, DAMAGED_COLUMNS, map(_damaged_cells, damaged), permissions)
 
 
-def _damaged(view: DamagedView) -> _Cells:
+def _damaged_cells(view: DamagedView) -> _Cells:
     uids = (view.study_uid, view.series_uid, view.sop_uid)
-    told = (view.code, view.problem, view.size, view.digest)
-    return (_numbers(view.rows), harmless_path(view.path), *map(harmless, uids), *told)
+    details = (view.code, view.problem, view.size, view.digest)
+    return (_join_numbers(view.rows), escape_path(view.path), *map(escape_cell, uids), *details)
 
 
-def write_changes(path: Path, changes: Iterable[ChangeView], *, access: Access = PRIVATE) -> int:
+def write_changes(path: Path, changes: Iterable[ChangeView], *, permissions: Permissions = PRIVATE) -> int:
     """Write one line for everything that an archive lists otherwise than it did; returns their number."""
-    return write_table(path, CHANGES_COLUMNS, map(_change, changes), access)
+    return write_csv(path, CHANGES_COLUMNS, map(_change_cells, changes), permissions)
 
 
-def _change(view: ChangeView) -> _Cells:
-    told = (view.archive, view.study_uid, view.series_uid, view.sop_uid, view.code, view.change)
-    return (_numbers(view.rows), *map(harmless, told))
+def _change_cells(view: ChangeView) -> _Cells:
+    details = (view.archive, view.study_uid, view.series_uid, view.sop_uid, view.code, view.change)
+    return (_join_numbers(view.rows), *map(escape_cell, details))
 
 
-def _numbers(rows: Iterable[int]) -> str:
+def _join_numbers(rows: Iterable[int]) -> str:
     """Row numbers in one cell; with commas between them a spreadsheet might read one large number."""
     return " ".join(map(str, rows))
 
 
-def write_table(path: Path, header: Sequence[str], lines: Iterable[_Cells], access: Access = PRIVATE) -> int:
+def write_csv(
+    path: Path, header: Sequence[str], lines: Iterable[_Cells], permissions: Permissions = PRIVATE
+) -> int:
     """Write a CSV file that appears whole or not at all; returns the number of lines below the header."""
     count = 0
-    with replacing_text(path, access) as stream:
+    with atomic_write_text(path, permissions) as stream:
         # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
         writer = csv.writer(stream, lineterminator="\r\n")
         writer.writerow(header)

@@ -9,12 +9,12 @@ from functools import reduce
 from operator import and_
 
 from dicom_quarry.config.settings import Limits
-from dicom_quarry.config.time_window import Hours
+from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.model import Study
 
 #: Bytes of an instance as it is typical of a modality, uncompressed: rows × columns × bytes for a pixel of
 #: common equipment, and the usual number of frames where there are several. A study can be ten times that.
-TYPICAL = {
+TYPICAL_INSTANCE_BYTES = {
     "CT": 530_000,
     "MR": 200_000,
     "PT": 70_000,
@@ -37,17 +37,17 @@ TYPICAL = {
     "PR": 20_000,
     "KO": 5_000,
 }
-_OTHER = 1_000_000
+_DEFAULT_INSTANCE_BYTES = 1_000_000
 
 #: Bytes a second where nothing is known of an archive: what C-MOVE over a hospital's network gives.
-ASSUMED = 5e6
+DEFAULT_BYTES_PER_SECOND = 5e6
 
 #: Windows that are counted one by one; what takes longer is said to take more.
-_WINDOWS = 400
+_MAX_WINDOWS = 400
 
 
 @dataclass(slots=True)
-class Amount:
+class DataVolume:
     """Studies of one archive. ``uncounted`` are those whose instances it did not count."""
 
     studies: int = 0
@@ -62,19 +62,23 @@ class Amount:
             self.uncounted += 1
             return
         self.instances += study.instance_count
-        self.size += study.instance_count * typical_size(study.modalities)
+        self.size += study.instance_count * typical_instance_size(study.modalities)
 
     @property
-    def estimated(self) -> int:
+    def estimated_size(self) -> int:
         """Bytes of all studies: those that were not counted are taken for as large as the others are."""
         counted = self.studies - self.uncounted
         return self.size * self.studies // counted if counted else 0
 
 
-def typical_size(modalities: str) -> int:
+def typical_instance_size(modalities: str) -> int:
     """Bytes of an instance of a study: of its modalities the one with the largest images."""
-    known = [TYPICAL[name] for name in modalities.upper().replace(" ", "").split("\\") if name in TYPICAL]
-    return max(known, default=_OTHER)
+    known = [
+        TYPICAL_INSTANCE_BYTES[name]
+        for name in modalities.upper().replace(" ", "").split("\\")
+        if name in TYPICAL_INSTANCE_BYTES
+    ]
+    return max(known, default=_DEFAULT_INSTANCE_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,48 +91,64 @@ class Forecast:
     """
 
     archive: str
-    amount: Amount
+    volume: DataVolume
     seconds: float
-    pace: str
+    rate_note: str
     windows: int | None
-    ends: datetime | None
+    ends_at: datetime | None
 
 
-def forecast(
-    archive: str, amount: Amount, limits: Sequence[Limits], earlier: float | None, now: datetime
+def make_forecast(
+    archive: str, volume: DataVolume, limits: Sequence[Limits], past_throughput: float | None, now: datetime
 ) -> Forecast:
     """Time by the tightest of the limits; ``earlier`` is the rate of earlier jobs in bytes a second."""
-    seconds, pace = _pace(amount, limits, earlier)
-    hours = reduce(and_, (one.hours for one in limits))
-    windows, ends = spread(hours, seconds, now)
-    return Forecast(archive, amount, seconds, pace, windows, ends)
+    seconds, rate_note = _choose_rate(volume, limits, past_throughput)
+    schedule = reduce(and_, (one.schedule for one in limits))
+    windows, ends = spread_over_windows(schedule, seconds, now)
+    return Forecast(archive, volume, seconds, rate_note, windows, ends)
 
 
-def _pace(amount: Amount, limits: Sequence[Limits], earlier: float | None) -> tuple[float, str]:
+def _choose_rate(
+    volume: DataVolume, limits: Sequence[Limits], past_throughput: float | None
+) -> tuple[float, str]:
     megabytes = min((one.megabytes_per_second for one in limits if one.megabytes_per_second), default=None)
     hourly = min((one.studies_per_hour for one in limits if one.studies_per_hour), default=None)
     choices: list[tuple[float, str]] = []
     if megabytes:
-        choices.append((amount.estimated / (megabytes * 1e6), f"at the {megabytes:g} MB/s that are allowed"))
+        choices.append(
+            (volume.estimated_size / (megabytes * 1e6), f"at the {megabytes:g} MB/s that are allowed")
+        )
     if hourly:
         choices.append(
-            (amount.studies * 3600 / hourly, f"at the {hourly:g} studies an hour that are allowed")
+            (volume.studies * 3600 / hourly, f"at the {hourly:g} studies an hour that are allowed")
         )
-    if not choices and earlier:
-        choices.append((amount.estimated / earlier, f"at {earlier / 1e6:.1f} MB/s, as in earlier jobs"))
+    if not choices and past_throughput:
+        choices.append(
+            (
+                volume.estimated_size / past_throughput,
+                f"at {past_throughput / 1e6:.1f} MB/s, as in earlier jobs",
+            )
+        )
     if not choices:
-        choices.append((amount.estimated / ASSUMED, f"at {ASSUMED / 1e6:g} MB/s, which is assumed"))
+        choices.append(
+            (
+                volume.estimated_size / DEFAULT_BYTES_PER_SECOND,
+                f"at {DEFAULT_BYTES_PER_SECOND / 1e6:g} MB/s, which is assumed",
+            )
+        )
     return max(choices)
 
 
-def spread(hours: Hours, seconds: float, now: datetime) -> tuple[int | None, datetime | None]:
+def spread_over_windows(
+    schedule: Schedule, seconds: float, now: datetime
+) -> tuple[int | None, datetime | None]:
     """Over how many windows so many seconds are spread, and when they have passed."""
-    if not hours.windows:
+    if not schedule.windows:
         return 0, now + timedelta(seconds=min(seconds, 1e9))
     at, left = now, timedelta(seconds=min(seconds, 1e9))
-    for number in range(1, _WINDOWS + 1):
-        opens = hours.next_open(at)
-        closes = hours.next_close(opens) if opens else None
+    for number in range(1, _MAX_WINDOWS + 1):
+        opens = schedule.next_open(at)
+        closes = schedule.next_close(opens) if opens else None
         if opens is None:
             return None, None
         if closes is None or closes - opens >= left:

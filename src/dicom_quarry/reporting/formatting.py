@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from dicom_quarry.system.csv_cells import FORMULA
-from dicom_quarry.system.csv_cells import harmless as harmless
+from dicom_quarry.system.csv_cells import FORMULA_START
+from dicom_quarry.system.csv_cells import escape_cell as escape_cell
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
-def harmless_path(path: PurePosixPath | str) -> str:
+def escape_path(path: PurePosixPath | str) -> str:
     """A path under the output folder, still the same path, that no spreadsheet takes for a formula."""
     text = str(path)
-    return f"./{text}" if FORMULA.match(text) else text
+    return f"./{text}" if FORMULA_START.match(text) else text
 
 
-def human_size(size: int) -> str:
+def format_size(size: int) -> str:
     """Bytes in decimal units, as disks are sold: ``1.2 GB``."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
@@ -25,11 +25,11 @@ def human_size(size: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 99.95 else f"{value:.1f} {_UNITS[unit]}"
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def format_count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: ``1 study``, ``2,345 instances``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def instant(when: datetime | None) -> str:
+def format_timestamp(when: datetime | None) -> str:
     """A moment in UTC, ISO 8601 to the second; empty for none."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else ""

@@ -6,32 +6,36 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
-from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, told
-from dicom_quarry.jobs.notification import Notice, notice
-from dicom_quarry.reporting.formatting import instant
-from dicom_quarry.reporting.summary import Summary, summary_lines
+from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, redact
+from dicom_quarry.jobs.notification import Notification, build_notification
+from dicom_quarry.reporting.formatting import format_timestamp
+from dicom_quarry.reporting.summary import JobSummary, summary_lines
 
-_HOW = {0: "finished, every row is complete", 1: "finished with exceptions", 4: "stopped, not finished"}
-_BLOCKED = "not finished, a person has to act"
+_EXIT_SUBJECTS = {
+    0: "finished, every row is complete",
+    1: "finished with exceptions",
+    4: "stopped, not finished",
+}
+_BLOCKED_SUBJECT = "not finished, a person has to act"
 
-_WHY = {
+_ERROR_TEXTS = {
     InputError: "the table, or a setting, cannot be used: the terminal says why",
     LedgerError: "the job's record cannot be read or written: the terminal says why",
 }
 
 
-def end_notice(summary: Summary, out: Path, started: datetime, problem: str = "") -> Notice:
+def end_notification(summary: JobSummary, out: Path, started: datetime, problem: str = "") -> Notification:
     """A run has ended; ``problem`` is what a person has to do, without an archive's own words."""
     lines = summary_lines(summary, out / "report.csv")
     facts = {
         "exit_code": summary.exit_code,
         "problem": problem,
-        "started": instant(started),
+        "started": format_timestamp(started),
         "rows": summary.rows,
-        "rows_by_outcome": dict(summary.words),
+        "rows_by_outcome": dict(summary.outcome_counts),
         "exceptions": [
             {
-                "outcome": one.word,
+                "outcome": one.status,
                 "code": one.code,
                 "rows": one.count,
                 "first_rows": [row for row, _ in one.rows],
@@ -40,35 +44,41 @@ def end_notice(summary: Summary, out: Path, started: datetime, problem: str = ""
         ],
         "studies": summary.studies,
         "studies_complete": summary.studies_complete,
-        "studies_released": summary.released,
-        "on_complete": dict(summary.hand_overs),
+        "studies_released": summary.released_studies,
+        "on_complete": dict(summary.on_complete_counts),
         "instances": summary.instances,
         "bytes": summary.size,
-        "refused": summary.refused,
+        "refused": summary.refused_instances,
     }
-    what = _BLOCKED if problem and summary.exit_code == 4 else _HOW[summary.exit_code]
-    return _ended(what, out, started, (*([problem, ""] if problem else []), *lines), facts)
+    subject = _BLOCKED_SUBJECT if problem and summary.exit_code == 4 else _EXIT_SUBJECTS[summary.exit_code]
+    return _make_end_message(subject, out, started, (*([problem, ""] if problem else []), *lines), facts)
 
 
-def failure_notice(error: Exception, out: Path, started: datetime) -> Notice:
+def failure_notification(error: Exception, out: Path, started: datetime) -> Notification:
     """A run was ended by an error, or could not begin."""
-    what = "could not start" if isinstance(error, InputError | StartError) else "not finished"
-    problem = _why(error)
-    facts = {"exit_code": None, "problem": problem, "started": instant(started)}
-    return _ended(what, out, started, (problem,), facts)
+    subject = "could not start" if isinstance(error, InputError | StartError) else "not finished"
+    problem = _describe_error(error)
+    facts = {"exit_code": None, "problem": problem, "started": format_timestamp(started)}
+    return _make_end_message(subject, out, started, (problem,), facts)
 
 
-def _why(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     """An error without words of the table's, of the archive's or of a path's."""
     if isinstance(error, StartError):
         return str(error)
     if isinstance(error, ArchiveError):
-        return told(error)
-    kind = next((kind for kind in _WHY if isinstance(error, kind)), None)
-    return _WHY[kind] if kind else f"an error: {getattr(error, 'strerror', None) or type(error).__name__}"
+        return redact(error)
+    kind = next((kind for kind in _ERROR_TEXTS if isinstance(error, kind)), None)
+    return (
+        _ERROR_TEXTS[kind]
+        if kind
+        else f"an error: {getattr(error, 'strerror', None) or type(error).__name__}"
+    )
 
 
-def _ended(
-    what: str, out: Path, started: datetime, lines: tuple[str, ...], facts: Mapping[str, object]
-) -> Notice:
-    return notice("ended", what, out, (f"started: {instant(started)}", "", *lines), facts)
+def _make_end_message(
+    subject: str, out: Path, started: datetime, lines: tuple[str, ...], facts: Mapping[str, object]
+) -> Notification:
+    return build_notification(
+        "ended", subject, out, (f"started: {format_timestamp(started)}", "", *lines), facts
+    )

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
-from dicom_quarry.reporting.csv_reports import write_table
-from dicom_quarry.reporting.formatting import harmless
+from dicom_quarry.reporting.csv_reports import write_csv
+from dicom_quarry.reporting.formatting import escape_cell
 from dicom_quarry.reporting.plan_summary import PlanSummary
-from dicom_quarry.system.atomic_file import replacing_text
+from dicom_quarry.system.atomic_file import atomic_write_text
 
 #: The columns of the extractor whose place Quarry takes, short and long, in its order.
-SHORT = ("PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDescription")
-LONG = (
-    *SHORT,
+BASIC_COLUMNS = ("PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDescription")
+DETAILED_COLUMNS = (
+    *BASIC_COLUMNS,
     "StudyDate",
     "StudyTime",
     "DeviceSerialNumber",
@@ -27,7 +27,7 @@ LONG = (
     "AcquisitionDate",
 )
 #: What they lack. None of these is the name of a key: a plan can be the next job's table.
-OURS = (
+QUARRY_COLUMNS = (
     "row",
     "line",
     "outcome",
@@ -45,60 +45,60 @@ OURS = (
 FOUND = "found"
 
 
-def write_plan(path: Path, rows: Iterable[PlannedRow], *, detailed: bool) -> int:
+def write_plan_csv(path: Path, rows: Iterable[PlannedRow], *, detailed: bool) -> int:
     """Write one line for each row and study, and one for a row without; returns their number."""
-    former = LONG if detailed else SHORT
-    lines = (line for row in rows for line in _lines(row, former))
-    return write_table(path, (*former, *OURS), lines)
+    dicom_columns = DETAILED_COLUMNS if detailed else BASIC_COLUMNS
+    lines = (line for row in rows for line in _csv_lines(row, dicom_columns))
+    return write_csv(path, (*dicom_columns, *QUARRY_COLUMNS), lines)
 
 
-def _lines(row: PlannedRow, former: Sequence[str]) -> Iterator[Sequence[object]]:
-    told = _told(row)
+def _csv_lines(row: PlannedRow, dicom_columns: Sequence[str]) -> Iterator[Sequence[object]]:
+    row_cells = _row_cells(row)
     for archive, study in row.studies:
-        values = _values(study)
+        values = _study_values(study)
         yield (
-            *(harmless(values.get(keyword, "")) for keyword in former),
-            *told,
-            harmless(archive),
-            harmless(study.study_date),
-            harmless(study.modalities),
-            _number(study.series_count),
-            _number(study.instance_count),
-            harmless(study.availability),
+            *(escape_cell(values.get(keyword, "")) for keyword in dicom_columns),
+            *row_cells,
+            escape_cell(archive),
+            escape_cell(study.study_date),
+            escape_cell(study.modalities),
+            _count_or_empty(study.series_count),
+            _count_or_empty(study.instance_count),
+            escape_cell(study.availability),
         )
     if not row.studies:
-        yield (*("" for _ in former), *told, *("" for _ in OURS[len(told) :]))
+        yield (*("" for _ in dicom_columns), *row_cells, *("" for _ in QUARRY_COLUMNS[len(row_cells) :]))
 
 
-def _told(row: PlannedRow) -> tuple[object, ...]:
+def _row_cells(row: PlannedRow) -> tuple[object, ...]:
     same = "" if row.same_as_row is None else row.same_as_row
     if row.outcome is None:
-        return row.row, row.line, FOUND, FOUND, harmless(row.note), same
+        return row.row, row.line, FOUND, FOUND, escape_cell(row.note), same
     reason = f"{row.outcome.reason} ({row.note})" if row.note else row.outcome.reason
-    return row.row, row.line, row.outcome.word, row.outcome.code, harmless(reason), same
+    return row.row, row.line, row.outcome.status, row.outcome.code, escape_cell(reason), same
 
 
-def _values(study: Study) -> dict[str, str]:
+def _study_values(study: Study) -> dict[str, str]:
     return {
-        **dict(study.others),
+        **dict(study.extra_attributes),
         "PatientID": study.patient_id,
         "StudyInstanceUID": study.study_uid,
         "AccessionNumber": study.accession,
         "StudyDescription": study.description,
         "StudyDate": study.study_date,
-        "NumberOfStudyRelatedSeries": _number(study.series_count),
-        "NumberOfStudyRelatedInstances": _number(study.instance_count),
+        "NumberOfStudyRelatedSeries": _count_or_empty(study.series_count),
+        "NumberOfStudyRelatedInstances": _count_or_empty(study.instance_count),
     }
 
 
-def _number(count: int | None) -> str:
+def _count_or_empty(count: int | None) -> str:
     return "" if count is None else str(count)
 
 
 def write_plan_json(path: Path, summary: PlanSummary, rows: Iterable[PlannedRow], *, detailed: bool) -> None:
     """Write the plan with all that is known of its studies."""
-    keywords = LONG if detailed else SHORT
-    with replacing_text(path) as stream:
+    keywords = DETAILED_COLUMNS if detailed else BASIC_COLUMNS
+    with atomic_write_text(path) as stream:
         for piece in plan_json(summary, rows, keywords):
             stream.write(piece)
 
@@ -107,15 +107,15 @@ def plan_json(
     summary: PlanSummary, rows: Iterable[PlannedRow], keywords: Sequence[str] = ()
 ) -> Iterator[str]:
     """The plan as JSON, in pieces; without ``keywords`` nothing in it could name a patient."""
-    yield f'{{"summary": {json.dumps(_facts(summary), indent=2)},\n"rows": ['
+    yield f'{{"summary": {json.dumps(_summary_json(summary), indent=2)},\n"rows": ['
     separator = "\n"
     for row in rows:
-        yield f"{separator}{json.dumps(_row(row, keywords))}"
+        yield f"{separator}{json.dumps(_row_json(row, keywords))}"
         separator = ",\n"
     yield "\n]}\n"
 
 
-def _facts(summary: PlanSummary) -> dict[str, object]:
+def _summary_json(summary: PlanSummary) -> dict[str, object]:
     return {
         "rows": summary.counts.rows,
         "rows_found": summary.counts.found,
@@ -124,18 +124,18 @@ def _facts(summary: PlanSummary) -> dict[str, object]:
         "studies": summary.studies,
         "instances": summary.instances,
         "bytes_estimated": summary.size,
-        "bytes_free": summary.free,
+        "bytes_free": summary.free_bytes,
         "archives": [
             {
                 "archive": one.archive,
-                "studies": one.amount.studies,
-                "studies_not_counted": one.amount.uncounted,
-                "instances": one.amount.instances,
-                "bytes_estimated": one.amount.estimated,
+                "studies": one.volume.studies,
+                "studies_not_counted": one.volume.uncounted,
+                "instances": one.volume.instances,
+                "bytes_estimated": one.volume.estimated_size,
                 "seconds_estimated": round(one.seconds),
-                "pace": one.pace,
+                "rate_note": one.rate_note,
                 "windows": one.windows,
-                "ends": None if one.ends is None else one.ends.isoformat(timespec="seconds"),
+                "ends": None if one.ends_at is None else one.ends_at.isoformat(timespec="seconds"),
             }
             for one in summary.forecasts
         ],
@@ -143,22 +143,22 @@ def _facts(summary: PlanSummary) -> dict[str, object]:
     }
 
 
-def _row(row: PlannedRow, keywords: Sequence[str]) -> dict[str, object]:
+def _row_json(row: PlannedRow, keywords: Sequence[str]) -> dict[str, object]:
     outcome = row.outcome
-    told: dict[str, object] = {
+    fields: dict[str, object] = {
         "row": row.row,
         "line": row.line,
-        "outcome": outcome.word if outcome else FOUND,
+        "outcome": outcome.status if outcome else FOUND,
         "code": outcome.code if outcome else FOUND,
         "same_as_row": row.same_as_row,
     }
     if keywords:
-        told |= {"reason": outcome.reason if outcome else "", "note": row.note}
-    return {**told, "studies": [_study(archive, study, keywords) for archive, study in row.studies]}
+        fields |= {"reason": outcome.reason if outcome else "", "note": row.note}
+    return {**fields, "studies": [_study_json(archive, study, keywords) for archive, study in row.studies]}
 
 
-def _study(archive: str, study: Study, keywords: Sequence[str]) -> dict[str, object]:
-    values = _values(study)
+def _study_json(archive: str, study: Study, keywords: Sequence[str]) -> dict[str, object]:
+    values = _study_values(study)
     return {
         "archive": archive,
         "modality": study.modalities,

@@ -11,22 +11,22 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cohort.cell_values import visible
+from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.ledger.plan_reader import PlannedRow
-from dicom_quarry.model import Study, Word
+from dicom_quarry.model import OutcomeStatus, Study
 from dicom_quarry.reporting.estimate import Forecast
-from dicom_quarry.reporting.formatting import counted, human_size
+from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.reporting.summary import (
-    Exceptions,
-    count_exception,
-    largest_first,
-    paragraph,
-    plain_lines,
+    OutcomeGroup,
+    add_to_group,
+    group_lines,
+    render_group,
+    sort_groups,
 )
-from dicom_quarry.system.time_text import spoken_time
+from dicom_quarry.system.time_text import format_duration
 
 #: Rows that are shown on a terminal; the file has all of them.
-SHOWN_ROWS = 50
+MAX_SHOWN_ROWS = 50
 
 _MEANINGS = {
     0: "every row has studies to fetch",
@@ -42,7 +42,7 @@ class RowCounts:
     rows: int
     found: int
     repeated: int
-    exceptions: tuple[Exceptions, ...]
+    exceptions: tuple[OutcomeGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +54,35 @@ class PlanSummary:
 
     counts: RowCounts
     forecasts: tuple[Forecast, ...]
-    to: Path
-    free: int
-    filtered: bool = False
+    output_folder: Path
+    free_bytes: int
+    has_series_filter: bool = False
 
     @property
     def studies(self) -> int:
         """Studies to fetch; one that several rows ask for counts once."""
-        return sum(one.amount.studies for one in self.forecasts)
+        return sum(one.volume.studies for one in self.forecasts)
 
     @property
     def instances(self) -> int:
         """Their instances, as far as the archives say."""
-        return sum(one.amount.instances for one in self.forecasts)
+        return sum(one.volume.instances for one in self.forecasts)
 
     @property
     def size(self) -> int:
         """Their bytes, estimated."""
-        return sum(one.amount.estimated for one in self.forecasts)
+        return sum(one.volume.estimated_size for one in self.forecasts)
 
     @property
     def exit_code(self) -> int:
         """0 every row has studies, 1 some rows have none, 4 not every row was asked about."""
-        words = {group.word for group in self.counts.exceptions}
-        if Word.PENDING in words:
+        statuses = {group.status for group in self.counts.exceptions}
+        if OutcomeStatus.PENDING in statuses:
             return 4
-        return 1 if words else 0
+        return 1 if statuses else 0
 
     @property
-    def meaning(self) -> str:
+    def exit_code_text(self) -> str:
         """The exit code in words."""
         return _MEANINGS[self.exit_code]
 
@@ -90,42 +90,42 @@ class PlanSummary:
 def count_rows(rows: Iterable[PlannedRow]) -> RowCounts:
     """Count; each row is looked at once and let go."""
     total = found = repeated = 0
-    groups: dict[str, Exceptions] = {}
+    groups: dict[str, OutcomeGroup] = {}
     for row in rows:
         total += 1
         repeated += row.same_as_row is not None
         if row.outcome is None:
             found += 1
         else:
-            count_exception(groups, row.row, row.outcome)
-    return RowCounts(total, found, repeated, largest_first(groups))
+            add_to_group(groups, row.row, row.outcome)
+    return RowCounts(total, found, repeated, sort_groups(groups))
 
 
 def plan_lines(summary: PlanSummary, file: Path | None = None) -> list[str]:
     """Plain lines, for a file or a pipe: rows by their number, nothing that could name a patient."""
-    lines = [_rows(summary)]
+    lines = [_rows_line(summary)]
     for group in summary.counts.exceptions:
-        lines.extend(plain_lines(group))
-    lines.extend(_amounts(summary))
+        lines.extend(group_lines(group))
+    lines.extend(_total_lines(summary))
     if file is not None:
         lines.append(f"plan: {file}")
-    lines.append(f"{summary.meaning} (exit code {summary.exit_code})")
+    lines.append(f"{summary.exit_code_text} (exit code {summary.exit_code})")
     return lines
 
 
 def render_plan(summary: PlanSummary, rows: Iterable[PlannedRow], file: Path | None = None) -> RenderableType:
     """For a terminal: the first rows with their studies, then what all of them come to."""
-    parts: list[RenderableType] = [_table(islice(rows, SHOWN_ROWS))]
-    if summary.counts.rows > SHOWN_ROWS:
-        more = summary.counts.rows - SHOWN_ROWS
-        parts.append(Text(f"… and {counted(more, 'more row')}; -o plan.csv writes them all"))
-    parts.append(Text(f"\n{_rows(summary)}", style="bold"))
+    parts: list[RenderableType] = [_table(islice(rows, MAX_SHOWN_ROWS))]
+    if summary.counts.rows > MAX_SHOWN_ROWS:
+        more = summary.counts.rows - MAX_SHOWN_ROWS
+        parts.append(Text(f"… and {format_count(more, 'more row')}; -o plan.csv writes them all"))
+    parts.append(Text(f"\n{_rows_line(summary)}", style="bold"))
     for group in summary.counts.exceptions:
-        parts.extend(paragraph(group))
-    parts.append(Text("\n" + "\n".join(_amounts(summary))))
+        parts.extend(render_group(group))
+    parts.append(Text("\n" + "\n".join(_total_lines(summary))))
     if file is not None:
         parts.append(Text(f"plan: {file}"))
-    parts.append(Text(summary.meaning, style="bold"))
+    parts.append(Text(summary.exit_code_text, style="bold"))
     return Group(*parts)
 
 
@@ -141,55 +141,61 @@ def _table(rows: Iterable[PlannedRow]) -> Table:
 
 def _cells(row: PlannedRow) -> Iterator[tuple[Text, ...]]:
     if row.outcome is not None:
-        yield Text("–"), Text(""), Text(""), Text(row.outcome.word.replace("_", " "), style="yellow")
+        yield Text("–"), Text(""), Text(""), Text(row.outcome.status.replace("_", " "), style="yellow")
     repeated = f" (as row {row.same_as_row})" if row.same_as_row is not None else ""
     for _, study in row.studies:
-        told = (study.patient_id, study.study_date, study.modalities.replace("\\", " "), study.description)
-        texts = [Text(visible(value, limit=40)) for value in told]
-        texts[-1].append(f"{repeated}{_offline(study)}", style="dim")
-        yield *texts, Text(_number(study.series_count)), Text(_number(study.instance_count))
+        values = (study.patient_id, study.study_date, study.modalities.replace("\\", " "), study.description)
+        texts = [Text(escape_text(value, limit=40)) for value in values]
+        texts[-1].append(f"{repeated}{_availability_note(study)}", style="dim")
+        yield (
+            *texts,
+            Text(_count_or_unknown(study.series_count)),
+            Text(_count_or_unknown(study.instance_count)),
+        )
 
 
-def _offline(study: Study) -> str:
+def _availability_note(study: Study) -> str:
     available = study.availability in ("", "ONLINE")
-    return "" if available else f" {visible(study.availability, limit=20).lower()}"
+    return "" if available else f" {escape_text(study.availability, limit=20).lower()}"
 
 
-def _number(count: int | None) -> str:
+def _count_or_unknown(count: int | None) -> str:
     return "?" if count is None else f"{count:,}"
 
 
-def _rows(summary: PlanSummary) -> str:
+def _rows_line(summary: PlanSummary) -> str:
     counts = summary.counts
-    text = f"{counted(counts.rows, 'row')}, {counts.found:,} of them with studies"
+    text = f"{format_count(counts.rows, 'row')}, {counts.found:,} of them with studies"
     return f"{text}; {counts.repeated:,} repeat an earlier one" if counts.repeated else text
 
 
-def _amounts(summary: PlanSummary) -> list[str]:
+def _total_lines(summary: PlanSummary) -> list[str]:
     """Totals, times and room, each with how it was estimated."""
     lines = [
-        f"{counted(summary.studies, 'study', 'studies')}, {counted(summary.instances, 'instance')}, "
-        f"about {human_size(summary.size)}: instances as the archive counts them, each taken for as large "
+        f"{format_count(summary.studies, 'study', 'studies')}, {format_count(summary.instances, 'instance')}, "
+        f"about {format_size(summary.size)}: instances as the archive counts them, each taken for as large "
         "as is typical of its modality, uncompressed"
     ]
-    uncounted = sum(one.amount.uncounted for one in summary.forecasts)
+    uncounted = sum(one.volume.uncounted for one in summary.forecasts)
     if uncounted:
         lines.append(
-            f"the archive does not say how many instances {counted(uncounted, 'study', 'studies')} have: "
+            f"the archive does not say how many instances {format_count(uncounted, 'study', 'studies')} have: "
             "they are taken for as large as the others"
         )
-    if summary.filtered:
+    if summary.has_series_filter:
         lines.append("whole studies are counted; only the series that are wanted are fetched, which is less")
-    lines.extend(_time(one, several=len(summary.forecasts) > 1) for one in summary.forecasts)
-    verdict = "enough" if summary.free >= summary.size else "NOT ENOUGH"
-    lines.append(f"{human_size(summary.free)} free on the disk of {summary.to}: {verdict}")
+    lines.extend(_duration_line(one, several=len(summary.forecasts) > 1) for one in summary.forecasts)
+    verdict = "enough" if summary.free_bytes >= summary.size else "NOT ENOUGH"
+    lines.append(f"{format_size(summary.free_bytes)} free on the disk of {summary.output_folder}: {verdict}")
     return lines
 
 
-def _time(one: Forecast, *, several: bool) -> str:
-    text = f"about {spoken_time(one.seconds)} {one.pace}"
+def _duration_line(one: Forecast, *, several: bool) -> str:
+    text = f"about {format_duration(one.seconds)} {one.rate_note}"
     if one.windows is None:
         text += ", spread over more windows than are foreseen"
-    elif one.windows and one.ends is not None:
-        text += f", in {counted(one.windows, 'window')}, until {one.ends.astimezone():%a %Y-%m-%d %H:%M}"
+    elif one.windows and one.ends_at is not None:
+        text += (
+            f", in {format_count(one.windows, 'window')}, until {one.ends_at.astimezone():%a %Y-%m-%d %H:%M}"
+        )
     return f"{one.archive}: {text}" if several else text

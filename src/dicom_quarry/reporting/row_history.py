@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from dicom_quarry.archive.dimse.status import of_find, of_get, of_move
-from dicom_quarry.cohort.cell_values import visible
-from dicom_quarry.ledger.history import NAMED, Keys, RowHistory, StudyHistory
+from dicom_quarry.archive.dimse.status import interpret_find, interpret_get, interpret_move
+from dicom_quarry.cohort.cell_values import escape_text
+from dicom_quarry.ledger.history import MAX_NAMED, Keys, RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.ledger.query_log import Query
-from dicom_quarry.model import Outcome, Word
+from dicom_quarry.ledger.query_log import QueryLogEntry
+from dicom_quarry.model import Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.reporting.formatting import counted, human_size
+from dicom_quarry.reporting.formatting import format_count, format_size
 
 _PURPOSES = {
     "row": "asked {} for the row as it stands",
@@ -29,156 +29,167 @@ _PURPOSES = {
     "listing": "asked {} what it holds of the study",
 }
 _MODELS = {"study": "study root", "patient": "patient root", "qido": "QIDO-RS"}
-_ROADS = {"move": "C-MOVE", "get": "C-GET", "wado": "WADO-RS"}
+_TRANSPORTS = {"move": "C-MOVE", "get": "C-GET", "wado": "WADO-RS"}
 
 #: A moment, and what happened then.
 _Event = tuple[float, str]
 
 
 def explain_lines(
-    rows: Sequence[RowHistory], studies: Sequence[StudyHistory], *, identified: bool
+    rows: Sequence[RowHistory], studies: Sequence[StudyHistory], *, with_identifiers: bool
 ) -> list[str]:
     """For people; ``identified`` with everything that may name a patient, as on a terminal."""
     lines: list[str] = []
     for row in rows:
-        lines += [*_row(row, identified), ""]
-    happened = [event for row in rows for event in _asked(row.queries, "", identified)]
+        lines += [*_row_lines(row, with_identifiers), ""]
+    events = [event for row in rows for event in _query_events(row.queries, "", with_identifiers)]
     for number, study in enumerate(studies, 1):
         name = f"study {number}: " if len(studies) > 1 else ""
-        lines += [*_study(study, name, identified), ""]
-        happened += _events(study, name, identified)
+        lines += [*_study_lines(study, name, with_identifiers), ""]
+        events += _study_events(study, name, with_identifiers)
     lines.append("what happened, in UTC:")
-    lines += [f"  {_instant(at)}  {text}" for at, text in sorted(happened, key=lambda event: event[0])]
+    lines += [f"  {_format_epoch(at)}  {text}" for at, text in sorted(events, key=lambda event: event[0])]
     if not any(row.queries for row in rows):
-        asked = any(row.view.outcome.word not in _UNASKED or row.view.studies_found for row in rows)
+        was_queried = any(
+            row.view.outcome.status not in _NEVER_QUERIED or row.view.studies_found for row in rows
+        )
         lines.append(
-            "  an older Quarry asked about the row, and kept no record" if asked else "  nothing was asked"
+            "  an older Quarry asked about the row, and kept no record"
+            if was_queried
+            else "  nothing was asked"
         )
     for row in rows:
-        lines += ["", *_outcome(row.view.outcome, f"row {row.view.row}", identified)]
+        lines += ["", *_outcome_lines(row.view.outcome, f"row {row.view.row}", with_identifiers)]
     for number, study in enumerate(studies, 1) if len(studies) > 1 or not rows else ():
-        lines += ["", *_outcome(study.view.outcome, f"study {number}", identified)]
+        lines += ["", *_outcome_lines(study.view.outcome, f"study {number}", with_identifiers)]
     return lines
 
 
 #: Rows that no archive is asked about.
-_UNASKED = frozenset({Word.PENDING, Word.INVALID_ROW, Word.EXCLUDED})
+_NEVER_QUERIED = frozenset({OutcomeStatus.PENDING, OutcomeStatus.INVALID_ROW, OutcomeStatus.EXCLUDED})
 
 
-def _row(row: RowHistory, identified: bool) -> Iterator[str]:
+def _row_lines(row: RowHistory, with_identifiers: bool) -> Iterator[str]:
     yield f"row {row.view.row}, line {row.view.line} of the table"
     if row.view.same_as_row is not None:
         yield f"  it asks for the same as row {row.view.same_as_row}"
     if row.keys:
-        yield f"  asks for {_spoken(row.keys, identified)}"
+        yield f"  asks for {_format_keys(row.keys, with_identifiers)}"
     for keys in row.alternatives:
-        yield f"  or, where that finds nothing, for {_spoken(keys, identified)}"
-    if row.note and identified:
-        yield f"  {visible(row.note, limit=300)}"
+        yield f"  or, where that finds nothing, for {_format_keys(keys, with_identifiers)}"
+    if row.note and with_identifiers:
+        yield f"  {escape_text(row.note, limit=300)}"
     if not row.view.studies_found:
         yield "  no study was found for it"
 
 
-def _spoken(keys: Keys, identified: bool) -> str:
-    return ", ".join(f"{name} {visible(value)}" if identified else name for name, value in keys)
+def _format_keys(keys: Keys, with_identifiers: bool) -> str:
+    return ", ".join(f"{name} {escape_text(value)}" if with_identifiers else name for name, value in keys)
 
 
-def _study(study: StudyHistory, name: str, identified: bool) -> Iterator[str]:
+def _study_lines(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[str]:
     view = study.view
-    yield f"{name or 'study '}{visible(view.study.study_uid)} of {view.archive}"
-    if identified:
-        told = [view.study.patient_id, view.study.accession, view.study.study_date, view.study.description]
-        yield f"  the archive describes it as {', '.join(visible(one) for one in told if one)}"
-    yield f"  rows {' '.join(map(str, view.rows))}" if len(view.rows) > 1 else f"  row {_one(view.rows)}"
+    yield f"{name or 'study '}{escape_text(view.study.study_uid)} of {view.archive}"
+    if with_identifiers:
+        details = [view.study.patient_id, view.study.accession, view.study.study_date, view.study.description]
+        yield f"  the archive describes it as {', '.join(escape_text(one) for one in details if one)}"
+    yield (
+        f"  rows {' '.join(map(str, view.rows))}"
+        if len(view.rows) > 1
+        else f"  row {_row_numbers(view.rows)}"
+    )
     listed = "an unknown number" if view.expected is None else f"{view.expected:,}"
-    yield f"  {counted(view.stored, 'instance')} stored, {human_size(view.size)}; {listed} listed"
-    if identified and view.folder:
-        yield f"  in {visible(view.folder, limit=300)}"
-    if study.lacking:
-        yield f"  missing: {counted(study.lacking, 'instance')}"
-        yield from (f"    {visible(ref.sop_uid)}" for ref in study.missing)
-        if study.lacking > NAMED:
-            yield f"    … and {study.lacking - NAMED:,} more: missing.csv has all of them"
-    if study.apart:
-        yield f"  kept apart, as the identity in them differs: {counted(len(study.apart), 'file')}" + (
-            " or more" if len(study.apart) == NAMED else ""
+    yield f"  {format_count(view.stored, 'instance')} stored, {format_size(view.size)}; {listed} listed"
+    if with_identifiers and view.folder:
+        yield f"  in {escape_text(view.folder, limit=300)}"
+    if study.missing_count:
+        yield f"  missing: {format_count(study.missing_count, 'instance')}"
+        yield from (f"    {escape_text(ref.sop_uid)}" for ref in study.missing)
+        if study.missing_count > MAX_NAMED:
+            yield f"    … and {study.missing_count - MAX_NAMED:,} more: missing.csv has all of them"
+    if study.mismatch_paths:
+        yield (
+            f"  kept apart, as the identity in them differs: {format_count(len(study.mismatch_paths), 'file')}"
+            + (" or more" if len(study.mismatch_paths) == MAX_NAMED else "")
         )
-        yield from (f"    {visible(path, limit=300)}" for path in study.apart if identified)
+        yield from (
+            f"    {escape_text(path, limit=300)}" for path in study.mismatch_paths if with_identifiers
+        )
 
 
-def _one(rows: Iterable[int]) -> str:
+def _row_numbers(rows: Iterable[int]) -> str:
     return " ".join(map(str, rows)) or "none any more"
 
 
-def _events(study: StudyHistory, name: str, identified: bool) -> Iterator[_Event]:
-    yield from _asked(study.queries, name, identified)
+def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[_Event]:
+    yield from _query_events(study.queries, name, with_identifiers)
     for number, attempt in study.rounds:
-        yield attempt.started, f"{name}round {number}, {_attempt(attempt, identified)}"
-    for at in study.retried:
+        yield attempt.started, f"{name}round {number}, {_describe_attempt(attempt, with_identifiers)}"
+    for at in study.retried_at:
         yield at, f"{name}taken up again"
-    for one in study.postponed:
-        yield one.at, f"{name}put off until {_instant(one.until)}: {one.why}"
+    for one in study.postponements:
+        yield one.at, f"{name}put off until {_format_epoch(one.until)}: {one.why}"
     if study.proved_at is not None:
         yield study.proved_at, f"{name}proved: every instance that the archive lists is on the disk"
 
 
-def _asked(queries: Iterable[Query], name: str, identified: bool) -> Iterator[_Event]:
+def _query_events(queries: Iterable[QueryLogEntry], name: str, with_identifiers: bool) -> Iterator[_Event]:
     for one in queries:
         keys = f" by {', '.join(one.keys.split())}" if one.keys else ""
-        put = f", {one.questions:,} queries" if one.questions > 1 else ""
+        query_count = f", {one.request_count:,} queries" if one.request_count > 1 else ""
         yield (
-            one.asked,
+            one.started,
             f"{name}{_PURPOSES[one.purpose].format(one.archive)}{keys} "
-            f"({one.level} level, {_MODELS[one.model]}{put}): {_answered(one, identified)}, {one.took:.2f} s",
+            f"({one.level} level, {_MODELS[one.model]}{query_count}): {_describe_result(one, with_identifiers)}, {one.duration:.2f} s",
         )
 
 
-def _answered(one: Query, identified: bool) -> str:
-    said = f" ({visible(one.why, limit=300)})" if identified and one.why else ""
-    if one.answers is None:
-        return f"it failed{_failure(one)}{said}"
+def _describe_result(one: QueryLogEntry, with_identifiers: bool) -> str:
+    reason = f" ({escape_text(one.why, limit=300)})" if with_identifiers and one.why else ""
+    if one.result_count is None:
+        return f"it failed{_describe_failure(one)}{reason}"
     whole = "cut short" if one.why else "complete"
-    return f"{counted(one.answers, 'answer')}, {whole}{said}"
+    return f"{format_count(one.result_count, 'answer')}, {whole}{reason}"
 
 
-def _failure(one: Query) -> str:
+def _describe_failure(one: QueryLogEntry) -> str:
     if one.status is None:
         return ""
     if one.model == "qido":
         return f", HTTP {one.status}"
-    return f", {_code(one.status)}: {of_find(one.status).sentence}"
+    return f", {_format_status(one.status)}: {interpret_find(one.status).sentence}"
 
 
-def _attempt(one: Attempt, identified: bool) -> str:
-    asked = f"{counted(one.asked, 'instance')} asked for, {one.gained:,} came"
-    text = f"{_ROADS.get(one.road, one.road)} at {one.level} level: {asked}, {one.ended - one.started:.2f} s"
-    if one.status is not None and one.road != "wado":
-        meaning = of_get(one.status) if one.road == "get" else of_move(one.status)
-        text += f", {_code(one.status)}: {meaning.sentence}"
+def _describe_attempt(one: Attempt, with_identifiers: bool) -> str:
+    requested = f"{format_count(one.requested, 'instance')} asked for, {one.newly_stored:,} came"
+    text = f"{_TRANSPORTS.get(one.transport, one.transport)} at {one.level} level: {requested}, {one.ended - one.started:.2f} s"
+    if one.status is not None and one.transport != "wado":
+        meaning = interpret_get(one.status) if one.transport == "get" else interpret_move(one.status)
+        text += f", {_format_status(one.status)}: {meaning.sentence}"
     else:
         text += f", {one.verdict}" if one.status is None else f", HTTP {one.status}"
-    return f"{text} ({visible(one.comment, limit=300)})" if identified and one.comment else text
+    return f"{text} ({escape_text(one.comment, limit=300)})" if with_identifiers and one.comment else text
 
 
-def _code(number: int) -> str:
+def _format_status(number: int) -> str:
     return f"status {number:04X}H"
 
 
-def _outcome(outcome: Outcome, what: str, identified: bool) -> Iterator[str]:
-    yield f"{what}: {outcome.word.replace('_', ' ')} ({outcome.code})"
-    yield f"  {visible(outcome.reason, limit=300) if identified else CATALOGUE[outcome.code].title}"
+def _outcome_lines(outcome: Outcome, what: str, with_identifiers: bool) -> Iterator[str]:
+    yield f"{what}: {outcome.status.replace('_', ' ')} ({outcome.code})"
+    yield f"  {escape_text(outcome.reason, limit=300) if with_identifiers else CATALOGUE[outcome.code].title}"
     if outcome.next_step:
         yield f"  what to do: {outcome.next_step}"
 
 
-def _instant(at: float) -> str:
+def _format_epoch(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def explain_json(rows: Sequence[RowHistory], studies: Sequence[StudyHistory]) -> str:
     """The same for scripts, without identifiers; times in seconds since 1970, UTC."""
-    told = {"rows": [_row_facts(row) for row in rows], "studies": [_study_facts(one) for one in studies]}
-    return json.dumps(told, indent=2)
+    document = {"rows": [_row_facts(row) for row in rows], "studies": [_study_facts(one) for one in studies]}
+    return json.dumps(document, indent=2)
 
 
 def _row_facts(row: RowHistory) -> dict[str, Any]:
@@ -187,7 +198,7 @@ def _row_facts(row: RowHistory) -> dict[str, Any]:
         "line": row.view.line,
         "same_as_row": row.view.same_as_row,
         "keys": [name for name, _ in row.keys],
-        "ways": 1 + len(row.alternatives),
+        "key_sets": 1 + len(row.alternatives),
         "queries": [_query_facts(one) for one in row.queries],
         "studies": list(row.view.study_uids),
         **_outcome_facts(row.view.outcome),
@@ -205,19 +216,19 @@ def _study_facts(study: StudyHistory) -> dict[str, Any]:
         "bytes": view.size,
         "listings": [_query_facts(one) for one in study.queries],
         "retrievals": [{"round": number, **_attempt_facts(one)} for number, one in study.rounds],
-        "retried": list(study.retried),
-        "postponed": [{"at": one.at, "until": one.until, "why": one.why} for one in study.postponed],
-        "missing": study.lacking,
+        "retried": list(study.retried_at),
+        "postponed": [{"at": one.at, "until": one.until, "why": one.why} for one in study.postponements],
+        "missing": study.missing_count,
         "missing_sop_uids": [ref.sop_uid for ref in study.missing],
-        "kept_apart": len(study.apart),
+        "mismatched_files": len(study.mismatch_paths),
         "proved_at": study.proved_at,
         **_outcome_facts(view.outcome),
     }
 
 
-def _query_facts(one: Query) -> dict[str, Any]:
-    facts = {name: getattr(one, name) for name in Query.__slots__ if name != "why"}
-    return {**facts, "keys": one.keys.split(), "complete": one.answers is not None and not one.why}
+def _query_facts(one: QueryLogEntry) -> dict[str, Any]:
+    facts = {name: getattr(one, name) for name in QueryLogEntry.__slots__ if name != "why"}
+    return {**facts, "keys": one.keys.split(), "complete": one.result_count is not None and not one.why}
 
 
 def _attempt_facts(one: Attempt) -> dict[str, Any]:
@@ -226,7 +237,7 @@ def _attempt_facts(one: Attempt) -> dict[str, Any]:
 
 def _outcome_facts(outcome: Outcome) -> dict[str, Any]:
     return {
-        "outcome": outcome.word,
+        "outcome": outcome.status,
         "code": outcome.code,
         "reason": CATALOGUE[outcome.code].title,
         "next_step": outcome.next_step,

@@ -11,20 +11,20 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cohort.cell_values import visible
-from dicom_quarry.ledger.schema import DONE, FAILED, TO_DO
+from dicom_quarry.cohort.cell_values import escape_text
+from dicom_quarry.ledger.schema import ON_COMPLETE_DONE, ON_COMPLETE_FAILED, ON_COMPLETE_WAITING
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.model import Outcome, Word
+from dicom_quarry.model import Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.reporting.formatting import counted, human_size
+from dicom_quarry.reporting.formatting import format_count, format_size
 
 #: How many rows of one kind are named; report.csv has the others.
-SHOWN = 20
+MAX_SHOWN = 20
 
 #: What a person has to remove: told of every study.
-_MUST_GO = "excluded_but_stored"
+_EXCLUDED_BUT_STORED = "excluded_but_stored"
 
-_STYLES = {Word.COMPLETE: "green", Word.PENDING: "cyan", Word.FAILED: "red"}
+_STYLES = {OutcomeStatus.COMPLETE: "green", OutcomeStatus.PENDING: "cyan", OutcomeStatus.FAILED: "red"}
 _MEANINGS = {
     0: "every row is complete",
     1: "finished; the exceptions are explained above",
@@ -33,10 +33,10 @@ _MEANINGS = {
 
 
 @dataclass(slots=True)
-class Exceptions:
+class OutcomeGroup:
     """The rows that ended, or wait, for the same reason; the first of them with their sentences."""
 
-    word: Word
+    status: OutcomeStatus
     code: str
     next_step: str
     count: int = 0
@@ -50,7 +50,7 @@ class Exceptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class JobSummary:
     """What a job came to: ``words`` counts rows; a study counts once, however many rows share it.
 
     ``refused`` instances were sent and not taken: nobody had asked for them, or they were damaged.
@@ -59,169 +59,185 @@ class Summary:
     """
 
     rows: int
-    words: tuple[tuple[Word, int], ...]
+    outcome_counts: tuple[tuple[OutcomeStatus, int], ...]
     studies: int
     studies_complete: int
     instances: int
     size: int
-    exceptions: tuple[Exceptions, ...]
-    refused: int = 0
-    hand_overs: Mapping[str, int] = field(default_factory=dict)
-    released: int = 0
+    exceptions: tuple[OutcomeGroup, ...]
+    refused_instances: int = 0
+    on_complete_counts: Mapping[str, int] = field(default_factory=dict)
+    released_studies: int = 0
 
     @property
     def exit_code(self) -> int:
         """0 every row complete, 1 finished with exceptions, 4 not finished."""
-        words = {word for word, _ in self.words}
-        if Word.PENDING in words or self.hand_overs.get(TO_DO):
+        statuses = {status for status, _ in self.outcome_counts}
+        if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(ON_COMPLETE_WAITING):
             return 4
-        return 1 if words - {Word.COMPLETE} or self.hand_overs.get(FAILED) else 0
+        return (
+            1 if statuses - {OutcomeStatus.COMPLETE} or self.on_complete_counts.get(ON_COMPLETE_FAILED) else 0
+        )
 
     @property
-    def meaning(self) -> str:
+    def exit_code_text(self) -> str:
         """The exit code in words."""
         return _MEANINGS[self.exit_code]
 
 
-def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: int = 0) -> Summary:
+def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: int = 0) -> JobSummary:
     """Count what the ledger tells; each view is looked at once and let go."""
-    words: dict[Word, int] = {}
-    groups: dict[str, Exceptions] = {}
+    status_counts: dict[OutcomeStatus, int] = {}
+    groups: dict[str, OutcomeGroup] = {}
     for row in rows:
         outcome = row.outcome
-        words[outcome.word] = words.get(outcome.word, 0) + 1
-        if outcome.word is Word.COMPLETE or outcome.code == _MUST_GO:
+        status_counts[outcome.status] = status_counts.get(outcome.status, 0) + 1
+        if outcome.status is OutcomeStatus.COMPLETE or outcome.code == _EXCLUDED_BUT_STORED:
             continue
-        count_exception(groups, row.row, outcome)
+        add_to_group(groups, row.row, outcome)
     number = complete = instances = size = released = 0
-    handed: Counter[str] = Counter()
+    on_complete_counts: Counter[str] = Counter()
     for view in studies:
         number += 1
-        complete += view.outcome.word is Word.COMPLETE
+        complete += view.outcome.status is OutcomeStatus.COMPLETE
         instances += view.stored
         size += view.size
-        if view.outcome.code == _MUST_GO:
+        if view.outcome.code == _EXCLUDED_BUT_STORED:
             # Whatever else became of the row: of several studies the worst would speak for it.
             for each in view.rows:
-                count_exception(groups, each, view.outcome)
+                add_to_group(groups, each, view.outcome)
         released += view.released_at is not None
-        handed.update([view.hand_over] if view.hand_over else [])
-    counts = tuple((word, words[word]) for word in Word if word in words)
-    return Summary(
-        sum(words.values()),
+        on_complete_counts.update([view.on_complete_state] if view.on_complete_state else [])
+    counts = tuple((status, status_counts[status]) for status in OutcomeStatus if status in status_counts)
+    return JobSummary(
+        sum(status_counts.values()),
         counts,
         number,
         complete,
         instances,
         size,
-        largest_first(groups),
+        sort_groups(groups),
         refused,
-        handed,
+        on_complete_counts,
         released,
     )
 
 
-def count_exception(groups: dict[str, Exceptions], row: int, outcome: Outcome) -> None:
+def add_to_group(groups: dict[str, OutcomeGroup], row: int, outcome: Outcome) -> None:
     """Put a row with those that ended for the same reason."""
-    group = groups.setdefault(outcome.code, Exceptions(outcome.word, outcome.code, outcome.next_step))
+    group = groups.setdefault(outcome.code, OutcomeGroup(outcome.status, outcome.code, outcome.next_step))
     group.count += 1
-    if len(group.rows) < SHOWN:
+    if len(group.rows) < MAX_SHOWN:
         group.rows.append((row, outcome.reason))
 
 
-def largest_first(groups: dict[str, Exceptions]) -> tuple[Exceptions, ...]:
+def sort_groups(groups: dict[str, OutcomeGroup]) -> tuple[OutcomeGroup, ...]:
     """The most frequent reasons first."""
     return tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
 
 
-def summary_lines(summary: Summary, report: Path | None = None) -> list[str]:
+def summary_lines(summary: JobSummary, report: Path | None = None) -> list[str]:
     """Plain lines, for a file or a pipe: rows by their number, nothing that could name a patient."""
-    words = ", ".join(f"{count:,} {_words(word)}" for word, count in summary.words)
-    lines = [f"{counted(summary.rows, 'row')}: {words}" if words else "no rows", _amounts(summary)]
+    counts = ", ".join(f"{count:,} {_status_text(status)}" for status, count in summary.outcome_counts)
+    lines = [f"{format_count(summary.rows, 'row')}: {counts}" if counts else "no rows", _totals_line(summary)]
     for group in summary.exceptions:
-        lines.extend(plain_lines(group))
-    lines.extend(_elsewhere(summary))
+        lines.extend(group_lines(group))
+    lines.extend(_follow_up_lines(summary))
     if report is not None:
         lines.append(f"report: {report}")
-    lines.append(f"{summary.meaning} (exit code {summary.exit_code})")
+    lines.append(f"{summary.exit_code_text} (exit code {summary.exit_code})")
     return lines
 
 
-def render_summary(summary: Summary, report: Path | None = None) -> RenderableType:
+def render_summary(summary: JobSummary, report: Path | None = None) -> RenderableType:
     """For a terminal, where the sentences may quote what the user's table says."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(justify="right")
     table.add_column()
-    for word, count in summary.words:
-        table.add_row(f"{count:,}", Text(_words(word), style=_style(word)))
-    parts: list[RenderableType] = [Text(counted(summary.rows, "row"), style="bold"), table]
-    parts.append(Text(_amounts(summary)))
+    for status, count in summary.outcome_counts:
+        table.add_row(f"{count:,}", Text(_status_text(status), style=_style(status)))
+    parts: list[RenderableType] = [Text(format_count(summary.rows, "row"), style="bold"), table]
+    parts.append(Text(_totals_line(summary)))
     for group in summary.exceptions:
-        parts.extend(paragraph(group))
-    parts.extend(Text(line) for line in _elsewhere(summary))
+        parts.extend(render_group(group))
+    parts.extend(Text(line) for line in _follow_up_lines(summary))
     if report is not None:
         parts.append(Text(f"report: {report}"))
-    parts.append(Text(summary.meaning, style="bold"))
+    parts.append(Text(summary.exit_code_text, style="bold"))
     return Group(*parts)
 
 
-def paragraph(group: Exceptions) -> Sequence[Text]:
+def render_group(group: OutcomeGroup) -> Sequence[Text]:
     """Rows that ended for the same reason, for a terminal."""
-    head = f"\n{_words(group.word)}, {counted(group.count, 'row')}: {group.title}"
-    lines = [Text(head, style=_style(group.word))]
+    head = f"\n{_status_text(group.status)}, {format_count(group.count, 'row')}: {group.title}"
+    lines = [Text(head, style=_style(group.status))]
     # What has not ended has nothing to explain yet.
-    if group.word is not Word.PENDING:
-        lines += [Text(f"  row {row}: {visible(reason, limit=300)}") for row, reason in group.rows]
+    if group.status is not OutcomeStatus.PENDING:
+        lines += [Text(f"  row {row}: {escape_text(reason, limit=300)}") for row, reason in group.rows]
         if group.count > len(group.rows):
             lines.append(Text(f"  … and {group.count - len(group.rows):,} more"))
     if group.next_step:
-        lines.append(Text(f"  what to do: {visible(group.next_step, limit=300)}", style="italic"))
+        lines.append(Text(f"  what to do: {escape_text(group.next_step, limit=300)}", style="italic"))
     return lines
 
 
-def plain_lines(group: Exceptions) -> list[str]:
+def group_lines(group: OutcomeGroup) -> list[str]:
     """The same for a file or a pipe: rows by their number."""
-    lines = [f"{_words(group.word)}, {counted(group.count, 'row')} ({group.code}): {group.title}"]
+    lines = [
+        f"{_status_text(group.status)}, {format_count(group.count, 'row')} ({group.code}): {group.title}"
+    ]
     lines.append(f"  {_row_numbers(group)}")
     if group.next_step:
-        lines.append(f"  what to do: {visible(group.next_step, limit=300)}")
+        lines.append(f"  what to do: {escape_text(group.next_step, limit=300)}")
     return lines
 
 
-def _amounts(summary: Summary) -> str:
-    studies = counted(summary.studies, "study", "studies")
+def _totals_line(summary: JobSummary) -> str:
+    studies = format_count(summary.studies, "study", "studies")
     text = (
         f"{studies}, {summary.studies_complete:,} of them complete; "
-        f"{counted(summary.instances, 'instance')} stored, {human_size(summary.size)}"
+        f"{format_count(summary.instances, 'instance')} stored, {format_size(summary.size)}"
     )
-    return f"{text}; {counted(summary.refused, 'instance')} refused" if summary.refused else text
+    return (
+        f"{text}; {format_count(summary.refused_instances, 'instance')} refused"
+        if summary.refused_instances
+        else text
+    )
 
 
-def _elsewhere(summary: Summary) -> list[str]:
+def _follow_up_lines(summary: JobSummary) -> list[str]:
     """What became of complete studies afterwards."""
     lines = []
-    if summary.hand_overs:
-        states = ((DONE, "done"), (TO_DO, "not done yet"), (FAILED, "failed"))
-        told = [
-            f"{summary.hand_overs[state]:,} {name}" for state, name in states if state in summary.hand_overs
+    if summary.on_complete_counts:
+        states = (
+            (ON_COMPLETE_DONE, "done"),
+            (ON_COMPLETE_WAITING, "not done yet"),
+            (ON_COMPLETE_FAILED, "failed"),
+        )
+        state_counts = [
+            f"{summary.on_complete_counts[state]:,} {name}"
+            for state, name in states
+            if state in summary.on_complete_counts
         ]
-        lines.append(f"on-complete: {', '.join(told)}")
-    if summary.hand_overs.get(FAILED):
+        lines.append(f"on-complete: {', '.join(state_counts)}")
+    if summary.on_complete_counts.get(ON_COMPLETE_FAILED):
         lines.append("  what to do: see studies.csv for how it failed; quarry retry runs it again")
-    if summary.released:
-        lines.append(f"{counted(summary.released, 'study', 'studies')} released: the data went elsewhere")
+    if summary.released_studies:
+        lines.append(
+            f"{format_count(summary.released_studies, 'study', 'studies')} released: the data went elsewhere"
+        )
     return lines
 
 
-def _row_numbers(group: Exceptions) -> str:
+def _row_numbers(group: OutcomeGroup) -> str:
     numbers = ", ".join(str(row) for row, _ in group.rows)
     more = group.count - len(group.rows)
     return f"row{'s' if group.count > 1 else ''} {numbers}" + (f" and {more:,} more" if more else "")
 
 
-def _words(word: Word) -> str:
-    return "invalid" if word is Word.INVALID_ROW else word.replace("_", " ")
+def _status_text(status: OutcomeStatus) -> str:
+    return "invalid" if status is OutcomeStatus.INVALID_ROW else status.replace("_", " ")
 
 
-def _style(word: Word) -> str:
-    return _STYLES.get(word, "yellow")
+def _style(status: OutcomeStatus) -> str:
+    return _STYLES.get(status, "yellow")

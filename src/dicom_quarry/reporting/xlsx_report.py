@@ -15,34 +15,34 @@ from xlsxwriter.format import Format
 from xlsxwriter.worksheet import Worksheet
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.reporting.csv_reports import Table
-from dicom_quarry.system.atomic_file import replacing
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.reporting.csv_reports import ReportTable
+from dicom_quarry.system.atomic_file import atomic_write
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
-_LINES, _COLUMNS, _LONGEST = 1_048_575, 16_384, 32_767
-_CUT = " … (cut: an XLSX cell ends here; the CSV file has all of it)"
+_MAX_LINES, _MAX_COLUMNS, _MAX_CELL_CHARS = 1_048_575, 16_384, 32_767
+_TRUNCATION_NOTE = " … (cut: an XLSX cell ends here; the CSV file has all of it)"
 
 
-def write_workbook(path: Path, tables: Mapping[str, Table], *, access: Access = PRIVATE) -> None:
+def write_xlsx(path: Path, tables: Mapping[str, ReportTable], *, permissions: Permissions = PRIVATE) -> None:
     """Write an XLSX file that appears whole or not at all: a sheet for each table, by its name.
 
     A table with more lines than a sheet holds goes on in ``NAME-2`` and so on. Memory does not grow with the
     lines. Raises InputError for more columns than a sheet holds.
     """
-    with replacing(path, access) as stream, _workbook(stream, path) as book:
-        look = book.add_format({"num_format": "@"}), book.add_format({"num_format": "@", "bold": True})
+    with atomic_write(path, permissions) as stream, _open_workbook(stream, path) as book:
+        formats = book.add_format({"num_format": "@"}), book.add_format({"num_format": "@", "bold": True})
         for name, table in tables.items():
-            if len(table.header) > _COLUMNS:
+            if len(table.header) > _MAX_COLUMNS:
                 raise InputError(
                     f"{path.name}: the table has {len(table.header):,} columns, and a sheet of a workbook "
-                    f"holds {_COLUMNS:,}; the CSV file has all of them"
+                    f"holds {_MAX_COLUMNS:,}; the CSV file has all of them"
                 )
-            _fill(book, name, table, *look)
+            _write_sheets(book, name, table, *formats)
 
 
 @contextmanager
-def _workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
+def _open_workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
     try:
         # What XlsxWriter writes on the way names patients too: beside the report, for its owner alone.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
@@ -57,14 +57,14 @@ def _workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
     raise failed
 
 
-def _fill(book: Workbook, name: str, table: Table, text: Format, bold: Format) -> None:
+def _write_sheets(book: Workbook, name: str, table: ReportTable, text: Format, bold: Format) -> None:
     lines = iter(table.lines)
     for number in count(1):
-        sheet = book.add_worksheet(name if number == 1 else f"{name}-{number}", _Sheet)
-        _write(sheet, 0, table.header, bold)
+        sheet = book.add_worksheet(name if number == 1 else f"{name}-{number}", _TextWorksheet)
+        _write_row(sheet, 0, table.header, bold)
         last = 0
-        for last, cells in enumerate(islice(lines, _LINES), 1):
-            _write(sheet, last, cells, text)
+        for last, cells in enumerate(islice(lines, _MAX_LINES), 1):
+            _write_row(sheet, last, cells, text)
         sheet.freeze_panes(1, 0)
         sheet.autofilter(0, 0, last, len(table.header) - 1)
         sheet.ignore_errors({"number_stored_as_text": "A1:XFD1048576"})
@@ -74,20 +74,20 @@ def _fill(book: Workbook, name: str, table: Table, text: Format, bold: Format) -
         lines = chain(following, lines)
 
 
-def _write(sheet: Worksheet, line: int, cells: Sequence[object], look: Format) -> None:
+def _write_row(sheet: Worksheet, line: int, cells: Sequence[object], cell_format: Format) -> None:
     for column, cell in enumerate(cells):
-        sheet.write_string(line, column, _fitting(str(cell)), look)
+        sheet.write_string(line, column, _truncate(str(cell)), cell_format)
 
 
-def _fitting(text: str) -> str:
+def _truncate(text: str) -> str:
     """Text that a cell can hold; what is cut says so."""
-    if len(text) <= _LONGEST // 2 or len(text.encode("utf-16-le")) <= 2 * _LONGEST:
+    if len(text) <= _MAX_CELL_CHARS // 2 or len(text.encode("utf-16-le")) <= 2 * _MAX_CELL_CHARS:
         return text
-    whole = text.encode("utf-16-le")[: 2 * (_LONGEST - len(_CUT))]
-    return whole.decode("utf-16-le", errors="ignore") + _CUT
+    whole = text.encode("utf-16-le")[: 2 * (_MAX_CELL_CHARS - len(_TRUNCATION_NOTE))]
+    return whole.decode("utf-16-le", errors="ignore") + _TRUNCATION_NOTE
 
 
-class _Sheet(Worksheet):
+class _TextWorksheet(Worksheet):
     """Takes every string for text."""
 
     def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, str]] = ()) -> None:

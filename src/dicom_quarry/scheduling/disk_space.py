@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from dicom_quarry.errors import OutOfSpace
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.model import Arrival, Sink, Writer
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.system.shutdown import Shutdown
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds between two looks at a disk that is full.
-_PAUSE = 5.0
+_POLL_INTERVAL = 5.0
 
 #: After an instance found no room, so much more must be free; or so many seconds pass, since what is free
 #: does not tell of quotas.
-_MORE = 16_000_000
-_TRY_AGAIN = 600.0
+_RETRY_MARGIN_BYTES = 16_000_000
+_RETRY_SECONDS = 600.0
 
 #: Where so many bytes more than needed are free, nobody fills them within so many seconds.
-_PLENTY = 4_000_000_000
-_FOR = 0.1
+_PLENTY_BYTES = 4_000_000_000
+_PLENTY_SECONDS = 0.1
 
 
 def free_bytes(path: Path) -> int:
@@ -35,105 +35,108 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-class Room:
+class DiskSpaceMonitor:
     """Watches the disk that a job fills; ``keep_free`` bytes are left to others."""
 
     def __init__(
         self,
         path: Path,
         keep_free: int,
-        stop: Stop,
-        board: Board,
+        shutdown: Shutdown,
+        status_board: StatusBoard,
         *,
-        free: Callable[[Path], int] = free_bytes,
-        pause: float = _PAUSE,
+        get_free: Callable[[Path], int] = free_bytes,
+        poll_interval: float = _POLL_INTERVAL,
     ) -> None:
         self._path = path
         self._keep_free = keep_free
-        self._stop = stop
-        self._board = board
-        self._free = free
-        self._pause = pause
+        self._shutdown = shutdown
+        self._status_board = status_board
+        self._get_free = get_free
+        self._poll_interval = poll_interval
         self._lock = threading.Lock()
-        self._short: tuple[int, float] | None = None  # what must be free, or when to try all the same
-        self._waiting = 0
+        self._shortage: tuple[int, float] | None = None  # what must be free, or when to try all the same
+        self._waiter_count = 0
         self._plenty_until = 0.0
 
-    def check(self) -> None:
+    def require_space(self) -> None:
         """Before an instance is taken; raises OutOfSpace."""
         if time.monotonic() < self._plenty_until:
             return
-        free = self._free(self._path)
+        free = self._get_free(self._path)
         if free < self._keep_free:
             raise OutOfSpace("there is too little space left on the disk")
-        if free - self._keep_free >= _PLENTY:
-            self._plenty_until = time.monotonic() + _FOR
+        if free - self._keep_free >= _PLENTY_BYTES:
+            self._plenty_until = time.monotonic() + _PLENTY_SECONDS
 
-    def ran_out(self) -> None:
+    def mark_full(self) -> None:
         """An instance found no room, though there seemed to be some."""
         with self._lock:
-            self._short = (self._free(self._path) + _MORE, time.monotonic() + _TRY_AGAIN)
+            self._shortage = (
+                self._get_free(self._path) + _RETRY_MARGIN_BYTES,
+                time.monotonic() + _RETRY_SECONDS,
+            )
 
-    def wait(self) -> None:
+    def wait_for_space(self) -> None:
         """Return when there is room; raises Stopped when the job is stopped meanwhile."""
-        if self._enough():
+        if self._has_space():
             return
         with self._lock:
-            first = not self._waiting
-            self._waiting += 1
+            first = not self._waiter_count
+            self._waiter_count += 1
         if first:
-            self._board.say(self._lacking())
+            self._status_board.report(self._describe_shortage())
         try:
-            with self._board.waiting("room on the disk", person=True):
-                while not self._enough():
-                    self._stop.wait(self._pause)
+            with self._status_board.report_waiting("room on the disk", needs_operator=True):
+                while not self._has_space():
+                    self._shutdown.wait_unless_stopping(self._poll_interval)
         finally:
             with self._lock:
-                self._waiting -= 1
-                last = not self._waiting
+                self._waiter_count -= 1
+                last = not self._waiter_count
         if last:
-            self._board.say("there is room on the disk again")
+            self._status_board.report("there is room on the disk again")
 
-    def _enough(self) -> bool:
-        free = self._free(self._path)
+    def _has_space(self) -> bool:
+        free = self._get_free(self._path)
         with self._lock:
-            if self._short and (free >= self._short[0] or time.monotonic() >= self._short[1]):
-                self._short = None
-            return self._short is None and free >= self._keep_free
+            if self._shortage and (free >= self._shortage[0] or time.monotonic() >= self._shortage[1]):
+                self._shortage = None
+            return self._shortage is None and free >= self._keep_free
 
-    def _lacking(self) -> str:
-        free = f"only {self._free(self._path) / 1e9:.2f} GB are free on the disk of {self._path}"
-        if self._short:
+    def _describe_shortage(self) -> str:
+        free = f"only {self._get_free(self._path) / 1e9:.2f} GB are free on the disk of {self._path}"
+        if self._shortage:
             return f"{free}, too little for an instance: waiting for room"
         return f"{free}, and {self._keep_free / 1e9:g} GB are to be left (keep-free): waiting for room"
 
 
-class RoomySink:
+class SpaceCheckedSink:
     """The store while there is room; who waits for room is told when there was none."""
 
-    def __init__(self, store: Sink, room: Room) -> None:
+    def __init__(self, store: Sink, disk_space: DiskSpaceMonitor) -> None:
         self._store = store
-        self._room = room
+        self._disk_space = disk_space
 
-    def begin(self, arrival: Arrival) -> Writer:
+    def begin(self, arrival: InstanceInfo) -> Writer:
         """Start one instance. Raises OutOfSpace, or Refused."""
-        self._room.check()
-        return _RoomyWriter(self._store.begin(arrival), self._room)
+        self._disk_space.require_space()
+        return _SpaceCheckedWriter(self._store.begin(arrival), self._disk_space)
 
 
-class _RoomyWriter:
-    def __init__(self, inner: Writer, room: Room) -> None:
-        self.write = _watched(inner.write, room)
-        self.commit = _watched(inner.commit, room)
+class _SpaceCheckedWriter:
+    def __init__(self, inner: Writer, disk_space: DiskSpaceMonitor) -> None:
+        self.write = _marking_full(inner.write, disk_space)
+        self.commit = _marking_full(inner.commit, disk_space)
         self.abort = inner.abort
 
 
-def _watched(step: Callable[P, T], room: Room) -> Callable[P, T]:
-    def watched(*args: P.args, **kwargs: P.kwargs) -> T:
+def _marking_full(step: Callable[P, T], disk_space: DiskSpaceMonitor) -> Callable[P, T]:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return step(*args, **kwargs)
         except OutOfSpace:
-            room.ran_out()
+            disk_space.mark_full()
             raise
 
-    return watched
+    return wrapper

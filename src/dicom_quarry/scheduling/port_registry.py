@@ -22,21 +22,21 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.cohort.cell_values import visible
+from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import StartError
-from dicom_quarry.scheduling.shared_state import SharedFolder
+from dicom_quarry.scheduling.shared_state import HostState
 
 #: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
-_ELSEWHERE = Path("/tmp/.quarry-jobs")
+_FALLBACK_FOLDER = Path("/tmp/.quarry-jobs")
 
-_NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
-_SIZE = 2048
-_SHOWN = 300
+_ENTRY_NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
+_ENTRY_SIZE = 2048
+_MAX_TEXT = 300
 _YEAR = 366 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class PortEntry:
     """A job that has a port or, ``queued``, wants it. ``host`` is the address it listens on, empty for all.
 
     ``process`` is None where it cannot be told for sure, ``seconds_left`` where the job does not know.
@@ -52,92 +52,94 @@ class Ticket:
 
 
 @dataclass(slots=True)
-class OwnTicket:
+class OwnPortEntry:
     """A ticket of this process; what it says can be changed."""
 
     number: int
     _handle: int
-    _said: dict[str, object]
+    _values: dict[str, object]
 
-    def tell(self, *, queued: bool | None = None, seconds_left: float | None = None) -> None:
+    def update(self, *, queued: bool | None = None, seconds_left: float | None = None) -> None:
         """Whether the job still waits, and how long it will need."""
-        self._said["seconds_left"] = seconds_left
+        self._values["seconds_left"] = seconds_left
         if queued is not None:
-            self._said["queued"] = queued
-        text = json.dumps(self._said, ensure_ascii=False).encode("utf-8", "replace")
-        os.pwrite(self._handle, text.ljust(_SIZE), 0)
+            self._values["queued"] = queued
+        text = json.dumps(self._values, ensure_ascii=False).encode("utf-8", "replace")
+        os.pwrite(self._handle, text.ljust(_ENTRY_SIZE), 0)
 
 
-class Tickets:
+class PortRegistry:
     """The tickets for one port. Raises StartError if there is no folder for them."""
 
-    def __init__(self, shared: Path, port: int) -> None:
-        self._folder = _usable(shared)
+    def __init__(self, shared_folder: Path, port: int) -> None:
+        self._folder = _usable_folder(shared_folder)
         self._port = port
 
     @contextmanager
-    def drawn(self, host: str, folder: Path, *, queued: bool) -> Iterator[OwnTicket]:
+    def register(self, host: str, folder: Path, *, queued: bool) -> Iterator[OwnPortEntry]:
         """Hold a ticket for as long as this lasts."""
-        handle, beside = tempfile.mkstemp(prefix=".port.", dir=self._folder)
+        handle, temp_path = tempfile.mkstemp(prefix=".port.", dir=self._folder)
         try:
             os.fchmod(handle, 0o644)
             fcntl.flock(handle, fcntl.LOCK_EX)
-            where = str(folder.resolve())[:_SHOWN]
-            mine = OwnTicket(0, handle, {"host": host, "folder": where, "process": os.getpid()})
-            mine.tell(queued=queued)
+            shown_folder = str(folder.resolve())[:_MAX_TEXT]
+            own_entry = OwnPortEntry(
+                0, handle, {"host": host, "folder": shown_folder, "process": os.getpid()}
+            )
+            own_entry.update(queued=queued)
             # It gets its name only now, so that nobody takes it for void.
-            mine.number = self._linked(Path(beside))
+            own_entry.number = self._link(Path(temp_path))
             try:
-                yield mine
+                yield own_entry
             finally:
-                self._path(mine.number).unlink(missing_ok=True)
+                self._path(own_entry.number).unlink(missing_ok=True)
         finally:
-            Path(beside).unlink(missing_ok=True)
+            Path(temp_path).unlink(missing_ok=True)
             os.close(handle)
 
-    def living(self) -> list[Ticket]:
+    def active(self) -> list[PortEntry]:
         """Every ticket for the port whose job lives, in order."""
-        found = [ticket for port, _, ticket in self._all() if ticket and port == self._port]
-        return sorted(found, key=lambda ticket: ticket.number)
+        found = [ticket for port, _, ticket in self._entries() if ticket and port == self._port]
+        return sorted(found, key=lambda entry: entry.number)
 
-    def sweep(self) -> None:
+    def remove_stale(self) -> None:
         """Remove what killed jobs have left, also at other ports, as far as it is ours to remove."""
-        for _, path, ticket in self._all():
-            if ticket is None:
+        for _, path, entry in self._entries():
+            if entry is None:
                 with suppress(OSError):
                     path.unlink()
 
-    def _all(self) -> Iterator[tuple[int, Path, Ticket | None]]:
+    def _entries(self) -> Iterator[tuple[int, Path, PortEntry | None]]:
         for path in self._folder.iterdir():
-            name = _NAME.fullmatch(path.name)
+            name = _ENTRY_NAME.fullmatch(path.name)
             if name:
                 with suppress(OSError):
-                    yield int(name[1]), path, _read(path, int(name[2]))
+                    yield int(name[1]), path, _read_entry(path, int(name[2]))
 
-    def _linked(self, beside: Path) -> int:
+    def _link(self, temp_path: Path) -> int:
         while True:
             number = time.monotonic_ns()  # one clock for all processes, and it is never set
             try:
-                os.link(beside, self._path(number))
+                os.link(temp_path, self._path(number))
             except FileExistsError:
                 continue
-            beside.unlink()
+            temp_path.unlink()
             return number
 
     def _path(self, number: int) -> Path:
         return self._folder / f"port.{self._port}.{number}"
 
 
-def _usable(shared: Path) -> Path:
+def _usable_folder(shared_folder: Path) -> Path:
     try:
-        SharedFolder(shared)
+        HostState(shared_folder)
     except StartError:
-        SharedFolder(_ELSEWHERE)
-        return _ELSEWHERE
-    return shared
+        HostState(_FALLBACK_FOLDER)
+        return _FALLBACK_FOLDER
+    return shared_folder
 
 
-def _read(path: Path, number: int) -> Ticket | None:
+def _read_entry(path: Path, number: int) -> PortEntry | None:
     """A ticket, None if it is void. Raises OSError for what is none."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -147,38 +149,40 @@ def _read(path: Path, number: int) -> Ticket | None:
         try:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return _parsed(os.pread(handle, _SIZE, 0), number, found.st_uid)
+            return _parse_entry(os.pread(handle, _ENTRY_SIZE, 0), number, found.st_uid)
         return None
     finally:
         os.close(handle)
 
 
-def _parsed(data: bytes, number: int, owner: int) -> Ticket:
+def _parse_entry(data: bytes, number: int, owner: int) -> PortEntry:
     try:
-        said = json.loads(data)
+        values = json.loads(data)
     except (ValueError, RecursionError):
-        said = None
-    said = said if isinstance(said, dict) else {}
-    host, folder, left = said.get("host"), said.get("folder"), said.get("seconds_left")
-    return Ticket(
+        values = None
+    values = values if isinstance(values, dict) else {}
+    host, folder, seconds_left = values.get("host"), values.get("folder"), values.get("seconds_left")
+    return PortEntry(
         number=number,
-        host=visible(host, limit=64) if isinstance(host, str) else "",
-        folder=visible(folder, limit=_SHOWN) if isinstance(folder, str) else "an unknown folder",
-        process=_process(said.get("process"), owner),
-        user=_user(owner),
-        queued=said.get("queued") is True,
-        seconds_left=left if isinstance(left, int | float) and 0 <= left < _YEAR else None,
+        host=escape_text(host, limit=64) if isinstance(host, str) else "",
+        folder=escape_text(folder, limit=_MAX_TEXT) if isinstance(folder, str) else "an unknown folder",
+        process=_verify_process(values.get("process"), owner),
+        user=_user_name(owner),
+        queued=values.get("queued") is True,
+        seconds_left=seconds_left
+        if isinstance(seconds_left, int | float) and 0 <= seconds_left < _YEAR
+        else None,
     )
 
 
-def _process(said: object, owner: int) -> int | None:
-    if isinstance(said, int) and said > 0:
+def _verify_process(pid: object, owner: int) -> int | None:
+    if isinstance(pid, int) and pid > 0:
         with suppress(OSError, ValueError):
-            return said if Path(f"/proc/{said}").stat().st_uid == owner else None
+            return pid if Path(f"/proc/{pid}").stat().st_uid == owner else None
     return None
 
 
-def _user(owner: int) -> str:
+def _user_name(owner: int) -> str:
     try:
         return pwd.getpwuid(owner).pw_name
     except KeyError:

@@ -18,21 +18,21 @@ from pathlib import Path
 from dicom_quarry.errors import StartError
 
 #: Seconds between two looks at whether a slot is free.
-_POLL = 0.1
+_POLL_INTERVAL = 0.1
 
 #: Told how long to wait; raises Stopped when it is not worth waiting.
-Pause = Callable[[float], None]
+Sleep = Callable[[float], None]
 
 _NUMBER = struct.Struct("<d")
 
 
-class SharedFolder:
+class HostState:
     """A folder on a local disk; made, for everybody, if it does not exist. Raises StartError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            _make(path)
+            _create_folder(path)
         except OSError as error:
             raise StartError(
                 f"this computer's jobs count together in {path}, which cannot be used: {error.strerror}. "
@@ -40,47 +40,47 @@ class SharedFolder:
             ) from error
 
     @contextmanager
-    def slot(self, pool: str, count: int, pause: Pause) -> Iterator[None]:
+    def semaphore(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
         """Hold one of ``count`` slots; waits for one by ``pause``."""
         # Who waits, waits at the head of a queue: a job that gives a slot back cannot take it again at once,
         # or the others would wait until it has ended.
-        with self._waited(f"{pool}.queue", pause):
-            handle = self._one_of([f"{pool}.{number}" for number in range(count)], pause)
+        with self._queue_lock(f"{pool}.queue", sleep):
+            handle = self._lock_any([f"{pool}.{number}" for number in range(limit)], sleep)
         try:
             yield
         finally:
             os.close(handle)
 
-    def update(self, name: str, step: Callable[[float], tuple[float, float]]) -> float:
+    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
         """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
-        handle = _opened(self._path / name)
+        handle = _open_file(self._path / name)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             before = os.pread(handle, _NUMBER.size, 0)
-            after, told = step(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
-            os.pwrite(handle, _NUMBER.pack(after), 0)
-            return told
+            new_value, result = compute(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
+            os.pwrite(handle, _NUMBER.pack(new_value), 0)
+            return result
         finally:
             os.close(handle)
 
     @contextmanager
-    def _waited(self, name: str, pause: Pause) -> Iterator[None]:
-        handle = self._one_of([name], pause)
+    def _queue_lock(self, name: str, sleep: Sleep) -> Iterator[None]:
+        handle = self._lock_any([name], sleep)
         try:
             yield
         finally:
             os.close(handle)
 
-    def _one_of(self, names: list[str], pause: Pause) -> int:
+    def _lock_any(self, names: list[str], sleep: Sleep) -> int:
         while True:
             for name in names:
-                handle = self._try(name)
+                handle = self._try_lock(name)
                 if handle is not None:
                     return handle
-            pause(_POLL)
+            sleep(_POLL_INTERVAL)
 
-    def _try(self, name: str) -> int | None:
-        handle = _opened(self._path / name)
+    def _try_lock(self, name: str) -> int | None:
+        handle = _open_file(self._path / name)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -89,21 +89,21 @@ class SharedFolder:
         return handle
 
 
-class OwnNumbers:
+class LocalCounters:
     """The same for the threads of one job."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[str, float] = {}
 
-    def update(self, name: str, step: Callable[[float], tuple[float, float]]) -> float:
+    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
         """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
         with self._lock:
-            self._values[name], told = step(self._values.get(name, 0.0))
-            return told
+            self._values[name], result = compute(self._values.get(name, 0.0))
+            return result
 
 
-def _make(path: Path) -> None:
+def _create_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True)
     except FileExistsError:
@@ -116,28 +116,28 @@ def _make(path: Path) -> None:
         path.chmod(0o1777)
 
 
-def _opened(path: Path) -> int:
+def _open_file(path: Path) -> int:
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags)
     except FileNotFoundError:
-        _create(path)
+        _create_file(path)
         return os.open(path, flags)
 
 
-def _create(path: Path) -> None:
+def _create_file(path: Path) -> None:
     """Make a file that every user may open, and that appears only once they may.
 
     O_CREAT under the final name would not do: in a folder with the sticky bit the kernel refuses it for files
     of others (fs.protected_regular), and the umask of the first user would shut the others out.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    temp_path = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    handle = os.open(temp_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         os.fchmod(handle, 0o666)
-        os.link(beside, path)
+        os.link(temp_path, path)
     except FileExistsError:
         pass  # another process was faster
     finally:
         os.close(handle)
-        beside.unlink()
+        temp_path.unlink()

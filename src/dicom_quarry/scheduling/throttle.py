@@ -16,77 +16,82 @@ from functools import reduce
 from operator import and_
 from typing import Protocol
 
-from dicom_quarry.archive.base import Answered, Verdict
+from dicom_quarry.archive.base import RetrieveResult, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.scheduling.rate_limit import Pace, Throttle
-from dicom_quarry.scheduling.shared_state import OwnNumbers, SharedFolder
-from dicom_quarry.system.shutdown import Stop, Stopped
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency, RateLimiter
+from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 #: Out of resources, in one way or another (PS3.4 C.4.2.1.5): fewer moves at once may be what it needs.
-_BUSY = frozenset({0xA700, 0xA701, 0xA702})
+_OUT_OF_RESOURCES = frozenset({0xA700, 0xA701, 0xA702})
 
 #: Longest uninterrupted wait in seconds; the host's clock may be set meanwhile.
-_NAP = 60.0
+_MAX_SLEEP = 60.0
 
 #: Seconds between two looks at whether one more of the job's own moves may begin.
-_POLL = 0.1
+_POLL_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """``now`` is the time of day, ``tick`` never jumps and is the same in all processes."""
+    """``now`` is the time of day, ``monotonic`` never jumps and is the same in all processes."""
 
     now: Callable[[], float] = time.time
-    tick: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = time.monotonic
 
 
-class _Numbers(Protocol):
-    def update(self, name: str, step: Callable[[float], tuple[float, float]]) -> float: ...
+class CounterStore(Protocol):
+    """Numbers by name, in this process or shared by all jobs of the host."""
+
+    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
+        """Replace a number by ``compute`` of it (first item); returns the second item."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Meter:
+class _RateCounter:
     name: str
-    pace: Pace
-    numbers: _Numbers
-    tick: Callable[[], float]
+    limiter: RateLimiter
+    counters: CounterStore
+    monotonic: Callable[[], float]
 
-    def take(self, pause: Callable[[float], None]) -> None:
-        while wait := self.numbers.update(self.name, lambda due: self.pace.take(due, self.tick())):
-            pause(min(wait, _NAP))
+    def acquire(self, sleep: Callable[[float], None]) -> None:
+        while wait := self.counters.update(
+            self.name, lambda due: self.limiter.try_acquire(due, self.monotonic())
+        ):
+            sleep(min(wait, _MAX_SLEEP))
 
-    def charge(self, amount: float) -> float:
-        return self.numbers.update(self.name, lambda due: self.pace.charge(due, self.tick(), amount))
+    def debit(self, amount: float) -> float:
+        return self.counters.update(self.name, lambda due: self.limiter.debit(due, self.monotonic(), amount))
 
 
-class Visit:
+class RetrievalPermit:
     """One move, from the moment at which it may begin."""
 
-    def __init__(self, guest: Guest, stays_until: float) -> None:
-        self._guest = guest
-        self._stays_until = stays_until
-        self._began = guest.clock.tick()
+    def __init__(self, throttle: ArchiveThrottle, expires_at: float) -> None:
+        self._throttle = throttle
+        self._expires_at = expires_at
+        self._started_at = throttle.clock.monotonic()
 
     @property
-    def over(self) -> bool:
+    def expired(self) -> bool:
         """The window closed, and what was granted after that has passed."""
-        return self._guest.clock.now() >= self._stays_until and not self._guest.is_open
+        return self._throttle.clock.now() >= self._expires_at and not self._throttle.is_open
 
-    def answered(self, answer: Answered) -> Answered:
+    def record_result(self, result: RetrieveResult) -> RetrieveResult:
         """Learn from the archive's answer how much it takes at once."""
-        busy = answer.status in _BUSY or answer.retry_after is not None
-        if busy or answer.verdict is Verdict.LOST:
+        busy = result.status in _OUT_OF_RESOURCES or result.retry_after is not None
+        if busy or result.verdict is Verdict.LOST:
             # Some archives die of several moves at once instead of refusing them.
-            self._guest.refused(self._began)
-        elif answer.verdict in (Verdict.SUCCESS, Verdict.WARNING):
-            self._guest.served()
-        return answer
+            self._throttle.on_rejected(self._started_at)
+        elif result.verdict in (Verdict.SUCCESS, Verdict.WARNING):
+            self._throttle.on_success()
+        return result
 
 
-class Guest:
+class ArchiveThrottle:
     """Shared by the threads of a job.
 
     ``own`` are the limits of the archive's profile, ``site`` those of the site by the name under which they
@@ -96,46 +101,54 @@ class Guest:
 
     def __init__(
         self,
-        own: Limits,
-        site: Mapping[str, Limits],
+        archive_limits: Limits,
+        site_limits: Mapping[str, Limits],
         *,
-        at_once: int,
-        shared: SharedFolder | None,
-        stop: Stop,
-        board: Board,
+        parallel: int,
+        host_state: HostState | None,
+        shutdown: Shutdown,
+        status_board: StatusBoard,
         clock: Clock = Clock(),
     ) -> None:
-        everyone = [own, *site.values()]
+        all_limits = [archive_limits, *site_limits.values()]
         self.clock = clock
-        self._stop = stop
-        self._board = board
-        self._hours = reduce(and_, (limits.hours for limits in everyone))
-        self._overtime = min(limits.overtime for limits in everyone)
-        self._throttle = Throttle(min([at_once, *(one.parallel for one in everyone if one.parallel)]))
-        self._shared = shared
+        self._shutdown = shutdown
+        self._status_board = status_board
+        self._hours = reduce(and_, (limits.schedule for limits in all_limits))
+        self._overtime = min(limits.grace_seconds for limits in all_limits)
+        self._concurrency = AdaptiveConcurrency(
+            min([parallel, *(one.parallel for one in all_limits if one.parallel)])
+        )
+        self._host_state = host_state
         # An archive's slots before the host's: who waits for an archive must not keep others from another.
-        self._pools = [(name, one.parallel) for name, one in reversed(list(site.items())) if one.parallel]
-        sources: list[tuple[str, _Numbers, Limits]] = [("own", OwnNumbers(), own)]
-        sources += [(name, shared, limits) for name, limits in site.items() if shared]
-        self._queries = self._meters(sources, "queries", lambda one: one.queries_per_second)
-        self._studies = self._meters(sources, "studies", lambda one: one.studies_per_hour, unit=1 / 3600)
-        self._bytes = self._meters(sources, "bytes", lambda one: one.megabytes_per_second, unit=1e6)
+        self._semaphores = [
+            (name, one.parallel) for name, one in reversed(list(site_limits.items())) if one.parallel
+        ]
+        scopes: list[tuple[str, CounterStore, Limits]] = [("own", LocalCounters(), archive_limits)]
+        scopes += [(name, host_state, limits) for name, limits in site_limits.items() if host_state]
+        self._query_rates = self._build_counters(scopes, "queries", lambda one: one.queries_per_second)
+        self._study_rates = self._build_counters(
+            scopes, "studies", lambda one: one.studies_per_hour, unit=1 / 3600
+        )
+        self._byte_rates = self._build_counters(
+            scopes, "bytes", lambda one: one.megabytes_per_second, unit=1e6
+        )
         self._lock = threading.Lock()
-        self._moving = 0
-        self._announcing = threading.Lock()
-        self._asked = threading.local()
+        self._active = 0
+        self._announce_lock = threading.Lock()
+        self._thread_local = threading.local()
         if self._hours.next_open(self._now()) is None:
             raise ConfigError("the archive could never be asked: its windows have no hour in common")
 
     @property
-    def ceiling(self) -> int:
+    def max_parallel(self) -> int:
         """The largest number of moves at once."""
-        return self._throttle.ceiling
+        return self._concurrency.max_limit
 
     @property
-    def limits_bytes(self) -> bool:
+    def has_byte_limit(self) -> bool:
         """Whether ``received`` wants to be told."""
-        return bool(self._bytes)
+        return bool(self._byte_rates)
 
     @property
     def is_open(self) -> bool:
@@ -143,80 +156,82 @@ class Guest:
         return self._hours.is_open(self._now())
 
     @property
-    def queries(self) -> int:
+    def query_count(self) -> int:
         """How many queries the calling thread has put so far."""
-        return getattr(self._asked, "queries", 0)
+        return getattr(self._thread_local, "queries", 0)
 
     def wait_until_open(self) -> None:
         """Return inside the window; raises Stopped."""
         if self.is_open:
             return
-        if not self._announcing.acquire(blocking=False):
+        if not self._announce_lock.acquire(blocking=False):
             self._sleep_until_open()
             return
         try:
             opens = self._hours.next_open(self._now())
-            until = self._hours.spoken(opens) if opens else "it opens"
-            self._board.say(f"outside the window: waiting until {until}")
-            with self._board.waiting(f"the window, until {until}"):
+            until = self._hours.format_time(opens) if opens else "it opens"
+            self._status_board.report(f"outside the window: waiting until {until}")
+            with self._status_board.report_waiting(f"the window, until {until}"):
                 self._sleep_until_open()
-            self._board.say("inside the window again")
+            self._status_board.report("inside the window again")
         finally:
-            self._announcing.release()
+            self._announce_lock.release()
 
-    def before_query(self) -> None:
+    def acquire_query(self) -> None:
         """Return when a query may be put; raises Stopped. For every C-FIND, also of a list that has begun."""
-        for meter in self._queries:
-            meter.take(self._stop.pause)
-        self._asked.queries = self.queries + 1
+        for counter in self._query_rates:
+            counter.acquire(self._shutdown.wait_unless_cancelled)
+        self._thread_local.queries = self.query_count + 1
 
     @contextmanager
-    def before_study(self, *, again: bool = False) -> Iterator[Visit]:
+    def acquire_retrieval(self, *, is_repeat: bool = False) -> Iterator[RetrievalPermit]:
         """Enter when a move may begin, and hold its slot; raises Stopped.
 
         ``again``: it is for more of a study that has been counted.
         """
-        with ExitStack() as held:
+        with ExitStack() as stack:
             while True:
                 self.wait_until_open()
-                held.enter_context(self._slot())
-                for meter in () if again else self._studies:
-                    meter.take(self._queue)
+                stack.enter_context(self._slot())
+                for counter in () if is_repeat else self._study_rates:
+                    counter.acquire(self._wait_for_turn)
                 if self.is_open:
                     break
-                held.close()
-            yield Visit(self, self._stays_until())
+                stack.close()
+            yield RetrievalPermit(self, self._compute_expiry())
 
-    def received(self, size: int) -> None:
+    def throttle_bytes(self, size: int) -> None:
         """So many bytes have come: hold their sender up, by not reading on, until they were due."""
-        wait = max((meter.charge(size) for meter in self._bytes), default=0.0)
+        wait = max((counter.debit(size) for counter in self._byte_rates), default=0.0)
         # Who receives has nothing to do with the stop: what is in flight ends by other ways.
         with suppress(Stopped):
-            self._stop.pause(wait)
+            self._shutdown.wait_unless_cancelled(wait)
 
-    def refused(self, began: float) -> None:
+    def on_rejected(self, started_at: float) -> None:
         """The archive refused what was asked at ``began`` (``clock.tick``) for want of resources."""
         with self._lock:
-            fewer = self._throttle.refused(began, self.clock.tick())
-            allowed = self._throttle.allowed
-        if fewer:
-            self._board.say(f"the archive is busy: no more than {allowed} at once for a while")
+            was_reduced = self._concurrency.on_rejected(started_at, self.clock.monotonic())
+            current_limit = self._concurrency.current_limit
+        if was_reduced:
+            self._status_board.report(
+                f"the archive is busy: no more than {current_limit} at once for a while"
+            )
 
-    def served(self) -> None:
+    def on_success(self) -> None:
         """The archive did what a move asked for."""
         with self._lock:
-            self._throttle.served()
+            self._concurrency.on_success()
 
-    def _meters(
+    def _build_counters(
         self,
-        sources: list[tuple[str, _Numbers, Limits]],
+        scopes: list[tuple[str, CounterStore, Limits]],
         what: str,
         rate_of: Callable[[Limits], float | None],
         unit: float = 1.0,
-    ) -> list[_Meter]:
-        rates = [(name, numbers, rate_of(limits)) for name, numbers, limits in sources]
+    ) -> list[_RateCounter]:
+        rates = [(name, counters, rate_of(limits)) for name, counters, limits in scopes]
         return [
-            _Meter(f"{name}.{what}", Pace(rate * unit), numbers, self.clock.tick)
+            _RateCounter(f"{name}.{what}", RateLimiter(rate * unit), numbers, self.clock.monotonic)
             for name, numbers, rate in rates
             if rate
         ]
@@ -224,47 +239,56 @@ class Guest:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
-    def _stays_until(self) -> float:
+    def _compute_expiry(self) -> float:
         closes = self._hours.next_close(self._now()) if self._overtime < float("inf") else None
         return closes.timestamp() + self._overtime if closes else float("inf")
 
     def _sleep_until_open(self) -> None:
         opens = self._hours.next_open(self._now())
         while not self.is_open:
-            left = opens.timestamp() - self.clock.now() if opens else _NAP
-            self._stop.wait(min(left, _NAP) if left > 0 else _NAP)
+            left = opens.timestamp() - self.clock.now() if opens else _MAX_SLEEP
+            self._shutdown.wait_unless_stopping(min(left, _MAX_SLEEP) if left > 0 else _MAX_SLEEP)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
-        while not self._enter():
-            self._stop.wait(_POLL)
+        while not self._try_acquire():
+            self._shutdown.wait_unless_stopping(_POLL_INTERVAL)
         try:
-            with ExitStack() as held:
-                for name, ceiling in self._pools:
-                    if self._shared and ceiling:
-                        held.enter_context(self._shared.slot(name, ceiling, self._queue))
+            with ExitStack() as stack:
+                for name, limit in self._semaphores:
+                    if self._host_state and limit:
+                        stack.enter_context(self._host_state.semaphore(name, limit, self._wait_for_turn))
                 yield
         finally:
             with self._lock:
-                self._moving -= 1
+                self._active -= 1
 
-    def _enter(self) -> bool:
+    def _try_acquire(self) -> bool:
         with self._lock:
-            allowed = self._moving < self._throttle.at_once(self.clock.tick())
-            self._moving += allowed
-            return allowed
+            is_acquired = self._active < self._concurrency.limit(self.clock.monotonic())
+            self._active += is_acquired
+            return is_acquired
 
-    def _queue(self, seconds: float) -> None:
-        with self._board.waiting("its turn: this archive's rate, or the site's, is used up"):
-            self._stop.wait(seconds)
+    def _wait_for_turn(self, seconds: float) -> None:
+        with self._status_board.report_waiting("its turn: this archive's rate, or the site's, is used up"):
+            self._shutdown.wait_unless_stopping(seconds)
 
 
-def guest_of(profile: ArchiveProfile, parallel: int, policy: SitePolicy, stop: Stop, board: Board) -> Guest:
+def build_throttle(
+    profile: ArchiveProfile, parallel: int, policy: SitePolicy, shutdown: Shutdown, status_board: StatusBoard
+) -> ArchiveThrottle:
     """The guest that an archive and the site want; raises ConfigError, or StartError."""
-    site = policy.limits(profile)
-    together = any(
+    site_limits = policy.limits_for(profile)
+    is_shared = any(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
-        for one in site.values()
+        for one in site_limits.values()
     )
-    shared = SharedFolder(policy.shared) if together else None
-    return Guest(profile, site, at_once=parallel, shared=shared, stop=stop, board=board)
+    host_state = HostState(policy.shared) if is_shared else None
+    return ArchiveThrottle(
+        profile,
+        site_limits,
+        parallel=parallel,
+        host_state=host_state,
+        shutdown=shutdown,
+        status_board=status_board,
+    )

@@ -9,24 +9,24 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
-from dicom_quarry.errors import OutOfSpace, Refused
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_MAX_KNOWN: Final = 8192
+_MAX_CACHED: Final = 8192
 #: So many directories may be on their way at once.
-_MAKERS: Final = 16
+_LOCK_COUNT: Final = 16
 _PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.3
 
 #: Directories by name, each with those below it.
 _Tree: TypeAlias = "dict[str, _Tree]"
 
 
-def refusal(error: OSError) -> Refused:
+def rejection_of(error: OSError) -> InstanceRefused:
     """What a failure of the disk means to the sender of an instance; says nothing of where it happened."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfSpace("there is no space left on the disk")
-    return Refused(f"the disk failed: {error.strerror}", status=_PROCESSING_FAILURE)
+    return InstanceRefused(f"the disk failed: {error.strerror}", status=_PROCESSING_FAILURE)
 
 
 class Directories:
@@ -35,43 +35,43 @@ class Directories:
     Remembers which are good.
     """
 
-    def __init__(self, root: Path, access: Access = PRIVATE) -> None:
+    def __init__(self, root: Path, access: Permissions = PRIVATE) -> None:
         self.root: Final = os.path.realpath(root)
         Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.access: Final = access
-        self._good: set[str] = set()
-        self._making: Final = tuple(threading.Lock() for _ in range(_MAKERS))
-        self._anchored: set[PurePosixPath] = set()
+        self._created: set[str] = set()
+        self._create_locks: Final = tuple(threading.Lock() for _ in range(_LOCK_COUNT))
+        self._synced: set[PurePosixPath] = set()
 
-    def make(self, directory: PurePosixPath) -> str:
+    def create(self, directory: PurePosixPath) -> str:
         """The directory's path, once it is made. Raises OSError, also where a link or file is in the way."""
         path = f"{self.root}/{directory}"
-        if path not in self._good:
+        if path not in self._created:
             # The instances of a new series come at once: one of them makes it, the others wait.
-            with self._making[hash(path) % _MAKERS]:
-                if path not in self._good:
-                    os.close(self.open(directory, make=True))
-                    if len(self._good) >= _MAX_KNOWN:
-                        self._good.clear()
-                    self._good.add(path)
+            with self._create_locks[hash(path) % _LOCK_COUNT]:
+                if path not in self._created:
+                    os.close(self.open(directory, create=True))
+                    if len(self._created) >= _MAX_CACHED:
+                        self._created.clear()
+                    self._created.add(path)
         return path
 
-    def forget(self, directory: PurePosixPath) -> None:
+    def invalidate(self, directory: PurePosixPath) -> None:
         """The directory was found missing: look at the disk the next time."""
-        self._good.discard(f"{self.root}/{directory}")
+        self._created.discard(f"{self.root}/{directory}")
 
-    def open(self, directory: PurePosixPath, *, make: bool = False) -> int:
+    def open(self, directory: PurePosixPath, *, create: bool = False) -> int:
         """Open a directory step by step, following no link. Raises OSError."""
         fd = os.open(self.root, _DIRECTORY)
         try:
             for name in directory.parts:
-                if make:
-                    _make(name, fd)
+                if create:
+                    _mkdir(name, fd)
                 below = os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
                 os.close(fd)
                 fd = below
-                if make and not self.access.is_private:
-                    self.access.open_folder(fd)
+                if create and not self.access.is_private:
+                    self.access.apply_to_folder(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -95,18 +95,18 @@ class Directories:
         finally:
             os.close(fd)
 
-    def anchor(self, directory: PurePosixPath) -> None:
+    def sync_with_parents(self, directory: PurePosixPath) -> None:
         """Make the names in this directory durable, and its own up to the root. Raises OSError."""
-        if directory in self._anchored:
+        if directory in self._synced:
             self._sync_tree(self.open(directory), {})
             return
         self.sync([directory])
-        if len(self._anchored) >= _MAX_KNOWN:
-            self._anchored.clear()
-        self._anchored.add(directory)
+        if len(self._synced) >= _MAX_CACHED:
+            self._synced.clear()
+        self._synced.add(directory)
 
 
-def _make(name: str, fd: int) -> None:
+def _mkdir(name: str, fd: int) -> None:
     try:
         os.mkdir(name, 0o700, dir_fd=fd)
     except FileExistsError:

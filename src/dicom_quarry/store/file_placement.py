@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from dicom_quarry.errors import Refused
-from dicom_quarry.model import Kept
+from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.model import StoreResult
 from dicom_quarry.store import safe_names
 from dicom_quarry.store.directories import Directories
-from dicom_quarry.store.part10 import Part10, digest, read_part10, same_bytes
+from dicom_quarry.store.part10 import Part10File, compute_digest, has_same_bytes, read_part10
 
 #: Attributes that a receipt repeats, and the ones that a job or a path pattern asks for most.
 SOP_UID: Final = 0x00080018
@@ -32,14 +32,14 @@ IDENTIFIERS: Final = frozenset(
 )
 
 _MAX_VERSIONS: Final = 100
-_NO_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+_LINK_UNSUPPORTED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True, slots=True)
-class Newcomer:
+class TempFile:
     """A finished temporary file; its dataset begins at ``offset``."""
 
-    temporary: str
+    path: str
     offset: int
     size: int
     sop_uid: str
@@ -47,16 +47,16 @@ class Newcomer:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class PlacedFile:
     """Where the newcomer is, or its like was found: then ``found`` and ``digest`` describe that file."""
 
     path: PurePosixPath
-    kept: Kept
-    found: Part10 | None = None
-    digest: bytes = b""
+    result: StoreResult
+    existing: Part10File | None = None
+    existing_digest: bytes = b""
 
 
-class Placing:
+class FilePlacer:
     """Gives final names below one root."""
 
     def __init__(self, directories: Directories, *, durable: bool) -> None:
@@ -64,37 +64,37 @@ class Placing:
         self._durable = durable
         self._rename_lock = threading.Lock()
 
-    def place(self, new: Newcomer, path: PurePosixPath) -> Placed:
+    def place(self, temp_file: TempFile, path: PurePosixPath) -> PlacedFile:
         """Give the file its name, or find that it is there. Raises OSError and Refused.
 
         Where another instance is, the newcomer takes a suffix from its SOP Instance UID; where other content
         of the same instance is, a running number.
         """
-        base, number, kept = path.name, 1, Kept.STORED
+        base, number, result = path.name, 1, StoreResult.STORED
         while number < _MAX_VERSIONS:
             place = path
             if number > 1 or base != path.name:
-                place = path.with_name(base if number == 1 else safe_names.suffixed(base, str(number)))
-            if self._take_name(new.temporary, place):
-                return Placed(place, kept)
-            with _opened(f"{self._directories.root}/{place}") as fd:
+                place = path.with_name(base if number == 1 else safe_names.add_suffix(base, str(number)))
+            if self._claim_name(temp_file.path, place):
+                return PlacedFile(place, result)
+            with _open_if_regular(f"{self._directories.root}/{place}") as fd:
                 found = read_part10(fd, IDENTIFIERS) if fd is not None else None
-                if fd is not None and found and found.header.get(SOP_UID) == new.sop_uid:
-                    if like := _likeness(new, fd, found):
-                        return Placed(place, like, found, self._settle(fd))
-                    kept = Kept.CONFLICT
+                if fd is not None and found and found.header.get(SOP_UID) == temp_file.sop_uid:
+                    if match := _compare(temp_file, fd, found):
+                        return PlacedFile(place, match, found, self._sync_and_digest(fd))
+                    result = StoreResult.CONFLICT
                 elif base == path.name:
-                    base, number = safe_names.suffixed(base, new.sop_uid), 0
+                    base, number = safe_names.add_suffix(base, temp_file.sop_uid), 0
             number += 1
-        raise Refused("too many versions of this instance are here already", status=0x0110)
+        raise InstanceRefused("too many versions of this instance are here already", status=0x0110)
 
-    def _take_name(self, temporary: str, place: PurePosixPath) -> bool:
+    def _claim_name(self, temporary: str, place: PurePosixPath) -> bool:
         folder, name = place.parent, place.name
         try:
-            return self._link(temporary, f"{self._directories.make(folder)}/{name}")
+            return self._link(temporary, f"{self._directories.create(folder)}/{name}")
         except FileNotFoundError:
-            self._directories.forget(folder)
-        return self._link(temporary, f"{self._directories.make(folder)}/{name}")
+            self._directories.invalidate(folder)
+        return self._link(temporary, f"{self._directories.create(folder)}/{name}")
 
     def _link(self, temporary: str, final: str) -> bool:
         try:
@@ -102,7 +102,7 @@ class Placing:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in _LINK_UNSUPPORTED:
                 raise
             return self._rename(temporary, final)
         os.unlink(temporary)  # noqa: PTH108
@@ -116,15 +116,15 @@ class Placing:
             os.rename(temporary, final)  # noqa: PTH104
         return True
 
-    def _settle(self, fd: int) -> bytes:
+    def _sync_and_digest(self, fd: int) -> bytes:
         """The digest of a file that stands for the newcomer; it may stem from a run that was not durable."""
         if self._durable:
             os.fsync(fd)
-        return digest(fd)
+        return compute_digest(fd)
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[int | None]:
+def _open_if_regular(path: str) -> Iterator[int | None]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -136,12 +136,12 @@ def _opened(path: str) -> Iterator[int | None]:
         os.close(fd)
 
 
-def _likeness(new: Newcomer, fd: int, found: Part10) -> Kept | None:
+def _compare(temp_file: TempFile, fd: int, found: Part10File) -> StoreResult | None:
     """How a file of the same SOP Instance UID can stand for the newcomer; None if it cannot."""
-    if found.transfer_syntax != new.transfer_syntax:
-        return Kept.OTHER_ENCODING
-    if found.size - found.offset != new.size - new.offset:
+    if found.transfer_syntax != temp_file.transfer_syntax:
+        return StoreResult.OTHER_ENCODING
+    if found.size - found.offset != temp_file.size - temp_file.offset:
         return None
-    with _opened(new.temporary) as mine:
-        same = mine is not None and same_bytes(fd, found.offset, mine, new.offset)
-    return Kept.IDENTICAL if same else None
+    with _open_if_regular(temp_file.path) as mine:
+        same = mine is not None and has_same_bytes(fd, found.offset, mine, temp_file.offset)
+    return StoreResult.IDENTICAL if same else None

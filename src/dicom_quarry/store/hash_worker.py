@@ -16,61 +16,65 @@ import sys
 from collections.abc import Sequence
 
 #: Path, bytes and SHA-256 of a file.
-Recorded = tuple[str, int, bytes]
+RecordedFile = tuple[str, int, bytes]
 
 #: A batch: the root of the paths, whether sizes alone are compared, and the files.
-Batch = tuple[str, bool, Sequence[Recorded]]
+Batch = tuple[str, bool, Sequence[RecordedFile]]
 
 #: By place in the batch what is wrong with a file, as a code and a sentence's end.
 Problems = dict[int, tuple[str, str]]
 
-_PIECE = 1 << 20
+_CHUNK_SIZE = 1 << 20
 
 #: Of a process of its own: who started it.
-_parent: int | None = None
+_parent_pid: int | None = None
 
 
-def check(batch: Batch, buffer: memoryview | None = None) -> Problems:
+def compare_batch(batch: Batch, buffer: memoryview | None = None) -> Problems:
     """Compare every file of a batch; only those with a problem are answered."""
     root, quick, files = batch
-    buffer = buffer or memoryview(bytearray(_PIECE))
+    buffer = buffer or memoryview(bytearray(_CHUNK_SIZE))
     problems: Problems = {}
-    for at, (path, size, digest) in enumerate(files):
-        found = _quick(f"{root}/{path}", size) if quick else _whole(f"{root}/{path}", size, digest, buffer)
+    for index, (path, size, digest) in enumerate(files):
+        found = (
+            _compare_size(f"{root}/{path}", size)
+            if quick
+            else _compare_content(f"{root}/{path}", size, digest, buffer)
+        )
         if found:
-            problems[at] = found
+            problems[index] = found
     return problems
 
 
-def _quick(path: str, size: int) -> tuple[str, str] | None:
+def _compare_size(path: str, size: int) -> tuple[str, str] | None:
     try:
-        return _size(os.stat(path), size)  # noqa: PTH116 - a Path costs more than the call
+        return _check_size(os.stat(path), size)  # noqa: PTH116 - a Path costs more than the call
     except OSError as error:
-        return _failed(error)
+        return _describe_error(error)
 
 
-def _whole(path: str, size: int, digest: bytes, buffer: memoryview) -> tuple[str, str] | None:
+def _compare_content(path: str, size: int, digest: bytes, buffer: memoryview) -> tuple[str, str] | None:
     try:
         # Without blocking, as a pipe of this name would never end.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
-            found = _size(os.fstat(fd), size)
+            found = _check_size(os.fstat(fd), size)
             if found:
                 return found
             sha256, left = hashlib.sha256(), size
             while left > 0 and (read := os.readv(fd, [buffer])):
                 sha256.update(buffer[:read])
                 left -= read
-                if _parent is not None and os.getppid() != _parent:
+                if _parent_pid is not None and os.getppid() != _parent_pid:
                     sys.exit()  # nobody waits for the answer, and the rest may be large
         finally:
             os.close(fd)
     except OSError as error:
-        return _failed(error)
+        return _describe_error(error)
     return None if sha256.digest() == digest else ("content", "has another content than was recorded")
 
 
-def _size(found: os.stat_result, size: int) -> tuple[str, str] | None:
+def _check_size(found: os.stat_result, size: int) -> tuple[str, str] | None:
     if not stat.S_ISREG(found.st_mode):
         return "unreadable", "is no file"
     if found.st_size != size:
@@ -78,25 +82,25 @@ def _size(found: os.stat_result, size: int) -> tuple[str, str] | None:
     return None
 
 
-def _failed(error: OSError) -> tuple[str, str]:
+def _describe_error(error: OSError) -> tuple[str, str]:
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         return "missing", "is missing"
     return "unreadable", f"cannot be read: {error.strerror}"
 
 
-def _serve(parent: int) -> None:
-    global _parent  # noqa: PLW0603 - set once, before anything is read
-    _parent = parent  # as it says itself: it may have gone before this process could ask who it is
+def _serve(parent_pid: int) -> None:
+    global _parent_pid  # noqa: PLW0603 - set once, before anything is read
+    _parent_pid = parent_pid  # as it says itself: it may have gone before this process could ask who it is
     # Ctrl-C is for the parent, who closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    buffer = memoryview(bytearray(_PIECE))
+    buffer = memoryview(bytearray(_CHUNK_SIZE))
     while True:
         try:
             batch = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
         try:
-            pickle.dump(check(batch, buffer), sys.stdout.buffer)
+            pickle.dump(compare_batch(batch, buffer), sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os._exit(0)  # the parent has gone; what is buffered goes nowhere

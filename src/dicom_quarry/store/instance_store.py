@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from dicom_quarry.errors import ConfigError, LocalProtocolError, Refused, RemoteProtocolError
-from dicom_quarry.model import Admitted, Arrival, Header, InstanceRef, Kept, Receipt
-from dicom_quarry.store.directories import Directories, refusal
+from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, RemoteProtocolError
+from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, InstanceRef, Receipt, StoreResult
+from dicom_quarry.store.directories import Directories, rejection_of
 from dicom_quarry.store.file_placement import (
     ACCESSION,
     IDENTIFIERS,
@@ -25,24 +25,24 @@ from dicom_quarry.store.file_placement import (
     SERIES_UID,
     SOP_UID,
     STUDY_UID,
-    Newcomer,
-    Placed,
-    Placing,
+    FilePlacer,
+    PlacedFile,
+    TempFile,
 )
-from dicom_quarry.store.part10 import Part10, digest, file_head, is_uid, read_part10
-from dicom_quarry.store.path_template import Template
-from dicom_quarry.store.recovery import PART, bring_in, recover
-from dicom_quarry.system.permissions import PRIVATE, Access
-from dicom_quarry.wire.header_scan import WHOLE, HeaderScan
+from dicom_quarry.store.part10 import Part10File, compute_digest, encode_file_head, is_uid, read_part10
+from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.store.recovery import PART_SUFFIX, recover, relocate
+from dicom_quarry.system.permissions import PRIVATE, Permissions
+from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 
 #: Asked once an instance is known by its header; raises Refused.
-Admit = Callable[[Arrival, Header], Admitted]
+AdmitFunction = Callable[[InstanceInfo, Header], InstanceAdmission]
 
 _MAX_PENDING: Final = 1 << 20
 _MISMATCH: Final = 0xA900  # the dataset does not match the SOP class (PS3.4 B.2.3)
 _CANNOT_UNDERSTAND: Final = 0xC000
 #: So many bytes are worth a call that sends them to the disk.
-_SEND: Final = 1 << 18
+_WRITEBACK_SIZE: Final = 1 << 18
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -57,23 +57,23 @@ class InstanceStore:
     def __init__(
         self,
         root: Path,
-        template: Template,
+        template: PathTemplate,
         *,
         incoming: Path,
-        admit: Admit,
+        admit: AdmitFunction,
         durable: bool = True,
         sync_directory: bool = False,
-        access: Access = PRIVATE,
+        access: Permissions = PRIVATE,
     ) -> None:
         self.template: Final = template
         self.admit: Final = admit
         self.durable: Final = durable
         self.sync_directory: Final = sync_directory
         self.access: Final = access
-        self.shared: Final = not access.is_private
+        self.is_shared: Final = not access.is_private
         self.tags: Final = template.tags | IDENTIFIERS
         self.directories: Final = Directories(root, access)
-        self.placing: Final = Placing(self.directories, durable=durable)
+        self.placer: Final = FilePlacer(self.directories, durable=durable)
         self._incoming = Directories(incoming).root
         if Path(self._incoming).stat().st_dev != Path(self.directories.root).stat().st_dev:
             raise ConfigError(
@@ -82,53 +82,55 @@ class InstanceStore:
         self._prefix = f"{self._incoming}/{secrets.token_hex(6)}-"
         self._numbers = itertools.count()
 
-    def begin(self, arrival: Arrival) -> InstanceWriter:
+    def begin(self, arrival: InstanceInfo) -> InstanceWriter:
         """Start one instance. Raises Refused."""
         named = is_uid(arrival.sop_uid) or bool(arrival.head)  # of a file the dataset alone says what it is
         if not (named and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
-            raise Refused("the sender named the instance by something that is no UID", status=_MISMATCH)
-        return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART}")
+            raise InstanceRefused(
+                "the sender named the instance by something that is no UID", status=_MISMATCH
+            )
+        return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART_SUFFIX}")
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
         """Make the names of these files durable: directories up to the root, each once. Raises Refused."""
         try:
             self.directories.sync({path.parent for path in paths})
         except OSError as error:
-            raise refusal(error) from None
+            raise rejection_of(error) from None
 
-    def adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+    def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         """After a crash: a receipt for every whole DICOM file of a directory; what is damaged is passed over.
 
         Of several files of one instance the first by name counts as stored, the others as conflicts. Raises
         Refused if the directory cannot be read.
         """
         try:
-            yield from self._adopt(directory)
+            yield from self._read_receipts(directory)
         except FileNotFoundError:
             return
         except OSError as error:
-            raise refusal(error) from None
+            raise rejection_of(error) from None
 
-    def _adopt(self, directory: PurePosixPath) -> Iterator[Receipt]:
+    def _read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         seen: set[str] = set()
         fd = self.directories.open(directory)
         try:
             for name in sorted(os.listdir(fd)):  # noqa: PTH208
-                receipt = _adopted(name, fd, directory / name, seen)
+                receipt = _read_receipt(name, fd, directory / name, seen)
                 if receipt:
                     yield receipt
         finally:
             os.close(fd)
 
-    def bring_in(self, receipt: Receipt, apart: str) -> Receipt:
+    def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         """Move an instance that was kept apart to its usual place, beside what is there. Raises Refused."""
         try:
-            placed = bring_in(receipt.path, apart, self.placing, self.directories)
+            placed = relocate(receipt.path, subdirectory, self.placer, self.directories)
         except OSError as error:
-            raise refusal(error) from None
-        if placed.found:
-            return _receipt(placed.path, placed.found, placed.digest, placed.kept)
-        return replace(receipt, path=placed.path, kept=placed.kept)
+            raise rejection_of(error) from None
+        if placed.existing:
+            return _make_receipt(placed.path, placed.existing, placed.existing_digest, placed.result)
+        return replace(receipt, path=placed.path, result=placed.result)
 
     def recover(self) -> Iterator[PurePosixPath | None]:
         """For a receiver that cannot fetch again: see :func:`dicom_quarry.store.recovery.recover`."""
@@ -136,7 +138,7 @@ class InstanceStore:
 
     def clear_incoming(self) -> None:
         """Remove what a crash left behind; to be called before anything is received."""
-        for left_over in Path(self._incoming).glob(f"*{PART}"):
+        for left_over in Path(self._incoming).glob(f"*{PART_SUFFIX}"):
             left_over.unlink()
 
 
@@ -146,157 +148,161 @@ class InstanceWriter:
     Until the header is found and admitted, bytes wait in memory, up to a bound, then in the temporary file.
     """
 
-    def __init__(self, store: InstanceStore, arrival: Arrival, temporary: str) -> None:
+    def __init__(self, store: InstanceStore, arrival: InstanceInfo, temporary: str) -> None:
         self._store = store
         self._arrival = arrival
         self._temporary = temporary
         self._fd = -1
-        self._made = False
-        self._ended = False
+        self._has_temporary = False
+        self._is_closed = False
         self._scan = HeaderScan(arrival.transfer_syntax, store.tags)
         self._path: PurePosixPath | None = None
-        self._pending = bytearray(file_head(arrival))
-        self._offset = len(self._pending)
+        self._pending = bytearray(encode_file_head(arrival))
+        self._dataset_offset = len(self._pending)
         self._size = 0
-        self._sent = 0  # so much of it is on its way to the disk
+        self._writeback_end = 0  # so much of it is on its way to the disk
         self._sha256 = hashlib.sha256()
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the dataset. Raises Refused or OutOfSpace."""
-        if self._ended:
+        if self._is_closed:
             raise LocalProtocolError("the instance was ended already")
-        with self._aborting():
+        with self._abort_on_error():
             if self._path is not None:
-                self._put(data)
+                self._write_file(data)
             elif self._scan.feed(data):
-                self._path = self._decide()
-                self._put(self._pending, data)
+                self._path = self._admit()
+                self._write_file(self._pending, data)
                 self._pending = bytearray()
             else:
-                self._wait(data)
+                self._buffer(data)
 
     def commit(self) -> Receipt:
         """Make the instance durable under its final name. Raises Refused or OutOfSpace.
 
         If only the directory fails to be durable the file stays, unacknowledged; sent again, it is known.
         """
-        if self._ended:
+        if self._is_closed:
             raise LocalProtocolError("the instance was ended already")
-        with self._aborting():
+        with self._abort_on_error():
             if self._path is None:
                 self._scan.end()
-                self._path = self._decide()
-                self._put(self._pending)
-            self._finish()
-            placed = self._store.placing.place(self._newcomer(), self._path)
-            self._made = placed.found is not None
+                self._path = self._admit()
+                self._write_file(self._pending)
+            self._close_file()
+            placed = self._store.placer.place(self._temp_file(), self._path)
+            self._has_temporary = placed.existing is not None
             if self._store.sync_directory:
-                self._store.directories.anchor(placed.path.parent)
+                self._store.directories.sync_with_parents(placed.path.parent)
         self.abort()
         return self._receipt(placed)
 
     def abort(self) -> None:
         """Forget what is left of the instance; harmless after its end."""
-        self._ended = True
+        self._is_closed = True
         if self._fd >= 0:
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = -1
-        if self._made:
+        if self._has_temporary:
             with suppress(OSError):
                 os.unlink(self._temporary)  # noqa: PTH108
-            self._made = False
+            self._has_temporary = False
 
     @contextmanager
-    def _aborting(self) -> Iterator[None]:
+    def _abort_on_error(self) -> Iterator[None]:
         """Forget the instance when something fails, and give the sender a status (PS3.4 B.2.3)."""
         try:
             yield
         except OSError as error:
             self.abort()
-            raise refusal(error) from None
+            raise rejection_of(error) from None
         except RemoteProtocolError as error:
             self.abort()
-            raise Refused(str(error), status=_CANNOT_UNDERSTAND) from None
+            raise InstanceRefused(str(error), status=_CANNOT_UNDERSTAND) from None
         except BaseException:
             self.abort()
             raise
 
-    def _decide(self) -> PurePosixPath:
+    def _admit(self) -> PurePosixPath:
         """Once the header is known: is the instance what it was announced as, and wanted? Then where to."""
         header = self._scan.values
         if not all(is_uid(header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
-            raise Refused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
+            raise InstanceRefused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
         if header[SOP_UID] != self._arrival.sop_uid and not self._arrival.head:
-            raise Refused("the dataset is of another SOP Instance UID than announced", status=_MISMATCH)
+            raise InstanceRefused(
+                "the dataset is of another SOP Instance UID than announced", status=_MISMATCH
+            )
         admitted = self._store.admit(self._arrival, header)
         path = self._store.template.render(header, admitted.cells)
-        return PurePosixPath(admitted.apart, path) if admitted.apart else path
+        return PurePosixPath(admitted.subdirectory, path) if admitted.subdirectory else path
 
-    def _wait(self, data: memoryview) -> None:
+    def _buffer(self, data: memoryview) -> None:
         self._pending += data
         if len(self._pending) > _MAX_PENDING:
-            self._put(self._pending)
+            self._write_file(self._pending)
             self._pending = bytearray()
 
-    def _put(self, *buffers: bytes | bytearray | memoryview) -> None:
+    def _write_file(self, *buffers: bytes | bytearray | memoryview) -> None:
         if self._fd < 0:
             self._fd = os.open(self._temporary, _NEW_FILE, 0o600)
-            self._made = True
+            self._has_temporary = True
         _write_all(self._fd, buffers)
         self._size += sum(map(len, buffers))
-        if self._store.durable and self._size - self._sent >= _SEND:
-            _send_to_disk(self._fd, self._sent, self._size)
-            self._sent = self._size
+        if self._store.durable and self._size - self._writeback_end >= _WRITEBACK_SIZE:
+            _start_writeback(self._fd, self._writeback_end, self._size)
+            self._writeback_end = self._size
         # The disk works while the digest is computed.
         for buffer in buffers:
             self._sha256.update(buffer)
 
-    def _finish(self) -> None:
+    def _close_file(self) -> None:
         """Bytes on the disk, descriptor closed: on network file systems both are where a full disk shows."""
-        if self._store.shared:
-            self._store.access.give_file(self._fd)
+        if self._store.is_shared:
+            self._store.access.apply_to_file(self._fd)
         if self._store.durable:
             getattr(os, "fdatasync", os.fsync)(self._fd)
         fd, self._fd = self._fd, -1
         os.close(fd)
 
-    def _newcomer(self) -> Newcomer:
+    def _temp_file(self) -> TempFile:
         sop_uid, syntax = self._scan.values[SOP_UID], self._arrival.transfer_syntax
-        return Newcomer(self._temporary, self._offset, self._size, sop_uid, syntax)
+        return TempFile(self._temporary, self._dataset_offset, self._size, sop_uid, syntax)
 
-    def _receipt(self, placed: Placed) -> Receipt:
-        if placed.found:
-            return _receipt(placed.path, placed.found, placed.digest, placed.kept)
+    def _receipt(self, placed: PlacedFile) -> Receipt:
+        if placed.existing:
+            return _make_receipt(placed.path, placed.existing, placed.existing_digest, placed.result)
         arrival, header = self._arrival, self._scan.values
-        file = Part10(self._offset, self._size, arrival.sop_class, arrival.transfer_syntax, header)
-        return _receipt(placed.path, file, self._sha256.digest(), placed.kept)
+        file = Part10File(
+            self._dataset_offset, self._size, arrival.sop_class, arrival.transfer_syntax, header
+        )
+        return _make_receipt(placed.path, file, self._sha256.digest(), placed.result)
 
 
-def _receipt(path: PurePosixPath, file: Part10, sha256: bytes, kept: Kept) -> Receipt:
+def _make_receipt(path: PurePosixPath, file: Part10File, sha256: bytes, result: StoreResult) -> Receipt:
     header = file.header
     ref = InstanceRef(header[STUDY_UID], header[SERIES_UID], header[SOP_UID], file.sop_class)
     patient_id, accession = header.get(PATIENT_ID, ""), header.get(ACCESSION, "")
-    return Receipt(ref, file.transfer_syntax, path, file.size, sha256, kept, patient_id, accession)
+    return Receipt(ref, file.transfer_syntax, path, file.size, sha256, result, patient_id, accession)
 
 
-def _adopted(name: str, directory: int, path: PurePosixPath, seen: set[str]) -> Receipt | None:
+def _read_receipt(name: str, directory: int, path: PurePosixPath, seen: set[str]) -> Receipt | None:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None  # a link or a device: nothing that a store wrote
     try:
-        file = read_part10(fd, IDENTIFIERS | {WHOLE})
+        file = read_part10(fd, IDENTIFIERS | {SCAN_TO_END})
         if not file or not all(is_uid(file.header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
             return None
-        kept = Kept.CONFLICT if file.header[SOP_UID] in seen else Kept.STORED
+        result = StoreResult.CONFLICT if file.header[SOP_UID] in seen else StoreResult.STORED
         seen.add(file.header[SOP_UID])
-        return _receipt(path, file, digest(fd), kept)
+        return _make_receipt(path, file, compute_digest(fd), result)
     finally:
         os.close(fd)
 
 
-def _send_to_disk(fd: int, start: int, end: int) -> None:
+def _start_writeback(fd: int, start: int, end: int) -> None:
     """Have the kernel begin to write, so that fdatasync finds little left to do."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):  # advice only

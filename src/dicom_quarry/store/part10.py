@@ -14,16 +14,16 @@ from struct import Struct
 from typing import Final
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.model import Arrival, Header
+from dicom_quarry.model import Header, InstanceInfo
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.file_meta import MAX_META, read_meta
+from dicom_quarry.wire.file_meta import MAX_META_SIZE, read_file_meta
 from dicom_quarry.wire.header_scan import HeaderScan
 
-_PIECE: Final = 1 << 18
-_FIRST: Final = 1 << 12  # more than nearly any file meta
+_CHUNK_SIZE: Final = 1 << 18
+_FIRST_READ_SIZE: Final = 1 << 12  # more than nearly any file meta
 _PREAMBLE: Final = bytes(128) + b"DICM"
-_SHORT: Final = Struct("<HH2sH")
-_GROUP_LENGTH: Final = _SHORT.pack(0x0002, 0, b"UL", 4)
+_SHORT_ELEMENT: Final = Struct("<HH2sH")
+_GROUP_LENGTH: Final = _SHORT_ELEMENT.pack(0x0002, 0, b"UL", 4)
 _VERSION: Final = Struct("<HH2sHL").pack(0x0002, 0x0001, b"OB", 0, 2) + b"\0\1"
 _UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
 
@@ -33,34 +33,34 @@ def is_uid(text: str) -> bool:
     return bool(_UID.fullmatch(text)) and text.strip(".") != ""
 
 
-def file_head(arrival: Arrival) -> bytes:
+def encode_file_head(arrival: InstanceInfo) -> bytes:
     """Preamble, prefix and file meta information (PS3.10 7.1) of a dataset: as they came, or made for it."""
     if arrival.head:
         return arrival.head
     elements = b"".join(
         (
             _VERSION,
-            _element(0x0002, b"UI", arrival.sop_class),
-            _element(0x0003, b"UI", arrival.sop_uid),
-            _element(0x0010, b"UI", arrival.transfer_syntax),
-            _element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
-            _element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
-            _element(0x0016, b"AE", arrival.calling_ae) if arrival.calling_ae else b"",
+            _encode_element(0x0002, b"UI", arrival.sop_class),
+            _encode_element(0x0003, b"UI", arrival.sop_uid),
+            _encode_element(0x0010, b"UI", arrival.transfer_syntax),
+            _encode_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _encode_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            _encode_element(0x0016, b"AE", arrival.calling_ae) if arrival.calling_ae else b"",
         )
     )
     return _PREAMBLE + _GROUP_LENGTH + len(elements).to_bytes(4, "little") + elements
 
 
 @lru_cache(maxsize=64)
-def _element(element: int, vr: bytes, text: str) -> bytes:
+def _encode_element(element: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii", "replace")
     if len(value) & 1:
         value += b"\0" if vr == b"UI" else b" "
-    return _SHORT.pack(0x0002, element, vr, len(value)) + value
+    return _SHORT_ELEMENT.pack(0x0002, element, vr, len(value)) + value
 
 
 @dataclass(frozen=True, slots=True)
-class Part10:
+class Part10File:
     """What a file on disk says of itself; its dataset begins at ``offset``, ``size`` is the file's."""
 
     offset: int
@@ -70,40 +70,42 @@ class Part10:
     header: Header
 
 
-def read_part10(fd: int, tags: Iterable[int]) -> Part10 | None:
+def read_part10(fd: int, tags: Iterable[int]) -> Part10File | None:
     """Read meta and header of an open file; None if it is no DICOM file, or damaged as far as was read."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return None
     try:
-        meta = read_meta(os.pread(fd, _FIRST, 0)) or read_meta(os.pread(fd, 2 * MAX_META, 0))
+        meta = read_file_meta(os.pread(fd, _FIRST_READ_SIZE, 0)) or read_file_meta(
+            os.pread(fd, 2 * MAX_META_SIZE, 0)
+        )
         if meta is None:
             return None
         header = HeaderScan(meta.transfer_syntax, tags)
-        for piece in _pieces(fd, meta.size):
+        for piece in _read_chunks(fd, meta.size):
             if header.feed(piece):
                 break
         header.end()
     except RemoteProtocolError:
         return None
-    return Part10(meta.size, status.st_size, meta.sop_class, meta.transfer_syntax, header.values)
+    return Part10File(meta.size, status.st_size, meta.sop_class, meta.transfer_syntax, header.values)
 
 
-def digest(fd: int) -> bytes:
+def compute_digest(fd: int) -> bytes:
     """SHA-256 of an open file."""
     sha256 = hashlib.sha256()
-    for piece in _pieces(fd, 0):
+    for piece in _read_chunks(fd, 0):
         sha256.update(piece)
     return sha256.digest()
 
 
-def same_bytes(one: int, one_offset: int, other: int, other_offset: int) -> bool:
+def has_same_bytes(one: int, one_offset: int, other: int, other_offset: int) -> bool:
     """Whether two open files hold the same from the given offsets on."""
-    pairs = zip_longest(_pieces(one, one_offset), _pieces(other, other_offset))
+    pairs = zip_longest(_read_chunks(one, one_offset), _read_chunks(other, other_offset))
     return all(left == right for left, right in pairs)
 
 
-def _pieces(fd: int, at: int) -> Iterator[bytes]:
-    while piece := os.pread(fd, _PIECE, at):
+def _read_chunks(fd: int, at: int) -> Iterator[bytes]:
+    while piece := os.pread(fd, _CHUNK_SIZE, at):
         at += len(piece)
         yield piece

@@ -31,8 +31,8 @@ _PIXEL_DATA: Final = 0x7FE00000
 _MAX_COMPONENTS: Final = 16
 _MAX_PATTERN: Final = 1024
 
-_FORMS: Final[dict[str, Callable[[str], template_functions.Form]]] = {
-    "": template_functions.whole,
+_FUNCTIONS: Final[dict[str, Callable[[str], template_functions.TemplateFunction]]] = {
+    "": template_functions.distinct_value,
     "upper": template_functions.upper,
     "slice": template_functions.slice_,
     "offset": template_functions.offset,
@@ -43,42 +43,44 @@ _FORMS: Final[dict[str, Callable[[str], template_functions.Form]]] = {
     "urlencoded": template_functions.url_encoded,
 }
 #: Forms that keep one SOP Instance UID apart from another.
-_UNIQUE_FORMS: Final = frozenset({"", "upper", "md5", "urlencoded"})
-_RANDOM: Final[dict[str, Callable[[], str]]] = {
+_UNIQUE_FUNCTIONS: Final = frozenset({"", "upper", "md5", "urlencoded"})
+_RANDOM_MAKERS: Final[dict[str, Callable[[], str]]] = {
     "": lambda: secrets.token_hex(4).upper(),
     "uuid": lambda: str(uuid.uuid4()),
     "uid": lambda: f"2.25.{uuid.uuid4().int}",  # PS3.5 B.2
 }
 _BINARY_VRS: Final = frozenset({"SQ", "OB", "OD", "OF", "OL", "OV", "OW", "AT"})
 _ATTRIBUTE: Final = re.compile(r"([0-9A-Fa-f]{8}|[A-Za-z][A-Za-z0-9]*)(?:\[(\d{1,4})\])?")
-_CLOCK: Final = re.compile(r"(date|time)([+-].*)?", re.DOTALL)
+_DATE_OR_TIME: Final = re.compile(r"(date|time)([+-].*)?", re.DOTALL)
 
-_Part = Callable[[Header, Mapping[str, str]], str]
+_PartRenderer = Callable[[Header, Mapping[str, str]], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
+class PathTemplate:
     """A pattern that was understood; ``tags`` are the attributes that it needs."""
 
     pattern: str
     tags: frozenset[int]
-    _parts: tuple[str | _Part, ...]
+    _parts: tuple[str | _PartRenderer, ...]
 
     @classmethod
-    def parse(cls, pattern: str, *, columns: Collection[str] = (), job: bool = True) -> Template:
+    def parse(cls, pattern: str, *, columns: Collection[str] = (), for_job: bool = True) -> PathTemplate:
         """Read a pattern. Raises ConfigError.
 
         In a ``job`` it must name each instance by its SOP Instance UID, and the same way every time.
         """
         _check_text(pattern)
-        reader = _Reader(columns, job)
-        parts = tuple(part if not is_field else reader.part(part) for part, is_field in _split(pattern))
+        parser = _TemplateParser(columns, for_job)
+        parts = tuple(
+            part if not is_field else parser.parse_field(part) for part, is_field in _split(pattern)
+        )
         _check_components("".join(part if isinstance(part, str) else "\0" for part in parts))
-        if job and not reader.unique:
+        if for_job and not parser.is_unique:
             raise ConfigError(
                 f"'{pattern}': two instances could get one name; add {{00080018}}, the SOP Instance UID"
             )
-        return cls(pattern, frozenset(reader.tags), parts)
+        return cls(pattern, frozenset(parser.tags), parts)
 
     def render(self, header: Header, cells: Mapping[str, str] | None = None) -> PurePosixPath:
         """The path of an instance: relative, safe, with no empty component (``_`` stands for one)."""
@@ -94,49 +96,49 @@ def _folder(components: tuple[str, ...]) -> PurePosixPath:
     return PurePosixPath(*map(safe_names.component, components))
 
 
-class _Reader:
+class _TemplateParser:
     """Turns the fields of one pattern into parts, and remembers what they need."""
 
-    def __init__(self, columns: Collection[str], job: bool) -> None:
+    def __init__(self, columns: Collection[str], for_job: bool) -> None:
         self._columns = columns
-        self._job = job
+        self._for_job = for_job
         self.tags: set[int] = set()
-        self.unique = False
+        self.is_unique = False
 
-    def part(self, field: str) -> _Part:
+    def parse_field(self, field: str) -> _PartRenderer:
         if field.startswith("csv:"):
-            return self._column(field[4:])
+            return self._parse_column(field[4:])
         name, _, rest = field.partition(",")
         kind, _, argument = rest.partition(",")
         if name in ("rnd", "now"):
-            if self._job:
+            if self._for_job:
                 raise ConfigError(
                     f"'{{{field}}}': a job that is run again could not find its files under this name"
                 )
-            return _random(kind) if name == "rnd" else _now(kind, argument)
-        return self._attribute(field, name, kind, argument)
+            return _render_random(kind) if name == "rnd" else _render_now(kind, argument)
+        return self._parse_attribute(field, name, kind, argument)
 
-    def _column(self, column: str) -> _Part:
+    def _parse_column(self, column: str) -> _PartRenderer:
         if column not in self._columns:
             known = ", ".join(self._columns) or "there is no table here"
             raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
         return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip())
 
-    def _attribute(self, field: str, name: str, kind: str, argument: str) -> _Part:
+    def _parse_attribute(self, field: str, name: str, kind: str, argument: str) -> _PartRenderer:
         found = _ATTRIBUTE.fullmatch(name)
         if not found:
             inside = "." in name or "/" in name
             why = "attributes inside sequences cannot be used" if inside else "write {TAG} or {Keyword}"
             raise ConfigError(f"'{{{field}}}': {why}")
-        tag = _tag(found[1], field)
+        tag = _parse_tag(found[1], field)
         vr = _usable_vr(tag, field)
-        form = _form(kind, argument, vr, field)
+        function = _make_function(kind, argument, vr, field)
         self.tags.add(tag)
-        self.unique |= tag == _SOP_INSTANCE_UID and kind in _UNIQUE_FORMS and not int(found[2] or 0)
-        if found[2] is None and _holds_one(tag):
-            return lambda header, _cells: form(header.get(tag) or None)
+        self.is_unique |= tag == _SOP_INSTANCE_UID and kind in _UNIQUE_FUNCTIONS and not int(found[2] or 0)
+        if found[2] is None and _is_single_valued(tag):
+            return lambda header, _cells: function(header.get(tag) or None)
         index = int(found[2] or 0)
-        return lambda header, _cells: form(_value(header.get(tag, ""), index))
+        return lambda header, _cells: function(_pick_value(header.get(tag, ""), index))
 
 
 def _split(pattern: str) -> Iterator[tuple[str, bool]]:
@@ -180,7 +182,7 @@ def _check_components(outline: str) -> None:
             raise ConfigError("no level of a path pattern may be empty or begin with '.'")
 
 
-def _tag(name: str, field: str) -> int:
+def _parse_tag(name: str, field: str) -> int:
     tag = int(name, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else tag_for_keyword(name)
     if tag is None:
         raise ConfigError(f"'{{{field}}}': DICOM knows no attribute of this name")
@@ -199,35 +201,37 @@ def _usable_vr(tag: int, field: str) -> str:
     return vr
 
 
-def _form(kind: str, argument: str, vr: str, field: str) -> template_functions.Form:
-    if _CLOCK.fullmatch(kind):
-        return template_functions.moment(kind, argument, vr)
-    if kind not in _FORMS:
-        raise ConfigError(f"'{{{field}}}': '{kind}' is none of {', '.join(filter(None, _FORMS))}, date, time")
-    return _FORMS[kind](argument)
+def _make_function(kind: str, argument: str, vr: str, field: str) -> template_functions.TemplateFunction:
+    if _DATE_OR_TIME.fullmatch(kind):
+        return template_functions.date_time(kind, argument, vr)
+    if kind not in _FUNCTIONS:
+        raise ConfigError(
+            f"'{{{field}}}': '{kind}' is none of {', '.join(filter(None, _FUNCTIONS))}, date, time"
+        )
+    return _FUNCTIONS[kind](argument)
 
 
-def _holds_one(tag: int) -> bool:
+def _is_single_valued(tag: int) -> bool:
     try:
         return dictionary_VM(tag) == "1"
     except KeyError:
         return False
 
 
-def _value(text: str, index: int) -> str | None:
+def _pick_value(text: str, index: int) -> str | None:
     values = text.split("\\")
     return values[index] or None if index < len(values) else None
 
 
-def _random(kind: str) -> _Part:
-    if kind not in _RANDOM:
+def _render_random(kind: str) -> _PartRenderer:
+    if kind not in _RANDOM_MAKERS:
         raise ConfigError(f"'{{rnd,{kind}}}': write {{rnd}}, {{rnd,uuid}} or {{rnd,uid}}")
-    make = _RANDOM[kind]
+    make = _RANDOM_MAKERS[kind]
     return lambda _header, _cells: make()
 
 
-def _now(kind: str, argument: str) -> _Part:
-    if not _CLOCK.fullmatch(kind):
+def _render_now(kind: str, argument: str) -> _PartRenderer:
+    if not _DATE_OR_TIME.fullmatch(kind):
         raise ConfigError("write {now,date,yyyyMMdd} or {now,time,HHmmss}")
-    write = template_functions.clock(kind, argument)
+    write = template_functions.datetime_formatter(kind, argument)
     return lambda _header, _cells: write(datetime.now())

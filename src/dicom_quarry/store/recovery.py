@@ -8,52 +8,58 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from dicom_quarry.errors import Refused
+from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.store.directories import Directories
-from dicom_quarry.store.file_placement import SERIES_UID, SOP_UID, STUDY_UID, Newcomer, Placed, Placing
-from dicom_quarry.store.part10 import Part10, is_uid, read_part10
-from dicom_quarry.store.path_template import Template
-from dicom_quarry.system.permissions import Access
-from dicom_quarry.wire.header_scan import WHOLE
+from dicom_quarry.store.file_placement import SERIES_UID, SOP_UID, STUDY_UID, FilePlacer, PlacedFile, TempFile
+from dicom_quarry.store.part10 import Part10File, is_uid, read_part10
+from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.permissions import Permissions
+from dicom_quarry.wire.header_scan import SCAN_TO_END
 
-PART: Final = ".part"
-_DAMAGED: Final = ".damaged"
+PART_SUFFIX: Final = ".part"
+_DAMAGED_SUFFIX: Final = ".damaged"
 _UIDS: Final = (STUDY_UID, SERIES_UID, SOP_UID)
 
 
-def recover(incoming: Path, directories: Directories, template: Template) -> Iterator[PurePosixPath | None]:
+def recover(
+    incoming: Path, directories: Directories, template: PathTemplate
+) -> Iterator[PurePosixPath | None]:
     """Give every left-over instance that is whole its name; None for each that is not, which is set aside.
 
     For a receiver that cannot have it sent again, before it receives. The sender was told nothing of these:
     it may send them once more, and they will be known.
     """
-    placing = Placing(directories, durable=True)
-    for left_over in sorted(incoming.glob(f"*{PART}")):
+    placer = FilePlacer(directories, durable=True)
+    for left_over in sorted(incoming.glob(f"*{PART_SUFFIX}")):
         path = None
-        with suppress(OSError, Refused):
-            path = _recover(left_over, placing, template, directories.access)
+        with suppress(OSError, InstanceRefused):
+            path = _place_left_over(left_over, placer, template, directories.access)
         if path is None:
-            left_over.rename(left_over.with_suffix(_DAMAGED))
+            left_over.rename(left_over.with_suffix(_DAMAGED_SUFFIX))
         else:
-            directories.anchor(path.parent)
+            directories.sync_with_parents(path.parent)
             left_over.unlink(missing_ok=True)
         yield path
 
 
-def _recover(left_over: Path, placing: Placing, template: Template, access: Access) -> PurePosixPath | None:
-    file = _read(left_over, template.tags | {WHOLE}, access)
+def _place_left_over(
+    left_over: Path, placer: FilePlacer, template: PathTemplate, access: Permissions
+) -> PurePosixPath | None:
+    file = _read_file(left_over, template.tags | {SCAN_TO_END}, access)
     if file is None:
         return None
-    return placing.place(_newcomer(left_over, file), template.render(file.header)).path
+    return placer.place(_temp_file(left_over, file), template.render(file.header)).path
 
 
-def bring_in(path: PurePosixPath, apart: str, placing: Placing, directories: Directories) -> Placed:
+def relocate(
+    path: PurePosixPath, subdirectory: str, placer: FilePlacer, directories: Directories
+) -> PlacedFile:
     """Move a file out of the folder ``apart`` to where it belongs. Raises OSError, Refused."""
     old = Path(directories.root, path)
-    file = _read(old, (), directories.access)
+    file = _read_file(old, (), directories.access)
     if file is None:
         raise FileNotFoundError(2, "it is no DICOM file any more")
-    placed = placing.place(_newcomer(old, file), path.relative_to(apart))
+    placed = placer.place(_temp_file(old, file), path.relative_to(subdirectory))
     old.unlink(missing_ok=True)
     _remove_empty(directories, path.parent)
     return placed
@@ -64,14 +70,14 @@ def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
     with suppress(OSError):
         for folder in (directory, *directory.parents[:-1]):
             Path(directories.root, folder).rmdir()
-            directories.forget(folder)
+            directories.invalidate(folder)
 
 
-def _read(path: Path, tags: frozenset[int] | tuple[()], access: Access) -> Part10 | None:
+def _read_file(path: Path, tags: frozenset[int] | tuple[()], access: Permissions) -> Part10File | None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not access.is_private:
-            access.give_file(fd)
+            access.apply_to_file(fd)
         file = read_part10(fd, {*tags, *_UIDS})
         os.fsync(fd)
     finally:
@@ -80,5 +86,5 @@ def _read(path: Path, tags: frozenset[int] | tuple[()], access: Access) -> Part1
     return file if named else None
 
 
-def _newcomer(path: Path, file: Part10) -> Newcomer:
-    return Newcomer(str(path), file.offset, file.size, file.header[SOP_UID], file.transfer_syntax)
+def _temp_file(path: Path, file: Part10File) -> TempFile:
+    return TempFile(str(path), file.offset, file.size, file.header[SOP_UID], file.transfer_syntax)

@@ -30,8 +30,8 @@ _NAME_LIMIT: Final = 255
 _DIGEST_DIGITS: Final = 32
 
 _ORDINARY: Final = re.compile(r"[A-Z0-9^](?:[A-Z0-9_.,+=@()#^ -]{0,62}[A-Z0-9_,+=@()#^-])?")
-_KEPT: Final = frozenset(string.ascii_letters + string.digits + "-_.,+=@()#^ ")
-_KEPT_PLAIN: Final = _KEPT | frozenset("%~")
+_UNESCAPED: Final = frozenset(string.ascii_letters + string.digits + "-_.,+=@()#^ ")
+_UNESCAPED_PLAIN: Final = _UNESCAPED | frozenset("%~")
 #: Names that Windows keeps for devices, whatever extension follows.
 _DEVICE: Final = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\.|$)", re.IGNORECASE)
 _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
@@ -44,7 +44,7 @@ def distinct(value: str) -> str:
         return value
     if value == "_":
         return "%5F"
-    pieces = _escape(value, _KEPT)
+    pieces = _escape(value, _UNESCAPED)
     small = [piece.islower() for piece in pieces if len(piece) == 1 and piece.lower() != piece.upper()]
     mark = ""
     if any(small):
@@ -56,7 +56,7 @@ def distinct(value: str) -> str:
 
 def plain(value: str) -> str:
     """A safe name, in which ``%`` and ``~`` stay; different values may share it."""
-    return _shorten("".join(_escape(value, _KEPT_PLAIN)), "", _VALUE_LIMIT, value)
+    return _shorten("".join(_escape(value, _UNESCAPED_PLAIN)), "", _VALUE_LIMIT, value)
 
 
 def component(text: str) -> str:
@@ -73,17 +73,17 @@ def component(text: str) -> str:
     return _shorten(text.removesuffix(extension), extension, _COMPONENT_LIMIT, text)
 
 
-def suffixed(name: str, suffix: str) -> str:
+def add_suffix(name: str, suffix: str) -> str:
     """The name with ``~suffix`` before its extension: for one that must stand beside ``name``."""
     extension = _extension(name)
     tail = f"~{suffix}{extension}"
     return _cut(name.removesuffix(extension), _NAME_LIMIT - len(tail.encode())) + tail
 
 
-def _escape(value: str, kept: frozenset[str]) -> list[str]:
-    pieces = [char if char in kept or _stays(char) else _percent(char) for char in value]
+def _escape(value: str, unescaped: frozenset[str]) -> list[str]:
+    pieces = [char if char in unescaped or _has_stable_case(char) else _percent(char) for char in value]
     if not value.isascii() and not _is_stable("".join(pieces)):
-        pieces = [char if char in kept else _percent(char) for char in value]
+        pieces = [char if char in unescaped else _percent(char) for char in value]
     for end in {0, len(pieces) - 1} if pieces else ():
         if pieces[end] in ". ":
             pieces[end] = _percent(pieces[end])
@@ -100,7 +100,7 @@ def _is_stable(text: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _stays(char: str) -> bool:
+def _has_stable_case(char: str) -> bool:
     """Whether a letter beyond ASCII has one form, or one small and one capital that name each other."""
     if char.isascii() or unicodedata.category(char) not in ("Lo", "Lu", "Ll", "Nd"):
         return False

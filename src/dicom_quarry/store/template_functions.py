@@ -20,7 +20,7 @@ from urllib.parse import quote_plus
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.store import safe_names
 
-Form = Callable[[str | None], str]
+TemplateFunction = Callable[[str | None], str]
 
 _NULL: Final = "null"  # what Java writes for a missing object, and users' trees contain
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
@@ -37,61 +37,61 @@ _DATE_TIME: Final = re.compile(
 )
 
 
-def whole(argument: str) -> Form:
+def distinct_value(argument: str) -> TemplateFunction:
     """The value, told apart from every other value."""
-    _no_argument("a plain attribute", argument)
+    _check_no_argument("a plain attribute", argument)
     return lambda value: safe_names.distinct(value or "")
 
 
-def upper(argument: str) -> Form:
+def upper(argument: str) -> TemplateFunction:
     """The value in capitals."""
-    _no_argument("upper", argument)
+    _check_no_argument("upper", argument)
     return lambda value: safe_names.plain((value or "").upper())
 
 
-def url_encoded(argument: str) -> Form:
+def url_encoded(argument: str) -> TemplateFunction:
     """The value as a form field would be encoded."""
-    _no_argument("urlencoded", argument)
+    _check_no_argument("urlencoded", argument)
 
-    def form(value: str | None) -> str:
+    def apply(value: str | None) -> str:
         return (
             _NULL
             if value is None
             else safe_names.plain(quote_plus(value, safe="*", errors="replace").replace("~", "%7E"))
         )
 
-    return form
+    return apply
 
 
-def slice_(argument: str) -> Form:
+def slice_(argument: str) -> TemplateFunction:
     """Characters ``b`` to ``e`` of the value; negative ones count from the end."""
     found = _SLICE.fullmatch(argument.replace(" ", ""))
     if not found:
         raise ConfigError(f"'slice,{argument}': write slice,BEGIN or slice,BEGIN,END")
     begin, end = int(found[1]), found[2]
 
-    def form(value: str | None) -> str:
+    def apply(value: str | None) -> str:
         text = value or ""
         first = max(0, len(text) + begin) if begin < 0 else begin
         last = len(text) if end is None else int(end) if int(end) >= 0 else len(text) + int(end)
         return safe_names.plain(text[first:last] if last > first else "")
 
-    return form
+    return apply
 
 
-def offset(argument: str) -> Form:
+def offset(argument: str) -> TemplateFunction:
     """The value, an integer, plus ``n``."""
     if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", argument):
         raise ConfigError(f"'offset,{argument}': an offset is an integer")
     shift = int(argument)
 
-    def form(value: str | None) -> str:
+    def apply(value: str | None) -> str:
         return str((int(value) if value and re.fullmatch(r"[+-]?\d{1,18}", value, re.ASCII) else 0) + shift)
 
-    return form
+    return apply
 
 
-def number(argument: str) -> Form:
+def number(argument: str) -> TemplateFunction:
     """The value written as Java's DecimalFormat does: ``000``, ``#,##0.00`` and the like."""
     found = _DECIMAL_FORMAT.fullmatch(argument or "#,##0.###")
     if not found or not (found[2].strip(",") or found[4] or found[5]):
@@ -100,8 +100,8 @@ def number(argument: str) -> Form:
     group = len(whole_part) - whole_part.rfind(",") - 1 if "," in whole_part else 0
     least, places = whole_part.count("0"), len(zeros + hashes)
 
-    def form(value: str | None) -> str:
-        amount = _decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
+    def apply(value: str | None) -> str:
+        amount = _parse_decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
         digits, _, fraction = f"{abs(amount):f}".partition(".")
         digits = digits.lstrip("0").rjust(least, "0")
         fraction = fraction[: len(zeros)] + fraction[len(zeros) :].rstrip("0")
@@ -111,10 +111,10 @@ def number(argument: str) -> Form:
         dot = point if fraction or not places else ""
         return f"{sign}{before}{digits or ('' if fraction else '0')}{dot}{fraction}{after}"
 
-    return form
+    return apply
 
 
-def choice(argument: str) -> Form:
+def choice(argument: str) -> TemplateFunction:
     """The text whose limit is the highest that the value, a number, reaches: ``0#none|1#one|1<many``."""
     choices: list[tuple[float, str]] = []
     for text in argument.split("|"):
@@ -128,19 +128,19 @@ def choice(argument: str) -> Form:
     if sorted(limit for limit, _ in choices) != [limit for limit, _ in choices]:
         raise ConfigError(f"'choice,{argument}': the limits must rise")
 
-    def form(value: str | None) -> str:
-        amount = float(_decimal(value))
+    def apply(value: str | None) -> str:
+        amount = float(_parse_decimal(value))
         reached = [text for limit, text in choices if limit <= amount]
         return reached[-1] if reached else choices[0][1]
 
-    return form
+    return apply
 
 
-def java_hash(argument: str) -> Form:
+def java_hash(argument: str) -> TemplateFunction:
     """Java's ``String.hashCode``, eight hexadecimal digits."""
-    _no_argument("hash", argument)
+    _check_no_argument("hash", argument)
 
-    def form(value: str | None) -> str:
+    def apply(value: str | None) -> str:
         if value is None:
             return _NULL
         units = value.encode("utf-16-be", "surrogatepass")
@@ -149,14 +149,14 @@ def java_hash(argument: str) -> Form:
             code = (31 * code + (high << 8 | low)) & 0xFFFFFFFF
         return f"{code:08X}"
 
-    return form
+    return apply
 
 
-def md5(argument: str) -> Form:
+def md5(argument: str) -> TemplateFunction:
     """dcm4che's 26 characters of an MD5; its loss of the first byte of each half is kept."""
-    _no_argument("md5", argument)
+    _check_no_argument("md5", argument)
 
-    def form(value: str | None) -> str:
+    def apply(value: str | None) -> str:
         if value is None:
             return _NULL
         digest = hashlib.md5(value.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
@@ -167,24 +167,24 @@ def md5(argument: str) -> Form:
             _DIGITS[digit] for digit in [*low, *(second >> 1 >> 5 * place & 31 for place in range(13))]
         )
 
-    return form
+    return apply
 
 
-def moment(kind: str, argument: str, vr: str) -> Form:
+def date_time(kind: str, argument: str, vr: str) -> TemplateFunction:
     """A date or time in Java's letters, shifted by a period (``date-P1M``) or duration (``time+PT30M``)."""
-    at = clock(kind, argument)
+    at = datetime_formatter(kind, argument)
 
-    def form(value: str | None) -> str:
-        found = _moment(value or "", vr)
+    def apply(value: str | None) -> str:
+        found = _parse_datetime(value or "", vr)
         return at(found) if found else _NULL
 
-    return form
+    return apply
 
 
-def clock(kind: str, argument: str) -> Callable[[datetime], str]:
+def datetime_formatter(kind: str, argument: str) -> Callable[[datetime], str]:
     """What :func:`moment` writes, of a moment that is known."""
-    pieces = _date_format(argument)
-    shift = _shift(kind)
+    pieces = _parse_date_format(argument)
+    shift = _parse_shift(kind)
 
     def write(when: datetime) -> str:
         try:
@@ -196,12 +196,12 @@ def clock(kind: str, argument: str) -> Callable[[datetime], str]:
     return write
 
 
-def _no_argument(form: str, argument: str) -> None:
+def _check_no_argument(name: str, argument: str) -> None:
     if argument:
-        raise ConfigError(f"{form} takes no argument, found '{argument}'")
+        raise ConfigError(f"{name} takes no argument, found '{argument}'")
 
 
-def _decimal(value: str | None) -> Decimal:
+def _parse_decimal(value: str | None) -> Decimal:
     """The value as a number; 0 where it is none, or beyond what a name can hold."""
     try:
         found = Decimal(value or "0")
@@ -210,7 +210,7 @@ def _decimal(value: str | None) -> Decimal:
     return found if found.is_finite() and abs(found.adjusted()) < 20 else Decimal(0)
 
 
-def _shift(kind: str) -> Callable[[datetime], datetime]:
+def _parse_shift(kind: str) -> Callable[[datetime], datetime]:
     name, sign, text = re.fullmatch(r"(date|time)(?:([+-])(.*))?", kind, re.DOTALL).groups()  # type: ignore[union-attr]
     if not sign:
         return lambda when: when
@@ -230,7 +230,7 @@ def _add_months(when: datetime, months: int) -> datetime:
     return when.replace(year=year, month=month + 1, day=min(when.day, last))
 
 
-def _date_format(argument: str) -> list[str | Callable[[datetime], str]]:
+def _parse_date_format(argument: str) -> list[str | Callable[[datetime], str]]:
     pieces: list[str | Callable[[datetime], str]] = []
     at = 0
     while at < len(argument):
@@ -241,13 +241,13 @@ def _date_format(argument: str) -> list[str | Callable[[datetime], str]]:
         if found[1] is not None:
             pieces.append(found[1].replace("''", "'") or "'")
         else:
-            pieces.append(_date_field(found[0], argument) if found[2] else found[0])
+            pieces.append(_make_date_field(found[0], argument) if found[2] else found[0])
     if not pieces:
         raise ConfigError("a date or time needs a format, such as yyyyMMdd")
     return pieces
 
 
-def _date_field(letters: str, argument: str) -> Callable[[datetime], str]:
+def _make_date_field(letters: str, argument: str) -> Callable[[datetime], str]:
     width = len(letters)
     if letters == "yy":
         return lambda when: f"{when.year % 100:02d}"
@@ -271,7 +271,7 @@ _FIELDS: Final[dict[str, Callable[[datetime], int]]] = {
 }
 
 
-def _moment(value: str, vr: str) -> datetime | None:
+def _parse_datetime(value: str, vr: str) -> datetime | None:
     """Read a DA, TM or DT value, in the forms of PS3.5 6.2 and of ACR-NEMA."""
     if vr == "TM":
         found = _TIME.fullmatch(value)

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
-from dicom_quarry.system.permissions import PRIVATE, Access
+from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 
 @contextmanager
-def replacing(path: Path, access: Access = PRIVATE) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, permissions: Permissions = PRIVATE) -> Iterator[IO[bytes]]:
     """Write beside ``path``, and take its place once everything is on disk; an error leaves the old file."""
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     temporary = Path(name)
@@ -23,7 +23,7 @@ def replacing(path: Path, access: Access = PRIVATE) -> Iterator[IO[bytes]]:
         with os.fdopen(number, "wb") as stream:
             yield stream
             stream.flush()
-            access.give_file(stream.fileno())
+            permissions.apply_to_file(stream.fileno())
             os.fsync(stream.fileno())
         temporary.replace(path)
     finally:
@@ -31,13 +31,13 @@ def replacing(path: Path, access: Access = PRIVATE) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def replacing_text(path: Path, access: Access = PRIVATE) -> Iterator[TextIO]:
+def atomic_write_text(path: Path, permissions: Permissions = PRIVATE) -> Iterator[TextIO]:
     """``replacing`` for UTF-8 text, gzipped where the name ends in ``.gz``; same text, same bytes.
 
     There is no byte order mark: it would become part of the first header for every script that reads the file
     as plain UTF-8. The price is that Excel has to be told "UTF-8" when it imports letters beyond ASCII.
     """
-    with replacing(path, access) as raw:
+    with atomic_write(path, permissions) as raw:
         # An archive's name and time would differ from run to run: both are left out.
         packed = gzip.GzipFile("", "wb", 6, raw, mtime=0) if path.suffix == ".gz" else raw
         text = io.TextIOWrapper(packed, "utf-8", newline="")

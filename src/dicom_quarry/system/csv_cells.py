@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from dicom_quarry.cohort.cell_values import visible
+from dicom_quarry.cohort.cell_values import escape_text
 
 #: Where a spreadsheet would begin to compute: at the start of a cell, and after a semicolon, which splits
 #: cells in the locales that write decimals with a comma. Japanese ones take the wide forms too.
-FORMULA: Final = re.compile(r"(^|;)(\s*)(?=[=+\-@＝＋－＠])")
+FORMULA_START: Final = re.compile(r"(^|;)(\s*)(?=[=+\-@＝＋－＠])")
 
 
-def harmless(text: str) -> str:
+def escape_cell(text: str) -> str:
     """Text from the archive for a cell: control characters become visible, a formula is only shown."""
-    shown = visible(text, limit=len(text))
-    if shown[:1].isalnum() and ";" not in shown:
-        return shown  # as nearly all are, millions of them: no formula begins like that
-    return FORMULA.sub(r"\1\2'", shown)
+    escaped = escape_text(text, limit=len(text))
+    if escaped[:1].isalnum() and ";" not in escaped:
+        return escaped  # as nearly all are, millions of them: no formula begins like that
+    return FORMULA_START.sub(r"\1\2'", escaped)

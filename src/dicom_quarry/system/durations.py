@@ -7,16 +7,16 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
-def _seconds(value: object) -> object:
+def _parse_duration(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not re.fullmatch(r"\d+[smhd]", value, re.ASCII):
         raise ValueError("write a time such as 30m, 2h or 2d")
-    return int(value[:-1]) * UNITS[value[-1]]
+    return int(value[:-1]) * UNIT_SECONDS[value[-1]]
 
 
 #: Written as 90s, 30m, 2h or 2d; in seconds.
-Duration = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(_parse_duration), Field(ge=0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def spoken_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for people, in its two largest units."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,1 @@
+"""Stored files and the archive compared with the record."""

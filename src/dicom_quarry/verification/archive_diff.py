@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
-from dicom_quarry.errors import Lost, QueryFailed, Unusable, told
-from dicom_quarry.extraction.archive_clients import open_sources
-from dicom_quarry.extraction.job_context import Source
-from dicom_quarry.extraction.query_thread import Asker, Errand, watch
-from dicom_quarry.jobs.folder import JobFolder, held, logging_to
-from dicom_quarry.ledger.stored_files import StoredReader
+from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed, redact
+from dicom_quarry.extraction.archive_clients import open_clients
+from dicom_quarry.extraction.job_context import ArchiveClient
+from dicom_quarry.extraction.query_thread import QueryContext, QueryThread, run_with_progress
+from dicom_quarry.jobs.folder import JobFolder, job_lock, logging_to
+from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Task
-from dicom_quarry.system.shutdown import Stop
-from dicom_quarry.verification.checkpoint import Bookmark, Mark
+from dicom_quarry.system.shutdown import Shutdown
+from dicom_quarry.verification.checkpoint import Checkpoint, Position
 
 #: A difference: code, words, series and instance as far as they apply.
 _Difference = tuple[str, str, str, str]
@@ -25,7 +25,7 @@ NEW, GONE, STUDY_GONE, NOT_COMPARED = "new", "gone", "study_gone", "not_compared
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class ArchiveDiff:
     """What the archives list now: ``studies`` that were listed again, of ``all`` that are complete.
 
     ``others`` are not as they were; ``changed`` counts them by code, ``instances`` what in them has changed.
@@ -33,119 +33,136 @@ class Again:
     """
 
     studies: int
-    all: int
-    others: int
-    changed: Mapping[str, int]
-    instances: Mapping[str, int]
+    total: int
+    changed_studies: int
+    studies_by_code: Mapping[str, int]
+    instances_by_code: Mapping[str, int]
     problem: str = ""
 
     @property
-    def finished(self) -> bool:
+    def is_finished(self) -> bool:
         """Whether all of them were listed."""
-        return self.studies >= self.all and not self.problem
+        return self.studies >= self.total and not self.problem
 
 
-def look(
-    errand: Errand, folder: JobFolder, write: Callable[[Iterator[ChangeView]], object], *, restart: bool
-) -> Again:
+def compare(
+    context: QueryContext,
+    folder: JobFolder,
+    write: Callable[[Iterator[ChangeView]], object],
+    *,
+    restart: bool,
+) -> ArchiveDiff:
     """List every complete study again, or go on with that; ``write`` gets what has changed, at the end.
 
     Raises StartError while a job runs in the folder: its archive is asked by one of both.
     """
-    bookmark = Bookmark(folder, "against", {}, restart=restart)
-    with held(folder), logging_to(folder.log), closing(StoredReader(folder.ledger)) as reader, bookmark:
-        number, before = reader.complete_count(), bookmark.mark.done
-        if bookmark.since is not None:
-            errand.listener.said(f"going on after {before:,} studies (--restart begins anew)")
+    checkpoint = Checkpoint(folder, "archive-diff", {}, restart=restart)
+    with (
+        job_lock(folder),
+        logging_to(folder.log),
+        closing(StoredFilesReader(folder.ledger)) as reader,
+        checkpoint,
+    ):
+        total, before = reader.count_complete(), checkpoint.position.done
+        if checkpoint.interrupted_at is not None:
+            context.observer.on_message(f"going on after {before:,} studies (--restart begins anew)")
         problem = ""
-        if before < number:
-            problem = _ask(errand, reader, bookmark, number)
-        again = _counted(bookmark, number, problem)
-        if again.finished:
-            write(_views(reader, bookmark))
-            bookmark.finish()
-    return again
+        if before < total:
+            problem = _run_queries(context, reader, checkpoint, total)
+        diff = _build_diff(checkpoint, total, problem)
+        if diff.is_finished:
+            write(_change_views(reader, checkpoint))
+            checkpoint.finish()
+    return diff
 
 
-def _ask(errand: Errand, reader: StoredReader, bookmark: Bookmark, number: int) -> str:
-    with open_sources(errand.settings, errand.guests, errand.stop, errand.board, served=True) as sources:
-        questions = _Lists(sources, reader, bookmark, errand.stop)
+def _run_queries(context: QueryContext, reader: StoredFilesReader, checkpoint: Checkpoint, total: int) -> str:
+    with open_clients(
+        context.settings, context.throttles, context.shutdown, context.status_board, has_served=True
+    ) as clients:
+        query_thread = _ListingThread(clients, reader, checkpoint, context.shutdown)
         try:
-            watch(errand, questions, "studies", number, bookmark.mark.done)
-        except Unusable as error:
+            run_with_progress(context, query_thread, "studies", total, checkpoint.position.done)
+        except OperatorActionRequired as error:
             return str(error)
     return ""
 
 
-class _Lists(Asker):
+class _ListingThread(QueryThread):
     """Has study after study listed, from the bookmark on."""
 
     def __init__(
-        self, sources: Mapping[str, Source], reader: StoredReader, bookmark: Bookmark, stop: Stop
+        self,
+        clients: Mapping[str, ArchiveClient],
+        reader: StoredFilesReader,
+        checkpoint: Checkpoint,
+        shutdown: Shutdown,
     ) -> None:
-        super().__init__("against", sources, stop)
+        super().__init__("archive-diff", clients, shutdown)
         self._reader = reader
-        self._bookmark = bookmark
+        self._checkpoint = checkpoint
 
-    def ask(self) -> None:
+    def run_queries(self) -> None:
         """Ask."""
-        mark = self._bookmark.mark
-        done, found = mark.done, mark.found
-        for task in self._reader.complete(after=mark.task):
-            self.stopping.check()
-            differences = _differences(
-                self.sources[task.archive], task, self._reader.instances_of(task.task_id)
+        position = self._checkpoint.position
+        done, findings = position.done, position.findings
+        for task in self._reader.complete_tasks(after=position.task_id):
+            self.shutdown.raise_if_requested()
+            differences = _find_differences(
+                self.clients[task.archive], task, self._reader.series_by_instance(task.task_id)
             )
             for code, change, series_uid, sop_uid in differences:
-                told = [task.archive, task.study.study_uid, series_uid, sop_uid, code, change]
-                self._bookmark.add({"task": task.task_id, "told": told})
-            done, found = done + 1, found + bool(differences)
-            self._bookmark.keep(Mark(task.task_id, done, 0, found))
-            self.settled += 1
+                values = [task.archive, task.study.study_uid, series_uid, sop_uid, code, change]
+                self._checkpoint.add_finding({"task": task.task_id, "change": values})
+            done, findings = done + 1, findings + bool(differences)
+            self._checkpoint.save(Position(task.task_id, done, 0, findings))
+            self.completed += 1
 
 
-def _differences(source: Source, task: Task, here: Mapping[str, str]) -> list[_Difference]:
+def _find_differences(client: ArchiveClient, task: Task, stored: Mapping[str, str]) -> list[_Difference]:
     """What the archive lists otherwise than what is ``here``, the series of every instance by its UID."""
     try:
-        listing = source.gate.query(lambda: source.archive.list_instances(task))
-        if not (listing.instances or listing.series_uids) and not _knows(source, task):
+        listing = client.circuit_breaker.run_query(lambda: client.archive.list_instances(task))
+        if not (listing.instances or listing.series_uids) and not _has_study(client, task):
             return [(STUDY_GONE, "the archive does not know the study any more", "", "")]
-    except (QueryFailed, Lost) as error:
-        return [(NOT_COMPARED, f"the archive would not list it: {told(error)}", "", "")]
+    except (QueryFailed, ConnectionLost) as error:
+        return [(NOT_COMPARED, f"the archive would not list it: {redact(error)}", "", "")]
     listed = {ref.sop_uid: ref.series_uid for ref in listing.instances}
-    new = [(NEW, "is new in the archive", series, sop) for sop, series in listed.items() if sop not in here]
-    if not listing.by_image:
+    new = [(NEW, "is new in the archive", series, sop) for sop, series in listed.items() if sop not in stored]
+    if not listing.lists_instances:
         return [*new, (NOT_COMPARED, "the archive cannot list its instances", "", "")]
     if not listing.complete:
-        return [*new, (NOT_COMPARED, f"the archive's list ended early ({listing.why})", "", "")]
-    gone = [(GONE, "is not in the archive any more", series, sop) for sop, series in here.items()]
+        return [*new, (NOT_COMPARED, f"the archive's list ended early ({listing.incomplete_reason})", "", "")]
+    gone = [(GONE, "is not in the archive any more", series, sop) for sop, series in stored.items()]
     return [*new, *(one for one in gone if one[3] not in listed)]
 
 
-def _knows(source: Source, task: Task) -> bool:
+def _has_study(client: ArchiveClient, task: Task) -> bool:
     """Whether the archive has the study, of which it lists nothing."""
     keys = {"StudyInstanceUID": task.study.study_uid}
-    if source.profile.model == "patient":
+    if client.profile.model == "patient":
         keys["PatientID"] = task.study.patient_id
-    found = source.gate.query(lambda: source.archive.find(keys))
+    found = client.circuit_breaker.run_query(lambda: client.archive.find(keys))
     return any(study.study_uid == task.study.study_uid for study in found.studies) or not found.complete
 
 
-def _counted(bookmark: Bookmark, number: int, problem: str) -> Again:
+def _build_diff(checkpoint: Checkpoint, total: int, problem: str) -> ArchiveDiff:
     studies: dict[str, set[int]] = {}
     instances: Counter[str] = Counter()
-    for finding in bookmark.findings():
-        code = finding["told"][4]
+    for finding in checkpoint.findings():
+        code = finding["change"][4]
         studies.setdefault(code, set()).add(finding["task"])
         instances[code] += 1
     changed = {code: len(tasks) for code, tasks in studies.items()}
-    return Again(bookmark.mark.done, number, bookmark.mark.found, changed, instances, problem)
+    return ArchiveDiff(
+        checkpoint.position.done, total, checkpoint.position.findings, changed, instances, problem
+    )
 
 
-def _views(reader: StoredReader, bookmark: Bookmark) -> Iterator[ChangeView]:
+def _change_views(reader: StoredFilesReader, checkpoint: Checkpoint) -> Iterator[ChangeView]:
     rows: dict[int, tuple[int, ...]] = {}
-    for finding in bookmark.findings():
+    for finding in checkpoint.findings():
         task = finding["task"]
         if task not in rows:  # the lines of a study stand together
             rows = {task: reader.rows_of(task)}
-        yield ChangeView(rows[task], *finding["told"])
+        yield ChangeView(rows[task], *finding["change"])

@@ -21,39 +21,39 @@ from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.registry import state_home
 
 #: A look that nobody went on with for so many seconds begins anew: the files may have changed since.
-AGE = 7 * 86_400.0
+MAX_AGE = 7 * 86_400.0
 
 #: Seconds between two writes.
-_EVERY = 1.0
+_WRITE_INTERVAL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Position:
     """All tasks up to ``task`` were looked at: ``done`` things of ``size`` bytes, ``found`` of them odd."""
 
-    task: int = 0
+    task_id: int = 0
     done: int = 0
     size: int = 0
-    found: int = 0
+    findings: int = 0
 
 
-class Bookmark:
+class Checkpoint:
     """The bookmark of one kind of look; a context, in which nobody else has it. Raises StartError then.
 
     ``manner`` is what has to be the same for a look to be gone on with; what was added to it then comes back
     with it. ``since`` is the POSIX time at which that look was left; None where this is a new one.
     """
 
-    def __init__(self, folder: JobFolder, name: str, manner: Mapping[str, Any], *, restart: bool) -> None:
+    def __init__(self, folder: JobFolder, name: str, parameters: Mapping[str, Any], *, restart: bool) -> None:
         self._name = name
         self._out = folder.out
-        self.manner = dict(manner)
-        self.folder = _writable(folder)
+        self.parameters = dict(parameters)
+        self.folder = _writable_folder(folder)
         self._restart = restart
-        self._written = 0.0
-        self._length = 0
-        self.mark = Mark()
-        self.since: float | None = None
+        self._written_at = 0.0
+        self._findings_length = 0
+        self.position = Position()
+        self.interrupted_at: float | None = None
 
     def __enter__(self) -> Self:
         self._lock = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -63,78 +63,88 @@ class Bookmark:
             os.close(self._lock)
             raise StartError(f"another quarry verify is looking at {self._out}: wait for its end") from None
         if not self._restart:
-            self._take_up()
-        self._found = _private(self._path(".found"), os.O_APPEND)
-        self._found.truncate(self._length)
+            self._load()
+        self._findings_file = _open_private(self._path(".findings"), os.O_APPEND)
+        self._findings_file.truncate(self._findings_length)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._path(".found").exists():
+        if self._path(".findings").exists():
             self._write()
-        self._found.close()
+        self._findings_file.close()
         os.close(self._lock)
 
-    def add(self, finding: Mapping[str, Any]) -> None:
+    def add_finding(self, finding: Mapping[str, Any]) -> None:
         """Something to be told at the end; kept with the next mark."""
-        self._found.write(json.dumps(finding).encode() + b"\n")
+        self._findings_file.write(json.dumps(finding).encode() + b"\n")
 
-    def keep(self, mark: Mark) -> None:
+    def save(self, position: Position) -> None:
         """The look has come so far. What is added afterwards is of the next mark."""
-        self.mark = mark
-        self._found.flush()
-        self._length = self._found.tell()
-        if time.monotonic() - self._written >= _EVERY:
+        self.position = position
+        self._findings_file.flush()
+        self._findings_length = self._findings_file.tell()
+        if time.monotonic() - self._written_at >= _WRITE_INTERVAL:
             self._write()
 
     def findings(self) -> Iterator[dict[str, Any]]:
         """What was added, also before an interruption, in its order."""
-        self._found.flush()
-        with self._path(".found").open("rb") as lines:
+        self._findings_file.flush()
+        with self._path(".findings").open("rb") as lines:
             for line in lines:
                 yield json.loads(line)
 
     def finish(self) -> None:
         """The look has come to its end: the next one begins anew."""
-        for suffix in (".json", ".found"):
+        for suffix in (".json", ".findings"):
             self._path(suffix).unlink(missing_ok=True)
 
-    def _take_up(self) -> None:
+    def _load(self) -> None:
         try:
-            kept = json.loads(self._path(".json").read_text(encoding="utf-8"))
-            mark, length, written = Mark(**kept["mark"]), int(kept["length"]), float(kept["time"])
-            whole = self._path(".found").stat().st_size >= length
-            manner = dict(kept["manner"])
+            data = json.loads(self._path(".json").read_text(encoding="utf-8"))
+            position, length, written = Position(**data["position"]), int(data["length"]), float(data["time"])
+            is_intact = self._path(".findings").stat().st_size >= length
+            parameters = dict(data["parameters"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return  # none, or nothing that this version can go on with
-        same = manner | self.manner == manner
-        if same and whole and mark.task and 0 <= time.time() - written < AGE:
-            self.mark, self._length, self.since, self.manner = mark, length, written, manner
+        has_same_parameters = parameters | self.parameters == parameters
+        if has_same_parameters and is_intact and position.task_id and 0 <= time.time() - written < MAX_AGE:
+            self.position, self._findings_length, self.interrupted_at, self.parameters = (
+                position,
+                length,
+                written,
+                parameters,
+            )
 
     def _write(self) -> None:
         """The findings before the mark that counts them: a power cut must not leave a mark without them."""
-        os.fsync(self._found.fileno())
-        kept = {"manner": self.manner, "mark": asdict(self.mark), "length": self._length, "time": time.time()}
-        part = self._path(".part")
-        with _private(part, os.O_TRUNC) as file:
-            file.write(json.dumps(kept).encode())
+        os.fsync(self._findings_file.fileno())
+        data = {
+            "parameters": self.parameters,
+            "position": asdict(self.position),
+            "length": self._findings_length,
+            "time": time.time(),
+        }
+        temp_path = self._path(".part")
+        with _open_private(temp_path, os.O_TRUNC) as file:
+            file.write(json.dumps(data).encode())
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self._path(".json"))
-        self._written = time.monotonic()
+        temp_path.replace(self._path(".json"))
+        self._written_at = time.monotonic()
 
     def _path(self, suffix: str) -> Path:
         return self.folder / f"{self._name}{suffix}"
 
 
-def _private(path: Path, flags: int) -> BinaryIO:
+def _open_private(path: Path, flags: int) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600), "wb")
 
 
-def _writable(folder: JobFolder) -> Path:
+def _writable_folder(folder: JobFolder) -> Path:
     """The state folder, or one of this user's where nothing can be written to that."""
     if os.access(folder.state, os.W_OK):
         return folder.state
     name = hashlib.sha256(os.fsencode(folder.out.resolve())).hexdigest()[:16]
-    place = state_home() / "looks" / name
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return place
+    fallback = state_home() / "checkpoints" / name
+    fallback.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return fallback

@@ -20,34 +20,35 @@ from dicom_quarry.store.hash_worker import Batch, Problems
 T = TypeVar("T")
 
 #: By its file, in isolation: nothing in the user's folder or environment is imported in place of a library.
-_CHILD = (sys.executable, "-I", hash_worker.__file__)
+_WORKER_COMMAND = (sys.executable, "-I", hash_worker.__file__)
 
 #: More at once bring nothing, unless somebody knows better: the disk or its network is the bottleneck then.
-_MOST = 8
+_MAX_PROCESSES = 8
 
 #: Batches that wait for each process: enough that none ever does.
-_AHEAD = 3
+_BATCHES_PER_PROCESS = 3
 
 
 def default_threads() -> int:
     """As many as there are processors for this process, within reason."""
     return min(
-        _MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        _MAX_PROCESSES,
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
     )
 
 
-class Checkers:
+class HashPool:
     """So many processes; a context. The thread that asks one waits for its answer."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number
+    def __init__(self, processes: int) -> None:
+        self._process_count = processes
         self._children: list[subprocess.Popen[bytes]] = []
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
-        self._pool = ThreadPoolExecutor(number)
+        self._threads = ThreadPoolExecutor(processes)
 
     def __enter__(self) -> Self:
-        for _ in range(self._number):
-            command = (*_CHILD, str(os.getpid()))
+        for _ in range(self._process_count):
+            command = (*_WORKER_COMMAND, str(os.getpid()))
             child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._children.append(child)
             self._idle.put(child)
@@ -57,7 +58,7 @@ class Checkers:
         # Ended early, nobody waits for batches: what is being read is read in vain.
         for child in self._children:
             child.kill()
-        self._pool.shutdown(cancel_futures=True)
+        self._threads.shutdown(cancel_futures=True)
         for child in self._children:
             child.wait()
             for stream in (child.stdin, child.stdout):
@@ -65,18 +66,18 @@ class Checkers:
                     with suppress(OSError):  # what it did not take is still in the buffer
                         stream.close()
 
-    def check(self, parts: Iterable[T], batch_of: Callable[[T], Batch]) -> Iterator[tuple[T, Problems]]:
+    def compare(self, parts: Iterable[T], build_batch: Callable[[T], Batch]) -> Iterator[tuple[T, Problems]]:
         """Each part with its problems; reads no further ahead than the processes are busy with."""
-        waiting: deque[tuple[T, Future[Problems]]] = deque()
+        pending: deque[tuple[T, Future[Problems]]] = deque()
         for part in parts:
-            waiting.append((part, self._pool.submit(self._ask, batch_of(part))))
-            if len(waiting) > _AHEAD * self._number:
-                first, answer = waiting.popleft()
-                yield first, answer.result()
-        for first, answer in waiting:
-            yield first, answer.result()
+            pending.append((part, self._threads.submit(self._compare_batch, build_batch(part))))
+            if len(pending) > _BATCHES_PER_PROCESS * self._process_count:
+                first, future = pending.popleft()
+                yield first, future.result()
+        for first, future in pending:
+            yield first, future.result()
 
-    def _ask(self, batch: Batch) -> Problems:
+    def _compare_batch(self, batch: Batch) -> Problems:
         child = self._idle.get()
         assert child.stdin is not None and child.stdout is not None
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dicom_quarry.errors import InputError
 
 _PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,6})?) ?%", re.ASCII)
-_ALL = 1 << 64
+_HASH_RANGE = 1 << 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +21,16 @@ class Sample:
     seed: str
 
     @classmethod
-    def drawn(cls, share: float) -> Sample:
+    def draw(cls, share: float) -> Sample:
         """A sample that nobody can foresee."""
         return cls(share, secrets.token_hex(4))
 
     def __contains__(self, sop_uid: str) -> bool:
         digest = hashlib.blake2b(f"{self.seed}\0{sop_uid}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") < self.share * _ALL
+        return int.from_bytes(digest, "big") < self.share * _HASH_RANGE
 
 
-def share_of(text: str) -> float:
+def parse_share(text: str) -> float:
     """Read ``1%``; from 0 to 1. Raises InputError."""
     found = _PERCENT.fullmatch(text.strip())
     percent = float(found[1]) if found else 0.0
@@ -39,12 +39,12 @@ def share_of(text: str) -> float:
     return percent / 100
 
 
-def at_most_damaged(looked_at: int, of: int) -> int:
+def max_undetected_damage(checked: int, total: int) -> int:
     """Where a random choice shows no damage: the most files that may be damaged all the same.
 
     With 95 % confidence: it is the share p for which (1 - p) ** looked_at is 5 %, never more than what was
     not looked at.
     """
-    if not looked_at:
-        return of
-    return min(of - looked_at, int((1 - 0.05 ** (1 / looked_at)) * of))
+    if not checked:
+        return total
+    return min(total - checked, int((1 - 0.05 ** (1 / checked)) * total))

@@ -11,52 +11,53 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dicom_quarry.ledger.reader import Derive
-from dicom_quarry.ledger.stored_files import StoredFile, StoredReader
+from dicom_quarry.ledger.reader import PathFunction
+from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
 
 #: Quarry's own folder in the tree.
-_OWN = ".quarry"
+_QUARRY_FOLDER = ".quarry"
 
 
-class Strays:
+class UnrecordedFiles:
     """Learns what is recorded, then looks through the tree."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
-        self._recorded: Counter[str] = Counter()
-        self._lacking: set[str] = set()
+        self._recorded_counts: Counter[str] = Counter()
+        self._folders_with_missing: set[str] = set()
 
-    def recorded(self, files: Iterable[StoredFile]) -> None:
+    def add_recorded(self, files: Iterable[StoredFile]) -> None:
         """These belong here."""
-        self._recorded.update(file.path.rpartition("/")[0] for file in files)
+        self._recorded_counts.update(file.path.rpartition("/")[0] for file in files)
 
-    def missing(self, path: str) -> None:
+    def add_missing(self, path: str) -> None:
         """This one is recorded and not here: another may be in its place, so that the number is right."""
-        self._lacking.add(path.rpartition("/")[0])
+        self._folders_with_missing.add(path.rpartition("/")[0])
 
-    def find(self, reader: StoredReader, derive: Derive) -> Iterator[str]:
+    def find(self, reader: StoredFilesReader, path_of: PathFunction) -> Iterator[str]:
         """Every file that is not recorded, relative to the root. Where a job is at work nothing is said."""
-        busy = reader.being_filled()
+        busy = reader.unfinished_folders()
         suspect = {
             folder: names
-            for folder, names in self._tree()
-            if folder not in busy and (folder in self._lacking or len(names) != self._recorded[folder])
+            for folder, names in self._walk()
+            if folder not in busy
+            and (folder in self._folders_with_missing or len(names) != self._recorded_counts[folder])
         }
         if not suspect:
             return
         # What a crash has left of a released study is known, too.
-        for _, page in reader.files(derive, released=True):
+        for _, page in reader.files(path_of, released=True):
             for file in page:
                 folder, _, name = file.path.rpartition("/")
                 if folder in suspect:
                     suspect[folder].discard(name)
         # What has begun to arrive meanwhile is noted by now.
-        busy = reader.being_filled()
+        busy = reader.unfinished_folders()
         for folder, names in sorted(suspect.items()):
             if folder not in busy:
-                yield from sorted(_shown(f"{folder}/{name}" if folder else name) for name in names)
+                yield from sorted(_printable(f"{folder}/{name}" if folder else name) for name in names)
 
-    def _tree(self) -> Iterator[tuple[str, set[str]]]:
+    def _walk(self) -> Iterator[tuple[str, set[str]]]:
         """Every folder with the names in it that are no folders."""
         todo = [""]
         while todo:
@@ -67,7 +68,7 @@ class Strays:
                     for entry in entries:
                         if not entry.is_dir(follow_symlinks=False):
                             names.add(entry.name)
-                        elif folder or entry.name != _OWN:
+                        elif folder or entry.name != _QUARRY_FOLDER:
                             todo.append(f"{folder}/{entry.name}" if folder else entry.name)
             except OSError:
                 continue  # unreadable: its recorded files were told of as such
@@ -87,6 +88,6 @@ class Strays:
             os.close(fd)
 
 
-def _shown(path: str) -> str:
+def _printable(path: str) -> str:
     """A name that somebody else gave may be no text at all: then its bytes stand for it."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -13,10 +13,10 @@ from enum import Enum, IntEnum
 
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
 from dicom_quarry.wire import negotiation, pdu
-from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, Context
+from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, PresentationContext
 from dicom_quarry.wire.pdu import ControlPdu, PduReader, PduType, PDVFragment
 
-__all__ = ["Association", "Context", "State"]
+__all__ = ["Association", "PresentationContext", "State"]
 
 
 class State(IntEnum):
@@ -37,7 +37,7 @@ class State(IntEnum):
     CLOSING = 13
 
 
-class Cause(IntEnum):
+class Trigger(IntEnum):
     """What moves the machine: the rows of PS3.8 table 9-10 by their number."""
 
     ASSOCIATE_REQUEST = 1
@@ -65,7 +65,7 @@ class Action(Enum):
     """PS3.8 tables 9-6 to 9-9, as far as they show outside: a command is sent, an event is handed on."""
 
     SEND = "the command's PDU, or nothing but the new state"
-    TELL = "an event for the user"
+    EMIT = "an event for the user"
     IGNORE = "AA-6"
     CLOSE = "AA-2, AR-5: close the transport connection; nobody is told"
     PEER_GONE = "AA-3, AA-4: the user is told"
@@ -73,99 +73,101 @@ class Action(Enum):
 
 
 # While an association is made, stands or is released: what ends it, and what may not come (PS3.8 table 9-10).
-_ENDINGS: dict[Cause, tuple[Action, State]] = {
-    Cause.ABORT_REQUEST: (Action.ABORT, State.CLOSING),
-    Cause.ABORT_RECEIVED: (Action.PEER_GONE, State.IDLE),
-    Cause.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
+_ON_END: dict[Trigger, tuple[Action, State]] = {
+    Trigger.ABORT_REQUEST: (Action.ABORT, State.CLOSING),
+    Trigger.ABORT_RECEIVED: (Action.PEER_GONE, State.IDLE),
+    Trigger.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
 }
-_UNEXPECTED: dict[Cause, tuple[Action, State]] = dict.fromkeys(
+_ON_UNEXPECTED: dict[Trigger, tuple[Action, State]] = dict.fromkeys(
     (
-        Cause.AC_RECEIVED,
-        Cause.RJ_RECEIVED,
-        Cause.RQ_RECEIVED,
-        Cause.DATA_RECEIVED,
-        Cause.RELEASE_RQ_RECEIVED,
-        Cause.RELEASE_RP_RECEIVED,
-        Cause.INVALID_PDU,
+        Trigger.AC_RECEIVED,
+        Trigger.RJ_RECEIVED,
+        Trigger.RQ_RECEIVED,
+        Trigger.DATA_RECEIVED,
+        Trigger.RELEASE_RQ_RECEIVED,
+        Trigger.RELEASE_RP_RECEIVED,
+        Trigger.INVALID_PDU,
     ),
     (Action.ABORT, State.CLOSING),
 )
-_ANY = _ENDINGS | _UNEXPECTED
+_ON_END_OR_UNEXPECTED = _ON_END | _ON_UNEXPECTED
 
 #: PS3.8 table 9-10, whole. A pair that is not in it is illegal.
-TABLE: dict[State, dict[Cause, tuple[Action, State]]] = {
+TRANSITIONS: dict[State, dict[Trigger, tuple[Action, State]]] = {
     State.IDLE: {
-        Cause.ASSOCIATE_REQUEST: (Action.SEND, State.CONNECTING),
-        Cause.CONNECTION_INDICATED: (Action.SEND, State.AWAITING_REQUEST),
+        Trigger.ASSOCIATE_REQUEST: (Action.SEND, State.CONNECTING),
+        Trigger.CONNECTION_INDICATED: (Action.SEND, State.AWAITING_REQUEST),
     },
-    State.AWAITING_REQUEST: _UNEXPECTED
+    State.AWAITING_REQUEST: _ON_UNEXPECTED
     | {
-        Cause.RQ_RECEIVED: (Action.TELL, State.AWAITING_LOCAL_ANSWER),
-        Cause.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
-        Cause.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
-        Cause.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
+        Trigger.RQ_RECEIVED: (Action.EMIT, State.AWAITING_LOCAL_ANSWER),
+        Trigger.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
+        Trigger.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
+        Trigger.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
     },
-    State.AWAITING_LOCAL_ANSWER: _ANY
+    State.AWAITING_LOCAL_ANSWER: _ON_END_OR_UNEXPECTED
     | {
-        Cause.ACCEPT: (Action.SEND, State.ESTABLISHED),
-        Cause.REJECT: (Action.SEND, State.CLOSING),
+        Trigger.ACCEPT: (Action.SEND, State.ESTABLISHED),
+        Trigger.REJECT: (Action.SEND, State.CLOSING),
     },
     State.CONNECTING: {
-        Cause.CONNECTED: (Action.SEND, State.AWAITING_ANSWER),
-        Cause.ABORT_REQUEST: (Action.CLOSE, State.IDLE),
-        Cause.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
+        Trigger.CONNECTED: (Action.SEND, State.AWAITING_ANSWER),
+        Trigger.ABORT_REQUEST: (Action.CLOSE, State.IDLE),
+        Trigger.CONNECTION_CLOSED: (Action.PEER_GONE, State.IDLE),
     },
-    State.AWAITING_ANSWER: _ANY
+    State.AWAITING_ANSWER: _ON_END_OR_UNEXPECTED
     | {
-        Cause.AC_RECEIVED: (Action.TELL, State.ESTABLISHED),
-        Cause.RJ_RECEIVED: (Action.TELL, State.IDLE),
+        Trigger.AC_RECEIVED: (Action.EMIT, State.ESTABLISHED),
+        Trigger.RJ_RECEIVED: (Action.EMIT, State.IDLE),
     },
-    State.ESTABLISHED: _ANY
+    State.ESTABLISHED: _ON_END_OR_UNEXPECTED
     | {
-        Cause.DATA_REQUEST: (Action.SEND, State.ESTABLISHED),
-        Cause.DATA_RECEIVED: (Action.TELL, State.ESTABLISHED),
-        Cause.RELEASE_REQUEST: (Action.SEND, State.AWAITING_RELEASE_RP),
-        Cause.RELEASE_RQ_RECEIVED: (Action.TELL, State.AWAITING_LOCAL_RELEASE),
+        Trigger.DATA_REQUEST: (Action.SEND, State.ESTABLISHED),
+        Trigger.DATA_RECEIVED: (Action.EMIT, State.ESTABLISHED),
+        Trigger.RELEASE_REQUEST: (Action.SEND, State.AWAITING_RELEASE_RP),
+        Trigger.RELEASE_RQ_RECEIVED: (Action.EMIT, State.AWAITING_LOCAL_RELEASE),
     },
-    State.AWAITING_RELEASE_RP: _ANY
+    State.AWAITING_RELEASE_RP: _ON_END_OR_UNEXPECTED
     | {
-        Cause.DATA_RECEIVED: (Action.TELL, State.AWAITING_RELEASE_RP),
+        Trigger.DATA_RECEIVED: (Action.EMIT, State.AWAITING_RELEASE_RP),
         # AR-8, a release collision: on the acceptor's side the next state is COLLISION_ACCEPTOR_RP.
-        Cause.RELEASE_RQ_RECEIVED: (Action.TELL, State.COLLISION_REQUESTOR_LOCAL),
-        Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.IDLE),
+        Trigger.RELEASE_RQ_RECEIVED: (Action.EMIT, State.COLLISION_REQUESTOR_LOCAL),
+        Trigger.RELEASE_RP_RECEIVED: (Action.EMIT, State.IDLE),
     },
-    State.AWAITING_LOCAL_RELEASE: _ANY
+    State.AWAITING_LOCAL_RELEASE: _ON_END_OR_UNEXPECTED
     | {
-        Cause.DATA_REQUEST: (Action.SEND, State.AWAITING_LOCAL_RELEASE),
-        Cause.RELEASE_RESPONSE: (Action.SEND, State.CLOSING),
+        Trigger.DATA_REQUEST: (Action.SEND, State.AWAITING_LOCAL_RELEASE),
+        Trigger.RELEASE_RESPONSE: (Action.SEND, State.CLOSING),
     },
-    State.COLLISION_REQUESTOR_LOCAL: _ANY
-    | {Cause.RELEASE_RESPONSE: (Action.SEND, State.COLLISION_REQUESTOR_RP)},
-    State.COLLISION_ACCEPTOR_RP: _ANY
-    | {Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.COLLISION_ACCEPTOR_LOCAL)},
-    State.COLLISION_REQUESTOR_RP: _ANY | {Cause.RELEASE_RP_RECEIVED: (Action.TELL, State.IDLE)},
-    State.COLLISION_ACCEPTOR_LOCAL: _ANY | {Cause.RELEASE_RESPONSE: (Action.SEND, State.CLOSING)},
+    State.COLLISION_REQUESTOR_LOCAL: _ON_END_OR_UNEXPECTED
+    | {Trigger.RELEASE_RESPONSE: (Action.SEND, State.COLLISION_REQUESTOR_RP)},
+    State.COLLISION_ACCEPTOR_RP: _ON_END_OR_UNEXPECTED
+    | {Trigger.RELEASE_RP_RECEIVED: (Action.EMIT, State.COLLISION_ACCEPTOR_LOCAL)},
+    State.COLLISION_REQUESTOR_RP: _ON_END_OR_UNEXPECTED
+    | {Trigger.RELEASE_RP_RECEIVED: (Action.EMIT, State.IDLE)},
+    State.COLLISION_ACCEPTOR_LOCAL: _ON_END_OR_UNEXPECTED
+    | {Trigger.RELEASE_RESPONSE: (Action.SEND, State.CLOSING)},
     State.CLOSING: {
-        Cause.AC_RECEIVED: (Action.IGNORE, State.CLOSING),
-        Cause.RJ_RECEIVED: (Action.IGNORE, State.CLOSING),
-        Cause.RQ_RECEIVED: (Action.ABORT, State.CLOSING),
-        Cause.DATA_RECEIVED: (Action.IGNORE, State.CLOSING),
-        Cause.RELEASE_RQ_RECEIVED: (Action.IGNORE, State.CLOSING),
-        Cause.RELEASE_RP_RECEIVED: (Action.IGNORE, State.CLOSING),
-        Cause.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
-        Cause.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
-        Cause.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
-        Cause.INVALID_PDU: (Action.ABORT, State.CLOSING),
+        Trigger.AC_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Trigger.RJ_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Trigger.RQ_RECEIVED: (Action.ABORT, State.CLOSING),
+        Trigger.DATA_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Trigger.RELEASE_RQ_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Trigger.RELEASE_RP_RECEIVED: (Action.IGNORE, State.CLOSING),
+        Trigger.ABORT_RECEIVED: (Action.CLOSE, State.IDLE),
+        Trigger.CONNECTION_CLOSED: (Action.CLOSE, State.IDLE),
+        Trigger.ARTIM_EXPIRED: (Action.CLOSE, State.IDLE),
+        Trigger.INVALID_PDU: (Action.ABORT, State.CLOSING),
     },
 }
 
-_RECEIVED = {
-    PduType.ASSOCIATE_RQ: Cause.RQ_RECEIVED,
-    PduType.ASSOCIATE_AC: Cause.AC_RECEIVED,
-    PduType.ASSOCIATE_RJ: Cause.RJ_RECEIVED,
-    PduType.RELEASE_RQ: Cause.RELEASE_RQ_RECEIVED,
-    PduType.RELEASE_RP: Cause.RELEASE_RP_RECEIVED,
-    PduType.ABORT: Cause.ABORT_RECEIVED,
+_PDU_TRIGGERS = {
+    PduType.ASSOCIATE_RQ: Trigger.RQ_RECEIVED,
+    PduType.ASSOCIATE_AC: Trigger.AC_RECEIVED,
+    PduType.ASSOCIATE_RJ: Trigger.RJ_RECEIVED,
+    PduType.RELEASE_RQ: Trigger.RELEASE_RQ_RECEIVED,
+    PduType.RELEASE_RP: Trigger.RELEASE_RP_RECEIVED,
+    PduType.ABORT: Trigger.ABORT_RECEIVED,
 }
 
 
@@ -205,21 +207,21 @@ class Association:
     The owner of the socket reads into ``reader.space()``, tells ``reader.received(n)``, takes ``events()``.
     """
 
-    def __init__(self, *, max_pdu: int, requestor: bool) -> None:
+    def __init__(self, *, max_pdu: int, is_requestor: bool) -> None:
         self.state = State.IDLE
         self.reader = PduReader(max_pdu)
         self.peer_max_pdu = 0
-        self._requestor = requestor
-        self._farewell = b""
-        if not requestor:
-            self._step(Cause.CONNECTION_INDICATED)
+        self._is_requestor = is_requestor
+        self._pending_abort = b""
+        if not is_requestor:
+            self._transition(Trigger.CONNECTION_INDICATED)
 
-    def _step(self, cause: Cause) -> Action:
+    def _transition(self, trigger: Trigger) -> Action:
         try:
-            action, state = TABLE[self.state][cause]
+            action, state = TRANSITIONS[self.state][trigger]
         except KeyError:
-            raise LocalProtocolError(f"{cause.name} is not possible in state {self.state.name}") from None
-        if state is State.COLLISION_REQUESTOR_LOCAL and not self._requestor:
+            raise LocalProtocolError(f"{trigger.name} is not possible in state {self.state.name}") from None
+        if state is State.COLLISION_REQUESTOR_LOCAL and not self._is_requestor:
             state = State.COLLISION_ACCEPTOR_RP
         self.state = state
         return action
@@ -231,28 +233,28 @@ class Association:
         try:
             for unit in self.reader.units():
                 if isinstance(unit, PDVFragment):
-                    if self.state is State.ESTABLISHED or self._hears(Cause.DATA_RECEIVED):
+                    if self.state is State.ESTABLISHED or self._transition_by_peer(Trigger.DATA_RECEIVED):
                         yield unit
-                elif self._hears(_RECEIVED[unit.type]):
-                    yield self._read(unit)
+                elif self._transition_by_peer(_PDU_TRIGGERS[unit.type]):
+                    yield self._decode_event(unit)
         except RemoteProtocolError:
-            if not self._farewell and self.state is not State.IDLE:
-                self._step(Cause.INVALID_PDU)
-                self._farewell = pdu.encode_abort(source=2, reason=6)  # invalid PDU parameter value
+            if not self._pending_abort and self.state is not State.IDLE:
+                self._transition(Trigger.INVALID_PDU)
+                self._pending_abort = pdu.encode_abort(source=2, reason=6)  # invalid PDU parameter value
             raise
 
-    def _hears(self, cause: Cause) -> bool:
+    def _transition_by_peer(self, trigger: Trigger) -> bool:
         """Move on; whether there is something to tell."""
         before = self.state
         if before is State.IDLE:  # nothing that comes after the end matters
             return False
-        action = self._step(cause)
+        action = self._transition(trigger)
         if action is Action.ABORT:
-            self._farewell = pdu.encode_abort(source=2, reason=2)  # unexpected PDU
-            raise RemoteProtocolError(f"{cause.name} is not expected in state {before.name}")
-        return action in (Action.TELL, Action.PEER_GONE)
+            self._pending_abort = pdu.encode_abort(source=2, reason=2)  # unexpected PDU
+            raise RemoteProtocolError(f"{trigger.name} is not expected in state {before.name}")
+        return action in (Action.EMIT, Action.PEER_GONE)
 
-    def _read(self, unit: ControlPdu) -> Event:
+    def _decode_event(self, unit: ControlPdu) -> Event:
         body = unit.body
         match unit.type:
             case PduType.ASSOCIATE_RQ:
@@ -276,39 +278,39 @@ class Association:
 
     def request(self, request: AssociateRequest) -> bytes:
         """Ask for the association; the transport connection stands already."""
-        self._step(Cause.ASSOCIATE_REQUEST)
-        self._step(Cause.CONNECTED)
+        self._transition(Trigger.ASSOCIATE_REQUEST)
+        self._transition(Trigger.CONNECTED)
         return pdu.encode_pdu(PduType.ASSOCIATE_RQ, negotiation.encode_request(request))
 
     def accept(self, accept: AssociateAccept) -> bytes:
         """Grant the association that was asked for."""
-        self._step(Cause.ACCEPT)
+        self._transition(Trigger.ACCEPT)
         return pdu.encode_pdu(PduType.ASSOCIATE_AC, negotiation.encode_accept(accept))
 
     def reject(self, rejection: Rejection) -> bytes:
         """Refuse the association that was asked for."""
-        self._step(Cause.REJECT)
+        self._transition(Trigger.REJECT)
         return pdu.encode_reject(rejection.result, rejection.source, rejection.reason)
 
     def send(self, context_id: int, command: bytes, dataset: bytes = b"") -> Iterator[bytes]:
         """A message as pieces to send in order: the first is all of it, unless the dataset is large."""
-        self._step(Cause.DATA_REQUEST)
+        self._transition(Trigger.DATA_REQUEST)
         return pdu.encode_message(context_id, command, dataset, self.peer_max_pdu)
 
     def release(self) -> bytes:
         """Ask for an orderly end."""
-        self._step(Cause.RELEASE_REQUEST)
+        self._transition(Trigger.RELEASE_REQUEST)
         return pdu.encode_release(PduType.RELEASE_RQ)
 
     def confirm_release(self) -> bytes:
         """Agree to the peer's release."""
-        self._step(Cause.RELEASE_RESPONSE)
+        self._transition(Trigger.RELEASE_RESPONSE)
         return pdu.encode_release(PduType.RELEASE_RP)
 
     def abort(self) -> bytes:
         """End it at once. Gives the A-ABORT to send, or nothing where no association is left."""
-        farewell, self._farewell = self._farewell, b""
-        if farewell or Cause.ABORT_REQUEST not in TABLE[self.state]:
-            return farewell
-        action = self._step(Cause.ABORT_REQUEST)
+        abort_pdu, self._pending_abort = self._pending_abort, b""
+        if abort_pdu or Trigger.ABORT_REQUEST not in TRANSITIONS[self.state]:
+            return abort_pdu
+        action = self._transition(Trigger.ABORT_REQUEST)
         return pdu.encode_abort(source=0, reason=0) if action is Action.ABORT else b""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from dicom_quarry.errors import Refused, RemoteProtocolError
-from dicom_quarry.model import Arrival, Sink, Writer
+from dicom_quarry.errors import InstanceRefused, RemoteProtocolError
+from dicom_quarry.model import InstanceInfo, Sink, Writer
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.dimse import Command
 from dicom_quarry.wire.pdu import PDVFragment
@@ -24,21 +24,21 @@ _PROCESSING_FAILURE = 0x0110  # PS3.7 9.1.1.1.9
 _CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
 
 
-class Incoming:
+class IncomingInstance:
     """Passes the pieces of a dataset to a writer. Success is answered only after its commit has returned.
 
     Once the sink has refused, or failed, the rest is read and dropped: the sender is in the middle of a
     message and can only be told at its end.
     """
 
-    def __init__(self, command: Command, sink: Sink, arrival: Arrival) -> None:
+    def __init__(self, command: Command, sink: Sink, arrival: InstanceInfo) -> None:
         self.size = 0
         self.status = dimse.SUCCESS
         self._command = command
         self.comment = ""
         self._writer: Writer | None = None
         if arrival.sop_uid and arrival.sop_class and command.has_dataset:
-            self._writer = self._attempt(sink.begin, arrival)
+            self._writer = self._call_sink(sink.begin, arrival)
         else:
             self._fail(_CANNOT_UNDERSTAND, "no SOP Class UID, SOP Instance UID or data set")
 
@@ -46,12 +46,12 @@ class Incoming:
         """Hand on the next bytes."""
         self.size += len(data)
         if self._writer is not None:
-            self._attempt(self._writer.write, data)
+            self._call_sink(self._writer.write, data)
 
     def finish(self) -> Command:
         """Commit, and give the response."""
         if self._writer is not None:
-            self._attempt(self._writer.commit)
+            self._call_sink(self._writer.commit)
             self._writer = None
         return dimse.response(self._command, self.status, self.comment)
 
@@ -61,14 +61,14 @@ class Incoming:
         if writer is not None:
             writer.abort()
 
-    def _attempt(self, action: Callable[..., T], *arguments: object) -> T | None:
+    def _call_sink(self, action: Callable[..., T], *arguments: object) -> T | None:
         try:
             return action(*arguments)
-        except Refused as refusal:
+        except InstanceRefused as refusal:
             self._fail(refusal.status, str(refusal))
         except Exception as error:  # noqa: BLE001 - whatever a sink does, its sender gets an honest status
             # The message of the exception may name a patient's file: its kind and place must do.
-            logger.error("an instance could not be stored: %s", _kind_and_place(error))
+            logger.error("an instance could not be stored: %s", _describe_error(error))
             self._fail(_PROCESSING_FAILURE, "processing failure")
         return None
 
@@ -82,12 +82,12 @@ class Incoming:
 class Sender:
     """Who stores, and under which of our titles; ``address`` is where it is."""
 
-    title: str
-    called: str
+    calling_ae: str
+    called_ae: str
     address: str
 
 
-class Intake:
+class CStoreHandler:
     """Takes the C-STORE requests of one association, one after the other.
 
     ``contexts`` has the transfer syntax of every presentation context for storage. ``ended`` is told of each
@@ -99,16 +99,16 @@ class Intake:
         sink: Sink,
         contexts: Mapping[int, str],
         sender: Sender,
-        ended: Callable[[Incoming], None] = lambda _: None,
+        on_finished: Callable[[IncomingInstance], None] = lambda _: None,
     ) -> None:
         self._sink = sink
         self._contexts = contexts
         self._sender = sender
-        self._ended = ended
-        self._incoming: Incoming | None = None
+        self._on_finished = on_finished
+        self._incoming: IncomingInstance | None = None
 
     @property
-    def under_way(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether an instance is coming."""
         return self._incoming is not None
 
@@ -119,18 +119,18 @@ class Intake:
             raise RemoteProtocolError(
                 f"C-STORE on presentation context {context_id}, which is not for storage"
             )
-        arrival = Arrival(
+        arrival = InstanceInfo(
             sop_class=command.affected_sop_class,
             sop_uid=command.affected_sop_instance,
             transfer_syntax=syntax,
-            calling_ae=self._sender.title,
-            called_ae=self._sender.called,
+            calling_ae=self._sender.calling_ae,
+            called_ae=self._sender.called_ae,
             peer=self._sender.address,
         )
-        self._incoming = Incoming(command, self._sink, arrival)
+        self._incoming = IncomingInstance(command, self._sink, arrival)
         return None if command.has_dataset else self._finish(self._incoming)
 
-    def take(self, fragment: PDVFragment) -> Command | None:
+    def feed(self, fragment: PDVFragment) -> Command | None:
         """Take a piece of the dataset; the response once it was the last, and the instance is durable."""
         incoming = self._incoming
         if incoming is None:
@@ -144,14 +144,14 @@ class Intake:
         if incoming is not None:
             incoming.abort()
 
-    def _finish(self, incoming: Incoming) -> Command:
+    def _finish(self, incoming: IncomingInstance) -> Command:
         response = incoming.finish()
         self._incoming = None
-        self._ended(incoming)
+        self._on_finished(incoming)
         return response
 
 
-def _kind_and_place(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next

@@ -22,17 +22,17 @@ from pydicom.charset import (
 )
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-_PART: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
+_SEGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 
 
-def _module(name: str) -> str:
+def _codec_module(name: str) -> str:
     """The module of a codec of Python's by any of its names."""
     name = normalize_encoding(name.lower())
     return aliases.get(name, name)
 
 
 #: What a term may mean where it is a Python name, as some senders write: codecs that DICOM knows, no others.
-_MODULES: Final = frozenset(map(_module, python_encoding.values()))
+_KNOWN_CODEC_MODULES: Final = frozenset(map(_codec_module, python_encoding.values()))
 
 
 @lru_cache(maxsize=64)
@@ -41,20 +41,20 @@ def codecs_of(charset: bytes) -> tuple[str, ...]:
     first, *others = (term.strip(" \0") for term in charset.decode("latin-1").split("\\"))
     if first in STAND_ALONE_ENCODINGS:
         return (python_encoding[first],)
-    extensions = (_codec(term) for term in others if term not in STAND_ALONE_ENCODINGS)
-    return tuple(dict.fromkeys((_codec(first), *extensions)))
+    extensions = (_codec_of_term(term) for term in others if term not in STAND_ALONE_ENCODINGS)
+    return tuple(dict.fromkeys((_codec_of_term(first), *extensions)))
 
 
-def _codec(term: str) -> str:
+def _codec_of_term(term: str) -> str:
     if term in python_encoding:
         return python_encoding[term]
-    if term.startswith("ISO") and (corrected := _corrected(term)):
+    if term.startswith("ISO") and (corrected := _correct_term(term)):
         return python_encoding.get(corrected, default_encoding)
-    module = _module(term)
-    return module if module in _MODULES else default_encoding
+    module = _codec_module(term)
+    return module if module in _KNOWN_CODEC_MODULES else default_encoding
 
 
-def _corrected(term: str) -> str:
+def _correct_term(term: str) -> str:
     """Of ``ISO IR 100`` and ``ISO-2022-IR-87`` the right spelling; of anything else nothing."""
     if re.match("ISO[^_]IR", term):
         return "ISO_IR" + term[6:]
@@ -66,24 +66,24 @@ def decode(raw: bytes, codecs: tuple[str, ...]) -> str:
     try:
         if b"\x1b" not in raw:
             return raw.decode(codecs[0])
-        return "".join(_part(part, codecs) for part in _PART.findall(raw))
+        return "".join(_decode_segment(part, codecs) for part in _SEGMENT.findall(raw))
     except UnicodeError:
         return raw.decode("latin-1")
 
 
-def _part(part: bytes, codecs: tuple[str, ...]) -> str:
+def _decode_segment(part: bytes, codecs: tuple[str, ...]) -> str:
     """One part, in the codec that its escape sequence names, or in the first where it does not fit that."""
     size = 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3
     codec = CODES_TO_ENCODINGS.get(part[:size], "")
     try:
         if codec in codecs or codec == default_encoding:
-            return _extended(part, size, codec, codecs[0])
+            return _decode_code_extension(part, size, codec, codecs[0])
     except UnicodeError:
         pass
     return part.decode(codecs[0])
 
 
-def _extended(part: bytes, size: int, codec: str, first: str) -> str:
+def _decode_code_extension(part: bytes, size: int, codec: str, first: str) -> str:
     if codec in handled_encodings:  # Python's codec reads the escape sequence by itself
         return part.decode(codec)
     part = part[size:]

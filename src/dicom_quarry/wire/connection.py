@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from dicom_quarry.errors import Lost, Rejected, RemoteProtocolError, Unreachable
+from dicom_quarry.errors import ConnectionLost, Rejected, RemoteProtocolError, Unreachable
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.wire import dimse, error_messages
 from dicom_quarry.wire.association import (
@@ -28,13 +28,13 @@ from dicom_quarry.wire.association import (
 )
 from dicom_quarry.wire.c_store import Sender
 from dicom_quarry.wire.dimse import Command
-from dicom_quarry.wire.message_assembler import Inbox, Message
+from dicom_quarry.wire.message_assembler import DimseMessage, MessageAssembler
 from dicom_quarry.wire.negotiation import (
     AssociateAccept,
     AssociateRequest,
     Roles,
     accepted_contexts,
-    propose,
+    propose_contexts,
 )
 from dicom_quarry.wire.pdu import PDVFragment
 
@@ -46,86 +46,86 @@ SEND_TIMEOUT = 60.0
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
-class Channel:
+class SocketConnection:
     """A connected socket, read into an association's buffer."""
 
     def __init__(self, sock: socket.socket, association: Association) -> None:
         self._sock = sock
         self._association = association
-        self._wait = -1.0
-        self.secured = isinstance(sock, ssl.SSLSocket)
+        self._read_timeout = -1.0
+        self.is_tls = isinstance(sock, ssl.SSLSocket)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if not self.secured:
+        if not self.is_tls:
             # The kernel's time-outs on a blocking socket spare the poll() that Python puts before every read.
             sock.settimeout(None)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT))
 
-    def fill(self, timeout: float) -> int:
+    def read_once(self, timeout: float) -> int:
         """Read once; how many bytes came, 0 when ``timeout`` seconds passed. Raises Lost at the end."""
         # What is left of a time-out shrinks with every read: a tenth of it is not worth a system call.
-        if not timeout <= self._wait <= 1.1 * timeout:
-            self._set_wait(timeout)
+        if not timeout <= self._read_timeout <= 1.1 * timeout:
+            self._set_timeout(timeout)
         reader = self._association.reader
         try:
             if _QUICKACK is not None:
                 self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-            count = self._sock.recv_into(reader.space())
+            count = self._sock.recv_into(reader.get_buffer())
         except (BlockingIOError, TimeoutError):
             return 0
         except OSError as error:
-            raise Lost(f"the connection was cut ({error.strerror or error})") from error
+            raise ConnectionLost(f"the connection was cut ({error.strerror or error})") from error
         if not count:
-            raise Lost("the connection was closed without a release")
-        reader.received(count)
+            raise ConnectionLost("the connection was closed without a release")
+        reader.buffer_updated(count)
         return count
 
-    def _set_wait(self, timeout: float) -> None:
-        self._wait = timeout
-        if self.secured:
+    def _set_timeout(self, timeout: float) -> None:
+        self._read_timeout = timeout
+        if self.is_tls:
             self._sock.settimeout(max(timeout, 0.001))
         else:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
 
     def send(self, pieces: Iterable[bytes]) -> None:
         """Write each piece at once; raises Lost."""
-        if self.secured:
-            self._set_wait(SEND_TIMEOUT)
+        if self.is_tls:
+            self._set_timeout(SEND_TIMEOUT)
         try:
             for piece in pieces:
                 self._sock.sendall(piece)
         except (BlockingIOError, TimeoutError) as error:
-            raise Lost(f"it took no data for {SEND_TIMEOUT:g} s") from error
+            raise ConnectionLost(f"it took no data for {SEND_TIMEOUT:g} s") from error
         except OSError as error:
-            raise Lost(f"the connection was cut ({error.strerror or error})") from error
+            raise ConnectionLost(f"the connection was cut ({error.strerror or error})") from error
 
-    def hang_up(self, farewell: bytes = b"", *, shared: bool = False) -> None:
+    def shutdown(self, final_pdu: bytes = b"", *, in_use: bool = False) -> None:
         """Say a last word if that is possible at once, and end both directions; never raises.
 
         ``shared``: another thread may be reading, which wakes it. OpenSSL does not bear a write meanwhile.
         """
         with suppress(OSError):
-            if farewell and not self.secured:
-                self._sock.send(farewell, socket.MSG_DONTWAIT)
-            elif farewell and not shared:
-                self._set_wait(1.0)
-                self._sock.sendall(farewell)
+            if final_pdu and not self.is_tls:
+                self._sock.send(final_pdu, socket.MSG_DONTWAIT)
+            elif final_pdu and not in_use:
+                self._set_timeout(1.0)
+                self._sock.sendall(final_pdu)
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def farewell(self, last_word: bytes, patience: float) -> None:
+    def close_gracefully(self, final_pdu: bytes, timeout: float) -> None:
         """Say a last word, and wait for the peer to close (PS3.8 9.1.5); never raises.
 
         Closing with bytes unread would reset the connection, and the peer might never see the last word.
         """
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         try:
-            if last_word:
-                self.send([last_word])
+            if final_pdu:
+                self.send([final_pdu])
             self._sock.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
-                self.fill(left)
+                self.read_once(left)
                 self._association.reader.discard()
-        except (Lost, OSError):
+        except (ConnectionLost, OSError):
             pass
 
     def close(self) -> None:
@@ -139,7 +139,7 @@ def _timeval(seconds: float) -> bytes:
     return struct.pack("@ll", micros // 1_000_000, micros % 1_000_000)
 
 
-def _open(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
+def _connect(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
     try:
         sock = socket.create_connection((peer.host, peer.port), timeout)
         try:
@@ -148,7 +148,9 @@ def _open(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket
             sock.close()
             raise
     except OSError as error:
-        raise Unreachable(error_messages.unreachable(peer.host, peer.port, timeout, error)) from error
+        raise Unreachable(
+            error_messages.describe_connect_error(peer.host, peer.port, timeout, error)
+        ) from error
 
 
 class Requestor:
@@ -159,16 +161,18 @@ class Requestor:
     (monotonic clock).
     """
 
-    def __init__(self, peer: AE, channel: Channel, association: Association) -> None:
+    def __init__(self, peer: AE, connection: SocketConnection, association: Association) -> None:
         self.peer = peer
         self.accepted: Mapping[str, tuple[int, str]] = {}
         self.roles: Mapping[str, Roles] = {}
-        self.stored_at = 0.0
-        self._channel = channel
+        self.last_store_at = 0.0
+        self._connection = connection
         self._association = association
-        self._inbox = Inbox({})
-        self._loss: Lost | None = None  # raised once the messages that came before it are taken
-        self._alive = True
+        self._assembler = MessageAssembler({})
+        self._pending_error: ConnectionLost | None = (
+            None  # raised once the messages that came before it are taken
+        )
+        self._is_alive = True
         self._state_lock = threading.Lock()
         self._use_lock = threading.Lock()
 
@@ -190,9 +194,11 @@ class Requestor:
         ``roles``: for a SOP class, whether we propose to be its SCU and its SCP (PS3.7 D.3.3.4). Raises
         Unreachable or Rejected.
         """
-        proposed = propose(contexts)
-        association = Association(max_pdu=max_pdu, requestor=True)
-        requestor = cls(peer, Channel(_open(peer, connect_timeout, tls), association), association)
+        proposed = propose_contexts(contexts)
+        association = Association(max_pdu=max_pdu, is_requestor=True)
+        requestor = cls(
+            peer, SocketConnection(_connect(peer, connect_timeout, tls), association), association
+        )
         try:
             requestor._negotiate(
                 AssociateRequest(peer.title, calling, proposed, max_pdu, roles or {}), answer_timeout
@@ -206,14 +212,14 @@ class Requestor:
         where = f"{self.peer.host}:{self.peer.port}"
         deadline = time.monotonic() + timeout
         try:
-            self._channel.send([self._association.request(request)])
+            self._connection.send([self._association.request(request)])
             while (left := deadline - time.monotonic()) > 0:
-                self._channel.fill(left)
+                self._connection.read_once(left)
                 for event in self._association.events():
-                    return self._take_answer(request, event)
-        except Lost as error:
+                    return self._handle_answer(request, event)
+        except ConnectionLost as error:
             raise Unreachable(
-                error_messages.closed(where, error.__cause__, secured=self._channel.secured)
+                error_messages.describe_early_close(where, error.__cause__, is_tls=self._connection.is_tls)
             ) from error
         except RemoteProtocolError as error:
             raise Unreachable(
@@ -224,10 +230,10 @@ class Requestor:
             "is this the archive's DICOM port, and does it expect TLS?"
         )
 
-    def _take_answer(self, request: AssociateRequest, event: Event) -> None:
+    def _handle_answer(self, request: AssociateRequest, event: Event) -> None:
         if isinstance(event, Rejection):
             raise Rejected(
-                error_messages.rejected(str(self.peer), request, event), permanent=event.result != 2
+                error_messages.describe_rejection(str(self.peer), request, event), permanent=event.result != 2
             )
         if not isinstance(event, AssociateAccept):
             raise Unreachable(f"{self.peer} aborted instead of answering the association request")
@@ -236,107 +242,107 @@ class Requestor:
         items = reversed(contexts.items())
         self.accepted = {one.abstract_syntax: (number, one.transfer_syntax) for number, one in items}
         self.roles = event.roles
-        self._inbox = Inbox(contexts)
+        self._assembler = MessageAssembler(contexts)
 
-    def store_into(self, sink: Sink, called: str) -> None:
+    def accept_c_store(self, sink: Sink, called_ae: str) -> None:
         """Take what the peer stores (PS3.4 C.4.3), which it may not otherwise; ``called`` is our title."""
-        self._inbox.store_into(sink, Sender(self.peer.title, called, self.peer.host))
+        self._assembler.accept_c_store(sink, Sender(self.peer.title, called_ae, self.peer.host))
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         """Whether the association stands, as far as is known without reading."""
-        return self._alive
+        return self._is_alive
 
     def send(self, command: Command, dataset: bytes = b"", *, context_id: int) -> None:
         """Send one message; raises Lost."""
-        with self._in_use():
+        with self._exclusive_use():
             with self._state_lock:
                 self._check_alive()
                 pieces = self._association.send(context_id, dimse.encode(command), dataset)
-            self._channel.send(pieces)
+            self._connection.send(pieces)
 
-    def receive(self, timeout: float) -> Message | None:
+    def receive(self, timeout: float) -> DimseMessage | None:
         """The next whole message, or None when none came within ``timeout`` seconds.
 
         Raises Lost when the association has ended or had to be aborted.
         """
         deadline = time.monotonic() + timeout
         left = timeout
-        with self._in_use():
-            self._take_events()  # what came in one read with the answer to the association request
-            while not self._inbox.messages:
+        with self._exclusive_use():
+            self._handle_events()  # what came in one read with the answer to the association request
+            while not self._assembler.messages:
                 if left < 0:
                     return None
-                if self._loss is not None:
-                    raise self._loss
+                if self._pending_error is not None:
+                    raise self._pending_error
                 self._check_alive()
-                self._channel.fill(left)
-                self._take_events()
+                self._connection.read_once(left)
+                self._handle_events()
                 left = deadline - time.monotonic()
-            return self._inbox.messages.pop(0)
+            return self._assembler.messages.pop(0)
 
     @contextmanager
-    def _in_use(self) -> Iterator[None]:
+    def _exclusive_use(self) -> Iterator[None]:
         """Around all that touches the socket: abort() in another thread must not close it under our feet."""
         try:
             with self._use_lock:
                 yield
-        except Lost as error:
+        except ConnectionLost as error:
             self.abort()
-            raise Lost(f"{self.peer}: {error}") from error
+            raise ConnectionLost(f"{self.peer}: {error}") from error
         except RemoteProtocolError as error:
             self.abort()
-            raise Lost(f"{self.peer} broke the protocol: {error}") from error
+            raise ConnectionLost(f"{self.peer} broke the protocol: {error}") from error
         finally:
-            if not self._alive:
-                self._end()
+            if not self._is_alive:
+                self._close()
 
-    def _end(self) -> None:
-        self._inbox.abort()
-        self._channel.close()
+    def _close(self) -> None:
+        self._assembler.abort()
+        self._connection.close()
 
     def _check_alive(self) -> None:
-        if not self._alive:
-            raise Lost("the association has ended")
+        if not self._is_alive:
+            raise ConnectionLost("the association has ended")
 
-    def _take_events(self) -> None:
+    def _handle_events(self) -> None:
         with self._state_lock:
             for event in self._association.events():
                 if isinstance(event, PDVFragment):
-                    self._take_fragment(event)
+                    self._handle_fragment(event)
                 elif isinstance(event, ReleaseRequested):
-                    self._channel.send([self._association.confirm_release()])
-                    self._loss = Lost("it released the association")
+                    self._connection.send([self._association.confirm_release()])
+                    self._pending_error = ConnectionLost("it released the association")
                 elif isinstance(event, Aborted):
-                    self._loss = Lost("it aborted the association")
+                    self._pending_error = ConnectionLost("it aborted the association")
 
-    def _take_fragment(self, fragment: PDVFragment) -> None:
-        response = self._inbox.take(fragment)
-        if self._inbox.storing:
-            self.stored_at = time.monotonic()
+    def _handle_fragment(self, fragment: PDVFragment) -> None:
+        response = self._assembler.feed(fragment)
+        if self._assembler.is_receiving:
+            self.last_store_at = time.monotonic()
         if response is not None:
-            self._channel.send(self._association.send(fragment.context_id, dimse.encode(response)))
+            self._connection.send(self._association.send(fragment.context_id, dimse.encode(response)))
 
     def release(self, timeout: float = 5.0) -> None:
         """End the association in order, or by an abort where the peer does not play along; never raises."""
         deadline = time.monotonic() + timeout
         try:
-            with self._in_use():
+            with self._exclusive_use():
                 self._check_alive()
                 with self._state_lock:
-                    question = self._association.release()
-                self._channel.send([question])
-                while (left := deadline - time.monotonic()) > 0 and not self._released():
-                    self._channel.fill(left)
-        except Lost:
+                    request = self._association.release()
+                self._connection.send([request])
+                while (left := deadline - time.monotonic()) > 0 and not self._is_released():
+                    self._connection.read_once(left)
+        except ConnectionLost:
             pass
         self.abort()
 
-    def _released(self) -> bool:
+    def _is_released(self) -> bool:
         with self._state_lock:
             for event in self._association.events():
                 if isinstance(event, ReleaseRequested):  # a collision: PS3.8 7.2.2.7
-                    self._channel.send([self._association.confirm_release()])
+                    self._connection.send([self._association.confirm_release()])
                 elif isinstance(event, Released | Aborted):
                     return True
         return False
@@ -345,9 +351,9 @@ class Requestor:
         """End the association at once; never raises, and may be called from another thread."""
         idle = self._use_lock.acquire(blocking=False)
         with self._state_lock:
-            self._alive = False
-            farewell = self._association.abort()
-        self._channel.hang_up(farewell, shared=not idle)
+            self._is_alive = False
+            abort_pdu = self._association.abort()
+        self._connection.shutdown(abort_pdu, in_use=not idle)
         if idle:
-            self._end()
+            self._close()
             self._use_lock.release()

@@ -171,14 +171,14 @@ _ELEMENTS: tuple[tuple[int, str, str], ...] = (
 )
 _BY_NUMBER = {number: (name, vr) for number, name, vr in _ELEMENTS}
 _FIELDS = {field.value: field for field in CommandField}
-_SILENT = {  # by kind of message, what has no meaning in it and is not written
+_OMITTED_FIELDS = {  # by kind of message, what has no meaning in it and is not written
     "request": ("message_id_responded_to", "status"),
     "response": ("message_id", "priority"),
     "cancel": ("message_id", "status", "priority"),
 }
-_WRITTEN = {
+_ENCODED_ELEMENTS = {
     kind: tuple(element for element in _ELEMENTS if element[1] not in names)
-    for kind, names in _SILENT.items()
+    for kind, names in _OMITTED_FIELDS.items()
 }
 
 
@@ -198,7 +198,7 @@ def _kind(field: CommandField) -> str:
 def encode(command: Command) -> bytes:
     """The command set in bytes, group length first (PS3.7 6.3.1)."""
     parts = []
-    for number, name, vr in _WRITTEN[_kind(command.field)]:
+    for number, name, vr in _ENCODED_ELEMENTS[_kind(command.field)]:
         value = getattr(command, name)
         if value is None or value in ("", ()):
             continue
@@ -238,7 +238,7 @@ def decode(data: bytes | bytearray) -> Command:
         if known:
             values[known[0]] = _decode_value(known[1], data[offset : offset + length])
         offset += length
-    return _checked(values)
+    return _build_command(values)
 
 
 def _decode_value(vr: str, value: bytes) -> object:
@@ -256,7 +256,7 @@ def _decode_value(vr: str, value: bytes) -> object:
     return "".join(char if char.isprintable() else "?" for char in text).strip()
 
 
-def _checked(values: dict[str, object]) -> Command:
+def _build_command(values: dict[str, object]) -> Command:
     number = values.pop("field", None)
     field = _FIELDS.get(number)  # type: ignore[call-overload]
     if field is None:
@@ -268,7 +268,7 @@ def _checked(values: dict[str, object]) -> Command:
     return Command(field, **values)  # type: ignore[arg-type]
 
 
-class MessageReader:
+class CommandReader:
     """Puts command sets together, and sees that datasets come where they were announced (PS3.8 E.2).
 
     Dataset fragments pass through untouched, so that an instance is never gathered in memory.
@@ -281,11 +281,11 @@ class MessageReader:
         self._dataset_due = False
 
     @property
-    def within_message(self) -> bool:
+    def is_within_message(self) -> bool:
         """Whether a message has begun and not ended."""
         return self._dataset_due or bool(self._partial)
 
-    def take(self, fragment: PDVFragment) -> Command | PDVFragment | None:
+    def feed(self, fragment: PDVFragment) -> Command | PDVFragment | None:
         """A whole command, or the fragment itself if it is of a dataset; None while a command is incomplete.
 
         Raises RemoteProtocolError for an order that PS3.7 does not allow.
@@ -298,9 +298,9 @@ class MessageReader:
             return fragment
         if self._dataset_due:
             raise RemoteProtocolError("a command in the middle of a dataset")
-        return self._take_command(fragment)
+        return self._feed_command(fragment)
 
-    def _take_command(self, fragment: PDVFragment) -> Command | None:
+    def _feed_command(self, fragment: PDVFragment) -> Command | None:
         if fragment.context_id not in self._contexts:
             raise RemoteProtocolError(f"presentation context {fragment.context_id} was not accepted")
         if self._partial and fragment.context_id != self._context_id:

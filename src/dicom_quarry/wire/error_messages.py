@@ -25,18 +25,18 @@ _REJECTIONS = {
     (3, 2): "it has as many associations as it takes",
 }
 
-_AUTHORITY = "; if it is the right one, set ca = to the file of the authority that signed it"
-_NAME = "; use a name of the host that stands in it"
+_SET_CA = "; if it is the right one, set ca = to the file of the authority that signed it"
+_USE_CERTIFICATE_NAME = "; use a name of the host that stands in it"
 
 # By the codes of X.509 verification: openssl-verification-options(1).
 _REMEDIES = {
     10: "; it has to be renewed there",
-    **dict.fromkeys((18, 19, 20, 21), _AUTHORITY),
-    **dict.fromkeys((62, 64), _NAME),
+    **dict.fromkeys((18, 19, 20, 21), _SET_CA),
+    **dict.fromkeys((62, 64), _USE_CERTIFICATE_NAME),
 }
 
 
-def rejected(where: str, request: AssociateRequest, rejection: Rejection) -> str:
+def describe_rejection(where: str, request: AssociateRequest, rejection: Rejection) -> str:
     """The sentence for an A-ASSOCIATE-RJ."""
     known = _REJECTIONS.get((rejection.source, rejection.reason))
     code = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
@@ -45,14 +45,14 @@ def rejected(where: str, request: AssociateRequest, rejection: Rejection) -> str
     return f"{where} {how}: {why} ({code})"
 
 
-def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
+def describe_connect_error(host: str, port: int, timeout: float, error: OSError) -> str:
     """The sentence for a connection that could not be made."""
     where = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
         remedy = _REMEDIES.get(error.verify_code, "")
         return f"the certificate of {where} is not trusted: {error.verify_message}{remedy}"
     if isinstance(error, ssl.SSLError):
-        return tls(where, error)
+        return describe_tls_error(where, error)
     if isinstance(error, socket.gaierror):
         return f"the name {host} is not known to this computer: check its spelling, or give the IP address"
     if isinstance(error, TimeoutError):
@@ -64,25 +64,25 @@ def unreachable(host: str, port: int, timeout: float, error: OSError) -> str:
     return f"no connection to {where}: {error.strerror or error}"
 
 
-def tls(where: str, error: ssl.SSLError) -> str:
+def describe_tls_error(where: str, error: ssl.SSLError) -> str:
     """The sentence for TLS that the two sides could not agree on; an alert is the peer's word."""
     if isinstance(error, ssl.SSLEOFError):
         return f"{where} ended the connection while TLS began: does this port speak TLS, and does it know us?"
     reason = (error.reason or "unknown").replace("_", " ").lower()
     if "alert" in reason:
-        said = reason.partition("alert ")[2]
-        return f"{where} refused our TLS ({said}): does it want another certificate of ours?"
+        alert = reason.partition("alert ")[2]
+        return f"{where} refused our TLS ({alert}): does it want another certificate of ours?"
     if reason in ("wrong version number", "unknown protocol", "http request"):
         return f"{where} does not answer in TLS: is this its port for TLS?"
     return f"TLS with {where} failed: {reason}"
 
 
-def closed(where: str, cause: BaseException | None, *, secured: bool) -> str:
+def describe_early_close(where: str, cause: BaseException | None, *, is_tls: bool) -> str:
     """The sentence for a connection that ended before the association request was answered."""
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         # With TLS 1.3 a certificate of ours is judged after our side of the handshake is done.
-        return tls(where, cause)
-    doubt = "does it want another certificate of ours?" if secured else "does it expect TLS?"
+        return describe_tls_error(where, cause)
+    doubt = "does it want another certificate of ours?" if is_tls else "does it expect TLS?"
     return (
         f"{where} closed the connection without an answer to the association request: "
         f"does it admit this computer, and {doubt}"

@@ -9,17 +9,17 @@ from typing import Final
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire.header_scan import scan
+from dicom_quarry.wire.header_scan import scan_dataset
 
 #: Private information of some makers stands there, too, but nothing that is as large as this.
-MAX_META: Final = 1 << 16
+MAX_META_SIZE: Final = 1 << 16
 
 _EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
 _SOP_CLASS: Final = 0x00020002
 _SOP_INSTANCE: Final = 0x00020003
 _TRANSFER_SYNTAX: Final = 0x00020010
 _LAST_NEEDED: Final = 0x0010
-_BEGIN: Final = 132
+_META_OFFSET: Final = 132
 _HEAD: Final = Struct("<HH2sH")
 _LONG: Final = Struct("<L")
 _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
@@ -35,29 +35,31 @@ class FileMeta:
     transfer_syntax: str
 
 
-def read_meta(data: bytes | memoryview) -> FileMeta | None:
+def read_file_meta(data: bytes | memoryview) -> FileMeta | None:
     """Read it from the beginning of a file; None if more bytes are needed.
 
     Raises RemoteProtocolError for what is no DICOM file, or has more meta information than any.
     """
-    if bytes(data[128:_BEGIN]) != b"DICM"[: max(0, len(data) - 128)]:
+    if bytes(data[128:_META_OFFSET]) != b"DICM"[: max(0, len(data) - 128)]:
         raise RemoteProtocolError("it is no DICOM file")
-    size = _extent(data)
+    size = _find_meta_end(data)
     if size is None:
         return None
-    values = scan(data[_BEGIN:size], _EXPLICIT_LITTLE, (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX))
+    values = scan_dataset(
+        data[_META_OFFSET:size], _EXPLICIT_LITTLE, (_SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX)
+    )
     return FileMeta(
         size, values.get(_SOP_CLASS, ""), values.get(_SOP_INSTANCE, ""), values.get(_TRANSFER_SYNTAX, "")
     )
 
 
-def _extent(data: bytes | memoryview) -> int | None:
+def _find_meta_end(data: bytes | memoryview) -> int | None:
     """Where group 0002 ends: where its length says, if that is between two elements behind those needed; else
     where another group begins. It is always Explicit VR Little Endian.
     """
-    at, end, element = _BEGIN, 0, 0
+    at, end, element = _META_OFFSET, 0, 0
     while at != end or element < _LAST_NEEDED:
-        if at > MAX_META:
+        if at > MAX_META_SIZE:
             raise RemoteProtocolError("its file meta information has no end")
         if len(data) < at + 12:
             return None

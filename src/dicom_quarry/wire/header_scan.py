@@ -30,7 +30,7 @@ from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire import charsets
 
 #: No element bears this tag: a scan that wants it goes on to the end of the dataset, and so proves it whole.
-WHOLE: Final = 0xFFFFFFFF
+SCAN_TO_END: Final = 0xFFFFFFFF
 
 _IMPLICIT: Final = "1.2.840.10008.1.2"
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
@@ -49,8 +49,8 @@ _MAX_INFLATED: Final = 1 << 28
 
 _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
-_CODED_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
-_PROSE_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
+_CHARSET_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
+_SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
 # tag, VR and short length; tag and long length; long length
@@ -73,11 +73,10 @@ class HeaderScan:
     """
 
     __slots__ = (
-        "_asked",
+        "_at_first_element",
         "_carry",
         "_depth",
         "_explicit",
-        "_fresh",
         "_highest",
         "_implicit_depth",
         "_inflate",
@@ -87,17 +86,18 @@ class HeaderScan:
         "_need",
         "_order",
         "_raw",
+        "_requested",
         "_skip",
         "_tag_long",
         "_tag_short",
         "_wanted",
-        "done",
+        "is_done",
         "values",
     )
 
     def __init__(self, transfer_syntax: str, tags: Iterable[int]) -> None:
-        self._asked = frozenset(tags)
-        self._wanted = self._asked | {_CHARSET}
+        self._requested = frozenset(tags)
+        self._wanted = self._requested | {_CHARSET}
         self._highest = max(self._wanted)
         self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
         self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
@@ -105,39 +105,39 @@ class HeaderScan:
         self._inflated = 0
         self._explicit = transfer_syntax != _IMPLICIT
         self._implicit_depth = 0  # the level at which the item began that turned implicit
-        self._fresh = True  # at the first element of the dataset or of an item
+        self._at_first_element = True  # at the first element of the dataset or of an item
         self._depth = 0  # values of undefined length that are open
         self._item_due = False  # in the innermost of them an item, or the end, comes next
         self._skip = 0  # bytes of a value still to pass over
         self._need = 8  # bytes that make the next step possible
         self._carry = bytearray()
         self._raw: dict[int, tuple[str, bytes]] = {}
-        self.done = False
+        self.is_done = False
         self.values: dict[int, str] = {}
 
     def feed(self, data: memoryview | bytes) -> bool:
         """Take the next bytes; True once nothing more is needed. Raises RemoteProtocolError."""
-        if self.done:
+        if self.is_done:
             return True
         if self._inflate is None:
-            self._take(data)
+            self._consume(data)
         else:
-            self._take_deflated(data)
-        return self.done
+            self._consume_deflated(data)
+        return self.is_done
 
     def end(self) -> None:
         """The dataset ended here. Raises RemoteProtocolError if that is within an element."""
-        if self.done:
+        if self.is_done:
             return
         cut = self._inflate is not None and not self._inflate.eof
         if cut or self._carry or self._skip or self._depth:
             raise RemoteProtocolError("the dataset ends within an element")
         self._finish()
 
-    def _take_deflated(self, data: memoryview | bytes) -> None:
+    def _consume_deflated(self, data: memoryview | bytes) -> None:
         inflate = self._inflate
         assert inflate is not None
-        while not self.done and not inflate.eof:
+        while not self.is_done and not inflate.eof:
             try:
                 piece = inflate.decompress(data, _INFLATE_STEP)
             except zlib.error:
@@ -149,11 +149,11 @@ class HeaderScan:
                     "the deflated dataset grows beyond all measure before its identifiers"
                 )
             if piece:
-                self._take(piece)
+                self._consume(piece)
             elif not data:
                 return
 
-    def _take(self, data: memoryview | bytes) -> None:
+    def _consume(self, data: memoryview | bytes) -> None:
         if self._skip:
             if self._skip >= len(data):
                 self._skip -= len(data)
@@ -166,20 +166,20 @@ class HeaderScan:
                 return
             data = bytes(self._carry)
             self._carry.clear()
-        at = self._scan(data)
-        if not self.done and at < len(data):
+        at = self._scan_elements(data)
+        if not self.is_done and at < len(data):
             self._carry += data[at:]
 
-    def _scan(self, data: memoryview | bytes) -> int:
+    def _scan_elements(self, data: memoryview | bytes) -> int:
         """Step over elements; returns where the first one begins that is not whole."""
         at, size = 0, len(data)
         while size - at >= 8:
-            if self._explicit and not self._depth and not self._fresh:
-                at = self._skim(data, at, size - 8)
+            if self._explicit and not self._depth and not self._at_first_element:
+                at = self._scan_short_elements(data, at, size - 8)
                 if at > size - 8:
                     break
             after = self._item(data, at) if self._item_due else self._element(data, at)
-            if after < 0 or self.done:
+            if after < 0 or self.is_done:
                 return at
             if after > size:
                 self._skip = after - size
@@ -191,7 +191,7 @@ class HeaderScan:
             return size
         return at
 
-    def _skim(self, data: memoryview | bytes, at: int, last: int) -> int:
+    def _scan_short_elements(self, data: memoryview | bytes, at: int, last: int) -> int:
         """The short way through top-level elements with a short length, which most of a header is."""
         head, wanted, highest = self._tag_short, self._wanted, self._highest
         while at <= last:
@@ -209,9 +209,9 @@ class HeaderScan:
 
     def _element(self, data: memoryview | bytes, at: int) -> int:
         """Read one element; returns where it ends, or -1 if more of it is needed."""
-        if self._fresh:
-            self._detect(data, at)
-        tag, vr, length, body = self._head(data, at)
+        if self._at_first_element:
+            self._detect_explicit_vr(data, at)
+        tag, vr, length, body = self._decode_element_header(data, at)
         if body > len(data):
             self._need = 12
             return -1
@@ -225,10 +225,10 @@ class HeaderScan:
             self._item_due = True
             return body
         if tag in self._wanted and not self._depth and vr != b"SQ":
-            return self._keep(data, at, tag, vr, body, body + length)
+            return self._read_value(data, at, tag, vr, body, body + length)
         return body + length
 
-    def _head(self, data: memoryview | bytes, at: int) -> tuple[int, bytes, int, int]:
+    def _decode_element_header(self, data: memoryview | bytes, at: int) -> tuple[int, bytes, int, int]:
         """Tag, VR, length and where the value begins (PS3.5 7.1); a VR that is not there is empty."""
         if not self._explicit:
             group, element, length = self._tag_long(data, at)
@@ -243,9 +243,9 @@ class HeaderScan:
             return group << 16 | element, vr, length, at + 8
         return group << 16 | element, b"", self._long(data, at + 4)[0], at + 8
 
-    def _detect(self, data: memoryview | bytes, at: int) -> None:
+    def _detect_explicit_vr(self, data: memoryview | bytes, at: int) -> None:
         """Judge by the first element whether VRs are there; within an implicit dataset all is implicit."""
-        self._fresh = False
+        self._at_first_element = False
         if not self._explicit and self._depth:
             return
         was = self._explicit
@@ -264,7 +264,7 @@ class HeaderScan:
             raise RemoteProtocolError("a sequence holds something that is not an item")
         elif length == _UNDEFINED:
             self._item_due = False
-            self._fresh = True
+            self._at_first_element = True
         else:
             return at + 8 + length
         return at + 8
@@ -276,7 +276,9 @@ class HeaderScan:
             self._implicit_depth = 0
         return after
 
-    def _keep(self, data: memoryview | bytes, at: int, tag: int, vr: bytes, body: int, after: int) -> int:
+    def _read_value(
+        self, data: memoryview | bytes, at: int, tag: int, vr: bytes, body: int, after: int
+    ) -> int:
         if after - body > _MAX_VALUE:
             raise RemoteProtocolError(
                 f"the value of ({tag >> 16:04X},{tag & 0xFFFF:04X}) is {after - body} bytes long"
@@ -288,22 +290,22 @@ class HeaderScan:
         return after
 
     def _finish(self) -> None:
-        self.done = True
+        self.is_done = True
         self._carry.clear()
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, (vr, raw) in self._raw.items():
-            if tag not in self._asked:
+            if tag not in self._requested:
                 continue
             if vr == "UI":  # the short way to what _text gives: most of what is asked for are UIDs
                 uid = raw.decode("latin-1").strip(" \0")
-                text = uid if "\\" not in uid else _text(tag, vr, raw, charset, self._order)
+                text = uid if "\\" not in uid else _decode_text(tag, vr, raw, charset, self._order)
             else:
-                text = _text(tag, vr, raw, charset, self._order)
+                text = _decode_text(tag, vr, raw, charset, self._order)
             if text is not None:
                 self.values[tag] = text
 
 
-def scan(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
+def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
     """Read a whole small dataset at once, such as a C-FIND identifier. Raises RemoteProtocolError."""
     header = HeaderScan(transfer_syntax, tags)
     header.feed(data)
@@ -311,21 +313,21 @@ def scan(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) ->
     return header.values
 
 
-def _text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | None:
+def _decode_text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | None:
     if vr not in STANDARD_VR or vr == "UN":
         vr = _dictionary_vr(tag)
     if vr == "SQ":
         return None
     if vr in _NUMBERS:
-        return _numbers(raw, order + _NUMBERS[vr])
-    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in _CODED_VRS else raw.decode("latin-1")
-    if "\\" in text and vr not in _PROSE_VRS:
+        return _decode_numbers(raw, order + _NUMBERS[vr])
+    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in _CHARSET_VRS else raw.decode("latin-1")
+    if "\\" in text and vr not in _SINGLE_TEXT_VRS:
         return "\\".join(value.strip(" \0") for value in text.split("\\"))
     return text.strip(" \0")
 
 
-def _numbers(raw: bytes, form: str) -> str:
-    number = Struct(form)
+def _decode_numbers(raw: bytes, struct_format: str) -> str:
+    number = Struct(struct_format)
     whole = len(raw) - len(raw) % number.size
     return "\\".join(str(value) for (value,) in number.iter_unpack(raw[:whole]))
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.model import Sink
-from dicom_quarry.wire.c_store import Intake, Sender
-from dicom_quarry.wire.dimse import Command, CommandField, MessageReader
-from dicom_quarry.wire.negotiation import Accepted, is_storage
+from dicom_quarry.wire.c_store import CStoreHandler, Sender
+from dicom_quarry.wire.dimse import Command, CommandField, CommandReader
+from dicom_quarry.wire.negotiation import AcceptedContext, is_storage
 from dicom_quarry.wire.pdu import PDVFragment
 
 #: Identifiers and responses are gathered in memory; instances never are.
-MAX_GATHERED = 16 * 1024 * 1024
+MAX_DATASET_SIZE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class DimseMessage:
     """A whole message: a command set and the dataset that it announced."""
 
     context_id: int
@@ -25,54 +25,54 @@ class Message:
     dataset: bytes
 
 
-class Inbox:
+class MessageAssembler:
     """Puts messages together; ``messages`` are those that are whole. ``contexts`` are those agreed, by ID."""
 
-    def __init__(self, contexts: Mapping[int, Accepted]) -> None:
-        self.messages: list[Message] = []
+    def __init__(self, contexts: Mapping[int, AcceptedContext]) -> None:
+        self.messages: list[DimseMessage] = []
         self._contexts = contexts
-        self._intake: Intake | None = None
-        self._reader = MessageReader(contexts)
+        self._store_handler: CStoreHandler | None = None
+        self._command_reader = CommandReader(contexts)
         self._command: tuple[int, Command] | None = None  # whose dataset is still to come
         self._dataset = bytearray()
 
-    def store_into(self, sink: Sink, sender: Sender) -> None:
+    def accept_c_store(self, sink: Sink, sender: Sender) -> None:
         """From now on C-STORE requests are answered, and do not become messages."""
         contexts = self._contexts.items()
         storage = {number: one.transfer_syntax for number, one in contexts if is_storage(one.abstract_syntax)}
-        self._intake = Intake(sink, storage, sender)
+        self._store_handler = CStoreHandler(sink, storage, sender)
 
     @property
-    def storing(self) -> bool:
+    def is_receiving(self) -> bool:
         """Whether an instance is coming."""
-        return self._intake is not None and self._intake.under_way
+        return self._store_handler is not None and self._store_handler.is_receiving
 
-    def take(self, fragment: PDVFragment) -> Command | None:
+    def feed(self, fragment: PDVFragment) -> Command | None:
         """Take a fragment; a response to send on its presentation context, if it ended an instance.
 
         Raises RemoteProtocolError.
         """
-        taken = self._reader.take(fragment)
-        if isinstance(taken, Command):
-            if self._intake and taken.field is CommandField.C_STORE_RQ:
-                return self._intake.begin(fragment.context_id, taken)
-            self._command = (fragment.context_id, taken)
-        elif taken is not None and self._intake and self._intake.under_way:
-            return self._intake.take(taken)
-        elif taken is not None:
-            self._gather(taken)
-        if self._command and not self._reader.within_message:
-            self.messages.append(Message(*self._command, bytes(self._dataset)))
+        unit = self._command_reader.feed(fragment)
+        if isinstance(unit, Command):
+            if self._store_handler and unit.field is CommandField.C_STORE_RQ:
+                return self._store_handler.begin(fragment.context_id, unit)
+            self._command = (fragment.context_id, unit)
+        elif unit is not None and self._store_handler and self._store_handler.is_receiving:
+            return self._store_handler.feed(unit)
+        elif unit is not None:
+            self._append_dataset(unit)
+        if self._command and not self._command_reader.is_within_message:
+            self.messages.append(DimseMessage(*self._command, bytes(self._dataset)))
             self._command = None
             self._dataset.clear()
         return None
 
-    def _gather(self, fragment: PDVFragment) -> None:
+    def _append_dataset(self, fragment: PDVFragment) -> None:
         self._dataset += fragment.data
-        if len(self._dataset) > MAX_GATHERED:
-            raise RemoteProtocolError(f"a dataset of more than {MAX_GATHERED} bytes in a response")
+        if len(self._dataset) > MAX_DATASET_SIZE:
+            raise RemoteProtocolError(f"a dataset of more than {MAX_DATASET_SIZE} bytes in a response")
 
     def abort(self) -> None:
         """The association has ended: what was not whole is forgotten."""
-        if self._intake:
-            self._intake.abort()
+        if self._store_handler:
+            self._store_handler.abort()

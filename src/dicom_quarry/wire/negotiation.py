@@ -22,7 +22,7 @@ MAX_CONTEXTS = 128  # odd numbers of one byte
 _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 # Some are longer than the 64 characters of PS3.5 9.1; but all that we repeat has to fit into one item.
-_LONGEST_UID = 128
+_MAX_UID_LENGTH = 128
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
@@ -33,7 +33,7 @@ Roles = tuple[bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
+class PresentationContext:
     """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
 
     context_id: int
@@ -61,7 +61,7 @@ class AssociateRequest:
 
     called: str
     calling: str
-    contexts: tuple[Context, ...]
+    contexts: tuple[PresentationContext, ...]
     max_pdu: int
     roles: Mapping[str, Roles] = field(default_factory=dict)
     application_context: str = APPLICATION_CONTEXT
@@ -83,26 +83,26 @@ class AssociateAccept:
     implementation_version: str = IMPLEMENTATION_VERSION_NAME
 
 
-def _item(kind: int, data: bytes) -> bytes:
+def _encode_item(kind: int, data: bytes) -> bytes:
     return _ITEM.pack(kind, len(data)) + data
 
 
-def _uid_item(kind: int, uid: str) -> bytes:
-    return _item(kind, uid.encode("latin-1"))
+def _encode_uid_item(kind: int, uid: str) -> bytes:
+    return _encode_item(kind, uid.encode("latin-1"))
 
 
-def _title(title: str) -> bytes:
+def _encode_title(title: str) -> bytes:
     return title.encode("latin-1", "replace")[:16].ljust(16)
 
 
 def encode_request(request: AssociateRequest) -> bytes:
     """The body of an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
     contexts = b"".join(
-        _item(
+        _encode_item(
             0x20,
             bytes((context.context_id, 0, 0, 0))
-            + _uid_item(0x30, context.abstract_syntax)
-            + b"".join(_uid_item(0x40, syntax) for syntax in context.transfer_syntaxes),
+            + _encode_uid_item(0x30, context.abstract_syntax)
+            + b"".join(_encode_uid_item(0x40, syntax) for syntax in context.transfer_syntaxes),
         )
         for context in request.contexts
     )
@@ -112,9 +112,9 @@ def encode_request(request: AssociateRequest) -> bytes:
 def encode_accept(accept: AssociateAccept) -> bytes:
     """The body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
     contexts = b"".join(
-        _item(
+        _encode_item(
             0x21,
-            bytes((answer.context_id, 0, answer.result, 0)) + _uid_item(0x40, answer.transfer_syntax),
+            bytes((answer.context_id, 0, answer.result, 0)) + _encode_uid_item(0x40, answer.transfer_syntax),
         )
         for answer in accept.results
     )
@@ -122,15 +122,15 @@ def encode_accept(accept: AssociateAccept) -> bytes:
 
 
 def _encode(pdu: AssociateRequest | AssociateAccept, contexts: bytes) -> bytes:
-    user = _item(0x51, struct.pack(">L", pdu.max_pdu)) + _uid_item(0x52, pdu.implementation_uid)
+    user = _encode_item(0x51, struct.pack(">L", pdu.max_pdu)) + _encode_uid_item(0x52, pdu.implementation_uid)
     for uid, (scu, scp) in pdu.roles.items():
-        user += _item(0x54, struct.pack(">H", len(uid)) + uid.encode("latin-1") + bytes((scu, scp)))
-    user += _uid_item(0x55, pdu.implementation_version)
-    fixed = _FIXED.pack(1, 0, _title(pdu.called), _title(pdu.calling))
-    return fixed + _uid_item(0x10, APPLICATION_CONTEXT) + contexts + _item(0x50, user)
+        user += _encode_item(0x54, struct.pack(">H", len(uid)) + uid.encode("latin-1") + bytes((scu, scp)))
+    user += _encode_uid_item(0x55, pdu.implementation_version)
+    fixed = _FIXED.pack(1, 0, _encode_title(pdu.called), _encode_title(pdu.calling))
+    return fixed + _encode_uid_item(0x10, APPLICATION_CONTEXT) + contexts + _encode_item(0x50, user)
 
 
-def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _decode_items(data: bytes) -> Iterator[tuple[int, bytes]]:
     offset = 0
     while offset < len(data):
         if len(data) - offset < 4:
@@ -143,13 +143,13 @@ def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
         offset += length
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     return data.decode("latin-1").strip("\0 ")
 
 
-def _shown(data: bytes) -> str:
+def _decode_printable(data: bytes) -> str:
     """Titles and names reach terminals and logs: nothing of them may steer one."""
-    return "".join(char if char.isprintable() else "?" for char in _text(data))
+    return "".join(char if char.isprintable() else "?" for char in _decode_text(data))
 
 
 @dataclass(slots=True)
@@ -162,7 +162,7 @@ class _UserInformation:
     roles: dict[str, Roles] = field(default_factory=dict)
 
     def read(self, data: bytes) -> None:
-        for kind, value in _items(data):
+        for kind, value in _decode_items(data):
             if kind == 0x51:
                 if len(value) != 4:
                     raise RemoteProtocolError("a maximum length that does not have four bytes")
@@ -170,27 +170,27 @@ class _UserInformation:
                 if 0 < self.max_pdu < 8:  # no room for a PDV with two bytes in it
                     raise RemoteProtocolError(f"a maximum PDU length of {self.max_pdu}")
             elif kind == 0x52:
-                self.implementation_uid = _shown(value)
+                self.implementation_uid = _decode_printable(value)
             elif kind == 0x54:
                 self._read_role(value)
             elif kind == 0x55:
-                self.implementation_version = _shown(value)
+                self.implementation_version = _decode_printable(value)
 
     def _read_role(self, value: bytes) -> None:
         length = int.from_bytes(value[:2], "big")
         if len(value) != length + 4:
             raise RemoteProtocolError("a role selection item of a wrong length")
-        self.roles[_text(value[2:-2])] = (value[-2] == 1, value[-1] == 1)
+        self.roles[_decode_text(value[2:-2])] = (value[-2] == 1, value[-1] == 1)
 
 
 def decode_request(body: bytes) -> AssociateRequest:
     """Read the body of an A-ASSOCIATE-RQ; raises RemoteProtocolError."""
     version, _, called, calling = _FIXED.unpack_from(body)
-    contexts: dict[int, Context] = {}
+    contexts: dict[int, PresentationContext] = {}
     application, user = "", _UserInformation()
-    for kind, value in _items(body[_FIXED.size :]):
+    for kind, value in _decode_items(body[_FIXED.size :]):
         if kind == 0x10:
-            application = _text(value)
+            application = _decode_text(value)
         elif kind == 0x20:
             context = _decode_context(value)
             if context.context_id % 2 == 0 or context.context_id in contexts:
@@ -199,8 +199,8 @@ def decode_request(body: bytes) -> AssociateRequest:
         elif kind == 0x50:
             user.read(value)
     return AssociateRequest(
-        called=_shown(called),
-        calling=_shown(calling),
+        called=_decode_printable(called),
+        calling=_decode_printable(calling),
         contexts=tuple(contexts.values()),
         max_pdu=user.max_pdu,
         roles=user.roles,
@@ -211,30 +211,30 @@ def decode_request(body: bytes) -> AssociateRequest:
     )
 
 
-def _decode_context(value: bytes) -> Context:
+def _decode_context(value: bytes) -> PresentationContext:
     if len(value) < 4:
         raise RemoteProtocolError("a presentation context without its ID")
     abstract, transfer = "", []
-    for kind, uid in _items(value[4:]):
+    for kind, uid in _decode_items(value[4:]):
         if kind == 0x30:
-            abstract = _text(uid)
+            abstract = _decode_text(uid)
         elif kind == 0x40:
-            transfer.append(_text(uid))
-    return Context(value[0], abstract, tuple(transfer))
+            transfer.append(_decode_text(uid))
+    return PresentationContext(value[0], abstract, tuple(transfer))
 
 
 def decode_accept(body: bytes) -> AssociateAccept:
     """Read the body of an A-ASSOCIATE-AC; raises RemoteProtocolError."""
     _, _, called, calling = _FIXED.unpack_from(body)
     results, user = [], _UserInformation()
-    for kind, value in _items(body[_FIXED.size :]):
+    for kind, value in _decode_items(body[_FIXED.size :]):
         if kind == 0x21:
             results.append(_decode_result(value))
         elif kind == 0x50:
             user.read(value)
     return AssociateAccept(
-        called=_shown(called),
-        calling=_shown(calling),
+        called=_decode_printable(called),
+        calling=_decode_printable(calling),
         results=tuple(results),
         max_pdu=user.max_pdu,
         roles=user.roles,
@@ -248,12 +248,12 @@ def _decode_result(value: bytes) -> ContextResult:
         raise RemoteProtocolError("a presentation context result without its ID")
     syntax = ""
     if value[2] == ContextResult.ACCEPTED:  # otherwise it is not significant (PS3.8 9.3.3.2)
-        syntax = next((_text(uid) for kind, uid in _items(value[4:]) if kind == 0x40), "")
+        syntax = next((_decode_text(uid) for kind, uid in _decode_items(value[4:]) if kind == 0x40), "")
     return ContextResult(value[0], value[2], syntax)
 
 
 def _is_uid(text: str) -> bool:
-    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+    return len(text) <= _MAX_UID_LENGTH and _UID.fullmatch(text) is not None
 
 
 def is_storage(abstract_syntax: str) -> bool:
@@ -283,8 +283,8 @@ class AcceptorPolicy:
     """
 
     max_pdu: int
-    takes: Callable[[str], bool] = lambda uid: is_storage(uid) or is_verification(uid)
-    prefer: tuple[str, ...] = ()
+    accepts: Callable[[str], bool] = lambda uid: is_storage(uid) or is_verification(uid)
+    preferred_syntaxes: tuple[str, ...] = ()
 
     def answer(self, request: AssociateRequest) -> AssociateAccept:
         """The A-ASSOCIATE-AC to a request.
@@ -292,7 +292,7 @@ class AcceptorPolicy:
         Extended negotiation, user identity and the asynchronous window are declined by omission, which is
         always legal (PS3.7 D.3.3.3, D.3.3.5, D.3.3.7).
         """
-        results = tuple(self._judge(context, request.roles) for context in request.contexts)
+        results = tuple(self._answer_context(context, request.roles) for context in request.contexts)
         accepted = {
             context.abstract_syntax
             for context, result in zip(request.contexts, results, strict=True)
@@ -302,48 +302,48 @@ class AcceptorPolicy:
         roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
         return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
 
-    def _judge(self, context: Context, roles: Mapping[str, Roles]) -> ContextResult:
+    def _answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
         offered = [uid for uid in context.transfer_syntaxes if _is_uid(uid)]
         # An item that is not significant must still be there (PS3.8 9.3.3.2): the first one proposed.
         first = offered[0] if offered else ""
-        if not self.takes(context.abstract_syntax):
+        if not self.accepts(context.abstract_syntax):
             return ContextResult(context.context_id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
         if not offered:
             return ContextResult(context.context_id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED)
         if not roles.get(context.abstract_syntax, (True, False))[0]:
             return ContextResult(context.context_id, ContextResult.USER_REJECTION, first)
-        chosen = next((uid for uid in self.prefer if uid in offered), first)
+        chosen = next((uid for uid in self.preferred_syntaxes if uid in offered), first)
         return ContextResult(context.context_id, ContextResult.ACCEPTED, chosen)
 
 
-def propose(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[Context, ...]:
+def propose_contexts(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[PresentationContext, ...]:
     """Presentation contexts for pairs of an abstract syntax and its transfer syntaxes, numbered 1, 3, 5…"""
     if not 0 < len(syntaxes) <= MAX_CONTEXTS:
         raise LocalProtocolError(
             f"{len(syntaxes)} presentation contexts: 1 to {MAX_CONTEXTS} can be proposed"
         )
     return tuple(
-        Context(2 * number + 1, abstract, tuple(transfer))
+        PresentationContext(2 * number + 1, abstract, tuple(transfer))
         for number, (abstract, transfer) in enumerate(syntaxes)
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedContext:
     """A presentation context as it was agreed."""
 
     abstract_syntax: str
     transfer_syntax: str
 
 
-def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, Accepted]:
+def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, AcceptedContext]:
     """What was agreed, by context ID. Raises RemoteProtocolError for what had not been proposed."""
     proposed = {context.context_id: context for context in request.contexts}
-    accepted: dict[int, Accepted] = {}
+    accepted: dict[int, AcceptedContext] = {}
     for answer in accept.results:
         context = proposed.get(answer.context_id)
         if context and answer.result == ContextResult.ACCEPTED:
             if answer.transfer_syntax not in context.transfer_syntaxes:
                 raise RemoteProtocolError("a transfer syntax was accepted that had not been proposed")
-            accepted[answer.context_id] = Accepted(context.abstract_syntax, answer.transfer_syntax)
+            accepted[answer.context_id] = AcceptedContext(context.abstract_syntax, answer.transfer_syntax)
     return accepted

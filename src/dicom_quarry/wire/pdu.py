@@ -19,7 +19,7 @@ MAX_CONTROL_PDU = 262144
 #: Larger buffers made nothing faster: from 256 kB to 4 MB, 0.5 MB instances came at the same rate.
 BUFFER_SIZE = 524288
 #: How large a PDU is made for a peer that sets no limit (a maximum length of 0, PS3.8 D.1).
-_UNLIMITED = 1048576
+_UNLIMITED_PDU_SIZE = 1048576
 
 _PDU_HEADER = struct.Struct(">BxL")
 _PDV_HEADER = struct.Struct(">LBB")
@@ -85,7 +85,7 @@ class PduReader:
         self._pdv_left = 0  # bytes of the PDV under way that are still to come
         self._pdv = (0, False, False)
 
-    def space(self) -> memoryview:
+    def get_buffer(self) -> memoryview:
         """Where the next bytes go; what was handed out before is no longer valid."""
         left = self._end - self._start
         if left and self._start:
@@ -93,7 +93,7 @@ class PduReader:
         self._start, self._end = 0, left
         return self._view[left:]
 
-    def received(self, count: int) -> None:
+    def buffer_updated(self, count: int) -> None:
         """Tell that ``count`` bytes were read into the space."""
         self._end += count
 
@@ -192,7 +192,7 @@ def encode_message(context_id: int, command: bytes, dataset: bytes, max_pdu: int
             continue
         for piece in _data_pdus(context_id, data, is_command=is_command, max_pdu=max_pdu):
             gathered += piece
-            if len(gathered) >= _UNLIMITED:
+            if len(gathered) >= _UNLIMITED_PDU_SIZE:
                 yield bytes(gathered)
                 gathered.clear()
     if gathered:
@@ -204,7 +204,7 @@ def _data_pdus(context_id: int, data: bytes, *, is_command: bool, max_pdu: int) 
 
     ``max_pdu`` is the peer's, which limits the PDU without its own header; fragments are even (PS3.8 E.1).
     """
-    size = ((max_pdu or _UNLIMITED) - 6) & ~1
+    size = ((max_pdu or _UNLIMITED_PDU_SIZE) - 6) & ~1
     kind = _IS_COMMAND if is_command else 0
     for start in range(0, len(data), size):
         piece = data[start : start + size]

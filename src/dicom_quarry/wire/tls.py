@@ -15,7 +15,7 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!DSS"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 # By the codes of X.509 verification: openssl-verification-options(1).
-_DATES = {9: "is not valid yet", 10: "has expired: get a new one"}
+_DATE_ERRORS = {9: "is not valid yet", 10: "has expired: get a new one"}
 
 
 def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None = None) -> ssl.SSLContext:
@@ -26,7 +26,7 @@ def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None
     if ca is not None:
         _load_authority(context, ca)
         # A job hears its own receiver, whoever has signed its certificate.
-        _trust_alone(context, certificate)
+        _trust_only(context, certificate)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
 
@@ -55,13 +55,13 @@ def requestor_context(
     return context
 
 
-def own_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
+def self_test_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
     """To hear a receiver of our own: it shows this certificate, and so do we. Raises ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     context.check_hostname = False
     _load_identity(context, certificate, key)
-    _trust_alone(context, certificate)
+    _trust_only(context, certificate)
     return context
 
 
@@ -97,7 +97,7 @@ def _load_authority(context: ssl.SSLContext, ca: Path) -> None:
         raise ConfigError(f"{ca} has no certificate of an authority in PEM") from error
 
 
-def _trust_alone(context: ssl.SSLContext, certificate: Path) -> None:
+def _trust_only(context: ssl.SSLContext, certificate: Path) -> None:
     """Trust the first certificate of a file: not those of its authorities, which may stand behind it."""
     found = _PEM.search(certificate.read_text(encoding="ascii", errors="replace"))
     if found:
@@ -123,22 +123,22 @@ def _check_dates(certificate: Path, key: Path | None) -> None:
     server.load_cert_chain(certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    _trust_alone(client, certificate)
+    _trust_only(client, certificate)
     try:
-        _meet(client, server)
+        _handshake_in_memory(client, server)
     except ssl.SSLCertVerificationError as error:
-        if error.verify_code in _DATES:
-            raise ConfigError(f"the certificate {certificate} {_DATES[error.verify_code]}") from error
+        if error.verify_code in _DATE_ERRORS:
+            raise ConfigError(f"the certificate {certificate} {_DATE_ERRORS[error.verify_code]}") from error
 
 
-def _meet(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
+def _handshake_in_memory(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
     """A handshake as far as the client's judgement; raises SSLCertVerificationError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    asking = client.wrap_bio(to_client, to_server)
-    answering = server.wrap_bio(to_server, to_client, server_side=True)
+    client_side = client.wrap_bio(to_client, to_server)
+    server_tls = server.wrap_bio(to_server, to_client, server_side=True)
     with suppress(ssl.SSLWantReadError):
-        asking.do_handshake()
+        client_side.do_handshake()
     with suppress(ssl.SSLWantReadError):
-        answering.do_handshake()
+        server_tls.do_handshake()
     with suppress(ssl.SSLWantReadError):
-        asking.do_handshake()
+        client_side.do_handshake()

@@ -1,0 +1,1 @@
+"""An archive over DICOMweb: QIDO-RS, WADO-RS, and the HTTP below them."""

@@ -5,27 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dicom_quarry.archive.attributes import SERIES, STUDY, series_of, studies_of
-from dicom_quarry.archive.base import Answered, Answers, Ask, Found, Watch
-from dicom_quarry.archive.dicomweb.http_client import Http
-from dicom_quarry.archive.dicomweb.instance_receiver import Intake
-from dicom_quarry.archive.dicomweb.qido import Qido
-from dicom_quarry.archive.dicomweb.wado import Retrieval
+from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
+from dicom_quarry.archive.base import (
+    QueryRows,
+    RetrieveMonitor,
+    RetrieveRequest,
+    RetrieveResult,
+    StudyQueryResult,
+)
+from dicom_quarry.archive.dicomweb.http_client import HttpClient
+from dicom_quarry.archive.dicomweb.instance_receiver import InstanceReceiver
+from dicom_quarry.archive.dicomweb.qido import QidoClient
+from dicom_quarry.archive.dicomweb.wado import WadoRetrieval
 from dicom_quarry.archive.dimse.identifier import is_uid
-from dicom_quarry.archive.instance_listing import LISTING_CAP, Lister, value
-from dicom_quarry.config.credentials import HttpAccess
+from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
+from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
 
 #: Nobody has it (PS3.5 B.2, a UUID of zeros): asking for it costs an archive next to nothing.
-_NOBODYS_STUDY = "2.25.0"
+_PROBE_STUDY_UID = "2.25.0"
 
 #: Threads that wait for the disk, over all retrievals at once.
-_COMMITTERS = 16
+_COMMIT_THREADS = 16
 
-_NO_ACCESS = HttpAccess()
+_NO_ACCESS = HttpSettings()
 
-_IMAGE = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID")
+_IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID")
 
 
 class DicomWebArchive:
@@ -40,20 +46,20 @@ class DicomWebArchive:
         self,
         name: str,
         base: BaseUri,
-        access: HttpAccess = _NO_ACCESS,
+        access: HttpSettings = _NO_ACCESS,
         *,
-        answer_cap: int = 10_000,
-        connect: float = 10.0,
-        silence: float = 60.0,
+        max_studies: int = 10_000,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
         before_query: Callable[[], None] = lambda: None,
         result_cap: int | None = None,
     ) -> None:
         """Raises ConfigError for certificates and secrets that cannot be used."""
         self._name = name
-        self._http = Http(base, access, connect=connect)
-        self._qido = Qido(self._http, silence=silence, before_query=before_query)
-        self._pool = ThreadPoolExecutor(_COMMITTERS, thread_name_prefix="commit")
-        self._answer_cap = answer_cap
+        self._http = HttpClient(base, access, connect_timeout=connect_timeout)
+        self._qido = QidoClient(self._http, read_timeout=read_timeout, before_query=before_query)
+        self._commit_pool = ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="commit")
+        self._max_studies = max_studies
         self._result_cap = result_cap
 
     @property
@@ -63,61 +69,73 @@ class DicomWebArchive:
 
     def probe(self) -> None:
         """Ask for a study that nobody has: an answer shows that queries are answered, and to us."""
-        self._query(Level.STUDY, {"StudyInstanceUID": _NOBODYS_STUDY}, ("StudyInstanceUID",))
+        self._query(Level.STUDY, {"StudyInstanceUID": _PROBE_STUDY_UID}, ("StudyInstanceUID",))
 
-    def find(self, keys: Mapping[str, str]) -> Found:
+    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         """Studies that the archive returns for these keys, each Study UID once.
 
         An empty key is an attribute that the answers are to have.
         """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
-        more = tuple(keyword for keyword in keys if keyword not in STUDY)
-        return studies_of(self._query(Level.STUDY, keys, (*STUDY, *more), self._answer_cap), more)
+        extra_keywords = tuple(keyword for keyword in keys if keyword not in STUDY_RETURN_KEYS)
+        return parse_studies(
+            self._query(Level.STUDY, keys, (*STUDY_RETURN_KEYS, *extra_keywords), self._max_studies),
+            extra_keywords,
+        )
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """The series of a study; raises QueryFailed where the answer was cut short."""
-        return series_of(self._query(Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES))
+        return parse_series(
+            self._query(Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES_RETURN_KEYS)
+        )
 
     def list_instances(self, task: Task) -> Listing:
         """What the archive holds of the task: a study's instances at once, or by series where need be."""
         keys = {"StudyInstanceUID": task.study.study_uid}
-        return self._at_once(task, keys) or Lister(self._query, task, keys, relational=True).run()
+        return (
+            self._list_in_one_query(task, keys)
+            or InstanceLister(self._query, task, keys, relational_queries=True).run()
+        )
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """WADO-RS: instances reach the sink, and are durable, before the return."""
-        return Retrieval(self._http, Intake(sink, watch, self._pool, str(self._http.base)), watch).run(ask)
+        return WadoRetrieval(
+            self._http, InstanceReceiver(sink, monitor, self._commit_pool, str(self._http.base)), monitor
+        ).run(request)
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Close the calling thread's connection."""
-        self._http.hang_up()
+        self._http.release_thread()
 
     def close(self) -> None:
         """Ask nothing more; calls in progress end as Lost."""
         self._http.close()
-        self._pool.shutdown(wait=False)
+        self._commit_pool.shutdown(wait=False)
 
-    def _at_once(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
+    def _list_in_one_query(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
         """One query for a study: where it gives the study's own count, a list of series proves no more."""
         claimed = task.study.instance_count
         if not claimed or task.selection.series:
             return None
-        answers = self._query(Level.IMAGE, keys, _IMAGE)
-        rows = [tuple(value(row, keyword) for keyword in _IMAGE) for row in answers.rows]
+        answers = self._query(Level.IMAGE, keys, _IMAGE_KEYS)
+        rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in answers.rows]
         refs = {
             sop_uid: InstanceRef(task.study.study_uid, series_uid, sop_uid, sop_class)
             for sop_uid, sop_class, series_uid in rows
             if is_uid(sop_uid) and is_uid(series_uid)
         }
-        if answers.why or not len(refs) == len(rows) == claimed:
+        if answers.incomplete_reason or not len(refs) == len(rows) == claimed:
             return None
         series = dict.fromkeys(ref.series_uid for ref in refs.values())
         return Listing(tuple(refs.values()), tuple(series), count=claimed)
 
     def _query(
         self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
-    ) -> Answers:
-        answers = self._qido.run(level, keys, returns, cap)
+    ) -> QueryRows:
+        answers = self._qido.search(level, keys, returns, cap)
         if self._result_cap is not None and len(answers.rows) >= self._result_cap:
-            answers.why = answers.why or f"the archive never gives more than {self._result_cap} answers"
+            answers.incomplete_reason = (
+                answers.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
+            )
         return answers

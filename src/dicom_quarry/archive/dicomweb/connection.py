@@ -19,20 +19,20 @@ import httpx
 TICK = 1.0
 
 #: A connection that was idle for so many seconds is not used again: its server may be about to end it.
-_KEPT = 5.0
+_MAX_IDLE_SECONDS = 5.0
 
 # As for associations (wire/sockets.py): what a server writes in two pieces would take 40 ms more.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
-class Waiting(threading.local):
+class TickHook(threading.local):
     """What the calling thread does while it hears nothing: ``tick`` may raise, which ends its request."""
 
     def __init__(self) -> None:
         self.tick: Callable[[], None] = lambda: None
 
     @contextmanager
-    def by(self, tick: Callable[[], None]) -> Iterator[None]:
+    def use(self, tick: Callable[[], None]) -> Iterator[None]:
         """Have this called, until the context ends."""
         self.tick, before = tick, self.tick
         try:
@@ -41,18 +41,18 @@ class Waiting(threading.local):
             self.tick = before
 
 
-class Connection:
+class HttpConnection:
     """A connection, of which each answer is read to its end before the next request."""
 
-    def __init__(self, sock: socket.socket, waiting: Waiting) -> None:
+    def __init__(self, sock: socket.socket, tick_hook: TickHook) -> None:
         self._sock = sock
-        self._waiting = waiting
-        self._silence: float | None = None
+        self._tick_hook = tick_hook
+        self._read_timeout: float | None = None
         self._idle_since = time.monotonic()
 
-    def secure(self, tls: ssl.SSLContext, host: str, patience: float | None) -> None:
+    def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float | None) -> None:
         """Speak TLS from now on. Raises httpx.ConnectError and ConnectTimeout."""
-        self._sock.settimeout(patience)
+        self._sock.settimeout(timeout)
         try:
             self._sock = tls.wrap_socket(self._sock, server_hostname=host)
         except TimeoutError as error:
@@ -60,15 +60,15 @@ class Connection:
         except OSError as error:
             raise httpx.ConnectError(str(error)) from error
 
-    def is_good(self) -> bool:
+    def is_reusable(self) -> bool:
         """Whether the server has not ended it, as far as is known: it has nothing to say unasked."""
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return False
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
-        return time.monotonic() - self._idle_since < _KEPT and not poll.poll(0)
+        return time.monotonic() - self._idle_since < _MAX_IDLE_SECONDS and not poll.poll(0)
 
-    def ask(
+    def send_request(
         self,
         method: bytes,
         target: bytes,
@@ -79,7 +79,7 @@ class Connection:
         lines = [b"%s %s HTTP/1.1" % (method, target), *(b"%s: %s" % one for one in headers), b"", b""]
         if any(b"\r" in line or b"\n" in line for line in lines):
             raise httpx.LocalProtocolError("a line's end within a header")
-        self._silence = timeout["read"]
+        self._read_timeout = timeout["read"]
         self._sock.settimeout(timeout["write"])
         try:
             self._sock.sendall(b"\r\n".join(lines))
@@ -87,17 +87,17 @@ class Connection:
             raise httpx.WriteTimeout(str(error)) from error
         except OSError as error:
             raise httpx.WriteError(str(error)) from error
-        self._sock.settimeout(TICK if self._silence is None else min(TICK, self._silence))
-        answer = HTTPResponse(self, method=method.decode())  # type: ignore[arg-type]
-        with reading():
-            answer.begin()
-        if damage := _damage(answer):
+        self._sock.settimeout(TICK if self._read_timeout is None else min(TICK, self._read_timeout))
+        response = HTTPResponse(self, method=method.decode())  # type: ignore[arg-type]
+        with translate_read_errors():
+            response.begin()
+        if damage := _find_defect(response):
             raise httpx.RemoteProtocolError(damage)
-        return answer
+        return response
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         """For an answer: a file that reads the socket, and does not close it."""
-        return io.BufferedReader(_Reader(self))
+        return io.BufferedReader(_SocketReader(self))
 
     def read_into(self, buffer: memoryview) -> int:
         """Wait for bytes, and tick meanwhile; raises httpx.ReadTimeout after too long a silence."""
@@ -108,11 +108,11 @@ class Connection:
                     self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
                 return self._sock.recv_into(buffer)
             except TimeoutError as error:
-                self._waiting.tick()
-                if self._silence is not None and time.monotonic() - began >= self._silence:
+                self._tick_hook.tick()
+                if self._read_timeout is not None and time.monotonic() - began >= self._read_timeout:
                     raise httpx.ReadTimeout("silence") from error
 
-    def rest(self) -> None:
+    def mark_idle(self) -> None:
         """Nothing is asked from now on."""
         self._idle_since = time.monotonic()
 
@@ -121,23 +121,23 @@ class Connection:
         self._sock.close()
 
 
-def _damage(answer: HTTPResponse) -> str:
+def _find_defect(response: HTTPResponse) -> str:
     """What is wrong with the beginning of an answer, where the library would take it for another one."""
-    headers = answer.headers
+    headers = response.headers
     lengths, codings = headers.get_all("Content-Length", ()), headers.get_all("Transfer-Encoding", ())
-    if answer.status < httpx.codes.OK:
+    if response.status < httpx.codes.OK:
         return "an interim answer, which nobody has asked for"
     if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in headers.defects):
         return "a header that is none, and those behind it passed over"
     if any(one.lower() != "chunked" for one in codings):
         return "a transfer coding that nobody has asked for"
-    if not codings and (len(set(lengths)) > 1 or (lengths and answer.length is None)):
+    if not codings and (len(set(lengths)) > 1 or (lengths and response.length is None)):
         return "a length that is none"
     return ""
 
 
-class _Reader(io.RawIOBase):
-    def __init__(self, connection: Connection) -> None:
+class _SocketReader(io.RawIOBase):
+    def __init__(self, connection: HttpConnection) -> None:
         super().__init__()
         self._connection = connection
 
@@ -149,7 +149,7 @@ class _Reader(io.RawIOBase):
 
 
 @contextmanager
-def reading() -> Iterator[None]:
+def translate_read_errors() -> Iterator[None]:
     """What goes wrong with an answer, as httpx's errors."""
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any
 from dicom_quarry.errors import RemoteProtocolError
 
 
-def read(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
+def parse_datasets(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
     """The wanted attributes of every dataset in an array: several values joined by back-slashes.
 
     An attribute without a value is ``""``, one that is absent, or no text, is absent. Raises
@@ -23,21 +23,22 @@ def read(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
         raise RemoteProtocolError("it is no array of datasets (PS3.18 F.2)")
     wanted = [(tag, f"{tag:08X}") for tag in tags]
     return [
-        {tag: value for tag, key in wanted if (value := _text(one.get(key))) is not None} for one in answer
+        {tag: value for tag, key in wanted if (value := _attribute_text(one.get(key))) is not None}
+        for one in answer
     ]
 
 
-def _text(attribute: Any) -> str | None:
+def _attribute_text(attribute: Any) -> str | None:
     if not isinstance(attribute, dict):
         return None
     values = attribute.get("Value", [])
     if not isinstance(values, list):
         return None
-    texts = [_one(value) for value in values]
+    texts = [_value_text(value) for value in values]
     return "\\".join(text.strip(" \0") for text in texts if text is not None)
 
 
-def _one(value: Any) -> str | None:
+def _value_text(value: Any) -> str | None:
     """A value as it stands in a dataset; None for a sequence's item, and for what stands nowhere."""
     match value:
         case None:
@@ -54,5 +55,5 @@ def _one(value: Any) -> str | None:
         case {"Alphabetic": _} | {"Ideographic": _} | {"Phonetic": _}:
             # PS3.18 F.2.2: the component groups of a person's name.
             groups = [value.get(group) or "" for group in ("Alphabetic", "Ideographic", "Phonetic")]
-            return "=".join(_one(group) or "" for group in groups).rstrip("=")
+            return "=".join(_value_text(group) or "" for group in groups).rstrip("=")
     return None

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 import httpx
 
 from dicom_quarry.archive.dicomweb.auth import Credentials
-from dicom_quarry.archive.dicomweb.connection import Waiting
-from dicom_quarry.archive.dicomweb.http_errors import admitted, told
-from dicom_quarry.archive.dicomweb.status import in_words
-from dicom_quarry.archive.dicomweb.transport import Transport, make_transport
-from dicom_quarry.config.credentials import HttpAccess
-from dicom_quarry.errors import Lost, Unusable
+from dicom_quarry.archive.dicomweb.connection import TickHook
+from dicom_quarry.archive.dicomweb.http_errors import translate_errors, translate_tls_rejection
+from dicom_quarry.archive.dicomweb.status import describe
+from dicom_quarry.archive.dicomweb.transport import HttpTransport, make_http_transport
+from dicom_quarry.config.credentials import HttpSettings
+from dicom_quarry.errors import ConnectionLost, OperatorActionRequired
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__
 from dicom_quarry.wire.tls import requestor_context
@@ -29,39 +29,39 @@ from dicom_quarry.wire.tls import requestor_context
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 #: A kept connection that ended before a request shows it at once; so many seconds are that.
-_AT_ONCE = 1.0
+_STALE_WITHIN_SECONDS = 1.0
 
-_MOST_REDIRECTS = 5
+_MAX_REDIRECTS = 5
 
 #: Seconds that a server may take to read a request of ours.
-_WRITE_PATIENCE = 30.0
+_WRITE_TIMEOUT = 30.0
 
-Query = Mapping[str, str] | list[tuple[str, str]]
+QueryParameters = Mapping[str, str] | list[tuple[str, str]]
 
 
-class Http:
+class HttpClient:
     """Requests to one server, from any thread. ``connect`` is how long a connection may take, in seconds."""
 
-    def __init__(self, base: BaseUri, access: HttpAccess, *, connect: float = 10.0) -> None:
+    def __init__(self, base: BaseUri, access: HttpSettings, *, connect_timeout: float = 10.0) -> None:
         """Raises ConfigError for certificates and secrets that cannot be used."""
         self.base = base
         self._credentials = Credentials(access)
         self._proxy = access.proxy
-        self._connect = connect
-        self._tls = _tls(base, access)
-        self._waiting = Waiting()
+        self._connect_timeout = connect_timeout
+        self._tls = _make_tls_context(base, access)
+        self._tick_hook = TickHook()
         self._lock = threading.Lock()
-        self._ways: dict[int, Transport] = {}
+        self._transports: dict[int, HttpTransport] = {}
         self._closed = False
 
     @contextmanager
     def get(
         self,
         path: str,
-        query: Query = (),  # type: ignore[assignment]
+        query: QueryParameters = (),  # type: ignore[assignment]
         *,
         accept: str,
-        silence: float | None = None,
+        read_timeout: float | None = None,
         tick: Callable[[], None] = lambda: None,
     ) -> Iterator[httpx.Response]:
         """The answer to a GET below the base, its body to be streamed by ``iter_raw`` within the context.
@@ -70,33 +70,36 @@ class Http:
         heard, and may raise. Raises Unreachable, Lost, and Unusable where we are not let in.
         """
 
-        def go_on() -> None:
+        def check_open() -> None:
             if self._closed:
-                raise Lost("the archive was closed on this side")
+                raise ConnectionLost("the archive was closed on this side")
             tick()
 
         url = httpx.URL(f"{self.base}{path}", params=query or None)
-        with self._waiting.by(go_on), told(self.base, self._proxy, self._connect, silence):
-            with admitted(self.base):
-                response = self._ask(url, accept, silence)
+        with (
+            self._tick_hook.use(check_open),
+            translate_errors(self.base, self._proxy, self._connect_timeout, read_timeout),
+        ):
+            with translate_tls_rejection(self.base):
+                response = self._request(url, accept, read_timeout)
             try:
                 yield response
             finally:
                 response.close()
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Close the calling thread's connection."""
         with self._lock:
-            way = self._ways.pop(threading.get_ident(), None)
-        if way is not None:
-            way.close()
+            transport = self._transports.pop(threading.get_ident(), None)
+        if transport is not None:
+            transport.close()
 
     def close(self) -> None:
         """Ask nothing more; what is in progress on other threads ends as Lost."""
         self._closed = True
-        self.hang_up()
+        self.release_thread()
 
-    def _ask(self, url: httpx.URL, accept: str, silence: float | None) -> httpx.Response:
+    def _request(self, url: httpx.URL, accept: str, read_timeout: float | None) -> httpx.Response:
         """Ask, with new credentials where the old ones are refused, and where the server sends us to."""
         headers = {
             "Accept": accept,
@@ -105,57 +108,57 @@ class Http:
             "User-Agent": f"quarry/{__version__}",
         }
         renewed = False
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MAX_REDIRECTS):
             shown = self._credentials.headers()
-            response = self._send(url, {**headers, **shown}, silence)
+            response = self._send(url, {**headers, **shown}, read_timeout)
             if response.status_code == httpx.codes.UNAUTHORIZED:
                 response.close()
                 if renewed or not self._credentials.renew(shown.get("Authorization", "")):
-                    raise Unusable(f"{self.base}: {in_words(response.status_code)}")
+                    raise OperatorActionRequired(f"{self.base}: {describe(response.status_code)}")
                 renewed = True
             elif response.has_redirect_location:
                 response.close()
-                url = self._followed(url, response)
+                url = self._resolve_redirect(url, response)
             else:
                 return response
-        raise Unusable(f"{self.base} sends us from one address to the next without an end")
+        raise OperatorActionRequired(f"{self.base} sends us from one address to the next without an end")
 
-    def _followed(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
+    def _resolve_redirect(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
         """Where a redirect leads: nowhere but to the same server, which alone may see our credentials."""
         try:
             target = url.join(response.headers["Location"])
         except httpx.InvalidURL:
-            raise Lost(f"{self.base} sends us to something that is no address") from None
+            raise ConnectionLost(f"{self.base} sends us to something that is no address") from None
         if (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port):
             return target
         where = f"{target.scheme}://{target.host}"
-        raise Unusable(
+        raise OperatorActionRequired(
             f"{self.base} sends us to another server ({where}): if that is right, give its address"
         )
 
-    def _send(self, url: httpx.URL, headers: Mapping[str, str], silence: float | None) -> httpx.Response:
+    def _send(self, url: httpx.URL, headers: Mapping[str, str], read_timeout: float | None) -> httpx.Response:
         """Send it; once more, on a new connection, if the one that was kept turns out to have ended."""
-        me = threading.get_ident()
+        thread_id = threading.get_ident()
         with self._lock:
-            way = self._ways.get(me)
-            fresh = way is None
-            if way is None:
-                way = make_transport(self._waiting, self.base, tls=self._tls, proxy=self._proxy)
-                self._ways[me] = way
+            transport = self._transports.get(thread_id)
+            fresh = transport is None
+            if transport is None:
+                transport = make_http_transport(self._tick_hook, self.base, tls=self._tls, proxy=self._proxy)
+                self._transports[thread_id] = transport
         if self._closed:
-            raise Lost("the archive was closed on this side")
-        timeout = httpx.Timeout(self._connect, read=silence, write=_WRITE_PATIENCE)
+            raise ConnectionLost("the archive was closed on this side")
+        timeout = httpx.Timeout(self._connect_timeout, read=read_timeout, write=_WRITE_TIMEOUT)
         request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
-        asked = time.monotonic()
+        sent_at = time.monotonic()
         try:
-            return way.handle_request(request)
+            return transport.handle_request(request)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            if fresh or time.monotonic() - asked > _AT_ONCE:
+            if fresh or time.monotonic() - sent_at > _STALE_WITHIN_SECONDS:
                 raise
-            return way.handle_request(request)
+            return transport.handle_request(request)
 
 
-def _tls(base: BaseUri, access: HttpAccess) -> ssl.SSLContext:
+def _make_tls_context(base: BaseUri, access: HttpSettings) -> ssl.SSLContext:
     if base.scheme == "https":
         return requestor_context(access.ca, access.certificate, access.key)
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not needed

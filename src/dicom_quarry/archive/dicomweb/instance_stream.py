@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dicom_quarry.errors import Refused, RemoteProtocolError
-from dicom_quarry.model import Arrival, Sink, Writer
-from dicom_quarry.wire.file_meta import read_meta
+from dicom_quarry.errors import InstanceRefused, RemoteProtocolError
+from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.wire.file_meta import read_file_meta
 
 
-class Part:
+class InstanceStream:
     """Reads the file meta information for the sink, then hands the dataset on as it comes.
 
     What is no DICOM file, what is not as long as its ``length`` said, and what the sink refuses costs this
@@ -19,37 +19,37 @@ class Part:
         self._peer = peer
         self._length = int(length) if length.isascii() and length.isdigit() else None
         self.size = 0
-        self._head = bytearray()
+        self._header_buffer = bytearray()
         self._writer: Writer | None = None
-        self._why = ""
+        self._error = ""
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the file."""
         self.size += len(data)
-        if self._why:
+        if self._error:
             return
         try:
             if self._writer is not None:
                 self._writer.write(data)
             else:
-                self._begin(data)
-        except (Refused, RemoteProtocolError) as error:
-            self._give_up(error)
+                self._open_writer(data)
+        except (InstanceRefused, RemoteProtocolError) as error:
+            self._fail(error)
 
     def end(self) -> str:
         """The file is over: make it durable; why it is not kept, or nothing if it is."""
-        if not self._why and self._length is not None and self.size != self._length:
-            self._why = f"a file of {self.size} bytes came, where {self._length} were announced"
-        if not self._why and self._writer is None:
-            self._why = "a file came that ends in its file meta information, or is no DICOM file"
-        if self._why or self._writer is None:
+        if not self._error and self._length is not None and self.size != self._length:
+            self._error = f"a file of {self.size} bytes came, where {self._length} were announced"
+        if not self._error and self._writer is None:
+            self._error = "a file came that ends in its file meta information, or is no DICOM file"
+        if self._error or self._writer is None:
             self.abort()
-            return self._why
+            return self._error
         try:
             self._writer.commit()
-        except Refused as error:
-            self._give_up(error)
-        return self._why
+        except InstanceRefused as error:
+            self._fail(error)
+        return self._error
 
     def abort(self) -> None:
         """Forget the file: the rest of it will not come."""
@@ -57,17 +57,17 @@ class Part:
         if writer is not None:
             writer.abort()
 
-    def _begin(self, data: memoryview) -> None:
+    def _open_writer(self, data: memoryview) -> None:
         """Most of the time the first bytes have all of the file meta information."""
-        if self._head:
-            self._head += data
-        start = memoryview(self._head) if self._head else data
-        meta = read_meta(start)
+        if self._header_buffer:
+            self._header_buffer += data
+        start = memoryview(self._header_buffer) if self._header_buffer else data
+        meta = read_file_meta(start)
         if meta is None:
-            if not self._head:
-                self._head += data
+            if not self._header_buffer:
+                self._header_buffer += data
             return
-        arrival = Arrival(
+        arrival = InstanceInfo(
             sop_class=meta.sop_class,
             sop_uid=meta.sop_uid,
             transfer_syntax=meta.transfer_syntax,
@@ -77,7 +77,9 @@ class Part:
         self._writer = self._sink.begin(arrival)
         self._writer.write(start[meta.size :])
 
-    def _give_up(self, error: Refused | RemoteProtocolError) -> None:
-        kind = "a file was not taken" if isinstance(error, Refused) else "a file came that is not usable"
-        self._why = f"{kind}: {error}"
+    def _fail(self, error: InstanceRefused | RemoteProtocolError) -> None:
+        kind = (
+            "a file was not taken" if isinstance(error, InstanceRefused) else "a file came that is not usable"
+        )
+        self._error = f"{kind}: {error}"
         self.abort()

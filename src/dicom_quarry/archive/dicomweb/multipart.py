@@ -25,24 +25,24 @@ _CR, _LF = 0x0D, 0x0A
 
 
 @dataclass(frozen=True, slots=True)
-class PartBegins:
+class PartStart:
     """A part, with its headers by lower-case name; its bytes follow."""
 
     headers: Mapping[str, str]
 
 
-class Mark(Enum):
+class MultipartMarker(Enum):
     """What ends something."""
 
-    PART_ENDS = auto()
+    PART_END = auto()
     CLOSED = auto()  # the closing boundary: the body is whole
 
 
 #: In between, a memoryview: the next bytes of the part that has begun.
-Event = PartBegins | memoryview | Mark
+MultipartEvent = PartStart | memoryview | MultipartMarker
 
 
-class _At(Enum):
+class _ReaderState(Enum):
     PREAMBLE = auto()
     DELIMITER = auto()  # behind a boundary: a line's end, or two dashes
     HEADERS = auto()
@@ -50,7 +50,7 @@ class _At(Enum):
     EPILOGUE = auto()
 
 
-def boundary_of(content_type: str) -> str | None:
+def parse_boundary(content_type: str) -> str | None:
     """The boundary in a Content-Type of a multipart; None where it is none, or names no usable one."""
     message = Message()
     message["Content-Type"] = content_type
@@ -66,49 +66,49 @@ class MultipartReader:
     def __init__(self, boundary: str) -> None:
         # A line feed alone is taken for a line's end, too; the carriage return before it belongs to it.
         self._delimiter = b"\n--" + boundary.encode("ascii")
-        self._at = _At.PREAMBLE
-        self._carry = b"\n"  # the first boundary may be the first line
-        self._skipped = 0
+        self._state = _ReaderState.PREAMBLE
+        self._buffer = b"\n"  # the first boundary may be the first line
+        self._preamble_size = 0
         self.closed = False
 
-    def feed(self, data: bytes) -> Iterator[Event]:
+    def feed(self, data: bytes) -> Iterator[MultipartEvent]:
         """What these bytes bring; memoryviews are of ``data`` or of a copy, and stay good.
 
         To be exhausted before the next call. Raises RemoteProtocolError for what is no multipart.
         """
-        if self._carry:
-            data = self._carry + data
-            self._carry = b""
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
         at = 0
         while at < len(data):
-            match self._at:
-                case _At.DATA | _At.PREAMBLE:
-                    begin, end, after = self._content(data, at)
-                    if self._at is _At.PREAMBLE:
-                        self._skip(end - begin)
+            match self._state:
+                case _ReaderState.DATA | _ReaderState.PREAMBLE:
+                    begin, end, after = self._find_boundary(data, at)
+                    if self._state is _ReaderState.PREAMBLE:
+                        self._skip_preamble(end - begin)
                     elif end > begin:
                         yield memoryview(data)[begin:end]
                     if after < 0:
-                        self._carry = data[end:]
+                        self._buffer = data[end:]
                         return
-                    if self._at is _At.DATA:
-                        yield Mark.PART_ENDS
-                    self._at, at = _At.DELIMITER, after
-                case _At.DELIMITER:
+                    if self._state is _ReaderState.DATA:
+                        yield MultipartMarker.PART_END
+                    self._state, at = _ReaderState.DELIMITER, after
+                case _ReaderState.DELIMITER:
                     if data.startswith(b"--", at):
-                        self._at, self.closed = _At.EPILOGUE, True
-                        yield Mark.CLOSED
+                        self._state, self.closed = _ReaderState.EPILOGUE, True
+                        yield MultipartMarker.CLOSED
                         return
                     # The line is known to be whole.
-                    self._at, at = _At.HEADERS, data.index(b"\n", at) + 1
-                case _At.HEADERS:
-                    headers, at = self._headers(data, at)
+                    self._state, at = _ReaderState.HEADERS, data.index(b"\n", at) + 1
+                case _ReaderState.HEADERS:
+                    headers, at = self._take_headers(data, at)
                     if headers is None:
-                        self._carry = data[at:]
+                        self._buffer = data[at:]
                         return
-                    self._at = _At.DATA
-                    yield PartBegins(headers)
-                case _At.EPILOGUE:
+                    self._state = _ReaderState.DATA
+                    yield PartStart(headers)
+                case _ReaderState.EPILOGUE:
                     return
 
     def end(self) -> None:
@@ -116,20 +116,20 @@ class MultipartReader:
         if not self.closed:
             raise RemoteProtocolError("the answer ends without its closing boundary")
 
-    def _content(self, data: bytes, at: int) -> tuple[int, int, int]:
+    def _find_boundary(self, data: bytes, at: int) -> tuple[int, int, int]:
         """Where the bytes before a boundary begin and end, and where it ends; -1 if it has not come."""
         start = at
         while (found := data.find(self._delimiter, start)) >= 0:
             after = found + len(self._delimiter)
-            follows = _follows(data, after)
+            follows = _is_delimiter(data, after)
             if follows is None:
                 return at, _line_end(data, found, at), -1
             if follows:
                 return at, _line_end(data, found, at), after
             start = found + 1
-        return at, self._held(data, at), -1
+        return at, self._safe_end(data, at), -1
 
-    def _held(self, data: bytes, at: int) -> int:
+    def _safe_end(self, data: bytes, at: int) -> int:
         """Up to where bytes cannot be the beginning of a boundary."""
         found = data.find(b"\n", max(at, len(data) - len(self._delimiter)))
         while found >= 0:
@@ -138,19 +138,19 @@ class MultipartReader:
             found = data.find(b"\n", found + 1)
         return len(data) - 1 if data[-1] == _CR else len(data)
 
-    def _skip(self, count: int) -> None:
-        self._skipped += count
-        if self._skipped > _MAX_PREAMBLE:
+    def _skip_preamble(self, count: int) -> None:
+        self._preamble_size += count
+        if self._preamble_size > _MAX_PREAMBLE:
             raise RemoteProtocolError("the answer is no multipart: its boundary does not come")
 
-    def _headers(self, data: bytes, at: int) -> tuple[dict[str, str] | None, int]:
+    def _take_headers(self, data: bytes, at: int) -> tuple[dict[str, str] | None, int]:
         """The headers and where the part's bytes begin; None while the empty line has not come."""
         begin, lines = at, list[bytes]()
         while (found := data.find(b"\n", at)) >= 0:
             line = data[at:found].removesuffix(b"\r")
             at = found + 1
             if not line:
-                return _read(lines), at
+                return _parse_headers(lines), at
             lines.append(line)
             if at - begin > _MAX_HEADERS:
                 break
@@ -159,7 +159,7 @@ class MultipartReader:
         return None, begin
 
 
-def _follows(data: bytes, at: int) -> bool | None:
+def _is_delimiter(data: bytes, at: int) -> bool | None:
     """Whether what follows makes it a boundary; None if too little has come to tell.
 
     Two dashes close; else nothing but white space may follow in the line (RFC 2046 5.1.1). Anything else is
@@ -181,7 +181,7 @@ def _line_end(data: bytes, feed: int, at: int) -> int:
     return feed - 1 if feed > at and data[feed - 1] == _CR else feed
 
 
-def _read(lines: list[bytes]) -> dict[str, str]:
+def _parse_headers(lines: list[bytes]) -> dict[str, str]:
     """Headers by name; of several the last counts, what is no header does not."""
     headers = {}
     for line in lines:

@@ -8,177 +8,182 @@ from datetime import UTC, datetime
 
 import httpx
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, Watch
-from dicom_quarry.archive.dicomweb.http_client import Http
-from dicom_quarry.archive.dicomweb.instance_receiver import Intake
-from dicom_quarry.archive.dicomweb.multipart import Mark, MultipartReader, PartBegins, boundary_of
-from dicom_quarry.archive.dicomweb.qido import segment
-from dicom_quarry.archive.dicomweb.status import in_words, of_http, retry_after
-from dicom_quarry.errors import Lost, RemoteProtocolError, Unreachable
+from dicom_quarry.archive.base import MonitorAction, RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
+from dicom_quarry.archive.dicomweb.http_client import HttpClient
+from dicom_quarry.archive.dicomweb.instance_receiver import InstanceReceiver
+from dicom_quarry.archive.dicomweb.multipart import (
+    MultipartMarker,
+    MultipartReader,
+    PartStart,
+    parse_boundary,
+)
+from dicom_quarry.archive.dicomweb.qido import quote_uid
+from dicom_quarry.archive.dicomweb.status import describe, interpret_http, parse_retry_after
+from dicom_quarry.errors import ConnectionLost, RemoteProtocolError, Unreachable
 
 #: Files as they are stored, whatever their transfer syntax (PS3.18 8.7.3.5.2): nothing is converted for us.
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
 #: Seconds between two looks at the watch, and the bytes that make a second one of life.
 TICK = 1.0
-_SIGN_OF_LIFE = 4096
+_ACTIVITY_BYTES = 4096
 
 #: After one of these the other resources of a retrieval are not asked for.
-_ENDS = frozenset({Verdict.RETRY, Verdict.CONFIGURATION, Verdict.CANCELLED, Verdict.LOST})
+_STOPPING_VERDICTS = frozenset({Verdict.RETRY, Verdict.CONFIGURATION, Verdict.CANCELLED, Verdict.LOST})
 
 
-class _GivenUp(Exception):
+class _StoppedByMonitor(Exception):
     """The watch has lost its patience."""
 
-    def __init__(self, patience: Patience) -> None:
-        super().__init__(patience)
-        self.patience = patience
+    def __init__(self, action: MonitorAction) -> None:
+        super().__init__(action)
+        self.action = action
 
 
-class Retrieval:
+class WadoRetrieval:
     """The answer to one question, which may take several requests: one for each series, or instance."""
 
-    def __init__(self, http: Http, intake: Intake, watch: Watch) -> None:
+    def __init__(self, http: HttpClient, receiver: InstanceReceiver, monitor: RetrieveMonitor) -> None:
         self._http = http
-        self._intake = intake
-        self._watch = watch
-        self._why = intake.why
-        self._heard = 0
-        self._looked = time.monotonic()
+        self._receiver = receiver
+        self._monitor = monitor
+        self._messages = receiver.errors
+        self._received_bytes = 0
+        self._checked_at = time.monotonic()
 
-    def run(self, ask: Ask) -> Answered:
+    def run(self, request: RetrieveRequest) -> RetrieveResult:
         """Fetch it. Raises Unreachable where nothing could be asked, Unusable where we are not let in."""
         verdicts: list[Verdict] = []
         pause: float | None = None
-        for path in _resources(ask):
+        for path in _resource_paths(request):
             try:
                 verdict, pause = self._fetch(path)
-            except _GivenUp as given_up:
-                verdict = Verdict.CANCELLED if given_up.patience is Patience.CANCEL else Verdict.LOST
-                self._why.append("given up by this side")
-            except (Lost, RemoteProtocolError) as lost:
+            except _StoppedByMonitor as given_up:
+                verdict = Verdict.CANCELLED if given_up.action is MonitorAction.CANCEL else Verdict.LOST
+                self._messages.append("given up by this side")
+            except (ConnectionLost, RemoteProtocolError) as lost:
                 verdict = Verdict.LOST
-                self._why.append(str(lost))
+                self._messages.append(str(lost))
             except Unreachable as error:
                 if not verdicts:
                     raise
                 verdict = Verdict.LOST
-                self._why.append(str(error))
+                self._messages.append(str(error))
             verdicts.append(verdict)
-            if verdict in _ENDS:
+            if verdict in _STOPPING_VERDICTS:
                 break
-        return Answered(
-            self._verdict(verdicts),
-            completed=self._intake.completed,
-            failed=self._intake.failed,
-            comment="; ".join(dict.fromkeys(self._why)),
+        return RetrieveResult(
+            self._combine_verdicts(verdicts),
+            completed=self._receiver.completed,
+            failed=self._receiver.failed,
+            comment="; ".join(dict.fromkeys(self._messages)),
             retry_after=pause,
         )
 
-    def _verdict(self, verdicts: list[Verdict]) -> Verdict:
-        if verdicts[-1] in _ENDS:
+    def _combine_verdicts(self, verdicts: list[Verdict]) -> Verdict:
+        if verdicts[-1] in _STOPPING_VERDICTS:
             return verdicts[-1]
         if all(verdict is Verdict.UNSUPPORTED for verdict in verdicts):
             return Verdict.UNSUPPORTED
-        if self._intake.failed and not self._intake.completed:
+        if self._receiver.failed and not self._receiver.completed:
             return Verdict.RETRY
-        whole = not self._intake.failed and all(verdict is Verdict.SUCCESS for verdict in verdicts)
+        whole = not self._receiver.failed and all(verdict is Verdict.SUCCESS for verdict in verdicts)
         return Verdict.SUCCESS if whole else Verdict.WARNING
 
     def _fetch(self, path: str) -> tuple[Verdict, float | None]:
         """One resource: the verdict, and what a busy archive says of when to ask again."""
-        with self._http.get(path, accept=_ACCEPT, tick=self._look) as response:
+        with self._http.get(path, accept=_ACCEPT, tick=self._check_monitor) as response:
             status = response.status_code
-            meaning = of_http(status)
+            meaning = interpret_http(status)
             if meaning.verdict is not Verdict.SUCCESS:
-                self._why.append(in_words(status))
+                self._messages.append(describe(status))
             if status in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
-                verdict = self._read(response)
+                verdict = self._read_body(response)
                 return (verdict if meaning.verdict is Verdict.SUCCESS else meaning.verdict), None
             header = response.headers.get("Retry-After", "")
-            return meaning.verdict, retry_after(status, header, datetime.now(UTC))
+            return meaning.verdict, parse_retry_after(status, header, datetime.now(UTC))
 
-    def _read(self, response: httpx.Response) -> Verdict:
+    def _read_body(self, response: httpx.Response) -> Verdict:
         content_type = response.headers.get("Content-Type", "")
-        boundary = boundary_of(content_type)
+        boundary = parse_boundary(content_type)
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            return self._unusable("The archive sends its answer compressed, which was not asked for")
+            return self._unsupported("The archive sends its answer compressed, which was not asked for")
         try:
             if boundary is not None:
                 self._read_parts(response, MultipartReader(boundary))
-            elif _is_one_file(response):
-                self._read_one(response)
+            elif _is_single_file(response):
+                self._read_single_part(response)
             elif "html" in content_type.lower():
-                self._why.append(
+                self._messages.append(
                     "The archive answers with a web page: it is being maintained, or wants a login"
                 )
                 return Verdict.RETRY
             else:
-                return self._unusable(
+                return self._unsupported(
                     "The archive answers with something that is neither multipart nor DICOM"
                 )
         finally:
-            self._intake.settle()
+            self._receiver.finish()
         return Verdict.SUCCESS
 
-    def _unusable(self, why: str) -> Verdict:
-        self._why.append(why)
+    def _unsupported(self, why: str) -> Verdict:
+        self._messages.append(why)
         return Verdict.UNSUPPORTED
 
     def _read_parts(self, response: httpx.Response, reader: MultipartReader) -> None:
         for piece in response.iter_raw():
-            self._heed(len(piece))
+            self._on_bytes(len(piece))
             for event in reader.feed(piece):
                 match event:
                     case memoryview():
-                        self._intake.write(event)
-                    case PartBegins(headers):
-                        self._intake.begin(headers.get("content-length", ""))
-                    case Mark.PART_ENDS:
-                        self._intake.end()
-                    case Mark.CLOSED:
+                        self._receiver.write(event)
+                    case PartStart(headers):
+                        self._receiver.begin(headers.get("content-length", ""))
+                    case MultipartMarker.PART_END:
+                        self._receiver.end()
+                    case MultipartMarker.CLOSED:
                         pass
         reader.end()
 
-    def _read_one(self, response: httpx.Response) -> None:
+    def _read_single_part(self, response: httpx.Response) -> None:
         """A server may answer a request for one instance without multipart."""
-        self._intake.begin(response.headers.get("Content-Length", ""))
+        self._receiver.begin(response.headers.get("Content-Length", ""))
         for piece in response.iter_raw():
-            self._heed(len(piece))
-            self._intake.write(memoryview(piece))
-        self._intake.end()
+            self._on_bytes(len(piece))
+            self._receiver.write(memoryview(piece))
+        self._receiver.end()
 
-    def _heed(self, size: int) -> None:
+    def _on_bytes(self, size: int) -> None:
         """Bytes came. A trickle is no sign of life."""
-        self._heard += size
-        if time.monotonic() - self._looked >= TICK:
-            if self._heard >= _SIGN_OF_LIFE:
-                self._watch.sign_of_life(self._intake.completed, None)
-                self._heard = 0
-            self._look()
+        self._received_bytes += size
+        if time.monotonic() - self._checked_at >= TICK:
+            if self._received_bytes >= _ACTIVITY_BYTES:
+                self._monitor.on_activity(self._receiver.completed, None)
+                self._received_bytes = 0
+            self._check_monitor()
 
-    def _look(self) -> None:
+    def _check_monitor(self) -> None:
         """Ask the watch whether to go on."""
-        self._looked = time.monotonic()
-        patience = self._watch.patience()
-        if patience is not Patience.WAIT:
-            raise _GivenUp(patience)
+        self._checked_at = time.monotonic()
+        action = self._monitor.next_action()
+        if action is not MonitorAction.WAIT:
+            raise _StoppedByMonitor(action)
 
 
-def _resources(ask: Ask) -> Iterator[str]:
+def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
     """PS3.18 table 10.4.1-1: a study, a series, an instance."""
-    study = f"/studies/{segment(ask.study_uid)}"
-    if not ask.series_uids:
+    study = f"/studies/{quote_uid(request.study_uid)}"
+    if not request.series_uids:
         yield study
-    for series_uid in ask.series_uids:
-        series = f"{study}/series/{segment(series_uid)}"
-        if not ask.sop_uids:
+    for series_uid in request.series_uids:
+        series = f"{study}/series/{quote_uid(series_uid)}"
+        if not request.sop_uids:
             yield series
-        for sop_uid in ask.sop_uids:
-            yield f"{series}/instances/{segment(sop_uid)}"
+        for sop_uid in request.sop_uids:
+            yield f"{series}/instances/{quote_uid(sop_uid)}"
 
 
-def _is_one_file(response: httpx.Response) -> bool:
+def _is_single_file(response: httpx.Response) -> bool:
     """A file alone, whose end can be told from a connection that was cut: by its length, or its chunks."""
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers

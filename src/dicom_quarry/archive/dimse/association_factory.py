@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.archive.dimse.association_pool import Line
+from dicom_quarry.archive.dimse.association_pool import PooledAssociation
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
-from dicom_quarry.archive.dimse.information_models import service
+from dicom_quarry.archive.dimse.information_models import describe_service
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import AE
 from dicom_quarry.wire.connection import Requestor
@@ -16,7 +16,7 @@ from dicom_quarry.wire.negotiation import Roles
 
 
 @dataclass(frozen=True, slots=True)
-class Patiences:
+class Timeouts:
     """How long, in seconds, the archive may take: to accept a connection, an association, to go on with a
     query, and to end a retrieval that was cancelled.
     """
@@ -28,20 +28,20 @@ class Patiences:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class AssociationFactory:
     """``peer`` is the archive, ``calling`` our own AE title."""
 
     peer: AE
     calling: str
-    patiences: Patiences = Patiences()
+    timeouts: Timeouts = Timeouts()
     tls: ssl.SSLContext | None = None
 
-    def line(
+    def associate(
         self,
         sop_class: str,
-        more: Sequence[tuple[str, Sequence[str]]] = (),
+        extra_contexts: Sequence[tuple[str, Sequence[str]]] = (),
         roles: Mapping[str, Roles] | None = None,
-    ) -> Line:
+    ) -> PooledAssociation:
         """Associate for a SOP class of queries or retrievals, and propose ``more`` contexts beside it.
 
         Raises Unreachable; and Rejected, also where the archive does not offer the SOP class.
@@ -49,14 +49,14 @@ class Caller:
         requestor = Requestor.connect(
             self.peer,
             calling=self.calling,
-            contexts=[(sop_class, [IMPLICIT_LITTLE]), *more],
-            connect_timeout=self.patiences.connect,
-            answer_timeout=self.patiences.associate,
+            contexts=[(sop_class, [IMPLICIT_LITTLE]), *extra_contexts],
+            connect_timeout=self.timeouts.connect,
+            answer_timeout=self.timeouts.associate,
             tls=self.tls,
             roles=roles,
         )
         if sop_class not in requestor.accepted:
             requestor.release()
-            said = f"{self.peer} does not offer {service(sop_class)} to {self.calling}"
-            raise Rejected(said, permanent=True)
-        return Line(requestor, sop_class)
+            detail = f"{self.peer} does not offer {describe_service(sop_class)} to {self.calling}"
+            raise Rejected(detail, permanent=True)
+        return PooledAssociation(requestor, sop_class)

@@ -11,7 +11,7 @@ ModelName = Literal["study", "patient"]
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class InformationModel:
     """The SOP classes of one information model."""
 
     find: str
@@ -19,13 +19,13 @@ class Model:
     get: str
 
 
-MODELS: dict[ModelName, Model] = {
-    "study": Model(*(f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))),
-    "patient": Model(*(f"1.2.840.10008.5.1.4.1.2.1.{number}" for number in (1, 2, 3))),
+MODELS: dict[ModelName, InformationModel] = {
+    "study": InformationModel(*(f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))),
+    "patient": InformationModel(*(f"1.2.840.10008.5.1.4.1.2.1.{number}" for number in (1, 2, 3))),
 }
 
 
-def service(sop_class: str) -> str:
+def describe_service(sop_class: str) -> str:
     """What a SOP class is for, in words."""
     for name, model in MODELS.items():
         services = {model.find: "C-FIND", model.move: "C-MOVE", model.get: "C-GET"}

@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from dicom_quarry.archive.base import Answered, Ask, Verdict, Watch
-from dicom_quarry.archive.dimse.association_factory import Caller
-from dicom_quarry.archive.dimse.association_pool import Line, Lines
-from dicom_quarry.archive.dimse.retrieval import Identify, Retrieval
-from dicom_quarry.archive.dimse.status import of_move
-from dicom_quarry.errors import Lost
+from dicom_quarry.archive.base import RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
+from dicom_quarry.archive.dimse.association_factory import AssociationFactory
+from dicom_quarry.archive.dimse.association_pool import AssociationPool, PooledAssociation
+from dicom_quarry.archive.dimse.retrieval import DimseRetrieval, IdentifierEncoder
+from dicom_quarry.archive.dimse.status import interpret_move
+from dicom_quarry.errors import ConnectionLost
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import c_move_rq
 
 
-class Move:
+class MoveRetriever:
     """Has instances sent to ``destination``; see :class:`dicom_quarry.archive.dimse.retrieval.Retriever`."""
 
-    def __init__(self, caller: Caller, sop_class: str, destination: str, identify: Identify) -> None:
-        self._caller = caller
+    def __init__(
+        self,
+        factory: AssociationFactory,
+        sop_class: str,
+        destination: str,
+        encode_identifier: IdentifierEncoder,
+    ) -> None:
+        self._factory = factory
         self._sop_class = sop_class
         self._destination = destination
-        self._identify = identify
-        self._lines = Lines(caller.line)
+        self._encode_identifier = encode_identifier
+        self._associations = AssociationPool(factory.associate)
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:  # noqa: ARG002 (a receiver has its own)
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:  # noqa: ARG002 (a receiver has its own)
         """C-MOVE; a lost association is an answer. Raises Unreachable and Rejected."""
-        identifier = self._identify(ask)
+        identifier = self._encode_identifier(request)
 
-        def move(line: Line) -> Answered:
-            retrieval = Retrieval(line, watch, of_move, cancel_patience=self._caller.patiences.cancel)
-            request = c_move_rq(line.next_message_id(), self._sop_class, self._destination)
-            return retrieval.run(request, identifier)
+        def move(association: PooledAssociation) -> RetrieveResult:
+            retrieval = DimseRetrieval(
+                association, monitor, interpret_move, cancel_timeout=self._factory.timeouts.cancel
+            )
+            command = c_move_rq(association.next_message_id(), self._sop_class, self._destination)
+            return retrieval.run(command, identifier)
 
         try:
-            return self._lines.use(self._sop_class, move)
-        except Lost as lost:
-            return Answered(Verdict.LOST, comment=str(lost))
+            return self._associations.run(self._sop_class, move)
+        except ConnectionLost as lost:
+            return RetrieveResult(Verdict.LOST, comment=str(lost))
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Release the calling thread's associations."""
-        self._lines.hang_up()
+        self._associations.release_thread()
 
     def close(self) -> None:
         """End every association; calls in progress end as Lost."""
-        self._lines.close()
+        self._associations.close()

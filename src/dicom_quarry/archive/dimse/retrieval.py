@@ -9,120 +9,133 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from dicom_quarry.archive.base import Answered, Ask, Patience, Verdict, Watch
-from dicom_quarry.archive.dimse.association_pool import Line, Stale
-from dicom_quarry.archive.dimse.status import Judge, in_words, is_pending
-from dicom_quarry.errors import Lost, RemoteProtocolError
+from dicom_quarry.archive.base import MonitorAction, RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
+from dicom_quarry.archive.dimse.association_pool import PooledAssociation, StaleAssociation
+from dicom_quarry.archive.dimse.status import StatusInterpreter, describe, is_pending
+from dicom_quarry.errors import ConnectionLost, RemoteProtocolError
 from dicom_quarry.model import Sink
 from dicom_quarry.wire.dimse import Command
-from dicom_quarry.wire.header_scan import scan
-from dicom_quarry.wire.message_assembler import Message
+from dicom_quarry.wire.header_scan import scan_dataset
+from dicom_quarry.wire.message_assembler import DimseMessage
 
 _TICK = 1.0
 _FAILED_UIDS = 0x00080058
 
 
 #: Keys of a retrieval, encoded.
-Identify = Callable[[Ask], bytes]
+IdentifierEncoder = Callable[[RetrieveRequest], bytes]
 
 
 class Retriever(Protocol):
     """One way to have instances sent; see :class:`dicom_quarry.archive.base.Archive`."""
 
-    def retrieve(self, ask: Ask, sink: Sink, watch: Watch) -> Answered:
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Have instances sent, and return when the archive says that it has finished."""
 
-    def hang_up(self) -> None:
+    def release_thread(self) -> None:
         """Release the calling thread's associations."""
 
     def close(self) -> None:
         """End every association; calls in progress end as Lost."""
 
 
-class Retrieval:
+class DimseRetrieval:
     """A C-MOVE or C-GET under way; ``judge`` knows what its final status means.
 
     The watch owns the time: it is asked once a tick, whatever the archive says.
     """
 
-    def __init__(self, line: Line, watch: Watch, judge: Judge, *, cancel_patience: float) -> None:
-        self._line = line
-        self._watch = watch
-        self._judge = judge
-        self._cancel_patience = cancel_patience
-        self._give_up_at: float | None = None  # set once a C-CANCEL was sent
-        self._last: Command | None = None  # the last pending response: its counters outlive the association
+    def __init__(
+        self,
+        association: PooledAssociation,
+        monitor: RetrieveMonitor,
+        interpret_status: StatusInterpreter,
+        *,
+        cancel_timeout: float,
+    ) -> None:
+        self._association = association
+        self._monitor = monitor
+        self._interpret_status = interpret_status
+        self._cancel_timeout = cancel_timeout
+        self._cancel_deadline: float | None = None  # set once a C-CANCEL was sent
+        self._last_pending: Command | None = (
+            None  # the last pending response: its counters outlive the association
+        )
 
-    def run(self, request: Command, identifier: bytes) -> Answered:
+    def run(self, request: Command, identifier: bytes) -> RetrieveResult:
         """Ask for the instances, wait for the final response; a lost association is an answer, too."""
         try:
-            self._line.ask(request, identifier)
-            return self._wait(request)
-        except Stale:
+            self._association.send_request(request, identifier)
+            return self._wait_for_final(request)
+        except StaleAssociation:
             raise
-        except Lost as lost:
-            return self._lost(str(lost))
+        except ConnectionLost as lost:
+            return self._lost_result(str(lost))
 
-    def _wait(self, request: Command) -> Answered:
+    def _wait_for_final(self, request: Command) -> RetrieveResult:
         tick = time.monotonic() + _TICK
         while True:
-            message = self._line.answer(request, max(0.0, tick - time.monotonic()))
+            message = self._association.receive_response(request, max(0.0, tick - time.monotonic()))
             if message is not None:
                 if not is_pending(message.command.status):
-                    return self._final(message)
-                self._last = message.command
-                self._watch.sign_of_life(message.command.completed, message.command.remaining)
+                    return self._final_result(message)
+                self._last_pending = message.command
+                self._monitor.on_activity(message.command.completed, message.command.remaining)
             if time.monotonic() >= tick:
-                if self._line.requestor.stored_at > tick - _TICK:
+                if self._association.requestor.last_store_at > tick - _TICK:
                     # An instance that takes its time is a sign of life, though nothing new was counted.
-                    self._watch.sign_of_life(*self._counted())
+                    self._monitor.on_activity(*self._last_counters())
                 tick = time.monotonic() + _TICK
-                if not self._goes_on(request):
-                    self._line.requestor.abort()
-                    return self._lost("given up by this side")
+                if not self._should_continue(request):
+                    self._association.requestor.abort()
+                    return self._lost_result("given up by this side")
 
-    def _counted(self) -> tuple[int | None, int | None]:
-        return (self._last.completed, self._last.remaining) if self._last else (None, None)
+    def _last_counters(self) -> tuple[int | None, int | None]:
+        return (
+            (self._last_pending.completed, self._last_pending.remaining)
+            if self._last_pending
+            else (None, None)
+        )
 
-    def _goes_on(self, request: Command) -> bool:
+    def _should_continue(self, request: Command) -> bool:
         """Heed the watch: C-CANCEL (PS3.7 9.3.4.3) once, and False when the association is to be aborted."""
-        patience = self._watch.patience()
-        if patience is Patience.CANCEL and self._give_up_at is None:
-            self._give_up_at = time.monotonic() + self._cancel_patience
-            self._line.cancel(request)
-        overdue = self._give_up_at is not None and time.monotonic() >= self._give_up_at
-        return patience is not Patience.ABORT and not overdue
+        action = self._monitor.next_action()
+        if action is MonitorAction.CANCEL and self._cancel_deadline is None:
+            self._cancel_deadline = time.monotonic() + self._cancel_timeout
+            self._association.cancel(request)
+        overdue = self._cancel_deadline is not None and time.monotonic() >= self._cancel_deadline
+        return action is not MonitorAction.ABORT and not overdue
 
-    def _final(self, message: Message) -> Answered:
+    def _final_result(self, message: DimseMessage) -> RetrieveResult:
         final = message.command
-        meaning = self._judge(final.status, completed=final.completed, failed=final.failed)
+        meaning = self._interpret_status(final.status, completed=final.completed, failed=final.failed)
         verdict = meaning.verdict
         # Some archives end a cancelled retrieval with B000 instead of FE00.
-        if self._give_up_at is not None and final.status == 0xB000:
+        if self._cancel_deadline is not None and final.status == 0xB000:
             verdict = Verdict.CANCELLED
-        return Answered(
+        return RetrieveResult(
             verdict,
             status=final.status,
             completed=final.completed,
             failed=final.failed,
             warning=final.warning,
-            failed_uids=_failed_uids(message, self._line.transfer_syntax),
-            comment=in_words(meaning, final.error_comment, final.offending_elements),
+            failed_uids=_parse_failed_uids(message, self._association.transfer_syntax),
+            comment=describe(meaning, final.error_comment, final.offending_elements),
         )
 
-    def _lost(self, why: str) -> Answered:
-        last = self._last
+    def _lost_result(self, why: str) -> RetrieveResult:
+        last = self._last_pending
         if last is None:
-            return Answered(Verdict.LOST, comment=why)
-        return Answered(
+            return RetrieveResult(Verdict.LOST, comment=why)
+        return RetrieveResult(
             Verdict.LOST, completed=last.completed, failed=last.failed, warning=last.warning, comment=why
         )
 
 
-def _failed_uids(message: Message, transfer_syntax: str) -> tuple[str, ...]:
+def _parse_failed_uids(message: DimseMessage, transfer_syntax: str) -> tuple[str, ...]:
     """Failed SOP Instance UID List (0008,0058), which archives may omit, or spoil, as it is only a hint."""
     try:
-        values = scan(message.dataset, transfer_syntax, (_FAILED_UIDS,))
+        values = scan_dataset(message.dataset, transfer_syntax, (_FAILED_UIDS,))
     except RemoteProtocolError:
         return ()
     return tuple(uid for uid in values.get(_FAILED_UIDS, "").split("\\") if uid)

@@ -15,19 +15,23 @@ from rich.console import Console
 from rich.markup import escape
 
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.config.settings import DEFAULT_LOCAL, FILE_NAME, Limits, Settings, load, read_toml
-from dicom_quarry.config.site_policy import SitePolicy, site_policy
-from dicom_quarry.config.time_window import Hours
-from dicom_quarry.diagnosis.access_request import letter
-from dicom_quarry.diagnosis.context import Bench, Manners, Mark, Step
-from dicom_quarry.diagnosis.runner import steps
-from dicom_quarry.diagnosis.save_profile import save
+from dicom_quarry.config.settings import DEFAULT_LOCAL, FILE_NAME, Limits, Settings, load_settings, read_toml
+from dicom_quarry.config.site_policy import SitePolicy, load_site_policy
+from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.access_request import render_access_request
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, RequestLimits, StepStatus
+from dicom_quarry.diagnosis.runner import run_checks
+from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.jobs.progress import Board
-from dicom_quarry.scheduling.throttle import guest_of
-from dicom_quarry.system.shutdown import Stop
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.throttle import build_throttle
+from dicom_quarry.system.shutdown import Shutdown
 
-_SIGNS = {Mark.GOOD: "[green]✓[/green]", Mark.NOTE: "[yellow]–[/yellow]", Mark.BAD: "[red]✗[/red]"}
+_SYMBOLS = {
+    StepStatus.GOOD: "[green]✓[/green]",
+    StepStatus.NOTE: "[yellow]–[/yellow]",
+    StepStatus.BAD: "[red]✗[/red]",
+}
 
 
 def check(
@@ -46,10 +50,10 @@ def check(
     probe: Annotated[
         bool, typer.Option("--probe", help="Find out how many answers the archive gives at most.")
     ] = False,
-    save_: Annotated[
+    save_settings: Annotated[
         bool, typer.Option("--save", help="Write what was learned of the archive to quarry.toml.")
     ] = False,
-    letter_: Annotated[
+    access_request: Annotated[
         Path | None,
         typer.Option("--letter", help="Write the page to send to the PACS team; - is standard output."),
     ] = None,
@@ -70,24 +74,26 @@ def check(
     # What the receiver would log of senders stands in the steps.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
     settings = _settings(config_file, from_, as_)
-    policy = site_policy()
-    policy.check(settings.archives[0])
-    limits = [settings.archives[0], *policy.limits(settings.archives[0]).values()]
-    bench = Bench(settings, _manners(settings, policy))
-    if letter_ is not None and settings.archives[0].address is None:
+    policy = load_site_policy()
+    policy.check_archive(settings.archives[0])
+    limits = [settings.archives[0], *policy.limits_for(settings.archives[0]).values()]
+    context = CheckContext(settings, _request_limits(settings, policy))
+    if access_request is not None and settings.archives[0].address is None:
         raise InputError("the letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter that goes to standard output shall stand there alone.
-    console = err if letter_ == Path("-") else out
+    console = err if access_request == Path("-") else out
     done = []
-    for step in steps(bench, _hours_now(limits), accession=accession or "", cap=probe):
+    for step in run_checks(context, _require_open_hours(limits), accession=accession or "", probe_cap=probe):
         done.append(step)
-        _show(console, step)
-    if save_:
-        _save(console, config_file or Path(FILE_NAME), bench)
-    if letter_ is not None:
-        _send(letter_, letter(bench, limits, socket.gethostname(), done))
-    bad = any(step.mark is Mark.BAD for step in done)
-    if bad and letter_ is None and settings.archives[0].address is not None:
+        _show_step(console, step)
+    if save_settings:
+        _save_profile(console, config_file or Path(FILE_NAME), context)
+    if access_request is not None:
+        _write_access_request(
+            access_request, render_access_request(context, limits, socket.gethostname(), done)
+        )
+    bad = any(step.status is StepStatus.BAD for step in done)
+    if bad and access_request is None and settings.archives[0].address is not None:
         console.print("--letter FILE writes the page to send to the PACS team, with what was found")
     if not accession and not bad:
         console.print("not tried without --accession: queries, and whether images arrive here")
@@ -96,47 +102,47 @@ def check(
 
 def _settings(path: Path | None, from_: str | None, as_: str | None) -> Settings:
     """The settings of a job; without a folder to fill, the disk of the current one is looked at."""
-    source = path or Path(FILE_NAME)
-    in_file = read_toml(source) if path or source.is_file() else {}
+    file = path or Path(FILE_NAME)
+    in_file = read_toml(file) if path or file.is_file() else {}
     to = None if "to" in in_file else Path()
-    settings = load(path, {"from": from_, "as": as_, "to": to})
+    settings = load_settings(path, {"from": from_, "as": as_, "to": to})
     if len(settings.archives) > 1:
         raise InputError("check one archive at a time: name it with --from")
     return settings
 
 
-def _manners(settings: Settings, policy: SitePolicy) -> Manners:
-    guest = guest_of(settings.archives[0], 1, policy, Stop(), Board())
-    return Manners(guest.before_query, guest.before_study, guest.received)
+def _request_limits(settings: Settings, policy: SitePolicy) -> RequestLimits:
+    throttle = build_throttle(settings.archives[0], 1, policy, Shutdown(), StatusBoard())
+    return RequestLimits(throttle.acquire_query, throttle.acquire_retrieval, throttle.throttle_bytes)
 
 
-def _hours_now(limits: list[Limits]) -> Hours:
+def _require_open_hours(limits: list[Limits]) -> Schedule:
     """The hours in which the archive may be asked; raises StartError outside of them: a check asks, too."""
-    hours = Hours()
+    hours = Schedule()
     for one in limits:
-        hours &= one.hours
+        hours &= one.schedule
     now = datetime.now(UTC)
     if not hours.is_open(now):
         opens = hours.next_open(now)
-        when = f" until {hours.spoken(opens)}" if opens else ""
+        when = f" until {hours.format_time(opens)}" if opens else ""
         raise StartError(f"outside the window: the archive may not be asked{when}")
     return hours
 
 
-def _show(console: Console, step: Step) -> None:
-    console.print(f"{_SIGNS[step.mark]} {escape(f'{step.name}: {step.said}')}")
+def _show_step(console: Console, step: CheckStep) -> None:
+    console.print(f"{_SYMBOLS[step.status]} {escape(f'{step.name}: {step.message}')}")
     if step.remedy:
         console.print(f"    {step.remedy}", markup=False)
 
 
-def _save(console: Console, path: Path, bench: Bench) -> None:
-    written = save(path, bench)
-    console.print(f"{path}: written" if written else f"{path}: nothing new", markup=False)
-    for line in written:
+def _save_profile(console: Console, path: Path, context: CheckContext) -> None:
+    changes = save_profile(path, context)
+    console.print(f"{path}: written" if changes else f"{path}: nothing new", markup=False)
+    for line in changes:
         console.print(f"    {line}", markup=False)
 
 
-def _send(path: Path, text: str) -> None:
+def _write_access_request(path: Path, text: str) -> None:
     if path == Path("-"):
         print(text, end="")
         return

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.display.run_job import run
-from dicom_quarry.config.settings import load
+from dicom_quarry.cli.display.run_job import run_job
+from dicom_quarry.config.settings import load_settings
 
 
 def demo(
@@ -31,19 +31,19 @@ def demo(
     Example:  quarry demo --to demo/
     """
     # Imported here: only this command needs the demo archive, and pynetdicom with it.
-    from dicom_quarry.demo.dicomweb_server import DemoWeb
+    from dicom_quarry.demo.dicomweb_server import DemoWebServer
     from dicom_quarry.demo.dimse_server import DemoArchive
-    from dicom_quarry.demo.sample_cohorts import demo_studies, write_cohorts
+    from dicom_quarry.demo.sample_cohorts import make_demo_studies, write_cohorts
 
-    studies = demo_studies()
+    studies = make_demo_studies()
     to.mkdir(parents=True, exist_ok=True)
     cohorts = write_cohorts(to, studies)
     port = _free_port()
     archive = DemoArchive(studies, destinations={"QUARRY": ("127.0.0.1", port)})
-    with archive, DemoWeb(archive.catalogue) as web:
+    with archive, DemoWebServer(archive.catalogue) as web:
         remote, local = f"DEMO@127.0.0.1:{archive.port}", f"QUARRY@127.0.0.1:{port}"
-        out.print(f"demo archive: {remote} and {web.base}, {len(studies)} synthetic studies")
-        flags = {"from": web.base} if dicomweb else {"from": remote, "as": local}
+        out.print(f"demo archive: {remote} and {web.base_url}, {len(studies)} synthetic studies")
+        flags = {"from": web.base_url} if dicomweb else {"from": remote, "as": local}
         for cohort in cohorts:
             folder = to / (f"{cohort.stem}-dicomweb" if dicomweb else cohort.stem)
             given = " ".join(f"--{name} {value}" for name, value in flags.items())
@@ -57,7 +57,7 @@ def demo(
 
 def _extract(cohort: Path, folder: Path, flags: Mapping[str, str]) -> None:
     out.print(cohort.read_text(), markup=False, end="")
-    code = run(load(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
+    code = run_job(load_settings(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
     out.print(f"exit code {code}; some of the files in {folder}:")
     for path in islice(sorted(folder.rglob("*.dcm")), 3):
         out.print(f"  {path}", markup=False)

@@ -28,10 +28,12 @@ def explain(
     """
     if (row is None) is (study is None):
         raise InputError("which row? give its number with --row, or a study with --study UID")
-    with closing(api.history(folder)) as reader:
+    with closing(api.open_history(folder)) as reader:
         numbers = [row] if row is not None else reader.rows_of(study or "")
-        rows = [found for number in numbers if (found := reader.row(number))]
-        studies = list(reader.studies_of(row) if row is not None else reader.study(study or ""))
+        rows = [found for number in numbers if (found := reader.row_history(number))]
+        studies = list(
+            reader.study_histories_of_row(row) if row is not None else reader.study_histories(study or "")
+        )
     if not rows and not studies:
         raise InputError(
             f"{folder}: no row {row}" if row is not None else f"{folder}: nobody asked for {study}"
@@ -39,4 +41,4 @@ def explain(
     if as_json:
         print(explain_json(rows, studies))
     else:
-        print("\n".join(explain_lines(rows, studies, identified=sys.stdout.isatty())))
+        print("\n".join(explain_lines(rows, studies, with_identifiers=sys.stdout.isatty())))

@@ -11,15 +11,20 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli import options
-from dicom_quarry.cli.display.run_job import run
-from dicom_quarry.config.settings import Settings, load
+from dicom_quarry.cli.display.run_job import run_job
+from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import InputError
-from dicom_quarry.model import Word
+from dicom_quarry.model import OutcomeStatus
 
-_ANY_NUMBER = 1_000_000
+_UNLIMITED_STUDIES = 1_000_000
 
 #: What ``retry`` works on when it is not told: everything that another try may change.
-_RETRIED = frozenset(Word) - {Word.COMPLETE, Word.PENDING, Word.INVALID_ROW, Word.EXCLUDED}
+_RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
+    OutcomeStatus.COMPLETE,
+    OutcomeStatus.PENDING,
+    OutcomeStatus.INVALID_ROW,
+    OutcomeStatus.EXCLUDED,
+}
 
 
 def extract(
@@ -96,7 +101,7 @@ def extract(
     Example:  quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
     """
     if detach:
-        background.leave(table=cohort)
+        background.run_in_background(table=cohort)
     flags = {
         "from": from_,
         "as": as_,
@@ -122,35 +127,35 @@ def extract(
         "min_instances": min_instances,
         "allow_several_patients": allow_several_patients,
         "whole_patients": whole_patients,
-        "max_studies": _ANY_NUMBER if yes else max_studies,
+        "max_studies": _UNLIMITED_STUDIES if yes else max_studies,
         "accept_mismatch": accept_mismatch,
         "skip_bad_rows": skip_bad_rows,
     }
-    chosen = options.given(flags) | ({"diagnosis": False} if no_diagnosis else {})
-    settings, table = _job(cohort, niffler, config_file, chosen)
-    raise typer.Exit(run(settings, lambda runner: runner.extract(table, update=update), queue=queue))
+    chosen = options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    settings, table = _load_job(cohort, niffler, config_file, chosen)
+    raise typer.Exit(run_job(settings, lambda runner: runner.extract(table, update=update), queue=queue))
 
 
-def _job(
+def _load_job(
     cohort: Path | None, niffler: Path | None, config_file: Path | None, flags: dict[str, object]
 ) -> tuple[Settings, Path]:
     """What to run over which table, told by flags and quarry.toml or by the former extractor's files."""
     if niffler is None:
         if cohort is None:
             raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
-        return load(config_file, flags), cohort
+        return load_settings(config_file, flags), cohort
     # Imported here: few come from the former extractor.
-    from dicom_quarry.cli.niffler_hint import taken_over
+    from dicom_quarry.cli.niffler_hint import load_niffler_job
 
     if config_file is not None:
         raise InputError("--niffler and --config both bring settings: give one of them")
-    return taken_over(niffler, cohort, flags)
+    return load_niffler_job(niffler, cohort, flags)
 
 
 def retry(
     folder: Annotated[Path, typer.Argument(help="The folder of a job (its --to).")],
     outcome: Annotated[
-        list[Word] | None,
+        list[OutcomeStatus] | None,
         typer.Option(help="Only what ended so; may be repeated.  [default: all but complete]"),
     ] = None,
     damaged: Annotated[
@@ -168,11 +173,11 @@ def retry(
     Example:  quarry retry out/ --outcome not_found
     """
     if detach:
-        background.leave()
+        background.run_in_background()
     if damaged or changed:
         if outcome:
             raise InputError("--outcome is for what did not end complete: leave it out, or --damaged")
-        fetch = partial(api.fetched_again, folder, damaged=damaged, changed=changed)
-        raise typer.Exit(run(api.settings_of(folder), fetch, queue=queue))
-    words = frozenset(outcome) if outcome else _RETRIED
-    raise typer.Exit(run(api.settings_of(folder), lambda runner: runner.retry(words), queue=queue))
+        refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
+        raise typer.Exit(run_job(api.load_settings(folder), refetch, queue=queue))
+    statuses = frozenset(outcome) if outcome else _RETRIED_BY_DEFAULT
+    raise typer.Exit(run_job(api.load_settings(folder), lambda runner: runner.retry(statuses), queue=queue))

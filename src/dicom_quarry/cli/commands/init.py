@@ -12,7 +12,7 @@ import typer
 
 from dicom_quarry.cli.console import out
 from dicom_quarry.config import niffler, time_window
-from dicom_quarry.config.scaffold import Start, quarry_toml
+from dicom_quarry.config.scaffold import ScaffoldOptions, render_config
 from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL, FILE_NAME
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.model import AE
@@ -34,32 +34,32 @@ def init(
     if path.exists():
         raise InputError(f"{path} is there already: change it, or move it out of the way")
     if from_niffler is not None:
-        start = _taken_over(niffler.read(from_niffler))
+        start = _convert_niffler(niffler.load_niffler_config(from_niffler))
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        start = _asked()
+        start = _prompt_all()
     else:
-        start = Start()
+        start = ScaffoldOptions()
     with path.open("x", encoding="utf-8") as file:
-        file.write(quarry_toml(start))
-    said = (
+        file.write(render_config(start))
+    next_step = (
         "try it with quarry check --from main" if start.archive else "fill in the archive, then quarry check"
     )
-    out.print(f"{path}: written; {said}", markup=False)
+    out.print(f"{path}: written; {next_step}", markup=False)
 
 
-def _taken_over(found: niffler.Niffler) -> Start:
+def _convert_niffler(found: niffler.NifflerConfig) -> ScaffoldOptions:
     columns = ", ".join(
         f"column {index + 1} is {keyword}" for index, keyword in sorted(found.columns.items())
     )
-    out.print(f"cohort: {found.cohort}; {columns}", markup=False)
-    if found.plan:
+    out.print(f"cohort: {found.cohort_file}; {columns}", markup=False)
+    if found.plan_mode:
         out.print(
             "it only asked what there is (CFIND), and fetched nothing: that is quarry plan", markup=False
         )
     for note in found.notes:
         out.print(f"note: {note}", markup=False)
     flags = found.flags
-    return Start(
+    return ScaffoldOptions(
         archive=flags["from"],
         local=flags["as"],
         to=flags["to"],
@@ -70,30 +70,32 @@ def _taken_over(found: niffler.Niffler) -> Start:
     )
 
 
-def _asked() -> Start:
-    return Start(
-        archive=str(_ask("Archive (AET@HOST:PORT)", AE.remote)),
-        local=str(_ask("Our receiver (AET:PORT)", AE.local, DEFAULT_LOCAL)),
-        to=_ask("Folder to fill", str, "out"),
-        window=_ask("Hours in which the archive may be asked (such as 19:00-07:00), or none", _window),
+def _prompt_all() -> ScaffoldOptions:
+    return ScaffoldOptions(
+        archive=str(_prompt("Archive (AET@HOST:PORT)", AE.parse_remote)),
+        local=str(_prompt("Our receiver (AET:PORT)", AE.parse_local, DEFAULT_LOCAL)),
+        to=_prompt("Folder to fill", str, "out"),
+        window=_prompt(
+            "Hours in which the archive may be asked (such as 19:00-07:00), or none", _parse_window
+        ),
     )
 
 
-def _window(text: str) -> str | None:
+def _parse_window(text: str) -> str | None:
     """A window, or an explicit none: whoever has not thought of it shall."""
     if text.strip().lower() == "none":
         return None
     try:
-        time_window.parse(text, UTC)
+        time_window.parse_schedule(text, UTC)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return text
 
 
-def _ask(question: str, read: Callable[[str], T], default: str | None = None) -> T:
+def _prompt(question: str, parse: Callable[[str], T], default: str | None = None) -> T:
     """Ask until the answer can be used."""
     while True:
         try:
-            return read(typer.prompt(question, default=default))
+            return parse(typer.prompt(question, default=default))
         except ConfigError as error:
             out.print(str(error), style="red", markup=False)

@@ -11,7 +11,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import fail, out
-from dicom_quarry.cli.display.run_job import attended
+from dicom_quarry.cli.display.run_job import run_with_display
 from dicom_quarry.errors import InputError
 from dicom_quarry.reporting.plan_files import plan_json
 from dicom_quarry.reporting.plan_summary import plan_lines, render_plan
@@ -83,23 +83,23 @@ def plan(
         "whole_patients": whole_patients,
         "max_studies": max_studies,
     }
-    chosen = options.given(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    chosen = options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings = api.plan_settings(config_file, chosen)
-    end = attended(settings, lambda runner: runner.plan(cohort, detailed=detailed), quiet=as_json)
-    made = api.planned(settings, end, detailed=detailed)
+    end = run_with_display(settings, lambda runner: runner.plan(cohort, detailed=detailed), quiet=as_json)
+    plan_result = api.build_plan(settings, end, detailed=detailed)
     if output is not None:
-        made.write(output)
-    _show(made, output, as_json=as_json)
-    if made.problem:
-        fail(made.problem)
-    raise typer.Exit(made.exit_code)
+        plan_result.write(output)
+    _show_plan(plan_result, output, as_json=as_json)
+    if plan_result.problem:
+        fail(plan_result.problem)
+    raise typer.Exit(plan_result.exit_code)
 
 
-def _show(made: api.Plan, output: Path | None, *, as_json: bool) -> None:
+def _show_plan(plan_result: api.Plan, output: Path | None, *, as_json: bool) -> None:
     """Whole on a terminal, by row numbers alone elsewhere."""
     if as_json:
-        sys.stdout.writelines(plan_json(made.summary, made.rows()))
+        sys.stdout.writelines(plan_json(plan_result.summary, plan_result.rows()))
     elif sys.stdout.isatty():
-        out.print(render_plan(made.summary, made.rows(), output), soft_wrap=False)
+        out.print(render_plan(plan_result.summary, plan_result.rows(), output), soft_wrap=False)
     else:
-        print("\n".join(plan_lines(made.summary, output)))
+        print("\n".join(plan_lines(plan_result.summary, output)))

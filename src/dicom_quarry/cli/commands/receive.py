@@ -22,27 +22,27 @@ from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, held, share
-from dicom_quarry.model import AE, Admitted, Arrival, Header
-from dicom_quarry.receiver.server import Admission, Receiver, Stats
-from dicom_quarry.reporting.formatting import human_size
+from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock
+from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverStats
+from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.store.instance_store import InstanceStore
-from dicom_quarry.store.path_template import Template
-from dicom_quarry.system.permissions import access_of
+from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.permissions import make_permissions
 from dicom_quarry.wire.tls import acceptor_context
 
-_TICK = 0.25
+_POLL_INTERVAL = 0.25
 
 #: Seconds between two lines where nobody watches; what went wrong is not told again before that.
-_EVERY = 60.0
+_INTERVAL = 60.0
 
 #: Seconds that instances in flight have when the receiver stops.
-_GRACE = 30.0
+_STOP_TIMEOUT = 30.0
 
-_MAX_TOLD = 1000
+_MAX_REMEMBERED = 1000
 
 
-class _Hurry(BaseException):
+class _StopNow(BaseException):
     """A second signal: what is in flight is not waited for any more."""
 
 
@@ -81,78 +81,78 @@ def receive(
     Example:  quarry receive -b QUARRY:11112 --directory incoming/
     """
     del accept_unknown
-    title, local = _local(bind)
+    title, local = _parse_bind(bind)
     if tls_cert is None and (tls_key or tls_ca):
         raise ConfigError("--tls-key and --tls-ca need --tls-cert")
     tls = acceptor_context(tls_cert, tls_key, tls_ca) if tls_cert else None
-    template = Template.parse(filepath, job=False)
-    shared = access_of(file_mode, group)
+    template = PathTemplate.parse(filepath, for_job=False)
+    access = make_permissions(file_mode, group)
     called = frozenset({title}) if title else frozenset()
-    admission = Admission(called=called, calling=_senders(accept or (), context.args))
-    signals = _Signals()
-    incoming = _incoming(directory)
-    share(directory, shared)
+    admission = AccessPolicy(called=called, calling=_parse_allowed_senders(accept or (), context.args))
+    signals = _StopSignals()
+    incoming = _make_incoming_folder(directory)
+    apply_access(directory, access)
     store = InstanceStore(
-        directory, template, incoming=incoming, admit=_anything, sync_directory=True, access=shared
+        directory, template, incoming=incoming, admit=_admit_all, sync_directory=True, access=access
     )
-    receiver = Receiver(local, store, admission=admission, tls=tls)
+    receiver = Receiver(local, store, access_policy=admission, tls=tls)
     receiver.listen()
     try:
-        with _held(directory), _told():
+        with _folder_lock(directory), _log_to_stderr():
             _recover(store, directory)
-            with _pid(pid_file):
+            with _write_pid_file(pid_file):
                 receiver.start()
                 print(f"ready: {bind if title else f'port {bind}'} (process {os.getpid()})", flush=True)
-                _watch(receiver, signals.stopped, until_idle)
+                _show_until_stopped(receiver, signals.stop_requested, until_idle)
     finally:
         signals.stop(receiver)
-    print(f"stopped: {_amounts(receiver.stats)}", flush=True)
+    print(f"stopped: {_format_totals(receiver.stats)}", flush=True)
 
 
-def _local(bind: str) -> tuple[str, AE]:
+def _parse_bind(bind: str) -> tuple[str, AE]:
     """The title to insist on (none where a port alone is given, as with dcm4che) and the address."""
     if bind.isdigit():
-        return "", AE.local(f"QUARRY:{bind}")
-    local = AE.local(bind)
+        return "", AE.parse_local(f"QUARRY:{bind}")
+    local = AE.parse_local(bind)
     return local.title, local
 
 
-def _senders(accept: Sequence[str], more: Sequence[str]) -> frozenset[str]:
+def _parse_allowed_senders(accept: Sequence[str], extra: Sequence[str]) -> frozenset[str]:
     """AE titles that may send; ``more`` are further ones behind a single --accept, as dcm4che takes them."""
-    if more and not accept:
-        raise ConfigError(f"'{more[0]}' is no option; AE titles that may send stand behind --accept")
-    titles = frozenset(title.strip() for title in (*accept, *more))
+    if extra and not accept:
+        raise ConfigError(f"'{extra[0]}' is no option; AE titles that may send stand behind --accept")
+    titles = frozenset(title.strip() for title in (*accept, *extra))
     for title in titles:
         if not 0 < len(title) <= 16:
             raise ConfigError(f"'{title}' is no AE title: these have 1 to 16 characters")
     return titles
 
 
-def _incoming(directory: Path) -> Path:
+def _make_incoming_folder(directory: Path) -> Path:
     path = directory / ".quarry" / "incoming"
     for folder in (directory, path.parent, path):  # each by itself: parents would be as the umask wants them
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
-def _anything(_arrival: Arrival, _header: Header) -> Admitted:
-    return Admitted()
+def _admit_all(_arrival: InstanceInfo, _header: Header) -> InstanceAdmission:
+    return InstanceAdmission()
 
 
 @contextmanager
-def _held(directory: Path) -> Iterator[None]:
+def _folder_lock(directory: Path) -> Iterator[None]:
     """The folder is this receiver's alone: what is half-way here must be nobody else's."""
     state = directory / ".quarry"
     if (state / "ledger.db").exists() or (state / "state-folder").exists():
         raise ConfigError(f"{directory} is the folder of a job: receive into another folder")
-    with held(JobFolder(directory, state), watched=False):
+    with job_lock(JobFolder(directory, state), runs_job=False):
         yield
 
 
 def _recover(store: InstanceStore, directory: Path) -> None:
     found = [path is not None for path in store.recover()]
     if found:
-        whole, incoming = sum(found), _incoming(directory)
+        whole, incoming = sum(found), _make_incoming_folder(directory)
         print(
             f"left over from a crash: {whole} instances recovered, {len(found) - whole} not whole, "
             f"set aside in {incoming}",
@@ -160,60 +160,60 @@ def _recover(store: InstanceStore, directory: Path) -> None:
         )
 
 
-class _Signals:
+class _StopSignals:
     """SIGTERM and Ctrl-C: once, and the receiver stops; again, and it does not wait for what is in flight."""
 
     def __init__(self) -> None:
-        self.stopped = threading.Event()
-        self._waiting = False
+        self.stop_requested = threading.Event()
+        self._is_stopping = False
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._take)
+            signal.signal(number, self._on_signal)
 
-    def _take(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopped.set()
-        if self._waiting:
-            self._waiting = False
-            raise _Hurry
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop_requested.set()
+        if self._is_stopping:
+            self._is_stopping = False
+            raise _StopNow
 
     def stop(self, receiver: Receiver) -> None:
         """Let what is in flight arrive, within bounds."""
         try:
-            self._waiting = True
-            receiver.stop(_GRACE)
-        except _Hurry:
+            self._is_stopping = True
+            receiver.stop(_STOP_TIMEOUT)
+        except _StopNow:
             receiver.stop(0.0)
         finally:
-            self._waiting = False
+            self._is_stopping = False
 
 
 @contextmanager
-def _pid(path: Path | None) -> Iterator[None]:
-    mine = f"{os.getpid()}\n"
+def _write_pid_file(path: Path | None) -> Iterator[None]:
+    content = f"{os.getpid()}\n"
     if path is not None:
-        path.write_text(mine, encoding="ascii")
+        path.write_text(content, encoding="ascii")
     try:
         yield
     finally:
         # Somebody may have put a receiver of his own there meanwhile.
-        if path is not None and path.is_file() and path.read_text(encoding="ascii") == mine:
+        if path is not None and path.is_file() and path.read_text(encoding="ascii") == content:
             path.unlink()
 
 
-class _Teller(logging.Handler):
+class _RateLimitedHandler(logging.Handler):
     """What goes wrong, on stderr; the same at most once in a while, however often a sender tries."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told: dict[str, float] = {}
+        self._last_logged: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         """Say it, unless it was said just now."""
         message, now = record.getMessage(), time.monotonic()
-        if now - self._told.get(message, -_EVERY) < _EVERY:
+        if now - self._last_logged.get(message, -_INTERVAL) < _INTERVAL:
             return
-        if len(self._told) > _MAX_TOLD:
-            self._told.clear()
-        self._told[message] = now
+        if len(self._last_logged) > _MAX_REMEMBERED:
+            self._last_logged.clear()
+        self._last_logged[message] = now
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
         # On a terminal by the console that draws the live line, above it.
         console = out if out.is_terminal and err.is_terminal else err
@@ -221,43 +221,51 @@ class _Teller(logging.Handler):
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    root, teller = logging.getLogger("dicom_quarry"), _Teller()
-    root.addHandler(teller)
+def _log_to_stderr() -> Iterator[None]:
+    root, handler = logging.getLogger("dicom_quarry"), _RateLimitedHandler()
+    root.addHandler(handler)
     try:
         yield
     finally:
-        root.removeHandler(teller)
+        root.removeHandler(handler)
 
 
-def _watch(receiver: Receiver, stopped: threading.Event, until_idle: float | None) -> None:
+def _show_until_stopped(
+    receiver: Receiver, stop_requested: threading.Event, until_idle: float | None
+) -> None:
     """Show what arrives until a signal comes, or nobody has been connected for long enough."""
     busy = shown = time.monotonic()
     before = last = receiver.stats
-    every = 1.0 if out.is_terminal else _EVERY
+    every = 1.0 if out.is_terminal else _INTERVAL
     with Live(console=out, auto_refresh=False, transient=True) as live:
-        while not stopped.wait(_TICK):
+        while not stop_requested.wait(_POLL_INTERVAL):
             now, stats = time.monotonic(), receiver.stats
-            if stats.associations or stats != last:
+            if stats.open_associations or stats != last:
                 busy = now
             last = stats
             if until_idle is not None and now - busy >= until_idle:
                 return
             if now - shown >= every:
-                _show(live, stats, (stats.bytes - before.bytes) / (now - shown), changed=stats != before)
+                _show_stats(
+                    live, stats, (stats.bytes - before.bytes) / (now - shown), changed=stats != before
+                )
                 before, shown = stats, now
 
 
-def _show(live: Live, stats: Stats, rate: float, *, changed: bool) -> None:
-    line = f"{stats.associations} associations, {human_size(round(rate))}/s, {_amounts(stats)}"
+def _show_stats(live: Live, stats: ReceiverStats, rate: float, *, changed: bool) -> None:
+    line = f"{stats.open_associations} associations, {format_size(round(rate))}/s, {_format_totals(stats)}"
     if out.is_terminal:
         live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
     elif changed:
         print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}", flush=True)
 
 
-def _amounts(stats: Stats) -> str:
-    text = f"{stats.instances:,} instances ({human_size(stats.bytes)})"
-    if stats.refused:
-        text += f", {stats.refused:,} refused"
-    return f"{text}, rejected associations: {stats.rejected:,}" if stats.rejected else text
+def _format_totals(stats: ReceiverStats) -> str:
+    text = f"{stats.instances:,} instances ({format_size(stats.bytes)})"
+    if stats.rejected_instances:
+        text += f", {stats.rejected_instances:,} refused"
+    return (
+        f"{text}, rejected associations: {stats.rejected_associations:,}"
+        if stats.rejected_associations
+        else text
+    )

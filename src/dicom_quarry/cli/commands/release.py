@@ -10,11 +10,11 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.completion.release import Became
-from dicom_quarry.reporting.formatting import counted, human_size
+from dicom_quarry.completion.release import ReleaseOutcome
+from dicom_quarry.reporting.formatting import format_count, format_size
 
 #: Studies that are named one by one.
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def release(
@@ -34,26 +34,26 @@ def release(
 
     Example:  quarry release out/ --study 2.25.1234 --delete
     """
-    became: Counter[Became] = Counter()
+    counts: Counter[ReleaseOutcome] = Counter()
     removed = size = 0
     for one in api.release(folder, study or (), delete=delete):
-        became[one.became] += 1
+        counts[one.outcome] += 1
         removed, size = removed + one.removed, size + one.size
-        if one.problem and became[Became.KEPT] <= _SHOWN:
+        if one.problem and counts[ReleaseOutcome.NOT_RELEASED] <= _MAX_SHOWN:
             err.print(f"study {one.study_uid}: {one.problem}; not released", markup=False)
-    files = f"; {counted(removed, 'file')} removed, {human_size(size)}" if removed else ""
-    out.print(f"{_studies(became[Became.RELEASED])} released{files}")
-    if became[Became.BEFORE]:
-        out.print(f"{_studies(became[Became.BEFORE])} had been released before")
-    if became[Became.HERE]:
+    files = f"; {format_count(removed, 'file')} removed, {format_size(size)}" if removed else ""
+    out.print(f"{_count_studies(counts[ReleaseOutcome.RELEASED])} released{files}")
+    if counts[ReleaseOutcome.ALREADY_RELEASED]:
+        out.print(f"{_count_studies(counts[ReleaseOutcome.ALREADY_RELEASED])} had been released before")
+    if counts[ReleaseOutcome.STILL_PRESENT]:
         out.print(
-            f"{_studies(became[Became.HERE])} not released, as the files are here; --delete removes them"
+            f"{_count_studies(counts[ReleaseOutcome.STILL_PRESENT])} not released, as the files are here; --delete removes them"
         )
-    if became[Became.KEPT]:
-        out.print(f"{_studies(became[Became.KEPT])} not released")
-    failed = became[Became.KEPT] or (study and became[Became.HERE])
+    if counts[ReleaseOutcome.NOT_RELEASED]:
+        out.print(f"{_count_studies(counts[ReleaseOutcome.NOT_RELEASED])} not released")
+    failed = counts[ReleaseOutcome.NOT_RELEASED] or (study and counts[ReleaseOutcome.STILL_PRESENT])
     raise typer.Exit(1 if failed else 0)
 
 
-def _studies(number: int) -> str:
-    return counted(number, "study", "studies")
+def _count_studies(number: int) -> str:
+    return format_count(number, "study", "studies")

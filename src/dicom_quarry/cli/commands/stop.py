@@ -13,11 +13,11 @@ import typer
 
 from dicom_quarry.cli.console import out
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.folder import JobFolder, existing, holder
-from dicom_quarry.jobs.registry import registered
+from dicom_quarry.jobs.folder import JobFolder, lock_owner, open_existing
+from dicom_quarry.jobs.registry import list_registered
 
 #: Seconds between two looks at whether a job has ended.
-_TICK = 0.2
+_POLL_INTERVAL = 0.2
 
 
 def stop(
@@ -35,36 +35,36 @@ def stop(
     """
     if (folder is None) is not all_:
         raise InputError("which job? give its folder, or --all")
-    jobs = [existing(folder)] if folder else list(_jobs())
-    running = [(job, process) for job in jobs if (process := holder(job))]
+    jobs = [open_existing(folder)] if folder else list(_find_jobs())
+    running = [(job, process) for job in jobs if (process := lock_owner(job))]
     if not running:
         out.print("nothing to stop: no job is running")
     for job, process in running:
-        _signal(job, process, twice=now)
+        _send_stop(job, process, cancel=now)
     for job, process in running:
-        while holder(job) == process:
-            time.sleep(_TICK)
+        while lock_owner(job) == process:
+            time.sleep(_POLL_INTERVAL)
         out.print(f"{job.out}: stopped; run the same command again to go on", markup=False)
 
 
-def _jobs() -> list[JobFolder]:
+def _find_jobs() -> list[JobFolder]:
     found = []
-    for path in registered():
+    for path in list_registered():
         with suppress(InputError):
-            found.append(existing(path))
+            found.append(open_existing(path))
     return found
 
 
-def _signal(job: JobFolder, process: int, *, twice: bool) -> None:
+def _send_stop(job: JobFolder, process: int, *, cancel: bool) -> None:
     try:
         os.kill(process, signal.SIGTERM)
-        if twice:
+        if cancel:
             # Two signals at once are delivered as one: the first must have been taken.
-            time.sleep(_TICK)
+            time.sleep(_POLL_INTERVAL)
             os.kill(process, signal.SIGTERM)
     except ProcessLookupError:
         return
     except PermissionError as error:
         raise InputError(f"{job.out} is worked on by somebody else (process {process})") from error
-    what = "cancelling" if twice else "finishing what is in flight"
+    what = "cancelling" if cancel else "finishing what is in flight"
     out.print(f"{job.out}: {what} (process {process})", markup=False)

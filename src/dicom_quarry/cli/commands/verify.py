@@ -13,17 +13,17 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cli.display.progress_line import PaceLine, files_line, say
-from dicom_quarry.cohort.cell_values import visible
+from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
+from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import existing
-from dicom_quarry.reporting.formatting import counted
-from dicom_quarry.system.time_text import spoken_time
-from dicom_quarry.verification.sampling import share_of
-from dicom_quarry.verification.verifier import Checked, Manner, Verification, Verified
+from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.reporting.formatting import format_count
+from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.verification.sampling import parse_share
+from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary
 
 #: Damaged files that are named one by one.
-_SHOWN = 20
+_MAX_SHOWN = 20
 
 
 def verify(
@@ -59,58 +59,68 @@ def verify(
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
         # Imported here: whoever has the files compared asks no archive.
-        from dicom_quarry.cli.commands.verify_archive import against
+        from dicom_quarry.cli.commands.verify_archive import verify_against_archive
 
-        against(folder, restart=restart)
-    share = None if sample is None else share_of(sample)
-    manner = Manner(quick, share, seed, threads, restart)
-    _files(folder, manner)
+        verify_against_archive(folder, restart=restart)
+    share = None if sample is None else parse_share(sample)
+    options = VerifyOptions(quick, share, seed, threads, restart)
+    _verify_files(folder, options)
 
 
-def _files(folder: Path, manner: Manner) -> NoReturn:
-    names = _Names()
-    with Verification(existing(folder), manner) as verification, _interruptible():
-        _tell_beginning(verification)
+def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
+    printer = _DamagedFilePrinter()
+    with Verification(open_existing(folder), options) as verification, _sigterm_as_interrupt():
+        _show_start(verification)
         try:
-            with PaceLine() as line:
-                verified = verification.run(names.tell, lambda pace: line.show(lambda: files_line(pace)))
+            with ProgressLine() as line:
+                verified = verification.run(
+                    printer.show, lambda pace: line.show(lambda: format_files_progress(pace))
+                )
         except KeyboardInterrupt:
-            names.end()
-            say(f"interrupted at {verification.looked_at:,} files: run the same command again to go on")
+            printer.finish()
+            print_line(
+                f"interrupted at {verification.files_done:,} files: run the same command again to go on"
+            )
             raise typer.Exit(4) from None
-        names.end()
-        listed = api.damaged_file(verification, verified, whole=manner.whole)
+        printer.finish()
+        list_file = api.write_damaged_list(verification, verified, is_full=options.is_full)
         verification.finish()
-    _tell_end(folder, manner, verification, verified, listed)
+    _show_result(folder, options, verification, verified, list_file)
     raise typer.Exit(1 if verified.damaged else 0)
 
 
-def _tell_beginning(verification: Verification) -> None:
-    if verification.since is not None:
-        ago = spoken_time(max(0.0, time.time() - verification.since))
-        files = counted(verification.looked_at, "file")
-        say(f"going on where it was left {ago} ago, after {files} (--restart begins anew)")
+def _show_start(verification: Verification) -> None:
+    if verification.interrupted_at is not None:
+        ago = format_duration(max(0.0, time.time() - verification.interrupted_at))
+        files = format_count(verification.files_done, "file")
+        print_line(f"going on where it was left {ago} ago, after {files} (--restart begins anew)")
     sample = verification.sample
     if sample is not None:
-        say(f"a random {100 * sample.share:g} % of the files; the same once more: --seed {sample.seed}")
+        print_line(
+            f"a random {100 * sample.share:g} % of the files; the same once more: --seed {sample.seed}"
+        )
 
 
-def _tell_end(
-    folder: Path, manner: Manner, of: Verification, verified: Verified, listed: Path | None
+def _show_result(
+    folder: Path,
+    options: VerifyOptions,
+    verification: Verification,
+    verified: VerifySummary,
+    list_file: Path | None,
 ) -> None:
-    how = "by size" if manner.quick else "by SHA-256"
+    how = "by size" if options.quick else "by SHA-256"
     out.print(f"{verified.files:,} files compared {how}: {verified.damaged:,} damaged or missing")
     if verified.uncompared:
         out.print(f"{verified.uncompared:,} more were recorded meanwhile: run again to compare these")
     if verified.released:
         out.print(f"{verified.released:,} files of released studies were not looked at")
-    if of.sample is not None:
-        out.print(_proves(verified))
-    if verified.strays:
-        strays = counted(verified.strays, "file")
-        out.print(f"{strays} in the folder that the record does not have: nobody vouches for them")
-    if listed is not None:
-        out.print(f"{listed} lists them", markup=False)
+    if verification.sample is not None:
+        out.print(_describe_sample(verified))
+    if verified.unrecorded:
+        unrecorded = format_count(verified.unrecorded, "file")
+        out.print(f"{unrecorded} in the folder that the record does not have: nobody vouches for them")
+    if list_file is not None:
+        out.print(f"{list_file} lists them", markup=False)
     if verified.damaged:
         out.print(
             f"what to do: quarry retry {folder} --damaged  moves them aside and has them sent again",
@@ -118,40 +128,40 @@ def _tell_end(
         )
 
 
-def _proves(verified: Verified) -> str:
+def _describe_sample(verified: VerifySummary) -> str:
     if not verified.files:
         return "no file was chosen, so this says nothing: take a larger part"
     if verified.damaged:
         return "a sample: where some are damaged more may be; a verify without --sample finds all"
     return (
         "a sample does not prove that no file is damaged: with 95 % confidence, "
-        f"no more than {verified.may_be_damaged:,} of the others are"
+        f"no more than {verified.max_undetected_damage:,} of the others are"
     )
 
 
-class _Names:
+class _DamagedFilePrinter:
     """Names damaged files one by one, as far as anybody would read on."""
 
     def __init__(self) -> None:
-        self._number = 0
+        self._count = 0
 
-    def tell(self, checked: Checked) -> None:
+    def show(self, checked: FileResult) -> None:
         """A path may name a patient: elsewhere than on a terminal the SOP Instance UID must do."""
         if not err.is_terminal and not checked.file.sop_uid:
             return  # a stray has none
-        self._number += 1
-        if self._number <= _SHOWN:
-            name = visible(checked.file.path, limit=1000) if err.is_terminal else checked.file.sop_uid
+        self._count += 1
+        if self._count <= _MAX_SHOWN:
+            name = escape_text(checked.file.path, limit=1000) if err.is_terminal else checked.file.sop_uid
             (out if out.is_terminal else err).print(f"{name} {checked.problem}", markup=False)
 
-    def end(self) -> None:
+    def finish(self) -> None:
         """How many were not named."""
-        if self._number > _SHOWN:
-            err.print(f"… and {self._number - _SHOWN:,} more")
+        if self._count > _MAX_SHOWN:
+            err.print(f"… and {self._count - _MAX_SHOWN:,} more")
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _sigterm_as_interrupt() -> Iterator[None]:
     """SIGTERM is as Ctrl-C: what was compared is remembered."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

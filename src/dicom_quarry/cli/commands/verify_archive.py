@@ -10,12 +10,12 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli.console import fail, out
-from dicom_quarry.cli.display.run_job import attended
-from dicom_quarry.reporting.formatting import counted
-from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, Again
+from dicom_quarry.cli.display.run_job import run_with_display
+from dicom_quarry.reporting.formatting import format_count
+from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
 
 #: What the archive lists otherwise, in words.
-_CHANGES = {
+_CHANGE_DESCRIPTIONS = {
     NEW: "with new instances, {instances}",
     GONE: "of which instances are gone, {instances}",
     STUDY_GONE: "gone from the archive",
@@ -23,27 +23,29 @@ _CHANGES = {
 }
 
 
-def against(folder: Path, *, restart: bool) -> NoReturn:
+def verify_against_archive(folder: Path, *, restart: bool) -> NoReturn:
     """Have every complete study listed again, and say what has changed."""
-    compare = partial(api.compared, folder, restart=restart)
-    again = attended(api.settings_of(folder), compare)
-    if again.finished:
-        _tell_changes(folder, again)
-        raise typer.Exit(1 if again.others else 0)
-    out.print(f"{again.studies:,} of {again.all:,} complete studies listed again: run again to go on")
-    if again.problem:
-        fail(again.problem)
+    list_again = partial(api.compare_with_archive, folder, restart=restart)
+    diff = run_with_display(api.load_settings(folder), list_again)
+    if diff.is_finished:
+        _show_changes(folder, diff)
+        raise typer.Exit(1 if diff.changed_studies else 0)
+    out.print(f"{diff.studies:,} of {diff.total:,} complete studies listed again: run again to go on")
+    if diff.problem:
+        fail(diff.problem)
     raise typer.Exit(4)
 
 
-def _tell_changes(folder: Path, again: Again) -> None:
-    same = again.studies - again.others
-    out.print(f"{again.studies:,} complete studies listed again, {same:,} of them as they were")
-    for code, words in _CHANGES.items():
-        if again.changed.get(code):
-            number = counted(again.changed[code], "study", "studies")
-            out.print(f"  {number} {words.format(instances=counted(again.instances[code], 'instance'))}")
-    if again.others:
+def _show_changes(folder: Path, diff: ArchiveDiff) -> None:
+    same = diff.studies - diff.changed_studies
+    out.print(f"{diff.studies:,} complete studies listed again, {same:,} of them as they were")
+    for code, description in _CHANGE_DESCRIPTIONS.items():
+        if diff.studies_by_code.get(code):
+            number = format_count(diff.studies_by_code[code], "study", "studies")
+            out.print(
+                f"  {number} {description.format(instances=format_count(diff.instances_by_code[code], 'instance'))}"
+            )
+    if diff.changed_studies:
         out.print(f"{folder / 'changes.csv'} lists them; nothing was moved", markup=False)
-    if again.changed.get(NEW):
+    if diff.studies_by_code.get(NEW):
         out.print(f"what to do: quarry retry {folder} --changed  has the new instances sent", markup=False)

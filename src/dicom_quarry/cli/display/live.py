@@ -10,78 +10,87 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cli.display.plain import amounts, asked, changed, pace, read
-from dicom_quarry.jobs.observer import Listener
-from dicom_quarry.jobs.progress import Asking, Snapshot
+from dicom_quarry.cli.display.plain import (
+    format_cohort,
+    format_cohort_change,
+    format_query_progress,
+    format_rate,
+    format_totals,
+)
+from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.progress import QueryProgress, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
-from dicom_quarry.model import Word
+from dicom_quarry.model import OutcomeStatus
 
 
-class LiveDisplay(Listener):
+class LiveDisplay(JobObserver):
     """Redrawn in place; used as a context."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True)
-        self._running = False
+        self._is_drawing = False
 
     def __enter__(self) -> LiveDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._running:
+        if self._is_drawing:
             self._live.stop()
 
-    def cohort(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
+    def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
         """The table was read."""
-        self._console.print(read(mapping, rows), markup=False)
+        self._console.print(format_cohort(mapping, rows), markup=False)
         for note in notes:
             self._console.print(f"  {note}", markup=False)
 
-    def updated(self, change: CohortChange) -> None:
+    def on_cohort_updated(self, change: CohortChange) -> None:
         """A newer table was taken."""
-        self._console.print(changed(change), markup=False)
+        self._console.print(format_cohort_change(change), markup=False)
 
-    def queued(self, behind: str) -> None:
+    def on_queued(self, waiting_for: str) -> None:
         """Redraw."""
-        self._draw(Text(f"waiting for {behind}", "yellow"))
+        self._draw(Text(f"waiting for {waiting_for}", "yellow"))
 
-    def tick(self, snapshot: Snapshot) -> None:
+    def on_progress(self, snapshot: Snapshot) -> None:
         """Redraw."""
-        self._draw(_drawn(snapshot))
+        self._draw(_render_progress(snapshot))
 
-    def asking(self, asking: Asking) -> None:
+    def on_query_progress(self, progress: QueryProgress) -> None:
         """Redraw."""
-        self._draw(_drawn_plan(asking))
+        self._draw(_render_query_progress(progress))
 
-    def _draw(self, drawn: RenderableType) -> None:
-        if not self._running:
+    def _draw(self, renderable: RenderableType) -> None:
+        if not self._is_drawing:
             self._live.start()
-            self._running = True
-        self._live.update(drawn)
+            self._is_drawing = True
+        self._live.update(renderable)
 
-    def said(self, message: str) -> None:
+    def on_message(self, message: str) -> None:
         """Above the display, with the time."""
         self._console.print(f"{datetime.now():%H:%M:%S} {message}", markup=False)
 
 
-def _drawn(snapshot: Snapshot) -> RenderableType:
+def _render_progress(snapshot: Snapshot) -> RenderableType:
     counts = snapshot.counts
-    done = counts.rows - counts.rows_by_word.get(Word.PENDING, 0)
+    done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
     head = Table.grid(padding=(0, 1))
     head.add_row(ProgressBar(counts.rows, done, width=40), f"{100 * done // max(counts.rows, 1)} %")
-    lines: list[RenderableType] = [head, Text(amounts(snapshot)), Text(pace(snapshot))]
-    for moving in snapshot.moving:
-        lines.append(Text(f"  row {moving.row}: {moving.stored:,} of {moving.listed:,} instances", "cyan"))
-    if snapshot.waiting:
-        lines.append(Text(f"waiting for {snapshot.waiting}", "yellow"))
+    lines: list[RenderableType] = [head, Text(format_totals(snapshot)), Text(format_rate(snapshot))]
+    for study in snapshot.active_studies:
+        lines.append(Text(f"  row {study.row}: {study.stored:,} of {study.listed:,} instances", "cyan"))
+    if snapshot.waiting_for:
+        lines.append(Text(f"waiting for {snapshot.waiting_for}", "yellow"))
     if snapshot.stopping:
         lines.append(Text("stopping when what is in flight is here; Ctrl-C again cancels it", "yellow"))
     return Group(*lines)
 
 
-def _drawn_plan(asking: Asking) -> RenderableType:
+def _render_query_progress(progress: QueryProgress) -> RenderableType:
     head = Table.grid(padding=(0, 1))
-    done = 100 * asking.asked // max(asking.number, 1)
-    head.add_row(ProgressBar(asking.number, asking.asked, width=40), f"{done} %")
-    return Group(head, Text(asked(asking), "yellow" if asking.waiting or asking.stopping else ""))
+    done = 100 * progress.done // max(progress.total, 1)
+    head.add_row(ProgressBar(progress.total, progress.done, width=40), f"{done} %")
+    return Group(
+        head,
+        Text(format_query_progress(progress), "yellow" if progress.waiting_for or progress.stopping else ""),
+    )

@@ -11,20 +11,20 @@ from rich.live import Live
 from rich.text import Text
 
 from dicom_quarry.cli.console import out
-from dicom_quarry.reporting.formatting import human_size
-from dicom_quarry.system.time_text import spoken_time
-from dicom_quarry.verification.verifier import Pace
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.verification.verifier import VerifyProgress
 
 #: Seconds between two lines where nobody watches; the first comes early. On a terminal it is redrawn often.
-_EVERY, _FIRST, _DRAWN = 60.0, 5.0, 0.25
+_INTERVAL, _FIRST_DELAY, _REDRAW_INTERVAL = 60.0, 5.0, 0.25
 
 
-class PaceLine:
+class ProgressLine:
     """A context; ``show`` may be called as often as anything changes."""
 
     def __init__(self) -> None:
         self._live = Live(console=out, auto_refresh=False, transient=True)
-        self._next = time.monotonic() + (0.0 if out.is_terminal else _FIRST)
+        self._next_line_at = time.monotonic() + (0.0 if out.is_terminal else _FIRST_DELAY)
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -33,20 +33,20 @@ class PaceLine:
     def __exit__(self, *error: object) -> None:
         self._live.stop()
 
-    def show(self, line: Callable[[], str]) -> None:
+    def show(self, format_line: Callable[[], str]) -> None:
         """Show a line when it is time for one; only then it is made."""
         now = time.monotonic()
-        if now < self._next:
+        if now < self._next_line_at:
             return
         if out.is_terminal:
-            self._next = now + _DRAWN
-            self._live.update(Text(line(), no_wrap=True, overflow="ellipsis"), refresh=True)
+            self._next_line_at = now + _REDRAW_INTERVAL
+            self._live.update(Text(format_line(), no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
-            self._next = now + _EVERY
-            say(line())
+            self._next_line_at = now + _INTERVAL
+            print_line(format_line())
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """A line of its own; with the time where it is kept."""
     if out.is_terminal:
         out.print(line, markup=False)
@@ -54,11 +54,11 @@ def say(line: str) -> None:
         print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}", flush=True)
 
 
-def files_line(pace: Pace) -> str:
+def format_files_progress(progress: VerifyProgress) -> str:
     """So many of so many files, how fast, and how long it still takes."""
-    done = min(100, 100 * pace.done.size // max(pace.all.size, 1))
+    done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
     text = (
-        f"{pace.done.files:,} of {pace.all.files:,} files ({done} %), "
-        f"{pace.files_per_second:,.0f} files/s, {human_size(round(pace.bytes_per_second))}/s"
+        f"{progress.done.files:,} of {progress.total.files:,} files ({done} %), "
+        f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
     )
-    return text if pace.seconds_left is None else f"{text}, {spoken_time(pace.seconds_left)} left"
+    return text if progress.seconds_left is None else f"{text}, {format_duration(progress.seconds_left)} left"

@@ -14,39 +14,39 @@ from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.plain import PlainDisplay
 from dicom_quarry.cli.display.summary import show_summary
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.runner import JobEnd, Runner
-from dicom_quarry.jobs.observer import Listener
+from dicom_quarry.extraction.runner import JobResult, Runner
+from dicom_quarry.jobs.observer import JobObserver
 
 T = TypeVar("T")
 
 
-def run(settings: Settings, work: Callable[[Runner], JobEnd], *, queue: bool = False) -> int:
+def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False) -> int:
     """Run a job with its display, write its reports, show its summary; returns the exit code."""
-    with api.telling(settings, lambda message: err.print(message, markup=False)) as ended:
-        end = attended(settings, work, queue=queue)
+    with api.notify_on_end(settings, lambda message: err.print(message, markup=False)) as notify_end:
+        end = run_with_display(settings, work, queue=queue)
         if end.nothing_to_do:
             out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
-        result = api.reports_of(end)
+        result = api.write_final_reports(end)
         show_summary(result)
         if end.problem:
             # An archive's own words may name a patient.
-            fail(end.problem if err.is_terminal else end.told)
-        ended(end, result)
+            fail(end.problem if err.is_terminal else end.redacted_problem)
+        notify_end(end, result)
     return result.exit_code
 
 
-def attended(
+def run_with_display(
     settings: Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
 ) -> T:
     """Do something with a display, unless it is to be ``quiet``, and stop it when asked."""
-    with nullcontext(Listener()) if quiet else _display() as display:
+    with nullcontext(JobObserver()) if quiet else _open_display() as display:
         runner = Runner(settings, display, queue=queue)
-        with _stopped_by_signals(runner):
+        with _stop_on_signals(runner):
             return work(runner)
 
 
 @contextmanager
-def _display() -> Iterator[Listener]:
+def _open_display() -> Iterator[JobObserver]:
     if background.is_launched():
         yield background.DetachedDisplay()
     elif sys.stdout.isatty():
@@ -60,7 +60,7 @@ def _display() -> Iterator[Listener]:
 
 
 @contextmanager
-def _stopped_by_signals(runner: Runner) -> Iterator[None]:
+def _stop_on_signals(runner: Runner) -> Iterator[None]:
     """Ctrl-C or SIGTERM once: finish what is in flight; twice: cancel it."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
