@@ -14,8 +14,7 @@ from pathlib import Path
 
 from tests.cohort.workbooks import DATE, number, sheet, text, workbook
 
-from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.row_errors import describe_row_errors
+from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
 
 _CHILD = "--read"
 

@@ -20,10 +20,9 @@ from dicom_quarry.receiver.session import ReceiverLimits, Session
 from dicom_quarry.store.part10 import encode_file_head, is_uid
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Association
-from dicom_quarry.wire.c_store import IncomingInstance
+from dicom_quarry.wire.c_store import MAX_DATASET_SIZE, DimseMessage, IncomingInstance
 from dicom_quarry.wire.connection import Requestor, SocketConnection
 from dicom_quarry.wire.header_scan import HeaderScan
-from dicom_quarry.wire.message_assembler import MAX_DATASET_SIZE, DimseMessage
 from dicom_quarry.wire.negotiation import AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import BUFFER_SIZE, PduType
 

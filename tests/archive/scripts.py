@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.model import AE, InstanceInfo, Writer
 from tests.peers.relay import Heard
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
@@ -47,7 +47,7 @@ def archive(peer: AE, model: str = "study", **options: object) -> Iterator[Dimse
         peer,
         calling="QUARRY",
         destination="DEST",
-        **{"model": model, "patiences": BRISK, **options},  # type: ignore[arg-type]
+        **{"model": model, "timeouts": BRISK, **options},  # type: ignore[arg-type]
     )
     try:
         yield one

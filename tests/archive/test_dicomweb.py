@@ -255,7 +255,7 @@ def test_a_trickle_is_no_sign_of_life() -> None:
 
 def test_a_query_may_be_silent_for_so_long() -> None:
     with (
-        archive(Silent(searches), silence=0.2) as (_, adapter),
+        archive(Silent(searches), read_timeout=0.2) as (_, adapter),
         pytest.raises(ConnectionLost, match="silent"),
     ):
         adapter.find({"PatientID": "1"})
@@ -324,7 +324,7 @@ def test_a_study_whose_own_count_agrees_is_listed_by_one_query() -> None:
 def test_more_studies_than_anybody_means_are_not_read() -> None:
     studies = generate_studies(60, seed=3)
     patient = {"StudyDate": "20000101-20991231"}
-    with archive(studies=studies, answer_cap=40) as (_, adapter):
+    with archive(studies=studies, max_studies=40) as (_, adapter):
         found = adapter.find(patient)
     assert (len(found.studies), found.complete) == (40, False)
     with archive(studies=studies, result_cap=60) as (_, adapter):

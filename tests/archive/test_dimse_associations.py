@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
-from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.errors import ConnectionLost
 from tests.archive.scripts import (
     STUDY,
@@ -88,7 +88,7 @@ def test_hang_up_releases_in_order() -> None:
 def test_close_ends_what_another_thread_is_waiting_for_and_what_comes_after() -> None:
     patient = Timeouts(query=60)
     ended: list[BaseException] = []
-    with ScriptedArchive(silent) as peer, archive(peer.ae, patiences=patient) as pacs:
+    with ScriptedArchive(silent) as peer, archive(peer.ae, timeouts=patient) as pacs:
 
         def work() -> None:
             try:

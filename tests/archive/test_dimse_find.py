@@ -193,7 +193,7 @@ def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
         assert peer.read().field == C_CANCEL
         peer.answer(request, 0xFE00)
 
-    with ScriptedArchive(script) as peer, archive(peer.ae, answer_cap=5) as pacs:
+    with ScriptedArchive(script) as peer, archive(peer.ae, max_studies=5) as pacs:
         found = pacs.find({"PatientID": "MANY"})
         assert len(found.studies) == 5
         assert not found.complete
@@ -211,7 +211,7 @@ def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
         while True:
             peer.answer(request, PENDING, study("1.2.3"))
 
-    with ScriptedArchive(script) as peer, archive(peer.ae, answer_cap=5) as pacs:
+    with ScriptedArchive(script) as peer, archive(peer.ae, max_studies=5) as pacs:
         found = pacs.find({"PatientID": "MANY"})
         assert [s.study_uid for s in found.studies] == ["1.2.3"]
         assert not found.complete

@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
-from dicom_quarry.archive.dimse import presentation_contexts
+from dicom_quarry.archive.dimse import associations
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import InstanceInfo, Sink, Writer
 from tests.archive.scripts import STUDY_FIND, Watching, archive
@@ -91,7 +91,7 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
 @pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
 def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
     def script(peer: Conversation, request: Heard) -> None:
-        assert set(peer.proposed) == {GET, *presentation_contexts.COMMON_SOP_CLASSES}
+        assert set(peer.proposed) == {GET, *associations.COMMON_SOP_CLASSES}
         assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
 
@@ -116,7 +116,7 @@ def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
 
 
 def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
-    classes = sorted(presentation_contexts.COMMON_SOP_CLASSES)[:70]
+    classes = sorted(associations.COMMON_SOP_CLASSES)[:70]
     ask = RetrieveRequest(
         "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
     )
@@ -373,7 +373,7 @@ def test_what_follows_a_lost_association_is_not_asked() -> None:
     def script(peer: Conversation, request: Heard) -> None:
         peer.abort()
 
-    classes = sorted(presentation_contexts.COMMON_SOP_CLASSES)[:70]
+    classes = sorted(associations.COMMON_SOP_CLASSES)[:70]
     ask = RetrieveRequest(
         "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
     )

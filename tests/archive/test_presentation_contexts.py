@@ -6,25 +6,25 @@ from collections import Counter
 
 import pytest
 
-from dicom_quarry.archive.dimse import presentation_contexts
+from dicom_quarry.archive.dimse import associations
 from dicom_quarry.wire.negotiation import MAX_CONTEXTS, is_storage, propose_contexts
 
 CT, SR, PRIVATE = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11", "1.2.752.24.3.7.6"
 US_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 EXPLICIT, IMPLICIT, JPEG_2000, HEVC = (f"1.2.840.10008.1.2{end}" for end in (".1", "", ".4.90", ".4.107"))
-SEVENTY = sorted(presentation_contexts.COMMON_SOP_CLASSES)[:70]
+SEVENTY = sorted(associations.COMMON_SOP_CLASSES)[:70]
 
 
 def offered(classes: set[str]) -> dict[str, list[tuple[str, ...]]]:
     found: dict[str, list[tuple[str, ...]]] = {}
-    for abstract, transfer in presentation_contexts.build_contexts(classes):
+    for abstract, transfer in associations.build_contexts(classes):
         found.setdefault(abstract, []).append(tuple(transfer))
     return found
 
 
 def test_every_pair_of_class_and_syntax_is_a_context_while_there_is_room() -> None:
     found = offered({CT, SR})
-    assert presentation_contexts.fits_one_association({CT, SR})
+    assert associations.fits_one_association({CT, SR})
     assert all(len(transfer) == 1 for contexts in found.values() for transfer in contexts)
     assert found[CT][0] == (EXPLICIT,)
     assert (JPEG_2000,) in found[CT]
@@ -37,21 +37,21 @@ def test_video_is_offered_for_what_may_move_and_for_what_is_not_known(sop_class:
 
 
 @pytest.mark.parametrize(
-    "classes", [SEVENTY, presentation_contexts.COMMON_SOP_CLASSES, [f"1.2.752.1.{n}" for n in range(300)]]
+    "classes", [SEVENTY, associations.COMMON_SOP_CLASSES, [f"1.2.752.1.{n}" for n in range(300)]]
 )
 def test_there_are_never_more_than_an_association_has(classes: list[str]) -> None:
-    contexts = presentation_contexts.build_contexts(classes)
-    assert not presentation_contexts.fits_one_association(classes)
-    assert len(contexts) == presentation_contexts.MAX_STORAGE_CONTEXTS == MAX_CONTEXTS - 1
+    contexts = associations.build_contexts(classes)
+    assert not associations.fits_one_association(classes)
+    assert len(contexts) == associations.MAX_STORAGE_CONTEXTS == MAX_CONTEXTS - 1
     propose_contexts([("1.2", ["1.2"]), *contexts])
     each = Counter(abstract for abstract, _ in contexts)
-    assert len(each) == min(len(classes), presentation_contexts.MAX_STORAGE_CONTEXTS)
+    assert len(each) == min(len(classes), associations.MAX_STORAGE_CONTEXTS)
 
 
 @pytest.mark.parametrize("classes", [5, 9, 40, 63])
 def test_where_syntaxes_share_contexts_none_is_left_out_and_the_plain_ones_are_apart(classes: int) -> None:
     found = offered({f"1.2.752.1.{n}" for n in range(classes)})
-    assert sum(map(len, found.values())) == presentation_contexts.MAX_STORAGE_CONTEXTS
+    assert sum(map(len, found.values())) == associations.MAX_STORAGE_CONTEXTS
     everything = {one for part in offered({PRIVATE})[PRIVATE] for one in part}
     for contexts in found.values():
         assert {one for part in contexts for one in part} == everything
@@ -62,32 +62,26 @@ def test_where_syntaxes_share_contexts_none_is_left_out_and_the_plain_ones_are_a
 
 
 def test_the_common_classes_are_for_storage() -> None:
-    assert all(is_storage(uid) for uid in presentation_contexts.COMMON_SOP_CLASSES)
-    assert CT in presentation_contexts.COMMON_SOP_CLASSES
+    assert all(is_storage(uid) for uid in associations.COMMON_SOP_CLASSES)
+    assert CT in associations.COMMON_SOP_CLASSES
 
 
 def test_what_an_archive_lists_is_used_as_far_as_it_can_be() -> None:
-    assert presentation_contexts.select_sop_classes([CT, SR, PRIVATE]) == {CT, SR, PRIVATE}
+    assert associations.select_sop_classes([CT, SR, PRIVATE]) == {CT, SR, PRIVATE}
     # Not UIDs, and not of storage.
-    assert presentation_contexts.select_sop_classes([CT, "no uid", "1.2.840.10008.1.1"]) == {CT}
-    assert (
-        presentation_contexts.select_sop_classes([CT, ""]) == {CT} | presentation_contexts.COMMON_SOP_CLASSES
-    )
-    assert (
-        presentation_contexts.select_sop_classes(["", "no uid"]) == presentation_contexts.COMMON_SOP_CLASSES
-    )
+    assert associations.select_sop_classes([CT, "no uid", "1.2.840.10008.1.1"]) == {CT}
+    assert associations.select_sop_classes([CT, ""]) == {CT} | associations.COMMON_SOP_CLASSES
+    assert associations.select_sop_classes(["", "no uid"]) == associations.COMMON_SOP_CLASSES
 
 
 def test_series_are_grouped_so_that_each_group_fits() -> None:
     series = {f"1.{n}": frozenset({uid}) for n, uid in enumerate(SEVENTY)}
-    groups = presentation_contexts.group_series(series)
+    groups = associations.group_series(series)
     assert 1 < len(groups) < 20
-    assert all(
-        presentation_contexts.fits_one_association(frozenset().union(*group.values())) for group in groups
-    )
+    assert all(associations.fits_one_association(frozenset().union(*group.values())) for group in groups)
     assert Counter(uid for group in groups for uid in group) == Counter(list(series))
 
 
 def test_a_series_that_does_not_fit_is_a_group_of_its_own() -> None:
     series = {"1.1": frozenset(SEVENTY), "1.2": frozenset({CT})}
-    assert sorted(map(list, presentation_contexts.group_series(series))) == [["1.1"], ["1.2"]]
+    assert sorted(map(list, associations.group_series(series))) == [["1.1"], ["1.2"]]

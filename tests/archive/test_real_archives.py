@@ -12,7 +12,7 @@ import pytest
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.errors import ConnectionLost, Unreachable
 from dicom_quarry.model import AE, Task
 from tests.archive import sites

@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.cohort.cohort import CohortFile, read_cohort
-from dicom_quarry.cohort.read_options import ReadOptions
-from dicom_quarry.cohort.row_errors import describe_row_errors, row_error_lines
+from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors, read_cohort, row_error_lines
+from dicom_quarry.cohort.columns import ReadOptions
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import asked, read
 

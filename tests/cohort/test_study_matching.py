@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from dicom_quarry.cohort.series_filter import SeriesFilter
-from dicom_quarry.cohort.study_matching import matches, matches_value
+from dicom_quarry.cohort.study_filter import SeriesFilter, matches, matches_value
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import SeriesInfo, Study
 

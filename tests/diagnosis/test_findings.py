@@ -13,7 +13,7 @@ from dicom_quarry.config.time_window import Schedule, parse_schedule
 from dicom_quarry.diagnosis.access_request import render_access_request
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.diagnosis.local_checks import check_clock, check_disk
-from dicom_quarry.diagnosis.result_cap import MAX_RESULTS, find_result_cap
+from dicom_quarry.diagnosis.query_checks import MAX_RESULTS, find_result_cap
 from dicom_quarry.diagnosis.retrieval_diagnosis import RetrievalTrial, diagnose_move
 from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import ConfigError

@@ -32,7 +32,7 @@ HTTP = (
     "httpx",
 )
 DIMSE = (
-    "dicom_quarry.archive.dimse.association_pool",
+    "dicom_quarry.archive.dimse.associations",
     "dicom_quarry.archive.dimse.archive",
     "dicom_quarry.wire.association",
     "dicom_quarry.wire.negotiation",

@@ -6,8 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dicom_quarry.extraction.identity_check import IdentityCheck
-from dicom_quarry.extraction.inbound import InboundStudy
+from dicom_quarry.extraction.inbound import IdentityCheck, InboundStudy
 from dicom_quarry.extraction.retry_policy import Finish, TaskSnapshot, next_step
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Study, Task
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import StudyQueryResult
-from dicom_quarry.cohort.study_matching import matches
+from dicom_quarry.cohort.study_filter import matches
 from dicom_quarry.extraction.matching import ResolveResult, ResolveRules, classify, find_with_date_split
 from dicom_quarry.model import OutcomeStatus, Request, Study
 from dicom_quarry.outcomes import make_outcome

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from dicom_quarry.archive.base import StudyQueryResult
-from dicom_quarry.extraction.near_misses import accession_spellings, find_near_miss
+from dicom_quarry.extraction.matching import accession_spellings, find_near_miss
 from dicom_quarry.model import Study
 
 HERE = (

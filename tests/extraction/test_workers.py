@@ -9,9 +9,9 @@ from typing import cast
 
 import pytest
 
+from dicom_quarry.extraction.engine import Workers
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.workers import Workers
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
 from dicom_quarry.system.shutdown import Shutdown

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from dicom_quarry.archive.dicomweb import connection, wado
-from dicom_quarry.archive.dimse import archive, association_factory, find, retrieval
+from dicom_quarry.archive.dimse import archive, associations, find, retrieval
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Timeouts
-from dicom_quarry.extraction import course, retrieval_round, retry_policy, runner
+from dicom_quarry.archive.dimse.associations import Timeouts
+from dicom_quarry.extraction import engine, retrieval_round, retry_policy, runner
 from dicom_quarry.scheduling import circuit_breaker, disk_space
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 
@@ -21,8 +21,8 @@ SCALE = 0.01
 _backoff = retry_policy.backoff
 
 
-def _sooner(strikes: int, chance: float, *, first: float = 5.0, ceiling: float = 600.0) -> float:
-    return _backoff(strikes, chance, initial=first * SCALE, maximum=ceiling * SCALE)
+def _sooner(strikes: int, chance: float, *, initial: float = 5.0, maximum: float = 600.0) -> float:
+    return _backoff(strikes, chance, initial=initial * SCALE, maximum=maximum * SCALE)
 
 
 def hasten(change: Callable[[object, str, object], None]) -> None:
@@ -34,11 +34,11 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     for module in (connection, wado):
         change(module, "TICK", 0.05)
     change(retrieval_round, "_NOTHING_SENT_WAIT", 0.1)
-    change(runner, "Room", partial(DiskSpaceMonitor, poll_interval=0.02))
+    change(runner, "DiskSpaceMonitor", partial(DiskSpaceMonitor, poll_interval=0.02))
     change(disk_space, "_RETRY_SECONDS", 0.5)
-    change(course, "POLL_INTERVAL", 0.05)
+    change(engine, "POLL_INTERVAL", 0.05)
     # An archive that does not heed a cancel is left after half a second.
-    change(association_factory, "Timeouts", partial(Timeouts, cancel=0.5))
+    change(associations, "Timeouts", partial(Timeouts, cancel=0.5))
     change(find, "CANCEL_TIMEOUT", 0.5)
     # The scripted archive gives some hundred answers a second.
     change(archive, "DimseArchive", partial(DimseArchive, max_studies=40))

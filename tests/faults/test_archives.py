@@ -11,7 +11,7 @@ import pytest
 from dicom_quarry.demo.synthetic_instances import encode_dataset
 from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.extraction import inbound
-from dicom_quarry.jobs import publisher
+from dicom_quarry.jobs import observer
 from dicom_quarry.model import AE, InstanceInfo
 from dicom_quarry.store.part10 import encode_file_head
 from tests.e2e.command import check_folder, files
@@ -194,7 +194,7 @@ class Outage:
                 archive.kill()
 
         monkeypatch.setattr(inbound.InboundStudies, "record", arrive)
-        probe = publisher.ProgressPublisher.publish
+        probe = observer.ProgressPublisher.publish
 
         def tell(*arguments: Any) -> None:
             probe(*arguments)
@@ -202,4 +202,4 @@ class Outage:
                 self._state = "again"
                 archive.start()
 
-        monkeypatch.setattr(publisher.ProgressPublisher, "publish", tell)
+        monkeypatch.setattr(observer.ProgressPublisher, "publish", tell)

@@ -146,7 +146,7 @@ def test_late_after_the_end_of_the_task(stage: Stage) -> None:
     "hears the sender out before the receiver stops, takes the study up again, and finds it complete",
 )
 def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_quarry.extraction.course import Engine
+    from dicom_quarry.extraction.engine import Engine
 
     late = _LateAt(STUDIES[0], None)
     more = Engine._wait_for_late_work

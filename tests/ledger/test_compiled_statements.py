@@ -29,9 +29,9 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
-from dicom_quarry.ledger.compiled_statements import CompiledStatement, driver_connection
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import folders, job, tasks
+from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
 from tests.ledger.test_database import Work, gathered, names, put
 
 ADD = CompiledStatement(insert(job), "name", "value")

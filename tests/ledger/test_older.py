@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 
 import dicom_quarry.ledger.schema as schema
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.connections import open_engine
+from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import OutcomeStatus

@@ -16,10 +16,10 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine import Engine
 
 from dicom_quarry.ledger.cohort_rows import insert_rows, replace_rows
-from dicom_quarry.ledger.compiled_statements import CompiledStatement
-from dicom_quarry.ledger.connections import open_engine
+from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Request, Selection
 from tests.ledger.helpers import (
     ARCHIVE,

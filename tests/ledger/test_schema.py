@@ -12,8 +12,7 @@ from alembic.migration import MigrationContext
 
 import dicom_quarry.ledger.schema as schema
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.connections import open_engine
-from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.database import Database, open_engine
 
 
 def revision(path: Path) -> list[tuple[str]]:

@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.scheduling import port_registry
-from dicom_quarry.scheduling.port_registry import PortEntry, PortRegistry
+from dicom_quarry.scheduling import port_queue
+from dicom_quarry.scheduling.port_queue import PortEntry, PortRegistry
 
 PORT = 11112
 
 _DRAW = """
 import os, sys
 from pathlib import Path
-from dicom_quarry.scheduling.port_registry import Tickets
+from dicom_quarry.scheduling.port_queue import Tickets
 if int(sys.argv[3]):
     os.setuid(int(sys.argv[3]))
 with Tickets(Path(sys.argv[1]), 11112).drawn("", Path(sys.argv[2]), queued=False) as mine:
@@ -145,7 +145,7 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_without_the_sites_folder_another_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_registry, "_FALLBACK_FOLDER", tmp_path / "elsewhere")
+    monkeypatch.setattr(port_queue, "_FALLBACK_FOLDER", tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     with PortRegistry(tmp_path / "file", PORT).register("", tmp_path, queued=False):
         assert len(PortRegistry(tmp_path / "file", PORT).active()) == 1

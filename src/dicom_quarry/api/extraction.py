@@ -13,7 +13,7 @@ from dicom_quarry.api.result import Result
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
-from dicom_quarry.jobs.notifier import send_notification
+from dicom_quarry.jobs.notifications import send_notification
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.reporting.job_message import end_notification, failure_notification
 

@@ -1,4 +1,4 @@
-"""The reports of a job, at its end or in its midst."""
+"""All that is known of a job's rows and studies."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.api.result import Result, report_access
+from dicom_quarry.extraction.inbound import MISMATCH_DIR
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import (
     make_report_table,
@@ -21,6 +23,12 @@ from dicom_quarry.reporting.summary import summarise
 
 if TYPE_CHECKING:
     from dicom_quarry.extraction.runner import JobResult
+
+
+def open_history(out: Path) -> HistoryReader:
+    """What is known of a job's rows and studies, one at a time; raises InputError if there is no job."""
+    return HistoryReader(open_existing(out).ledger, MISMATCH_DIR)
+
 
 _REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
 _XLSX_FILE = "report.xlsx"

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import IO
 from xml.parsers import expat
 
-from dicom_quarry.cohort.dates import WorkbookDate
+from dicom_quarry.cohort.cell_values import WorkbookDate
 
 _CHUNK = 1 << 16
 #: Excel's limit, and more than any table has: a wider row is damage.

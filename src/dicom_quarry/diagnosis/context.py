@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.association_factory import Timeouts
+from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.model import AE
 from dicom_quarry.wire.tls import requestor_context

@@ -6,8 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
-from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE
-from dicom_quarry.archive.dimse.information_models import MODELS
+from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, MODELS
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected
 from dicom_quarry.wire import error_messages

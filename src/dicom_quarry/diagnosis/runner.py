@@ -11,8 +11,7 @@ from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.diagnosis.dicomweb_checks import check_dicomweb
 from dicom_quarry.diagnosis.local_checks import check_local
 from dicom_quarry.diagnosis.network_checks import check_network
-from dicom_quarry.diagnosis.query_checks import StudyQueryCheck
-from dicom_quarry.diagnosis.result_cap import probe_result_cap
+from dicom_quarry.diagnosis.query_checks import StudyQueryCheck, probe_result_cap
 from dicom_quarry.diagnosis.retrieval_check import ExpectedStudy, try_get, try_move
 from dicom_quarry.diagnosis.retrieval_diagnosis import (
     RetrievalTrial,

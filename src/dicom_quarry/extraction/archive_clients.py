@@ -112,7 +112,7 @@ def _make_dimse_archive(
     profile: ArchiveProfile, settings: Settings, throttle: ArchiveThrottle, *, by_get: bool
 ) -> Archive:
     from dicom_quarry.archive.dimse.archive import DimseArchive, QueryCapabilities
-    from dicom_quarry.archive.dimse.association_factory import Timeouts
+    from dicom_quarry.archive.dimse.associations import Timeouts
 
     title = settings.local.title
     return DimseArchive(

@@ -1,4 +1,4 @@
-"""Instances on their way in: who asked for them, and what has arrived of each task. The job's Sink."""
+"""Whose images are these? What arrived is compared with what the archive answered and the user asked for."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused
-from dicom_quarry.extraction.identity_check import MISMATCH_DIR, IdentityCheck
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
@@ -21,9 +21,33 @@ from dicom_quarry.model import (
     Receipt,
     Sink,
     StoreResult,
+    Study,
     Task,
     Writer,
 )
+
+#: Where images that carry another identity than expected are kept, below the output folder. A path pattern
+#: marks lower case, so no value of an image makes this name.
+MISMATCH_DIR = "mismatch"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCheck:
+    """Which differences matter: none once a person accepted them, patients not where merges are normal."""
+
+    accept_all: bool = False
+    accept_patients: bool = False
+
+    def find_mismatch(self, study: Study, patient_id: str, accession: str) -> str:
+        """What differs, in words; empty if nothing does. What either side leaves out cannot differ."""
+        if self.accept_all:
+            return ""
+        if not self.accept_patients and patient_id and study.patient_id and patient_id != study.patient_id:
+            return "patient ID"
+        if accession and study.accession and accession != study.accession:
+            return "accession"
+        return ""
+
 
 #: Study and Series Instance UID, on which admission is decided.
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
@@ -115,7 +139,7 @@ class InboundStudies:
         self,
         ledger: Ledger,
         cells: CellsLookup,
-        identity_check: IdentityCheck = IdentityCheck(),  # noqa: B008 (frozen)
+        identity_check: IdentityCheck = IdentityCheck(),
         exclusions: ExclusionList = NO_EXCLUSIONS,
     ) -> None:
         self._ledger = ledger

@@ -12,14 +12,19 @@ from typing import Protocol
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
-from dicom_quarry.cohort.series_filter import ALL_SERIES, SeriesFilter
+from dicom_quarry.cohort.study_filter import ALL_SERIES, SeriesFilter
 from dicom_quarry.cohort.value_rewrites import describe_rewrites
 from dicom_quarry.errors import ConnectionLost, QueryFailed
 from dicom_quarry.errors import redact as failure_told
 from dicom_quarry.extraction.job_context import ArchiveClient
 from dicom_quarry.extraction.logged_queries import LoggedQueries
-from dicom_quarry.extraction.matching import ResolveResult, ResolveRules, classify, find_with_date_split
-from dicom_quarry.extraction.near_misses import find_near_miss
+from dicom_quarry.extraction.matching import (
+    ResolveResult,
+    ResolveRules,
+    classify,
+    find_near_miss,
+    find_with_date_split,
+)
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Level, Request, Selection, SeriesInfo, Study

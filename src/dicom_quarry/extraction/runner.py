@@ -17,16 +17,15 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.errors import OperatorActionRequired, redact
 from dicom_quarry.extraction.archive_clients import open_clients
-from dicom_quarry.extraction.course import POLL_INTERVAL, Engine
-from dicom_quarry.extraction.identity_check import IdentityCheck
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.engine import POLL_INTERVAL, Engine
+from dicom_quarry.extraction.inbound import IdentityCheck, InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
 from dicom_quarry.extraction.matching import ResolveRules
 from dicom_quarry.extraction.query_thread import QueryContext
 from dicom_quarry.extraction.reception import run_receiver_if_needed
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.stored_exclusions import load_exclusions, update_stored_exclusions
-from dicom_quarry.jobs import notification_channels as notify
+from dicom_quarry.jobs import notifications as notify
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
 from dicom_quarry.jobs.folder import (
@@ -38,9 +37,8 @@ from dicom_quarry.jobs.folder import (
     open_or_create,
 )
 from dicom_quarry.jobs.instance_paths import make_path_function, parse_template
-from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.observer import JobObserver, ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter, StatusBoard, write_queued
-from dicom_quarry.jobs.publisher import ProgressPublisher
 from dicom_quarry.jobs.registry import register
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Counts, LedgerReader, PathFunction

@@ -1,19 +1,19 @@
-"""One task: ask, wait, settle, compare, ask for what is missing, and prove."""
+"""What a task ended with, as the ledger keeps it: the instances that are here, and those that are missing."""
 
 from __future__ import annotations
 
 import logging
+import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, redact
-from dicom_quarry.extraction.identity_check import MISMATCH_DIR
-from dicom_quarry.extraction.inbound import InboundStudy
+from dicom_quarry.extraction.inbound import MISMATCH_DIR, InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.logged_queries import LoggedQueries
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
@@ -28,13 +28,67 @@ from dicom_quarry.extraction.retry_policy import (
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, TaskState, advance_task
-from dicom_quarry.extraction.task_result import build_task_result
 from dicom_quarry.jobs.progress import ActiveStudy
+from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
+from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, Transport
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system.shutdown import Stopped
+
+
+def build_task_result(
+    finish: Finish, inbound: InboundStudy, listing: Listing | None, path_of: PathFunction, now: float
+) -> TaskResult:
+    """Draw up the end of a task; ``listing`` is None where the archive never gave one."""
+    expected = None
+    if listing is not None:
+        expected = len(listing.instances) if listing.lists_instances else listing.count
+    receipts = inbound.receipts.values()
+    return TaskResult(
+        code=finish.code,
+        details=finish.details,
+        expected=expected,
+        stored=len(receipts),
+        size=sum(receipt.size for receipt in receipts),
+        folder=_study_folder(inbound.task.study.study_uid, inbound.folders),
+        proved_at=now if CATALOGUE[finish.code].status is OutcomeStatus.COMPLETE else None,
+        instances=_instance_rows(inbound, listing, path_of),
+    )
+
+
+def _instance_rows(
+    inbound: InboundStudy, listing: Listing | None, path_of: PathFunction
+) -> list[InstanceRow]:
+    listed = {ref.sop_uid: ref for ref in listing.instances} if listing else {}
+    rows = [
+        InstanceRow(
+            receipt.ref,
+            listed=uid in listed,
+            transfer_syntax=receipt.transfer_syntax,
+            size=receipt.size,
+            digest=receipt.digest,
+            path=_path_unless_derivable(inbound.task, receipt, path_of),
+        )
+        for uid, receipt in inbound.receipts.items()
+    ]
+    rows += [InstanceRow(ref, True) for uid, ref in listed.items() if uid not in inbound.receipts]
+    return rows
+
+
+def _path_unless_derivable(task: Task, receipt: Receipt, path_of: PathFunction) -> str | None:
+    """A path is written down only where the template does not give it."""
+    return None if path_of(task.study, receipt.ref) == receipt.path else str(receipt.path)
+
+
+def _study_folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
+    """The folder of a study: the one named after it, else the nearest that has all of its instances."""
+    if not folders:
+        return ""
+    common = PurePosixPath(os.path.commonpath([str(folder) for folder in folders]))
+    return str(next((one for one in (common, *common.parents) if one.name == study_uid), common))
+
 
 _log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.counts import Counts
+from dicom_quarry.ledger.views import Counts
 from dicom_quarry.model import Study
 from dicom_quarry.system.csv_cells import escape_cell
 from dicom_quarry.system.shutdown import Stopped

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.identity_check import MISMATCH_DIR
+from dicom_quarry.extraction.inbound import MISMATCH_DIR
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
 from dicom_quarry.store.path_template import PathTemplate

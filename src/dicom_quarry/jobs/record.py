@@ -10,10 +10,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from dicom_quarry.cohort.cohort import CohortFile
-from dicom_quarry.cohort.read_options import ReadOptions
-from dicom_quarry.cohort.row_errors import describe_row_errors
-from dicom_quarry.cohort.series_filter import SeriesFilter
+from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
+from dicom_quarry.cohort.columns import ReadOptions
+from dicom_quarry.cohort.study_filter import SeriesFilter
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows

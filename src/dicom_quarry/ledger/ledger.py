@@ -1,4 +1,4 @@
-"""The few verbs that change what is known of a job: each one transaction, each compare-and-set."""
+"""Studies that had ended well are taken up again, for what happened to their files or in their archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
-from dicom_quarry.ledger.compiled_statements import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
 from dicom_quarry.ledger.schema import (
@@ -26,8 +25,25 @@ from dicom_quarry.ledger.schema import (
     requests,
     tasks,
 )
-from dicom_quarry.ledger.statements import RETRIED
+from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
 from dicom_quarry.model import Request, Selection, Study, Task
+
+
+def concluded_tasks(ledger: Ledger, study_uid: str) -> list[int]:
+    """The tasks of a study that have ended, and whose data did not go elsewhere."""
+    mine = tasks.c.study_uid == study_uid, tasks.c.state == CONCLUDED, tasks.c.released_at.is_(None)
+    query = select(tasks.c.id).where(*mine)
+    return ledger.database.read(lambda c: list(c.scalars(query)))
+
+
+def reopen_with_folders(ledger: Ledger, task_id: int, paths: Collection[str]) -> None:
+    """Let a task wait again whose instances are in these folders: what is there need not be sent."""
+
+    def work(connection: Connection) -> None:
+        put.ADD_FOLDER.run_many(connection, [{"task_id": task_id, "path": path} for path in paths])
+        reopen_tasks(connection, [task_id])
+
+    ledger.database.write(work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +209,8 @@ class Ledger:
     def fruitless_rounds(self, task_id: int) -> dict[str, int]:
         """How many rounds of questions in a row, by road, have brought no instance of the task."""
         return {
-            row.transport: row.rounds for row in self.database.fetch_all(put.FRUITLESS_ROUNDS, task_id=task_id)
+            row.transport: row.rounds
+            for row in self.database.fetch_all(put.FRUITLESS_ROUNDS, task_id=task_id)
         }
 
     def retry(self, codes: Collection[str]) -> int:
@@ -319,4 +336,10 @@ def _selection_text(selection: Selection) -> str:
 def _task_values(archive: str, study: Study, selection: str) -> dict[str, object]:
     values = {name: getattr(study, name) for name in Study.__slots__}
     extra_attributes = json.dumps(dict(study.extra_attributes)) if study.extra_attributes else None
-    return {**values, "extra_attributes": extra_attributes, "archive": archive, "selection": selection, "state": WAITING}
+    return {
+        **values,
+        "extra_attributes": extra_attributes,
+        "archive": archive,
+        "selection": selection,
+        "state": WAITING,
+    }

@@ -24,7 +24,6 @@ from sqlalchemy import (
     update,
 )
 
-from dicom_quarry.ledger.compiled_statements import CompiledStatement
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import (
@@ -34,7 +33,7 @@ from dicom_quarry.ledger.schema import (
     on_complete_items,
     tasks,
 )
-from dicom_quarry.ledger.statements import ROWS_OF_TASK
+from dicom_quarry.ledger.statements import ROWS_OF_TASK, CompiledStatement
 from dicom_quarry.model import OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
 

@@ -14,10 +14,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.compiled_statements import CompiledStatement
-from dicom_quarry.ledger.connections import ReadPool, open_engine, upgrade_ledger
-from dicom_quarry.ledger.counts import Counts as Counts
-from dicom_quarry.ledger.counts import compute_counts
+from dicom_quarry.ledger.database import ReadPool, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
@@ -32,8 +29,9 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
-from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS
-from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView
+from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS, CompiledStatement
+from dicom_quarry.ledger.views import Counts as Counts
+from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView, compute_counts
 from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study
 from dicom_quarry.outcomes import make_outcome, worst_outcome
 

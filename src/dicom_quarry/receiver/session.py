@@ -12,7 +12,7 @@ from typing import Protocol
 from dicom_quarry.errors import ConnectionLost, RemoteProtocolError
 from dicom_quarry.model import Sink
 from dicom_quarry.receiver.access_control import AccessDenial, AccessScope
-from dicom_quarry.receiver.tls_handshake import close_after_failure, describe_failure, wrap_socket
+from dicom_quarry.receiver.server import close_after_failure, describe_failure, wrap_socket
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
 from dicom_quarry.wire.c_store import CStoreHandler, IncomingInstance, Sender

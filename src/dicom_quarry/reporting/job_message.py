@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, redact
-from dicom_quarry.jobs.notification import Notification, build_notification
+from dicom_quarry.jobs.notifications import Notification, build_notification
 from dicom_quarry.reporting.formatting import format_timestamp
 from dicom_quarry.reporting.summary import JobSummary, summary_lines
 

@@ -23,7 +23,7 @@ from dicom_quarry.reporting.summary import (
     render_group,
     sort_groups,
 )
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
 
 #: Rows that are shown on a terminal; the file has all of them.
 MAX_SHOWN_ROWS = 50

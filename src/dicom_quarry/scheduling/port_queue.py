@@ -1,21 +1,196 @@
-"""The port of a job's receiver: had at once, or in its turn after the jobs of this host that came earlier.
+"""Which jobs of this host want a port, whoever runs them, in the order in which they came.
 
-Whether a port is free the kernel alone says. Tickets tell people which job has it, and bring those that wait
-into an order; what they say never keeps a job from a port that is free, if it does not want to queue.
+A ticket is a file in a folder that all users may write. Its name has the port and the moment at which it was
+drawn, and it is locked (flock) for as long as its job lives: the ticket of a job that was killed is void.
+
+Another user could have written anything there. Of a file its owner is believed, which the kernel tells, and
+nothing else: texts are made printable and cut, and a process is only named if it belongs to that owner.
 """
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import pwd
+import re
+import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.scheduling.port_registry import OwnPortEntry, PortEntry, PortRegistry
+from dicom_quarry.scheduling.shared_state import HostState
+from dicom_quarry.system.durations import format_duration
 from dicom_quarry.system.shutdown import Shutdown
-from dicom_quarry.system.time_text import format_duration
+
+#: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
+_FALLBACK_FOLDER = Path("/tmp/.quarry-jobs")
+
+_ENTRY_NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
+_ENTRY_SIZE = 2048
+_MAX_TEXT = 300
+_YEAR = 366 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class PortEntry:
+    """A job that has a port or, ``queued``, wants it. ``host`` is the address it listens on, empty for all.
+
+    ``process`` is None where it cannot be told for sure, ``seconds_left`` where the job does not know.
+    """
+
+    number: int
+    host: str
+    folder: str
+    process: int | None
+    user: str
+    queued: bool
+    seconds_left: float | None = None
+
+
+@dataclass(slots=True)
+class OwnPortEntry:
+    """A ticket of this process; what it says can be changed."""
+
+    number: int
+    _handle: int
+    _values: dict[str, object]
+
+    def update(self, *, queued: bool | None = None, seconds_left: float | None = None) -> None:
+        """Whether the job still waits, and how long it will need."""
+        self._values["seconds_left"] = seconds_left
+        if queued is not None:
+            self._values["queued"] = queued
+        text = json.dumps(self._values, ensure_ascii=False).encode("utf-8", "replace")
+        os.pwrite(self._handle, text.ljust(_ENTRY_SIZE), 0)
+
+
+class PortRegistry:
+    """The tickets for one port. Raises StartError if there is no folder for them."""
+
+    def __init__(self, shared_folder: Path, port: int) -> None:
+        self._folder = _usable_folder(shared_folder)
+        self._port = port
+
+    @contextmanager
+    def register(self, host: str, folder: Path, *, queued: bool) -> Iterator[OwnPortEntry]:
+        """Hold a ticket for as long as this lasts."""
+        handle, temp_path = tempfile.mkstemp(prefix=".port.", dir=self._folder)
+        try:
+            os.fchmod(handle, 0o644)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            shown_folder = str(folder.resolve())[:_MAX_TEXT]
+            own_entry = OwnPortEntry(
+                0, handle, {"host": host, "folder": shown_folder, "process": os.getpid()}
+            )
+            own_entry.update(queued=queued)
+            # It gets its name only now, so that nobody takes it for void.
+            own_entry.number = self._link(Path(temp_path))
+            try:
+                yield own_entry
+            finally:
+                self._path(own_entry.number).unlink(missing_ok=True)
+        finally:
+            Path(temp_path).unlink(missing_ok=True)
+            os.close(handle)
+
+    def active(self) -> list[PortEntry]:
+        """Every ticket for the port whose job lives, in order."""
+        found = [ticket for port, _, ticket in self._entries() if ticket and port == self._port]
+        return sorted(found, key=lambda entry: entry.number)
+
+    def remove_stale(self) -> None:
+        """Remove what killed jobs have left, also at other ports, as far as it is ours to remove."""
+        for _, path, entry in self._entries():
+            if entry is None:
+                with suppress(OSError):
+                    path.unlink()
+
+    def _entries(self) -> Iterator[tuple[int, Path, PortEntry | None]]:
+        for path in self._folder.iterdir():
+            name = _ENTRY_NAME.fullmatch(path.name)
+            if name:
+                with suppress(OSError):
+                    yield int(name[1]), path, _read_entry(path, int(name[2]))
+
+    def _link(self, temp_path: Path) -> int:
+        while True:
+            number = time.monotonic_ns()  # one clock for all processes, and it is never set
+            try:
+                os.link(temp_path, self._path(number))
+            except FileExistsError:
+                continue
+            temp_path.unlink()
+            return number
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"port.{self._port}.{number}"
+
+
+def _usable_folder(shared_folder: Path) -> Path:
+    try:
+        HostState(shared_folder)
+    except StartError:
+        HostState(_FALLBACK_FOLDER)
+        return _FALLBACK_FOLDER
+    return shared_folder
+
+
+def _read_entry(path: Path, number: int) -> PortEntry | None:
+    """A ticket, None if it is void. Raises OSError for what is none."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError("not a file")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _parse_entry(os.pread(handle, _ENTRY_SIZE, 0), number, found.st_uid)
+        return None
+    finally:
+        os.close(handle)
+
+
+def _parse_entry(data: bytes, number: int, owner: int) -> PortEntry:
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError):
+        values = None
+    values = values if isinstance(values, dict) else {}
+    host, folder, seconds_left = values.get("host"), values.get("folder"), values.get("seconds_left")
+    return PortEntry(
+        number=number,
+        host=escape_text(host, limit=64) if isinstance(host, str) else "",
+        folder=escape_text(folder, limit=_MAX_TEXT) if isinstance(folder, str) else "an unknown folder",
+        process=_verify_process(values.get("process"), owner),
+        user=_user_name(owner),
+        queued=values.get("queued") is True,
+        seconds_left=seconds_left
+        if isinstance(seconds_left, int | float) and 0 <= seconds_left < _YEAR
+        else None,
+    )
+
+
+def _verify_process(pid: object, owner: int) -> int | None:
+    if isinstance(pid, int) and pid > 0:
+        with suppress(OSError, ValueError):
+            return pid if Path(f"/proc/{pid}").stat().st_uid == owner else None
+    return None
+
+
+def _user_name(owner: int) -> str:
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)
+
 
 #: Seconds between two looks at who is in front.
 _POLL_INTERVAL = 0.25

@@ -20,3 +20,15 @@ def _parse_duration(value: object) -> object:
 
 #: Written as 90s, 30m, 2h or 2d; in seconds.
 Duration = Annotated[float, BeforeValidator(_parse_duration), Field(ge=0)]
+
+
+def format_duration(seconds: float) -> str:
+    """A duration for people, in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

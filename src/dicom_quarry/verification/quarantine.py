@@ -12,8 +12,7 @@ from pathlib import Path, PurePosixPath
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
-from dicom_quarry.ledger.again import concluded_tasks, reopen_with_folders
-from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.ledger import Ledger, concluded_tasks, reopen_with_folders
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import Batch

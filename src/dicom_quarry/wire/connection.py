@@ -26,9 +26,8 @@ from dicom_quarry.wire.association import (
     Released,
     ReleaseRequested,
 )
-from dicom_quarry.wire.c_store import Sender
+from dicom_quarry.wire.c_store import DimseMessage, MessageAssembler, Sender
 from dicom_quarry.wire.dimse import Command
-from dicom_quarry.wire.message_assembler import DimseMessage, MessageAssembler
 from dicom_quarry.wire.negotiation import (
     AssociateAccept,
     AssociateRequest,

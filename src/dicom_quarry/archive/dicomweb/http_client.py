@@ -16,8 +16,7 @@ import httpx
 
 from dicom_quarry.archive.dicomweb.auth import Credentials
 from dicom_quarry.archive.dicomweb.connection import TickHook
-from dicom_quarry.archive.dicomweb.http_errors import translate_errors, translate_tls_rejection
-from dicom_quarry.archive.dicomweb.status import describe
+from dicom_quarry.archive.dicomweb.status import describe, translate_errors, translate_tls_rejection
 from dicom_quarry.archive.dicomweb.transport import HttpTransport, make_http_transport
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired

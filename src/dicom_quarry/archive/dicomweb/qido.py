@@ -1,22 +1,74 @@
-"""QIDO-RS (PS3.18 10.6): one query, page by page, until nothing suggests that there is more."""
+"""The DICOM JSON Model (PS3.18 annex F), as far as answers to queries need it: text by tag."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 from pydicom.datadict import dictionary_VR
 
 from dicom_quarry.archive.base import QueryRows
-from dicom_quarry.archive.dicomweb import dicom_json
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.status import describe, parse_retry_after
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
+
+
+def parse_datasets(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
+    """The wanted attributes of every dataset in an array: several values joined by back-slashes.
+
+    An attribute without a value is ``""``, one that is absent, or no text, is absent. Raises
+    RemoteProtocolError for what is no array of datasets.
+    """
+    try:
+        answer = json.loads(text)
+    except (ValueError, RecursionError):
+        raise RemoteProtocolError("it is no JSON") from None
+    if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
+        raise RemoteProtocolError("it is no array of datasets (PS3.18 F.2)")
+    wanted = [(tag, f"{tag:08X}") for tag in tags]
+    return [
+        {tag: value for tag, key in wanted if (value := _attribute_text(one.get(key))) is not None}
+        for one in answer
+    ]
+
+
+def _attribute_text(attribute: Any) -> str | None:
+    if not isinstance(attribute, dict):
+        return None
+    values = attribute.get("Value", [])
+    if not isinstance(values, list):
+        return None
+    texts = [_value_text(value) for value in values]
+    return "\\".join(text.strip(" \0") for text in texts if text is not None)
+
+
+def _value_text(value: Any) -> str | None:
+    """A value as it stands in a dataset; None for a sequence's item, and for what stands nowhere."""
+    match value:
+        case None:
+            return ""  # a value that is empty, among others (PS3.18 F.2.5)
+        case str():
+            # Half a surrogate pair is no text that can be kept; two values must not become one.
+            return value.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
+        case bool():
+            return None
+        case int():
+            return str(value)
+        case float():
+            return str(int(value)) if value.is_integer() else str(value)
+        case {"Alphabetic": _} | {"Ideographic": _} | {"Phonetic": _}:
+            # PS3.18 F.2.2: the component groups of a person's name.
+            groups = [value.get(group) or "" for group in ("Alphabetic", "Ideographic", "Phonetic")]
+            return "=".join(_value_text(group) or "" for group in groups).rstrip("=")
+    return None
+
 
 #: Answers asked for at once; and as many as arouse suspicion: archives cut answers at 50, 100, 1000 silently.
 PAGE_SIZE = 1000
@@ -123,9 +175,7 @@ class QidoClient:
                 raise _make_query_error(response)
             body = self._read_body(response)
         try:
-            return dicom_json.parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.headers.get(
-                "Warning", ""
-            )
+            return parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.headers.get("Warning", "")
         except RemoteProtocolError as damage:
             what = "a web page" if body.lstrip()[:1] == b"<" else f"something else: {damage}"
             detail = (

@@ -1,16 +1,17 @@
-"""One retrieval over WADO-RS (PS3.18 10.4): DICOM files out of multipart bodies, straight into the sink."""
+"""One DICOM file on its way from the body of an HTTP answer to the sink."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 
 import httpx
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
-from dicom_quarry.archive.dicomweb.instance_receiver import InstanceReceiver
 from dicom_quarry.archive.dicomweb.multipart import (
     MultipartMarker,
     MultipartReader,
@@ -19,7 +20,155 @@ from dicom_quarry.archive.dicomweb.multipart import (
 )
 from dicom_quarry.archive.dicomweb.qido import quote_uid
 from dicom_quarry.archive.dicomweb.status import describe, interpret_http, parse_retry_after
-from dicom_quarry.errors import ConnectionLost, RemoteProtocolError, Unreachable
+from dicom_quarry.errors import ConnectionLost, InstanceRefused, RemoteProtocolError, Unreachable
+from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.wire.file_meta import read_file_meta
+
+
+class InstanceStream:
+    """Reads the file meta information for the sink, then hands the dataset on as it comes.
+
+    What is no DICOM file, what is not as long as its ``length`` said, and what the sink refuses costs this
+    part alone: the rest of its bytes is dropped. ``peer`` is where it comes from, ``size`` the bytes so far.
+    """
+
+    def __init__(self, sink: Sink, peer: str, length: str) -> None:
+        self._sink = sink
+        self._peer = peer
+        self._length = int(length) if length.isascii() and length.isdigit() else None
+        self.size = 0
+        self._header_buffer = bytearray()
+        self._writer: Writer | None = None
+        self._error = ""
+
+    def write(self, data: memoryview) -> None:
+        """Take the next bytes of the file."""
+        self.size += len(data)
+        if self._error:
+            return
+        try:
+            if self._writer is not None:
+                self._writer.write(data)
+            else:
+                self._open_writer(data)
+        except (InstanceRefused, RemoteProtocolError) as error:
+            self._fail(error)
+
+    def end(self) -> str:
+        """The file is over: make it durable; why it is not kept, or nothing if it is."""
+        if not self._error and self._length is not None and self.size != self._length:
+            self._error = f"a file of {self.size} bytes came, where {self._length} were announced"
+        if not self._error and self._writer is None:
+            self._error = "a file came that ends in its file meta information, or is no DICOM file"
+        if self._error or self._writer is None:
+            self.abort()
+            return self._error
+        try:
+            self._writer.commit()
+        except InstanceRefused as error:
+            self._fail(error)
+        return self._error
+
+    def abort(self) -> None:
+        """Forget the file: the rest of it will not come."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.abort()
+
+    def _open_writer(self, data: memoryview) -> None:
+        """Most of the time the first bytes have all of the file meta information."""
+        if self._header_buffer:
+            self._header_buffer += data
+        start = memoryview(self._header_buffer) if self._header_buffer else data
+        meta = read_file_meta(start)
+        if meta is None:
+            if not self._header_buffer:
+                self._header_buffer += data
+            return
+        arrival = InstanceInfo(
+            sop_class=meta.sop_class,
+            sop_uid=meta.sop_uid,
+            transfer_syntax=meta.transfer_syntax,
+            peer=self._peer,
+            head=bytes(start[: meta.size]),
+        )
+        self._writer = self._sink.begin(arrival)
+        self._writer.write(start[meta.size :])
+
+    def _fail(self, error: InstanceRefused | RemoteProtocolError) -> None:
+        kind = (
+            "a file was not taken" if isinstance(error, InstanceRefused) else "a file came that is not usable"
+        )
+        self._error = f"{kind}: {error}"
+        self.abort()
+
+
+#: Files of one retrieval that may wait for the disk at once: it makes several durable in the time of one.
+_MAX_PENDING_COMMITS = 4
+
+#: A file of fewer bytes is on the disk before another thread has been told of it.
+_INLINE_COMMIT_BYTES = 1 << 16
+
+
+class InstanceReceiver:
+    """Takes the files of one retrieval. ``pool`` makes them durable; ``peer`` is where they come from.
+
+    ``completed`` and ``failed`` count them, ``why`` says of those that failed what was wrong.
+    """
+
+    def __init__(self, sink: Sink, monitor: RetrieveMonitor, pool: Executor, peer: str) -> None:
+        self._sink = sink
+        self._monitor = monitor
+        self._pool = pool
+        self._peer = peer
+        self._stream: InstanceStream | None = None
+        self._pending_commits: deque[Future[str]] = deque()
+        self.completed = self.failed = 0
+        self.errors: list[str] = []
+
+    def begin(self, length: str) -> None:
+        """A file begins; ``length`` is what was announced of it, if anything."""
+        self._stream = InstanceStream(self._sink, self._peer, length)
+
+    def write(self, data: memoryview) -> None:
+        """The next bytes of the file."""
+        if self._stream is not None:
+            self._stream.write(data)
+
+    def end(self) -> None:
+        """The file is over."""
+        part, self._stream = self._stream, None
+        if part is None:
+            return
+        if part.size < _INLINE_COMMIT_BYTES:
+            self._record_result(part.end())
+            return
+        self._pending_commits.append(self._pool.submit(part.end))
+        while len(self._pending_commits) > _MAX_PENDING_COMMITS:
+            self._record_result(self._pending_commits.popleft().result())
+
+    def finish(self) -> None:
+        """Nothing more comes: forget a file that is not over, and wait until the others are durable."""
+        if self._stream is not None:
+            self._stream.abort()
+            self._stream = None
+        try:
+            while self._pending_commits:
+                self._record_result(self._pending_commits.popleft().result())
+        finally:
+            # One has failed as nothing should: the others are waited for, all the same.
+            for future in self._pending_commits:
+                future.exception()
+            self._pending_commits.clear()
+
+    def _record_result(self, error: str) -> None:
+        if error:
+            self.failed += 1
+            self.errors.append(error)
+        else:
+            self.completed += 1
+        self._monitor.on_activity(self.completed, None)
+
 
 #: Files as they are stored, whatever their transfer syntax (PS3.18 8.7.3.5.2): nothing is converted for us.
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'

@@ -7,22 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
 from dicom_quarry.archive.base import (
+    SERIES_RETURN_KEYS,
+    STUDY_RETURN_KEYS,
     QueryRows,
     RetrieveMonitor,
     RetrieveRequest,
     RetrieveResult,
     StudyQueryResult,
+    parse_series,
+    parse_studies,
 )
 from dicom_quarry.archive.dimse import find
-from dicom_quarry.archive.dimse.association_factory import AssociationFactory, Timeouts
-from dicom_quarry.archive.dimse.association_pool import AssociationPool
-from dicom_quarry.archive.dimse.get import GetRetriever
-from dicom_quarry.archive.dimse.identifier import UTF_8, encode, is_uid, tag
-from dicom_quarry.archive.dimse.information_models import MODELS, ModelName
-from dicom_quarry.archive.dimse.move import MoveRetriever
-from dicom_quarry.archive.dimse.retrieval import Retriever
+from dicom_quarry.archive.dimse.associations import AssociationFactory, AssociationPool, Timeouts
+from dicom_quarry.archive.dimse.identifier import MODELS, UTF_8, ModelName, encode, is_uid, tag
+from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed

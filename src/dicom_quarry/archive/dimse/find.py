@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterable
 
 from dicom_quarry.archive.base import QueryRows, Verdict
-from dicom_quarry.archive.dimse.association_pool import PooledAssociation
+from dicom_quarry.archive.dimse.associations import PooledAssociation
 from dicom_quarry.archive.dimse.status import describe, interpret_find, is_pending
 from dicom_quarry.errors import ConnectionLost, QueryFailed, RemoteProtocolError
+from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header_scan import scan_dataset
-from dicom_quarry.wire.message_assembler import DimseMessage
 
 #: How long an archive may take to end a query that was cancelled, before its association is aborted.
 CANCEL_TIMEOUT = 5.0

@@ -9,12 +9,15 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.wire.dimse import VERIFICATION
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 UTF_8 = "ISO_IR 192"
@@ -67,3 +70,30 @@ def _element(number: int, data: bytes) -> bytes:
     if len(data) % 2:
         data += b"\0" if dictionary_VR(number) == "UI" else b" "
     return struct.pack("<HHL", number >> 16, number & 0xFFFF, len(data)) + data
+
+
+ModelName = Literal["study", "patient"]
+
+
+@dataclass(frozen=True, slots=True)
+class InformationModel:
+    """The SOP classes of one information model."""
+
+    find: str
+    move: str
+    get: str
+
+
+MODELS: dict[ModelName, InformationModel] = {
+    "study": InformationModel(*(f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 2, 3))),
+    "patient": InformationModel(*(f"1.2.840.10008.5.1.4.1.2.1.{number}" for number in (1, 2, 3))),
+}
+
+
+def describe_service(sop_class: str) -> str:
+    """What a SOP class is for, in words."""
+    for name, model in MODELS.items():
+        services = {model.find: "C-FIND", model.move: "C-MOVE", model.get: "C-GET"}
+        if sop_class in services:
+            return f"{services[sop_class]} in the {name.title()} Root model"
+    return "C-ECHO" if sop_class == VERIFICATION else sop_class

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from dicom_quarry.archive.base import Verdict
+from dicom_quarry.archive.base import StatusMeaning, Verdict
 from dicom_quarry.archive.dicomweb.status import interpret_http
-from dicom_quarry.archive.meaning import StatusMeaning
 from dicom_quarry.errors import QueryFailed
 
 

@@ -17,7 +17,7 @@ from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.jobs.status import JobStatus, read_job_status
 from dicom_quarry.model import OutcomeStatus
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
 
 
 def list_jobs(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.cli.display.summary import show_summary
+from dicom_quarry.cli.display.run_job import show_summary
 
 
 def report(

@@ -15,7 +15,7 @@ from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.ledger.schema import ON_COMPLETE_FAILED
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.reporting.formatting import format_size
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
 
 
 def status(

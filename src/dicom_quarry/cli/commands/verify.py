@@ -1,4 +1,4 @@
-"""``quarry verify``: compare the files with what was recorded, or the record with the archive."""
+"""``quarry verify --against-archive``: the record compared with what the archive lists now."""
 
 from __future__ import annotations
 
@@ -6,21 +6,61 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.cli.console import err, out
+from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
+from dicom_quarry.cli.display.run_job import run_with_display
 from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.reporting.formatting import format_count
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
+from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
 from dicom_quarry.verification.sampling import parse_share
 from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary
+
+#: What the archive lists otherwise, in words.
+_CHANGE_DESCRIPTIONS = {
+    NEW: "with new instances, {instances}",
+    GONE: "of which instances are gone, {instances}",
+    STUDY_GONE: "gone from the archive",
+    NOT_COMPARED: "could not be compared",
+}
+
+
+def verify_against_archive(folder: Path, *, restart: bool) -> NoReturn:
+    """Have every complete study listed again, and say what has changed."""
+    list_again = partial(api.compare_with_archive, folder, restart=restart)
+    diff = run_with_display(api.load_settings(folder), list_again)
+    if diff.is_finished:
+        _show_changes(folder, diff)
+        raise typer.Exit(1 if diff.changed_studies else 0)
+    out.print(f"{diff.studies:,} of {diff.total:,} complete studies listed again: run again to go on")
+    if diff.problem:
+        fail(diff.problem)
+    raise typer.Exit(4)
+
+
+def _show_changes(folder: Path, diff: ArchiveDiff) -> None:
+    same = diff.studies - diff.changed_studies
+    out.print(f"{diff.studies:,} complete studies listed again, {same:,} of them as they were")
+    for code, description in _CHANGE_DESCRIPTIONS.items():
+        if diff.studies_by_code.get(code):
+            number = format_count(diff.studies_by_code[code], "study", "studies")
+            out.print(
+                f"  {number} {description.format(instances=format_count(diff.instances_by_code[code], 'instance'))}"
+            )
+    if diff.changed_studies:
+        out.print(f"{folder / 'changes.csv'} lists them; nothing was moved", markup=False)
+    if diff.studies_by_code.get(NEW):
+        out.print(f"what to do: quarry retry {folder} --changed  has the new instances sent", markup=False)
+
 
 #: Damaged files that are named one by one.
 _MAX_SHOWN = 20
@@ -59,7 +99,6 @@ def verify(
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
         # Imported here: whoever has the files compared asks no archive.
-        from dicom_quarry.cli.commands.verify_archive import verify_against_archive
 
         verify_against_archive(folder, restart=restart)
     share = None if sample is None else parse_share(sample)

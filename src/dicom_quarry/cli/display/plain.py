@@ -10,7 +10,7 @@ from dicom_quarry.jobs.progress import QueryProgress, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.reporting.formatting import format_count, format_size
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
 
 #: Seconds between two lines where nobody watches; the first comes early.
 _INTERVAL = 60.0

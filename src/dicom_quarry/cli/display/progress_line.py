@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dicom_quarry.cli.console import out
 from dicom_quarry.reporting.formatting import format_size
-from dicom_quarry.system.time_text import format_duration
+from dicom_quarry.system.durations import format_duration
 from dicom_quarry.verification.verifier import VerifyProgress
 
 #: Seconds between two lines where nobody watches; the first comes early. On a terminal it is redrawn often.

@@ -1,4 +1,4 @@
-"""A job as a command runs it: shown, stopped when asked, summed up at its end."""
+"""The end of a job, as a person sees it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from dicom_quarry import api
+from dicom_quarry.api import Result
 from dicom_quarry.cli import detach as background
 from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.plain import PlainDisplay
-from dicom_quarry.cli.display.summary import show_summary
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.reporting.summary import render_summary, summary_lines
+
+
+def show_summary(result: Result) -> None:
+    """Show how a job ended: whole on a terminal, by row numbers alone elsewhere."""
+    if sys.stdout.isatty():
+        out.print(render_summary(result.summary, result.report))
+    else:
+        for line in summary_lines(result.summary, result.report):
+            print(line)
+
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The threads of a job: one decides what is next, some ask about rows and list ahead, others move."""
+"""Work on its way between threads: bounded, and at its end nobody waits for more."""
 
 from __future__ import annotations
 
@@ -8,15 +8,73 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
-from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
+from dicom_quarry.extraction.inbound import InboundSink
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.study_task import StudyTask
-from dicom_quarry.extraction.work_queue import ClosableQueue
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.observer import ProgressPublisher
+from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.system.shutdown import Stopped
+
+T = TypeVar("T")
+
+#: Seconds between two looks at whether to go on waiting.
+_POLL_INTERVAL = 0.5
+
+
+class ClosableQueue(Generic[T]):
+    """Holds at most ``room`` items. ``check`` is called by who waits, now and then, and may raise."""
+
+    def __init__(self, capacity: int, check: Callable[[], None]) -> None:
+        self._capacity = capacity
+        self._check = check
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._lock = threading.Lock()
+        self._not_empty = threading.Condition(self._lock)
+        self._not_full = threading.Condition(self._lock)
+
+    def put(self, item: T) -> None:
+        """Add an item, once there is room."""
+        with self._lock:
+            while len(self._items) >= self._capacity:
+                self._not_full.wait(_POLL_INTERVAL)
+                self._check()
+            self._items.append(item)
+            self._not_empty.notify()
+
+    def take(self, on_idle: Callable[[], None] = lambda: None) -> T | None:
+        """The next item, None when none is left and no more will come.
+
+        ``idle`` is called before it is waited for one.
+        """
+        while True:
+            self._check()
+            with self._lock:
+                if self._items:
+                    self._not_full.notify()
+                    return self._items.popleft()
+                if self._closed:
+                    return None
+            on_idle()
+            with self._lock:
+                if not self._items and not self._closed:
+                    self._not_empty.wait(_POLL_INTERVAL)
+
+    def close(self) -> None:
+        """No more will come."""
+        with self._lock:
+            self._closed = True
+            self._not_empty.notify_all()
+
 
 _log = logging.getLogger(__name__)
 
@@ -226,3 +284,69 @@ class Workers:
                 study_task.finish()
             finally:
                 self._on_task_ended(study_task)
+
+
+#: Seconds between two looks at a running job.
+POLL_INTERVAL = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What a run is done with, and where it is seen how it gets on; ``stats`` are the receiver's."""
+
+    context: JobContext
+    resolver: Resolver
+    sink: InboundSink
+    receiver_stats: Callable[[], ReceiverStats]
+    progress_meter: ProgressMeter
+    folder: JobFolder
+    publisher: ProgressPublisher
+
+    def run(self, parallel: int) -> OperatorActionRequired | None:
+        """Run the threads, ``at_once`` of them for retrievals, to their end.
+
+        Returns what a person has to do before the job can go on, if anything.
+        """
+        shutdown = self.context.shutdown
+        has_more = True
+        try:
+            while has_more:
+                workers = Workers(self.context, self.resolver, parallel=parallel)
+                self._run_workers(workers)
+                has_more = self._wait_for_late_work()
+        except OperatorActionRequired as error:
+            return error
+        finally:
+            shutdown.request()
+            shutdown.request()
+            for client in self.context.clients.values():
+                client.archive.close()
+            workers.wait()
+            self.publisher.finish(self.folder)
+        return None
+
+    def _run_workers(self, workers: Workers) -> None:
+        """Tell how the threads get on, to their end; raises the error that ended them."""
+        workers.start()
+        while workers.is_alive():
+            workers.join(POLL_INTERVAL)
+            snapshot = self.progress_meter.snapshot(
+                *self.sink.totals, stopping=self.context.shutdown.requested
+            )
+            self.publisher.publish(snapshot, self.folder)
+        workers.join(0.0)
+
+    def _wait_for_late_work(self) -> bool:
+        """Whether what came late has taken up a task again; where a sender is at work it is heard out."""
+        ledger, shutdown = self.context.ledger, self.context.shutdown
+        settle = max(client.profile.settle for client in self.context.clients.values())
+        seen, since = self.receiver_stats().instances, time.monotonic()
+        while (
+            not shutdown.requested and not ledger.all_complete() and self.receiver_stats().open_associations
+        ):
+            if self.receiver_stats().instances != seen:
+                seen, since = self.receiver_stats().instances, time.monotonic()
+            if time.monotonic() - since >= settle:
+                break
+            time.sleep(POLL_INTERVAL)
+        return not shutdown.requested and ledger.next_due() is not None

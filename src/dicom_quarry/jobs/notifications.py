@@ -1,0 +1,274 @@
+"""What is told of a job: for people and for programs, without anything that could name a patient."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import smtplib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from functools import partial
+from pathlib import Path
+from socket import gethostname
+
+from dicom_quarry.config.notifications import NotificationSettings
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.extraction.retry_policy import notification_retry_delay
+from dicom_quarry.ledger.reader import Counts
+from dicom_quarry.system import subprocess_runner
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """``event`` is ended, waiting or resumed; ``lines`` are for people, ``facts`` for programs."""
+
+    event: str
+    subject: str
+    lines: tuple[str, ...]
+    data: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """For the body of a mail."""
+        return "\n".join(self.lines) + "\n"
+
+    @property
+    def json(self) -> str:
+        """For the standard input of a command."""
+        return json.dumps(dict(self.data), indent=2) + "\n"
+
+
+def build_notification(
+    event: str, summary: str, out: Path, lines: tuple[str, ...], data: Mapping[str, object]
+) -> Notification:
+    """A notice of the job that fills ``out``, with where and when it was given."""
+    folder, host = str(out.resolve()), socket.gethostname()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    head = (f"Quarry on {host}: {summary}", f"folder: {folder}", f"time: {now}", "")
+    context = {"event": event, "summary": summary, "folder": folder, "host": host, "time": now}
+    return Notification(
+        event, f"quarry: {summary} ({out.name} on {host})", (*head, *lines), {**context, **data}
+    )
+
+
+#: Mail servers to which a password may go without encryption: it does not leave this computer.
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationChannel:
+    """``send`` takes a notice there, in bounded time; it returns what went wrong, empty if nothing."""
+
+    name: str
+    send: Callable[[Notification], str]
+
+
+def check_settings(settings: NotificationSettings) -> None:
+    """Raises ConfigError where a notification could not be sent for want of a password or a program."""
+    if settings.on_finish:
+        subprocess_runner.check_program(
+            "[notify] on-finish", subprocess_runner.parse_command(settings.on_finish)
+        )
+    if settings.user:
+        if settings.security == "none" and _parse_smtp_address(settings)[0] not in _LOOPBACK_HOSTS:
+            raise ConfigError(
+                "[notify] security: the password would go over the network in the clear; "
+                'write security = "starttls" or "ssl"'
+            )
+        _load_password(settings)
+
+
+def build_channels(settings: NotificationSettings) -> Iterator[NotificationChannel]:
+    """Those that the settings name."""
+    for address in settings.mail_to:
+        name = f"the mail to {address} by {settings.smtp}"
+        yield NotificationChannel(name, partial(_send_mail, settings, address))
+    if settings.on_finish:
+        argv = subprocess_runner.parse_command(settings.on_finish)
+        yield NotificationChannel(
+            "the command of on-finish", lambda notice: _run_command(argv, notice, settings.limit)
+        )
+
+
+def _run_command(argv: tuple[str, ...], notification: Notification, limit: float) -> str:
+    return subprocess_runner.run_command(argv, notification.json, timeout=limit).problem
+
+
+def _send_mail(settings: NotificationSettings, to: str, notification: Notification) -> str:
+    """Send a mail; a server that answers a byte now and then is given up after the limit, too."""
+    problems: list[str] = []
+
+    def send() -> None:
+        try:
+            _send_by_smtp(settings, to, notification)
+        except (OSError, smtplib.SMTPException, ConfigError, ValueError) as error:
+            problems.append(str(error) or type(error).__name__)
+        else:
+            problems.append("")
+
+    thread = threading.Thread(target=send, name="mail", daemon=True)
+    thread.start()
+    thread.join(settings.limit)
+    return problems[0] if problems else f"it took longer than {settings.limit:g} s"
+
+
+def _send_by_smtp(settings: NotificationSettings, to: str, notification: Notification) -> None:
+    host, port = _parse_smtp_address(settings)
+    context = ssl.create_default_context() if settings.security != "none" else None
+    if settings.security == "ssl":
+        server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=settings.limit, context=context)
+    else:
+        server = smtplib.SMTP(host, port, timeout=settings.limit)
+    with server:
+        if settings.security == "starttls":
+            server.starttls(context=context)
+        if settings.user:
+            server.login(settings.user, _load_password(settings))
+        server.send_message(_build_mail(settings, to, notification))
+
+
+def _build_mail(settings: NotificationSettings, to: str, notification: Notification) -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = settings.mail_from or f"quarry@{gethostname()}"
+    message["To"] = to
+    message["Subject"] = notification.subject
+    message["Date"] = formatdate()
+    message["Message-ID"] = make_msgid(domain=gethostname())
+    # Nobody's absence is to be reported to a program (RFC 3834).
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(notification.text)
+    return message
+
+
+def _parse_smtp_address(settings: NotificationSettings) -> tuple[str, int]:
+    host, _, port = settings.smtp.rpartition(":")
+    return host, int(port)
+
+
+def _load_password(settings: NotificationSettings) -> str:
+    if settings.password_file is not None:
+        return _read_password_file(settings)
+    if not settings.password_env:
+        raise ConfigError("[notify] user: name where its password is, with password-env or password-file")
+    try:
+        return os.environ[settings.password_env]
+    except KeyError:
+        raise ConfigError(
+            f"[notify] password-env: the environment variable {settings.password_env} is not set"
+        ) from None
+
+
+def _read_password_file(settings: NotificationSettings) -> str:
+    path = settings.password_file
+    assert path is not None
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"[notify] password-file: others can read {path}; run  chmod 600 {path}")
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise ConfigError(f"[notify] password-file: {path} cannot be read: {error.strerror}") from error
+
+
+Report = Callable[[str], None]
+
+
+def send_notification(
+    settings: Settings,
+    notification: Notification,
+    report: Report,
+    wait: Callable[[float], object] = time.sleep,
+) -> None:
+    """Send a notice by every channel, again where that fails; returns in bounded time, whatever comes."""
+    threads = [
+        threading.Thread(
+            target=_send_with_retries, args=(channel, notification, report, wait), name="notify", daemon=True
+        )
+        for channel in build_channels(settings.notify)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _send_with_retries(
+    channel: NotificationChannel, notification: Notification, report: Report, wait: Callable[[float], object]
+) -> None:
+    attempts = 0
+    while problem := channel.send(notification):
+        attempts += 1
+        delay = notification_retry_delay(attempts)
+        if delay is None:
+            report(f"{channel.name} failed, and is given up: {problem}")
+            return
+        if attempts == 1:
+            report(f"{channel.name} failed: {problem}; it is tried again")
+        wait(delay)
+
+
+class Notifier:
+    """Watches what a running job waits for; sends in a thread of its own.
+
+    ``waiting_after`` seconds of one wait, and somebody is told, and again when it is over.
+    """
+
+    def __init__(self, settings: Settings, report: Report) -> None:
+        self._settings = settings
+        self._report = report
+        self._waiting_since: float | None = None
+        self._notified_reason = ""
+        self._queue: queue.SimpleQueue[Notification] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def update(self, operator_action_needed: str, counts: Counts) -> None:
+        """The job as it stands; ``needs`` is what it waits for that a person can do something about."""
+        now = time.monotonic()
+        if not operator_action_needed:
+            self._waiting_since = None
+            if self._notified_reason:
+                self._enqueue("resumed", f"going on, after waiting for {self._notified_reason}", "", counts)
+                self._notified_reason = ""
+            return
+        self._waiting_since = now if self._waiting_since is None else self._waiting_since
+        if not self._notified_reason and now - self._waiting_since >= self._settings.notify.waiting_after:
+            self._notified_reason = operator_action_needed
+            self._enqueue("waiting", f"waiting for {operator_action_needed}", operator_action_needed, counts)
+
+    def reset(self) -> None:
+        """The wait that was told of ended with the run: it does not go on."""
+        self._waiting_since, self._notified_reason = None, ""
+
+    def _enqueue(self, event: str, summary: str, operator_action_needed: str, counts: Counts) -> None:
+        done = counts.rows - counts.rows_by_status.get("pending", 0)  # type: ignore[call-overload]
+        counts_line = (
+            f"{done:,} of {counts.rows:,} rows, {counts.studies_complete:,} of {counts.studies:,} studies"
+        )
+        hint = ("It goes on by itself when that is mended.",) if operator_action_needed else ()
+        data = {
+            "waiting_for": operator_action_needed,
+            "rows": counts.rows,
+            "rows_by_outcome": dict(counts.rows_by_status),
+            "studies": counts.studies,
+            "studies_complete": counts.studies_complete,
+            "instances": counts.instances_stored,
+            "bytes": counts.size,
+        }
+        self._queue.put(
+            build_notification(event, summary, self._settings.to, (f"{counts_line} complete", *hint), data)
+        )
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._send_queued, name="notices", daemon=True)
+            self._thread.start()
+
+    def _send_queued(self) -> None:
+        while True:
+            send_notification(self._settings, self._queue.get(), self._report)
