@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from dicom_quarry.cohort.columns import ReadOptions
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList, read_exclusions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from tests.cohort.workbooks import sheet, text, workbook

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors, read_cohort, row_error_lines
-from dicom_quarry.cohort.columns import ReadOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import asked, read
 
@@ -236,7 +236,7 @@ def test_standard_input_without_a_table(monkeypatch: pytest.MonkeyPatch) -> None
 def test_what_was_piped_in_has_no_name_on_disk(tmp_path: Path) -> None:
     script = (
         "import os, sys; from pathlib import Path; from dicom_quarry.cohort.cohort import CohortFile; "
-        "table = CohortFile(Path('-')); print(len(list(table.requests())), os.listdir(sys.argv[1]))"
+        "table = CohortFile(Path('-')); print(len(list(table.read_requests())), os.listdir(sys.argv[1]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, tmp_path],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
-from dicom_quarry.cohort.columns import ReadOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 
 Rows = list[tuple[int, int, str]]

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dicom_quarry.cohort.columns import ReadOptions
-from dicom_quarry.cohort.value_rewrites import describe_rewrites, list_candidates, parse_pad, parse_rewrite
+from dicom_quarry.cohort.read_options import (
+    ReadOptions,
+    describe_rewrites,
+    list_candidates,
+    parse_pad,
+    parse_rewrite,
+)
 from dicom_quarry.errors import ConfigError
 from tests.cohort.test_tables import read
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
-from dicom_quarry.cohort.columns import ReadOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
 from tests.cohort.test_tables import Rows, asked
 from tests.cohort.workbooks import (

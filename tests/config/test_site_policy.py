@@ -253,7 +253,7 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
 
 
 def test_no_variable_leads_elsewhere() -> None:
-    code = "from dicom_quarry import site; print(site.SITE_FILE)"
+    code = "from dicom_quarry.config import site_policy; print(site_policy.SITE_POLICY_FILE)"
     names = ["QUARRY_SITE", "QUARRY_SITE_FILE", "SITE_FILE", "QUARRY_CONFIG", "XDG_CONFIG_HOME", "HOME"]
     environment = {**os.environ, **dict.fromkeys(names, "/nowhere")}
     done = subprocess.run(

@@ -49,7 +49,7 @@ class Two(CheckContext):
 
     archives: Mapping[ModelName, Archive] = field(default_factory=dict)
 
-    def archive(self, model: ModelName, answer_cap: int = 0, *, retrieve: str = "") -> Any:
+    def open_archive(self, model: ModelName, answer_cap: int = 0, *, retrieve: str = "") -> Any:
         return self.archives[model]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.cohort.table import InputSource
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
 from tests.peers.process import wait_for
 

@@ -132,7 +132,7 @@ def test_the_folder_is_in_the_ledger_before_the_sender_is_told(
         at_the_take.append(ledger.folders_of(first.task_id))
         return real(receipt)
 
-    monkeypatch.setattr(delivery, "take", take)
+    monkeypatch.setattr(delivery, "add", take)
     commit(deliveries, receipt("1.2.1", 1))
     commit(deliveries, receipt("1.2.1", 2))
     commit(deliveries, receipt("1.2.1", 3, folder="g"))

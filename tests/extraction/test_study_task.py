@@ -411,7 +411,7 @@ def test_stores_after_the_last_answer_are_a_gain_of_the_round(
         bench.run()
     assert bench.levels[:2] == ["STUDY", "IMAGE"]
     gained = bench.ledger.database.read(
-        lambda c: [row[0] for row in c.exec_driver_sql("select gained from attempts order by id")]
+        lambda c: [row[0] for row in c.exec_driver_sql("select newly_stored from attempts order by id")]
     )
     assert gained == [3, 0]
     assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}
@@ -434,8 +434,8 @@ def test_what_arrives_while_the_end_is_decided_is_decided_about(
 ) -> None:
     real, late = next_step, [ref("1.2.1", 9)]
 
-    def slow(known: TaskSnapshot, *, chance: float) -> Step:
-        step = real(known, jitter=chance)
+    def slow(known: TaskSnapshot, *, jitter: float) -> Step:
+        step = real(known, jitter=jitter)
         if isinstance(step, Finish) and late:
             bench.arrive(late.pop())
         return step
@@ -469,7 +469,7 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
         told.append((bench.path / "audit.csv").read_text())
         return conclude(task_id, end)
 
-    monkeypatch.setattr(bench.ledger, "conclude", concluding)
+    monkeypatch.setattr(bench.ledger, "conclude_task", concluding)
     bench.replies = [sends(*LISTED.instances)]
     bench.run()
     assert ",study," in told[0]

@@ -146,7 +146,7 @@ def test_a_network_file_system_is_refused_and_another_folder_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = tmp_path / "net"
-    monkeypatch.setattr(folders, "file_system", lambda path: "nfs4" if net in path.parents else "ext4")
+    monkeypatch.setattr(folders, "file_system_type", lambda path: "nfs4" if net in path.parents else "ext4")
     with pytest.raises(InputError, match=r"network file system \(nfs4\).*--state DIR"):
         open_or_create(net / "out", None)
     with pytest.raises(InputError, match="network"):
@@ -160,8 +160,8 @@ _HOLD = """
 import sys
 import time
 from pathlib import Path
-from dicom_quarry.jobs.folder import held, prepare
-with held(prepare(Path(sys.argv[1]), None)):
+from dicom_quarry.jobs.folder import job_lock, open_or_create
+with job_lock(open_or_create(Path(sys.argv[1]), None)):
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -181,7 +181,7 @@ def other_process(out: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_two_runs_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_GRACE", 0.05)
+    monkeypatch.setattr(folders, "_LOCK_TIMEOUT", 0.05)
     folder = open_or_create(tmp_path / "out", None)
     assert lock_owner(folder) is None
     with other_process(folder.out) as child:

@@ -162,7 +162,7 @@ def test_what_fails_half_way_leaves_the_job_as_it_was(
         raise RuntimeError("half-way")
 
     # Of the two steps of each transaction the second.
-    second = "exchange_rows" if update else "note_facts"
+    second = "replace_rows" if update else "write_metadata"
     monkeypatch.setattr(f"dicom_quarry.jobs.record.{second}", half)
     with pytest.raises(RuntimeError, match="half-way"):
         bench.enter(update=update)

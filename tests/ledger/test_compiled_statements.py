@@ -206,7 +206,7 @@ def test_values_are_the_same_whoever_writes_and_reads_them(database: Database) -
 def test_nothing_is_compiled_before_it_is_run() -> None:
     code = (
         "from dicom_quarry.ledger import ledger, statements as put\n"
-        "made = [one for one in vars(put).values() if type(one).__name__ == 'Prepared']\n"
+        "made = [one for one in vars(put).values() if type(one).__name__ == 'CompiledStatement']\n"
         "print(len(made) > 10, sum('_compiled' in vars(one) for one in made))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -137,7 +137,7 @@ from pathlib import Path
 from dicom_quarry.ledger.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(150):
-    ledger.note(**{f"{sys.argv[2]}-{number}": "x"})
+    ledger.set_metadata(**{f"{sys.argv[2]}-{number}": "x"})
 ledger.close()
 """
 

@@ -141,18 +141,18 @@ def test_only_our_own_title_by_default(make: Make) -> None:
         False,
     )
     assert receiver.stats.rejected_associations == 1
-    assert ask(make(admission=AccessPolicy()).port, called="OTHER") == BOTH
+    assert ask(make(access_policy=AccessPolicy()).port, called="OTHER") == BOTH
 
 
 # A test on loopback: a network that holds none of it stands for a foreign sender's.
 def test_a_known_title_from_an_unknown_address_may_only_echo_on_this_computer(make: Make) -> None:
-    receiver = make(admission=AccessPolicy(networks=(ip_network("127.0.0.9"),)))
+    receiver = make(access_policy=AccessPolicy(networks=(ip_network("127.0.0.9"),)))
     assert ask(receiver.port, source="127.0.0.9") == BOTH
     assert ask(receiver.port, source="127.0.0.8") == ECHO_ONLY
 
 
 def test_an_unknown_title_from_a_good_address(make: Make) -> None:
-    receiver = make(admission=AccessPolicy(calling=frozenset({"PACS"})))
+    receiver = make(access_policy=AccessPolicy(calling=frozenset({"PACS"})))
     assert ask(receiver.port) == BOTH
     assert ask(receiver.port, calling="STRANGER") == ECHO_ONLY
 

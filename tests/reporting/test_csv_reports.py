@@ -138,7 +138,7 @@ def test_studies_stand_one_in_a_line(tmp_path: Path) -> None:
         "attempts": "2",
         "on_complete": "",
         "on_complete_at": "",
-        "on_complete_said": "",
+        "on_complete_error": "",
         "released_at": "",
     }
 

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import read_cohort
-from dicom_quarry.cohort.table import InputSource
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
 from dicom_quarry.errors import InputError
 from dicom_quarry.reporting import xlsx_report

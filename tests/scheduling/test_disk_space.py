@@ -109,7 +109,7 @@ def test_after_an_instance_found_no_room_more_must_be_free(disk: Disk) -> None:
 
 
 def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rooms, "_TRY_AGAIN", 0.05)
+    monkeypatch.setattr(rooms, "_RETRY_SECONDS", 0.05)
     disk.room.mark_full()
     disk.wait()
     disk.join()

@@ -23,11 +23,11 @@ PORT = 11112
 _DRAW = """
 import os, sys
 from pathlib import Path
-from dicom_quarry.scheduling.port_queue import Tickets
+from dicom_quarry.scheduling.port_queue import PortRegistry
 if int(sys.argv[3]):
     os.setuid(int(sys.argv[3]))
-with Tickets(Path(sys.argv[1]), 11112).drawn("", Path(sys.argv[2]), queued=False) as mine:
-    mine.tell(seconds_left=60.0)
+with PortRegistry(Path(sys.argv[1]), 11112).register("", Path(sys.argv[2]), queued=False) as mine:
+    mine.update(seconds_left=60.0)
     print(mine.number, flush=True)
     sys.stdin.readline()
 """

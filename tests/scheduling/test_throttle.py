@@ -182,7 +182,7 @@ def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> No
         waits.add(board.waiting_for)
         wait(seconds)
 
-    monkeypatch.setattr(clock, "wait", watched)
+    monkeypatch.setattr(clock, "wait_unless_stopping", watched)
     guest.wait_until_open()
     assert clock.seconds == local("2026-11-23 19:00").timestamp()
     assert list(board.take_messages()) == [
@@ -314,7 +314,7 @@ def at_once(guest: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.Monkey
             return depth
 
     with monkeypatch.context() as patched:
-        patched.setattr(clock, "wait", wait)
+        patched.setattr(clock, "wait_unless_stopping", wait)
         return enter(0)
 
 

@@ -222,7 +222,7 @@ def answered(request: AssociateRequest, **policy: object) -> list[tuple[int, str
 def test_the_first_transfer_syntax_wins_unless_another_is_preferred() -> None:
     request = request_for((CT, [JPEG, EXPLICIT]), (CT, [IMPLICIT]))
     assert answered(request) == [(0, JPEG), (0, IMPLICIT)]
-    assert answered(request, prefer=(EXPLICIT,)) == [(0, EXPLICIT), (0, IMPLICIT)]
+    assert answered(request, preferred_syntaxes=(EXPLICIT,)) == [(0, EXPLICIT), (0, IMPLICIT)]
 
 
 @pytest.mark.parametrize(

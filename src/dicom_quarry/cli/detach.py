@@ -24,7 +24,7 @@ from typing import NoReturn
 import typer
 
 from dicom_quarry.cli.display.plain import PlainDisplay
-from dicom_quarry.cohort.table import STANDARD_INPUT, spool_to_disk
+from dicom_quarry.cohort.input_source import STANDARD_INPUT, spool_to_disk
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.folder import JobFolder
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_quarry.cohort.cell_values import escape_text, join_range, make_plain_check, parse_value
-from dicom_quarry.cohort.columns import (
+from dicom_quarry.cohort.columns import find_unused_columns, is_key_header, map_columns
+from dicom_quarry.cohort.read_options import (
     DATE_KEYS,
     DEFAULT_READ_OPTIONS,
+    Keys,
     ReadOptions,
-    find_unused_columns,
-    is_key_header,
-    map_columns,
+    combine_keys,
+    list_candidates,
 )
 from dicom_quarry.cohort.table import open_table
-from dicom_quarry.cohort.value_rewrites import Keys, combine_keys, list_candidates
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request
 

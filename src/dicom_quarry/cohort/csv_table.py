@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.table import InputSource
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 
 #: The delimiters that are tried, in this order; the first wins where the header decides nothing.

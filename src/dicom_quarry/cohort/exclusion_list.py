@@ -14,16 +14,9 @@ from pathlib import Path
 
 from dicom_quarry.cohort.cell_values import parse_value
 from dicom_quarry.cohort.cohort import describe_row_errors
-from dicom_quarry.cohort.columns import (
-    DEFAULT_READ_OPTIONS,
-    HEADER_ALIASES,
-    ReadOptions,
-    find_keyword,
-    normalize_header,
-    replace_unprintable,
-)
+from dicom_quarry.cohort.columns import HEADER_ALIASES, find_keyword, normalize_header, replace_unprintable
+from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions, Rewrite, list_candidates
 from dicom_quarry.cohort.table import InputTable, open_table
-from dicom_quarry.cohort.value_rewrites import Rewrite, list_candidates
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 

@@ -18,7 +18,7 @@ from typing import IO
 from xml.parsers.expat import ExpatError
 
 from dicom_quarry.cohort.columns import replace_unprintable
-from dicom_quarry.cohort.table import InputSource
+from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_sheet import (
     CellDecoder,
     NumberFormats,

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
+from dicom_quarry.cohort.read_options import describe_rewrites
 from dicom_quarry.cohort.study_filter import ALL_SERIES, SeriesFilter
-from dicom_quarry.cohort.value_rewrites import describe_rewrites
 from dicom_quarry.errors import ConnectionLost, QueryFailed
 from dicom_quarry.errors import redact as failure_told
 from dicom_quarry.extraction.job_context import ArchiveClient

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
-from dicom_quarry.cohort.columns import ReadOptions
+from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.study_filter import SeriesFilter
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
 from dicom_quarry.archive.base import (
-    SERIES_RETURN_KEYS,
-    STUDY_RETURN_KEYS,
     QueryRows,
     RetrieveMonitor,
     RetrieveRequest,
     RetrieveResult,
     StudyQueryResult,
-    parse_series,
-    parse_studies,
 )
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.qido import QidoClient

@@ -7,16 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
 from dicom_quarry.archive.base import (
-    SERIES_RETURN_KEYS,
-    STUDY_RETURN_KEYS,
     QueryRows,
     RetrieveMonitor,
     RetrieveRequest,
     RetrieveResult,
     StudyQueryResult,
-    parse_series,
-    parse_studies,
 )
 from dicom_quarry.archive.dimse import find
 from dicom_quarry.archive.dimse.associations import AssociationFactory, AssociationPool, Timeouts
