@@ -36,3 +36,10 @@ def test_links_lead_somewhere() -> None:
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert "://" in link or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_paths_that_are_named_exist() -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text()
+    paths = [path for path in re.findall(r"`((?:src|tests|docs)/[^`]+)`", page) if "NAME" not in path]
+    assert len(paths) > 10
+    assert not [path for path in paths if not (ROOT / path).exists()]
