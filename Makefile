@@ -30,11 +30,12 @@ demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show wha
 test: $(STAMP) archives ## all tests, against real archives too
 	$(BIN)/python -m pytest -n 4 --dist loadfile
 
-check: $(STAMP) ## format, lint, types, layering
+check: $(STAMP) ## format, lint, types, layers, plain English
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.plain_english
 
 docs: $(STAMP) ## make docs/faults.md and the diagrams in docs/architecture.md from tests and code
 	$(BIN)/python -m tests.faults.document

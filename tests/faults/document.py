@@ -12,6 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+from tools import package_drawing
+
 from dicom_quarry.extraction.state_machine import (
     REQUEST_TRANSITIONS,
     TASK_TRANSITIONS,
@@ -146,6 +148,9 @@ def architecture(page: str) -> str:
             rf"<!-- states of a {name} -->\n```mermaid\n.*?```\n", block, page, flags=re.DOTALL
         )
         assert found == 1, f"docs/architecture.md has no place for the states of a {name}"
+    block = f"<!-- packages -->\n```mermaid\n{package_drawing.draw()}\n```\n"
+    page, found = re.subn(r"<!-- packages -->\n```.*?```\n", lambda _: block, page, flags=re.DOTALL)
+    assert found == 1, "docs/architecture.md has no place for the drawing of the packages"
     return page
 
 
