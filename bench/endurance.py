@@ -82,7 +82,7 @@ def _proved(ledger: Path) -> int:
     if not ledger.exists():
         return 0
     done = "select count(*) from tasks where state = 'concluded'"
-    has_tables = query(ledger, "select count(*) from sqlite_master where name = 'alembic_version'")[0][0]
+    has_tables = query(ledger, "select count(*) from sqlite_master where name = 'schema_version'")[0][0]
     return int(query(ledger, done)[0][0]) if has_tables else 0
 
 

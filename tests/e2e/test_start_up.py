@@ -22,7 +22,7 @@ OWN = (
     "dicom_quarry.reporting.plan_files",
     "dicom_quarry.reporting.xlsx_report",
 )
-LIBRARIES = ("alembic", "pynetdicom", "tomlkit", "xlsxwriter")
+LIBRARIES = ("pynetdicom", "tomlkit", "xlsxwriter")
 
 OTHER_VERBS = tuple(f"dicom_quarry.extraction.{one}" for one in ("against", "aside", "planning", "verify"))
 HTTP = (
@@ -98,7 +98,7 @@ def test_what_looks_at_a_job_loads_none_of_its_machinery(demo_web: Site) -> None
     for verb in ("status", "report", "verify"):
         done = quarry(verb, "out")
         assert done.code == 0, done.out + done.err
-        assert not needless(done, *JOB, *HTTP, *DIMSE, *RECEIVER, *OWN, "xlsxwriter", "alembic"), verb
+        assert not needless(done, *JOB, *HTTP, *DIMSE, *RECEIVER, *OWN, "xlsxwriter"), verb
     assert not needless(
         quarry("status", "out"), "pydicom", "dicom_quarry.config.settings", "dicom_quarry.store"
     )

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from contextlib import closing
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from sqlalchemy import inspect
 
 from dicom_quarry.ledger.cohort_rows import insert_rows
+from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult, write_metadata
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
@@ -83,3 +89,42 @@ def attempt(gained: int = 0, verdict: str = "success", level: str = "STUDY") -> 
 
 def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
     return PurePosixPath(study.patient_id, ref.study_uid, f"{ref.sop_uid}.dcm")
+
+
+class TableSchema(NamedTuple):
+    """A table as the database describes it: columns with type, null and default; names of indexes."""
+
+    columns: list[tuple[str, str, bool, str | None]]
+    primary_key: list[str]
+    foreign_keys: list[tuple[list[str], str]]
+    unique: list[list[str]]
+    indexes: list[str]
+
+
+def read_schema(path: Path) -> dict[str, TableSchema]:
+    engine = open_engine(path, read_only=True)
+    try:
+        found = inspect(engine)
+        return {
+            name: TableSchema(
+                [
+                    (one["name"], str(one["type"]), one["nullable"], one["default"])
+                    for one in found.get_columns(name)
+                ],
+                found.get_pk_constraint(name)["constrained_columns"],
+                sorted(
+                    (one["constrained_columns"], one["referred_table"])
+                    for one in found.get_foreign_keys(name)
+                ),
+                sorted(one["column_names"] for one in found.get_unique_constraints(name)),
+                sorted(str(one["name"]) for one in found.get_indexes(name)),
+            )
+            for name in found.get_table_names()
+        }
+    finally:
+        engine.dispose()
+
+
+def read_version(path: Path) -> list[tuple[int]]:
+    with closing(sqlite3.connect(path)) as raw:
+        return raw.execute("select version from schema_version").fetchall()

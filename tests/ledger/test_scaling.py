@@ -6,13 +6,10 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-from alembic.migration import MigrationContext
-from alembic.operations import Operations
-from sqlalchemy import Connection, event
+from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from dicom_quarry.ledger.cohort_rows import insert_rows, replace_rows
@@ -177,30 +174,6 @@ def test_what_no_row_asks_for_any_more_does_not_stand_in_the_way(ledger: Ledger)
     ledger.database.write(lambda c: replace_rows(c, [request(1, "A2"), request(2, "A1")]))
     _done(ledger.resolve_request(request(2, "A1"), ARCHIVE, [(study(1), Selection())]))
     assert {task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)} == {"1.2.1", "1.2.2"}
-
-
-def test_an_older_ledger_gets_the_index(ledger: Ledger, tmp_path: Path) -> None:
-    begin(ledger, [request(1, "A1"), request(2, "A2")])
-    resolve(ledger, request(1, "A1"), study(1))
-    resolve(ledger, request(2, "A2"), study(2))
-    due = import_module("dicom_quarry.ledger.migrations.versions.0002_due")
-
-    def upgrade(connection: Connection) -> None:
-        for older in (
-            "drop index tasks_by_state",
-            "create index tasks_by_state on tasks (state, id)",
-            "delete from request_tasks where row = 1",
-        ):
-            connection.exec_driver_sql(older)
-        with Operations.context(MigrationContext.configure(connection)):
-            due.upgrade()
-
-    ledger.database.write(upgrade)
-    with plans(tmp_path / "ledger.db") as found:
-        assert [task.study.study_uid for task in ledger.waiting_tasks(0.0, 10)] == ["1.2.2"]
-    assert any("tasks_by_state (state=? AND not_before" in step for step in found)
-    states = ledger.database.read(lambda c: c.exec_driver_sql("select state from tasks order by id").all())
-    assert [row[0] for row in states] == ["unwanted", "waiting"]
 
 
 def test_the_write_ahead_log_is_cut_back(tmp_path: Path) -> None:

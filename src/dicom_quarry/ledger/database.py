@@ -19,7 +19,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger import schema
+from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
 
 #: Pages that a connection keeps, in kB. There are a dozen connections, each of which would fill a larger one
@@ -82,7 +82,7 @@ def upgrade_ledger(path: Path) -> None:
     engine = open_engine(path)
     try:
         with engine.begin() as connection:
-            schema.create_or_upgrade(connection)
+            create_or_upgrade(connection)
     except DatabaseError as error:
         raise LedgerError(
             f"the ledger {path} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
@@ -173,7 +173,7 @@ class Database:
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:
-                schema.create_or_upgrade(connection)
+                create_or_upgrade(connection)
         except DatabaseError as error:
             self._engine.dispose()
             raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error

@@ -16,11 +16,11 @@ from sqlalchemy.exc import DatabaseError
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import ReadPool, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.schema import (
     CONCLUDED,
     attempts,
     instances,
-    is_outdated,
     job,
     on_complete_items,
     request_tasks,

@@ -1,4 +1,4 @@
-"""Tables of the ledger (SQLAlchemy Core), and how an older one is brought up to date (Alembic).
+"""The tables of the ledger (SQLAlchemy Core); migrations.py has their version.
 
 Compact on purpose, since cohorts reach 50 million instances: series by number, SOP classes and transfer
 syntaxes by dictionary, digests as bytes, a path only where the template does not give it.
@@ -6,11 +6,8 @@ syntaxes by dictionary, digests as bytes, a path only where the template does no
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from sqlalchemy import (
     Column,
-    Connection,
     Float,
     ForeignKey,
     Index,
@@ -20,15 +17,8 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    inspect,
-    select,
     text,
 )
-
-from dicom_quarry.errors import LedgerError
-
-#: The newest migration in migrations/versions; a new ledger is created at this revision.
-REVISION = "0005"
 
 #: States of a request and of a task that the ledger itself knows; those in between are the job's own.
 WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
@@ -224,40 +214,3 @@ on_complete_items = Table(
     Column("error", Text, nullable=False),
     Index("on_complete_items_by_state", "state", "not_before", "task_id"),
 )
-
-_revision = Table("alembic_version", MetaData(), Column("version_num", Text, primary_key=True))
-
-
-def create_or_upgrade(connection: Connection) -> None:
-    """Create the tables, or upgrade those of an older version of Quarry.
-
-    Raises LedgerError if the ledger was written by a newer version.
-    """
-    if not inspect(connection).has_table(_revision.name):
-        metadata.create_all(connection)
-        _revision.create(connection)
-        connection.execute(_revision.insert().values(version_num=REVISION))
-    elif is_outdated(connection):
-        _upgrade(connection)
-
-
-def is_outdated(connection: Connection) -> bool:
-    """Whether the ledger was written by an older version of Quarry; raises LedgerError if by a newer one."""
-    found = connection.scalar(select(_revision.c.version_num)) or ""
-    if found > REVISION:
-        raise LedgerError(
-            f"this job was written by a newer version of Quarry (ledger {found}, this one knows {REVISION}); "
-            "upgrade Quarry to go on with it"
-        )
-    return found < REVISION
-
-
-def _upgrade(connection: Connection) -> None:
-    # Imported here: a ledger at the current revision, the usual case, opens without Alembic's start-up time.
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, REVISION)

@@ -1,0 +1,66 @@
+"""The version of a ledger's schema, and the functions that upgrade an older ledger.
+
+A ledger names its version in the table ``schema_version``. Version 1 is the schema of Quarry 0.1.0. To change
+the schema, change schema.py and append a function to ``MIGRATIONS``. A function gets a connection within the
+transaction of the whole upgrade; it uses SQLAlchemy Core, so that it serves other databases than SQLite too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, select, update
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.schema import job, metadata
+
+#: The function at index n upgrades a ledger of version n + 1 to version n + 2.
+MIGRATIONS: list[Callable[[Connection], None]] = []
+
+_schema_version = Table("schema_version", MetaData(), Column("version", Integer, nullable=False))
+
+
+def schema_version() -> int:
+    """Return the version of a ledger that this build of Quarry writes."""
+    return 1 + len(MIGRATIONS)
+
+
+def create_or_upgrade(connection: Connection) -> None:
+    """Create the tables, or upgrade those of an older version of Quarry.
+
+    Raises LedgerError if the ledger is of a newer version, or of one before version 1.
+    """
+    if not inspect(connection).get_table_names():
+        metadata.create_all(connection)
+        _schema_version.create(connection)
+        connection.execute(insert(_schema_version).values(version=schema_version()))
+        return
+    found = _read_version(connection)
+    if found < schema_version():
+        for migrate in MIGRATIONS[found - 1 :]:
+            migrate(connection)
+        connection.execute(update(_schema_version).values(version=schema_version()))
+
+
+def is_outdated(connection: Connection) -> bool:
+    """Return True if the ledger must be upgraded before it is read.
+
+    Raises LedgerError as ``create_or_upgrade`` does.
+    """
+    return _read_version(connection) < schema_version()
+
+
+def _read_version(connection: Connection) -> int:
+    tables = inspect(connection)
+    if tables.has_table(job.name) and not tables.has_table(_schema_version.name):
+        raise LedgerError(
+            "this job was written by a build of Quarry before 0.1.0, whose record this version cannot read; "
+            "finish the job with that build, or extract to a new folder"
+        )
+    found = connection.scalar(select(_schema_version.c.version)) or 0
+    if not 0 < found <= schema_version():
+        raise LedgerError(
+            f"this job was written by a newer version of Quarry (ledger {found}, this one knows "
+            f"{schema_version()}); upgrade Quarry to go on with it"
+        )
+    return found
