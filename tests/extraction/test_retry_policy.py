@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.extraction.retry_policy import (
     IMAGE_BATCH_SIZE,
-    MAX_FRUITLESS_ROUNDS,
     Finish,
     Postpone,
     Relist,
@@ -21,13 +20,11 @@ from dicom_quarry.extraction.retry_policy import (
     Round,
     Step,
     TaskSnapshot,
-    backoff,
     next_step,
-    notification_retry_delay,
-    on_complete_retry_delay,
 )
 from dicom_quarry.model import InstanceRef, Level, Listing, OutcomeStatus, Selection, Study, Task, Transport
 from dicom_quarry.outcomes import make_outcome
+from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
 
 STUDY = "1.2"
 WHOLE = RetrieveRequest(STUDY, "4711")
@@ -359,17 +356,6 @@ def test_unlisted_and_nothing_sent_means_no_images() -> None:
     assert next_step(known) == Finish("no_instances_listed")
 
 
-# -- back-off
-
-
-@given(st.integers(0, 50), st.floats(0, 1))
-def test_back_off_grows_to_a_ceiling_and_is_spread(strikes: int, chance: float) -> None:
-    pause = backoff(strikes, chance)
-    assert 5 * 0.75 <= pause <= 600 * 1.25
-    assert backoff(strikes + 1, chance) >= pause
-    assert backoff(strikes, 0.0) < backoff(strikes, 1.0)
-
-
 # -- any archive at all
 
 
@@ -543,16 +529,3 @@ def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_r
             break
         assert isinstance(after, Postpone | Finish)
     assert asked == MAX_FRUITLESS_ROUNDS
-
-
-def test_a_hand_over_that_fails_is_tried_for_as_long_as_patience_lasts() -> None:
-    assert on_complete_retry_delay(1, 0.0, 0.5) is None
-    pauses = [on_complete_retry_delay(tries, 3600.0, 0.5) for tries in range(1, 20)]
-    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
-    assert max(pause for pause in pauses if pause) == 600.0
-    last = pauses.index(None)
-    assert sum(pause for pause in pauses[: last - 1] if pause) < 3600 <= sum(filter(None, pauses[:last]))
-
-
-def test_a_notification_keeps_no_job_from_its_end() -> None:
-    assert [notification_retry_delay(tries) for tries in range(1, 5)] == [1.0, 2.0, 4.0, None]

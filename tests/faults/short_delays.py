@@ -15,10 +15,11 @@ from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.extraction import engine, retrieval_round, retry_policy, runner
 from dicom_quarry.scheduling import circuit_breaker, disk_space
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.system import backoff
 
 SCALE = 0.01
 
-_backoff = retry_policy.backoff
+_backoff = backoff.backoff
 
 
 def _sooner(strikes: int, chance: float, *, initial: float = 5.0, maximum: float = 600.0) -> float:
@@ -27,7 +28,7 @@ def _sooner(strikes: int, chance: float, *, initial: float = 5.0, maximum: float
 
 def hasten(change: Callable[[object, str, object], None]) -> None:
     """Shorten the pauses; ``change`` is setattr, or a monkeypatch's."""
-    for module in (retry_policy, circuit_breaker):
+    for module in (backoff, retry_policy, circuit_breaker):
         change(module, "backoff", _sooner)
     change(retry_policy, "_RECALL_PAUSE", 20.0)
     change(retrieval, "_TICK", 0.05)

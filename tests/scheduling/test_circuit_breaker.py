@@ -18,12 +18,12 @@ from dicom_quarry.errors import (
     Rejected,
     Unreachable,
 )
-from dicom_quarry.extraction.retry_policy import MAX_FRUITLESS_ROUNDS
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.scheduling import circuit_breaker as gates
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
+from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.scheduling.throttles import unlimited
 

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.api.result import Result, report_access
-from dicom_quarry.extraction.inbound import MISMATCH_DIR
 from dicom_quarry.jobs.folder import JobFolder, open_existing
-from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.instance_paths import MISMATCH_DIR, load_path_function
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import (

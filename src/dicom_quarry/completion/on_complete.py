@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.retry_policy import on_complete_retry_delay
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.progress import StatusBoard
@@ -21,6 +20,7 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system import subprocess_runner
+from dicom_quarry.system.backoff import on_complete_retry_delay
 from dicom_quarry.system.shutdown import Shutdown
 
 _log = logging.getLogger(__name__)

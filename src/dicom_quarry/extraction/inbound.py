@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
@@ -25,10 +26,6 @@ from dicom_quarry.model import (
     Task,
     Writer,
 )
-
-#: Where images that carry another identity than expected are kept, below the output folder. A path pattern
-#: marks lower case, so no value of an image makes this name.
-MISMATCH_DIR = "mismatch"
 
 
 @dataclass(frozen=True, slots=True)

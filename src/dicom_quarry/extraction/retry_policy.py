@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict, group_sop_classes
 from dicom_quarry.model import InstanceRef, Level, Listing, Task, Transport
+from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
 
 #: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
 IMAGE_BATCH_SIZE = 100
-
-#: Fruitless rounds of questions in a row, over restarts too, after which a task is given up.
-MAX_FRUITLESS_ROUNDS = 6
 
 #: Instance Availability of what is not on disk (PS3.3 C.4.23.1.1), and the first pause for its recall.
 _NEARLINE_AVAILABILITY = frozenset({"NEARLINE", "OFFLINE"})
@@ -27,8 +25,6 @@ _UNABLE_TO_COUNT_MATCHES = 0xA701
 
 #: What is known of the SOP classes of a series whose instances are not listed.
 _UNKNOWN_SOP_CLASSES = frozenset({""})
-#: How often a notification is sent at most: it tells of a job, and must not keep that from its end.
-_MAX_NOTIFICATION_TRIES = 4
 
 #: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
 _MAX_IMAGE_ROUNDS = 2
@@ -331,22 +327,3 @@ def _finish_listed(snapshot: TaskSnapshot) -> Step:
     if not stored:
         return Finish("no_instances_listed")
     return Finish("all_listed_stored", {"instances": stored})
-
-
-def on_complete_retry_delay(tries: int, timeout: float, jitter: float) -> float | None:
-    """Seconds after which a command that failed so often is run again for its study; None to give it up.
-
-    ``patience`` is for how long, in seconds, it may go on to fail.
-    """
-    pauses = (backoff(number, 0.5, initial=1.0) for number in range(1, tries))
-    return None if sum(pauses) >= timeout else backoff(tries, jitter, initial=1.0)
-
-
-def notification_retry_delay(tries: int) -> float | None:
-    """Seconds after which a notification that failed so often is sent again; None to give it up."""
-    return None if tries >= _MAX_NOTIFICATION_TRIES else backoff(tries, 0.5, initial=1.0)
-
-
-def backoff(failures: int, jitter: float, *, initial: float = 5.0, maximum: float = 600.0) -> float:
-    """Seconds to wait after so many failures in a row: doubling, spread so that jobs do not meet."""
-    return min(maximum, initial * 2.0 ** max(0, failures - 1)) * (0.75 + jitter / 2)

@@ -264,8 +264,6 @@ class Runner:
                 problem = self._run_with_receiver(open_job, reader, audit, on_task_complete)
             except Stopped:  # while it queued for its port
                 problem = None
-            finally:
-                self._publisher.port_queue = None
             result = JobResult(folder, reader.counts())
             return (
                 replace(result, problem=str(problem), redacted_problem=redact(problem)) if problem else result
@@ -290,7 +288,8 @@ class Runner:
             folder.out, settings.keep_free_bytes, self._shutdown, self._status_board
         )
         sink = InboundSink(SpaceCheckedSink(store, disk_space), inbound, self._bandwidth_limiter_for)
-        port_queue = self._publisher.port_queue = self._make_port_queue(folder)
+        port_queue = self._make_port_queue(folder)
+        self._publisher.on_time_left = port_queue.update_time_left
         receiver_context = run_receiver_if_needed(settings, sink, self._status_board.report, port_queue)
         client_context = self._open_clients(has_served=reader.counts().instances_stored > 0)
         with receiver_context as stats, client_context as clients, self._audit_run(audit, ledger, reader):

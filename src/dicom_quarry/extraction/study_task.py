@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, redact
-from dicom_quarry.extraction.inbound import MISMATCH_DIR, InboundStudy
+from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.logged_queries import LoggedQueries
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
@@ -28,6 +28,7 @@ from dicom_quarry.extraction.retry_policy import (
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, TaskState, advance_task
+from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import TaskResult

@@ -6,10 +6,13 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.inbound import MISMATCH_DIR
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
 from dicom_quarry.store.path_template import PathTemplate
+
+#: Folder below the output folder for images whose patient ID or accession differs from the expected one. A
+#: path pattern marks lower case, so no value of an image makes this name.
+MISMATCH_DIR = "mismatch"
 
 
 def parse_template(filepath: str, columns: tuple[str, ...]) -> PathTemplate:

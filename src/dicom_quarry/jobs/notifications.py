@@ -22,9 +22,9 @@ from socket import gethostname
 from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.extraction.retry_policy import notification_retry_delay
 from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.system import subprocess_runner
+from dicom_quarry.system.backoff import notification_retry_delay
 
 
 @dataclass(frozen=True, slots=True)

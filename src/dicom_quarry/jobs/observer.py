@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.notifications import Notifier
 from dicom_quarry.jobs.progress import QueryProgress, Snapshot, StatusBoard, write_progress
 from dicom_quarry.ledger.cohort_rows import CohortChange
-from dicom_quarry.scheduling.port_queue import PortQueue
 
 
 class JobObserver:
@@ -42,7 +42,11 @@ _WRITE_INTERVAL = 1.0
 
 
 class ProgressPublisher:
-    """Shows a run's snapshots, and passes on what its threads say. ``berth`` is set while it has a port."""
+    """Shows a run's snapshots to the observer, and passes on the messages of its threads.
+
+    ``on_time_left`` receives the estimated seconds that the job still needs, None where there is no estimate;
+    a job that holds a port reports it there to the jobs that wait for the port.
+    """
 
     def __init__(self, settings: Settings, status_board: StatusBoard, observer: JobObserver) -> None:
         self._status_board = status_board
@@ -50,7 +54,7 @@ class ProgressPublisher:
         self._notifier = Notifier(settings, status_board.report)
         self._is_stop_reported = False
         self._written_at = 0.0
-        self.port_queue: PortQueue | None = None
+        self.on_time_left: Callable[[float | None], None] = lambda _: None
 
     def publish(self, snapshot: Snapshot, folder: JobFolder) -> None:
         """The run as it stands, several times a second."""
@@ -66,8 +70,7 @@ class ProgressPublisher:
         if time.monotonic() - self._written_at > _WRITE_INTERVAL:
             self._written_at = time.monotonic()
             write_progress(folder.progress, snapshot)
-            if self.port_queue is not None:
-                self.port_queue.update_time_left(snapshot.seconds_left)
+            self.on_time_left(snapshot.seconds_left)
 
     def finish(self, folder: JobFolder) -> None:
         """Nothing more is to be seen: what was said last is often what ended the run."""

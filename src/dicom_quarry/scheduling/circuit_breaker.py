@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from dicom_quarry.archive.base import Archive
 from dicom_quarry.errors import ArchiveError, ConnectionLost, OperatorActionRequired, QueryFailed, Rejected
-from dicom_quarry.extraction.retry_policy import MAX_FRUITLESS_ROUNDS, backoff
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
+from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
 from dicom_quarry.system.shutdown import Shutdown
 
 T = TypeVar("T")

@@ -244,7 +244,10 @@ class PortQueue:
                 self._acquire_in_turn(listen)
             else:
                 self._acquire_now(listen)
-            yield
+            try:
+                yield
+            finally:
+                self._own_entry = None
 
     def update_time_left(self, seconds_left: float | None) -> None:
         """Let those who wait know how long this job will need."""
