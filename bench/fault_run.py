@@ -108,7 +108,7 @@ def _figures(out: Path, expected: Sequence[str], codes: Sequence[int]) -> list[F
         Figure("rows", words),
         _none("rows with another outcome than they have to have", other),
         _none("rows without a code and a sentence", unexplained),
-        _none("files that the manifest does not list, or lists in vain", len(listed ^ on_disk)),
+        _none("files that the manifest does not list, or lists without a file", len(listed ^ on_disk)),
         _none("files that quarry verify does not find as they were", quarry("verify", out, "--quick").code),
         Figure("exit code", f"{codes[-1]}", "1: exceptions are explained", met=codes[-1] == 1),
         Figure("retrievals, of studies", f"{moves[0]:,}, {moves[1]:,}"),
