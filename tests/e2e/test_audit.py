@@ -52,7 +52,7 @@ def test_a_job_and_what_is_done_again(work: Path) -> None:
         assert started["archive"] == str(job.archive)
         assert started["details"].startswith("cohort ")
         assert {line["study_uid"] for line in taken} == {one.study_uid for one in STUDIES}
-        assert {(line["outcome"], line["instances"], line["road"]) for line in taken} == {
+        assert {(line["outcome"], line["instances"], line["transport"]) for line in taken} == {
             ("complete", "2", "move")
         }
         assert (ended["outcome"], ended["instances"]) == ("finished", "8")

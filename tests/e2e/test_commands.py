@@ -309,12 +309,12 @@ def test_two_runs_on_one_folder(held: Job) -> None:
 def test_status_and_report_while_it_runs_and_after(held: Job) -> None:
     with held.running() as running:
         until(running, "the first study to be complete", lambda: status(held.out)["studies_complete"] == 1)
-        until(running, "the move to be told", lambda: status(held.out)["moving"])
+        until(running, "the move to be told", lambda: status(held.out)["active_studies"])
         facts = status(held.out)
         assert facts["running"] and facts["process"] == running.pid and not facts["finished"]
         assert facts["rows"] == len(STUDIES) and facts["exit code"] == 4
         assert facts["rows_by_outcome"] == {"complete": 1, "pending": len(STUDIES) - 1}
-        assert facts["moving"][0]["listed"] == 3
+        assert facts["active_studies"][0]["listed"] == 3
         plain = quarry("status", held.out)
         assert plain.code == 4 and f"running (process {running.pid})" in plain.out
 

@@ -124,9 +124,9 @@ def test_a_study_by_its_uid_for_scripts(out: Path) -> None:
     assert [row["row"] for row in facts["rows"]] == [1, 6]
     (study,) = facts["studies"]
     assert (study["study_uid"], study["rows"], study["stored"]) == (FOUND.study_uid, [1, 6], 4)
-    assert study["listings"][0]["answers"] == 4
+    assert study["listings"][0]["result_count"] == 4
     (move,) = study["retrievals"]
-    assert (move["level"], move["asked"], move["gained"], move["status"]) == ("STUDY", 4, 4, 0)
+    assert (move["level"], move["requested"], move["newly_stored"], move["status"]) == ("STUDY", 4, 4, 0)
     assert facts["rows"][0]["queries"][0]["keys"] == ["AccessionNumber"]
 
 

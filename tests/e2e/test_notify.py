@@ -65,7 +65,7 @@ def test_how_it_ended_without_a_patient(work: Path) -> None:
     ):
         assert line in text
     (facts,) = told(work)
-    assert (facts["event"], facts["what"], facts["exit_code"]) == ("ended", "finished with exceptions", 1)
+    assert (facts["event"], facts["summary"], facts["exit_code"]) == ("ended", "finished with exceptions", 1)
     assert facts["rows_by_outcome"] == {"complete": 3, "not_found": 1}
     assert facts["exceptions"] == [
         {"outcome": "not_found", "code": "study_not_found", "rows": 1, "first_rows": [4]}
@@ -135,10 +135,10 @@ def test_a_disk_that_is_full_and_room_again(work: Path) -> None:
             assert running.wait() == 0, running.output
         assert outcomes(job.out) == [("complete", "all_listed_stored")] * 2
     notices = told(work)
-    assert [one["event"] for one in notices] == ["waiting", "going on", "ended"]
+    assert [one["event"] for one in notices] == ["waiting", "resumed", "ended"]
     assert [one.get("waiting_for") for one in notices[:2]] == ["room on the disk", ""]
-    assert notices[1]["what"] == "going on, after waiting for room on the disk"
-    assert notices[2]["what"] == "finished, every row is complete"
+    assert notices[1]["summary"] == "going on, after waiting for room on the disk"
+    assert notices[2]["summary"] == "finished, every row is complete"
 
 
 def test_an_archive_that_is_away_and_a_job_that_is_stopped(work: Path) -> None:
@@ -152,7 +152,7 @@ def test_an_archive_that_is_away_and_a_job_that_is_stopped(work: Path) -> None:
             until(running, "the notice", (work / "told").exists)
             running.interrupt()
             assert running.wait() == 4
-    assert [(one["event"], one["what"]) for one in told(work)] == [
+    assert [(one["event"], one["summary"]) for one in told(work)] == [
         ("waiting", "waiting for the archive to answer"),
         ("ended", "stopped, not finished"),
     ]
@@ -165,11 +165,11 @@ def test_what_keeps_a_job_from_its_start_is_told(work: Path) -> None:
         done = job.run("--retrieve", "move")
         assert done.code == 4, done.out + done.err
         (blocked,) = told(work)
-        assert blocked["what"] == "not finished, a person has to act"
+        assert blocked["summary"] == "not finished, a person has to act"
         assert "does not know the destination (A801)" in str(blocked["problem"])
         assert "It was asked to send to QUARRY" in str(blocked["problem"])
         job.cohort.write_text("Accession\n" + "9" * 40 + "\n")
         assert job.run().code == 2
-    assert told(work)[1]["what"] == "could not start"
+    assert told(work)[1]["summary"] == "could not start"
     assert "99999" not in (work / "told").read_text()
     assert quarry("status", job.out).code == 4

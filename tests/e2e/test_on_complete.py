@@ -97,7 +97,7 @@ def test_what_still_fails_is_reported_and_tried_by_the_next_run(work: Path, arch
     assert "on-complete: 3 failed" in done.out
     assert outcomes(job.out) == [("complete", "all_listed_stored")] * 3
     assert handed(job) == ["failed"] * 3
-    said = {row["on_complete_said"] for row in studies(job.out)}
+    said = {row["on_complete_error"] for row in studies(job.out)}
     assert said == {"it ended with exit code 1: patient unknown there"}
     assert status(job.out)["exit code"] == 1
     moves = len(archive.requests("move"))

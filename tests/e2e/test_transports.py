@@ -48,7 +48,7 @@ class Bench:
 
 def attempts(out: Path) -> list[tuple[str, int | None]]:
     with closing(sqlite3.connect(out / ".quarry" / "ledger.db")) as raw:
-        return raw.execute("select road, status from attempts order by id").fetchall()
+        return raw.execute("select transport, status from attempts order by id").fetchall()
 
 
 def test_an_archive_that_does_not_know_us_is_asked_by_get_instead(archive: DemoArchive, work: Path) -> None:

@@ -192,7 +192,7 @@ def test_killed_and_run_again_it_goes_on(slow: Slow) -> None:
     with slow.running() as running:
         children = psutil.Process(running.pid).children()
         running.kill()
-    assert bookmark(slow.out)["mark"]["done"] == 100
+    assert bookmark(slow.out)["position"]["done"] == 100
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "nobody waits for their answers"
     slow.shorten()
@@ -222,17 +222,17 @@ def test_what_does_not_fit_begins_anew(slow: Slow) -> None:
         running.kill()
     slow.shorten()
     kept = (slow.out / ".quarry" / "verify.json").read_text()
-    found_before = (slow.out / ".quarry" / "verify.found").read_bytes()
+    found_before = (slow.out / ".quarry" / "verify.findings").read_bytes()
 
     def looked(**manner: Any) -> float | None:
         (slow.out / ".quarry" / "verify.json").write_text(kept)
-        (slow.out / ".quarry" / "verify.found").write_bytes(found_before)
+        (slow.out / ".quarry" / "verify.findings").write_bytes(found_before)
         verified, since, _ = look(slow.out, **manner)
         assert verified.files == 101
         return since
 
     assert looked() is not None
-    assert looked(restart=True) is looked(quick=True) is looked(share=1.0) is None
+    assert looked(restart=True) is looked(quick=True) is looked(sample_share=1.0) is None
     kept = json.dumps({**json.loads(kept), "time": time.time() - 8 * 86_400})
     assert looked() is None
     kept = "{"
@@ -273,9 +273,9 @@ def test_a_sample_can_be_repeated_and_says_what_it_does_not_prove(out: Path) -> 
     assert again.code == 1 and len(damaged(out)) == number
     assert "a verify without --sample finds all" in again.out
     first = found(out)
-    assert look(out, share=0.25, seed=seed[1])[0].damaged == number and found(out) == first
-    assert look(out, share=0.25, seed="another") and found(out) != first
-    assert look(out, share=1e-9)[0] == VerifySummary(
+    assert look(out, sample_share=0.25, seed=seed[1])[0].damaged == number and found(out) == first
+    assert look(out, sample_share=0.25, seed="another") and found(out) != first
+    assert look(out, sample_share=1e-9)[0] == VerifySummary(
         0, 0, 0, unrecorded=0, uncompared=0, max_undetected_damage=400
     )
 
@@ -286,7 +286,7 @@ def test_an_interrupted_sample_goes_on_with_its_seed(slow: Slow) -> None:
         assert running.wait() == 4
     seed = re.search(r"--seed (\w+)", running.output)
     slow.shorten()
-    verified, since, sample = look(slow.out, share=1.0)
+    verified, since, sample = look(slow.out, sample_share=1.0)
     assert verified.files == 101 and since is not None
     assert seed and sample == Sample(1.0, seed[1])
 

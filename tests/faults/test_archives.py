@@ -48,7 +48,7 @@ def hold(start: Start, archive: Archive, studies: Sequence[DemoStudy]) -> None:
 
 
 def part10(instance: Any) -> bytes:
-    syntax = instance.series.kind.syntax
+    syntax = instance.series.profile.syntax
     head = encode_file_head(InstanceInfo(instance.sop_class, instance.sop_uid, syntax))
     return head + b"".join(encode_dataset(instance, syntax))
 

@@ -166,7 +166,7 @@ def test_the_machine_finds_a_ledger_that_concludes_too_early(
     conclude = Ledger.conclude_task
     monkeypatch.setattr(
         Ledger,
-        "conclude",
+        "conclude_task",
         lambda ledger, task_id, end: conclude(
             ledger, task_id, replace(end, code="all_listed_stored", details={"instances": 3}, proved_at=1.0)
         ),
