@@ -12,8 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
-from tools import package_drawing
-
 from dicom_quarry.extraction.state_machine import (
     REQUEST_TRANSITIONS,
     TASK_TRANSITIONS,
@@ -33,6 +31,7 @@ from tests.faults import (  # noqa: F401 (they tell)
 from tests.faults.dicomweb_faults import SCENARIOS as WEB
 from tests.faults.documented_tests import SHOWN, Shown
 from tests.faults.matrix import SCENARIOS
+from tools import package_drawing
 
 S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)

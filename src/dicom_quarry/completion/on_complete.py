@@ -7,6 +7,7 @@ import logging
 import random
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
@@ -69,6 +70,8 @@ class OnCompleteRunner:
         self._shutdown = Shutdown()
         self._in_progress: set[int] = set()
         self._lock = threading.Lock()
+        self._enqueue_lock = threading.Lock()
+        self._last_enqueued: Future[None] | None = None
         self._error: BaseException | None = None
         self.had_work = False
         number = settings.on_complete_parallel if self._argv else 0
@@ -92,7 +95,8 @@ class OnCompleteRunner:
     def enqueue(self, task_id: int) -> None:
         """A task has ended complete."""
         if self._argv:
-            self._queue.enqueue(task_id)
+            with self._enqueue_lock:
+                self._last_enqueued = self._queue.enqueue(task_id)
 
     @property
     def is_busy(self) -> bool:
@@ -101,6 +105,8 @@ class OnCompleteRunner:
             raise self._error
         if not self._argv:
             return False
+        if self._last_enqueued is not None and not self._last_enqueued.done():
+            return True  # an item that is not yet in the ledger is not yet counted
         with self._lock:
             in_progress = bool(self._in_progress)
         return in_progress or (not self._user_shutdown.requested and self._queue.count_waiting() > 0)

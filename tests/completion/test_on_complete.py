@@ -1,0 +1,45 @@
+"""The runner of the on-complete command counts every study that has been given to it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from dicom_quarry.completion.on_complete import OnCompleteRunner
+from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.on_complete_queue import OnCompleteQueue
+from dicom_quarry.system.shutdown import Shutdown
+
+
+def test_it_is_busy_until_the_last_study_is_in_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries: list[Future[None]] = []
+
+    def enqueue(_queue: OnCompleteQueue, _task_id: int) -> Future[None]:
+        entries.append(Future())
+        return entries[-1]
+
+    monkeypatch.setattr(OnCompleteQueue, "enqueue", enqueue)
+    archive = ArchiveProfile(name="main", address="PACS@127.0.0.1:104")
+    settings = Settings(archives=(archive,), to=tmp_path / "out", on_complete="true")
+    folder = open_or_create(settings.to, None)
+    ledger = Ledger(folder.ledger)
+    with (
+        AuditLog(tmp_path / "audit.csv") as audit_log,
+        OnCompleteRunner(
+            settings, folder, ledger, lambda *_: PurePosixPath(), audit_log, StatusBoard(), Shutdown()
+        ) as runner,
+    ):
+        assert not runner.is_busy
+        runner.enqueue(1)
+        assert runner.is_busy
+        entries[0].set_result(None)
+        assert not runner.is_busy
+    ledger.close()
