@@ -19,9 +19,6 @@ from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import (
-    CONCLUDED,
-    RESOLVED,
-    WAITING,
     instances,
     request_tasks,
     requests,
@@ -29,7 +26,7 @@ from dicom_quarry.ledger.schema import (
     uids,
 )
 from dicom_quarry.ledger.schema import series as series_table
-from dicom_quarry.model import AE, InstanceRef, Selection, Study
+from dicom_quarry.model import AE, InstanceRef, RequestState, Selection, Study, TaskState
 
 INSTANCES = 3
 _CLASS, _SYNTAX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
@@ -98,7 +95,9 @@ def _fill(connection: Connection, rows: int) -> None:
         connection.execute(insert(tasks), [_task(row) for row in found])
         connection.execute(insert(request_tasks), [{"row": row, "task_id": row} for row in found])
         marked = update(requests).where(requests.c.row.between(start, start + _BATCH - 1))
-        connection.execute(marked.where(requests.c.row % 100 < ENDED + WAIT + LATER).values(state=RESOLVED))
+        connection.execute(
+            marked.where(requests.c.row % 100 < ENDED + WAIT + LATER).values(state=RequestState.RESOLVED)
+        )
         ended = [row for row in found if row % 100 < ENDED]
         connection.execute(
             insert(series_table), [{"id": row, "task_id": row, "series_uid": _uid(row, 1)} for row in ended]
@@ -127,7 +126,7 @@ def _task(row: int) -> dict[str, object]:
         "series_count": 1,
         "instance_count": INSTANCES,
         "availability": "ONLINE",
-        "state": CONCLUDED if ended else WAITING,
+        "state": TaskState.CONCLUDED if ended else TaskState.WAITING,
         "not_before": time.time() + 3600 + row if later else None,
         "code": (("all_listed_stored" if well else "instances_missing") if ended else None),
         "details": json.dumps({"instances": 3} if well else {"missing": 1, "expected": 3}) if ended else None,

@@ -306,6 +306,39 @@ class Sink(Protocol):
 Header = Mapping[int, str]
 
 
+class RequestState(StrEnum):
+    """The state of a row of the user's table."""
+
+    WAITING = "waiting"
+    RESOLVED = "resolved"  # it has tasks; its outcome is the worst of theirs
+    CONCLUDED = "concluded"  # it has an outcome of its own, and no task
+
+
+class TaskState(StrEnum):
+    """The state of a task.
+
+    The ledger stores waiting, concluded and unwanted. The other states are in the memory of the job, while
+    the task is stored as waiting.
+    """
+
+    WAITING = "waiting"
+    LISTING = "listing"
+    DECIDING = "deciding"
+    RETRIEVING = "retrieving"
+    SETTLING = "settling"  # instances may still arrive after the final response
+    COMMITTING = "committing"  # files and outcome are being made durable
+    CONCLUDED = "concluded"
+    UNWANTED = "unwanted"  # no row requests it any more; it is kept, and not worked on
+
+
+class OnCompleteState(StrEnum):
+    """The state of the user's command for one complete study."""
+
+    WAITING = "waiting"
+    DONE = "done"
+    FAILED = "failed"
+
+
 class OutcomeStatus(StrEnum):
     """How a row, or a task, ended. ``pending`` is for what has not ended yet."""
 

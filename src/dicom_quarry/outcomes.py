@@ -164,12 +164,6 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive ended its answer after {answers:study}; there may be more",
         "make the row narrower: add a date or an accession",
     ),
-    "destination_unknown": OutcomeDefinition(
-        OutcomeStatus.FAILED,
-        "the archive does not know where to send to",
-        "the archive does not know the destination {destination}",
-        "ask the PACS team to register this AE title with this computer's address and port: {destination}",
-    ),
     "nothing_arrived": OutcomeDefinition(
         OutcomeStatus.FAILED,
         "nothing of the study arrived, though the archive lists it",
@@ -181,12 +175,6 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive did not answer, and Quarry gave up for now",
         "the archive did not answer ({why}); gave up after {attempts:attempt}",
         _RETRY_STEP,
-    ),
-    "not_stored": OutcomeDefinition(
-        OutcomeStatus.FAILED,
-        "instances arrived but could not be stored here",
-        "{refused:instance} arrived but could not be stored ({why})",
-        f"remove the cause, then {_RETRY_STEP}",
     ),
     "pending": OutcomeDefinition(
         OutcomeStatus.PENDING, "not finished yet", next_step="run the same command again to go on"

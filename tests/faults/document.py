@@ -15,10 +15,9 @@ from typing import TypeVar
 from dicom_quarry.extraction.state_machine import (
     REQUEST_TRANSITIONS,
     TASK_TRANSITIONS,
-    RequestState,
     TaskEvent,
-    TaskState,
 )
+from dicom_quarry.model import RequestState, TaskState
 from tests.faults import (  # noqa: F401 (they tell)
     test_archives,
     test_crash,
@@ -32,6 +31,9 @@ from tests.faults.dicomweb_faults import SCENARIOS as WEB
 from tests.faults.documented_tests import SHOWN, Shown
 from tests.faults.matrix import SCENARIOS
 from tools import package_drawing
+
+#: States in which a job leaves a row or a task when it ends.
+_FINAL = (TaskState.CONCLUDED, TaskState.UNWANTED)
 
 S = TypeVar("S", bound=StrEnum)
 E = TypeVar("E", bound=StrEnum)
@@ -111,19 +113,18 @@ def diagram(table: Mapping[tuple[S, E], S], states: Iterable[S]) -> str:
 
     What happens alike in every state in which a task is worked on is drawn once, from the group of them.
     """
-    first, *_, last = states
+    order = [str(state) for state in states]
     arrows = {(str(start), str(end), str(event)) for (start, event), end in table.items()}
-    working = {str(start) for (start, event) in table if event == TaskEvent.CRASHED}
+    working = {str(start) for (start, event) in table if event == TaskEvent.INTERRUPTED}
     alike = {
         (end, event)
         for _, end, event in arrows
         if working and {s for s, e, v in arrows if (e, v) == (end, event)} == working
     }
-    order = [str(state) for state in states]
     single = [one for one in arrows if (one[1], one[2]) not in alike]
     single.sort(key=lambda one: (order.index(one[0]), order.index(one[1]), one[2]))
     inner = [one for one in single if one[0] in working and one[1] in working]
-    lines = ["stateDiagram-v2", f"    [*] --> {first}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {order[0]}"]
     if working:
         lines.append("    state working {")
         lines += [f"        {start} --> {end}: {event}" for start, end, event in inner]
@@ -132,7 +133,7 @@ def diagram(table: Mapping[tuple[S, E], S], states: Iterable[S]) -> str:
     lines += [
         f"    {start} --> {end}: {event}" for start, end, event in single if (start, end, event) not in inner
     ]
-    lines.append(f"    {last} --> [*]")
+    lines += [f"    {state} --> [*]" for state in order if state in _FINAL]
     return "\n".join(lines)
 
 

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from dicom_quarry.extraction.state_machine import TASK_TRANSITIONS, TaskEvent, TaskState
+from dicom_quarry.extraction.state_machine import TASK_TRANSITIONS, TaskEvent
+from dicom_quarry.model import TaskState
 from tests.faults import document
 from tests.faults.matrix import SCENARIOS
 
@@ -32,7 +33,7 @@ def test_no_two_scenarios_have_one_name() -> None:
 
 
 @pytest.mark.parametrize(
-    "gone", [(TaskState.DECIDING, TaskEvent.RETRIEVE_REQUESTED), (TaskState.SETTLING, TaskEvent.CRASHED)]
+    "gone", [(TaskState.DECIDING, TaskEvent.RETRIEVAL_REQUESTED), (TaskState.SETTLING, TaskEvent.INTERRUPTED)]
 )
 def test_the_diagram_is_of_the_table(gone: tuple[TaskState, TaskEvent]) -> None:
     less = {key: end for key, end in TASK_TRANSITIONS.items() if key != gone}

@@ -1,7 +1,7 @@
-"""The states of a request and of a task, and THE table of what leads from one to the next. Pure.
+"""The events in the life of a request and of a task, and the table of the states that they lead to. Pure.
 
-The ledger keeps ``waiting``, ``resolved`` and ``concluded``; the states in between live as long as the
-process, and a crash takes a task back to ``waiting``.
+``make docs`` draws the tables in docs/architecture.md. The states between waiting and concluded last as long
+as the process: after a crash every task in work is waiting again.
 """
 
 from __future__ import annotations
@@ -10,59 +10,42 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 from dicom_quarry.errors import QuarryError
+from dicom_quarry.model import RequestState, TaskState
 
 
 class IllegalTransition(QuarryError):
-    """An event that cannot happen in this state: a defect of Quarry."""
-
-
-class RequestState(StrEnum):
-    """Where a row of the user's table stands."""
-
-    WAITING = "waiting"
-    RESOLVED = "resolved"  # its tasks decide
-    CONCLUDED = "concluded"
+    """An event that is not possible in this state: a defect of Quarry."""
 
 
 class RequestEvent(StrEnum):
-    """What happens to a request."""
+    """An event in the life of a request."""
 
-    STUDIES_FOUND = "studies found"
-    ENDED = "ended without a study"
+    STUDIES_FOUND = "studies_found"
+    NO_STUDY_TO_FETCH = "no_study_to_fetch"
     RETRIED = "retried"
-
-
-class TaskState(StrEnum):
-    """Where a task stands."""
-
-    WAITING = "waiting"
-    LISTING = "listing"
-    DECIDING = "deciding"
-    RETRIEVING = "retrieving"
-    SETTLING = "settling"
-    VERIFYING = "verifying"
-    CONCLUDED = "concluded"
 
 
 class TaskEvent(StrEnum):
-    """What happens to a task."""
+    """An event in the life of a task."""
 
-    STARTED = "taken"
-    LISTED = "listed"
-    RETRIEVE_REQUESTED = "asked"
-    LIST_DOUBTED = "list doubted"
-    RETRIEVE_ENDED = "answered"
-    SETTLED = "settled"
+    STARTED = "started"
+    LIST_RECEIVED = "list_received"
+    RELIST_REQUESTED = "relist_requested"
+    RETRIEVAL_REQUESTED = "retrieval_requested"
+    RETRIEVAL_COMPLETED = "retrieval_completed"
+    LATE_STORES_SETTLED = "late_stores_settled"
     POSTPONED = "postponed"
-    FINISHED = "closed"
-    COMMITTED = "proved"
-    CRASHED = "crashed"
-    RETRIED = "retried"
+    OUTCOME_DECIDED = "outcome_decided"
+    OUTCOME_COMMITTED = "outcome_committed"
+    INTERRUPTED = "interrupted"  # the process ended, or the job stopped
+    RETRIED = "retried"  # by a user, or because an instance arrived late
+    NO_LONGER_REQUESTED = "no_longer_requested"  # --update: no row of the new table means this study
+    REQUESTED_AGAIN = "requested_again"
 
 
 REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
     (RequestState.WAITING, RequestEvent.STUDIES_FOUND): RequestState.RESOLVED,
-    (RequestState.WAITING, RequestEvent.ENDED): RequestState.CONCLUDED,
+    (RequestState.WAITING, RequestEvent.NO_STUDY_TO_FETCH): RequestState.CONCLUDED,
     (RequestState.CONCLUDED, RequestEvent.RETRIED): RequestState.WAITING,
     (RequestState.RESOLVED, RequestEvent.RETRIED): RequestState.RESOLVED,
 }
@@ -72,39 +55,31 @@ _ACTIVE_STATES = (
     TaskState.DECIDING,
     TaskState.RETRIEVING,
     TaskState.SETTLING,
-    TaskState.VERIFYING,
+    TaskState.COMMITTING,
 )
 
 TASK_TRANSITIONS: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.WAITING, TaskEvent.STARTED): TaskState.LISTING,
-    (TaskState.LISTING, TaskEvent.LISTED): TaskState.DECIDING,
-    # The archive would not list it.
-    (TaskState.LISTING, TaskEvent.FINISHED): TaskState.VERIFYING,
-    (TaskState.DECIDING, TaskEvent.RETRIEVE_REQUESTED): TaskState.RETRIEVING,
-    (TaskState.DECIDING, TaskEvent.LIST_DOUBTED): TaskState.LISTING,
+    (TaskState.WAITING, TaskEvent.NO_LONGER_REQUESTED): TaskState.UNWANTED,
+    (TaskState.UNWANTED, TaskEvent.REQUESTED_AGAIN): TaskState.WAITING,
+    (TaskState.LISTING, TaskEvent.LIST_RECEIVED): TaskState.DECIDING,
+    # The archive failed to list the study, or the study is on the exclusion list.
+    (TaskState.LISTING, TaskEvent.OUTCOME_DECIDED): TaskState.COMMITTING,
+    (TaskState.DECIDING, TaskEvent.RETRIEVAL_REQUESTED): TaskState.RETRIEVING,
+    (TaskState.DECIDING, TaskEvent.RELIST_REQUESTED): TaskState.LISTING,
     (TaskState.DECIDING, TaskEvent.POSTPONED): TaskState.WAITING,
-    (TaskState.DECIDING, TaskEvent.FINISHED): TaskState.VERIFYING,
-    (TaskState.RETRIEVING, TaskEvent.RETRIEVE_ENDED): TaskState.SETTLING,
-    (TaskState.SETTLING, TaskEvent.SETTLED): TaskState.DECIDING,
-    (TaskState.VERIFYING, TaskEvent.COMMITTED): TaskState.CONCLUDED,
+    (TaskState.DECIDING, TaskEvent.OUTCOME_DECIDED): TaskState.COMMITTING,
+    (TaskState.RETRIEVING, TaskEvent.RETRIEVAL_COMPLETED): TaskState.SETTLING,
+    (TaskState.SETTLING, TaskEvent.LATE_STORES_SETTLED): TaskState.DECIDING,
+    (TaskState.COMMITTING, TaskEvent.OUTCOME_COMMITTED): TaskState.CONCLUDED,
     (TaskState.CONCLUDED, TaskEvent.RETRIED): TaskState.WAITING,
-    **{(state, TaskEvent.CRASHED): TaskState.WAITING for state in _ACTIVE_STATES},
-    # A job that stops between two steps gives its tasks back.
-    **{(state, TaskEvent.POSTPONED): TaskState.WAITING for state in _ACTIVE_STATES},
+    **{(state, TaskEvent.INTERRUPTED): TaskState.WAITING for state in _ACTIVE_STATES},
 }
 
 
-def advance_request(state: RequestState, event: RequestEvent) -> RequestState:
-    """The state after the event; raises IllegalTransition where there is none."""
-    try:
-        return REQUEST_TRANSITIONS[state, event]
-    except KeyError:
-        raise IllegalTransition(f"a request that is {state} cannot be {event}") from None
-
-
 def advance_task(state: TaskState, event: TaskEvent) -> TaskState:
-    """The state after the event; raises IllegalTransition where there is none."""
+    """Return the state after the event; raises IllegalTransition where there is none."""
     try:
         return TASK_TRANSITIONS[state, event]
     except KeyError:
-        raise IllegalTransition(f"a task that is {state} cannot be {event}") from None
+        raise IllegalTransition(f"the event {event} is not possible while a task is {state}") from None

@@ -27,14 +27,14 @@ from dicom_quarry.extraction.retry_policy import (
     finish_excluded,
     next_step,
 )
-from dicom_quarry.extraction.state_machine import TaskEvent, TaskState, advance_task
+from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.ledger.reader import PathFunction
-from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, Transport
+from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system.shutdown import Stopped
 
@@ -116,7 +116,8 @@ class StudyTask:
 
     def list_instances(self) -> None:
         """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
-        self._transition(TaskEvent.STARTED if self._state is TaskState.WAITING else TaskEvent.LIST_DOUBTED)
+        is_first = self._state is TaskState.WAITING
+        self._transition(TaskEvent.STARTED if is_first else TaskEvent.RELIST_REQUESTED)
         listing = LoggedQueries(self._context.ledger, task_id=self.task.task_id).run(
             self._client,
             lambda: self._client.archive.list_instances(self.task),
@@ -204,7 +205,7 @@ class StudyTask:
     def _set_listing(self, listing: Listing) -> None:
         self._listing = listing
         self._listing_count += 1
-        self._transition(TaskEvent.LISTED)
+        self._transition(TaskEvent.LIST_RECEIVED)
 
     def _snapshot(self, inbound: InboundStudy) -> TaskSnapshot:
         return TaskSnapshot(
@@ -253,11 +254,11 @@ class StudyTask:
     ) -> None:
         """One round: put the questions, and wait until nothing more is on its way."""
         retrieval_round = RetrievalRound(self._context, self._client, inbound, active_study)
-        self._transition(TaskEvent.RETRIEVE_REQUESTED)
+        self._transition(TaskEvent.RETRIEVAL_REQUESTED)
         retrieval_round.retrieve(requests, self._listing, is_repeat=bool(self._rounds))
-        self._transition(TaskEvent.RETRIEVE_ENDED)
+        self._transition(TaskEvent.RETRIEVAL_COMPLETED)
         result = retrieval_round.wait_for_late_stores(requests[0], self._listing)
-        self._transition(TaskEvent.SETTLED)
+        self._transition(TaskEvent.LATE_STORES_SETTLED)
         if result.newly_stored:
             self._listing_count = 1
         if result.attempts:
@@ -295,7 +296,7 @@ class StudyTask:
     # -- ending
 
     def _conclude(self, finish: Finish, inbound: InboundStudy) -> None:
-        self._transition(TaskEvent.FINISHED)
+        self._transition(TaskEvent.OUTCOME_DECIDED)
         self._context.instance_files.sync_directories(receipt.path for receipt in inbound.receipts.values())
         definition = CATALOGUE[finish.code]
         # Of what must not be taken nothing is missing.
@@ -326,7 +327,7 @@ class StudyTask:
             return
         code, result, concluded = self._pending_result
         concluded.result()
-        self._transition(TaskEvent.COMMITTED)
+        self._transition(TaskEvent.OUTCOME_COMMITTED)
         definition = CATALOGUE[code]
         counts = f"{result.stored} of {result.expected} instances"
         _log.info("row %d: %s (%s), %s", self.row, definition.status, code, counts)

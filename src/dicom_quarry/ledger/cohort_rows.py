@@ -30,8 +30,8 @@ from sqlalchemy import (
     update,
 )
 
-from dicom_quarry.ledger.schema import CONCLUDED, UNWANTED, WAITING, queries, request_tasks, requests, tasks
-from dicom_quarry.model import Request
+from dicom_quarry.ledger.schema import queries, request_tasks, requests, tasks
+from dicom_quarry.model import Request, RequestState, TaskState
 
 _BATCH = 10_000
 
@@ -108,7 +108,7 @@ def _values(request: Request) -> dict[str, object]:
         "alternatives": json.dumps(request.alternatives) if request.alternatives else None,
         "note": request.note,
         "cells": json.dumps(request.cells),
-        "state": CONCLUDED if request.problem else WAITING,
+        "state": RequestState.CONCLUDED if request.problem else RequestState.WAITING,
         "code": _UNUSABLE if request.problem else None,
         "details": json.dumps({"problem": request.problem}) if request.problem else None,
     }
@@ -147,7 +147,7 @@ def _save_old_rows(connection: Connection) -> None:
 
 def _restore_states(connection: Connection) -> None:
     """What was known of the keys of a row that can be used; of one that could not be there is nothing."""
-    usable = requests.c.state == WAITING
+    usable = requests.c.state == RequestState.WAITING
     connection.execute(
         insert(request_tasks).from_select(
             ["row", "task_id"],
@@ -159,7 +159,9 @@ def _restore_states(connection: Connection) -> None:
     )
     known = (
         select(_old_requests)
-        .where(_old_requests.c.state != WAITING, _old_requests.c.code.is_distinct_from(_UNUSABLE))
+        .where(
+            _old_requests.c.state != RequestState.WAITING, _old_requests.c.code.is_distinct_from(_UNUSABLE)
+        )
         .subquery()
     )
     connection.execute(
@@ -168,8 +170,8 @@ def _restore_states(connection: Connection) -> None:
         .values(state=known.c.state, code=known.c.code, details=known.c.details)
     )
     requested = select(request_tasks.c.task_id)
-    unwanted = update(tasks).where(tasks.c.state == WAITING, tasks.c.id.not_in(requested))
-    connection.execute(unwanted.values(state=UNWANTED))
+    unwanted = update(tasks).where(tasks.c.state == TaskState.WAITING, tasks.c.id.not_in(requested))
+    connection.execute(unwanted.values(state=TaskState.UNWANTED))
 
 
 def _renumber_queries(connection: Connection) -> None:

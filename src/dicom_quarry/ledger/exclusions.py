@@ -11,8 +11,8 @@ from sqlalchemy import Connection, select, update
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import replace_instances
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.schema import CONCLUDED, tasks
-from dicom_quarry.model import OutcomeStatus, Study
+from dicom_quarry.ledger.schema import tasks
+from dicom_quarry.model import OutcomeStatus, Study, TaskState
 from dicom_quarry.outcomes import codes_of
 
 _PAGE = 10_000
@@ -38,7 +38,7 @@ def stored_tasks(database: Database) -> Iterator[StoredTask]:
 
 
 def _page(database: Database, last: int) -> list[StoredTask]:
-    stored = select(tasks).where(tasks.c.state == CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
+    stored = select(tasks).where(tasks.c.state == TaskState.CONCLUDED, tasks.c.stored > 0, tasks.c.id > last)
     query = stored.order_by(tasks.c.id).limit(_PAGE)
     return database.read(
         lambda c: [
@@ -68,6 +68,6 @@ def delete_instance_records(database: Database, task: StoredTask) -> None:
 
 def excluded_studies(database: Database) -> set[str]:
     """The Study Instance UIDs of tasks that have ended as excluded."""
-    ended = select(tasks.c.study_uid).where(tasks.c.state == CONCLUDED)
+    ended = select(tasks.c.study_uid).where(tasks.c.state == TaskState.CONCLUDED)
     query = ended.where(tasks.c.code.in_(codes_of({OutcomeStatus.EXCLUDED})))
     return database.read(lambda c: set(c.scalars(query)))

@@ -17,21 +17,18 @@ from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
 from dicom_quarry.ledger.schema import (
-    CONCLUDED,
-    RESOLVED,
-    WAITING,
     job,
     request_tasks,
     requests,
     tasks,
 )
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
-from dicom_quarry.model import Request, Selection, Study, Task
+from dicom_quarry.model import Request, RequestState, Selection, Study, Task, TaskState
 
 
 def concluded_tasks(ledger: Ledger, study_uid: str) -> list[int]:
     """The tasks of a study that have ended, and whose data did not go elsewhere."""
-    mine = tasks.c.study_uid == study_uid, tasks.c.state == CONCLUDED, tasks.c.released_at.is_(None)
+    mine = tasks.c.study_uid == study_uid, tasks.c.state == TaskState.CONCLUDED, tasks.c.released_at.is_(None)
     query = select(tasks.c.id).where(*mine)
     return ledger.database.read(lambda c: list(c.scalars(query)))
 
@@ -114,7 +111,7 @@ class Ledger:
         def work(connection: Connection) -> int:
             ids = [_get_or_add_task(connection, one) for one in values]
             rows = _update_rows_with_keys(
-                connection, put.RESOLVE_WITH_KEYS, request, state=RESOLVED, note=note
+                connection, put.RESOLVE_WITH_KEYS, request, state=RequestState.RESOLVED, note=note
             )
             links = [{"row": row, "task_id": task_id} for row in rows for task_id in ids]
             put.LINK_TASK.run_many(connection, links)
@@ -124,7 +121,7 @@ class Ledger:
 
     def conclude_request(self, request: Request, code: str, **details: object) -> Future[int]:
         """The request, and every row with the same keys, ends without a study to fetch; as ``resolve``."""
-        ended = {"state": CONCLUDED, "code": code, "details": json.dumps(details)}
+        ended = {"state": RequestState.CONCLUDED, "code": code, "details": json.dumps(details)}
         return self.database.submit(
             lambda c: len(_update_rows_with_keys(c, put.CONCLUDE_WITH_KEYS, request, **ended))
         )
@@ -194,7 +191,7 @@ class Ledger:
             mine = tasks.c.id == task_id
             task = connection.execute(select(tasks.c.state, tasks.c.proved_at).where(mine)).one()
             put.ADD_FOLDER.run(connection, task_id=task_id, path=folder)
-            if task.state != CONCLUDED or not add_instance(connection, task_id, row):
+            if task.state != TaskState.CONCLUDED or not add_instance(connection, task_id, row):
                 return
             stored, size, unlisted = stored_totals(connection, task_id)
             connection.execute(update(tasks).where(mine).values(stored=stored, size=size))
@@ -223,15 +220,19 @@ class Ledger:
 
         def work(connection: Connection) -> int:
             ended = select(tasks.c.id).where(
-                tasks.c.state == CONCLUDED,
+                tasks.c.state == TaskState.CONCLUDED,
                 tasks.c.code.in_(codes),
                 tasks.c.released_at.is_(None),
                 exists().where(request_tasks.c.task_id == tasks.c.id),
             )
             ids = list(connection.scalars(ended))
             reopen_tasks(connection, ids)
-            reopened = update(requests).where(requests.c.state == CONCLUDED, requests.c.code.in_(codes))
-            rows = connection.execute(reopened.values(state=WAITING, code=None, details=None)).rowcount
+            reopened = update(requests).where(
+                requests.c.state == RequestState.CONCLUDED, requests.c.code.in_(codes)
+            )
+            rows = connection.execute(
+                reopened.values(state=RequestState.WAITING, code=None, details=None)
+            ).rowcount
             return len(ids) + rows
 
         return self.database.write(work)
@@ -295,7 +296,7 @@ def reopen_tasks(connection: Connection, task_ids: Iterable[int]) -> None:
         _add_round(connection, task_id, [Attempt(now, now, "", 0, 0, RETRIED, None, "")])
         reopened = update(tasks).where(tasks.c.id == task_id)
         connection.execute(
-            reopened.values(state=WAITING, not_before=None, code=None, details=None, proved_at=None)
+            reopened.values(state=TaskState.WAITING, not_before=None, code=None, details=None, proved_at=None)
         )
 
 
@@ -341,5 +342,5 @@ def _task_values(archive: str, study: Study, selection: str) -> dict[str, object
         "extra_attributes": extra_attributes,
         "archive": archive,
         "selection": selection,
-        "state": WAITING,
+        "state": TaskState.WAITING,
     }

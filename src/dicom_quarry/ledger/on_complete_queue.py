@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Text,
     and_,
     bindparam,
     delete,
@@ -27,14 +28,11 @@ from sqlalchemy import (
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.schema import (
-    ON_COMPLETE_DONE,
-    ON_COMPLETE_FAILED,
-    ON_COMPLETE_WAITING,
     on_complete_items,
     tasks,
 )
 from dicom_quarry.ledger.statements import ROWS_OF_TASK, CompiledStatement
-from dicom_quarry.model import OutcomeStatus, Study
+from dicom_quarry.model import OnCompleteState, OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
 
 #: Complete, and still here; a proof alone may be that of a study that must not be taken any more.
@@ -48,7 +46,7 @@ _NEXT_DUE = CompiledStatement(
     select(on_complete_items.c.task_id, on_complete_items.c.proof, on_complete_items.c.tries, *tasks.c)
     .join(tasks, tasks.c.id == on_complete_items.c.task_id)
     .where(
-        on_complete_items.c.state == ON_COMPLETE_WAITING,
+        on_complete_items.c.state == OnCompleteState.WAITING,
         _IS_ELIGIBLE,
         on_complete_items.c.not_before.is_(None) | (on_complete_items.c.not_before <= bindparam("now")),
     )
@@ -60,16 +58,16 @@ _still_eligible = exists().where(tasks.c.id == on_complete_items.c.task_id, _IS_
 _WAITING_COUNT = CompiledStatement(
     select(func.count().label("number"))
     .select_from(on_complete_items)
-    .where(on_complete_items.c.state == ON_COMPLETE_WAITING, _still_eligible)
+    .where(on_complete_items.c.state == OnCompleteState.WAITING, _still_eligible)
 )
 
 #: Still of this proof, and not released by the command itself.
 _update_item = update(on_complete_items).where(
     on_complete_items.c.task_id == bindparam("this"),
     on_complete_items.c.proof == bindparam("of"),
-    on_complete_items.c.state == ON_COMPLETE_WAITING,
+    on_complete_items.c.state == OnCompleteState.WAITING,
 )
-_MARK_DONE = CompiledStatement(_update_item.values(state=ON_COMPLETE_DONE), "ended", "error")
+_MARK_DONE = CompiledStatement(_update_item.values(state=OnCompleteState.DONE), "ended", "error")
 _MARK_FAILED = CompiledStatement(_update_item, "state", "tries", "not_before", "ended", "error")
 _MARK_RELEASED = CompiledStatement(
     update(tasks).where(tasks.c.id == bindparam("this"), _IS_ELIGIBLE), "released_at"
@@ -86,7 +84,7 @@ def _enqueue_statements(which: ColumnElement[bool]) -> tuple[CompiledStatement, 
         on_complete_items.c.task_id.in_(select(tasks.c.id).where(fresh))
     )
     values = select(
-        tasks.c.id, tasks.c.proved_at, literal(ON_COMPLETE_WAITING), literal(0), literal("")
+        tasks.c.id, tasks.c.proved_at, literal(OnCompleteState.WAITING, Text), literal(0), literal("")
     ).where(fresh)
     names = ["task_id", "proof", "state", "tries", "error"]
     return CompiledStatement(earlier), CompiledStatement(insert(on_complete_items).from_select(names, values))
@@ -135,18 +133,18 @@ class OnCompleteQueue:
         def work(connection: Connection) -> None:
             if not enabled:
                 connection.execute(
-                    delete(on_complete_items).where(on_complete_items.c.state != ON_COMPLETE_DONE)
+                    delete(on_complete_items).where(on_complete_items.c.state != OnCompleteState.DONE)
                 )
                 return
             connection.execute(
                 delete(on_complete_items).where(
-                    on_complete_items.c.state != ON_COMPLETE_DONE, ~_still_eligible
+                    on_complete_items.c.state != OnCompleteState.DONE, ~_still_eligible
                 )
             )
             for statement in _ENQUEUE_ALL:
                 statement.run(connection)
-            failed = update(on_complete_items).where(on_complete_items.c.state == ON_COMPLETE_FAILED)
-            connection.execute(failed.values(state=ON_COMPLETE_WAITING, tries=0, not_before=None))
+            failed = update(on_complete_items).where(on_complete_items.c.state == OnCompleteState.FAILED)
+            connection.execute(failed.values(state=OnCompleteState.WAITING, tries=0, not_before=None))
 
         self._database.write(work)
         return self.count_waiting()
@@ -186,7 +184,7 @@ class OnCompleteQueue:
 
     def mark_failed(self, item: OnCompleteItem, error: str, now: float, retry_at: float | None) -> None:
         """The command has failed, and is tried again at a POSIX time; or, with None, in this run no more."""
-        state = ON_COMPLETE_FAILED if retry_at is None else ON_COMPLETE_WAITING
+        state = OnCompleteState.FAILED if retry_at is None else OnCompleteState.WAITING
         values = {
             "state": state,
             "tries": item.tries + 1,

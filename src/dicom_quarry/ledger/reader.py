@@ -18,7 +18,6 @@ from dicom_quarry.ledger.database import ReadPool, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.schema import (
-    CONCLUDED,
     attempts,
     instances,
     job,
@@ -32,7 +31,7 @@ from dicom_quarry.ledger.schema import (
 from dicom_quarry.ledger.statements import METADATA, RETRIED, ROWS_OF_TASK, TASK_COLUMNS, CompiledStatement
 from dicom_quarry.ledger.views import Counts as Counts
 from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyView, compute_counts
-from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study
+from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study, TaskState
 from dicom_quarry.outcomes import make_outcome, worst_outcome
 
 #: Instances in one page, unless one study alone has more; and studies at most.
@@ -261,7 +260,7 @@ def _ref(study: Study, row: Any) -> InstanceRef:
 
 
 def _task_outcome(row: Any) -> Outcome:
-    if row.state != CONCLUDED:
+    if row.state != TaskState.CONCLUDED:
         return make_outcome("pending")
     return make_outcome(row.code, **json.loads(row.details))
 

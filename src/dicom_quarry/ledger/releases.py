@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, case, func, select, update
 
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.schema import ON_COMPLETE_DONE, UNWANTED, on_complete_items, tasks
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.ledger.schema import on_complete_items, tasks
+from dicom_quarry.model import OnCompleteState, OutcomeStatus, TaskState
 from dicom_quarry.outcomes import codes_of
 
 _COMPLETE = tasks.c.code.in_(codes_of({OutcomeStatus.COMPLETE}))
@@ -71,7 +71,7 @@ class Releases:
             row = connection.execute(_state_query().where(tasks.c.study_uid == study_uid)).first()
             if row is None or not _release_state(row).complete:
                 return False
-            mine = and_(tasks.c.study_uid == study_uid, tasks.c.state != UNWANTED)
+            mine = and_(tasks.c.study_uid == study_uid, tasks.c.state != TaskState.UNWANTED)
             connection.execute(
                 update(tasks)
                 .where(mine)
@@ -79,9 +79,9 @@ class Releases:
             )
             ids = select(tasks.c.id).where(mine)
             unfinished = update(on_complete_items).where(
-                on_complete_items.c.task_id.in_(ids), on_complete_items.c.state != ON_COMPLETE_DONE
+                on_complete_items.c.task_id.in_(ids), on_complete_items.c.state != OnCompleteState.DONE
             )
-            connection.execute(unfinished.values(state=ON_COMPLETE_DONE, ended=now, error=""))
+            connection.execute(unfinished.values(state=OnCompleteState.DONE, ended=now, error=""))
             return True
 
         return self._database.write(work)
@@ -102,7 +102,7 @@ def _state_query() -> Select[Any]:
             func.sum(case((tasks.c.released_at.is_(None), 1), else_=0)).label("kept"),
             func.sum(tasks.c.removing).label("removing"),
         )
-        .where(tasks.c.state != UNWANTED)
+        .where(tasks.c.state != TaskState.UNWANTED)
         .group_by(tasks.c.study_uid)
     )
 

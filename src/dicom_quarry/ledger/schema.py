@@ -20,15 +20,6 @@ from sqlalchemy import (
     text,
 )
 
-#: States of a request and of a task that the ledger itself knows; those in between are the job's own.
-WAITING, RESOLVED, CONCLUDED = "waiting", "resolved", "concluded"
-
-#: State of a task that no row asks for any more, and that had not ended: it is kept, and not worked on.
-UNWANTED = "unwanted"
-
-#: States of a hand-over.
-ON_COMPLETE_WAITING, ON_COMPLETE_DONE, ON_COMPLETE_FAILED = "waiting", "done", "failed"
-
 metadata = MetaData()
 
 #: What the job was started with, and what it has learned of itself, by name.

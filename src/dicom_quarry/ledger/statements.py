@@ -35,9 +35,6 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from dicom_quarry.ledger.schema import (
-    CONCLUDED,
-    UNWANTED,
-    WAITING,
     attempts,
     folders,
     instances,
@@ -48,7 +45,7 @@ from dicom_quarry.ledger.schema import (
     tasks,
     uids,
 )
-from dicom_quarry.model import Study
+from dicom_quarry.model import RequestState, Study, TaskState
 
 _DIALECT = SQLiteDialect_pysqlite(paramstyle="named")
 
@@ -118,12 +115,12 @@ METADATA = CompiledStatement(select(job.c.name, job.c.value))
 #: The next rows to resolve, in their order; of rows with the same keys the first alone.
 WAITING_REQUESTS = CompiledStatement(
     select(requests)
-    .where(requests.c.state == WAITING, requests.c.same_as.is_(None))
+    .where(requests.c.state == RequestState.WAITING, requests.c.same_as.is_(None))
     .order_by(requests.c.row)
     .limit(_limit)
 )
 
-_same_keys = and_(requests.c.identity == bindparam("keys"), requests.c.state == WAITING)
+_same_keys = and_(requests.c.identity == bindparam("keys"), requests.c.state == RequestState.WAITING)
 WAITING_WITH_KEYS = CompiledStatement(select(requests.c.row).where(_same_keys))
 CONCLUDE_WITH_KEYS = CompiledStatement(update(requests).where(_same_keys), "state", "code", "details")
 RESOLVE_WITH_KEYS = CompiledStatement(update(requests).where(_same_keys), "state", "note")
@@ -146,14 +143,18 @@ TASK_ID = CompiledStatement(
     )
 )
 REACTIVATE_TASK = CompiledStatement(
-    update(tasks).where(tasks.c.id == _task_id, tasks.c.state == UNWANTED).values(state=WAITING)
+    update(tasks)
+    .where(tasks.c.id == _task_id, tasks.c.state == TaskState.UNWANTED)
+    .values(state=TaskState.WAITING)
 )
 LINK_TASK = CompiledStatement(upsert(request_tasks).on_conflict_do_nothing(), "row", "task_id")
 
 
 def _wanted(query: Select[Any]) -> Select[Any]:
     """Of the tasks that wait those that a row asks for; there are hardly others, so looking costs little."""
-    return query.where(tasks.c.state == WAITING, exists().where(request_tasks.c.task_id == tasks.c.id))
+    return query.where(
+        tasks.c.state == TaskState.WAITING, exists().where(request_tasks.c.task_id == tasks.c.id)
+    )
 
 
 # Two questions, each a range of the index: as one they would sort all that waits.
@@ -189,8 +190,8 @@ POSTPONE_TASK = CompiledStatement(update(tasks).where(tasks.c.id == _task_id), "
 
 CONCLUDE_TASK = CompiledStatement(
     update(tasks)
-    .where(tasks.c.id == _task_id, tasks.c.state == WAITING)
-    .values(state=CONCLUDED, not_before=None),
+    .where(tasks.c.id == _task_id, tasks.c.state == TaskState.WAITING)
+    .values(state=TaskState.CONCLUDED, not_before=None),
     *("code", "details", "expected", "stored", "size", "folder", "proved_at"),
 )
 

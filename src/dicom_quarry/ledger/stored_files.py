@@ -10,8 +10,8 @@ from sqlalchemy import Connection, func, select
 
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
-from dicom_quarry.ledger.schema import WAITING, folders, instances, request_tasks, series, tasks, uids
-from dicom_quarry.model import InstanceRef, Selection, Study, Task
+from dicom_quarry.ledger.schema import folders, instances, request_tasks, series, tasks, uids
+from dicom_quarry.model import InstanceRef, Selection, Study, Task, TaskState
 
 #: Files in one page, unless one study alone has more; and studies at most.
 _PAGE, _STUDIES_AT_ONCE = 2000, 100
@@ -104,7 +104,7 @@ class StoredFilesReader(LedgerReader):
         """Folders that tasks in work put instances into, before these are recorded."""
         query = select(folders.c.path).join(tasks, tasks.c.id == folders.c.task_id)
         with self._engine.connect() as connection:
-            return frozenset(connection.scalars(query.where(tasks.c.state == WAITING)))
+            return frozenset(connection.scalars(query.where(tasks.c.state == TaskState.WAITING)))
 
     def complete_tasks(self, *, after: int = 0) -> Iterator[Task]:
         """The tasks that were proved complete, behind the task ``after``."""

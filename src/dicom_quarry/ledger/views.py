@@ -11,17 +11,21 @@ from pathlib import PurePosixPath
 from sqlalchemy import and_, case, func, literal, not_, select
 
 from dicom_quarry.ledger.schema import (
-    CONCLUDED,
-    ON_COMPLETE_WAITING,
-    RESOLVED,
-    WAITING,
     on_complete_items,
     request_tasks,
     requests,
     tasks,
 )
 from dicom_quarry.ledger.statements import CompiledStatement
-from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study
+from dicom_quarry.model import (
+    InstanceRef,
+    OnCompleteState,
+    Outcome,
+    OutcomeStatus,
+    RequestState,
+    Study,
+    TaskState,
+)
 from dicom_quarry.outcomes import CATALOGUE, codes_of, worst_outcome
 
 
@@ -135,7 +139,9 @@ _STUDIES = CompiledStatement(
     .group_by(tasks.c.state, tasks.c.code)
 )
 
-_WAITING = CompiledStatement(select(func.count().label("rows")).where(requests.c.state == WAITING))
+_WAITING = CompiledStatement(
+    select(func.count().label("rows")).where(requests.c.state == RequestState.WAITING)
+)
 
 _code = func.coalesce(requests.c.code, "pending")
 _UNLINKED = CompiledStatement(
@@ -149,13 +155,13 @@ _LINKED = CompiledStatement(select(func.count(request_tasks.c.row.distinct()).la
 _COMPLETE = [literal(code) for code in sorted(codes_of({OutcomeStatus.COMPLETE}))]
 _combination = (
     select(
-        func.group_concat(case((tasks.c.state == CONCLUDED, tasks.c.code), else_="pending").distinct()).label(
-            "codes"
-        )
+        func.group_concat(
+            case((tasks.c.state == TaskState.CONCLUDED, tasks.c.code), else_="pending").distinct()
+        ).label("codes")
     )
     .select_from(tasks)
     .join(request_tasks, request_tasks.c.task_id == tasks.c.id)
-    .where(not_(and_(tasks.c.state == CONCLUDED, tasks.c.code.in_(_COMPLETE))))
+    .where(not_(and_(tasks.c.state == TaskState.CONCLUDED, tasks.c.code.in_(_COMPLETE))))
     .group_by(request_tasks.c.row)
     .subquery()
 )
@@ -193,13 +199,13 @@ class Counts:
     @property
     def is_finished(self) -> bool:
         """True when nothing is left to do."""
-        return self.is_fetched and not self.on_complete_counts.get(ON_COMPLETE_WAITING)
+        return self.is_fetched and not self.on_complete_counts.get(OnCompleteState.WAITING)
 
 
 def compute_counts(connection: sqlite3.Connection) -> Counts:
     """Where the job stands, in a second or two with a million rows."""
     states = _STUDIES.fetch_all(connection)
-    done = [row for row in states if row.state == CONCLUDED]
+    done = [row for row in states if row.state == TaskState.CONCLUDED]
     by_status = _count_rows_by_status(connection)
     return Counts(
         rows=sum(by_status.values()),
@@ -228,7 +234,7 @@ def _count_rows_by_status(connection: sqlite3.Connection) -> dict[OutcomeStatus,
     counted: Counter[OutcomeStatus] = Counter()
     for state, code, rows in _UNLINKED.fetch_all(connection):
         # A row that was resolved is what its tasks are; should it have none, nothing is known of it.
-        counted[CATALOGUE[code].status if state != RESOLVED else OutcomeStatus.PENDING] += rows
+        counted[CATALOGUE[code].status if state != RequestState.RESOLVED else OutcomeStatus.PENDING] += rows
     linked = _LINKED.fetch_all(connection)[0].rows
     counted[OutcomeStatus.PENDING] -= linked
     counted[OutcomeStatus.COMPLETE] += linked

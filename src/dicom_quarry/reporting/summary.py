@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.cohort.cell_values import escape_text
-from dicom_quarry.ledger.schema import ON_COMPLETE_DONE, ON_COMPLETE_FAILED, ON_COMPLETE_WAITING
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.model import Outcome, OutcomeStatus
+from dicom_quarry.model import OnCompleteState, Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.reporting.formatting import format_count, format_size
 
@@ -73,10 +72,12 @@ class JobSummary:
     def exit_code(self) -> int:
         """0 every row complete, 1 finished with exceptions, 4 not finished."""
         statuses = {status for status, _ in self.outcome_counts}
-        if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(ON_COMPLETE_WAITING):
+        if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(OnCompleteState.WAITING):
             return 4
         return (
-            1 if statuses - {OutcomeStatus.COMPLETE} or self.on_complete_counts.get(ON_COMPLETE_FAILED) else 0
+            1
+            if statuses - {OutcomeStatus.COMPLETE} or self.on_complete_counts.get(OnCompleteState.FAILED)
+            else 0
         )
 
     @property
@@ -210,9 +211,9 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
     lines = []
     if summary.on_complete_counts:
         states = (
-            (ON_COMPLETE_DONE, "done"),
-            (ON_COMPLETE_WAITING, "not done yet"),
-            (ON_COMPLETE_FAILED, "failed"),
+            (OnCompleteState.DONE, "done"),
+            (OnCompleteState.WAITING, "not done yet"),
+            (OnCompleteState.FAILED, "failed"),
         )
         state_counts = [
             f"{summary.on_complete_counts[state]:,} {name}"
@@ -220,7 +221,7 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
             if state in summary.on_complete_counts
         ]
         lines.append(f"on-complete: {', '.join(state_counts)}")
-    if summary.on_complete_counts.get(ON_COMPLETE_FAILED):
+    if summary.on_complete_counts.get(OnCompleteState.FAILED):
         lines.append("  what to do: see studies.csv for how it failed; quarry retry runs it again")
     if summary.released_studies:
         lines.append(

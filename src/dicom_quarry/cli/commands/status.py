@@ -12,8 +12,7 @@ from dicom_quarry.cli.console import out
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.jobs.status import JobStatus, read_job_status
 from dicom_quarry.ledger.reader import Counts
-from dicom_quarry.ledger.schema import ON_COMPLETE_FAILED
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import OnCompleteState, OutcomeStatus
 from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.system.durations import format_duration
 
@@ -42,7 +41,7 @@ def _exit_code(counts: Counts) -> int:
     return (
         0
         if set(counts.rows_by_status) <= {OutcomeStatus.COMPLETE}
-        and not counts.on_complete_counts.get(ON_COMPLETE_FAILED)
+        and not counts.on_complete_counts.get(OnCompleteState.FAILED)
         else 1
     )
 
