@@ -1,1 +1,1 @@
-"""The documents are run: what they tell people to type works, and shows what they say."""
+"""Run the documents: each command on a page works, and its output is the one on the page."""

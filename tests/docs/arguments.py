@@ -1,4 +1,4 @@
-"""Whether the command line takes a command, without running it."""
+"""Parse commands with the command line's own parser, without running them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COMMANDS = {name: _QUARRY.get_command(_CONTEXT, name) for name in _QUARRY.list_c
 
 
 def parse(command: str) -> None:
-    """Raises what the command line would say of these arguments."""
+    """Raise the error that the command line would report for these arguments."""
     _, name, *arguments = shlex.split(command, comments=True)
     COMMANDS[name].make_context(name, arguments)
 
 
 def unknown(mention: str) -> list[str]:
-    """The options, or the name, of a shortened command that there are not."""
+    """Return the unknown options of a shortened command, or its name if that is unknown."""
     name, *words = mention.removeprefix("quarry ").split()
     if name.startswith("-"):
         words, known = [name, *words], _options(_QUARRY)

@@ -1,8 +1,8 @@
-"""README.md and docs/*.md as a reader meets them: commands to type, files to write, commands mentioned.
+"""Read README.md and docs/*.md: commands to type, files to write, commands mentioned.
 
-A comment before a block, ``<!-- test: WORD -->``, says what the page's reader needs then, or what happens
-meanwhile: a name with a dot is the file that the next block is written to, ``exit-N`` the exit code of the
-next command, ``until-stopped`` a command that runs until Ctrl-C, anything else the scene's ``on_WORD``.
+A comment before a block, ``<!-- test: WORD -->``, names an event of the test. A name with a dot is the file
+that the next block is written to, ``exit-N`` the exit code of the next command, ``until-stopped`` a command
+that runs until Ctrl-C. Any other word is the scene's method ``on_WORD``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SPAN = re.compile(r"`(quarry [^`]+)`")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A command with the lines that it shows, a file, a program, or something that happens meanwhile."""
+    """A command with the lines that it shows, a file, a program, or an event."""
 
     kind: str
     text: str
@@ -33,7 +33,7 @@ class Part:
 
 
 def parts(page: Path) -> Iterator[Part]:
-    """The page from top to bottom."""
+    """Return the parts of a page from top to bottom."""
     for found in _FENCED.finditer(page.read_text(encoding="utf-8")):
         if found["event"]:
             yield Part("event", found["event"])
@@ -44,7 +44,7 @@ def parts(page: Path) -> Iterator[Part]:
 
 
 def _commands(body: str, *, prompted: bool) -> Iterator[Part]:
-    """Each command with what stands below it; a backslash at the end of a line goes on in the next."""
+    """Return each command with the output below it; a backslash at the end of a line continues it."""
     command, shown = "", list[str]()
     for line in re.sub(r"\s*\\\n\s*", " ", body).splitlines():
         if prompted and not line.startswith("$ "):
@@ -59,12 +59,12 @@ def _commands(body: str, *, prompted: bool) -> Iterator[Part]:
 
 
 def mentioned(page: Path) -> list[str]:
-    """Commands in the running text and in tables, often shortened: `quarry stop --now`."""
+    """Return the commands in running text and in tables, often shortened: `quarry stop --now`."""
     return [" ".join(span.split()) for span in _SPAN.findall(page.read_text(encoding="utf-8"))]
 
 
-def buried(page: Path, names: set[str]) -> list[str]:
-    """Lines with a command in blocks that nobody types: units, scripts, configuration."""
+def commands_in_blocks(page: Path, names: set[str]) -> list[str]:
+    """Return the lines with a command in blocks that are not typed: units, scripts, configuration."""
     command = re.compile(rf"(?<!`)\bquarry ({'|'.join(sorted(names))})\b")
     blocks = [part.text for part in parts(page) if part.kind not in ("command", "event", "python", "mermaid")]
     return [line.strip() for block in blocks for line in block.splitlines() if command.search(line)]

@@ -1,4 +1,4 @@
-"""Where a page is read: a folder, an archive and a port of this test instead of those that the page names."""
+"""Follow a page, with a folder, an archive and a port of this test in place of those that the page names."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.e2e.command import PATIENCE, QUARRY, quarry
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port
 
-#: What differs between one computer and another, one day and another.
+#: Text that differs between computers and between days.
 _VARYING = (
     (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d[-+]\d\d:\d\d)?", "WHEN"),
     (r"process \d+", "process NUMBER"),
@@ -34,12 +34,12 @@ _VARYING = (
     (r"\b\d\d:\d\d(:\d\d)?\b", "HH:MM"),
     (r"\d+ min \d+ s|\d+ h \d+ min|\b\d+ s\b", "TIME"),
 )
-#: Commands that need no job to be there.
+#: Commands that need no existing job.
 _FIRST = ("extract", "plan", "check", "init", "receive", "demo", "list", "--version")
 
 
 class Scene:
-    """Somebody who does what a page says; commands are typed at a terminal, in a shell."""
+    """A reader who follows a page; commands are typed at a terminal, in a shell."""
 
     def __init__(self, folder: Path, port: int, replaced: Mapping[str, str]) -> None:
         self.folder, self.port = folder, port
@@ -54,16 +54,16 @@ class Scene:
         quarry("stop", "--all", "--now")
 
     def read(self, part: Part) -> None:
-        """Do one thing that the page says."""
+        """Do one part of the page."""
         if part.kind == "event":
             self._event(part.text)
         elif part.kind == "command":
             self._type(part)
         elif self._file:
-            (self.folder / self._file).write_text(self._here(part.text))
+            (self.folder / self._file).write_text(self._localize(part.text))
             self._file = ""
         elif part.kind == "python":
-            subprocess.run([sys.executable, "-c", self._here(part.text)], check=True, timeout=PATIENCE)
+            subprocess.run([sys.executable, "-c", self._localize(part.text)], check=True, timeout=PATIENCE)
 
     def _event(self, word: str) -> None:
         if "." in word:
@@ -76,14 +76,14 @@ class Scene:
             getattr(self, f"on_{word.replace('-', '_')}")()
 
     def before(self, command: str) -> None:
-        """What must be there before a command."""
+        """Prepare what a command needs."""
 
     def _type(self, part: Part) -> None:
         self.before(part.text)
-        terminal = Terminal("-c", self._here(part.text), program="/bin/sh")
+        terminal = Terminal("-c", self._localize(part.text), program="/bin/sh")
         try:
             if self._endless:
-                terminal.wait_for(self._here(part.lines[0]))
+                terminal.wait_for(self._localize(part.lines[0]))
                 os.killpg(terminal.child.pid, signal.SIGINT)
             code = terminal.end()
         finally:
@@ -91,37 +91,35 @@ class Scene:
             terminal.child.wait()
         assert code in self._codes or self._endless, f"{part.text}: exit code {code}\n{terminal.shown}"
         self._codes, self._endless = (0, 1), False
-        self._compare(part, [self._there(line) for line in terminal.shown.splitlines()])
+        self._compare(part, [self._as_on_page(line) for line in terminal.shown.splitlines()])
 
     def _compare(self, part: Part, shown: list[str]) -> None:
         position = 0
         for line in part.lines:
-            wanted = _steady(line)
+            wanted = _mask_varying(line)
             # Between the lines there may be some of the live display.
-            assert wanted in shown[position:], f"{part.text}\n{wanted}\nis not (there) in\n" + "\n".join(
-                shown
-            )
+            assert wanted in shown[position:], f"{part.text}\n{wanted}\nis not in\n" + "\n".join(shown)
             position = shown.index(wanted, position) + 1
 
-    def _here(self, text: str) -> str:
+    def _localize(self, text: str) -> str:
         for page, ours in self.replaced.items():
             text = text.replace(page, ours)
         return text
 
-    def _there(self, line: str) -> str:
+    def _as_on_page(self, line: str) -> str:
         for page, ours in self.replaced.items():
             line = line.replace(ours, page)
-        return _steady(line.replace(str(self.port), "11112"))
+        return _mask_varying(line.replace(str(self.port), "11112"))
 
 
-def _steady(line: str) -> str:
+def _mask_varying(line: str) -> str:
     for pattern, word in _VARYING:
         line = re.sub(pattern, word, line)
     return line.rstrip()
 
 
 class DemoScene(Scene):
-    """The demo archive as PACS@10.1.2.3:104, README's cohort.csv; and its job in out/ for who needs one."""
+    """The demo archive as PACS@10.1.2.3:104, README's cohort.csv, and a job in out/ if a command needs it."""
 
     def __init__(self, folder: Path) -> None:
         port, theirs = free_port(), free_port()
@@ -143,7 +141,7 @@ class DemoScene(Scene):
         self._archive.stop()
 
     def on_cohort_ct(self) -> None:
-        """A table and settings with which a job waits, and keeps its port."""
+        """Write a table and settings with which a job waits, and keeps its port."""
         (self.folder / "ct.csv").write_bytes((self.folder / "cohort.csv").read_bytes())
         toml, now = self.folder / "quarry.toml", datetime.now()
         opens, closes = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (2, 3))
@@ -153,14 +151,14 @@ class DemoScene(Scene):
         toml.write_text(f"{old}{profile}")
 
     def on_damage(self) -> None:
-        """One file is damaged, one is lost, one was put there."""
+        """Damage one file, lose one, add one."""
         damaged, lost, *_ = sorted((self.folder / "out").rglob("*.dcm"))
         damaged.write_bytes(b"")
         lost.rename(self.folder / "out" / "elsewhere.dcm")
         self._codes = (1,)
 
     def on_grown(self) -> None:
-        """The archive has got one more image of every series."""
+        """Give the archive one more image of every series."""
         self._archive.catalogue = Catalogue(
             replace(
                 one,
@@ -173,13 +171,13 @@ class DemoScene(Scene):
         self._codes = (1,)
 
     def before(self, command: str) -> None:
-        """Most pages begin where a job has been run."""
+        """Run the job first if a command needs one."""
         _, verb, *rest = [*command.split(), "", ""]
         needed = any(re.fullmatch("out/?", word) for word in rest)
         if needed and verb not in _FIRST and not (self.folder / "out").exists():
             assert quarry("extract", "cohort.csv", "--to", "out").code == 1
 
 
-def at_a_shell() -> str:
-    """The PATH with which ``quarry`` is this one."""
+def path_for_shell() -> str:
+    """Return the PATH with which ``quarry`` is the tested one."""
     return f"{QUARRY.parent}{os.pathsep}{os.environ['PATH']}"

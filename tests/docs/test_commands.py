@@ -1,4 +1,4 @@
-"""Every command of README.md and docs/*.md is run, or stands in the list below and is at least parsed."""
+"""Run every command of README.md and docs/*.md; those in the list below are only parsed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.docs import arguments
-from tests.docs.pages import PAGES, Part, buried, mentioned, parts
-from tests.docs.scenes import DemoScene, at_a_shell
+from tests.docs.pages import PAGES, Part, commands_in_blocks, mentioned, parts
+from tests.docs.scenes import DemoScene, path_for_shell
 from tests.docs.test_first_extraction import PAGE as FIRST_EXTRACTION
 
-#: What cannot be run as it stands, and why. Keep it short: whatever can be run should be.
+#: Commands that cannot be run here, and the reason. Keep it short.
 _FETCHES = "fetches from a package index; make check-wheelhouse and make sbom are run before a release"
 _UNPACKED = "needs what make wheelhouse has made; make check-wheelhouse does this without a network"
 _ENGINE = "needs a container engine; the Dockerfile is checked by tests/test_deploy.py"
@@ -45,9 +45,9 @@ RUN_HERE = [
 
 
 @pytest.mark.parametrize("page", RUN_HERE, ids=lambda page: page.name)
-def test_commands_do_what_the_page_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_work_as_on_the_page(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", at_a_shell())
+    monkeypatch.setenv("PATH", path_for_shell())
     with DemoScene(tmp_path) as reader:
         for part in parts(page):
             if part.text not in NOT_RUN:
@@ -55,32 +55,32 @@ def test_commands_do_what_the_page_says(page: Path, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_that_nobody_types_are_listed(page: Path) -> None:
-    unlisted = set(buried(page, set(arguments.COMMANDS))) - set(NOT_RUN)
-    assert not unlisted, "type them in a console block, or say in NOT_RUN why they cannot be run"
+def test_commands_in_blocks_are_listed(page: Path) -> None:
+    unlisted = set(commands_in_blocks(page, set(arguments.COMMANDS))) - set(NOT_RUN)
+    assert not unlisted, "type them in a console block, or add them to NOT_RUN with the reason"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_is_mentioned_is_there(page: Path) -> None:
+def test_mentioned_commands_exist(page: Path) -> None:
     wrong = {mention: names for mention in mentioned(page) if (names := arguments.unknown(mention))}
     assert not wrong
 
 
 def test_the_list_is_no_longer_than_needed() -> None:
     written = {part.text for page in PAGES for part in commands(page)}
-    written.update(line for page in PAGES for line in buried(page, set(arguments.COMMANDS)))
+    written.update(line for page in PAGES for line in commands_in_blocks(page, set(arguments.COMMANDS)))
     assert set(NOT_RUN) <= written
 
 
 @pytest.mark.parametrize("line", NOT_RUN)
-def test_what_is_not_run_is_at_least_taken(line: str) -> None:
+def test_commands_that_are_not_run_are_parsed(line: str) -> None:
     command = re.search(rf"\bquarry ({'|'.join(arguments.COMMANDS)})\b.*", line)
     if command:
         arguments.parse(command[0])
 
 
 @pytest.mark.parametrize("name", arguments.COMMANDS)
-def test_the_examples_of_the_help_are_taken(name: str) -> None:
+def test_the_examples_of_the_help_are_parsed(name: str) -> None:
     text = " ".join(arguments.COMMANDS[name].help.split())
     examples = re.findall(r"Example: (quarry .+)", text)
     assert examples

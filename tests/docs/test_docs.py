@@ -1,4 +1,4 @@
-"""The documents say what the code does."""
+"""Compare the documents with the code."""
 
 from __future__ import annotations
 

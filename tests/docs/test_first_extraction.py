@@ -1,4 +1,4 @@
-"""docs/first-extraction.md is run as a new user would, at a terminal, against Orthanc."""
+"""Follow docs/first-extraction.md as a new user would, at a terminal, against Orthanc."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from dicom_quarry.model import AE
 from tests.docs.pages import ROOT, parts
-from tests.docs.scenes import Scene, at_a_shell
+from tests.docs.scenes import Scene, path_for_shell
 from tests.e2e.command import files, outcomes
 from tests.peers.corpus import write_study
 from tests.peers.orthanc import Orthanc
@@ -18,24 +18,24 @@ PAGE = ROOT / "docs" / "first-extraction.md"
 
 
 class Hospital(Scene):
-    """Orthanc, which knows neither us nor, at first, the third study."""
+    """Orthanc, which at first knows neither our AE title nor the third study."""
 
     def __init__(self, orthanc: Orthanc, folder: Path, studies: dict[str, list[Path]]) -> None:
         self._orthanc, self._studies = orthanc, studies
         super().__init__(folder, free_port(), {"10.1.2.3:104": f"127.0.0.1:{orthanc.ae.port}"})
 
     def on_register(self) -> None:
-        """The PACS team has read the letter."""
+        """Register the receiver, as the PACS team does after the letter."""
         self._orthanc.register(AE("QUARRY", "127.0.0.1", self.port))
 
     def on_archive(self) -> None:
-        """The PACS team sees to the third study."""
+        """Add the third study, as the PACS team does."""
         self._orthanc.load(self._studies["A1003"])
 
 
 @pytest.fixture
 def studies(tmp_path: Path) -> dict[str, list[Path]]:
-    """By accession: the patients and studies of the page."""
+    """Return the files of the page's studies, by accession."""
     made = {}
     for number in (1, 2, 3):
         accession = f"A100{number}"
@@ -51,7 +51,7 @@ def test_the_page(tmp_path: Path, studies: dict[str, list[Path]], monkeypatch: p
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("PATH", at_a_shell())
+    monkeypatch.setenv("PATH", path_for_shell())
     page = list(parts(PAGE))
     with Orthanc(tmp_path / "orthanc", aet="PACS") as orthanc:
         orthanc.load([*studies["A1001"], *studies["A1002"]])

@@ -1,11 +1,11 @@
-"""What the driver takes for a command, and that it misses none."""
+"""Find every command on a page, and nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tests.docs import arguments
-from tests.docs.pages import Part, buried, mentioned, parts
+from tests.docs.pages import Part, commands_in_blocks, mentioned, parts
 
 PAGE = """\
 Try `quarry stop --now`, or `quarry stop
@@ -41,10 +41,12 @@ def test_a_page(tmp_path: Path) -> None:
         Part("command", "quarry verify out"),
     ]
     assert mentioned(page) == ["quarry stop --now", "quarry stop --all", "quarry report"]
-    assert buried(page, {"extract", "report"}) == ["ExecStart=/opt/quarry/bin/quarry extract %h/cohort.csv"]
+    assert commands_in_blocks(page, {"extract", "report"}) == [
+        "ExecStart=/opt/quarry/bin/quarry extract %h/cohort.csv"
+    ]
 
 
-def test_options_that_there_are_not() -> None:
+def test_unknown_options_are_found() -> None:
     assert not arguments.unknown("quarry stop FOLDER --now --help")
     assert not arguments.unknown("quarry --version")
     assert not arguments.unknown("quarry extract … --to=out")
