@@ -22,7 +22,7 @@ OWN = (
     "dicom_quarry.reporting.plan_files",
     "dicom_quarry.reporting.xlsx_report",
 )
-LIBRARIES = ("pynetdicom", "tomlkit", "xlsxwriter")
+LIBRARIES = ("psutil", "pynetdicom", "tomlkit", "xlsxwriter")
 
 OTHER_VERBS = tuple(f"dicom_quarry.extraction.{one}" for one in ("against", "aside", "planning", "verify"))
 HTTP = (

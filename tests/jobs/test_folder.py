@@ -18,7 +18,6 @@ from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs import folder as folders
 from dicom_quarry.jobs.folder import (
     JobFolder,
-    file_system_type,
     job_lock,
     lock_owner,
     open_existing,
@@ -98,48 +97,6 @@ def test_no_job_is_a_sentence(tmp_path: Path) -> None:
 
 
 # -- file systems
-
-MOUNTS = """\
-/dev/sda1 / ext4 rw,relatime 0 0
-tmpfs {root} tmpfs rw 0 0
-server:/export {root}/pacs nfs4 rw,vers=4.2 0 0
-/dev/sdb1 {root}/pacs/local xfs rw 0 0
-server:/two {root}/with\\040blank\\134slash cifs rw 0 0
-server:/three {root}/données nfs rw 0 0
-/dev/sdc1 {root}/twice ext4 rw 0 0
-host:/ {root}/twice fuse.sshfs rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("below", "kind"),
-    [
-        ("", "tmpfs"),
-        ("pacs", "nfs4"),
-        ("pacs/deep/er", "nfs4"),
-        ("pacsother", "tmpfs"),
-        ("pacs/local/x", "xfs"),
-        ("with blank\\slash/x", "cifs"),
-        ("données/x", "nfs"),
-        ("twice", "fuse.sshfs"),
-    ],
-)
-def test_the_nearest_mount_says_what_a_folder_is_on(tmp_path: Path, below: str, kind: str) -> None:
-    mounts = tmp_path / "mounts"
-    mounts.write_text(MOUNTS.replace("{root}", str(tmp_path / "root")), encoding="utf-8")
-    assert file_system_type(tmp_path / "root" / below, mounts) == kind
-    assert file_system_type(Path("/"), mounts) == "ext4"
-
-
-def test_a_link_to_a_network_folder_is_on_the_network(tmp_path: Path) -> None:
-    (tmp_path / "mounts").write_text(f"s:/ {tmp_path}/net nfs rw 0 0\n")
-    (tmp_path / "net").mkdir()
-    (tmp_path / "link").symlink_to("net")
-    assert file_system_type(tmp_path / "link", tmp_path / "mounts") == "nfs"
-
-
-def test_where_it_cannot_be_told_nothing_is_said(tmp_path: Path) -> None:
-    assert file_system_type(tmp_path, tmp_path / "nothing") == ""
 
 
 def test_a_network_file_system_is_refused_and_another_folder_taken(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from dicom_quarry.planning.planner import PlanResult
 from dicom_quarry.reporting.estimate import DataVolume, make_forecast
 from dicom_quarry.reporting.plan_files import write_plan_csv, write_plan_json
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows
+from dicom_quarry.system.file_systems import free_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def build_plan(settings: Settings, end: PlanResult, *, detailed: bool) -> Plan:
     existing = next(
         path for path in (settings.to.absolute(), *settings.to.absolute().parents) if path.exists()
     )
-    free = max(0, shutil.disk_usage(existing).free - settings.keep_free_bytes)
+    free = max(0, free_bytes(existing) - settings.keep_free_bytes)
     filtered = bool(settings.series or settings.series_not or settings.min_instances)
     summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
     return Plan(end.folder, summary, detailed, end.problem)

@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.system.text_safety import escape_text
 
 #: Characters without a glyph that copying from mail, web pages or Windows dialogs leaves around a value.
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
@@ -68,18 +69,6 @@ class CellValue:
     text: str = ""
     note: str = ""
     problem: str = ""
-
-
-def escape_text(text: str, limit: int = 60) -> str:
-    """Text from outside made safe for a terminal or a message: escapes in place of control characters."""
-    short = text if len(text) <= limit else f"{text[:limit]}…"
-    if short.isprintable():
-        return short
-    return "".join(char if char.isprintable() else _escape_char(char) for char in short)
-
-
-def _escape_char(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
 
 
 def parse_value(

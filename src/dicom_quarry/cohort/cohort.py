@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_quarry.cohort.cell_values import escape_text, join_range, make_plain_check, parse_value
+from dicom_quarry.cohort.cell_values import join_range, make_plain_check, parse_value
 from dicom_quarry.cohort.columns import find_unused_columns, is_key_header, map_columns
 from dicom_quarry.cohort.read_options import (
     DATE_KEYS,
@@ -19,6 +19,7 @@ from dicom_quarry.cohort.read_options import (
 from dicom_quarry.cohort.table import open_table
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request
+from dicom_quarry.system.text_safety import escape_text
 
 #: How many notes, and how many unusable rows, are told one by one.
 MAX_SHOWN = 20

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from dicom_quarry.cohort.cell_values import QUERY_KEYS, check_date_format, escape_text, parse_value
+from dicom_quarry.cohort.cell_values import QUERY_KEYS, check_date_format, parse_value
 from dicom_quarry.cohort.columns import normalize_header, parse_keyword, parse_map
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
+from dicom_quarry.system.text_safety import escape_text
 
 #: Keys that come in several columns, and the one that they make together.
 DATE_KEYS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUntil"})

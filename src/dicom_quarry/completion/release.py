@@ -6,11 +6,10 @@ again, it removes the rest. It may run beside the job, and from the command that
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +25,7 @@ from dicom_quarry.ledger.releases import Releases, ReleaseState
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
 from dicom_quarry.store.hash_worker import compare_batch
+from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
 
 _NO_LONGER_COMPLETE = "it has just been taken up again"
@@ -62,7 +62,8 @@ def release_studies(
     Raises InputError for a study that nobody asked for, before anything is done; and StartError while another
     version of Quarry runs the job.
     """
-    with closing(LedgerReader(folder.ledger)) as reader, _release_lock(folder):
+    # One release at a time: another would take for missing what this one removes.
+    with closing(LedgerReader(folder.ledger)) as reader, FileLock(folder.state / "release.lock"):
         if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry is at work on {folder.out}: use that one, or wait")
         protocol = Settings.model_validate_json(reader.metadata()["settings"]).protocol
@@ -173,14 +174,3 @@ def _prune(out: Path, folders: Iterable[Path]) -> None:
                 if each == out:
                     break
                 each.rmdir()
-
-
-@contextmanager
-def _release_lock(folder: JobFolder) -> Iterator[None]:
-    """One release at a time: another would take what this one removes for missing. Others wait."""
-    handle = os.open(folder.state / "release.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

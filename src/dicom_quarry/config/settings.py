@@ -301,14 +301,21 @@ def _exclude_paths(table: Mapping[str, Any]) -> list[object]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """A file of settings, dashes in its names turned; raises ConfigError if it cannot be read."""
+    """Read a file of settings, its names normalized; raise ConfigError if it cannot be read."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"), path)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return normalize_keys(table)
+
+
+def parse_toml(text: str, path: Path) -> dict[str, Any]:
+    """Parse the text of the settings file ``path``, its names normalized; raise ConfigError."""
+    try:
+        return normalize_keys(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
 
 
 def normalize_keys(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -12,6 +11,7 @@ from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import StartError
 from dicom_quarry.receiver.listen_socket import listen
+from dicom_quarry.system.file_systems import free_bytes
 
 #: No computer that runs this version has an earlier year, if its clock is right.
 _EARLIEST_YEAR = 2024
@@ -74,7 +74,7 @@ def is_clock_synchronised() -> bool:
 def check_disk(context: CheckContext) -> CheckStep:
     """Whether a job has room, and may write."""
     folder = context.folder
-    free, keep = shutil.disk_usage(folder).free, context.settings.keep_free_bytes
+    free, keep = free_bytes(folder), context.settings.keep_free_bytes
     if not os.access(folder, os.W_OK):
         return CheckStep(
             "disk", StepStatus.BAD, f"{folder} cannot be written to", "give another folder as 'to'"

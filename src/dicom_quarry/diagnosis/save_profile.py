@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,11 @@ from typing import Any
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
-from dicom_quarry.config.settings import read_toml
+from dicom_quarry.config.settings import parse_toml
 from dicom_quarry.diagnosis.context import CheckContext
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.system.atomic_file import atomic_write_text
+from dicom_quarry.system.permissions import Permissions
 
 
 def profile_settings(context: CheckContext) -> dict[str, object]:
@@ -84,15 +84,8 @@ def _format_value(value: object) -> str:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Put the text in the file's place, if it can be read by everybody else here; with its permissions."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        read_toml(temporary)
-        temporary.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Replace the file, keeping its permissions, after a check that every other command can read the text."""
+    parse_toml(text, path)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    with atomic_write_text(path, Permissions(mode)) as file:
+        file.write(text)

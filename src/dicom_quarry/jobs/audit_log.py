@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import io
 import os
-import pwd
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +22,9 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.views import Counts
 from dicom_quarry.model import Study
 from dicom_quarry.system.csv_cells import escape_cell
+from dicom_quarry.system.file_systems import sync_directory
+from dicom_quarry.system.locks import locked
+from dicom_quarry.system.processes import user_name
 from dicom_quarry.system.shutdown import Stopped
 
 COLUMNS = (
@@ -61,7 +62,7 @@ class AuditLog:
     def __init__(self, path: Path, protocol: str = "", on_full: Callable[[str], None] = _raise_full) -> None:
         self._path = path
         self._on_full = on_full
-        self._constant_values = {"user": _user_name(), "host": socket.gethostname(), "protocol": protocol}
+        self._constant_values = {"user": user_name(), "host": socket.gethostname(), "protocol": protocol}
         self._write_lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._written_lines = self._durable_lines = 0
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,7 +110,7 @@ class AuditLog:
         if not size:
             self._append(_format_line(COLUMNS))
             self._sync()
-            _sync_folder(self._path.parent)
+            sync_directory(self._path.parent)
         elif os.pread(self._fd, 1, size - 1) != b"\n":
             self._append(b"\r\n")
 
@@ -123,14 +124,11 @@ class AuditLog:
     def _try_append(self, line: bytes) -> bool:
         """Write a line, or nothing of it; alone, as a release beside the job writes here, too."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-            try:
+            with locked(self._fd):
                 before = os.fstat(self._fd).st_size
                 if os.write(self._fd, line) == len(line):
                     return True
                 os.ftruncate(self._fd, before)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
         except OSError as error:
             if error.errno not in _DISK_FULL_ERRNOS:
                 raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
@@ -171,19 +169,3 @@ def _format_line(cells: Iterable[object]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow([escape_cell(str(cell)) for cell in cells])
     return text.getvalue().encode("utf-8", "backslashreplace")
-
-
-def _user_name() -> str:
-    """Who runs this process, by the system's word and not by a variable's."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +11,9 @@ from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.ledger.reader import has_job
+from dicom_quarry.system.atomic_file import atomic_write_text
+from dicom_quarry.system.file_systems import file_system_type
+from dicom_quarry.system.locks import FileLock, LockHeld, read_lock_owner
 from dicom_quarry.system.permissions import Permissions
 
 #: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
@@ -49,9 +49,6 @@ _LOCAL_FUSE = {
     "fuse.mergerfs",
     "fuse.ntfs-3g",
 }
-
-
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 #: The file in the output folder that says where the state is.
 _POINTER = "state-folder"
@@ -156,12 +153,8 @@ def _read_state_pointer(out: Path) -> Path | None:
 
 def _write_state_pointer(hidden: Path, state: Path) -> None:
     """Remember where the state is; whole or not at all, as a crash may come at any moment."""
-    part = hidden / f"{_POINTER}.part"
-    with part.open("w", encoding="utf-8") as file:
+    with atomic_write_text(hidden / _POINTER) as file:
         file.write(f"{state}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(hidden / _POINTER)
 
 
 def apply_access(out: Path, access: Permissions) -> None:
@@ -194,77 +187,34 @@ def reject_network_file_system(state: Path, remedy: str) -> None:
         )
 
 
-def file_system_type(path: Path, mounts: Path = Path("/proc/self/mounts")) -> str:
-    """The file system that a folder is on, such as ``ext4`` or ``nfs4``; empty where it cannot be told."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    target = path.resolve()
-    best, kind = -1, ""
-    for line in lines:
-        _, point, type_, *_ = line.split(" ")
-        # Blanks and back-slashes stand as octal numbers (proc(5), fstab(5)); all else as it is.
-        mount = Path(_OCTAL.sub(lambda found: chr(int(found[1], 8)), point))
-        # Of two mounts on one point the later hides the earlier.
-        if (target == mount or mount in target.parents) and len(mount.parts) >= best:
-            best, kind = len(mount.parts), type_
-    return kind
-
-
 @contextmanager
 def job_lock(folder: JobFolder, *, runs_job: bool = True) -> Iterator[None]:
-    """Hold the folder alone; raises StartError if another process has it. A crash lets go by itself.
+    """Hold the folder's lock; raise StartError if another process has it. A crash releases it.
 
-    ``watched``: that process runs a job, which can be looked at.
+    ``runs_job``: the process with the lock runs a job, whose status can be read.
     """
-    handle = os.open(folder.state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = FileLock(_lock_path(folder))
     try:
-        if not _try_lock(handle):
-            raise StartError(
-                f"another quarry (process {_read_pid(handle) or 'unknown'}) is already working on {folder.out}"
-                + (f": watch it with  quarry status {folder.out}" if runs_job else "")
-            )
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+        lock.acquire(_LOCK_TIMEOUT)
+    except LockHeld as error:
+        raise StartError(
+            f"another quarry (process {error.owner or 'unknown'}) is already working on {folder.out}"
+            + (f": watch it with  quarry status {folder.out}" if runs_job else "")
+        ) from None
+    try:
+        lock.record_owner()
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def lock_owner(folder: JobFolder) -> int | None:
-    """The process that runs the job now, None if nobody does."""
-    try:
-        handle = os.open(folder.state / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        # Shared: several may look at once, and none takes another for the job.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _read_pid(handle)
-    finally:
-        os.close(handle)
-    return None
+    """Return the ID of the process that runs the job now, None if none does."""
+    return read_lock_owner(_lock_path(folder))
 
 
-def _try_lock(handle: int) -> bool:
-    """Take the lock; somebody who only looks at it has let go of it soon."""
-    until = time.monotonic() + _LOCK_TIMEOUT
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.02)
-        else:
-            return True
-
-
-def _read_pid(handle: int) -> int | None:
-    text = os.pread(handle, 32, 0).decode("ascii", "replace").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+def _lock_path(folder: JobFolder) -> Path:
+    return folder.state / "lock"
 
 
 @contextmanager

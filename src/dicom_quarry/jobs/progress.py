@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.system.atomic_file import atomic_write_text
 
 _log = logging.getLogger("dicom_quarry.job")
 
@@ -187,6 +188,6 @@ def write_queued(path: Path, waiting_for: str) -> None:
 
 
 def _write_progress_file(path: Path, values: Mapping[str, object]) -> None:
-    temp_path = path.with_suffix(".part")
-    temp_path.write_text(json.dumps({"process": os.getpid(), "time": time.time(), **values}))
-    temp_path.replace(path)
+    # Written every second, and of no use after a power cut: not worth a wait for the disk.
+    with atomic_write_text(path, durable=False) as file:
+        json.dump({"process": os.getpid(), "time": time.time(), **values}, file)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from dicom_quarry.system.atomic_file import atomic_write_text
+
 
 def register(out: Path) -> None:
     """Remember a job's folder. A job must not fail for want of a home: then it is not remembered."""
@@ -17,9 +19,8 @@ def register(out: Path) -> None:
     with suppress(OSError):
         folder = _registry_folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temp_path = folder / f".{name}.{os.getpid()}"
-        temp_path.write_text(json.dumps({"out": path}), encoding="utf-8")
-        temp_path.replace(folder / f"{name}.json")
+        with atomic_write_text(folder / f"{name}.json") as file:
+            json.dump({"out": path}, file)
 
 
 def state_home() -> Path:

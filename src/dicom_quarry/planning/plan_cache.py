@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +24,7 @@ from dicom_quarry.jobs.folder import JobFolder, job_lock, reject_network_file_sy
 from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
+from dicom_quarry.system.atomic_file import replace_file
 from dicom_quarry.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -206,12 +206,7 @@ def _copy_ledger(plan: JobFolder, folder: JobFolder, settings: Settings, metadat
     finally:
         ledger.close()
     _delete_database(folder.ledger)
-    part.replace(folder.ledger)
-    handle = os.open(folder.state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    replace_file(part, folder.ledger)
 
 
 def _delete_database(database: Path) -> None:

@@ -11,7 +11,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import OutcomeStatus, Study
 from dicom_quarry.reporting.estimate import Forecast
@@ -24,6 +23,7 @@ from dicom_quarry.reporting.summary import (
     sort_groups,
 )
 from dicom_quarry.system.durations import format_duration
+from dicom_quarry.system.text_safety import escape_text
 
 #: Rows that are shown on a terminal; the file has all of them.
 MAX_SHOWN_ROWS = 50

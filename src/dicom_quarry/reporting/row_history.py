@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dicom_quarry.archive.dimse.status import interpret_find, interpret_get, interpret_move
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.ledger.history import MAX_NAMED, Keys, RowHistory, StudyHistory
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.query_log import QueryLogEntry
 from dicom_quarry.model import Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.system.text_safety import escape_text
 
 _PURPOSES = {
     "row": "asked {} for the row as it stands",

@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import OnCompleteState, Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.system.text_safety import escape_text
 
 #: How many rows of one kind are named; report.csv has the others.
 MAX_SHOWN = 20

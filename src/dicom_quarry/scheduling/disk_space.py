@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.system.file_systems import free_bytes
 from dicom_quarry.system.shutdown import Shutdown
 
 P = ParamSpec("P")
@@ -28,11 +28,6 @@ _RETRY_SECONDS = 600.0
 #: Where so many bytes more than needed are free, nobody fills them within so many seconds.
 _PLENTY_BYTES = 4_000_000_000
 _PLENTY_SECONDS = 0.1
-
-
-def free_bytes(path: Path) -> int:
-    """What this user may still write there."""
-    return shutil.disk_usage(path).free
 
 
 class DiskSpaceMonitor:

@@ -9,10 +9,8 @@ nothing else: texts are made printable and cut, and a process is only named if i
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pwd
 import re
 import stat
 import tempfile
@@ -22,12 +20,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 from dicom_quarry.scheduling.shared_state import HostState
 from dicom_quarry.system.durations import format_duration
+from dicom_quarry.system.locks import try_lock
+from dicom_quarry.system.processes import process_runs_as, user_name
 from dicom_quarry.system.shutdown import Shutdown
+from dicom_quarry.system.text_safety import escape_text
 
 #: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
 _FALLBACK_FOLDER = Path("/tmp/.quarry-jobs")
@@ -84,7 +84,7 @@ class PortRegistry:
         handle, temp_path = tempfile.mkstemp(prefix=".port.", dir=self._folder)
         try:
             os.fchmod(handle, 0o644)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try_lock(handle)
             shown_folder = str(folder.resolve())[:_MAX_TEXT]
             own_entry = OwnPortEntry(
                 0, handle, {"host": host, "folder": shown_folder, "process": os.getpid()}
@@ -149,11 +149,9 @@ def _read_entry(path: Path, number: int) -> PortEntry | None:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             raise OSError("not a file")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _parse_entry(os.pread(handle, _ENTRY_SIZE, 0), number, found.st_uid)
-        return None
+        if try_lock(handle, shared=True):
+            return None
+        return _parse_entry(os.pread(handle, _ENTRY_SIZE, 0), number, found.st_uid)
     finally:
         os.close(handle)
 
@@ -170,7 +168,7 @@ def _parse_entry(data: bytes, number: int, owner: int) -> PortEntry:
         host=escape_text(host, limit=64) if isinstance(host, str) else "",
         folder=escape_text(folder, limit=_MAX_TEXT) if isinstance(folder, str) else "an unknown folder",
         process=_verify_process(values.get("process"), owner),
-        user=_user_name(owner),
+        user=user_name(owner),
         queued=values.get("queued") is True,
         seconds_left=seconds_left
         if isinstance(seconds_left, int | float) and 0 <= seconds_left < _YEAR
@@ -179,17 +177,7 @@ def _parse_entry(data: bytes, number: int, owner: int) -> PortEntry:
 
 
 def _verify_process(pid: object, owner: int) -> int | None:
-    if isinstance(pid, int) and pid > 0:
-        with suppress(OSError, ValueError):
-            return pid if Path(f"/proc/{pid}").stat().st_uid == owner else None
-    return None
-
-
-def _user_name(owner: int) -> str:
-    try:
-        return pwd.getpwuid(owner).pw_name
-    except KeyError:
-        return str(owner)
+    return pid if isinstance(pid, int) and pid > 0 and process_runs_as(pid, owner) else None
 
 
 #: Seconds between two looks at who is in front.

@@ -6,7 +6,6 @@ ends. Locks and numbers hold among users who run Quarry; one who writes a progra
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import struct
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dicom_quarry.errors import StartError
+from dicom_quarry.system.locks import locked, try_lock
 
 #: Seconds between two looks at whether a slot is free.
 _POLL_INTERVAL = 0.1
@@ -55,11 +55,11 @@ class HostState:
         """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
         handle = _open_file(self._path / name)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            before = os.pread(handle, _NUMBER.size, 0)
-            new_value, result = compute(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
-            os.pwrite(handle, _NUMBER.pack(new_value), 0)
-            return result
+            with locked(handle):
+                before = os.pread(handle, _NUMBER.size, 0)
+                new_value, result = compute(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
+                os.pwrite(handle, _NUMBER.pack(new_value), 0)
+                return result
         finally:
             os.close(handle)
 
@@ -81,12 +81,10 @@ class HostState:
 
     def _try_lock(self, name: str) -> int | None:
         handle = _open_file(self._path / name)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        return handle
+        if try_lock(handle):
+            return handle
+        os.close(handle)
+        return None
 
 
 class LocalCounters:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.system.file_systems import sync_directory
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -89,7 +90,7 @@ class Directories:
     def _sync_tree(self, fd: int, tree: _Tree) -> None:
         """Each once, on one way down."""
         try:
-            os.fsync(fd)
+            sync_directory(fd)
             for name, below in tree.items():
                 self._sync_tree(os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=fd), below)
         finally:

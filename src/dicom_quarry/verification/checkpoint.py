@@ -6,7 +6,6 @@ written there, as on a read-only copy, it is kept for this user elsewhere.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,6 +18,8 @@ from typing import Any, BinaryIO, Self
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.system.atomic_file import atomic_write_text
+from dicom_quarry.system.locks import FileLock, LockHeld
 
 #: A look that nobody went on with for so many seconds begins anew: the files may have changed since.
 MAX_AGE = 7 * 86_400.0
@@ -56,15 +57,14 @@ class Checkpoint:
         self.interrupted_at: float | None = None
 
     def __enter__(self) -> Self:
-        self._lock = os.open(self._path(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = FileLock(self._path(".lock"))
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
+            self._lock.acquire(timeout=0)
+        except LockHeld:
             raise StartError(f"another quarry verify is looking at {self._out}: wait for its end") from None
         if not self._restart:
             self._load()
-        self._findings_file = _open_private(self._path(".findings"), os.O_APPEND)
+        self._findings_file = _open_findings(self._path(".findings"))
         self._findings_file.truncate(self._findings_length)
         return self
 
@@ -72,7 +72,7 @@ class Checkpoint:
         if self._path(".findings").exists():
             self._write()
         self._findings_file.close()
-        os.close(self._lock)
+        self._lock.release()
 
     def add_finding(self, finding: Mapping[str, Any]) -> None:
         """Something to be told at the end; kept with the next mark."""
@@ -124,20 +124,16 @@ class Checkpoint:
             "length": self._findings_length,
             "time": time.time(),
         }
-        temp_path = self._path(".part")
-        with _open_private(temp_path, os.O_TRUNC) as file:
-            file.write(json.dumps(data).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temp_path.replace(self._path(".json"))
+        with atomic_write_text(self._path(".json")) as file:
+            json.dump(data, file)
         self._written_at = time.monotonic()
 
     def _path(self, suffix: str) -> Path:
         return self.folder / f"{self._name}{suffix}"
 
 
-def _open_private(path: Path, flags: int) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600), "wb")
+def _open_findings(path: Path) -> BinaryIO:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb")
 
 
 def _writable_folder(folder: JobFolder) -> Path:

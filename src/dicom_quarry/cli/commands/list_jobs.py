@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.jobs.status import JobStatus, read_job_status
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.system.durations import format_duration
+from dicom_quarry.system.text_safety import escape_text
 
 
 def list_jobs(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:

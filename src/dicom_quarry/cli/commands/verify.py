@@ -16,11 +16,11 @@ from dicom_quarry import api
 from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
 from dicom_quarry.cli.display.run_job import run_with_display
-from dicom_quarry.cohort.cell_values import escape_text
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.reporting.formatting import format_count
 from dicom_quarry.system.durations import format_duration
+from dicom_quarry.system.text_safety import escape_text
 from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
 from dicom_quarry.verification.sampling import parse_share
 from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary

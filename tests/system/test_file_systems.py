@@ -1,0 +1,78 @@
+"""The type and the free space of a file system; durable names in a directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.system.file_systems import file_system_type, free_bytes, sync_directory
+
+MOUNTS = """\
+/dev/sda1 / ext4 rw,relatime 0 0
+tmpfs {root} tmpfs rw 0 0
+server:/export {root}/pacs nfs4 rw,vers=4.2 0 0
+/dev/sdb1 {root}/pacs/local xfs rw 0 0
+server:/two {root}/with\\040blank\\134slash cifs rw 0 0
+server:/three {root}/données nfs rw 0 0
+/dev/sdc1 {root}/twice ext4 rw 0 0
+host:/ {root}/twice fuse.sshfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("below", "kind"),
+    [
+        ("", "tmpfs"),
+        ("pacs", "nfs4"),
+        ("pacs/deep/er", "nfs4"),
+        ("pacsother", "tmpfs"),
+        ("pacs/local/x", "xfs"),
+        ("with blank\\slash/x", "cifs"),
+        ("données/x", "nfs"),
+        ("twice", "fuse.sshfs"),
+    ],
+)
+def test_the_nearest_mount_gives_the_type(tmp_path: Path, below: str, kind: str) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(MOUNTS.replace("{root}", str(tmp_path / "root")), encoding="utf-8")
+    assert file_system_type(tmp_path / "root" / below, mounts) == kind
+    assert file_system_type(Path("/"), mounts) == "ext4"
+
+
+def test_a_link_to_a_network_folder_is_on_the_network(tmp_path: Path) -> None:
+    (tmp_path / "mounts").write_text(f"s:/ {tmp_path}/net nfs rw 0 0\n")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "link").symlink_to("net")
+    assert file_system_type(tmp_path / "link", tmp_path / "mounts") == "nfs"
+
+
+def test_without_a_mount_table_the_type_is_unknown(tmp_path: Path) -> None:
+    assert file_system_type(tmp_path, tmp_path / "nothing") == ""
+
+
+def test_this_computers_root_has_a_type() -> None:
+    assert file_system_type(Path("/"))
+
+
+def test_free_space_is_what_this_user_may_write(tmp_path: Path) -> None:
+    assert 0 < free_bytes(tmp_path) <= os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize
+    with pytest.raises(OSError):
+        free_bytes(tmp_path / "missing")
+
+
+def test_a_directory_is_synced_by_path_or_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(Path(f"/proc/self/fd/{fd}").readlink()))
+    sync_directory(tmp_path)
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        sync_directory(fd)
+        os.fstat(fd)  # still open
+    finally:
+        os.close(fd)
+    assert synced == [tmp_path, tmp_path]
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        sync_directory(tmp_path / "file")
