@@ -55,7 +55,7 @@ def test_a_task_ends_once(ledger: Ledger) -> None:
     resolve(ledger, request(1, "A"), study(1))
     rows = [stored_row("1.2.1", 1)]
     conclude(ledger, "1.2.1", rows)
-    with pytest.raises(LedgerError, match="has ended already"):
+    with pytest.raises(LedgerError, match="is concluded already"):
         ledger.conclude_task(
             task_id(ledger, "1.2.1"), end("instances_missing", {"missing": 1, "expected": 1})
         ).result()

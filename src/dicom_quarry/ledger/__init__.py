@@ -1,1 +1,1 @@
-"""What is known of a job: requests, tasks, instances, attempts."""
+"""The record of a job in SQLite: its requests, tasks, instances and attempts."""

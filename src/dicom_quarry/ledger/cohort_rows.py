@@ -1,7 +1,7 @@
-"""The user's table in the ledger: entered once, and exchanged for a newer one with ``--update``.
+"""The rows of the user's table in the ledger: inserted once, and replaced with ``--update``.
 
-A table may have millions of rows, so they pass through in batches, and what compares one row with the others
-is done by the database. The old rows' keys and states wait in temporary tables.
+A table may have millions of rows. They are inserted in batches, and the database compares them with each
+other. Temporary tables keep the keys and states of the old rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _UNUSABLE = "row_unusable"
 
 _temporary = MetaData()
 
-#: The rows of the table that is given up.
+#: The rows of the old table.
 _old_requests = Table(
     "old_requests",
     _temporary,
@@ -52,7 +52,7 @@ _old_requests = Table(
     prefixes=["TEMPORARY"],
 )
 
-#: The tasks that rows with these keys asked for.
+#: The tasks of the old rows, by their keys.
 _old_request_tasks = Table(
     "old_request_tasks",
     _temporary,
@@ -65,7 +65,7 @@ _old_request_tasks = Table(
 
 @dataclass(frozen=True, slots=True)
 class CohortChange:
-    """What a newer table changed: rows by their keys, wherever they stand in it."""
+    """The difference between an old and a new table. Rows are compared by their keys, not by their place."""
 
     added: int
     removed: int
@@ -73,9 +73,9 @@ class CohortChange:
 
 
 def insert_rows(connection: Connection, rows: Iterable[Request]) -> None:
-    """Enter rows that nothing is known of yet; a row with the keys of an earlier one names it."""
+    """Insert rows in their first state; a row with the keys of an earlier one refers to it."""
     by_identity = next(one for one in requests.indexes if one.name == "requests_by_identity")
-    # Digests come in no order: sorted at the end they make the index in a fraction of the time, and of the
+    # Digests come in random order. An index that is made at the end takes a fraction of the time, and of the
     # write-ahead log.
     by_identity.drop(connection)
     values = map(_values, rows)
@@ -86,9 +86,9 @@ def insert_rows(connection: Connection, rows: Iterable[Request]) -> None:
 
 
 def replace_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:
-    """Take a newer table: what is known of a row goes with its keys.
+    """Replace the table by a newer one; a row keeps its state, its tasks and its queries by its keys.
 
-    A study that no row asks for any more is not fetched; what is here of it stays.
+    A study that no row requests any more is not fetched; its stored files stay.
     """
     _save_old_rows(connection)
     insert_rows(connection, rows)
@@ -115,7 +115,7 @@ def _values(request: Request) -> dict[str, object]:
 
 
 def _link_duplicates(connection: Connection) -> None:
-    """Let every row that can be used name the first one with its keys, if that is another."""
+    """Let every usable row refer to the first row with its keys, if that is another row."""
     usable = requests.c.code.is_(None)
     several = (
         select(requests.c.identity, func.min(requests.c.row).label("first"))
@@ -146,7 +146,7 @@ def _save_old_rows(connection: Connection) -> None:
 
 
 def _restore_states(connection: Connection) -> None:
-    """What was known of the keys of a row that can be used; of one that could not be there is nothing."""
+    """Give each usable row the tasks and the state that an old usable row with its keys had."""
     usable = requests.c.state == RequestState.WAITING
     connection.execute(
         insert(request_tasks).from_select(
@@ -175,7 +175,7 @@ def _restore_states(connection: Connection) -> None:
 
 
 def _renumber_queries(connection: Connection) -> None:
-    """What was asked about a row goes with its keys, too: to the first row that has them now."""
+    """Assign logged queries to the first row that has the keys now; delete those of rows that are gone."""
     first = (
         select(func.min(requests.c.row))
         .join(_old_requests, _old_requests.c.identity == requests.c.identity)
@@ -187,7 +187,7 @@ def _renumber_queries(connection: Connection) -> None:
 
 
 def _count_changes(connection: Connection) -> CohortChange:
-    """Rows with the same keys are counted one by one: one of three may have gone."""
+    """Count added, removed and changed rows; each of several rows with the same keys counts."""
     counted = union_all(
         select(requests.c.identity, literal(1).label("one")), select(_old_requests.c.identity, literal(-1))
     ).subquery()
@@ -207,7 +207,7 @@ def _count_changes(connection: Connection) -> CohortChange:
 
 
 def _changed_keys(connection: Connection) -> Iterator[tuple[bytes, bytes]]:
-    """The keys before and after of every row number that has others now."""
+    """Yield the old and the new identity of every row number whose identity changed."""
     query = (
         select(_old_requests.c.identity.label("before"), requests.c.identity.label("after"))
         .join(requests, requests.c.row == _old_requests.c.row)

@@ -1,4 +1,7 @@
-"""Connections to the SQLite file: by the driver, and by SQLAlchemy over the same driver."""
+"""The SQLite file of a ledger: connections, a pool for readers, and the thread that writes.
+
+A connection is the driver's (``sqlite3``), or SQLAlchemy's over the same driver.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,20 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
 
-#: Pages that a connection keeps, in kB. There are a dozen connections, each of which would fill a larger one
-#: as the ledger grows; what is not in it is in the system's own cache, which all of them share.
+#: Page cache of one connection, in kB. A job has a dozen connections, and each would fill a larger cache as
+#: the ledger grows; other pages are in the cache of the operating system, which all connections share.
 _CACHE_KB = 2000
 
-#: The write-ahead log is cut back to so many bytes once a large transaction, a table's rows, is in the file.
+#: Size in bytes to which SQLite cuts the write-ahead log after a large transaction.
 _WAL_SIZE_LIMIT = 64 << 20
 
-#: Seconds for which a writer waits for one of another process, which may be suspended: the job's threads wait
-#: with it. Readers never wait for a writer.
+#: Seconds for which a writer waits for the writer of another process, which may be suspended. Readers never
+#: wait for a writer.
 _BUSY_TIMEOUT = 600
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection of the driver: WAL and synchronous FULL, so a commit survives a power cut."""
+    """Open a connection of the driver, with WAL and synchronous FULL: a commit survives a power cut."""
     query = "mode=ro" if read_only else "mode=rwc"
     if read_only and _is_read_only_copy(path):
         query += "&immutable=1"
@@ -43,7 +46,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         f"file:{quote(str(path))}?{query}",
         uri=True,
         timeout=30 if read_only else _BUSY_TIMEOUT,
-        # The driver's own transaction handling would commit before savepoints; ours begins explicitly.
+        # The driver's own transaction handling would commit before savepoints; here each BEGIN is explicit.
         isolation_level=None,
         check_same_thread=False,
     )
@@ -61,9 +64,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
 
 
 def open_engine(path: Path, *, read_only: bool = False) -> Engine:
-    """An engine of such connections, whose transactions begin with the write lock, or with a snapshot.
+    """Make an engine whose transactions begin with the write lock or, if ``read_only``, with a snapshot.
 
-    Where the driver has begun one already, SQLAlchemy's statements join it.
+    SQLAlchemy's statements join a transaction that the driver has begun.
     """
     engine = create_engine(
         "sqlite://", creator=lambda: connect(path, read_only=read_only), poolclass=QueuePool
@@ -78,7 +81,7 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
 
 
 def upgrade_ledger(path: Path) -> None:
-    """Upgrade the ledger of an older version of Quarry; raises LedgerError where it cannot be written."""
+    """Upgrade the ledger of an older version of Quarry; raises LedgerError if it cannot be written."""
     engine = open_engine(path)
     try:
         with engine.begin() as connection:
@@ -86,23 +89,23 @@ def upgrade_ledger(path: Path) -> None:
     except DatabaseError as error:
         raise LedgerError(
             f"the ledger {path} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
-            "let Quarry write to its folder, or to a copy of it"
+            "give Quarry write access to its folder, or to a copy of it"
         ) from error
     finally:
         engine.dispose()
 
 
 def _is_read_only_copy(path: Path) -> bool:
-    """Whether nobody can write here and nothing waits in a log, as on a read-only copy of a job's folder.
+    """Return True if the folder is read-only and there is no write-ahead log: a copy of a job's folder.
 
-    SQLite opens a database with a write-ahead log only where it can put files beside it, unless it is told
-    that nothing changes (sqlite.org/wal.html, read-only databases).
+    SQLite needs files next to a database in WAL mode, unless the database is declared immutable
+    (sqlite.org/wal.html, read-only databases).
     """
     return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 class ReadPool:
-    """Connections that only read, for any thread: as many as were ever in use at once, kept for the next."""
+    """Read-only connections for any thread; a connection that is given back is kept for the next use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -110,28 +113,28 @@ class ReadPool:
         self._closed = False
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
-        """The rows of one statement, as they are committed now."""
+        """Return the rows of one statement, as they are committed now."""
         with self._borrow() as connection:
             return statement.fetch_all(connection, **values)
 
     def stream(self, statement: CompiledStatement, **values: object) -> Iterator[Any]:
-        """The rows of one statement, one by one, as they are committed when the first is taken."""
+        """Yield the rows of one statement, as they are committed when the first is taken."""
         with self._borrow() as connection, closing(statement.execute(connection, values)) as cursor:
             yield from map(statement.make_row, cursor)
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """A connection for several statements, all of which see the same moment."""
+        """Lend a connection whose statements all see the same moment."""
         with self._borrow() as connection:
             connection.execute("BEGIN")
             try:
                 yield connection
             finally:
-                if connection.in_transaction:  # not where SQLite has undone it by itself
+                if connection.in_transaction:  # SQLite rolls back by itself on some errors
                     connection.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Close those that nobody uses; each of the others follows as it is given back."""
+        """Close the idle connections; each of the others is closed when it is given back."""
         self._closed = True
         while self._idle:
             self._idle.pop().close()
@@ -160,15 +163,15 @@ _MAX_COMMIT_GROUP = 256
 class Database:
     """One SQLite file with one writer thread.
 
-    ``write`` runs a piece of work in a transaction, shared with whatever else is waiting; it returns when the
-    commit is durable. A piece that raises is undone alone, and its exception goes to its caller. Another
-    process may write to the file, too: a transaction takes the write lock as it begins, so that what it has
-    read still holds when it commits.
+    ``write`` runs a function in a transaction and returns when the commit is durable. Functions that wait at
+    the same time share a transaction. A function that raises is rolled back alone, and its caller gets the
+    exception. Another process may write to the file too: a transaction takes the write lock as it begins, so
+    that what it has read is still true when it commits.
     """
 
     def __init__(self, path: Path) -> None:
-        # It names patients: SQLite gives the mode of this file to those that it puts beside it.
-        if not path.exists():  # its time tells whether it was written to
+        # The ledger names patients. SQLite gives its other files the mode of this one.
+        if not path.exists():  # touch would change its time, by which its age is judged
             path.touch(mode=0o600)
         self._engine = open_engine(path)
         try:
@@ -188,11 +191,11 @@ class Database:
         self._thread.start()
 
     def write(self, work: Work[T]) -> T:
-        """Run ``work`` in a transaction; returns when it is durable."""
+        """Run ``work`` in a transaction; return when it is durable."""
         return self.submit(work).result()
 
     def submit(self, work: Work[T]) -> Future[T]:
-        """Run ``work`` in a transaction soon; nothing may lean on it before the future is done."""
+        """Queue ``work`` for a transaction; it is durable when the future is done."""
         future: Future[T] = Future()
         with self._close_lock:
             if self._closed:
@@ -201,22 +204,22 @@ class Database:
         return future
 
     def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
-        """Insert a row with the next transaction that is made anyway; for what nothing leans on."""
+        """Insert a row with the next transaction; a crash before that loses it."""
         self._deferred.append((insert, row))
 
     def read(self, work: Work[T]) -> T:
-        """Run ``work`` on a snapshot of what is committed."""
+        """Run ``work`` on a snapshot of the committed rows."""
         with self._read_engine.connect() as connection:
             return work(connection)
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
-        """The rows of one statement, as they are committed now."""
+        """Return the rows of one statement, as they are committed now."""
         return self.read_pool.fetch_all(statement, **values)
 
     def close(self) -> None:
-        """Commit what is waiting and close the file."""
+        """Commit what is queued and close the file."""
         with self._close_lock:
-            # Nothing can come after the end of the queue, where nobody would ever take it up.
+            # Under the lock, so that no work is queued behind the end mark, where it would never run.
             if self._closed:
                 return
             self._closed = True
@@ -241,10 +244,10 @@ class Database:
         self._connection.close()
 
     def _commit(self, group: list[tuple[Work[object], Future[object]]]) -> None:
-        """Do a group in one transaction.
+        """Run a group in one transaction.
 
-        It is the driver's, and so are its savepoints: SQLAlchemy's cost more than the statements that they
-        are for. A piece that runs SQLAlchemy's statements has it join in.
+        Transaction and savepoints are the driver's: SQLAlchemy's cost more than the statements between them.
+        SQLAlchemy's statements join the transaction.
         """
         below = driver_connection(self._connection)
         try:
@@ -252,7 +255,7 @@ class Database:
             self._insert_deferred(self._connection)
             done = self._run_group(below, group)
             below.commit()
-        except Exception as error:  # noqa: BLE001 - a disk that fails must reach every caller, not end this thread
+        except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
             for _, future in group:
                 if not future.done():
                     future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
@@ -260,8 +263,8 @@ class Database:
             for future, result in done:
                 future.set_result(result)
         finally:
-            # What did not come to its commit is undone, and over for SQLAlchemy, too, if it had joined in.
-            # Where a disk fails here the next group cannot begin, and is told so.
+            # Rolls back what was not committed, and ends SQLAlchemy's part of the transaction. If the disk
+            # fails here, the next BEGIN fails and its callers get the error.
             with suppress(sqlite3.Error, DatabaseError):
                 below.rollback()
                 self._connection.rollback()
@@ -269,7 +272,7 @@ class Database:
     def _run_group(
         self, below: sqlite3.Connection, group: list[tuple[Work[object], Future[object]]]
     ) -> list[tuple[Future[object], object]]:
-        """Do the pieces of a transaction; what they gave, but for those that raised, and are undone."""
+        """Run the functions of a transaction; return the results of those that did not raise."""
         done: list[tuple[Future[object], object]] = []
         for work, future in group:
             below.execute("SAVEPOINT piece")
@@ -277,8 +280,8 @@ class Database:
                 done.append((future, work(self._connection)))
             except (OperationalError, sqlite3.OperationalError):
                 raise
-            except Exception as error:  # noqa: BLE001 - it belongs to the caller who waits for the future
-                # Where SQLite has undone the transaction by itself this raises, and all of the group fails.
+            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
+                # If SQLite has rolled back the whole transaction this raises, and the group fails.
                 below.execute("ROLLBACK TO piece")
                 future.set_exception(error)
             below.execute("RELEASE piece")
@@ -286,7 +289,7 @@ class Database:
 
     def _insert_deferred(self, connection: Connection) -> None:
         rows: dict[CompiledStatement, list[Mapping[str, object]]] = {}
-        # Not more than there are now: others go on adding.
+        # Only those that are queued now: other threads go on adding.
         for _ in range(len(self._deferred)):
             statement, row = self._deferred.popleft()
             rows.setdefault(statement, []).append(row)

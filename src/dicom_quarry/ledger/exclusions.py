@@ -1,4 +1,4 @@
-"""What became of studies that must not be taken: found again, and marked where they are stored already."""
+"""Studies on the exclusion list: finds those that are stored already, and marks them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class StoredTask:
-    """A task that has ended with ``stored`` instances on the disk; or, ``released``, elsewhere."""
+    """A concluded task with ``stored`` instances; the files of a ``released`` one are elsewhere."""
 
     task_id: int
     study: Study
@@ -30,7 +30,7 @@ class StoredTask:
 
 
 def stored_tasks(database: Database) -> Iterator[StoredTask]:
-    """Every task that has ended and has instances here."""
+    """Yield every concluded task that has stored instances."""
     last = 0
     while page := _page(database, last):
         yield from page
@@ -49,14 +49,14 @@ def _page(database: Database, last: int) -> list[StoredTask]:
 
 
 def mark_stored_excluded(database: Database, task: StoredTask, keys: str) -> None:
-    """Mark a task whose study is excluded now; what is known of its instances, and their proof, stays."""
+    """Mark a task whose study is excluded now; the record of its instances, and their proof, stay."""
     details = json.dumps({"keys": keys, "stored": task.stored})
     marked = update(tasks).where(tasks.c.id == task.task_id)
     database.write(lambda c: c.execute(marked.values(code="excluded_but_stored", details=details)) and None)
 
 
 def delete_instance_records(database: Database, task: StoredTask) -> None:
-    """The instances of an excluded task are not here any more."""
+    """Delete the records of an excluded task's instances, whose files are gone."""
 
     def work(connection: Connection) -> None:
         replace_instances(connection, task.task_id, [])
@@ -67,7 +67,7 @@ def delete_instance_records(database: Database, task: StoredTask) -> None:
 
 
 def excluded_studies(database: Database) -> set[str]:
-    """The Study Instance UIDs of tasks that have ended as excluded."""
+    """Return the Study Instance UIDs of tasks that are concluded as excluded."""
     ended = select(tasks.c.study_uid).where(tasks.c.state == TaskState.CONCLUDED)
     query = ended.where(tasks.c.code.in_(codes_of({OutcomeStatus.EXCLUDED})))
     return database.read(lambda c: set(c.scalars(query)))

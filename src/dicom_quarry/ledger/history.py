@@ -1,4 +1,4 @@
-"""Everything that is known of one row, or of one study: for people who ask why. Reads only."""
+"""The history of one row or one study, for ``quarry explain``. Reads only."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dicom_quarry.ledger.statements import RETRIED
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import InstanceRef
 
-#: Missing instances that are named; missing.csv has the others.
+#: Most missing instances that a history names; missing.csv has all.
 MAX_NAMED = 20
 
 Keys = tuple[tuple[str, str], ...]
@@ -35,7 +35,7 @@ Keys = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class RowHistory:
-    """A row, the keys that it is asked for with, and those that a rewrite made of them; what was asked."""
+    """A row, its keys, the ``alternatives`` that rewrites made of them, and the queries for it."""
 
     view: RowView
     keys: Keys
@@ -46,10 +46,10 @@ class RowHistory:
 
 @dataclass(frozen=True, slots=True)
 class StudyHistory:
-    """A task: what was listed, fetched and put off, in the order of their times each.
+    """A task with its queries, rounds of retrieval requests and postponements, each in the order of time.
 
-    ``retried`` are the POSIX times at which it was taken up again. ``missing`` are the first of ``lacking``
-    instances, ``apart`` the first of the files that are kept apart.
+    ``retried_at`` are the POSIX times of retries. ``missing`` has the first of ``missing_count`` instances,
+    ``mismatch_paths`` the first files in the mismatch folder.
     """
 
     view: StudyView
@@ -64,9 +64,9 @@ class StudyHistory:
 
 
 class HistoryReader(LedgerReader):
-    """Reads a job's ledger for one row, or one study, at a time.
+    """Reads the history of one row, or one study, at a time.
 
-    ``apart`` is the folder of what is kept apart.
+    ``mismatch_dir`` is the folder of instances whose identity differs from the archive's answer.
     """
 
     def __init__(self, path: Path, mismatch_dir: str) -> None:
@@ -74,32 +74,32 @@ class HistoryReader(LedgerReader):
         self._mismatch_dir = mismatch_dir
 
     def row_history(self, number: int) -> RowHistory | None:
-        """A row of the user's table, None if there is none of this number."""
+        """Return the history of a row, None if there is no row with this number."""
         view = next(self.rows(only=number), None)
         if view is None:
             return None
         with self._engine.connect() as connection:
             row = connection.execute(select(requests).where(requests.c.row == number)).one()
             first = select(func.min(requests.c.row)).where(requests.c.identity == row.identity)
-            # Rows with the same keys were asked about once, as the first of them.
+            # For rows with the same keys there was one query, recorded for the first of them.
             of_row = queries.c.row.in_([number, connection.scalar(first)])
             found = connection.execute(select(queries).where(of_row).order_by(queries.c.id)).all()
         keys, *others = [_keys(one) for one in [json.loads(row.keys), *json.loads(row.alternatives or "[]")]]
         return RowHistory(view, keys, tuple(others), row.note, tuple(map(_query_log_entry, found)))
 
     def rows_of(self, study_uid: str) -> list[int]:
-        """The rows that asked for a study."""
+        """Return the rows that request a study."""
         query = select(request_tasks.c.row).distinct().join(tasks, tasks.c.id == request_tasks.c.task_id)
         with self._engine.connect() as connection:
             found = connection.scalars(query.where(tasks.c.study_uid == study_uid))
             return sorted(found)
 
     def study_histories_of_row(self, row: int) -> Iterator[StudyHistory]:
-        """The studies that a row asked for."""
+        """Yield the history of each task of a row."""
         yield from self._histories(select(request_tasks.c.task_id).where(request_tasks.c.row == row))
 
     def study_histories(self, study_uid: str) -> Iterator[StudyHistory]:
-        """A study: once for each archive, and each selection of its series, that it was asked for by."""
+        """Yield the history of each task of a study: one for each archive and selection of series."""
         yield from self._histories(select(tasks.c.id).where(tasks.c.study_uid == study_uid))
 
     def _histories(self, chosen: Select[Any]) -> Iterator[StudyHistory]:

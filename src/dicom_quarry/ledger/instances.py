@@ -1,4 +1,4 @@
-"""Instances in the ledger: UIDs that repeat are written once and referred to by number."""
+"""Instances in the ledger. UIDs that repeat are stored once; the instances refer to them by number."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dicom_quarry.model import InstanceRef
 
 @dataclass(frozen=True, slots=True)
 class InstanceRow:
-    """An instance that is expected, stored, or both; ``digest`` is None where it is missing.
+    """An instance that is expected, stored, or both; the ``digest`` of a missing one is None.
 
-    ``path`` is relative to the output folder, None where the path template gives it.
+    ``path`` is relative to the output folder; None means the path that the template gives.
     """
 
     ref: InstanceRef
@@ -28,13 +28,13 @@ class InstanceRow:
 
 
 def replace_instances(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -> None:
-    """Write what is known of a task's instances, instead of what was known before."""
+    """Replace the instances of a task."""
     put.DELETE_INSTANCES.run(connection, task_id=task_id)
     _insert(connection, task_id, rows)
 
 
 def stored_totals(connection: Connection, task_id: int) -> tuple[int, int, int]:
-    """Of a task: how many instances are stored, their bytes, and how many of them are not listed."""
+    """Return the number of stored instances of a task, their bytes, and the number of unlisted ones."""
     mine = instances.c.task_id == task_id
     stored = select(func.count(), func.coalesce(func.sum(instances.c.size), 0))
     count, size = connection.execute(stored.where(mine, instances.c.digest.is_not(None))).one()
@@ -45,7 +45,7 @@ def stored_totals(connection: Connection, task_id: int) -> tuple[int, int, int]:
 def instances_of(
     connection: Connection, task_id: int, *conditions: ColumnElement[bool], limit: int
 ) -> Iterator[InstanceRef]:
-    """The first instances of a task under these conditions, by series."""
+    """Yield the first instances of a task that meet the conditions, by series."""
     mine = select(tasks.c.study_uid, series.c.series_uid, instances.c.sop_uid, uids.c.uid).where(
         instances.c.task_id == task_id, *conditions
     )
@@ -60,7 +60,7 @@ def instances_of(
 
 
 def add_instance(connection: Connection, task_id: int, row: InstanceRow) -> bool:
-    """Write that one more instance of a task is here; False, and nothing changed, if it was here already."""
+    """Record one more stored instance of a task; return False if it was recorded as stored before."""
     known = and_(instances.c.task_id == task_id, instances.c.sop_uid == row.ref.sop_uid)
     before = connection.execute(select(instances.c.listed, instances.c.digest).where(known)).first()
     if before is not None and before.digest is not None:
@@ -96,7 +96,7 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
 
 
 def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) -> int:
-    """Nearly always it is new."""
+    """Return the id of a series; tries the INSERT first, as nearly every series is new."""
     added = put.ADD_SERIES.run(connection, task_id=task_id, series_uid=series_uid)
     if added.rowcount == 1 and added.lastrowid is not None:
         return added.lastrowid
@@ -105,7 +105,7 @@ def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) ->
 
 
 def _uid_number(connection: Connection, uid: str) -> int:
-    """Nearly always it is known: there are a handful."""
+    """Return the number of a UID; tries the SELECT first, as there are few different ones."""
     known = put.UID_NUMBER.run(connection, uid=uid).fetchone()
     number: int | None = known[0] if known else put.ADD_UID.run(connection, uid=uid).lastrowid
     assert number is not None

@@ -1,4 +1,4 @@
-"""Studies that had ended well are taken up again, for what happened to their files or in their archive."""
+"""The record of one job: its rows, its tasks, and the operations that change them."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from dicom_quarry.model import Request, RequestState, Selection, Study, Task, Ta
 
 
 def concluded_tasks(ledger: Ledger, study_uid: str) -> list[int]:
-    """The tasks of a study that have ended, and whose data did not go elsewhere."""
+    """Return the ids of the concluded tasks of a study that is not released."""
     mine = tasks.c.study_uid == study_uid, tasks.c.state == TaskState.CONCLUDED, tasks.c.released_at.is_(None)
     query = select(tasks.c.id).where(*mine)
     return ledger.database.read(lambda c: list(c.scalars(query)))
 
 
 def reopen_with_folders(ledger: Ledger, task_id: int, paths: Collection[str]) -> None:
-    """Let a task wait again whose instances are in these folders: what is there need not be sent."""
+    """Reopen a task; the instances in these folders need not be sent again."""
 
     def work(connection: Connection) -> None:
         put.ADD_FOLDER.run_many(connection, [{"task_id": task_id, "path": path} for path in paths])
@@ -45,7 +45,7 @@ def reopen_with_folders(ledger: Ledger, task_id: int, paths: Collection[str]) ->
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One question put to the archive for a task; times are POSIX seconds."""
+    """One retrieval request to the archive for a task; times are POSIX seconds."""
 
     started: float
     ended: float
@@ -60,7 +60,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What a task ended with; ``proved_at`` is a POSIX time, None unless it is complete."""
+    """The outcome of a task with its instances; ``proved_at`` is a POSIX time, None unless it is complete."""
 
     code: str
     details: Mapping[str, object]
@@ -73,38 +73,41 @@ class TaskResult:
 
 
 class Ledger:
-    """The record of one job. For any thread; a change is durable when its call, or its future, is done."""
+    """The record of one job.
+
+    Any thread may use it. A change is durable when its call returns, or when its future is done.
+    """
 
     def __init__(self, path: Path) -> None:
         self.database = Database(path)
 
     def close(self) -> None:
-        """Commit what is waiting and close the file."""
+        """Commit what is queued and close the file."""
         self.database.close()
 
     # -- the job itself
 
     def metadata(self) -> dict[str, str]:
-        """What was noted about the job, by name."""
+        """Return the facts about the job, by name."""
         return {row.name: row.value for row in self.database.fetch_all(put.METADATA)}
 
     def set_metadata(self, **values: str) -> None:
-        """Remember facts about the job, replacing earlier ones of the same name."""
+        """Store facts about the job; replace those of the same name."""
         self.database.write(lambda c: write_metadata(c, values))
 
     # -- requests
 
     def waiting_requests(self, limit: int) -> list[Request]:
-        """The next rows to resolve, in their order; of rows with the same keys the first alone."""
+        """Return the next rows to resolve, in their order; of rows with the same keys the first alone."""
         return [_request(row) for row in self.database.fetch_all(put.WAITING_REQUESTS, limit=limit)]
 
     def resolve_request(
         self, request: Request, archive: str, wanted: Sequence[tuple[Study, Selection]], note: str = ""
     ) -> Future[int]:
-        """The request, and every row with the same keys, waits for these parts of studies of this archive.
+        """Resolve the request, and every row with the same keys, to tasks for the ``wanted`` studies.
 
-        ``note`` tells of values that were rewritten. The future is the number of these rows; nothing may lean
-        on the answer before it is done.
+        ``note`` describes values that were rewritten. The future has the number of these rows; the change is
+        durable when it is done. It raises LedgerError if the request is not waiting.
         """
         values = [_task_values(archive, study, _selection_text(chosen)) for study, chosen in wanted]
 
@@ -120,7 +123,7 @@ class Ledger:
         return self.database.submit(work)
 
     def conclude_request(self, request: Request, code: str, **details: object) -> Future[int]:
-        """The request, and every row with the same keys, ends without a study to fetch; as ``resolve``."""
+        """Conclude the request, and every row with the same keys, without a study; see resolve_request."""
         ended = {"state": RequestState.CONCLUDED, "code": code, "details": json.dumps(details)}
         return self.database.submit(
             lambda c: len(_update_rows_with_keys(c, put.CONCLUDE_WITH_KEYS, request, **ended))
@@ -129,41 +132,42 @@ class Ledger:
     # -- tasks
 
     def waiting_tasks(self, now: float, limit: int) -> list[Task]:
-        """Tasks that can be worked on now: those whose time has come, then those that were never put off."""
+        """Return tasks that can be started now: first postponed ones that are due, then the others."""
         return [_task(row) for row in self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit)]
 
     def next_due(self) -> float | None:
-        """When the earliest postponed task may be tried again (POSIX time), None if none is waiting."""
+        """Return the time of the first waiting task (POSIX; 0 for now), None if no task is waiting."""
         rows = self.database.fetch_all(put.NEXT_DUE)
         return rows[0].not_before or 0.0 if rows else None
 
     def all_complete(self) -> bool:
-        """Whether nothing more is expected of any task."""
+        """Return True if every task is proved complete."""
         return not self.database.fetch_all(put.UNPROVED_TASK)
 
     def postpone_task(self, task_id: int, not_before: float) -> None:
-        """Leave a task alone until a POSIX time."""
+        """Postpone a task to a POSIX time."""
         self.database.write(
             lambda c: put.POSTPONE_TASK.run(c, task_id=task_id, not_before=not_before) and None
         )
 
     def record_round(self, task_id: int, attempts: Sequence[Attempt]) -> Future[None]:
-        """Remember the questions that were put to the archive in one round, and how they ended."""
+        """Record the retrieval requests of one round with their results."""
         return self.database.submit(lambda c: _add_round(c, task_id, attempts))
 
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
-        """Remember where instances of an unfinished task are, durably before the first is acknowledged."""
+        """Record folders of an unfinished task; durable before the first instance in them is acknowledged."""
         rows = [{"task_id": task_id, "path": path} for path in paths]
         return self.database.submit(lambda c: put.ADD_FOLDER.run_many(c, rows))
 
     def folders_of(self, task_id: int) -> list[str]:
-        """Folders that may hold instances of an unfinished task."""
+        """Return the folders that may have instances of an unfinished task."""
         return [row.path for row in self.database.fetch_all(put.FOLDERS, task_id=task_id)]
 
     def conclude_task(self, task_id: int, result: TaskResult) -> Future[None]:
-        """A task has ended: its outcome and its instances, in one transaction.
+        """Conclude a task: store its outcome and its instances in one transaction.
 
-        Nothing may be told of it before the future is done.
+        Callers report the outcome only after the future is done. It raises LedgerError if the task is not
+        waiting.
         """
 
         def work(connection: Connection) -> None:
@@ -174,17 +178,17 @@ class Ledger:
             }
             details = json.dumps(dict(result.details))
             if put.CONCLUDE_TASK.run(connection, task_id=task_id, details=details, **known).rowcount != 1:
-                raise LedgerError(f"task {task_id} has ended already")
+                raise LedgerError(f"task {task_id} is concluded already")
             if result.proved_at is not None:
                 put.DELETE_FOLDERS.run(connection, task_id=task_id)
 
         return self.database.submit(work)
 
     def add_late_instance(self, task_id: int, row: InstanceRow, folder: str) -> None:
-        """Account for an instance that came when its task was not being worked on.
+        """Record an instance that arrived while its task was not in work.
 
-        If it was given up it is taken up again, since the archive is sending after all. If it was complete
-        its list was not: that is for a person to see, who may have it tried again.
+        A task that was given up waits again, since the archive is sending after all. A task that was complete
+        becomes unverified, since the archive's list was too short; the user may retry it.
         """
 
         def work(connection: Connection) -> None:
@@ -204,17 +208,16 @@ class Ledger:
         self.database.write(work)
 
     def fruitless_rounds(self, task_id: int) -> dict[str, int]:
-        """How many rounds of questions in a row, by road, have brought no instance of the task."""
+        """Count the latest rounds without a new instance of the task, by transport."""
         return {
             row.transport: row.rounds
             for row in self.database.fetch_all(put.FRUITLESS_ROUNDS, task_id=task_id)
         }
 
     def retry(self, codes: Collection[str]) -> int:
-        """Work again on what ended with one of these codes; returns how many studies and rows that concerns.
+        """Let studies and rows with one of these codes wait again; return their number.
 
-        Not on rows that cannot be used: they have no keys, which would ask the archive for everything. Nor on
-        studies that were released.
+        Released studies and unusable rows stay as they are: without keys, a row would query for everything.
         """
         codes = set(codes) - {"row_unusable"}
 
@@ -238,22 +241,22 @@ class Ledger:
         return self.database.write(work)
 
     def task_of(self, study_uid: str) -> Task | None:
-        """The task that a study belongs to, None if nobody asked for it, or its data went elsewhere."""
+        """Return the task of a study, None if no row requests it or it is released."""
         rows = self.database.fetch_all(put.TASK_OF_STUDY, study_uid=study_uid)
         return _task(rows[0]) if rows else None
 
     def first_row(self, task_id: int) -> int:
-        """The number of the first row that asked for a task."""
+        """Return the number of the first row that requests a task, 0 if there is none."""
         return self.database.fetch_all(put.FIRST_ROW, task_id=task_id)[0].row or 0
 
     def cells(self, row: int) -> tuple[str, ...]:
-        """The user's own columns of a row."""
+        """Return the user's own columns of a row."""
         rows = self.database.fetch_all(put.CELLS, row=row)
         return tuple(json.loads(rows[0].cells)) if rows else ()
 
 
 def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> int:
-    """The number of the task with these values; should no row have asked for it any more it waits again."""
+    """Return the id of the task with these values; make it, or let it wait again if it was unwanted."""
     added = put.ADD_TASK.run(connection, **values)
     if added.rowcount == 1 and added.lastrowid is not None:
         return added.lastrowid
@@ -266,7 +269,7 @@ def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> in
 def _update_rows_with_keys(
     connection: Connection, statement: CompiledStatement, request: Request, **values: object
 ) -> list[int]:
-    """Settle a request and every row with the same keys; these rows. LedgerError if it is settled already."""
+    """Update a waiting request and every row with the same keys; return the rows. Raises LedgerError."""
     keys = request.key_hash()
     rows: list[int] = [row for (row,) in put.WAITING_WITH_KEYS.run(connection, keys=keys)]
     if request.row not in rows:
@@ -276,7 +279,7 @@ def _update_rows_with_keys(
 
 
 def write_metadata(connection: Connection, values: Mapping[str, str]) -> None:
-    """Remember facts about the job as a part of a larger transaction."""
+    """Store facts about the job within a larger transaction."""
     connection.execute(delete(job).where(job.c.name.in_(values)))
     connection.execute(insert(job), [{"name": name, "value": value} for name, value in values.items()])
 
@@ -290,7 +293,7 @@ def _add_round(connection: Connection, task_id: int, attempts: Sequence[Attempt]
 
 
 def reopen_tasks(connection: Connection, task_ids: Iterable[int]) -> None:
-    """Let tasks that have ended wait again, with all patience: nothing is known of their end any more."""
+    """Let concluded tasks wait again, without an outcome and with all their retries."""
     now = time.time()
     for task_id in task_ids:
         _add_round(connection, task_id, [Attempt(now, now, "", 0, 0, RETRIED, None, "")])
@@ -315,7 +318,7 @@ def _task(row: Any) -> Task:
 
 
 def study_of(row: Any) -> Study:
-    """The study that a row of the tasks table describes."""
+    """Make the study that a row of the tasks table describes."""
     return Study(
         study_uid=row.study_uid,
         patient_id=row.patient_id,

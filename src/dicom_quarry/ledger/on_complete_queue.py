@@ -1,6 +1,6 @@
-"""Which complete studies a command of the user's still has to be run for; each verb one transaction.
+"""The queue of complete studies for the user's on-complete command; each operation is one transaction.
 
-A hand-over is noted as done after its command has ended: a crash in between runs it again.
+An item is marked as done after its command has ended. After a crash in between, the command runs again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from dicom_quarry.ledger.statements import ROWS_OF_TASK, CompiledStatement
 from dicom_quarry.model import OnCompleteState, OutcomeStatus, Study
 from dicom_quarry.outcomes import codes_of
 
-#: Complete, and still here; a proof alone may be that of a study that must not be taken any more.
+#: Complete and not released. A proof alone does not suffice: the study may be excluded since.
 _IS_ELIGIBLE = and_(
     tasks.c.proved_at.is_not(None),
     tasks.c.code.in_([literal(code) for code in sorted(codes_of({OutcomeStatus.COMPLETE}))]),
@@ -61,7 +61,7 @@ _WAITING_COUNT = CompiledStatement(
     .where(on_complete_items.c.state == OnCompleteState.WAITING, _still_eligible)
 )
 
-#: Still of this proof, and not released by the command itself.
+#: The item still waits, for the same proof.
 _update_item = update(on_complete_items).where(
     on_complete_items.c.task_id == bindparam("this"),
     on_complete_items.c.proof == bindparam("of"),
@@ -75,7 +75,7 @@ _MARK_RELEASED = CompiledStatement(
 
 
 def _enqueue_statements(which: ColumnElement[bool]) -> tuple[CompiledStatement, CompiledStatement]:
-    """Let complete studies wait for their command, unless that was run for the same proof."""
+    """Make the statements that queue complete studies, except those with an item for the same proof."""
     same = exists().where(
         on_complete_items.c.task_id == tasks.c.id, on_complete_items.c.proof == tasks.c.proved_at
     )
@@ -96,9 +96,9 @@ _ENQUEUE_ONE = _enqueue_statements(and_(tasks.c.id == bindparam("this"), _IS_ELI
 
 @dataclass(frozen=True, slots=True)
 class OnCompleteItem:
-    """A complete study that waits for its command; ``tries`` have failed so far.
+    """A complete study that waits for the command; ``tries`` have failed so far.
 
-    ``folder`` is relative to the output folder, ``rows`` asked for the study.
+    ``folder`` is relative to the output folder; ``rows`` request the study.
     """
 
     task_id: int
@@ -114,20 +114,20 @@ class OnCompleteItem:
 
     @property
     def first_row(self) -> int:
-        """The first row that asked for the study; 0 if a newer table has none."""
+        """The first row that requests the study; 0 if no row of a newer table does."""
         return self.rows[0] if self.rows else 0
 
 
 class OnCompleteQueue:
-    """The hand-overs of a job."""
+    """The on-complete queue of a job."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def start_run(self, *, enabled: bool) -> int:
-        """At the start of a run: everything complete that is not handed over waits for it, what failed too.
+        """Queue every complete study whose command has not ended well, at the start of a run.
 
-        Returns how many that are. Not ``wanted``: nothing waits any more.
+        Returns the number of items that wait. If the command is not ``enabled``, the queue is emptied.
         """
 
         def work(connection: Connection) -> None:
@@ -150,7 +150,7 @@ class OnCompleteQueue:
         return self.count_waiting()
 
     def enqueue(self, task_id: int) -> Future[None]:
-        """A study has become complete."""
+        """Queue a study that has become complete."""
 
         def work(connection: Connection) -> None:
             for statement in _ENQUEUE_ONE:
@@ -159,7 +159,7 @@ class OnCompleteQueue:
         return self._database.submit(work)
 
     def next_due(self, now: float, excluding: Collection[int]) -> OnCompleteItem | None:
-        """The next one whose time has come, other than these tasks."""
+        """Return the next item that is due, None if there is none; ``excluding`` are tasks in work."""
         found = self._database.fetch_all(_NEXT_DUE, now=now, limit=len(excluding) + 1)
         row = next((one for one in found if one.task_id not in excluding), None)
         if row is None:
@@ -168,12 +168,12 @@ class OnCompleteQueue:
         return _read_item(row, tuple(each.row for each in rows))
 
     def count_waiting(self) -> int:
-        """How many wait, for now or for later."""
+        """Count the items that wait, due or not."""
         number: int = self._database.fetch_all(_WAITING_COUNT)[0].number
         return number
 
     def mark_done(self, item: OnCompleteItem, now: float, *, released: bool) -> None:
-        """The command has ended well; ``released``: and it has taken the files away."""
+        """Mark an item as done; ``released`` means that the command has moved the files away."""
 
         def work(connection: Connection) -> None:
             _MARK_DONE.run(connection, this=item.task_id, of=item.proof, ended=now, error="")
@@ -183,7 +183,7 @@ class OnCompleteQueue:
         self._database.write(work)
 
     def mark_failed(self, item: OnCompleteItem, error: str, now: float, retry_at: float | None) -> None:
-        """The command has failed, and is tried again at a POSIX time; or, with None, in this run no more."""
+        """Record a failure; the next try is at the POSIX time ``retry_at``, with None in the next run."""
         state = OnCompleteState.FAILED if retry_at is None else OnCompleteState.WAITING
         values = {
             "state": state,

@@ -1,4 +1,4 @@
-"""What a plan's ledger tells: rows with the studies that were found for them. Reads only."""
+"""Read-only access to a plan's ledger: the rows with the studies that were found for them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dicom_quarry.outcomes import make_outcome
 
 @dataclass(frozen=True, slots=True)
 class PlannedRow:
-    """A row of the user's table: the studies found for it, by archive; or, without any, its outcome.
+    """A row of the user's table with the archive and study of each task, or else with its outcome.
 
-    ``note`` tells which of its values were rewritten.
+    ``note`` describes values that were rewritten.
     """
 
     row: int
@@ -36,14 +36,14 @@ class PlanReader(LedgerReader):
     """Reads a plan's ledger."""
 
     def planned_rows(self) -> Iterator[PlannedRow]:
-        """Every row of the user's table, in its order."""
+        """Yield every row of the user's table, in its order."""
         for _, group in groupby(self._read_pool.stream(ROWS_WITH_TASKS), key=lambda row: row.row):
             yield _planned_row(list(group))
 
     def found_studies(self) -> Iterator[tuple[str, Study]]:
-        """Every study that a row asks for, once, with its archive."""
+        """Yield every study that a row requests, once, with its archive."""
         is_requested = tasks.c.id.in_(select(request_tasks.c.task_id))
-        # Several rows may ask for several series of it.
+        # A study has several tasks where rows request different series of it.
         first = select(func.min(tasks.c.id)).where(is_requested).group_by(tasks.c.archive, tasks.c.study_uid)
         query = select(tasks).where(tasks.c.id.in_(first)).order_by(tasks.c.id)
         with self._engine.connect() as connection:

@@ -1,7 +1,7 @@
-"""What was asked, and what was put off: a diary beside the ledger's truth, for people who ask why.
+"""The log of queries and postponements, for ``quarry explain``.
 
-Nothing leans on it. So an entry is written with the next transaction that is made anyway, and a crash before
-that loses it.
+The log is best effort: an entry is written with the next transaction, a crash before that loses it, and no
+decision reads the log.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _ADD_POSTPONEMENT = CompiledStatement(
 
 @dataclass(frozen=True, slots=True)
 class QueryLogEntry:
-    """What an archive was asked about a row or a task, once or, for a list, in several ``questions``.
+    """A query for a row or a task; a listing takes ``request_count`` requests.
 
-    ``asked`` is a POSIX time, ``took`` are seconds; ``purpose`` is row, rewritten, part, near, series or
-    listing, ``model`` study or patient (root), or qido. ``keys`` are the names of the keys alone. ``answers``
-    is None where the question failed, with ``status`` where the archive gave one; ``why`` tells of a failure,
-    and of an answer that was cut short.
+    ``started`` is a POSIX time, ``duration`` is in seconds. ``purpose`` is row, rewritten, part, near, series
+    or listing; ``model`` is study or patient (root), or qido. ``keys`` has the names of the keys, not their
+    values. The ``result_count`` of a failed query is None, and ``status`` is the archive's, if it gave one.
+    ``why`` describes a failure, or a result that was cut short.
     """
 
     archive: str
@@ -45,7 +45,7 @@ class QueryLogEntry:
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """A task was left alone from one POSIX time until another."""
+    """A postponement of a task from one POSIX time to another."""
 
     at: float
     until: float
@@ -55,15 +55,15 @@ class Postponement:
 def log_query(
     database: Database, entry: QueryLogEntry, *, row: int | None = None, task_id: int | None = None
 ) -> None:
-    """Remember a query that was put about a row, or about a task."""
+    """Log a query for a row, or for a task."""
     values = {name: getattr(entry, name) for name in QueryLogEntry.__slots__}
-    # As whole numbers they take half of the room, in every row of a million.
+    # Integers take half the space of floats; a job may have millions of entries.
     values |= {"started": round(entry.started * 1000), "duration": round(entry.duration * 1000)}
     database.defer(_ADD_QUERY, {**values, "row": row, "task_id": task_id})
 
 
 def log_postponement(database: Database, task_id: int, postponement: Postponement) -> None:
-    """Remember that a task was put off."""
+    """Log the postponement of a task."""
     database.defer(
         _ADD_POSTPONEMENT,
         {"task_id": task_id, "at": postponement.at, "until": postponement.until, "why": postponement.why},

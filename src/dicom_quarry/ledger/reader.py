@@ -1,4 +1,4 @@
-"""What the ledger tells: streams of views, for the report, ``status`` and ``verify``. Reads only."""
+"""Read-only access to a ledger: streams of views for reports, ``status`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from dicom_quarry.ledger.views import InstanceView, MissingView, RowView, StudyV
 from dicom_quarry.model import InstanceRef, Outcome, OutcomeStatus, Study, TaskState
 from dicom_quarry.outcomes import make_outcome, worst_outcome
 
-#: Instances in one page, unless one study alone has more; and studies at most.
+#: Most instances in one page, unless one study alone has more; and most studies.
 _PAGE, _STUDIES_AT_ONCE = 1000, 100
 
 _first_row = (
@@ -60,7 +60,7 @@ _rows = (
     .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
     .order_by(requests.c.row, tasks.c.id)
 )
-#: Every row with the tasks that it asks for.
+#: Every row with the tasks that it requests.
 ROWS_WITH_TASKS = CompiledStatement(_rows)
 _ROW = CompiledStatement(_rows.where(requests.c.row == bindparam("only")))
 
@@ -120,25 +120,25 @@ _instances = (
 _STORED = CompiledStatement(_instances.where(instances.c.digest.is_not(None)))
 _MISSING = CompiledStatement(_instances.where(instances.c.digest.is_(None), instances.c.listed == 1))
 
-#: The path that the job's template gives to an instance of a study.
+#: A function that gives the path of an instance of a study, by the job's path template.
 PathFunction = Callable[[Study, InstanceRef], PurePosixPath]
 
 
 def has_job(path: Path) -> bool:
-    """Whether a ledger has a job in it: none if its first run ended, or is, before the table was entered."""
+    """Return True if a ledger has a job: not if its first run ended before the user's table was stored."""
     engine = open_engine(path, read_only=True)
     try:
         with engine.connect() as connection:
             return bool(connection.scalar(select(func.count()).where(job.c.name == "cohort")))
     except DatabaseError as error:
-        # Any other damage is for the Reader to explain.
+        # LedgerReader reports any other damage.
         return "no such table" not in str(error.orig)
     finally:
         engine.dispose()
 
 
 class LedgerReader:
-    """Reads a job's ledger, also while another process writes it; an older version's is upgraded first."""
+    """Reads a job's ledger, also while another process writes it; upgrades an older version first."""
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
@@ -163,20 +163,20 @@ class LedgerReader:
         self._engine.dispose()
 
     def metadata(self) -> dict[str, str]:
-        """What was noted about the job, by name."""
+        """Return the facts about the job, by name."""
         return {row.name: row.value for row in self._read_pool.fetch_all(METADATA)}
 
     def columns(self) -> tuple[str, ...]:
-        """The headers of the user's table."""
+        """Return the headers of the user's table."""
         return tuple(json.loads(self.metadata()["columns"]))
 
     def counts(self) -> Counts:
-        """Where the job stands."""
+        """Count the rows, studies and instances of the job."""
         with self._read_pool.snapshot() as connection:
             return compute_counts(connection)
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
-        """Every row of the user's table, in its order; or the one of this number."""
+        """Yield every row of the user's table, in its order; or the row with the number ``only``."""
         chosen = (
             self._read_pool.stream(ROWS_WITH_TASKS)
             if only is None
@@ -186,7 +186,7 @@ class LedgerReader:
             yield _row_view(list(group))
 
     def studies(self, only: int | None = None) -> Iterator[StudyView]:
-        """Every study that was asked for, in the order in which it was found; or the task of this id."""
+        """Yield a view of every task, in the order of their ids; or of the task with the id ``only``."""
         chosen = (
             self._read_pool.stream(_STUDIES) if only is None else self._read_pool.stream(_STUDY, only=only)
         )
@@ -197,7 +197,7 @@ class LedgerReader:
     def instances(
         self, path_of: PathFunction, *, study_uid: str | None = None, task_id: int | None = None
     ) -> Iterator[InstanceView]:
-        """Every stored instance of studies that have ended, one by one; or of one study, or task."""
+        """Yield every recorded stored instance; or those of one study, or of one task."""
         if study_uid is not None:
             for row in self._read_pool.fetch_all(_TASKS_OF_STUDY, study_uid=study_uid):
                 yield from self.instances(path_of, task_id=row.id)
@@ -211,14 +211,14 @@ class LedgerReader:
                 yield InstanceView(path, ref, row.syntax_uid or "", row.size, row.digest, released)
 
     def retrieval_totals(self) -> tuple[int, float]:
-        """Bytes of the studies that were moved, and the seconds during which they were."""
+        """Return the bytes of studies that were retrieved, and the seconds that this took."""
         size = select(func.sum(tasks.c.size)).where(tasks.c.id.in_(select(attempts.c.task_id)))
         seconds = select(func.sum(attempts.c.ended - attempts.c.started)).where(attempts.c.newly_stored > 0)
         with self._engine.connect() as connection:
             return connection.scalar(size) or 0, connection.scalar(seconds) or 0.0
 
     def missing(self) -> Iterator[MissingView]:
-        """Every instance that the archive lists and that is not here."""
+        """Yield every instance that the archive lists and that is not stored."""
         for task, found in self._pages(_MISSING):
             rows = tuple(row for (row,) in self._read_pool.fetch_all(ROWS_OF_TASK, task_id=task.id))
             study = study_of(task)
@@ -227,10 +227,10 @@ class LedgerReader:
     def _pages(
         self, wanted: CompiledStatement, first: int = 1, last: int = _MAX_ID
     ) -> Iterator[tuple[Any, Iterator[Any]]]:
-        """Tasks that have such instances, with these, a few at a time, each page from a snapshot of its own.
+        """Yield tasks with the instances that ``wanted`` selects; each page is a snapshot of its own.
 
-        Who takes hours over them, as ``verify`` does, would hold one snapshot all that time, and a job that
-        runs beside it could not begin its write-ahead log anew.
+        ``verify`` may take hours. A single snapshot would last as long, and meanwhile SQLite could not reset
+        the write-ahead log of a running job.
         """
         while True:
             with self._read_pool.snapshot() as connection:
@@ -246,7 +246,7 @@ class LedgerReader:
 
 
 def _fit_page(page: Sequence[Any]) -> Sequence[Any]:
-    """The first of these tasks, whose instances fit a page; one is taken whole, however large."""
+    """Return the first tasks whose instances fit a page, at least one."""
     total = 0
     for at, task in enumerate(page):
         total += (task.expected or 0) + task.stored

@@ -1,4 +1,4 @@
-"""Studies whose data went elsewhere: what is known of them stays, and they are never fetched again."""
+"""Released studies: their data was moved elsewhere. Their record stays, and they are never fetched again."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dicom_quarry.outcomes import codes_of
 
 _COMPLETE = tasks.c.code.in_(codes_of({OutcomeStatus.COMPLETE}))
 
-#: Studies that are read at once.
+#: Studies in one page.
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseState:
-    """Where a study stands. ``removing``: it is released, and its files are being removed."""
+    """The state of a study. ``removing`` means that it is released and its files are being removed."""
 
     study_uid: str
     patient_id: str
@@ -32,22 +32,22 @@ class ReleaseState:
 
 
 class Releases:
-    """The verbs of a release; also for a process beside the one that runs the job.
+    """Reads and marks releases, also while another process runs the job.
 
-    That one may take a study up again at any moment, so what is to be released is compared and set at once.
+    The job may reopen a study at any moment, so a release is checked and marked in one transaction.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def read_state(self, study_uid: str) -> ReleaseState | None:
-        """Where a study stands; None if nobody asked for it."""
+        """Return the state of a study; None if no row requests it."""
         query = _state_query().where(tasks.c.study_uid == study_uid)
         row = self._database.read(lambda c: c.execute(query).first())
         return None if row is None else _release_state(row)
 
     def releasable_studies(self) -> Iterator[ReleaseState]:
-        """Every complete study that is not released, or whose files are still being removed."""
+        """Yield every complete study that is not released, or whose files are still being removed."""
         last = ""
         while True:
             page = _state_query().where(tasks.c.study_uid > last).order_by(tasks.c.study_uid).limit(_PAGE)
@@ -61,9 +61,9 @@ class Releases:
                     yield one
 
     def mark_released(self, study_uid: str, *, removing: bool) -> bool:
-        """Mark a study as released, durably; False, and nothing changed, if it is not complete (any more).
+        """Mark a study as released; return False, and change nothing, if it is not complete any more.
 
-        ``removing``: its files are removed next. Its hand-over is over.
+        ``removing`` means that its files are removed next. Its on-complete command does not run any more.
         """
         now = time.time()
 
@@ -87,13 +87,13 @@ class Releases:
         return self._database.write(work)
 
     def mark_removed(self, study_uids: Collection[str]) -> None:
-        """The files of these released studies are gone."""
+        """Record that the files of these released studies are removed."""
         cleared = update(tasks).where(tasks.c.study_uid.in_(study_uids)).values(removing=0)
         self._database.write(lambda c: c.execute(cleared) and None)
 
 
 def _state_query() -> Select[Any]:
-    """A study is as complete as all of the tasks that were made of it, and that some row asks for."""
+    """Make the query for the state of a study: complete if each of its tasks is, but for unwanted ones."""
     return (
         select(
             tasks.c.study_uid,

@@ -1,7 +1,8 @@
 """The tables of the ledger (SQLAlchemy Core); migrations.py has their version.
 
-Compact on purpose, since cohorts reach 50 million instances: series by number, SOP classes and transfer
-syntaxes by dictionary, digests as bytes, a path only where the template does not give it.
+The tables are compact, since cohorts reach 50 million instances. A series is a number; SOP classes and
+transfer syntaxes are numbers of a dictionary; a digest is bytes; a path is stored only where the path
+template does not give it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
-#: What the job was started with, and what it has learned of itself, by name.
+#: Facts about the job by name: its settings, its columns, and what it has learned since.
 job = Table(
     "job",
     metadata,
@@ -30,7 +31,7 @@ job = Table(
     Column("value", Text, nullable=False),
 )
 
-#: A row of the user's table. ``state`` is waiting, resolved (its tasks decide) or concluded (``code``).
+#: A row of the user's table. ``state`` is a RequestState; a concluded row has a ``code``.
 requests = Table(
     "requests",
     metadata,
@@ -50,8 +51,8 @@ requests = Table(
 )
 
 #: A study to fetch, or a selection of it; ``not_before``, ``proved_at`` and ``released_at`` are POSIX times.
-#: ``extra_attributes`` are further attributes of the study (JSON), where any were asked for. ``removing`` is 1 while
-#: the files of a released study are being removed.
+#: ``extra_attributes`` are further attributes of the study (JSON), where the user requested any. ``removing``
+#: is 1 while the files of a released study are being removed.
 tasks = Table(
     "tasks",
     metadata,
@@ -80,7 +81,7 @@ tasks = Table(
     Column("released_at", Float),
     Column("removing", Integer, nullable=False, default=0, server_default="0"),
     UniqueConstraint("study_uid", "archive", "selection"),
-    # In the order in which tasks are taken up: those for now, by id, then those for later, by their time.
+    # In the order in which tasks are started: those without a time by id, then the postponed ones by time.
     Index("tasks_by_state", "state", "not_before", "id"),
 )
 
@@ -110,7 +111,7 @@ uids = Table(
     Column("uid", Text, nullable=False, unique=True),
 )
 
-#: Expected and stored instances: a digest means that it is on disk, ``listed`` that the archive named it.
+#: Expected and stored instances. An instance on disk has a digest; ``listed`` is 1 if the archive listed it.
 instances = Table(
     "instances",
     metadata,
@@ -126,7 +127,7 @@ instances = Table(
     sqlite_with_rowid=False,
 )
 
-#: Folders that hold instances of unfinished tasks: where to look after a crash.
+#: Folders with instances of unfinished tasks. After a crash the job reads them.
 folders = Table(
     "folders",
     metadata,
@@ -135,9 +136,8 @@ folders = Table(
     sqlite_with_rowid=False,
 )
 
-#: Every retrieval that was asked of an archive for a task, by which road, and how it ended; times are POSIX.
-#: Several questions at one level make a round: patience counts rounds, however many series or batches a study
-#: has.
+#: Every retrieval request for a task, with its transport and its end; times are POSIX. The requests at one
+#: level make a round. Retries are counted in rounds, so that a study with many series does not use them up.
 attempts = Table(
     "attempts",
     metadata,
@@ -156,8 +156,8 @@ attempts = Table(
     Index("attempts_by_task", "task_id"),
 )
 
-#: Questions about rows and tasks: a diary, on which nothing leans (see query_log.py). ``started`` is POSIX time and
-#: ``duration`` a time span, both in milliseconds. Of the keys the names stand here, their values in the row.
+#: The queries for rows and tasks (see query_log.py). ``started`` is POSIX time and ``duration`` a time span,
+#: both in milliseconds. ``keys`` has the names of the keys; their values are in the row.
 queries = Table(
     "queries",
     metadata,
@@ -179,7 +179,7 @@ queries = Table(
     Index("queries_by_task", "task_id", sqlite_where=text("task_id IS NOT NULL")),
 )
 
-#: Tasks that were left alone from one POSIX time until another; of the diary, too.
+#: Tasks that were postponed from one POSIX time to another; a part of the query log.
 postponements = Table(
     "postponements",
     metadata,
@@ -191,8 +191,8 @@ postponements = Table(
     Index("postponements_by_task", "task_id"),
 )
 
-#: Complete studies that a command of the user's is run for. ``proof`` is the ``proved_at`` of what is handed
-#: over: a study that was proved again is handed over again. ``error``: how the last try failed.
+#: Complete studies for which the user's on-complete command runs. ``proof`` is the ``proved_at`` of the task:
+#: for a study that was proved again the command runs again. ``error`` is the failure of the last try.
 on_complete_items = Table(
     "on_complete_items",
     metadata,

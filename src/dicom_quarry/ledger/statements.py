@@ -1,7 +1,7 @@
 """Statements of the hot path: written with SQLAlchemy Core, compiled once, run by the driver itself.
 
-SQLite answers most of them in less than ten microseconds; to build one, and what SQLAlchemy keeps of each
-execution, takes twenty times that of the one interpreter that all threads share.
+SQLite runs most of them in less than ten microseconds. To build a statement with SQLAlchemy for each
+execution would take the interpreter, which all threads share, twenty times as long.
 """
 
 from __future__ import annotations
@@ -51,10 +51,11 @@ _DIALECT = SQLiteDialect_pysqlite(paramstyle="named")
 
 
 class CompiledStatement:
-    """A statement whose ``bindparam``s, and ``columns`` that an INSERT or UPDATE sets, are given by name.
+    """A statement that is compiled once; values of its ``bindparam``s and ``columns`` are given by name.
 
-    It is compiled when it is first run, as what a command does not run should not delay its start. Values go
-    to the driver, and come from it, as they are: no type of the schema needs more (see its tests).
+    ``columns`` are those that an INSERT or UPDATE sets. The statement is compiled when it is first run, so
+    that unused ones do not delay the start of a command. The driver gets and returns values without
+    conversion, which the types of the schema do not need (see the tests).
     """
 
     def __init__(self, statement: ClauseElement, *columns: str) -> None:
@@ -62,33 +63,33 @@ class CompiledStatement:
         self._columns = columns
 
     def run(self, connection: Connection, **values: object) -> sqlite3.Cursor:
-        """Run it in the transaction of a SQLAlchemy connection."""
+        """Run the statement in the transaction of a SQLAlchemy connection."""
         return self.execute(driver_connection(connection), values)
 
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> None:
-        """Run it in that transaction for every one of the rows."""
+        """Run the statement for each of the rows, in the transaction of a SQLAlchemy connection."""
         sql, fixed = self._compiled
         driver_connection(connection).executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
 
     def execute(self, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
-        """Run it on a connection of the driver."""
+        """Run the statement on a connection of the driver."""
         sql, fixed = self._compiled
         return connection.execute(sql, {**fixed, **values} if fixed else values)
 
     def fetch_all(self, connection: sqlite3.Connection, **values: object) -> list[Any]:
-        """All rows that it gives on a connection of the driver, as named tuples."""
+        """Return all rows on a connection of the driver, as named tuples."""
         return list(map(self.make_row, self.execute(connection, values)))
 
     @cached_property
     def make_row(self) -> Callable[[Iterable[object]], Any]:
-        """Makes a row of the driver's a named tuple."""
+        """The function that makes a named tuple of a row of the driver."""
         assert isinstance(self._statement, SelectBase)
         row: Any = namedtuple("Row", self._statement.selected_columns.keys())  # type: ignore[misc]
         return cast(Callable[[Iterable[object]], Any], row._make)
 
     @cached_property
     def _compiled(self) -> tuple[str, dict[str, object]]:
-        """The text, and the values that stand in the statement itself. Two threads may both make it."""
+        """The SQL text, and the values that are fixed in the statement. Two threads may both compile it."""
         compiled = self._statement.compile(dialect=_DIALECT, column_keys=self._columns or None)
         assert isinstance(compiled, SQLCompiler)
         fixed = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
@@ -98,11 +99,11 @@ class CompiledStatement:
 
 
 def driver_connection(connection: Connection) -> sqlite3.Connection:
-    """The driver's connection below a SQLAlchemy one: what runs on either is in the same transaction."""
+    """Return the driver's connection below a SQLAlchemy one; both are in the same transaction."""
     return connection.connection.driver_connection  # type: ignore[return-value]
 
 
-#: Stands among the attempts where a task that had ended was taken up again: patience begins anew.
+#: Verdict of the attempt that marks a retry of a concluded task: rounds before it do not count as failures.
 RETRIED = "retried"
 
 _task_id: BindParameter[int] = bindparam("task_id")
@@ -129,7 +130,7 @@ CELLS = CompiledStatement(select(requests.c.cells).where(requests.c.row == bindp
 
 # -- tasks
 
-#: What a task is made of.
+#: The columns that make a Task.
 TASK_COLUMNS = (tasks.c.id, tasks.c.archive, tasks.c.selection, *(tasks.c[name] for name in Study.__slots__))
 
 ADD_TASK = CompiledStatement(
@@ -151,26 +152,26 @@ LINK_TASK = CompiledStatement(upsert(request_tasks).on_conflict_do_nothing(), "r
 
 
 def _wanted(query: Select[Any]) -> Select[Any]:
-    """Of the tasks that wait those that a row asks for; there are hardly others, so looking costs little."""
+    """Limit a query to waiting tasks that a row requests. Nearly all have one, so the check costs little."""
     return query.where(
         tasks.c.state == TaskState.WAITING, exists().where(request_tasks.c.task_id == tasks.c.id)
     )
 
 
-# Two questions, each a range of the index: as one they would sort all that waits.
+# Two queries, each a range of the index: one query would sort all waiting tasks.
 _due = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now"))
 _due = _due.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
 _fresh = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id).limit(_limit)
 
-#: Tasks that can be worked on now: those whose time has come, then those that were never put off.
+#: Tasks that can be started now: first postponed ones that are due, then the others.
 WAITING_TASKS = CompiledStatement(union_all(select(_due.subquery()), select(_fresh.subquery())).limit(_limit))
 
-#: When the task that waits and is the first to be tried may be; none if none waits.
+#: The time of the first waiting task; no row if no task waits.
 NEXT_DUE = CompiledStatement(
     _wanted(select(tasks.c.not_before)).order_by(tasks.c.not_before.nulls_first(), tasks.c.id).limit(1)
 )
 
-#: One task of which something is still expected.
+#: One task that is not proved complete.
 UNPROVED_TASK = CompiledStatement(select(tasks.c.id).where(tasks.c.proved_at.is_(None)).limit(1))
 
 TASK_OF_STUDY = CompiledStatement(
@@ -208,7 +209,7 @@ ADD_ATTEMPT = CompiledStatement(insert(attempts), *(one.name for one in attempts
 _is_fruitful = or_(attempts.c.newly_stored > 0, attempts.c.verdict == RETRIED)
 _last_fruitful_round = select(func.coalesce(func.max(attempts.c.round), 0)).where(_of_task, _is_fruitful)
 
-#: How many rounds in a row, by road, have brought nothing.
+#: The number of latest rounds without a new instance, by transport.
 FRUITLESS_ROUNDS = CompiledStatement(
     select(attempts.c.transport, func.count(attempts.c.round.distinct()).label("rounds"))
     .where(_of_task, attempts.c.round > _last_fruitful_round.scalar_subquery())

@@ -1,4 +1,4 @@
-"""What a ledger says is on disk, file by file, so that millions of them cost little. Reads only."""
+"""Read-only access to the records of stored files, in pages, so that millions take little memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.schema import folders, instances, request_tasks, series, tasks, uids
 from dicom_quarry.model import InstanceRef, Selection, Study, Task, TaskState
 
-#: Files in one page, unless one study alone has more; and studies at most.
+#: Most files in one page, unless one study alone has more; and most studies.
 _PAGE, _STUDIES_AT_ONCE = 2000, 100
 
-#: What verify needs of an instance: columns without the views, which would take longer than a small file.
+#: The columns that verify needs. A view of each instance would take longer than the hash of a small file.
 _FILES = (
     select(
         instances.c.task_id,
@@ -36,7 +36,7 @@ _FILES = (
 
 
 class StoredFile(NamedTuple):
-    """A file as it was recorded; ``path`` is relative to the output folder, ``size`` in bytes."""
+    """The record of a file; ``path`` is relative to the output folder, ``size`` is in bytes."""
 
     path: str
     size: int
@@ -49,17 +49,17 @@ class StoredFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileTotals:
-    """So many files, and their bytes."""
+    """A number of files, and their bytes."""
 
     files: int
     size: int
 
 
 class StoredFilesReader(LedgerReader):
-    """Reads what is recorded as stored; pages are snapshots of their own, so that a job may run beside it."""
+    """Reads the records of stored files; each page is a snapshot, so that a job can run meanwhile."""
 
     def totals(self, *, released: bool = False) -> FileTotals:
-        """All that is recorded as being here; or, if ``released``, what went elsewhere."""
+        """Return the totals of unreleased studies, or of the ``released`` ones."""
         mine = tasks.c.released_at.is_not(None) if released else tasks.c.released_at.is_(None)
         found = select(func.sum(tasks.c.stored), func.sum(tasks.c.size)).where(mine)
         with self._engine.connect() as connection:
@@ -69,9 +69,9 @@ class StoredFilesReader(LedgerReader):
     def files(
         self, path_of: PathFunction, *, after: int = 0, last: int | None = None, released: bool = False
     ) -> Iterator[tuple[int, list[StoredFile]]]:
-        """Pages of files, whole studies each, behind the task ``after``; with each page its last task.
+        """Yield pages of whole studies, each with its last task: those after ``after`` up to ``last``.
 
-        Those of released studies, whose data went elsewhere, only if ``released``.
+        Files of released studies are included if ``released``.
         """
         while True:
             with self._engine.connect() as connection:
@@ -84,30 +84,30 @@ class StoredFilesReader(LedgerReader):
             yield after, [_stored_file(row, studies[row[0]], path_of) for row in found if row[0] in studies]
 
     def files_of(self, path_of: PathFunction, task_id: int) -> list[StoredFile]:
-        """The files of one task."""
+        """Return the files of one task."""
         return [file for _, page in self.files(path_of, after=task_id - 1, last=task_id) for file in page]
 
     def count_stored(self, study_uid: str, sop_uids: Collection[str]) -> int:
-        """How many of these instances are stored of a study."""
+        """Count the instances of a study that are stored, among these."""
         query = select(instances.c.sop_uid).join(tasks, tasks.c.id == instances.c.task_id)
         query = query.where(tasks.c.study_uid == study_uid, instances.c.digest.is_not(None))
         with self._engine.connect() as connection:
             return len(set(connection.scalars(query)).intersection(sop_uids))
 
     def rows_of(self, task_id: int) -> tuple[int, ...]:
-        """The rows that asked for a task."""
+        """Return the rows that request a task."""
         wanted = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id)
         with self._engine.connect() as connection:
             return tuple(connection.scalars(wanted.order_by(request_tasks.c.row)))
 
     def unfinished_folders(self) -> frozenset[str]:
-        """Folders that tasks in work put instances into, before these are recorded."""
+        """Return the folders of unfinished tasks, whose instances are not recorded yet."""
         query = select(folders.c.path).join(tasks, tasks.c.id == folders.c.task_id)
         with self._engine.connect() as connection:
             return frozenset(connection.scalars(query.where(tasks.c.state == TaskState.WAITING)))
 
     def complete_tasks(self, *, after: int = 0) -> Iterator[Task]:
-        """The tasks that were proved complete, behind the task ``after``."""
+        """Yield the tasks that were proved complete, after the task ``after``."""
         while True:
             query = select(tasks).where(tasks.c.id > after, tasks.c.proved_at.is_not(None))
             with self._engine.connect() as connection:
@@ -120,13 +120,13 @@ class StoredFilesReader(LedgerReader):
             after = page[-1].id
 
     def count_complete(self) -> int:
-        """How many these are."""
+        """Count the tasks that were proved complete."""
         query = select(func.count()).select_from(tasks).where(tasks.c.proved_at.is_not(None))
         with self._engine.connect() as connection:
             return connection.scalar(query) or 0
 
     def series_by_instance(self, task_id: int) -> dict[str, str]:
-        """The series of every instance that is stored of a task, by its SOP Instance UID."""
+        """Return the series UID of every stored instance of a task, by SOP Instance UID."""
         query = (
             select(instances.c.sop_uid, series.c.series_uid)
             .join(series, series.c.id == instances.c.series_id)
@@ -137,7 +137,7 @@ class StoredFilesReader(LedgerReader):
 
 
 def _page(connection: Connection, after: int, last: int | None, *, released: bool) -> Mapping[int, Study]:
-    """The next studies whose files fit a page, by their tasks; one is taken whole, however large."""
+    """Return the next studies whose files fit a page, at least one, by task id."""
     query = select(tasks).where(tasks.c.id > after)
     if last is not None:
         query = query.where(tasks.c.id <= last)

@@ -1,4 +1,4 @@
-"""What the ledger tells to those who only read it: the report, ``status`` and the notebook."""
+"""Views of the ledger for reports, ``status`` and notebooks, and the counts of a job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from dicom_quarry.outcomes import CATALOGUE, codes_of, worst_outcome
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row of the user's table, with what became of it. Counts and bytes are over all of its studies."""
+    """A row of the user's table with its outcome. Counts and bytes are over all of its studies."""
 
     row: int
     line: int
@@ -49,10 +49,10 @@ class RowView:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A task, with the rows that asked for it; ``folder`` is relative to the output folder.
+    """A task with the rows that request it; ``folder`` is relative to the output folder.
 
-    ``hand_over`` is waiting, done or failed where a command is run for complete studies: last tried at
-    ``hand_over_at``, and failed as in ``hand_over_said``. ``released_at``: its data went elsewhere.
+    ``on_complete_state`` is an OnCompleteState, empty without an on-complete command. The command last ran at
+    ``on_complete_at``; ``on_complete_error`` is its failure. A released study has ``released_at``.
     """
 
     rows: tuple[int, ...]
@@ -72,7 +72,7 @@ class StudyView:
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """A stored instance; ``path`` is relative to the output folder. ``released``: it went elsewhere."""
+    """A stored instance; ``path`` is relative to the output folder. A ``released`` one is elsewhere."""
 
     path: PurePosixPath
     ref: InstanceRef
@@ -84,7 +84,7 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class MissingView:
-    """An instance that the archive lists and that is not here, with the rows that asked for its study."""
+    """An instance that the archive lists and that is not stored, with the rows that request its study."""
 
     rows: tuple[int, ...]
     ref: InstanceRef
@@ -92,7 +92,7 @@ class MissingView:
 
 @dataclass(frozen=True, slots=True)
 class DamagedView:
-    """A file that is not as it was recorded, or (without UIDs and rows) one that nobody recorded.
+    """A file that differs from its record, or (without UIDs and rows) a file that is not in the record.
 
     ``digest`` is the recorded SHA-256 in hexadecimal, ``code`` a stable word for ``problem``.
     """
@@ -110,7 +110,10 @@ class DamagedView:
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """How the archive's list of a complete study differs from what was proved; UIDs as far as they apply."""
+    """A difference between the archive's list of a complete study and the record.
+
+    UIDs that do not apply are empty.
+    """
 
     rows: tuple[int, ...]
     archive: str
@@ -174,9 +177,9 @@ _INCOMPLETE_CODES = CompiledStatement(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Where a job stands. ``rows_waiting`` are rows that the archive was not asked about yet.
+    """The counts of a job. ``rows_waiting`` are rows that are not resolved yet.
 
-    ``hand_overs`` counts complete studies by how far their command has come, where one is run for them.
+    ``on_complete_counts`` counts complete studies by the state of their on-complete command.
     """
 
     rows: int
@@ -193,17 +196,17 @@ class Counts:
 
     @property
     def is_fetched(self) -> bool:
-        """True when nothing is left to ask an archive for."""
+        """True when no row is pending."""
         return not self.rows_by_status.get(OutcomeStatus.PENDING)
 
     @property
     def is_finished(self) -> bool:
-        """True when nothing is left to do."""
+        """True when no row and no on-complete command is pending."""
         return self.is_fetched and not self.on_complete_counts.get(OnCompleteState.WAITING)
 
 
 def compute_counts(connection: sqlite3.Connection) -> Counts:
-    """Where the job stands, in a second or two with a million rows."""
+    """Count the rows, studies and instances of a job; takes a second or two with a million rows."""
     states = _STUDIES.fetch_all(connection)
     done = [row for row in states if row.state == TaskState.CONCLUDED]
     by_status = _count_rows_by_status(connection)
@@ -225,15 +228,14 @@ def compute_counts(connection: sqlite3.Connection) -> Counts:
 
 
 def _count_rows_by_status(connection: sqlite3.Connection) -> dict[OutcomeStatus, int]:
-    """Rows counted by the worst of their tasks.
+    """Count rows by the worst outcome of their tasks.
 
-    Most rows of a large job are complete, or were not asked about yet: those are counted without looking at
-    each. A row is one of few combinations of codes, so that SQL groups the others and the catalogue judges
-    each combination once.
+    Most rows of a large job are complete, or not resolved yet: those are counted without a look at each. The
+    others have few combinations of codes: SQL groups them, and worst_outcome runs once for each combination.
     """
     counted: Counter[OutcomeStatus] = Counter()
     for state, code, rows in _UNLINKED.fetch_all(connection):
-        # A row that was resolved is what its tasks are; should it have none, nothing is known of it.
+        # The outcome of a resolved row is that of its tasks, which is counted below.
         counted[CATALOGUE[code].status if state != RequestState.RESOLVED else OutcomeStatus.PENDING] += rows
     linked = _LINKED.fetch_all(connection)[0].rows
     counted[OutcomeStatus.PENDING] -= linked
