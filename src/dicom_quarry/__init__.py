@@ -16,7 +16,7 @@ __all__ = ["Plan", "Result", "__version__", "extract", "plan", "report", "verify
 
 
 def __getattr__(name: str) -> object:
-    # Loaded when first used: a station imported by itself does not bring the whole job with it.
+    # Loaded at the first use: importing one package does not load all the others.
     if name in __all__:
         from dicom_quarry import api
 

@@ -40,7 +40,7 @@ def test_outside_the_window_nothing_is_asked(tmp_path: Path, orthanc: Orthanc) -
     (tmp_path / "quarry.toml").write_text(toml)
     done = quarry("check", "--from", "main", cwd=tmp_path)
     assert (done.code, done.out) == (3, "")
-    assert "outside the window: the archive may not be asked until" in done.err
+    assert "outside the time window: the archive may not be queried until" in done.err
 
 
 def _closed() -> str:

@@ -81,7 +81,7 @@ def test_it_runs_by_itself_and_says_where(job: Background) -> None:
     wait_for(job.archive.held.is_set, "the archive to hold")
     process = job.process
     assert process is not None
-    assert f"in the background (process {process})" in done.out
+    assert f"Running in the background (process {process})" in done.out
     assert f"quarry status {job.out}\n" in done.out and f"quarry stop {job.out}\n" in done.out
     assert str(job.out / ".quarry" / "output.log") in done.out
     assert os.getsid(process) == process, "a session of its own"
@@ -109,7 +109,7 @@ def test_the_end_of_the_session_does_not_end_it(job: Background) -> None:
     shown = b""
     while b"started" not in shown:
         shown += os.read(ours, 65536)
-    assert b"in the background" in shown
+    assert b"Running in the background" in shown
     # The line drops: the session's terminal hangs up, and all that belongs to it gets SIGHUP.
     os.close(ours)
     assert shell.wait(PATIENCE) == -signal.SIGHUP
@@ -133,7 +133,7 @@ def test_stop_and_go_on(job: Background) -> None:
     assert job.run().code == 0
     assert job.finish()["exit code"] == 0
     again = job.run()
-    assert again.code == 0 and "nothing to do" in again.out and "every row is complete" in again.out
+    assert again.code == 0 and "Nothing to do" in again.out and "every row is complete" in again.out
 
 
 def test_a_table_from_standard_input(job: Background) -> None:
@@ -204,7 +204,7 @@ def listed() -> list[dict[str, Any]]:
 
 
 def test_list(job: Background, work: Path) -> None:
-    assert "no jobs" in quarry("list").out
+    assert "No jobs" in quarry("list").out
     job.run()
     wait_for(job.archive.held.is_set, "the archive to hold")
     wait_for(lambda: listed()[0]["rows_complete"] == 1 and listed()[0]["seconds_left"], "a row", PATIENCE)

@@ -197,7 +197,7 @@ def test_state_elsewhere(job: Job) -> None:
     assert quarry("verify", job.out).code == 0
     assert quarry("report", job.out).code == 0
     again = job.run()
-    assert again.code == 0 and "nothing to do" in again.out
+    assert again.code == 0 and "Nothing to do" in again.out
     other = job.run("--state", job.folder / "other")
     assert other.code == 2 and str(state) in sentence(other)
     elsewhere = job.folder / "elsewhere"
@@ -220,7 +220,7 @@ def test_a_changed_cohort(job: Job) -> None:
     assert job.archive.moves == moves
     updated = job.run("--update")
     assert updated.code == 1
-    assert "2 rows added, 1 dropped, 0 changed" in updated.out
+    assert "2 rows added, 1 removed, 0 changed" in updated.out
     assert outcomes(job.out) == [COMPLETE, COMPLETE, COMPLETE, NOT_FOUND]
     assert [row["Accession"] for row in report(job.out)] == [*accessions[1:], "NOBODY"]
     assert job.archive.moves == {study.study_uid: 1 for study in STUDIES}
@@ -247,7 +247,7 @@ def test_a_finished_folder_needs_no_archive(job: Job) -> None:
             nobody_calls.accept()
     print(f"a finished folder: {time.monotonic() - started:.2f} s")
     assert done.code == 1
-    assert "nothing to do" in done.out
+    assert "Nothing to do" in done.out
     assert "row 2" in done.out and "study_not_found" in done.out
     assert files(job.out) == before
 

@@ -132,10 +132,10 @@ def test_a_study_by_its_uid_for_scripts(out: Path) -> None:
 
 def test_what_is_not_there_is_said(out: Path) -> None:
     for options, said in [
-        ((), "which row?"),
-        (("--row", 1, "--study", "1.2"), "which row?"),
+        ((), "Name one row"),
+        (("--row", 1, "--study", "1.2"), "Name one row"),
         (("--row", 99), "no row 99"),
-        (("--study", "1.2.3"), "nobody asked for 1.2.3"),
+        (("--study", "1.2.3"), "no row of this job asks for study 1.2.3"),
     ]:
         done = quarry("explain", out, *options)
         assert (done.code, said in done.err) == (2, True), done.err

@@ -37,7 +37,7 @@ def test_it_does_not_overwrite(work: Path) -> None:
     (work / "quarry.toml").write_text("# mine\n")
     done = quarry("init")
     assert done.code == 2
-    assert "is there already" in done.err
+    assert "exists already" in done.err
     assert (work / "quarry.toml").read_text() == "# mine\n"
 
 
@@ -65,7 +65,7 @@ def test_at_a_terminal(work: Path) -> None:
         ("Archive", "10.1.2.3"),
         ("is not an archive", PACS),
         ("receiver", ""),
-        ("Folder", "/data/out"),
+        ("Output folder", "/data/out"),
         ("Hours", "nights"),
         ("is not a window", "19:00-07:00"),
     )
@@ -76,7 +76,7 @@ def test_at_a_terminal(work: Path) -> None:
 
 
 def test_no_window_is_an_answer(work: Path) -> None:
-    asked(("Archive", PACS), ("receiver", "ME:104"), ("Folder", ""), ("Hours", "none"))
+    asked(("Archive", PACS), ("receiver", "ME:104"), ("Output folder", ""), ("Hours", "none"))
     assert profile().window is None
     assert "# none: any hour" in (work / "quarry.toml").read_text()
 
@@ -89,7 +89,7 @@ def test_taken_over(work: Path, pattern: str) -> None:
     assert done.code == 0
     assert "cohort: /opt/data/cohort.csv; column 1 is PatientID, column 2 is AccessionNumber" in done.out
     assert "note: config.json: 'Colour' is not known" in done.out
-    assert ("that is quarry plan" in done.out) is (pattern == "CFIND-ONLY")
+    assert ("The command for that is: quarry plan" in done.out) is (pattern == "CFIND-ONLY")
     settings = load_settings(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
     assert (str(settings.local), settings.to) == ("QBNIFFLER:4243", Path("/opt/data/new-study"))

@@ -149,4 +149,4 @@ def test_the_former_extractors_files(archive: DemoArchive, work: Path) -> None:
 def test_no_table(work: Path) -> None:
     done = quarry("extract", "--to", work / "out")
     assert done.code == 2
-    assert "which table?" in done.err
+    assert "Which table?" in done.err

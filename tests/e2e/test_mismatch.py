@@ -100,7 +100,7 @@ def test_merged_identities_accepted_later(archive: ScriptedArchive, work: Path) 
     assert len(archive.requests("move")) == moves
     assert (outcomes(job.out), apart(job.out)) == ([COMPLETE, COMPLETE], set())
     check_folder(job.out)
-    assert "nothing to do" in job.run().out
+    assert "Nothing to do" in job.run().out
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])

@@ -85,7 +85,7 @@ def test_a_command_that_fails_twice_is_run_a_third_time(work: Path, archive: Scr
         assert one["accession"] == report(job.out)[one["rows"][0] - 1]["Accession"]
     assert quarry("verify", job.out).code == 0
     again = job.run()
-    assert "nothing to do" in again.out and again.code == 0
+    assert "Nothing to do" in again.out and again.code == 0
     assert len((work / f"tries-{STUDIES[0].study_uid}").read_text().split()) == 3
 
 

@@ -111,8 +111,8 @@ def test_senders_by_title(work: Path, accept: list[str]) -> None:
         (["-b", "QUARRY"], "write AET[@IP]:PORT"),
         (["-b", "QUARRY:0"], "a port is a number"),
         (["-b", "0"], "a port is a number"),
-        (["-b", "QUARRY:11112", "CT1"], "'CT1' is no option"),
-        (["-b", "QUARRY:11112", "--accept", "A" * 17], "is no AE title"),
+        (["-b", "QUARRY:11112", "CT1"], "'CT1' is not an option"),
+        (["-b", "QUARRY:11112", "--accept", "A" * 17], "is not an AE title"),
         (["-b", "QUARRY:11112", "--filepath", "{00100020"], "{00100020"),
         (["-b", "QUARRY:11112", "--tls-ca", "ca.pem"], "need --tls-cert"),
         (["-b", "QUARRY:11112", "--tls-cert", "none.pem"], "none.pem cannot be read"),
@@ -239,7 +239,7 @@ def test_killed_in_mid_transfer(work: Path) -> None:
         (part,) = receiving.incoming.glob("*.part")
         assert files(receiving.folder) == {PLACE.replace("5.dcm", "6.dcm")}
         receiving.start()
-        assert "0 instances recovered, 1 not whole" in receiving.said
+        assert "0 instances recovered, 1 incomplete" in receiving.said
         assert (work / "pid").read_text() == f"{receiving.running.pid}\n"
         assert [path.name for path in receiving.incoming.iterdir()] == [f"{part.stem}.damaged"]
         with RawPeer(receiving.ae.port) as peer:
@@ -262,7 +262,7 @@ def test_what_a_crash_left_whole_is_recovered(work: Path) -> None:
     (receiving.incoming / "a-4.part").write_bytes(b"")
     (receiving.incoming / "a-5.part").symlink_to("/etc/passwd")
     with receiving:
-        assert "2 instances recovered, 3 not whole" in receiving.said
+        assert "2 instances recovered, 3 incomplete" in receiving.said
         assert receiving.said.index("recovered") < receiving.said.index("ready:")
         assert files(receiving.folder) == {PLACE}
         assert (receiving.folder / PLACE).read_bytes() == whole

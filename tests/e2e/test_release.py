@@ -57,7 +57,7 @@ def test_it_releases_what_was_moved_away_and_removes_nothing(work: Path, job: Jo
     done = quarry("release", job.out)
     assert done.code == 1
     assert "1 study released\n" in done.out
-    assert "1 study not released, as the files are here; --delete removes them" in done.out
+    assert "1 study not released: the files are still in the folder. --delete deletes them" in done.out
     assert f"study {UIDS[1]}: 3 of its 4 files are here, the others are not; not released" in done.err
     assert files(job.out) == here
     checked = quarry("verify", job.out)

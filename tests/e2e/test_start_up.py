@@ -24,7 +24,11 @@ OWN = (
 )
 LIBRARIES = ("psutil", "pynetdicom", "tomlkit", "xlsxwriter")
 
-OTHER_VERBS = tuple(f"dicom_quarry.extraction.{one}" for one in ("against", "aside", "planning", "verify"))
+OTHER_VERBS = (
+    "dicom_quarry.planning.planner",
+    "dicom_quarry.verification",
+    "dicom_quarry.completion.release",
+)
 HTTP = (
     "dicom_quarry.archive.dicomweb.archive",
     "dicom_quarry.archive.dicomweb.http_client",
@@ -67,7 +71,7 @@ def of_one_study(verb: str, site: Site, *more: str) -> Done:
 def test_the_version_is_told_without_any_of_it() -> None:
     done = quarry("--version")
     assert done.out.startswith("quarry ")
-    own = ("api", "archive", "config", "extraction", "ledger", "report", "wire")
+    own = ("api", "archive", "config", "extraction", "ledger", "reporting", "wire")
     assert not needless(
         done, "pydantic", "pydicom", "sqlalchemy", "httpx", *(f"dicom_quarry.{one}" for one in own)
     )
@@ -109,8 +113,8 @@ def test_the_library_leaves_the_collector_as_it_is_and_gives_every_name() -> Non
         import gc
         from importlib import import_module
         from dicom_quarry import api, extract
-        for module, names in api._MODULES.items():
-            home = import_module(f"dicom_quarry.api.{module}")
+        for module, names in api.EXPORTS.items():
+            home = import_module(f"dicom_quarry.{module}")
             assert all(getattr(api, name) is getattr(home, name) for name in names)
         assert gc.isenabled() and not gc.get_freeze_count() and not hasattr(api, "other")
     """

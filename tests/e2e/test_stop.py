@@ -36,11 +36,13 @@ def test_what_is_in_flight_is_finished(work: Path, archive: GatedArchive, which:
         with Running(work / "log", *command) as job:
             wait_for(archive.held.is_set, "the archive to hold")
             with Running(work / "stopping", "stop", *which, cwd=work) as stopping:
-                wait_for(lambda: "finishing what is in flight" in stopping.output, "stop to have asked")
+                wait_for(
+                    lambda: "finishing the studies being transferred" in stopping.output, "stop to have asked"
+                )
                 assert not job.ended
                 archive.open()
                 assert stopping.wait() == 0
-                assert "run the same command again to go on" in stopping.output
+                assert "Run the same command again to continue" in stopping.output
             assert job.wait() == 4
         files = len(list((work / "out").rglob("*.dcm")))
         assert files == 6, "two studies whole, the third not begun"

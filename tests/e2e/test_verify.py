@@ -150,7 +150,7 @@ def test_what_went_elsewhere_is_neither_missing_nor_strange(out: Path) -> None:
     files[25].unlink()
     done = quarry("verify", out)
     assert "20 files compared by SHA-256: 1 damaged or missing" in done.out
-    assert "10 files of released studies were not looked at" in done.out
+    assert "10 files of released studies were not compared" in done.out
 
 
 # -- interrupted
@@ -200,12 +200,12 @@ def test_killed_and_run_again_it_goes_on(slow: Slow) -> None:
     slow.files[20].unlink()
     done = quarry("verify", slow.out)
     assert done.code == 1
-    assert "after 100 files (--restart begins anew)" in done.out
+    assert "Resuming after 100 files (interrupted " in done.out
     assert "101 files compared by SHA-256: 2 damaged or missing" in done.out
     codes = {7: "content", 100: "size"}
     assert found(slow.out) == {inside(slow.out, slow.files[at]): code for at, code in codes.items()}
     again = quarry("verify", slow.out)
-    assert "going on" not in again.out and "3 damaged or missing" in again.out
+    assert "Resuming" not in again.out and "3 damaged or missing" in again.out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -213,7 +213,7 @@ def test_interrupted_it_says_how_to_go_on(slow: Slow, number: signal.Signals) ->
     with slow.running() as running:
         running.signal(number)
         assert running.wait() == 4
-    assert "interrupted at 100 files: run the same command again to go on" in running.output
+    assert "Interrupted after 100 files. Run the same command again to continue" in running.output
     assert not (slow.out / "damaged.csv").exists()
 
 

@@ -101,7 +101,7 @@ def test_a_list_is_needed_and_an_old_one_does_no_harm(job: Job, archive: GatedAr
 
 def test_what_changed_in_the_archive_is_told_and_nothing_is_moved(job: Job, archive: GatedArchive) -> None:
     same = quarry("verify", job.out, "--against-archive")
-    assert same.code == 0 and "5 complete studies listed again, 5 of them as they were" in same.out
+    assert same.code == 0 and "5 complete studies listed again: 5 unchanged" in same.out
     assert not (job.out / "changes.csv").exists()
     grown, shrunk, gone = STUDIES[0], STUDIES[2], STUDIES[3]
     archive.catalogue = Catalogue([with_images(grown, 6), STUDIES[1], with_images(shrunk, 1), STUDIES[4]])
@@ -114,10 +114,10 @@ def test_what_changed_in_the_archive_is_told_and_nothing_is_moved(job: Job, arch
         (gone.study_uid, "study_gone"): 1,
     }
     for said in (
-        "5 complete studies listed again, 2 of them as they were",
+        "5 complete studies listed again: 2 unchanged",
         "1 study with new instances, 2 instances",
-        "1 study of which instances are gone, 3 instances",
-        "1 study gone from the archive",
+        "1 study without instances that were there before, 3 instances",
+        "1 study no longer in the archive",
     ):
         assert said in done.out
     assert (job.out / "changes.csv").stat().st_mode & 0o777 == 0o600
@@ -189,7 +189,7 @@ def test_killed_and_run_again_it_lists_the_rest(work: Path) -> None:
     # The bookmark is kept once a second, and the first at once.
     assert 1 <= int(told[1]) <= 3
     assert archive.listed == [study.study_uid for study in STUDIES[int(told[1]) :]]
-    assert "5 complete studies listed again, 4 of them as they were" in done.out
+    assert "5 complete studies listed again: 4 unchanged" in done.out
     assert changes(job.out) == {(STUDIES[0].study_uid, "new"): 1}
 
 

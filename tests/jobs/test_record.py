@@ -186,14 +186,14 @@ def test_settings_of_a_job_are_those_of_its_last_run_where_it_is_now(
     bench.enter(to="out", parallel=3)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    found = api.load_settings(bench.out)
+    found = api.load_job_settings(bench.out)
     assert (found.to, found.parallel, found.archives[0].name) == (bench.out, 3, "PACS")
     with pytest.raises(InputError, match="holds no job"):
-        api.load_settings(tmp_path / "nothing")
+        api.load_job_settings(tmp_path / "nothing")
 
 
 def test_a_job_that_never_began_is_no_job(bench: Bench) -> None:
-    for call in (api.load_settings, api.report, api.verify):
+    for call in (api.load_job_settings, api.report, api.verify):
         with pytest.raises(InputError, match="holds no job"):
             call(bench.out)
 

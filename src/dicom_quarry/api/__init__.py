@@ -1,62 +1,212 @@
-"""What the command does, for notebooks and scripts; the command line is a thin face of this."""
+"""The product as functions and classes, for the command line, notebooks and scripts.
+
+The functions of this package's modules are the product's verbs. The other names belong to packages below;
+they are given here because the verbs take or return them, or because every face shows values in the same way.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dicom_quarry.api.archive_comparison import archive_diff_lines as archive_diff_lines
+    from dicom_quarry.api.archive_comparison import compare_with_archive as compare_with_archive
+    from dicom_quarry.api.archive_comparison import refetch as refetch
+    from dicom_quarry.api.background import Launcher as Launcher
+    from dicom_quarry.api.background import is_background_job as is_background_job
+    from dicom_quarry.api.background import start_in_background as start_in_background
+    from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
+    from dicom_quarry.api.completion import release as release
+    from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
+    from dicom_quarry.api.demonstration import run_demo as run_demo
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
+    from dicom_quarry.api.jobs import RunningJob as RunningJob
+    from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
+    from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
+    from dicom_quarry.api.jobs import read_job_status as read_job_status
+    from dicom_quarry.api.jobs import status_exit_code as status_exit_code
+    from dicom_quarry.api.niffler import NifflerJob as NifflerJob
+    from dicom_quarry.api.niffler import convert_niffler_config as convert_niffler_config
+    from dicom_quarry.api.niffler import load_niffler_job as load_niffler_job
     from dicom_quarry.api.planning import Plan as Plan
     from dicom_quarry.api.planning import build_plan as build_plan
+    from dicom_quarry.api.planning import load_plan_settings as load_plan_settings
     from dicom_quarry.api.planning import plan as plan
-    from dicom_quarry.api.planning import plan_settings as plan_settings
+    from dicom_quarry.api.receiving import FolderReceiver as FolderReceiver
+    from dicom_quarry.api.receiving import ReceiverTls as ReceiverTls
+    from dicom_quarry.api.receiving import Recovered as Recovered
     from dicom_quarry.api.reports import open_history as open_history
     from dicom_quarry.api.reports import report as report
     from dicom_quarry.api.reports import write_final_reports as write_final_reports
     from dicom_quarry.api.reports import write_reports as write_reports
     from dicom_quarry.api.result import Result as Result
-    from dicom_quarry.api.result import load_settings as load_settings
-    from dicom_quarry.api.verification import compare_with_archive as compare_with_archive
-    from dicom_quarry.api.verification import refetch as refetch
-    from dicom_quarry.api.verification import release as release
+    from dicom_quarry.api.result import load_job_settings as load_job_settings
+    from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
+    from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
+    from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
+    from dicom_quarry.config.scaffold import render_config as render_config
+    from dicom_quarry.config.settings import DEFAULT_FILEPATH as DEFAULT_FILEPATH
+    from dicom_quarry.config.settings import DEFAULT_LOCAL as DEFAULT_LOCAL
+    from dicom_quarry.config.settings import FILE_NAME as FILE_NAME
+    from dicom_quarry.config.settings import Settings as Settings
+    from dicom_quarry.config.settings import load_settings as load_settings
+    from dicom_quarry.config.time_window import parse_schedule as parse_schedule
+    from dicom_quarry.diagnosis.context import CheckStep as CheckStep
+    from dicom_quarry.diagnosis.context import StepStatus as StepStatus
+    from dicom_quarry.extraction.runner import JobResult as JobResult
+    from dicom_quarry.extraction.runner import Runner as Runner
+    from dicom_quarry.jobs.folder import JobFolder as JobFolder
+    from dicom_quarry.jobs.observer import JobObserver as JobObserver
+    from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
+    from dicom_quarry.jobs.progress import Snapshot as Snapshot
+    from dicom_quarry.jobs.status import JobStatus as JobStatus
+    from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
+    from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
+    from dicom_quarry.reporting.formatting import format_count as format_count
+    from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.plan_files import plan_json as plan_json
+    from dicom_quarry.reporting.plan_summary import plan_lines as plan_lines
+    from dicom_quarry.reporting.plan_summary import render_plan as render_plan
+    from dicom_quarry.reporting.row_history import explain_json as explain_json
+    from dicom_quarry.reporting.row_history import explain_lines as explain_lines
+    from dicom_quarry.reporting.summary import render_summary as render_summary
+    from dicom_quarry.reporting.summary import summary_lines as summary_lines
+    from dicom_quarry.system.durations import format_duration as format_duration
+    from dicom_quarry.system.text_safety import escape_text as escape_text
+    from dicom_quarry.verification.archive_diff import ArchiveDiff as ArchiveDiff
+    from dicom_quarry.verification.sampling import parse_share as parse_share
+    from dicom_quarry.verification.verifier import FileResult as FileResult
+    from dicom_quarry.verification.verifier import Verification as Verification
+    from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
+    from dicom_quarry.verification.verifier import VerifyProgress as VerifyProgress
+    from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
 
-#: Where each stands.
-_MODULES = {
-    "extraction": (
+#: The names of this package, by the module of ``dicom_quarry`` that defines them.
+EXPORTS = {
+    "api.archive_comparison": (
+        "archive_diff_lines",
+        "compare_with_archive",
+        "refetch",
+    ),
+    "api.background": (
+        "Launcher",
+        "is_background_job",
+        "start_in_background",
+    ),
+    "api.checking": ("ConnectionCheck",),
+    "api.completion": ("release",),
+    "api.demonstration": (
+        "RunningDemo",
+        "run_demo",
+    ),
+    "api.extraction": (
         "extract",
         "notify_on_end",
     ),
-    "planning": (
+    "api.jobs": (
+        "RunningJob",
+        "find_running_jobs",
+        "list_job_statuses",
+        "read_job_status",
+        "status_exit_code",
+    ),
+    "api.niffler": (
+        "NifflerJob",
+        "convert_niffler_config",
+        "load_niffler_job",
+    ),
+    "api.planning": (
         "Plan",
         "build_plan",
         "plan",
-        "plan_settings",
+        "load_plan_settings",
     ),
-    "reports": (
+    "api.receiving": (
+        "FolderReceiver",
+        "ReceiverTls",
+        "Recovered",
+    ),
+    "api.reports": (
         "open_history",
         "report",
         "write_final_reports",
         "write_reports",
     ),
-    "result": (
+    "api.result": (
         "Result",
-        "load_settings",
+        "load_job_settings",
     ),
-    "verification": (
-        "compare_with_archive",
-        "refetch",
-        "release",
+    "api.verification": (
         "verify",
         "write_damaged_list",
+        "open_verification",
+    ),
+    "system.text_safety": ("escape_text",),
+    "completion.release": ("ReleaseOutcome",),
+    "config.scaffold": (
+        "ScaffoldOptions",
+        "render_config",
+    ),
+    "config.settings": (
+        "DEFAULT_FILEPATH",
+        "DEFAULT_LOCAL",
+        "FILE_NAME",
+        "Settings",
+        "load_settings",
+    ),
+    "config.time_window": ("parse_schedule",),
+    "diagnosis.context": (
+        "CheckStep",
+        "StepStatus",
+    ),
+    "extraction.runner": (
+        "JobResult",
+        "Runner",
+    ),
+    "jobs.folder": ("JobFolder",),
+    "jobs.observer": ("JobObserver",),
+    "jobs.progress": (
+        "QueryProgress",
+        "Snapshot",
+    ),
+    "jobs.status": ("JobStatus",),
+    "ledger.cohort_rows": ("CohortChange",),
+    "receiver.stats": ("ReceiverStats",),
+    "reporting.formatting": (
+        "format_count",
+        "format_size",
+    ),
+    "reporting.plan_files": ("plan_json",),
+    "reporting.plan_summary": (
+        "plan_lines",
+        "render_plan",
+    ),
+    "reporting.row_history": (
+        "explain_json",
+        "explain_lines",
+    ),
+    "reporting.summary": (
+        "render_summary",
+        "summary_lines",
+    ),
+    "system.durations": ("format_duration",),
+    "verification.archive_diff": ("ArchiveDiff",),
+    "verification.sampling": ("parse_share",),
+    "verification.verifier": (
+        "FileResult",
+        "Verification",
+        "VerifyOptions",
+        "VerifyProgress",
+        "VerifySummary",
     ),
 }
+_MODULE_OF = {name: module for module, names in EXPORTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    # Loaded when first used: a command does not bring along what the others need.
-    for module, names in _MODULES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module 'dicom_quarry.api' has no attribute '{name}'")
+    # Loaded at the first use: a command needs few of these modules, and each takes time to load.
+    if name in _MODULE_OF:
+        return getattr(import_module(f"dicom_quarry.{_MODULE_OF[name]}"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""A job from its cohort to its reports, and whoever wants to know of its end is told."""
+"""A job from its cohort to its reports, and notifications of its end."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def extract(
     observer: JobObserver | None = None,
     **options: object,
 ) -> Result:
-    """Extract a cohort into a folder, or go on where an earlier call was cut short.
+    """Extract a cohort into a folder, or continue an earlier call that was interrupted.
 
     ``archive`` is ``AET@HOST:PORT`` or a name from quarry.toml, ``local`` our receiver as ``AET[@IP]:PORT``;
-    further ``options`` are those of :class:`dicom_quarry.config.settings.Settings`, such as ``parallel=4``. Blocks
-    until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
+    further ``options`` are those of :class:`dicom_quarry.config.settings.Settings`, such as ``parallel=4``.
+    Blocks until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = load_settings(None if config_file is None else Path(config_file), flags)
@@ -52,9 +52,10 @@ def extract(
 def notify_on_end(
     settings: Settings, on_warning: Callable[[str], None]
 ) -> Iterator[Callable[[JobResult, Result], None]]:
-    """Around a run and its reports: whoever wants to know is told how it ended, also by an error.
+    """Send the configured notifications when a run and its reports end, or an error ends them.
 
-    Gives what is to be called with the end. ``say`` hears of a notification that could not be sent.
+    Yields a function to call with the run's result. ``on_warning`` gets the message of a notification that
+    could not be sent.
     """
     started = datetime.now(UTC)
 

@@ -1,4 +1,4 @@
-"""What a cohort would come to, asked before anything moves."""
+"""A plan: the studies of a cohort, their size and the time to fetch them, found by queries alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dicom_quarry.system.file_systems import free_bytes
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a cohort would come to: its summary, and its rows one by one. ``problem`` as in a job's end."""
+    """A plan's summary, and its rows one by one; ``problem`` is what an operator has to do, if anything."""
 
     folder: JobFolder
     summary: PlanSummary
@@ -33,16 +33,16 @@ class Plan:
 
     @property
     def exit_code(self) -> int:
-        """0 every row has studies to fetch, 1 some have none, 4 not every row was asked about."""
+        """0 every row has studies to fetch, 1 some have none, 4 not every row was queried."""
         return self.summary.exit_code
 
     def rows(self) -> Iterator[PlannedRow]:
-        """Every row of the table, with the studies found for it."""
+        """Read every row of the table with the studies found for it."""
         with closing(PlanReader(self.folder.ledger)) as reader:
             yield from reader.planned_rows()
 
     def write(self, path: str | Path) -> Path:
-        """Write the plan, for its owner alone: as JSON where the name ends in .json, else as CSV."""
+        """Write the plan, readable by its owner alone: as JSON where the name ends in .json, else as CSV."""
         path = Path(path)
         if path.suffix.casefold() == ".json":
             write_plan_json(path, self.summary, self.rows(), detailed=self.detailed)
@@ -62,24 +62,24 @@ def plan(
     observer: JobObserver | None = None,
     **options: object,
 ) -> Plan:
-    """Ask what a cohort would come to, and move nothing; parameters are those of :func:`extract`.
+    """Query the archive for every row and fetch nothing; parameters are those of :func:`extract`.
 
-    ``detailed`` asks for more attributes of every study. An extraction of the same cohort from the same
-    archives, with the same rules, begins with the answers. Raises InputError, StartError or LedgerError.
+    ``detailed`` requests more attributes of every study. A later extraction of the same cohort from the same
+    archives, with the same rules, uses the query results. Raises InputError, StartError or LedgerError.
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
-    settings = plan_settings(None if config_file is None else Path(config_file), flags)
+    settings = load_plan_settings(None if config_file is None else Path(config_file), flags)
     runner = Runner(settings, observer or JobObserver())
     return build_plan(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
 
 
-def plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
-    """The settings of a plan, those of a job; without a folder to fill, the current one's disk counts."""
+def load_plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:
+    """Load the settings of a plan. Without an output folder the free space of the current folder counts."""
     return load_settings(path, flags, {"to": "."})
 
 
 def build_plan(settings: Settings, end: PlanResult, *, detailed: bool) -> Plan:
-    """What a plan came to that has just been made."""
+    """Summarise a plan that has just been made."""
     amounts = {archive.name: DataVolume() for archive in settings.archives}
     with closing(PlanReader(end.folder.ledger)) as reader:
         counts = count_rows(reader.planned_rows())

@@ -1,4 +1,4 @@
-"""All that is known of a job's rows and studies."""
+"""The reports of a job, and the history of its rows and studies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def open_history(out: Path) -> HistoryReader:
-    """What is known of a job's rows and studies, one at a time; raises InputError if there is no job."""
+    """Open the history of a job's rows and studies; raises InputError if there is no job."""
     return HistoryReader(open_existing(out).ledger, MISMATCH_DIR)
 
 
@@ -34,17 +34,17 @@ _XLSX_FILE = "report.xlsx"
 
 
 def report(out: str | Path, *, xlsx: bool = False) -> Result:
-    """Write the reports of a job as it stands, also while it runs; raises InputError if there is none.
+    """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
-    With ``xlsx`` report.xlsx too, which is then kept up to date like the other reports.
+    With ``xlsx`` write report.xlsx too; from then on it is kept up to date like the other reports.
     """
     return write_reports(open_existing(Path(out)), xlsx=xlsx)
 
 
 def write_final_reports(end: JobResult) -> Result:
-    """The reports of a run that has ended; where it had nothing to do those that stand are good.
+    """Write the reports of a run that has ended.
 
-    With millions of instances they take minutes to write again.
+    Current reports of a run that had nothing to do are kept: writing millions of instances takes minutes.
     """
     return write_reports(end.folder, force=not end.nothing_to_do)
 
@@ -52,8 +52,8 @@ def write_final_reports(end: JobResult) -> Result:
 def write_reports(folder: JobFolder, *, force: bool = True, xlsx: bool = False) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
 
-    Not ``again`` where they stand and the ledger has not been written to since. report.xlsx is written with
-    ``xlsx``, and where there is one: an old one must not look like the newest.
+    Without ``force`` nothing is written if the reports are newer than the ledger. report.xlsx is written with
+    ``xlsx``, and where there is one already, so that an old one is not taken for the newest.
     """
     reader = LedgerReader(folder.ledger)
     try:
@@ -93,7 +93,7 @@ def _are_current(folder: JobFolder) -> bool:
         oldest = min((folder.out / name).stat().st_mtime_ns for name in _REPORT_FILES)
     except FileNotFoundError:
         return False
-    # What was written last may still be in the write-ahead log alone.
+    # The last writes may be in the write-ahead log alone.
     log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
     written = [one.stat() for one in (folder.ledger, log) if one.is_file()]
     return all(oldest > one.st_mtime_ns for one in written if one.st_size)

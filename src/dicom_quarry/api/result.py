@@ -1,4 +1,4 @@
-"""A job as it stands, read from its record: its result, its settings, and all that is known of a row."""
+"""A job's result and settings, read from its record."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A job as it stands: its summary, and its rows and studies one by one."""
+    """The present result of a job: its summary, and its rows and studies one by one."""
 
     folder: JobFolder
     summary: JobSummary
 
     @property
     def exit_code(self) -> int:
-        """0 every row complete, 1 finished with exceptions, 4 not finished."""
+        """0 every row complete, 1 finished with rows that need attention, 4 not finished."""
         return self.summary.exit_code
 
     @property
@@ -34,20 +34,20 @@ class Result:
         return self.folder.out / "report.csv"
 
     def rows(self) -> Iterator[RowView]:
-        """Every row of the table, with its outcome."""
+        """Read every row of the table with its outcome."""
         with closing(LedgerReader(self.folder.ledger)) as reader:
             yield from reader.rows()
 
     def studies(self) -> Iterator[StudyView]:
-        """Every study, with its outcome."""
+        """Read every study with its outcome."""
         with closing(LedgerReader(self.folder.ledger)) as reader:
             yield from reader.studies()
 
 
-def load_settings(out: Path) -> Settings:
-    """The settings that a job was last run with; raises InputError if the folder holds no job.
+def load_job_settings(out: Path) -> Settings:
+    """Load the settings of a job's last run; raises InputError if the folder contains no job.
 
-    Its folders are where they are found now: they may have been given relative to another folder, or moved.
+    ``to`` is set to ``out`` and ``state`` to None, since the folders may have been moved.
     """
     with closing(LedgerReader(open_existing(out).ledger)) as reader:
         settings = Settings.model_validate_json(reader.metadata()["settings"])
@@ -55,8 +55,8 @@ def load_settings(out: Path) -> Settings:
 
 
 def report_access(out: Path) -> Permissions:
-    """Who may read a job's reports; its owner alone where its group is not of this computer or user."""
+    """Return the permissions of a job's reports: its owner alone where the job's group is not known here."""
     try:
-        return load_settings(out).permissions
+        return load_job_settings(out).permissions
     except ConfigError:
         return PRIVATE

@@ -1,1 +1,1 @@
-"""The command line, thin: one module a command."""
+"""The command line: one module per command, on top of :mod:`dicom_quarry.api`."""

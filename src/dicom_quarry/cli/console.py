@@ -1,4 +1,4 @@
-"""Where commands write: colour and identifiers on a terminal alone."""
+"""Standard output and standard error; colour and patient identifiers appear on a terminal alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def fail(error: BaseException | str) -> None:
-    """Say what is wrong."""
+    """Print an error message."""
     err.print("[red]quarry:[/red] ", end="")
     err.print(str(error), markup=False)

@@ -19,7 +19,7 @@ from dicom_quarry.version import __version__
 
 _SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
 
-#: Every command, in the order of the help: its module in this package, its function, and how it is called.
+#: Every command, in the order of the help: its module in ``commands``, its function, and typer's options.
 _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "init": ("init", "init", {}),
     "check": ("check", "check", {}),
@@ -33,14 +33,14 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "verify": ("verify", "verify", _SHOW_HELP),
     "retry": ("extract", "retry", _SHOW_HELP),
     "release": ("release", "release", _SHOW_HELP),
-    # What is no option is one more title behind --accept.
+    # Further arguments are AE titles behind --accept.
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
     "demo": ("demo", "demo", {}),
 }
 
 
 class _LazyCommandGroup(TyperGroup):
-    """Imports a command when it is called, or its help is: each needs other libraries, and they take time."""
+    """Imports a command when it or its help is called: each needs other libraries, and they take time."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (click's signature)
         return list(_COMMANDS)
@@ -58,7 +58,7 @@ class _LazyCommandGroup(TyperGroup):
 
 @contextmanager
 def _gc_paused() -> Iterator[None]:
-    """What is loaded stays to the end: the collector looks for garbage neither meanwhile nor in it later."""
+    """Keep the garbage collector from examining modules while they load, and later: they stay to the end."""
     gc.disable()
     try:
         yield
@@ -92,13 +92,13 @@ def _quarry(
 ) -> None:
     """Extract a research cohort from a PACS: from CSV to a verified DICOM tree.
 
-    Exit codes: 0 every row complete; 1 finished, the report explains the exceptions; 2 usage,
-    configuration or input; 3 could not start; 4 not finished, run again to go on.
+    Exit codes: 0 every row complete; 1 finished, some rows need attention; 2 usage, configuration or input;
+    3 could not start; 4 not finished, run again to go on.
     """
 
 
 def main() -> None:
-    """Run the command; a user's mistake is a sentence, never a traceback."""
+    """Run the command; a user's mistake is reported as a sentence, never as a traceback."""
     try:
         app()
     except StartError as error:
@@ -111,5 +111,5 @@ def main() -> None:
         fail(error)
         sys.exit(3)
     finally:
-        # The process ends, and its memory with it: the interpreter need not look for garbage once more.
+        # The process ends, so the interpreter need not collect garbage once more.
         gc.freeze()

@@ -1,4 +1,4 @@
-"""The studies of the demonstration, and three cohort tables over them."""
+"""The studies of the demonstration and of docs/first-extraction.md, and three cohort tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dicom_quarry.demo.synthetic_studies import (
     make_study,
 )
 
-#: In the form of the demo's own patients and accessions, and of none of them.
+#: A patient ID, accession and date in the format of the demo studies, which no study has.
 _UNMATCHED = ("9999999", "999991899999", "20181231")
 
 
@@ -61,6 +61,27 @@ def _generate_studies(rng: random.Random) -> Iterator[DemoStudy]:
         yield make_study(
             make_patient(rng, f"{4716 + number:07d}"), make_accession(rng, study_date), study_date, *layout
         )
+
+
+#: What the studies of docs/first-extraction.md have in common with those that its test gives to Orthanc.
+_TUTORIAL_DAY, _TUTORIAL_DESCRIPTION = date(2019, 1, 1), "Schädel nativ"
+
+
+def make_tutorial_studies() -> list[DemoStudy]:
+    """Make the studies that docs/first-extraction.md finds at once: A1001 of P-100 and A1002 of P-200."""
+    return [_make_tutorial_study(number) for number in (1, 2)]
+
+
+def make_late_study() -> DemoStudy:
+    """Make the study that docs/first-extraction.md finds in its last step alone: A1003 of P-300."""
+    return _make_tutorial_study(3)
+
+
+def _make_tutorial_study(number: int) -> DemoStudy:
+    patient = make_patient(random.Random(number), f"P-{number}00")
+    return make_study(
+        patient, f"A100{number}", _TUTORIAL_DAY, (CT, 4 * number), description=_TUTORIAL_DESCRIPTION
+    )
 
 
 def write_cohorts(folder: Path, studies: Sequence[DemoStudy]) -> list[Path]:

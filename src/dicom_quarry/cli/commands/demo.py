@@ -2,69 +2,98 @@
 
 from __future__ import annotations
 
+import select
 import signal
-import socket
+import sys
 from collections.abc import Mapping
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
+from dicom_quarry import api
+from dicom_quarry.api import RunningDemo
+from dicom_quarry.cli import options
 from dicom_quarry.cli.console import out
 from dicom_quarry.cli.display.run_job import run_job
-from dicom_quarry.config.settings import load_settings
+
+#: The ports of ``--serve``, unless they are in use: always the same, so that they can be typed from a page.
+_ARCHIVE_PORT, _LOCAL_PORT = 11104, 11112
+
+#: Files that are named after an extraction.
+_MAX_SHOWN = 3
+
+
+class _Stop(Exception):
+    """Ctrl-C or SIGTERM."""
 
 
 def demo(
-    to: Annotated[Path, typer.Option(help="The folder to fill.")] = Path("demo"),
+    to: options.ToWithDefault = Path("demo"),
     serve: Annotated[
-        bool, typer.Option("--serve", help="Only run the archive, and say what to type in another terminal.")
+        bool,
+        typer.Option("--serve", help="Run the archive until Ctrl-C, and print commands to type elsewhere."),
     ] = False,
     dicomweb: Annotated[
-        bool, typer.Option("--dicomweb", help="Ask and fetch over HTTP (QIDO-RS, WADO-RS): no receiver.")
+        bool, typer.Option("--dicomweb", help="Query and fetch over DICOMweb, without a receiver.")
     ] = False,
 ) -> None:
     """Start an archive with synthetic studies on this computer and extract three cohorts from it.
 
     Example:  quarry demo --to demo/
     """
-    # Imported here: only this command needs the demo archive, and pynetdicom with it.
-    from dicom_quarry.demo.dicomweb_server import DemoWebServer
-    from dicom_quarry.demo.dimse_server import DemoArchive
-    from dicom_quarry.demo.sample_cohorts import make_demo_studies, write_cohorts
-
-    studies = make_demo_studies()
-    to.mkdir(parents=True, exist_ok=True)
-    cohorts = write_cohorts(to, studies)
-    port = _free_port()
-    archive = DemoArchive(studies, destinations={"QUARRY": ("127.0.0.1", port)})
-    with archive, DemoWebServer(archive.catalogue) as web:
-        remote, local = f"DEMO@127.0.0.1:{archive.port}", f"QUARRY@127.0.0.1:{port}"
-        out.print(f"demo archive: {remote} and {web.base_url}, {len(studies)} synthetic studies")
-        flags = {"from": web.base_url} if dicomweb else {"from": remote, "as": local}
-        for cohort in cohorts:
+    ports = {"archive_port": _ARCHIVE_PORT, "local_port": _LOCAL_PORT} if serve else {}
+    with api.run_demo(to, **ports) as running:
+        out.print(
+            f"Demo archive: {running.archive} and {running.web_url}, {running.studies} synthetic studies"
+        )
+        flags = {"from": running.web_url} if dicomweb else {"from": running.archive, "as": running.local}
+        given = " ".join(f"--{name} {value}" for name, value in flags.items())
+        if serve:
+            _show_tutorial(given)
+        for cohort in running.cohorts:
             folder = to / (f"{cohort.stem}-dicomweb" if dicomweb else cohort.stem)
-            given = " ".join(f"--{name} {value}" for name, value in flags.items())
-            out.print(f"\n[bold]$ quarry extract {cohort} {given} --to {folder}[/bold]")
-            if not serve:
+            command = f"quarry extract {cohort} {given} --to {folder}"
+            if serve:
+                out.print(f"  {command}", markup=False)
+            else:
+                out.print(f"\n[bold]$ {command}[/bold]")
                 _extract(cohort, folder, flags)
         if serve:
-            out.print("\nthe archive runs until Ctrl-C")
-            signal.sigwait({signal.SIGINT, signal.SIGTERM})
+            _serve(running)
+
+
+def _show_tutorial(given: str) -> None:
+    out.print("\nOpen another terminal. Begin with the first step of docs/first-extraction.md:")
+    out.print(f"  quarry check {given} --accession A1001", markup=False)
+    out.print("Or extract one of these tables:")
 
 
 def _extract(cohort: Path, folder: Path, flags: Mapping[str, str]) -> None:
     out.print(cohort.read_text(), markup=False, end="")
-    code = run_job(load_settings(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
+    code = run_job(api.load_settings(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
     out.print(f"exit code {code}; some of the files in {folder}:")
-    for path in islice(sorted(folder.rglob("*.dcm")), 3):
+    for path in islice(sorted(folder.rglob("*.dcm")), _MAX_SHOWN):
         out.print(f"  {path}", markup=False)
 
 
-def _free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def _serve(running: RunningDemo) -> None:
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        raise _Stop
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    try:
+        if sys.stdin.isatty():
+            out.print("\nPress Enter to archive the missing study A1003. Press Ctrl-C to stop the archive.")
+            select.select([sys.stdin], [], [])
+            running.add_late_study()
+            out.print("Study A1003 is in the archive now. Press Ctrl-C to stop the archive.")
+        else:
+            out.print("\nPress Ctrl-C to stop the archive.")
+        while True:
+            signal.pause()
+    except _Stop:
+        return

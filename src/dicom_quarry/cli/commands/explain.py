@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_quarry import api
+from dicom_quarry.cli import options
 from dicom_quarry.errors import InputError
-from dicom_quarry.reporting.row_history import explain_json, explain_lines
 
 
 def explain(
-    folder: Annotated[Path, typer.Argument(help="The folder of a job (its --to).")],
-    row: Annotated[int | None, typer.Option(help="The number of a row, as report and log have it.")] = None,
+    folder: options.Folder,
+    row: Annotated[int | None, typer.Option(help="Number of a row, as in the report and the log.")] = None,
     study: Annotated[str | None, typer.Option(help="A Study Instance UID.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For scripts: JSON without identifiers.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Tell what happened to a row: every query, answer, retrieval and pause, and what to do next.
+    """Show what happened to a row: every query, answer, retrieval and pause, and what to do next.
 
-    On a terminal with the values of the row; redirected without anything that names a patient.
+    A terminal shows the values of the row. Redirected output contains nothing that identifies a patient.
 
     Example:  quarry explain out/ --row 4711
     """
     if (row is None) is (study is None):
-        raise InputError("which row? give its number with --row, or a study with --study UID")
+        raise InputError("Name one row with --row NUMBER, or one study with --study UID")
     with closing(api.open_history(folder)) as reader:
         numbers = [row] if row is not None else reader.rows_of(study or "")
         rows = [found for number in numbers if (found := reader.row_history(number))]
@@ -36,9 +35,11 @@ def explain(
         )
     if not rows and not studies:
         raise InputError(
-            f"{folder}: no row {row}" if row is not None else f"{folder}: nobody asked for {study}"
+            f"{folder}: there is no row {row}"
+            if row is not None
+            else f"{folder}: no row of this job asks for study {study}"
         )
     if as_json:
-        print(explain_json(rows, studies))
+        print(api.explain_json(rows, studies))
     else:
-        print("\n".join(explain_lines(rows, studies, with_identifiers=sys.stdout.isatty())))
+        print("\n".join(api.explain_lines(rows, studies, with_identifiers=sys.stdout.isatty())))

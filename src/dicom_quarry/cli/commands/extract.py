@@ -1,4 +1,4 @@
-"""``quarry extract`` and ``quarry retry``."""
+"""``quarry extract`` and ``quarry retry``: fetch the studies of a cohort."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.cli import detach as background
-from dicom_quarry.cli import options
+from dicom_quarry.api import Settings
+from dicom_quarry.cli import cohort_options, options
+from dicom_quarry.cli.console import err
+from dicom_quarry.cli.detach import run_in_background
 from dicom_quarry.cli.display.run_job import run_job
-from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import OutcomeStatus
 
 _UNLIMITED_STUDIES = 1_000_000
 
-#: What ``retry`` works on when it is not told: everything that another try may change.
+#: The outcomes that ``retry`` tries again without --outcome: those that another try may change.
 _RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
     OutcomeStatus.COMPLETE,
     OutcomeStatus.PENDING,
@@ -28,36 +29,38 @@ _RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
 
 
 def extract(
-    cohort: Annotated[
-        Path | None,
-        typer.Argument(help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for stdin."),
+    cohort: cohort_options.OptionalCohort = None,
+    from_: cohort_options.From = None,
+    as_: cohort_options.As = None,
+    retrieve: Annotated[
+        str | None,
+        typer.Option(help="Transfer method: move, get or wado.  [default: auto, the first that works]"),
     ] = None,
-    from_: options.From = None,
-    as_: options.As = None,
-    retrieve: options.Retrieve = None,
-    to: Annotated[Path | None, typer.Option(help="The folder to fill.")] = None,
+    to: options.To = None,
     state: Annotated[
         Path | None,
-        typer.Option(help="Where the job's record is kept, on a local disk.  [default: TO/.quarry]"),
+        typer.Option(help="Folder for the job's record, on a local disk.  [default: TO/.quarry]"),
     ] = None,
     file_mode: options.FileMode = None,
     group: options.Group = None,
     config_file: options.ConfigFile = None,
     niffler: Annotated[
-        Path | None, typer.Option(help="Run a config.json of the extractor that Quarry replaces.")
+        Path | None, typer.Option(help="Run the job of a Niffler config.json, instead of quarry.toml.")
     ] = None,
     parallel: Annotated[
-        int | None, typer.Option(help="Studies asked for at once.  [default: 1, as a guest]")
+        int | None, typer.Option(help="Maximum studies to retrieve at the same time.  [default: 1]")
     ] = None,
     give_up_after: Annotated[
         str | None,
-        typer.Option(help="Stop when the archive did not answer for so long, such as 2d.  [default: never]"),
+        typer.Option(help="Stop when the archive has not answered for this time: 2d.  [default: never]"),
     ] = None,
-    protocol: options.Protocol = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Approval of this job, recorded in audit.csv, such as IRB-2026-014.")
+    ] = None,
     on_complete: Annotated[
         str | None,
         typer.Option(
-            help="A command to run for every complete study; {folder} is its folder, JSON on stdin."
+            help="A command to run for every complete study; {folder} is its folder, JSON on its stdin."
         ),
     ] = None,
     filepath: Annotated[
@@ -66,42 +69,44 @@ def extract(
             help="Pattern of file names; also {csv:COLUMN}.  [default: PatientID/Study/Series/SOP.dcm]"
         ),
     ] = None,
-    map_: options.Map = None,
-    where: options.Where = None,
-    rewrite: options.Rewrite = None,
-    pad: options.Pad = None,
-    exclude: options.Exclude = None,
-    date_format: options.DateFormat = None,
-    allow_wildcards: options.AllowWildcards = False,
-    series: options.Series = None,
-    series_not: options.SeriesNot = None,
-    min_instances: options.MinInstances = None,
-    allow_several_patients: options.AllowSeveralPatients = False,
-    whole_patients: options.WholePatients = False,
-    max_studies: options.MaxStudies = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Any number of studies for a row is meant.")] = False,
-    no_diagnosis: options.NoDiagnosis = False,
+    map_: cohort_options.Map = None,
+    where: cohort_options.Where = None,
+    rewrite: cohort_options.Rewrite = None,
+    pad: cohort_options.Pad = None,
+    exclude: cohort_options.Exclude = None,
+    date_format: cohort_options.DateFormat = None,
+    allow_wildcards: cohort_options.AllowWildcards = False,
+    series: cohort_options.Series = None,
+    series_not: cohort_options.SeriesNot = None,
+    min_instances: cohort_options.MinInstances = None,
+    allow_several_patients: cohort_options.AllowSeveralPatients = False,
+    whole_patients: cohort_options.WholePatients = False,
+    max_studies: cohort_options.MaxStudies = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Retrieve any number of studies per row.")] = False,
+    no_diagnosis: cohort_options.NoDiagnosis = False,
     accept_mismatch: Annotated[
-        bool, typer.Option("--accept-mismatch", help="Take images whose patient ID or accession differs.")
+        bool,
+        typer.Option("--accept-mismatch", help="Store images even if patient ID or accession differ."),
     ] = False,
     skip_bad_rows: Annotated[
         bool,
-        typer.Option("--skip-bad-rows", help="Go on without rows that cannot be used; the report has them."),
+        typer.Option("--skip-bad-rows", help="Continue without unusable rows; the report lists them."),
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Take a cohort file that has changed since the job was begun.")
+        bool,
+        typer.Option("--update", help="Continue with a cohort file that was changed meanwhile."),
     ] = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
-    """Extract the studies of a cohort, prove that nothing is missing, and explain every row.
+    """Fetch the studies of a cohort, prove that nothing is missing, and explain every row.
 
-    Run the same command again to go on after an interruption.
+    After an interruption run the same command again: it continues where it stopped.
 
     Example:  quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
     """
     if detach:
-        background.run_in_background(table=cohort)
+        run_in_background(table=cohort)
     flags = {
         "from": from_,
         "as": as_,
@@ -131,7 +136,7 @@ def extract(
         "accept_mismatch": accept_mismatch,
         "skip_bad_rows": skip_bad_rows,
     }
-    chosen = options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _load_job(cohort, niffler, config_file, chosen)
     raise typer.Exit(run_job(settings, lambda runner: runner.extract(table, update=update), queue=queue))
 
@@ -139,45 +144,46 @@ def extract(
 def _load_job(
     cohort: Path | None, niffler: Path | None, config_file: Path | None, flags: dict[str, object]
 ) -> tuple[Settings, Path]:
-    """What to run over which table, told by flags and quarry.toml or by the former extractor's files."""
     if niffler is None:
         if cohort is None:
-            raise InputError("which table? give a file with a header such as EMPI,Accession, or - for stdin")
-        return load_settings(config_file, flags), cohort
-    # Imported here: few come from the former extractor.
-    from dicom_quarry.cli.niffler_hint import load_niffler_job
-
+            raise InputError("Which table? Give a file with a header such as EMPI,Accession, or - for stdin")
+        return api.load_settings(config_file, flags), cohort
     if config_file is not None:
-        raise InputError("--niffler and --config both bring settings: give one of them")
-    return load_niffler_job(niffler, cohort, flags)
+        raise InputError("--niffler and --config both contain settings: give one of them")
+    job = api.load_niffler_job(niffler, cohort, flags)
+    for note in job.notes:
+        err.print(note, markup=False)
+    return job.settings, job.cohort
 
 
 def retry(
-    folder: Annotated[Path, typer.Argument(help="The folder of a job (its --to).")],
+    folder: options.Folder,
     outcome: Annotated[
         list[OutcomeStatus] | None,
-        typer.Option(help="Only what ended so; may be repeated.  [default: all but complete]"),
+        typer.Option(help="Only rows with this outcome; repeatable.  [default: all that a retry may change]"),
     ] = None,
     damaged: Annotated[
-        bool, typer.Option("--damaged", help="Files that quarry verify found damaged or missing, instead.")
+        bool, typer.Option("--damaged", help="Instead: files that quarry verify found damaged or missing.")
     ] = False,
     changed: Annotated[
         bool,
-        typer.Option("--changed", help="Studies that quarry verify --against-archive found grown, instead."),
+        typer.Option("--changed", help="Instead: new instances that quarry verify --against-archive found."),
     ] = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
-    """Try again what did not end complete: not found, partial, failed and the like.
+    """Try again the rows that are not complete: not found, partial, failed and similar.
 
     Example:  quarry retry out/ --outcome not_found
     """
     if detach:
-        background.run_in_background()
+        run_in_background()
     if damaged or changed:
         if outcome:
-            raise InputError("--outcome is for what did not end complete: leave it out, or --damaged")
+            raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
-        raise typer.Exit(run_job(api.load_settings(folder), refetch, queue=queue))
+        raise typer.Exit(run_job(api.load_job_settings(folder), refetch, queue=queue))
     statuses = frozenset(outcome) if outcome else _RETRIED_BY_DEFAULT
-    raise typer.Exit(run_job(api.load_settings(folder), lambda runner: runner.retry(statuses), queue=queue))
+    raise typer.Exit(
+        run_job(api.load_job_settings(folder), lambda runner: runner.retry(statuses), queue=queue)
+    )

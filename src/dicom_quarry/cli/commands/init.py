@@ -1,4 +1,4 @@
-"""``quarry init``: the first quarry.toml, asked for at a terminal or taken over from the former extractor."""
+"""``quarry init``: write the first quarry.toml, from prompts at a terminal or from Niffler's files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from dicom_quarry import api
+from dicom_quarry.api import DEFAULT_LOCAL, FILE_NAME, ScaffoldOptions
 from dicom_quarry.cli.console import out
-from dicom_quarry.config import niffler, time_window
-from dicom_quarry.config.scaffold import ScaffoldOptions, render_config
-from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL, FILE_NAME
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.model import AE
 
@@ -23,77 +22,66 @@ T = TypeVar("T")
 def init(
     from_niffler: Annotated[
         Path | None,
-        typer.Option(help="Take over the former extractor's config.json, and the system.json that it names."),
+        typer.Option(help="Convert a Niffler config.json, and the system.json that it names."),
     ] = None,
 ) -> None:
-    """Write a quarry.toml with comments into the current folder, asking what it needs at a terminal.
+    """Write a quarry.toml with comments into the current folder; on a terminal answer a few questions.
 
     Example:  quarry init
     """
     path = Path(FILE_NAME)
     if path.exists():
-        raise InputError(f"{path} is there already: change it, or move it out of the way")
+        raise InputError(f"{path} exists already: edit it, or move it elsewhere first")
     if from_niffler is not None:
-        start = _convert_niffler(niffler.load_niffler_config(from_niffler))
+        answers = _convert_niffler(from_niffler)
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        start = _prompt_all()
+        answers = _prompt_all()
     else:
-        start = ScaffoldOptions()
+        answers = ScaffoldOptions()
     with path.open("x", encoding="utf-8") as file:
-        file.write(render_config(start))
+        file.write(api.render_config(answers))
     next_step = (
-        "try it with quarry check --from main" if start.archive else "fill in the archive, then quarry check"
+        "Try it: quarry check --from main"
+        if answers.archive
+        else "Fill in the archive, then run: quarry check"
     )
-    out.print(f"{path}: written; {next_step}", markup=False)
+    out.print(f"{path}: written. {next_step}", markup=False)
 
 
-def _convert_niffler(found: niffler.NifflerConfig) -> ScaffoldOptions:
-    columns = ", ".join(
-        f"column {index + 1} is {keyword}" for index, keyword in sorted(found.columns.items())
-    )
-    out.print(f"cohort: {found.cohort_file}; {columns}", markup=False)
-    if found.plan_mode:
-        out.print(
-            "it only asked what there is (CFIND), and fetched nothing: that is quarry plan", markup=False
-        )
-    for note in found.notes:
+def _convert_niffler(path: Path) -> ScaffoldOptions:
+    conversion = api.convert_niffler_config(path)
+    out.print(f"cohort: {conversion.cohort}", markup=False)
+    if conversion.is_plan:
+        out.print("This job only queried (CFIND). The command for that is: quarry plan", markup=False)
+    for note in conversion.options.notes:
         out.print(f"note: {note}", markup=False)
-    flags = found.flags
-    return ScaffoldOptions(
-        archive=flags["from"],
-        local=flags["as"],
-        to=flags["to"],
-        window=found.window,
-        filepath=flags.get("filepath", DEFAULT_FILEPATH),
-        mail_to=found.mail_to,
-        notes=found.notes,
-    )
+    return conversion.options
 
 
 def _prompt_all() -> ScaffoldOptions:
     return ScaffoldOptions(
         archive=str(_prompt("Archive (AET@HOST:PORT)", AE.parse_remote)),
         local=str(_prompt("Our receiver (AET:PORT)", AE.parse_local, DEFAULT_LOCAL)),
-        to=_prompt("Folder to fill", str, "out"),
+        to=_prompt("Output folder", str, "out"),
         window=_prompt(
-            "Hours in which the archive may be asked (such as 19:00-07:00), or none", _parse_window
+            "Hours in which the archive may be queried (such as 19:00-07:00), or none", _parse_window
         ),
     )
 
 
 def _parse_window(text: str) -> str | None:
-    """A window, or an explicit none: whoever has not thought of it shall."""
+    """Read a time window. An empty answer is refused: no window must be meant, so it is typed as none."""
     if text.strip().lower() == "none":
         return None
     try:
-        time_window.parse_schedule(text, UTC)
+        api.parse_schedule(text, UTC)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return text
 
 
 def _prompt(question: str, parse: Callable[[str], T], default: str | None = None) -> T:
-    """Ask until the answer can be used."""
+    """Repeat the question until ``parse`` takes the answer."""
     while True:
         try:
             return parse(typer.prompt(question, default=default))

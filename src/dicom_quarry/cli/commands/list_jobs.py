@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from dicom_quarry import api
+from dicom_quarry.api import JobStatus
+from dicom_quarry.cli import options
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import open_existing
-from dicom_quarry.jobs.registry import list_registered
-from dicom_quarry.jobs.status import JobStatus, read_job_status
 from dicom_quarry.model import OutcomeStatus
-from dicom_quarry.system.durations import format_duration
-from dicom_quarry.system.text_safety import escape_text
+
+#: The longest path that Linux takes (PATH_MAX).
+_MAX_PATH = 4096
 
 
-def list_jobs(as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+def list_jobs(as_json: options.AsJson = False) -> None:
     """List this user's jobs on this computer, the latest first: running, queued and past ones.
 
     Example:  quarry list
     """
-    jobs = sorted(_read_statuses(), key=lambda job: job.started_at, reverse=True)
+    jobs = api.list_job_statuses(on_damaged=lambda error: err.print(str(error), markup=False))
     if as_json:
         print(json.dumps([_to_json(job) for job in jobs], indent=2))
         return
     if not jobs:
-        out.print("no jobs: none was started by this user on this computer, or their folders are gone")
+        out.print("No jobs: you have started none on this computer, or their folders are gone")
     for job in jobs:
         _show_job(job)
-
-
-def _read_statuses() -> Iterator[JobStatus]:
-    for path in list_registered():
-        # A folder without a job: its table was refused, or its images were moved away.
-        with suppress(InputError):
-            folder = open_existing(path)
-            try:
-                yield read_job_status(folder)
-            except LedgerError as error:
-                err.print(str(error), markup=False)
 
 
 def _to_json(job: JobStatus) -> dict[str, object]:
@@ -66,13 +49,9 @@ def _show_job(job: JobStatus) -> None:
         f"{job.state:<12}",
         f"{job.started_at.astimezone():%Y-%m-%d %H:%M}",
         f"{complete:>9,} of {job.counts.rows:,} rows complete",
-        *([f"{format_duration(left)} left"] if left is not None else []),
-        _format_folder(job.folder.out),
+        *([f"{api.format_duration(left)} left"] if left is not None else []),
+        api.escape_text(str(job.folder.out), limit=_MAX_PATH),
     ]
     out.print("  ".join(parts), markup=False)
     if job.waiting_for:
         out.print(f"{'':<12}  waiting for {job.waiting_for}", markup=False)
-
-
-def _format_folder(folder: Path) -> str:
-    return escape_text(str(folder), limit=4096)

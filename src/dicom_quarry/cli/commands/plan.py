@@ -1,4 +1,4 @@
-"""``quarry plan``: what a cohort would come to, before anything moves."""
+"""``quarry plan``: the studies of a cohort and their size, found by queries alone."""
 
 from __future__ import annotations
 
@@ -9,57 +9,47 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.cli import options
+from dicom_quarry.cli import cohort_options, options
 from dicom_quarry.cli.console import fail, out
 from dicom_quarry.cli.display.run_job import run_with_display
 from dicom_quarry.errors import InputError
-from dicom_quarry.reporting.plan_files import plan_json
-from dicom_quarry.reporting.plan_summary import plan_lines, render_plan
 
 
 def plan(
-    cohort: Annotated[
-        Path,
-        typer.Argument(help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for stdin."),
-    ],
-    from_: options.From = None,
-    as_: options.As = None,
-    to: Annotated[
-        Path | None, typer.Option(help="The folder that will be filled, for its disk.  [default: .]")
-    ] = None,
+    cohort: cohort_options.Cohort,
+    from_: cohort_options.From = None,
+    as_: cohort_options.As = None,
+    to: options.To = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Write the plan to this file: CSV, or JSON if it is named .json."
-        ),
+        typer.Option("--output", "-o", help="Write the plan to a file: JSON if named .json, else CSV."),
     ] = None,
     detailed: Annotated[
-        bool, typer.Option("--detailed", help="Ask the archive for more of every study, for the file.")
+        bool, typer.Option("--detailed", help="Query more attributes of every study, for the file.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="For scripts: JSON without identifiers; -o plan.json has all.")
-    ] = False,
+    as_json: options.AsJson = False,
     config_file: options.ConfigFile = None,
-    map_: options.Map = None,
-    where: options.Where = None,
-    rewrite: options.Rewrite = None,
-    pad: options.Pad = None,
-    exclude: options.Exclude = None,
-    date_format: options.DateFormat = None,
-    allow_wildcards: options.AllowWildcards = False,
-    series: options.Series = None,
-    series_not: options.SeriesNot = None,
-    min_instances: options.MinInstances = None,
-    allow_several_patients: options.AllowSeveralPatients = False,
-    whole_patients: options.WholePatients = False,
-    max_studies: options.MaxStudies = None,
-    no_diagnosis: options.NoDiagnosis = False,
+    map_: cohort_options.Map = None,
+    where: cohort_options.Where = None,
+    rewrite: cohort_options.Rewrite = None,
+    pad: cohort_options.Pad = None,
+    exclude: cohort_options.Exclude = None,
+    date_format: cohort_options.DateFormat = None,
+    allow_wildcards: cohort_options.AllowWildcards = False,
+    series: cohort_options.Series = None,
+    series_not: cohort_options.SeriesNot = None,
+    min_instances: cohort_options.MinInstances = None,
+    allow_several_patients: cohort_options.AllowSeveralPatients = False,
+    whole_patients: cohort_options.WholePatients = False,
+    max_studies: cohort_options.MaxStudies = None,
+    no_diagnosis: cohort_options.NoDiagnosis = False,
 ) -> None:
-    """Ask the archive about every row, and show what an extraction would come to. Nothing is moved.
+    """Query the archive for every row and show what an extraction would fetch. Nothing is fetched.
 
-    Interrupted and run again it goes on. quarry extract, with the same options, uses the answers for a day.
+    --to names the folder whose free disk space counts (default: the current one). Run again after an
+    interruption it continues. quarry extract with the same options reuses the query results for a day.
     Exit codes: 0 every row has studies to fetch; 1 some have none; 2 usage, configuration or input;
-    3 could not start; 4 not every row was asked about.
+    3 could not start; 4 not every row was queried.
 
     Example:  quarry plan cohort.csv --from PACS@10.1.2.3:104 -o plan.csv
     """
@@ -83,8 +73,8 @@ def plan(
         "whole_patients": whole_patients,
         "max_studies": max_studies,
     }
-    chosen = options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
-    settings = api.plan_settings(config_file, chosen)
+    chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
+    settings = api.load_plan_settings(config_file, chosen)
     end = run_with_display(settings, lambda runner: runner.plan(cohort, detailed=detailed), quiet=as_json)
     plan_result = api.build_plan(settings, end, detailed=detailed)
     if output is not None:
@@ -96,10 +86,10 @@ def plan(
 
 
 def _show_plan(plan_result: api.Plan, output: Path | None, *, as_json: bool) -> None:
-    """Whole on a terminal, by row numbers alone elsewhere."""
+    """Show the plan: in full on a terminal, by row numbers alone elsewhere."""
     if as_json:
-        sys.stdout.writelines(plan_json(plan_result.summary, plan_result.rows()))
+        sys.stdout.writelines(api.plan_json(plan_result.summary, plan_result.rows()))
     elif sys.stdout.isatty():
-        out.print(render_plan(plan_result.summary, plan_result.rows(), output), soft_wrap=False)
+        out.print(api.render_plan(plan_result.summary, plan_result.rows(), output), soft_wrap=False)
     else:
-        print("\n".join(plan_lines(plan_result.summary, output)))
+        print("\n".join(api.plan_lines(plan_result.summary, output)))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_quarry import api
+from dicom_quarry.cli import options
 from dicom_quarry.cli.display.run_job import show_summary
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="The folder of a job (its --to).")],
+    folder: options.Folder,
     xlsx: Annotated[
         bool,
-        typer.Option(
-            "--xlsx", help="Write report.xlsx as well, every cell as text; it is then kept up to date."
-        ),
+        typer.Option("--xlsx", help="Also write report.xlsx, all cells as text; later runs update it."),
     ] = False,
 ) -> None:
-    """Write report.csv, studies.csv and manifest.csv.gz, also in mid-run, and show the summary.
+    """Write report.csv, studies.csv and manifest.csv.gz, also while the job runs, and show the summary.
+
+    Exit codes: 0 every row complete; 1 finished, some rows need attention; 4 not finished.
 
     Example:  quarry report out/ --xlsx
     """

@@ -1,4 +1,4 @@
-"""A job as it runs, on a terminal: redrawn in place."""
+"""The live display of a running job on a terminal."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from dicom_quarry.api import CohortChange, JobObserver, QueryProgress, Snapshot
 from dicom_quarry.cli.display.plain import (
     format_cohort,
     format_cohort_change,
@@ -17,14 +18,13 @@ from dicom_quarry.cli.display.plain import (
     format_rate,
     format_totals,
 )
-from dicom_quarry.jobs.observer import JobObserver
-from dicom_quarry.jobs.progress import QueryProgress, Snapshot
-from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import OutcomeStatus
+
+_STOPPING = "Stopping after the studies being transferred. Press Ctrl-C again to cancel them"
 
 
 class LiveDisplay(JobObserver):
-    """Redrawn in place; used as a context."""
+    """Redraws a job's progress in place; a context."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -39,13 +39,13 @@ class LiveDisplay(JobObserver):
             self._live.stop()
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
-        """The table was read."""
+        """Print how the table was read, and the notes on it."""
         self._console.print(format_cohort(mapping, rows), markup=False)
         for note in notes:
             self._console.print(f"  {note}", markup=False)
 
     def on_cohort_updated(self, change: CohortChange) -> None:
-        """A newer table was taken."""
+        """Print what an updated table has changed."""
         self._console.print(format_cohort_change(change), markup=False)
 
     def on_queued(self, waiting_for: str) -> None:
@@ -67,7 +67,7 @@ class LiveDisplay(JobObserver):
         self._live.update(renderable)
 
     def on_message(self, message: str) -> None:
-        """Above the display, with the time."""
+        """Print a message with the time above the display."""
         self._console.print(f"{datetime.now():%H:%M:%S} {message}", markup=False)
 
 
@@ -82,7 +82,9 @@ def _render_progress(snapshot: Snapshot) -> RenderableType:
     if snapshot.waiting_for:
         lines.append(Text(f"waiting for {snapshot.waiting_for}", "yellow"))
     if snapshot.stopping:
-        lines.append(Text("stopping when what is in flight is here; Ctrl-C again cancels it", "yellow"))
+        lines.append(
+            Text("Stopping after the studies being transferred. Press Ctrl-C again to cancel them", "yellow")
+        )
     return Group(*lines)
 
 

@@ -1,48 +1,52 @@
-"""A job as it runs, in words; and the timestamped lines that show it where there is no terminal."""
+"""The progress of a running job in words, and the display that prints it line by line without a terminal."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime
 
-from dicom_quarry.jobs.observer import JobObserver
-from dicom_quarry.jobs.progress import QueryProgress, Snapshot
-from dicom_quarry.ledger.cohort_rows import CohortChange
+from dicom_quarry.api import (
+    CohortChange,
+    JobObserver,
+    QueryProgress,
+    Snapshot,
+    format_count,
+    format_duration,
+    format_size,
+)
 from dicom_quarry.model import OutcomeStatus
-from dicom_quarry.reporting.formatting import format_count, format_size
-from dicom_quarry.system.durations import format_duration
 
-#: Seconds between two lines where nobody watches; the first comes early.
+#: Seconds between two progress lines, and before the first.
 _INTERVAL = 60.0
 _FIRST_DELAY = 5.0
 
 
 class PlainDisplay(JobObserver):
-    """One line a minute with a timestamp, and one for everything worth knowing."""
+    """Prints a line with a timestamp for every message, and a progress line once a minute."""
 
     def __init__(self) -> None:
         self._next_line_at = time.monotonic() + _FIRST_DELAY
         self._queued = False
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
-        """The table was read."""
+        """Print how the table was read; notes contain values of the table, so only their number."""
         self.on_message(format_cohort(mapping, rows))
         if notes:
-            self.on_message(f"{len(notes)} notes on values that were repaired: run in a terminal to see them")
+            self.on_message(f"{format_count(len(notes), 'note')} on the table, shown only in a terminal")
 
     def on_cohort_updated(self, change: CohortChange) -> None:
-        """A newer table was taken."""
+        """Print what an updated table has changed."""
         self.on_message(format_cohort_change(change))
 
     def on_queued(self, waiting_for: str) -> None:
-        """A line at once, and then when it is time for one."""
+        """Print a line at once, then once a minute."""
         if not self._queued or time.monotonic() >= self._next_line_at:
             self._queued = True
             self._next_line_at = time.monotonic() + _INTERVAL
             self.on_message(f"waiting for {waiting_for}")
 
     def on_progress(self, snapshot: Snapshot) -> None:
-        """A line when it is time for one."""
+        """Print a line once a minute."""
         if time.monotonic() >= self._next_line_at:
             self._next_line_at = time.monotonic() + _INTERVAL
             self.on_message(
@@ -50,20 +54,20 @@ class PlainDisplay(JobObserver):
             )
 
     def on_query_progress(self, progress: QueryProgress) -> None:
-        """A line when it is time for one."""
+        """Print a line once a minute."""
         if time.monotonic() >= self._next_line_at:
             self._next_line_at = time.monotonic() + _INTERVAL
             self.on_message(format_query_progress(progress))
 
     def on_message(self, message: str) -> None:
-        """A line of its own."""
+        """Print a message with a timestamp."""
         print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {message}", flush=True)
 
 
 def format_query_progress(progress: QueryProgress) -> str:
-    """How far the questions of a plan are."""
-    what, rate = progress.unit, f"{progress.per_second:,.0f}"
-    text = f"{progress.done:,} of {progress.total:,} {what} asked about, {rate} {what}/s"
+    """Format the progress of queries."""
+    unit, rate = progress.unit, f"{progress.per_second:,.0f}"
+    text = f"{progress.done:,} of {progress.total:,} {unit} queried, {rate} {unit}/s"
     if progress.waiting_for:
         return f"{text}, waiting for {progress.waiting_for}"
     return (
@@ -74,31 +78,37 @@ def format_query_progress(progress: QueryProgress) -> str:
 
 
 def format_cohort(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
-    """How the table was read."""
+    """Format the number of rows, and the columns that are searched by."""
     columns = ", ".join(f"{header} as {keyword}" for header, keyword in mapping)
     return f"{format_count(rows, 'row')}; {columns}"
 
 
 def format_cohort_change(change: CohortChange) -> str:
-    """What an update has changed."""
-    return f"the cohort: {change.added:,} rows added, {change.removed:,} dropped, {change.changed:,} changed"
+    """Format what an updated table has changed."""
+    return (
+        f"Cohort updated: {change.added:,} rows added, {change.removed:,} removed, {change.changed:,} changed"
+    )
 
 
 def format_totals(snapshot: Snapshot) -> str:
-    """How much of a job is done."""
+    """Format the rows, studies and instances done so far."""
     counts = snapshot.counts
     done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
-    exceptions = done - counts.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
+    needing_attention = done - counts.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
     text = (
         f"{done:,} of {counts.rows:,} rows, "
         f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
         f"{snapshot.instances:,} instances ({format_size(snapshot.size)}) received"
     )
-    return f"{text}, {exceptions:,} rows with exceptions" if exceptions else text
+    return (
+        f"{text}, {format_count(needing_attention, 'row needs', 'rows need')} attention"
+        if needing_attention
+        else text
+    )
 
 
 def format_rate(snapshot: Snapshot) -> str:
-    """How fast a job is, and what it waits for or how long it needs."""
+    """Format the transfer rate, and the time left or the reason to wait."""
     text = (
         f"{snapshot.instances_per_second:,.0f} instances/s, {format_size(round(snapshot.bytes_per_second))}/s"
     )

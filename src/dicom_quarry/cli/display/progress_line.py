@@ -1,4 +1,4 @@
-"""How far something is that takes a while: one line, redrawn on a terminal, once a minute elsewhere."""
+"""A progress line: redrawn in place on a terminal, printed once a minute elsewhere."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ from typing import Self
 from rich.live import Live
 from rich.text import Text
 
+from dicom_quarry import api
+from dicom_quarry.api import VerifyProgress
 from dicom_quarry.cli.console import out
-from dicom_quarry.reporting.formatting import format_size
-from dicom_quarry.system.durations import format_duration
-from dicom_quarry.verification.verifier import VerifyProgress
 
-#: Seconds between two lines where nobody watches; the first comes early. On a terminal it is redrawn often.
+#: Seconds between two printed lines, before the first of them, and between two redraws on a terminal.
 _INTERVAL, _FIRST_DELAY, _REDRAW_INTERVAL = 60.0, 5.0, 0.25
 
 
 class ProgressLine:
-    """A context; ``show`` may be called as often as anything changes."""
+    """A context; ``show`` may be called at every change."""
 
     def __init__(self) -> None:
         self._live = Live(console=out, auto_refresh=False, transient=True)
@@ -34,7 +33,7 @@ class ProgressLine:
         self._live.stop()
 
     def show(self, format_line: Callable[[], str]) -> None:
-        """Show a line when it is time for one; only then it is made."""
+        """Show the line that ``format_line`` makes, if it is time for one."""
         now = time.monotonic()
         if now < self._next_line_at:
             return
@@ -47,7 +46,7 @@ class ProgressLine:
 
 
 def print_line(line: str) -> None:
-    """A line of its own; with the time where it is kept."""
+    """Print a line; in a file or pipe with the time before it."""
     if out.is_terminal:
         out.print(line, markup=False)
     else:
@@ -55,10 +54,12 @@ def print_line(line: str) -> None:
 
 
 def format_files_progress(progress: VerifyProgress) -> str:
-    """So many of so many files, how fast, and how long it still takes."""
+    """Format the files compared so far, the rate and the time left."""
     done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
     text = (
         f"{progress.done.files:,} of {progress.total.files:,} files ({done} %), "
-        f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
+        f"{progress.files_per_second:,.0f} files/s, {api.format_size(round(progress.bytes_per_second))}/s"
     )
-    return text if progress.seconds_left is None else f"{text}, {format_duration(progress.seconds_left)} left"
+    if progress.seconds_left is None:
+        return text
+    return f"{text}, {api.format_duration(progress.seconds_left)} left"

@@ -1,4 +1,4 @@
-"""The end of a job, as a person sees it."""
+"""A job with its display, from its start to its summary."""
 
 from __future__ import annotations
 
@@ -9,22 +9,18 @@ from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 from dicom_quarry import api
-from dicom_quarry.api import Result
-from dicom_quarry.cli import detach as background
+from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings
+from dicom_quarry.cli import detach
 from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.plain import PlainDisplay
-from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.observer import JobObserver
-from dicom_quarry.reporting.summary import render_summary, summary_lines
 
 
 def show_summary(result: Result) -> None:
-    """Show how a job ended: whole on a terminal, by row numbers alone elsewhere."""
+    """Show how a job ended: in full on a terminal, by row numbers alone elsewhere."""
     if sys.stdout.isatty():
-        out.print(render_summary(result.summary, result.report))
+        out.print(api.render_summary(result.summary, result.report))
     else:
-        for line in summary_lines(result.summary, result.report):
+        for line in api.summary_lines(result.summary, result.report):
             print(line)
 
 
@@ -32,15 +28,15 @@ T = TypeVar("T")
 
 
 def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False) -> int:
-    """Run a job with its display, write its reports, show its summary; returns the exit code."""
+    """Run a job with its display, write its reports and show its summary; returns the exit code."""
     with api.notify_on_end(settings, lambda message: err.print(message, markup=False)) as notify_end:
         end = run_with_display(settings, work, queue=queue)
         if end.nothing_to_do:
-            out.print(f"nothing to do: the job in {end.folder.out} is finished", markup=False)
+            out.print(f"Nothing to do: the job in {end.folder.out} is finished", markup=False)
         result = api.write_final_reports(end)
         show_summary(result)
         if end.problem:
-            # An archive's own words may name a patient.
+            # The archive's own words may contain patient identifiers.
             fail(end.problem if err.is_terminal else end.redacted_problem)
         notify_end(end, result)
     return result.exit_code
@@ -49,7 +45,7 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
 def run_with_display(
     settings: Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
 ) -> T:
-    """Do something with a display, unless it is to be ``quiet``, and stop it when asked."""
+    """Call ``work`` with a display, unless ``quiet``; Ctrl-C and SIGTERM stop it."""
     with nullcontext(JobObserver()) if quiet else _open_display() as display:
         runner = Runner(settings, display, queue=queue)
         with _stop_on_signals(runner):
@@ -58,10 +54,10 @@ def run_with_display(
 
 @contextmanager
 def _open_display() -> Iterator[JobObserver]:
-    if background.is_launched():
-        yield background.DetachedDisplay()
+    if api.is_background_job():
+        yield detach.DetachedDisplay()
     elif sys.stdout.isatty():
-        # Imported here: only a terminal needs what draws on it.
+        # Imported here: only a terminal needs rich's live display.
         from dicom_quarry.cli.display.live import LiveDisplay
 
         with LiveDisplay(out) as live:
@@ -72,7 +68,7 @@ def _open_display() -> Iterator[JobObserver]:
 
 @contextmanager
 def _stop_on_signals(runner: Runner) -> Iterator[None]:
-    """Ctrl-C or SIGTERM once: finish what is in flight; twice: cancel it."""
+    """On the first Ctrl-C or SIGTERM finish the studies being transferred, on the second cancel them."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         signal.signal(number, lambda *_: runner.stop())

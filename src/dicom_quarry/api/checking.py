@@ -1,0 +1,87 @@
+"""A check of the connection to an archive, within the limits of the archive and the site."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dicom_quarry.config.settings import FILE_NAME, Settings, load_settings, read_toml
+from dicom_quarry.config.site_policy import load_site_policy
+from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.access_request import render_access_request
+from dicom_quarry.diagnosis.context import CheckContext, CheckStep, RequestLimits, StepStatus
+from dicom_quarry.diagnosis.runner import run_checks
+from dicom_quarry.diagnosis.save_profile import save_profile
+from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.throttle import build_throttle
+from dicom_quarry.system.shutdown import Shutdown
+
+
+class ConnectionCheck:
+    """A check of one archive. Raises ConfigError, and InputError where the settings name several archives."""
+
+    def __init__(
+        self, config_file: Path | None = None, *, archive: str | None = None, local: str | None = None
+    ) -> None:
+        self.settings_file = config_file or Path(FILE_NAME)
+        settings = _load_check_settings(config_file, archive, local)
+        profile, policy = settings.archives[0], load_site_policy()
+        policy.check_archive(profile)
+        throttle = build_throttle(profile, 1, policy, Shutdown(), StatusBoard())
+        limits = RequestLimits(throttle.acquire_query, throttle.acquire_retrieval, throttle.throttle_bytes)
+        self._limits = [profile, *policy.limits_for(profile).values()]
+        self._context = CheckContext(settings, limits)
+        self.steps: list[CheckStep] = []
+
+    @property
+    def is_dimse(self) -> bool:
+        """False where the archive is reached over DICOMweb alone."""
+        return self._context.profile.address is not None
+
+    @property
+    def failed(self) -> bool:
+        """True if a step has failed so far."""
+        return any(step.status is StepStatus.BAD for step in self.steps)
+
+    def run(self, *, accession: str = "", probe_cap: bool = False) -> Iterator[CheckStep]:
+        """Run the checks; yields each step when it has ended, and keeps it in ``steps``.
+
+        With ``accession`` that study is queried and retrieved. ``probe_cap`` looks for a limit on the number
+        of query results. Raises StartError outside the hours in which the archive may be queried.
+        """
+        for step in run_checks(self._context, self._open_hours(), accession=accession, probe_cap=probe_cap):
+            self.steps.append(step)
+            yield step
+
+    def save(self) -> list[str]:
+        """Write the findings to ``settings_file``; returns the lines that were added or changed."""
+        return save_profile(self.settings_file, self._context)
+
+    def access_request(self) -> str:
+        """Return the page for the PACS team in Markdown; DIMSE only."""
+        return render_access_request(self._context, self._limits, socket.gethostname(), self.steps)
+
+    def _open_hours(self) -> Schedule:
+        hours = Schedule()
+        for one in self._limits:
+            hours &= one.schedule
+        now = datetime.now(UTC)
+        if not hours.is_open(now):
+            opens = hours.next_open(now)
+            when = f" until {hours.format_time(opens)}" if opens else ""
+            raise StartError(f"outside the time window: the archive may not be queried{when}")
+        return hours
+
+
+def _load_check_settings(path: Path | None, archive: str | None, local: str | None) -> Settings:
+    """Load a job's settings; without an output folder the current folder's disk is checked."""
+    file = path or Path(FILE_NAME)
+    in_file = read_toml(file) if path or file.is_file() else {}
+    to = None if "to" in in_file else Path()
+    settings = load_settings(path, {"from": archive, "as": local, "to": to})
+    if len(settings.archives) > 1:
+        raise InputError("Several archives are configured. Check one at a time: name it with --from")
+    return settings

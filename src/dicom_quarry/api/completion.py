@@ -1,0 +1,16 @@
+"""The release of complete studies whose files have been moved elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from dicom_quarry.completion.release import ReleaseResult, release_studies
+from dicom_quarry.jobs.folder import open_existing
+
+
+def release(
+    out: str | Path, study_uids: Collection[str] = (), *, delete: bool = False
+) -> Iterator[ReleaseResult]:
+    """Release complete studies; see :func:`dicom_quarry.completion.release.release_studies`."""
+    return release_studies(open_existing(Path(out)), study_uids, delete=delete)

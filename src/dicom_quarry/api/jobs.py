@@ -1,0 +1,90 @@
+"""This user's jobs on this computer: read their status, list them, stop them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dicom_quarry.errors import InputError, LedgerError
+from dicom_quarry.jobs.folder import JobFolder, lock_owner, open_existing
+from dicom_quarry.jobs.registry import list_registered
+from dicom_quarry.jobs.status import JobStatus
+from dicom_quarry.jobs.status import read_job_status as _read_job_status
+from dicom_quarry.model import OnCompleteState, OutcomeStatus
+
+#: Seconds between two reads of a job's lock.
+_POLL_INTERVAL = 0.2
+
+
+def read_job_status(out: Path) -> JobStatus:
+    """Read the status of the job in folder ``out``; raises InputError if there is none, and LedgerError."""
+    return _read_job_status(open_existing(out))
+
+
+def status_exit_code(status: JobStatus) -> int:
+    """0 every row complete, 1 finished with rows that need attention, 4 not finished."""
+    counts = status.counts
+    if not counts.is_finished:
+        return 4
+    all_complete = set(counts.rows_by_status) <= {OutcomeStatus.COMPLETE}
+    return 0 if all_complete and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
+
+
+def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStatus]:
+    """Read the status of every job, the latest first; ``on_damaged`` gets errors of unreadable records."""
+    statuses = []
+    for folder in _list_folders():
+        try:
+            statuses.append(_read_job_status(folder))
+        except LedgerError as error:
+            on_damaged(error)
+    return sorted(statuses, key=lambda status: status.started_at, reverse=True)
+
+
+def _list_folders() -> Iterator[JobFolder]:
+    for path in list_registered():
+        # A folder without a job: its table was refused, or its state was deleted.
+        with suppress(InputError):
+            yield open_existing(path)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job and the process that runs it."""
+
+    folder: JobFolder
+    process: int
+
+    def stop(self, *, cancel: bool = False) -> None:
+        """Stop the job after the studies being transferred; ``cancel`` cancels these transfers.
+
+        Returns at once. Raises InputError where the process belongs to another user.
+        """
+        try:
+            os.kill(self.process, signal.SIGTERM)
+            if cancel:
+                # Two signals at once are delivered as one: leave time to take the first.
+                time.sleep(_POLL_INTERVAL)
+                os.kill(self.process, signal.SIGTERM)
+        except ProcessLookupError:
+            return
+        except PermissionError as error:
+            raise InputError(
+                f"{self.folder.out}: process {self.process} belongs to another user, who has to stop this job"
+            ) from error
+
+    def wait(self) -> None:
+        """Wait until the process has released the job."""
+        while lock_owner(self.folder) == self.process:
+            time.sleep(_POLL_INTERVAL)
+
+
+def find_running_jobs(out: Path | None = None) -> list[RunningJob]:
+    """Find this user's running jobs, or the one in folder ``out`` (raises InputError if that has no job)."""
+    folders = [open_existing(out)] if out else list(_list_folders())
+    return [RunningJob(folder, process) for folder in folders if (process := lock_owner(folder))]

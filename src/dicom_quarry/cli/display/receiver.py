@@ -1,0 +1,97 @@
+"""The display of ``quarry receive``: its counters, and warnings on standard error."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Self
+
+from rich.live import Live
+from rich.text import Text
+
+from dicom_quarry.api import ReceiverStats, format_size
+from dicom_quarry.cli.console import err, out
+
+#: Seconds between two lines of a file or pipe, and between two warnings of the same text.
+_INTERVAL = 60.0
+
+_REDRAW_INTERVAL = 1.0
+
+_MAX_REMEMBERED = 1000
+
+
+class ReceiverDisplay:
+    """Shows counters and rate: redrawn in place on a terminal, once a minute elsewhere; a context."""
+
+    def __init__(self, stats: ReceiverStats) -> None:
+        self._live = Live(console=out, auto_refresh=False, transient=True)
+        self._interval = _REDRAW_INTERVAL if out.is_terminal else _INTERVAL
+        self._shown, self._shown_at = stats, time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def show(self, stats: ReceiverStats) -> None:
+        """Show the counters, if it is time for that."""
+        seconds = time.monotonic() - self._shown_at
+        if seconds < self._interval:
+            return
+        rate = format_size(round((stats.bytes - self._shown.bytes) / seconds))
+        line = f"{stats.open_associations} associations, {rate}/s, {format_totals(stats)}"
+        if out.is_terminal:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+        elif stats != self._shown:
+            print(f"{_timestamp()} {line}", flush=True)
+        self._shown, self._shown_at = stats, time.monotonic()
+
+
+def format_totals(stats: ReceiverStats) -> str:
+    """Format the instances received and refused, and the associations rejected."""
+    text = f"{stats.instances:,} instances ({format_size(stats.bytes)})"
+    if stats.rejected_instances:
+        text += f", {stats.rejected_instances:,} refused"
+    if stats.rejected_associations:
+        text += f", rejected associations: {stats.rejected_associations:,}"
+    return text
+
+
+@contextmanager
+def log_warnings() -> Iterator[None]:
+    """Print the receiver's warnings to standard error."""
+    root, handler = logging.getLogger("dicom_quarry"), _RateLimitedHandler()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+class _RateLimitedHandler(logging.Handler):
+    """Prints warnings; the same text at most once a minute, however often a sender tries."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._last_logged: dict[str, float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a warning, unless the same was printed in the last minute."""
+        message, now = record.getMessage(), time.monotonic()
+        if now - self._last_logged.get(message, -_INTERVAL) < _INTERVAL:
+            return
+        if len(self._last_logged) > _MAX_REMEMBERED:
+            self._last_logged.clear()
+        self._last_logged[message] = now
+        # On a terminal by the console that draws the live line, so that the warning appears above it.
+        console = out if out.is_terminal and err.is_terminal else err
+        console.print(f"{_timestamp()} {message}", markup=False)
+
+
+def _timestamp() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
