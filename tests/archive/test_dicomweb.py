@@ -105,10 +105,10 @@ def task(study: DemoStudy = STUDY, count: int | None = None) -> Task:
         (Answer(409), Verdict.RETRY, "is changing"),
         (Answer(410), Verdict.UNSUPPORTED, "no longer"),
         (Answer(413), Verdict.UNSUPPORTED, "too much at once"),
-        (Answer(415), Verdict.UNSUPPORTED, "form"),
-        (Answer(418), Verdict.UNSUPPORTED, "refuses (HTTP 418)"),
+        (Answer(415), Verdict.UNSUPPORTED, "media type"),
+        (Answer(418), Verdict.UNSUPPORTED, "refuses the request (HTTP 418)"),
         (Answer(500), Verdict.RETRY, "failed (HTTP 500)"),
-        (Answer(502), Verdict.RETRY, "before the archive"),
+        (Answer(502), Verdict.RETRY, "in front of the archive"),
         (Answer(599), Verdict.RETRY, "failed (HTTP 599)"),
         (Answer(222), Verdict.WARNING, "unusual"),
         (web_page(), Verdict.RETRY, "web page"),
@@ -256,7 +256,7 @@ def test_a_trickle_is_no_sign_of_life() -> None:
 def test_a_query_may_be_silent_for_so_long() -> None:
     with (
         archive(Silent(searches), read_timeout=0.2) as (_, adapter),
-        pytest.raises(ConnectionLost, match="silent"),
+        pytest.raises(ConnectionLost, match="sent nothing"),
     ):
         adapter.find({"PatientID": "1"})
 
@@ -433,7 +433,7 @@ def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
     with archive(loop) as (_, adapter), pytest.raises(OperatorActionRequired, match="without an end"):
         adapter.probe()
     nowhere = Answer(302, headers={"Location": "http://host:port/"}, which=anything)
-    with archive(nowhere) as (_, adapter), pytest.raises(ConnectionLost, match="no address"):
+    with archive(nowhere) as (_, adapter), pytest.raises(ConnectionLost, match="invalid address"):
         adapter.probe()
 
 

@@ -185,7 +185,7 @@ def test_a_connection_that_ends_in_place_of_an_answer(hospital: Hospital) -> Non
         base = f"https://127.0.0.1:{server.getsockname()[1]}/x"
         with (
             adapter(base, ca=hospital.authority.ca) as archive,
-            pytest.raises(ConnectionLost, match="another certificate of ours"),
+            pytest.raises(ConnectionLost, match="another client certificate"),
         ):
             archive.probe()
 
@@ -284,9 +284,9 @@ def test_a_proxy_that_is_not_there_is_named_and_not_the_archive(
 @pytest.mark.parametrize(
     ("status", "error", "said"),
     [
-        (407, OperatorActionRequired, "The proxy wants to know who we are (HTTP 407)"),
-        (403, Unreachable, "does not let us through (HTTP 403)"),
-        (502, Unreachable, "does not let us through (HTTP 502)"),
+        (407, OperatorActionRequired, "The proxy requires a user and a password (HTTP 407)"),
+        (403, Unreachable, "it refused the connection (HTTP 403)"),
+        (502, Unreachable, "it refused the connection (HTTP 502)"),
     ],
 )
 def test_a_proxy_that_does_not_let_us_through(

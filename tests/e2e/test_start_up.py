@@ -32,8 +32,7 @@ OTHER_VERBS = (
 HTTP = (
     "dicom_quarry.archive.dicomweb.archive",
     "dicom_quarry.archive.dicomweb.http_client",
-    "httpcore",
-    "httpx",
+    "http.client",
 )
 DIMSE = (
     "dicom_quarry.archive.dimse.associations",
@@ -73,14 +72,14 @@ def test_the_version_is_told_without_any_of_it() -> None:
     assert done.out.startswith("quarry ")
     own = ("api", "archive", "config", "extraction", "ledger", "reporting", "wire")
     assert not needless(
-        done, "pydantic", "pydicom", "sqlalchemy", "httpx", *(f"dicom_quarry.{one}" for one in own)
+        done, "pydantic", "pydicom", "sqlalchemy", "http.client", *(f"dicom_quarry.{one}" for one in own)
     )
 
 
 @pytest.mark.usefixtures("work", "told")
 def test_a_job_over_dicomweb_loads_neither_dimse_nor_a_receiver(demo_web: Site) -> None:
     done = of_one_study("extract", demo_web)
-    assert needless(done, "httpx") and not needless(done, *DIMSE, *RECEIVER, *OTHER_VERBS, *OWN, *LIBRARIES)
+    assert needless(done, *HTTP) and not needless(done, *DIMSE, *RECEIVER, *OTHER_VERBS, *OWN, *LIBRARIES)
 
 
 @pytest.mark.usefixtures("work", "told")

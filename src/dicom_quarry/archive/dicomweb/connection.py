@@ -1,4 +1,7 @@
-"""A connection to a server that is read with the standard library, its owner asked while it is waited for."""
+"""One HTTP/1.1 connection, read with the standard library; its owner is called once a second while it waits.
+
+``http.client`` is lenient: what it would read as another response than the one that was sent is refused here.
+"""
 
 from __future__ import annotations
 
@@ -6,62 +9,63 @@ import io
 import select
 import socket
 import ssl
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from email.errors import MissingHeaderBodySeparatorDefect
+from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 
-import httpx
+from dicom_quarry.archive.dicomweb.http_errors import (
+    BrokenConnection,
+    ConnectError,
+    HttpError,
+    InvalidResponse,
+    ReadTimeout,
+    WriteTimeout,
+)
 
-#: Seconds between two looks at whether to go on waiting.
+#: Seconds between two calls of a request's ``tick``.
 TICK = 1.0
 
-#: A connection that was idle for so many seconds is not used again: its server may be about to end it.
+#: An idle connection is not used again after so many seconds: its server may be about to close it.
 _MAX_IDLE_SECONDS = 5.0
 
-# As for associations (wire/sockets.py): what a server writes in two pieces would take 40 ms more.
+#: Seconds that a server may take to read a request.
+_WRITE_TIMEOUT = 30.0
+
+#: Interim responses (1xx) that may come before the response, and bytes of all their headers together.
+MAX_INTERIM_RESPONSES = 10
+_MAX_HEADER_BYTES = 1 << 20
+
+#: Bytes that are buffered while headers and the lengths of chunks are read.
+_BUFFER_BYTES = 1 << 15
+
+# As for associations (wire/connection.py): else a response that is sent in two pieces takes 40 ms more.
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
-class TickHook(threading.local):
-    """What the calling thread does while it hears nothing: ``tick`` may raise, which ends its request."""
-
-    def __init__(self) -> None:
-        self.tick: Callable[[], None] = lambda: None
-
-    @contextmanager
-    def use(self, tick: Callable[[], None]) -> Iterator[None]:
-        """Have this called, until the context ends."""
-        self.tick, before = tick, self.tick
-        try:
-            yield
-        finally:
-            self.tick = before
-
-
 class HttpConnection:
-    """A connection, of which each answer is read to its end before the next request."""
+    """A connection for one request after the other; each response is read to its end before the next."""
 
-    def __init__(self, sock: socket.socket, tick_hook: TickHook) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._tick_hook = tick_hook
+        self._tick: Callable[[], None] = lambda: None
         self._read_timeout: float | None = None
-        self._idle_since = time.monotonic()
+        self._header_bytes_left: int | None = None  # None while a body is read
+        self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
+        self._idle_since = self._ticked_at = time.monotonic()
 
-    def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float | None) -> None:
-        """Speak TLS from now on. Raises httpx.ConnectError and ConnectTimeout."""
+    def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float) -> None:
+        """Encrypt the connection from here on; raises ConnectError."""
         self._sock.settimeout(timeout)
         try:
             self._sock = tls.wrap_socket(self._sock, server_hostname=host)
-        except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
         except OSError as error:
-            raise httpx.ConnectError(str(error)) from error
+            raise ConnectError(str(error)) from error
 
     def is_reusable(self) -> bool:
-        """Whether the server has not ended it, as far as is known: it has nothing to say unasked."""
+        """Whether the server still keeps it open. Bytes without a request make it unusable, too."""
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return False
         poll = select.poll()
@@ -70,69 +74,104 @@ class HttpConnection:
 
     def send_request(
         self,
-        method: bytes,
-        target: bytes,
-        headers: list[tuple[bytes, bytes]],
-        timeout: Mapping[str, float | None],
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        *,
+        read_timeout: float | None,
+        tick: Callable[[], None],
     ) -> HTTPResponse:
-        """Send a request and read the beginning of its answer. Raises httpx's errors."""
-        lines = [b"%s %s HTTP/1.1" % (method, target), *(b"%s: %s" % one for one in headers), b"", b""]
-        if any(b"\r" in line or b"\n" in line for line in lines):
-            raise httpx.LocalProtocolError("a line's end within a header")
-        self._read_timeout = timeout["read"]
-        self._sock.settimeout(timeout["write"])
+        """Send a request without a body, and read the response up to its body.
+
+        ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second until the
+        response is read; what it raises ends the request. Raises HttpError.
+        """
+        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
+        if any("\r" in line or "\n" in line for line in lines):
+            raise HttpError("a request header contains the end of a line")
+        self._tick, self._read_timeout = tick, read_timeout
+        self._sock.settimeout(_WRITE_TIMEOUT)
         try:
-            self._sock.sendall(b"\r\n".join(lines))
+            self._sock.sendall("\r\n".join(lines).encode("ascii"))
         except TimeoutError as error:
-            raise httpx.WriteTimeout(str(error)) from error
+            raise WriteTimeout(str(error)) from error
         except OSError as error:
-            raise httpx.WriteError(str(error)) from error
-        self._sock.settimeout(TICK if self._read_timeout is None else min(TICK, self._read_timeout))
-        response = HTTPResponse(self, method=method.decode())  # type: ignore[arg-type]
-        with translate_read_errors():
-            response.begin()
-        if damage := _find_defect(response):
-            raise httpx.RemoteProtocolError(damage)
+            raise BrokenConnection(str(error)) from error
+        self._sock.settimeout(TICK if read_timeout is None else min(TICK, read_timeout))
+        # Bytes behind the previous response must not answer this request.
+        self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
+        self._header_bytes_left = _MAX_HEADER_BYTES
+        response = self._read_response(method)
+        self._header_bytes_left = None
         return response
 
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        """For an answer: a file that reads the socket, and does not close it."""
-        return io.BufferedReader(_SocketReader(self))
+    def _read_response(self, method: str) -> HTTPResponse:
+        """Return the first response that is not interim: a client must skip those (RFC 9110 15.2)."""
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
+            response = HTTPResponse(self, method=method)  # type: ignore[arg-type]
+            with translate_read_errors():
+                response.begin()
+            if defect := _find_defect(response):
+                raise InvalidResponse(defect)
+            if response.status >= HTTPStatus.OK:
+                return response
+        raise InvalidResponse("interim responses without an end")
+
+    def makefile(self, _mode: str) -> _ResponseFile:
+        """Return the file that HTTPResponse reads; the interim responses to a request share it."""
+        return self._file
 
     def read_into(self, buffer: memoryview) -> int:
-        """Wait for bytes, and tick meanwhile; raises httpx.ReadTimeout after too long a silence."""
+        """Wait for bytes and call ``tick`` meanwhile; raises ReadTimeout after too long a silence."""
         began = time.monotonic()
         while True:
             try:
                 if _QUICKACK is not None:
                     self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
-                return self._sock.recv_into(buffer)
+                count = self._sock.recv_into(buffer)
             except TimeoutError as error:
-                self._tick_hook.tick()
+                self._call_tick()
                 if self._read_timeout is not None and time.monotonic() - began >= self._read_timeout:
-                    raise httpx.ReadTimeout("silence") from error
+                    raise ReadTimeout("silence") from error
+            else:
+                if self._header_bytes_left is not None:
+                    self._count_header_bytes(count)
+                return count
 
     def mark_idle(self) -> None:
-        """Nothing is asked from now on."""
+        """Note that the response is over."""
         self._idle_since = time.monotonic()
 
     def close(self) -> None:
-        """End it."""
+        """Close the socket."""
         self._sock.close()
+
+    def _call_tick(self) -> None:
+        self._ticked_at = time.monotonic()
+        self._tick()
+
+    def _count_header_bytes(self, count: int) -> None:
+        """Limit headers in size, and call ``tick`` while they trickle in: a time-out may never come."""
+        assert self._header_bytes_left is not None
+        self._header_bytes_left -= count
+        if self._header_bytes_left < 0:
+            raise InvalidResponse("headers without an end")
+        if time.monotonic() - self._ticked_at >= TICK:
+            self._call_tick()
 
 
 def _find_defect(response: HTTPResponse) -> str:
-    """What is wrong with the beginning of an answer, where the library would take it for another one."""
+    """Describe the defect for which the library would read another response than was sent; empty for none."""
     headers = response.headers
     lengths, codings = headers.get_all("Content-Length", ()), headers.get_all("Transfer-Encoding", ())
-    if response.status < httpx.codes.OK:
-        return "an interim answer, which nobody has asked for"
+    if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+        return "another protocol, which was not requested"
     if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in headers.defects):
-        return "a header that is none, and those behind it passed over"
+        return "a malformed header, which hides those behind it"
     if any(one.lower() != "chunked" for one in codings):
-        return "a transfer coding that nobody has asked for"
+        return "a transfer coding that was not requested"
     if not codings and (len(set(lengths)) > 1 or (lengths and response.length is None)):
-        return "a length that is none"
+        return "a malformed length"
     return ""
 
 
@@ -148,12 +187,19 @@ class _SocketReader(io.RawIOBase):
         return self._connection.read_into(buffer)
 
 
+class _ResponseFile(io.BufferedReader):
+    """A file that stays open: an interim response that is discarded would close it."""
+
+    def close(self) -> None:
+        """Leave the closing to the connection."""
+
+
 @contextmanager
 def translate_read_errors() -> Iterator[None]:
-    """What goes wrong with an answer, as httpx's errors."""
+    """Turn the library's and the system's errors into HttpErrors."""
     try:
         yield
     except HTTPException as error:
-        raise httpx.RemoteProtocolError(type(error).__name__) from error
+        raise InvalidResponse(type(error).__name__) from error
     except OSError as error:
-        raise httpx.ReadError(str(error)) from error
+        raise BrokenConnection(str(error)) from error

@@ -1,45 +1,50 @@
-"""HTTP to a DICOMweb server: a connection for each thread, who we are, where we are sent to, what went wrong.
+"""HTTP to a DICOMweb server: a connection for each thread, credentials, redirects, errors.
 
-No URL with a query stands in a message or a log: it has patient identifiers in it.
+URLs with a query contain patient identifiers: they never reach a message or a log.
 """
 
 from __future__ import annotations
 
-import logging
+import re
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-
-import httpx
+from http import HTTPStatus
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from dicom_quarry.archive.dicomweb.auth import Credentials
-from dicom_quarry.archive.dicomweb.connection import TickHook
-from dicom_quarry.archive.dicomweb.status import describe, translate_errors, translate_tls_rejection
-from dicom_quarry.archive.dicomweb.transport import HttpTransport, make_http_transport
+from dicom_quarry.archive.dicomweb.http_errors import (
+    BrokenConnection,
+    InvalidResponse,
+    translate_errors,
+    translate_tls_rejection,
+)
+from dicom_quarry.archive.dicomweb.status import describe
+from dicom_quarry.archive.dicomweb.transport import HttpTransport, Response, find_origin, find_proxy
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired
 from dicom_quarry.model import BaseUri
 from dicom_quarry.version import __version__
 from dicom_quarry.wire.tls import requestor_context
 
-# It writes whole URLs.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
-#: A kept connection that ended before a request shows it at once; so many seconds are that.
+#: A failure within so many seconds shows that the kept connection had already ended.
 _STALE_WITHIN_SECONDS = 1.0
 
 _MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PORTS = {"http": 80, "https": 443}
 
-#: Seconds that a server may take to read a request of ours.
-_WRITE_TIMEOUT = 30.0
+# Hosts of redirects reach a message: names and addresses alone.
+_HOST = re.compile(r"[0-9A-Za-z._:-]*")
 
-QueryParameters = Mapping[str, str] | list[tuple[str, str]]
+#: What may remain in a path or a query (RFC 3986 3.3, 3.4); anything else is percent-encoded.
+_UNQUOTED = "/?:@!$&'()*+,;=-._~%"
 
 
 class HttpClient:
-    """Requests to one server, from any thread. ``connect`` is how long a connection may take, in seconds."""
+    """Requests to one server, from any thread; ``connect_timeout`` is in seconds."""
 
     def __init__(self, base: BaseUri, access: HttpSettings, *, connect_timeout: float = 10.0) -> None:
         """Raises ConfigError for certificates and secrets that cannot be used."""
@@ -48,7 +53,6 @@ class HttpClient:
         self._proxy = access.proxy
         self._connect_timeout = connect_timeout
         self._tls = _make_tls_context(base, access)
-        self._tick_hook = TickHook()
         self._lock = threading.Lock()
         self._transports: dict[int, HttpTransport] = {}
         self._closed = False
@@ -57,30 +61,30 @@ class HttpClient:
     def get(
         self,
         path: str,
-        query: QueryParameters = (),  # type: ignore[assignment]
+        query: Sequence[tuple[str, str]] = (),
         *,
         accept: str,
         read_timeout: float | None = None,
         tick: Callable[[], None] = lambda: None,
-    ) -> Iterator[httpx.Response]:
-        """The answer to a GET below the base, its body to be streamed by ``iter_raw`` within the context.
+    ) -> Iterator[Response]:
+        """Send a GET for a path below the base; read the body with ``iter_raw`` within the context.
 
-        ``silence`` seconds without a byte are Lost; ``tick`` is called about once a second while nothing is
-        heard, and may raise. Raises Unreachable, Lost, and Unusable where we are not let in.
+        ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second while no
+        bytes come; what it raises ends the request. Raises Unreachable, ConnectionLost, and
+        OperatorActionRequired where credentials or settings are wrong.
         """
 
         def check_open() -> None:
             if self._closed:
-                raise ConnectionLost("the archive was closed on this side")
+                raise ConnectionLost("Quarry closed its connection to the archive")
             tick()
 
-        url = httpx.URL(f"{self.base}{path}", params=query or None)
-        with (
-            self._tick_hook.use(check_open),
-            translate_errors(self.base, self._proxy, self._connect_timeout, read_timeout),
-        ):
+        target = f"{self.base.path}{path}" or "/"
+        if query:
+            target += f"?{urlencode(query)}"
+        with translate_errors(self.base, self._proxy, self._connect_timeout, read_timeout):
             with translate_tls_rejection(self.base):
-                response = self._request(url, accept, read_timeout)
+                response = self._request(target, accept, read_timeout, check_open)
             try:
                 yield response
             finally:
@@ -94,12 +98,14 @@ class HttpClient:
             transport.close()
 
     def close(self) -> None:
-        """Ask nothing more; what is in progress on other threads ends as Lost."""
+        """Refuse further requests; those in progress on other threads end as ConnectionLost."""
         self._closed = True
         self.release_thread()
 
-    def _request(self, url: httpx.URL, accept: str, read_timeout: float | None) -> httpx.Response:
-        """Ask, with new credentials where the old ones are refused, and where the server sends us to."""
+    def _request(
+        self, target: str, accept: str, read_timeout: float | None, tick: Callable[[], None]
+    ) -> Response:
+        """Send the request, again with new credentials after a refusal, and follow redirects."""
         headers = {
             "Accept": accept,
             "Accept-Encoding": "identity",
@@ -108,56 +114,71 @@ class HttpClient:
         }
         renewed = False
         for _ in range(_MAX_REDIRECTS):
-            shown = self._credentials.headers()
-            response = self._send(url, {**headers, **shown}, read_timeout)
-            if response.status_code == httpx.codes.UNAUTHORIZED:
+            credentials = self._credentials.headers()
+            response = self._send(target, {**headers, **credentials}, read_timeout, tick)
+            if response.status == HTTPStatus.UNAUTHORIZED:
                 response.close()
-                if renewed or not self._credentials.renew(shown.get("Authorization", "")):
-                    raise OperatorActionRequired(f"{self.base}: {describe(response.status_code)}")
+                if renewed or not self._credentials.renew(credentials.get("Authorization", "")):
+                    raise OperatorActionRequired(f"{self.base}: {describe(response.status)}")
                 renewed = True
-            elif response.has_redirect_location:
+            elif response.status in _REDIRECTS and response.header("Location"):
                 response.close()
-                url = self._resolve_redirect(url, response)
+                target = self._resolve_redirect(target, response.header("Location"))
             else:
                 return response
-        raise OperatorActionRequired(f"{self.base} sends us from one address to the next without an end")
+        raise OperatorActionRequired(f"{self.base} redirects without an end. Check its address")
 
-    def _resolve_redirect(self, url: httpx.URL, response: httpx.Response) -> httpx.URL:
-        """Where a redirect leads: nowhere but to the same server, which alone may see our credentials."""
+    def _resolve_redirect(self, target: str, location: str) -> str:
+        """Return the target of a redirect. Only the same server may see the credentials."""
+        origin = find_origin(self.base)
         try:
-            target = url.join(response.headers["Location"])
-        except httpx.InvalidURL:
-            raise ConnectionLost(f"{self.base} sends us to something that is no address") from None
-        if (target.scheme, target.host, target.port) == (url.scheme, url.host, url.port):
-            return target
-        where = f"{target.scheme}://{target.host}"
-        raise OperatorActionRequired(
-            f"{self.base} sends us to another server ({where}): if that is right, give its address"
-        )
+            parts = urlsplit(urljoin(f"{origin}{target}", location))
+            host, port = parts.hostname or "", parts.port or _PORTS.get(parts.scheme)
+        except ValueError:
+            host = "?"
+        if not _HOST.fullmatch(host):
+            raise ConnectionLost(f"{self.base} redirects to an invalid address")
+        if (parts.scheme, host, port) != (self.base.scheme, urlsplit(origin).hostname, self.base.port):
+            raise OperatorActionRequired(
+                f"{self.base} redirects to another server ({parts.scheme}://{host}). "
+                "If that is the right one, put its address into quarry.toml"
+            )
+        # Headers are read as Latin-1.
+        target = quote(parts.path or "/", safe=_UNQUOTED, encoding="latin-1")
+        return f"{target}?{quote(parts.query, safe=_UNQUOTED, encoding='latin-1')}" if parts.query else target
 
-    def _send(self, url: httpx.URL, headers: Mapping[str, str], read_timeout: float | None) -> httpx.Response:
-        """Send it; once more, on a new connection, if the one that was kept turns out to have ended."""
+    def _send(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        read_timeout: float | None,
+        tick: Callable[[], None],
+    ) -> Response:
+        """Send a request; repeat it on a new connection if the kept one turns out to have ended."""
         thread_id = threading.get_ident()
         with self._lock:
             transport = self._transports.get(thread_id)
-            fresh = transport is None
+            is_new = transport is None
             if transport is None:
-                transport = make_http_transport(self._tick_hook, self.base, tls=self._tls, proxy=self._proxy)
+                transport = HttpTransport(
+                    self.base,
+                    tls=self._tls,
+                    proxy=find_proxy(self._proxy, self.base),
+                    connect_timeout=self._connect_timeout,
+                )
                 self._transports[thread_id] = transport
         if self._closed:
-            raise ConnectionLost("the archive was closed on this side")
-        timeout = httpx.Timeout(self._connect_timeout, read=read_timeout, write=_WRITE_TIMEOUT)
-        request = httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout.as_dict()})
+            raise ConnectionLost("Quarry closed its connection to the archive")
         sent_at = time.monotonic()
         try:
-            return transport.handle_request(request)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            if fresh or time.monotonic() - sent_at > _STALE_WITHIN_SECONDS:
+            return transport.get(target, headers, read_timeout=read_timeout, tick=tick)
+        except (InvalidResponse, BrokenConnection):
+            if is_new or time.monotonic() - sent_at > _STALE_WITHIN_SECONDS:
                 raise
-            return transport.handle_request(request)
+            return transport.get(target, headers, read_timeout=read_timeout, tick=tick)
 
 
 def _make_tls_context(base: BaseUri, access: HttpSettings) -> ssl.SSLContext:
     if base.scheme == "https":
         return requestor_context(access.ca, access.certificate, access.key)
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not needed
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no certificate, and is not used

@@ -6,15 +6,16 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-import httpx
 from pydicom.datadict import dictionary_VR
 
 from dicom_quarry.archive.base import QueryRows
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.status import describe, parse_retry_after
+from dicom_quarry.archive.dicomweb.transport import Response
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
@@ -167,15 +168,15 @@ class QidoClient:
         """The answers of one request, and whether the server says that there are more."""
         self._before_query()
         with self._http.get(path, query, accept=_ACCEPT, read_timeout=self._read_timeout) as response:
-            status = response.status_code
+            status = response.status
             # An unknown study has no series and instances; but an address without QIDO-RS has no studies.
-            if status == httpx.codes.NO_CONTENT or (status == httpx.codes.NOT_FOUND and path != "/studies"):
+            if status == HTTPStatus.NO_CONTENT or (status == HTTPStatus.NOT_FOUND and path != "/studies"):
                 return [], False
-            if status != httpx.codes.OK:
+            if status != HTTPStatus.OK:
                 raise _make_query_error(response)
             body = self._read_body(response)
         try:
-            return parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.headers.get("Warning", "")
+            return parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.header("Warning")
         except RemoteProtocolError as damage:
             what = "a web page" if body.lstrip()[:1] == b"<" else f"something else: {damage}"
             detail = (
@@ -183,16 +184,16 @@ class QidoClient:
             )
             raise QueryFailed(detail, status=status, is_http=True) from None
 
-    def _read_body(self, response: httpx.Response) -> bytes:
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+    def _read_body(self, response: Response) -> bytes:
+        if response.header("Content-Encoding", "identity").lower() != "identity":
             detail = f"{self._http.base} sends its answer compressed, which was not asked for"
-            raise QueryFailed(detail, status=response.status_code, is_http=True)
+            raise QueryFailed(detail, status=response.status, is_http=True)
         body, deadline = bytearray(), time.monotonic() + _BODY_TIMEOUT_FACTOR * self._read_timeout
         for piece in response.iter_raw():
             body += piece
             if len(body) > _MAX_BODY_BYTES:
                 detail = f"{self._http.base} answers a query with more than {_MAX_BODY_BYTES >> 20} MB"
-                raise QueryFailed(detail, status=response.status_code, is_http=True)
+                raise QueryFailed(detail, status=response.status, is_http=True)
             if time.monotonic() > deadline:
                 raise ConnectionLost(
                     f"{self._http.base} drags an answer on for {_BODY_TIMEOUT_FACTOR * self._read_timeout:.0f} s"
@@ -232,10 +233,10 @@ def _format_value(keyword: str, text: str) -> str:
     return text.replace("\\", ",") if dictionary_VR(tag(keyword)) == "UI" else text
 
 
-def _make_query_error(response: httpx.Response) -> QueryFailed | Rejected:
-    status = response.status_code
+def _make_query_error(response: Response) -> QueryFailed | Rejected:
+    status = response.status
     detail = describe(status)
-    pause = parse_retry_after(status, response.headers.get("Retry-After", ""), datetime.now(UTC))
+    pause = parse_retry_after(status, response.header("Retry-After"), datetime.now(UTC))
     if pause is not None:
         return Rejected(detail, permanent=False, retry_after=pause)
     return QueryFailed(detail, status=status, is_http=True)

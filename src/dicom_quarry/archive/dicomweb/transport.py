@@ -1,7 +1,6 @@
-"""The transport under httpx: one connection for one thread, over the standard library's HTTP.
+"""HTTP to one server for one thread: the connection, the proxy, cookies.
 
-In the place of httpcore and h11, which take three times the processor time for a small request, and copy each
-byte of a large answer three times more.
+It uses the standard library's http.client: docs/architecture.md has the reasons, under Decisions.
 """
 
 from __future__ import annotations
@@ -9,187 +8,239 @@ from __future__ import annotations
 import socket
 import ssl
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from http.client import HTTPResponse
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpx
-
-from dicom_quarry.archive.dicomweb.connection import HttpConnection, TickHook, translate_read_errors
+from dicom_quarry.archive.dicomweb.connection import HttpConnection, translate_read_errors
+from dicom_quarry.archive.dicomweb.cookies import CookieJar
+from dicom_quarry.archive.dicomweb.http_errors import (
+    BrokenConnection,
+    ConnectError,
+    InvalidResponse,
+    ProxyError,
+    ReadTimeout,
+)
 from dicom_quarry.errors import OperatorActionRequired
 from dicom_quarry.model import BaseUri
 
-#: Bytes of a body that are read at once, at most.
+#: Most bytes of a body that are read at once.
 _CHUNK_BYTES = 1 << 18
 
-_PORTS = {"http": 80, "https": 443}
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy; ``authorization`` is the value of Proxy-Authorization, or empty."""
+
+    host: str
+    port: int
+    authorization: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Read ``http://[USER:PASSWORD@]HOST[:PORT]``; raises ValueError."""
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("not the address of an HTTP proxy")
+        authorization = ""
+        if parts.username or parts.password:
+            login = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+            authorization = "Basic " + b64encode(login.encode()).decode()
+        return cls(parts.hostname, parts.port or 80, authorization)
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers that only the proxy may see."""
+        return [("Proxy-Authorization", self.authorization)] if self.authorization else []
 
 
-def make_http_transport(
-    tick_hook: TickHook, base: BaseUri, *, tls: ssl.SSLContext, proxy: str
-) -> HttpTransport:
-    """The way to one server for one thread.
+def find_proxy(setting: str, base: BaseUri) -> Proxy | None:
+    """Return the proxy to a server; ``setting`` is a URL, "environment", or empty.
 
-    ``proxy`` is a URL, "environment", or empty. Raises Unusable where the environment names what is none.
+    Raises OperatorActionRequired where the environment names an unusable one.
     """
-    proxy_url = _find_environment_proxy(base) if proxy == "environment" else proxy
+    url = _find_environment_proxy(base) if setting == "environment" else setting
     try:
-        return HttpTransport(tick_hook, tls, httpx.Proxy(proxy_url) if proxy_url else None)
-    except (ValueError, httpx.InvalidURL) as error:
+        return Proxy.parse(url) if url else None
+    except ValueError as error:
         raise OperatorActionRequired(
-            "the environment names a proxy that cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY are "
-            "to be http://HOST:PORT"
+            "the environment names a proxy that cannot be used: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must "
+            "have the form http://HOST:PORT"
         ) from error
 
 
 def _find_environment_proxy(base: BaseUri) -> str | None:
-    """The proxy that the environment names for a server."""
-    named = getproxies()
-    proxy = named.get(base.scheme) or named.get("all")
-    if not proxy or proxy_bypass(f"{base.host}:{base.port}"):
-        return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    proxies = getproxies()
+    proxy = proxies.get(base.scheme) or proxies.get("all")
+    return None if not proxy or proxy_bypass(f"{base.host}:{base.port}") else proxy
 
 
-class HttpTransport(httpx.BaseTransport):
-    """Requests without a body, over one connection that is kept open for the next.
+class HttpTransport:
+    """Sends GET requests to the server of ``base``, over one connection that is kept open for the next.
 
-    Who we are, redirects and time-outs are for its owner to judge. A server's cookies come back to it: some
-    that stand behind a balancer need that. Raises httpx's errors.
+    Credentials, redirects and repetitions are for its owner. A server's cookies are sent back to it.
     """
 
-    def __init__(self, tick_hook: TickHook, tls: ssl.SSLContext, proxy: httpx.Proxy | None) -> None:
-        """Raises ValueError for a proxy that speaks no HTTP."""
-        if proxy is not None and proxy.url.scheme != "http":
-            raise ValueError(f"a proxy that speaks {proxy.url.scheme}")
-        self._tick_hook = tick_hook
+    def __init__(
+        self, base: BaseUri, *, tls: ssl.SSLContext, proxy: Proxy | None, connect_timeout: float
+    ) -> None:
+        """Raises ConnectError for a host name that cannot be used."""
+        self._base = base
         self._tls = tls
         self._proxy = proxy
+        self._connect_timeout = connect_timeout
+        self._origin = find_origin(base)
+        self._cookies = CookieJar(base)
         self._idle_connection: HttpConnection | None = None
-        self._cookies = httpx.Cookies()
         self._closed = False
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Ask; the body is to be streamed, and to be closed."""
-        timeout = request.extensions["timeout"]
+    def get(
+        self,
+        target: str,
+        headers: Mapping[str, str],
+        *,
+        read_timeout: float | None,
+        tick: Callable[[], None],
+    ) -> Response:
+        """Request a path with its query; the response must be closed.
+
+        ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second until the
+        response is read; what it raises ends the request. Raises HttpError.
+        """
         connection, self._idle_connection = self._idle_connection, None
         if connection is not None and not connection.is_reusable():
             connection.close()
             connection = None
         if connection is None:
-            connection = self._connect(request.url, timeout)
-        if self._cookies:
-            self._cookies.set_cookie_header(request)
-        # By a proxy, without TLS, the target is the whole URL (RFC 9112 3.2.2).
-        by_proxy = self._proxy is not None and request.url.scheme == "http"
-        target = str(request.url).encode("ascii") if by_proxy else request.url.raw_path
-        headers = [*request.headers.raw, *(self._proxy_headers() if by_proxy else ())]
+            connection = self._connect()
         try:
-            response_head = connection.send_request(request.method.encode("ascii"), target, headers, timeout)
+            path = target.partition("?")[0]
+            fields = self._complete_headers(path, headers)
+            # A proxy needs the whole URL, unless it only tunnels (RFC 9112 3.2.2).
+            if self._proxy is not None and self._base.scheme == "http":
+                target = f"{self._origin}{target}"
+                fields += self._proxy.headers
+            message = connection.send_request("GET", target, fields, read_timeout=read_timeout, tick=tick)
         except BaseException:
             connection.close()
             raise
-        response_headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in response_head.getheaders()
-        ]
-        stream = _ResponseBody(self, connection, response_head)
-        response = httpx.Response(
-            response_head.status, headers=response_headers, stream=stream, request=request
-        )
-        if "Set-Cookie" in response.headers:
-            self._cookies.extract_cookies(response)
-        return response
+        for cookie in message.headers.get_all("Set-Cookie", ()):
+            self._cookies.store(cookie, path, datetime.now(UTC))
+        return Response(self, connection, message)
 
     def close(self) -> None:
-        """Close the connection, also one that is in use, when its answer is over."""
+        """Close the connection; one in use is closed when its response is."""
         self._closed = True
         connection, self._idle_connection = self._idle_connection, None
         if connection is not None:
             connection.close()
 
     def release(self, connection: HttpConnection) -> None:
-        """The answer is over: the connection may serve the next request."""
+        """Keep the connection of a response that was read to its end for the next request."""
         if self._closed or self._idle_connection is not None:
             connection.close()
         else:
+            connection.mark_idle()
             self._idle_connection = connection
 
-    def _connect(self, url: httpx.URL, timeout: Mapping[str, float | None]) -> HttpConnection:
-        endpoint = self._proxy.url if self._proxy is not None else url
-        connect_timeout = timeout["connect"]
+    def _complete_headers(self, path: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Add Host and Cookie, unless the settings name them."""
+        given = {name.lower() for name in headers}
+        fields = list(headers.items())
+        if "host" not in given:
+            fields.insert(0, ("Host", self._origin.partition("://")[2]))
+        if "cookie" not in given and (cookie := self._cookies.header(path, datetime.now(UTC))):
+            fields.append(("Cookie", cookie))
+        return fields
+
+    def _connect(self) -> HttpConnection:
+        peer = self._proxy or self._base
         try:
-            sock = socket.create_connection(
-                (_host(endpoint), endpoint.port or _PORTS[endpoint.scheme]), timeout=connect_timeout
-            )
-        except TimeoutError as error:
-            raise httpx.ConnectTimeout(str(error)) from error
+            sock = socket.create_connection((peer.host, peer.port), timeout=self._connect_timeout)
         except (OSError, UnicodeError) as error:
-            raise httpx.ConnectError(str(error)) from error
+            raise ConnectError(str(error)) from error
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = HttpConnection(sock, self._tick_hook)
-        if url.scheme == "http":
+        connection = HttpConnection(sock)
+        if self._base.scheme == "http":
             return connection
         try:
             if self._proxy is not None:
-                self._tunnel(connection, url, timeout)
-            connection.start_tls(self._tls, _host(url), connect_timeout)
+                self._open_tunnel(connection, self._proxy)
+            connection.start_tls(self._tls, self._base.host, self._connect_timeout)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _tunnel(
-        self, connection: HttpConnection, url: httpx.URL, timeout: Mapping[str, float | None]
-    ) -> None:
-        """Have the proxy put us through (RFC 9110 9.3.6)."""
-        authority = url.netloc if url.port else url.netloc + b":443"
-        headers = [(b"Host", authority), *self._proxy_headers()]
+    def _open_tunnel(self, connection: HttpConnection, proxy: Proxy) -> None:
+        """Have the proxy connect to the server (CONNECT, RFC 9110 9.3.6)."""
+        host = _ascii_host(self._base)
+        authority = f"{f'[{host}]' if ':' in host else host}:{self._base.port}"
         try:
             answer = connection.send_request(
-                b"CONNECT", authority, headers, {**timeout, "read": timeout["connect"]}
+                "CONNECT",
+                authority,
+                [("Host", authority), *proxy.headers],
+                read_timeout=self._connect_timeout,
+                tick=lambda: None,
             )
-        except httpx.ReadTimeout as error:
-            raise httpx.ConnectTimeout("the proxy is silent") from error
-        except (httpx.ReadError, httpx.RemoteProtocolError) as error:
-            raise httpx.ProxyError("it broke off") from error
-        if not httpx.codes.is_success(answer.status):
-            raise httpx.ProxyError(f"{answer.status} {answer.reason}")
-
-    def _proxy_headers(self) -> list[tuple[bytes, bytes]]:
-        """Who we are to the proxy."""
-        if self._proxy is None or self._proxy.raw_auth is None:
-            return []
-        return [(b"Proxy-Authorization", b"Basic " + b64encode(b":".join(self._proxy.raw_auth)))]
+        except ReadTimeout as error:
+            raise ConnectError("the proxy does not answer") from error
+        except (BrokenConnection, InvalidResponse) as error:
+            raise ProxyError(None) from error
+        if answer.status // 100 != 2:
+            raise ProxyError(answer.status)
 
 
-def _host(url: httpx.URL) -> str:
-    return url.raw_host.decode("ascii")
+def find_origin(base: BaseUri) -> str:
+    """Return scheme, host and port (RFC 6454), the port where it is not the scheme's own.
+
+    Raises ConnectError for a host name that cannot be used.
+    """
+    return str(replace(base, host=_ascii_host(base), path=""))
 
 
-class _ResponseBody(httpx.SyncByteStream):
-    """The body of an answer, as it comes."""
+def _ascii_host(base: BaseUri) -> str:
+    """Return the host as a request names it; raises ConnectError for an invalid name."""
+    try:
+        return base.host if base.host.isascii() else base.host.encode("idna").decode("ascii")
+    except UnicodeError as error:
+        raise ConnectError(str(error)) from error
 
-    def __init__(self, transport: HttpTransport, connection: HttpConnection, answer: HTTPResponse) -> None:
+
+class Response:
+    """A response, its body still to be read: ``status`` is that of HTTP."""
+
+    def __init__(self, transport: HttpTransport, connection: HttpConnection, message: HTTPResponse) -> None:
         self._transport = transport
         self._connection = connection
-        self._response = answer
-        self._is_complete = not answer.chunked and answer.length == 0
+        self._message = message
+        self._is_complete = not message.chunked and message.length == 0
+        self.status = message.status
 
-    def __iter__(self) -> Iterator[bytes]:
+    def header(self, name: str, default: str = "") -> str:
+        """Return a header by its name in any case; of several the values, separated by commas."""
+        values = self._message.headers.get_all(name)
+        return default if values is None else ", ".join(values)
+
+    def iter_raw(self) -> Iterator[bytes]:
+        """Read the body in pieces as they come, without decoding them; raises HttpError."""
         while True:
             with translate_read_errors():
-                piece = self._response.read1(_CHUNK_BYTES)
+                piece = self._message.read1(_CHUNK_BYTES)
             if not piece:
                 break
             yield piece
-        if self._response.length:
-            raise httpx.RemoteProtocolError(f"{self._response.length} bytes are missing")
+        if self._message.length:
+            raise InvalidResponse(f"{self._message.length} bytes are missing")
         self._is_complete = True
 
     def close(self) -> None:
-        """Over: what was not read to its end has no end that the next answer could begin behind."""
-        if self._is_complete and not self._response.will_close:
-            self._connection.mark_idle()
+        """End the response. A connection with an unread rest of it cannot serve another request."""
+        if self._is_complete and not self._message.will_close:
             self._transport.release(self._connection)
         else:
             self._connection.close()

@@ -7,8 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
-
-import httpx
+from http import HTTPStatus
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
@@ -20,6 +19,7 @@ from dicom_quarry.archive.dicomweb.multipart import (
 )
 from dicom_quarry.archive.dicomweb.qido import quote_uid
 from dicom_quarry.archive.dicomweb.status import describe, interpret_http, parse_retry_after
+from dicom_quarry.archive.dicomweb.transport import Response
 from dicom_quarry.errors import ConnectionLost, InstanceRefused, RemoteProtocolError, Unreachable
 from dicom_quarry.model import InstanceInfo, Sink, Writer
 from dicom_quarry.wire.file_meta import read_file_meta
@@ -242,20 +242,20 @@ class WadoRetrieval:
     def _fetch(self, path: str) -> tuple[Verdict, float | None]:
         """One resource: the verdict, and what a busy archive says of when to ask again."""
         with self._http.get(path, accept=_ACCEPT, tick=self._check_monitor) as response:
-            status = response.status_code
+            status = response.status
             meaning = interpret_http(status)
             if meaning.verdict is not Verdict.SUCCESS:
                 self._messages.append(describe(status))
-            if status in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+            if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                 verdict = self._read_body(response)
                 return (verdict if meaning.verdict is Verdict.SUCCESS else meaning.verdict), None
-            header = response.headers.get("Retry-After", "")
+            header = response.header("Retry-After")
             return meaning.verdict, parse_retry_after(status, header, datetime.now(UTC))
 
-    def _read_body(self, response: httpx.Response) -> Verdict:
-        content_type = response.headers.get("Content-Type", "")
+    def _read_body(self, response: Response) -> Verdict:
+        content_type = response.header("Content-Type")
         boundary = parse_boundary(content_type)
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if response.header("Content-Encoding", "identity").lower() != "identity":
             return self._unsupported("The archive sends its answer compressed, which was not asked for")
         try:
             if boundary is not None:
@@ -279,7 +279,7 @@ class WadoRetrieval:
         self._messages.append(why)
         return Verdict.UNSUPPORTED
 
-    def _read_parts(self, response: httpx.Response, reader: MultipartReader) -> None:
+    def _read_parts(self, response: Response, reader: MultipartReader) -> None:
         for piece in response.iter_raw():
             self._on_bytes(len(piece))
             for event in reader.feed(piece):
@@ -294,9 +294,9 @@ class WadoRetrieval:
                         pass
         reader.end()
 
-    def _read_single_part(self, response: httpx.Response) -> None:
+    def _read_single_part(self, response: Response) -> None:
         """A server may answer a request for one instance without multipart."""
-        self._receiver.begin(response.headers.get("Content-Length", ""))
+        self._receiver.begin(response.header("Content-Length"))
         for piece in response.iter_raw():
             self._on_bytes(len(piece))
             self._receiver.write(memoryview(piece))
@@ -332,8 +332,8 @@ def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
             yield f"{series}/instances/{quote_uid(sop_uid)}"
 
 
-def _is_single_file(response: httpx.Response) -> bool:
+def _is_single_file(response: Response) -> bool:
     """A file alone, whose end can be told from a connection that was cut: by its length, or its chunks."""
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+    media_type = response.header("Content-Type").partition(";")[0].strip().lower()
+    framed = bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
     return media_type == "application/dicom" and framed
