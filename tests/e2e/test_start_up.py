@@ -22,7 +22,7 @@ OWN = (
     "dicom_quarry.reporting.plan_files",
     "dicom_quarry.reporting.xlsx_report",
 )
-LIBRARIES = ("psutil", "pynetdicom", "tomlkit", "xlsxwriter")
+LIBRARIES = ("psutil", "pynetdicom", "rich.live", "tomlkit", "xlsxwriter")
 
 OTHER_VERBS = (
     "dicom_quarry.planning.planner",
@@ -32,7 +32,7 @@ OTHER_VERBS = (
 HTTP = (
     "dicom_quarry.archive.dicomweb.archive",
     "dicom_quarry.archive.dicomweb.http_client",
-    "http.client",
+    "dicom_quarry.archive.dicomweb.connection",
 )
 DIMSE = (
     "dicom_quarry.archive.dimse.associations",
@@ -71,9 +71,7 @@ def test_the_version_is_told_without_any_of_it() -> None:
     done = quarry("--version")
     assert done.out.startswith("quarry ")
     own = ("api", "archive", "config", "extraction", "ledger", "reporting", "wire")
-    assert not needless(
-        done, "pydantic", "pydicom", "sqlalchemy", "http.client", *(f"dicom_quarry.{one}" for one in own)
-    )
+    assert not needless(done, "pydantic", "pydicom", "sqlalchemy", *(f"dicom_quarry.{one}" for one in own))
 
 
 @pytest.mark.usefixtures("work", "told")
@@ -86,8 +84,6 @@ def test_a_job_over_dicomweb_loads_neither_dimse_nor_a_receiver(demo_web: Site) 
 def test_a_job_over_dimse_loads_no_http(demo: Site) -> None:
     done = of_one_study("extract", demo, "--retrieve", "get")
     assert needless(done, *DIMSE) and not needless(done, *HTTP, *RECEIVER, *OTHER_VERBS, *OWN, *LIBRARIES)
-    # Only here: httpx brings it along, for a command of its own.
-    assert not needless(done, "rich.live")
 
 
 @pytest.mark.usefixtures("work", "told")
