@@ -6,13 +6,16 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from dicom_quarry import api
-from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings
 from dicom_quarry.cli import detach
 from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.plain import PlainDisplay
+
+if TYPE_CHECKING:
+    # Only a command that runs a job loads what runs it; quarry report shows a summary alone.
+    from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings
 
 
 def show_summary(result: Result) -> None:
@@ -46,8 +49,8 @@ def run_with_display(
     settings: Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
 ) -> T:
     """Call ``work`` with a display, unless ``quiet``; Ctrl-C and SIGTERM stop it."""
-    with nullcontext(JobObserver()) if quiet else _open_display() as display:
-        runner = Runner(settings, display, queue=queue)
+    with nullcontext(api.JobObserver()) if quiet else _open_display() as display:
+        runner = api.Runner(settings, display, queue=queue)
         with _stop_on_signals(runner):
             return work(runner)
 
