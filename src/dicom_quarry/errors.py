@@ -1,35 +1,35 @@
-"""What can go wrong, by whose fault it is and whether another try can help.
+"""The tree of Quarry's errors, by cause and by remedy.
 
 ::
 
     QuarryError
-    ├── InputError              the user's table, option or file; exit code 2
-    │   └── ConfigError         quarry.toml, a policy file, a flag
-    ├── StartError              the job could not begin: port, folder, lock, archive; exit code 3
-    │   └── PortInUse           another process listens there
-    ├── ArchiveError            the archive or the road to it
-    │   ├── Unreachable         no connection, or no answer to the association request: try again later
-    │   ├── Rejected            the association was refused; ``permanent`` says whether to try again
-    │   ├── Lost                aborted, cut or silent in the middle: try again
-    │   ├── QueryFailed         a query ended in a status other than success: ``status`` says which
-    │   └── Unusable            a person has to act, here or at the archive, before it is asked again
-    ├── ProtocolError           bytes that are not DICOM
-    │   ├── RemoteProtocolError the peer broke PS3.8 or PS3.7: the association is aborted
-    │   └── LocalProtocolError  we tried something illegal: a defect of Quarry
-    ├── Refused                 an instance that is not taken; ``status`` is what the sender is told
-    │   └── OutOfSpace          no room, for now (0xA700, PS3.4 B.2.3)
-    └── LedgerError             the job's record cannot be used: locked, damaged, of a newer version
+    ├── InputError                  the user's table, option or file; exit code 2
+    │   └── ConfigError             quarry.toml, a policy file, a flag
+    ├── StartError                  the job could not begin: port, folder, lock, archive; exit code 3
+    │   └── PortInUse               another process listens on our port
+    ├── ArchiveError                the archive, or the connection to it
+    │   ├── Unreachable             no connection, or no answer to the association request: try again later
+    │   ├── Rejected                the association was refused; ``permanent`` if trying again cannot help
+    │   ├── ConnectionLost          aborted, cut or silent during an operation: try again
+    │   ├── QueryFailed             a query ended with a failure ``status``
+    │   └── OperatorActionRequired  a person has to act, on our side or at the archive, before the next try
+    ├── ProtocolError               bytes that are not DICOM
+    │   ├── RemoteProtocolError     the peer violated PS3.8 or PS3.7: the association is aborted
+    │   └── LocalProtocolError      we tried something illegal: a defect of Quarry
+    ├── InstanceRefused             an instance that is not stored; ``status`` is sent to the sender
+    │   └── OutOfSpace              the disk is full for now (0xA700, PS3.4 B.2.3)
+    └── LedgerError                 the job's ledger cannot be used: locked, damaged, of a newer version
 """
 
 from __future__ import annotations
 
 
 class QuarryError(Exception):
-    """Base of everything that Quarry raises on purpose; ``str()`` is a sentence for the user."""
+    """Base class of the errors that Quarry raises on purpose; ``str()`` is a sentence for the user."""
 
 
 class InputError(QuarryError):
-    """The user's input cannot be used; the message says what, where and what to do."""
+    """The user's input cannot be used; the message names the problem, its place and the remedy."""
 
 
 class ConfigError(InputError):
@@ -37,25 +37,25 @@ class ConfigError(InputError):
 
 
 class StartError(QuarryError):
-    """The job cannot begin; nothing was asked of the archive."""
+    """The job cannot begin; no request was sent to the archive."""
 
 
 class PortInUse(StartError):
-    """Another process listens on the port that our receiver is to have."""
+    """Another process listens on the port of our receiver."""
 
 
 class ArchiveError(QuarryError):
-    """The archive, or the road to it, failed."""
+    """The archive, or the connection to it, failed."""
 
 
 class Unreachable(ArchiveError):
-    """No connection could be made, or nobody answered the association request."""
+    """No connection could be made, or the association request was not answered."""
 
 
 class Rejected(ArchiveError):
-    """The archive refused the association (PS3.8 9.3.4), or over HTTP any request for now.
+    """The archive refused the association (PS3.8 9.3.4), or over HTTP refuses requests for now.
 
-    ``retry_after``: for so many seconds it wants to be left alone, as far as it said so.
+    ``retry_after`` is the pause that the archive requested, in seconds; 0 if it requested none.
     """
 
     def __init__(self, message: str, *, permanent: bool, retry_after: float = 0.0) -> None:
@@ -65,11 +65,11 @@ class Rejected(ArchiveError):
 
 
 class ConnectionLost(ArchiveError):
-    """The association ended, or fell silent, before the operation did."""
+    """The association ended, or became silent, before the operation was finished."""
 
 
 class QueryFailed(ArchiveError):
-    """A C-FIND ended in a failure (PS3.4 C.4.1.1.4); or, with ``http``, a QIDO-RS (PS3.18 8.5)."""
+    """A C-FIND failed with ``status`` (PS3.4 C.4.1.1.4); or, with ``is_http``, a QIDO-RS (PS3.18 8.5)."""
 
     def __init__(self, message: str, *, status: int, is_http: bool = False) -> None:
         super().__init__(message)
@@ -78,7 +78,7 @@ class QueryFailed(ArchiveError):
 
 
 def redact(error: ArchiveError) -> str:
-    """An archive's failure for logs and redirected output, without its own words: they may name a patient."""
+    """Return an archive's failure for logs and redirected output, without text that may name a patient."""
     if isinstance(error, QueryFailed):
         code = f"HTTP {error.status}" if error.is_http else f"status {error.status:04X}H"
         return f"the archive answered a query with a failure ({code})"
@@ -86,9 +86,9 @@ def redact(error: ArchiveError) -> str:
 
 
 class OperatorActionRequired(ArchiveError):
-    """Asking on would be of no use before a person has acted; the message says what to do.
+    """Further requests cannot succeed before a person has acted; the message states what to do.
 
-    ``told``: the same without the archive's own words, where these are in the message.
+    ``redacted`` is the message without text from the archive; by default the message itself.
     """
 
     def __init__(self, message: str, *, redacted: str = "") -> None:
@@ -101,15 +101,15 @@ class ProtocolError(QuarryError):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer broke the protocol: the association must be aborted."""
+    """The peer violated the protocol: the association must be aborted."""
 
 
 class LocalProtocolError(ProtocolError):
-    """Quarry itself tried something that the protocol does not allow here."""
+    """Quarry itself tried something that the protocol does not allow in this state."""
 
 
 class InstanceRefused(QuarryError):
-    """An instance is not taken; ``status`` is the C-STORE status for its sender (PS3.4 B.2.3)."""
+    """An instance is not stored; ``status`` is the C-STORE status for its sender (PS3.4 B.2.3)."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -117,7 +117,7 @@ class InstanceRefused(QuarryError):
 
 
 class OutOfSpace(InstanceRefused):
-    """There is no room for the instance now; the sender may try again (0xA700)."""
+    """The disk has no space for the instance now; the sender may try again (0xA700)."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, status=0xA700)

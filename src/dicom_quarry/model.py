@@ -1,9 +1,9 @@
-"""The nouns of Quarry, frozen, and the protocol by which instances reach the disk.
+"""The nouns of Quarry as frozen data classes, and the protocol by which instances reach the disk.
 
-One CSV row is a :class:`Request`; it resolves to one or more :class:`Study` answers, each fetched as a
-:class:`Task`; every instance that arrives leaves a :class:`Receipt`; every row ends in an :class:`Outcome`.
-Bytes travel from whoever receives them (the Storage SCP, C-GET, WADO-RS) to whoever keeps them through a
-:class:`Sink`, so that neither knows the other.
+One CSV row is a :class:`Request`. It resolves to one or more :class:`Study` answers, each fetched as a
+:class:`Task`. Every instance that is stored gives a :class:`Receipt`, and every row ends in an
+:class:`Outcome`. Receiving code (the Storage SCP, C-GET, WADO-RS) passes the bytes to storing code through a
+:class:`Sink`, so that neither depends on the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from dicom_quarry.errors import ConfigError
 
-#: What may stand in an AE title (PS3.8 9.3.2, PS3.5 6.2): 1 to 16 printable ASCII characters, no back-slash.
+#: An AE title (PS3.8 9.3.2, PS3.5 6.2): 1 to 16 printable ASCII characters, no backslash.
 _AE_TITLE = re.compile(r"[ -\[\]-~]{1,16}")
 
 _WEB_PORTS = {"http": 80, "https": 443}
@@ -27,7 +27,7 @@ _WEB_PATH = re.compile(r"(/[!$&-;=@-Z_a-z~%]*)*", re.ASCII)
 
 
 class Level(StrEnum):
-    """Query/Retrieve level, as it stands in (0008,0052)."""
+    """Query/Retrieve level, a value of (0008,0052)."""
 
     PATIENT = "PATIENT"
     STUDY = "STUDY"
@@ -36,7 +36,7 @@ class Level(StrEnum):
 
 
 class Transport(StrEnum):
-    """How instances come: sent to our receiver, over our own association, or over HTTP."""
+    """The method of a retrieval: C-MOVE to our receiver, C-GET on our own association, WADO-RS over HTTP."""
 
     MOVE = "move"
     GET = "get"
@@ -45,7 +45,7 @@ class Transport(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AE:
-    """An application entity: a title, and the address where it listens."""
+    """An application entity (PS3.8): a title, and the address where it listens."""
 
     title: str
     host: str
@@ -65,7 +65,10 @@ class AE:
 
     @classmethod
     def parse_local(cls, text: str) -> AE:
-        """Read ``AET[@IP]:PORT``; without an IP, every interface is meant and ``host`` is empty."""
+        """Read ``AET[@IP]:PORT``; without an IP ``host`` is empty, which means every interface.
+
+        Raises ConfigError with the expected form.
+        """
         name, colon, port = text.rpartition(":")
         if not colon:
             raise ConfigError(f"'{text}' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112")
@@ -75,7 +78,7 @@ class AE:
 
 @dataclass(frozen=True, slots=True)
 class BaseUri:
-    """Where an archive's DICOMweb services begin (PS3.18 8.2): ``path`` is without a slash at its end."""
+    """The base URI of an archive's DICOMweb services (PS3.18 8.2); ``path`` has no slash at its end."""
 
     scheme: str
     host: str
@@ -94,23 +97,23 @@ class BaseUri:
             parts = urlsplit(text.strip())
             port = parts.port
         except ValueError:
-            raise ConfigError(f"'{text}' is not an address of DICOMweb") from None
+            raise ConfigError(f"'{text}' is not a DICOMweb address") from None
         if parts.scheme not in _WEB_PORTS or not parts.hostname or not _WEB_PATH.fullmatch(parts.path):
             raise ConfigError(
-                f"'{text}' is not an address of DICOMweb: write https://HOST/PATH, as in "
+                f"'{text}' is not a DICOMweb address: write https://HOST/PATH, as in "
                 "https://pacs.example.org/dicom-web"
             )
         if parts.username is not None or parts.query or parts.fragment:
-            # What is wrong here may be a password: it is not repeated.
+            # The text may contain a password, so the message does not quote it.
             raise ConfigError(
-                "an address of DICOMweb is https://HOST/PATH alone: user and password, or a token, stand in "
+                "a DICOMweb address is only https://HOST/PATH: put user and password, or a token, in "
                 "[archive.NAME.http] of quarry.toml"
             )
         return cls(parts.scheme, parts.hostname, port or _WEB_PORTS[parts.scheme], parts.path.rstrip("/"))
 
     @property
     def is_unencrypted(self) -> bool:
-        """Whether what goes there can be read by others on the way."""
+        """True if requests cross a network without encryption."""
         return self.scheme == "http" and not (
             self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
         )
@@ -119,7 +122,7 @@ class BaseUri:
 def _parse_title(title: str, text: str) -> str:
     title = title.strip()
     if not _AE_TITLE.fullmatch(title):
-        raise ConfigError(f"'{text}': an AE title has 1 to 16 printable characters without back-slash")
+        raise ConfigError(f"'{text}': an AE title has 1 to 16 printable characters, without a backslash")
     return title
 
 
@@ -133,10 +136,10 @@ def _parse_port(port: str, text: str) -> int:
 class Request:
     """One row of the user's table.
 
-    ``row`` counts data rows from 1, ``line`` is where the row begins in the file, ``keys`` are DICOM keywords
-    with the values to ask for, ``cells`` are the user's own columns untouched. ``problem`` is set, and
-    ``keys`` may be empty, where the row cannot be used. ``alternatives`` are whole sets of keys, to be asked
-    for in their order where ``keys`` find nothing; ``note`` tells which values were rewritten.
+    ``row`` counts data rows from 1, ``line`` is the line of the file on which the row begins, ``keys`` are
+    DICOM keywords with the values to query, ``cells`` are the user's cells, unchanged. ``problem`` is set,
+    and ``keys`` may be empty, if the row cannot be used. ``alternatives`` are complete sets of keys, to be
+    queried in their order if ``keys`` match nothing; ``note`` names the values that were rewritten.
     """
 
     row: int
@@ -148,17 +151,17 @@ class Request:
     note: str = ""
 
     def key_hash(self) -> bytes:
-        """A digest of the keys alone: the same row found again in a table that has grown (16 bytes)."""
+        """Return a digest of the keys (16 bytes), which identifies a row in a table that has grown."""
         text = "\x1f".join(f"{keyword}\x1e{value}" for keyword, value in sorted(self.keys))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A study as the archive describes it at STUDY level; counts are None where it did not say.
+    """A study as the archive describes it at STUDY level; a count is None if the archive gave none.
 
     ``availability`` is ONLINE, NEARLINE, OFFLINE or UNAVAILABLE (PS3.3 C.4.23.1.1); empty if unknown.
-    ``others`` are further attributes that were asked for, by keyword, as the archive gave them.
+    ``extra_attributes`` are further attributes of the query, as pairs of keyword and value.
     """
 
     study_uid: str
@@ -175,7 +178,7 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
-    """A series as an archive lists it; ``count`` is None where it did not say."""
+    """A series as an archive lists it; ``instance_count`` is None if the archive gave none."""
 
     series_uid: str
     modality: str
@@ -185,7 +188,7 @@ class SeriesInfo:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRef:
-    """Names one instance; its identity is ``sop_uid`` alone."""
+    """A reference to one instance; its identity is ``sop_uid`` alone."""
 
     study_uid: str
     series_uid: str
@@ -195,14 +198,14 @@ class InstanceRef:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a study is wanted: the series named, or everything where none is."""
+    """The part of a study to fetch: the series named, or the whole study if none is."""
 
     series: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing to fetch: a study, or a selection of it, from one archive."""
+    """A study, or a selection of it, to fetch from one archive."""
 
     task_id: int
     archive: str
@@ -212,11 +215,12 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What an archive says it holds of a task, asked at SERIES and IMAGE level.
+    """An archive's list of the instances of a task, from queries at SERIES and IMAGE level.
 
-    ``instances`` is the list to prove against. ``by_image`` is False where the archive cannot list instances:
-    then ``count`` is all there is. ``complete`` is False when a query ended early or was capped, with the
-    reason in ``why``. ``count`` is the largest number of instances that any answer claimed, None if none did.
+    ``instances`` is the list against which completeness is proved. ``lists_instances`` is False if the
+    archive cannot list instances: then ``count`` is the only evidence. ``complete`` is False if a query ended
+    early or reached a limit, for the reason in ``incomplete_reason``. ``count`` is the largest number of
+    instances in any answer, None if no answer had one.
     """
 
     instances: tuple[InstanceRef, ...]
@@ -229,10 +233,10 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class InstanceInfo:
-    """What a sender announces before the bytes of an instance.
+    """The data that a sender gives before the bytes of an instance.
 
-    ``head`` is preamble, prefix and file meta information where the instance came as a DICOM file, to be kept
-    as they are before its dataset; empty where a dataset came alone.
+    ``head`` is preamble, prefix and file meta information (PS3.10 7.1) of an instance that arrived as a DICOM
+    file: it is stored unchanged before the dataset. It is empty for a dataset without file meta information.
     """
 
     sop_class: str
@@ -246,9 +250,10 @@ class InstanceInfo:
 
 @dataclass(frozen=True, slots=True)
 class InstanceAdmission:
-    """Leave to keep an instance. ``cells`` are the user's own columns, by header, for its path.
+    """The decision to store an instance. ``cells`` are the user's cells, by header, for its path.
 
-    ``apart`` is a folder below the root for what must not be mixed with the rest; empty for the usual place.
+    ``subdirectory`` is a folder below the root for instances that must be stored separately; empty for the
+    usual place.
     """
 
     cells: Mapping[str, str] = field(default_factory=dict)
@@ -256,20 +261,20 @@ class InstanceAdmission:
 
 
 class StoreResult(StrEnum):
-    """What became of an instance that was taken."""
+    """The result of storing an instance."""
 
     STORED = "stored"
-    IDENTICAL = "identical"  # the same dataset was here already
-    OTHER_ENCODING = "other_encoding"  # here already under another transfer syntax; the first is kept
-    CONFLICT = "conflict"  # here already with other content; both are kept
+    IDENTICAL = "identical"  # the same dataset was stored already
+    OTHER_ENCODING = "other_encoding"  # stored already in another transfer syntax; the first is kept
+    CONFLICT = "conflict"  # stored already with other content; both are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that an instance is on disk: made only after its bytes are durable.
+    """Proof that an instance is on disk, created only after its bytes are durable.
 
-    ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes) are of the
-    file at that path, as ``sha256sum`` sees it.
+    ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes, as from
+    ``sha256sum``) are those of the file at that path.
     """
 
     ref: InstanceRef
@@ -283,26 +288,29 @@ class Receipt:
 
 
 class Writer(Protocol):
-    """Takes the dataset of one instance, in pieces, as they come over the wire."""
+    """A writer for the dataset of one instance, which arrives in pieces."""
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes; the memory may be reused afterwards. Raises Refused or OutOfSpace."""
+        """Write the next bytes; the caller may reuse the memory afterwards.
+
+        Raises InstanceRefused, or its subclass OutOfSpace.
+        """
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name; raises Refused, having kept nothing."""
+        """Make the instance durable under its final name; if it raises InstanceRefused, nothing is stored."""
 
     def abort(self) -> None:
-        """Forget the instance; may be called at any time, also after a failed write or commit."""
+        """Discard the instance; may be called at any time, also after a failed write or commit."""
 
 
 class Sink(Protocol):
-    """Where instances go."""
+    """The destination of instances; several threads may call it."""
 
     def begin(self, arrival: InstanceInfo) -> Writer:
-        """Start one instance. Raises Refused before any byte is read. Called from several threads."""
+        """Begin one instance; raises InstanceRefused before any byte is read."""
 
 
-#: Values of the header of an instance by tag, e.g. ``{0x00100020: "4711"}``: text, stripped of padding.
+#: Attributes of an instance by tag, such as ``{0x00100020: "4711"}``: text without padding.
 Header = Mapping[int, str]
 
 
@@ -340,7 +348,7 @@ class OnCompleteState(StrEnum):
 
 
 class OutcomeStatus(StrEnum):
-    """How a row, or a task, ended. ``pending`` is for what has not ended yet."""
+    """The status in which a row, or a task, ended; ``pending`` if it has not ended yet."""
 
     COMPLETE = "complete"
     PARTIAL = "partial"
@@ -357,7 +365,7 @@ class OutcomeStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A word, a stable reason code for scripts, a sentence for people, and what to do next."""
+    """A status, a stable reason code for scripts, a sentence for people, and the next step."""
 
     status: OutcomeStatus
     code: str

@@ -1,8 +1,8 @@
-"""The catalogue of reason codes: what each one says to a user, and what to do next.
+"""The catalogue of reason codes: the meaning of each code for a user, and the next step.
 
-A code is stable, scripts may lean on it; the sentences may be reworded. Titles and next steps carry no
-patient identifiers, so they may stand in logs. A reason may (the problem of an unusable row quotes its
-value): it goes to report files and terminals only.
+Codes are stable, so that scripts can rely on them; the sentences may change. Titles and next steps contain
+no patient identifiers, so they may be logged. A reason may contain some (the problem of an unusable row
+quotes its value): it is written to report files and terminals only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dicom_quarry.model import Outcome, OutcomeStatus
 
 @dataclass(frozen=True, slots=True)
 class OutcomeDefinition:
-    """A line of the catalogue; ``reason`` (``title`` where empty) and ``next_step`` are templates."""
+    """An entry of the catalogue; ``reason`` (``title`` if empty) and ``next_step`` are templates."""
 
     status: OutcomeStatus
     title: str
@@ -23,172 +23,178 @@ class OutcomeDefinition:
     next_step: str = ""
 
 
-_RETRY_STEP = "try again with quarry retry: what is stored is not asked for again"
-_EXCLUDED_STEP = "nothing, if that is right; else correct the list, then quarry retry --outcome excluded"
+_RETRY_STEP = "run quarry retry (it fetches only what is missing)"
+_EXCLUDED_STEP = (
+    "nothing to do if that is intended; otherwise correct the list and run quarry retry --outcome excluded"
+)
 
 CATALOGUE: dict[str, OutcomeDefinition] = {
     "all_listed_stored": OutcomeDefinition(
         OutcomeStatus.COMPLETE,
         "every instance that the archive lists is stored",
-        "all of the {instances:instance} that the archive lists are stored",
+        "{instances:instance} stored: all that the archive lists",
     ),
     "instances_missing": OutcomeDefinition(
         OutcomeStatus.PARTIAL,
         "some instances that the archive lists did not arrive",
-        "{missing:instance} of {expected} did not arrive, though asked for again; missing.csv names them",
-        f"{_RETRY_STEP}; if they stay away, send missing.csv to the PACS team",
+        "{missing:instance} of {expected} did not arrive, although requested again (see missing.csv)",
+        f"{_RETRY_STEP}; if they are still missing, send missing.csv to the PACS team",
     ),
     "archive_cannot_list": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
-        "the archive cannot list its instances, so nothing proves that all of them came",
-        "{stored:instance} stored, but the archive cannot list its instances, so this may not be all",
-        "compare the number with what the PACS viewer shows",
+        "the archive cannot list its instances, so Quarry cannot prove that all of them arrived",
+        "{stored:instance} stored, but the archive cannot list its instances, so some may be missing",
+        "compare the number of instances with the PACS viewer",
     ),
     "count_disagrees": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
         "the archive counts more instances than it lists",
-        "{stored:instance} stored, all that the archive lists, but it counts {count}",
-        f"{_RETRY_STEP}; if the count stays, ask the PACS team which of the two is right",
+        "{stored:instance} stored: all that the archive lists, but the archive counts {count}",
+        f"{_RETRY_STEP}; if the numbers still differ, ask the PACS team which one is right",
     ),
     "list_cut_short": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
-        "the archive's list of instances ended early, so nothing proves that all of them came",
-        "{stored:instance} stored, but the archive's list ended early ({why})",
+        "the archive's list of instances ended early, so Quarry cannot prove that all of them arrived",
+        "{stored:instance} stored, but the archive's list ended early ({why}), so some may be missing",
         _RETRY_STEP,
     ),
     "unlisted_arrived": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
         "more instances arrived than the archive lists",
-        "{extra:instance} arrived that the archive does not list, so its list cannot be trusted",
-        "the study may still be growing: try again later with quarry retry",
+        "{extra:instance} arrived that the archive does not list, so its list may be incomplete",
+        "the study may still be growing: run quarry retry later",
     ),
     "content_conflict": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
-        "an instance came twice with different content",
-        "{conflicts:instance} came twice with different content; both are kept",
-        "ask the PACS team which is right; studies.csv names the folder",
+        "an instance arrived twice with different content",
+        "{conflicts:instance} arrived twice with different content; both versions are stored",
+        "ask the PACS team which version is right (studies.csv shows the folder)",
     ),
     "no_instances_listed": OutcomeDefinition(
         OutcomeStatus.NO_IMAGES,
-        "the archive knows the study but lists no instance of it",
-        next_step="the images may be offline or deleted: ask the PACS team",
+        "the archive has the study but lists no images in it",
+        next_step="ask the PACS team: the images may be offline or deleted",
     ),
     "no_series_wanted": OutcomeDefinition(
         OutcomeStatus.NO_IMAGES,
-        "the study is there, but none of its series is among those asked for",
-        "{studies:study} found, without a series that --series, --series-not and --min-instances leave",
-        "nothing, if that is right; else change the filter, and run again with --update",
+        "the study was found, but it has none of the series that you selected",
+        "{studies:study} found, but with none of the series that you selected",
+        "nothing to do if that is intended; otherwise run the command again with another selection of series "
+        "(--series, --series-not, --min-instances), then run quarry retry --outcome no_images",
     ),
     "study_not_found": OutcomeDefinition(
         OutcomeStatus.NOT_FOUND,
-        "the archive answered, and no study matches",
-        "the {keys} matched no study",
-        "check the value; the study may be in another archive or under another patient ID",
+        "the archive has no matching study",
+        "no study matches this {keys}",
+        "check the values; the study may be in another archive or under another patient ID",
     ),
     "near_miss": OutcomeDefinition(
         OutcomeStatus.NOT_FOUND,
-        "the archive answered, and no study matches, but something near it does",
-        "the {keys} matched no study: {hint}",
-        "correct the row if that is what was meant, and run again with --update",
+        "no exact match, but a similar study exists",
+        "no study matches this {keys}, but {hint}",
+        "if this is the study you meant, correct the row and run the command again with --update",
     ),
     "several_patients": OutcomeDefinition(
         OutcomeStatus.SEVERAL_PATIENTS,
-        "the accession belongs to studies of several patients; nothing was moved",
-        "the {keys} matched studies of {patients:patient}; nothing was moved",
-        "add the patient ID to the row, or allow it with --allow-several-patients",
+        "the row matches studies of several patients, so nothing was fetched",
+        "studies of {patients:patient} match this {keys}, so nothing was fetched",
+        "add the patient ID to the row and run the command again with --update; to fetch all of these "
+        "studies, run it with --allow-several-patients, then run quarry retry",
     ),
     "too_many_studies": OutcomeDefinition(
         OutcomeStatus.FAILED,
-        "the row matched more studies than a row is expected to; nothing was moved",
-        "the {keys} matched {studies:study}, more than a row is expected to; nothing was moved",
-        "make the row narrower; or allow it with --max-studies, then quarry retry",
+        "the row matches more studies than --max-studies allows, so nothing was fetched",
+        "{studies:study} match this {keys}, more than --max-studies allows, so nothing was fetched",
+        "add a date or an accession to the row and run the command again with --update; to fetch all of "
+        "these studies, run it with a higher --max-studies, then run quarry retry",
     ),
     "answers_do_not_match": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
-        "the archive answered with studies that were not asked for",
-        "the archive answered with {answers:study}, none of which has the {keys} asked for",
-        "the archive seems to ignore that key: ask with other columns, such as StudyInstanceUID",
+        "the archive answered with studies that do not match the row",
+        "the archive answered with {answers:study}, but not with this {keys}",
+        "the archive seems to ignore this column: use another one, such as StudyInstanceUID",
     ),
     "stored_differs": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
-        "the images carry another identifier than the archive's answer",
-        "the {keys} inside the images differs from what the archive answered",
-        "it is kept apart, in the folder mismatch: ask the PACS team, then take it with --accept-mismatch",
+        "the images contain another identifier than the archive's answer",
+        "the {keys} inside the images differs from the archive's answer",
+        "the images are in the folder mismatch: ask the PACS team which value is right; to accept the "
+        "images, run the command again with --accept-mismatch",
     ),
     "row_unusable": OutcomeDefinition(
         OutcomeStatus.INVALID_ROW,
-        "the row cannot be used as it stands",
+        "the row cannot be used",
         "{problem}",
-        "correct the row in the table, then run again with --update",
+        "correct the row in the table, then run the command again with --update",
     ),
     "row_excluded": OutcomeDefinition(
         OutcomeStatus.EXCLUDED,
-        "the row asks for what must not be taken: it is on the exclusion list",
-        "the {keys} of the row is on the exclusion list; nothing was asked of the archive",
+        "the row is on the exclusion list; nothing was fetched",
+        "the {keys} of this row is on the exclusion list; the archive was not queried",
         _EXCLUDED_STEP,
     ),
     "study_excluded": OutcomeDefinition(
         OutcomeStatus.EXCLUDED,
-        "what was found must not be taken: it is on the exclusion list",
-        "the {keys} of what was found is on the exclusion list; nothing of it was taken",
+        "the study that was found is on the exclusion list; nothing was fetched",
+        "the {keys} of the study is on the exclusion list; nothing was fetched",
         _EXCLUDED_STEP,
     ),
     "excluded_on_arrival": OutcomeDefinition(
         OutcomeStatus.EXCLUDED,
-        "images arrived that must not be taken, and were refused: they are on the exclusion list",
-        "the {keys} inside an image is on the exclusion list; it was refused, and is not on the disk",
-        "tell the PACS team: inside its images the study has another identity than in the archive's answers",
+        "images that arrived are on the exclusion list; they were refused and are not stored",
+        "the {keys} inside an image is on the exclusion list; the image was refused and is not stored",
+        "inform the PACS team: the images of this study contain other identifiers than the archive's answer",
     ),
     "excluded_but_stored": OutcomeDefinition(
         OutcomeStatus.EXCLUDED,
-        "images are here that must not be taken: they are on the exclusion list now",
-        "the {keys} is on the exclusion list, and {stored:instance} that came before are stored",
-        "remove the study's folder, which studies.csv names, and run the same command again: "
-        "nothing is deleted by itself",
+        "images that are already stored are on the exclusion list now",
+        "the {keys} is on the exclusion list, but the study is already stored ({stored:instance})",
+        "delete the study's folder (see studies.csv) and run the same command again; Quarry itself deletes "
+        "nothing",
     ),
     "archive_refused": OutcomeDefinition(
         OutcomeStatus.FAILED,
         "the archive refused to send the study",
         "the archive refused to send the study ({status})",
-        f"{_RETRY_STEP}; if it is refused again, show the status to the PACS team",
+        f"{_RETRY_STEP}; if the archive refuses again, show this status to the PACS team",
     ),
     "query_failed": OutcomeDefinition(
         OutcomeStatus.FAILED,
         "the archive could not answer the query",
         "the archive could not answer the query ({status})",
-        f"{_RETRY_STEP}; if it fails again, show the status to the PACS team",
+        f"{_RETRY_STEP}; if it fails again, show this status to the PACS team",
     ),
     "query_cut_short": OutcomeDefinition(
         OutcomeStatus.FAILED,
-        "the archive ended its answer early, so studies may be missing from it",
+        "the archive ended its answer early, so some studies may be missing",
         "the archive ended its answer after {answers:study}; there may be more",
-        "make the row narrower: add a date or an accession",
+        "add a date or an accession to the row and run the command again with --update",
     ),
     "nothing_arrived": OutcomeDefinition(
         OutcomeStatus.FAILED,
-        "nothing of the study arrived, though the archive lists it",
+        "nothing of the study arrived, although the archive lists it",
         "none of the {expected:instance} that the archive lists arrived ({status})",
-        "ask the PACS team whether the study is online, and whether its images may be sent here",
+        "ask the PACS team whether the study is online, and whether it may be sent to this computer",
     ),
     "gave_up_waiting": OutcomeDefinition(
         OutcomeStatus.FAILED,
-        "the archive did not answer, and Quarry gave up for now",
-        "the archive did not answer ({why}); gave up after {attempts:attempt}",
+        "the archive did not answer, so Quarry stopped trying",
+        "the archive did not answer ({why}); Quarry stopped after {attempts:attempt}",
         _RETRY_STEP,
     ),
     "pending": OutcomeDefinition(
-        OutcomeStatus.PENDING, "not finished yet", next_step="run the same command again to go on"
+        OutcomeStatus.PENDING, "not finished yet", next_step="run the same command again to continue"
     ),
 }
 
 
 def codes_of(statuses: Collection[OutcomeStatus]) -> frozenset[str]:
-    """The codes that stand for these words."""
+    """Return the codes whose status is one of these."""
     return frozenset(code for code, entry in CATALOGUE.items() if entry.status in statuses)
 
 
 class _CountedNoun(int):
-    """A number that writes its noun with it: ``{n:study}`` gives ``1 study`` or ``2,345 studies``."""
+    """A number that formats its noun with it: ``{n:study}`` gives ``1 study`` or ``2,345 studies``."""
 
     def __format__(self, noun: str) -> str:
         if not noun:
@@ -199,7 +205,10 @@ class _CountedNoun(int):
 
 
 def make_outcome(code: str, **details: object) -> Outcome:
-    """The outcome of a code, its sentence filled with the details that the catalogue's template names."""
+    """Return the outcome of a code, with the details filled into the templates of the catalogue.
+
+    Raises KeyError if the code is unknown, or if a detail that a template needs is missing.
+    """
     definition = CATALOGUE[code]
     values = {
         name: _CountedNoun(value) if isinstance(value, int) else value for name, value in details.items()
@@ -208,7 +217,7 @@ def make_outcome(code: str, **details: object) -> Outcome:
     return Outcome(definition.status, code, reason, definition.next_step.format_map(values))
 
 
-# A row is only as good as the worst of its studies; what has not ended yet comes before any verdict.
+# The worst study decides a row; a study that has not ended comes before every other.
 _WORST_FIRST = (
     OutcomeStatus.PENDING,
     OutcomeStatus.FAILED,
@@ -225,5 +234,5 @@ _WORST_FIRST = (
 
 
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome of a row from those of its studies (at least one): the worst; the first among equals."""
+    """Return the outcome of a row from those of its studies (at least one): the first of the worst."""
     return min(outcomes, key=lambda one: _WORST_FIRST.index(one.status))

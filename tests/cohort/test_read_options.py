@@ -64,17 +64,20 @@ def test_options_make_these_keys(
         ({"map": ["Acc No"]}, "--map 'Acc No': write HEADER=KEYWORD, as in 'Acc No=AccessionNumber'"),
         ({"map": ["=PatientID"]}, "--map '=PatientID': write HEADER=KEYWORD, as in 'Acc No=AccessionNumber'"),
         ({"map": ["a=PatientID", "A=StudyID"]}, "--map 'A=StudyID': the column 'A' is mapped twice"),
-        ({"map": ["a=Modality"]}, "'Modality' is not a key of studies; there are PatientID, "),
+        ({"map": ["a=Modality"]}, "'Modality' is not a search key; use one of PatientID, "),
         ({"where": ["Modality"]}, "--where 'Modality': write KEYWORD=VALUE, as in Modality=CT"),
-        ({"where": ["Modality="]}, "--where 'Modality=': there is no value; write one"),
-        ({"where": ["PatientWeight=3"]}, "'PatientWeight' is not a key of studies; there are PatientID, "),
+        ({"where": ["Modality="]}, "--where 'Modality=': the value is missing; write one"),
+        ({"where": ["PatientWeight=3"]}, "'PatientWeight' is not a search key; use one of PatientID, "),
         (
             {"where": ["StudyDescription=**"]},
             "--where 'StudyDescription=**': \"**\" would match everything in",
         ),
-        ({"where": ["StudyDate=2018*"]}, "--where 'StudyDate=2018*': \"2018*\" is not a date beyond doubt"),
-        ({"where": ["Modality=CT,MR"]}, "one modality here; choose several with --series Modality=CT,MR"),
-        ({"where": ["Modality=CT MR!"]}, '"CT MR!" is not one code, such as CT or MR'),
+        ({"where": ["StudyDate=2018*"]}, "--where 'StudyDate=2018*': \"2018*\" is not a clear date"),
+        (
+            {"where": ["Modality=CT,MR"]},
+            "only one modality is possible; for several, use --series Modality=CT,MR",
+        ),
+        ({"where": ["Modality=CT MR!"]}, '"CT MR!" is not a code; write one code, such as CT or MR'),
         ({"where": ["Series UID=1.2"]}, "a study has many series; choose them with --series Modality=CT"),
         (
             {"where": ["Modality=CT", "ModalitiesInStudy=MR"]},
@@ -83,10 +86,10 @@ def test_options_make_these_keys(
         ({"where": ["From=20180101"]}, "write both ends as one range, StudyDate=20180101-20180131"),
         (
             {"date_format": "%d/%m"},
-            "--date-format '%d/%m' does not give a day; write its year, month and day",
+            "--date-format '%d/%m' does not contain year, month and day; write them",
         ),
-        ({"date_format": "%Q"}, "--date-format '%Q' does not give a day; write its year, month and day"),
-        ({"date_format": "%Y%m"}, "--date-format '%Y%m' does not give a day"),
+        ({"date_format": "%Q"}, "--date-format '%Q' does not contain year, month and day; write them"),
+        ({"date_format": "%Y%m"}, "--date-format '%Y%m' does not contain year, month and day"),
     ],
 )
 def test_options_are_refused_with_what_to_write(options: dict[str, Any], message: str) -> None:
@@ -101,18 +104,18 @@ def test_options_are_refused_with_what_to_write(options: dict[str, Any], message
         (
             "EMPI\n1\n",
             {"map": ["Acc=Accession"]},
-            ", line 1: --map 'Acc=AccessionNumber': there is no column 'Acc'; found 'EMPI'",
+            ", line 1: --map 'Acc=AccessionNumber': there is no column 'Acc'; the table has 'EMPI'",
         ),
         (
             "x,y\n1,2\n",
             {"map": ["x=Accession", "y=Accession"]},
-            ", line 1: the columns 'x' (1) and 'y' (2) both mean AccessionNumber; say which is meant, as in "
+            ", line 1: the columns 'x' (1) and 'y' (2) both mean AccessionNumber; choose one of them, as in "
             "--map 'x=AccessionNumber'",
         ),
         (
             "MRN,From,Until\n1,2,3\n",
             {"where": ["StudyDate=20180723"]},
-            ", line 1: StudyDate is in the column 'From' and in --where; leave one of them out",
+            ", line 1: StudyDate is both in the column 'From' and in --where; remove one of them",
         ),
     ],
 )
@@ -130,46 +133,46 @@ def test_options_that_do_not_fit_the_table(
         (
             "MRN,StudyDate\n1,07/23/2018\n",
             {"date_format": "%d/%m/%Y"},
-            "column 'StudyDate': \"07/23/2018\" is not a date of the form %d/%m/%Y; correct it, or declare "
+            "column 'StudyDate': \"07/23/2018\" is not a date in the format %d/%m/%Y; correct it, or give "
             "another --date-format",
         ),
         (
             "MRN,From,Until\n1,20180202,20180201\n",
             {},
-            "column 'From' and column 'Until': this is a range that ends (20180201) before it begins "
-            "(20180202); exchange its ends",
+            "column 'From' and column 'Until': this range ends (20180201) before it begins "
+            "(20180202); exchange the two dates",
         ),
         (
             "MRN,StudyDate,StudyMonth\n1,20180202,201801\n",
             {},
-            "more than one of column 'StudyDate' and column 'StudyMonth' is filled; leave one "
+            "more than one of column 'StudyDate' and column 'StudyMonth' is filled; keep one "
             "study date in the row",
         ),
         (
             "MRN,StudyMonth\n,201801\n",
             {},
-            "only a date would fetch the archive's whole day; fill column 'MRN'",
+            "a date alone would fetch all studies of the archive on that day; fill column 'MRN'",
         ),
         (
             "Series UID\n1.2.3\n",
             {},
-            "a series is found within its study; add a column such as StudyInstanceUID",
+            "a series can be found only within its study; add a column such as StudyInstanceUID",
         ),
         (
             "d,StudyDate\nChest,20180723\n",
             {"map": ["d=StudyDescription"]},
-            "only StudyDate and StudyDescription would fetch whatever the archive has of it; add a column "
+            "StudyDate and StudyDescription alone may match studies of many patients; add a column "
             "such as Accession",
         ),
         (
             "StudyMonth,s\n,7\n",
             {"map": ["s=StudyID"]},
-            "only StudyID would fetch whatever the archive has of it; fill column 'StudyMonth'",
+            "StudyID alone may match studies of many patients; fill column 'StudyMonth'",
         ),
         (
             'Accession,n\n2,"Doe, J"\n',
             {"map": ["n=PatientName"]},
-            "column 'n': \"Doe, J\" has a comma; DICOM writes a name as FAMILY^GIVEN",
+            "column 'n': \"Doe, J\" contains a comma; write the name as FAMILY^GIVEN",
         ),
     ],
 )
@@ -182,7 +185,11 @@ def test_rows_say_what_is_wrong_with_them(
 def test_columns_that_could_be_keys_are_told(tmp_path: Path) -> None:
     cohort = read(tmp_path, "Accession,Study Description,Note,PatientSex\n2,x,y,z\n")
     assert cohort.notes == (
-        "only carried along, unless --map makes a key of it: 'Study Description', 'PatientSex'",
+        "columns 'Study Description', 'PatientSex' are copied to the report, but not searched by (use --map "
+        "to search by them)",
+    )
+    assert read(tmp_path, "Accession,PatientSex\n2,z\n").notes == (
+        "column 'PatientSex' is copied to the report, but not searched by (use --map to search by it)",
     )
 
 
@@ -229,7 +236,9 @@ def test_a_workbook_can_be_piped_in(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_standard_input_without_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"Name\nx\n")))
-    with pytest.raises(InputError, match=r"^standard input, line 1: no column is known; found 'Name'"):
+    with pytest.raises(
+        InputError, match=r"^standard input, line 1: no column name is recognised; the table has 'Name'"
+    ):
         CohortFile(Path("-"))
 
 

@@ -26,63 +26,70 @@ from tests.cohort.test_tables import asked, read
     [
         (
             ",,,x",
-            "nothing in column 'MRN' or column 'Acc#' or column 'Study Date'; fill it, or remove the row",
+            "no value in column 'MRN' or column 'Acc#' or column 'Study Date'; fill in a value, or "
+            "remove the row",
         ),
         (
             "1,,,",
-            "only a patient would fetch all of the patient's studies; fill column 'Acc#' or "
+            "a patient alone would fetch all studies of the patient; fill column 'Acc#' or "
             "column 'Study Date', or allow it with --whole-patients",
         ),
         (
             ",,20180723,",
-            "only a date would fetch the archive's whole day; fill column 'MRN' or column 'Acc#'",
+            "a date alone would fetch all studies of the archive on that day; fill column 'MRN' or "
+            "column 'Acc#'",
         ),
         (
             "1,1.23E+10,,",
-            "column 'Acc#': \"1.23E+10\" is a number that a spreadsheet has rounded, so digits are lost; "
+            "column 'Acc#': \"1.23E+10\" was rounded by a spreadsheet, so digits are lost; "
             "format the column as text and export it again",
         ),
         (
             "1,A*,,",
-            "column 'Acc#': \"A*\" has '*', which DICOM takes as a wildcard; write the whole value, or "
+            "column 'Acc#': \"A*\" contains the wildcard '*'; write the whole value, or allow it with "
             "--allow-wildcards",
         ),
         (
             "1,2,01/02/2018,",
-            "column 'Study Date': \"01/02/2018\" is not a date beyond doubt; write YYYYMMDD or "
-            "YYYY-MM-DD, or declare its order, as in --date-format %d/%m/%Y",
+            "column 'Study Date': \"01/02/2018\" is not a clear date; write YYYYMMDD or "
+            "YYYY-MM-DD, or give the order of day and month, as in --date-format %d/%m/%Y",
         ),
         (
             "1,2,43304,",
-            "column 'Study Date': \"43304\" is not a date beyond doubt; write YYYYMMDD or YYYY-MM-DD, or "
-            "declare --date-format excel if it is Excel's number of a day",
+            "column 'Study Date': \"43304\" is not a clear date; write YYYYMMDD or YYYY-MM-DD, or "
+            "if it is an Excel date number, use --date-format excel",
         ),
         (
             "1,2,2018-07-23T10:30:00,",
-            "column 'Study Date': \"2018-07-23T10:30:00\" is not a date beyond doubt; write YYYYMMDD or "
-            "YYYY-MM-DD, or declare its form, as in --date-format '%Y-%m-%dT%H:%M:%S'",
+            "column 'Study Date': \"2018-07-23T10:30:00\" is not a clear date; write YYYYMMDD or "
+            "YYYY-MM-DD, or give the format, as in --date-format '%Y-%m-%dT%H:%M:%S'",
         ),
         (
             "1,2,20180202-20180201,",
-            "column 'Study Date': \"20180202-20180201\" is a range that ends (20180201) before it begins "
-            "(20180202); exchange its ends",
+            "column 'Study Date': \"20180202-20180201\" ends (20180201) before it begins "
+            "(20180202); exchange the two dates",
         ),
-        ("1,2,20180230,", "column 'Study Date': \"20180230\" is not a day of the calendar; write YYYYMMDD"),
+        ("1,2,20180230,", "column 'Study Date': \"20180230\" is not a day of the calendar; correct the date"),
         (
             "1,12345678901234567,,",
-            "column 'Acc#': \"12345678901234567\" has 17 characters; DICOM allows 16 in AccessionNumber (SH)",
+            "column 'Acc#': \"12345678901234567\" has 17 characters, but AccessionNumber has at most 16 in "
+            "DICOM; correct the value",
         ),
         (
             "1,a\x1b[2Jb,,",
-            "column 'Acc#': \"a\\x1b[2Jb\" has control characters or line breaks inside; remove them",
+            "column 'Acc#': \"a\\x1b[2Jb\" contains control characters or line breaks; remove them",
         ),
         (
             "1,#N/A,1,",
-            "column 'Acc#': \"#N/A\" is a spreadsheet's error, not a value; correct the formula, or "
-            "widen the column; "
-            "column 'Study Date': \"1\" is not a date beyond doubt; write YYYYMMDD or YYYY-MM-DD",
+            "column 'Acc#': \"#N/A\" is a spreadsheet error, not a value; correct the formula, or "
+            "make the column wider; "
+            "column 'Study Date': \"1\" is not a clear date; write YYYYMMDD or YYYY-MM-DD",
         ),
-        ("1,2,,,5", "5 cells under 4 headers; quote a cell that has a delimiter inside, without spaces"),
+        (
+            "1,2,,,5",
+            "5 cells under 4 headers; put a cell that contains a delimiter in quotes, without "
+            "spaces around them",
+        ),
     ],
 )
 def test_a_row_that_cannot_be_used_says_why(tmp_path: Path, row: str, problem: str) -> None:
@@ -116,7 +123,7 @@ def test_forms_of_a_date_and_spaces_are_no_repairs(tmp_path: Path) -> None:
 
 def test_cp1252_is_told(tmp_path: Path) -> None:
     cohort = read(tmp_path, "Accession,Ärztin\n1,ß\n".encode("cp1252"))
-    assert cohort.notes == ("read as Windows-1252, as it is not UTF-8",)
+    assert cohort.notes == ("read as Windows-1252, because it is not UTF-8",)
     assert cohort.columns == ("Accession", "Ärztin")
 
 
@@ -124,7 +131,7 @@ def test_explain_names_the_first_twenty_and_counts_the_rest(tmp_path: Path) -> N
     assert describe_row_errors(read(tmp_path, "Accession\n1\n").requests) == ""
     text = describe_row_errors(read(tmp_path, "Accession\n\n1\n" + "a*\n" * 25).requests).splitlines()
     assert text[0] == "25 of 26 rows cannot be used:"
-    assert text[1].startswith("  row 2, line 4: column 'Accession': \"a*\" has '*'")
+    assert text[1].startswith("  row 2, line 4: column 'Accession': \"a*\" contains the wildcard '*'")
     assert len(text) == 22
     assert text[-1] == "  … and 5 more"
 

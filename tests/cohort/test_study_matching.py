@@ -134,7 +134,7 @@ def test_series_are_chosen(series: list[str], without: list[str], at_least: int 
         ((["Modality=CT,"], []), "--series 'Modality=CT,': '' is not a modality, such as CT or MR"),
         ((["Modality=C*"], []), "--series 'Modality=C*': 'C*' is not a modality, such as CT or MR"),
         (([], ["SeriesDescription=*"]), "--series-not 'SeriesDescription=*': this matches every series"),
-        (([], [], 0), "--min-instances 0: write a number from 1"),
+        (([], [], 0), "--min-instances 0: write 1 or more"),
     ],
 )
 def test_a_filter_that_cannot_be_understood_is_refused(

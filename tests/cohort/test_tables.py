@@ -240,10 +240,10 @@ def test_a_table_gives_these_requests(tmp_path: Path, content: str | bytes, expe
 
 
 A_HEADER = "it needs a header line such as EMPI,Accession, and rows"
-IS_DATA = "this looks like data, not like a header; add a header line such as EMPI,Accession above it"
-AS_CSV = "save it as 'CSV UTF-8' and give that file"
+IS_DATA = "this line looks like data, not like a header; add a header line such as EMPI,Accession above it"
+AS_CSV = "save it as 'CSV UTF-8' and use that file"
 NO_TEXT = f": neither UTF-8, UTF-16 nor Windows-1252 text; {AS_CSV}"
-KEEP = "keep one of them as the key, and rename the other"
+KEEP = "rename the one that is not to be used"
 
 BAD: list[tuple[str, str | bytes, str]] = [
     ("empty", "", f": the file is empty; {A_HEADER}"),
@@ -252,7 +252,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
     (
         "header only",
         "\nEMPI,Accession\n\n,\n",
-        ", line 2: there is a header and no row below it; write a row for each study",
+        ", line 2: there is a header, but no row below it; add a row for each study",
     ),
     ("data first", "\n0012,123456\n0013,123457\n", f", line 2: {IS_DATA}"),
     ("one column of data", "20180723\n20180724\n", f", line 1: {IS_DATA}"),
@@ -260,7 +260,7 @@ BAD: list[tuple[str, str | bytes, str]] = [
         "MRN and EMPI",
         "MRN,x,EMPI\n1,2,3\n",
         ", line 1: the columns 'MRN' (1) and 'EMPI' (3) both mean PatientID; "
-        "say which is meant, as in --map 'MRN=PatientID'",
+        "choose one of them, as in --map 'MRN=PatientID'",
     ),
     (
         "the same twice",
@@ -270,17 +270,17 @@ BAD: list[tuple[str, str | bytes, str]] = [
     (
         "a quote never closed",
         'EMPI,Accession\n1,2\n"3,4\n5,6\n',
-        ", line 3: a quote is opened here and never closed; close it, or remove it",
+        ", line 3: a quote begins on this line and is never closed; close it, or remove it",
     ),
     (
         "text behind a quote",
         'EMPI,Accession\n"1"x,2\n',
-        ", line 2: a quoted cell goes on after its closing quote; write quotes inside a cell twice",
+        ", line 2: there is text after a closing quote; write each quote inside a cell twice",
     ),
     (
         "XLS",
         b"\xd0\xcf\x11\xe0\xa1\xb1",
-        ": this is an old Excel workbook, or one with a password: save it as XLSX without one",
+        ": this is an old Excel workbook, or one with a password: save it as XLSX, without a password",
     ),
     ("gzip", b"\x1f\x8b\x08\x00", ": this is compressed with gzip: unpack it first"),
     ("UTF-32", "EMPI,Accession\n1,2".encode("utf-32"), f": this is text in UTF-32: {AS_CSV}"),
@@ -294,12 +294,12 @@ BAD: list[tuple[str, str | bytes, str]] = [
     (
         "a line without end",
         "EMPI,Accession\n1," + "2" * (1 << 20),
-        ", line 2: the line is longer than a table's; is this a CSV file?",
+        ", line 2: the line is too long for a table; check that this is a CSV file",
     ),
     (
         "a cell without end",
         "EMPI,Accession\n1," + "2" * 200_000,
-        ", line 2: a cell that begins here is too long; look for a quote that is never closed",
+        ", line 2: a cell that begins on this line is too long; look for a quote that is never closed",
     ),
 ]
 
@@ -313,7 +313,8 @@ def test_a_table_is_refused_with_this_message(tmp_path: Path, content: str | byt
 
 def test_an_unknown_header_is_answered_with_what_was_found_and_what_is_known(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="line 1: no column is known; found 'Name', 'Sex'; accepted are"
+        InputError,
+        match=r"line 1: no column name is recognised; the table has 'Name', 'Sex'. Accepted names are",
     ) as caught:
         read(tmp_path, "Name,Sex\nDoe,F\n")
     for word in (

@@ -56,15 +56,17 @@ def test_a_value_too_long_to_be_asked_for_is_replaced(tmp_path: Path) -> None:
     assert first.keys == (("AccessionNumber", "ABCDEFG18123456"),)
     assert first.alternatives == second.alternatives == ()
     assert second.keys == (("AccessionNumber", "ABCDEFG201812345"),)
-    assert first.note == "AccessionNumber ABCDEFG2018123456 taken as ABCDEFG18123456 (long-accession)"
+    assert first.note == "AccessionNumber ABCDEFG2018123456 changed to ABCDEFG18123456 (long-accession)"
     assert cohort.notes == (
-        "row 1, column 'Accession': \"ABCDEFG2018123456\" taken as ABCDEFG18123456 (long-accession)",
+        "row 1, column 'Accession': \"ABCDEFG2018123456\" changed to ABCDEFG18123456 (long-accession)",
     )
 
 
 def test_a_value_that_stays_too_long_is_refused_as_given(tmp_path: Path) -> None:
     request = read(tmp_path, f"Accession\n{'1' * 30}\n", rewrite=["long-accession"]).requests[0]
-    assert request.problem.endswith("has 30 characters; DICOM allows 16 in AccessionNumber (SH)")
+    assert request.problem.endswith(
+        "has 30 characters, but AccessionNumber has at most 16 in DICOM; correct the value"
+    )
 
 
 def test_digits_that_a_spreadsheet_lost_are_not_rewritten(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_padding_takes_the_place_of_the_value(tmp_path: Path) -> None:
     assert ids == ["00001234", "00001234", "A12", "123456789", "00000012"]
     assert not any(one.alternatives for one in cohort.requests)
     assert cohort.requests[0].key_hash() == cohort.requests[1].key_hash()
-    assert cohort.requests[0].note == "PatientID 1234 taken as 00001234 (pad PatientID=8)"
+    assert cohort.requests[0].note == "PatientID 1234 changed to 00001234 (pad PatientID=8)"
 
 
 def test_several_rewrites_are_tried_alone_and_together(tmp_path: Path) -> None:
@@ -96,13 +98,13 @@ def test_several_rewrites_are_tried_alone_and_together(tmp_path: Path) -> None:
         for text in ("AB-2018", "AB2018", "AB-18", "AB18")
     ]
     assert cohort.notes[1:] == (
-        "row 1, column 'Accession': \"AB-2018\" also asked for as AB2018 (Accession:s/-//)",
-        "row 1, column 'Accession': \"AB-2018\" also asked for as AB-18 (yyyy-to-yy)",
-        "row 1, column 'Accession': \"AB-2018\" also asked for as AB18 (Accession:s/-//, yyyy-to-yy)",
+        "row 1, column 'Accession': \"AB-2018\" also searched as AB2018 (Accession:s/-//)",
+        "row 1, column 'Accession': \"AB-2018\" also searched as AB-18 (yyyy-to-yy)",
+        "row 1, column 'Accession': \"AB-2018\" also searched as AB18 (Accession:s/-//, yyyy-to-yy)",
     )
-    assert describe_rewrites(request, request.keys) == "PatientID 1 taken as 0001 (pad PatientID=4)"
+    assert describe_rewrites(request, request.keys) == "PatientID 1 changed to 0001 (pad PatientID=4)"
     assert describe_rewrites(request, asked[3]) == (
-        "PatientID 1 taken as 0001 (pad PatientID=4); AccessionNumber AB-2018 asked for as AB18"
+        "PatientID 1 changed to 0001 (pad PatientID=4); AccessionNumber AB-2018 searched as AB18"
     )
 
 
@@ -129,9 +131,9 @@ def test_a_rewrite_that_cannot_be_understood_is_refused(text: str) -> None:
 
 def test_rewrites_of_what_is_no_text_are_refused() -> None:
     for text in ("StudyDate:s/a/b/", "SUID:s/a/b/"):
-        with pytest.raises(ConfigError, match="is not a text that can be rewritten"):
+        with pytest.raises(ConfigError, match="cannot be rewritten"):
             parse_rewrite(text)
-    with pytest.raises(ConfigError, match="'Foo' is not a key of studies"):
+    with pytest.raises(ConfigError, match="'Foo' is not a search key"):
         parse_rewrite("Foo:s/a/b/")
 
 
@@ -140,9 +142,9 @@ def test_rewrites_of_what_is_no_text_are_refused() -> None:
     [
         ("PatientID", "--pad 'PatientID': write KEYWORD=WIDTH, as in PatientID=8"),
         ("PatientID=0", "write KEYWORD=WIDTH"),
-        ("PatientID=65", "DICOM allows 64 characters in PatientID"),
-        ("Accession=17", "DICOM allows 16 characters in AccessionNumber"),
-        ("StudyDate=8", "StudyDate is not a text that can be rewritten"),
+        ("PatientID=65", "PatientID has at most 64 characters in DICOM"),
+        ("Accession=17", "AccessionNumber has at most 16 characters in DICOM"),
+        ("StudyDate=8", "StudyDate cannot be rewritten"),
     ],
 )
 def test_a_padding_that_cannot_be_done_is_refused(text: str, message: str) -> None:

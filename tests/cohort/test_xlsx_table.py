@@ -162,55 +162,54 @@ BAD: list[tuple[str, bytes, str]] = [
     (
         "no zip",
         b"PK\x03\x04rest",
-        f": this is not a workbook that can be read (File is not a zip file){_NO_BOOK}",
+        f": the workbook cannot be read (File is not a zip file){_NO_BOOK}",
     ),
     (
         "a zip of something else",
         _without("_rels/.rels"),
-        ": this is not a workbook that can be read "
-        f"(There is no item named '_rels/.rels' in the archive){_NO_BOOK}",
+        f": the workbook cannot be read (There is no item named '_rels/.rels' in the archive){_NO_BOOK}",
     ),
     (
         "a part is missing",
         _without("xl/worksheets/sheet1.xml"),
-        ": this is not a workbook that can be read "
+        ": the workbook cannot be read "
         f"(There is no item named 'xl/worksheets/sheet1.xml' in the archive){_NO_BOOK}",
     ),
     (
         "empty sheets",
         workbook(("A", ""), ("B", sheet([[text(" ")]]))),
-        ": every sheet is empty; it needs a header row such as EMPI and Accession, and rows",
+        ": every sheet is empty; add a header row such as EMPI and Accession, and rows",
     ),
     (
         "a header only",
         workbook(("Main", sheet([HEAD], 3))),
-        ", sheet 'Main', line 3: there is a header and no row below it; write a row for each study",
+        ", sheet 'Main', line 3: there is a header, but no row below it; add a row for each study",
     ),
     (
         "MRN and EMPI",
         workbook(("Main", sheet([[text("EMPI"), text("MRN")], [text("1"), text("1")]]))),
-        ", sheet 'Main', line 1: the columns 'EMPI' (1) and 'MRN' (2) both mean PatientID; say which is "
-        "meant, as in --map 'EMPI=PatientID'",
+        ", sheet 'Main', line 1: the columns 'EMPI' (1) and 'MRN' (2) both mean PatientID; choose one of "
+        "them, as in --map 'EMPI=PatientID'",
     ),
     (
         "cells out of order",
         workbook(("S", '<row r="1"><c r="B1"><v>1</v></c><c r="A1"><v>2</v></c></row>')),
-        f": this is not a workbook that can be read (its cells are out of order in row 1){_NO_BOOK}",
+        f": the workbook cannot be read (the cells of row 1 are out of order){_NO_BOOK}",
     ),
     (
         "a cell without end",
         table([text("1"), text("2" * 700_000)]),
-        f": this is not a workbook that can be read (it has a cell that is too long in row 2){_NO_BOOK}",
+        f": the workbook cannot be read (a cell in row 2 is too long){_NO_BOOK}",
     ),
     (
         "a column beyond the last",
         workbook(("S", '<row r="1"><c r="ZZZZ1" t="str"><v>a</v></c></row>')),
-        f": this is not a workbook that can be read (it has a column 'ZZZZ'){_NO_BOOK}",
+        f": the workbook cannot be read (there is no column 'ZZZZ' in Excel){_NO_BOOK}",
     ),
     (
         "a string that is not there",
         table([shared(7), text("2")]),
-        f": this is not a workbook that can be read (list index out of range){_NO_BOOK}",
+        f": the workbook cannot be read (list index out of range){_NO_BOOK}",
     ),
 ]
 
@@ -241,7 +240,7 @@ def test_a_document_type_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(BytesIO(table([text("1")]))) as old, zipfile.ZipFile(stream, "w") as new:
         for item in old.namelist():
             new.writestr(item, laughs if "sheet1" in item else old.read(item))
-    with pytest.raises(InputError, match="it declares a document type, as no workbook does"):
+    with pytest.raises(InputError, match="it contains a document type declaration"):
         read(tmp_path, stream.getvalue())
 
 
@@ -249,7 +248,7 @@ def test_which_sheet_was_read_is_told_where_there_is_a_choice(tmp_path: Path) ->
     rows = sheet([HEAD, [text("1"), text("2")]])
     assert read(tmp_path, workbook(("Only", rows))).notes == ()
     assert read(tmp_path, workbook(("A", ""), ("B", rows), ("C", rows))).notes == (
-        "read from the sheet 'B', of 3 the first that is not empty",
+        "read from the sheet 'B', the first of 3 that is not empty",
     )
 
 

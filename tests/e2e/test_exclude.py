@@ -118,7 +118,7 @@ def test_what_came_before_the_excluded_instance_is_told(work: Path) -> None:
     assert outcomes(job.out) == [("excluded", "excluded_but_stored")]
     assert len(files(job.out)) == 2
     assert patients(job.out) == {ARRIVES.patient.patient_id}
-    assert "nothing is deleted by itself" in done.out
+    assert "Quarry itself deletes nothing" in done.out
 
 
 def test_a_list_that_grows(archive: ScriptedArchive, work: Path) -> None:
@@ -129,10 +129,13 @@ def test_a_list_that_grows(archive: ScriptedArchive, work: Path) -> None:
     moves = len(archive.requests("move"))
     optout(work, "NOBODY-YET,,", f"{ROW.patient.patient_id},,", ",NOWHERE,")
     done = job.run("--exclude", listed)
-    assert "excluded, 1 row (excluded_but_stored): images are here that must not be taken" in done.out
-    assert "  row 1\n  what to do: remove the study's folder, which studies.csv names" in done.out
+    assert (
+        "excluded, 1 row (excluded_but_stored): images that are already stored are on the exclusion list"
+        in done.out
+    )
+    assert "  row 1\n  what to do: delete the study's folder (see studies.csv)" in done.out
     assert outcomes(job.out)[:2] == [("excluded", "excluded_but_stored"), COMPLETE]
-    assert "3 instances that came before are stored" in report(job.out)[0]["quarry_reason"]
+    assert "already stored (3 instances)" in report(job.out)[0]["quarry_reason"]
     assert len(files(job.out)) == 6, "nothing is deleted by itself"
     check_folder(job.out)
     # Another try does not take it, nor lose sight of it; a row that is tried again is not asked about.

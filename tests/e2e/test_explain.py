@@ -64,13 +64,13 @@ def history(out: Path, row: int) -> tuple[list[RowHistory], list[StudyHistory]]:
 def test_a_row_that_is_complete(out: Path) -> None:
     text, at = told(out, 1), 0
     for part in (  # in the order of time
-        "row 1, line 2 of the table\n  asks for AccessionNumber ACC0",
+        "row 1, line 2 of the table\n  searches for AccessionNumber ACC0",
         "the archive describes it as PATIENT-0, ACC0",
-        "asked main for the row as it stands by AccessionNumber (STUDY level, study root): 1 answer",
-        "asked main what it holds of the study (IMAGE level, study root, 2 queries): 4 answers, complete",
+        "queried main for the row by AccessionNumber (STUDY level, study root): 1 answer",
+        "queried main for the series and instances of the study (IMAGE level, study root, 2 queries): 4 answers, complete",
         "round 1, C-MOVE at STUDY level: 4 instances asked for, 4 came",
         "status 0000H: The archive reports success.",
-        "proved: every instance that the archive lists is on the disk",
+        "proved complete: every instance that the archive lists is stored",
         "row 1: complete (all_listed_stored)",
     ):
         assert part in text[at:], part
@@ -83,29 +83,31 @@ def test_what_is_missing_is_named_and_every_round_is_told(out: Path) -> None:
     assert f"missing: 1 instance\n    {missing.sop_uid}" in text
     assert "round 2, C-MOVE at IMAGE level: 1 instance asked for, 0 came" in text
     assert "row 2: partial (instances_missing)" in text
-    assert "what to do: try again with quarry retry" in text
+    assert "what to do: run quarry retry" in text
 
 
 def test_what_is_kept_apart_is_named(out: Path) -> None:
     text = told(out, 3)
-    assert "kept apart, as the identity in them differs: 4 files\n    mismatch/MERGED-9/" in text
+    assert "in the folder mismatch, because of other identifiers: 4 files\n    mismatch/MERGED-9/" in text
     assert "row 3: mismatch (stored_differs)" in text
 
 
 def test_rewrites_and_what_is_near(out: Path) -> None:
     text = told(out, 4)
-    assert "asks for AccessionNumber AC-C3\n  or, where that finds nothing, for AccessionNumber ACC3" in text
-    first, second = text.index("for the row as it stands"), text.index("for the row as rewritten")
+    assert (
+        "searches for AccessionNumber AC-C3\n  if nothing matches, searches for AccessionNumber ACC3" in text
+    )
+    first, second = text.index("for the row by"), text.index("for the row with rewritten values")
     assert "0 answers" in text[first:second]
     assert "1 answer, complete" in text[second:]
-    assert "asked main for what is near, as nothing matched" in told(out, 5)
-    assert "no study was found for it" in told(out, 5)
+    assert "queried main for similar studies, because no study matched" in told(out, 5)
+    assert "no study was found" in told(out, 5)
 
 
 def test_a_row_that_repeats_another(out: Path) -> None:
     text = told(out, 6)
-    assert "it asks for the same as row 1" in text
-    assert "asked main for the row as it stands" in text
+    assert "same values as row 1" in text
+    assert "queried main for the row by" in text
 
 
 @pytest.mark.parametrize("row", range(1, 7))
@@ -153,6 +155,6 @@ def test_a_job_without_a_record_is_explained_as_far_as_known(out: Path, tmp_path
         copy.execute("DELETE FROM queries")
         copy.commit()
     text = told(older, 1)
-    assert "an older Quarry asked about the row, and kept no record" in text
+    assert "no record of the queries: an older version of Quarry made them" in text
     assert "round 1, C-MOVE at STUDY level: 4 instances asked for, 4 came" in text
     assert "row 1: complete" in text

@@ -101,7 +101,7 @@ def test_a_rewrite_is_tried_after_the_value_as_given_and_told(archive: DemoArchi
     )
     assert [row["quarry_outcome"] for row in rows] == ["complete", "complete"], done.out
     assert "1234567180001" in rows[1]["quarry_reason"]
-    assert "asked for as" not in rows[0]["quarry_reason"]
+    assert "searched as" not in rows[0]["quarry_reason"]
     assert "1234567180001" not in done.out
 
 

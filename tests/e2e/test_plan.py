@@ -159,7 +159,7 @@ def test_every_row_is_told(archive: Asked, work: Path) -> None:
     assert not archive.moves and set(archive.finds) == {"STUDY"}
     assert "6 rows, 3 of them with studies; 1 repeat" in done.out
     assert "2 studies, 6 instances, about 3.2 MB" in done.out
-    assert "at 5 MB/s, which is assumed" in done.out and "free on the disk of ." in done.out
+    assert "assuming 5 MB/s" in done.out and "free disk space: " in done.out
 
 
 @pytest.mark.parametrize("options", [(), ("--json",), ("-o", "plan.csv")])

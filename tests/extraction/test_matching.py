@@ -49,25 +49,25 @@ def test_studies_found(keys: dict[str, str], found: StudyQueryResult, studies: t
 @pytest.mark.parametrize(
     ("keys", "found", "code", "sentence"),
     [
-        (ACCESSION, StudyQueryResult(()), "study_not_found", "the accession matched no study"),
-        (BOTH, StudyQueryResult(()), "study_not_found", "the patient ID and accession matched no study"),
+        (ACCESSION, StudyQueryResult(()), "study_not_found", "no study matches this accession"),
+        (BOTH, StudyQueryResult(()), "study_not_found", "no study matches this patient ID and accession"),
         (
             BOTH,
             StudyQueryResult((OTHER, replace(ONE, accession="A9"))),
             "answers_do_not_match",
-            "the archive answered with 2 studies, none of which has the patient ID and accession asked for",
+            "the archive answered with 2 studies, but not with this patient ID and accession",
         ),
         (
             NAMED,
             StudyQueryResult((TWO,)),
             "answers_do_not_match",
-            "the archive answered with 1 study, none of which has the Study Instance UID asked for",
+            "the archive answered with 1 study, but not with this Study Instance UID",
         ),
         (
             ACCESSION,
             StudyQueryResult((ONE, OTHER)),
             "several_patients",
-            "the accession matched studies of 2 patients; nothing was moved",
+            "studies of 2 patients match this accession, so nothing was fetched",
         ),
         (
             ACCESSION,

@@ -66,7 +66,7 @@ def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> 
     assert told == {
         "quarry_outcome": "complete",
         "quarry_code": "all_listed_stored",
-        "quarry_reason": "all of the 3 instances that the archive lists are stored",
+        "quarry_reason": "3 instances stored: all that the archive lists",
         "quarry_next_step": "",
         "quarry_same_as_row": "",
         "quarry_studies_found": "1",
@@ -77,7 +77,7 @@ def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> 
         "quarry_proved_at": "2026-01-02T03:04:05Z",
         "quarry_study_uids": "1.2.3 1.2.4",
     }
-    assert second[3:6] == ["not_found", "study_not_found", "the accession matched no study"]
+    assert second[3:6] == ["not_found", "study_not_found", "no study matches this accession"]
     assert second[7] == "1"
 
 
@@ -130,7 +130,7 @@ def test_studies_stand_one_in_a_line(tmp_path: Path) -> None:
         "study_uid": "1.2.3",
         "outcome": "complete",
         "code": "all_listed_stored",
-        "reason": "all of the 3 instances that the archive lists are stored",
+        "reason": "3 instances stored: all that the archive lists",
         "expected": "3",
         "stored": "3",
         "bytes": "1234",

@@ -53,11 +53,11 @@ def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
 @pytest.mark.parametrize(
     ("limits", "earlier", "seconds", "said"),
     [
-        ({}, None, 53e6 / DEFAULT_BYTES_PER_SECOND, "which is assumed"),
-        ({}, 10e6, 5.3, "at 10.0 MB/s, as in earlier jobs"),
-        ({"megabytes_per_second": 2.0}, 10e6, 26.5, "at the 2 MB/s that are allowed"),
-        ({"studies_per_hour": 60.0}, 10e6, 60.0, "at the 60 studies an hour"),
-        ({"studies_per_hour": 60.0, "megabytes_per_second": 0.5}, None, 106.0, "at the 0.5 MB/s"),
+        ({}, None, 53e6 / DEFAULT_BYTES_PER_SECOND, "assuming 5 MB/s"),
+        ({}, 10e6, 5.3, "at 10.0 MB/s as in earlier jobs"),
+        ({"megabytes_per_second": 2.0}, 10e6, 26.5, "at the allowed 2 MB/s"),
+        ({"studies_per_hour": 60.0}, 10e6, 60.0, "at the allowed 60 studies per hour"),
+        ({"studies_per_hour": 60.0, "megabytes_per_second": 0.5}, None, 106.0, "at the allowed 0.5 MB/s"),
     ],
 )
 def test_the_rate(limits: dict[str, float], earlier: float | None, seconds: float, said: str) -> None:

@@ -53,7 +53,7 @@ def test_a_terminal_shows_the_first_rows() -> None:
     assert "\x1b[2J" not in text
     assert " 50  =4711" in text and " 51  =4711" not in text
     assert "… and 11 more rows" in text
-    assert "nearline" in text and "in 2 windows" in text
+    assert "nearline" in text and "in 2 time windows" in text
 
 
 def test_lines_name_rows_alone() -> None:

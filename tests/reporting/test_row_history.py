@@ -38,10 +38,10 @@ def query(
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (query(None, 0xA700, "says DOE"), "it failed, status A700H: The archive is out of resources"),
-        (query(None, 503, "says DOE", "qido"), "(STUDY level, QIDO-RS): it failed, HTTP 503"),
-        (query(None, None, "cut DOE"), "it failed"),
-        (query(200, None, "capped for DOE"), "200 answers, cut short"),
+        (query(None, 0xA700, "says DOE"), "failed, status A700H: The archive is out of resources"),
+        (query(None, 503, "says DOE", "qido"), "(STUDY level, QIDO-RS): failed, HTTP 503"),
+        (query(None, None, "cut DOE"), "failed"),
+        (query(200, None, "capped for DOE"), "200 answers, incomplete"),
     ],
 )
 def test_queries_that_were_not_answered_whole(asked: QueryLogEntry, said: str) -> None:
@@ -58,10 +58,10 @@ def test_queries_that_were_not_answered_whole(asked: QueryLogEntry, said: str) -
         (
             "move",
             0xA801,
-            "C-MOVE at STUDY level: 3 instances asked for, 0 came, 2.00 s, status A801H: The archive",
+            "C-MOVE at STUDY level: 3 instances requested, 0 stored, 2.00 s, status A801H: The archive",
         ),
-        ("wado", 404, "WADO-RS at STUDY level: 3 instances asked for, 0 came, 2.00 s, HTTP 404"),
-        ("get", None, "C-GET at STUDY level: 3 instances asked for, 0 came, 2.00 s, lost"),
+        ("wado", 404, "WADO-RS at STUDY level: 3 instances requested, 0 stored, 2.00 s, HTTP 404"),
+        ("get", None, "C-GET at STUDY level: 3 instances requested, 0 stored, 2.00 s, lost"),
     ],
 )
 def test_retrievals_that_failed(road: str, status: int | None, said: str) -> None:
@@ -72,6 +72,6 @@ def test_retrievals_that_failed(road: str, status: int | None, said: str) -> Non
         assert any("DOE^JANE is offline" in line for line in lines) is identified
     at = lines.index("what happened, in UTC:")
     assert lines[at + 2 : at + 4] == [
-        "  1970-01-01 00:00:50  put off until 1970-01-01 00:01:50: the archive is busy",
-        "  1970-01-01 00:01:10  taken up again",
+        "  1970-01-01 00:00:50  postponed until 1970-01-01 00:01:50: the archive is busy",
+        "  1970-01-01 00:01:10  tried again",
     ]

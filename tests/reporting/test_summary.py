@@ -55,20 +55,20 @@ def test_exceptions_are_grouped_with_what_to_do() -> None:
     assert summary_lines(summary) == [
         "4 rows: 1 complete, 2 not found, 1 invalid",
         "2 studies, 2 of them complete; 6 instances stored, 3.0 MB",
-        "not found, 2 rows (study_not_found): the archive answered, and no study matches",
+        "not found, 2 rows (study_not_found): the archive has no matching study",
         "  rows 2, 4",
-        "  what to do: check the value; the study may be in another archive or under another patient ID",
-        "invalid, 1 row (row_unusable): the row cannot be used as it stands",
+        "  what to do: check the values; the study may be in another archive or under another patient ID",
+        "invalid, 1 row (row_unusable): the row cannot be used",
         "  row 3",
-        "  what to do: correct the row in the table, then run again with --update",
-        "finished; the exceptions are explained above (exit code 1)",
+        "  what to do: correct the row in the table, then run the command again with --update",
+        "finished: 1 of 4 rows complete, 3 need your attention; see above and report.csv (exit code 1)",
     ]
 
 
 def test_a_terminal_may_show_the_sentences_and_nothing_of_them_is_obeyed() -> None:
     shown = terminal(summarise(rows(DONE, BAD_ROW, ABSENT), studies(DONE)))
     assert "row 2: column 'MRN': \"47[red]11\\x1b\" is wrong" in shown
-    assert "row 3: the accession matched no study" in shown
+    assert "row 3: no study matches this accession" in shown
     assert "\x1b" not in shown
     assert "out/report.csv" in shown
 
@@ -90,8 +90,12 @@ def test_the_first_twenty_rows_of_a_group_are_named() -> None:
     ("ended", "code", "meaning"),
     [
         ((), 0, "every row is complete"),
-        ((DONE, make_outcome("pending"), ABSENT), 4, "not finished: run the same command again to go on"),
-        ((ABSENT,), 1, "finished; the exceptions are explained above"),
+        ((DONE, make_outcome("pending"), ABSENT), 4, "not finished: run the same command again to continue"),
+        (
+            (ABSENT, DONE),
+            1,
+            "finished: 1 of 2 rows complete, 1 needs your attention; see above and report.csv",
+        ),
     ],
 )
 def test_the_exit_code_and_what_it_means(ended: tuple[Outcome, ...], code: int, meaning: str) -> None:

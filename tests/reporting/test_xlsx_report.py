@@ -130,7 +130,7 @@ def test_a_cell_too_long_for_excel_says_that_it_is_cut(tmp_path: Path, letter: s
     _, (whole,), (cut,) = read_back(path)
     assert whole == longest
     assert len(cut.encode("utf-16-le")) <= 2 * 32_767
-    assert cut.startswith(letter * 16_000) and cut.endswith("the CSV file has all of it)")
+    assert cut.startswith(letter * 16_000) and cut.endswith("the CSV file has the whole text)")
 
 
 def test_more_columns_than_a_sheet_has_are_refused(tmp_path: Path) -> None:

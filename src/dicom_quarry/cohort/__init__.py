@@ -1,1 +1,1 @@
-"""The user's table becomes requests."""
+"""The user's table: reading it, and making a request of every row."""

@@ -1,4 +1,8 @@
-"""The rows of a table that cannot be used: as one message, and as lines of a CSV to work through."""
+"""The user's table as requests: parsing of rows, row errors, and the table as a whole.
+
+:class:`CohortFile` reads a table row by row, :func:`read_cohort` all of it. A row that cannot be used becomes
+a request with a problem; :func:`describe_row_errors` and :func:`row_error_lines` show these rows to the user.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +25,12 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text
 
-#: How many notes, and how many unusable rows, are told one by one.
+#: Notes, and unusable rows, that a message lists; the others are counted.
 MAX_SHOWN = 20
 
 
 def describe_row_errors(requests: Iterable[Request]) -> str:
-    """The rows that cannot be used as one message: the first few and a count; empty where there is none."""
+    """Return one message about the rows that cannot be used: the first few, and a count; empty if none."""
     bad: list[Request] = []
     total = wrong = 0
     for request in requests:
@@ -35,10 +39,8 @@ def describe_row_errors(requests: Iterable[Request]) -> str:
             wrong += 1
             if len(bad) < MAX_SHOWN:
                 bad.append(request)
-    return _message(bad, wrong, total) if wrong else ""
-
-
-def _message(bad: Sequence[Request], wrong: int, total: int) -> str:
+    if not wrong:
+        return ""
     lines = [f"{wrong:,} of {total:,} rows cannot be used:"]
     lines += [f"  row {one.row}, line {one.line}: {one.problem}" for one in bad]
     if wrong > len(bad):
@@ -47,9 +49,9 @@ def _message(bad: Sequence[Request], wrong: int, total: int) -> str:
 
 
 def row_error_lines(requests: Iterable[Request], columns: Sequence[str] = ()) -> Iterator[tuple[str, ...]]:
-    """The rows that cannot be used, all of them, for the csv module: a header, then one line each.
+    """Yield all rows that cannot be used, for the csv module: a header, then one line for each row.
 
-    With the table's ``columns`` the user's own cells stand at the right, to be corrected there.
+    With the table's ``columns`` the user's own cells follow, so that they can be corrected there.
     """
     yield ("row", "line", "problem", *columns)
     for one in requests:
@@ -57,9 +59,9 @@ def row_error_lines(requests: Iterable[Request], columns: Sequence[str] = ()) ->
             yield (str(one.row), str(one.line), one.problem, *one.cells[: len(columns)])
 
 
-#: Each of them names its studies.
+#: Keys that identify studies.
 _STUDY_KEYS = frozenset({"AccessionNumber", "StudyInstanceUID"})
-#: With a date, these name a visit.
+#: Keys that identify a visit together with a date.
 _VISIT_KEYS = frozenset({"PatientID", "PatientName", "StudyID"})
 _PATIENT_KEYS = frozenset({"PatientID", "PatientName"})
 
@@ -68,7 +70,7 @@ _RANGE_KEYS = ("StudyDateFrom", "StudyDateUntil")
 
 @dataclass(slots=True)
 class _ParsedRow:
-    """What the cells of one row gave: the values of each keyword in the order to be asked for."""
+    """The cells of one row as read: the values of each keyword, in the order of the queries."""
 
     values: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -76,7 +78,7 @@ class _ParsedRow:
 
 
 class RowParser:
-    """Makes requests of the rows of one table; ``notes`` gathers what was repaired and rewritten."""
+    """A parser for the rows of one table; ``notes`` collects the values that it repaired or rewrote."""
 
     def __init__(
         self, header: Sequence[str], keys: Sequence[tuple[int, str]], delimiter: str, options: ReadOptions
@@ -90,7 +92,7 @@ class RowParser:
             len(DATE_KEYS.intersection(keyword for _, keyword in keys) - {"StudyDate"}) > 0
         )
         has_plain_columns = not (self._rewritten_keywords or self._has_date_columns or options.date_format)
-        # Most rows of most tables are plain: they are what the time of a million rows goes into.
+        # Most rows of most tables are plain, so this shortcut decides the time for a million rows.
         self._plain_columns = (
             [(at, keyword, make_plain_check(keyword)) for at, keyword in keys] if has_plain_columns else []
         )
@@ -98,7 +100,7 @@ class RowParser:
         self.notes: list[str] = []
 
     def parse(self, row: int, line: int, cells: list[str]) -> Request:
-        """The request of a row; where it cannot be used, one with the problem and no keys."""
+        """Return the request of a row; if it cannot be used, a request with the problem and no keys."""
         if self._plain_columns and len(cells) == len(self._header) and (keys := self._parse_plain_row(cells)):
             return Request(row, line, keys, tuple(cells))
         found = _ParsedRow()
@@ -115,7 +117,7 @@ class RowParser:
         return Request(row, line, keys, tuple(cells), "", alternatives, "; ".join(found.rewritten))
 
     def _parse_plain_row(self, cells: list[str]) -> Keys:
-        """The keys of a row with nothing to repair or to doubt; none where it needs a closer look."""
+        """Return the keys of a row that needs no repair and no check; empty if it needs the full parser."""
         keys = []
         for position, keyword, is_plain in self._plain_columns:
             cell = cells[position]
@@ -128,9 +130,10 @@ class RowParser:
         return (*keys, *self._options.where)
 
     def _fit_to_header(self, cells: list[str]) -> list[str]:
-        """Make a row as wide as the header; a longer one keeps its text, in the last cell, but is not used.
+        """Make a row as wide as the header; returns the problem of a row that is longer, if it is.
 
-        A delimiter too many may have shifted a value under another header: then nothing in the row is sure.
+        An extra delimiter may have moved values under other headers, so a longer row is not used; its text is
+        kept in the last cell.
         """
         width = len(self._header)
         cells.extend([""] * (width - len(cells)))
@@ -141,7 +144,8 @@ class RowParser:
         cells[-1] = self._delimiter.join([cells[-1], *excess])
         found = width + len(excess)
         return [
-            f"{found} cells under {width} headers; quote a cell that has a delimiter inside, without spaces"
+            f"{found} cells under {width} headers; put a cell that contains a delimiter in quotes, without "
+            "spaces around them"
         ]
 
     def _parse_cell(self, row: int, position: int, keyword: str, cell: str, found: _ParsedRow) -> None:
@@ -163,7 +167,7 @@ class RowParser:
             found.values[keyword] = [value.text]
 
     def _add_rewrites(self, row: int, position: int, keyword: str, given: str, found: _ParsedRow) -> None:
-        """Every form of a value that can be asked for, the one as given first."""
+        """Add every form of a value that can be queried, the value as given first."""
         usable: dict[str, str] = {}
         for text, names in list_candidates(keyword, given, self._options.rewrites):
             value = parse_value(keyword, text, allow_wildcards=self._options.allow_wildcards)
@@ -172,22 +176,24 @@ class RowParser:
         if not usable:
             problem = parse_value(keyword, given, allow_wildcards=self._options.allow_wildcards).problem
             found.problems.append(
-                f"{self._column_label(position)}: {problem or 'nothing is left of it, rewritten'}"
+                f"{self._column_label(position)}: {problem or 'the value is empty after --rewrite'}"
             )
             return
         found.values[keyword] = list(usable)
         (first, names), *others = usable.items()
         where = f"row {row}, {self._column_label(position)}"
         if names:
-            found.rewritten.append(f"{keyword} {escape_text(given)} taken as {escape_text(first)} ({names})")
-            self.notes.append(f'{where}: "{escape_text(given)}" taken as {escape_text(first)} ({names})')
+            found.rewritten.append(
+                f"{keyword} {escape_text(given)} changed to {escape_text(first)} ({names})"
+            )
+            self.notes.append(f'{where}: "{escape_text(given)}" changed to {escape_text(first)} ({names})')
         for text, names in others:
             self.notes.append(
-                f'{where}: "{escape_text(first)}" also asked for as {escape_text(text)} ({names})'
+                f'{where}: "{escape_text(first)}" also searched as {escape_text(text)} ({names})'
             )
 
     def _merge_dates(self, found: _ParsedRow) -> None:
-        """Whatever gives a row its dates, in one column or in two, becomes its StudyDate."""
+        """Make one StudyDate of the date columns of a row."""
         parts = {keyword: found.values.pop(keyword)[0] for keyword in DATE_KEYS & found.values.keys()}
         ends = [parts.pop(keyword, "") for keyword in _RANGE_KEYS]
         problem = ""
@@ -197,26 +203,27 @@ class RowParser:
             where = " and ".join(
                 self._column_label(at) for at, keyword in self._keys if keyword in _RANGE_KEYS
             )
-            found.problems.append(f"{where}: this {problem}")
+            found.problems.append(f"{where}: this range {problem}")
         elif len(parts) > 1:
             columns = " and ".join(
                 self._column_label(at) for at, keyword in self._keys if keyword in DATE_KEYS
             )
-            found.problems.append(f"more than one of {columns} is filled; leave one study date in the row")
+            found.problems.append(f"more than one of {columns} is filled; keep one study date in the row")
         elif parts:
             found.values["StudyDate"] = list(parts.values())
 
     def _key_problem(self, filled: tuple[str, ...]) -> str:
-        """Why keys do not identify studies; rows that fill the same columns are judged once."""
+        """Return the problem of a row with these keys; computed once for rows that fill the same columns."""
         if filled not in self._key_problems:
             self._key_problems[filled] = self._find_key_problem(set(filled))
         return self._key_problems[filled]
 
     def _find_key_problem(self, filled: set[str]) -> str:
-        """Why the keys of a row do not identify studies of one visit, or of one patient where that is meant.
+        """Return why the keys of a row do not identify studies; empty if they do.
 
-        An accession or a study UID does, with or without other keys. So do patient and date together. What
-        is asked of every row narrows it, but a date apart it does not say what a row with too little meant.
+        An accession or a study UID does, with or without other keys. So does a patient with a date, and with
+        ``whole_patients`` a patient alone. Of the keys of ``--where``, only a date counts: the others narrow
+        a query, but do not identify a study.
         """
         empty = " or ".join(
             self._column_label(at)
@@ -227,23 +234,23 @@ class RowParser:
         if filled & _STUDY_KEYS or (filled & _VISIT_KEYS and dated):
             return ""
         if not filled:
-            return f"nothing in {empty}; fill it, or remove the row"
+            return f"no value in {empty}; fill in a value, or remove the row"
         if filled & _PATIENT_KEYS and "SeriesInstanceUID" not in filled:
             if self._options.whole_patients:
                 return ""
             return (
-                f"only a patient would fetch all of the patient's studies; {_remedy(empty)}, or allow it "
-                "with --whole-patients"
+                f"a patient alone would fetch all studies of the patient; {_remedy(empty)}, or allow it with "
+                "--whole-patients"
             )
         if filled == {"StudyDate"}:
-            return f"only a date would fetch the archive's whole day; {_remedy(empty)}"
+            return f"a date alone would fetch all studies of the archive on that day; {_remedy(empty)}"
         if filled == {"SeriesInstanceUID"}:
-            return f"a series is found within its study; {_remedy(empty, 'StudyInstanceUID')}"
+            return f"a series can be found only within its study; {_remedy(empty, 'StudyInstanceUID')}"
         only = " and ".join(sorted(filled))
-        return f"only {only} would fetch whatever the archive has of it; {_remedy(empty)}"
+        return f"{only} alone may match studies of many patients; {_remedy(empty)}"
 
     def _make_key_sets(self, values: dict[str, list[str]]) -> tuple[Keys, tuple[Keys, ...]]:
-        """The keys to ask for, and those to ask for after them."""
+        """Return the keys to query first, and the alternatives to query after them."""
         where = self._options.where
         if not self._rewritten_keywords:
             return (*((keyword, texts[0]) for keyword, texts in values.items()), *where), ()
@@ -255,7 +262,7 @@ class RowParser:
 
 
 def _merged_keyword(keyword: str) -> str:
-    """The key that a column helps to make."""
+    """Return the key to which a column contributes."""
     return "StudyDate" if keyword in DATE_KEYS else keyword
 
 
@@ -265,11 +272,11 @@ def _remedy(empty: str, column: str = "Accession") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """What a table asks for.
+    """A whole table as requests.
 
-    ``columns`` are the user's headers as they stand, and every request has as many cells. ``mapping`` pairs
-    the headers that are keys with their DICOM keywords. ``digest`` is the SHA-256 of the file, and of how it
-    was told to be read. ``notes`` tell what was repaired while reading, the first few and a count.
+    ``columns`` are the user's headers, unchanged, and every request has as many cells. ``mapping`` pairs the
+    headers that are keys with their DICOM keywords. ``digest`` is the SHA-256 of the file and of the options
+    that change its keys. ``notes`` describe what was repaired, the first few and a count.
     """
 
     columns: tuple[str, ...]
@@ -280,9 +287,10 @@ class Cohort:
 
 
 class CohortFile:
-    """A table whose header is understood; its rows are read one at a time, however many there are.
+    """A table whose header has been read; its rows are read one at a time, so it may have any number.
 
-    The path ``-`` is standard input. ``name`` is the table in messages, ``where`` the keys of every row.
+    The path ``-`` is standard input. ``name`` is the name for messages, ``where`` the keys of every row.
+    Raises InputError if the table cannot be read, or has no key column.
     """
 
     def __init__(self, path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> None:
@@ -303,19 +311,20 @@ class CohortFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was repaired and rewritten in the rows read so far, and what else to know of the table."""
+        """Notes on the table, and on the values repaired or rewritten in the rows read so far."""
         more = self._repair_count - len(self._notes)
-        left = find_unused_columns(self.columns, self._key_columns)
-        shown = ", ".join(f"'{name}'" for name in left)
         return (
             *self._table.notes,
-            *((f"only carried along, unless --map makes a key of it: {shown}",) if left else ()),
+            *_unused_columns_note(find_unused_columns(self.columns, self._key_columns)),
             *self._notes,
             *((f"and {more:,} more values repaired",) if more else ()),
         )
 
     def read_requests(self) -> Iterator[Request]:
-        """Every row that is not blank, in order. Raises InputError when there is none, or at damage below."""
+        """Yield a request for every row that is not blank, in order.
+
+        Raises InputError if there is none, or at a line that is damaged.
+        """
         self._notes.clear()
         self._repair_count = number = 0
         rows = RowParser(self.columns, self._key_columns, self._table.delimiter, self._options)
@@ -326,8 +335,8 @@ class CohortFile:
             yield request
         if not number:
             raise InputError(
-                f"{self.name}, line {self._table.header_line}: there is a header and no row below it; "
-                "write a row for each study"
+                f"{self.name}, line {self._table.header_line}: there is a header, but no row below it; "
+                "add a row for each study"
             )
 
     def _collect_notes(self, notes: list[str]) -> None:
@@ -336,19 +345,28 @@ class CohortFile:
         notes.clear()
 
     def _check_duplicate_keys(self) -> None:
-        """A key of every row cannot be a column's, too: which of the two values would be meant?"""
+        """Refuse a key that is given both by a column and by ``--where``; raises InputError."""
         given = dict(self._options.where)
         for position, keyword in self._key_columns:
             key = "StudyDate" if keyword in DATE_KEYS else keyword
             if key in given:
                 name = self.columns[position].strip()
-                raise InputError(f"{key} is in the column '{name}' and in --where; leave one of them out")
+                raise InputError(f"{key} is both in the column '{name}' and in --where; remove one of them")
+
+
+def _unused_columns_note(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    shown = ", ".join(f"'{name}'" for name in names)
+    if len(names) == 1:
+        return (f"column {shown} is copied to the report, but not searched by (use --map to search by it)",)
+    return (f"columns {shown} are copied to the report, but not searched by (use --map to search by them)",)
 
 
 def read_cohort(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Cohort:
-    """Read a whole table. Raises InputError where the table as such cannot be used.
+    """Read a whole table; raises InputError if the table cannot be read.
 
-    A row that cannot be used does not raise: its request carries the problem and no keys.
+    A row that cannot be used does not raise: its request has a problem and no keys.
     """
     table = CohortFile(path, options)
     requests = tuple(table.read_requests())

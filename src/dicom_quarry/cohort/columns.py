@@ -1,4 +1,4 @@
-"""Header names and their aliases: which column of the user's table is which DICOM key."""
+"""Header names and their aliases: the DICOM key of each column of the user's table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dicom_quarry.cohort.cell_values import QUERY_KEYS
 from dicom_quarry.errors import ConfigError, InputError
 
 #: Headers as people write them, for each key that identifies studies. They match without regard to case,
-#: spaces, dashes, underscores and dots. Every other column is the user's own and is only carried along,
-#: unless ``--map`` says otherwise: a 'Patient Name' or 'Study ID' of a table is seldom what a PACS has there.
+#: spaces, dashes, underscores and dots. Every other column is only copied to the report, unless ``--map``
+#: makes it a key: the 'Patient Name' or 'Study ID' of a table often differs from that of the PACS.
 HEADER_ALIASES: dict[str, tuple[str, ...]] = {
     "PatientID": ("PatientID", "EMPI", "MRN", "Patient Identifier", "Patient MRN", "Medical Record Number"),
     "AccessionNumber": (
@@ -41,14 +41,14 @@ HEADER_ALIASES: dict[str, tuple[str, ...]] = {
     "StudyInstanceUID": ("StudyInstanceUID", "StudyInstanceUIDs", "Study UID", "SUID"),
     "SeriesInstanceUID": ("SeriesInstanceUID", "SeriesInstanceUIDs", "Series UID"),
 }
-#: The two columns of a range: a lone 'From' may be a ward.
+#: The two columns of a range; one without the other is not a date, as 'From' may be a ward.
 _RANGE_COLUMNS = ("StudyDateFrom", "StudyDateUntil")
 
 _IGNORED = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
 
 def normalize_header(header: str) -> str:
-    """A header without what people write differently."""
+    """Return a header without case, spaces, dashes, underscores, dots and invisible characters."""
     return _IGNORED.sub("", unicodedata.normalize("NFKC", header)).casefold()
 
 
@@ -59,15 +59,15 @@ _KEYWORDS_BY_NAME = {normalize_header(keyword): keyword for keyword in QUERY_KEY
 
 
 def find_keyword(header: str) -> str:
-    """The DICOM keyword that a header stands for, or an empty string."""
+    """Return the DICOM keyword of a header; empty if it has none."""
     return _KEYWORDS_BY_HEADER.get(normalize_header(header), "")
 
 
 def parse_keyword(name: str) -> str:
-    """The key that somebody named in a flag; raises ConfigError listing the keys that there are."""
+    """Return the key that an option names; raises ConfigError with the list of keys."""
     found = find_keyword(name) or _KEYWORDS_BY_NAME.get(normalize_header(name), "")
     if not found:
-        raise ConfigError(f"'{name.strip()}' is not a key of studies; there are {', '.join(QUERY_KEYS)}")
+        raise ConfigError(f"'{name.strip()}' is not a search key; use one of {', '.join(QUERY_KEYS)}")
     return found
 
 
@@ -79,7 +79,7 @@ def parse_map(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
         if not (equals and normalize_header(header)):
             raise ConfigError(f"--map '{text}': write HEADER=KEYWORD, as in 'Acc No=AccessionNumber'")
         if normalize_header(header) in pairs:
-            raise ConfigError(f"--map '{text}': the column '{header.strip()}' is mapped twice")
+            raise ConfigError(f"--map '{text}': the column '{header.strip()}' is mapped twice; map it once")
         pairs[normalize_header(header)] = (header.strip(), parse_keyword(keyword))
     return tuple(pairs.values())
 
@@ -87,10 +87,10 @@ def parse_map(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 def map_columns(
     header: Sequence[str], mapping: Sequence[tuple[str, str]] = ()
 ) -> tuple[tuple[int, str], ...]:
-    """The columns that are keys: position and DICOM keyword, in the table's order.
+    """Return the columns that are keys: position and DICOM keyword, in the table's order.
 
-    ``given`` is the user's word on headers; a keyword that it names has no other column. Raises InputError
-    (its message lacks file and line) where there is none, or two for the same key.
+    ``mapping`` pairs headers with keywords, from the user; a keyword in it has no other column. Raises
+    InputError, without file and line in the message, if there is no key column, or two for the same key.
     """
     explicit = {normalize_header(name): keyword for name, keyword in mapping}
     _check_mapped_columns_exist(header, mapping)
@@ -111,7 +111,7 @@ def map_columns(
 
 
 def is_key_header(header: str, mapping: Sequence[tuple[str, str]] = ()) -> bool:
-    """Whether a header is a key."""
+    """True if a header is a key."""
     return bool(_find_mapped_keyword(header, {normalize_header(name): keyword for name, keyword in mapping}))
 
 
@@ -123,7 +123,7 @@ def _find_mapped_keyword(name: str, explicit: Mapping[str, str]) -> str:
 
 
 def find_unused_columns(header: Sequence[str], used: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-    """Columns that are no keys although a DICOM key has their name: the user may have meant them to be."""
+    """Return the columns that are not keys but have the name of a key, which the user may have meant."""
     positions = {position for position, _ in used}
     return tuple(
         replace_unprintable(name.strip())
@@ -139,32 +139,35 @@ def _check_mapped_columns_exist(header: Sequence[str], mapping: Sequence[tuple[s
             shown = ", ".join(
                 f"'{replace_unprintable(one.strip())[:40]}'" for one in header[:12] if one.strip()
             )
-            raise InputError(f"--map '{name}={keyword}': there is no column '{name}'; found {shown}")
+            raise InputError(f"--map '{name}={keyword}': there is no column '{name}'; the table has {shown}")
 
 
 def _duplicate_column_message(header: Sequence[str], first: int, second: int, keyword: str) -> str:
     one, other = replace_unprintable(header[first].strip()), replace_unprintable(header[second].strip())
     if normalize_header(one) == normalize_header(other):
-        remedy = "keep one of them as the key, and rename the other"
+        remedy = "rename the one that is not to be used"
     else:
-        remedy = f"say which is meant, as in --map '{one}={keyword}'"
+        remedy = f"choose one of them, as in --map '{one}={keyword}'"
     return f"the columns '{one}' ({first + 1}) and '{other}' ({second + 1}) both mean {keyword}; {remedy}"
 
 
 def _no_known_column_message(header: Sequence[str]) -> str:
     names = [cell.strip() for cell in header]
     if any(any(char.isdigit() for char in name) for name in names):
-        return "this looks like data, not like a header; add a header line such as EMPI,Accession above it"
+        return (
+            "this line looks like data, not like a header; add a header line such as EMPI,Accession above it"
+        )
     shown = ", ".join(f"'{replace_unprintable(name)[:40]}'" for name in names[:12] if name)
     accepted = "; ".join(
         f"{keyword} (or {', '.join(names[1:])})" for keyword, names in HEADER_ALIASES.items()
     )
     return (
-        f"no column is known; found {shown}; accepted are {accepted}; or say what a column is with --map "
-        "'HEADER=KEYWORD'. If this line is data already, add a header line such as EMPI,Accession above it"
+        f"no column name is recognised; the table has {shown}. Accepted names are {accepted}. Rename a "
+        "column, or use --map 'HEADER=KEYWORD'. If this line is data already, add a header line such as "
+        "EMPI,Accession above it"
     )
 
 
 def replace_unprintable(text: str) -> str:
-    """Text from outside for a message."""
+    """Make text from outside safe for a message."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

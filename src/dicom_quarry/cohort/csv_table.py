@@ -1,7 +1,7 @@
-"""Tables in text: encoding, delimiter, and rows that know the line where they begin.
+"""Text tables (CSV, TSV): encoding, delimiter, header, and rows with the line on which each begins.
 
-A table is read strictly: a quote that is opened and never closed would swallow every row below it, so such a
-file is refused.
+A table is read strictly. A quote that is never closed would hide every row below it, so such a file is
+refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 
-#: The delimiters that are tried, in this order; the first wins where the header decides nothing.
+#: The delimiters to try, in this order; the first is used if the header does not decide.
 _DELIMITERS = (",", ";", "\t")
 #: Excel's own line above a header: ``sep=;``.
 _SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
@@ -24,7 +24,7 @@ _SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """A table in text: CSV and its relatives."""
+    """A text table: CSV with any of the known delimiters."""
 
     source: InputSource
     encoding: str
@@ -34,23 +34,26 @@ class CsvTable:
 
     @property
     def name(self) -> str:
-        """The file."""
+        """The file's name, for messages."""
         return self.source.name
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How its bytes were read, where that is a guess."""
-        return ("read as Windows-1252, as it is not UTF-8",) if self.encoding == "cp1252" else ()
+        """A note on the encoding, if it is a guess."""
+        return ("read as Windows-1252, because it is not UTF-8",) if self.encoding == "cp1252" else ()
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Every row below the header that is not blank, with the line where it begins."""
+        """Yield every row below the header that is not blank, with the line on which it begins."""
         for line, cells in _read_records(self.source, self.encoding, self.delimiter):
             if line > self.header_line:
                 yield line, cells
 
 
 def open_csv(source: InputSource, encoding: str, is_key: Callable[[str], object]) -> CsvTable:
-    """Find the delimiter and the header of a table; raises InputError where there is none."""
+    """Find the delimiter and the header of a table; raises InputError if there is none.
+
+    ``is_key`` is true for headers that are keys.
+    """
     with source.open() as stream:
         try:
             start = io.TextIOWrapper(stream, encoding, newline="").readline(64)
@@ -66,7 +69,7 @@ def open_csv(source: InputSource, encoding: str, is_key: Callable[[str], object]
 
 
 def detect_encoding(head: bytes, is_utf8: bool) -> str:
-    """UTF-16 by its mark, or by the NUL beside each of its ASCII characters; cp1252 where UTF-8 fails."""
+    """Detect UTF-16 by its mark or by the NUL bytes of ASCII characters, UTF-8, or else cp1252."""
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     even, odd = head[0::2].count(0), head[1::2].count(0)
@@ -78,7 +81,7 @@ def detect_encoding(head: bytes, is_utf8: bool) -> str:
 def _find_header(
     source: InputSource, encoding: str, sep: str, is_key: Callable[[str], object]
 ) -> tuple[str, int, list[str]]:
-    """Delimiter, line and cells of the header: the reading that gives the most columns that are known."""
+    """Return delimiter, line and cells of the header, for the delimiter that gives the most key columns."""
     best: tuple[tuple[int, int], str, int, list[str]] | None = None
     failure: InputError | None = None
     for delimiter in sep or _DELIMITERS:
@@ -91,7 +94,7 @@ def _find_header(
         if best is None or score > best[0]:
             best = (score, delimiter, line, cells)
     if best is None:
-        raise failure or InputError(f"{source.name}: there is no header")
+        raise failure or InputError(f"{source.name}: there is no header; add a line such as EMPI,Accession")
     return best[1:]
 
 
@@ -108,7 +111,7 @@ def _read_first_record(
 
 
 def _read_records(source: InputSource, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with the physical line where it begins."""
+    """Yield the records that are not blank, each with the physical line on which it begins."""
     line = 1
     with source.open() as stream:
         try:
@@ -125,16 +128,16 @@ def _read_records(source: InputSource, encoding: str, delimiter: str) -> Iterato
 
 
 def _describe_csv_error(error: csv.Error) -> str:
-    """What the csv module found, in a user's words."""
+    """Translate an error of the csv module for the user."""
     if "unexpected end" in str(error):
-        return "a quote is opened here and never closed; close it, or remove it"
+        return "a quote begins on this line and is never closed; close it, or remove it"
     if "field larger" in str(error):
-        return "a cell that begins here is too long; look for a quote that is never closed"
-    return "a quoted cell goes on after its closing quote; write quotes inside a cell twice"
+        return "a cell that begins on this line is too long; look for a quote that is never closed"
+    return "there is text after a closing quote; write each quote inside a cell twice"
 
 
 def _not_text_error(source: InputSource) -> InputError:
     return InputError(
-        f"{source.name}: neither UTF-8, UTF-16 nor Windows-1252 text; save it as 'CSV UTF-8' and give "
+        f"{source.name}: neither UTF-8, UTF-16 nor Windows-1252 text; save it as 'CSV UTF-8' and use "
         "that file"
     )

@@ -1,8 +1,8 @@
-"""Opt-out lists: patients, accessions and studies that must not be taken, whoever asks for them.
+"""Exclusion lists (opt-outs): patients, accessions and studies that must never be fetched.
 
-On the safe side: every value of a list counts by itself, in whichever case and with whatever padding it is
-written, and with what the rewrites in force make of it. A list that cannot be read whole is an error, since
-what it names must not be taken for nothing.
+The lists err on the safe side. Every value of a list excludes by itself, in any case and with any padding,
+and in every form that the rewrites of the job make of it. A list that cannot be read completely is an error,
+so that no excluded patient is fetched by mistake.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dicom_quarry.cohort.table import InputTable, open_table
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 
-#: What a list may name, and how that is called in sentences.
+#: The identifiers that a list may contain, and their names in messages.
 IDENTIFIER_LABELS = {
     "PatientID": "patient ID",
     "AccessionNumber": "accession",
@@ -29,8 +29,10 @@ IDENTIFIER_LABELS = {
 
 
 class ExclusionList:
-    """What must not be taken, by keyword. Each question answers in words: which identifier is on a list,
-    such as ``patient ID``; empty if none is.
+    """The values that must not be fetched, by keyword.
+
+    Each ``match`` method returns the name of the identifier that is on a list, such as ``patient ID``; empty
+    if none is.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class ExclusionList:
 
     @property
     def digest(self) -> str:
-        """Of what the lists name (SHA-256), wherever it stands in them; empty if they name nothing."""
+        """The SHA-256 of all values, in any order; empty if there are none."""
         if not self:
             return ""
         text = repr(
@@ -58,25 +60,25 @@ class ExclusionList:
 
     @property
     def description(self) -> str:
-        """How many of what are named."""
+        """The number of identifiers of each kind, for messages."""
         counts = [(IDENTIFIER_LABELS[keyword], len(found)) for keyword, found in self._listed_values.items()]
         return ", ".join(f"{count:,} {noun}{'s' if count > 1 else ''}" for noun, count in counts)
 
     def match_values(self, values: Mapping[str, str]) -> str:
-        """Which of these values, by keyword, is on a list."""
-        for keyword, stopped in self._excluded_values.items():
+        """Match values by keyword."""
+        for keyword, excluded in self._excluded_values.items():
             value = values.get(keyword, "")
-            if value and not stopped.isdisjoint(self._spellings(keyword, value)):
+            if value and not excluded.isdisjoint(self._spellings(keyword, value)):
                 return IDENTIFIER_LABELS[keyword]
         return ""
 
     def match_request(self, request: Request) -> str:
-        """Whether a row asks for what must not be taken, by any of the ways in which it may be asked for."""
-        ways = (request.keys, *request.alternatives)
-        return next(filter(None, (self.match_values(dict(keys)) for keys in ways)), "")
+        """Match a row, by its keys and by each of its alternatives."""
+        key_sets = (request.keys, *request.alternatives)
+        return next(filter(None, (self.match_values(dict(keys)) for keys in key_sets)), "")
 
     def match_study(self, study: Study) -> str:
-        """Whether a study must not be taken, as the archive describes it."""
+        """Match a study as the archive describes it."""
         return self.match_values(
             {
                 "PatientID": study.patient_id,
@@ -86,7 +88,7 @@ class ExclusionList:
         )
 
     def _spellings(self, keyword: str, text: str) -> Iterator[str]:
-        """How else a value is written; each of several values where there are several."""
+        """Yield every spelling of a value, and of each of its parts if it has several."""
         for value in {text, *text.split("\\")}:
             stripped = value.strip(" \0")
             if stripped:
@@ -95,14 +97,14 @@ class ExclusionList:
                     yield _normalize(form)
 
 
-#: Where nobody has opted out.
+#: A list that excludes nothing.
 NO_EXCLUSIONS = ExclusionList()
 
 
 def read_exclusions(paths: Sequence[Path], options: ReadOptions = DEFAULT_READ_OPTIONS) -> ExclusionList:
-    """What all of these tables name; ``options`` are those of the cohort, for headers and rewrites.
+    """Read all of these tables; ``options`` are those of the cohort, for headers and rewrites.
 
-    Raises InputError where one cannot be read, names nothing, or has a row that cannot be used.
+    Raises InputError if a table cannot be read, has no rows, or has a row that cannot be used.
     """
     found: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFIER_LABELS}
     for path in paths:
@@ -120,7 +122,7 @@ def _read_list(path: Path, options: ReadOptions, found: dict[str, set[str]]) -> 
         return explicit.get(normalize_header(header)) or find_keyword(header)
 
     table, _ = open_table(path, find_mapped_keyword)
-    # Two columns of patients, such as MRN and EMPI, both count: no choice is to be made here.
+    # Two columns of patients, such as MRN and EMPI, both count: neither needs to be chosen.
     columns = [
         (at, key)
         for at, header in enumerate(table.header)
@@ -134,11 +136,13 @@ def _read_list(path: Path, options: ReadOptions, found: dict[str, set[str]]) -> 
     ]
     if not rows:
         raise InputError(
-            f"{table.name}: there is a header and no row below it, so nobody would be excluded; "
-            "write the rows, or leave the list out"
+            f"{table.name}: there is a header, but no row below it, so nothing would be excluded; "
+            "add the rows, or run without this list"
         )
     if problems := describe_row_errors(rows):
-        raise InputError(f"{table.name}: {problems}\ncorrect them: who is on the list must be certain")
+        raise InputError(
+            f"{table.name}: {problems}\ncorrect them: every row of an exclusion list must be readable"
+        )
 
 
 def _read_row(
@@ -149,10 +153,11 @@ def _read_row(
     columns: Sequence[tuple[int, str]],
     found: dict[str, set[str]],
 ) -> Request:
-    """Take the values of a row; only its number, and its problem if it has one, are handed back."""
+    """Add the values of a row to ``found``; returns a request with its number, and its problem if any."""
     if any(cell.strip() for cell in cells[len(table.header) :]):
         problem = (
-            f"{len(cells)} cells under {len(table.header)} headers; quote a cell with a delimiter inside"
+            f"{len(cells)} cells under {len(table.header)} headers; put a cell that contains a delimiter in "
+            "quotes"
         )
         return Request(number, line, (), (), problem)
     problems, values = [], 0
@@ -164,7 +169,7 @@ def _read_row(
             values += 1
             found[keyword].add(value.text)
     if not problems and not values:
-        problems.append("it names nobody; fill it, or remove the row")
+        problems.append("no patient, accession or study in this row; fill in a value, or remove the row")
     return Request(number, line, (), (), "; ".join(problems))
 
 
@@ -176,8 +181,9 @@ def _no_known_column_message(table: InputTable) -> str:
         f"{keyword} (or {', '.join(HEADER_ALIASES[keyword][1:])})" for keyword in IDENTIFIER_LABELS
     )
     return (
-        f"{table.name}, line {table.header_line}: no column tells who must not be taken; found {shown}; "
-        f"accepted are {accepted}. If this line is data already, add a header line such as MRN above it"
+        f"{table.name}, line {table.header_line}: no column with the patients, accessions or studies to "
+        f"exclude; the table has {shown}. Accepted names are {accepted}. If this line is data already, add a "
+        "header line such as MRN above it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a table comes from: a file, or standard input, which is put aside since a table is read twice."""
+"""The source of a table: a file, or standard input, which is copied to disk because a table is read twice."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ STANDARD_INPUT = Path("-")
 
 
 class InputSource:
-    """Bytes that can be read from their beginning as often as needed; ``name`` is for messages."""
+    """Bytes that can be read from the beginning several times; ``name`` is for messages.
+
+    Raises InputError if the path is not a file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -32,11 +35,13 @@ class InputSource:
             return
         with self.translate_errors():
             if not stat.S_ISREG(path.stat().st_mode):
-                raise InputError(f"{path}: not a regular file; give the path of a table, or - and pipe it in")
+                raise InputError(
+                    f"{path}: not a regular file; give the path of a table, or - for standard input"
+                )
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """A stream of its own from the beginning; what the system cannot read raises InputError."""
+        """Open an independent stream from the beginning; raises InputError if it cannot be read."""
         with self.translate_errors():
             stream = self._path.open("rb") if self._spool is None else _SpoolReader.open_buffered(self._spool)
             with stream:
@@ -44,7 +49,7 @@ class InputSource:
 
     @contextmanager
     def translate_errors(self) -> Iterator[None]:
-        """The system's errors as InputError."""
+        """Translate errors of the operating system to InputError."""
         try:
             yield
         except (OSError, ValueError) as error:
@@ -53,21 +58,21 @@ class InputSource:
 
 
 def spool_to_disk(stream: BinaryIO) -> BinaryIO:
-    """A private copy on disk without a name, so that nothing of it is left behind, whatever happens.
+    """Copy a stream to a file without a name, which the system removes even after a crash.
 
     Raises InputError.
     """
     try:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the source)
+        spool = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the source)
         shutil.copyfileobj(stream, spool)
         spool.flush()
     except (OSError, ValueError) as error:
-        raise InputError(f"standard input: cannot be put aside to be read twice ({error})") from error
+        raise InputError(f"standard input: cannot be copied to a temporary file ({error})") from error
     return spool
 
 
 class _SpoolReader(io.RawIOBase):
-    """A spool seen from its beginning, whoever else reads it: every view has its own position."""
+    """A reader of a spool from its beginning, with its own position, independent of other readers."""
 
     def __init__(self, spool: BinaryIO) -> None:
         self._spool = spool
@@ -75,7 +80,7 @@ class _SpoolReader(io.RawIOBase):
 
     @classmethod
     def open_buffered(cls, spool: BinaryIO) -> BinaryIO:
-        """A buffered view."""
+        """Open a buffered reader."""
         return io.BufferedReader(cls(spool), 1 << 16)  # type: ignore[type-var]
 
     def readable(self) -> bool:

@@ -1,4 +1,9 @@
-"""How a table is to be read: everything that flags say about it, checked before the table is opened."""
+"""Options for reading a table, checked before the table is opened, and rewrites of its values.
+
+Options come from command-line options or quarry.toml: mappings of columns, keys for every row, the format of
+dates, wildcards. A :class:`Rewrite` changes the identifiers of a table: ``--pad`` replaces a value,
+``--rewrite`` adds forms of it that are queried if the value as given matches nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +20,16 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text
 
-#: Keys that come in several columns, and the one that they make together.
+#: The columns of dates, which together make one StudyDate.
 DATE_KEYS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUntil"})
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """The user's word on a table.
+    """Options for reading a table.
 
-    ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is strptime's,
-    or ``excel``. ``rewrites`` are tried in their order.
+    ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is a format of
+    strptime, or ``excel``. ``rewrites`` are applied in their order.
     """
 
     allow_wildcards: bool = False
@@ -46,43 +51,45 @@ class ReadOptions:
         rewrite: Sequence[str] = (),
         pad: Sequence[str] = (),
     ) -> ReadOptions:
-        """Options from the texts of flags of the same names. Raises ConfigError with what to write instead.
+        """Parse the command-line options of the same names; raises ConfigError with the remedy.
 
-        Padding comes before rewriting: it makes the value whole that a rewrite then looks at.
+        Padding comes before rewriting, so that a rewrite works on the complete value.
         """
         form = check_date_format(date_format) if date_format else ""
         rewrites = (*parse_pads(pad), *(parse_rewrite(text) for text in rewrite))
         if count_key_sets(rewrites) > MAX_KEY_SETS:
             raise ConfigError(
-                f"these rewrites give up to {count_key_sets(rewrites)} values for a row, each a query; "
-                f"at most {MAX_KEY_SETS} are asked for: leave some out, or name their keyword, AccessionNumber:s/…/…/"
+                f"these rewrites give up to {count_key_sets(rewrites)} values for a row, each a query; at "
+                f"most {MAX_KEY_SETS} are allowed. Use fewer rewrites, or limit each to one column, as in "
+                "AccessionNumber:s/…/…/"
             )
         return cls(allow_wildcards, whole_patients, parse_map(map), parse_where(where, form), form, rewrites)
 
     def digest(self, table: str) -> str:
-        """The digest of a table read so: its own, where the options leave its keys as they stand."""
+        """Return the digest of a table read so: its own, if the options leave its keys unchanged."""
         meaning = (self.mapping, self.where, self.date_format, tuple(one.name for one in self.rewrites))
         if not any(meaning):
             return table
         return hashlib.sha256(f"{table}{meaning!r}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-#: Without any flag.
+#: The options of a command without any of them.
 DEFAULT_READ_OPTIONS = ReadOptions()
 
 
 def parse_pads(texts: Sequence[str]) -> tuple[Rewrite, ...]:
-    """Read ``--pad`` flags; raises ConfigError where two are for one keyword."""
+    """Parse ``--pad`` options; raises ConfigError if two are for the same keyword."""
     pads = tuple(parse_pad(text) for text in texts)
     if len({one.keywords for one in pads}) < len(pads):
-        raise ConfigError("--pad: give one width for each keyword")
+        raise ConfigError("--pad: give only one width for each keyword")
     return pads
 
 
 def parse_where(texts: Sequence[str], date_format: str = "") -> tuple[tuple[str, str], ...]:
-    """Read ``Modality=CT``: keys for every row. They may have wildcards, but not match everything.
+    """Parse ``--where`` options such as ``Modality=CT``: keys for every row.
 
-    A study has no Modality: ModalitiesInStudy is meant.
+    Values may contain wildcards, but must not match everything. Modality means ModalitiesInStudy, because a
+    study has no Modality. Raises ConfigError.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -97,10 +104,10 @@ def parse_where(texts: Sequence[str], date_format: str = "") -> tuple[tuple[str,
         value = parse_value(keyword, given, allow_wildcards=True, date_format=date_format)
         if keyword == "ModalitiesInStudy" and ("," in given or "\\" in given):
             raise ConfigError(
-                f"--where '{text}': one modality here; choose several with --series Modality={given}"
+                f"--where '{text}': only one modality is possible; for several, use --series Modality={given}"
             )
         if not value.text:
-            raise ConfigError(f"--where '{text}': {value.problem or 'there is no value; write one'}")
+            raise ConfigError(f"--where '{text}': {value.problem or 'the value is missing; write one'}")
         keyword = "StudyDate" if keyword == "StudyMonth" else keyword
         if keyword in found or keyword in ("StudyDateFrom", "StudyDateUntil"):
             raise ConfigError(_duplicate_key_message(text, keyword))
@@ -116,21 +123,24 @@ def _duplicate_key_message(text: str, keyword: str) -> str:
 
 Keys = tuple[tuple[str, str], ...]
 
-#: Sets of keys that one row may be asked for with: each is a query.
+#: Maximum sets of keys for one row, each of which is a query.
 MAX_KEY_SETS = 16
 
 _IDENTIFIERS = frozenset({"AccessionNumber", "PatientID"})
 _ACCESSION = frozenset({"AccessionNumber"})
 _YEAR = re.compile(r"(?=(?:19[5-9]|20[0-9])[0-9])")
-#: Where the year stands in the accessions that the former extractor's page shows: BBBBBYYYYBBBBB.
+#: Length, and position of the year, of accessions in the former extractor's manual: BBBBBYYYYBBBBB.
 _ACCESSION_LENGTH, _YEAR_OFFSET = 14, 5
-#: The former extractor's rule: of more than 16 characters, the 8th and the 9th go.
+#: The former extractor's rule: an accession of more than 16 characters loses the 8th and the 9th.
 _MAX_ACCESSION_LENGTH, _CENTURY = 16, slice(7, 9)
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """One rule: what it makes of a value of these keywords. ``name`` is how the user asked for it."""
+    """A rule that changes the values of these keywords; ``name`` is the user's option.
+
+    The new value replaces the old one if ``replaces_value``; otherwise it is an alternative.
+    """
 
     name: str
     keywords: frozenset[str]
@@ -139,30 +149,32 @@ class Rewrite:
 
 
 def parse_rewrite(text: str) -> Rewrite:
-    """Read a name, ``yyyy-to-yy`` or ``long-accession``, or ``[KEYWORD:]s/PATTERN/REPLACEMENT/[gi]``.
+    """Parse a name, ``yyyy-to-yy`` or ``long-accession``, or ``[KEYWORD:]s/PATTERN/REPLACEMENT/[gi]``.
 
-    Raises ConfigError where it is neither.
+    Raises ConfigError for anything else.
     """
     if text in _NAMED_REWRITES:
         return Rewrite(text, _ACCESSION, _NAMED_REWRITES[text])
     match = re.fullmatch(r"(?:([^:/]+):)?s([^\w\s\\])(.*)", text, re.DOTALL)
     if not match:
         raise ConfigError(
-            f"--rewrite '{text}': write {', '.join(_NAMED_REWRITES)} or s/PATTERN/REPLACEMENT/, for one keyword "
-            "AccessionNumber:s/PATTERN/REPLACEMENT/"
+            f"--rewrite '{text}': write {', '.join(_NAMED_REWRITES)} or s/PATTERN/REPLACEMENT/; to limit it "
+            "to one column write AccessionNumber:s/PATTERN/REPLACEMENT/"
         )
     keywords = frozenset({_parse_text_keyword(match[1], text)}) if match[1] else _IDENTIFIERS
     return Rewrite(text, keywords, _make_substitution(text, match[2], match[3]))
 
 
 def parse_pad(text: str) -> Rewrite:
-    """Read ``PatientID=8``: numbers of that keyword have so many digits. Raises ConfigError."""
+    """Parse ``PatientID=8``, which adds zeros to numbers up to that width; raises ConfigError."""
     name, _, width = text.partition("=")
     if not re.fullmatch(r"[1-9][0-9]?", width):
         raise ConfigError(f"--pad '{text}': write KEYWORD=WIDTH, as in PatientID=8")
     keyword, digits = _parse_text_keyword(name, text), int(width)
     if digits > QUERY_KEYS[keyword][1]:
-        raise ConfigError(f"--pad '{text}': DICOM allows {QUERY_KEYS[keyword][1]} characters in {keyword}")
+        raise ConfigError(
+            f"--pad '{text}': {keyword} has at most {QUERY_KEYS[keyword][1]} characters in DICOM"
+        )
 
     def pad(value: str) -> str:
         return value.zfill(digits) if value.isascii() and value.isdigit() else value
@@ -171,13 +183,13 @@ def parse_pad(text: str) -> Rewrite:
 
 
 def count_key_sets(rewrites: Iterable[Rewrite]) -> int:
-    """How many sets of keys these rewrites can make of one row."""
+    """Return the maximum number of sets of keys that these rewrites make of one row."""
     counts = Counter(keyword for one in rewrites if not one.replaces_value for keyword in one.keywords)
     return int(2 ** sum(counts.values()))
 
 
 def list_candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> list[tuple[str, str]]:
-    """What to ask for in place of a value, in order, each with the names of the rewrites that made it."""
+    """Return the values to query in place of one, in order, each with the names of its rewrites."""
     found = {value: ""}
     for rewrite in rewrites:
         if keyword not in rewrite.keywords:
@@ -191,13 +203,13 @@ def list_candidates(keyword: str, value: str, rewrites: Sequence[Rewrite]) -> li
             if not rewrite.replaces_value:
                 made.setdefault(old, names)
             made.setdefault(new, f"{names}, {rewrite.name}" if names else rewrite.name)
-        # As given before as rewritten, whatever the order in which they were made.
+        # Values as given come before rewritten ones, in whichever order they were made.
         found = dict(sorted(made.items(), key=lambda item: item[0] not in found))
     return list(found.items())
 
 
 def combine_keys(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
-    """Every set of keys, those with the fewest later choices first."""
+    """Return every combination of values as a set of keys, those with the fewest changes first."""
     choices = product(*(list(enumerate(values)) for _, values in keys))
     ordered = sorted(choices, key=lambda choice: sum(at for at, _ in choice))
     return tuple(
@@ -207,9 +219,9 @@ def combine_keys(keys: Sequence[tuple[str, Sequence[str]]]) -> tuple[Keys, ...]:
 
 
 def describe_rewrites(request: Request, used: Keys) -> str:
-    """For the report: which values were rewritten, where a request was asked for with these of its keys."""
+    """Return a note for the report: the values that were rewritten in the keys of a query."""
     changed = [
-        f"{keyword} {escape_text(given)} asked for as {escape_text(value)}"
+        f"{keyword} {escape_text(given)} searched as {escape_text(value)}"
         for (keyword, given), (_, value) in zip(request.keys, used, strict=True)
         if given != value
     ]
@@ -217,7 +229,7 @@ def describe_rewrites(request: Request, used: Keys) -> str:
 
 
 def _shorten_year(accession: str) -> str:
-    """An accession with its one YYYY year as YY; as it is where no year, or more than one, is in it."""
+    """Shorten the year of an accession from YYYY to YY; unchanged if it has no year, or several."""
     years = [match.start() for match in _YEAR.finditer(accession)]
     if len(accession) == _ACCESSION_LENGTH and _YEAR_OFFSET in years:
         years = [_YEAR_OFFSET]
@@ -241,22 +253,22 @@ _NAMED_REWRITES: dict[str, Callable[[str], str]] = {
 def _parse_text_keyword(name: str, text: str) -> str:
     keyword = parse_keyword(name)
     if QUERY_KEYS[keyword][0] not in ("LO", "SH"):
-        raise ConfigError(f"'{text}': {keyword} is not a text that can be rewritten")
+        raise ConfigError(f"'{text}': {keyword} cannot be rewritten; only texts such as AccessionNumber can")
     return keyword
 
 
 def _make_substitution(text: str, delimiter: str, rest: str) -> Callable[[str], str]:
-    """What ``PATTERN/REPLACEMENT/FLAGS`` does to a value; raises ConfigError where it is not of that form."""
+    """Compile ``PATTERN/REPLACEMENT/FLAGS``; raises ConfigError if it does not have that form."""
     parts = re.split(rf"(?<!\\){re.escape(delimiter)}", rest)
     if len(parts) != 3 or not parts[0] or not set(parts[2]) <= set("gi"):
-        raise ConfigError(f"--rewrite '{text}': write s/PATTERN/REPLACEMENT/, then g or i if they are needed")
+        raise ConfigError(f"--rewrite '{text}': write s/PATTERN/REPLACEMENT/, then g or i if needed")
     pattern, replacement = (part.replace(f"\\{delimiter}", delimiter) for part in parts[:2])
     flags = re.IGNORECASE if "i" in parts[2] else re.NOFLAG
     count = 0 if "g" in parts[2] else 1
     try:
         compiled = re.compile(pattern, flags)
-        # A replacement is looked at when something matches; the empty alternative does.
+        # A replacement is checked only when the pattern matches, as the empty alternative always does.
         re.sub(f"{pattern}|", replacement, "", flags=flags)
     except (re.error, IndexError, OverflowError, RecursionError) as error:
-        raise ConfigError(f"--rewrite '{text}': {error}; the pattern is Python's (re)") from error
+        raise ConfigError(f"--rewrite '{text}': {error}; write a Python regular expression") from error
     return lambda value: compiled.sub(replacement, value, count=count)

@@ -1,7 +1,8 @@
-"""Does a study have what was asked for? Looked at again on this side: an archive may ignore a key.
+"""Filters on the archive's answers: studies that match the keys of a row, and series to fetch.
 
-Pure matching as PS3.4 C.2.2.2 has it, but never wider: a key whose attribute the archive did not give is not
-matched, since nothing says that it was heeded.
+An archive may ignore a key, so :func:`matches` compares every study with the query again, by the rules of
+PS3.4 C.2.2.2. A key whose attribute is missing from the answer does not match. :class:`SeriesFilter`
+selects series by the options ``--series``, ``--series-not`` and ``--min-instances``. No I/O.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from dicom_quarry.cohort.columns import normalize_header
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import SeriesInfo, Study
 
-#: Two patients' IDs may differ in case alone; descriptions and names are written as it comes.
+#: Compared with regard to case: the IDs of two patients may differ only in case.
 _EXACT = frozenset({"PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID"})
 
 
 def matches(study: Study, keys: Mapping[str, str]) -> bool:
-    """True if a study has every value that was asked for. A series is not looked for here."""
+    """True if a study matches every key of a query. A SeriesInstanceUID is ignored at this level."""
     has = {
         **dict(study.extra_attributes),
         "PatientID": study.patient_id,
@@ -40,7 +41,7 @@ def matches(study: Study, keys: Mapping[str, str]) -> bool:
 
 
 def matches_value(keyword: str, query_value: str, study_value: str) -> bool:
-    """True if what an archive holds is what was asked for: a value, one of a list, a range, a pattern."""
+    """True if an archive's value matches a key: a single value, one of a list, a range, or a pattern."""
     if query_value == study_value:
         return True
     vr = QUERY_KEYS[keyword][0]
@@ -56,7 +57,7 @@ def matches_value(keyword: str, query_value: str, study_value: str) -> bool:
 
 def _in_date_range(query_value: str, study_value: str) -> bool:
     first, last = range_bounds(query_value)
-    # Until 1993 dates were written with dots (PS3.5 6.2); what is no date is in no range.
+    # Until 1993 dates were written with dots (PS3.5 6.2); a text that is not a date is in no range.
     return (
         bool(re.fullmatch(r"[0-9]{8}", study_value))
         and first <= study_value
@@ -73,7 +74,7 @@ def _matches_one(keyword: str, vr: str, query_value: str, study_value: str) -> b
 
 
 def matches_text(pattern: str, text: str) -> bool:
-    """True if a text fits, whatever its case; ``*`` stands for any text and ``?`` for one character."""
+    """True if a text matches, without regard to case; ``*`` is any text and ``?`` one character."""
     if "*" in pattern or "?" in pattern:
         return _compile_pattern(pattern).fullmatch(text) is not None
     return pattern.casefold() == text.casefold()
@@ -81,7 +82,7 @@ def matches_text(pattern: str, text: str) -> bool:
 
 @lru_cache(maxsize=256)
 def _compile_pattern(pattern: str) -> re.Pattern[str]:
-    # translate() gives an expression without backtracking; a bracket is no wildcard in DICOM.
+    # translate() gives an expression without backtracking; a bracket is not a wildcard in DICOM.
     return re.compile(translate(pattern.replace("[", "[[]")), re.IGNORECASE)
 
 
@@ -91,9 +92,10 @@ _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 
 @dataclass(frozen=True, slots=True)
 class SeriesFilter:
-    """Wanted are series that fit every keyword of ``only`` in one of its values, and none of ``without``.
+    """A filter that keeps series which match every keyword of ``include`` and none of ``exclude``.
 
-    Of a series whose instances the archive did not count, ``min_instances`` cannot tell: it is kept.
+    A keyword matches if one of its values does. A series without a count of instances passes
+    ``min_instances``.
     """
 
     include: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -104,9 +106,9 @@ class SeriesFilter:
     def parse(
         cls, series: Sequence[str] = (), series_not: Sequence[str] = (), min_instances: int | None = None
     ) -> SeriesFilter:
-        """Read ``Modality=CT,MR`` and ``SeriesDescription=*AXIAL*``; raises ConfigError."""
+        """Parse conditions such as ``Modality=CT,MR``, ``SeriesDescription=*AXIAL*``; raises ConfigError."""
         if min_instances is not None and min_instances < 1:
-            raise ConfigError(f"--min-instances {min_instances}: write a number from 1")
+            raise ConfigError(f"--min-instances {min_instances}: write 1 or more")
         return cls(
             _parse_conditions("--series", series),
             _parse_conditions("--series-not", series_not),
@@ -114,11 +116,11 @@ class SeriesFilter:
         )
 
     def __bool__(self) -> bool:
-        """False if every series is wanted."""
+        """False if the filter keeps every series."""
         return bool(self.include or self.exclude or self.min_instances)
 
     def select(self, series: Iterable[SeriesInfo]) -> tuple[SeriesInfo, ...]:
-        """The series that are wanted, in their order."""
+        """Return the series that pass the filter, in their order."""
         return tuple(one for one in series if self._accepts(one))
 
     def _accepts(self, one: SeriesInfo) -> bool:
@@ -130,7 +132,7 @@ class SeriesFilter:
         return all(_matches_any(values, has[keyword]) for keyword, values in self.include)
 
 
-#: Without any flag.
+#: The filter that keeps every series.
 ALL_SERIES = SeriesFilter()
 
 
@@ -139,14 +141,14 @@ def _matches_any(values: Iterable[str], text: str) -> bool:
 
 
 def _parse_conditions(flag: str, texts: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Conditions by keyword; values of one keyword, in one flag or in several, are alternatives."""
+    """Parse conditions by keyword; the values of one keyword, in one option or several, are alternatives."""
     found: dict[str, list[str]] = {}
     for text in texts:
         name, _, given = text.partition("=")
         keyword = _KEYWORDS.get(normalize_header(name), "")
         if not keyword or not given.strip():
             raise ConfigError(f"{flag} '{text}': write Modality=CT,MR or SeriesDescription=*AXIAL*")
-        # A description may have a comma in it.
+        # A description may contain a comma.
         values = given.upper().split(",") if keyword == "Modality" else [given]
         for value in values:
             found.setdefault(keyword, []).append(_check_value(flag, text, keyword, value.strip()))

@@ -1,4 +1,4 @@
-"""Where a table comes from: a file, or standard input, which is put aside since a table is read twice."""
+"""Opening a table: its kind of file is detected by its first bytes, and other kinds are refused by name."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 
 _CHUNK = 1 << 20
-#: What a line may hold, in bytes; more is some other kind of file, and would fill the memory.
+#: Maximum bytes of a line; a longer one is not from a table, and would fill the memory.
 _LONGEST_LINE = 1 << 20
 
-_AS_CSV = "save it as 'CSV UTF-8' and give that file"
+_AS_CSV = "save it as 'CSV UTF-8' and use that file"
 _OTHER_FORMATS = (
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook, or one with a password: save it as XLSX without one"),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an old Excel workbook, or one with a password: save it as XLSX, without a password",
+    ),
     (b"\x1f\x8b", "compressed with gzip: unpack it first"),
     (b"%PDF", "a PDF document: export the table as CSV"),
     (b"\xff\xfe\x00\x00", f"text in UTF-32: {_AS_CSV}"),
@@ -31,8 +34,8 @@ _OTHER_FORMATS = (
 class InputTable(Protocol):
     """A table that can be read.
 
-    ``name`` is where it stands, for messages. ``delimiter`` is what stands between its cells, for showing
-    them. ``notes`` tell what a user should know of how it is read.
+    ``name`` is the file, and the sheet if there is one, for messages. ``delimiter`` separates cells in
+    messages. ``notes`` are remarks for the user on how the table was read.
     """
 
     @property
@@ -47,32 +50,33 @@ class InputTable(Protocol):
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Every row below the header that is not blank, with the line where it begins."""
+        """Yield every row below the header that is not blank, with the line on which it begins."""
 
 
 def open_table(path: Path, is_key: Callable[[str], object] = find_keyword) -> tuple[InputTable, str]:
-    """Find out how a table is written; returns it with the SHA-256 of its file.
+    """Open a table of any supported kind; returns it with the SHA-256 of its file.
 
-    ``knows`` is true for headers that are keys. Raises InputError where it is not a table with a header.
+    ``is_key`` is true for headers that are keys. Raises InputError if the file is not a table with a header.
     """
     source = InputSource(path)
     with source.open() as stream:
         inspection = _inspect(source.name, stream)
     if inspection.head.startswith(b"PK\x03\x04"):
-        # Imported here: most tables are text.
+        # Imported late, because most tables are text.
         from dicom_quarry.cohort.xlsx_table import open_xlsx
 
         return open_xlsx(source), inspection.digest
     if inspection.long_line_number:
         raise InputError(
-            f"{source.name}, line {inspection.long_line_number}: the line is longer than a table's; is this a CSV file?"
+            f"{source.name}, line {inspection.long_line_number}: the line is too long for a table; check "
+            "that this is a CSV file"
         )
     return open_csv(source, detect_encoding(inspection.head, inspection.is_utf8), is_key), inspection.digest
 
 
 @dataclass(slots=True)
 class _Inspection:
-    """What one pass over the bytes tells; ``long_line`` is the first that is too long, 0 if none is."""
+    """Findings of one pass over the bytes; ``long_line_number`` is the first line that is too long, or 0."""
 
     head: bytes = b""
     digest: str = ""
@@ -109,7 +113,7 @@ def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bo
 
 
 class _LongLineFinder:
-    """Looks for a line that is too long without making lines."""
+    """A search for a line that is too long, without splitting the bytes into lines."""
 
     def __init__(self) -> None:
         self.long_line_number = 0
@@ -117,7 +121,7 @@ class _LongLineFinder:
         self._open_length = 0
 
     def feed(self, chunk: bytes) -> None:
-        """The next bytes; no line inside them can be too long, only one that they go on with."""
+        """Take the next bytes, fewer than the limit: only a line that began before can exceed it."""
         end = b"\n" if b"\n" in chunk else b"\r"
         first = chunk.find(end)
         self._open_length += len(chunk) if first < 0 else first

@@ -1,4 +1,8 @@
-"""The parts of an XLSX workbook: strings, number formats, and rows of text as the user sees them."""
+"""The XML parts of an XLSX workbook (ISO/IEC 29500-1): strings, number formats, and rows as text.
+
+Cells become the text that a user sees in Excel: dates as YYYY-MM-DD, numbers with their leading zeros. Parts
+are streamed through expat, so that memory does not grow with the rows.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,18 @@ from xml.parsers import expat
 from dicom_quarry.cohort.cell_values import WorkbookDate
 
 _CHUNK = 1 << 16
-#: Excel's limit, and more than any table has: a wider row is damage.
+#: Excel's limit; a wider row means that the file is damaged.
 _MAX_COLUMNS = 16_384
 #: Characters in a cell, as in a CSV; Excel allows 32,767.
 _MAX_CELL_CHARS = 131_072
-#: Formats of dates that have numbers only (ISO/IEC 29500-1, 18.8.30); those of East Asia are among them.
+#: Built-in number formats of dates (ISO/IEC 29500-1, 18.8.30), with those of East Asia.
 _DATE_FORMATS = frozenset({14, 15, 16, 17, 22, *range(27, 32), 36, *range(50, 55), 57, 58})
-#: What is said literally in a format, or decides on a colour or locale.
+#: Parts of a format that are literal text, a colour or a locale.
 _LITERAL = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.|_.|\*.')
 _ZEROS = re.compile(r"0{2,64}(?:;.*)?")
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-#: Excel takes 1900 for a leap year: before March 1900 its dates are in doubt.
+#: Excel treats 1900 as a leap year, so its dates are certain only from March 1900.
 _FIRST_SURE, _DAYS_TO_1904, _LAST = 61, 1462, 2_958_465
 
 _Attributes = dict[str, str]
@@ -32,7 +36,7 @@ _Attributes = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class NumberFormat:
-    """How a number is shown: as a date, or with so many digits."""
+    """The format of a number: a date, or a minimum of digits."""
 
     is_date: bool = False
     min_digits: int = 0
@@ -44,14 +48,14 @@ _GENERAL_FORMAT = NumberFormat()
 
 @dataclass(frozen=True, slots=True)
 class CellDecoder:
-    """What a cell's text needs: the strings that cells share, the looks of numbers, where days begin."""
+    """A decoder for cells: shared strings, number formats, and the first day (in 1900 or 1904)."""
 
     strings: list[str]
     number_formats: NumberFormats
     epoch_1904: bool
 
     def decode(self, kind: str, style: int, value: str) -> str:
-        """The text of a cell from its type, style and stored value."""
+        """Return the text of a cell from its type, style and stored value."""
         if kind == "s":
             return self.strings[int(value)]
         if kind == "b":
@@ -86,7 +90,7 @@ def _format_number(value: str, number_format: NumberFormat, epoch_1904: bool) ->
     if number != whole:
         return repr(number)
     digits = str(whole)
-    # Beyond 15 digits they may be rounded: with decimals, the rules of values refuse it as a key.
+    # A number of more than 15 digits may be rounded; with decimals, it is refused as a key.
     return f"{digits}.0" if len(digits) > 15 else digits.zfill(number_format.min_digits)
 
 
@@ -105,7 +109,7 @@ def _parse_number_format(number: int, code: str) -> NumberFormat:
 
 
 def read_number_formats(stream: IO[bytes] | None) -> NumberFormats:
-    """The looks of numbers, by the index that a cell gives."""
+    """Read the number formats, by the style index of a cell."""
     codes: dict[int, str] = {}
     formats: list[NumberFormat] = []
     inside = False
@@ -121,7 +125,7 @@ def read_number_formats(stream: IO[bytes] | None) -> NumberFormats:
 
 
 def read_strings(stream: IO[bytes] | None) -> list[str]:
-    """The strings that cells share, by the index that a cell gives."""
+    """Read the shared strings, by their index."""
     reader = _StringCollector()
     for _ in _parse_part(stream, reader) if stream else ():
         pass
@@ -129,7 +133,7 @@ def read_strings(stream: IO[bytes] | None) -> list[str]:
 
 
 def read_elements(stream: IO[bytes]) -> list[tuple[str, _Attributes]]:
-    """The elements of a small part, in the order in which they begin."""
+    """Read the elements of a small part, in the order of their start tags."""
     reader = _ElementCollector()
     for _ in _parse_part(stream, reader):
         pass
@@ -137,7 +141,7 @@ def read_elements(stream: IO[bytes]) -> list[tuple[str, _Attributes]]:
 
 
 def read_sheet_rows(stream: IO[bytes], decoder: CellDecoder) -> Iterator[tuple[int, list[str]]]:
-    """The rows of a sheet with their numbers."""
+    """Yield the rows of a sheet, each with its number."""
     reader = _RowCollector(decoder)
     for _ in _parse_part(stream, reader):
         yield from reader.finished_rows
@@ -145,7 +149,7 @@ def read_sheet_rows(stream: IO[bytes], decoder: CellDecoder) -> Iterator[tuple[i
 
 
 def _parse_part(stream: IO[bytes], reader: _XmlHandler) -> Iterator[None]:
-    """Parse a part piece by piece; between two pieces what is done can be taken from the reader."""
+    """Parse a part in pieces; after each piece the caller can take finished items from the reader."""
     parser = expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = reader.start
@@ -161,20 +165,20 @@ def _parse_part(stream: IO[bytes], reader: _XmlHandler) -> Iterator[None]:
 
 
 def _reject_doctype(*_: object) -> None:
-    raise ValueError("it declares a document type, as no workbook does")
+    raise ValueError("it contains a document type declaration, which is not allowed in a workbook")
 
 
 class _XmlHandler:
-    """Takes the events of a parser; names come without their prefix."""
+    """The handlers of an XML parser; the default does nothing."""
 
     def start(self, name: str, attributes: _Attributes) -> None:
-        """An element begins."""
+        """Handle a start tag."""
 
     def end(self, name: str) -> None:
-        """An element ends."""
+        """Handle an end tag."""
 
     def text(self, data: str) -> None:
-        """Text inside an element."""
+        """Handle text inside an element."""
 
 
 @lru_cache(maxsize=256)
@@ -196,7 +200,7 @@ class _StringCollector(_XmlHandler):
         self._pieces: list[str] = []
         self._in_text = self._in_phonetic = False
 
-    def start(self, name: str, attributes: _Attributes) -> None:  # noqa: ARG002 (a string's look)
+    def start(self, name: str, attributes: _Attributes) -> None:  # noqa: ARG002 (the interface)
         name = _local_name(name)
         self._in_phonetic = self._in_phonetic or name == "rPh"
         self._in_text = name == "t" and not self._in_phonetic
@@ -217,7 +221,7 @@ class _StringCollector(_XmlHandler):
 
 
 class _RowCollector(_XmlHandler):
-    """Rows with gaps filled; ``done`` are those that have ended."""
+    """A collector of rows, with gaps filled; ``finished_rows`` are those that have ended."""
 
     def __init__(self, decoder: CellDecoder) -> None:
         self.finished_rows: list[tuple[int, list[str]]] = []
@@ -251,7 +255,7 @@ class _RowCollector(_XmlHandler):
         reference = attributes.get("r", "")
         self._column = _column_index(reference.rstrip("0123456789")) if reference else self._column + 1
         if self._column < len(self._row):
-            raise ValueError(f"its cells are out of order in row {self._line}")
+            raise ValueError(f"the cells of row {self._line} are out of order")
         self._kind = attributes.get("t", "")
         self._style = int(attributes.get("s", "0"))
         self._value.clear()
@@ -272,7 +276,7 @@ class _RowCollector(_XmlHandler):
     def _end_cell(self) -> None:
         value = "".join(self._value)
         if self._has_formula and not self._has_value:
-            text = "#VALUE!"  # never computed: not the same as nothing
+            text = "#VALUE!"  # a formula without a result is not an empty cell
         elif not value:
             text = ""
         else:
@@ -286,15 +290,15 @@ class _RowCollector(_XmlHandler):
             self._value.append(data)
             self._size += len(data)
             if self._size > _MAX_CELL_CHARS:
-                raise ValueError(f"it has a cell that is too long in row {self._line}")
+                raise ValueError(f"a cell in row {self._line} is too long")
 
 
 @lru_cache(maxsize=1 << 14)
 def _column_index(letters: str) -> int:
-    """The position of a column: A is 0."""
+    """Return the position of a column; A is 0."""
     number = 0
     for letter in letters:
         number = number * 26 + ord(letter) - 64
     if not 0 < number <= _MAX_COLUMNS:
-        raise ValueError(f"it has a column '{letters}'")
+        raise ValueError(f"there is no column '{letters}' in Excel")
     return number - 1

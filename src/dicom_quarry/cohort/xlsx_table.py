@@ -1,8 +1,8 @@
 """Tables in Excel workbooks (XLSX, ISO/IEC 29500-1): the first visible sheet that is not empty.
 
-Rows are streamed, with the standard library: python-calamine makes an empty cell of an error such as #N/A, so
-that a row would be asked for without that key, drops the zeros that a format shows before a number, and ends
-the whole process over a stray cell in the last row and column.
+Rows are streamed with the standard library. python-calamine turns an error such as #N/A into an empty cell,
+so that a row would be queried without that key; it drops leading zeros of a number format; and it ends the
+whole process at a lone cell in the last row and column.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dicom_quarry.cohort.xlsx_sheet import (
 )
 from dicom_quarry.errors import InputError
 
-#: All of these are kept in memory, and nobody's cohort has more of them (bytes).
+#: Maximum bytes of a part: shared strings are kept in memory.
 _MAX_PART_BYTES = 512 << 20
 _DAMAGE_ERRORS = (
     zipfile.BadZipFile,
@@ -39,7 +39,7 @@ _DAMAGE_ERRORS = (
     LookupError,
     ValueError,
     EOFError,
-    NotImplementedError,  # a way to pack that zipfile does not know
+    NotImplementedError,  # a compression that zipfile does not support
     RuntimeError,  # a part with a password
     struct.error,
     OverflowError,
@@ -48,7 +48,7 @@ _DAMAGE_ERRORS = (
 
 @dataclass(frozen=True, slots=True)
 class XlsxTable:
-    """A sheet that is a table; its lines are the sheet's rows."""
+    """A sheet as a table; its lines are the sheet's rows."""
 
     source: InputSource
     sheet: str
@@ -61,20 +61,20 @@ class XlsxTable:
 
     @property
     def name(self) -> str:
-        """The file and the sheet."""
+        """The file and the sheet, for messages."""
         return f"{self.source.name}, sheet '{self.sheet}'"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Which sheet was taken, where there is a choice."""
+        """A note on the sheet that is read, if there are several."""
         if not self.other_sheets:
             return ()
         return (
-            f"read from the sheet '{self.sheet}', of {self.other_sheets + 1} the first that is not empty",
+            f"read from the sheet '{self.sheet}', the first of {self.other_sheets + 1} that is not empty",
         )
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Every row below the header that is not blank; what stands right of the header is left out."""
+        """Yield every row below the header that is not blank, without cells to the right of the header."""
         width = len(self.header)
         with _open_zip(self.source) as book:
             for line, cells in _read_sheet(book, self.part, self.decoder):
@@ -85,7 +85,7 @@ class XlsxTable:
 
 
 def open_xlsx(source: InputSource) -> XlsxTable:
-    """Find the sheet and its header; raises InputError where there is none."""
+    """Find the sheet and its header; raises InputError if there is none."""
     with _open_zip(source) as book:
         root = _find_related_part(book, "", "/officeDocument")
         sheets, epoch_1904 = _list_sheets(book, root)
@@ -102,7 +102,7 @@ def open_xlsx(source: InputSource) -> XlsxTable:
                     row.pop()
                 return XlsxTable(source, name, part, decoder, tuple(row), line, len(sheets) - 1)
     raise InputError(
-        f"{source.name}: every sheet is empty; it needs a header row such as EMPI and Accession, and rows"
+        f"{source.name}: every sheet is empty; add a header row such as EMPI and Accession, and rows"
     )
 
 
@@ -114,8 +114,8 @@ def _open_zip(source: InputSource) -> Iterator[zipfile.ZipFile]:
                 yield book
         except _DAMAGE_ERRORS as error:
             raise InputError(
-                f"{source.name}: this is not a workbook that can be read ({_error_text(error)}); open it in Excel "
-                "and save it as XLSX, or as 'CSV UTF-8'"
+                f"{source.name}: the workbook cannot be read ({_error_text(error)}); open it in Excel and "
+                "save it as XLSX, or as 'CSV UTF-8'"
             ) from error
 
 
@@ -127,7 +127,7 @@ def _open_part(book: zipfile.ZipFile, name: str) -> IO[bytes] | None:
     if not name:
         return None
     if book.getinfo(name).file_size > _MAX_PART_BYTES:
-        raise ValueError(f"its part {name} is larger than a table's")
+        raise ValueError(f"its part {name} is too large for a table")
     return book.open(name)
 
 
@@ -139,7 +139,7 @@ def _read_sheet(book: zipfile.ZipFile, part: str, decoder: CellDecoder) -> Itera
 
 
 def _find_related_part(book: zipfile.ZipFile, part: str, kind: str, *, required: bool = True) -> str:
-    """The part that another one names by the kind of their relationship; empty where it is not needed."""
+    """Return the part with this kind of relationship to another; empty if it is optional and absent."""
     found = [target for _, type_, target in _read_relations(book, part) if type_.endswith(kind)]
     if not found and required:
         raise ValueError("it has no sheets")
@@ -147,7 +147,7 @@ def _find_related_part(book: zipfile.ZipFile, part: str, kind: str, *, required:
 
 
 def _read_relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, str]]:
-    """The relationships of a part: identifier, type, name of the other part (ISO/IEC 29500-2)."""
+    """Read the relationships of a part: identifier, type, name of the other part (ISO/IEC 29500-2)."""
     folder, name = posixpath.split(part)
     with book.open(posixpath.join(folder, "_rels", f"{name}.rels")) as stream:
         return [
@@ -162,7 +162,7 @@ def _read_relations(book: zipfile.ZipFile, part: str) -> list[tuple[str, str, st
 
 
 def _list_sheets(book: zipfile.ZipFile, root: str) -> tuple[list[tuple[str, str]], bool]:
-    """The visible sheets with the names of their parts; and whether days are counted from 1904."""
+    """Return the visible sheets with the names of their parts, and True if days are counted from 1904."""
     parts = {
         identifier: target
         for identifier, kind, target in _read_relations(book, root)

@@ -1,1 +1,1 @@
-"""What the user gets to read: report.csv, studies.csv, the manifest and the summary."""
+"""Reports for the user: report.csv, studies.csv, the manifest, summaries, plans and row histories."""

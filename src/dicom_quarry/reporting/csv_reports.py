@@ -1,7 +1,7 @@
-"""The files that a job leaves beside its images, each streamed from the ledger's views.
+"""The CSV files in the folder of a job, each streamed from the views of the ledger.
 
-``report.csv`` explains the user's rows, ``studies.csv`` the studies, ``manifest.csv.gz`` lists every instance
-that is stored, ``missing.csv`` every one that is not. The first two can stand in a workbook as well.
+``report.csv`` explains the user's rows and ``studies.csv`` the studies; ``manifest.csv.gz`` lists every
+stored instance and ``missing.csv`` every missing one. The first two can also be written as a workbook.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _Cells = Sequence[object]
 
 
 class ReportTable(NamedTuple):
-    """A header, and the lines below it, which can be read once."""
+    """A header, and the lines below it, which can be iterated once."""
 
     header: Sequence[str]
     lines: Iterable[_Cells]
@@ -86,15 +86,15 @@ class ReportTable(NamedTuple):
 def write_report(
     path: Path, columns: Sequence[str], rows: Iterable[RowView], *, permissions: Permissions = PRIVATE
 ) -> int:
-    """Write ``report_table`` as CSV; returns the number of rows."""
+    """Write ``make_report_table`` as CSV; returns the number of rows."""
     return write_csv(path, *make_report_table(columns, rows), permissions)
 
 
 def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> ReportTable:
-    """The user's table again, with Quarry's columns at its right.
+    """Return the user's table, unchanged, with Quarry's columns on the right.
 
-    The user's cells are as they were read. Where the table is an earlier report, its columns of Quarry's are
-    replaced, so that a report can be the next job's table.
+    If the table is an earlier report, its columns of Quarry are replaced, so that a report can be the next
+    job's table.
     """
     own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
@@ -120,12 +120,12 @@ def _row_cells(row: RowView) -> _Cells:
 
 
 def write_studies(path: Path, studies: Iterable[StudyView], *, permissions: Permissions = PRIVATE) -> int:
-    """Write ``study_table`` as CSV; returns the number of studies."""
+    """Write ``make_study_table`` as CSV; returns the number of studies."""
     return write_csv(path, *make_study_table(studies), permissions)
 
 
 def make_study_table(studies: Iterable[StudyView]) -> ReportTable:
-    """One line a study."""
+    """Return a table with one line for each study."""
     return ReportTable(STUDY_COLUMNS, map(_study_cells, studies))
 
 
@@ -157,7 +157,7 @@ def _study_cells(view: StudyView) -> _Cells:
 def write_manifest(
     path: Path, instances: Iterable[InstanceView], *, permissions: Permissions = PRIVATE
 ) -> int:
-    """Write one line an instance that is stored; returns their number."""
+    """Write one line for each stored instance; returns their number."""
     return write_csv(path, MANIFEST_COLUMNS, map(_instance_cells, instances), permissions)
 
 
@@ -176,9 +176,9 @@ def _instance_cells(view: InstanceView) -> _Cells:
 
 
 def write_missing(path: Path, missing: Iterable[MissingView], *, permissions: Permissions = PRIVATE) -> int:
-    """Write one line for every instance that the archive lists and that is not here; no file if none.
+    """Write one line for each instance that the archive lists and that is not stored; returns their number.
 
-    The file of an earlier run is removed then: an empty list must not look like an old one.
+    If there is none, no file is written and the file of an earlier run is removed.
     """
     rest = iter(missing)
     first = next(rest, None)
@@ -195,7 +195,7 @@ def _missing_cells(view: MissingView) -> _Cells:
 
 
 def write_damaged(path: Path, damaged: Iterable[DamagedView], *, permissions: Permissions = PRIVATE) -> int:
-    """Write one line for every file that verify found not to be as recorded; returns their number."""
+    """Write one line for each file that verify found changed, missing or unrecorded; returns their number."""
     return write_csv(path, DAMAGED_COLUMNS, map(_damaged_cells, damaged), permissions)
 
 
@@ -206,7 +206,7 @@ def _damaged_cells(view: DamagedView) -> _Cells:
 
 
 def write_changes(path: Path, changes: Iterable[ChangeView], *, permissions: Permissions = PRIVATE) -> int:
-    """Write one line for everything that an archive lists otherwise than it did; returns their number."""
+    """Write one line for each change in what an archive lists; returns their number."""
     return write_csv(path, CHANGES_COLUMNS, map(_change_cells, changes), permissions)
 
 
@@ -216,14 +216,14 @@ def _change_cells(view: ChangeView) -> _Cells:
 
 
 def _join_numbers(rows: Iterable[int]) -> str:
-    """Row numbers in one cell; with commas between them a spreadsheet might read one large number."""
+    """Join row numbers in one cell; with commas, a spreadsheet might read one large number."""
     return " ".join(map(str, rows))
 
 
 def write_csv(
     path: Path, header: Sequence[str], lines: Iterable[_Cells], permissions: Permissions = PRIVATE
 ) -> int:
-    """Write a CSV file that appears whole or not at all; returns the number of lines below the header."""
+    """Write a CSV file atomically; returns the number of lines below the header."""
     count = 0
     with atomic_write_text(path, permissions) as stream:
         # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.

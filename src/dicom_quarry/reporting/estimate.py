@@ -1,4 +1,4 @@
-"""How much a plan would bring, and how long that takes: estimates, which say what they are made of. Pure."""
+"""Estimates of the size and the duration of a plan, with the assumptions behind them. No I/O."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dicom_quarry.config.settings import Limits
 from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.model import Study
 
-#: Bytes of an instance as it is typical of a modality, uncompressed: rows × columns × bytes for a pixel of
-#: common equipment, and the usual number of frames where there are several. A study can be ten times that.
+#: Typical bytes of an uncompressed instance by modality: rows × columns × bytes per pixel of common
+#: equipment, times the usual number of frames. A study can have ten times as much.
 TYPICAL_INSTANCE_BYTES = {
     "CT": 530_000,
     "MR": 200_000,
@@ -39,16 +39,19 @@ TYPICAL_INSTANCE_BYTES = {
 }
 _DEFAULT_INSTANCE_BYTES = 1_000_000
 
-#: Bytes a second where nothing is known of an archive: what C-MOVE over a hospital's network gives.
+#: Bytes per second of an archive without earlier jobs: typical of C-MOVE in a hospital's network.
 DEFAULT_BYTES_PER_SECOND = 5e6
 
-#: Windows that are counted one by one; what takes longer is said to take more.
+#: Maximum number of time windows to count.
 _MAX_WINDOWS = 400
 
 
 @dataclass(slots=True)
 class DataVolume:
-    """Studies of one archive. ``uncounted`` are those whose instances it did not count."""
+    """Numbers of the studies of one archive, and their bytes.
+
+    ``uncounted`` is the number of studies for which the archive gave no number of instances.
+    """
 
     studies: int = 0
     instances: int = 0
@@ -56,7 +59,7 @@ class DataVolume:
     uncounted: int = 0
 
     def add(self, study: Study) -> None:
-        """One more."""
+        """Add a study."""
         self.studies += 1
         if study.instance_count is None:
             self.uncounted += 1
@@ -66,13 +69,13 @@ class DataVolume:
 
     @property
     def estimated_size(self) -> int:
-        """Bytes of all studies: those that were not counted are taken for as large as the others are."""
+        """Bytes of all studies; the uncounted ones are assumed to be as large as the others on average."""
         counted = self.studies - self.uncounted
         return self.size * self.studies // counted if counted else 0
 
 
 def typical_instance_size(modalities: str) -> int:
-    """Bytes of an instance of a study: of its modalities the one with the largest images."""
+    """Return the typical bytes of an instance of a study, for the modality with the largest images."""
     known = [
         TYPICAL_INSTANCE_BYTES[name]
         for name in modalities.upper().replace(" ", "").split("\\")
@@ -83,11 +86,11 @@ def typical_instance_size(modalities: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is to be fetched from an archive, and how long it takes.
+    """The amount of data to fetch from an archive, and the time that it takes.
 
-    ``pace`` says at which rate, and where that is from. ``windows`` is the number of windows that it takes,
-    0 where the archive may always be asked, None where they are too many to count; ``ends`` is when it
-    would end if it began now.
+    ``rate_note`` names the rate and its source. ``windows`` is the number of time windows needed: 0 if the
+    archive has no time window, None if there are too many to count. ``ends_at`` is the end of a job that
+    begins now, None if unknown.
     """
 
     archive: str
@@ -101,7 +104,7 @@ class Forecast:
 def make_forecast(
     archive: str, volume: DataVolume, limits: Sequence[Limits], past_throughput: float | None, now: datetime
 ) -> Forecast:
-    """Time by the tightest of the limits; ``earlier`` is the rate of earlier jobs in bytes a second."""
+    """Estimate the time by the strictest limit, or by the throughput of earlier jobs (bytes per second)."""
     seconds, rate_note = _choose_rate(volume, limits, past_throughput)
     schedule = reduce(and_, (one.schedule for one in limits))
     windows, ends = spread_over_windows(schedule, seconds, now)
@@ -115,25 +118,21 @@ def _choose_rate(
     hourly = min((one.studies_per_hour for one in limits if one.studies_per_hour), default=None)
     choices: list[tuple[float, str]] = []
     if megabytes:
-        choices.append(
-            (volume.estimated_size / (megabytes * 1e6), f"at the {megabytes:g} MB/s that are allowed")
-        )
+        choices.append((volume.estimated_size / (megabytes * 1e6), f"at the allowed {megabytes:g} MB/s"))
     if hourly:
-        choices.append(
-            (volume.studies * 3600 / hourly, f"at the {hourly:g} studies an hour that are allowed")
-        )
+        choices.append((volume.studies * 3600 / hourly, f"at the allowed {hourly:g} studies per hour"))
     if not choices and past_throughput:
         choices.append(
             (
                 volume.estimated_size / past_throughput,
-                f"at {past_throughput / 1e6:.1f} MB/s, as in earlier jobs",
+                f"at {past_throughput / 1e6:.1f} MB/s as in earlier jobs",
             )
         )
     if not choices:
         choices.append(
             (
                 volume.estimated_size / DEFAULT_BYTES_PER_SECOND,
-                f"at {DEFAULT_BYTES_PER_SECOND / 1e6:g} MB/s, which is assumed",
+                f"assuming {DEFAULT_BYTES_PER_SECOND / 1e6:g} MB/s (no earlier job to measure)",
             )
         )
     return max(choices)
@@ -142,7 +141,7 @@ def _choose_rate(
 def spread_over_windows(
     schedule: Schedule, seconds: float, now: datetime
 ) -> tuple[int | None, datetime | None]:
-    """Over how many windows so many seconds are spread, and when they have passed."""
+    """Return the number of time windows that these seconds need, and the end of the last one used."""
     if not schedule.windows:
         return 0, now + timedelta(seconds=min(seconds, 1e9))
     at, left = now, timedelta(seconds=min(seconds, 1e9))

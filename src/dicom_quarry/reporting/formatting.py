@@ -1,4 +1,8 @@
-"""Words and numbers for people, and text from the archive made harmless for spreadsheets and terminals."""
+"""Formatting of numbers, times and paths for people and spreadsheets.
+
+:func:`escape_cell` and :func:`escape_path` make text from the archive safe: no spreadsheet reads it as a
+formula.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,13 @@ _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 def escape_path(path: PurePosixPath | str) -> str:
-    """A path under the output folder, still the same path, that no spreadsheet takes for a formula."""
+    """Return an equivalent path that no spreadsheet reads as a formula."""
     text = str(path)
     return f"./{text}" if FORMULA_START.match(text) else text
 
 
 def format_size(size: int) -> str:
-    """Bytes in decimal units, as disks are sold: ``1.2 GB``."""
+    """Format bytes in decimal units: ``1.2 GB``."""
     value, unit = float(size), 0
     while value >= 999.5 and unit < len(_UNITS) - 1:
         value, unit = value / 1000, unit + 1
@@ -26,10 +30,10 @@ def format_size(size: int) -> str:
 
 
 def format_count(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: ``1 study``, ``2,345 instances``."""
+    """Format a number with its noun: ``1 study``, ``2,345 instances``."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def format_timestamp(when: datetime | None) -> str:
-    """A moment in UTC, ISO 8601 to the second; empty for none."""
+    """Format a time in UTC, ISO 8601 to the second; empty for None."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else ""

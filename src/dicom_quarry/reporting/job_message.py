@@ -1,4 +1,4 @@
-"""How a job ended, for those who want to be told: counts and row numbers, nothing that names a patient."""
+"""Notifications about the end of a job: counts and row numbers, without anything that names a patient."""
 
 from __future__ import annotations
 
@@ -8,24 +8,20 @@ from pathlib import Path
 
 from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, redact
 from dicom_quarry.jobs.notifications import Notification, build_notification
-from dicom_quarry.reporting.formatting import format_timestamp
+from dicom_quarry.reporting.formatting import format_count, format_timestamp
 from dicom_quarry.reporting.summary import JobSummary, summary_lines
 
-_EXIT_SUBJECTS = {
-    0: "finished, every row is complete",
-    1: "finished with exceptions",
-    4: "stopped, not finished",
-}
-_BLOCKED_SUBJECT = "not finished, a person has to act"
-
 _ERROR_TEXTS = {
-    InputError: "the table, or a setting, cannot be used: the terminal says why",
-    LedgerError: "the job's record cannot be read or written: the terminal says why",
+    InputError: "the table, or a setting, cannot be used: see the terminal or the log file",
+    LedgerError: "the job's ledger cannot be read or written: see the terminal or the log file",
 }
 
 
 def end_notification(summary: JobSummary, out: Path, started: datetime, problem: str = "") -> Notification:
-    """A run has ended; ``problem`` is what a person has to do, without an archive's own words."""
+    """Build the message for a run that has ended.
+
+    ``problem`` states what a person has to do, without text from the archive; empty if nothing.
+    """
     lines = summary_lines(summary, out / "report.csv")
     facts = {
         "exit_code": summary.exit_code,
@@ -33,14 +29,14 @@ def end_notification(summary: JobSummary, out: Path, started: datetime, problem:
         "started": format_timestamp(started),
         "rows": summary.rows,
         "rows_by_outcome": dict(summary.outcome_counts),
-        "exceptions": [
+        "needs_attention": [
             {
                 "outcome": one.status,
                 "code": one.code,
                 "rows": one.count,
                 "first_rows": [row for row, _ in one.rows],
             }
-            for one in summary.exceptions
+            for one in summary.attention_groups
         ],
         "studies": summary.studies,
         "studies_complete": summary.studies_complete,
@@ -50,12 +46,23 @@ def end_notification(summary: JobSummary, out: Path, started: datetime, problem:
         "bytes": summary.size,
         "refused": summary.refused_instances,
     }
-    subject = _BLOCKED_SUBJECT if problem and summary.exit_code == 4 else _EXIT_SUBJECTS[summary.exit_code]
-    return _make_end_message(subject, out, started, (*([problem, ""] if problem else []), *lines), facts)
+    head = (problem, "") if problem else ()
+    return _make_end_message(_end_subject(summary, problem), out, started, (*head, *lines), facts)
+
+
+def _end_subject(summary: JobSummary, problem: str) -> str:
+    if summary.exit_code == 4:
+        return "not finished, waiting for you to act" if problem else "stopped, not finished"
+    if summary.exit_code == 0:
+        return "finished, every row is complete"
+    if not summary.incomplete_rows:
+        return "finished, an on-complete command failed"
+    need = "needs" if summary.incomplete_rows == 1 else "need"
+    return f"finished, {format_count(summary.incomplete_rows, 'row')} {need} your attention"
 
 
 def failure_notification(error: Exception, out: Path, started: datetime) -> Notification:
-    """A run was ended by an error, or could not begin."""
+    """Build the message for a run that an error ended, or that could not begin."""
     subject = "could not start" if isinstance(error, InputError | StartError) else "not finished"
     problem = _describe_error(error)
     facts = {"exit_code": None, "problem": problem, "started": format_timestamp(started)}
@@ -63,7 +70,7 @@ def failure_notification(error: Exception, out: Path, started: datetime) -> Noti
 
 
 def _describe_error(error: Exception) -> str:
-    """An error without words of the table's, of the archive's or of a path's."""
+    """Describe an error without text from the table, the archive or a path."""
     if isinstance(error, StartError):
         return str(error)
     if isinstance(error, ArchiveError):

@@ -1,4 +1,4 @@
-"""A plan as a file: a line for each row and study, or JSON."""
+"""A plan as a file: CSV with a line for each row and study, or JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom_quarry.reporting.formatting import escape_cell
 from dicom_quarry.reporting.plan_summary import PlanSummary
 from dicom_quarry.system.atomic_file import atomic_write_text
 
-#: The columns of the extractor whose place Quarry takes, short and long, in its order.
+#: The columns of the former extractor, short and detailed, in its order.
 BASIC_COLUMNS = ("PatientID", "StudyInstanceUID", "AccessionNumber", "StudyDescription")
 DETAILED_COLUMNS = (
     *BASIC_COLUMNS,
@@ -26,7 +26,7 @@ DETAILED_COLUMNS = (
     "NumberOfStudyRelatedInstances",
     "AcquisitionDate",
 )
-#: What they lack. None of these is the name of a key: a plan can be the next job's table.
+#: Further columns. None has the name of a key, so that a plan can be the next job's table.
 QUARRY_COLUMNS = (
     "row",
     "line",
@@ -46,7 +46,7 @@ FOUND = "found"
 
 
 def write_plan_csv(path: Path, rows: Iterable[PlannedRow], *, detailed: bool) -> int:
-    """Write one line for each row and study, and one for a row without; returns their number."""
+    """Write one line for each row and study, and one for a row without a study; returns their number."""
     dicom_columns = DETAILED_COLUMNS if detailed else BASIC_COLUMNS
     lines = (line for row in rows for line in _csv_lines(row, dicom_columns))
     return write_csv(path, (*dicom_columns, *QUARRY_COLUMNS), lines)
@@ -96,7 +96,7 @@ def _count_or_empty(count: int | None) -> str:
 
 
 def write_plan_json(path: Path, summary: PlanSummary, rows: Iterable[PlannedRow], *, detailed: bool) -> None:
-    """Write the plan with all that is known of its studies."""
+    """Write the plan with all attributes of its studies."""
     keywords = DETAILED_COLUMNS if detailed else BASIC_COLUMNS
     with atomic_write_text(path) as stream:
         for piece in plan_json(summary, rows, keywords):
@@ -106,7 +106,7 @@ def write_plan_json(path: Path, summary: PlanSummary, rows: Iterable[PlannedRow]
 def plan_json(
     summary: PlanSummary, rows: Iterable[PlannedRow], keywords: Sequence[str] = ()
 ) -> Iterator[str]:
-    """The plan as JSON, in pieces; without ``keywords`` nothing in it could name a patient."""
+    """Yield the plan as JSON, in pieces; without ``keywords`` it has nothing that could name a patient."""
     yield f'{{"summary": {json.dumps(_summary_json(summary), indent=2)},\n"rows": ['
     separator = "\n"
     for row in rows:
@@ -120,7 +120,7 @@ def _summary_json(summary: PlanSummary) -> dict[str, object]:
         "rows": summary.counts.rows,
         "rows_found": summary.counts.found,
         "rows_repeated": summary.counts.repeated,
-        "rows_by_code": {group.code: group.count for group in summary.counts.exceptions},
+        "rows_by_code": {group.code: group.count for group in summary.counts.unresolved_groups},
         "studies": summary.studies,
         "instances": summary.instances,
         "bytes_estimated": summary.size,

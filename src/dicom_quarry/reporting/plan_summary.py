@@ -1,4 +1,4 @@
-"""A plan for people, for spreadsheets and for scripts."""
+"""The summary of a plan: for a terminal, and as plain lines for a file or a pipe."""
 
 from __future__ import annotations
 
@@ -28,28 +28,26 @@ from dicom_quarry.system.text_safety import escape_text
 #: Rows that are shown on a terminal; the file has all of them.
 MAX_SHOWN_ROWS = 50
 
-_MEANINGS = {
-    0: "every row has studies to fetch",
-    1: "some rows have none, which is explained above",
-    4: "not every row was asked about: run the same command again to go on",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class RowCounts:
-    """Rows by what was found for them; ``repeated`` have the keys of an earlier one."""
+    """Numbers of rows: ``found`` have studies to fetch, ``repeated`` have the keys of an earlier row.
+
+    ``unresolved_groups`` are the rows without a study, by reason.
+    """
 
     rows: int
     found: int
     repeated: int
-    exceptions: tuple[OutcomeGroup, ...]
+    unresolved_groups: tuple[OutcomeGroup, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSummary:
-    """What a plan comes to. ``free`` is what the disk of ``to`` has beyond what is left to others.
+    """The totals of a plan.
 
-    ``filtered``: of some studies only certain series are wanted.
+    ``free_bytes`` is the free space on the disk of ``output_folder``, less the space that Quarry keeps free.
+    ``has_series_filter`` is true if only some series of the studies will be fetched.
     """
 
     counts: RowCounts
@@ -60,23 +58,23 @@ class PlanSummary:
 
     @property
     def studies(self) -> int:
-        """Studies to fetch; one that several rows ask for counts once."""
+        """The number of studies to fetch; a study of several rows counts once."""
         return sum(one.volume.studies for one in self.forecasts)
 
     @property
     def instances(self) -> int:
-        """Their instances, as far as the archives say."""
+        """The number of their instances, of the studies for which the archive gave one."""
         return sum(one.volume.instances for one in self.forecasts)
 
     @property
     def size(self) -> int:
-        """Their bytes, estimated."""
+        """The estimated number of their bytes."""
         return sum(one.volume.estimated_size for one in self.forecasts)
 
     @property
     def exit_code(self) -> int:
-        """0 every row has studies, 1 some rows have none, 4 not every row was asked about."""
-        statuses = {group.status for group in self.counts.exceptions}
+        """0 if every row has studies, 1 if some rows have none, 4 if some rows were not queried yet."""
+        statuses = {group.status for group in self.counts.unresolved_groups}
         if OutcomeStatus.PENDING in statuses:
             return 4
         return 1 if statuses else 0
@@ -84,11 +82,18 @@ class PlanSummary:
     @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
-        return _MEANINGS[self.exit_code]
+        counts = self.counts
+        if self.exit_code == 0:
+            return "every row has studies to fetch"
+        if self.exit_code == 4:
+            return "some rows were not queried yet: run the same command again to continue"
+        missing = counts.rows - counts.found
+        has = "has" if missing == 1 else "have"
+        return f"{missing:,} of {format_count(counts.rows, 'row')} {has} no study to fetch; see above"
 
 
 def count_rows(rows: Iterable[PlannedRow]) -> RowCounts:
-    """Count; each row is looked at once and let go."""
+    """Count the rows, which may come from an iterator."""
     total = found = repeated = 0
     groups: dict[str, OutcomeGroup] = {}
     for row in rows:
@@ -102,9 +107,9 @@ def count_rows(rows: Iterable[PlannedRow]) -> RowCounts:
 
 
 def plan_lines(summary: PlanSummary, file: Path | None = None) -> list[str]:
-    """Plain lines, for a file or a pipe: rows by their number, nothing that could name a patient."""
+    """Return plain lines for a file or a pipe: row numbers, nothing that could name a patient."""
     lines = [_rows_line(summary)]
-    for group in summary.counts.exceptions:
+    for group in summary.counts.unresolved_groups:
         lines.extend(group_lines(group))
     lines.extend(_total_lines(summary))
     if file is not None:
@@ -114,13 +119,13 @@ def plan_lines(summary: PlanSummary, file: Path | None = None) -> list[str]:
 
 
 def render_plan(summary: PlanSummary, rows: Iterable[PlannedRow], file: Path | None = None) -> RenderableType:
-    """For a terminal: the first rows with their studies, then what all of them come to."""
+    """Render a plan for a terminal: the first rows with their studies, then the totals."""
     parts: list[RenderableType] = [_table(islice(rows, MAX_SHOWN_ROWS))]
     if summary.counts.rows > MAX_SHOWN_ROWS:
         more = summary.counts.rows - MAX_SHOWN_ROWS
-        parts.append(Text(f"… and {format_count(more, 'more row')}; -o plan.csv writes them all"))
+        parts.append(Text(f"… and {format_count(more, 'more row')}; -o plan.csv writes all of them"))
     parts.append(Text(f"\n{_rows_line(summary)}", style="bold"))
-    for group in summary.counts.exceptions:
+    for group in summary.counts.unresolved_groups:
         parts.extend(render_group(group))
     parts.append(Text("\n" + "\n".join(_total_lines(summary))))
     if file is not None:
@@ -165,37 +170,46 @@ def _count_or_unknown(count: int | None) -> str:
 
 def _rows_line(summary: PlanSummary) -> str:
     counts = summary.counts
-    text = f"{format_count(counts.rows, 'row')}, {counts.found:,} of them with studies"
-    return f"{text}; {counts.repeated:,} repeat an earlier one" if counts.repeated else text
+    text = f"{format_count(counts.rows, 'row')}, {counts.found:,} of them with studies to fetch"
+    repeats = "repeats" if counts.repeated == 1 else "repeat"
+    return f"{text} ({counts.repeated:,} {repeats} an earlier row)" if counts.repeated else text
 
 
 def _total_lines(summary: PlanSummary) -> list[str]:
-    """Totals, times and room, each with how it was estimated."""
+    """Return totals, durations and disk space, each with its assumptions."""
     lines = [
-        f"{format_count(summary.studies, 'study', 'studies')}, {format_count(summary.instances, 'instance')}, "
-        f"about {format_size(summary.size)}: instances as the archive counts them, each taken for as large "
-        "as is typical of its modality, uncompressed"
+        f"{format_count(summary.studies, 'study', 'studies')}, "
+        f"{format_count(summary.instances, 'instance')}, about {format_size(summary.size)}",
+        "size estimated from typical uncompressed images; an archive that compresses images sends less",
     ]
     uncounted = sum(one.volume.uncounted for one in summary.forecasts)
     if uncounted:
         lines.append(
-            f"the archive does not say how many instances {format_count(uncounted, 'study', 'studies')} have: "
-            "they are taken for as large as the others"
+            f"{format_count(uncounted, 'study', 'studies')} without a number of instances from the archive, "
+            "assumed to be as large as the others"
         )
     if summary.has_series_filter:
-        lines.append("whole studies are counted; only the series that are wanted are fetched, which is less")
+        lines.append("these numbers are for whole studies; fetching only the selected series takes less")
     lines.extend(_duration_line(one, several=len(summary.forecasts) > 1) for one in summary.forecasts)
-    verdict = "enough" if summary.free_bytes >= summary.size else "NOT ENOUGH"
-    lines.append(f"{format_size(summary.free_bytes)} free on the disk of {summary.output_folder}: {verdict}")
+    lines.append(_disk_line(summary))
     return lines
 
 
+def _disk_line(summary: PlanSummary) -> str:
+    text = f"free disk space: {format_size(summary.free_bytes)}"
+    if summary.free_bytes >= summary.size:
+        return f"{text} (enough)"
+    return (
+        f"{text} (NOT ENOUGH: free some space on the disk of {summary.output_folder}, or choose another "
+        "folder with --to)"
+    )
+
+
 def _duration_line(one: Forecast, *, several: bool) -> str:
-    text = f"about {format_duration(one.seconds)} {one.rate_note}"
+    text = f"about {format_duration(one.seconds)}, {one.rate_note}"
     if one.windows is None:
-        text += ", spread over more windows than are foreseen"
+        text += ", over too many time windows to predict the end"
     elif one.windows and one.ends_at is not None:
-        text += (
-            f", in {format_count(one.windows, 'window')}, until {one.ends_at.astimezone():%a %Y-%m-%d %H:%M}"
-        )
+        ends = f"{one.ends_at.astimezone():%a %Y-%m-%d %H:%M}"
+        text += f", in {format_count(one.windows, 'time window')}, until {ends}"
     return f"{one.archive}: {text}" if several else text

@@ -1,7 +1,7 @@
-"""What became of a row and why, in words and in the order of time; and the same for scripts.
+"""The history of a row for ``quarry explain``, as text in order of time, and as JSON for scripts.
 
-Where others may read it nothing names a patient: keys without their values, files without their names, the
-archive's statuses without what it said besides. UIDs stay, to ask with.
+Output that others may read contains nothing that names a patient: keys without values, no file names, and
+statuses without the archive's comments. UIDs are included, so that the PACS team can look up a study.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.system.text_safety import escape_text
 
 _PURPOSES = {
-    "row": "asked {} for the row as it stands",
-    "rewritten": "asked {} for the row as rewritten",
-    "part": "asked {} for a part, by dates, as the answer before was cut short",
-    "near": "asked {} for what is near, as nothing matched",
-    "series": "asked {} for the series, to choose from",
-    "listing": "asked {} what it holds of the study",
+    "row": "queried {} for the row",
+    "rewritten": "queried {} for the row with rewritten values",
+    "part": "queried {} for a range of dates, because the answer before was incomplete",
+    "near": "queried {} for similar studies, because no study matched",
+    "series": "queried {} for the series of the study, to select from them",
+    "listing": "queried {} for the series and instances of the study",
 }
 _MODELS = {"study": "study root", "patient": "patient root", "qido": "QIDO-RS"}
 _TRANSPORTS = {"move": "C-MOVE", "get": "C-GET", "wado": "WADO-RS"}
 
-#: A moment, and what happened then.
+#: A time (seconds since 1970), and the description of the event.
 _Event = tuple[float, str]
 
 
 def explain_lines(
     rows: Sequence[RowHistory], studies: Sequence[StudyHistory], *, with_identifiers: bool
 ) -> list[str]:
-    """For people; ``identified`` with everything that may name a patient, as on a terminal."""
+    """Return the history as text lines; only ``with_identifiers`` may they name a patient."""
     lines: list[str] = []
     for row in rows:
         lines += [*_row_lines(row, with_identifiers), ""]
@@ -54,9 +54,9 @@ def explain_lines(
             row.view.outcome.status not in _NEVER_QUERIED or row.view.studies_found for row in rows
         )
         lines.append(
-            "  an older Quarry asked about the row, and kept no record"
+            "  no record of the queries: an older version of Quarry made them"
             if was_queried
-            else "  nothing was asked"
+            else "  no archive was queried"
         )
     for row in rows:
         lines += ["", *_outcome_lines(row.view.outcome, f"row {row.view.row}", with_identifiers)]
@@ -65,22 +65,22 @@ def explain_lines(
     return lines
 
 
-#: Rows that no archive is asked about.
+#: The statuses of rows for which no archive is queried.
 _NEVER_QUERIED = frozenset({OutcomeStatus.PENDING, OutcomeStatus.INVALID_ROW, OutcomeStatus.EXCLUDED})
 
 
 def _row_lines(row: RowHistory, with_identifiers: bool) -> Iterator[str]:
     yield f"row {row.view.row}, line {row.view.line} of the table"
     if row.view.same_as_row is not None:
-        yield f"  it asks for the same as row {row.view.same_as_row}"
+        yield f"  same values as row {row.view.same_as_row}"
     if row.keys:
-        yield f"  asks for {_format_keys(row.keys, with_identifiers)}"
+        yield f"  searches for {_format_keys(row.keys, with_identifiers)}"
     for keys in row.alternatives:
-        yield f"  or, where that finds nothing, for {_format_keys(keys, with_identifiers)}"
+        yield f"  if nothing matches, searches for {_format_keys(keys, with_identifiers)}"
     if row.note and with_identifiers:
         yield f"  {escape_text(row.note, limit=300)}"
     if not row.view.studies_found:
-        yield "  no study was found for it"
+        yield "  no study was found"
 
 
 def _format_keys(keys: Keys, with_identifiers: bool) -> str:
@@ -106,10 +106,11 @@ def _study_lines(study: StudyHistory, name: str, with_identifiers: bool) -> Iter
         yield f"  missing: {format_count(study.missing_count, 'instance')}"
         yield from (f"    {escape_text(ref.sop_uid)}" for ref in study.missing)
         if study.missing_count > MAX_NAMED:
-            yield f"    … and {study.missing_count - MAX_NAMED:,} more: missing.csv has all of them"
+            yield f"    … and {study.missing_count - MAX_NAMED:,} more (missing.csv lists all of them)"
     if study.mismatch_paths:
+        files = format_count(len(study.mismatch_paths), "file")
         yield (
-            f"  kept apart, as the identity in them differs: {format_count(len(study.mismatch_paths), 'file')}"
+            f"  in the folder mismatch, because of other identifiers: {files}"
             + (" or more" if len(study.mismatch_paths) == MAX_NAMED else "")
         )
         yield from (
@@ -118,7 +119,7 @@ def _study_lines(study: StudyHistory, name: str, with_identifiers: bool) -> Iter
 
 
 def _row_numbers(rows: Iterable[int]) -> str:
-    return " ".join(map(str, rows)) or "none any more"
+    return " ".join(map(str, rows)) or "not in the table any more"
 
 
 def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[_Event]:
@@ -126,30 +127,31 @@ def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Ite
     for number, attempt in study.rounds:
         yield attempt.started, f"{name}round {number}, {_describe_attempt(attempt, with_identifiers)}"
     for at in study.retried_at:
-        yield at, f"{name}taken up again"
+        yield at, f"{name}tried again"
     for one in study.postponements:
-        yield one.at, f"{name}put off until {_format_epoch(one.until)}: {one.why}"
+        yield one.at, f"{name}postponed until {_format_epoch(one.until)}: {one.why}"
     if study.proved_at is not None:
-        yield study.proved_at, f"{name}proved: every instance that the archive lists is on the disk"
+        yield study.proved_at, f"{name}proved complete: every instance that the archive lists is stored"
 
 
 def _query_events(queries: Iterable[QueryLogEntry], name: str, with_identifiers: bool) -> Iterator[_Event]:
     for one in queries:
         keys = f" by {', '.join(one.keys.split())}" if one.keys else ""
         query_count = f", {one.request_count:,} queries" if one.request_count > 1 else ""
+        result = _describe_result(one, with_identifiers)
         yield (
             one.started,
             f"{name}{_PURPOSES[one.purpose].format(one.archive)}{keys} "
-            f"({one.level} level, {_MODELS[one.model]}{query_count}): {_describe_result(one, with_identifiers)}, {one.duration:.2f} s",
+            f"({one.level} level, {_MODELS[one.model]}{query_count}): {result}, {one.duration:.2f} s",
         )
 
 
 def _describe_result(one: QueryLogEntry, with_identifiers: bool) -> str:
     reason = f" ({escape_text(one.why, limit=300)})" if with_identifiers and one.why else ""
     if one.result_count is None:
-        return f"it failed{_describe_failure(one)}{reason}"
-    whole = "cut short" if one.why else "complete"
-    return f"{format_count(one.result_count, 'answer')}, {whole}{reason}"
+        return f"failed{_describe_failure(one)}{reason}"
+    complete = "incomplete" if one.why else "complete"
+    return f"{format_count(one.result_count, 'answer')}, {complete}{reason}"
 
 
 def _describe_failure(one: QueryLogEntry) -> str:
@@ -161,8 +163,9 @@ def _describe_failure(one: QueryLogEntry) -> str:
 
 
 def _describe_attempt(one: Attempt, with_identifiers: bool) -> str:
-    requested = f"{format_count(one.requested, 'instance')} asked for, {one.newly_stored:,} came"
-    text = f"{_TRANSPORTS.get(one.transport, one.transport)} at {one.level} level: {requested}, {one.ended - one.started:.2f} s"
+    transport = _TRANSPORTS.get(one.transport, one.transport)
+    requested = f"{format_count(one.requested, 'instance')} requested, {one.newly_stored:,} stored"
+    text = f"{transport} at {one.level} level: {requested}, {one.ended - one.started:.2f} s"
     if one.status is not None and one.transport != "wado":
         meaning = interpret_get(one.status) if one.transport == "get" else interpret_move(one.status)
         text += f", {_format_status(one.status)}: {meaning.sentence}"
@@ -187,7 +190,7 @@ def _format_epoch(at: float) -> str:
 
 
 def explain_json(rows: Sequence[RowHistory], studies: Sequence[StudyHistory]) -> str:
-    """The same for scripts, without identifiers; times in seconds since 1970, UTC."""
+    """Return the history as JSON, without identifiers; times are in seconds since 1970, UTC."""
     document = {"rows": [_row_facts(row) for row in rows], "studies": [_study_facts(one) for one in studies]}
     return json.dumps(document, indent=2)
 

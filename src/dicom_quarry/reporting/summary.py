@@ -1,4 +1,4 @@
-"""The end of a job in a few lines: what came out, what did not, and what to do about it."""
+"""The summary of a job: counts of rows and studies, and next steps for rows that need attention."""
 
 from __future__ import annotations
 
@@ -17,23 +17,18 @@ from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.system.text_safety import escape_text
 
-#: How many rows of one kind are named; report.csv has the others.
+#: Maximum number of rows listed for one reason; report.csv has all of them.
 MAX_SHOWN = 20
 
-#: What a person has to remove: told of every study.
+#: Listed for every study, because a person has to delete its folder.
 _EXCLUDED_BUT_STORED = "excluded_but_stored"
 
 _STYLES = {OutcomeStatus.COMPLETE: "green", OutcomeStatus.PENDING: "cyan", OutcomeStatus.FAILED: "red"}
-_MEANINGS = {
-    0: "every row is complete",
-    1: "finished; the exceptions are explained above",
-    4: "not finished: run the same command again to go on",
-}
 
 
 @dataclass(slots=True)
 class OutcomeGroup:
-    """The rows that ended, or wait, for the same reason; the first of them with their sentences."""
+    """The rows with the same reason code; ``rows`` are the first of them, with number and reason."""
 
     status: OutcomeStatus
     code: str
@@ -50,11 +45,11 @@ class OutcomeGroup:
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
-    """What a job came to: ``words`` counts rows; a study counts once, however many rows share it.
+    """The totals of a job: ``outcome_counts`` counts rows; a study of several rows counts once.
 
-    ``refused`` instances were sent and not taken: nobody had asked for them, or they were damaged.
-    ``hand_overs`` counts complete studies by how far the command of on-complete has come; ``released`` went
-    elsewhere.
+    ``attention_groups`` are the rows that are not complete, by reason. ``refused_instances`` were sent but
+    not stored, because they were not requested or were damaged. ``on_complete_counts`` counts complete
+    studies by the state of their on-complete command. The data of ``released_studies`` was moved elsewhere.
     """
 
     rows: int
@@ -63,14 +58,14 @@ class JobSummary:
     studies_complete: int
     instances: int
     size: int
-    exceptions: tuple[OutcomeGroup, ...]
+    attention_groups: tuple[OutcomeGroup, ...]
     refused_instances: int = 0
     on_complete_counts: Mapping[str, int] = field(default_factory=dict)
     released_studies: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 every row complete, 1 finished with exceptions, 4 not finished."""
+        """0 if every row is complete, 1 if finished and some are not, 4 if not finished."""
         statuses = {status for status, _ in self.outcome_counts}
         if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(OnCompleteState.WAITING):
             return 4
@@ -81,13 +76,28 @@ class JobSummary:
         )
 
     @property
+    def incomplete_rows(self) -> int:
+        """The number of rows that are not complete."""
+        return self.rows - dict(self.outcome_counts).get(OutcomeStatus.COMPLETE, 0)
+
+    @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
-        return _MEANINGS[self.exit_code]
+        if self.exit_code == 0:
+            return "every row is complete"
+        if self.exit_code == 4:
+            return "not finished: run the same command again to continue"
+        if not self.incomplete_rows:
+            return "finished: every row is complete, but an on-complete command failed; see studies.csv"
+        complete = self.rows - self.incomplete_rows
+        return (
+            f"finished: {complete:,} of {format_count(self.rows, 'row')} complete, {self.incomplete_rows:,} "
+            f"{'needs' if self.incomplete_rows == 1 else 'need'} your attention; see above and report.csv"
+        )
 
 
 def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: int = 0) -> JobSummary:
-    """Count what the ledger tells; each view is looked at once and let go."""
+    """Summarise a job; the views may come from iterators."""
     status_counts: dict[OutcomeStatus, int] = {}
     groups: dict[str, OutcomeGroup] = {}
     for row in rows:
@@ -104,7 +114,7 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
         instances += view.stored
         size += view.size
         if view.outcome.code == _EXCLUDED_BUT_STORED:
-            # Whatever else became of the row: of several studies the worst would speak for it.
+            # The row is listed even if another of its studies has a worse outcome.
             for each in view.rows:
                 add_to_group(groups, each, view.outcome)
         released += view.released_at is not None
@@ -125,7 +135,7 @@ def summarise(rows: Iterable[RowView], studies: Iterable[StudyView], refused: in
 
 
 def add_to_group(groups: dict[str, OutcomeGroup], row: int, outcome: Outcome) -> None:
-    """Put a row with those that ended for the same reason."""
+    """Add a row to the group of its reason code."""
     group = groups.setdefault(outcome.code, OutcomeGroup(outcome.status, outcome.code, outcome.next_step))
     group.count += 1
     if len(group.rows) < MAX_SHOWN:
@@ -133,15 +143,15 @@ def add_to_group(groups: dict[str, OutcomeGroup], row: int, outcome: Outcome) ->
 
 
 def sort_groups(groups: dict[str, OutcomeGroup]) -> tuple[OutcomeGroup, ...]:
-    """The most frequent reasons first."""
+    """Return the groups, those with the most rows first."""
     return tuple(sorted(groups.values(), key=lambda group: (-group.count, group.code)))
 
 
 def summary_lines(summary: JobSummary, report: Path | None = None) -> list[str]:
-    """Plain lines, for a file or a pipe: rows by their number, nothing that could name a patient."""
+    """Return plain lines for a file or a pipe: row numbers, nothing that could name a patient."""
     counts = ", ".join(f"{count:,} {_status_text(status)}" for status, count in summary.outcome_counts)
     lines = [f"{format_count(summary.rows, 'row')}: {counts}" if counts else "no rows", _totals_line(summary)]
-    for group in summary.exceptions:
+    for group in summary.attention_groups:
         lines.extend(group_lines(group))
     lines.extend(_follow_up_lines(summary))
     if report is not None:
@@ -151,7 +161,7 @@ def summary_lines(summary: JobSummary, report: Path | None = None) -> list[str]:
 
 
 def render_summary(summary: JobSummary, report: Path | None = None) -> RenderableType:
-    """For a terminal, where the sentences may quote what the user's table says."""
+    """Render a summary for a terminal, where reasons may quote the user's table."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(justify="right")
     table.add_column()
@@ -159,7 +169,7 @@ def render_summary(summary: JobSummary, report: Path | None = None) -> Renderabl
         table.add_row(f"{count:,}", Text(_status_text(status), style=_style(status)))
     parts: list[RenderableType] = [Text(format_count(summary.rows, "row"), style="bold"), table]
     parts.append(Text(_totals_line(summary)))
-    for group in summary.exceptions:
+    for group in summary.attention_groups:
         parts.extend(render_group(group))
     parts.extend(Text(line) for line in _follow_up_lines(summary))
     if report is not None:
@@ -169,10 +179,10 @@ def render_summary(summary: JobSummary, report: Path | None = None) -> Renderabl
 
 
 def render_group(group: OutcomeGroup) -> Sequence[Text]:
-    """Rows that ended for the same reason, for a terminal."""
+    """Render the rows with the same reason for a terminal."""
     head = f"\n{_status_text(group.status)}, {format_count(group.count, 'row')}: {group.title}"
     lines = [Text(head, style=_style(group.status))]
-    # What has not ended has nothing to explain yet.
+    # Rows that have not ended have no reason to show yet.
     if group.status is not OutcomeStatus.PENDING:
         lines += [Text(f"  row {row}: {escape_text(reason, limit=300)}") for row, reason in group.rows]
         if group.count > len(group.rows):
@@ -183,7 +193,7 @@ def render_group(group: OutcomeGroup) -> Sequence[Text]:
 
 
 def group_lines(group: OutcomeGroup) -> list[str]:
-    """The same for a file or a pipe: rows by their number."""
+    """Return plain lines for the rows with the same reason: row numbers only."""
     lines = [
         f"{_status_text(group.status)}, {format_count(group.count, 'row')} ({group.code}): {group.title}"
     ]
@@ -207,7 +217,7 @@ def _totals_line(summary: JobSummary) -> str:
 
 
 def _follow_up_lines(summary: JobSummary) -> list[str]:
-    """What became of complete studies afterwards."""
+    """Return lines on the on-complete commands and the released studies."""
     lines = []
     if summary.on_complete_counts:
         states = (
@@ -222,11 +232,12 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
         ]
         lines.append(f"on-complete: {', '.join(state_counts)}")
     if summary.on_complete_counts.get(OnCompleteState.FAILED):
-        lines.append("  what to do: see studies.csv for how it failed; quarry retry runs it again")
-    if summary.released_studies:
         lines.append(
-            f"{format_count(summary.released_studies, 'study', 'studies')} released: the data went elsewhere"
+            "  what to do: see studies.csv for the error, then run quarry retry"
         )
+    if summary.released_studies:
+        released = format_count(summary.released_studies, "study", "studies")
+        lines.append(f"{released} released (the data was moved elsewhere)")
     return lines
 
 

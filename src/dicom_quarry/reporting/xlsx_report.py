@@ -1,4 +1,4 @@
-"""The reports as a workbook for Excel, every cell text: leading zeros and long numbers stay as they are."""
+"""The reports as an Excel workbook; every cell is text, so that leading zeros and long numbers stay."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
 _MAX_LINES, _MAX_COLUMNS, _MAX_CELL_CHARS = 1_048_575, 16_384, 32_767
-_TRUNCATION_NOTE = " … (cut: an XLSX cell ends here; the CSV file has all of it)"
+_TRUNCATION_NOTE = " … (cut at Excel's limit for a cell; the CSV file has the whole text)"
 
 
 def write_xlsx(path: Path, tables: Mapping[str, ReportTable], *, permissions: Permissions = PRIVATE) -> None:
-    """Write an XLSX file that appears whole or not at all: a sheet for each table, by its name.
+    """Write an XLSX file atomically, with a sheet for each table, by its name.
 
-    A table with more lines than a sheet holds goes on in ``NAME-2`` and so on. Memory does not grow with the
-    lines. Raises InputError for more columns than a sheet holds.
+    A table with more lines than a sheet can hold continues in ``NAME-2`` and so on. Memory does not grow with
+    the lines. Raises InputError for more columns than a sheet can hold.
     """
     with atomic_write(path, permissions) as stream, _open_workbook(stream, path) as book:
         formats = book.add_format({"num_format": "@"}), book.add_format({"num_format": "@", "bold": True})
         for name, table in tables.items():
             if len(table.header) > _MAX_COLUMNS:
                 raise InputError(
-                    f"{path.name}: the table has {len(table.header):,} columns, and a sheet of a workbook "
-                    f"holds {_MAX_COLUMNS:,}; the CSV file has all of them"
+                    f"{path.name}: the table has {len(table.header):,} columns, but an Excel sheet can have "
+                    f"only {_MAX_COLUMNS:,}; use the CSV file, which has all of them"
                 )
             _write_sheets(book, name, table, *formats)
 
@@ -44,15 +44,15 @@ def write_xlsx(path: Path, tables: Mapping[str, ReportTable], *, permissions: Pe
 @contextmanager
 def _open_workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
     try:
-        # What XlsxWriter writes on the way names patients too: beside the report, for its owner alone.
+        # XlsxWriter's temporary files name patients, too: they are private, and next to the report.
         with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
             book = Workbook(cast("IO[str]", stream), {"constant_memory": True, "tmpdir": folder})
             book.use_zip64()
             yield book
             book.close()
         return
-    except FileCreateError as error:  # what the disk said
-        # A new one: nothing keeps the half-made archive, which writes its end as it goes, beyond here.
+    except FileCreateError as error:  # an error of the disk
+        # A new error, as the traceback would keep the unfinished archive, which writes its end when deleted.
         failed = OSError(*error.args[0].args)
     raise failed
 
@@ -80,7 +80,7 @@ def _write_row(sheet: Worksheet, line: int, cells: Sequence[object], cell_format
 
 
 def _truncate(text: str) -> str:
-    """Text that a cell can hold; what is cut says so."""
+    """Cut a text to the length of a cell, with a note that it is cut."""
     if len(text) <= _MAX_CELL_CHARS // 2 or len(text.encode("utf-16-le")) <= 2 * _MAX_CELL_CHARS:
         return text
     whole = text.encode("utf-16-le")[: 2 * (_MAX_CELL_CHARS - len(_TRUNCATION_NOTE))]
@@ -88,8 +88,8 @@ def _truncate(text: str) -> str:
 
 
 class _TextWorksheet(Worksheet):
-    """Takes every string for text."""
+    """A worksheet that writes every string as text."""
 
     def _xml_rich_inline_string(self, string: str, attributes: Sequence[tuple[str, str]] = ()) -> None:
-        """A user's cell may begin with ``<r>`` and end with ``</r>``, XlsxWriter's sign of its own markup."""
+        """Write text: a cell from ``<r>`` to ``</r>`` is not XlsxWriter's own markup."""
         self._xml_inline_string(string, True, attributes)
