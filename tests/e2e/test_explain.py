@@ -68,7 +68,7 @@ def test_a_row_that_is_complete(out: Path) -> None:
         "the archive describes it as PATIENT-0, ACC0",
         "queried main for the row by AccessionNumber (STUDY level, study root): 1 answer",
         "queried main for the series and instances of the study (IMAGE level, study root, 2 queries): 4 answers, complete",
-        "round 1, C-MOVE at STUDY level: 4 instances asked for, 4 came",
+        "round 1, C-MOVE at STUDY level: 4 instances requested, 4 stored",
         "status 0000H: The archive reports success.",
         "proved complete: every instance that the archive lists is stored",
         "row 1: complete (all_listed_stored)",
@@ -81,7 +81,7 @@ def test_what_is_missing_is_named_and_every_round_is_told(out: Path) -> None:
     text = told(out, 2)
     missing = next(one for one in LACKS.instances() if one.number == 2)
     assert f"missing: 1 instance\n    {missing.sop_uid}" in text
-    assert "round 2, C-MOVE at IMAGE level: 1 instance asked for, 0 came" in text
+    assert "round 2, C-MOVE at IMAGE level: 1 instance requested, 0 stored" in text
     assert "row 2: partial (instances_missing)" in text
     assert "what to do: run quarry retry" in text
 
@@ -156,5 +156,5 @@ def test_a_job_without_a_record_is_explained_as_far_as_known(out: Path, tmp_path
         copy.commit()
     text = told(older, 1)
     assert "no record of the queries: an older version of Quarry made them" in text
-    assert "round 1, C-MOVE at STUDY level: 4 instances asked for, 4 came" in text
+    assert "round 1, C-MOVE at STUDY level: 4 instances requested, 4 stored" in text
     assert "row 1: complete" in text

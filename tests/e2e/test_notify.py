@@ -54,7 +54,7 @@ def test_how_it_ended_without_a_patient(work: Path) -> None:
         ("q@x.example", "b@x.example"),
     ]
     message = server.mails[0].message
-    assert message["Subject"].startswith("quarry: finished with exceptions (out on ")
+    assert message["Subject"].startswith("quarry: finished, 1 row needs your attention (out on ")
     assert message["Auto-Submitted"] == "auto-generated"
     text = message.get_content()
     for line in (
@@ -65,9 +65,10 @@ def test_how_it_ended_without_a_patient(work: Path) -> None:
     ):
         assert line in text
     (facts,) = told(work)
-    assert (facts["event"], facts["summary"], facts["exit_code"]) == ("ended", "finished with exceptions", 1)
+    subject = "finished, 1 row needs your attention"
+    assert (facts["event"], facts["summary"], facts["exit_code"]) == ("ended", subject, 1)
     assert facts["rows_by_outcome"] == {"complete": 3, "not_found": 1}
-    assert facts["exceptions"] == [
+    assert facts["needs_attention"] == [
         {"outcome": "not_found", "code": "study_not_found", "rows": 1, "first_rows": [4]}
     ]
     everything = "".join(mail.text for mail in server.mails) + (work / "told").read_text()
@@ -115,7 +116,7 @@ def test_what_hangs_is_given_up_and_the_job_is_what_it_was(work: Path) -> None:
         done = job_with(work, archive, where, f'on-finish = "{hang}"').run()
         assert server.calls == 4
     assert done.code == 1
-    assert "finished; the exceptions are explained above" in done.out
+    assert "finished: 3 of 4 rows complete, 1 needs your attention" in done.out
     assert "the command of on-finish failed, and is given up: it took longer than 1 s" in done.err
     assert "the mail to a@x.example by" in done.err and "and is given up: " in done.err
 
@@ -165,7 +166,7 @@ def test_what_keeps_a_job_from_its_start_is_told(work: Path) -> None:
         done = job.run("--retrieve", "move")
         assert done.code == 4, done.out + done.err
         (blocked,) = told(work)
-        assert blocked["summary"] == "not finished, a person has to act"
+        assert blocked["summary"] == "not finished, your action is needed"
         assert "does not know the destination (A801)" in str(blocked["problem"])
         assert "It was asked to send to QUARRY" in str(blocked["problem"])
         job.cohort.write_text("Accession\n" + "9" * 40 + "\n")

@@ -157,7 +157,7 @@ def test_every_row_is_told(archive: Asked, work: Path) -> None:
     assert "wildcard" in rows[5]["reason"] and rows[5]["PatientID"] == ""
     assert bench.file.stat().st_mode & 0o777 == 0o600
     assert not archive.moves and set(archive.finds) == {"STUDY"}
-    assert "6 rows, 3 of them with studies; 1 repeat" in done.out
+    assert "6 rows, 3 of them with studies to fetch (1 repeats an earlier row)" in done.out
     assert "2 studies, 6 instances, about 3.2 MB" in done.out
     assert "assuming 5 MB/s" in done.out and "free disk space: " in done.out
 

@@ -49,7 +49,7 @@ def test_all_is_well() -> None:
     ]
 
 
-def test_exceptions_are_grouped_with_what_to_do() -> None:
+def test_rows_that_need_attention_are_grouped_with_what_to_do() -> None:
     summary = summarise(rows(DONE, ABSENT, BAD_ROW, ABSENT), studies(DONE, DONE))
     assert summary.exit_code == 1
     assert summary_lines(summary) == [

@@ -52,7 +52,7 @@ def end_notification(summary: JobSummary, out: Path, started: datetime, problem:
 
 def _end_subject(summary: JobSummary, problem: str) -> str:
     if summary.exit_code == 4:
-        return "not finished, waiting for you to act" if problem else "stopped, not finished"
+        return "not finished, your action is needed" if problem else "stopped, not finished"
     if summary.exit_code == 0:
         return "finished, every row is complete"
     if not summary.incomplete_rows:
