@@ -67,7 +67,8 @@ def test_a_row_that_is_complete(out: Path) -> None:
         "row 1, line 2 of the table\n  searches for AccessionNumber ACC0",
         "the archive describes it as PATIENT-0, ACC0",
         "queried main for the row by AccessionNumber (STUDY level, study root): 1 answer",
-        "queried main for the series and instances of the study (IMAGE level, study root, 2 queries): 4 answers, complete",
+        "queried main for the series and instances of the study "
+        "(IMAGE level, study root, 2 queries): 4 answers, complete",
         "round 1, C-MOVE at STUDY level: 4 instances requested, 4 stored",
         "status 0000H: The archive reports success.",
         "proved complete: every instance that the archive lists is stored",
