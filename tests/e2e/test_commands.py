@@ -363,7 +363,7 @@ def test_verify_finds_what_has_changed(job: Job) -> None:
     found = [{row["sop_uid"] for row in rows if row["sop_uid"] in done.err} for done in (slow, quick)]
     assert found == [{rows[at]["sop_uid"] for at in (0, 4, 8)}, {rows[at]["sop_uid"] for at in (4, 8)}]
     assert "3 damaged or missing" in slow.out and "2 damaged or missing" in quick.out
-    assert "is missing" in slow.err and "has another content" in slow.err and "bytes instead of" in slow.err
+    assert "is missing" in slow.err and "has other content" in slow.err and "bytes instead of" in slow.err
 
 
 def test_verify_works_where_the_folder_was_moved_to(job: Job) -> None:

@@ -58,7 +58,7 @@ def test_it_releases_what_was_moved_away_and_removes_nothing(work: Path, job: Jo
     assert done.code == 1
     assert "1 study released\n" in done.out
     assert "1 study not released: the files are still in the folder. --delete deletes them" in done.out
-    assert f"study {UIDS[1]}: 3 of its 4 files are here, the others are not; not released" in done.err
+    assert f"study {UIDS[1]}: 3 of its 4 files exist, the others are missing; not released" in done.err
     assert files(job.out) == here
     checked = quarry("verify", job.out)
     assert checked.code == 1
@@ -76,7 +76,7 @@ def test_nothing_is_removed_that_is_not_what_was_recorded(job: Job) -> None:
     found = became(job.out, delete=True)
     assert found[UIDS[0]][0] is ReleaseOutcome.NOT_RELEASED
     assert found[UIDS[0]][1].startswith("1 of its files are damaged")
-    assert found[UIDS[1]] == (ReleaseOutcome.NOT_RELEASED, "3 of its 4 files are here, the others are not")
+    assert found[UIDS[1]] == (ReleaseOutcome.NOT_RELEASED, "3 of its 4 files exist, the others are missing")
     assert found[UIDS[2]] == (ReleaseOutcome.RELEASED, "")
     assert len(files(job.out)) == 7
     assert not folder_of(job.out, UIDS[2]).exists()

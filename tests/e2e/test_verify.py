@@ -242,7 +242,7 @@ def test_what_does_not_fit_begins_anew(slow: Slow) -> None:
 def test_two_at_once_do_not_mix_their_bookmarks(slow: Slow) -> None:
     with slow.running():
         second = quarry("verify", slow.out)
-    assert second.code == 3 and "another quarry verify is looking at" in second.err
+    assert second.code == 3 and "another quarry verify is checking" in second.err
 
 
 def test_a_process_that_is_ended_from_outside_is_a_sentence(slow: Slow) -> None:
@@ -252,7 +252,7 @@ def test_a_process_that_is_ended_from_outside_is_a_sentence(slow: Slow) -> None:
         for child in children:
             child.kill()
         assert running.wait() == 3
-    assert "run again to go on, with fewer --threads" in running.output
+    assert "run the command again with fewer --threads" in running.output
 
 
 # -- a part of the files

@@ -237,7 +237,7 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
     assert [one.problem for one in api.verify(bench.out, quick=True)] == ["has 1 bytes instead of 101"]
     path.write_bytes(b"x" * recorded.size)
     assert [one.problem for one in api.verify(bench.out, quick=True)] == [""]
-    assert [one.problem for one in api.verify(bench.out)] == ["has another content than was recorded"]
+    assert [one.problem for one in api.verify(bench.out)] == ["has other content than was recorded"]
 
 
 def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:

@@ -1,1 +1,1 @@
-"""Completed studies: run a command for each, release their files."""
+"""Complete studies: the on-complete command, and the release of files that are elsewhere."""

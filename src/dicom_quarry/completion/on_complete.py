@@ -1,4 +1,4 @@
-"""Complete studies are handed over to a command of the user's, a few at a time, beside the retrieval."""
+"""Runs the user's on-complete command for each complete study, in threads of its own during the retrieval."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from dicom_quarry.system.shutdown import Shutdown
 
 _log = logging.getLogger(__name__)
 
-#: Seconds between two looks for a study to hand over.
+#: Seconds between two looks at the queue.
 _POLL_INTERVAL = 0.25
 
 _FOLDER_PLACEHOLDER = "{folder}"
 
 
 def parse_on_complete(settings: Settings) -> tuple[str, ...]:
-    """The command, empty for none; raises ConfigError if there is no such program."""
+    """Return the words of the on-complete command, empty for none; raises ConfigError."""
     if not settings.on_complete:
         return ()
     words = subprocess_runner.parse_command(settings.on_complete)
@@ -42,10 +42,10 @@ def parse_on_complete(settings: Settings) -> tuple[str, ...]:
 
 
 class OnCompleteRunner:
-    """A context in which complete studies are handed over. Without ``on_complete`` it does nothing.
+    """A context in which the on-complete command runs for complete studies, if the user gave one.
 
-    ``begun``: there was something to hand over from the start. Leaving the context ends the threads; an
-    exception ends the commands, too, and the next run has them again.
+    ``had_work`` is True if studies waited for the command from the start. Leaving the context stops the
+    threads after the current commands; an exception ends these too, and the next run starts them again.
     """
 
     def __init__(
@@ -66,7 +66,8 @@ class OnCompleteRunner:
         self._path_of = path_of
         self._audit_log = audit_log
         self._status_board = status_board
-        self._user_shutdown = user_shutdown  # the user's: the job's own end must not take the command with it
+        # Set by the user only: the end of the job must not end the command.
+        self._user_shutdown = user_shutdown
         self._shutdown = Shutdown()
         self._in_progress: set[int] = set()
         self._lock = threading.Lock()
@@ -93,14 +94,14 @@ class OnCompleteRunner:
         self._reader.close()
 
     def enqueue(self, task_id: int) -> None:
-        """A task has ended complete."""
+        """Queue a task that has become complete."""
         if self._argv:
             with self._enqueue_lock:
                 self._last_enqueued = self._queue.enqueue(task_id)
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is still to be handed over in this run; raises what ended a thread."""
+        """True while a command runs or waits in this run; raises the exception that ended a thread."""
         if self._error is not None:
             raise self._error
         if not self._argv:
@@ -119,7 +120,7 @@ class OnCompleteRunner:
                     time.sleep(_POLL_INTERVAL)
                 else:
                     self._process(item)
-        except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
+        except BaseException as error:  # noqa: BLE001 - is_busy raises it in the job
             self._error = self._error or error
 
     def _take_next(self) -> OnCompleteItem | None:
@@ -139,7 +140,7 @@ class OnCompleteRunner:
                 )
                 gone = bool(files) and not any((self._out / file.path).exists() for file in files)
                 self._queue.mark_done(item, time.time(), released=gone)
-                _log.info("row %d: handed over%s", item.first_row, ", and released" if gone else "")
+                _log.info("row %d: on-complete command done%s", item.first_row, ", released" if gone else "")
             elif not self._is_cancelled():
                 self._on_failure(item, result)
         finally:
@@ -152,7 +153,7 @@ class OnCompleteRunner:
         folder = self._out / item.folder
         if folder == self._out and any(_FOLDER_PLACEHOLDER in word for word in self._argv):
             return subprocess_runner.CommandResult(
-                f"the study has no folder of its own for {_FOLDER_PLACEHOLDER}", ""
+                f"the study has no folder of its own, which {_FOLDER_PLACEHOLDER} needs", ""
             )
         return subprocess_runner.run_command(
             [word.replace(_FOLDER_PLACEHOLDER, str(folder)) for word in self._argv],
@@ -174,8 +175,8 @@ class OnCompleteRunner:
         pause = on_complete_retry_delay(tries, self._settings.on_complete_patience, random.random())
         problem = f"{result.problem}: {result.output}" if result.output else result.problem
         self._queue.mark_failed(item, problem, now, None if pause is None else now + pause)
-        then = "given up in this run" if pause is None else f"again in {pause:.0f} s"
-        # What the command said may name a patient: it goes to studies.csv alone.
+        then = "not again in this run" if pause is None else f"again in {pause:.0f} s"
+        # The output of the command may name a patient: only studies.csv gets it.
         self._status_board.report(f"row {item.first_row}: on-complete failed, {result.problem}; {then}")
 
     def _command_input(self, item: OnCompleteItem, folder: Path, files: list[InstanceView]) -> str:

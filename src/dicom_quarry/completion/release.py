@@ -1,7 +1,7 @@
-"""Studies whose data went elsewhere are released; on request their files are removed, once they are verified.
+"""Releases complete studies whose data is elsewhere; verifies and removes their files on request.
 
-A release is in the ledger before the first file goes, so that a crash leaves nothing that looks lost: run
-again, it removes the rest. It may run beside the job, and from the command that a study is handed over to.
+A release is recorded before the first file is removed, so that after a crash no file seems to be lost; the
+next release removes the rest. A release may run during the job, also from its on-complete command.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
 
-_NO_LONGER_COMPLETE = "it has just been taken up again"
+_NO_LONGER_COMPLETE = "the job is fetching it again"
 
 #: Files verified at once.
 _THREADS = 2
 
 
 class ReleaseOutcome(StrEnum):
-    """What became of a study that was to be released."""
+    """The result of a release for one study."""
 
     RELEASED = "released"
     ALREADY_RELEASED = "released before"
@@ -45,7 +45,10 @@ class ReleaseOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReleaseResult:
-    """A study, and what became of it; ``problem``: why it was kept; ``size``: bytes of ``removed`` files."""
+    """A study and the result of its release.
+
+    ``problem`` is the reason why a study is not released; ``size`` is in bytes, of the ``removed`` files.
+    """
 
     study_uid: str
     outcome: ReleaseOutcome
@@ -57,15 +60,15 @@ class ReleaseResult:
 def release_studies(
     folder: JobFolder, study_uids: Collection[str], *, delete: bool
 ) -> Iterator[ReleaseResult]:
-    """Release these studies, or all that are complete: those whose files are gone; or, with ``delete``, all.
+    """Release the given studies, or all complete ones; without ``delete`` only those whose files are gone.
 
-    Raises InputError for a study that nobody asked for, before anything is done; and StartError while another
+    Raises InputError for a study that the job does not have, before any release, and StartError while another
     version of Quarry runs the job.
     """
-    # One release at a time: another would take for missing what this one removes.
+    # One release at a time: another would find the files missing that this one removes.
     with closing(LedgerReader(folder.ledger)) as reader, FileLock(folder.state / "release.lock"):
         if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
-            raise StartError(f"another version of Quarry is at work on {folder.out}: use that one, or wait")
+            raise StartError(f"another version of Quarry works on {folder.out}: use that version, or wait")
         protocol = Settings.model_validate_json(reader.metadata()["settings"]).protocol
         ledger = Ledger(folder.ledger)
         audit_log = AuditLog(folder.audit, protocol)
@@ -102,17 +105,17 @@ class _Releaser:
         self._delete = delete
 
     def find_named(self, study_uids: Iterable[str]) -> list[ReleaseState]:
-        """The studies that the user names; raises InputError."""
+        """Return the state of the studies that the user names; raises InputError for an unknown one."""
         found = []
         for uid in dict.fromkeys(study_uids):
             state = self.releases.read_state(uid)
             if state is None:
-                raise InputError(f"{self._out} has no study {uid}: studies.csv has their UIDs")
+                raise InputError(f"{self._out} has no study {uid}: studies.csv has the UIDs of its studies")
             found.append(state)
         return found
 
     def release_one(self, state: ReleaseState) -> ReleaseResult:
-        """Release one study if it can be."""
+        """Release one study if possible; report the result."""
         kept = ReleaseResult(state.study_uid, ReleaseOutcome.NOT_RELEASED)
         if not state.complete:
             return replace(kept, problem="it is not complete")
@@ -128,7 +131,7 @@ class _Releaser:
             return ReleaseResult(state.study_uid, ReleaseOutcome.STILL_PRESENT)
         if not self._delete or (len(present) < len(files) and not state.removing):
             return replace(
-                kept, problem=f"{len(present)} of its {len(files)} files are here, the others are not"
+                kept, problem=f"{len(present)} of its {len(files)} files exist, the others are missing"
             )
         problem = self._find_damage(present)
         if not problem and not self._record_release(state, files, removing=True):
@@ -143,7 +146,7 @@ class _Releaser:
         return self.releases.mark_released(state.study_uid, removing=removing)
 
     def _find_damage(self, present: Iterable[InstanceView]) -> str:
-        """What is wrong with these files; empty if they are what was recorded."""
+        """Describe the damage of these files; empty if all are as recorded."""
         files = list(present)
         root = os.fspath(self._out)
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -167,7 +170,7 @@ class _Releaser:
 
 
 def _prune(out: Path, folders: Iterable[Path]) -> None:
-    """Remove these folders, and those above them, as far as nothing is left in them."""
+    """Remove these folders and their parents, up to the first that is not empty."""
     for folder in folders:
         with suppress(OSError):
             for each in (folder, *folder.parents):

@@ -1,1 +1,1 @@
-"""Instances on disk: names made safe, bytes made durable."""
+"""Instances on disk: path templates, safe names, durable files."""

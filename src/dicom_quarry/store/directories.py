@@ -1,4 +1,4 @@
-"""The directories below a store's root: made without following a link, made durable on request."""
+"""The directories below a store's root. No link is followed; names are made durable on request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MAX_CACHED: Final = 8192
-#: So many directories may be on their way at once.
+#: Directories that can be made at the same time.
 _LOCK_COUNT: Final = 16
 _PROCESSING_FAILURE: Final = 0x0110  # PS3.7 C.5.3
 
@@ -24,17 +24,14 @@ _Tree: TypeAlias = "dict[str, _Tree]"
 
 
 def rejection_of(error: OSError) -> InstanceRefused:
-    """What a failure of the disk means to the sender of an instance; says nothing of where it happened."""
+    """Make the refusal of an instance from a disk error; it names no path, since the sender gets the text."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfSpace("there is no space left on the disk")
     return InstanceRefused(f"the disk failed: {error.strerror}", status=_PROCESSING_FAILURE)
 
 
 class Directories:
-    """Makes directories below ``root``, readable by their owner unless ``access`` says otherwise.
-
-    Remembers which are good.
-    """
+    """Makes directories below ``root`` with the permissions ``access``, and caches their names."""
 
     def __init__(self, root: Path, access: Permissions = PRIVATE) -> None:
         self.root: Final = os.path.realpath(root)
@@ -45,10 +42,14 @@ class Directories:
         self._synced: set[PurePosixPath] = set()
 
     def create(self, directory: PurePosixPath) -> str:
-        """The directory's path, once it is made. Raises OSError, also where a link or file is in the way."""
+        """Make a directory if it is missing; return its path.
+
+        Raises OSError, also if a link or a file has its name.
+        """
         path = f"{self.root}/{directory}"
         if path not in self._created:
-            # The instances of a new series come at once: one of them makes it, the others wait.
+            # Instances of a new series arrive at the same time: one thread makes the directory, the others
+            # wait.
             with self._create_locks[hash(path) % _LOCK_COUNT]:
                 if path not in self._created:
                     os.close(self.open(directory, create=True))
@@ -58,11 +59,11 @@ class Directories:
         return path
 
     def invalidate(self, directory: PurePosixPath) -> None:
-        """The directory was found missing: look at the disk the next time."""
+        """Forget a directory that was found missing, so that it is made again."""
         self._created.discard(f"{self.root}/{directory}")
 
     def open(self, directory: PurePosixPath, *, create: bool = False) -> int:
-        """Open a directory step by step, following no link. Raises OSError."""
+        """Open a directory level by level, without following a link. Raises OSError."""
         fd = os.open(self.root, _DIRECTORY)
         try:
             for name in directory.parts:
@@ -79,7 +80,7 @@ class Directories:
         return fd
 
     def sync(self, directories: Iterable[PurePosixPath]) -> None:
-        """Make the names in these directories durable, and theirs up to the root. Raises OSError."""
+        """Make the names in these directories and in their parents durable. Raises OSError."""
         tree: _Tree = {}
         for directory in directories:
             at = tree
@@ -88,7 +89,7 @@ class Directories:
         self._sync_tree(os.open(self.root, _DIRECTORY), tree)
 
     def _sync_tree(self, fd: int, tree: _Tree) -> None:
-        """Each once, on one way down."""
+        """Sync each directory of a tree once; closes ``fd``."""
         try:
             sync_directory(fd)
             for name, below in tree.items():
@@ -97,7 +98,7 @@ class Directories:
             os.close(fd)
 
     def sync_with_parents(self, directory: PurePosixPath) -> None:
-        """Make the names in this directory durable, and its own up to the root. Raises OSError."""
+        """Make the names in this directory durable, the first time in its parents too. Raises OSError."""
         if directory in self._synced:
             self._sync_tree(self.open(directory), {})
             return

@@ -1,6 +1,6 @@
-"""A finished file gets its final name, beside whatever bears that name already.
+"""Final names for finished files. An existing file is never replaced.
 
-The name is a hard link, which fails where something exists: nothing is ever replaced, whoever writes there.
+The final name is a hard link, which fails if the name exists, so that no other process is overwritten either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dicom_quarry.store import safe_names
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10File, compute_digest, has_same_bytes, read_part10
 
-#: Attributes that a receipt repeats, and the ones that a job or a path pattern asks for most.
+#: Attributes of a receipt, and those that jobs and path patterns use most.
 SOP_UID: Final = 0x00080018
 ACCESSION: Final = 0x00080050
 PATIENT_ID: Final = 0x00100020
@@ -48,7 +48,7 @@ class TempFile:
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """Where the newcomer is, or its like was found: then ``found`` and ``digest`` describe that file."""
+    """The place of a new file, or of an ``existing`` file that makes it unnecessary, with its digest."""
 
     path: PurePosixPath
     result: StoreResult
@@ -57,7 +57,7 @@ class PlacedFile:
 
 
 class FilePlacer:
-    """Gives final names below one root."""
+    """Gives files their final names below one root."""
 
     def __init__(self, directories: Directories, *, durable: bool) -> None:
         self._directories = directories
@@ -65,10 +65,10 @@ class FilePlacer:
         self._rename_lock = threading.Lock()
 
     def place(self, temp_file: TempFile, path: PurePosixPath) -> PlacedFile:
-        """Give the file its name, or find that it is there. Raises OSError and Refused.
+        """Give the file its name, or find that the instance is there. Raises OSError and InstanceRefused.
 
-        Where another instance is, the newcomer takes a suffix from its SOP Instance UID; where other content
-        of the same instance is, a running number.
+        If another instance has the name, the new one gets its SOP Instance UID as a suffix. If the same
+        instance is there with other content, the new one gets a number as a suffix.
         """
         base, number, result = path.name, 1, StoreResult.STORED
         while number < _MAX_VERSIONS:
@@ -86,7 +86,7 @@ class FilePlacer:
                 elif base == path.name:
                     base, number = safe_names.add_suffix(base, temp_file.sop_uid), 0
             number += 1
-        raise InstanceRefused("too many versions of this instance are here already", status=0x0110)
+        raise InstanceRefused("too many versions of this instance are stored already", status=0x0110)
 
     def _claim_name(self, temporary: str, place: PurePosixPath) -> bool:
         folder, name = place.parent, place.name
@@ -109,7 +109,7 @@ class FilePlacer:
         return True
 
     def _rename(self, temporary: str, final: str) -> bool:
-        """For file systems without hard links, such as exFAT: safe among the threads of this process."""
+        """Rename where there are no hard links, as on exFAT; safe only among threads of this process."""
         with self._rename_lock:
             if os.path.lexists(final):
                 return False
@@ -117,7 +117,7 @@ class FilePlacer:
         return True
 
     def _sync_and_digest(self, fd: int) -> bytes:
-        """The digest of a file that stands for the newcomer; it may stem from a run that was not durable."""
+        """Return the digest of an existing file; sync it, as an earlier run may not have."""
         if self._durable:
             os.fsync(fd)
         return compute_digest(fd)
@@ -128,7 +128,7 @@ def _open_if_regular(path: str) -> Iterator[int | None]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        yield None  # a link, a socket, unreadable: no instance of ours, and in the way
+        yield None  # a link, a socket, unreadable: no instance of ours, but the name is taken
         return
     try:
         yield fd
@@ -137,7 +137,7 @@ def _open_if_regular(path: str) -> Iterator[int | None]:
 
 
 def _compare(temp_file: TempFile, fd: int, found: Part10File) -> StoreResult | None:
-    """How a file of the same SOP Instance UID can stand for the newcomer; None if it cannot."""
+    """Compare with a file of the same SOP Instance UID; None if both must be kept."""
     if found.transfer_syntax != temp_file.transfer_syntax:
         return StoreResult.OTHER_ENCODING
     if found.size - found.offset != temp_file.size - temp_file.offset:

@@ -1,8 +1,9 @@
-"""Compares files with what was recorded of them, in a process of its own that ``checking`` starts.
+"""The worker process of verification/hash_pool.py: compares files with their records.
 
-Small files cost more in calls than in hashing, and threads make their calls one after the other, as there is
-one interpreter: with processes verify is as fast as the processors and the disk. Imports nothing but the
-standard library, so that it starts at once. Batches come on standard input, pickled, and problems go out.
+For small files the system calls take longer than the hash, and threads would make them one after the other.
+With processes, verify is as fast as the processors and the disk. The module imports only the standard
+library, so that a process starts quickly. It reads pickled batches from standard input and writes pickled
+problems to standard output.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from collections.abc import Sequence
 #: Path, bytes and SHA-256 of a file.
 RecordedFile = tuple[str, int, bytes]
 
-#: A batch: the root of the paths, whether sizes alone are compared, and the files.
+#: A batch: the root of the paths, True to compare only sizes, and the files.
 Batch = tuple[str, bool, Sequence[RecordedFile]]
 
-#: By place in the batch what is wrong with a file, as a code and a sentence's end.
+#: The problems by index in the batch: a code, and the end of a sentence that begins with the file.
 Problems = dict[int, tuple[str, str]]
 
 _CHUNK_SIZE = 1 << 20
 
-#: Of a process of its own: who started it.
+#: The process that started this one; None where compare_batch is called in the caller's own process.
 _parent_pid: int | None = None
 
 
 def compare_batch(batch: Batch, buffer: memoryview | None = None) -> Problems:
-    """Compare every file of a batch; only those with a problem are answered."""
+    """Compare every file of a batch; return the problems."""
     root, quick, files = batch
     buffer = buffer or memoryview(bytearray(_CHUNK_SIZE))
     problems: Problems = {}
@@ -55,7 +56,7 @@ def _compare_size(path: str, size: int) -> tuple[str, str] | None:
 
 def _compare_content(path: str, size: int, digest: bytes, buffer: memoryview) -> tuple[str, str] | None:
     try:
-        # Without blocking, as a pipe of this name would never end.
+        # Without O_NONBLOCK the open would block on a pipe of this name.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             found = _check_size(os.fstat(fd), size)
@@ -66,17 +67,17 @@ def _compare_content(path: str, size: int, digest: bytes, buffer: memoryview) ->
                 sha256.update(buffer[:read])
                 left -= read
                 if _parent_pid is not None and os.getppid() != _parent_pid:
-                    sys.exit()  # nobody waits for the answer, and the rest may be large
+                    sys.exit()  # the parent has ended; the rest of the file may be large
         finally:
             os.close(fd)
     except OSError as error:
         return _describe_error(error)
-    return None if sha256.digest() == digest else ("content", "has another content than was recorded")
+    return None if sha256.digest() == digest else ("content", "has other content than was recorded")
 
 
 def _check_size(found: os.stat_result, size: int) -> tuple[str, str] | None:
     if not stat.S_ISREG(found.st_mode):
-        return "unreadable", "is no file"
+        return "unreadable", "is not a regular file"
     if found.st_size != size:
         return "size", f"has {found.st_size} bytes instead of {size}"
     return None
@@ -90,8 +91,8 @@ def _describe_error(error: OSError) -> tuple[str, str]:
 
 def _serve(parent_pid: int) -> None:
     global _parent_pid  # noqa: PLW0603 - set once, before anything is read
-    _parent_pid = parent_pid  # as it says itself: it may have gone before this process could ask who it is
-    # Ctrl-C is for the parent, who closes the pipe.
+    _parent_pid = parent_pid  # given by the parent, which may end before os.getppid could return it
+    # Ctrl-C is for the parent, which closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     buffer = memoryview(bytearray(_CHUNK_SIZE))
     while True:
@@ -103,7 +104,7 @@ def _serve(parent_pid: int) -> None:
             pickle.dump(compare_batch(batch, buffer), sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except BrokenPipeError:
-            os._exit(0)  # the parent has gone; what is buffered goes nowhere
+            os._exit(0)  # the parent has ended; the buffer cannot be flushed
 
 
 if __name__ == "__main__":

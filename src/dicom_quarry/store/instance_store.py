@@ -1,6 +1,6 @@
-"""Durable files: a temporary file, then its bytes on the disk, then its final name, then a receipt.
+"""Stores instances as durable files: a temporary file, a sync of its bytes, the final name, then a receipt.
 
-What is written is the file meta information and the dataset exactly as it came.
+A file has file meta information and the dataset exactly as received.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ from dicom_quarry.store.recovery import PART_SUFFIX, recover, relocate
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 
-#: Asked once an instance is known by its header; raises Refused.
+#: Called once the header of an instance is read; raises InstanceRefused.
 AdmitFunction = Callable[[InstanceInfo, Header], InstanceAdmission]
 
 _MAX_PENDING: Final = 1 << 20
 _MISMATCH: Final = 0xA900  # the dataset does not match the SOP class (PS3.4 B.2.3)
 _CANNOT_UNDERSTAND: Final = 0xC000
-#: So many bytes are worth a call that sends them to the disk.
+#: Bytes after which the kernel is called to start writing them.
 _WRITEBACK_SIZE: Final = 1 << 18
 _NEW_FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class InstanceStore:
-    """Keeps instances as files below ``root``, under names that ``template`` gives; a :class:`model.Sink`.
+    """Stores instances as files below ``root``, under names that ``template`` gives; a :class:`model.Sink`.
 
-    Temporary files live in ``incoming``, on the same file system, for the owner alone; ``access`` is given
-    before the final name. ``durable`` acknowledges only what a power
-    cut cannot take; ``sync_directory`` includes the file's name, for a receiver that cannot fetch again.
+    Temporary files are in ``incoming``, on the same file system and readable by the owner only; a file gets
+    ``access`` before its final name. With ``durable`` the bytes survive a power cut before the instance is
+    acknowledged. With ``sync_directory`` the file's name does too, for a receiver that cannot fetch again.
     """
 
     def __init__(
@@ -83,26 +83,26 @@ class InstanceStore:
         self._numbers = itertools.count()
 
     def begin(self, arrival: InstanceInfo) -> InstanceWriter:
-        """Start one instance. Raises Refused."""
-        named = is_uid(arrival.sop_uid) or bool(arrival.head)  # of a file the dataset alone says what it is
+        """Start one instance. Raises InstanceRefused."""
+        named = is_uid(arrival.sop_uid) or bool(arrival.head)  # a file is identified by its dataset alone
         if not (named and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
             raise InstanceRefused(
-                "the sender named the instance by something that is no UID", status=_MISMATCH
+                "the sender's SOP class, instance or transfer syntax is not a UID", status=_MISMATCH
             )
         return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART_SUFFIX}")
 
     def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
-        """Make the names of these files durable: directories up to the root, each once. Raises Refused."""
+        """Make the names of these files, and of their directories, durable. Raises InstanceRefused."""
         try:
             self.directories.sync({path.parent for path in paths})
         except OSError as error:
             raise rejection_of(error) from None
 
     def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
-        """After a crash: a receipt for every whole DICOM file of a directory; what is damaged is passed over.
+        """Yield a receipt for every whole DICOM file of a directory, after a crash; skip damaged files.
 
         Of several files of one instance the first by name counts as stored, the others as conflicts. Raises
-        Refused if the directory cannot be read.
+        InstanceRefused if the directory cannot be read.
         """
         try:
             yield from self._read_receipts(directory)
@@ -123,7 +123,7 @@ class InstanceStore:
             os.close(fd)
 
     def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
-        """Move an instance that was kept apart to its usual place, beside what is there. Raises Refused."""
+        """Move an instance out of ``subdirectory`` to its usual place. Raises InstanceRefused."""
         try:
             placed = relocate(receipt.path, subdirectory, self.placer, self.directories)
         except OSError as error:
@@ -133,19 +133,19 @@ class InstanceStore:
         return replace(receipt, path=placed.path, result=placed.result)
 
     def recover(self) -> Iterator[PurePosixPath | None]:
-        """For a receiver that cannot fetch again: see :func:`dicom_quarry.store.recovery.recover`."""
+        """Name the files that a crash left; see :func:`dicom_quarry.store.recovery.recover`."""
         return recover(Path(self._incoming), self.directories, self.template)
 
     def clear_incoming(self) -> None:
-        """Remove what a crash left behind; to be called before anything is received."""
+        """Remove the files that a crash left; call it before anything is received."""
         for left_over in Path(self._incoming).glob(f"*{PART_SUFFIX}"):
             left_over.unlink()
 
 
 class InstanceWriter:
-    """One instance on its way to the disk; see :class:`model.Writer`.
+    """Writes one instance; see :class:`model.Writer`.
 
-    Until the header is found and admitted, bytes wait in memory, up to a bound, then in the temporary file.
+    Until the header is complete and admitted, bytes are in memory up to a limit, then in the temporary file.
     """
 
     def __init__(self, store: InstanceStore, arrival: InstanceInfo, temporary: str) -> None:
@@ -160,13 +160,13 @@ class InstanceWriter:
         self._pending = bytearray(encode_file_head(arrival))
         self._dataset_offset = len(self._pending)
         self._size = 0
-        self._writeback_end = 0  # so much of it is on its way to the disk
+        self._writeback_end = 0  # the kernel was called to write the bytes up to here
         self._sha256 = hashlib.sha256()
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the dataset. Raises Refused or OutOfSpace."""
+        """Write the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         if self._is_closed:
-            raise LocalProtocolError("the instance was ended already")
+            raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
             if self._path is not None:
                 self._write_file(data)
@@ -178,12 +178,13 @@ class InstanceWriter:
                 self._buffer(data)
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name. Raises Refused or OutOfSpace.
+        """Make the instance durable under its final name. Raises InstanceRefused or OutOfSpace.
 
-        If only the directory fails to be durable the file stays, unacknowledged; sent again, it is known.
+        If only the sync of the directory fails, the file stays but is not acknowledged. If the sender sends
+        the instance again, the store finds the file.
         """
         if self._is_closed:
-            raise LocalProtocolError("the instance was ended already")
+            raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
             if self._path is None:
                 self._scan.end()
@@ -198,7 +199,7 @@ class InstanceWriter:
         return self._receipt(placed)
 
     def abort(self) -> None:
-        """Forget what is left of the instance; harmless after its end."""
+        """Close and remove the temporary file; does nothing after commit."""
         self._is_closed = True
         if self._fd >= 0:
             with suppress(OSError):
@@ -211,7 +212,7 @@ class InstanceWriter:
 
     @contextmanager
     def _abort_on_error(self) -> Iterator[None]:
-        """Forget the instance when something fails, and give the sender a status (PS3.4 B.2.3)."""
+        """Abort on any error; turn it into a refusal with a status for the sender (PS3.4 B.2.3)."""
         try:
             yield
         except OSError as error:
@@ -225,14 +226,12 @@ class InstanceWriter:
             raise
 
     def _admit(self) -> PurePosixPath:
-        """Once the header is known: is the instance what it was announced as, and wanted? Then where to."""
+        """Check the header against the announcement, admit the instance, and return its path."""
         header = self._scan.values
         if not all(is_uid(header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
-            raise InstanceRefused("Study, Series or SOP Instance UID is missing or no UID", status=_MISMATCH)
+            raise InstanceRefused("Study, Series or SOP Instance UID is missing or invalid", status=_MISMATCH)
         if header[SOP_UID] != self._arrival.sop_uid and not self._arrival.head:
-            raise InstanceRefused(
-                "the dataset is of another SOP Instance UID than announced", status=_MISMATCH
-            )
+            raise InstanceRefused("the dataset has another SOP Instance UID than announced", status=_MISMATCH)
         admitted = self._store.admit(self._arrival, header)
         path = self._store.template.render(header, admitted.cells)
         return PurePosixPath(admitted.subdirectory, path) if admitted.subdirectory else path
@@ -257,7 +256,7 @@ class InstanceWriter:
             self._sha256.update(buffer)
 
     def _close_file(self) -> None:
-        """Bytes on the disk, descriptor closed: on network file systems both are where a full disk shows."""
+        """Sync and close the file; on network file systems either may report a full disk."""
         if self._store.is_shared:
             self._store.access.apply_to_file(self._fd)
         if self._store.durable:
@@ -290,7 +289,7 @@ def _read_receipt(name: str, directory: int, path: PurePosixPath, seen: set[str]
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
-        return None  # a link or a device: nothing that a store wrote
+        return None  # a link or a device: not written by a store
     try:
         file = read_part10(fd, IDENTIFIERS | {SCAN_TO_END})
         if not file or not all(is_uid(file.header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
@@ -303,7 +302,7 @@ def _read_receipt(name: str, directory: int, path: PurePosixPath, seen: set[str]
 
 
 def _start_writeback(fd: int, start: int, end: int) -> None:
-    """Have the kernel begin to write, so that fdatasync finds little left to do."""
+    """Start writing in the kernel, so that fdatasync has little left to do."""
     if hasattr(os, "posix_fadvise"):
         with suppress(OSError):  # advice only
             os.posix_fadvise(fd, start, end - start, os.POSIX_FADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""DICOM files (PS3.10 section 7): the head that Quarry writes, and reading one back."""
+"""DICOM files (PS3.10 section 7): writes the head of a file, and reads meta information and header."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
 
 
 def is_uid(text: str) -> bool:
-    """Whether this can serve as a UID: digits and dots (PS3.5 9.1); archives have some longer than 64."""
+    """Return True for digits and dots (PS3.5 9.1); up to 128, since archives have UIDs longer than 64."""
     return bool(_UID.fullmatch(text)) and text.strip(".") != ""
 
 
 def encode_file_head(arrival: InstanceInfo) -> bytes:
-    """Preamble, prefix and file meta information (PS3.10 7.1) of a dataset: as they came, or made for it."""
+    """Return preamble, prefix and file meta information (PS3.10 7.1): as received, or made for a dataset."""
     if arrival.head:
         return arrival.head
     elements = b"".join(
@@ -61,7 +61,7 @@ def _encode_element(element: int, vr: bytes, text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Part10File:
-    """What a file on disk says of itself; its dataset begins at ``offset``, ``size`` is the file's."""
+    """The meta information and header of a file; its dataset begins at ``offset``, ``size`` is the file's."""
 
     offset: int
     size: int
@@ -71,7 +71,7 @@ class Part10File:
 
 
 def read_part10(fd: int, tags: Iterable[int]) -> Part10File | None:
-    """Read meta and header of an open file; None if it is no DICOM file, or damaged as far as was read."""
+    """Read meta information and header of an open file; None if it is no DICOM file, or a damaged one."""
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return None
@@ -92,7 +92,7 @@ def read_part10(fd: int, tags: Iterable[int]) -> Part10File | None:
 
 
 def compute_digest(fd: int) -> bytes:
-    """SHA-256 of an open file."""
+    """Compute the SHA-256 of an open file."""
     sha256 = hashlib.sha256()
     for piece in _read_chunks(fd, 0):
         sha256.update(piece)
@@ -100,7 +100,7 @@ def compute_digest(fd: int) -> bytes:
 
 
 def has_same_bytes(one: int, one_offset: int, other: int, other_offset: int) -> bool:
-    """Whether two open files hold the same from the given offsets on."""
+    """Return True if two open files have the same bytes from the given offsets on."""
     pairs = zip_longest(_read_chunks(one, one_offset), _read_chunks(other, other_offset))
     return all(left == right for left, right in pairs)
 

@@ -1,11 +1,11 @@
 """Path patterns in dcm4che's language, such as ``{00100020}/{0020000D}/{0020000E}/{00080018}.dcm``.
 
 A part is ``{attribute[index],form,argument}``; the attribute is a tag in hexadecimal or a keyword, the index
-counts from 0. ``{csv:COLUMN}`` is a column of the user's table. Literal text stands elsewhere; an apostrophe
+counts from 0. ``{csv:COLUMN}`` is a column of the user's table. All other text is literal; an apostrophe
 quotes, two are one apostrophe. Unlike in dcm4che no value can make a directory or leave the root, and a plain
 ``{attribute}`` gives different values different names (see :mod:`dicom_quarry.store.safe_names`).
 
-Without an index, an attribute that holds one value by the dictionary is taken whole, any other by its first.
+Without an index, a pattern uses the whole value of an attribute with VM 1, and the first value of any other.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FUNCTIONS: Final[dict[str, Callable[[str], template_functions.TemplateFunction]
     "md5": template_functions.md5,
     "urlencoded": template_functions.url_encoded,
 }
-#: Forms that keep one SOP Instance UID apart from another.
+#: Forms that give different SOP Instance UIDs different names.
 _UNIQUE_FUNCTIONS: Final = frozenset({"", "upper", "md5", "urlencoded"})
 _RANDOM_MAKERS: Final[dict[str, Callable[[], str]]] = {
     "": lambda: secrets.token_hex(4).upper(),
@@ -58,7 +58,7 @@ _PartRenderer = Callable[[Header, Mapping[str, str]], str]
 
 @dataclass(frozen=True, slots=True)
 class PathTemplate:
-    """A pattern that was understood; ``tags`` are the attributes that it needs."""
+    """A parsed pattern; ``tags`` are the attributes that it needs."""
 
     pattern: str
     tags: frozenset[int]
@@ -66,9 +66,9 @@ class PathTemplate:
 
     @classmethod
     def parse(cls, pattern: str, *, columns: Collection[str] = (), for_job: bool = True) -> PathTemplate:
-        """Read a pattern. Raises ConfigError.
+        """Parse a pattern. Raises ConfigError.
 
-        In a ``job`` it must name each instance by its SOP Instance UID, and the same way every time.
+        A pattern ``for_job`` must include the SOP Instance UID, and give an instance the same path each time.
         """
         _check_text(pattern)
         parser = _TemplateParser(columns, for_job)
@@ -83,7 +83,7 @@ class PathTemplate:
         return cls(pattern, frozenset(parser.tags), parts)
 
     def render(self, header: Header, cells: Mapping[str, str] | None = None) -> PurePosixPath:
-        """The path of an instance: relative, safe, with no empty component (``_`` stands for one)."""
+        """Make the path of an instance: relative and safe; an empty component becomes ``_``."""
         row = cells or {}
         text = "".join([part if isinstance(part, str) else part(header, row) for part in self._parts])
         *folders, name = text.split("/")
@@ -92,12 +92,12 @@ class PathTemplate:
 
 @lru_cache(maxsize=512)
 def _folder(components: tuple[str, ...]) -> PurePosixPath:
-    """The folder that one instance after the other goes into."""
+    """Make the directory of a path; cached, as the instances of a series share it."""
     return PurePosixPath(*map(safe_names.component, components))
 
 
 class _TemplateParser:
-    """Turns the fields of one pattern into parts, and remembers what they need."""
+    """Turns the fields of one pattern into functions, and collects the tags that they need."""
 
     def __init__(self, columns: Collection[str], for_job: bool) -> None:
         self._columns = columns
@@ -120,7 +120,7 @@ class _TemplateParser:
 
     def _parse_column(self, column: str) -> _PartRenderer:
         if column not in self._columns:
-            known = ", ".join(self._columns) or "there is no table here"
+            known = ", ".join(self._columns) or "none, as there is no table"
             raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
         return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip())
 
@@ -142,7 +142,7 @@ class _TemplateParser:
 
 
 def _split(pattern: str) -> Iterator[tuple[str, bool]]:
-    """The pattern's literal texts (False) and fields (True)."""
+    """Yield the pattern's literal texts (False) and fields (True)."""
     text, inside, quoted, at = "", False, False, 0
     while at < len(pattern):
         char = pattern[at]
@@ -185,7 +185,7 @@ def _check_components(outline: str) -> None:
 def _parse_tag(name: str, field: str) -> int:
     tag = int(name, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else tag_for_keyword(name)
     if tag is None:
-        raise ConfigError(f"'{{{field}}}': DICOM knows no attribute of this name")
+        raise ConfigError(f"'{{{field}}}': this is not the keyword of a DICOM attribute")
     if not 0x00080000 <= tag < _PIXEL_DATA:
         raise ConfigError(f"'{{{field}}}': only attributes from (0008,0000) up to the pixel data can be used")
     return tag
@@ -197,7 +197,7 @@ def _usable_vr(tag: int, field: str) -> str:
     except KeyError:
         return "LO"
     if vr in _BINARY_VRS:
-        raise ConfigError(f"'{{{field}}}': an attribute of VR {vr} is no text")
+        raise ConfigError(f"'{{{field}}}': an attribute of VR {vr} has no text")
     return vr
 
 
@@ -205,9 +205,8 @@ def _make_function(kind: str, argument: str, vr: str, field: str) -> template_fu
     if _DATE_OR_TIME.fullmatch(kind):
         return template_functions.date_time(kind, argument, vr)
     if kind not in _FUNCTIONS:
-        raise ConfigError(
-            f"'{{{field}}}': '{kind}' is none of {', '.join(filter(None, _FUNCTIONS))}, date, time"
-        )
+        known = ", ".join(filter(None, _FUNCTIONS))
+        raise ConfigError(f"'{{{field}}}': '{kind}' is unknown; write one of {known}, date, time")
     return _FUNCTIONS[kind](argument)
 
 

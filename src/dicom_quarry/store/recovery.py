@@ -1,4 +1,4 @@
-"""Files that get their names later: left half-way by a crash, or kept apart until a person decided."""
+"""Files that get their final names later: left by a crash, or accepted from the mismatch folder."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _UIDS: Final = (STUDY_UID, SERIES_UID, SOP_UID)
 def recover(
     incoming: Path, directories: Directories, template: PathTemplate
 ) -> Iterator[PurePosixPath | None]:
-    """Give every left-over instance that is whole its name; None for each that is not, which is set aside.
+    """Give each whole left-over instance its name; yield its path, or None for a damaged file.
 
-    For a receiver that cannot have it sent again, before it receives. The sender was told nothing of these:
-    it may send them once more, and they will be known.
+    A receiver that cannot fetch again calls this before it receives. A damaged file is renamed. The sender
+    got no acknowledgement of these instances: if it sends one again, the store finds that it is there.
     """
     placer = FilePlacer(directories, durable=True)
     for left_over in sorted(incoming.glob(f"*{PART_SUFFIX}")):
@@ -54,11 +54,11 @@ def _place_left_over(
 def relocate(
     path: PurePosixPath, subdirectory: str, placer: FilePlacer, directories: Directories
 ) -> PlacedFile:
-    """Move a file out of the folder ``apart`` to where it belongs. Raises OSError, Refused."""
+    """Move a file out of ``subdirectory`` to its usual place. Raises OSError and InstanceRefused."""
     old = Path(directories.root, path)
     file = _read_file(old, (), directories.access)
     if file is None:
-        raise FileNotFoundError(2, "it is no DICOM file any more")
+        raise FileNotFoundError(2, "it is not a DICOM file any more")
     placed = placer.place(_temp_file(old, file), path.relative_to(subdirectory))
     old.unlink(missing_ok=True)
     _remove_empty(directories, path.parent)
@@ -66,7 +66,7 @@ def relocate(
 
 
 def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
-    """Remove a folder and those above it, below the root, as far as nothing is in them."""
+    """Remove a directory and its parents below the root, up to the first that is not empty."""
     with suppress(OSError):
         for folder in (directory, *directory.parents[:-1]):
             Path(directories.root, folder).rmdir()

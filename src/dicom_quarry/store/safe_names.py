@@ -1,17 +1,17 @@
-"""Values from outside become names that are safe on every file system, and stay apart.
+"""File names from values of the data: safe on every file system, and different for different values.
 
 :func:`distinct` gives different values different names, also where a file system ignores case (Windows,
 macOS, SMB) or the Unicode form:
 
 - capitals, digits, inner spaces and ``-_.,+=@()#^`` stay as they are, so that ordinary IDs and UIDs do too;
   letters and digits of other scripts stay where that is safe; all else becomes ``%XX`` (UTF-8, hexadecimal);
-- small letters stay too, and a mark at the end tells them from capitals: ``abc123`` becomes ``abc123~``;
+- small letters stay too, and a mark at the end shows them: ``abc123`` becomes ``abc123~``;
   where both occur a hexadecimal number follows, one bit for each letter, the first one lowest: ``Smith~1e``;
-- a value of ``_`` becomes ``%5F``, since ``_`` stands where a name would be empty;
+- a value of ``_`` becomes ``%5F``, since ``_`` is the name of an empty value;
 - what is longer than 120 bytes is cut and gets ``~~`` and a digest of the value.
 
-Decoding a name gives back its value (or its digest), whichever characters were escaped: that is why no two
-values share one. :func:`plain` only makes safe: it is for results that are not meant to be told apart.
+A name can be decoded to its value (or to its digest), so no two values share a name. :func:`plain` makes a
+value safe only; different values may share its result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
-#: In bytes of UTF-8; below 255, so that a suffix that tells versions apart fits.
+#: Limits in bytes of UTF-8. Most file systems allow 255; the rest is for the suffix of a version.
 _COMPONENT_LIMIT: Final = 180
 _VALUE_LIMIT: Final = 120
 _NAME_LIMIT: Final = 255
@@ -39,7 +39,7 @@ _EXTENSION: Final = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,7}$")
 
 @lru_cache(maxsize=4096)
 def distinct(value: str) -> str:
-    """A safe name of its own for each value; ``""`` for an empty one."""
+    """Make a safe name that no other value has; ``""`` for an empty value."""
     if _ORDINARY.fullmatch(value):
         return value
     if value == "_":
@@ -55,12 +55,12 @@ def distinct(value: str) -> str:
 
 
 def plain(value: str) -> str:
-    """A safe name, in which ``%`` and ``~`` stay; different values may share it."""
+    """Make a safe name, in which ``%`` and ``~`` stay; different values may share it."""
     return _shorten("".join(_escape(value, _UNESCAPED_PLAIN)), "", _VALUE_LIMIT, value)
 
 
 def component(text: str) -> str:
-    """One component of a path, of literal text and safe names: never empty, special or too long."""
+    """Make a component of a path from literal text and safe names: never empty, reserved or too long."""
     if not text or text[0] == ".":
         text = "_" + text
     if text[-1] in ". ":
@@ -74,7 +74,7 @@ def component(text: str) -> str:
 
 
 def add_suffix(name: str, suffix: str) -> str:
-    """The name with ``~suffix`` before its extension: for one that must stand beside ``name``."""
+    """Insert ``~suffix`` before the extension of a name that is taken."""
     extension = _extension(name)
     tail = f"~{suffix}{extension}"
     return _cut(name.removesuffix(extension), _NAME_LIMIT - len(tail.encode())) + tail
@@ -101,7 +101,7 @@ def _is_stable(text: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def _has_stable_case(char: str) -> bool:
-    """Whether a letter beyond ASCII has one form, or one small and one capital that name each other."""
+    """Return True for a letter beyond ASCII without case, or with one small and one capital form."""
     if char.isascii() or unicodedata.category(char) not in ("Lo", "Lu", "Ll", "Nd"):
         return False
     small, capital = char.lower(), char.upper()

@@ -1,8 +1,8 @@
-"""The forms in which a path pattern may ask for a value, after dcm4che's language.
+"""The forms of a value in a path pattern, after dcm4che's language.
 
-Each maker takes the argument that stands in the pattern and gives a function from the value (None where the
-attribute is missing or empty) to text for the path. What comes from the data is made safe here; what comes
-from the pattern, such as the slashes of ``yyyy/MM/dd``, is the user's own and stays.
+Each function here takes the argument of the pattern and returns a function from the value (None if the
+attribute is missing or empty) to text for the path. Text from the data is made safe; text from the pattern,
+such as the slashes of ``yyyy/MM/dd``, stays as the user wrote it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dicom_quarry.store import safe_names
 
 TemplateFunction = Callable[[str | None], str]
 
-_NULL: Final = "null"  # what Java writes for a missing object, and users' trees contain
+_NULL: Final = "null"  # Java's text for a missing object, which existing trees have
 _DIGITS: Final = "0123456789abcdefghijklmnopqrstuv"
 _SLICE: Final = re.compile(r"(-?\d{1,9})(?:,(-?\d{1,9}))?")
 _DECIMAL_FORMAT: Final = re.compile(r"([^#0,.;%'‰¤E]*)([#,]*[0,]*)(?:(\.)(0*)(#*))?([^#0,.;%'‰¤E]*)")
@@ -38,19 +38,19 @@ _DATE_TIME: Final = re.compile(
 
 
 def distinct_value(argument: str) -> TemplateFunction:
-    """The value, told apart from every other value."""
+    """Write the value as a name that no other value has."""
     _check_no_argument("a plain attribute", argument)
     return lambda value: safe_names.distinct(value or "")
 
 
 def upper(argument: str) -> TemplateFunction:
-    """The value in capitals."""
+    """Write the value in capitals."""
     _check_no_argument("upper", argument)
     return lambda value: safe_names.plain((value or "").upper())
 
 
 def url_encoded(argument: str) -> TemplateFunction:
-    """The value as a form field would be encoded."""
+    """Write the value as it is encoded in an HTML form."""
     _check_no_argument("urlencoded", argument)
 
     def apply(value: str | None) -> str:
@@ -64,7 +64,7 @@ def url_encoded(argument: str) -> TemplateFunction:
 
 
 def slice_(argument: str) -> TemplateFunction:
-    """Characters ``b`` to ``e`` of the value; negative ones count from the end."""
+    """Write the characters from BEGIN to before END; negative numbers count from the end."""
     found = _SLICE.fullmatch(argument.replace(" ", ""))
     if not found:
         raise ConfigError(f"'slice,{argument}': write slice,BEGIN or slice,BEGIN,END")
@@ -80,7 +80,7 @@ def slice_(argument: str) -> TemplateFunction:
 
 
 def offset(argument: str) -> TemplateFunction:
-    """The value, an integer, plus ``n``."""
+    """Write the value, an integer, plus the argument."""
     if not re.fullmatch(r"\s*[+-]?\d{1,18}\s*", argument):
         raise ConfigError(f"'offset,{argument}': an offset is an integer")
     shift = int(argument)
@@ -92,7 +92,7 @@ def offset(argument: str) -> TemplateFunction:
 
 
 def number(argument: str) -> TemplateFunction:
-    """The value written as Java's DecimalFormat does: ``000``, ``#,##0.00`` and the like."""
+    """Write the value as Java's DecimalFormat does: ``000``, ``#,##0.00`` and the like."""
     found = _DECIMAL_FORMAT.fullmatch(argument or "#,##0.###")
     if not found or not (found[2].strip(",") or found[4] or found[5]):
         raise ConfigError(f"'number,{argument}': a number format is made of 0, #, ',' and '.', such as 000")
@@ -115,7 +115,7 @@ def number(argument: str) -> TemplateFunction:
 
 
 def choice(argument: str) -> TemplateFunction:
-    """The text whose limit is the highest that the value, a number, reaches: ``0#none|1#one|1<many``."""
+    """Write the text of the highest limit that the value, a number, reaches: ``0#none|1#one|1<many``."""
     choices: list[tuple[float, str]] = []
     for text in argument.split("|"):
         found = _CHOICE.fullmatch(text)
@@ -137,7 +137,7 @@ def choice(argument: str) -> TemplateFunction:
 
 
 def java_hash(argument: str) -> TemplateFunction:
-    """Java's ``String.hashCode``, eight hexadecimal digits."""
+    """Write Java's ``String.hashCode`` in eight hexadecimal digits."""
     _check_no_argument("hash", argument)
 
     def apply(value: str | None) -> str:
@@ -153,7 +153,7 @@ def java_hash(argument: str) -> TemplateFunction:
 
 
 def md5(argument: str) -> TemplateFunction:
-    """dcm4che's 26 characters of an MD5; its loss of the first byte of each half is kept."""
+    """Write dcm4che's 26 characters of an MD5, which lose the first byte of each half as in dcm4che."""
     _check_no_argument("md5", argument)
 
     def apply(value: str | None) -> str:
@@ -171,7 +171,7 @@ def md5(argument: str) -> TemplateFunction:
 
 
 def date_time(kind: str, argument: str, vr: str) -> TemplateFunction:
-    """A date or time in Java's letters, shifted by a period (``date-P1M``) or duration (``time+PT30M``)."""
+    """Write a date or time in Java's letters; ``date-P1M`` or ``time+PT30M`` shifts it."""
     at = datetime_formatter(kind, argument)
 
     def apply(value: str | None) -> str:
@@ -182,7 +182,7 @@ def date_time(kind: str, argument: str, vr: str) -> TemplateFunction:
 
 
 def datetime_formatter(kind: str, argument: str) -> Callable[[datetime], str]:
-    """What :func:`moment` writes, of a moment that is known."""
+    """Make the function with which :func:`date_time` writes a datetime."""
     pieces = _parse_date_format(argument)
     shift = _parse_shift(kind)
 
@@ -202,7 +202,7 @@ def _check_no_argument(name: str, argument: str) -> None:
 
 
 def _parse_decimal(value: str | None) -> Decimal:
-    """The value as a number; 0 where it is none, or beyond what a name can hold."""
+    """Read the value as a number; 0 if it is not a number, or too large for a name."""
     try:
         found = Decimal(value or "0")
     except InvalidOperation:

@@ -1,1 +1,1 @@
-"""Stored files and the archive compared with the record."""
+"""Comparisons with the record of a job: of stored files, and of the archive's lists."""

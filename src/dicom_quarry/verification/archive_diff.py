@@ -1,4 +1,4 @@
-"""Every complete study is listed again: what has changed in the archive since? Asks, and moves nothing."""
+"""Lists every complete study again, and compares the lists with the record. Retrieves nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dicom_quarry.model import Task
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.verification.checkpoint import Checkpoint, Position
 
-#: A difference: code, words, series and instance as far as they apply.
+#: A difference: code, description, series UID and SOP Instance UID; UIDs that do not apply are empty.
 _Difference = tuple[str, str, str, str]
 
 NEW, GONE, STUDY_GONE, NOT_COMPARED = "new", "gone", "study_gone", "not_compared"
@@ -26,10 +26,10 @@ NEW, GONE, STUDY_GONE, NOT_COMPARED = "new", "gone", "study_gone", "not_compared
 
 @dataclass(frozen=True, slots=True)
 class ArchiveDiff:
-    """What the archives list now: ``studies`` that were listed again, of ``all`` that are complete.
+    """The result of a comparison: ``studies`` listed again, of ``total`` complete ones.
 
-    ``others`` are not as they were; ``changed`` counts them by code, ``instances`` what in them has changed.
-    ``problem``: what a person has to do before an archive can be asked on.
+    ``studies_by_code`` counts the ``changed_studies`` by code, ``instances_by_code`` the changes in them.
+    ``problem`` is what an operator must do before the comparison can go on.
     """
 
     studies: int
@@ -41,7 +41,7 @@ class ArchiveDiff:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all of them were listed."""
+        """True if all complete studies were listed."""
         return self.studies >= self.total and not self.problem
 
 
@@ -65,7 +65,7 @@ def compare(
     ):
         total, before = reader.count_complete(), checkpoint.position.done
         if checkpoint.interrupted_at is not None:
-            context.observer.on_message(f"going on after {before:,} studies (--restart begins anew)")
+            context.observer.on_message(f"resuming after {before:,} studies; --restart starts over")
         problem = ""
         if before < total:
             problem = _run_queries(context, reader, checkpoint, total)
@@ -89,7 +89,7 @@ def _run_queries(context: QueryContext, reader: StoredFilesReader, checkpoint: C
 
 
 class _ListingThread(QueryThread):
-    """Has study after study listed, from the bookmark on."""
+    """The thread that lists one study after the other, from the checkpoint on."""
 
     def __init__(
         self,
@@ -120,13 +120,13 @@ class _ListingThread(QueryThread):
 
 
 def _find_differences(client: ArchiveClient, task: Task, stored: Mapping[str, str]) -> list[_Difference]:
-    """What the archive lists otherwise than what is ``here``, the series of every instance by its UID."""
+    """List a task and compare with ``stored``, the series UID of each stored instance by SOP Instance UID."""
     try:
         listing = client.circuit_breaker.run_query(lambda: client.archive.list_instances(task))
         if not (listing.instances or listing.series_uids) and not _has_study(client, task):
             return [(STUDY_GONE, "the archive does not know the study any more", "", "")]
     except (QueryFailed, ConnectionLost) as error:
-        return [(NOT_COMPARED, f"the archive would not list it: {redact(error)}", "", "")]
+        return [(NOT_COMPARED, f"the archive could not list it: {redact(error)}", "", "")]
     listed = {ref.sop_uid: ref.series_uid for ref in listing.instances}
     new = [(NEW, "is new in the archive", series, sop) for sop, series in listed.items() if sop not in stored]
     if not listing.lists_instances:
@@ -138,7 +138,7 @@ def _find_differences(client: ArchiveClient, task: Task, stored: Mapping[str, st
 
 
 def _has_study(client: ArchiveClient, task: Task) -> bool:
-    """Whether the archive has the study, of which it lists nothing."""
+    """Return True if the archive has the study, although it lists no instance."""
     keys = {"StudyInstanceUID": task.study.study_uid}
     if client.profile.model == "patient":
         keys["PatientID"] = task.study.patient_id

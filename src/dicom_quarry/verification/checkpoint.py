@@ -1,7 +1,7 @@
-"""Where a long look at a job is, and what it has found so far: small files that survive a kill.
+"""The position and the findings of a long verification, in small files that survive a kill.
 
-Kept in the state folder, beside the ledger and out of its way: a job may run meanwhile. Where nothing can be
-written there, as on a read-only copy, it is kept for this user elsewhere.
+The files are in the state folder next to the ledger, so that a job can run meanwhile. For a read-only copy
+of a job they are in a folder of this user.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.locks import FileLock, LockHeld
 
-#: A look that nobody went on with for so many seconds begins anew: the files may have changed since.
+#: Seconds after which a checkpoint is not used any more: the files may have changed since.
 MAX_AGE = 7 * 86_400.0
 
 #: Seconds between two writes.
@@ -30,7 +30,7 @@ _WRITE_INTERVAL = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """All tasks up to ``task`` were looked at: ``done`` things of ``size`` bytes, ``found`` of them odd."""
+    """The position after a task: ``done`` items of ``size`` bytes were checked, with ``findings``."""
 
     task_id: int = 0
     done: int = 0
@@ -39,10 +39,10 @@ class Position:
 
 
 class Checkpoint:
-    """The bookmark of one kind of look; a context, in which nobody else has it. Raises StartError then.
+    """The checkpoint of one kind of verification; a context that holds its lock. Raises StartError.
 
-    ``manner`` is what has to be the same for a look to be gone on with; what was added to it then comes back
-    with it. ``since`` is the POSIX time at which that look was left; None where this is a new one.
+    A verification is resumed only with the same ``parameters``; further parameters that it had are restored.
+    ``interrupted_at`` is the POSIX time of the interruption; None for a new verification.
     """
 
     def __init__(self, folder: JobFolder, name: str, parameters: Mapping[str, Any], *, restart: bool) -> None:
@@ -61,7 +61,7 @@ class Checkpoint:
         try:
             self._lock.acquire(timeout=0)
         except LockHeld:
-            raise StartError(f"another quarry verify is looking at {self._out}: wait for its end") from None
+            raise StartError(f"another quarry verify is checking {self._out}: wait until it ends") from None
         if not self._restart:
             self._load()
         self._findings_file = _open_findings(self._path(".findings"))
@@ -75,11 +75,11 @@ class Checkpoint:
         self._lock.release()
 
     def add_finding(self, finding: Mapping[str, Any]) -> None:
-        """Something to be told at the end; kept with the next mark."""
+        """Add a finding for the end; it is durable with the next saved position."""
         self._findings_file.write(json.dumps(finding).encode() + b"\n")
 
     def save(self, position: Position) -> None:
-        """The look has come so far. What is added afterwards is of the next mark."""
+        """Save the position, with the findings added so far; writes at most once a second."""
         self.position = position
         self._findings_file.flush()
         self._findings_length = self._findings_file.tell()
@@ -87,14 +87,14 @@ class Checkpoint:
             self._write()
 
     def findings(self) -> Iterator[dict[str, Any]]:
-        """What was added, also before an interruption, in its order."""
+        """Yield the findings in their order, with those from before an interruption."""
         self._findings_file.flush()
         with self._path(".findings").open("rb") as lines:
             for line in lines:
                 yield json.loads(line)
 
     def finish(self) -> None:
-        """The look has come to its end: the next one begins anew."""
+        """Remove the checkpoint: the verification is complete, and the next one starts over."""
         for suffix in (".json", ".findings"):
             self._path(suffix).unlink(missing_ok=True)
 
@@ -105,7 +105,7 @@ class Checkpoint:
             is_intact = self._path(".findings").stat().st_size >= length
             parameters = dict(data["parameters"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return  # none, or nothing that this version can go on with
+            return  # missing, or of a version that this one cannot read
         has_same_parameters = parameters | self.parameters == parameters
         if has_same_parameters and is_intact and position.task_id and 0 <= time.time() - written < MAX_AGE:
             self.position, self._findings_length, self.interrupted_at, self.parameters = (
@@ -116,7 +116,7 @@ class Checkpoint:
             )
 
     def _write(self) -> None:
-        """The findings before the mark that counts them: a power cut must not leave a mark without them."""
+        """Write the findings, then the position that counts them, so that a power cut loses none."""
         os.fsync(self._findings_file.fileno())
         data = {
             "parameters": self.parameters,
@@ -137,7 +137,7 @@ def _open_findings(path: Path) -> BinaryIO:
 
 
 def _writable_folder(folder: JobFolder) -> Path:
-    """The state folder, or one of this user's where nothing can be written to that."""
+    """Return the state folder, or a folder of this user if the state folder is read-only."""
     if os.access(folder.state, os.W_OK):
         return folder.state
     name = hashlib.sha256(os.fsencode(folder.out.resolve())).hexdigest()[:16]

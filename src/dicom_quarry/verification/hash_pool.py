@@ -1,4 +1,4 @@
-"""Files compared in several processes at once, their answers in the order of the questions."""
+"""Compares files with their records in several processes; the results keep the order of the files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from dicom_quarry.store.hash_worker import Batch, Problems
 
 T = TypeVar("T")
 
-#: By its file, in isolation: nothing in the user's folder or environment is imported in place of a library.
+#: Isolated (-I): nothing in the user's folder or environment can be imported instead of a library.
 _WORKER_COMMAND = (sys.executable, "-I", hash_worker.__file__)
 
-#: More at once bring nothing, unless somebody knows better: the disk or its network is the bottleneck then.
+#: Default limit of processes: with more, the disk or its network is the bottleneck.
 _MAX_PROCESSES = 8
 
-#: Batches that wait for each process: enough that none ever does.
+#: Queued batches for each process, so that no process is idle.
 _BATCHES_PER_PROCESS = 3
 
 
 def default_threads() -> int:
-    """As many as there are processors for this process, within reason."""
+    """Return the number of processors that this process may use, at most eight."""
     return min(
         _MAX_PROCESSES,
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
@@ -38,7 +38,7 @@ def default_threads() -> int:
 
 
 class HashPool:
-    """So many processes; a context. The thread that asks one waits for its answer."""
+    """A pool of worker processes, each with a thread that sends batches and waits for results; a context."""
 
     def __init__(self, processes: int) -> None:
         self._process_count = processes
@@ -55,7 +55,7 @@ class HashPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Ended early, nobody waits for batches: what is being read is read in vain.
+        # After an early end no result is needed, so the processes need not finish their batches.
         for child in self._children:
             child.kill()
         self._threads.shutdown(cancel_futures=True)
@@ -63,11 +63,11 @@ class HashPool:
             child.wait()
             for stream in (child.stdin, child.stdout):
                 if stream is not None:
-                    with suppress(OSError):  # what it did not take is still in the buffer
+                    with suppress(OSError):  # closing flushes what the process did not read
                         stream.close()
 
     def compare(self, parts: Iterable[T], build_batch: Callable[[T], Batch]) -> Iterator[tuple[T, Problems]]:
-        """Each part with its problems; reads no further ahead than the processes are busy with."""
+        """Yield each part with its problems; takes only as many parts ahead as keep the processes busy."""
         pending: deque[tuple[T, Future[Problems]]] = deque()
         for part in parts:
             pending.append((part, self._threads.submit(self._compare_batch, build_batch(part))))
@@ -86,8 +86,8 @@ class HashPool:
             problems: Problems = pickle.load(child.stdout)
         except (OSError, EOFError, pickle.UnpicklingError):
             raise StartError(
-                "a process that compares files was ended from outside, perhaps for want of memory: "
-                "run again to go on, with fewer --threads"
+                "a process that compares files was killed, perhaps because memory ran out: "
+                "run the command again with fewer --threads; it resumes"
             ) from None
         self._idle.put(child)
         return problems

@@ -1,4 +1,4 @@
-"""Studies that are fetched again since verify found something: their damaged files are moved aside first."""
+"""Reopens studies in which verify found damage; moves their damaged files to a quarantine folder first."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from dicom_quarry.verification.hash_pool import HashPool, default_threads
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """What was taken up again: so many studies, of which these instances were damaged or missing."""
+    """The number of reopened studies, with their damaged and missing instances."""
 
     studies: int
     damaged_sop_uids: frozenset[str]
 
 
 def read_study_uids(path: Path, codes: frozenset[str], command: str) -> list[str]:
-    """The Study Instance UIDs in a list that verify has left, of lines with these codes; each once.
+    """Read the Study Instance UIDs, each once, from the lines of a list with one of these codes.
 
-    Raises InputError where there is no such list; ``how`` is what makes one.
+    Raises InputError if verify has not written the list; ``command`` does.
     """
     try:
         with path.open(encoding="utf-8", newline="") as stream:
@@ -40,15 +40,15 @@ def read_study_uids(path: Path, codes: frozenset[str], command: str) -> list[str
         raise InputError(f"there is no {path}: make it with  {command}") from None
     except (KeyError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
-            f"{path} is not as it was written ({error}): make it again with  {command}"
+            f"{path} was changed and cannot be read ({error}): make it again with  {command}"
         ) from None
 
 
 def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str]) -> Quarantined:
-    """Take up these studies; every file of theirs that is not as recorded goes to ``.quarry/damaged``.
+    """Reopen these studies; move each of their files that differs from its record to ``.quarry/damaged``.
 
-    All of their files are compared, also such as no list names: whatever lies in the folder of a task in work
-    is taken for what the archive sent.
+    All files of the studies are compared, not only those in damaged.csv: a job adopts every file in the
+    folder of an unfinished task.
     """
     task_ids = [number for study_uid in study_uids for number in concluded_tasks(ledger, study_uid)]
     root, damaged = os.fspath(folder.out), set()
@@ -75,7 +75,7 @@ def _quarantine_file(root: Path, path: str) -> None:
 
 
 def _candidate_paths(path: Path) -> Iterator[Path]:
-    """Where it can be: beside one of the same name that was moved there before."""
+    """Yield paths for a file, with a number if a file of the same name was moved there before."""
     yield path
     number = 2
     while True:
@@ -84,6 +84,6 @@ def _candidate_paths(path: Path) -> Iterator[Path]:
 
 
 def count_restored(folder: JobFolder, quarantined: Quarantined, study_uids: list[str]) -> int:
-    """Of the damaged and missing instances those that are stored now."""
+    """Count the damaged and missing instances that are stored now."""
     with closing(StoredFilesReader(folder.ledger)) as reader:
         return sum(reader.count_stored(study_uid, quarantined.damaged_sop_uids) for study_uid in study_uids)

@@ -1,4 +1,4 @@
-"""A random part of the files, the same whenever its seed is given: what it shows, and what it does not."""
+"""Random samples of files, repeatable by their seed, and the damage that they may leave undetected."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _HASH_RANGE = 1 << 64
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """``share`` from 0 to 1 of the files; each is in or out by itself, whatever their order."""
+    """A sample of a ``share`` (0 to 1) of the files; each file is chosen by its own UID and ``seed``."""
 
     share: float
     seed: str
 
     @classmethod
     def draw(cls, share: float) -> Sample:
-        """A sample that nobody can foresee."""
+        """Draw a sample with a random seed."""
         return cls(share, secrets.token_hex(4))
 
     def __contains__(self, sop_uid: str) -> bool:
@@ -31,7 +31,7 @@ class Sample:
 
 
 def parse_share(text: str) -> float:
-    """Read ``1%``; from 0 to 1. Raises InputError."""
+    """Read a share such as ``1%``; return it from 0 to 1. Raises InputError."""
     found = _PERCENT.fullmatch(text.strip())
     percent = float(found[1]) if found else 0.0
     if not 0 < percent <= 100:
@@ -40,10 +40,9 @@ def parse_share(text: str) -> float:
 
 
 def max_undetected_damage(checked: int, total: int) -> int:
-    """Where a random choice shows no damage: the most files that may be damaged all the same.
+    """Return the most files that may be damaged, with 95 % confidence, although a sample showed no damage.
 
-    With 95 % confidence: it is the share p for which (1 - p) ** looked_at is 5 %, never more than what was
-    not looked at.
+    It is the share p for which (1 - p) ** ``checked`` is 5 %, of ``total`` files; at most all unchecked ones.
     """
     if not checked:
         return total

@@ -1,7 +1,7 @@
-"""Files in the tree that nobody recorded: whose they are is for a person to say.
+"""Finds files in the output folder that are not in the record.
 
-What is recorded is counted by folder; only where the disk has another number are names compared. So the
-memory that this takes is that of the folders, not of the files.
+Recorded files are counted by folder. Names are compared only in folders with another number of files, so that
+the memory grows with the number of folders, not of files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _QUARRY_FOLDER = ".quarry"
 
 
 class UnrecordedFiles:
-    """Learns what is recorded, then looks through the tree."""
+    """Collects the recorded files, then searches the output folder."""
 
     def __init__(self, root: Path) -> None:
         self._root = os.fspath(root)
@@ -27,15 +27,15 @@ class UnrecordedFiles:
         self._folders_with_missing: set[str] = set()
 
     def add_recorded(self, files: Iterable[StoredFile]) -> None:
-        """These belong here."""
+        """Add recorded files."""
         self._recorded_counts.update(file.path.rpartition("/")[0] for file in files)
 
     def add_missing(self, path: str) -> None:
-        """This one is recorded and not here: another may be in its place, so that the number is right."""
+        """Add a missing recorded file: with an unrecorded one in its folder the number would be right."""
         self._folders_with_missing.add(path.rpartition("/")[0])
 
     def find(self, reader: StoredFilesReader, path_of: PathFunction) -> Iterator[str]:
-        """Every file that is not recorded, relative to the root. Where a job is at work nothing is said."""
+        """Yield every unrecorded file, relative to the root; skips the folders of unfinished tasks."""
         busy = reader.unfinished_folders()
         suspect = {
             folder: names
@@ -45,20 +45,20 @@ class UnrecordedFiles:
         }
         if not suspect:
             return
-        # What a crash has left of a released study is known, too.
+        # A crash may have left files of a released study; they are recorded.
         for _, page in reader.files(path_of, released=True):
             for file in page:
                 folder, _, name = file.path.rpartition("/")
                 if folder in suspect:
                     suspect[folder].discard(name)
-        # What has begun to arrive meanwhile is noted by now.
+        # Folders of tasks that started meanwhile.
         busy = reader.unfinished_folders()
         for folder, names in sorted(suspect.items()):
             if folder not in busy:
                 yield from sorted(_printable(f"{folder}/{name}" if folder else name) for name in names)
 
     def _walk(self) -> Iterator[tuple[str, set[str]]]:
-        """Every folder with the names in it that are no folders."""
+        """Yield every folder with the names of its files."""
         todo = [""]
         while todo:
             folder = todo.pop()
@@ -71,11 +71,11 @@ class UnrecordedFiles:
                         elif folder or entry.name != _QUARRY_FOLDER:
                             todo.append(f"{folder}/{entry.name}" if folder else entry.name)
             except OSError:
-                continue  # unreadable: its recorded files were told of as such
+                continue  # unreadable; its recorded files are reported as unreadable
             yield folder, names if folder else {name for name in names if self._is_dicom(name)}
 
     def _is_dicom(self, name: str) -> bool:
-        """In the top folder are reports and whatever the user put there: only images count (PS3.10 7.1)."""
+        """Return True for a DICOM file (PS3.10 7.1); the top folder also has reports and other files."""
         try:
             fd = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
@@ -89,5 +89,5 @@ class UnrecordedFiles:
 
 
 def _printable(path: str) -> str:
-    """A name that somebody else gave may be no text at all: then its bytes stand for it."""
+    """Escape the bytes of a name that is not valid text."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

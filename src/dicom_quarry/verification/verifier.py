@@ -1,4 +1,4 @@
-"""Offline, and any time later: is every file that was recorded still there, byte for byte?"""
+"""Compares every recorded file of a job with the disk, byte for byte; needs no archive."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from dicom_quarry.verification.hash_pool import HashPool, default_threads
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage
 from dicom_quarry.verification.unrecorded_files import UnrecordedFiles
 
-#: Files of a batch, and their bytes: enough to be worth a message, few enough to share among processes.
+#: Most files and bytes of a batch: large enough for little overhead, small enough to keep all processes busy.
 _BATCH_FILES, _BATCH_BYTES = 250, 64 << 20
 
-#: What can be wrong with a file that was recorded, by code.
+#: The codes of damage to a recorded file.
 DAMAGE_CODES = frozenset({"missing", "size", "content", "unreadable"})
 
 
 @dataclass(frozen=True, slots=True)
 class FileResult:
-    """A recorded file as it is found now; ``problem`` is empty where it is as it was."""
+    """The result for one file; ``problem`` is empty if the file is as recorded."""
 
     file: StoredFile
     problem: str
@@ -38,7 +38,7 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """How to look: at sizes alone if ``quick``; at a random ``share`` of the files, drawn by ``seed``."""
+    """Options: ``quick`` compares sizes only; ``sample_share`` selects a share of the files by ``seed``."""
 
     quick: bool = False
     sample_share: float | None = None
@@ -48,13 +48,13 @@ class VerifyOptions:
 
     @property
     def is_full(self) -> bool:
-        """Every byte of every file is compared."""
+        """True if every byte of every file is compared."""
         return not self.quick and self.sample_share is None
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyProgress:
-    """Verify at one moment: what it has looked at, of how much; sizes as they were recorded."""
+    """The progress at one moment: files done, of the total; sizes are the recorded ones."""
 
     done: FileTotals
     total: FileTotals
@@ -65,10 +65,10 @@ class VerifyProgress:
 
 @dataclass(frozen=True, slots=True)
 class VerifySummary:
-    """What a look at all the files came to. ``uncompared`` were recorded while it went on; those of studies
-    that were ``released`` are elsewhere.
+    """The result of a verification.
 
-    ``may_be_damaged``: of a sample without damage, the most files that may be damaged all the same.
+    ``uncompared`` files were recorded while it ran. ``released`` files are elsewhere and were not compared.
+    ``max_undetected_damage`` is for a sample without damage: the most files that may be damaged.
     """
 
     files: int
@@ -82,14 +82,14 @@ class VerifySummary:
 
 @dataclass(frozen=True, slots=True)
 class FileBatch:
-    """Some files of a page; ``last`` is the task with which the page ends, in its last part, else 0."""
+    """Some files of a page; ``last_task_id`` is the last task of the page in its last batch, else 0."""
 
     files: list[StoredFile]
     last_task_id: int
 
 
 def verify(folder: JobFolder, *, quick: bool = False, threads: int | None = None) -> Iterator[FileResult]:
-    """Look at every recorded file: its size and SHA-256, or its size alone if ``quick``."""
+    """Compare every recorded file by size and SHA-256, or only by size if ``quick``."""
     with closing(StoredFilesReader(folder.ledger)) as reader:
         pages = reader.files(load_path_function(reader))
         for part, problems in _compare_files(folder, pages, quick=quick, sample=None, threads=threads):
@@ -99,9 +99,9 @@ def verify(folder: JobFolder, *, quick: bool = False, threads: int | None = None
 
 
 class Verification:
-    """One look at a job's files that can be interrupted and gone on with; a context.
+    """A verification of a job's files that can be interrupted and resumed; a context.
 
-    Raises StartError where another one is at it. ``since``: when the look that is gone on with was left.
+    Raises StartError while another verification of the job runs.
     """
 
     def __init__(self, folder: JobFolder, options: VerifyOptions) -> None:
@@ -132,23 +132,23 @@ class Verification:
 
     @property
     def interrupted_at(self) -> float | None:
-        """When the look that is gone on with was left; None where this is a new one."""
+        """The POSIX time at which a resumed verification was interrupted; None for a new one."""
         return self._checkpoint.interrupted_at
 
     @property
     def files_done(self) -> int:
-        """How many files were compared, as far as the next look need not compare them again."""
+        """The number of files that were compared and need not be compared again."""
         return self._checkpoint.position.done
 
     @property
     def writable_folder(self) -> Path:
-        """A folder that can be written to: that of the state, unless this is a read-only copy."""
+        """The state folder; for a read-only copy of a job, a folder of this user."""
         return self._checkpoint.folder
 
     def run(
         self, on_finding: Callable[[FileResult], None], on_progress: Callable[[VerifyProgress], None]
     ) -> VerifySummary:
-        """Look at what was not looked at yet; ``found`` hears of every damaged file, ``tick`` of the pace."""
+        """Compare the remaining files; report each damaged one, and the progress after each batch."""
         start, unrecorded = self._checkpoint.position, UnrecordedFiles(self.folder.out)
         pages = self._reader.files(self._path_of, after=start.task_id)
         meter = _VerifyMeter(self._reader, start, self._options.sample_share)
@@ -179,7 +179,7 @@ class Verification:
         self, unrecorded: UnrecordedFiles, start: Position, on_finding: Callable[[FileResult], None]
     ) -> int:
         if start.task_id:
-            # What an earlier run has looked at belongs here, too.
+            # Files that were compared before an interruption are recorded files, too.
             for _, page in self._reader.files(self._path_of, last=start.task_id):
                 unrecorded.add_recorded(page)
         for finding in self._checkpoint.findings():
@@ -209,7 +209,7 @@ class Verification:
         )
 
     def damaged_views(self) -> Iterator[DamagedView]:
-        """What was found, for a report file."""
+        """Yield the findings for a report file."""
         for finding in self._checkpoint.findings():
             path, size, digest, task_id, study_uid, series_uid, sop_uid = finding["file"]
             rows = self._reader.rows_of(task_id) if task_id else ()
@@ -218,7 +218,7 @@ class Verification:
             )
 
     def finish(self) -> None:
-        """The results are where they belong: the next look begins anew."""
+        """Remove the checkpoint once the results are reported: the next verification starts over."""
         self._checkpoint.finish()
 
 
@@ -255,7 +255,7 @@ def _split_into_batches(
 
 
 class _VerifyMeter:
-    """The pace since the start of this run, and what is left at that pace."""
+    """Measures the rate since the start of this run, and the time left at that rate."""
 
     def __init__(self, reader: StoredFilesReader, start: Position, sample_share: float | None) -> None:
         recorded = reader.totals()
