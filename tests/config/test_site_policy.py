@@ -168,7 +168,7 @@ def test_windows_intersect(policy: Policy) -> None:
     text = f'time-zone = "UTC"\nwindow = "19:00-07:00"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
     both = guest(policy(text), Limits(window="18:00-05:00", time_zone="UTC"))
     hours = [datetime(2026, 11, 23, hour, 30, tzinfo=UTC) for hour in range(24)]
-    assert [at.hour for at in hours if both._hours.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
+    assert [at.hour for at in hours if both._schedule.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
 
 
 def test_the_sites_time_zone_is_that_of_its_archives(policy: Policy) -> None:

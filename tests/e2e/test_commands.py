@@ -230,8 +230,8 @@ def test_a_changed_cohort(job: Job) -> None:
 def test_another_archive_or_layout_is_refused(job: Job) -> None:
     assert job.run().code == 0
     with GatedArchive(STUDIES, title="OTHER") as other:
-        assert "is being filled from DEMO" in sentence(job.run("--from", other.ae))
-    assert "is laid out by" in sentence(job.run("--filepath", "{SOPInstanceUID}.dcm"))
+        assert "is filled from DEMO" in sentence(job.run("--from", other.ae))
+    assert "are named by --filepath" in sentence(job.run("--filepath", "{SOPInstanceUID}.dcm"))
 
 
 def test_a_finished_folder_needs_no_archive(job: Job) -> None:

@@ -48,8 +48,8 @@ def test_it_pauses_and_goes_on_by_itself(work: Path, disk: Path, keep_free: floa
         # The state needs room of its own where the disk is filled to the last byte.
         state = ["--state", work / "state"]
         with Running(work / "out.txt", *job.command(*state)) as running:
-            until(running, "the pause", lambda: "waiting for room" in running.output)
-            until(running, "status", lambda: status(job.out)["waiting_for"] == "room on the disk")
+            until(running, "the pause", lambda: "disk full" in running.output)
+            until(running, "status", lambda: status(job.out)["waiting_for"] == "free disk space")
             moves = len(archive.requests("move"))
             here = len(files(job.out))
             assert 0 < here < 24
@@ -57,7 +57,7 @@ def test_it_pauses_and_goes_on_by_itself(work: Path, disk: Path, keep_free: floa
             assert not list((job.out / ".quarry" / "incoming").iterdir())
             others.unlink()
             assert running.wait() == 0
-            assert "there is room on the disk again" in running.output
+            assert "there is enough free disk space again" in running.output
         assert len(archive.requests("move")) <= moves + 3, "no flood"
     assert outcomes(job.out) == [("complete", "all_listed_stored")] * 2
     assert len(files(job.out)) == 24

@@ -211,7 +211,7 @@ def test_a_list_is_not_left_out_by_mistake(archive: ScriptedArchive, work: Path)
     job.configure()
     done = job.run()
     assert done.code == 2
-    assert "this job was begun with --exclude" in done.err
+    assert "this job was started with --exclude" in done.err
     elsewhere = work / "elsewhere"
     elsewhere.mkdir()
     assert quarry("retry", job.out, "--outcome", "excluded", cwd=elsewhere).code == 1

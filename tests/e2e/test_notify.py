@@ -117,8 +117,8 @@ def test_what_hangs_is_given_up_and_the_job_is_what_it_was(work: Path) -> None:
         assert server.calls == 4
     assert done.code == 1
     assert "finished: 3 of 4 rows complete, 1 needs your attention" in done.out
-    assert "the command of on-finish failed, and is given up: it took longer than 1 s" in done.err
-    assert "the mail to a@x.example by" in done.err and "and is given up: " in done.err
+    assert "the command of on-finish failed for the last time: it took longer than 1 s" in done.err
+    assert "the mail to a@x.example by" in done.err and "failed for the last time: " in done.err
 
 
 def test_a_disk_that_is_full_and_room_again(work: Path) -> None:
@@ -137,8 +137,8 @@ def test_a_disk_that_is_full_and_room_again(work: Path) -> None:
         assert outcomes(job.out) == [("complete", "all_listed_stored")] * 2
     notices = told(work)
     assert [one["event"] for one in notices] == ["waiting", "resumed", "ended"]
-    assert [one.get("waiting_for") for one in notices[:2]] == ["room on the disk", ""]
-    assert notices[1]["summary"] == "going on, after waiting for room on the disk"
+    assert [one.get("waiting_for") for one in notices[:2]] == ["free disk space", ""]
+    assert notices[1]["summary"] == "resumed, after waiting for free disk space"
     assert notices[2]["summary"] == "finished, every row is complete"
 
 
@@ -168,7 +168,7 @@ def test_what_keeps_a_job_from_its_start_is_told(work: Path) -> None:
         (blocked,) = told(work)
         assert blocked["summary"] == "not finished, your action is needed"
         assert "does not know the destination (A801)" in str(blocked["problem"])
-        assert "It was asked to send to QUARRY" in str(blocked["problem"])
+        assert "The destination was QUARRY" in str(blocked["problem"])
         job.cohort.write_text("Accession\n" + "9" * 40 + "\n")
         assert job.run().code == 2
     assert told(work)[1]["summary"] == "could not start"

@@ -172,7 +172,7 @@ def test_a_command_that_hangs_is_ended_in_time(work: Path, archive: ScriptedArch
     job = job_with(work, archive, f'on-complete = "{ship}"', *limits)
     done = job.run()
     assert done.code == 1
-    assert "it took longer than 1 s, and was ended" in done.out
+    assert "it took longer than 1 s and was stopped" in done.out
     assert not any(alive(int(child)) for child in (work / "child").read_text().split())
 
 
@@ -252,7 +252,7 @@ def test_more_cohort_than_disk(work: Path) -> None:
     elsewhere = work / "elsewhere"
     elsewhere.mkdir()
     # Not before the disk is full: the retrieval has to wait for it.
-    full = "while ! grep -q 'waiting for room' run.txt; do sleep 0.05; done\n"
+    full = "while ! grep -q 'disk full' run.txt; do sleep 0.05; done\n"
     ship = script(work / "ship.sh", full + text[1].replace("/mnt/elsewhere", str(elsewhere)))
     cohort = generate_studies(5, seed=14, profile="ct", images=4)  # 2.1 MB each
     with ScriptedArchive(cohort) as archive, small_disk(work / "disk", "40m") as disk:
@@ -263,7 +263,7 @@ def test_more_cohort_than_disk(work: Path) -> None:
         (disk / "others").write_bytes(bytes(15_500_000))
         with Running(work / "run.txt", *job.command()) as running:
             assert running.wait() == 0, running.output
-        assert "there is room on the disk again" in running.output
+        assert "there is enough free disk space again" in running.output
         assert "5 studies released" in running.output
         assert not files(job.out)
         assert sorted(digests(elsewhere).values()) == sorted(row["sha256"] for row in manifest(job.out))

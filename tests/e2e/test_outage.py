@@ -39,7 +39,7 @@ def test_the_archive_is_killed_and_started_again(work: Path) -> None:
             until(running, "the job to wait", lambda: status(out).get("waiting_for"))
             waiting = status(out)
             stored = len(files(out))
-            until(running, "the job to say so", lambda: "out of reach" in running.output)
+            until(running, "the job to say so", lambda: "not available" in running.output)
             archive.start()
             code = running.wait()
         said = running.output
@@ -47,7 +47,7 @@ def test_the_archive_is_killed_and_started_again(work: Path) -> None:
     assert waiting["running"] and waiting["exit code"] == 4
     assert 2 * INSTANCES <= stored < STUDIES * INSTANCES, "the outage was not in the middle"
     assert code == 0, said
-    assert said.index("the archive is out of reach") < said.index("the archive answers again after")
+    assert said.index("the archive is not available") < said.index("the archive answers again after")
     assert outcomes(out) == [("complete", "all_listed_stored")] * STUDIES
     assert len(files(out)) == STUDIES * INSTANCES
     check_folder(out)

@@ -97,7 +97,7 @@ def test_what_was_private_is_opened_from_then_on(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--file-mode", "0666"), "everybody could write"),
+        (("--file-mode", "0666"), "every user of this computer could change"),
         (("--group", "radiologists-of-mars"), "there is no group radiologists-of-mars"),
     ],
 )
@@ -163,7 +163,7 @@ def test_the_record_on_one_disk_and_the_images_on_another(
         state.rename(work / "unmounted")
         for command in (job.command(), ["status", job.out]):
             done = quarry(*command)
-            assert done.code == 2 and f"keeps its record in {state}, which is not there" in done.err
+            assert done.code == 2 and f"keeps its record in {state}, which does not exist here" in done.err
         assert not state.exists()
         (work / "unmounted").rename(state)
         assert job.run().code == 0

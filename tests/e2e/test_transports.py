@@ -55,7 +55,7 @@ def test_an_archive_that_does_not_know_us_is_asked_by_get_instead(archive: DemoA
     bench = Bench(work, archive)
     done = bench.extract()
     assert done.code == 0
-    assert done.out.count("nothing comes by C-MOVE (A801): fetching by C-GET from now on") == 1
+    assert done.out.count("C-MOVE failed (A801, destination probably not registered). Using C-GET from now on") == 1
     assert outcomes(bench.out) == [COMPLETE] * len(STUDIES)
     assert bench.attempts == [("move", 0xA801), *[("get", 0)] * len(STUDIES)]
     assert quarry("verify", bench.out).code == 0
@@ -67,7 +67,7 @@ def test_where_nothing_arrives_by_the_first_road_the_second_is_taken(
     bench = Bench(work, archive)
     archive.destinations["QUARRY"] = ("127.0.0.1", free_port())  # a firewall, or an old port
     done = bench.extract()
-    assert done.code == 0 and "fetching by C-GET from now on" in done.out
+    assert done.code == 0 and "Using C-GET from now on" in done.out
     roads = [road for road, _ in bench.attempts]
     assert roads == sorted(roads, key="move get".index)
     assert set(roads) == {"move", "get"}
@@ -139,6 +139,6 @@ def test_a_web_service_that_is_away_is_gone_round(orthanc: Orthanc, work: Path) 
         *("--as", f"QUARRY@127.0.0.1:{free_port()}"),
     )
     assert done.code == 0
-    assert "nothing comes by WADO-RS" in done.out
+    assert "WADO-RS failed" in done.out
     roads = {road for road, _ in attempts(work / "out")}
     assert roads == {"wado", "move", "get"}, "Orthanc does not know us as a destination either"

@@ -17,7 +17,7 @@ SCENARIOS = (
         "probes with C-ECHO at growing intervals, one thread alone, then goes on where it was",
         lambda: [faults.Reject(times=2).after(1)],
         asked=Asked(associations=6),
-        said=("out of reach", "answers again"),
+        said=("not available", "answers again"),
     ),
     Scenario(
         1,
@@ -26,7 +26,7 @@ SCENARIOS = (
         "starts all the same: an archive that is busy is there; it probes until it is let in",
         lambda: [faults.Reject(times=2)],
         asked=Asked(associations=5),
-        said=("out of reach", "answers again"),
+        said=("not available", "answers again"),
     ),
     Scenario(
         1,

@@ -101,7 +101,7 @@ SCENARIOS = (
             Answer(429, headers={"Retry-After": "1"}, which=at("STUDY"), times=1),
         ],
         asked=None,
-        said=("the archive is out of reach: The archive is too busy (HTTP 503)", "answers again"),
+        said=("the archive is not available: The archive is too busy (HTTP 503)", "answers again"),
     ),
     WebScenario(
         "busy-without-a-time",

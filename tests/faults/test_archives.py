@@ -153,7 +153,7 @@ def test_an_archive_that_does_not_know_us_is_asked_by_another_road(
         assert len(relay.requests(C_GET)) == 4
         assert sum(levels(relay).values()) <= (6 if kind is Orthanc else 1)
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 4, 0)
-    assert sum("fetching by C-GET from now on" in message for message in stage.messages) == 1
+    assert sum("Using C-GET from now on" in message for message in stage.messages) == 1
     check_folder(stage.out)
 
 
@@ -173,7 +173,7 @@ def test_an_archive_is_killed_in_the_middle(
         result = run(stage, relay, by_accession(LARGE), {})
         moves = relay.moves()
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 3, 0)
-    assert any("out of reach" in message for message in stage.messages)
+    assert any("not available" in message for message in stage.messages)
     assert sorted(moves.values()) == [1, 1, 2], "the study that was cut off, and no other, is asked for again"
     assert len(files(stage.out)) == 72
     check_folder(stage.out)
@@ -198,7 +198,7 @@ class Outage:
 
         def tell(*arguments: Any) -> None:
             probe(*arguments)
-            if self._state == "killed" and any("out of reach" in said for said in stage.messages):
+            if self._state == "killed" and any("not available" in said for said in stage.messages):
                 self._state = "again"
                 archive.start()
 

@@ -305,7 +305,7 @@ def test_too_little_room_pauses_the_job(stage: Stage, monkeypatch: pytest.Monkey
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {}, keep_free=1)
         assert asked(archive.log, ONE).moves == ("STUDY",)
     said = " ".join(stage.messages)
-    assert said.index("waiting for room") < said.index("there is room on the disk again")
+    assert said.index("disk full") < said.index("there is enough free disk space again")
     assert outcomes(result) == [COMPLETE]
     check_folder(stage.out)
 

@@ -103,7 +103,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
             writer.join()
         assert [int(line["row"]) for line in lines(path)] == list(range(40))
         assert path.read_bytes().startswith(written)
-        assert told[0].startswith("there is no room for")
+        assert told[0].startswith("disk full")
 
 
 def test_a_line_that_does_not_fit_takes_no_other_process_s_line_with_it(

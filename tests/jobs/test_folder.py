@@ -55,7 +55,7 @@ def test_a_state_elsewhere_is_found_again_without_being_named(
     assert open_existing(tmp_path / "out").state == folder.state
     assert open_or_create(tmp_path / "out", None).state == folder.state
     assert open_or_create(tmp_path / "out", tmp_path / "st ate").state == folder.state
-    with pytest.raises(InputError, match=r"keeps its state in .*st ate; leave --state out"):
+    with pytest.raises(InputError, match=r"keeps its state in .*st ate: leave --state out"):
         open_or_create(tmp_path / "out", tmp_path / "other")
 
 

@@ -123,8 +123,8 @@ def test_update_with_the_same_table_looks_at_its_rows_again(bench: Bench) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"filepath": "{00080018}.dcm"}, "is laid out by --filepath '.00100020"),
-        ({"from": "OTHER@127.0.0.1:104"}, "is being filled from PACS: use that archive"),
+        ({"filepath": "{00080018}.dcm"}, "are named by --filepath '.00100020"),
+        ({"from": "OTHER@127.0.0.1:104"}, "is filled from PACS: use that archive"),
     ],
 )
 def test_another_layout_or_archive_is_refused(
@@ -241,6 +241,6 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
 
 
 def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:
-    with pytest.raises(ConfigError, match="another identity"):
+    with pytest.raises(ConfigError, match="another patient"):
         parse_template("mismatch/{SOPInstanceUID}", ())
     assert parse_template("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"

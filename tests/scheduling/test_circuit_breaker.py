@@ -127,7 +127,7 @@ def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
     assert (question.asked, archive.probes) == (2, 4)
     assert pauses == [0, 1, 2, 3], "longer and longer"
     said = list(board.take_messages())
-    assert said[0] == f"the archive is out of reach: {error}"
+    assert said[0] == f"the archive is not available: {error}"
     assert said[1].startswith("the archive answers again after")
     assert board.waiting_for == ""
 

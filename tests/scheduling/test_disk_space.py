@@ -45,7 +45,7 @@ class Disk:
         thread.start()
 
     def waits(self) -> bool:
-        return self.board.waiting_for == "room on the disk"
+        return self.board.waiting_for == "free disk space"
 
     def join(self) -> None:
         for thread in self._threads:
@@ -77,14 +77,14 @@ def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
     assert refused.value.status == 0xA700
     (said,) = disk.board.take_messages()
     assert said == (
-        f"only 1.00 GB are free on the disk of {tmp_path}, and 1 GB are to be left (keep-free): "
-        "waiting for room"
+        f"disk full: 1,000 MB free on the disk of {tmp_path}, Quarry keeps 1 GB free (keep-free). "
+        "Free some space; the job then continues by itself"
     )
     assert disk.passed == 0
     disk.free = GB
     disk.join()
     assert (disk.passed, disk.waits()) == (3, False)
-    assert list(disk.board.take_messages()) == ["there is room on the disk again"]
+    assert list(disk.board.take_messages()) == ["there is enough free disk space again"]
 
 
 def test_a_job_that_waits_for_room_can_be_stopped(disk: Disk) -> None:

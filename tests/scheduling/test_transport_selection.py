@@ -30,8 +30,8 @@ def test_an_unknown_destination_closes_the_move_for_good_and_the_next_road_is_op
     roads.record_result(1, Transport.MOVE, UNKNOWN, 0)
     assert roads.available == (Transport.GET,)
     assert told == [
-        "nothing comes by C-MOVE (A801): fetching by C-GET from now on; "
-        "what the archive said is in the record of each study"
+        "C-MOVE failed (A801, destination probably not registered). Using C-GET from now on. "
+        "Details: quarry explain"
     ]
     assert "DOE" not in told[0], "the archive's own words may name a patient, and this goes to logs"
 
@@ -52,7 +52,7 @@ def test_the_last_road_closed_ends_the_job_with_the_reasons_of_all() -> None:
         roads.record_result(1, Transport.GET, RetrieveResult(Verdict.CONFIGURATION, comment="not offered"), 0)
     assert "DOE" in str(ended.value)
     assert ended.value.redacted == (
-        "by C-MOVE: unknown (A801). It was asked to send to QUARRY:11112; by C-GET: not offered"
+        "by C-MOVE: unknown (A801). The destination was QUARRY:11112; by C-GET: not offered"
     )
 
 

@@ -36,11 +36,11 @@ def test_modes_that_are_taken(mode: str | None, group: str | None, found: Permis
 @pytest.mark.parametrize(
     ("mode", "said"),
     [
-        ("0666", "everybody could write"),
-        ("0662", "everybody could write"),
+        ("0666", "every user of this computer could change"),
+        ("0662", "every user of this computer could change"),
         ("0440", "the owner must"),
         ("0040", "the owner must"),
-        ("0750", "no programs"),
+        ("0750", "no x bits"),
         ("0o640", "octal mode"),
         ("rw-r-----", "octal mode"),
         ("2640", "octal mode"),

@@ -43,7 +43,7 @@ def test_what_it_leaves_behind_is_not_waited_for() -> None:
 @pytest.mark.parametrize("trap", ["", "trap '' TERM; "])
 def test_it_is_ended_when_it_takes_too_long(trap: str) -> None:
     ended = subprocess_runner.run_command(["sh", "-c", f"{trap}sleep 600; sleep 600"], "", timeout=0.2)
-    assert ended.problem == "it took longer than 0.2 s, and was ended"
+    assert ended.problem == "it took longer than 0.2 s and was stopped"
 
 
 def test_it_is_ended_when_it_is_cancelled() -> None:
@@ -58,7 +58,7 @@ def test_it_is_ended_when_it_is_cancelled() -> None:
 def test_how_else_it_may_end() -> None:
     assert (
         subprocess_runner.run_command(["sh", "-c", "kill -9 $$"], "", timeout=60).problem
-        == "it was ended by signal 9"
+        == "it was killed by signal 9"
     )
     assert (
         "could not be started" in subprocess_runner.run_command(["/no/such/program"], "", timeout=60).problem

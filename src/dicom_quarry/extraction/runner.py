@@ -328,7 +328,7 @@ class Runner:
         def on_disk_full(message: str) -> None:
             if message:
                 self._status_board.report(message)
-            with self._status_board.report_waiting("room on the disk", needs_operator=True):
+            with self._status_board.report_waiting("free disk space", needs_operator=True):
                 self._shutdown.wait_unless_cancelled(_DISK_FULL_RETRY_SECONDS)
 
         return AuditLog(folder.audit, self._settings.protocol, on_disk_full)

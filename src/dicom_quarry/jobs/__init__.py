@@ -1,1 +1,1 @@
-"""A job as a place: folder, record, status, progress, notifications and audit log."""
+"""A job as a place: folder, lock, record, registry, status, progress, notifications and audit log."""

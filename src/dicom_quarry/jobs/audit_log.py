@@ -1,7 +1,8 @@
-"""Who took what, when, under which approval: audit.csv in the state folder, to which lines are only added.
+"""The audit log: which user fetched which study, when, under which approval.
 
-A line is durable before the ledger has what it tells of. After a crash in between the work is done again and
-told of again: a study may stand here twice, and never not at all.
+It is ``audit.csv`` in the state folder; lines are only appended. A line is durable before the ledger records
+the same event. After a crash in between the work is repeated and logged again: a study may be in the log
+twice, but is never missing.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def _raise_full(reason: str) -> None:
 
 
 class AuditLog:
-    """Adds lines to the file; for any thread. ``protocol`` is the approval under which the job runs.
+    """The audit log, open for appending by any thread. ``protocol`` is the approval under which the job runs.
 
-    ``full`` is called again and again while the disk has no room for a line, at first with what to tell: it
-    waits a while, or raises.
+    ``on_full`` is called repeatedly while the disk is full, first with a message for the user, then with an
+    empty string. It waits for a while, or raises. Raises LedgerError if the file cannot be written.
     """
 
     def __init__(self, path: Path, protocol: str = "", on_full: Callable[[str], None] = _raise_full) -> None:
@@ -83,7 +84,7 @@ class AuditLog:
         os.close(self._fd)
 
     def write(self, event: str, study: Study | None = None, **values: object) -> None:
-        """Add a line; it is durable when this returns. ``values`` are by column. Raises LedgerError."""
+        """Append a line, durably; ``values`` are by column. Raises LedgerError."""
         if study is not None:
             values |= {"study_uid": study.study_uid, "patient_id": study.patient_id}
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -91,7 +92,7 @@ class AuditLog:
         with self._write_lock:
             self._append(_format_line([line.get(name, "") for name in COLUMNS]))
             self._written_lines = number = self._written_lines + 1
-        # Who comes while another waits for the disk finds the line on it already.
+        # One sync serves all threads that wrote their lines before it began.
         with self._sync_lock:
             if self._durable_lines < number:
                 reached = self._written_lines
@@ -105,7 +106,7 @@ class AuditLog:
             raise LedgerError(f"{self._path} cannot be written: {error.strerror}") from error
 
     def _prepare_file(self) -> None:
-        """The header, once; and an end to a line that a crash has cut off: the next stands alone."""
+        """Write the header of a new file; end a line that a crash has cut off, so that it stays alone."""
         size = os.fstat(self._fd).st_size
         if not size:
             self._append(_format_line(COLUMNS))
@@ -115,14 +116,16 @@ class AuditLog:
             self._append(b"\r\n")
 
     def _append(self, line: bytes) -> None:
-        """One write; where it does not fit nothing of it stays."""
-        reason = f"there is no room for {self._path}: waiting for room"
+        """Append a line as a whole; call ``on_full`` until the disk has space for it."""
+        reason = (
+            f"disk full: {self._path} cannot be written. Free some space; the job then continues by itself"
+        )
         while not self._try_append(line):
             self._on_full(reason)
             reason = ""
 
     def _try_append(self, line: bytes) -> bool:
-        """Write a line, or nothing of it; alone, as a release beside the job writes here, too."""
+        """Append a line as a whole, or return False. Locked, as a release may write while the job runs."""
         try:
             with locked(self._fd):
                 before = os.fstat(self._fd).st_size
@@ -139,7 +142,7 @@ class AuditLog:
 def record_run(
     audit: AuditLog, archives: Iterable[object], details: str, counts: Callable[[], Counts]
 ) -> Iterator[None]:
-    """A run, from the line of its start to that of its end, whatever ends it."""
+    """Log the start of a run, and its end with the counts, also after an error."""
     archive_names = " ".join(map(str, archives))
     audit.write("started", archive=archive_names, details=details)
     error = "ended by an error"
@@ -148,7 +151,7 @@ def record_run(
         error = ""
     finally:
         final_counts = counts()
-        # The job has stopped all the same where there is no room for this line.
+        # A full disk must not keep the job from its end.
         with suppress(Stopped, LedgerError):
             audit.write(
                 "ended",

@@ -1,4 +1,4 @@
-"""The folders of a job: where its state is, who holds it, and which file systems will not do."""
+"""The folders of a job, the lock on them, and the file systems that they may not be on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dicom_quarry.system.file_systems import file_system_type
 from dicom_quarry.system.locks import FileLock, LockHeld, read_lock_owner
 from dicom_quarry.system.permissions import Permissions
 
-#: File systems over which SQLite's locks and shared memory cannot be trusted (sqlite.org/wal.html).
-_NETWORK = {
+#: File systems on which SQLite's locks and shared memory are unreliable (sqlite.org/wal.html).
+_NETWORK_TYPES = {
     "nfs",
     "nfs4",
     "cifs",
@@ -39,8 +39,8 @@ _NETWORK = {
     "vboxsf",
 }
 
-#: FUSE file systems that are on a local disk; any other may be anywhere (``fuse.sshfs``, ``fuse.s3fs``).
-_LOCAL_FUSE = {
+#: FUSE file systems on a local disk; the data of any other may be remote (``fuse.sshfs``, ``fuse.s3fs``).
+_LOCAL_FUSE_TYPES = {
     "fuse.bindfs",
     "fuse.encfs",
     "fuse.exfat",
@@ -50,16 +50,16 @@ _LOCAL_FUSE = {
     "fuse.ntfs-3g",
 }
 
-#: The file in the output folder that says where the state is.
+#: The file in the output folder that contains the path of the state folder.
 _POINTER = "state-folder"
 
-#: Seconds in which ``quarry status``, which looks at the lock for a moment, lets go of it.
+#: Seconds to wait for the lock: ``quarry status`` holds it for a moment.
 _LOCK_TIMEOUT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class JobFolder:
-    """``out`` is the DICOM tree's root; ``state`` holds the ledger and the log, on a local disk."""
+    """The folders of a job: ``out`` is the root of the DICOM tree, ``state`` has the ledger and the logs."""
 
     out: Path
     state: Path
@@ -76,56 +76,56 @@ class JobFolder:
 
     @property
     def output_log(self) -> Path:
-        """What a job in the background says, as it would on a terminal that is not one."""
+        """The terminal output of a job in the background."""
         return self.state / "output.log"
 
     @property
     def audit(self) -> Path:
-        """Who took what, and when."""
+        """The audit log."""
         return self.state / "audit.csv"
 
     @property
     def progress(self) -> Path:
-        """What the running job says of itself, for ``quarry status``."""
+        """The progress of the running job, for ``quarry status``."""
         return self.state / "progress.json"
 
     @property
     def incoming(self) -> Path:
-        """Where instances are written before they get their names: on the same file system as the tree."""
+        """The folder of instances without a final name yet, on the same file system as the tree."""
         return self.out / ".quarry" / "incoming"
 
 
 def open_existing(out: Path) -> JobFolder:
-    """The job that was started with ``--to out``; raises InputError if there is none."""
+    """Return the folders of the job in the output folder ``out``; raise InputError if there is none."""
     known = _read_state_pointer(out)
     folder = JobFolder(out, known or out / ".quarry")
     if known is not None and not known.is_dir():
         raise InputError(_describe_missing_state(folder))
     if not folder.ledger.is_file() or not has_job(folder.ledger):
         raise InputError(
-            f"{out} holds no job: nothing was extracted to this folder, or its state was moved away"
+            f"{out} holds no job: nothing was extracted to this folder, or its state folder was moved"
         )
     return folder
 
 
 def open_or_create(out: Path, state: Path | None) -> JobFolder:
-    """Make the folders of a job, or find those of an earlier run.
+    """Create the folders of a job, or return those of an earlier run.
 
-    Raises InputError if the state would be on a network file system, elsewhere than in the earlier run, or
-    where another job has its own.
+    ``state`` is the state folder that the user gave. Raises InputError if the state would be on a network
+    file system, in another folder than in the earlier run, or in the state folder of another job.
     """
     hidden = out / ".quarry"
     known = _read_state_pointer(out)
     if known is not None and state is not None and state.resolve() != known:
-        raise InputError(f"this job keeps its state in {known}; leave --state out, or name that folder")
+        raise InputError(f"this job keeps its state in {known}: leave --state out, or give that folder")
     folder = JobFolder(out, (known or state or hidden).resolve())
     if known is not None and not known.is_dir():
         raise InputError(_describe_missing_state(folder))
     elsewhere = folder.state != hidden.resolve()
     if known is None and elsewhere and (hidden / "ledger.db").exists():
-        raise InputError(f"this job keeps its state in {hidden}; leave --state out")
+        raise InputError(f"this job keeps its state in {hidden}: leave --state out")
     if known is None and elsewhere and folder.ledger.exists():
-        raise InputError(f"{folder.state} has the state of another job: name another folder with --state")
+        raise InputError(f"{folder.state} has the state of another job: give another folder with --state")
     try:
         for path in (out, hidden, folder.state, folder.incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -138,29 +138,29 @@ def open_or_create(out: Path, state: Path | None) -> JobFolder:
 
 
 def _describe_missing_state(folder: JobFolder) -> str:
-    """What to say of a record that is elsewhere, and not there: no other may be begun beside the images."""
+    """Return the message about a state folder that is missing; a second record would contradict the first."""
     return (
-        f"the job in {folder.out} keeps its record in {folder.state}, which is not there: mount that disk, "
-        f"or work on the computer that has it ({folder.out / '.quarry' / _POINTER} says where it is)"
+        f"the job in {folder.out} keeps its record in {folder.state}, which does not exist here (the path is "
+        f"in {folder.out / '.quarry' / _POINTER}). Mount that disk, or use the computer that has it"
     )
 
 
 def _read_state_pointer(out: Path) -> Path | None:
-    """Where the state of a job is that was started with ``--state``."""
+    """Return the state folder of a job that was started with ``--state``, None for any other job."""
     pointer = out / ".quarry" / _POINTER
     return Path(pointer.read_text(encoding="utf-8").rstrip("\n")) if pointer.is_file() else None
 
 
 def _write_state_pointer(hidden: Path, state: Path) -> None:
-    """Remember where the state is; whole or not at all, as a crash may come at any moment."""
+    """Record the path of the state folder."""
     with atomic_write_text(hidden / _POINTER) as file:
         file.write(f"{state}\n")
 
 
 def apply_access(out: Path, access: Permissions) -> None:
-    """Let colleagues enter the folder of a job; the state in it stays for its owner alone.
+    """Give the output folder the permissions of the settings; the state in it stays private.
 
-    Raises InputError where the file system, or the folder's owner, does not allow it.
+    Raises InputError if the file system, or the folder's owner, does not allow it.
     """
     if access.is_private:
         return
@@ -172,15 +172,15 @@ def apply_access(out: Path, access: Permissions) -> None:
             os.close(fd)
     except OSError as error:
         raise InputError(
-            f"{out} cannot be given the mode and group that --file-mode and --group ask for "
-            f"({error.strerror}): leave them out, or take a folder on another file system"
+            f"{out} cannot get the permissions of --file-mode and --group ({error.strerror}): leave these "
+            "options out, or use a folder on another file system"
         ) from error
 
 
 def reject_network_file_system(state: Path, remedy: str) -> None:
-    """Raises InputError for a folder on a network file system, with the remedy."""
+    """Raise InputError, with the remedy, if a folder is on a network file system."""
     kind = file_system_type(state)
-    if kind in _NETWORK or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE):
+    if kind in _NETWORK_TYPES or (kind.startswith("fuse.") and kind not in _LOCAL_FUSE_TYPES):
         raise InputError(
             f"{state} is on a network file system ({kind}), where the job's record could be damaged: "
             f"keep the record on a local disk {remedy}"
@@ -199,7 +199,7 @@ def job_lock(folder: JobFolder, *, runs_job: bool = True) -> Iterator[None]:
     except LockHeld as error:
         raise StartError(
             f"another quarry (process {error.owner or 'unknown'}) is already working on {folder.out}"
-            + (f": watch it with  quarry status {folder.out}" if runs_job else "")
+            + (f": see its progress with  quarry status {folder.out}" if runs_job else "")
         ) from None
     try:
         lock.record_owner()
@@ -219,7 +219,7 @@ def _lock_path(folder: JobFolder) -> Path:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Quarry's log goes to a file in the state folder for as long as this lasts."""
+    """Write Quarry's log to a file, readable by its owner only, while the context lasts."""
     handler = logging.FileHandler(path, encoding="utf-8")
     path.chmod(0o600)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -1,4 +1,4 @@
-"""The paths of a job's files: by its pattern, from what the archive lists of an instance."""
+"""The paths of a job's files, computed from its pattern and the archive's instance list."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ MISMATCH_DIR = "mismatch"
 
 
 def parse_template(filepath: str, columns: tuple[str, ...]) -> PathTemplate:
-    """The pattern of a job's file names; raises ConfigError."""
+    """Parse the pattern of a job's file names; raise ConfigError."""
     template = PathTemplate.parse(filepath, columns=columns)
     if filepath.partition("/")[0].strip("'") == MISMATCH_DIR:
         raise ConfigError(
-            f"--filepath: the folder {MISMATCH_DIR} is for images of another identity; take another name"
+            f"--filepath: the folder {MISMATCH_DIR} is for images of another patient; use another name"
         )
     return template
 
 
 def make_path_function(template: PathTemplate) -> PathFunction:
-    """The path that a template gives to an instance, from what the archive lists of it.
+    """Return a function that computes the path of an instance from the archive's answers.
 
-    Where the template needs more than that, the path differs from the real one, which is then kept as it is.
+    A template may need attributes that the archive does not list. The computed path then differs from the
+    stored one, which the ledger records.
     """
 
     def path_of(study: Study, ref: InstanceRef) -> PurePosixPath:
@@ -47,6 +48,6 @@ def make_path_function(template: PathTemplate) -> PathFunction:
 
 
 def load_path_function(reader: LedgerReader) -> PathFunction:
-    """The paths of a job's instances, by the pattern that it was begun with."""
+    """Return the path function for the pattern that a job was started with."""
     settings = Settings.model_validate_json(reader.metadata()["settings"])
     return make_path_function(PathTemplate.parse(settings.filepath, columns=reader.columns()))

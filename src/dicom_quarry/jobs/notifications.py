@@ -1,4 +1,8 @@
-"""What is told of a job: for people and for programs, without anything that could name a patient."""
+"""Notifications: a job needs operator action, resumes, or has ended. Sent by mail and to a command.
+
+The notifier of a running job sends in its own thread. A failed notification is logged and never affects the
+job. No notification contains an identifier of a patient.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ from dicom_quarry.system.backoff import notification_retry_delay
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """``event`` is ended, waiting or resumed; ``lines`` are for people, ``facts`` for programs."""
+    """A message: ``event`` is ended, waiting or resumed; ``lines`` are for people, ``data`` for programs."""
 
     event: str
     subject: str
@@ -38,19 +42,19 @@ class Notification:
 
     @property
     def text(self) -> str:
-        """For the body of a mail."""
+        """The body of a mail."""
         return "\n".join(self.lines) + "\n"
 
     @property
     def json(self) -> str:
-        """For the standard input of a command."""
+        """The standard input of a command."""
         return json.dumps(dict(self.data), indent=2) + "\n"
 
 
 def build_notification(
     event: str, summary: str, out: Path, lines: tuple[str, ...], data: Mapping[str, object]
 ) -> Notification:
-    """A notice of the job that fills ``out``, with where and when it was given."""
+    """Return a notification of the job in ``out``, with the folder, the host and the time added."""
     folder, host = str(out.resolve()), socket.gethostname()
     now = datetime.now(UTC).isoformat(timespec="seconds")
     head = (f"Quarry on {host}: {summary}", f"folder: {folder}", f"time: {now}", "")
@@ -66,14 +70,14 @@ _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 @dataclass(frozen=True, slots=True)
 class NotificationChannel:
-    """``send`` takes a notice there, in bounded time; it returns what went wrong, empty if nothing."""
+    """A way to send notifications: ``send`` returns the problem in bounded time, empty after a success."""
 
     name: str
     send: Callable[[Notification], str]
 
 
 def check_settings(settings: NotificationSettings) -> None:
-    """Raises ConfigError where a notification could not be sent for want of a password or a program."""
+    """Raise ConfigError if a password or a program that notifications need is missing."""
     if settings.on_finish:
         subprocess_runner.check_program(
             "[notify] on-finish", subprocess_runner.parse_command(settings.on_finish)
@@ -81,21 +85,21 @@ def check_settings(settings: NotificationSettings) -> None:
     if settings.user:
         if settings.security == "none" and _parse_smtp_address(settings)[0] not in _LOOPBACK_HOSTS:
             raise ConfigError(
-                "[notify] security: the password would go over the network in the clear; "
+                "[notify] security: the password would be sent unencrypted: "
                 'write security = "starttls" or "ssl"'
             )
         _load_password(settings)
 
 
 def build_channels(settings: NotificationSettings) -> Iterator[NotificationChannel]:
-    """Those that the settings name."""
+    """Return the channels of the settings: one for each mail address, and one for the command."""
     for address in settings.mail_to:
         name = f"the mail to {address} by {settings.smtp}"
         yield NotificationChannel(name, partial(_send_mail, settings, address))
     if settings.on_finish:
         argv = subprocess_runner.parse_command(settings.on_finish)
         yield NotificationChannel(
-            "the command of on-finish", lambda notice: _run_command(argv, notice, settings.limit)
+            "the command of on-finish", lambda message: _run_command(argv, message, settings.limit)
         )
 
 
@@ -104,7 +108,7 @@ def _run_command(argv: tuple[str, ...], notification: Notification, limit: float
 
 
 def _send_mail(settings: NotificationSettings, to: str, notification: Notification) -> str:
-    """Send a mail; a server that answers a byte now and then is given up after the limit, too."""
+    """Send a mail; stop waiting after the limit, also if the server keeps sending single bytes."""
     problems: list[str] = []
 
     def send() -> None:
@@ -143,7 +147,7 @@ def _build_mail(settings: NotificationSettings, to: str, notification: Notificat
     message["Subject"] = notification.subject
     message["Date"] = formatdate()
     message["Message-ID"] = make_msgid(domain=gethostname())
-    # Nobody's absence is to be reported to a program (RFC 3834).
+    # Keeps absence replies away (RFC 3834).
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(notification.text)
     return message
@@ -158,7 +162,7 @@ def _load_password(settings: NotificationSettings) -> str:
     if settings.password_file is not None:
         return _read_password_file(settings)
     if not settings.password_env:
-        raise ConfigError("[notify] user: name where its password is, with password-env or password-file")
+        raise ConfigError("[notify] user: set its password with password-env or password-file")
     try:
         return os.environ[settings.password_env]
     except KeyError:
@@ -172,7 +176,7 @@ def _read_password_file(settings: NotificationSettings) -> str:
     assert path is not None
     try:
         if path.stat().st_mode & 0o077:
-            raise ConfigError(f"[notify] password-file: others can read {path}; run  chmod 600 {path}")
+            raise ConfigError(f"[notify] password-file: others can read {path}: run  chmod 600 {path}")
         return path.read_text(encoding="utf-8").rstrip("\r\n")
     except OSError as error:
         raise ConfigError(f"[notify] password-file: {path} cannot be read: {error.strerror}") from error
@@ -187,7 +191,7 @@ def send_notification(
     report: Report,
     wait: Callable[[float], object] = time.sleep,
 ) -> None:
-    """Send a notice by every channel, again where that fails; returns in bounded time, whatever comes."""
+    """Send a notification through every channel, with retries, in bounded time; report failures."""
     threads = [
         threading.Thread(
             target=_send_with_retries, args=(channel, notification, report, wait), name="notify", daemon=True
@@ -208,18 +212,15 @@ def _send_with_retries(
         attempts += 1
         delay = notification_retry_delay(attempts)
         if delay is None:
-            report(f"{channel.name} failed, and is given up: {problem}")
+            report(f"{channel.name} failed for the last time: {problem}")
             return
         if attempts == 1:
-            report(f"{channel.name} failed: {problem}; it is tried again")
+            report(f"{channel.name} failed: {problem}. Trying again")
         wait(delay)
 
 
 class Notifier:
-    """Watches what a running job waits for; sends in a thread of its own.
-
-    ``waiting_after`` seconds of one wait, and somebody is told, and again when it is over.
-    """
+    """Notifies when a job has waited ``waiting_after`` seconds for its operator, and when it resumes."""
 
     def __init__(self, settings: Settings, report: Report) -> None:
         self._settings = settings
@@ -230,12 +231,12 @@ class Notifier:
         self._thread: threading.Thread | None = None
 
     def update(self, operator_action_needed: str, counts: Counts) -> None:
-        """The job as it stands; ``needs`` is what it waits for that a person can do something about."""
+        """Update the state; ``operator_action_needed``: why the job waits for a person, or empty."""
         now = time.monotonic()
         if not operator_action_needed:
             self._waiting_since = None
             if self._notified_reason:
-                self._enqueue("resumed", f"going on, after waiting for {self._notified_reason}", "", counts)
+                self._enqueue("resumed", f"resumed, after waiting for {self._notified_reason}", "", counts)
                 self._notified_reason = ""
             return
         self._waiting_since = now if self._waiting_since is None else self._waiting_since
@@ -244,7 +245,7 @@ class Notifier:
             self._enqueue("waiting", f"waiting for {operator_action_needed}", operator_action_needed, counts)
 
     def reset(self) -> None:
-        """The wait that was told of ended with the run: it does not go on."""
+        """Forget a wait that ended with the run: no resume is sent for it."""
         self._waiting_since, self._notified_reason = None, ""
 
     def _enqueue(self, event: str, summary: str, operator_action_needed: str, counts: Counts) -> None:
@@ -252,7 +253,7 @@ class Notifier:
         counts_line = (
             f"{done:,} of {counts.rows:,} rows, {counts.studies_complete:,} of {counts.studies:,} studies"
         )
-        hint = ("It goes on by itself when that is mended.",) if operator_action_needed else ()
+        hint = ("The job continues by itself once this is solved.",) if operator_action_needed else ()
         data = {
             "waiting_for": operator_action_needed,
             "rows": counts.rows,

@@ -1,4 +1,4 @@
-"""Who is told of the course of a job, or of a plan."""
+"""The observer of a job or a plan, and the publisher that keeps it informed."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from dicom_quarry.ledger.cohort_rows import CohortChange
 
 
 class JobObserver:
-    """Told of what is going on; overrides what it wants to know."""
+    """Callbacks of a running job or plan; a display overrides those that it needs."""
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
-        """The table was read: which of its headers became which DICOM keywords."""
+        """The table was read: ``mapping`` has the headers and their DICOM keywords."""
 
     def on_cohort_updated(self, change: CohortChange) -> None:
-        """A newer table was taken."""
+        """A newer table replaced that of the job."""
 
     def on_queued(self, waiting_for: str) -> None:
-        """The job waits for its receiver's port; several times a second."""
+        """The job waits for its receiver's port; called several times a second."""
 
     def on_started(self, folder: JobFolder) -> None:
-        """The job goes on by itself: archives and receiver were heard, or it queues; may be told again."""
+        """The job is queued, or passed its first checks, and needs no terminal. May be called twice."""
 
     def on_progress(self, snapshot: Snapshot) -> None:
-        """The job as it stands, several times a second."""
+        """The job's progress, several times a second."""
 
     def on_query_progress(self, progress: QueryProgress) -> None:
-        """A plan, or another look at an archive, as it stands; several times a second."""
+        """The progress of a plan, or of a comparison with the archive, several times a second."""
 
     def on_message(self, message: str) -> None:
-        """Something that a person may want to know; rows by number, no identifiers."""
+        """A message for the user, with row numbers and without identifiers."""
 
 
-#: Seconds between two looks that others may have.
+#: Seconds between two updates of the progress file.
 _WRITE_INTERVAL = 1.0
 
 
@@ -57,11 +57,12 @@ class ProgressPublisher:
         self.on_time_left: Callable[[float | None], None] = lambda _: None
 
     def publish(self, snapshot: Snapshot, folder: JobFolder) -> None:
-        """The run as it stands, several times a second."""
+        """Publish a snapshot of the run; called several times a second."""
         if snapshot.stopping and not self._is_stop_reported:
             self._is_stop_reported = True
             self._status_board.report(
-                "stopping: what is in flight is finished first; asked once more, it is cancelled"
+                "stopping after the studies being transferred. Press Ctrl-C again, or run quarry stop --now, "
+                "to cancel them"
             )
         self._forward_messages()
         self._observer.on_progress(snapshot)
@@ -73,7 +74,7 @@ class ProgressPublisher:
             self.on_time_left(snapshot.seconds_left)
 
     def finish(self, folder: JobFolder) -> None:
-        """Nothing more is to be seen: what was said last is often what ended the run."""
+        """Publish the last messages, and remove the progress file of the ended run."""
         self._forward_messages()
         self._notifier.reset()
         folder.progress.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What a running job says of itself: to a display in this process, and to ``quarry status`` in another."""
+"""The progress of a running job, for a display in this process and for ``quarry status`` in another."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from dicom_quarry.system.atomic_file import atomic_write_text
 
 _log = logging.getLogger("dicom_quarry.job")
 
-#: Over how many seconds the rates are taken.
+#: Seconds over which the rates are averaged.
 _RATE_WINDOW = 30.0
 
-#: Counting a large ledger takes a while: at most this part of the time goes into it.
+#: Largest share of the time for counting, which takes seconds in a large ledger.
 _MAX_COUNT_SHARE = 0.02
 
 
 @dataclass(slots=True)
 class ActiveStudy:
-    """A study on its way: the first row that asked for it, and how many of its instances are here."""
+    """A study being transferred: its first row, and the numbers of its stored and listed instances."""
 
     row: int
     stored: int
@@ -36,7 +36,7 @@ class ActiveStudy:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job at one moment. ``waiting`` says what it waits for, empty if it does not; times are in seconds."""
+    """A job at one moment, in seconds and bytes; ``waiting_for`` is the reason of a wait, or empty."""
 
     counts: Counts
     elapsed: float
@@ -52,7 +52,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class QueryProgress:
-    """A plan, or another look, at one moment: of a ``number`` of ``what``, those that were asked about."""
+    """The queries of a plan or a comparison at one moment: ``done`` of ``total``, counted in ``unit``."""
 
     unit: str
     total: int
@@ -64,7 +64,7 @@ class QueryProgress:
 
 
 class StatusBoard:
-    """Where the threads of a job write what they do, without patient identifiers."""
+    """A board on which a job's threads report messages, waits and studies, without identifiers."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -73,18 +73,18 @@ class StatusBoard:
         self._messages: deque[str] = deque(maxlen=1000)
 
     def report(self, message: str) -> None:
-        """Tell the user, and the log."""
+        """Show a message to the user, and log it."""
         _log.info(message)
         self._messages.append(message)
 
     def take_messages(self) -> Iterator[str]:
-        """What was said since the last call."""
+        """Yield the messages since the last call."""
         while self._messages:
             yield self._messages.popleft()
 
     @contextmanager
     def report_waiting(self, reason: str, *, needs_operator: bool = False) -> Iterator[None]:
-        """The job waits, for what a person should know of; ``person``: and may have to do something about."""
+        """Report a wait while the context lasts; ``needs_operator``: a person may have to act to end it."""
         wait = (reason, needs_operator)
         with self._lock:
             self._waits.append(wait)
@@ -96,19 +96,19 @@ class StatusBoard:
 
     @property
     def waiting_for(self) -> str:
-        """What the job waits for, empty if it does not."""
+        """The reason of the latest wait, or empty."""
         with self._lock:
             return self._waits[-1][0] if self._waits else ""
 
     @property
     def operator_action_needed(self) -> str:
-        """What it waits for that a person may have to do something about; empty if nothing."""
+        """The reason of a wait that a person may have to end, or empty."""
         with self._lock:
             return next((reason for reason, needs_operator in self._waits if needs_operator), "")
 
     @contextmanager
     def track_study(self, task_id: int, row: int, listed: int) -> Iterator[ActiveStudy]:
-        """A study is on its way."""
+        """Show a study as being transferred while the context lasts."""
         study = ActiveStudy(row, 0, listed)
         with self._lock:
             self._active_studies[task_id] = study
@@ -119,13 +119,13 @@ class StatusBoard:
                 del self._active_studies[task_id]
 
     def active_studies(self) -> tuple[ActiveStudy, ...]:
-        """The studies on their way."""
+        """Return the studies being transferred."""
         with self._lock:
             return tuple(self._active_studies.values())
 
 
 class ProgressMeter:
-    """Turns a board, the ledger's counts and the receiver's totals into snapshots."""
+    """Makes snapshots from a status board, the ledger's counts and the receiver's totals."""
 
     def __init__(self, reader: LedgerReader, status_board: StatusBoard) -> None:
         self._reader = reader
@@ -138,7 +138,7 @@ class ProgressMeter:
         self._totals: deque[tuple[float, int, int]] = deque([(self._started_at, 0, 0)])
 
     def snapshot(self, instances: int, size: int, *, stopping: bool) -> Snapshot:
-        """The job now; ``instances`` and ``size`` are what has been received so far."""
+        """Return the job now; ``instances`` and ``size`` are the totals received in this run."""
         now = time.monotonic()
         self._update_counts(now)
         self._totals.append((now, instances, size))
@@ -178,16 +178,16 @@ def _count_done_rows(counts: Counts) -> int:
 
 
 def write_progress(path: Path, snapshot: Snapshot) -> None:
-    """Leave the snapshot for ``quarry status``; whole or not at all."""
+    """Write a snapshot to the progress file."""
     _write_progress_file(path, asdict(snapshot))
 
 
 def write_queued(path: Path, waiting_for: str) -> None:
-    """The same of a job that waits for its port, and for what in front of it."""
+    """Write to the progress file that the job is queued for its port, with the reason."""
     _write_progress_file(path, {"queued": True, "waiting_for": waiting_for})
 
 
 def _write_progress_file(path: Path, values: Mapping[str, object]) -> None:
-    # Written every second, and of no use after a power cut: not worth a wait for the disk.
+    # Written every second, and useless after a power cut: it need not be durable.
     with atomic_write_text(path, durable=False) as file:
         json.dump({"process": os.getpid(), "time": time.time(), **values}, file)

@@ -1,4 +1,4 @@
-"""A job's record: begun from a cohort, continued, updated; and refused where the two do not fit."""
+"""A job's record in the ledger: created from a cohort, continued, updated; refused if they do not match."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def parse_read_options(settings: Settings) -> ReadOptions:
-    """How the settings want the table to be read; raises ConfigError."""
+    """Return the options for reading the table; raise ConfigError."""
     return ReadOptions.parse(
         allow_wildcards=settings.allow_wildcards,
         whole_patients=settings.whole_patients,
@@ -37,14 +37,14 @@ def parse_read_options(settings: Settings) -> ReadOptions:
 
 
 def parse_series_filter(settings: Settings) -> SeriesFilter:
-    """Which series the settings want; raises ConfigError."""
+    """Return the series filter of the settings; raise ConfigError."""
     return SeriesFilter.parse(settings.series, settings.series_not, settings.min_instances)
 
 
 def read_cohort(path: Path, settings: Settings) -> tuple[CohortFile, int]:
-    """Open the user's table and look at every row once; returns it with the number of its rows.
+    """Open the user's table and check every row; return it with the number of its rows.
 
-    Raises InputError with the rows that cannot be used, unless the settings allow to go on without them.
+    Raises InputError with the rows that cannot be used, unless the settings skip them.
     """
     cohort = CohortFile(path, parse_read_options(settings))
     rows = 0
@@ -59,13 +59,13 @@ def read_cohort(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     if problems and not settings.skip_bad_rows:
         raise InputError(
             f"{cohort.name}: {problems}\n"
-            "correct them, or go on without them with --skip-bad-rows (the report names them)"
+            "Correct these rows, or skip them with --skip-bad-rows (the report lists them)"
         )
     return cohort, rows
 
 
 def record_cohort(ledger: Ledger, cohort: CohortFile, settings: Settings) -> None:
-    """Enter the cohort in a ledger that has nothing in it."""
+    """Write the cohort into an empty ledger."""
 
     def work(connection: Connection) -> None:
         insert_rows(connection, cohort.read_requests())
@@ -75,16 +75,16 @@ def record_cohort(ledger: Ledger, cohort: CohortFile, settings: Settings) -> Non
 
 
 def build_initial_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
-    """What is noted about a job that begins now."""
+    """Return the metadata of a job that starts now."""
     return {"created": _now(), **_build_metadata(cohort, settings)}
 
 
 def begin_or_continue(
     ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool
 ) -> CohortChange | None:
-    """Begin the job, or make sure that this is the job that was begun; returns what an update changed.
+    """Start the job's record, or check that cohort and settings match it; return the changes of an update.
 
-    Raises InputError if the cohort, the archive or the path pattern is not that of the job.
+    Raises InputError if the cohort, the archive, the path pattern or the exclusion list does not match.
     """
     metadata = ledger.metadata()
     if "cohort" not in metadata:
@@ -93,17 +93,18 @@ def begin_or_continue(
     previous = Settings.model_validate_json(metadata["settings"])
     if previous.filepath != settings.filepath:
         raise InputError(
-            f"{settings.to} is laid out by --filepath '{previous.filepath}': use that, or another folder"
+            f"the files in {settings.to} are named by --filepath '{previous.filepath}': use that pattern, or "
+            "another folder"
         )
     removed = {archive.name for archive in previous.archives} - {
         archive.name for archive in settings.archives
     }
     if removed:
         names = ", ".join(sorted(removed))
-        raise InputError(f"{settings.to} is being filled from {names}: use that archive, or another folder")
+        raise InputError(f"{settings.to} is filled from {names}: use that archive, or another folder")
     if previous.exclude and not settings.exclude:
         raise InputError(
-            f"this job was begun with --exclude {previous.exclude[0]}: give that list again, or its successor"
+            f"this job was started with --exclude {previous.exclude[0]}: give that list, or a newer one"
         )
     if metadata["cohort"] == cohort.digest and not update:
         if previous != settings:
@@ -111,8 +112,8 @@ def begin_or_continue(
         return None
     if not update:
         raise InputError(
-            "the cohort file has changed since this job was begun: run again with --update to take it "
-            "(what is stored stays), or extract to another folder"
+            "the cohort file has changed since this job was started: run again with --update to use the new "
+            "rows (stored files stay), or extract to another folder"
         )
 
     def replace_cohort(connection: Connection) -> CohortChange:
@@ -123,7 +124,7 @@ def begin_or_continue(
 
 
 def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T | None:
-    """Something of the settings that the job was last run with; None if this is its first run."""
+    """Return a value from the settings of the job's last run; None if this is its first run."""
     stored = ledger.metadata().get("settings")
     return None if stored is None else select(Settings.model_validate_json(stored))
 

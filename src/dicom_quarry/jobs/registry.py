@@ -1,4 +1,4 @@
-"""Where this user's jobs are, so that they can be found without knowing their folders."""
+"""The registry of this user's jobs: their folders, for ``quarry list``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dicom_quarry.system.atomic_file import atomic_write_text
 
 
 def register(out: Path) -> None:
-    """Remember a job's folder. A job must not fail for want of a home: then it is not remembered."""
+    """Add a job's folder. Without a writable home folder nothing is registered, and the job still runs."""
     path = str(out.resolve())
     name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with suppress(OSError):
@@ -24,19 +24,19 @@ def register(out: Path) -> None:
 
 
 def state_home() -> Path:
-    """What Quarry remembers for this user, beside the jobs themselves."""
+    """Return the folder of Quarry's data about this user (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "quarry"
 
 
 def list_registered() -> Iterator[Path]:
-    """The folders of this user's jobs; those that are gone are forgotten."""
+    """Yield the folders of this user's jobs; remove the entries of deleted ones."""
     for entry in sorted(_registry_folder().glob("*.json")):
         with suppress(OSError, ValueError, KeyError):
             out = Path(json.loads(entry.read_text(encoding="utf-8"))["out"])
             if out.is_dir():
                 yield out
-            else:  # what cannot be looked at raises: it may be there tomorrow
+            else:  # a folder on a disk that is not mounted raises, and stays registered
                 entry.unlink()
 
 

@@ -1,4 +1,4 @@
-"""Where a job stands, seen from another process: its ledger, who holds it, and what it said last."""
+"""The status of a job, read by another process: from its ledger, its lock and its progress file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dicom_quarry.ledger.reader import Counts, LedgerReader
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment. ``process`` runs it, None if nobody does; ``live`` is what that said last."""
+    """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file."""
 
     folder: JobFolder
     started_at: datetime
@@ -24,17 +24,17 @@ class JobStatus:
 
     @property
     def is_queued(self) -> bool:
-        """Whether it waits for another job to leave its port."""
+        """True while the job waits for a port that another job has."""
         return bool(self.progress.get("queued"))
 
     @property
     def waiting_for(self) -> str:
-        """What it waits for, empty if it does not."""
+        """The reason of a wait, or empty."""
         return str(self.progress.get("waiting_for") or "")
 
     @property
     def state(self) -> str:
-        """In a word or two: running, waiting, queued, finished, not finished."""
+        """The state in a word or two: running, waiting, queued, finished, not finished."""
         if self.process is None:
             return "finished" if self.counts.is_finished else "not finished"
         if self.is_queued:
@@ -43,7 +43,7 @@ class JobStatus:
 
 
 def read_job_status(folder: JobFolder) -> JobStatus:
-    """Look at a job; raises LedgerError if its record cannot be read."""
+    """Read the status of a job; raise LedgerError if its record cannot be read."""
     reader = LedgerReader(folder.ledger)
     try:
         counts, metadata = reader.counts(), reader.metadata()
@@ -55,7 +55,7 @@ def read_job_status(folder: JobFolder) -> JobStatus:
 
 
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
-    """What the running job said last; nothing in its first moments, whatever an earlier run has left."""
+    """Return the progress that this process wrote; empty before it wrote any."""
     try:
         progress: dict[str, Any] = json.loads(folder.progress.read_text())
     except (OSError, ValueError):

@@ -1,1 +1,1 @@
-"""When an archive may be queried: windows, rates, concurrency, circuit breaker, disk space, port queue."""
+"""Scheduling: throttle (time windows, rates, concurrency), circuit breaker, transports, disk, port queue."""

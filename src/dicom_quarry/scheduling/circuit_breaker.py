@@ -1,4 +1,8 @@
-"""An archive's health: while it does not answer everybody waits, and one thread alone probes."""
+"""The circuit breaker of an archive: while it does not answer, all threads wait and one of them probes it.
+
+Closed: requests pass. Open, after ``trip``: every thread waits. Half-open: one thread sends a C-ECHO (or its
+HTTP counterpart) at growing intervals, and closes the circuit breaker when the archive answers.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +17,20 @@ from dicom_quarry.errors import ArchiveError, ConnectionLost, OperatorActionRequ
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
+from dicom_quarry.system.durations import format_duration
 from dicom_quarry.system.shutdown import Shutdown
 
 T = TypeVar("T")
 
-#: Failed answers to one query, with a pause between them, before they are believed.
+#: Attempts at a query that the archive answers with a failure, with a pause between them.
 _MAX_QUERY_ATTEMPTS = 3
 
 
 class CircuitBreaker:
-    """Every question to the archive passes here; it closes when the archive is out of reach.
+    """Runs requests while the archive is available; trips when it cannot be reached.
 
-    Outside the window nothing passes either, not even a probe, and no association is kept. An archive that
-    does not answer for ``give_up_after`` seconds is Unusable.
+    Outside the time window no request passes, not even a probe, and no association is kept open. After
+    ``give_up_after`` seconds without an answer the probing thread raises OperatorActionRequired.
     """
 
     def __init__(
@@ -47,10 +52,10 @@ class CircuitBreaker:
         self._retry_not_before = 0.0
 
     def call(self, operation: Callable[[], T]) -> T:
-        """Ask when the archive answers, and again after it was out of reach.
+        """Run an operation once the circuit breaker is closed, and again after each trip.
 
-        A question that loses its association several times, though the archive answers in between, raises
-        Lost. Raises QueryFailed, Stopped, and Unusable for a permanent rejection.
+        Raises ConnectionLost for an operation that loses its association several times although the archive
+        answers in between; QueryFailed; Stopped; OperatorActionRequired for a permanent rejection.
         """
         connection_losses = 0
         while True:
@@ -71,7 +76,7 @@ class CircuitBreaker:
                 self.trip(error)
 
     def run_query(self, operation: Callable[[], T]) -> T:
-        """Like ``call``; a failure as an answer is asked for again, with pauses, before it is believed."""
+        """Run a query like ``call``; repeat it, with pauses, if the archive answers with a failure."""
         tries = 1
         while True:
             try:
@@ -83,14 +88,14 @@ class CircuitBreaker:
                 tries += 1
 
     def trip(self, error: ArchiveError) -> None:
-        """The archive was out of reach: nobody passes before it answers again."""
+        """Open the circuit breaker: no request passes before the archive answers again."""
         self._record_retry_after(error)
         if self._closed.is_set():
             self._closed.clear()
-            self._status_board.report(f"the archive is out of reach: {error}")
+            self._status_board.report(f"the archive is not available: {error}")
 
     def wait_until_closed(self) -> None:
-        """Return when the archive may be asked and answers. Raises Stopped, and Unusable."""
+        """Wait until the window is open and the archive answers; raise Stopped or OperatorActionRequired."""
         if not self._throttle.is_open:
             self._archive.release_thread()
             self._throttle.wait_until_open()
@@ -103,7 +108,7 @@ class CircuitBreaker:
             self._shutdown.raise_if_requested()
 
     def _record_retry_after(self, error: ArchiveError) -> None:
-        """A busy archive may have said when it wants to be asked again."""
+        """Keep the earliest time of the next request, if a busy archive gave one."""
         if isinstance(error, Rejected):
             self._retry_not_before = max(self._retry_not_before, time.monotonic() + error.retry_after)
 
@@ -124,7 +129,8 @@ class CircuitBreaker:
                     self._record_retry_after(error)
                     if self._give_up_after is not None and time.monotonic() - since >= self._give_up_after:
                         raise OperatorActionRequired(
-                            f"it has not answered for so long that we give up: {error}"
+                            f"it has not answered for {format_duration(self._give_up_after)} "
+                            f"(give-up-after): {error}"
                         ) from error
                     continue
                 self._closed.set()

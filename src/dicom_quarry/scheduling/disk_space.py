@@ -1,4 +1,4 @@
-"""Room on the disk: nothing is asked for, and nothing taken, while there is too little of it."""
+"""Free disk space: while there is too little, nothing is requested and no instance accepted."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from dicom_quarry.system.shutdown import Shutdown
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Seconds between two looks at a disk that is full.
+#: Seconds between two checks of a full disk.
 _POLL_INTERVAL = 5.0
 
-#: After an instance found no room, so much more must be free; or so many seconds pass, since what is free
-#: does not tell of quotas.
+#: After a write that failed, so many bytes more must be free, or so many seconds pass: the free bytes of a
+#: file system do not show a user's quota.
 _RETRY_MARGIN_BYTES = 16_000_000
 _RETRY_SECONDS = 600.0
 
-#: Where so many bytes more than needed are free, nobody fills them within so many seconds.
+#: With so many bytes more than needed the next check may wait for so many seconds.
 _PLENTY_BYTES = 4_000_000_000
 _PLENTY_SECONDS = 0.1
 
 
 class DiskSpaceMonitor:
-    """Watches the disk that a job fills; ``keep_free`` bytes are left to others."""
+    """Monitors the disk that a job fills; the job leaves ``keep_free`` bytes free."""
 
     def __init__(
         self,
@@ -50,12 +50,14 @@ class DiskSpaceMonitor:
         self._get_free = get_free
         self._poll_interval = poll_interval
         self._lock = threading.Lock()
-        self._shortage: tuple[int, float] | None = None  # what must be free, or when to try all the same
+        self._shortage: tuple[int, float] | None = (
+            None  # bytes that must be free, or time of the next attempt
+        )
         self._waiter_count = 0
         self._plenty_until = 0.0
 
     def require_space(self) -> None:
-        """Before an instance is taken; raises OutOfSpace."""
+        """Check the free space before an instance is accepted; raise OutOfSpace."""
         if time.monotonic() < self._plenty_until:
             return
         free = self._get_free(self._path)
@@ -65,7 +67,7 @@ class DiskSpaceMonitor:
             self._plenty_until = time.monotonic() + _PLENTY_SECONDS
 
     def mark_full(self) -> None:
-        """An instance found no room, though there seemed to be some."""
+        """Record that a write failed for lack of space, although some seemed free."""
         with self._lock:
             self._shortage = (
                 self._get_free(self._path) + _RETRY_MARGIN_BYTES,
@@ -73,7 +75,7 @@ class DiskSpaceMonitor:
             )
 
     def wait_for_space(self) -> None:
-        """Return when there is room; raises Stopped when the job is stopped meanwhile."""
+        """Wait until there is enough space; raise Stopped when a shutdown is requested."""
         if self._has_space():
             return
         with self._lock:
@@ -82,7 +84,7 @@ class DiskSpaceMonitor:
         if first:
             self._status_board.report(self._describe_shortage())
         try:
-            with self._status_board.report_waiting("room on the disk", needs_operator=True):
+            with self._status_board.report_waiting("free disk space", needs_operator=True):
                 while not self._has_space():
                     self._shutdown.wait_unless_stopping(self._poll_interval)
         finally:
@@ -90,7 +92,7 @@ class DiskSpaceMonitor:
                 self._waiter_count -= 1
                 last = not self._waiter_count
         if last:
-            self._status_board.report("there is room on the disk again")
+            self._status_board.report("there is enough free disk space again")
 
     def _has_space(self) -> bool:
         free = self._get_free(self._path)
@@ -100,10 +102,13 @@ class DiskSpaceMonitor:
             return self._shortage is None and free >= self._keep_free
 
     def _describe_shortage(self) -> str:
-        free = f"only {self._get_free(self._path) / 1e9:.2f} GB are free on the disk of {self._path}"
-        if self._shortage:
-            return f"{free}, too little for an instance: waiting for room"
-        return f"{free}, and {self._keep_free / 1e9:g} GB are to be left (keep-free): waiting for room"
+        free = f"{self._get_free(self._path) / 1e6:,.0f} MB free on the disk of {self._path}"
+        reason = (
+            "too little for an instance, or your quota is used up"
+            if self._shortage
+            else f"Quarry keeps {self._keep_free / 1e9:g} GB free (keep-free)"
+        )
+        return f"disk full: {free}, {reason}. Free some space; the job then continues by itself"
 
 
 class SpaceCheckedSink:

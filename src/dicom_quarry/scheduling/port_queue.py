@@ -1,10 +1,10 @@
-"""Which jobs of this host want a port, whoever runs them, in the order in which they came.
+"""The queue for a port: the jobs of this host that have or want it, of all users, first come, first served.
 
-A ticket is a file in a folder that all users may write. Its name has the port and the moment at which it was
-drawn, and it is locked (flock) for as long as its job lives: the ticket of a job that was killed is void.
+A job registers an entry: a file in a folder that all users can write, named by the port and a number that
+grows with time. The job keeps the file locked, so the entry of a job that was killed is stale.
 
-Another user could have written anything there. Of a file its owner is believed, which the kernel tells, and
-nothing else: texts are made printable and cut, and a process is only named if it belongs to that owner.
+Another user could write anything there. Only the owner of a file is trusted, as the kernel gives it. Texts
+are made printable and cut; a process is shown only if it belongs to that owner.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 from dicom_quarry.scheduling.shared_state import HostState
 from dicom_quarry.system.durations import format_duration
-from dicom_quarry.system.locks import try_lock
+from dicom_quarry.system.locks import locked, try_lock
 from dicom_quarry.system.processes import process_runs_as, user_name
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.system.text_safety import escape_text
 
-#: Where the shared folder of the site cannot be used. The name is fixed: TMPDIR may differ from user to user.
+#: Used if the site's folder cannot be. The name is fixed, as TMPDIR may differ from user to user.
 _FALLBACK_FOLDER = Path("/tmp/.quarry-jobs")
 
 _ENTRY_NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
@@ -40,9 +40,10 @@ _YEAR = 366 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class PortEntry:
-    """A job that has a port or, ``queued``, wants it. ``host`` is the address it listens on, empty for all.
+    """A job that has a port or, if ``queued``, wants it.
 
-    ``process`` is None where it cannot be told for sure, ``seconds_left`` where the job does not know.
+    ``host`` is the address that it listens on, empty for all; ``folder`` its output folder. ``process`` is
+    None if it cannot be verified, ``seconds_left`` if there is no estimate.
     """
 
     number: int
@@ -56,14 +57,14 @@ class PortEntry:
 
 @dataclass(slots=True)
 class OwnPortEntry:
-    """A ticket of this process; what it says can be changed."""
+    """The entry of this process, which can update it."""
 
     number: int
     _handle: int
     _values: dict[str, object]
 
     def update(self, *, queued: bool | None = None, seconds_left: float | None = None) -> None:
-        """Whether the job still waits, and how long it will need."""
+        """Write the state of the job, and the estimate of the seconds that it needs."""
         self._values["seconds_left"] = seconds_left
         if queued is not None:
             self._values["queued"] = queued
@@ -72,7 +73,7 @@ class OwnPortEntry:
 
 
 class PortRegistry:
-    """The tickets for one port. Raises StartError if there is no folder for them."""
+    """The entries for one port. Raises StartError if no folder for them can be used."""
 
     def __init__(self, shared_folder: Path, port: int) -> None:
         self._folder = _usable_folder(shared_folder)
@@ -80,33 +81,32 @@ class PortRegistry:
 
     @contextmanager
     def register(self, host: str, folder: Path, *, queued: bool) -> Iterator[OwnPortEntry]:
-        """Hold a ticket for as long as this lasts."""
-        handle, temp_path = tempfile.mkstemp(prefix=".port.", dir=self._folder)
+        """Register this job while the context lasts."""
+        handle, name = tempfile.mkstemp(prefix=".port.", dir=self._folder)
+        temp_path = Path(name)
         try:
             os.fchmod(handle, 0o644)
-            try_lock(handle)
-            shown_folder = str(folder.resolve())[:_MAX_TEXT]
-            own_entry = OwnPortEntry(
-                0, handle, {"host": host, "folder": shown_folder, "process": os.getpid()}
-            )
-            own_entry.update(queued=queued)
-            # It gets its name only now, so that nobody takes it for void.
-            own_entry.number = self._link(Path(temp_path))
-            try:
-                yield own_entry
-            finally:
-                self._path(own_entry.number).unlink(missing_ok=True)
+            with locked(handle):
+                values = {"host": host, "folder": str(folder.resolve())[:_MAX_TEXT], "process": os.getpid()}
+                own_entry = OwnPortEntry(0, handle, values)
+                own_entry.update(queued=queued)
+                # Named only now: other jobs would take an entry that is not locked for stale.
+                own_entry.number = self._link(temp_path)
+                try:
+                    yield own_entry
+                finally:
+                    self._path(own_entry.number).unlink(missing_ok=True)
         finally:
-            Path(temp_path).unlink(missing_ok=True)
+            temp_path.unlink(missing_ok=True)
             os.close(handle)
 
     def active(self) -> list[PortEntry]:
-        """Every ticket for the port whose job lives, in order."""
-        found = [ticket for port, _, ticket in self._entries() if ticket and port == self._port]
+        """Return the entries for the port whose jobs run, in order."""
+        found = [entry for port, _, entry in self._entries() if entry and port == self._port]
         return sorted(found, key=lambda entry: entry.number)
 
     def remove_stale(self) -> None:
-        """Remove what killed jobs have left, also at other ports, as far as it is ours to remove."""
+        """Remove the entries of killed jobs, also for other ports, except those of other users."""
         for _, path, entry in self._entries():
             if entry is None:
                 with suppress(OSError):
@@ -121,7 +121,7 @@ class PortRegistry:
 
     def _link(self, temp_path: Path) -> int:
         while True:
-            number = time.monotonic_ns()  # one clock for all processes, and it is never set
+            number = time.monotonic_ns()  # the same clock in all processes, and never set
             try:
                 os.link(temp_path, self._path(number))
             except FileExistsError:
@@ -143,7 +143,7 @@ def _usable_folder(shared_folder: Path) -> Path:
 
 
 def _read_entry(path: Path, number: int) -> PortEntry | None:
-    """A ticket, None if it is void. Raises OSError for what is none."""
+    """Read an entry; return None if it is stale. Raises OSError for anything else than a file."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(handle)
@@ -180,17 +180,17 @@ def _verify_process(pid: object, owner: int) -> int | None:
     return pid if isinstance(pid, int) and pid > 0 and process_runs_as(pid, owner) else None
 
 
-#: Seconds between two looks at who is in front.
+#: Seconds between two checks of the queue.
 _POLL_INTERVAL = 0.25
 
-#: Seconds in which the port of a job that has just ended, or was killed, becomes free.
+#: Seconds that the port of a job that has just ended may take to become free.
 _RELEASE_TIMEOUT = 2.0
 
 
 class PortQueue:
-    """A job's place at a port. ``shared`` is the folder in which the jobs of this host meet.
+    """Acquires a port for a job; ``shared_folder`` has the entries of all jobs of this host.
 
-    ``queue``: wait for the port where another job has it; ``waits`` is told what for, several times a second.
+    ``queue``: wait while another job has the port; ``on_wait`` gets the reason, several times a second.
     """
 
     def __init__(
@@ -214,9 +214,9 @@ class PortQueue:
 
     @contextmanager
     def acquire(self, listen: Callable[[], None]) -> Iterator[None]:
-        """Have the port, taken by ``listen``, for as long as this lasts; others can see whose it is.
+        """Acquire the port with ``listen``, and show other jobs who has it while the context lasts.
 
-        Raises StartError, and Stopped if the job is stopped while it queues.
+        Raises StartError, and Stopped if a shutdown is requested while the job is queued.
         """
         with ExitStack() as stack:
             try:
@@ -225,7 +225,7 @@ class PortQueue:
                 registration = self._registry.register(self._local.host, self._out, queued=self._queue)
                 self._own_entry = stack.enter_context(registration)
             except (StartError, OSError):
-                # Who does not want to queue needs nobody to know of it.
+                # Without an entry the job can run, but not queue.
                 if self._queue:
                     raise
             if self._queue:
@@ -238,7 +238,7 @@ class PortQueue:
                 self._own_entry = None
 
     def update_time_left(self, seconds_left: float | None) -> None:
-        """Let those who wait know how long this job will need."""
+        """Show the queued jobs how many seconds this job still needs."""
         if self._own_entry is not None:
             self._own_entry.update(seconds_left=seconds_left)
 
@@ -277,7 +277,7 @@ class PortQueue:
             self._shutdown.wait_unless_stopping(_POLL_INTERVAL)
 
     def _competing_entries(self) -> list[PortEntry]:
-        """The living tickets of jobs that cannot listen beside this one."""
+        """Return the entries of running jobs whose address conflicts with that of this job."""
         if self._registry is None:
             return []
         own_number = self._own_entry.number if self._own_entry else 0
@@ -298,7 +298,7 @@ class PortQueue:
 
 
 def _find_owner(candidates: list[PortEntry]) -> PortEntry | None:
-    """Who has the port; a job that queued and has just got it may not have said so yet."""
+    """Return the job that has the port; one that was queued may not have updated its entry yet."""
     return min(candidates, key=lambda one: (one.queued, one.number), default=None)
 
 

@@ -1,36 +1,37 @@
-"""How fast an archive is asked, and how many moves run at once after a refusal. Pure: time is an argument."""
+"""A rate limiter, and a concurrency limit that adapts to rejections. Pure: time is an argument."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Seconds ahead that a rate may be used up; more than that is of another boot, or of a slower rate.
+#: Largest number of seconds in advance for which a rate can be used up. A later time in a shared file is of a
+#: slower rate, or of the time before a restart of the computer.
 _MAX_AHEAD = 60.0
 
-#: Moves served in a row, or seconds without a refusal, after which one more at once is tried.
+#: Successful retrievals in a row, or seconds without a rejection, before the limit grows by one.
 SUCCESSES_BEFORE_INCREASE = 10
 SECONDS_BEFORE_INCREASE = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimiter:
-    """Evenly spaced, so that no burst follows a pause.
+    """A rate limiter that spaces requests evenly, so that no burst follows a pause (GCRA).
 
-    All that there is to remember is ``free_at``, the moment from which the next is due: a number that
-    processes can share. Both steps return its new value, and how many seconds to wait.
+    Its state is one number, which processes can share: ``free_at``, the time at which the next request is
+    due. Both methods return its new value and the seconds to wait.
     """
 
     per_second: float
 
     def try_acquire(self, free_at: float, now: float) -> tuple[float, float]:
-        """Ask for one; it is granted where there is nothing to wait, and else to be asked for again."""
+        """Grant one request if the wait is 0 seconds; otherwise it has to be tried again after the wait."""
         free_at = self._clamp(free_at, now)
         if free_at > now:
             return free_at, free_at - now
         return now + 1 / self.per_second, 0.0
 
     def debit(self, free_at: float, now: float, amount: float) -> tuple[float, float]:
-        """Account for what has come already; whoever received it waits that long before it takes more."""
+        """Take an amount that was received already; the receiver waits before it reads more."""
         free_at = max(self._clamp(free_at, now), now) + amount / self.per_second
         return free_at, free_at - now
 
@@ -39,7 +40,7 @@ class RateLimiter:
 
 
 class AdaptiveConcurrency:
-    """How many moves may run at once: half after a refusal, then slowly one more."""
+    """A limit on concurrent retrievals: halved by a rejection, then slowly raised by one (AIMD)."""
 
     def __init__(self, max_limit: int) -> None:
         self.max_limit = max_limit
@@ -48,9 +49,9 @@ class AdaptiveConcurrency:
         self._halved_at = self._changed_at = float("-inf")
 
     def on_rejected(self, started_at: float, now: float) -> bool:
-        """A question put at ``began`` was refused; True if fewer are allowed from now on.
+        """Record that a request started at ``started_at`` was rejected; return True if the limit fell.
 
-        Those that were asked before the last time say nothing new.
+        A request that started before the limit was last halved is no reason to halve it again.
         """
         self._successes = 0
         self._changed_at = now
@@ -61,11 +62,11 @@ class AdaptiveConcurrency:
         return self.current_limit < before
 
     def on_success(self) -> None:
-        """A move was answered without a refusal."""
+        """Record a successful retrieval."""
         self._successes += 1
 
     def limit(self, now: float) -> int:
-        """How many may run now."""
+        """Return how many retrievals may run now."""
         may_increase = (
             now - self._changed_at >= SECONDS_BEFORE_INCREASE or self._successes >= SUCCESSES_BEFORE_INCREASE
         )

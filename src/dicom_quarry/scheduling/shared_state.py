@@ -1,7 +1,7 @@
-"""What the jobs of a host share, whoever runs them: slots and numbers, in a folder that all may write.
+"""State that all jobs of a host share: semaphores and counters, in a folder that all users can write.
 
-A slot is held by a lock on a file (flock), which the kernel takes back when its process ends, however it
-ends. Locks and numbers hold among users who run Quarry; one who writes a program of his own needs none.
+A semaphore's slot is a locked file; the kernel releases it when its process ends. The limits bind the users
+of Quarry. They do not protect from a program of a user's own, which can query the archive without them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from dicom_quarry.errors import StartError
 from dicom_quarry.system.locks import locked, try_lock
 
-#: Seconds between two looks at whether a slot is free.
+#: Seconds between two attempts at a slot.
 _POLL_INTERVAL = 0.1
 
-#: Told how long to wait; raises Stopped when it is not worth waiting.
+#: Sleeps for so many seconds; raises Stopped when a shutdown is requested.
 Sleep = Callable[[float], None]
 
 _NUMBER = struct.Struct("<d")
 
 
 class HostState:
-    """A folder on a local disk; made, for everybody, if it does not exist. Raises StartError."""
+    """A folder on a local disk, created for all users if it does not exist. Raises StartError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -35,15 +35,15 @@ class HostState:
             _create_folder(path)
         except OSError as error:
             raise StartError(
-                f"this computer's jobs count together in {path}, which cannot be used: {error.strerror}. "
-                f"An administrator makes it with  install -d -m 1777 {path}"
+                f"{path}, the folder of the limits that all jobs of this computer share, cannot be used "
+                f"({error.strerror}). Its administrator can create it with  install -d -m 1777 {path}"
             ) from error
 
     @contextmanager
     def semaphore(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
-        """Hold one of ``count`` slots; waits for one by ``pause``."""
-        # Who waits, waits at the head of a queue: a job that gives a slot back cannot take it again at once,
-        # or the others would wait until it has ended.
+        """Hold one of ``limit`` slots of a pool; sleep until one is free."""
+        # Fairness: a waiting job holds the pool's queue lock, so one that releases a slot cannot take it
+        # again at once.
         with self._queue_lock(f"{pool}.queue", sleep):
             handle = self._lock_any([f"{pool}.{number}" for number in range(limit)], sleep)
         try:
@@ -52,7 +52,7 @@ class HostState:
             os.close(handle)
 
     def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
+        """Replace a number (0 at first) by the first result of ``compute``; return the second."""
         handle = _open_file(self._path / name)
         try:
             with locked(handle):
@@ -88,14 +88,14 @@ class HostState:
 
 
 class LocalCounters:
-    """The same for the threads of one job."""
+    """Counters shared by the threads of one job only."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[str, float] = {}
 
     def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Put the first result of ``step`` in the place of a number (0 at first); returns the second."""
+        """Replace a number (0 at first) by the first result of ``compute``; return the second."""
         with self._lock:
             self._values[name], result = compute(self._values.get(name, 0.0))
             return result
@@ -124,10 +124,10 @@ def _open_file(path: Path) -> int:
 
 
 def _create_file(path: Path) -> None:
-    """Make a file that every user may open, and that appears only once they may.
+    """Create a file that every user may open, with its final permissions from the first moment.
 
-    O_CREAT under the final name would not do: in a folder with the sticky bit the kernel refuses it for files
-    of others (fs.protected_regular), and the umask of the first user would shut the others out.
+    O_CREAT with the final name does not work: in a folder with the sticky bit the kernel refuses it for files
+    of others (fs.protected_regular), and the first user's umask would exclude the others.
     """
     temp_path = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     handle = os.open(temp_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
@@ -135,7 +135,7 @@ def _create_file(path: Path) -> None:
         os.fchmod(handle, 0o666)
         os.link(temp_path, path)
     except FileExistsError:
-        pass  # another process was faster
+        pass  # another process created it first
     finally:
         os.close(handle)
         temp_path.unlink()

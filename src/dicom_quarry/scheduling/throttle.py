@@ -1,7 +1,8 @@
-"""Good manners towards an archive: the window, the rates, the ceilings; passed before anything is asked.
+"""The throttle of an archive: its time window, rate limits and concurrency limit, for every request.
 
-An archive's own limits hold for one job, the site's for all jobs of the host together. What is here decides
-*when* something may be asked; what to ask, and whether again, is decided elsewhere (policy, gate).
+The limits of an archive's profile apply to one job, those of the site to all jobs of the host together. The
+throttle decides *when* a request may start. The circuit breaker and the retry policy decide what to request,
+and what to repeat.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import reduce
+from datetime import UTC, datetime, timedelta
+from functools import partial, reduce
 from operator import and_
 from typing import Protocol
 
@@ -25,34 +26,38 @@ from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency, RateLimiter
 from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
-#: Out of resources, in one way or another (PS3.4 C.4.2.1.5): fewer moves at once may be what it needs.
+#: Statuses for lack of resources (PS3.4 C.4.2.1.5): the archive may need fewer retrievals at once.
 _OUT_OF_RESOURCES = frozenset({0xA700, 0xA701, 0xA702})
 
-#: Longest uninterrupted wait in seconds; the host's clock may be set meanwhile.
+#: Longest sleep in seconds, as the host's clock may be set meanwhile.
 _MAX_SLEEP = 60.0
 
-#: Seconds between two looks at whether one more of the job's own moves may begin.
+#: The name of the counters of this job alone.
+_OWN = "own"
+
+#: Seconds between two checks of the limit on this job's retrievals.
 _POLL_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """``now`` is the time of day, ``monotonic`` never jumps and is the same in all processes."""
+    """The clocks: ``now`` is POSIX time; ``monotonic`` never jumps, and is the same in all processes."""
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
 
 
 class CounterStore(Protocol):
-    """Numbers by name, in this process or shared by all jobs of the host."""
+    """Counters by name, of this process or shared by all jobs of the host."""
 
     def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Replace a number by ``compute`` of it (first item); returns the second item."""
+        """Replace a number by the first result of ``compute``; return the second."""
 
 
 @dataclass(frozen=True, slots=True)
 class _RateCounter:
     name: str
+    origin: str
     limiter: RateLimiter
     counters: CounterStore
     monotonic: Callable[[], float]
@@ -61,14 +66,14 @@ class _RateCounter:
         while wait := self.counters.update(
             self.name, lambda due: self.limiter.try_acquire(due, self.monotonic())
         ):
-            sleep(min(wait, _MAX_SLEEP))
+            sleep(wait)
 
     def debit(self, amount: float) -> float:
         return self.counters.update(self.name, lambda due: self.limiter.debit(due, self.monotonic(), amount))
 
 
 class RetrievalPermit:
-    """One move, from the moment at which it may begin."""
+    """The permit for one retrieval, from the moment at which it may start."""
 
     def __init__(self, throttle: ArchiveThrottle, expires_at: float) -> None:
         self._throttle = throttle
@@ -77,14 +82,14 @@ class RetrievalPermit:
 
     @property
     def expired(self) -> bool:
-        """The window closed, and what was granted after that has passed."""
+        """True once the time window has closed and the grace period after it has passed."""
         return self._throttle.clock.now() >= self._expires_at and not self._throttle.is_open
 
     def record_result(self, result: RetrieveResult) -> RetrieveResult:
-        """Learn from the archive's answer how much it takes at once."""
+        """Adapt the concurrency limit to the archive's answer, and return that."""
         busy = result.status in _OUT_OF_RESOURCES or result.retry_after is not None
         if busy or result.verdict is Verdict.LOST:
-            # Some archives die of several moves at once instead of refusing them.
+            # Some archives crash under several retrievals at once instead of rejecting them.
             self._throttle.on_rejected(self._started_at)
         elif result.verdict in (Verdict.SUCCESS, Verdict.WARNING):
             self._throttle.on_success()
@@ -92,11 +97,11 @@ class RetrievalPermit:
 
 
 class ArchiveThrottle:
-    """Shared by the threads of a job.
+    """The throttle of one archive, shared by the threads of a job.
 
-    ``own`` are the limits of the archive's profile, ``site`` those of the site by the name under which they
-    are counted in the ``shared`` folder; ``at_once`` is how many moves the user wants. Raises ConfigError if
-    the windows have no hour in common.
+    ``archive_limits`` are those of the archive's profile; ``site_limits`` those of the site, by the names of
+    their counters in ``host_state``; ``parallel`` is the number of retrievals at once that the user wants.
+    Raises ConfigError if the time windows have no hour in common.
     """
 
     def __init__(
@@ -114,17 +119,17 @@ class ArchiveThrottle:
         self.clock = clock
         self._shutdown = shutdown
         self._status_board = status_board
-        self._hours = reduce(and_, (limits.schedule for limits in all_limits))
-        self._overtime = min(limits.grace_seconds for limits in all_limits)
+        self._schedule = reduce(and_, (limits.schedule for limits in all_limits))
+        self._grace_seconds = min(limits.grace_seconds for limits in all_limits)
         self._concurrency = AdaptiveConcurrency(
             min([parallel, *(one.parallel for one in all_limits if one.parallel)])
         )
         self._host_state = host_state
-        # An archive's slots before the host's: who waits for an archive must not keep others from another.
+        # An archive's slots before the host's: a wait for one archive must not block retrievals from another.
         self._semaphores = [
             (name, one.parallel) for name, one in reversed(list(site_limits.items())) if one.parallel
         ]
-        scopes: list[tuple[str, CounterStore, Limits]] = [("own", LocalCounters(), archive_limits)]
+        scopes: list[tuple[str, CounterStore, Limits]] = [(_OWN, LocalCounters(), archive_limits)]
         scopes += [(name, host_state, limits) for name, limits in site_limits.items() if host_state]
         self._query_rates = self._build_counters(scopes, "queries", lambda one: one.queries_per_second)
         self._study_rates = self._build_counters(
@@ -137,39 +142,41 @@ class ArchiveThrottle:
         self._active = 0
         self._announce_lock = threading.Lock()
         self._thread_local = threading.local()
-        if self._hours.next_open(self._now()) is None:
-            raise ConfigError("the archive could never be asked: its windows have no hour in common")
+        if self._schedule.next_open(self._now()) is None:
+            raise ConfigError(
+                "the archive could never be queried: its time window and the site's have no hour in common"
+            )
 
     @property
     def max_parallel(self) -> int:
-        """The largest number of moves at once."""
+        """The largest number of retrievals at once."""
         return self._concurrency.max_limit
 
     @property
     def has_byte_limit(self) -> bool:
-        """Whether ``received`` wants to be told."""
+        """True if there is a limit on bytes: then ``throttle_bytes`` has to be called."""
         return bool(self._byte_rates)
 
     @property
     def is_open(self) -> bool:
-        """Whether the archive may be asked now."""
-        return self._hours.is_open(self._now())
+        """True inside the time window."""
+        return self._schedule.is_open(self._now())
 
     @property
     def query_count(self) -> int:
-        """How many queries the calling thread has put so far."""
+        """The number of queries of the calling thread so far."""
         return getattr(self._thread_local, "queries", 0)
 
     def wait_until_open(self) -> None:
-        """Return inside the window; raises Stopped."""
+        """Wait until the time window is open; raise Stopped."""
         if self.is_open:
             return
         if not self._announce_lock.acquire(blocking=False):
             self._sleep_until_open()
             return
         try:
-            opens = self._hours.next_open(self._now())
-            until = self._hours.format_time(opens) if opens else "it opens"
+            opens = self._schedule.next_open(self._now())
+            until = self._schedule.format_time(opens) if opens else "it opens"
             self._status_board.report(f"outside the window: waiting until {until}")
             with self._status_board.report_waiting(f"the window, until {until}"):
                 self._sleep_until_open()
@@ -178,47 +185,45 @@ class ArchiveThrottle:
             self._announce_lock.release()
 
     def acquire_query(self) -> None:
-        """Return when a query may be put; raises Stopped. For every C-FIND, also of a list that has begun."""
+        """Wait until a query may start, also one that continues a listing; raise Stopped."""
         for counter in self._query_rates:
             counter.acquire(self._shutdown.wait_unless_cancelled)
         self._thread_local.queries = self.query_count + 1
 
     @contextmanager
     def acquire_retrieval(self, *, is_repeat: bool = False) -> Iterator[RetrievalPermit]:
-        """Enter when a move may begin, and hold its slot; raises Stopped.
+        """Wait until a retrieval may start, and hold its slot while the context lasts; raise Stopped.
 
-        ``again``: it is for more of a study that has been counted.
+        ``is_repeat``: it is for more of a study that the rate limit has counted.
         """
         with ExitStack() as stack:
             while True:
                 self.wait_until_open()
                 stack.enter_context(self._slot())
                 for counter in () if is_repeat else self._study_rates:
-                    counter.acquire(self._wait_for_turn)
+                    counter.acquire(partial(self._wait_for_rate, counter.origin))
                 if self.is_open:
                     break
                 stack.close()
             yield RetrievalPermit(self, self._compute_expiry())
 
     def throttle_bytes(self, size: int) -> None:
-        """So many bytes have come: hold their sender up, by not reading on, until they were due."""
+        """Sleep until so many received bytes were due, which delays their sender. Raises nothing."""
         wait = max((counter.debit(size) for counter in self._byte_rates), default=0.0)
-        # Who receives has nothing to do with the stop: what is in flight ends by other ways.
+        # A cancelled retrieval ends in another thread; the receiver only stops waiting.
         with suppress(Stopped):
             self._shutdown.wait_unless_cancelled(wait)
 
     def on_rejected(self, started_at: float) -> None:
-        """The archive refused what was asked at ``began`` (``clock.tick``) for want of resources."""
+        """Record that the archive was too busy for a request of ``started_at`` (``clock.monotonic``)."""
         with self._lock:
             was_reduced = self._concurrency.on_rejected(started_at, self.clock.monotonic())
             current_limit = self._concurrency.current_limit
         if was_reduced:
-            self._status_board.report(
-                f"the archive is busy: no more than {current_limit} at once for a while"
-            )
+            self._status_board.report(f"the archive is busy: at most {current_limit} at once for a while")
 
     def on_success(self) -> None:
-        """The archive did what a move asked for."""
+        """Record a successful retrieval."""
         with self._lock:
             self._concurrency.on_success()
 
@@ -231,8 +236,14 @@ class ArchiveThrottle:
     ) -> list[_RateCounter]:
         rates = [(name, counters, rate_of(limits)) for name, counters, limits in scopes]
         return [
-            _RateCounter(f"{name}.{what}", RateLimiter(rate * unit), numbers, self.clock.monotonic)
-            for name, numbers, rate in rates
+            _RateCounter(
+                f"{name}.{what}",
+                "set for this archive" if name == _OWN else "set by the site",
+                RateLimiter(rate * unit),
+                counters,
+                self.clock.monotonic,
+            )
+            for name, counters, rate in rates
             if rate
         ]
 
@@ -240,11 +251,11 @@ class ArchiveThrottle:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
     def _compute_expiry(self) -> float:
-        closes = self._hours.next_close(self._now()) if self._overtime < float("inf") else None
-        return closes.timestamp() + self._overtime if closes else float("inf")
+        closes = self._schedule.next_close(self._now()) if self._grace_seconds < float("inf") else None
+        return closes.timestamp() + self._grace_seconds if closes else float("inf")
 
     def _sleep_until_open(self) -> None:
-        opens = self._hours.next_open(self._now())
+        opens = self._schedule.next_open(self._now())
         while not self.is_open:
             left = opens.timestamp() - self.clock.now() if opens else _MAX_SLEEP
             self._shutdown.wait_unless_stopping(min(left, _MAX_SLEEP) if left > 0 else _MAX_SLEEP)
@@ -257,7 +268,7 @@ class ArchiveThrottle:
             with ExitStack() as stack:
                 for name, limit in self._semaphores:
                     if self._host_state and limit:
-                        stack.enter_context(self._host_state.semaphore(name, limit, self._wait_for_turn))
+                        stack.enter_context(self._host_state.semaphore(name, limit, self._wait_for_slot))
                 yield
         finally:
             with self._lock:
@@ -269,15 +280,20 @@ class ArchiveThrottle:
             self._active += is_acquired
             return is_acquired
 
-    def _wait_for_turn(self, seconds: float) -> None:
-        with self._status_board.report_waiting("its turn: this archive's rate, or the site's, is used up"):
+    def _wait_for_slot(self, seconds: float) -> None:
+        with self._status_board.report_waiting("another job to finish a study (the site's limit is reached)"):
             self._shutdown.wait_unless_stopping(seconds)
+
+    def _wait_for_rate(self, origin: str, seconds: float) -> None:
+        due = (self._now() + timedelta(seconds=seconds)).astimezone()
+        with self._status_board.report_waiting(f"the rate limit ({origin}): next study at {due:%H:%M:%S}"):
+            self._shutdown.wait_unless_stopping(min(seconds, _MAX_SLEEP))
 
 
 def build_throttle(
     profile: ArchiveProfile, parallel: int, policy: SitePolicy, shutdown: Shutdown, status_board: StatusBoard
 ) -> ArchiveThrottle:
-    """The guest that an archive and the site want; raises ConfigError, or StartError."""
+    """Return the throttle for an archive under the site's policy; raise ConfigError or StartError."""
     site_limits = policy.limits_for(profile)
     is_shared = any(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second

@@ -1,4 +1,4 @@
-"""Which roads to an archive are of use: learned from what comes by each, and closed where nothing will."""
+"""Transport selection: which of C-MOVE, C-GET and WADO-RS an archive is used by, from the results of each."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dicom_quarry.archive.dimse.status import strip_archive_comment
 from dicom_quarry.errors import OperatorActionRequired
 from dicom_quarry.model import Transport
 
-#: So many studies asked for in vain by a road that never served any point at the road.
+#: Studies without an instance, by a transport that never delivered any, after which it is disabled.
 _MAX_FRUITLESS_STUDIES = 3
 
 _DESTINATION_UNKNOWN = 0xA801
 
-#: Out of resources for sub-operations: what many archives say that cannot reach the destination.
+#: Out of resources for sub-operations: the status of many archives that cannot reach the destination.
 _CANNOT_PERFORM_SUBOPERATIONS = 0xA702
 
 _TRANSPORT_NAMES = {Transport.MOVE: "C-MOVE", Transport.GET: "C-GET", Transport.WADO: "WADO-RS"}
 
 
 class TransportSelector:
-    """The roads of one archive, in the order in which they are tried; for any thread.
+    """Selects the transports of one archive, in order of preference; for any thread.
 
-    ``served`` is True where an earlier run got instances by the only road. ``destination`` is our receiver as
-    the archive has to know it. ``say`` is told of a road that was closed.
+    ``destination`` is our receiver as the archive has to know it. ``report`` shows a message about a disabled
+    transport. ``has_delivered``: an earlier run received instances by the only transport.
     """
 
     def __init__(
@@ -47,47 +47,49 @@ class TransportSelector:
 
     @property
     def available(self) -> tuple[Transport, ...]:
-        """The roads that may be tried, the preferred one first."""
+        """The transports that may be tried, in order of preference."""
         return self._available
 
     def record_result(
         self, task_id: int, transport: Transport, result: RetrieveResult, new_instances: int
     ) -> None:
-        """Learn from a retrieval; closes a road that is of no use.
+        """Take the result of a retrieval into account; disable a transport that cannot deliver.
 
-        Raises Unusable where it was the last: a person has to act before another retrieval is of use.
+        Raises OperatorActionRequired if it was the last one: a person has to act before any retrieval.
         """
         with self._lock:
             if new_instances:
                 self._proven.add(transport)
-            why = (
-                self._reason_to_disable(task_id, transport, result) if transport in self._available else None
-            )
-            if why:
-                self._disable(transport, why, result)
+            if transport in self._available:
+                describe = self._reason_to_disable(task_id, transport, result)
+                if describe:
+                    self._disable(transport, describe, result)
 
     def _reason_to_disable(
         self, task_id: int, transport: Transport, result: RetrieveResult
     ) -> Callable[[str], str] | None:
-        """What speaks against the road for good, around the words of its answer; None if nothing does yet."""
+        """Return why to disable a transport, as a function of the archive's message; None to keep it."""
         by_move = transport is Transport.MOVE
-        unknown = result.status == _DESTINATION_UNKNOWN
-        if unknown or (result.verdict is Verdict.CONFIGURATION and transport not in self._proven):
-            sent_to = f". It was asked to send to {self._destination}" if by_move else ""
-            return lambda words: words + sent_to
+        if result.status == _DESTINATION_UNKNOWN or (
+            result.verdict is Verdict.CONFIGURATION and transport not in self._proven
+        ):
+            destination = f". The destination was {self._destination}" if by_move else ""
+            return lambda message: message + destination
         is_unreachable = result.verdict is Verdict.LOST and len(self._available) > 1
         if transport in self._proven or not (is_unreachable or _is_fruitless(result)):
             return None
-        # Studies, not tries: one that cannot be sent says nothing of the others.
+        # Studies and not attempts count: one that cannot be sent proves nothing about the others.
         self._fruitless_studies[transport].add(task_id)
         if len(self._fruitless_studies[transport]) < _MAX_FRUITLESS_STUDIES:
             return None
         remedy = (
-            f". It may not know {self._destination}, or not reach it: ask the PACS team to register that AE "
-            "title with this computer's address and port, and to let it through the firewall"
+            f". It may not know {self._destination}, or cannot reach it. Ask the PACS team to register this "
+            "AE title with this computer's address and port, and to open the firewall for it"
+            if by_move
+            else ""
         )
-        return lambda words: (
-            f"it has sent nothing of {_MAX_FRUITLESS_STUDIES} studies asked for, and says: {words}{remedy if by_move else ''}"
+        return lambda message: (
+            f"it sent no image of {_MAX_FRUITLESS_STUDIES} requested studies. Its message: {message}{remedy}"
         )
 
     def _disable(self, transport: Transport, describe: Callable[[str], str], result: RetrieveResult) -> None:
@@ -95,18 +97,17 @@ class TransportSelector:
         self._reasons.append(by + describe(result.comment.rstrip(".")))
         self._redacted_reasons.append(by + describe(strip_archive_comment(result.comment).rstrip(".")))
         self._available = tuple(one for one in self._available if one is not transport)
-        # Not in the archive's own words: they may name a patient, and this goes to logs.
+        # Logs get the redacted reasons: an archive's message may name a patient.
         if not self._available:
             raise OperatorActionRequired("; ".join(self._reasons), redacted="; ".join(self._redacted_reasons))
-        code = f" ({result.status:04X})" if result.status else ""
-        self._report(
-            f"nothing comes by {_TRANSPORT_NAMES[transport]}{code}: fetching by {_TRANSPORT_NAMES[self._available[0]]} from now on; "
-            f"what the archive said is in the record of each study"
-        )
+        hint = ", destination probably not registered" if transport is Transport.MOVE else ""
+        code = f" ({result.status:04X}{hint})" if result.status else ""
+        failed, used = _TRANSPORT_NAMES[transport], _TRANSPORT_NAMES[self._available[0]]
+        self._report(f"{failed} failed{code}. Using {used} from now on. Details: quarry explain")
 
 
 def _is_fruitless(result: RetrieveResult) -> bool:
-    """It could send nothing; or says that it did, though nothing came."""
+    """Return whether the archive sent nothing, or reports that it sent instances which did not arrive."""
     status = result.status or 0
     failed = (
         status >> 12 == 0xC or status == _CANNOT_PERFORM_SUBOPERATIONS or result.verdict is Verdict.WARNING

@@ -1,1 +1,1 @@
-"""The operating system: files, permissions, processes, shutdown, durations."""
+"""The operating system: locks, atomic files, file systems, permissions, processes, shutdown, durations."""

@@ -1,4 +1,4 @@
-"""Times as people write them in settings."""
+"""Durations: parsed from settings such as ``30m``, and formatted for people."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def _parse_duration(value: object) -> object:
     if not isinstance(value, str):
         return value
     if not re.fullmatch(r"\d+[smhd]", value, re.ASCII):
-        raise ValueError("write a time such as 30m, 2h or 2d")
+        raise ValueError("write a duration such as 30m, 2h or 2d")
     return int(value[:-1]) * UNIT_SECONDS[value[-1]]
 
 
-#: Written as 90s, 30m, 2h or 2d; in seconds.
+#: Seconds; written as 90s, 30m, 2h or 2d in a settings file.
 Duration = Annotated[float, BeforeValidator(_parse_duration), Field(ge=0)]
 
 
 def format_duration(seconds: float) -> str:
-    """A duration for people, in its two largest units."""
+    """Return a duration in its two largest units, such as ``2 h 5 min``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

@@ -1,4 +1,4 @@
-"""Who may read what is written: its owner alone, unless colleagues share the work through a group."""
+"""Permissions of the files that Quarry writes: for their owner only, or for a group of colleagues."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _OCTAL = re.compile(r"0?[0-7]{3}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Permissions:
-    """``file_mode`` for files; folders are entered by whoever reads the files. ``group`` by its number.
+    """The mode of files, and the number of their group; None for the group that the system gives.
 
-    Applied to an open descriptor, so that no umask has a say; the group before the mode, so that no other
-    group may read meanwhile.
+    They are applied to an open descriptor, so that the umask has no effect. The group is set before the mode,
+    so that the former group can read at no moment.
     """
 
     file_mode: int = 0o600
@@ -26,23 +26,23 @@ class Permissions:
 
     @property
     def is_private(self) -> bool:
-        """Nothing beyond what is usual: files are made so, and need not be touched again."""
+        """True for the owner only: files are created like this, and need no further call."""
         return self.file_mode == 0o600 and self.group_id is None
 
     @property
     def folder_mode(self) -> int:
-        """Who may read files may list folders (x where r); with a group, new files in them get it, too."""
-        entered = self.file_mode | (self.file_mode & 0o444) >> 2
-        return entered | (stat.S_ISGID if self.group_id is not None else 0)
+        """The mode of folders: x where files have r; with a group also setgid, for the files in them."""
+        listable = self.file_mode | (self.file_mode & 0o444) >> 2
+        return listable | (stat.S_ISGID if self.group_id is not None else 0)
 
     def apply_to_file(self, fd: int) -> None:
-        """Let the file be read by whom it is for. Raises OSError."""
+        """Set the mode, and the group, of an open file. Raises OSError."""
         self._apply(fd, self.file_mode)
 
     def apply_to_folder(self, fd: int) -> None:
-        """Let a folder be entered by whom it is for; what is allowed already stays. Raises OSError.
+        """Add the mode to that of an open folder, and set the group. Raises OSError.
 
-        One of somebody else is left as it is.
+        A folder of another user stays as it is.
         """
         found = os.fstat(fd)
         if os.geteuid() not in (0, found.st_uid):
@@ -63,25 +63,27 @@ PRIVATE = Permissions()
 
 
 def parse_file_mode(text: str) -> int:
-    """Read a mode such as ``0640``; raises ValueError for one that gives too much, or too little."""
+    """Parse a mode such as ``0640``; raise ValueError if it allows too much or too little."""
     if not _OCTAL.fullmatch(text):
         raise ValueError('write an octal mode such as "0640"')
     mode = int(text, 8)
     if mode & 0o111:
-        raise ValueError('images are no programs: leave the x bits out, as in "0640"')
+        raise ValueError('image files need no x bits: write a mode such as "0640"')
     if mode & 0o600 != 0o600:
-        raise ValueError('the owner must be able to read and write, as in "0640"')
+        raise ValueError('the owner must be able to read and write: write a mode such as "0640"')
     if mode & 0o002:
-        raise ValueError('everybody could write to it: write a mode such as "0640" or "0660"')
+        raise ValueError(
+            'every user of this computer could change the files: write a mode such as "0640" or "0660"'
+        )
     return mode
 
 
 def make_permissions(mode: str | None, group: str | None) -> Permissions:
-    """What the settings ask for; a group without a mode may read. Raises ConfigError where that cannot be."""
+    """Return the permissions that the settings give; a group without a mode may read. Raises ConfigError."""
     try:
         number = parse_file_mode(mode) if mode is not None else None
     except ValueError as error:
-        raise ConfigError(f"file-mode: {error} (it is {mode!r})") from None
+        raise ConfigError(f"file-mode: {error} (found {mode!r})") from None
     if group is None:
         return PRIVATE if number is None else Permissions(number)
     return Permissions(0o640 if number is None else number, _find_group_id(group))
@@ -92,11 +94,11 @@ def _find_group_id(name: str) -> int:
         number = int(name) if name.isascii() and name.isdigit() else grp.getgrnam(name).gr_gid
     except KeyError:
         raise ConfigError(
-            f"group: there is no group {name} on this computer: see  getent group  or ask its administrator"
+            f"group: there is no group {name} on this computer. List its groups with  getent group"
         ) from None
     if os.geteuid() != 0 and number not in {os.getegid(), *os.getgroups()}:
         raise ConfigError(
-            f"group: you are not in the group {name}, and could not give files to it: ask this computer's "
-            "administrator to add you, and log in again"
+            f"group: you are not in the group {name}, so you cannot give files to it. Ask this computer's "
+            "administrator to add you, then log in again"
         )
     return number

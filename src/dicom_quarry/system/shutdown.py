@@ -1,4 +1,4 @@
-"""How a job is stopped: once, and what is in flight is finished; twice, and it is cancelled."""
+"""Graceful shutdown: the first request finishes the studies being transferred, the second cancels them."""
 
 from __future__ import annotations
 
@@ -6,43 +6,46 @@ import threading
 
 
 class Stopped(Exception):
-    """The job was asked to stop while this thread waited."""
+    """A shutdown was requested, and the work of this thread is to end."""
 
 
 class Shutdown:
-    """Shared by all threads of a job. Only sets flags, so that a signal handler may call it."""
+    """The state of a shutdown, shared by all threads of a job.
+
+    It only sets flags, so that a signal handler may call ``request``.
+    """
 
     def __init__(self) -> None:
         self._requested = threading.Event()
         self._cancel_requested = threading.Event()
 
     def request(self) -> None:
-        """Stop; a second call cancels what is in flight."""
+        """Request the shutdown; a second call cancels the work in progress."""
         if self._requested.is_set():
             self._cancel_requested.set()
         self._requested.set()
 
     @property
     def requested(self) -> bool:
-        """Nothing new is to be started."""
+        """True after the first request: threads start nothing new."""
         return self._requested.is_set()
 
     @property
     def cancel_requested(self) -> bool:
-        """What is in flight is to be cancelled."""
+        """True after the second request: threads cancel the work in progress."""
         return self._cancel_requested.is_set()
 
     def raise_if_requested(self) -> None:
-        """Raise Stopped if the job is to stop."""
+        """Raise Stopped after the first request."""
         if self.requested:
             raise Stopped
 
     def wait_unless_stopping(self, seconds: float) -> None:
-        """Wait so long; raises Stopped at once when the job is to stop."""
+        """Sleep; raise Stopped as soon as a shutdown is requested."""
         if self._requested.wait(seconds):
             raise Stopped
 
     def wait_unless_cancelled(self, seconds: float) -> None:
-        """Wait so long, also when the job is to stop; raises Stopped once what is in flight is cancelled."""
+        """Sleep, also after the first request; raise Stopped as soon as the work in progress is cancelled."""
         if self._cancel_requested.wait(seconds):
             raise Stopped

@@ -1,4 +1,4 @@
-"""A command of the user's: run without a shell, told what it needs on its standard input, ended in time."""
+"""Run a command of the settings: without a shell, with data on its standard input, for a limited time."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from typing import IO
 
 from dicom_quarry.errors import ConfigError
 
-#: Seconds between two looks at a command, and those that it is given to end once it is asked to.
+#: Seconds between two checks of a running command, and seconds that it has to end after SIGTERM.
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 2.0
 
-#: So much of what a command says at its end is kept, in bytes.
+#: Bytes that are kept of the end of a command's output.
 _OUTPUT_BYTES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """How a command ended: ``problem`` in words, empty if well; ``said`` is the end of what it wrote."""
+    """The result of a command: ``problem``, empty after a success, and the end of its ``output``."""
 
     problem: str
     output: str
 
 
 def parse_command(text: str) -> tuple[str, ...]:
-    """The words of a command line, quoted as in a shell; raises ValueError."""
+    """Split a command line into its words, quoted as in a shell; raise ValueError."""
     try:
         arguments = tuple(shlex.split(text))
     except ValueError as error:
@@ -44,9 +44,9 @@ def parse_command(text: str) -> tuple[str, ...]:
 
 
 def check_program(setting: str, command_line: Sequence[str]) -> None:
-    """Raises ConfigError if there is no such program here."""
+    """Raise ConfigError, which names the setting, if this computer does not have the program."""
     if shutil.which(command_line[0]) is None:
-        raise ConfigError(f"{setting}: there is no program '{command_line[0]}' that could be run")
+        raise ConfigError(f"{setting}: there is no program '{command_line[0]}' on this computer")
 
 
 def run_command(
@@ -57,9 +57,11 @@ def run_command(
     is_cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
 ) -> CommandResult:
-    """Run a command to its end, of at most ``limit`` seconds; ``told`` is its standard input.
+    """Run a command until it ends, for at most ``timeout`` seconds; ``stdin`` is its standard input.
 
-    It has a session of its own, as Ctrl-C is for Quarry; where it has to be ended, so has what it started.
+    The command has its own session, so that Ctrl-C reaches Quarry only. After the timeout, or once
+    ``is_cancelled`` returns True, the command ends together with the processes that it started. The variables
+    of ``environment`` are added to those of this process.
     """
     try:
         child = subprocess.Popen(
@@ -76,7 +78,7 @@ def run_command(
     threads = _start_pipe_threads(child, stdin.encode("utf-8", "surrogateescape"), tail)
     problem = _wait_for_exit(child, timeout, is_cancelled)
     for thread in threads:
-        # A process that it left behind may keep the pipe open.
+        # A process that the command left behind may keep the pipe open.
         thread.join(_POLL_SECONDS)
     return CommandResult(problem, bytes(tail).decode("utf-8", "replace").strip())
 
@@ -92,15 +94,15 @@ def _wait_for_exit(child: subprocess.Popen[bytes], timeout: float, is_cancelled:
             return "it was cancelled"
         if time.monotonic() >= until:
             _terminate(child)
-            return f"it took longer than {timeout:g} s, and was ended"
+            return f"it took longer than {timeout:g} s and was stopped"
 
 
 def _describe_exit_code(code: int) -> str:
-    return f"it ended with exit code {code}" if code > 0 else f"it was ended by signal {-code}"
+    return f"it ended with exit code {code}" if code > 0 else f"it was killed by signal {-code}"
 
 
 def _terminate(child: subprocess.Popen[bytes]) -> None:
-    """Ask the command, and what it started, to end; insist after a while."""
+    """Send SIGTERM to the command and the processes that it started, SIGKILL to those that do not end."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(child.pid, number)
@@ -113,14 +115,14 @@ def _start_pipe_threads(
 ) -> list[threading.Thread]:
     assert child.stdin is not None and child.stdout is not None
     writer, reader = (_write_stdin, (child.stdin, stdin)), (_read_output, (child.stdout, tail))
-    threads = [threading.Thread(target=target, args=given, daemon=True) for target, given in (writer, reader)]
+    threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in (writer, reader)]
     for thread in threads:
         thread.start()
     return threads
 
 
 def _write_stdin(stream: IO[bytes], data: bytes) -> None:
-    # A command need not read what it is told.
+    # A command need not read its standard input.
     with suppress(OSError), stream:
         stream.write(data)
 
