@@ -82,7 +82,7 @@ def test_a_key_is_ignored(tried: Tried, keyword: str) -> None:
     checked = tried(find_faults.Ignore(keyword))
     # An archive that ignores a key finds too much by it, and too much is matched again: the rest goes on.
     assert (checked.code, list(checked.bad)) == (1, [f"key {keyword}"])
-    assert checked.bad[f"key {keyword}"].startswith("ignored: a value that no study has is answered with")
+    assert checked.bad[f"key {keyword}"].startswith("ignored: a value that no study has returns")
 
 
 def test_a_level_is_not_known(tried: Tried) -> None:
@@ -94,20 +94,20 @@ def test_success_and_nothing_arrives(tried: Tried) -> None:
     checked = tried(faults.NothingSent(claimed=True))
     assert list(checked.bad) == ["C-MOVE"]
     assert (
-        "says that it sent 2 instances, and nothing arrived: a firewall, or it has another host or port"
+        "reports that it sent 2 instances, and nothing arrived: a firewall, or it has another host or port"
         in (checked.bad["C-MOVE"])
     )
 
 
 def test_success_of_nothing(tried: Tried) -> None:
     said = tried(faults.NothingSent()).bad["C-MOVE"]
-    assert "reports success, and sent nothing: it may not know us, or the study is not online" in said
+    assert "reports success and sent nothing. It may not know us, or the study is not online" in said
 
 
 @pytest.mark.slow
 def test_silence_instead_of_images(tried: Tried) -> None:
     checked = tried(faults.Silence(0, 60.0), settings="silence = 1")
-    assert "fell silent when it was to send to QUARRY: a firewall" in checked.bad["C-MOVE"]
+    assert "stopped answering when it had to send to QUARRY: a firewall" in checked.bad["C-MOVE"]
 
 
 def test_not_all_arrive(tried: Tried) -> None:
@@ -194,7 +194,7 @@ def test_our_port_is_taken(tried: Tried, us: AE) -> None:
         checked = tried()
     assert (checked.code, list(checked.bad)) == (1, ["our port"])
     assert f"port {us.port} is held by" in checked.bad["our port"]
-    assert checked.steps["C-MOVE"] == ("–", "not tried, since our port is not free")
+    assert checked.steps["C-MOVE"] == ("–", "not tested: our port is not free")
     assert not [seen for seen in tried.log if seen.kind == "move"]
 
 
@@ -202,13 +202,13 @@ def test_our_port_is_taken(tried: Tried, us: AE) -> None:
 def test_a_result_cap_is_found_and_saved(tried: Tried, toml: Path, status: int) -> None:
     checked = tried(find_faults.Capped(5, status), options=["--probe", "--save"])
     assert checked.code == 0
-    assert checked.steps["result cap"] == ("–", "the archive never gives more than 5 answers")
+    assert checked.steps["result cap"] == ("–", "the archive never returns more than 5 results")
     assert "result-cap = 5" in toml.read_text()
 
 
 def test_no_cap(tried: Tried) -> None:
     checked = tried(options=["--probe"])
-    assert checked.steps["result cap"] == ("✓", "none met, with up to 12 answers")
+    assert checked.steps["result cap"] == ("✓", "none found, with up to 12 results")
     # Asked by dates, never by nothing.
     assert all(any(seen.keys.values()) for seen in tried.log if seen.kind == "find")
 

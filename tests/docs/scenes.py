@@ -30,7 +30,7 @@ _VARYING = (
     (r"\d+\.\d+\.\d+\.\d+|every interface", "ADDRESS"),
     (r"[\d,.]+ (B|kB|MB|GB)\b", "SIZE"),
     (r"\bat /\S+", "at FOLDER"),
-    (r"^.* clock: .*|.*synchronised by NTP.*", "CLOCK"),
+    (r"^.* clock: .*|.*set up NTP.*", "CLOCK"),
     (r"\b\d\d:\d\d(:\d\d)?\b", "HH:MM"),
     (r"\d+ min \d+ s|\d+ h \d+ min|\b\d+ s\b", "TIME"),
 )

@@ -1,1 +1,1 @@
-"""``quarry check``: what is wrong between this computer and an archive, step by step, and what to ask for."""
+"""``quarry check``: test the connection between this computer and an archive, and explain what is wrong."""

@@ -1,4 +1,4 @@
-"""The page for the PACS team: who we are, what we need, what we do, and how we are stopped."""
+"""The page for the PACS team: the access that Quarry needs, the load it makes, the way to stop it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 _TEMPLATE = """\
 # Access for a research extraction: {title} and {archive}
 
-To the PACS team. We ask for access for **Quarry**, a program that fetches the studies of an approved list
+To the PACS team. We request access for **Quarry**, a program that fetches the studies of an approved list
 from the archive, one after the other, and proves that they are complete. It never sends to the archive.
 
 - project, approval: [name of the study, number of the approval]
 - contact: [name, telephone, e-mail]; in the night: [name, telephone]
 - from, until: [dates]; about [number] studies
 
-## What we ask for
+## What we need
 
 | | AE title | address | port |
 |---|---|---|---|
@@ -33,14 +33,15 @@ from the archive, one after the other, and proves that they are complete. It nev
 | {address} | {archive_host} | {archive_port} | queries and requests{tls_out} |
 | {archive_host}{senders} | {address} | {port} | the images (C-STORE){tls_in} |
 
-If the archive sends from other addresses than {archive_host} as well, please tell us which.
+If the archive also sends from other addresses than {archive_host}, please send us the list.
 
 ## What Quarry does
 
 - C-FIND with a key in every query, never a wildcard; one list of series and instances for each study.
-- C-MOVE of a study by its UID; what is here is not asked for again.
+- C-MOVE of a study by its UID; images that have arrived are not requested again.
 - After a refusal it waits, longer each time. It offers no asynchronous operations.
-- It takes images from these addresses only, and only what it asked for; its port is open while it runs.
+- It accepts images from these addresses only, and only those that it requested. Its port is open while
+  it runs.
 
 | limit | |
 |---|---|
@@ -48,16 +49,19 @@ If the archive sends from other addresses than {archive_host} as well, please te
 
 ## How it is stopped
 
-On {host}, `quarry stop --all` finishes the studies under way; with `--now` they are cancelled (C-CANCEL).
-It is safe to end the process at any time, or to take {title} out of the archive: the run goes on later
-where it was. Or call the contact above.
+On {host}, `quarry stop --all` stops after the studies being transferred; with `--now` they are
+cancelled (C-CANCEL). It is safe to end the process at any time, or to remove {title} from the archive:
+the run continues later where it stopped. Or call the contact above.
 """
 
 
 def render_access_request(
     context: CheckContext, limits: Sequence[Limits], host: str, steps: Iterable[CheckStep]
 ) -> str:
-    """The page in Markdown; ``limits`` are the archive's and the site's, ``findings`` what was checked."""
+    """Return the page in Markdown.
+
+    ``limits`` are the archive's and the site's, ``host`` is this computer's name. Failed ``steps`` are listed.
+    """
     profile, local = context.profile, context.local
     text = _TEMPLATE.format(
         title=local.title,
@@ -83,9 +87,9 @@ def render_access_request(
 
 
 def _limit_rows(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int) -> Iterable[str]:
-    """Each limit as it holds: every window, and the lowest of each ceiling."""
+    """Return a table row for each limit: all time windows, and the lowest of each rate."""
     windows = list(dict.fromkeys(one.window for one in limits if one.window))
-    yield f"| hours | {' and within '.join(windows) or 'any: tell us if you want a window'} |"
+    yield f"| hours | {' and within '.join(windows) or 'any: please name the hours if you want a limit'} |"
     ceilings = [one.parallel for one in limits if one.parallel]
     yield f"| studies at once | {min([parallel, *ceilings])} |"
     for name, label in (
@@ -94,6 +98,6 @@ def _limit_rows(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int
         ("megabytes_per_second", "MB a second"),
     ):
         rates = [rate for one in limits if (rate := getattr(one, name)) is not None]
-        yield f"| {label} | {f'{min(rates):g}' if rates else 'no limit set: tell us if you want one'} |"
+        yield f"| {label} | {f'{min(rates):g}' if rates else 'none: please name one if you want it'} |"
     yield f"| a query is given up after | {profile.query_timeout:g} s of silence |"
     yield f"| a retrieval is given up after | {profile.silence:g} s of silence |"

@@ -1,4 +1,4 @@
-"""What a check has to say: one step after the other, and what was learned on the way."""
+"""The context of a check: its archive and receiver, the steps that it reports, and its findings."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from dicom_quarry.wire.tls import requestor_context
 
 ModelName = Literal["study", "patient"]
 
-#: A study has one accession, a patient not many studies: an archive that answers with more ignores the key.
+#: More results than a query by accession or patient ID can have: the archive then ignores the key.
 _MAX_ANSWERS = 200
 
 
 class StepStatus(StrEnum):
-    """How a step ended."""
+    """The result of a step."""
 
     GOOD = "good"
-    NOTE = "note"  # worth knowing; nothing is wrong
+    NOTE = "note"  # useful to know; nothing is wrong
     BAD = "bad"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One step, without patient identifiers; ``remedy`` is what to do, or to ask for, where that is known."""
+    """One step, without patient identifiers; ``remedy`` is what to do about a failure, if that is known."""
 
     name: str
     status: StepStatus
@@ -42,14 +42,14 @@ class CheckStep:
 
 @dataclass(slots=True)
 class Findings:
-    """What the steps found out for those that follow, for quarry.toml and for the letter."""
+    """Findings of the steps, used by later steps, for quarry.toml and for the letter."""
 
     our_address: str = ""
     port_is_free: bool = False
-    usable_models: dict[ModelName, bool] = field(
-        default_factory=dict
-    )  # whether C-FIND and the road to use are offered
-    get_models: dict[ModelName, bool] = field(default_factory=dict)  # whether C-FIND and C-GET are
+    #: True where the archive offers C-FIND and the transport to use.
+    usable_models: dict[ModelName, bool] = field(default_factory=dict)
+    #: True where it offers C-FIND and C-GET.
+    get_models: dict[ModelName, bool] = field(default_factory=dict)
     model: ModelName | None = None
     result_cap: int | None = None
     senders: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """Passed before anything is asked, so that the limits of the archive and the site hold here, too."""
+    """Functions to call before queries and retrievals, so that the limits of archive and site hold."""
 
     acquire_query: Callable[[], None] = lambda: None
     acquire_retrieval: Callable[[], AbstractContextManager[object]] = nullcontext
@@ -67,7 +67,7 @@ class RequestLimits:
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """What is checked, and with what: the archive, our receiver, our manners."""
+    """The archive to check, with the settings and limits to use."""
 
     settings: Settings
     request_limits: RequestLimits = RequestLimits()
@@ -85,12 +85,12 @@ class CheckContext:
 
     @property
     def folder(self) -> Path:
-        """Where a job would write: the folder of the settings, or the nearest above it that exists."""
+        """The folder that a job would fill, or the nearest above it that exists."""
         wanted = self.settings.to.absolute()
         return next(path for path in (wanted, *wanted.parents) if path.is_dir())
 
     def tls(self) -> ssl.SSLContext | None:
-        """For associations that we ask for; raises ConfigError."""
+        """Return the TLS context of associations to the archive, None without TLS; raises ConfigError."""
         if self.profile.tls == "none":
             return None
         files = self.settings.tls
@@ -99,7 +99,7 @@ class CheckContext:
     def open_archive(
         self, model: ModelName, answer_cap: int = _MAX_ANSWERS, *, retrieve: Literal["move", "get"] = "move"
     ) -> DimseArchive:
-        """The archive in one of the information models, to be closed by the caller."""
+        """Open the archive in one information model (PS3.4 C.6); the caller closes it."""
         title, profile = self.local.title, self.profile
         return DimseArchive(
             profile.name,
@@ -116,6 +116,6 @@ class CheckContext:
         )
 
     def describe_registration(self) -> str:
-        """What the archive has to know of us."""
+        """Describe our receiver as the archive has to register it."""
         host = self.local.host or self.findings.our_address or "this computer's address"
         return f"AE title {self.local.title}, address {host}, port {self.local.port}"

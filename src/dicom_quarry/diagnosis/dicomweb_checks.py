@@ -1,4 +1,4 @@
-"""A check of an archive that is reached over DICOMweb: the road, who we are, queries, and one retrieval."""
+"""Checks of an archive that is reached over DICOMweb: network, credentials, queries and one retrieval."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ _ADDRESS_REMEDY = "check the address of its DICOMweb services, and [archive.NAME
 def check_dicomweb(
     context: CheckContext, hours: Schedule, now: datetime, accession: str
 ) -> Iterator[CheckStep]:
-    """Steps up to the first that fails; with an accession a study is found, listed and fetched.
+    """Run the steps up to the first failure; with an accession a study is found, listed and retrieved.
 
-    What is fetched is counted and thrown away. Raises ConfigError.
+    Retrieved instances are counted and not stored. Raises ConfigError.
     """
     for check in (check_host_name, check_archive_port):
-        step = check(context)
-        yield step
-        if step.status is StepStatus.BAD:
+        network_step = check(context)
+        if network_step is None:
+            continue
+        yield network_step
+        if network_step.status is StepStatus.BAD:
             return
     base = context.profile.dicomweb
     assert base is not None
     if base.is_unencrypted:
-        yield CheckStep("https", StepStatus.NOTE, f"{base} is not https: others can read along on the way")
+        yield CheckStep(
+            "https", StepStatus.NOTE, f"{base} is not https: others on the network can read the data"
+        )
     archive = DicomWebArchive(
         context.profile.name,
         base,
@@ -61,7 +65,7 @@ def _check_queries(archive: DicomWebArchive) -> CheckStep:
         archive.probe()
     except ArchiveError as error:
         return CheckStep("QIDO-RS", StepStatus.BAD, str(error), _ADDRESS_REMEDY)
-    return CheckStep("QIDO-RS", StepStatus.GOOD, "queries are answered, and to us")
+    return CheckStep("QIDO-RS", StepStatus.GOOD, "queries are answered with our credentials")
 
 
 def _check_study(context: CheckContext, archive: DicomWebArchive, accession: str) -> Iterator[CheckStep]:
@@ -70,11 +74,14 @@ def _check_study(context: CheckContext, archive: DicomWebArchive, accession: str
         matching = [study for study in found.studies if study.accession == accession]
         if not matching:
             yield CheckStep(
-                "query", StepStatus.BAD, "no study has the accession given with --accession", "name another"
+                "query",
+                StepStatus.BAD,
+                "no study has the accession given with --accession",
+                "name another accession",
             )
             return
         study = min(matching, key=lambda one: one.instance_count or 0)
-        yield CheckStep("query", StepStatus.GOOD, "finds the study by its accession")
+        yield CheckStep("query", StepStatus.GOOD, "study found by its accession")
         listing = archive.list_instances(Task(0, archive.name, study))
         listed = frozenset(ref.sop_uid for ref in listing.instances)
         if not (listed and listing.complete):
@@ -101,7 +108,7 @@ def _check_retrieval(
             RetrieveRequest(study.study_uid, transport=Transport.WADO), sink, _WaitingMonitor()
         )
     context.request_limits.record_received(sink.size)
-    received = f"{len(sink.uids)} of {len(listed)} instances came, {sink.size / 1e6:.1f} MB"
+    received = f"{len(sink.uids)} of {len(listed)} instances arrived, {sink.size / 1e6:.1f} MB"
     syntaxes = f"; transfer syntaxes {', '.join(sorted(sink.syntaxes))}" if sink.syntaxes else ""
     if result.verdict is not Verdict.SUCCESS or not listed <= sink.uids:
         return CheckStep("WADO-RS", StepStatus.BAD, f"{received}. {result.comment}".strip())
@@ -110,7 +117,7 @@ def _check_retrieval(
 
 @dataclass
 class _CountingSink:
-    """A sink that keeps nothing but what it has seen."""
+    """A sink that counts instances and stores nothing."""
 
     uids: set[str] = field(default_factory=set)
     syntaxes: set[str] = field(default_factory=set)
@@ -118,7 +125,7 @@ class _CountingSink:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def begin(self, arrival: InstanceInfo) -> _CountingWriter:
-        """One more."""
+        """Start one instance."""
         return _CountingWriter(self, arrival)
 
 
@@ -141,14 +148,14 @@ class _CountingWriter:
         return Receipt(ref, arrival.transfer_syntax, _NO_PATH, self._size, b"")
 
     def abort(self) -> None:
-        """Nothing is kept anyway."""
+        """Do nothing: no data is stored."""
 
 
 class _WaitingMonitor:
-    """A check waits as long as the person who runs it."""
+    """Waits for ever: the person who runs the check can interrupt it."""
 
     def on_activity(self, _completed: int | None, _remaining: int | None, /) -> None:
-        """Good."""
+        """Do nothing."""
 
     def next_action(self) -> MonitorAction:
         return MonitorAction.WAIT

@@ -1,4 +1,4 @@
-"""This computer's side: the port that we receive on, the clock, the disk."""
+"""Checks of this computer: the port of our receiver, the clock, the disk."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _TIME_ERROR = 5
 
 
 def check_local(context: CheckContext, hours: Schedule, now: datetime) -> Iterator[CheckStep]:
-    """Steps that need nobody else; ``hours`` in which the archive may be asked."""
+    """Run the steps that need no archive; ``hours`` are those in which the archive may be queried."""
     yield check_local_port(context)
     yield check_clock(hours, now, synchronised=is_clock_synchronised())
     yield check_disk(context)
 
 
 def check_local_port(context: CheckContext) -> CheckStep:
-    """Whether our receiver could listen."""
+    """Check that our receiver could listen."""
     local = context.local
     if not context.profile.needs_receiver:
         return CheckStep(
-            "our port", StepStatus.NOTE, "not needed: images come over our own association (C-GET)"
+            "our port", StepStatus.NOTE, "not needed: images arrive over our own connection (C-GET)"
         )
     try:
         listen(local).close()
@@ -44,42 +44,40 @@ def check_local_port(context: CheckContext) -> CheckStep:
 
 
 def check_clock(hours: Schedule, now: datetime, *, synchronised: bool) -> CheckStep:
-    """Windows are by this clock, and TLS believes it."""
+    """Check the clock, which decides about time windows and TLS certificates."""
     message = f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if now.year < _EARLIEST_YEAR:
         return CheckStep(
-            "clock", StepStatus.BAD, f"{message}, which is long ago", "set the clock of this computer"
+            "clock", StepStatus.BAD, f"{message} is in the past", "set the clock of this computer"
         )
     closes = hours.next_close(now)
     message += (
-        f"; by the window's clock {hours.format_time(now)}, open until {hours.format_time(closes)}"
+        f"; time window: now {hours.format_time(now)}, open until {hours.format_time(closes)}"
         if closes
         else ""
     )
     if not synchronised:
-        message = f"{message}; nothing keeps this clock right"
-        return CheckStep(
-            "clock", StepStatus.NOTE, message, "have it synchronised by NTP, if windows matter to your site"
-        )
+        message = f"{message}. No time synchronisation found"
+        return CheckStep("clock", StepStatus.NOTE, message, "set up NTP if you use time windows")
     return CheckStep("clock", StepStatus.GOOD, message)
 
 
 def is_clock_synchronised() -> bool:
-    """What the kernel knows of its clock; True where it cannot be asked."""
+    """Return the kernel's state of the clock; True where the kernel has no such call."""
     adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
-    # A struct timex of zeros (208 bytes on 64-bit Linux) asks and changes nothing.
+    # A struct timex of zeros (208 bytes on 64-bit Linux) reads the state and changes nothing.
     return adjtimex is None or adjtimex(ctypes.create_string_buffer(512)) != _TIME_ERROR
 
 
 def check_disk(context: CheckContext) -> CheckStep:
-    """Whether a job has room, and may write."""
+    """Check that a job could write, and has free space."""
     folder = context.folder
     free, keep = free_bytes(folder), context.settings.keep_free_bytes
     if not os.access(folder, os.W_OK):
         return CheckStep(
-            "disk", StepStatus.BAD, f"{folder} cannot be written to", "give another folder as 'to'"
+            "disk", StepStatus.BAD, f"{folder} cannot be written to", "name another output folder (to)"
         )
     if free <= keep:
-        message = f"{free / 1e9:.1f} GB are free at {folder}, and {keep / 1e9:g} GB are to be left to others"
-        return CheckStep("disk", StepStatus.BAD, message, "make room: a job would wait for it")
+        message = f"{free / 1e9:.1f} GB free at {folder}, Quarry keeps {keep / 1e9:g} GB free (keep-free)"
+        return CheckStep("disk", StepStatus.BAD, message, "free some space: until then a job would wait")
     return CheckStep("disk", StepStatus.GOOD, f"{free / 1e9:,.1f} GB free at {folder}")

@@ -1,4 +1,4 @@
-"""The road to the archive: its name, its port, an association, C-ECHO, the services that it offers."""
+"""Checks of the network and the archive's services: name, port, association, C-ECHO, offered SOP classes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ _CONNECT_TIMEOUT = 10.0
 
 
 def check_network(context: CheckContext) -> Iterator[CheckStep]:
-    """Steps up to the first that fails: there is no going on beyond it."""
+    """Run the steps up to the first failure, as each needs those before it."""
     for check in (check_host_name, check_archive_port, _check_association, _check_echo, _check_services):
         step = check(context)
+        if step is None:
+            continue
         yield step
         if step.status is StepStatus.BAD:
             return
 
 
-def check_host_name(context: CheckContext) -> CheckStep:
-    """Whether the name of the archive's host is known here."""
+def check_host_name(context: CheckContext) -> CheckStep | None:
+    """Resolve the name of the archive's host; None where the settings have its address."""
     peer = context.profile.addresses[0]
+    if _is_address(peer.host):
+        return None
     try:
         found = socket.getaddrinfo(peer.host, peer.port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -36,9 +40,7 @@ def check_host_name(context: CheckContext) -> CheckStep:
             "name", StepStatus.BAD, message, "correct --from, or ask the PACS team for the archive's address"
         )
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
-    if _is_address(peer.host):
-        return CheckStep("name", StepStatus.GOOD, f"{peer.host} is an address")
-    return CheckStep("name", StepStatus.GOOD, f"{peer.host} is {', '.join(addresses)}")
+    return CheckStep("name", StepStatus.GOOD, f"{peer.host} resolves to {', '.join(addresses)}")
 
 
 def _is_address(host: str) -> bool:
@@ -50,7 +52,7 @@ def _is_address(host: str) -> bool:
 
 
 def check_archive_port(context: CheckContext) -> CheckStep:
-    """Whether somebody listens there."""
+    """Check that the archive's port accepts connections, and find our address."""
     peer = context.profile.addresses[0]
     try:
         with socket.create_connection((peer.host, peer.port), _CONNECT_TIMEOUT) as connection:
@@ -58,8 +60,8 @@ def check_archive_port(context: CheckContext) -> CheckStep:
     except OSError as error:
         context.findings.our_address = _our_address(peer.host, peer.port)
         remedy = (
-            f"if address and port are right, ask the network team to let {context.findings.our_address or 'us'} "
-            f"through to {peer.host}, TCP port {peer.port}"
+            "if address and port are right, ask the network team to allow connections from "
+            f"{context.findings.our_address or 'this computer'} to {peer.host}, TCP port {peer.port}"
         )
         return CheckStep(
             "port",
@@ -67,12 +69,15 @@ def check_archive_port(context: CheckContext) -> CheckStep:
             error_messages.describe_connect_error(peer.host, peer.port, _CONNECT_TIMEOUT, error),
             remedy,
         )
-    message = f"somebody listens at {peer.host}:{peer.port}; we come from {context.findings.our_address}"
+    message = (
+        f"{peer.host}:{peer.port} accepts connections. "
+        f"This computer's address is {context.findings.our_address}"
+    )
     return CheckStep("port", StepStatus.GOOD, message)
 
 
 def _our_address(host: str, port: int) -> str:
-    """The address from which packets to the archive would leave: a connected datagram socket sends none."""
+    """Return the address from which packets to the archive would leave, without sending one."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as route:
             route.connect((host, port))
@@ -97,7 +102,7 @@ def _check_association(context: CheckContext) -> CheckStep:
             else ""
         )
         return CheckStep("association", StepStatus.BAD, str(error), tls)
-    return CheckStep("association", StepStatus.GOOD, f"{peer.title} takes associations from {title}")
+    return CheckStep("association", StepStatus.GOOD, f"accepted (archive {peer.title}, our AE title {title})")
 
 
 def _check_echo(context: CheckContext) -> CheckStep:
@@ -119,7 +124,7 @@ def _check_echo(context: CheckContext) -> CheckStep:
 
 
 def _check_services(context: CheckContext) -> CheckStep:
-    """What is accepted when it is proposed: nothing is asked yet."""
+    """Propose the SOP classes of queries and retrievals, and use none of them yet."""
     try:
         requestor = _connect(
             context, [uid for model in MODELS.values() for uid in (model.find, model.move, model.get)]
@@ -149,7 +154,8 @@ def _services_step(context: CheckContext, transport: str, other_transport: str) 
         return CheckStep(
             "services",
             StepStatus.BAD,
-            f"the archive offers us no information model with both C-FIND and {transport} ({other_transport})",
+            "the archive offers us no information model with both C-FIND and "
+            f"{transport} ({other_transport})",
             f"ask the PACS team to allow {context.local.title} to query and retrieve in Study Root",
         )
     message = f"C-FIND and {transport} in {' and '.join(offered)}; {other_transport}"

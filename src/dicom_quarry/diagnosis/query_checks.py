@@ -1,6 +1,6 @@
-"""What the archive answers when it is asked for a study named for testing: models, keys, levels.
+"""Checks with queries for one study: information models, keys and levels; and the limit on query results.
 
-Every answer is matched again here; what does not match shows a key that the archive ignores.
+Every answer is matched again here. An answer that does not match reveals a key that the archive ignores.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from dicom_quarry.diagnosis.context import CheckContext, CheckStep, ModelName, S
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Listing, Study, Task
 
-#: Values that no study has: an archive that heeds the key answers with nothing.
+#: Values that no study has: an archive that honours the key returns no study.
 _UNUSED_VALUES = {
     "AccessionNumber": "QUARRY-CHECK-0",
-    "PatientID": "QUARRY-CHECK-NOBODY",
+    "PatientID": "QUARRY-CHECK-0",
     "StudyDate": "18950101",
 }
 
-_KEY_REMEDY = "ask the PACS team why; rows that need this key cannot be told from others by the archive"
+_KEY_REMEDY = "ask the PACS team why. Without this key the archive cannot find the right studies of such rows"
 
 
 class StudyQueryCheck:
-    """Questions about one study; afterwards ``study`` and ``listing`` say what it is."""
+    """Queries for one study; afterwards ``study`` and ``listing`` describe it."""
 
     def __init__(self, context: CheckContext, accession: str) -> None:
         self.study: Study | None = None
@@ -37,12 +37,12 @@ class StudyQueryCheck:
 
     @property
     def identifiers(self) -> set[str]:
-        """What names the patient, where it is long enough not to be part of any number."""
+        """Values that identify the patient, if they are long enough not to be part of any number."""
         patient = self.study.patient_id if self.study else ""
         return {text for text in (self._accession, patient) if len(text) > 3}
 
     def run(self) -> Iterator[CheckStep]:
-        """One question after the other."""
+        """Run one check after the other."""
         try:
             yield from self._check_models()
             if self.study is not None and self._context.findings.model is not None:
@@ -61,7 +61,7 @@ class StudyQueryCheck:
     # -- models
 
     def _check_models(self) -> Iterator[CheckStep]:
-        """The model of the settings first; the first in which the study is found is the one to use."""
+        """Query in each model, that of the settings first, and use the first that finds the study."""
         findings, preferred = self._context.findings, self._context.profile.model
         for model in sorted(findings.usable_models, key=lambda one: one != preferred):
             if not findings.usable_models[model]:
@@ -73,7 +73,7 @@ class StudyQueryCheck:
                 step = CheckStep(step.name, StepStatus.NOTE, step.message)  # one model is enough
             yield step
             if step.status is StepStatus.BAD and self.study is None and self._has_answered:
-                return  # the other model leads to the same studies
+                return  # the other model has the same studies
         if findings.model not in (None, preferred):
             remedy = f'model = "{findings.model}" in quarry.toml is needed (--save writes it)'
             yield CheckStep("model", StepStatus.BAD, f"only {_model_title(findings.model)} works", remedy)
@@ -82,7 +82,7 @@ class StudyQueryCheck:
         name, archive = f"query, {_model_title(model)}", self._archive_for(model)
         keys = {"AccessionNumber": self._accession}
         if self.study is not None:
-            keys["PatientID"] = self.study.patient_id  # which the Patient Root model wants
+            keys["PatientID"] = self.study.patient_id  # required by the Patient Root model (PS3.4 C.6.1)
         try:
             found = archive.find(keys)
         except ArchiveError as error:
@@ -92,28 +92,28 @@ class StudyQueryCheck:
         if not matching:
             return _not_found_step(name, found)
         self.study = self.study or min(matching, key=lambda study: study.instance_count or 0)
-        return CheckStep(name, StepStatus.GOOD, "finds the study by its accession")
+        return CheckStep(name, StepStatus.GOOD, "study found by its accession")
 
     # -- keys
 
     def _check_key(self, archive: DimseArchive, study: Study, keyword: str) -> CheckStep:
-        """Ask with the right value, then with one that nobody has."""
+        """Query with the study's own value, then with one that no study has."""
         name = f"key {keyword}"
         actual = self._actual_values(study)
         other_keyword = "PatientID" if keyword == "AccessionNumber" else "AccessionNumber"
         keys = {one: actual[one] for one in (other_keyword, keyword) if actual[one]}
         if not actual[keyword]:
-            return CheckStep(name, StepStatus.NOTE, "the study has none, so this cannot be tried")
+            return CheckStep(name, StepStatus.NOTE, "not tested: the study has no such value")
         try:
             with_actual = archive.find(keys)
             with_unused = archive.find({**keys, keyword: _UNUSED_VALUES[keyword]})
         except ArchiveError as error:
             return CheckStep(name, StepStatus.BAD, str(error), _KEY_REMEDY)
         if with_unused.studies:
-            message = f"ignored: a value that no study has is answered with {_count_studies(with_unused)}"
+            message = f"ignored: a value that no study has returns {_count_studies(with_unused)}"
             return CheckStep(name, StepStatus.BAD, message, _KEY_REMEDY)
         if all(one.study_uid != study.study_uid for one in with_actual.studies):
-            return CheckStep(name, StepStatus.BAD, "with its own value the study is not found", _KEY_REMEDY)
+            return CheckStep(name, StepStatus.BAD, "the study is not found by its own value", _KEY_REMEDY)
         return CheckStep(name, StepStatus.GOOD, "honoured")
 
     def _actual_values(self, study: Study) -> Mapping[str, str]:
@@ -133,8 +133,8 @@ class StudyQueryCheck:
             return CheckStep(name, StepStatus.BAD, str(error))
         self.listing = listing
         if not listing.lists_instances:
-            message = "the archive cannot list instances, so nothing can prove that a study is complete"
-            remedy = "ask the PACS team for queries at IMAGE level; rows will end as unverified without them"
+            message = "the archive cannot list instances, so no study can be proved complete"
+            remedy = "ask the PACS team for queries at IMAGE level. Without them rows end as unverified"
             return CheckStep(name, StepStatus.BAD, message, remedy)
         if not listing.complete:
             return CheckStep(name, StepStatus.BAD, f"the list ended early: {listing.incomplete_reason}")
@@ -148,11 +148,14 @@ def _model_title(model: ModelName | None) -> str:
 
 def _not_found_step(name: str, found: StudyQueryResult) -> CheckStep:
     if found.studies:
-        message = f"the archive ignores AccessionNumber: it answers with {_count_studies(found)}, none of which has it"
+        message = (
+            f"the archive ignores AccessionNumber: it returns {_count_studies(found)}, "
+            "none of them with this accession"
+        )
         return CheckStep(name, StepStatus.BAD, message, _KEY_REMEDY)
     message = (
         found.incomplete_reason
-        or "the archive answers, and has no study with the accession named for testing"
+        or "the archive answers, and has no study with the accession given with --accession"
     )
     return CheckStep(name, StepStatus.BAD, message, "name an accession that this archive holds")
 
@@ -162,29 +165,29 @@ def _count_studies(found: StudyQueryResult) -> str:
     return f"{number}{'' if found.complete else ' or more'} {'study' if number == 1 else 'studies'}"
 
 
-#: Days back from the newest.
+#: Days before today in which studies are counted.
 _SPAN_DAYS = (1, 7, 30, 180, 730, 3650)
 
-#: A cap above this does not matter: no question of a cohort has so many answers.
+#: A limit above this does not matter: no query of a cohort has so many results.
 MAX_RESULTS = 5_000
 
-#: Asks for the studies of two dates and all between them.
+#: Queries the studies from the first date to the second, both included.
 QueryDateRange = Callable[[date, date], StudyQueryResult]
 
 
 def probe_result_cap(context: CheckContext, newest: date) -> CheckStep:
-    """Ask the archive; a cap that is found is remembered."""
+    """Look for a limit on the number of results; a limit that is found is kept in the findings."""
     archive = context.open_archive(context.findings.model or context.profile.model, answer_cap=MAX_RESULTS)
     try:
         cap, largest = find_result_cap(lambda first, last: archive.find(_date_range_key(first, last)), newest)
     except ArchiveError as error:
-        return CheckStep("result cap", StepStatus.NOTE, f"cannot be told: {error}")
+        return CheckStep("result cap", StepStatus.NOTE, f"could not be determined: {error}")
     finally:
         archive.close()
     if cap is None:
-        return CheckStep("result cap", StepStatus.GOOD, f"none met, with up to {largest:,} answers")
+        return CheckStep("result cap", StepStatus.GOOD, f"none found, with up to {largest:,} results")
     context.findings.result_cap = cap
-    message = f"the archive never gives more than {cap:,} answers"
+    message = f"the archive never returns more than {cap:,} results"
     return CheckStep(
         "result cap", StepStatus.NOTE, message, f"result-cap = {cap} in quarry.toml (--save writes it)"
     )
@@ -195,9 +198,10 @@ def _date_range_key(first: date, last: date) -> dict[str, str]:
 
 
 def find_result_cap(query: QueryDateRange, newest: date) -> tuple[int | None, int]:
-    """The cap, if one shows itself, and the largest number of answers that came.
+    """Return the limit, None if there is none, and the largest number of results that came.
 
-    An archive may say that it stopped early. If it does not, the parts of a span bring more than the whole.
+    An archive may report that it stopped early. If it does not, the halves of a period together return more
+    than the whole.
     """
     largest = 0
     for days in _SPAN_DAYS:
@@ -217,10 +221,10 @@ def _halves_exceed_whole(query: QueryDateRange, start: date, end: date, count: i
         older = len(query(first, middle).studies)
         newer = len(query(middle + timedelta(days=1), last).studies)
         if older + newer > count:
-            # Asked once more: a study that came in between two questions is no cap.
+            # Once more: a study that was stored between two queries is no limit.
             return len(query(start, end).studies) == count
         if older and newer:
             return False
-        # All are on one side, which may have been cut short like the whole.
+        # All results are in one half, which may have been cut short like the whole.
         first, last = (first, middle) if older else (middle + timedelta(days=1), last)
     return False

@@ -1,4 +1,4 @@
-"""A retrieval of the study named for testing, into a folder that is removed afterwards."""
+"""A retrieval of the test study into a folder that is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from dicom_quarry.wire.tls import acceptor_context
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
-#: Seconds without a response or an instance after which a check gives up; a job is more patient.
+#: Seconds without a response or an instance after which a check gives up; a job waits longer.
 _SILENCE_TIMEOUT = 60.0
 
-#: Seconds to wait for stores all the same after an answer that nothing was sent.
+#: Seconds to wait for instances after a response that none was sent.
 _NOTHING_SENT_TIMEOUT = 2.0
 
-#: Seconds that instances in flight have when the check has seen enough.
+#: Seconds that instances in transfer have when the receiver stops.
 _STOP_TIMEOUT = 5.0
 
 _STUDY_UID = 0x0020000D
@@ -56,7 +56,7 @@ _NOT_REQUESTED = 0x0124
 
 @dataclass(frozen=True, slots=True)
 class ExpectedStudy:
-    """The study to have sent, in which model, and its instances as far as the archive lists them."""
+    """The study to retrieve, the information model to use, and the instances that the archive lists."""
 
     model: ModelName
     study: Study
@@ -64,12 +64,12 @@ class ExpectedStudy:
 
     @property
     def listed_uids(self) -> frozenset[str]:
-        """The instances by UID."""
+        """The SOP Instance UIDs of the listed instances."""
         return frozenset(ref.sop_uid for ref in self.instances)
 
     @property
     def request(self) -> RetrieveRequest:
-        """The whole study."""
+        """The request for the whole study."""
         return RetrieveRequest(
             self.study.study_uid,
             self.study.patient_id,
@@ -78,20 +78,20 @@ class ExpectedStudy:
 
     @property
     def expected_count(self) -> int | None:
-        """How many instances there should be."""
+        """The number of instances to expect, None if unknown."""
         return len(self.listed_uids) or self.study.instance_count
 
     def admit(self, arrival: InstanceInfo, header: Header) -> InstanceAdmission:
-        """Let an instance in if it is one of these; raises Refused."""
+        """Admit an instance of this study; raises InstanceRefused for any other."""
         if header[_STUDY_UID] != self.study.study_uid or (
             self.listed_uids and arrival.sop_uid not in self.listed_uids
         ):
-            raise InstanceRefused("it was not asked for", status=_NOT_REQUESTED)
+            raise InstanceRefused("it was not requested", status=_NOT_REQUESTED)
         return InstanceAdmission()
 
 
 class _RecordingSink:
-    """Takes note of what arrives, and from where; the sink around the store."""
+    """A sink around the store that records the instances, and their senders."""
 
     def __init__(self, store: Sink, context: CheckContext) -> None:
         self.stored: dict[str, tuple[InstanceInfo, Receipt]] = {}
@@ -105,19 +105,19 @@ class _RecordingSink:
         return _RecordingWriter(self._store.begin(arrival), arrival, self)
 
     def record_bytes(self, size: int) -> None:
-        """So many bytes came."""
+        """Record that bytes have arrived."""
         self.last_activity = time.monotonic()
         self._record_received(size)
 
     def record_instance(self, arrival: InstanceInfo, receipt: Receipt) -> None:
-        """An instance is here."""
+        """Record an instance that has been stored."""
         with self._changed:
             self.stored[receipt.ref.sop_uid] = arrival, receipt
             self.last_activity = time.monotonic()
             self._changed.notify_all()
 
     def wait_for_late_stores(self, expected: int | None, timeout: float) -> None:
-        """Return when all are here, or nothing came for so long: stores may follow the final response."""
+        """Wait until all have arrived, or none has for ``timeout`` seconds: some may follow the response."""
         done = time.monotonic()
         with self._changed:
             while expected is None or len(self.stored) < expected:
@@ -146,7 +146,7 @@ class _RecordingWriter:
 
 
 class _SilenceMonitor:
-    """Gives up when neither a response nor a byte came for a while."""
+    """Gives up after ``silence`` seconds without a response or a byte."""
 
     def __init__(self, sink: _RecordingSink, silence: float) -> None:
         self._sink = sink
@@ -162,21 +162,22 @@ class _SilenceMonitor:
 
 
 def try_move(context: CheckContext, expected: ExpectedStudy) -> list[RetrievalTrial]:
-    """Try once; and if the archive sends from addresses that are not admitted, once more with these.
+    """Try a C-MOVE; if senders at other addresses were refused, try once more and admit them.
 
-    Only what then really comes from there shows that they are the archive's. Raises StartError.
+    Only listed instances that then arrive from there show that the addresses are the archive's. Raises
+    StartError.
     """
     first = _try_move_once(context, expected, ())
-    # Whoever knocks meanwhile may be a stranger: the archive alone has the instances that it listed.
-    strangers = {one.address for one in first.refused_senders if "address" in one.reason}
-    if not strangers:
+    # A refused sender may be a stranger; the archive alone has the instances that it listed.
+    refused_addresses = {one.address for one in first.refused_senders if "address" in one.reason}
+    if not refused_addresses:
         return [first]
-    more = [ip_network(address.partition("%")[0]) for address in strangers]
+    more = [ip_network(address.partition("%")[0]) for address in refused_addresses]
     return [first, _try_move_once(context, expected, more)]
 
 
 def try_get(context: CheckContext, expected: ExpectedStudy) -> RetrievalTrial:
-    """Try a C-GET, for which no receiver is needed. Raises ArchiveError."""
+    """Try a C-GET, which needs no receiver; raises ArchiveError."""
     with _temporary_folder(context.folder) as folder:
         sink = _RecordingSink(_make_store(folder, expected), context)
         result = _retrieve(context, expected, sink, "get")
@@ -205,7 +206,7 @@ def _try_move_once(
 
 
 def _late_store_timeout(result: RetrieveResult, settle: float) -> float:
-    """How long stores may still be on their way: hardly, where the archive says that it sent nothing."""
+    """Return the seconds to wait for late stores: few where the archive reports that it sent nothing."""
     nothing_sent = result.verdict is not Verdict.SUCCESS and not result.completed
     return min(settle, _NOTHING_SENT_TIMEOUT if nothing_sent else _SILENCE_TIMEOUT)
 
@@ -224,7 +225,7 @@ def _retrieve(
 
 @contextmanager
 def _temporary_folder(near: Path) -> Iterator[Path]:
-    """A folder of our own, on the disk that a job would fill."""
+    """Make a temporary folder on the disk that a job would fill."""
     with tempfile.TemporaryDirectory(prefix=".quarry-check-", dir=near) as path:
         yield Path(path)
 

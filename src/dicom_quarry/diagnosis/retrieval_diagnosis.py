@@ -1,4 +1,4 @@
-"""What a C-MOVE to our receiver shows: pure. The archive's word counts for less than what has arrived."""
+"""Diagnosis of a retrieval, pure. Instances that arrived count for more than the archive's status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CANNOT_REACH = frozenset({0xA702, 0xC502})
 
 @dataclass(frozen=True, slots=True)
 class RetrievalTrial:
-    """What the archive answered, and what came; ``refused_instances`` were not taken by our store."""
+    """The archive's result and the instances that arrived; our store has refused ``refused_instances``."""
 
     result: RetrieveResult
     expected_count: int | None
@@ -30,14 +30,14 @@ class RetrievalTrial:
 
     @property
     def is_complete(self) -> bool:
-        """Every instance that was listed is here."""
+        """True if every listed instance has arrived."""
         return bool(self.arrived) and (
             self.expected_count is None or len(self.arrived) >= self.expected_count
         )
 
 
 def diagnose_move(context: CheckContext, trials: Sequence[RetrievalTrial]) -> CheckStep:
-    """The step of the C-MOVE; senders that are the archive's are remembered."""
+    """Return the step of the C-MOVE; further addresses of the archive are kept in the findings."""
     first, last = trials[0], trials[-1]
     if first.is_complete:
         return CheckStep("C-MOVE", StepStatus.GOOD, _describe_arrivals(first))
@@ -48,21 +48,21 @@ def diagnose_move(context: CheckContext, trials: Sequence[RetrievalTrial]) -> Ch
 
 
 def diagnose_get(trial: RetrievalTrial, *, is_required: bool) -> CheckStep:
-    """The step of the C-GET; where another road is used it is only worth knowing."""
+    """Return the step of the C-GET; a failure is only a note where another transport is used."""
     if trial.is_complete:
         return CheckStep("C-GET", StepStatus.GOOD, _describe_arrivals(trial))
-    message = f"{_describe_arrivals(trial)}; the archive says: {trial.result.comment}"
+    message = f"{_describe_arrivals(trial)}; the archive reports: {trial.result.comment}"
     return CheckStep("C-GET", StepStatus.BAD if is_required else StepStatus.NOTE, message)
 
 
 def describe_transfer_syntaxes(trial: RetrievalTrial) -> CheckStep:
-    """The transfer syntaxes in which the study came."""
+    """Return the step that names the transfer syntaxes of the instances."""
     uids = sorted({receipt.transfer_syntax for _, receipt in trial.arrived})
     return CheckStep("transfer syntaxes", StepStatus.GOOD, ", ".join(map(_syntax_name, uids)))
 
 
 def _syntax_name(uid: str) -> str:
-    # A validation would warn with the peer's words.
+    # Validation would log the peer's text as a warning.
     return UID(uid, validation_mode=IGNORE).name or uid
 
 
@@ -74,7 +74,7 @@ def _describe_arrivals(trial: RetrievalTrial) -> str:
 def _diagnose_refused_senders(
     context: CheckContext, first: RetrievalTrial, last: RetrievalTrial
 ) -> CheckStep:
-    """Somebody was not let in while the study was on its way."""
+    """Return the step of a C-MOVE during which a sender was refused."""
     refused_addresses = {one.address for one in first.refused_senders if "address" in one.reason}
     confirmed = sorted({arrival.peer for arrival, _ in last.arrived} & refused_addresses)
     if not confirmed:
@@ -83,30 +83,33 @@ def _diagnose_refused_senders(
         return CheckStep("C-MOVE", StepStatus.BAD, message, _sender_remedy(context, one))
     context.findings.senders = [*map(str, context.profile.senders), *confirmed]
     line = ", ".join(f'"{sender}"' for sender in context.findings.senders)
-    message = f"the archive sends from {', '.join(confirmed)}, which is not its own address, and was refused"
+    message = (
+        f"the archive sends from {', '.join(confirmed)}, which is not its own address, so it was refused"
+    )
     remedy = f"add  senders = [{line}]  to the archive's table in quarry.toml (--save writes it)"
     return CheckStep("C-MOVE", StepStatus.BAD, message, remedy)
 
 
 def _sender_remedy(context: CheckContext, sender: SenderRejected) -> str:
     if sender.called and sender.called != context.local.title:
-        return f"ask the PACS team to register our receiver under its own title: {context.describe_registration()}"
+        registration = context.describe_registration()
+        return f"ask the PACS team to register our receiver under its own AE title: {registration}"
     return "if it belongs to the archive, add its address to 'senders' of the archive in quarry.toml"
 
 
 def _explain_failure(context: CheckContext, trial: RetrievalTrial) -> tuple[str, str]:
-    """What is likely wrong where too little came, and what to ask for."""
+    """Return the likely reason why instances are missing, and the remedy."""
     result, title, registration = trial.result, context.local.title, context.describe_registration()
     register_remedy = f"ask the PACS team to register our receiver as a destination: {registration}"
     network_remedy = (
         f"ask the PACS team which host and port it has for {title} (it should be: {registration}), and the "
-        "network team whether a firewall lets the archive through to it"
+        "network team whether a firewall blocks connections from the archive to it"
     )
     if trial.refused_instances:
-        return f"{_describe_arrivals(trial)}; {trial.refused_instances} were refused by our own store", ""
+        return f"{_describe_arrivals(trial)}; our own store refused {trial.refused_instances}", ""
     if trial.arrived:
         return (
-            f"{_describe_arrivals(trial)}; the archive says: {result.comment}",
+            f"{_describe_arrivals(trial)}; the archive reports: {result.comment}",
             "try again; then ask the PACS team",
         )
     return _explain_no_arrivals(result, title, register_remedy, network_remedy)
@@ -124,23 +127,22 @@ def _explain_no_arrivals(
         message = f"the archive knows {title} and could not send to it ({status:04X})"
         return f"{message}: a wrong host or port there, or a firewall", network_remedy
     if status >> 12 == 0xC:
-        message = f"the archive could not start ({status:04X}), and sent nothing: it does not know {title}"
-        message += " as a destination, or has another host or port for it"
-        return (
-            message,
-            f"{register_remedy}. If it is there: is its host and port right, does a firewall let them through?",
+        message = (
+            f"the archive could not start ({status:04X}) and sent nothing. Probably it does not know {title}"
         )
+        message += " as a destination, or has another host or port for it"
+        return message, f"{register_remedy}. If it is registered, check its host and port, and the firewall"
     if result.completed:
-        message = f"the archive says that it sent {result.completed} instances, and nothing arrived"
+        message = f"the archive reports that it sent {result.completed} instances, and nothing arrived"
         return f"{message}: a firewall, or it has another host or port for {title}", network_remedy
     if result.verdict is Verdict.SUCCESS:
         message = (
-            "the archive reports success, and sent nothing: it may not know us, or the study is not online"
+            "the archive reports success and sent nothing. It may not know us, or the study is not online"
         )
         return message, f"{register_remedy}; or name another study"
     if result.verdict in (Verdict.LOST, Verdict.CANCELLED):
         return (
-            f"the archive fell silent when it was to send to {title}: a firewall that drops its packets",
+            f"the archive stopped answering when it had to send to {title}: a firewall may drop its packets",
             network_remedy,
         )
     return result.comment, ""

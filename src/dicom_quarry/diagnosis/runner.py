@@ -1,4 +1,4 @@
-"""All steps of a check, in order, each told as soon as it is done."""
+"""All steps of a check in order; each is yielded when it has ended."""
 
 from __future__ import annotations
 
@@ -21,23 +21,19 @@ from dicom_quarry.diagnosis.retrieval_diagnosis import (
 )
 from dicom_quarry.errors import ArchiveError, StartError
 
-#: What to do where C-MOVE fails and C-GET does not.
 _USE_GET_REMEDY = (
-    'or leave it to C-GET, as a job does: with  retrieve = "get"  in quarry.toml it needs no receiver, '
-    "no entry there"
+    'C-GET works. Quarry uses it when C-MOVE fails. To use it always, put retrieve = "get" in quarry.toml'
 )
 
 
 def run_checks(
     context: CheckContext, hours: Schedule, *, accession: str = "", probe_cap: bool = False
 ) -> Iterator[CheckStep]:
-    """The road and this computer; with an accession the archive's answers, too. Raises ConfigError."""
+    """Check network and computer, with an accession also queries and retrievals; raises ConfigError."""
     if context.profile.address is None:
         yield from check_dicomweb(context, hours, datetime.now(UTC), accession)
         if probe_cap:
-            yield CheckStep(
-                "result cap", StepStatus.NOTE, "not tried over DICOMweb, where answers come in pages"
-            )
+            yield CheckStep("result cap", StepStatus.NOTE, "not tested: DICOMweb returns results in pages")
         return
     reached = True
     for step in check_network(context):
@@ -52,7 +48,7 @@ def run_checks(
 
 
 def _redact_step(step: CheckStep, query_check: StudyQueryCheck) -> CheckStep:
-    """Without what an archive repeats of identifiers in its error comments: the output may go to a file."""
+    """Remove patient identifiers that an archive repeats in error comments: the output may go to a file."""
     message = step.message
     for identifier in query_check.identifiers:
         message = message.replace(identifier, "…")
@@ -97,7 +93,7 @@ class _RetrievalCheck:
 
 def _check_move(context: CheckContext, expected: ExpectedStudy) -> _RetrievalCheck:
     if not context.findings.port_is_free:
-        return _RetrievalCheck(CheckStep("C-MOVE", StepStatus.NOTE, "not tried, since our port is not free"))
+        return _RetrievalCheck(CheckStep("C-MOVE", StepStatus.NOTE, "not tested: our port is not free"))
     try:
         trials = try_move(context, expected)
     except (ArchiveError, StartError) as error:
@@ -106,7 +102,7 @@ def _check_move(context: CheckContext, expected: ExpectedStudy) -> _RetrievalChe
 
 
 def _check_get(context: CheckContext, expected: ExpectedStudy, *, is_required: bool) -> _RetrievalCheck:
-    """Where another road is used, what fails here is only worth knowing."""
+    """Try a C-GET; a failure is only a note where another transport is used."""
     try:
         trial = try_get(context, expected)
     except ArchiveError as error:

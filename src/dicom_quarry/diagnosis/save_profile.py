@@ -1,4 +1,4 @@
-"""What a check learned goes into quarry.toml; whatever else stands there stays, comments included."""
+"""Save the findings of a check in quarry.toml; other settings and comments there are kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dicom_quarry.system.permissions import Permissions
 
 
 def profile_settings(context: CheckContext) -> dict[str, object]:
-    """The settings of the archive that are known now, as they are spelled in the file."""
+    """Return the settings of the archive that the check has found, as they are spelled in the file."""
     findings = context.findings
     if context.profile.address is None:
         return {"dicomweb": str(context.profile.dicomweb)}
@@ -34,7 +34,7 @@ def profile_settings(context: CheckContext) -> dict[str, object]:
 
 
 def save_profile(path: Path, context: CheckContext) -> list[str]:
-    """Write the profile; what was written, line by line, empty if all stood there. Raises ConfigError.
+    """Write the profile; returns the lines that were added or changed. Raises ConfigError.
 
     ``from`` and ``as`` are written where the file has none: the next command then needs no flags for them.
     """
@@ -49,7 +49,7 @@ def save_profile(path: Path, context: CheckContext) -> list[str]:
     )
     archives = document.setdefault("archive", tomlkit.table(is_super_table=True))
     if not isinstance(archives, MutableMapping):
-        raise ConfigError(f"{path}: archives stand in tables of their own, such as [archive.main]")
+        raise ConfigError(f"{path}: each archive needs a table of its own, such as [archive.main]")
     table = archives.setdefault(name, tomlkit.table())
     changes += _merge(table, profile_settings(context), f"[archive.{name}] ")
     if changes:
@@ -58,7 +58,7 @@ def save_profile(path: Path, context: CheckContext) -> list[str]:
 
 
 def _add_missing(document: tomlkit.TOMLDocument, values: Mapping[str, object]) -> list[str]:
-    """Settings of the whole file, where they are missing: above its first table."""
+    """Add settings that are missing above the first table of the file."""
     missing = {name: value for name, value in values.items() if name not in document}
     for name, value in missing.items():
         document.append(name, tomlkit.item(value))
@@ -68,7 +68,7 @@ def _add_missing(document: tomlkit.TOMLDocument, values: Mapping[str, object]) -
 def _merge(table: MutableMapping[str, Any], values: Mapping[str, object], where: str) -> list[str]:
     changes = []
     for name, value in values.items():
-        # Somebody may have written result_cap, which is understood as well.
+        # The file may have result_cap, which is read as well.
         spelling = name if name in table else name.replace("-", "_")
         before = table.get(spelling)
         if before == value:
