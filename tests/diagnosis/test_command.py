@@ -25,7 +25,7 @@ from tests.peers.process import listens
     [
         ((), "which archive?"),
         (("--from", "nonsense"), "no archive is called 'nonsense'"),
-        (("--from", "A@127.0.0.1:1,B@127.0.0.1:2"), "one archive at a time"),
+        (("--from", "A@127.0.0.1:1,B@127.0.0.1:2"), "Check one at a time"),
     ],
 )
 def test_usage(tmp_path: Path, options: tuple[str, ...], said: str) -> None:

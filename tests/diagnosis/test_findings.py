@@ -212,4 +212,4 @@ def test_letter(tmp_path: Path) -> None:
 def test_letter_without_findings(tmp_path: Path) -> None:
     text = render_access_request(bench(tmp_path), [Limits()], "research-7", [])
     assert "found" not in text
-    assert "| hours | any: tell us if you want a window |" in text
+    assert "| hours | any: please name the hours if you want a limit |" in text

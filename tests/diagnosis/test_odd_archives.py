@@ -165,7 +165,7 @@ def test_another_node_sends(tried: Tried, toml: Path) -> None:
 def test_another_title_is_called(tried: Tried) -> None:
     checked = tried(FromElsewhere("OTHER"))
     assert "it calls for OTHER, which is not a title of ours" in checked.bad["C-MOVE"]
-    assert "register our receiver under its own title: AE title QUARRY" in checked.out
+    assert "register our receiver under its own AE title: AE title QUARRY" in checked.out
 
 
 def test_a_stranger_does_not_become_a_sender(tried: Tried, toml: Path) -> None:

@@ -33,7 +33,7 @@ def test_nobody_listens(check: Check) -> None:
     assert list(checked.steps) == ["port", "our port", "clock", "disk"]
     assert list(checked.bad) == ["port"]
     assert f"nothing listens at 127.0.0.1:{port}" in checked.bad["port"]
-    assert f"let 127.0.0.1 through to 127.0.0.1, TCP port {port}" in checked.out
+    assert f"allow connections from 127.0.0.1 to 127.0.0.1, TCP port {port}" in checked.out
     assert "--letter FILE" in checked.out
 
 
@@ -104,7 +104,7 @@ def test_orthanc_does_not_know_us(check: Check, orthanc: Orthanc, us: AE) -> Non
     registration = f"AE title QUARRY, address 127.0.0.1, port {us.port}"
     assert f"register our receiver as a destination: {registration}" in checked.out
     assert checked.steps["C-GET"][0] == "✓"
-    assert 'with  retrieve = "get"  in quarry.toml' in checked.out
+    assert 'put retrieve = "get" in quarry.toml' in checked.out
 
 
 def test_dcmqrscp_does_not_know_us(check: Check, dcmqrscp: Dcmqrscp, us: AE) -> None:

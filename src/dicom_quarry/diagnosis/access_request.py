@@ -60,7 +60,8 @@ def render_access_request(
 ) -> str:
     """Return the page in Markdown.
 
-    ``limits`` are the archive's and the site's, ``host`` is this computer's name. Failed ``steps`` are listed.
+    ``limits`` are the archive's and the site's, ``host`` is the name of this computer. Failed ``steps`` are
+    listed.
     """
     profile, local = context.profile, context.local
     text = _TEMPLATE.format(
