@@ -439,7 +439,7 @@ def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
 
 def test_nobody_listens() -> None:
     adapter = DicomWebArchive("main", BaseUri("http", "127.0.0.1", free_port(), ""))
-    with pytest.raises(Unreachable, match="nothing listens"):
+    with pytest.raises(Unreachable, match="refused the connection"):
         adapter.probe()
     with pytest.raises(Unreachable):
         adapter.retrieve(WHOLE, MemorySink(), PatientWatch())

@@ -197,8 +197,8 @@ def test_certificates_that_cannot_be_used_are_told_of_before_anything_is_asked(
     mixed = {"certificate": hospital.quarry.certificate, "key": hospital.archive.key}
     for access, said in [
         ({"ca": tmp_path / "missing.pem"}, "missing.pem cannot be read"),
-        ({"ca": hospital.quarry.key}, "has no certificate of an authority"),
-        ({"certificate": expired.certificate, "key": expired.key}, "has expired: get a new one"),
+        ({"ca": hospital.quarry.key}, "does not contain an authority's certificate"),
+        ({"certificate": expired.certificate, "key": expired.key}, "has expired. Get a new one"),
         (mixed, "does not belong to the key"),
     ]:
         with pytest.raises(ConfigError, match=said), adapter("https://127.0.0.1:9/x", **access):
@@ -275,7 +275,7 @@ def test_a_proxy_that_is_not_there_is_named_and_not_the_archive(
 ) -> None:
     port = free_port()
     said = failure(base, Unreachable, proxy=f"http://127.0.0.1:{port}")
-    assert f"nothing listens at 127.0.0.1:{port}" in said
+    assert f"127.0.0.1:{port} refused the connection" in said
     assert "the proxy" in said
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
     assert "proxy" in failure(base, Unreachable, proxy="environment")

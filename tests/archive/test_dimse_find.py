@@ -172,7 +172,7 @@ def test_a_final_status_other_than_success_makes_answers_incomplete(final: int) 
 @pytest.mark.parametrize("final", [0xA700, 0xA900, 0xC000, 0x0122, 0x0124, 0x7777])
 def test_a_failure_without_answers_is_raised(final: int) -> None:
     with ScriptedArchive(answering(final=final, comment="no")) as peer, archive(peer.ae) as pacs:
-        with pytest.raises(QueryFailed, match="says: no") as failure:
+        with pytest.raises(QueryFailed, match="Message from the archive: no") as failure:
             pacs.find({"PatientID": "P1"})
         assert failure.value.status == final
 

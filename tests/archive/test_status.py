@@ -11,7 +11,7 @@ V = Verdict
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict", "says"),
+    ("code", "verdict", "words"),
     [
         (0x0000, V.SUCCESS, "success"),
         (0x0001, V.WARNING, "optional"),
@@ -26,24 +26,24 @@ V = Verdict
         (0x0117, V.UNSUPPORTED, "UID"),
         (0x0118, V.UNSUPPORTED, "SOP class"),
         (0x0119, V.UNSUPPORTED, "conflict"),
-        (0x0120, V.UNSUPPORTED, "misses an attribute"),
-        (0x0121, V.UNSUPPORTED, "misses a value"),
+        (0x0120, V.UNSUPPORTED, "requires another attribute"),
+        (0x0121, V.UNSUPPORTED, "requires another value"),
         (0x0122, V.UNSUPPORTED, "model"),
         (0x0124, V.CONFIGURATION, "authorise"),
-        (0x0210, V.RETRY, "twice"),
+        (0x0210, V.RETRY, "duplicate"),
         (0x0211, V.UNSUPPORTED, "operation"),
         (0x0212, V.UNSUPPORTED, "malformed"),
         (0x0213, V.RETRY, "resources"),
     ],
 )
-def test_a_general_status_means_the_same_for_both_operations(code: int, verdict: Verdict, says: str) -> None:
+def test_a_general_status_means_the_same_for_both_operations(code: int, verdict: Verdict, words: str) -> None:
     assert interpret_find(code) == interpret_move(code)
     assert interpret_find(code).verdict is verdict
-    assert says in interpret_find(code).sentence
+    assert words in interpret_find(code).sentence
 
 
 @pytest.mark.parametrize(
-    ("code", "verdict", "says"),
+    ("code", "verdict", "words"),
     [
         (0xA700, V.RETRY, "out of resources"),
         (0xA900, V.UNSUPPORTED, "keys"),
@@ -53,15 +53,15 @@ def test_a_general_status_means_the_same_for_both_operations(code: int, verdict:
         (0xFE00, V.CANCELLED, "limit of answers"),
     ],
 )
-def test_find(code: int, verdict: Verdict, says: str) -> None:
+def test_find(code: int, verdict: Verdict, words: str) -> None:
     meaning = interpret_find(code)
     assert meaning.verdict is verdict
-    assert says in meaning.sentence
+    assert words in meaning.sentence
     assert meaning.next_step
 
 
 @pytest.mark.parametrize(
-    ("code", "counters", "verdict", "says", "next_step"),
+    ("code", "counters", "verdict", "words", "next_step"),
     [
         (0x0000, (5, 0), V.SUCCESS, "success", ""),
         (0x0000, (None, None), V.SUCCESS, "success", ""),
@@ -85,11 +85,11 @@ def test_find(code: int, verdict: Verdict, says: str) -> None:
     ],
 )
 def test_move(
-    code: int, counters: tuple[int | None, int | None], verdict: Verdict, says: str, next_step: str
+    code: int, counters: tuple[int | None, int | None], verdict: Verdict, words: str, next_step: str
 ) -> None:
     meaning = interpret_move(code, completed=counters[0], failed=counters[1])
     assert meaning.verdict is verdict
-    assert says in meaning.sentence
+    assert words in meaning.sentence
     assert next_step in meaning.next_step
     assert bool(next_step) == bool(meaning.next_step)
 

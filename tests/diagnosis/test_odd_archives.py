@@ -73,7 +73,7 @@ def test_our_title_is_rejected(tried: Tried) -> None:
 
 def test_it_is_full_for_now(tried: Tried) -> None:
     checked = tried(faults.Reject(TRANSIENT))
-    assert "as many associations as it takes" in checked.bad["association"]
+    assert "has reached its limit of associations" in checked.bad["association"]
     assert "try again later" in checked.out
 
 
@@ -164,7 +164,7 @@ def test_another_node_sends(tried: Tried, toml: Path) -> None:
 
 def test_another_title_is_called(tried: Tried) -> None:
     checked = tried(FromElsewhere("OTHER"))
-    assert "it calls for OTHER, which is not a title of ours" in checked.bad["C-MOVE"]
+    assert "it called the AE title OTHER, but this receiver is" in checked.bad["C-MOVE"]
     assert "register our receiver under its own AE title: AE title QUARRY" in checked.out
 
 

@@ -32,7 +32,7 @@ def test_nobody_listens(check: Check) -> None:
     assert checked.code == 1
     assert list(checked.steps) == ["port", "our port", "clock", "disk"]
     assert list(checked.bad) == ["port"]
-    assert f"nothing listens at 127.0.0.1:{port}" in checked.bad["port"]
+    assert f"127.0.0.1:{port} refused the connection" in checked.bad["port"]
     assert f"allow connections from 127.0.0.1 to 127.0.0.1, TCP port {port}" in checked.out
     assert "--letter FILE" in checked.out
 

@@ -102,7 +102,7 @@ def test_senders_by_title(work: Path, accept: list[str]) -> None:
             assert send("storescu", receiving.ae, path, calling="CT1")[0] == 0
         assert send("storescu", receiving.ae, path, calling="CT 2")[0] == 1
         assert send("storescu", receiving.ae, path, calling="MR1")[0] == 1
-        assert receiving.said.count("its AE title CT1 is not among the senders") == 1
+        assert receiving.said.count("its AE title CT1 is not in the list of allowed senders") == 1
 
 
 @pytest.mark.parametrize(

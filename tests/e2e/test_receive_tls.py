@@ -33,8 +33,8 @@ def test_mutual(work: Path) -> None:
 
         refused(known(stranger, hospital), "its certificate is not trusted: unable to get local issuer")
         refused(known(client, other), "it does not trust the authority of our certificate")
-        refused(["+tla", "-ic"], "it has no certificate to show")
-        refused([], "it does not speak TLS")
+        refused(["+tla", "-ic"], "it sent no client certificate")
+        refused([], "it does not use TLS")
         count, said = send("storescu", receiving.ae, *known(client, hospital), path, path)
         assert count == 2, said
         assert "E: " not in said and "W: " not in said, said

@@ -77,7 +77,7 @@ def test_another_node_of_the_archive(archive: ScriptedArchive, work: Path) -> No
     line = 'senders = ["127.0.0.2"]'
     said = told(work, job.command())
     assert said.endswith(
-        f"its address 127.0.0.2 is not among the senders; if it belongs to the archive, "
+        f"its address 127.0.0.2 is not in the list of allowed senders; if it belongs to the archive, "
         f"add  {line}  to [archive.main] in quarry.toml"
     )
     # The other node, and the archive itself all the same.

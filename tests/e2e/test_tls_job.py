@@ -89,11 +89,11 @@ def test_what_is_wrong_is_said_before_anything_is_asked(work: Path, ward: Ward, 
     mixed = Identity(ward.quarry.certificate, stranger.key)
     mine, ours = ward.quarry, ward.authority
     for settings, tables, code, sentence in [
-        ("", "", 3, "does it expect TLS?"),
+        ("", "", 3, "whether it expects TLS"),
         ('tls = "query"', table(None, ours), 3, "certificate"),
         ('tls = "query"', table(stranger, ours), 3, "certificate"),
         ('tls = "query"', table(mine, other), 3, "is not trusted: self-signed certificate"),
-        ('tls = "query"', table(expired, ours), 2, "has expired: get a new one"),
+        ('tls = "query"', table(expired, ours), 2, "has expired. Get a new one"),
         ('tls = "query"', table(mixed, ours), 2, "does not belong to the key"),
         ('tls = "both"', table(None, ours), 2, 'tls = "both" needs a certificate of ours'),
     ]:

@@ -301,7 +301,7 @@ def test_stop_leaves_no_threads_and_may_be_repeated(sink: MemorySink) -> None:
 
 
 def test_the_requestor_reads_our_rejection(receiver: Receiver) -> None:
-    with pytest.raises(Rejected, match="does not go by the AE title WRONG") as caught:
+    with pytest.raises(Rejected, match="does not answer to the AE title WRONG") as caught:
         Requestor.connect(
             AE("WRONG", "127.0.0.1", receiver.port),
             calling="PACS",

@@ -155,7 +155,7 @@ def test_find_with_pynetdicom(max_pdu: int) -> None:
 
 def test_nothing_listens() -> None:
     port = free_port()
-    with pytest.raises(Unreachable, match=f"nothing listens at 127.0.0.1:{port}"):
+    with pytest.raises(Unreachable, match=f"127.0.0.1:{port} refused the connection"):
         connect(AE("ARCHIVE", "127.0.0.1", port))
 
 
@@ -174,9 +174,9 @@ def test_a_port_that_says_nothing() -> None:
     ("answer", "sentence"),
     [
         (b"", "closed the connection without an answer"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not answer in DICOM"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "did not answer with DICOM"),
         (pdu.encode_abort(0, 0), "aborted instead of answering"),
-        (pdu.encode_release(PduType.RELEASE_RQ), "does not answer in DICOM"),
+        (pdu.encode_release(PduType.RELEASE_RQ), "did not answer with DICOM"),
     ],
 )
 def test_other_answers_than_an_answer(answer: bytes, sentence: str) -> None:
@@ -192,10 +192,10 @@ def test_other_answers_than_an_answer(answer: bytes, sentence: str) -> None:
     ("rejection", "permanent", "words"),
     [
         (Rejection(1, 1, 3), True, "rejected the association: it does not know the calling AE title QUARRY"),
-        (Rejection(1, 1, 7), True, "it does not go by the AE title ARCHIVE"),
+        (Rejection(1, 1, 7), True, "it does not answer to the AE title ARCHIVE"),
         (Rejection(1, 1, 1), True, "it gave no reason"),
         (Rejection(1, 2, 2), True, "version of the protocol"),
-        (Rejection(2, 3, 2), False, "rejected the association for now: it has as many associations"),
+        (Rejection(2, 3, 2), False, "rejected the association for now: it has reached its limit of associations"),
         (Rejection(2, 1, 2), False, "result 2, source 1, reason 2"),
         (Rejection(2, 9, 9), False, "for an unknown reason"),
     ],

@@ -62,15 +62,15 @@ def test_files_that_cannot_be_used(keys: Keys, tmp_path: Path) -> None:
     assert refused(acceptor_context, tmp_path).endswith("cannot be read: Is a directory")
     assert "name the key's file, too" in refused(acceptor_context, mine.certificate)
     assert "junk.pem are not a certificate and its key" in refused(acceptor_context, mine.certificate, junk)
-    assert "junk.pem has no certificate of an authority" in refused(requestor_context, junk)
+    assert "junk.pem does not contain an authority's certificate" in refused(requestor_context, junk)
     assert refused(acceptor_context, mine.certificate, locked) == (
-        "the key locked.key is protected by a password: use one that is not"
+        "the key locked.key is protected by a password. Use a key without a password"
     )
     assert refused(acceptor_context, mine.certificate, theirs.key) == (
         "the certificate hospital-server.pem does not belong to the key other-stranger.key"
     )
     old = keys.expired
-    sentence = "the certificate hospital-expired.pem has expired: get a new one"
+    sentence = "the certificate hospital-expired.pem has expired. Get a new one"
     assert refused(acceptor_context, old.certificate, old.key) == sentence
     assert refused(requestor_context, None, old.certificate, old.key) == sentence
 
@@ -178,7 +178,7 @@ def test_whoever_is_not_trusted_is_refused_and_the_receiver_goes_on(
         (expired, "refused our TLS (certificate expired)", "its certificate is not trusted: certificate has"),
         (requestor_context(keys.hospital.ca), "refused our TLS (certificate required)", "it has no certifi"),
         (distrusting, "is not trusted: self-signed", "it does not trust the authority of our certificate"),
-        (None, "does it expect TLS?", "it does not speak TLS"),
+        (None, "whether it expects TLS", "it does not use TLS"),
     ]:
         with pytest.raises(Unreachable) as error:
             pair.connect(tls)
@@ -242,4 +242,4 @@ def test_old_versions_and_weak_ciphers_are_not_spoken(keys: Keys, make: Callable
     weak.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(Unreachable):
         pair.connect(weak)
-    assert pair.why() == "its version of TLS is too old: 1.2 or 1.3 is needed"
+    assert pair.why() == "its TLS version is too old: TLS 1.2 or 1.3 is needed"

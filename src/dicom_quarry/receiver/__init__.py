@@ -1,1 +1,1 @@
-"""The Storage SCP: what listens while a job runs."""
+"""Receiver: the Storage SCP that an archive sends instances to (PS3.4 annex B)."""

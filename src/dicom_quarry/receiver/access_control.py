@@ -1,4 +1,4 @@
-"""Who may open an association with the receiver, and what for."""
+"""Access rules of the receiver: which senders may open an association, and for which services."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.negotiation import AssociateRequest
 
-# PS3.8 table 9-21, all of them rejected-permanent by the service user.
+# PS3.8 table 9-21, all rejected-permanent by the service user.
 _NO_REASON = Rejection(result=1, source=1, reason=1)
 _CALLING_UNKNOWN = Rejection(result=1, source=1, reason=3)
 _CALLED_UNKNOWN = Rejection(result=1, source=1, reason=7)
 
 
 class AccessScope(Enum):
-    """What an admitted sender may do."""
+    """Services that an admitted sender may use."""
 
     STORE = "C-STORE and C-ECHO"
     ECHO = "C-ECHO only"
@@ -24,7 +24,7 @@ class AccessScope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class AccessDenial:
-    """The answer to a sender who is not let in, and the sentence for our own user."""
+    """The A-ASSOCIATE-RJ for a refused sender, and the reason for our own user."""
 
     rejection: Rejection
     reason: str
@@ -32,9 +32,9 @@ class AccessDenial:
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """AE titles that the receiver answers to, and senders by AE title and by network. Empty means any.
+    """The receiver's own AE titles, and its allowed senders by AE title and by network; empty means any.
 
-    This computer itself may always send a C-ECHO, so that a job can try its own receiver.
+    This computer itself may always send a C-ECHO, so that a job can test its own receiver.
     """
 
     called: frozenset[str] = frozenset()
@@ -42,7 +42,7 @@ class AccessPolicy:
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     def evaluate(self, request: AssociateRequest, address: str) -> AccessScope | AccessDenial:
-        """Decide about a sender by what its association request says and by where it comes from."""
+        """Decide about a sender by its association request and its network address."""
         denial = self.check_store(request, address)
         if denial is None:
             return AccessScope.STORE
@@ -51,16 +51,19 @@ class AccessPolicy:
         return denial
 
     def check_store(self, request: AssociateRequest, address: str) -> AccessDenial | None:
-        """Why a sender may not store here; None if it may."""
+        """Return the denial for a sender that may not store; None for one that may."""
         ip = _parse_address(address)
         if self.called and request.called not in self.called:
+            titles = " or ".join(sorted(self.called))
             return AccessDenial(
-                _CALLED_UNKNOWN, f"it calls for {request.called}, which is not a title of ours"
+                _CALLED_UNKNOWN, f"it called the AE title {request.called}, but this receiver is {titles}"
             )
         if self.networks and not any(ip in network for network in self.networks):
-            return AccessDenial(_NO_REASON, f"its address {ip} is not among the senders")
+            return AccessDenial(_NO_REASON, f"its address {ip} is not in the list of allowed senders")
         if self.calling and request.calling not in self.calling:
-            return AccessDenial(_CALLING_UNKNOWN, f"its AE title {request.calling} is not among the senders")
+            return AccessDenial(
+                _CALLING_UNKNOWN, f"its AE title {request.calling} is not in the list of allowed senders"
+            )
         return None
 
 

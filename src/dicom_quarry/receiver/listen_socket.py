@@ -1,4 +1,4 @@
-"""Opening the port, or saying in one sentence why it cannot be had."""
+"""The listening socket of the receiver, and the messages for a port that cannot be opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BACKLOG = 1024
 
 
 def listen(local: AE) -> socket.socket:
-    """A listening socket; raises StartError, of which PortInUse."""
+    """Open a listening socket; raises PortInUse or another StartError."""
     family = socket.AF_INET6 if ":" in local.host else socket.AF_INET
     try:
         return socket.create_server((local.host, local.port), family=family, backlog=_BACKLOG)
@@ -25,9 +25,12 @@ def listen(local: AE) -> socket.socket:
 def _describe_error(local: AE, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         owner = find_port_owner(local.port) or "another process"
-        return f"port {local.port} is held by {owner}: stop that, or receive on another port"
+        return f"port {local.port} is held by {owner}: stop that program, or receive on another port"
     if error.errno == errno.EACCES:
-        return f"port {local.port} is not ours to open: ports below 1024 need root, take one above"
+        return f"port {local.port} cannot be opened: ports below 1024 need root. Use a higher port"
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return f"{local.host} is not an address of this computer: the receiver cannot listen there"
+        return (
+            f"{local.host} is not an address of this computer: the receiver cannot listen there. "
+            "Use one of its addresses, or leave the address out"
+        )
     return f"the receiver cannot listen on {local}: {error.strerror or error}"

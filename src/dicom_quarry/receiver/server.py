@@ -1,4 +1,4 @@
-"""TLS with whoever connects, and why it failed in words for our own user."""
+"""The Storage SCP: its listening thread, its sessions, its limits and its counters (PS3.4 annex B)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["AccessPolicy", "Receiver", "ReceiverLimits", "ReceiverStats", "Sende
 
 logger = logging.getLogger(__name__)
 
-#: After the grace is over and connections are cut, threads get so long to end what they do in the sink.
+#: Seconds that threads have to finish their work in the sink after their connections were cut.
 _ABORT_TIMEOUT = 5.0
 #: PS3.8 table 9-21: rejected-transient, local limit exceeded.
 _LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
@@ -32,7 +32,7 @@ _LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
 
 @dataclass(frozen=True, slots=True)
 class SenderRejected:
-    """A sender who is not let in: who it says that it is (empty if TLS failed before), and why not."""
+    """A refused sender: its address, its AE titles (empty if TLS failed before), and the reason."""
 
     address: str
     calling: str
@@ -42,10 +42,10 @@ class SenderRejected:
 
 
 class Receiver:
-    """A Storage SCP (PS3.4 annex B) that hands instances to a sink, and C-ECHO's SCP (PS3.4 annex A).
+    """A Storage SCP (PS3.4 annex B) that writes instances to a sink, and a Verification SCP (PS3.4 annex A).
 
-    ``admission`` is by default: whoever calls for the title of ``local``. ``on_event`` is called from the
-    sessions' threads.
+    The default ``access_policy`` accepts every sender that calls the AE title of ``local``. ``on_event`` is
+    called from the sessions' threads.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Receiver:
         self.limits = limits or ReceiverLimits()
         self.tls = tls
         self.is_stopping = False
-        self.port = local.port  # once it listens, the true one where 0 was asked for
+        self.port = local.port  # after listen() the actual port, if 0 was requested
         self._local = local
         self._access_policy = access_policy or AccessPolicy(called=frozenset({local.title}))
         self._on_event = on_event
@@ -70,19 +70,19 @@ class Receiver:
         self._accept_thread = threading.Thread(target=self._accept, name="receiver", daemon=True)
         self._lock = threading.Lock()
         self._session_ended = threading.Condition(self._lock)
-        self._sessions: set[Session] = set()  # all that have a thread
-        self._pending: dict[Session, None] = {}  # without an association so far, in order of arrival
+        self._sessions: set[Session] = set()  # all with a thread
+        self._pending: dict[Session, None] = {}  # without an association yet, in order of arrival
         self._associated: set[Session] = set()
         self._instances = self._bytes = self._rejected_instances = self._rejected_associations = 0
-        self._last_rejection = ""  # why the last instance was; a full disk is told of once, not for each
+        self._last_rejection = ""  # so that a full disk is logged once, not for each instance
 
     def listen(self) -> None:
-        """Take the port, so that nobody else has it; whoever connects waits for start. Raises StartError."""
+        """Open the port; connections wait for start(). Raises StartError."""
         self._listener = listen(self._local)
         self.port = int(self._listener.getsockname()[1])
 
     def start(self) -> None:
-        """Serve from threads of its own, listening if that was not done before; raises StartError."""
+        """Serve from own threads; open the port first if listen() was not called. Raises StartError."""
         if self._listener is None:
             self.listen()
         self._accept_thread.start()
@@ -100,7 +100,7 @@ class Receiver:
             )
 
     def stop(self, grace_seconds: float = 10.0) -> None:
-        """Stop listening, let instances in flight arrive within the grace, then end every association."""
+        """Stop listening, give instances in transfer the grace to arrive, then end every association."""
         self.is_stopping = True
         if self._listener is None:
             return
@@ -141,7 +141,7 @@ class Receiver:
     def _start_session(self, session: Session) -> None:
         with self._lock:
             if len(self._pending) >= self.limits.max_pending:
-                # Whoever opens connections without a word cannot keep others out.
+                # Silent connections must not block other senders.
                 oldest = next(iter(self._pending))
                 del self._pending[oldest]
                 oldest.abort()
@@ -159,10 +159,10 @@ class Receiver:
                 self._associated.discard(session)
                 self._session_ended.notify_all()
 
-    # ---- what sessions ask for
+    # ---- SessionHost: calls from sessions
 
     def admit(self, session: Session, request: AssociateRequest) -> AccessScope | AccessDenial:
-        """Let an association in, and count it; or say why not."""
+        """Accept an association and count it, or return the denial."""
         decision = self._access_policy.evaluate(request, session.address)
         with self._lock:
             if not isinstance(decision, AccessDenial):
@@ -177,21 +177,21 @@ class Receiver:
         elif decision is AccessScope.ECHO and not all(
             is_verification(c.abstract_syntax) for c in request.contexts
         ):
-            # It is let in for C-ECHO, but that is not all that it came for.
+            # Accepted for C-ECHO only, though it requested other services, too.
             self._report_denial(session, request, self._access_policy.check_store(request, session.address))
         return decision
 
     def _check_limits(self, session: Session) -> AccessDenial | None:
         limits = self.limits
         if len(self._associated) >= limits.max_associations:
-            return AccessDenial(_LIMIT_EXCEEDED, f"there are {limits.max_associations} associations already")
+            return AccessDenial(_LIMIT_EXCEEDED, f"all {limits.max_associations} associations are in use")
         same_peer = sum(other.address == session.address for other in self._associated)
         if same_peer >= limits.max_per_peer:
-            return AccessDenial(_LIMIT_EXCEEDED, f"it has {limits.max_per_peer} associations already")
+            return AccessDenial(_LIMIT_EXCEEDED, f"it already has {limits.max_per_peer} associations")
         return None
 
     def on_handshake_failed(self, session: Session, reason: str) -> None:
-        """Take note of a peer that did not get as far as an association."""
+        """Record a peer whose TLS handshake failed."""
         with self._lock:
             self._rejected_associations += 1
         self._notify(SenderRejected(session.address, "", "", reason, transient=False))
@@ -211,7 +211,7 @@ class Receiver:
             self._on_event(event)
 
     def record_instance(self, incoming: IncomingInstance) -> None:
-        """Take note of an instance that was answered."""
+        """Record an instance whose response is about to be sent."""
         with self._lock:
             if incoming.status == dimse.SUCCESS:
                 self._instances += 1
@@ -222,4 +222,4 @@ class Receiver:
             is_repeated = incoming.comment == self._last_rejection
             self._last_rejection = incoming.comment
         if not is_repeated:
-            logger.warning("an instance is refused: %s (status %04XH)", incoming.comment, incoming.status)
+            logger.warning("an instance was refused: %s (status %04XH)", incoming.comment, incoming.status)

@@ -1,4 +1,4 @@
-"""One connection to the receiver, from the transport connection to its end; one thread each."""
+"""One connection to the receiver: TLS handshake, association, C-ECHO and C-STORE, end; one thread each."""
 
 from __future__ import annotations
 
@@ -28,29 +28,46 @@ from dicom_quarry.wire.pdu import PDVFragment
 
 logger = logging.getLogger(__name__)
 
-#: How often a thread that waits for bytes looks at the clock, and at whether the receiver stops.
+#: Seconds between two checks of the time-outs, and of the receiver's stop, while no bytes come.
 _TICK = 0.5
-#: How long the peer has to close the connection after our last word (the ARTIM timer, PS3.8 9.1.5).
+#: Seconds that the peer has to close the connection after our last PDU (the ARTIM timer, PS3.8 9.1.5).
 _ARTIM = 2.0
-#: Within a message, less than this in ``drip_timeout`` seconds is not a slow archive but a stuck one.
+#: Bytes. Within a message, fewer than this in ``stall_timeout`` seconds count as a stalled transfer.
 _STALL_BYTES = 4096
 
-# PS3.8 table 9-21: rejected-permanent for reasons of the protocol.
+#: Seconds that the peer of a failed handshake has to read the TLS alert before the connection is closed.
+_CLOSE_TIMEOUT = 2.0
+
+#: Messages by OpenSSL's reason; an alert was sent by the peer.
+_TLS_FAILURES = {
+    "WRONG_VERSION_NUMBER": "it does not use TLS",
+    "HTTP_REQUEST": "it does not use TLS",
+    "UNKNOWN_PROTOCOL": "it does not use TLS",
+    "UNSUPPORTED_PROTOCOL": "its TLS version is too old: TLS 1.2 or 1.3 is needed",
+    "NO_SHARED_CIPHER": "it offers no cipher suite of the BCP 195 profile",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it sent no client certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority (CA) of our certificate",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not accept our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it reports that our certificate has expired",
+}
+
+# PS3.8 table 9-21: rejected-permanent for a violation of the protocol.
 _VERSION_UNKNOWN = Rejection(result=1, source=2, reason=2)
 _APPLICATION_CONTEXT_UNKNOWN = Rejection(result=1, source=1, reason=2)
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverLimits:
-    """What the receiver bears; times in seconds.
+    """Limits of a receiver; times are in seconds, ``max_pdu`` is in bytes.
 
-    An archive may be silent for long between two instances of a move: an idle association is kept for ever
-    unless ``idle_timeout`` is given.
+    An archive may be silent for a long time between two instances of a C-MOVE: an idle association is kept
+    without limit unless ``idle_timeout`` is set.
     """
 
     max_associations: int = 64
     max_per_peer: int = 32
-    max_pending: int = 64  # connections without an association; for one more, the oldest has to go
+    max_pending: int = 64  # connections without an association; one more closes the oldest
     request_timeout: float = 30.0
     idle_timeout: float | None = None
     stall_timeout: float = 120.0
@@ -58,7 +75,7 @@ class ReceiverLimits:
 
 
 class SessionHost(Protocol):
-    """What a session needs of the receiver that it belongs to."""
+    """The receiver, as its sessions use it."""
 
     sink: Sink
     limits: ReceiverLimits
@@ -66,17 +83,17 @@ class SessionHost(Protocol):
     is_stopping: bool
 
     def admit(self, session: Session, request: AssociateRequest) -> AccessScope | AccessDenial:
-        """Let an association in, and count it; or say why not."""
+        """Accept an association and count it, or return the denial."""
 
     def on_handshake_failed(self, session: Session, reason: str) -> None:
-        """Take note of a peer that did not get as far as an association."""
+        """Record a peer whose TLS handshake failed."""
 
     def record_instance(self, incoming: IncomingInstance) -> None:
-        """Take note of an instance that was answered."""
+        """Record an instance whose response is about to be sent."""
 
 
 class Session:
-    """Answers C-ECHO and C-STORE for one peer."""
+    """The session of one peer: its association, and the responses to its C-ECHO and C-STORE requests."""
 
     def __init__(self, sock: socket.socket, address: str, host: SessionHost) -> None:
         self.address = address
@@ -90,14 +107,14 @@ class Session:
         self._window_bytes = 0
 
     def run(self) -> None:
-        """The whole life of the connection; never raises."""
+        """Serve the connection until it ends; never raises."""
         try:
             self._channel = SocketConnection(self._start_tls(), self._association)
-        except (OSError, ValueError) as error:  # ValueError: cut while the hands were being shaken
+        except (OSError, ValueError) as error:  # ValueError: cut during the handshake
             logger.info("no TLS connection with %s: %s", self.address, type(error).__name__)
-            if why := describe_failure(error):
+            if why := _describe_tls_failure(error):
                 self._host.on_handshake_failed(self, why)
-            close_after_failure(self._sock)
+            _close_after_failure(self._sock)
             return
         try:
             while not self._is_finished:
@@ -109,21 +126,25 @@ class Session:
             logger.info("association with %s: %s", self.address, loss)
         except RemoteProtocolError as error:
             logger.warning("association with %s aborted, it broke the protocol: %s", self.address, error)
-        except Exception as error:  # noqa: BLE001 - the thread's edge: one session must not end the receiver
+        except Exception as error:  # noqa: BLE001 - top of the thread: one session must not end the receiver
             logger.error("association with %s aborted: %s", self.address, type(error).__name__)
         finally:
             self._close()
 
     def abort(self) -> None:
-        """End the connection at once; called from other threads."""
+        """Shut down the connection at once; may be called from any thread."""
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it has ended by itself
+        except OSError:  # it has ended already
             pass
 
     def _start_tls(self) -> socket.socket:
         if self._host.tls:
-            self._sock = secured = wrap_socket(self._sock, self._host.tls, self._host.limits.request_timeout)
+            self._sock.settimeout(self._host.limits.request_timeout)
+            # Assigned before the handshake, so that abort() can end it.
+            self._sock = secured = self._host.tls.wrap_socket(
+                self._sock, server_side=True, do_handshake_on_connect=False
+            )
             secured.do_handshake()
         return self._sock
 
@@ -135,7 +156,11 @@ class Session:
             self._channel.close()
 
     def _check_timeouts(self, count: int) -> None:
-        """Clocks: the association request, silence between messages, a trickle within one; and the stop."""
+        """Raise ConnectionLost after a time-out, or between messages once the receiver is stopping.
+
+        ``count`` is the number of bytes of the last read. The time-outs are those for the association
+        request, for a stalled message and for an idle association.
+        """
         now = time.monotonic()
         limits = self._host.limits
         self._window_bytes += count
@@ -143,7 +168,7 @@ class Session:
             self._last_activity = now
         if self._association.state is State.AWAITING_REQUEST:
             if now - self._window_start > limits.request_timeout:
-                raise ConnectionLost(f"no association was asked for within {limits.request_timeout:g} s")
+                raise ConnectionLost(f"no association request within {limits.request_timeout:g} s")
         elif self._messages.is_within_message:
             if now - self._window_start > limits.stall_timeout:
                 if self._window_bytes < _STALL_BYTES:
@@ -154,7 +179,7 @@ class Session:
         else:
             self._window_start, self._window_bytes = now, 0
             if self._host.is_stopping:
-                raise ConnectionLost("the receiver stops")
+                raise ConnectionLost("the receiver is stopping")
             if limits.idle_timeout is not None and now - self._last_activity > limits.idle_timeout:
                 raise ConnectionLost(f"idle for {limits.idle_timeout:g} s")
 
@@ -170,7 +195,7 @@ class Session:
                 self._channel.send([self._association.confirm_release()])
                 self._is_finished = True
             case Aborted():
-                raise ConnectionLost("it was aborted by its requestor")
+                raise ConnectionLost("aborted by the sender")
 
     def _handle_associate_request(self, request: AssociateRequest) -> None:
         rejection = self._check_protocol(request)
@@ -220,7 +245,7 @@ class Session:
             case CommandField.C_ECHO_RQ if not command.has_dataset:
                 self._send_response(context_id, dimse.response(command, dimse.SUCCESS))
             case CommandField.C_CANCEL_RQ if not command.has_dataset:
-                pass  # an instance is stored or not: there is nothing to cancel
+                pass  # C-STORE cannot be cancelled
             case _:
                 raise RemoteProtocolError(f"{command.field.name} is not a request to a Storage SCP")
 
@@ -229,48 +254,24 @@ class Session:
             self._channel.send(self._association.send(context_id, dimse.encode(response)))
 
 
-#: How long a peer that failed has to read why before the connection is closed.
-_CLOSE_TIMEOUT = 2.0
-
-#: By OpenSSL's reason; an alert is the peer's word.
-_REASONS = {
-    "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "HTTP_REQUEST": "it does not speak TLS",
-    "UNKNOWN_PROTOCOL": "it does not speak TLS",
-    "UNSUPPORTED_PROTOCOL": "its version of TLS is too old: 1.2 or 1.3 is needed",
-    "NO_SHARED_CIPHER": "it offers no cipher suite of the BCP 195 profile",
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it has no certificate to show",
-    "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority of our certificate",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "it does not take our certificate",
-    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "it does not take our certificate",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "it says that our certificate has expired",
-}
-
-
-def wrap_socket(sock: socket.socket, tls: ssl.SSLContext, timeout: float) -> ssl.SSLSocket:
-    """Wrap a connection for TLS; the hands are still to be shaken."""
-    sock.settimeout(timeout)
-    return tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-
-
-def describe_failure(error: Exception) -> str:
-    """The sentence for a handshake that failed; empty where the peer just went away."""
+def _describe_tls_failure(error: Exception) -> str:
+    """Return the message for a failed TLS handshake; empty if the peer just closed the connection."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not isinstance(error, ssl.SSLError):
         return ""
     reason = error.reason or "unknown"
-    return _REASONS.get(reason) or f"TLS failed: {reason.replace('_', ' ').lower()}"
+    return _TLS_FAILURES.get(reason) or f"TLS failed: {reason.replace('_', ' ').lower()}"
 
 
-def close_after_failure(sock: socket.socket) -> None:
+def _close_after_failure(sock: socket.socket) -> None:
     """Close after a failed handshake; never raises.
 
     Closing with bytes unread would reset the connection, and the peer might never see the alert.
     """
     deadline = time.monotonic() + _CLOSE_TIMEOUT
     try:
-        # Below TLS, which has failed.
+        # The methods of the plain socket: TLS has failed.
         socket.socket.shutdown(sock, socket.SHUT_WR)
         sock.settimeout(_CLOSE_TIMEOUT)
         while time.monotonic() < deadline and socket.socket.recv(sock, 4096):

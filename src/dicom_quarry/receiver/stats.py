@@ -1,4 +1,4 @@
-"""What a receiver has done."""
+"""Counters of a receiver."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReceiverStats:
-    """What the receiver has done so far; ``associations`` are those that stand now."""
+    """Counters of a receiver since its start; ``open_associations`` is the current number."""
 
     open_associations: int = 0
     instances: int = 0
     bytes: int = 0
-    rejected_instances: int = 0  # instances
-    rejected_associations: int = 0  # associations
+    rejected_instances: int = 0
+    rejected_associations: int = 0

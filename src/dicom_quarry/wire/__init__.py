@@ -1,1 +1,1 @@
-"""DICOM on the wire, sans-I/O: bytes in, events and bytes out (PS3.7, PS3.8)."""
+"""DICOM network protocol (PS3.7, PS3.8), sans-I/O: bytes in, events and bytes out."""

@@ -1,8 +1,21 @@
-"""The upper layer's state machine (PS3.8 9.2), for acceptor and requestor, without any I/O.
+"""State machine of the DICOM upper layer (PS3.8 section 9.2), for acceptor and requestor, without I/O.
 
-Bytes that were read become events; commands return the bytes to send. An event or a command that the table
-does not allow raises: RemoteProtocolError for the peer's, after which ``abort()`` has the A-ABORT to send;
-LocalProtocolError for ours.
+Theory of operation:
+
+- An :class:`Association` is always in one of the thirteen states of the standard (:class:`State`). It changes
+  its state only when one of nineteen triggers occurs (:class:`Trigger`).
+- One table, ``TRANSITIONS``, gives the action and the next state for every pair of state and trigger. It is
+  PS3.8 table 9-10. The code has no other rule about order, except for the release collision, where the next
+  state depends on the role (AR-8).
+- Triggers of the peer are PDUs. The owner of the socket reads into ``reader.get_buffer()``, reports the
+  number of bytes with ``reader.buffer_updated()``, and iterates over ``events()``.
+- Triggers of this side are method calls: ``request()``, ``accept()``, ``send()``, ``release()`` and so on.
+  Each returns the bytes to send.
+- An exception names the side at fault. A PDU that the table answers with an abort, or that cannot be decoded,
+  raises RemoteProtocolError; ``abort()`` then returns the A-ABORT to send. A call that the table does not
+  allow raises LocalProtocolError, which is a defect of Quarry.
+- Timers and the transport connection belong to the owner of the socket. It closes the connection when the
+  ARTIM timer expires (PS3.8 9.1.5).
 """
 
 from __future__ import annotations
@@ -20,7 +33,7 @@ __all__ = ["Association", "PresentationContext", "State"]
 
 
 class State(IntEnum):
-    """PS3.8 tables 9-1 to 9-5; the value is the standard's number."""
+    """States of PS3.8 tables 9-1 to 9-5; the value is the standard's number."""
 
     IDLE = 1
     AWAITING_REQUEST = 2
@@ -38,7 +51,7 @@ class State(IntEnum):
 
 
 class Trigger(IntEnum):
-    """What moves the machine: the rows of PS3.8 table 9-10 by their number."""
+    """Causes of a transition: the rows of PS3.8 table 9-10 by their number."""
 
     ASSOCIATE_REQUEST = 1
     CONNECTED = 2
@@ -62,17 +75,17 @@ class Trigger(IntEnum):
 
 
 class Action(Enum):
-    """PS3.8 tables 9-6 to 9-9, as far as they show outside: a command is sent, an event is handed on."""
+    """Actions of PS3.8 tables 9-6 to 9-9, reduced to their effect on the user of an association."""
 
-    SEND = "the command's PDU, or nothing but the new state"
-    EMIT = "an event for the user"
-    IGNORE = "AA-6"
-    CLOSE = "AA-2, AR-5: close the transport connection; nobody is told"
-    PEER_GONE = "AA-3, AA-4: the user is told"
+    SEND = "send the PDU of the call, if it has one"
+    EMIT = "give the user an event"
+    IGNORE = "AA-6: ignore the PDU"
+    CLOSE = "AA-2, AR-5: close the transport connection, without an event"
+    PEER_GONE = "AA-3, AA-4: give the user an event; the association has ended"
     ABORT = "AA-1, AA-7, AA-8: send A-ABORT, then wait for the peer to close"
 
 
-# While an association is made, stands or is released: what ends it, and what may not come (PS3.8 table 9-10).
+# Transitions that the states between the association request and the end of the release share.
 _ON_END: dict[Trigger, tuple[Action, State]] = {
     Trigger.ABORT_REQUEST: (Action.ABORT, State.CLOSING),
     Trigger.ABORT_RECEIVED: (Action.PEER_GONE, State.IDLE),
@@ -92,7 +105,7 @@ _ON_UNEXPECTED: dict[Trigger, tuple[Action, State]] = dict.fromkeys(
 )
 _ON_END_OR_UNEXPECTED = _ON_END | _ON_UNEXPECTED
 
-#: PS3.8 table 9-10, whole. A pair that is not in it is illegal.
+#: PS3.8 table 9-10, complete. A pair that it does not contain is illegal.
 TRANSITIONS: dict[State, dict[Trigger, tuple[Action, State]]] = {
     State.IDLE: {
         Trigger.ASSOCIATE_REQUEST: (Action.SEND, State.CONNECTING),
@@ -173,7 +186,7 @@ _PDU_TRIGGERS = {
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An A-ASSOCIATE-RJ (PS3.8 table 9-21)."""
+    """An A-ASSOCIATE-RJ (PS3.8 9.3.4, table 9-21)."""
 
     result: int
     source: int
@@ -182,17 +195,17 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRequested:
-    """The peer wants to end the association in order; answer with ``confirm_release()``."""
+    """A-RELEASE-RQ of the peer (PS3.8 9.3.6); answer it with ``confirm_release()``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The peer has agreed to the release."""
+    """A-RELEASE-RP of the peer (PS3.8 9.3.7): the association has ended in order."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aborted:
-    """The peer has sent an A-ABORT (PS3.8 9.3.8)."""
+    """A-ABORT of the peer (PS3.8 9.3.8)."""
 
     source: int
     reason: int
@@ -202,9 +215,10 @@ Event = PDVFragment | AssociateRequest | AssociateAccept | Rejection | ReleaseRe
 
 
 class Association:
-    """One association, from its transport connection's beginning to its end.
+    """One association, from the start of its transport connection to its end.
 
-    The owner of the socket reads into ``reader.space()``, tells ``reader.received(n)``, takes ``events()``.
+    ``max_pdu`` is the longest P-DATA-TF, in bytes, that this side announces (PS3.8 D.1; 0: no limit).
+    ``peer_max_pdu`` is the same number of the peer, known once its association PDU was read.
     """
 
     def __init__(self, *, max_pdu: int, is_requestor: bool) -> None:
@@ -226,13 +240,17 @@ class Association:
         self.state = state
         return action
 
-    # ---- what the peer does
+    # ---- triggers of the peer
 
     def events(self) -> Iterator[Event]:
-        """What the bytes read so far mean. Raises RemoteProtocolError: then send what ``abort()`` gives."""
+        """Decode the bytes read so far into events.
+
+        Raises RemoteProtocolError; then send the bytes that ``abort()`` returns.
+        """
         try:
             for unit in self.reader.units():
                 if isinstance(unit, PDVFragment):
+                    # Data in ESTABLISHED changes nothing: the table is not consulted for every fragment.
                     if self.state is State.ESTABLISHED or self._transition_by_peer(Trigger.DATA_RECEIVED):
                         yield unit
                 elif self._transition_by_peer(_PDU_TRIGGERS[unit.type]):
@@ -244,9 +262,9 @@ class Association:
             raise
 
     def _transition_by_peer(self, trigger: Trigger) -> bool:
-        """Move on; whether there is something to tell."""
+        """Apply a trigger of the peer; return whether it is an event for the user."""
         before = self.state
-        if before is State.IDLE:  # nothing that comes after the end matters
+        if before is State.IDLE:  # bytes after the end have no meaning
             return False
         action = self._transition(trigger)
         if action is Action.ABORT:
@@ -274,41 +292,41 @@ class Association:
             case _:
                 return Aborted(body[2], body[3])
 
-    # ---- what we do
+    # ---- triggers of this side
 
     def request(self, request: AssociateRequest) -> bytes:
-        """Ask for the association; the transport connection stands already."""
+        """Request the association (PS3.8 7.1.1); the transport connection must be open."""
         self._transition(Trigger.ASSOCIATE_REQUEST)
         self._transition(Trigger.CONNECTED)
         return pdu.encode_pdu(PduType.ASSOCIATE_RQ, negotiation.encode_request(request))
 
     def accept(self, accept: AssociateAccept) -> bytes:
-        """Grant the association that was asked for."""
+        """Accept the association that the peer requested."""
         self._transition(Trigger.ACCEPT)
         return pdu.encode_pdu(PduType.ASSOCIATE_AC, negotiation.encode_accept(accept))
 
     def reject(self, rejection: Rejection) -> bytes:
-        """Refuse the association that was asked for."""
+        """Reject the association that the peer requested."""
         self._transition(Trigger.REJECT)
         return pdu.encode_reject(rejection.result, rejection.source, rejection.reason)
 
     def send(self, context_id: int, command: bytes, dataset: bytes = b"") -> Iterator[bytes]:
-        """A message as pieces to send in order: the first is all of it, unless the dataset is large."""
+        """Encode a message as pieces to send in order; only a large dataset needs more than one."""
         self._transition(Trigger.DATA_REQUEST)
         return pdu.encode_message(context_id, command, dataset, self.peer_max_pdu)
 
     def release(self) -> bytes:
-        """Ask for an orderly end."""
+        """Request the release of the association (PS3.8 7.2)."""
         self._transition(Trigger.RELEASE_REQUEST)
         return pdu.encode_release(PduType.RELEASE_RQ)
 
     def confirm_release(self) -> bytes:
-        """Agree to the peer's release."""
+        """Confirm the release that the peer requested."""
         self._transition(Trigger.RELEASE_RESPONSE)
         return pdu.encode_release(PduType.RELEASE_RP)
 
     def abort(self) -> bytes:
-        """End it at once. Gives the A-ABORT to send, or nothing where no association is left."""
+        """Abort the association (PS3.8 7.3); return the A-ABORT to send, empty if it has ended already."""
         abort_pdu, self._pending_abort = self._pending_abort, b""
         if abort_pdu or Trigger.ABORT_REQUEST not in TRANSITIONS[self.state]:
             return abort_pdu

@@ -1,6 +1,9 @@
-"""Instances on their way from C-STORE requests to the sink, and the status that their sender gets.
+"""Storage SCP side of an association, and the assembler of whole messages (PS3.4 annex B, PS3.7 9.1.1).
 
-For the Storage SCP of an association, which in C-GET is the one that asked for it.
+:class:`CStoreHandler` streams the dataset of each C-STORE request into a sink and gives the status for its
+sender. The receiver uses it for associations that it accepts. :class:`MessageAssembler` collects the
+responses to this side's requests, and uses a handler for the sub-operations of a C-GET (PS3.4 C.4.3), where
+the requestor of the association is the Storage SCP.
 """
 
 from __future__ import annotations
@@ -26,38 +29,39 @@ _CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3
 
 
 class IncomingInstance:
-    """Passes the pieces of a dataset to a writer. Success is answered only after its commit has returned.
+    """One instance that a C-STORE request announced: its dataset goes to a writer of the sink.
 
-    Once the sink has refused, or failed, the rest is read and dropped: the sender is in the middle of a
-    message and can only be told at its end.
+    The response reports success only after the writer's commit has returned. If the sink refuses or fails,
+    the rest of the dataset is read and dropped: a response may only follow the whole message. ``size`` is in
+    bytes; ``status`` and ``comment`` are those of the response.
     """
 
-    def __init__(self, command: Command, sink: Sink, arrival: InstanceInfo) -> None:
+    def __init__(self, command: Command, sink: Sink, info: InstanceInfo) -> None:
         self.size = 0
         self.status = dimse.SUCCESS
-        self._command = command
         self.comment = ""
+        self._command = command
         self._writer: Writer | None = None
-        if arrival.sop_uid and arrival.sop_class and command.has_dataset:
-            self._writer = self._call_sink(sink.begin, arrival)
+        if info.sop_uid and info.sop_class and command.has_dataset:
+            self._writer = self._call_sink(sink.begin, info)
         else:
             self._fail(_CANNOT_UNDERSTAND, "no SOP Class UID, SOP Instance UID or data set")
 
     def write(self, data: memoryview) -> None:
-        """Hand on the next bytes."""
+        """Write the next bytes of the dataset."""
         self.size += len(data)
         if self._writer is not None:
             self._call_sink(self._writer.write, data)
 
     def finish(self) -> Command:
-        """Commit, and give the response."""
+        """Commit the instance and return the response (PS3.7 9.3.1.2)."""
         if self._writer is not None:
             self._call_sink(self._writer.commit)
             self._writer = None
         return dimse.response(self._command, self.status, self.comment)
 
     def abort(self) -> None:
-        """Forget the instance: the rest of it will not come."""
+        """Discard the instance: the rest of it will not come."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abort()
@@ -67,8 +71,8 @@ class IncomingInstance:
             return action(*arguments)
         except InstanceRefused as refusal:
             self._fail(refusal.status, str(refusal))
-        except Exception as error:  # noqa: BLE001 - whatever a sink does, its sender gets an honest status
-            # The message of the exception may name a patient's file: its kind and place must do.
+        except Exception as error:  # noqa: BLE001 - any failure of a sink becomes a failure status
+            # The message of the exception may contain the name of a patient's file: log its type and place.
             logger.error("an instance could not be stored: %s", _describe_error(error))
             self._fail(_PROCESSING_FAILURE, "processing failure")
         return None
@@ -81,7 +85,7 @@ class IncomingInstance:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who stores, and under which of our titles; ``address`` is where it is."""
+    """The Storage SCU of an association: both AE titles, and the network address of the SCU."""
 
     calling_ae: str
     called_ae: str
@@ -89,10 +93,10 @@ class Sender:
 
 
 class CStoreHandler:
-    """Takes the C-STORE requests of one association, one after the other.
+    """Handler of the C-STORE requests of one association, one after the other.
 
-    ``contexts`` has the transfer syntax of every presentation context for storage. ``ended`` is told of each
-    instance before its sender is.
+    ``contexts`` has the transfer syntax of every storage presentation context, by context ID. ``on_finished``
+    is called for each instance before its response is sent.
     """
 
     def __init__(
@@ -110,17 +114,20 @@ class CStoreHandler:
 
     @property
     def is_receiving(self) -> bool:
-        """Whether an instance is coming."""
+        """True between a C-STORE request and its response."""
         return self._incoming is not None
 
     def begin(self, context_id: int, command: Command) -> Command | None:
-        """Take a C-STORE request; its response if no dataset follows. Raises RemoteProtocolError."""
+        """Handle a C-STORE request; return the response if no dataset follows.
+
+        Raises RemoteProtocolError.
+        """
         syntax = self._contexts.get(context_id)
         if syntax is None:
             raise RemoteProtocolError(
                 f"C-STORE on presentation context {context_id}, which is not for storage"
             )
-        arrival = InstanceInfo(
+        info = InstanceInfo(
             sop_class=command.affected_sop_class,
             sop_uid=command.affected_sop_instance,
             transfer_syntax=syntax,
@@ -128,11 +135,11 @@ class CStoreHandler:
             called_ae=self._sender.called_ae,
             peer=self._sender.address,
         )
-        self._incoming = IncomingInstance(command, self._sink, arrival)
+        self._incoming = IncomingInstance(command, self._sink, info)
         return None if command.has_dataset else self._finish(self._incoming)
 
     def feed(self, fragment: PDVFragment) -> Command | None:
-        """Take a piece of the dataset; the response once it was the last, and the instance is durable."""
+        """Handle a piece of the dataset; after the last one, commit the instance and return the response."""
         incoming = self._incoming
         if incoming is None:
             return None
@@ -140,7 +147,7 @@ class CStoreHandler:
         return self._finish(incoming) if fragment.is_last else None
 
     def abort(self) -> None:
-        """The association has ended: forget the instance that was coming."""
+        """Discard the unfinished instance, if there is one: the association has ended."""
         incoming, self._incoming = self._incoming, None
         if incoming is not None:
             incoming.abort()
@@ -160,13 +167,13 @@ def _describe_error(error: BaseException) -> str:
     return type(error).__name__ + place
 
 
-#: Identifiers and responses are gathered in memory; instances never are.
+#: Bytes. Identifiers and responses are kept in memory; instances never are.
 MAX_DATASET_SIZE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class DimseMessage:
-    """A whole message: a command set and the dataset that it announced."""
+    """A whole message: a command set and its dataset (PS3.7 6.3)."""
 
     context_id: int
     command: Command
@@ -174,29 +181,32 @@ class DimseMessage:
 
 
 class MessageAssembler:
-    """Puts messages together; ``messages`` are those that are whole. ``contexts`` are those agreed, by ID."""
+    """Assembler of messages from fragments.
+
+    ``contexts`` are the accepted presentation contexts by ID. ``messages`` are those that are complete.
+    """
 
     def __init__(self, contexts: Mapping[int, AcceptedContext]) -> None:
         self.messages: list[DimseMessage] = []
         self._contexts = contexts
         self._store_handler: CStoreHandler | None = None
         self._command_reader = CommandReader(contexts)
-        self._command: tuple[int, Command] | None = None  # whose dataset is still to come
+        self._command: tuple[int, Command] | None = None  # the command that waits for its dataset
         self._dataset = bytearray()
 
     def accept_c_store(self, sink: Sink, sender: Sender) -> None:
-        """From now on C-STORE requests are answered, and do not become messages."""
+        """Store the instances of C-STORE requests in a sink from now on; they do not become messages."""
         contexts = self._contexts.items()
         storage = {number: one.transfer_syntax for number, one in contexts if is_storage(one.abstract_syntax)}
         self._store_handler = CStoreHandler(sink, storage, sender)
 
     @property
     def is_receiving(self) -> bool:
-        """Whether an instance is coming."""
+        """True between a C-STORE request and its response."""
         return self._store_handler is not None and self._store_handler.is_receiving
 
     def feed(self, fragment: PDVFragment) -> Command | None:
-        """Take a fragment; a response to send on its presentation context, if it ended an instance.
+        """Handle a fragment; if it ended an instance, return the response for its presentation context.
 
         Raises RemoteProtocolError.
         """
@@ -221,6 +231,6 @@ class MessageAssembler:
             raise RemoteProtocolError(f"a dataset of more than {MAX_DATASET_SIZE} bytes in a response")
 
     def abort(self) -> None:
-        """The association has ended: what was not whole is forgotten."""
+        """Discard the unfinished instance, if there is one: the association has ended."""
         if self._store_handler:
             self._store_handler.abort()

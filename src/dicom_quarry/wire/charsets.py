@@ -1,8 +1,9 @@
-"""Text of any character set (PS3.3 C.12.1.1.2, PS3.5 6.1), read as pydicom reads it.
+"""Decoding of text in any character set (PS3.3 C.12.1.1.2, PS3.5 6.1), with the results of pydicom.
 
-pydicom itself should not read what strangers send. It warns of every odd term, which puts their bytes on the
-terminal and into a registry that is never emptied; it asks Python for codecs by their names, which are kept,
-too; and it takes time by the square of the value's length.
+pydicom's own decoder is not used for data from the network, for three reasons. It warns about every unknown
+term, which writes the peer's bytes to the terminal and to a registry that grows without limit. It looks up
+Python codecs by the peer's names, which Python keeps, too. Its run time grows with the square of the value's
+length.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ _SEGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 
 
 def _codec_module(name: str) -> str:
-    """The module of a codec of Python's by any of its names."""
+    """Return the module of a Python codec by any of its names."""
     name = normalize_encoding(name.lower())
     return aliases.get(name, name)
 
 
-#: What a term may mean where it is a Python name, as some senders write: codecs that DICOM knows, no others.
+#: Some senders write a Python codec name as the term: accepted for the codecs of DICOM's own terms only.
 _KNOWN_CODEC_MODULES: Final = frozenset(map(_codec_module, python_encoding.values()))
 
 
 @lru_cache(maxsize=64)
 def codecs_of(charset: bytes) -> tuple[str, ...]:
-    """Python's names for the terms of (0008,0005), each once; Latin-1 where nothing is declared or known."""
+    """Return Python's codec names for the terms of (0008,0005), each once; Latin-1 for an unknown term."""
     first, *others = (term.strip(" \0") for term in charset.decode("latin-1").split("\\"))
     if first in STAND_ALONE_ENCODINGS:
         return (python_encoding[first],)
@@ -55,14 +56,14 @@ def _codec_of_term(term: str) -> str:
 
 
 def _correct_term(term: str) -> str:
-    """Of ``ISO IR 100`` and ``ISO-2022-IR-87`` the right spelling; of anything else nothing."""
+    """Return the right spelling of ``ISO IR 100``, ``ISO-2022-IR-87`` and the like; else an empty string."""
     if re.match("ISO[^_]IR", term):
         return "ISO_IR" + term[6:]
     return "ISO 2022 IR " + term[12:] if re.match("ISO.2022.IR.", term) else ""
 
 
 def decode(raw: bytes, codecs: tuple[str, ...]) -> str:
-    """The text of a value; as Latin-1 where the bytes do not fit."""
+    """Decode a value; use Latin-1 if the bytes do not fit the declared codecs."""
     try:
         if b"\x1b" not in raw:
             return raw.decode(codecs[0])
@@ -72,7 +73,7 @@ def decode(raw: bytes, codecs: tuple[str, ...]) -> str:
 
 
 def _decode_segment(part: bytes, codecs: tuple[str, ...]) -> str:
-    """One part, in the codec that its escape sequence names, or in the first where it does not fit that."""
+    """Decode one part by the codec of its escape sequence; if it does not fit, by the first codec."""
     size = 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3
     codec = CODES_TO_ENCODINGS.get(part[:size], "")
     try:

@@ -1,8 +1,8 @@
-"""The one file with I/O: a transport connection, and the requestor of associations that stands on it.
+"""Transport connection, and the requestor of an association over it: the only module of wire with I/O.
 
-Every socket has TCP_NODELAY, is read with TCP_QUICKACK re-armed (Linux), and every message is one write. Many
-archives write a message in two pieces with Nagle's algorithm on; without the quick acknowledgement each query
-and each instance then waits 40 ms.
+Every socket has TCP_NODELAY set, TCP_QUICKACK is set again before each read (Linux), and every message is one
+write. Many archives write a message in two pieces with Nagle's algorithm on. Without the quick
+acknowledgement, each query and each instance would then wait 40 ms.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from dicom_quarry.wire.negotiation import (
 )
 from dicom_quarry.wire.pdu import PDVFragment
 
-#: The longest P-DATA-TF that peers are asked to send us, chosen by measurement.
+#: Maximum length, in bytes, of a P-DATA-TF that this side announces (PS3.8 D.1), chosen by measurement.
 DEFAULT_MAX_PDU = 131072
-#: A peer that takes none of our bytes for so long is gone.
+#: Seconds without progress of a write after which the connection counts as lost.
 SEND_TIMEOUT = 60.0
 
 _QUICKACK = getattr(socket, "TCP_QUICKACK", None)
@@ -60,8 +60,11 @@ class SocketConnection:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(SEND_TIMEOUT))
 
     def read_once(self, timeout: float) -> int:
-        """Read once; how many bytes came, 0 when ``timeout`` seconds passed. Raises Lost at the end."""
-        # What is left of a time-out shrinks with every read: a tenth of it is not worth a system call.
+        """Read once; return the number of bytes, or 0 after ``timeout`` seconds without any.
+
+        Raises ConnectionLost at the end of the connection.
+        """
+        # A remaining time-out shrinks with every read: a difference of a tenth is not worth a system call.
         if not timeout <= self._read_timeout <= 1.1 * timeout:
             self._set_timeout(timeout)
         reader = self._association.reader
@@ -86,7 +89,7 @@ class SocketConnection:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(timeout))
 
     def send(self, pieces: Iterable[bytes]) -> None:
-        """Write each piece at once; raises Lost."""
+        """Send the pieces, each with one write; raises ConnectionLost."""
         if self.is_tls:
             self._set_timeout(SEND_TIMEOUT)
         try:
@@ -98,9 +101,10 @@ class SocketConnection:
             raise ConnectionLost(f"the connection was cut ({error.strerror or error})") from error
 
     def shutdown(self, final_pdu: bytes = b"", *, in_use: bool = False) -> None:
-        """Say a last word if that is possible at once, and end both directions; never raises.
+        """Send a final PDU if that is possible at once, and shut down both directions; never raises.
 
-        ``shared``: another thread may be reading, which wakes it. OpenSSL does not bear a write meanwhile.
+        This wakes a thread that is reading. ``in_use``: another thread may be reading, and OpenSSL does not
+        allow a write at the same time; over TLS the final PDU is then left out.
         """
         with suppress(OSError):
             if final_pdu and not self.is_tls:
@@ -112,9 +116,9 @@ class SocketConnection:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def close_gracefully(self, final_pdu: bytes, timeout: float) -> None:
-        """Say a last word, and wait for the peer to close (PS3.8 9.1.5); never raises.
+        """Send a final PDU, and wait for the peer to close (PS3.8 9.1.5); never raises.
 
-        Closing with bytes unread would reset the connection, and the peer might never see the last word.
+        Closing with bytes unread would reset the connection, and the peer might never see the final PDU.
         """
         deadline = time.monotonic() + timeout
         try:
@@ -128,12 +132,12 @@ class SocketConnection:
             pass
 
     def close(self) -> None:
-        """Give the socket back; nobody may be using it."""
+        """Close the socket; no thread may be using it."""
         self._sock.close()
 
 
 def _timeval(seconds: float) -> bytes:
-    # Zero would mean for ever.
+    # Zero would mean no time-out at all.
     micros = max(int(seconds * 1_000_000), 1000)
     return struct.pack("@ll", micros // 1_000_000, micros % 1_000_000)
 
@@ -153,10 +157,10 @@ def _connect(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.soc
 
 
 class Requestor:
-    """An association that this side asked for: made by :meth:`connect`, used by one thread.
+    """Requestor of an association: created by :meth:`connect`, used by one thread.
 
-    ``accepted`` has, for each abstract syntax, the context and transfer syntax accepted first; ``roles`` what
-    the peer granted of the roles proposed. ``stored_at`` is when a piece of an instance last came
+    ``accepted`` maps each abstract syntax to the first accepted context ID and its transfer syntax. ``roles``
+    are the proposed roles that the peer accepted. ``last_store_at`` is when a piece of an instance last came
     (monotonic clock).
     """
 
@@ -168,9 +172,8 @@ class Requestor:
         self._connection = connection
         self._association = association
         self._assembler = MessageAssembler({})
-        self._pending_error: ConnectionLost | None = (
-            None  # raised once the messages that came before it are taken
-        )
+        # Raised only after the messages that came before it were returned.
+        self._pending_error: ConnectionLost | None = None
         self._is_alive = True
         self._state_lock = threading.Lock()
         self._use_lock = threading.Lock()
@@ -188,10 +191,10 @@ class Requestor:
         tls: ssl.SSLContext | None = None,
         roles: Mapping[str, Roles] | None = None,
     ) -> Requestor:
-        """Connect and negotiate: one presentation context per pair of abstract and transfer syntaxes.
+        """Connect and negotiate, with one presentation context per pair of abstract and transfer syntaxes.
 
-        ``roles``: for a SOP class, whether we propose to be its SCU and its SCP (PS3.7 D.3.3.4). Raises
-        Unreachable or Rejected.
+        ``roles`` are the proposed SCU and SCP roles of this side by SOP class (PS3.7 D.3.3.4). Time-outs are
+        in seconds. Raises Unreachable or Rejected.
         """
         proposed = propose_contexts(contexts)
         association = Association(max_pdu=max_pdu, is_requestor=True)
@@ -222,11 +225,11 @@ class Requestor:
             ) from error
         except RemoteProtocolError as error:
             raise Unreachable(
-                f"{where} does not answer in DICOM: is this the archive's DICOM port?"
+                f"{where} did not answer with DICOM. Check that this is the archive's DICOM port"
             ) from error
         raise Unreachable(
-            f"{where} took the connection but did not answer the association request within {timeout:g} s: "
-            "is this the archive's DICOM port, and does it expect TLS?"
+            f"{where} accepted the connection but did not answer the association request within "
+            f"{timeout:g} s. Check that this is the archive's DICOM port, and whether it expects TLS"
         )
 
     def _handle_answer(self, request: AssociateRequest, event: Event) -> None:
@@ -237,23 +240,23 @@ class Requestor:
         if not isinstance(event, AssociateAccept):
             raise Unreachable(f"{self.peer} aborted instead of answering the association request")
         contexts = accepted_contexts(request, event)
-        # The first of each: what comes later in a mapping wins.
+        # Reversed, so that the first context of an abstract syntax remains.
         items = reversed(contexts.items())
         self.accepted = {one.abstract_syntax: (number, one.transfer_syntax) for number, one in items}
         self.roles = event.roles
         self._assembler = MessageAssembler(contexts)
 
     def accept_c_store(self, sink: Sink, called_ae: str) -> None:
-        """Take what the peer stores (PS3.4 C.4.3), which it may not otherwise; ``called`` is our title."""
+        """Accept C-STORE requests of the peer for a C-GET (PS3.4 C.4.3); ``called_ae`` is our AE title."""
         self._assembler.accept_c_store(sink, Sender(self.peer.title, called_ae, self.peer.host))
 
     @property
     def is_alive(self) -> bool:
-        """Whether the association stands, as far as is known without reading."""
+        """False once the association has ended; without a read, an end by the peer is not noticed."""
         return self._is_alive
 
     def send(self, command: Command, dataset: bytes = b"", *, context_id: int) -> None:
-        """Send one message; raises Lost."""
+        """Send one message; raises ConnectionLost."""
         with self._exclusive_use():
             with self._state_lock:
                 self._check_alive()
@@ -261,14 +264,14 @@ class Requestor:
             self._connection.send(pieces)
 
     def receive(self, timeout: float) -> DimseMessage | None:
-        """The next whole message, or None when none came within ``timeout`` seconds.
+        """Return the next whole message, or None if none came within ``timeout`` seconds.
 
-        Raises Lost when the association has ended or had to be aborted.
+        Raises ConnectionLost when the association has ended or had to be aborted.
         """
         deadline = time.monotonic() + timeout
         left = timeout
         with self._exclusive_use():
-            self._handle_events()  # what came in one read with the answer to the association request
+            self._handle_events()  # bytes that came in one read with the answer to the association request
             while not self._assembler.messages:
                 if left < 0:
                     return None
@@ -282,7 +285,7 @@ class Requestor:
 
     @contextmanager
     def _exclusive_use(self) -> Iterator[None]:
-        """Around all that touches the socket: abort() in another thread must not close it under our feet."""
+        """Hold the socket for this thread, so that abort() in another thread does not close it meanwhile."""
         try:
             with self._use_lock:
                 yield
@@ -323,7 +326,7 @@ class Requestor:
             self._connection.send(self._association.send(fragment.context_id, dimse.encode(response)))
 
     def release(self, timeout: float = 5.0) -> None:
-        """End the association in order, or by an abort where the peer does not play along; never raises."""
+        """Release the association (PS3.8 7.2), or abort it without a confirmation in time; never raises."""
         deadline = time.monotonic() + timeout
         try:
             with self._exclusive_use():
@@ -347,7 +350,7 @@ class Requestor:
         return False
 
     def abort(self) -> None:
-        """End the association at once; never raises, and may be called from another thread."""
+        """Abort the association; never raises, and may be called from any thread."""
         idle = self._use_lock.acquire(blocking=False)
         with self._state_lock:
             self._is_alive = False

@@ -1,8 +1,8 @@
-"""Command sets and messages (PS3.7): what is asked and answered over an association.
+"""DIMSE command sets: their fields, encoding and decoding (PS3.7 section 9 and annex E).
 
-A command set is always Implicit VR Little Endian (PS3.7 6.3.1) and holds group 0000 only. Peers are read
-tolerantly (no group length, padded UIDs, elements that are not known here), except where a guess would be
-dangerous: a response without a status is an error, never a success.
+A command set is always Implicit VR Little Endian (PS3.7 6.3.1) and contains group 0000 only. Decoding is
+tolerant (no group length, padded UIDs, unknown elements), except where a guess would be dangerous: a response
+without a status is an error, never a success.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire.pdu import PDVFragment
 
-#: No command set of PS3.7 comes near this; a longer one is an attack or not DICOM.
+#: Bytes. No command set of PS3.7 comes near this; a longer one is an attack or not DICOM.
 MAX_COMMAND_SIZE = 65536
 
 VERIFICATION = "1.2.840.10008.1.1"
@@ -30,7 +30,7 @@ _UL_ELEMENT = struct.Struct("<HHLL")
 
 
 class CommandField(IntEnum):
-    """The messages that Quarry speaks (PS3.7 E.1); a response is its request with the high bit set."""
+    """Messages that Quarry supports (PS3.7 E.1); a response is its request with the high bit set."""
 
     C_STORE_RQ = 0x0001
     C_STORE_RSP = 0x8001
@@ -46,12 +46,12 @@ class CommandField(IntEnum):
 
     @property
     def is_response(self) -> bool:
-        """Whether this answers a request."""
+        """True for a response, False for a request and for C-CANCEL."""
         return bool(self & 0x8000)
 
 
 class Priority(IntEnum):
-    """How urgent an operation is to its requestor (PS3.7 E.1)."""
+    """Priority of an operation (PS3.7 E.1)."""
 
     MEDIUM = 0
     HIGH = 1
@@ -87,26 +87,26 @@ class Command:
 
 
 def c_echo_rq(message_id: int) -> Command:
-    """Verification (PS3.7 9.3.5.1)."""
+    """Build a verification request (PS3.7 9.3.5.1)."""
     return Command(CommandField.C_ECHO_RQ, message_id, affected_sop_class=VERIFICATION)
 
 
 def c_find_rq(message_id: int, sop_class: str, priority: int = Priority.MEDIUM) -> Command:
-    """A query; its identifier follows as the dataset (PS3.7 9.3.2.1)."""
+    """Build a query request; its identifier follows as the dataset (PS3.7 9.3.2.1)."""
     return Command(
         CommandField.C_FIND_RQ, message_id, has_dataset=True, affected_sop_class=sop_class, priority=priority
     )
 
 
 def c_get_rq(message_id: int, sop_class: str, priority: int = Priority.MEDIUM) -> Command:
-    """A retrieval over this same association; its identifier follows as the dataset (PS3.7 9.3.3.1)."""
+    """Build a request to send instances over this association; an identifier follows (PS3.7 9.3.3.1)."""
     return Command(
         CommandField.C_GET_RQ, message_id, has_dataset=True, affected_sop_class=sop_class, priority=priority
     )
 
 
 def c_move_rq(message_id: int, sop_class: str, destination: str, priority: int = Priority.MEDIUM) -> Command:
-    """A retrieval into another AE; its identifier follows as the dataset (PS3.7 9.3.4.1)."""
+    """Build a request to send instances to the AE ``destination``; an identifier follows (PS3.7 9.3.4.1)."""
     return Command(
         CommandField.C_MOVE_RQ,
         message_id,
@@ -120,7 +120,7 @@ def c_move_rq(message_id: int, sop_class: str, destination: str, priority: int =
 def c_store_rq(
     message_id: int, sop_class: str, sop_instance: str, priority: int = Priority.MEDIUM
 ) -> Command:
-    """A storage; the instance follows as the dataset (PS3.7 9.3.1.1)."""
+    """Build a storage request; the instance follows as the dataset (PS3.7 9.3.1.1)."""
     return Command(
         CommandField.C_STORE_RQ,
         message_id,
@@ -132,12 +132,15 @@ def c_store_rq(
 
 
 def c_cancel_rq(message_id: int) -> Command:
-    """Ends the C-FIND, C-GET or C-MOVE that was sent with this message ID; it has no answer of its own."""
+    """Build the cancellation of the C-FIND, C-GET or C-MOVE with this message ID (PS3.7 9.3.2.3).
+
+    It has no response of its own.
+    """
     return Command(CommandField.C_CANCEL_RQ, message_id_responded_to=message_id)
 
 
 def response(request: Command, status: int, comment: str = "") -> Command:
-    """The response to a request; a comment is cut to what fits (LO: 64 characters, PS3.5 6.2)."""
+    """Build the response to a request; the comment is cut to 64 characters (LO, PS3.5 6.2)."""
     return Command(
         CommandField(request.field | 0x8000),
         message_id_responded_to=request.message_id,
@@ -171,7 +174,7 @@ _ELEMENTS: tuple[tuple[int, str, str], ...] = (
 )
 _BY_NUMBER = {number: (name, vr) for number, name, vr in _ELEMENTS}
 _FIELDS = {field.value: field for field in CommandField}
-_OMITTED_FIELDS = {  # by kind of message, what has no meaning in it and is not written
+_OMITTED_FIELDS = {  # fields without a meaning in this kind of message, which are not written
     "request": ("message_id_responded_to", "status"),
     "response": ("message_id", "priority"),
     "cancel": ("message_id", "status", "priority"),
@@ -196,7 +199,7 @@ def _kind(field: CommandField) -> str:
 
 
 def encode(command: Command) -> bytes:
-    """The command set in bytes, group length first (PS3.7 6.3.1)."""
+    """Encode a command set, group length first (PS3.7 6.3.1)."""
     parts = []
     for number, name, vr in _ENCODED_ELEMENTS[_kind(command.field)]:
         value = getattr(command, name)
@@ -223,7 +226,7 @@ def _encode_element(number: int, vr: str, value: object) -> bytes:
 
 
 def decode(data: bytes | bytearray) -> Command:
-    """Read a command set; raises RemoteProtocolError where it is not one, or says too little to act upon."""
+    """Decode a command set; raises RemoteProtocolError if it is malformed or lacks a required element."""
     values: dict[str, object] = {}
     data = bytes(data)
     offset, end = 0, len(data)
@@ -233,7 +236,9 @@ def decode(data: bytes | bytearray) -> Command:
         group, number, length = _ELEMENT.unpack_from(data, offset)
         offset += 8
         if length > end - offset:
-            raise RemoteProtocolError(f"command element ({group:04X},{number:04X}) is longer than its set")
+            raise RemoteProtocolError(
+                f"command element ({group:04X},{number:04X}) is longer than the command set"
+            )
         known = _BY_NUMBER.get(number) if group == 0 else None
         if known:
             values[known[0]] = _decode_value(known[1], data[offset : offset + length])
@@ -252,7 +257,7 @@ def _decode_value(vr: str, value: bytes) -> object:
     text = value.decode("latin-1").rstrip("\0 ")
     if vr == "UI":
         return text
-    # Comments and titles reach terminals and logs: nothing of them may steer one.
+    # Comments and titles reach terminals and logs: they must not contain control characters.
     return "".join(char if char.isprintable() else "?" for char in text).strip()
 
 
@@ -260,39 +265,41 @@ def _build_command(values: dict[str, object]) -> Command:
     number = values.pop("field", None)
     field = _FIELDS.get(number)  # type: ignore[call-overload]
     if field is None:
-        raise RemoteProtocolError(f"a command that Quarry does not know ({number})")
+        raise RemoteProtocolError(f"unknown command field {number}")
     for name in _REQUIRED[_kind(field)]:
         if name not in values:
-            raise RemoteProtocolError(f"a {field.name} without its {name.replace('_', ' ')}")
+            raise RemoteProtocolError(f"{field.name} without {name.replace('_', ' ')}")
     values["has_dataset"] = values["has_dataset"] != _NO_DATASET
     return Command(field, **values)  # type: ignore[arg-type]
 
 
 class CommandReader:
-    """Puts command sets together, and sees that datasets come where they were announced (PS3.8 E.2).
+    """Reader of command sets from fragments; checks the order of commands and datasets (PS3.8 E.2).
 
-    Dataset fragments pass through untouched, so that an instance is never gathered in memory.
+    ``contexts`` contains the accepted presentation context IDs. Dataset fragments pass through unchanged, so
+    that an instance is never collected in memory.
     """
 
     def __init__(self, contexts: Container[int]) -> None:
         self._contexts = contexts
         self._partial = bytearray()
-        self._context_id = 0  # of the message under way
+        self._context_id = 0  # of the current message
         self._dataset_due = False
 
     @property
     def is_within_message(self) -> bool:
-        """Whether a message has begun and not ended."""
+        """True from the first fragment of a message to its last."""
         return self._dataset_due or bool(self._partial)
 
     def feed(self, fragment: PDVFragment) -> Command | PDVFragment | None:
-        """A whole command, or the fragment itself if it is of a dataset; None while a command is incomplete.
+        """Return a whole command, the fragment itself if it belongs to a dataset, or None for more.
 
-        Raises RemoteProtocolError for an order that PS3.7 does not allow.
+        None means that the command set is not complete yet. Raises RemoteProtocolError for an order of
+        fragments that PS3.7 does not allow.
         """
         if not fragment.is_command:
             if not self._dataset_due or fragment.context_id != self._context_id:
-                raise RemoteProtocolError("a dataset that no command on its presentation context announced")
+                raise RemoteProtocolError("a dataset without a command before it on its presentation context")
             if fragment.is_last:
                 self._dataset_due = False
             return fragment

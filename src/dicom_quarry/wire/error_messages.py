@@ -1,4 +1,4 @@
-"""Why an association could not be had, in words that say what to do."""
+"""Messages for associations that could not be opened: the reason, and the next step for the user."""
 
 from __future__ import annotations
 
@@ -13,40 +13,50 @@ if TYPE_CHECKING:
 
 _TRANSIENT = 2  # result, PS3.8 table 9-21
 
-# By (source, reason) of PS3.8 table 9-21.
+# Reason and next step by (source, reason) of PS3.8 table 9-21.
 _REJECTIONS = {
-    (1, 1): "it gave no reason; is the calling AE title {calling} admitted there, from this computer?",
-    (1, 2): "it does not support DICOM's application context",
-    (1, 3): "it does not know the calling AE title {calling}; have it registered there",
-    (1, 7): "it does not go by the AE title {called}; check the title of the archive",
-    (2, 1): "it gave no reason",
-    (2, 2): "it does not support this version of the protocol",
-    (3, 1): "it is congested for now",
-    (3, 2): "it has as many associations as it takes",
+    (1, 1): (
+        "it gave no reason",
+        ". Check that the archive allows the calling AE title {calling} from this computer's address",
+    ),
+    (1, 2): ("it does not support the DICOM application context", ""),
+    (1, 3): (
+        "it does not know the calling AE title {calling}",
+        ". Register this AE title in the archive",
+    ),
+    (1, 7): (
+        "it does not answer to the AE title {called}",
+        ". Correct the archive's AE title in your settings",
+    ),
+    (2, 1): ("it gave no reason", ""),
+    (2, 2): ("it does not support this version of the DICOM protocol", ""),
+    (3, 1): ("it is overloaded", ""),
+    (3, 2): ("it has reached its limit of associations", ""),
 }
+_UNKNOWN_REJECTION = ("the reason is not defined in DICOM", "")
 
-_SET_CA = "; if it is the right one, set ca = to the file of the authority that signed it"
-_USE_CERTIFICATE_NAME = "; use a name of the host that stands in it"
+_SET_CA = ". If you trust it, set ca = to the file of the authority (CA) that signed it"
+_USE_CERTIFICATE_NAME = ". Use a host name that the certificate contains"
 
 # By the codes of X.509 verification: openssl-verification-options(1).
 _REMEDIES = {
-    10: "; it has to be renewed there",
+    10: ". Have it renewed on the archive's side",
     **dict.fromkeys((18, 19, 20, 21), _SET_CA),
     **dict.fromkeys((62, 64), _USE_CERTIFICATE_NAME),
 }
 
 
 def describe_rejection(where: str, request: AssociateRequest, rejection: Rejection) -> str:
-    """The sentence for an A-ASSOCIATE-RJ."""
-    known = _REJECTIONS.get((rejection.source, rejection.reason))
+    """Return the message for an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    reason, remedy = _REJECTIONS.get((rejection.source, rejection.reason), _UNKNOWN_REJECTION)
     code = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
-    why = known.format(calling=request.calling, called=request.called) if known else "for an unknown reason"
-    how = "rejected the association for now" if rejection.result == _TRANSIENT else "rejected the association"
-    return f"{where} {how}: {why} ({code})"
+    for_now = " for now" if rejection.result == _TRANSIENT else ""
+    text = f"{reason} ({code}){remedy}".format(calling=request.calling, called=request.called)
+    return f"{where} rejected the association{for_now}: {text}"
 
 
 def describe_connect_error(host: str, port: int, timeout: float, error: OSError) -> str:
-    """The sentence for a connection that could not be made."""
+    """Return the message for a connection that could not be opened; ``timeout`` is in seconds."""
     where = f"{host}:{port}"
     if isinstance(error, ssl.SSLCertVerificationError):
         remedy = _REMEDIES.get(error.verify_code, "")
@@ -54,36 +64,45 @@ def describe_connect_error(host: str, port: int, timeout: float, error: OSError)
     if isinstance(error, ssl.SSLError):
         return describe_tls_error(where, error)
     if isinstance(error, socket.gaierror):
-        return f"the name {host} is not known to this computer: check its spelling, or give the IP address"
+        return f"the host name {host} is unknown. Check its spelling, or use the IP address"
     if isinstance(error, TimeoutError):
-        return f"{where} did not answer within {timeout:g} s: a wrong address, or a firewall in between"
+        return (
+            f"{where} did not answer within {timeout:g} s. "
+            "Check the address, and whether a firewall blocks this port"
+        )
     if isinstance(error, ConnectionRefusedError):
-        return f"nothing listens at {where}: is the archive running, and is this its port?"
+        return f"{where} refused the connection. Check that the archive is running and that this is its port"
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH):
-        return f"there is no route to {where}: check the address and this computer's network"
+        return f"the network has no route to {where}. Check the address and this computer's network settings"
     return f"no connection to {where}: {error.strerror or error}"
 
 
 def describe_tls_error(where: str, error: ssl.SSLError) -> str:
-    """The sentence for TLS that the two sides could not agree on; an alert is the peer's word."""
+    """Return the message for a failed TLS handshake; an OpenSSL "alert" was sent by the peer."""
     if isinstance(error, ssl.SSLEOFError):
-        return f"{where} ended the connection while TLS began: does this port speak TLS, and does it know us?"
+        return (
+            f"{where} closed the connection during the TLS handshake. "
+            "Check that this port uses TLS, and that the archive accepts our certificate"
+        )
     reason = (error.reason or "unknown").replace("_", " ").lower()
     if "alert" in reason:
         alert = reason.partition("alert ")[2]
-        return f"{where} refused our TLS ({alert}): does it want another certificate of ours?"
+        return (
+            f"{where} refused the TLS connection ({alert}). "
+            "Check whether the archive expects another client certificate"
+        )
     if reason in ("wrong version number", "unknown protocol", "http request"):
-        return f"{where} does not answer in TLS: is this its port for TLS?"
+        return f"{where} did not answer with TLS. Check that this is the archive's port for TLS"
     return f"TLS with {where} failed: {reason}"
 
 
 def describe_early_close(where: str, cause: BaseException | None, *, is_tls: bool) -> str:
-    """The sentence for a connection that ended before the association request was answered."""
+    """Return the message for a connection that ended before the answer to the association request."""
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        # With TLS 1.3 a certificate of ours is judged after our side of the handshake is done.
+        # With TLS 1.3 the peer verifies our certificate after our side of the handshake is complete.
         return describe_tls_error(where, cause)
-    doubt = "does it want another certificate of ours?" if is_tls else "does it expect TLS?"
+    doubt = "expects another client certificate" if is_tls else "expects TLS"
     return (
-        f"{where} closed the connection without an answer to the association request: "
-        f"does it admit this computer, and {doubt}"
+        f"{where} closed the connection without an answer to the association request. "
+        f"Check whether the archive allows this computer, and whether it {doubt}"
     )

@@ -1,4 +1,4 @@
-"""Preamble, prefix and file meta information of a DICOM file (PS3.10 7.1), from its first bytes."""
+"""Reader of the preamble, prefix and file meta information of a DICOM file (PS3.10 7.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire.header_scan import scan_dataset
 
-#: Private information of some makers stands there, too, but nothing that is as large as this.
+#: Bytes. Some vendors add private information (0002,0102), but none comes near this size.
 MAX_META_SIZE: Final = 1 << 16
 
 _EXPLICIT_LITTLE: Final = "1.2.840.10008.1.2.1"
@@ -27,7 +27,7 @@ _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 @dataclass(frozen=True, slots=True)
 class FileMeta:
-    """What a file says of its dataset, which begins at ``size``; empty where it does not say it."""
+    """File meta information: ``size`` is the offset of the dataset in bytes; absent values are empty."""
 
     size: int
     sop_class: str
@@ -36,12 +36,12 @@ class FileMeta:
 
 
 def read_file_meta(data: bytes | memoryview) -> FileMeta | None:
-    """Read it from the beginning of a file; None if more bytes are needed.
+    """Read the file meta information from the first bytes of a file; None if more bytes are needed.
 
-    Raises RemoteProtocolError for what is no DICOM file, or has more meta information than any.
+    Raises RemoteProtocolError if it is not a DICOM file, or if its meta information exceeds MAX_META_SIZE.
     """
     if bytes(data[128:_META_OFFSET]) != b"DICM"[: max(0, len(data) - 128)]:
-        raise RemoteProtocolError("it is no DICOM file")
+        raise RemoteProtocolError("it is not a DICOM file")
     size = _find_meta_end(data)
     if size is None:
         return None
@@ -54,8 +54,10 @@ def read_file_meta(data: bytes | memoryview) -> FileMeta | None:
 
 
 def _find_meta_end(data: bytes | memoryview) -> int | None:
-    """Where group 0002 ends: where its length says, if that is between two elements behind those needed; else
-    where another group begins. It is always Explicit VR Little Endian.
+    """Return the offset of the end of group 0002; None if more bytes are needed.
+
+    The group length (0002,0000) counts if it leads to a boundary between elements after those needed; else
+    the end is the first element of another group. The group is always Explicit VR Little Endian (PS3.10 7.1).
     """
     at, end, element = _META_OFFSET, 0, 0
     while at != end or element < _LAST_NEEDED:

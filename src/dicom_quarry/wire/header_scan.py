@@ -1,18 +1,18 @@
-"""Find a few top-level attributes of a dataset while its bytes stream past (PS3.5 section 7, annex A).
+"""Streaming scan for a few top-level attributes of a dataset (PS3.5 section 7, annex A).
 
-:class:`HeaderScan` reads no further than the first element above the highest tag wanted, and keeps nothing
-but the values wanted: sequences and long values are skipped, however long or deep, by counting.
+:class:`HeaderScan` reads up to the first element above the highest requested tag, and keeps only the
+requested values. It skips sequences and long values of any length and depth by counting bytes.
 
-It reads what pydicom reads, with the same leniency: a dataset that is implicit although its transfer syntax
-says explicit (and the other way round), single elements without a VR, unknown VRs, elements out of order (the
-last of several with one tag counts), odd lengths, group 0002 in the dataset. It knowingly differs in that it
+It accepts what pydicom accepts: a dataset that is implicit although its transfer syntax is explicit (and the
+reverse), single elements without a VR, unknown VRs, elements out of order (of several with one tag, the last
+counts), odd lengths, group 0002 in the dataset. It differs from pydicom on purpose in that it
 
 - refuses a dataset that ends within an element, where pydicom shortens the value;
 - refuses anything but items in a value of undefined length, where pydicom searches for a delimiter;
 - skips an item of defined length by its length, where pydicom looks inside for a delimiter;
 - decodes bytes that do not fit the declared character set as Latin-1, where pydicom substitutes U+FFFD: two
   patients must not become one;
-- reads a wanted value of unknown VR as text, where pydicom refuses or gives bytes.
+- reads a requested value of unknown VR as text, where pydicom refuses or gives bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STA
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire import charsets
 
-#: No element bears this tag: a scan that wants it goes on to the end of the dataset, and so proves it whole.
+#: No element has this tag. A scan for it reads to the end of the dataset, and so proves it complete.
 SCAN_TO_END: Final = 0xFFFFFFFF
 
 _IMPLICIT: Final = "1.2.840.10008.1.2"
@@ -50,7 +50,7 @@ _MAX_INFLATED: Final = 1 << 28
 _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
 _CHARSET_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
-_SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # a back-slash is a character there (PS3.5 6.4)
+_SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # back-slashes are text (PS3.5 6.4)
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
 # tag, VR and short length; tag and long length; long length
@@ -65,11 +65,11 @@ _STRUCTS: Final = {
 
 
 class HeaderScan:
-    """Takes a dataset in pieces, gives the values wanted.
+    """Scan of a dataset that comes in pieces, for the values of ``tags``.
 
-    ``values`` is filled once ``done``: text without padding (spaces and NULs around each value), decoded by
-    (0008,0005); several values stay joined by back-slashes as in the data; numbers are written in decimal. An
-    attribute that is absent, or whose value is a sequence, is absent; one without a value is ``""``.
+    ``values`` is filled once ``is_done``: text without padding (spaces and NULs around each value), decoded
+    by (0008,0005); several values stay joined by back-slashes as in the data; numbers are written in decimal.
+    An attribute that is absent, or whose value is a sequence, is absent; one without a value is ``""``.
     """
 
     __slots__ = (
@@ -104,19 +104,19 @@ class HeaderScan:
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
         self._inflated = 0
         self._explicit = transfer_syntax != _IMPLICIT
-        self._implicit_depth = 0  # the level at which the item began that turned implicit
+        self._implicit_depth = 0  # depth of the item in which implicit VR began
         self._at_first_element = True  # at the first element of the dataset or of an item
-        self._depth = 0  # values of undefined length that are open
-        self._item_due = False  # in the innermost of them an item, or the end, comes next
-        self._skip = 0  # bytes of a value still to pass over
-        self._need = 8  # bytes that make the next step possible
+        self._depth = 0  # open values of undefined length
+        self._item_due = False  # an item, or the end of the sequence, must come next
+        self._skip = 0  # bytes of a value that are still to be skipped
+        self._need = 8  # bytes that the next step needs
         self._carry = bytearray()
         self._raw: dict[int, tuple[str, bytes]] = {}
         self.is_done = False
         self.values: dict[int, str] = {}
 
     def feed(self, data: memoryview | bytes) -> bool:
-        """Take the next bytes; True once nothing more is needed. Raises RemoteProtocolError."""
+        """Scan the next bytes; return True once all values are known. Raises RemoteProtocolError."""
         if self.is_done:
             return True
         if self._inflate is None:
@@ -126,7 +126,7 @@ class HeaderScan:
         return self.is_done
 
     def end(self) -> None:
-        """The dataset ended here. Raises RemoteProtocolError if that is within an element."""
+        """Finish at the end of the dataset. Raises RemoteProtocolError if it ends within an element."""
         if self.is_done:
             return
         cut = self._inflate is not None and not self._inflate.eof
@@ -146,7 +146,7 @@ class HeaderScan:
             self._inflated += len(piece)
             if self._inflated > _MAX_INFLATED:
                 raise RemoteProtocolError(
-                    "the deflated dataset grows beyond all measure before its identifiers"
+                    f"the deflated dataset has more than {_MAX_INFLATED} bytes before its identifiers"
                 )
             if piece:
                 self._consume(piece)
@@ -171,7 +171,7 @@ class HeaderScan:
             self._carry += data[at:]
 
     def _scan_elements(self, data: memoryview | bytes) -> int:
-        """Step over elements; returns where the first one begins that is not whole."""
+        """Scan whole elements; return the offset of the first one that is not complete."""
         at, size = 0, len(data)
         while size - at >= 8:
             if self._explicit and not self._depth and not self._at_first_element:
@@ -192,7 +192,7 @@ class HeaderScan:
         return at
 
     def _scan_short_elements(self, data: memoryview | bytes, at: int, last: int) -> int:
-        """The short way through top-level elements with a short length, which most of a header is."""
+        """Scan top-level elements with a short length, the bulk of a header, in one tight loop."""
         head, wanted, highest = self._tag_short, self._wanted, self._highest
         while at <= last:
             group, element, vr, length = head(data, at)
@@ -208,7 +208,7 @@ class HeaderScan:
         return at
 
     def _element(self, data: memoryview | bytes, at: int) -> int:
-        """Read one element; returns where it ends, or -1 if more of it is needed."""
+        """Scan one element; return the offset of its end, or -1 if more bytes are needed."""
         if self._at_first_element:
             self._detect_explicit_vr(data, at)
         tag, vr, length, body = self._decode_element_header(data, at)
@@ -229,7 +229,7 @@ class HeaderScan:
         return body + length
 
     def _decode_element_header(self, data: memoryview | bytes, at: int) -> tuple[int, bytes, int, int]:
-        """Tag, VR, length and where the value begins (PS3.5 7.1); a VR that is not there is empty."""
+        """Return tag, VR, length and the value's offset (PS3.5 7.1); an absent VR is empty."""
         if not self._explicit:
             group, element, length = self._tag_long(data, at)
             return group << 16 | element, b"", length, at + 8
@@ -244,7 +244,7 @@ class HeaderScan:
         return group << 16 | element, b"", self._long(data, at + 4)[0], at + 8
 
     def _detect_explicit_vr(self, data: memoryview | bytes, at: int) -> None:
-        """Judge by the first element whether VRs are there; within an implicit dataset all is implicit."""
+        """Detect explicit VRs by the first element; within an implicit dataset, items are implicit, too."""
         self._at_first_element = False
         if not self._explicit and self._depth:
             return
@@ -296,7 +296,7 @@ class HeaderScan:
         for tag, (vr, raw) in self._raw.items():
             if tag not in self._requested:
                 continue
-            if vr == "UI":  # the short way to what _text gives: most of what is asked for are UIDs
+            if vr == "UI":  # most requested values are UIDs: spare them the call of _decode_text
                 uid = raw.decode("latin-1").strip(" \0")
                 text = uid if "\\" not in uid else _decode_text(tag, vr, raw, charset, self._order)
             else:
@@ -306,7 +306,7 @@ class HeaderScan:
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
-    """Read a whole small dataset at once, such as a C-FIND identifier. Raises RemoteProtocolError."""
+    """Scan a whole small dataset, such as a C-FIND identifier. Raises RemoteProtocolError."""
     header = HeaderScan(transfer_syntax, tags)
     header.feed(data)
     header.end()

@@ -1,6 +1,6 @@
-"""What two AEs agree on before they talk (PS3.8 7.1, 9.3.2, 9.3.3; PS3.7 annex D.3).
+"""Association negotiation (PS3.8 7.1, 9.3.2, 9.3.3; PS3.7 annex D.3).
 
-The A-ASSOCIATE-RQ and -AC as frozen values, their encoding, and the answer that an acceptor gives.
+A-ASSOCIATE-RQ and A-ASSOCIATE-AC as frozen values, their encoding and decoding, and the acceptor's answer.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
 MAX_CONTEXTS = 128  # odd numbers of one byte
 _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
-# Some are longer than the 64 characters of PS3.5 9.1; but all that we repeat has to fit into one item.
+# Some UIDs are longer than the 64 characters of PS3.5 9.1, but a UID in an answer must fit into one item.
 _MAX_UID_LENGTH = 128
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
 _ITEM = struct.Struct(">BxH")
 
-#: Whether the AE that asked for the association takes the SCU role, and the SCP role (PS3.7 D.3.3.4).
+#: SCU role and SCP role of the requestor of the association (PS3.7 D.3.3.4).
 Roles = tuple[bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class PresentationContext:
-    """A presentation context as it is proposed (PS3.8 9.3.2.2)."""
+    """A proposed presentation context (PS3.8 9.3.2.2)."""
 
     context_id: int
     abstract_syntax: str
@@ -43,7 +43,7 @@ class PresentationContext:
 
 @dataclass(frozen=True, slots=True)
 class ContextResult:
-    """The answer to a presentation context (PS3.8 table 9-18)."""
+    """The acceptor's answer to a presentation context (PS3.8 9.3.3.2, table 9-18)."""
 
     ACCEPTED = 0
     USER_REJECTION = 1
@@ -57,7 +57,11 @@ class ContextResult:
 
 @dataclass(frozen=True, slots=True)
 class AssociateRequest:
-    """An A-ASSOCIATE-RQ. What Quarry has no use for (user identity, asynchronous window) is not kept."""
+    """An A-ASSOCIATE-RQ (PS3.8 9.3.2), without the items that Quarry does not use.
+
+    These are user identity, extended negotiation and the asynchronous operations window. ``max_pdu`` is the
+    longest P-DATA-TF, in bytes, that the requestor accepts (PS3.8 D.1; 0: no limit).
+    """
 
     called: str
     calling: str
@@ -72,7 +76,7 @@ class AssociateRequest:
 
 @dataclass(frozen=True, slots=True)
 class AssociateAccept:
-    """An A-ASSOCIATE-AC."""
+    """An A-ASSOCIATE-AC (PS3.8 9.3.3); ``max_pdu`` is the acceptor's, in bytes (0: no limit)."""
 
     called: str
     calling: str
@@ -96,7 +100,7 @@ def _encode_title(title: str) -> bytes:
 
 
 def encode_request(request: AssociateRequest) -> bytes:
-    """The body of an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
+    """Encode the body of an A-ASSOCIATE-RQ (PS3.8 9.3.2)."""
     contexts = b"".join(
         _encode_item(
             0x20,
@@ -110,7 +114,7 @@ def encode_request(request: AssociateRequest) -> bytes:
 
 
 def encode_accept(accept: AssociateAccept) -> bytes:
-    """The body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
+    """Encode the body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
     contexts = b"".join(
         _encode_item(
             0x21,
@@ -138,7 +142,7 @@ def _decode_items(data: bytes) -> Iterator[tuple[int, bytes]]:
         kind, length = _ITEM.unpack_from(data, offset)
         offset += 4
         if length > len(data) - offset:
-            raise RemoteProtocolError(f"association item 0x{kind:02X} is longer than what holds it")
+            raise RemoteProtocolError(f"association item 0x{kind:02X} is longer than its PDU or parent item")
         yield kind, data[offset : offset + length]
         offset += length
 
@@ -148,13 +152,13 @@ def _decode_text(data: bytes) -> str:
 
 
 def _decode_printable(data: bytes) -> str:
-    """Titles and names reach terminals and logs: nothing of them may steer one."""
+    """Replace control characters: AE titles and names reach terminals and logs."""
     return "".join(char if char.isprintable() else "?" for char in _decode_text(data))
 
 
 @dataclass(slots=True)
 class _UserInformation:
-    """The items of PS3.7 D.3.3 that matter here; all others are skipped."""
+    """The items of the user information (PS3.7 D.3.3) that Quarry uses; all others are skipped."""
 
     max_pdu: int = 0
     implementation_uid: str = ""
@@ -167,7 +171,7 @@ class _UserInformation:
                 if len(value) != 4:
                     raise RemoteProtocolError("a maximum length that does not have four bytes")
                 self.max_pdu = int.from_bytes(value, "big")
-                if 0 < self.max_pdu < 8:  # no room for a PDV with two bytes in it
+                if 0 < self.max_pdu < 8:  # too small for a PDV with two bytes of data
                     raise RemoteProtocolError(f"a maximum PDU length of {self.max_pdu}")
             elif kind == 0x52:
                 self.implementation_uid = _decode_printable(value)
@@ -184,7 +188,7 @@ class _UserInformation:
 
 
 def decode_request(body: bytes) -> AssociateRequest:
-    """Read the body of an A-ASSOCIATE-RQ; raises RemoteProtocolError."""
+    """Decode the body of an A-ASSOCIATE-RQ (PS3.8 9.3.2); raises RemoteProtocolError."""
     version, _, called, calling = _FIXED.unpack_from(body)
     contexts: dict[int, PresentationContext] = {}
     application, user = "", _UserInformation()
@@ -224,7 +228,7 @@ def _decode_context(value: bytes) -> PresentationContext:
 
 
 def decode_accept(body: bytes) -> AssociateAccept:
-    """Read the body of an A-ASSOCIATE-AC; raises RemoteProtocolError."""
+    """Decode the body of an A-ASSOCIATE-AC (PS3.8 9.3.3); raises RemoteProtocolError."""
     _, _, called, calling = _FIXED.unpack_from(body)
     results, user = [], _UserInformation()
     for kind, value in _decode_items(body[_FIXED.size :]):
@@ -247,7 +251,7 @@ def _decode_result(value: bytes) -> ContextResult:
     if len(value) < 4:
         raise RemoteProtocolError("a presentation context result without its ID")
     syntax = ""
-    if value[2] == ContextResult.ACCEPTED:  # otherwise it is not significant (PS3.8 9.3.3.2)
+    if value[2] == ContextResult.ACCEPTED:  # else the transfer syntax is not significant (PS3.8 9.3.3.2)
         syntax = next((_decode_text(uid) for kind, uid in _decode_items(value[4:]) if kind == 0x40), "")
     return ContextResult(value[0], value[2], syntax)
 
@@ -257,29 +261,30 @@ def _is_uid(text: str) -> bool:
 
 
 def is_storage(abstract_syntax: str) -> bool:
-    """Whether instances are sent under this SOP class: a storage class of the standard, or a private one."""
+    """Return True for a storage SOP class of the standard (PS3.4 B.5) and for any private SOP class."""
     if not _is_uid(abstract_syntax):
         return False
     if not abstract_syntax.startswith(_STANDARD_ROOT):
         return True
-    # A validation would warn, with the peer's words, and every warning is remembered.
+    # pydicom's validation would log the peer's text, and Python keeps every warning.
     uid = UID(abstract_syntax, validation_mode=IGNORE)
     if uid.name and uid.name != abstract_syntax:
         return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
-    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than our dictionary
+    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than pydicom's dictionary
 
 
 def is_verification(abstract_syntax: str) -> bool:
-    """Whether this is C-ECHO's SOP class (PS3.4 A.4)."""
+    """Return True for the Verification SOP class of C-ECHO (PS3.4 A.4)."""
     return abstract_syntax == VERIFICATION
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptorPolicy:
-    """How an acceptor answers proposals: which SOP classes, and which transfer syntaxes first.
+    """An acceptor's rules for proposed presentation contexts.
 
-    Any transfer syntax is taken, since datasets are kept as they come; the first proposed, unless one of
-    ``prefer`` is among them.
+    ``accepts`` decides about the SOP class. Any transfer syntax is accepted, since datasets are stored as
+    they come: the first of ``preferred_syntaxes`` that was proposed, else the first proposed. ``max_pdu`` is
+    in bytes.
     """
 
     max_pdu: int
@@ -287,7 +292,7 @@ class AcceptorPolicy:
     preferred_syntaxes: tuple[str, ...] = ()
 
     def answer(self, request: AssociateRequest) -> AssociateAccept:
-        """The A-ASSOCIATE-AC to a request.
+        """Return the A-ASSOCIATE-AC to a request.
 
         Extended negotiation, user identity and the asynchronous window are declined by omission, which is
         always legal (PS3.7 D.3.3.3, D.3.3.5, D.3.3.7).
@@ -298,13 +303,13 @@ class AcceptorPolicy:
             for context, result in zip(request.contexts, results, strict=True)
             if result.result == ContextResult.ACCEPTED
         }
-        # We are SCP only: the peer's SCU role is confirmed, its SCP role is not (PS3.7 D.3.3.4.2).
+        # Quarry is SCP only: accept the peer's SCU role, not its SCP role (PS3.7 D.3.3.4.2).
         roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
         return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
 
     def _answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
         offered = [uid for uid in context.transfer_syntaxes if _is_uid(uid)]
-        # An item that is not significant must still be there (PS3.8 9.3.3.2): the first one proposed.
+        # A rejected context must name a transfer syntax, too, though it is not significant (PS3.8 9.3.3.2).
         first = offered[0] if offered else ""
         if not self.accepts(context.abstract_syntax):
             return ContextResult(context.context_id, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED, first)
@@ -317,7 +322,10 @@ class AcceptorPolicy:
 
 
 def propose_contexts(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[PresentationContext, ...]:
-    """Presentation contexts for pairs of an abstract syntax and its transfer syntaxes, numbered 1, 3, 5…"""
+    """Build presentation contexts from pairs of an abstract syntax and its transfer syntaxes.
+
+    Their IDs are 1, 3, 5 and so on. Raises LocalProtocolError unless there are 1 to MAX_CONTEXTS pairs.
+    """
     if not 0 < len(syntaxes) <= MAX_CONTEXTS:
         raise LocalProtocolError(
             f"{len(syntaxes)} presentation contexts: 1 to {MAX_CONTEXTS} can be proposed"
@@ -330,20 +338,23 @@ def propose_contexts(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[Pre
 
 @dataclass(frozen=True, slots=True)
 class AcceptedContext:
-    """A presentation context as it was agreed."""
+    """An accepted presentation context."""
 
     abstract_syntax: str
     transfer_syntax: str
 
 
 def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, AcceptedContext]:
-    """What was agreed, by context ID. Raises RemoteProtocolError for what had not been proposed."""
+    """Return the accepted presentation contexts by ID.
+
+    Raises RemoteProtocolError if one was accepted with a transfer syntax that was not proposed.
+    """
     proposed = {context.context_id: context for context in request.contexts}
     accepted: dict[int, AcceptedContext] = {}
     for answer in accept.results:
         context = proposed.get(answer.context_id)
         if context and answer.result == ContextResult.ACCEPTED:
             if answer.transfer_syntax not in context.transfer_syntaxes:
-                raise RemoteProtocolError("a transfer syntax was accepted that had not been proposed")
+                raise RemoteProtocolError("it accepted a transfer syntax that was not proposed")
             accepted[answer.context_id] = AcceptedContext(context.abstract_syntax, answer.transfer_syntax)
     return accepted

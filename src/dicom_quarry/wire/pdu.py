@@ -1,8 +1,8 @@
-"""Protocol data units (PS3.8 9.3): what travels on the transport connection.
+"""Protocol data units of the upper layer: reading and encoding (PS3.8 9.3).
 
-:class:`PduReader` owns the receive buffer. Whoever reads the socket reads into it, and gets PDVs back as
-views of the same memory: pixel data is not copied on its way to the disk. A PDV need not be there as a whole
-to be handed on, so neither the size of PDUs nor that of instances costs memory.
+:class:`PduReader` owns the receive buffer. The owner of the socket reads into it, and gets PDVs back as views
+of the same memory, so that pixel data is not copied on its way to the disk. A PDV is passed on in pieces
+before it is complete, so that memory does not grow with the size of PDUs or instances.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from dicom_quarry.errors import RemoteProtocolError
 
-#: 128 presentation contexts with 40 transfer syntaxes each take 170 kB; nobody needs more.
+#: Bytes. 128 presentation contexts with 40 transfer syntaxes each need 170 kB.
 MAX_CONTROL_PDU = 262144
-#: Larger buffers made nothing faster: from 256 kB to 4 MB, 0.5 MB instances came at the same rate.
+#: Bytes. From 256 kB to 4 MB, instances of 0.5 MB were received at the same rate.
 BUFFER_SIZE = 524288
-#: How large a PDU is made for a peer that sets no limit (a maximum length of 0, PS3.8 D.1).
+#: Bytes of a PDU that is sent to a peer without a limit (a maximum length of 0, PS3.8 D.1).
 _UNLIMITED_PDU_SIZE = 1048576
 
 _PDU_HEADER = struct.Struct(">BxL")
@@ -29,7 +29,7 @@ _IS_LAST = 2
 
 
 class PduType(IntEnum):
-    """The first byte of a PDU (PS3.8 9.3.1)."""
+    """PDU types: the first byte of a PDU (PS3.8 9.3.1)."""
 
     ASSOCIATE_RQ = 1
     ASSOCIATE_AC = 2
@@ -53,7 +53,7 @@ class PDVFragment(NamedTuple):
 
 
 class ControlPdu(NamedTuple):
-    """Any PDU but P-DATA-TF, without its six bytes of header."""
+    """Any PDU except P-DATA-TF, without its header of six bytes."""
 
     type: PduType
     body: bytes
@@ -70,10 +70,11 @@ _LEGAL_LENGTHS = {
 
 
 class PduReader:
-    """Cuts a stream of bytes into control PDUs and PDV fragments.
+    """Splitter of a stream of bytes into control PDUs and PDV fragments.
 
-    Read into ``space()``, tell ``received()`` how much it was, take all that ``units()`` gives; then again.
-    ``max_pdu`` is what was announced to the peer (0: unlimited).
+    Use it in a loop: read into ``get_buffer()``, report the number of bytes with ``buffer_updated()``,
+    iterate over ``units()``. ``max_pdu`` is the maximum length, in bytes, that was announced to the peer (0:
+    no limit).
     """
 
     def __init__(self, max_pdu: int, buffer_size: int = BUFFER_SIZE) -> None:
@@ -81,12 +82,12 @@ class PduReader:
         self._view = memoryview(bytearray(buffer_size))
         self._start = 0
         self._end = 0
-        self._pdu_left = 0  # bytes of the P-DATA-TF under way that are still to come, PDV headers included
-        self._pdv_left = 0  # bytes of the PDV under way that are still to come
+        self._pdu_left = 0  # missing bytes of the current P-DATA-TF, PDV headers included
+        self._pdv_left = 0  # missing bytes of the current PDV
         self._pdv = (0, False, False)
 
     def get_buffer(self) -> memoryview:
-        """Where the next bytes go; what was handed out before is no longer valid."""
+        """Return the memory for the next read; fragments returned before are no longer valid."""
         left = self._end - self._start
         if left and self._start:
             self._view[:left] = bytes(self._view[self._start : self._end])
@@ -94,15 +95,15 @@ class PduReader:
         return self._view[left:]
 
     def buffer_updated(self, count: int) -> None:
-        """Tell that ``count`` bytes were read into the space."""
+        """Add the ``count`` bytes that were read into the buffer."""
         self._end += count
 
     def discard(self) -> None:
-        """Forget the bytes so far: nothing that follows matters."""
+        """Drop the bytes so far: the association has ended."""
         self._start = self._end
 
     def units(self) -> Iterator[ControlPdu | PDVFragment]:
-        """All that can be had of the bytes so far; raises RemoteProtocolError."""
+        """Iterate over the units in the bytes so far; raises RemoteProtocolError."""
         while True:
             if self._pdv_left:
                 if self._start == self._end:
@@ -142,7 +143,7 @@ class PduReader:
         self._pdv = (context_id, bool(control & _IS_COMMAND), bool(control & _IS_LAST))
 
     def _begin_pdu(self) -> ControlPdu | None:
-        """A whole control PDU; or None, with a P-DATA-TF begun or with more bytes needed."""
+        """Return a whole control PDU; None if a P-DATA-TF began or more bytes are needed."""
         number, length = _PDU_HEADER.unpack_from(self._view, self._start)
         if number == PduType.P_DATA_TF:
             if length < 6:
@@ -162,27 +163,27 @@ class PduReader:
 
 
 def encode_pdu(kind: PduType, body: bytes) -> bytes:
-    """A control PDU with its header."""
+    """Encode a control PDU with its header."""
     return _PDU_HEADER.pack(kind, len(body)) + body
 
 
 def encode_reject(result: int, source: int, reason: int) -> bytes:
-    """An A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    """Encode an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
     return encode_pdu(PduType.ASSOCIATE_RJ, bytes((0, result, source, reason)))
 
 
 def encode_abort(source: int, reason: int) -> bytes:
-    """An A-ABORT (PS3.8 9.3.8)."""
+    """Encode an A-ABORT (PS3.8 9.3.8)."""
     return encode_pdu(PduType.ABORT, bytes((0, 0, source, reason)))
 
 
 def encode_release(kind: PduType) -> bytes:
-    """An A-RELEASE-RQ or A-RELEASE-RP (PS3.8 9.3.6, 9.3.7)."""
+    """Encode an A-RELEASE-RQ or A-RELEASE-RP (PS3.8 9.3.6, 9.3.7)."""
     return encode_pdu(kind, bytes(4))
 
 
 def encode_message(context_id: int, command: bytes, dataset: bytes, max_pdu: int) -> Iterator[bytes]:
-    """A message as pieces to be sent one after the other: one, or more where the dataset is large.
+    """Encode a message as pieces to send in order; only a large dataset needs more than one.
 
     A message in one write is not delayed by Nagle's algorithm and a peer that is slow to acknowledge.
     """
@@ -200,9 +201,9 @@ def encode_message(context_id: int, command: bytes, dataset: bytes, max_pdu: int
 
 
 def _data_pdus(context_id: int, data: bytes, *, is_command: bool, max_pdu: int) -> Iterator[bytes]:
-    """The P-DATA-TF PDUs of a command set or a dataset (PS3.8 9.3.5).
+    """Encode a command set or a dataset as P-DATA-TF PDUs (PS3.8 9.3.5).
 
-    ``max_pdu`` is the peer's, which limits the PDU without its own header; fragments are even (PS3.8 E.1).
+    ``max_pdu`` is the peer's limit in bytes, without the PDU header; fragments have even lengths (PS3.8 E.1).
     """
     size = ((max_pdu or _UNLIMITED_PDU_SIZE) - 6) & ~1
     kind = _IS_COMMAND if is_command else 0

@@ -1,4 +1,4 @@
-"""TLS as PS3.15 B.12 wants it, the BCP 195 profile (RFC 9325): 1.2 and 1.3, forward secrecy, AEAD alone."""
+"""TLS contexts of the BCP 195 RFC 9325 profile (PS3.15 B.12): TLS 1.2 and 1.3, forward secrecy, AEAD only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!DSS"
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 # By the codes of X.509 verification: openssl-verification-options(1).
-_DATE_ERRORS = {9: "is not valid yet", 10: "has expired: get a new one"}
+_DATE_ERRORS = {
+    9: "is not valid yet. Check this computer's clock, or get a new one",
+    10: "has expired. Get a new one",
+}
 
 
 def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None = None) -> ssl.SSLContext:
-    """For the receiver. With ``ca``, senders must show a certificate that it signed. Raises ConfigError."""
+    """Create the context of a receiver; with ``ca``, senders need a certificate that it signed.
+
+    Raises ConfigError.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
     _load_identity(context, certificate, key)
     if ca is not None:
         _load_authority(context, ca)
-        # A job hears its own receiver, whoever has signed its certificate.
+        # A job tests its own receiver with this certificate, which another authority may have signed.
         _trust_only(context, certificate)
         context.verify_mode = ssl.CERT_REQUIRED
     return context
@@ -38,10 +44,11 @@ def requestor_context(
     *,
     check_hostname: bool = True,
 ) -> ssl.SSLContext:
-    """For associations that we ask for; without ``ca``, the system's authorities count. Raises ConfigError.
+    """Create the context for associations that Quarry requests. Raises ConfigError.
 
-    ``certificate`` is for archives that want to know us by one. Certificates of devices often name no host:
-    then ``check_hostname`` may be False, and the authority must be a private one.
+    Without ``ca``, the system's authorities are trusted. ``certificate`` is for archives that require a
+    client certificate. Certificates of devices often contain no host name: then ``check_hostname`` may be
+    False, and the authority must be a private one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
@@ -56,7 +63,10 @@ def requestor_context(
 
 
 def self_test_context(certificate: Path, key: Path | None = None) -> ssl.SSLContext:
-    """To hear a receiver of our own: it shows this certificate, and so do we. Raises ConfigError."""
+    """Create the context for a self-test of our own receiver, with its certificate on both sides.
+
+    Raises ConfigError.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     _harden(context)
     context.check_hostname = False
@@ -73,7 +83,9 @@ def _harden(context: ssl.SSLContext) -> None:
 
 def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
     def no_password() -> str:
-        raise ConfigError(f"the key {key or certificate} is protected by a password: use one that is not")
+        raise ConfigError(
+            f"the key {key or certificate} is protected by a password. Use a key without a password"
+        )
 
     _check_readable(certificate, *([key] if key else []))
     try:
@@ -82,9 +94,12 @@ def _load_identity(context: ssl.SSLContext, certificate: Path, key: Path | None)
         if error.reason == "KEY_VALUES_MISMATCH":
             why = f"the certificate {certificate} does not belong to the key {key or 'in the same file'}"
         elif key is None:
-            why = f"{certificate} is no PEM file with a certificate and its key: name the key's file, too"
+            why = (
+                f"{certificate} is not a PEM file with a certificate and its key. "
+                "Set the file of the key, too"
+            )
         else:
-            why = f"{certificate} and {key} are not a certificate and its key in PEM"
+            why = f"{certificate} and {key} are not a certificate and its key in PEM format"
         raise ConfigError(why) from error
     _check_dates(certificate, key)
 
@@ -94,11 +109,11 @@ def _load_authority(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except ssl.SSLError as error:
-        raise ConfigError(f"{ca} has no certificate of an authority in PEM") from error
+        raise ConfigError(f"{ca} does not contain an authority's certificate in PEM format") from error
 
 
 def _trust_only(context: ssl.SSLContext, certificate: Path) -> None:
-    """Trust the first certificate of a file: not those of its authorities, which may stand behind it."""
+    """Trust the first certificate of a file only, not the authorities that may follow it."""
     found = _PEM.search(certificate.read_text(encoding="ascii", errors="replace"))
     if found:
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -106,7 +121,7 @@ def _trust_only(context: ssl.SSLContext, certificate: Path) -> None:
 
 
 def _check_readable(*paths: Path) -> None:
-    """OpenSSL does not say which of two files it could not read."""
+    """Raise ConfigError for a file that cannot be read: OpenSSL does not report which of two it was."""
     for path in paths:
         try:
             path.open("rb").close()
@@ -115,9 +130,10 @@ def _check_readable(*paths: Path) -> None:
 
 
 def _check_dates(certificate: Path, key: Path | None) -> None:
-    """Refuse a certificate that nobody will take today.
+    """Raise ConfigError for a certificate that has expired or is not valid yet.
 
-    The ssl module does not tell its dates, but a peer's view of it does: so we meet ourselves, in memory.
+    The ssl module does not expose the dates of an own certificate. A handshake with a client in memory
+    verifies them.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
@@ -132,7 +148,7 @@ def _check_dates(certificate: Path, key: Path | None) -> None:
 
 
 def _handshake_in_memory(client: ssl.SSLContext, server: ssl.SSLContext) -> None:
-    """A handshake as far as the client's judgement; raises SSLCertVerificationError."""
+    """Run a handshake until the client verifies the certificate; raises SSLCertVerificationError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     client_side = client.wrap_bio(to_client, to_server)
     server_tls = server.wrap_bio(to_server, to_client, server_side=True)

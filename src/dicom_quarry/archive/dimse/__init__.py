@@ -1,1 +1,1 @@
-"""An archive over DIMSE: C-ECHO, C-FIND, C-MOVE and C-GET."""
+"""Archive adapter for DIMSE: C-ECHO, C-FIND, C-MOVE and C-GET."""

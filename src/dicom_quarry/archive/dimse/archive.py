@@ -1,4 +1,4 @@
-"""An archive over DIMSE: C-ECHO, C-FIND, and C-MOVE or C-GET (PS3.4 annexes A and C)."""
+"""Archive adapter for DIMSE: C-ECHO, C-FIND, and C-MOVE or C-GET (PS3.4 annexes A and C)."""
 
 from __future__ import annotations
 
@@ -28,23 +28,20 @@ from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
 @dataclass(frozen=True, slots=True)
 class QueryCapabilities:
-    """How an archive wants to be asked: the lowest level that it answers at, whether it lists a whole study's
-    instances at once (relational queries), and whether retrievals in Study Root need the Patient ID, too.
-    """
+    """Capabilities of an archive's query service."""
 
-    lowest_level: Level = Level.IMAGE
-    relational_queries: bool = False
-    patient_id_in_move: bool = False
+    lowest_level: Level = Level.IMAGE  # the lowest level that it supports in queries
+    relational_queries: bool = False  # lists all instances of a study at once (PS3.4 C.4.1.2.2.1)
+    patient_id_in_move: bool = False  # retrievals in the Study Root model need the Patient ID, too
 
 
 class DimseArchive:
     """A PACS that is queried by C-FIND, and sends by C-MOVE to ``destination``, or by C-GET (``retrieve``).
 
-    ``model`` is the information model: Study Root, or Patient Root for archives that know no other; the
-    latter wants the Patient ID with every question. ``charset`` is for keys that are not ASCII. More than
-    ``answer_cap`` studies for one question are cancelled. ``before_query`` is called before every C-FIND, and
-    returns when it may be sent. ``result_cap`` is the number of answers at which the archive silently stops.
-    ``habits`` are how it wants to be asked.
+    ``model`` is the information model: Study Root, or Patient Root for archives that support no other; the
+    latter needs the Patient ID in every query. ``charset`` is for keys that are not ASCII. A query with more
+    than ``max_studies`` studies is cancelled. ``before_query`` is called before every C-FIND, and returns
+    when it may be sent. ``result_cap`` is the number of answers at which the archive stops without a notice.
     """
 
     def __init__(
@@ -88,7 +85,10 @@ class DimseArchive:
         return self._name
 
     def probe(self) -> None:
-        """C-ECHO (PS3.4 A.4) over an association of its own: an old one would prove nothing of today."""
+        """Send a C-ECHO over a new association, since a kept one proves nothing about new ones (PS3.4 A.4).
+
+        Raises Unreachable, Rejected, ConnectionLost or QueryFailed.
+        """
         association = self._factory.associate(VERIFICATION)
         try:
             request = c_echo_rq(association.next_message_id())
@@ -104,9 +104,9 @@ class DimseArchive:
             association.requestor.release()
 
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
-        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once.
+        """Find the studies that match these keys (PS3.4 C.4.1), each Study Instance UID once.
 
-        An empty key is an attribute that the answers are to have (PS3.4 C.2.2.1.3).
+        An empty key requests an attribute (PS3.4 C.2.2.1.3).
         """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
@@ -117,12 +117,12 @@ class DimseArchive:
         )
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """The series of a study; raises QueryFailed where the answer was cut short."""
+        """List the series of a study; raises QueryFailed if the list is incomplete."""
         keys = self._study_keys(study.study_uid, study.patient_id)
         return parse_series(self._query(Level.SERIES, keys, SERIES_RETURN_KEYS))
 
     def list_instances(self, task: Task) -> Listing:
-        """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
+        """List the instances of a task: a query at SERIES level, then one at IMAGE level for every series."""
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
         capabilities = self._capabilities
         return InstanceLister(
@@ -134,10 +134,10 @@ class DimseArchive:
         ).run()
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """By UIDs only: other keys are refused, or ignored, by too many archives (PS3.4 C.4.2.1.4)."""
+        """Retrieve instances by UIDs only (PS3.4 C.4.2.1.4): many archives refuse or ignore other keys."""
         for uid in (request.study_uid, *request.series_uids, *request.sop_uids):
             if not is_uid(uid):
-                raise LocalProtocolError(f"a retrieval by {uid!r}, which does not name one object")
+                raise LocalProtocolError(f"a retrieval by {uid!r}, which is not the UID of one object")
         return self._retriever.retrieve(request, sink, monitor)
 
     def release_thread(self) -> None:
@@ -146,12 +146,12 @@ class DimseArchive:
         self._retriever.release_thread()
 
     def close(self) -> None:
-        """End every association; calls in progress end as Lost."""
+        """Abort every association; calls in progress raise ConnectionLost or return Verdict.LOST."""
         self._associations.close()
         self._retriever.close()
 
     def _encode_identifier(self, request: RetrieveRequest) -> bytes:
-        """The identifier of a retrieval."""
+        """Encode the identifier of a retrieval (PS3.4 C.4.2.1.4, C.4.3.1.3)."""
         keys = self._study_keys(request.study_uid, request.patient_id)
         keys["QueryRetrieveLevel"] = request.level.value
         if self._capabilities.patient_id_in_move and request.patient_id:
@@ -176,12 +176,14 @@ class DimseArchive:
         )
         tags = [tag(keyword) for keyword in returns]
         self._before_query()
-        answers = self._associations.run(
+        found = self._associations.run(
             self._model.find,
-            lambda line: find.run_find(line, identifier, tags, cap=cap, timeout=self._factory.timeouts.query),
+            lambda association: find.run_find(
+                association, identifier, tags, cap=cap, timeout=self._factory.timeouts.query
+            ),
         )
-        if self._result_cap is not None and len(answers.rows) >= self._result_cap:
-            answers.incomplete_reason = (
-                answers.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
+        if self._result_cap is not None and len(found.rows) >= self._result_cap:
+            found.incomplete_reason = (
+                found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"
             )
-        return answers
+        return found

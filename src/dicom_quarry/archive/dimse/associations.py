@@ -1,4 +1,10 @@
-"""Associations that are kept open: one for each thread and SOP class."""
+"""Associations with an archive: the factory, the pool, and the presentation contexts for C-GET.
+
+:class:`AssociationFactory` opens associations. :class:`AssociationPool` keeps them open, one per thread and
+SOP class, and replaces one that the archive has ended meanwhile. The functions at the end choose the storage
+SOP classes and transfer syntaxes that a C-GET association proposes (PS3.8 9.3.2.2): an association has at
+most 128 presentation contexts, which is too few for every pair of class and syntax.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +29,16 @@ from dicom_quarry.wire.negotiation import MAX_CONTEXTS, Roles, is_storage
 
 T = TypeVar("T")
 
-#: An association that ended before a request shows it with the first packet that comes back.
+#: If an association had ended before a request, the first packet that comes back reports it.
 _STALE_WITHIN_SECONDS = 1.0
 
 
 class StaleAssociation(ConnectionLost):
-    """A kept association turned out to have ended before the request reached the peer: ask on a new one."""
+    """A kept association had ended before the request reached the peer: send it again on a new one."""
 
 
 class PooledAssociation:
-    """An open association for one SOP class."""
+    """An open association for the queries or retrievals of one SOP class."""
 
     def __init__(self, requestor: Requestor, sop_class: str) -> None:
         self.requestor = requestor
@@ -44,11 +50,11 @@ class PooledAssociation:
         self._has_response = False
 
     def next_message_id(self) -> int:
-        """A message ID that no recent request of this association had (PS3.7 E.1: 16 bits)."""
+        """Return a message ID that no recent request of this association had (PS3.7 E.1: 16 bits)."""
         return self._request_count % 0xFFFF + 1
 
     def send_request(self, request: Command, identifier: bytes = b"") -> None:
-        """Send a request; raises Lost, or Stale."""
+        """Send a request; raises ConnectionLost or StaleAssociation."""
         self._request_count += 1
         self._sent_at = time.monotonic()
         self._has_response = False
@@ -58,13 +64,14 @@ class PooledAssociation:
             raise self._classify_loss(lost) from lost
 
     def cancel(self, request: Command) -> None:
-        """Send the C-CANCEL of a request (PS3.7 9.3.2.3); raises Lost."""
+        """Send the C-CANCEL of a request (PS3.7 9.3.2.3); raises ConnectionLost."""
         self.requestor.send(c_cancel_rq(request.message_id), context_id=self.context_id)
 
     def receive_response(self, request: Command, timeout: float) -> DimseMessage | None:
-        """The next response to this request, None if none comes in time; raises Lost, or Stale.
+        """Return the next response to this request, or None if none comes within ``timeout`` seconds.
 
-        Whatever else the peer says leaves no way to tell whose answers follow: it costs the association.
+        Any other message of the peer aborts the association, since later responses could not be assigned to a
+        request. Raises ConnectionLost or StaleAssociation.
         """
         try:
             message = self.requestor.receive(timeout)
@@ -75,13 +82,13 @@ class PooledAssociation:
         command = message.command
         if (command.field, command.message_id_responded_to) != (request.field | 0x8000, request.message_id):
             self.requestor.abort()
-            detail = f"the archive answered {request.field.name} with something else ({command.field.name})"
+            detail = f"the archive answered {request.field.name} with another message ({command.field.name})"
             raise self._classify_loss(ConnectionLost(detail))
         self._has_response = True
         return message
 
     def _classify_loss(self, lost: ConnectionLost) -> ConnectionLost:
-        """Stale, if all points to an association that the peer had ended while nobody used it."""
+        """Return a StaleAssociation if the peer seems to have ended the association while it was idle."""
         is_immediate = time.monotonic() - self._sent_at < _STALE_WITHIN_SECONDS
         has_response = self._has_response or self.requestor.last_store_at > self._sent_at
         return (
@@ -91,12 +98,12 @@ class PooledAssociation:
         )
 
 
-#: The line to use where this one is at hand, or none.
+#: Returns the association to use, given the kept one or None: the same, or a new one.
 AssociationSelector = Callable[[PooledAssociation | None], PooledAssociation]
 
 
 class AssociationPool:
-    """The lines of every thread; ``connect`` establishes one, and its failures are raised."""
+    """Pool of associations, one per thread and SOP class; ``associate`` opens one and may raise."""
 
     def __init__(self, associate: Callable[[str], PooledAssociation]) -> None:
         self._associate = associate
@@ -110,11 +117,11 @@ class AssociationPool:
         operation: Callable[[PooledAssociation], T],
         select: AssociationSelector | None = None,
     ) -> T:
-        """Do something on the calling thread's line, and once more on a new line if that one was stale.
+        """Run an operation on the calling thread's association; if that was stale, once more on a new one.
 
-        ``suited`` gives the line to use, the one at hand or one in its place.
+        ``select`` may replace the kept association by another one.
         """
-        select = select or (lambda line: line or self._associate(sop_class))
+        select = select or (lambda existing: existing or self._associate(sop_class))
         try:
             return operation(self._acquire(sop_class, select))
         except StaleAssociation:
@@ -135,11 +142,11 @@ class AssociationPool:
                 self._associations[key] = association
         if closed:
             association.requestor.abort()
-            raise ConnectionLost("the archive was closed on this side")
+            raise ConnectionLost("the connections to the archive were closed by this side")
         return association
 
     def release_thread(self) -> None:
-        """Release the calling thread's lines."""
+        """Release the calling thread's associations."""
         thread_id = threading.get_ident()
         with self._lock:
             released = [
@@ -149,7 +156,7 @@ class AssociationPool:
             association.requestor.release()
 
     def close(self) -> None:
-        """Abort every line: what is in progress on another thread ends as Lost."""
+        """Abort every association; operations on other threads raise ConnectionLost."""
         with self._lock:
             self._closed = True
             associations = list(self._associations.values())
@@ -160,19 +167,17 @@ class AssociationPool:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long, in seconds, the archive may take: to accept a connection, an association, to go on with a
-    query, and to end a retrieval that was cancelled.
-    """
+    """Time-outs of an archive, in seconds."""
 
-    connect: float = 10.0
-    associate: float = 30.0
-    query: float = 60.0
-    cancel: float = 10.0
+    connect: float = 10.0  # to accept a connection
+    associate: float = 30.0  # to answer the association request
+    query: float = 60.0  # between two responses of a query
+    cancel: float = 10.0  # to end a retrieval after its C-CANCEL
 
 
 @dataclass(frozen=True, slots=True)
 class AssociationFactory:
-    """``peer`` is the archive, ``calling`` our own AE title."""
+    """Factory of associations with one archive (``peer``), under our AE title (``calling``)."""
 
     peer: AE
     calling: str
@@ -185,9 +190,9 @@ class AssociationFactory:
         extra_contexts: Sequence[tuple[str, Sequence[str]]] = (),
         roles: Mapping[str, Roles] | None = None,
     ) -> PooledAssociation:
-        """Associate for a SOP class of queries or retrievals, and propose ``more`` contexts beside it.
+        """Open an association for a SOP class of queries or retrievals, and for ``extra_contexts``.
 
-        Raises Unreachable; and Rejected, also where the archive does not offer the SOP class.
+        Raises Unreachable, or Rejected, also if the archive does not accept the SOP class.
         """
         requestor = Requestor.connect(
             self.peer,
@@ -205,10 +210,10 @@ class AssociationFactory:
         return PooledAssociation(requestor, sop_class)
 
 
-#: One context is C-GET's own.
+#: One presentation context is that of C-GET itself.
 MAX_STORAGE_CONTEXTS = MAX_CONTEXTS - 1
 
-# All in the order of preference, which is roughly that of how common they are.
+# Transfer syntaxes in order of preference, which is roughly their frequency.
 _UNCOMPRESSED = tuple(f"1.2.840.10008.1.2{end}" for end in (".1", "", ".1.99", ".2"))
 _STILL_IMAGE = (
     *(f"1.2.840.10008.1.2.4.{number}" for number in (70, 90, 50, 91, 80, 51, 57, 81)),
@@ -235,7 +240,7 @@ _OTHER_CLASSES = (
     "481.3 481.4 481.5 481.6 481.7 481.8 481.9 66 66.1 66.2 66.3 66.5 67 4.2 "
     "9.1.1 9.1.2 9.1.3 9.2.1 9.3.1"
 )
-#: Proposed where the archive does not list SOP classes: the common ones, and Siemens' for what is no image.
+#: Proposed if the archive does not list SOP classes: the common ones, and Siemens' CSA Non-Image Storage.
 COMMON_SOP_CLASSES = frozenset(
     (
         *(_STORAGE_CLASS_PREFIX + end for end in f"{_IMAGE_CLASSES} {_OTHER_CLASSES}".split()),
@@ -245,19 +250,23 @@ COMMON_SOP_CLASSES = frozenset(
 
 
 def select_sop_classes(sop_classes: Iterable[str]) -> frozenset[str]:
-    """What may be proposed of the classes that an archive lists; where it names not all, common ones too."""
+    """Return the storage classes to propose for listed ones; an empty UID adds the common classes."""
     listed = frozenset(sop_classes)
     known = frozenset(uid for uid in listed if uid and is_storage(uid))
     return known if known and "" not in listed else known | COMMON_SOP_CLASSES
 
 
 def fits_one_association(sop_classes: Iterable[str]) -> bool:
-    """Whether there is room for every pair of class and transfer syntax."""
+    """Return True if one association has a context for every pair of class and transfer syntax."""
     return sum(len(_transfer_syntaxes(uid)) for uid in sop_classes) <= MAX_STORAGE_CONTEXTS
 
 
 def build_contexts(sop_classes: Iterable[str]) -> list[tuple[str, Sequence[str]]]:
-    """Contexts to propose for these classes, never more than there is room for."""
+    """Build the contexts to propose for these classes, at most MAX_STORAGE_CONTEXTS.
+
+    If there are not enough for every pair of class and transfer syntax, several syntaxes share a context; the
+    archive then chooses one of them (PS3.8 9.3.3.2).
+    """
     wanted = {
         uid: _transfer_syntaxes(uid) for uid in sorted(sop_classes, key=_sort_key)[:MAX_STORAGE_CONTEXTS]
     }
@@ -277,7 +286,7 @@ def build_contexts(sop_classes: Iterable[str]) -> list[tuple[str, Sequence[str]]
 
 
 def group_series(series: Mapping[str, frozenset[str]]) -> list[dict[str, frozenset[str]]]:
-    """Series, with their classes, in groups for each of which there is room; one that has none is alone."""
+    """Group series, with their classes, so that each group fits one association; one too large is alone."""
     groups: list[dict[str, frozenset[str]]] = []
     for uid, sop_classes in sorted(series.items(), key=lambda item: sorted(item[1])):
         if groups and fits_one_association(sop_classes.union(*groups[-1].values())):
@@ -288,7 +297,10 @@ def group_series(series: Mapping[str, frozenset[str]]) -> list[dict[str, frozens
 
 
 def _distribute_syntaxes(syntaxes: tuple[str, ...], share: int) -> list[tuple[str, ...]]:
-    """Syntaxes in so many contexts, as many as possible alone; the uncompressed keep to themselves."""
+    """Distribute syntaxes over ``share`` contexts, most of them with one syntax.
+
+    Uncompressed and compressed syntaxes share no context, unless there is only one.
+    """
     plain, compressed = syntaxes[: len(_UNCOMPRESSED)], syntaxes[len(_UNCOMPRESSED) :]
     if share == 1 or not compressed:
         return _partition(syntaxes, share)
@@ -306,8 +318,8 @@ def _sort_key(uid: str) -> tuple[bool, str]:
 
 @lru_cache(maxsize=256)
 def _transfer_syntaxes(sop_class: str) -> tuple[str, ...]:
-    """The transfer syntaxes in which instances of a class may be."""
-    # A validation would warn, with the archive's words.
+    """Return the transfer syntaxes to propose for a SOP class."""
+    # pydicom's validation would log the archive's text.
     name = UID(sop_class, validation_mode=IGNORE).name
     if name == sop_class or any(word in name for word in _VIDEO_CLASS_WORDS):
         return _UNCOMPRESSED + _STILL_IMAGE + _VIDEO

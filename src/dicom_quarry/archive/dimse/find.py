@@ -1,4 +1,4 @@
-"""One C-FIND, from the request to its final response (PS3.4 C.4.1)."""
+"""One C-FIND operation, from its request to its final response (PS3.4 C.4.1)."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header_scan import scan_dataset
 
-#: How long an archive may take to end a query that was cancelled, before its association is aborted.
+#: Seconds that the archive has to end a cancelled query before its association is aborted.
 CANCEL_TIMEOUT = 5.0
 
 
 def run_find(
     association: PooledAssociation, identifier: bytes, tags: Iterable[int], *, cap: int, timeout: float
 ) -> QueryRows:
-    """Ask, and read on to the final response: a query left half-way would poison the association.
+    """Send the query, and read up to its final response: an unfinished query makes an association unusable.
 
-    More than ``cap`` answers are cancelled; ``silence`` seconds without an answer are Lost. Raises
-    QueryFailed for a failure without answers; after answers it only makes them incomplete.
+    A query with more than ``cap`` answers is cancelled. Raises ConnectionLost after ``timeout`` seconds
+    without an answer, and QueryFailed for a failure without answers; a failure after answers makes them
+    incomplete.
     """
     request = c_find_rq(association.next_message_id(), association.sop_class)
     association.send_request(request, identifier)
-    answers, wanted = QueryRows(), tuple(tags)
+    found, wanted = QueryRows(), tuple(tags)
     while True:
         message = association.receive_response(request, timeout)
         if message is None:
             association.requestor.abort()
-            raise ConnectionLost(f"the archive was silent for {timeout:.0f} s in a query")
+            raise ConnectionLost(f"the archive sent nothing for {timeout:.0f} s during a query")
         if not is_pending(message.command.status):
-            _handle_final_status(answers, message.command)
-            return answers
-        if len(answers.rows) == cap:
-            answers.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
+            _handle_final_status(found, message.command)
+            return found
+        if len(found.rows) == cap:
+            found.incomplete_reason = f"the archive sent more than {cap} answers; the query was cancelled"
             _cancel(association, request)
-            return answers
-        _add_row(answers, message, association.transfer_syntax, wanted)
+            return found
+        _add_row(found, message, association.transfer_syntax, wanted)
 
 
-def _add_row(answers: QueryRows, message: DimseMessage, transfer_syntax: str, tags: tuple[int, ...]) -> None:
+def _add_row(found: QueryRows, message: DimseMessage, transfer_syntax: str, tags: tuple[int, ...]) -> None:
     try:
         row = scan_dataset(message.dataset, transfer_syntax, tags)
     except RemoteProtocolError as damage:
         row = {}
-        answers.incomplete_reason = f"an answer of the archive cannot be read: {damage}"
-    answers.rows.append(row)
+        found.incomplete_reason = f"an answer of the archive cannot be read: {damage}"
+    found.rows.append(row)
 
 
-def _handle_final_status(answers: QueryRows, final: Command) -> None:
+def _handle_final_status(found: QueryRows, final: Command) -> None:
     meaning = interpret_find(final.status)
     if meaning.verdict is Verdict.SUCCESS:
         return
     detail = describe(meaning, final.error_comment, final.offending_elements)
-    if not answers.rows and meaning.verdict not in (Verdict.WARNING, Verdict.CANCELLED):
+    if not found.rows and meaning.verdict not in (Verdict.WARNING, Verdict.CANCELLED):
         raise QueryFailed(detail, status=final.status)
-    answers.incomplete_reason = detail
+    found.incomplete_reason = detail
 
 
 def _cancel(association: PooledAssociation, request: Command) -> None:
-    """C-CANCEL (PS3.7 9.3.2.3), then drain; many archives do not heed it: then abort."""
+    """Send C-CANCEL (PS3.7 9.3.2.3) and read the rest; abort if the archive ignores it, as many do."""
     deadline = time.monotonic() + CANCEL_TIMEOUT
     try:
         association.cancel(request)

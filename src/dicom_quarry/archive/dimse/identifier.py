@@ -1,7 +1,7 @@
-"""Identifiers of C-FIND and C-MOVE: keys in, bytes out (PS3.4 C.2.2.1, C.4.1.1.3, C.4.2.1.4).
+"""Identifiers of C-FIND, C-MOVE and C-GET, and the SOP classes of the information models (PS3.4 annex C).
 
-Always Implicit VR Little Endian, which every peer has to accept (PS3.5 10.1) and which is all that Quarry
-proposes for queries.
+An identifier is encoded from its keys (PS3.4 C.2.2.1, C.4.1.1.3, C.4.2.1.4, C.4.3.1.3), always in Implicit VR
+Little Endian. Every peer has to accept that (PS3.5 10.1), and Quarry proposes nothing else for queries.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from dicom_quarry.wire.dimse import VERIFICATION
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 UTF_8 = "ISO_IR 192"
 
-# Longer than 64 characters and odd characters are met in practice and forwarded; what would match more than
-# one object (PS3.4 C.2.2.2) is not: it would turn one instance that was listed into all of them.
+# UIDs with more than 64 characters or with odd characters occur in practice and are sent back. Wildcards and
+# lists (PS3.4 C.2.2.2) are not: they would turn the retrieval of one listed instance into one of many.
 _UID = re.compile(r"[!-)+->@-\[\]-~]{1,128}")
 
 
 def is_uid(text: str) -> bool:
-    """Whether this names a single object when it is sent back to the archive."""
+    """Return True if the text matches a single object when it is sent back to the archive."""
     return _UID.fullmatch(text) is not None
 
 
 @cache
 def tag(keyword: str) -> int:
-    """The tag of a keyword; raises ConfigError where DICOM has none of this name."""
+    """Return the tag of a keyword; raises ConfigError for an unknown one."""
     found = tag_for_keyword(keyword)
     if found is None:
         raise ConfigError(f"'{keyword}' is not a DICOM keyword")
@@ -42,10 +42,10 @@ def tag(keyword: str) -> int:
 
 
 def encode(keys: Mapping[str, str], charset: str = UTF_8) -> bytes:
-    """The identifier for these keywords and values; an empty value asks for the attribute.
+    """Encode the identifier of these keywords and values; an empty value requests the attribute.
 
-    SpecificCharacterSet is declared only where a value needs it; a value that ``charset`` cannot hold is sent
-    in UTF-8, never with replacement characters, since ``?`` matches anything (PS3.4 C.2.2.2.4).
+    SpecificCharacterSet is declared only if a value needs it. A value that ``charset`` cannot encode is sent
+    in UTF-8, never with replacement characters, since ``?`` matches any character (PS3.4 C.2.2.2.4).
     """
     declared, codec = "", "ascii"
     if not all(value.isascii() for value in keys.values()):
@@ -57,7 +57,7 @@ def encode(keys: Mapping[str, str], charset: str = UTF_8) -> bytes:
 
 
 def _character_set(text: str, charset: str) -> tuple[str, str]:
-    # pydicom reads the default repertoire leniently, as Latin-1.
+    # pydicom's codec for the default repertoire is Latin-1, which is more than DICOM allows.
     codec = "ascii" if charset in ("", "ISO_IR 6") else convert_encodings(charset)[0]
     try:
         text.encode(codec)
@@ -77,7 +77,7 @@ ModelName = Literal["study", "patient"]
 
 @dataclass(frozen=True, slots=True)
 class InformationModel:
-    """The SOP classes of one information model."""
+    """The SOP classes of one information model (PS3.4 C.3)."""
 
     find: str
     move: str
@@ -91,7 +91,7 @@ MODELS: dict[ModelName, InformationModel] = {
 
 
 def describe_service(sop_class: str) -> str:
-    """What a SOP class is for, in words."""
+    """Return the service of a SOP class as text for the user."""
     for name, model in MODELS.items():
         services = {model.find: "C-FIND", model.move: "C-MOVE", model.get: "C-GET"}
         if sop_class in services:

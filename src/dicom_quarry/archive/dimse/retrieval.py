@@ -1,6 +1,8 @@
-"""One C-MOVE or C-GET, from the request to its final response, or to the end of everybody's patience.
+"""Retrieval by C-MOVE and by C-GET (PS3.4 C.4.2, C.4.3).
 
-PS3.4 C.4.2 and C.4.3.
+:class:`DimseRetrieval` runs one operation of either kind, from its request to its final response or until its
+monitor gives up. :class:`MoveRetriever` has instances sent to a receiver. :class:`GetRetriever` receives them
+on the association of the request, and proposes the storage SOP classes for that.
 """
 
 from __future__ import annotations
@@ -42,27 +44,28 @@ _TICK = 1.0
 _FAILED_UIDS = 0x00080058
 
 
-#: Keys of a retrieval, encoded.
+#: Encodes the identifier of a retrieval.
 IdentifierEncoder = Callable[[RetrieveRequest], bytes]
 
 
 class Retriever(Protocol):
-    """One way to have instances sent; see :class:`dicom_quarry.archive.base.Archive`."""
+    """One method of retrieval; see :class:`dicom_quarry.archive.base.Archive`."""
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """Have instances sent, and return when the archive says that it has finished."""
+        """Retrieve instances; return when the archive reports the end of the operation."""
 
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
 
     def close(self) -> None:
-        """End every association; calls in progress end as Lost."""
+        """Abort every association; retrievals in progress return Verdict.LOST."""
 
 
 class DimseRetrieval:
-    """A C-MOVE or C-GET under way; ``judge`` knows what its final status means.
+    """One C-MOVE or C-GET operation; ``interpret_status`` gives the meaning of its final status.
 
-    The watch owns the time: it is asked once a tick, whatever the archive says.
+    The monitor owns the time-outs: it decides once a second whether the operation continues.
+    ``cancel_timeout`` is the time in seconds that the archive has to end it after a C-CANCEL.
     """
 
     def __init__(
@@ -78,12 +81,14 @@ class DimseRetrieval:
         self._interpret_status = interpret_status
         self._cancel_timeout = cancel_timeout
         self._cancel_deadline: float | None = None  # set once a C-CANCEL was sent
-        self._last_pending: Command | None = (
-            None  # the last pending response: its counters outlive the association
-        )
+        # The last pending response: its counters are reported even if the association is lost.
+        self._last_pending: Command | None = None
 
     def run(self, request: Command, identifier: bytes) -> RetrieveResult:
-        """Ask for the instances, wait for the final response; a lost association is an answer, too."""
+        """Send the request and wait for its final response; a lost association gives Verdict.LOST.
+
+        Raises StaleAssociation.
+        """
         try:
             self._association.send_request(request, identifier)
             return self._wait_for_final(request)
@@ -103,12 +108,12 @@ class DimseRetrieval:
                 self._monitor.on_activity(message.command.completed, message.command.remaining)
             if time.monotonic() >= tick:
                 if self._association.requestor.last_store_at > tick - _TICK:
-                    # An instance that takes its time is a sign of life, though nothing new was counted.
+                    # A large instance in transfer is activity, though no counter has changed.
                     self._monitor.on_activity(*self._last_counters())
                 tick = time.monotonic() + _TICK
                 if not self._should_continue(request):
                     self._association.requestor.abort()
-                    return self._lost_result("given up by this side")
+                    return self._lost_result("stopped by Quarry")
 
     def _last_counters(self) -> tuple[int | None, int | None]:
         return (
@@ -118,7 +123,7 @@ class DimseRetrieval:
         )
 
     def _should_continue(self, request: Command) -> bool:
-        """Heed the watch: C-CANCEL (PS3.7 9.3.4.3) once, and False when the association is to be aborted."""
+        """Act on the monitor: send C-CANCEL once (PS3.7 9.3.4.3); return False to abort the association."""
         action = self._monitor.next_action()
         if action is MonitorAction.CANCEL and self._cancel_deadline is None:
             self._cancel_deadline = time.monotonic() + self._cancel_timeout
@@ -153,7 +158,7 @@ class DimseRetrieval:
 
 
 def _parse_failed_uids(message: DimseMessage, transfer_syntax: str) -> tuple[str, ...]:
-    """Failed SOP Instance UID List (0008,0058), which archives may omit, or spoil, as it is only a hint."""
+    """Return the Failed SOP Instance UID List (0008,0058); empty if absent or damaged: it is only a hint."""
     try:
         values = scan_dataset(message.dataset, transfer_syntax, (_FAILED_UIDS,))
     except RemoteProtocolError:
@@ -162,7 +167,7 @@ def _parse_failed_uids(message: DimseMessage, transfer_syntax: str) -> tuple[str
 
 
 class MoveRetriever:
-    """Has instances sent to ``destination``; see :class:`dicom_quarry.archive.dimse.retrieval.Retriever`."""
+    """Retriever by C-MOVE to the AE title ``destination`` (PS3.4 C.4.2)."""
 
     def __init__(
         self,
@@ -177,8 +182,8 @@ class MoveRetriever:
         self._encode_identifier = encode_identifier
         self._associations = AssociationPool(factory.associate)
 
-    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:  # noqa: ARG002 (a receiver has its own)
-        """C-MOVE; a lost association is an answer. Raises Unreachable and Rejected."""
+    def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:  # noqa: ARG002 (the receiver has its own)
+        """Retrieve by C-MOVE; a lost association gives Verdict.LOST. Raises Unreachable or Rejected."""
         identifier = self._encode_identifier(request)
 
         def move(association: PooledAssociation) -> RetrieveResult:
@@ -198,17 +203,19 @@ class MoveRetriever:
         self._associations.release_thread()
 
     def close(self) -> None:
-        """End every association; calls in progress end as Lost."""
+        """Abort every association; retrievals in progress return Verdict.LOST."""
         self._associations.close()
 
 
-_NO_SOP_CLASS = "The archive accepts C-GET, but none of the SOP classes that it would have to send."
+_NO_SOP_CLASS = (
+    "The archive accepts C-GET, but none of the SOP classes of the instances. Use another retrieve method."
+)
 
 
 class GetRetriever:
-    """Takes what comes into the sink; see :class:`dicom_quarry.archive.dimse.retrieval.Retriever`.
+    """Retriever by C-GET into the sink, over the association of the request (PS3.4 C.4.3).
 
-    An association is kept for as long as its contexts suit what is asked for next.
+    An association is kept as long as its presentation contexts suit the next request.
     """
 
     def __init__(
@@ -220,7 +227,7 @@ class GetRetriever:
         self._associations = AssociationPool(factory.associate)
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """C-GET; a lost association is an answer. Raises Unreachable and Rejected."""
+        """Retrieve by C-GET; a lost association gives Verdict.LOST. Raises Unreachable or Rejected."""
         results: list[RetrieveResult] = []
         for part, sop_classes in _split_request(request):
             results.append(self._retrieve_part(part, sop_classes, sink, monitor))
@@ -233,7 +240,7 @@ class GetRetriever:
         self._associations.release_thread()
 
     def close(self) -> None:
-        """End every association; calls in progress end as Lost."""
+        """Abort every association; retrievals in progress return Verdict.LOST."""
         self._associations.close()
 
     def _retrieve_part(
@@ -250,7 +257,7 @@ class GetRetriever:
             )
             result = retrieval.run(c_get_rq(association.next_message_id(), self._sop_class), identifier)
             if result.verdict is Verdict.CANCELLED:
-                # DCMTK's archive keeps its index locked for as long as such an association stands.
+                # DCMTK's archive keeps its index locked until such an association ends.
                 association.requestor.release()
             return result
 
@@ -264,9 +271,10 @@ class GetRetriever:
     def _select_association(
         self, old: PooledAssociation | None, sop_classes: frozenset[str]
     ) -> PooledAssociation:
-        """The line itself, if its contexts are enough; else a new one, for what both want where that fits.
+        """Return the old association if its contexts suffice; else open one with the classes of both.
 
-        Where they do not fit syntaxes share contexts, which is good enough for nothing else.
+        If the classes of both do not fit one association, only the new classes are proposed. An association
+        whose transfer syntaxes share contexts serves only the very classes that it was opened for.
         """
         before = old.storage_classes if old else frozenset()
         if old and (
@@ -277,7 +285,7 @@ class GetRetriever:
             old.requestor.release()
         both = before | sop_classes
         chosen = both if associations.fits_one_association(both) else sop_classes
-        # We are the SCP of the sub-operations, though we ask for the association (PS3.7 D.3.3.4).
+        # This side is the SCP of the sub-operations, though it requests the association (PS3.7 D.3.3.4).
         roles = dict.fromkeys(chosen, (False, True))
         association = self._factory.associate(self._sop_class, associations.build_contexts(chosen), roles)
         association.storage_classes = chosen
@@ -285,9 +293,10 @@ class GetRetriever:
 
 
 def _split_request(request: RetrieveRequest) -> list[tuple[RetrieveRequest, frozenset[str]]]:
-    """What to ask for, and with which classes: all at once, if their contexts fit; else series by series.
+    """Split a request into parts, each with its SOP classes, so that the contexts of each fit an association.
 
-    Nor is a study taken apart whose classes the archive does not tell: no part of it would need fewer.
+    A request whose contexts fit is not split. Neither is one without listed classes: no part of it would need
+    fewer contexts.
     """
     listed = {
         uid: associations.select_sop_classes(sop_classes)
@@ -303,7 +312,7 @@ def _split_request(request: RetrieveRequest) -> list[tuple[RetrieveRequest, froz
     parts = []
     for group in associations.group_series(listed):
         together = frozenset[str]().union(*group.values())
-        # Series by series: not every archive takes a list of them.
+        # One request per series: not every archive accepts a list of series UIDs.
         parts += [(replace(request, series_uids=(uid,)), together) for uid in group]
     return parts
 
