@@ -297,7 +297,7 @@ def test_a_store_without_a_get_is_not_taken() -> None:
         peer.read()
 
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
-        with pytest.raises(Exception, match="something else"):
+        with pytest.raises(Exception, match="with another message"):
             pacs.find({"PatientID": "P1"})
         assert peer.requests[0].text(0x0002) == STUDY_FIND
 

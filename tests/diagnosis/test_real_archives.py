@@ -41,7 +41,7 @@ def test_a_name_that_nobody_knows(check: Check) -> None:
     checked = check("PACS@pacs.invalid:104")
     assert checked.code == 1
     assert list(checked.bad) == ["name"]
-    assert "pacs.invalid is not known" in checked.bad["name"]
+    assert "pacs.invalid is unknown" in checked.bad["name"]
     assert "port" not in checked.steps
 
 

@@ -169,7 +169,7 @@ def test_an_archive_that_is_not_there(job: Background) -> None:
     job.archive.stop()
     done = job.run()
     assert done.code == 3
-    assert "is the archive running" in done.err
+    assert "Check that the archive is running" in done.err
     assert not listens(job.port)
 
 

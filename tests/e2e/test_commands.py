@@ -110,7 +110,7 @@ def test_an_archive_that_is_not_there(job: Job) -> None:
     job.archive.stop()
     done = job.run()
     assert done.code == 3
-    assert str(job.archive.port) in sentence(done) and "is the archive running" in done.err
+    assert str(job.archive.port) in sentence(done) and "Check that the archive is running" in done.err
     assert not listens(job.port)
 
 

@@ -358,7 +358,7 @@ def test_a_live_line(work: Path) -> None:
         terminal.wait_for("0 associations, ")
         terminal.wait_for("2 instances (")
         assert send("storescu", AE("NOBODY", "127.0.0.1", ae.port), *paths)[0] == 0
-        terminal.wait_for("calls for NOBODY")
+        terminal.wait_for("called the AE title NOBODY")
         with RawPeer(ae.port) as peer:
             peer.associate()
             terminal.wait_for("1 associations, ")

@@ -32,7 +32,7 @@ def test_mutual(work: Path) -> None:
             assert files(receiving.folder) == set()
 
         refused(known(stranger, hospital), "its certificate is not trusted: unable to get local issuer")
-        refused(known(client, other), "it does not trust the authority of our certificate")
+        refused(known(client, other), "it does not trust the authority (CA) of our certificate")
         refused(["+tla", "-ic"], "it sent no client certificate")
         refused([], "it does not use TLS")
         count, said = send("storescu", receiving.ae, *known(client, hospital), path, path)

@@ -196,7 +196,7 @@ def test_killed_and_run_again_it_lists_the_rest(work: Path) -> None:
 def test_an_archive_that_is_away_is_a_sentence(job: Job, archive: GatedArchive) -> None:
     archive.stop()
     done = quarry("verify", job.out, "--against-archive")
-    assert done.code == 3 and "is the archive running" in done.err
+    assert done.code == 3 and "Check that the archive is running" in done.err
 
 
 # -- while a job runs

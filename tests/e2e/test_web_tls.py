@@ -33,8 +33,8 @@ def test_a_job_with_a_certificate_of_ours(work: Path, monkeypatch: pytest.Monkey
     extract = ("extract", "cohort.csv", "--from", "main", "--to", "out")
     with TlsWeb(STUDIES, acceptor_context(archive.certificate, archive.key, authority.ca)) as web:
         for ca, who, more, code, sentence in [
-            (authority.ca, None, [], 3, "does it want another certificate of ours?"),
-            (authority.ca, stranger, [], 3, "does it want another certificate of ours?"),
+            (authority.ca, None, [], 3, "another client certificate"),
+            (authority.ca, stranger, [], 3, "another client certificate"),
             (other.ca, mine, [], 3, "is not trusted: self-signed certificate"),
             (mine.key, mine, [], 2, "does not contain an authority's certificate"),
             (authority.ca, mine, ['proxy = "proxy:3128"'], 2, 'proxy is "http://HOST:PORT"'),

@@ -10,7 +10,10 @@ from dicom_quarry.model import Transport
 from dicom_quarry.scheduling.transport_selection import TransportSelector
 
 UNKNOWN = RetrieveResult(
-    Verdict.CONFIGURATION, status=0xA801, completed=0, comment="unknown (A801). Message from the archive: DOE^JANE"
+    Verdict.CONFIGURATION,
+    status=0xA801,
+    completed=0,
+    comment="unknown (A801). Message from the archive: DOE^JANE",
 )
 BLOCKED = RetrieveResult(Verdict.RETRY, status=0xC502, completed=0, comment="cannot connect")
 LOST = RetrieveResult(Verdict.LOST, comment="nobody listens")

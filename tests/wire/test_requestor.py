@@ -160,7 +160,7 @@ def test_nothing_listens() -> None:
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(Unreachable, match=r"the name archive\.invalid is not known"):
+    with pytest.raises(Unreachable, match=r"the host name archive\.invalid is unknown"):
         connect(AE("ARCHIVE", "archive.invalid", 104))
 
 
@@ -194,10 +194,14 @@ def test_other_answers_than_an_answer(answer: bytes, sentence: str) -> None:
         (Rejection(1, 1, 3), True, "rejected the association: it does not know the calling AE title QUARRY"),
         (Rejection(1, 1, 7), True, "it does not answer to the AE title ARCHIVE"),
         (Rejection(1, 1, 1), True, "it gave no reason"),
-        (Rejection(1, 2, 2), True, "version of the protocol"),
-        (Rejection(2, 3, 2), False, "rejected the association for now: it has reached its limit of associations"),
+        (Rejection(1, 2, 2), True, "version of the DICOM protocol"),
+        (
+            Rejection(2, 3, 2),
+            False,
+            "rejected the association for now: it has reached its limit of associations",
+        ),
         (Rejection(2, 1, 2), False, "result 2, source 1, reason 2"),
-        (Rejection(2, 9, 9), False, "for an unknown reason"),
+        (Rejection(2, 9, 9), False, "the reason is not defined in DICOM"),
     ],
 )
 def test_rejections_are_explained(rejection: Rejection, permanent: bool, words: str) -> None:

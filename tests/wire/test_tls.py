@@ -60,7 +60,7 @@ def test_files_that_cannot_be_used(keys: Keys, tmp_path: Path) -> None:
     assert refused(acceptor_context, mine.certificate, mine.key, none).startswith("none.pem cannot be read")
     assert refused(requestor_context, none).startswith("none.pem cannot be read")
     assert refused(acceptor_context, tmp_path).endswith("cannot be read: Is a directory")
-    assert "name the key's file, too" in refused(acceptor_context, mine.certificate)
+    assert "Set the file of the key, too" in refused(acceptor_context, mine.certificate)
     assert "junk.pem are not a certificate and its key" in refused(acceptor_context, mine.certificate, junk)
     assert "junk.pem does not contain an authority's certificate" in refused(requestor_context, junk)
     assert refused(acceptor_context, mine.certificate, locked) == (
@@ -174,10 +174,22 @@ def test_whoever_is_not_trusted_is_refused_and_the_receiver_goes_on(
     expired.load_cert_chain(keys.expired.certificate, keys.expired.key)
     distrusting = requestor_context(keys.other.ca, keys.client.certificate, keys.client.key)
     for tls, theirs, ours in [
-        (foreign, "refused our TLS (unknown ca)", "its certificate is not trusted: unable to get local"),
-        (expired, "refused our TLS (certificate expired)", "its certificate is not trusted: certificate has"),
-        (requestor_context(keys.hospital.ca), "refused our TLS (certificate required)", "it has no certifi"),
-        (distrusting, "is not trusted: self-signed", "it does not trust the authority of our certificate"),
+        (
+            foreign,
+            "refused the TLS connection (unknown ca)",
+            "its certificate is not trusted: unable to get local",
+        ),
+        (
+            expired,
+            "refused the TLS connection (certificate expired)",
+            "its certificate is not trusted: certificate has",
+        ),
+        (
+            requestor_context(keys.hospital.ca),
+            "refused the TLS connection (certificate required)",
+            "it sent no client",
+        ),
+        (distrusting, "is not trusted: self-signed", "it does not trust the authority (CA) of our cert"),
         (None, "whether it expects TLS", "it does not use TLS"),
     ]:
         with pytest.raises(Unreachable) as error:
@@ -223,7 +235,7 @@ def test_tls_with_somebody_who_does_not_speak_it(keys: Keys, make: Callable[...,
     pair = make(None)
     with pytest.raises(Unreachable, match=r"TLS") as error:
         pair.connect(client(keys))
-    assert "does not answer in TLS" in str(error.value) or "ended the connection" in str(error.value)
+    assert "did not answer with TLS" in str(error.value) or "closed the connection" in str(error.value)
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
