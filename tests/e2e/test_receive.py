@@ -65,7 +65,7 @@ def test_the_line_of_a_dcm4che_script(work: Path) -> None:
         during.remove(name)
     assert during == set()
     assert not pid.exists()
-    assert "calls for STORESCP" in running.output
+    assert "called the AE title STORESCP" in running.output
     assert "stopped: 3 instances" in running.output
 
 
