@@ -13,7 +13,7 @@ from dicom_quarry.demo.query_matching import Catalogue
 
 
 class DemoWebServer:
-    """Answers for a catalogue, in a thread for each connection; a misbehaving one overrides ``answer``."""
+    """Serves a catalogue with a thread for each connection; a misbehaving server overrides ``respond``."""
 
     def __init__(self, catalogue: Catalogue, *, port: int = 0) -> None:
         self.catalogue = catalogue
@@ -26,7 +26,7 @@ class DemoWebServer:
         return f"http://127.0.0.1:{self.port}{dicomweb_services.BASE_PATH}"
 
     def start(self) -> Self:
-        """Listen and serve; :attr:`port` is the real one afterwards."""
+        """Listen and serve; afterwards :attr:`port` is the port in use."""
         web = self
 
         class Handler(_Handler):
@@ -41,7 +41,7 @@ class DemoWebServer:
         return self
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -54,7 +54,7 @@ class DemoWebServer:
         self.stop()
 
     def respond(self, request: WebRequest | None) -> WebResponse:
-        """The reply to a request."""
+        """Return the response to a request."""
         if request is None:
             return WebResponse(404)
         handler = dicomweb_services.search if request.is_search else dicomweb_services.retrieve
@@ -77,7 +77,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Send the reply; a body in pieces goes in chunks (RFC 9112 7.1)."""
+        """Send the response; a body with ``chunks`` is sent chunked (RFC 9112 7.1)."""
         response = self.respond(self.path, dict(self.headers.items()))
         try:
             self.send_response(response.status)
@@ -96,15 +96,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(response.body)
 
-    def _send_chunks(self, pieces: Iterable[bytes | memoryview]) -> None:
+    def _send_chunks(self, chunks: Iterable[bytes | memoryview]) -> None:
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for piece in pieces:
-            if len(piece):
-                self.wfile.write(b"%x\r\n" % len(piece))
-                self.wfile.write(piece)
+        for chunk in chunks:
+            if len(chunk):
+                self.wfile.write(b"%x\r\n" % len(chunk))
+                self.wfile.write(chunk)
                 self.wfile.write(b"\r\n")
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: object) -> None:
-        """Nothing: whoever plays with it looks at the terminal for other things."""
+        """Log nothing: the terminal shows the progress of an extraction."""

@@ -1,4 +1,4 @@
-"""QIDO-RS and WADO-RS over synthetic studies (PS3.18 10.4, 10.6): requests in, replies out, no I/O."""
+"""QIDO-RS and WADO-RS over synthetic studies (PS3.18 10.4, 10.6): requests in, responses out, no I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dicom_quarry.demo.synthetic_studies import DemoInstance
 from dicom_quarry.model import InstanceInfo, Level
 from dicom_quarry.store.part10 import encode_file_head
 
-#: Where the services begin.
+#: The path of the services.
 BASE_PATH = "/dicom-web"
 
 BOUNDARY = "quarry-demo"
@@ -25,7 +25,7 @@ JSON, MULTIPART = (
     f'multipart/related; type="application/dicom"; boundary={BOUNDARY}',
 )
 
-#: What every answer has (PS3.18 tables 10.6.3-3 to 10.6.3-5), as far as the demo knows it.
+#: Attributes of every result (PS3.18 tables 10.6.3-3 to 10.6.3-5) that the demo studies have.
 _DEFAULT_ATTRIBUTES = {
     Level.STUDY: (
         "StudyDate",
@@ -63,7 +63,7 @@ class WebRequest:
 
 @dataclass(frozen=True, slots=True)
 class WebResponse:
-    """An answer. A body in ``pieces`` is sent in chunks; it may raise :class:`HangUp`."""
+    """A response. A body with ``chunks`` is sent chunked; its iterator may raise :class:`CloseConnection`."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -72,11 +72,11 @@ class WebResponse:
 
 
 class CloseConnection(Exception):
-    """Close the connection in the middle of what is being said."""
+    """Raised to close the connection in the middle of a response."""
 
 
 def parse_request(target: str, headers: Mapping[str, str]) -> WebRequest | None:
-    """A request's target (PS3.18 tables 10.4.1-1 and 10.6.1-1); None for what is no such resource."""
+    """Parse a request's target (PS3.18 tables 10.4.1-1 and 10.6.1-1); None if it is no such resource."""
     parts = urlsplit(target)
     if not parts.path.startswith(f"{BASE_PATH}/"):
         return None
@@ -101,12 +101,12 @@ def parse_request(target: str, headers: Mapping[str, str]) -> WebRequest | None:
 
 
 def _keyword(name: str) -> str:
-    """Attributes are named by keyword, or by tag in hexadecimal (PS3.18 8.3.4.1)."""
+    """Return the keyword of an attribute named by keyword or hexadecimal tag (PS3.18 8.3.4.1)."""
     return keyword_for_tag(int(name, 16)) if len(name) == 8 and name.isalnum() and name[0].isdigit() else name
 
 
 def search(catalogue: Catalogue, request: WebRequest) -> WebResponse:
-    """QIDO-RS: one page of the answers."""
+    """Answer QIDO-RS with one page of results."""
     found = list(catalogue.find(request.query))
     end = None if request.limit is None else request.offset + request.limit
     page = found[request.offset : end]
@@ -118,7 +118,7 @@ def search(catalogue: Catalogue, request: WebRequest) -> WebResponse:
 
 
 def to_dicom_json(record: Record) -> dict[str, Any]:
-    """A record in the DICOM JSON Model (PS3.18 F.2)."""
+    """Return a record in the DICOM JSON Model (PS3.18 F.2)."""
     attributes: dict[str, Any] = {}
     for keyword, text in record.items():
         tag = tag_for_keyword(keyword)
@@ -138,7 +138,7 @@ def _json_value(vr: str, text: str) -> Any:
 
 
 def retrieve(catalogue: Catalogue, request: WebRequest) -> WebResponse:
-    """WADO-RS: every instance as a file, in its own transfer syntax."""
+    """Answer WADO-RS with every instance as a file, in its own transfer syntax."""
     instances = catalogue.select(request.query)
     if not instances:
         return WebResponse(404)
@@ -146,7 +146,7 @@ def retrieve(catalogue: Catalogue, request: WebRequest) -> WebResponse:
 
 
 def encode_multipart(instances: Sequence[DemoInstance]) -> Iterator[bytes | memoryview]:
-    """A multipart body, made on the way."""
+    """Encode a multipart body while it is sent."""
     for instance in instances:
         yield f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
         yield encode_file_head(

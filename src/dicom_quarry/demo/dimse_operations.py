@@ -1,4 +1,4 @@
-"""Requests that the archive is serving, and how they are answered."""
+"""Requests that the archive is serving, and their responses."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Tally:
 
 
 class DimseOperation:
-    """A request that is being served: who asked for what, and whether that is still wanted."""
+    """A request that is being served: its association, its keys, and its cancellation."""
 
     def __init__(self, assoc: Any, request: Any, context_id: int) -> None:
         self.assoc = assoc
@@ -66,12 +66,12 @@ class DimseOperation:
 
     @property
     def cancelled(self) -> bool:
-        """Has the peer sent a C-CANCEL (PS3.7 9.3.2.3)?"""
+        """True if the peer has sent a C-CANCEL (PS3.7 9.3.2.3)."""
         return self.message_id in self.assoc.dimse.cancel_req
 
     @property
     def is_alive(self) -> bool:
-        """Is there still somebody to answer?"""
+        """True while the association is open."""
         return self.assoc.dul.is_alive() and not self.assoc.acse.is_aborted() and not self.assoc.is_aborted
 
     def _send(
@@ -98,7 +98,7 @@ class DimseOperation:
             self._transfer(encode(identifier, explicit=explicit, little=little), 0x00)
 
     def _transfer(self, message: bytes, control: int) -> None:
-        """Hand fragments to pynetdicom's thread (PS3.8 E.2: bit 0 means a command, bit 1 the last)."""
+        """Give fragments to pynetdicom's thread (PS3.8 E.2: bit 0 means a command, bit 1 the last)."""
         largest = (self.assoc.requestor.maximum_length or 1 << 17) - 6
         for start in range(0, len(message), largest):
             last = 0x02 if start + largest >= len(message) else 0
@@ -122,10 +122,10 @@ class RetrieveOperation(DimseOperation):
     command_field: int
 
     def respond(self, status: int, tally: Tally | None = None, *, failed_uids: Sequence[str] = ()) -> None:
-        """Send a response; the counters stand in it where a tally is given (PS3.7 9.3.4.2)."""
+        """Send a response; with a tally it contains the counters (PS3.7 9.3.4.2)."""
         counters: list[Element] = []
         if tally is not None:
-            # PS3.4 C.4.2.1.6: what remains is told while it goes on, and after a cancel
+            # PS3.4 C.4.2.1.6: the remaining number is part of pending and cancelled responses
             if status in (PENDING, CANCELLED):
                 counters.append((0x00001020, "US", tally.remaining))
             counters += [
@@ -150,7 +150,7 @@ class MoveOperation(RetrieveOperation):
 class GetOperation(RetrieveOperation):
     """A C-GET (PS3.7 9.1.3, PS3.4 C.4.3).
 
-    Its sub-operations write past pynetdicom's thread, so its responses must do so too: they would overtake.
+    Its sub-operations bypass pynetdicom's thread, so its responses must do so too, to keep the order.
     """
 
     command_field = 0x8010
@@ -163,7 +163,7 @@ class GetOperation(RetrieveOperation):
             end = control | (0x02 if start + largest >= len(message) else 0)
             out += struct.pack(">BBIIBB", 0x04, 0, len(piece) + 6, len(piece) + 2, self._context_id, end)
             out += piece
-        with suppress(OSError):  # it has gone, which the next look at ``alive`` shows
+        with suppress(OSError):  # the connection is gone: ``is_alive`` is False from now on
             self.assoc.dul.socket.socket.sendall(out)
 
 
@@ -180,7 +180,7 @@ def parse_identifier(identifier: Any) -> QueryIdentifier:
 
 
 def record_to_elements(record: Record) -> list[Element]:
-    """An answer's values as data elements."""
+    """Return a record's values as data elements."""
     elements: list[Element] = []
     for keyword, value in record.items():
         tag = tag_for_keyword(keyword)

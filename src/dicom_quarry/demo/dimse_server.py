@@ -55,7 +55,7 @@ R = TypeVar("R", bound=RetrieveOperation)
 
 
 class DemoArchive:
-    """A PACS that a test, a bench or a demonstration can have for itself.
+    """A PACS for a test, a benchmark or a demonstration.
 
     ``destinations`` maps AE titles to the addresses to which a C-MOVE may send. Associations are served in
     threads of their own, any number at once. :attr:`finds` counts C-FIND requests by level, :attr:`moves`
@@ -85,7 +85,7 @@ class DemoArchive:
         self._server: Any = None
 
     def start(self) -> Self:
-        """Bind, listen and serve; :attr:`port` is the real one afterwards."""
+        """Bind, listen and serve; afterwards :attr:`port` is the port in use."""
         handlers: list[Any] = [
             (evt.EVT_CONN_OPEN, self._on_connection_open),
             (evt.EVT_REQUESTED, lambda event: self.on_association_request(event.assoc)),
@@ -124,13 +124,13 @@ class DemoArchive:
     ) -> None:
         self.stop()
 
-    # --- what a misbehaving archive overrides -------------------------------------------------------------
+    # --- methods that a misbehaving archive overrides -------------------------------------------------------
 
     def on_association_request(self, assoc: Any) -> None:
-        """Called with the association request, before it is answered."""
+        """Handle an association request before it is answered."""
 
     def on_request(self, kind: str, query: QueryIdentifier) -> None:
-        """Called with every C-FIND, C-MOVE and C-GET, before it is answered."""
+        """Count a C-FIND, C-MOVE or C-GET before it is answered."""
         with self._counter_lock:
             if kind == "find":
                 self.finds[query.level] += 1
@@ -150,11 +150,11 @@ class DemoArchive:
         yield SUCCESS, None
 
     def describe(self, record: Record) -> list[Element]:
-        """A record as the identifier of a C-FIND response."""
+        """Return a record as the identifier of a C-FIND response."""
         return record_to_elements(record)
 
     def move(self, move: MoveOperation) -> None:
-        """Answer a C-MOVE: send what it names to its destination, and say how that went."""
+        """Answer a C-MOVE: send the instances that it names to its destination, then the final response."""
         address = self.destinations.get(move.destination)
         if address is None:
             move.respond(DESTINATION_UNKNOWN)
@@ -170,7 +170,7 @@ class DemoArchive:
         )
 
     def get(self, get: GetOperation) -> None:
-        """Answer a C-GET: send what it names over its own association, and say how that went."""
+        """Answer a C-GET: send the instances that it names over its association, then the final response."""
         self.run_sub_operations(get, self.catalogue.select(get.query), lambda: CGetStoreSCU(get.assoc))
 
     def run_sub_operations(
@@ -179,7 +179,7 @@ class DemoArchive:
         instances: Sequence[DemoInstance],
         associate: Callable[[], StoreSCU],
     ) -> None:
-        """Send instances over what ``associate`` gives, then the final response."""
+        """Send instances over the association that ``associate`` opens, then the final response."""
         tally = Tally(len(instances))
         try:
             if instances:
@@ -194,7 +194,7 @@ class DemoArchive:
     def send(
         self, operation: RetrieveOperation, store: StoreSCU, instances: Sequence[DemoInstance], tally: Tally
     ) -> None:
-        """Send instances until all are sent, the peer cancels or it is gone."""
+        """Send instances until all are sent, the peer cancels or its connection is closed."""
         for number, instance in enumerate(instances, start=1):
             if not self.should_continue(operation, number - 1):
                 return
@@ -204,20 +204,20 @@ class DemoArchive:
                 self.respond(operation, PENDING, tally)
 
     def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:  # noqa: ARG002
-        """Called before each sub-operation, ``sent`` being done; False when the peer cancelled or is gone."""
+        """Return False if the peer has cancelled or closed; ``sent`` counts the sub-operations before."""
         return operation.is_alive and not operation.cancelled
 
     def respond(self, operation: RetrieveOperation, status: int, tally: Tally) -> None:
-        """Send a pending or the final response, this one with the list of what failed."""
+        """Send a pending or the final response; the final one lists the failed instances."""
         operation.respond(status, tally, failed_uids=() if status == PENDING else tally.failed_uids)
 
     # --- pynetdicom ---------------------------------------------------------------------------------------
 
     def _on_connection_open(self, event: Any) -> None:
-        """Set TCP_NODELAY, and take C-FIND, C-MOVE and C-GET out of pynetdicom's hands.
+        """Set TCP_NODELAY, and serve C-FIND, C-MOVE and C-GET instead of pynetdicom.
 
-        Its handlers decide themselves what is sent, and how sub-operations are sent and counted; here that is
-        ours to do, faster, and where a test wants it, wrong.
+        Its handlers decide which responses and sub-operations are sent and counted. This class does so
+        faster, and a subclass for tests can do it wrongly.
         """
         assoc = event.assoc
         assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -250,7 +250,7 @@ class DemoArchive:
                 find.respond(status, self.describe(record | self._common_attributes(find.query)))
 
     def _common_attributes(self, query: QueryIdentifier) -> Record:
-        """What every answer says about itself (PS3.4 C.4.1.1.3.2)."""
+        """Return the attributes that every result has besides its keys (PS3.4 C.4.1.1.3.2)."""
         return {
             "SpecificCharacterSet": "ISO_IR 192",
             "QueryRetrieveLevel": query.level,
@@ -266,10 +266,10 @@ class DemoArchive:
 
 
 class _Server(ThreadedAssociationServer):
-    """pynetdicom's, without what the AE class wants of it: that is half a second slow to stop."""
+    """pynetdicom's server without its AE class, which takes half a second to stop."""
 
     def service_actions(self) -> None:
-        """Nothing: pynetdicom collects garbage here, every sixty turns."""
+        """Do nothing: pynetdicom collects garbage here, every sixty turns."""
 
     def shutdown(self) -> None:
         """Stop accepting, and close the socket."""
@@ -278,13 +278,13 @@ class _Server(ThreadedAssociationServer):
 
 
 def _is_level_supported(operation: DimseOperation, study_root: str) -> bool:
-    """The level exists in the model (PS3.4 C.6.1.1, C.6.2.1)."""
+    """Return True if the level exists in the model (PS3.4 C.6.1.1, C.6.2.1)."""
     level = operation.query.level
     return level in set(Level) and not (operation.sop_class == study_root and level == Level.PATIENT)
 
 
 def _has_unique_keys(query: QueryIdentifier) -> bool:
-    """A retrieval names what it wants by unique keys (PS3.4 C.4.2.1.4)."""
+    """Return True if a retrieval has a value for the unique key of its level (PS3.4 C.4.2.1.4)."""
     keyword = {"PATIENT": "PatientID", "IMAGE": "SOPInstanceUID", "SERIES": "SeriesInstanceUID"}
     return bool(query.values(keyword.get(query.level, "StudyInstanceUID")))
 
@@ -296,7 +296,7 @@ def _presentation_contexts() -> list[Any]:
     contexts: list[Any] = [build_context(service, plain) for service in (*queries, *retrievals)]
     for sop_class in dict.fromkeys(kind.sop_class for kind in PROFILES.values()):
         context: Any = build_context(sop_class, [*plain, EXPLICIT_BIG, RLE_LOSSLESS])
-        # Who asks by C-GET is the SCP of what we send (PS3.7 D.3.3.4).
+        # The requestor of a C-GET is the SCP of its sub-operations (PS3.7 D.3.3.4).
         context.scu_role = context.scp_role = True
         contexts.append(context)
     return contexts

@@ -1,7 +1,7 @@
-"""Data elements to bytes (PS3.5 7.1), for the few VRs that the demo archive needs.
+"""The encoding of data elements (PS3.5 7.1), for the few VRs that the demo archive needs.
 
-pydicom takes a millisecond to build and write the header of one small instance; a demo archive that feeds
-benchmarks has to be faster than the receiver that it feeds.
+pydicom takes a millisecond to build and write the header of one small instance. In benchmarks the demo archive
+has to be faster than the receiver.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def encode(elements: Iterable[Element], *, explicit: bool = True, little: bool =
 
 
 def encode_header(tag: int, vr: str, length: int, *, explicit: bool = True, order: str = "<") -> bytes:
-    """Tag, VR and length of an element, without its value."""
+    """Encode tag, VR and length of an element, without its value."""
     group, element = tag >> 16, tag & 0xFFFF
     if not explicit:
         return struct.pack(order + "HHI", group, element, length)
@@ -39,17 +39,17 @@ def encode_header(tag: int, vr: str, length: int, *, explicit: bool = True, orde
 
 
 def encode_item_header(length: int, *, order: str = "<") -> bytes:
-    """The head of an item, or of a fragment of encapsulated pixel data (PS3.5 7.5, A.4)."""
+    """Encode the header of an item, or of a fragment of encapsulated pixel data (PS3.5 7.5, A.4)."""
     return encode_header(_ITEM, "", length, explicit=False, order=order)
 
 
 def encode_sequence_delimiter() -> bytes:
-    """The delimiter that ends encapsulated pixel data (PS3.5 A.4)."""
+    """Encode the delimiter that ends encapsulated pixel data (PS3.5 A.4)."""
     return encode_header(_SEQUENCE_END, "", 0, explicit=False)
 
 
 def encode_command_set(elements: Iterable[Element]) -> bytes:
-    """A DIMSE command set: implicit VR little endian, group length first (PS3.7 6.3.1)."""
+    """Encode a DIMSE command set: implicit VR little endian, group length first (PS3.7 6.3.1)."""
     body = encode(elements, explicit=False)
     return encode([(0x00000000, "UL", len(body))], explicit=False) + body
 

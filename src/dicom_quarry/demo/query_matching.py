@@ -1,4 +1,4 @@
-"""What a C-FIND asks and what answers it: attribute matching over synthetic studies, pure (PS3.4 C.2.2.2)."""
+"""Attribute matching of C-FIND over synthetic studies, pure (PS3.4 C.2.2.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydicom.datadict import dictionary_VR
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoSeries, DemoStudy
 from dicom_quarry.model import Level
 
-#: An answer, or the part of it that one level gives: values by DICOM keyword, several ones back-slashed.
+#: A query result, or one level's part of it: values by DICOM keyword, several separated by backslashes.
 Record = dict[str, str]
 
 _RANGE_VRS = frozenset({"DA", "TM", "DT"})
@@ -34,14 +34,14 @@ class QueryIdentifier:
     keys: Mapping[str, str]
 
     def values(self, keyword: str) -> tuple[str, ...]:
-        """The values given for one key; none where it is absent or empty."""
+        """Return the values of one key; none where it is absent or empty."""
         return tuple(
             value.strip(" \0") for value in self.keys.get(keyword, "").split("\\") if value.strip(" \0")
         )
 
 
 class Catalogue:
-    """The studies of an archive, found by their keys without looking at each."""
+    """The studies of an archive, indexed by their keys."""
 
     def __init__(self, studies: Iterable[DemoStudy]) -> None:
         self.studies = tuple(studies)
@@ -52,7 +52,7 @@ class Catalogue:
             self._by_key["AccessionNumber", study.accession].append(study)
 
     def candidates(self, query: QueryIdentifier) -> Iterable[DemoStudy]:
-        """Studies that can match: by the first exact key that there is, or all of them."""
+        """Return studies that can match: by the first exact key, or all if there is none."""
         for keyword in ("StudyInstanceUID", "AccessionNumber", "PatientID"):
             values = query.values(keyword)
             if values and not any("*" in value or "?" in value for value in values):
@@ -60,7 +60,7 @@ class Catalogue:
         return self.studies
 
     def find(self, query: QueryIdentifier) -> Iterator[Record]:
-        """Every match, with the keys asked for and the unique keys down to the level (PS3.4 C.4.1.2.2)."""
+        """Return every match, with the requested and the unique keys down to the level (PS3.4 C.4.1.2.2)."""
         seen: set[str] = set()
         for record in self._records(query):
             if not _matches_keys(record, query.keys):
@@ -73,7 +73,7 @@ class Catalogue:
             yield {keyword: record.get(keyword, "") for keyword in wanted}
 
     def select(self, query: QueryIdentifier) -> list[DemoInstance]:
-        """The instances that a C-MOVE identifier names by unique keys, each once (PS3.4 C.4.2.1.4)."""
+        """Return the instances that a C-MOVE identifier names by unique keys, each once (PS3.4 C.4.2.1.4)."""
         wanted = {keyword: set(query.values(keyword)) for keyword in _UNIQUE_KEYS[query.level]}
         series_uids = wanted.get("SeriesInstanceUID")
         sop_uids = wanted.get("SOPInstanceUID")
@@ -105,7 +105,7 @@ class Catalogue:
 
 
 def matches(vr: str, key: str, value: str) -> bool:
-    """Does a value match a key: universal, single value, list, wildcard or range (PS3.4 C.2.2.2.1 to .5)."""
+    """Match a value with a key: universal, single value, list, wildcard or range (PS3.4 C.2.2.2.1 to .5)."""
     key = key.strip(" \0")
     if key in ("", "*"):
         return True
@@ -130,7 +130,7 @@ def _compile_pattern(key: str, ignore_case: bool) -> re.Pattern[str]:
 
 
 def _matches_keys(record: Record, keys: Mapping[str, str]) -> bool:
-    """Keys that the record does not know are not matched on, as an optional key may be (PS3.4 C.2.2.1.3)."""
+    """Match a record with its keys; keys that it does not have are ignored (PS3.4 C.2.2.1.3)."""
     return all(
         matches(dictionary_VR(keyword), key, record[keyword])
         for keyword, key in keys.items()

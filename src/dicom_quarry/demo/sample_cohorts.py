@@ -26,7 +26,7 @@ _UNMATCHED = ("9999999", "999991899999", "20181231")
 
 
 def make_demo_studies(seed: int = 1) -> list[DemoStudy]:
-    """Some thirty studies (63 MB) with what makes cohorts difficult, the same for the same seed.
+    """Make some thirty studies (63 MB) that are difficult in a cohort; the same seed makes the same studies.
 
     Among them: identifiers with leading zeros, a patient with ten studies, a name outside ASCII, an accession
     with two studies, an accession shared by two patients, reports without pixels, big endian, RLE frames.
@@ -63,7 +63,7 @@ def _generate_studies(rng: random.Random) -> Iterator[DemoStudy]:
         )
 
 
-#: What the studies of docs/first-extraction.md have in common with those that its test gives to Orthanc.
+#: Date and description of the studies of docs/first-extraction.md, as its test stores them in Orthanc.
 _TUTORIAL_DAY, _TUTORIAL_DESCRIPTION = date(2019, 1, 1), "Schädel nativ"
 
 
@@ -87,8 +87,8 @@ def _make_tutorial_study(number: int) -> DemoStudy:
 def write_cohorts(folder: Path, studies: Sequence[DemoStudy]) -> list[Path]:
     """Write a cohort table of each of the three formats over a third of the studies each.
 
-    Every table has a row that matches nothing and a row that stands there twice; those by accession also have
-    an accession with two studies, where the studies have one.
+    Every table has a row without a match and a row that is repeated. Tables with accessions also have an
+    accession of two studies, if the studies have one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     patient, accession, day = _UNMATCHED
@@ -104,7 +104,7 @@ def write_cohorts(folder: Path, studies: Sequence[DemoStudy]) -> list[Path]:
 
 
 def _find_two_study_accession(studies: Iterable[DemoStudy]) -> list[DemoStudy]:
-    """One study of an accession that has two, of the same patient."""
+    """Return one study of an accession that has two, of the same patient."""
     keys = Counter((s.patient.patient_id, s.accession) for s in studies)
     return [s for s in studies if keys[s.patient.patient_id, s.accession] == 2][:1]
 
@@ -112,7 +112,7 @@ def _find_two_study_accession(studies: Iterable[DemoStudy]) -> list[DemoStudy]:
 def _write_cohort(
     path: Path, header: str, delimiter: str, rows: Iterable[tuple[str, ...]], unmatched: tuple[str, ...]
 ) -> Path:
-    """Header, then rows with blank lines between them: each once, the unmatched one, the first one again."""
+    """Write header and rows with blank lines between: each once, the unmatched one, the first one again."""
     unique = list(dict.fromkeys(rows))
     lines = [header, *(delimiter.join(row) for row in (*unique, unmatched, *unique[:1]))]
     path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")

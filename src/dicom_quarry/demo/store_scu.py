@@ -1,7 +1,7 @@
 """The Storage SCU of sub-operations: pynetdicom's codec to negotiate, a plain socket for the rest.
 
-pynetdicom's own C-STORE costs two milliseconds an instance in queues and polling; this one is limited by the
-receiver, which is what a demo archive is there to measure.
+pynetdicom's own C-STORE costs two milliseconds an instance in queues and polling. This one is limited by the
+receiver, whose speed benchmarks measure.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class AssociationFailed(Exception):
 class StoreSCU:
     """An association with a Storage SCP, open from the first sub-operation to the last.
 
-    ``source`` is the address to call from, where the system is not to choose one.
+    ``source_address`` is the address to connect from; None lets the system choose.
     """
 
     source_address: tuple[str, int] | None = None
@@ -83,7 +83,7 @@ class StoreSCU:
     def store(
         self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None = None
     ) -> int:
-        """Send one instance, return the receiver's status (PS3.7 9.3.1.2); raises Unwilling if it is lost."""
+        """Send one instance; returns the receiver's status (PS3.7 9.3.1.2), raises AssociationFailed."""
         candidates = [pair for pair in _presentation_contexts(instance) if pair in self._contexts]
         if not candidates:
             return NOT_SENT
@@ -106,7 +106,7 @@ class StoreSCU:
             while self._read_pdu()[0] != _RELEASE_RP:
                 pass
         except OSError:
-            pass  # gone already, which is what is wanted
+            pass  # the connection is closed already
         finally:
             self._socket.close()
 
@@ -134,7 +134,7 @@ class StoreSCU:
     def _encode_command(
         self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None
     ) -> bytes:
-        """The command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
+        """Encode the command set of a C-STORE-RQ (PS3.7 9.3.1.1)."""
         elements: list[Element] = [
             (0x00000002, "UI", instance.sop_class),
             (0x00000100, "US", 0x0001),
@@ -150,7 +150,7 @@ class StoreSCU:
     def _encode_pdus(
         self, context: int, pieces: Iterable[bytes | memoryview], control: int
     ) -> Iterator[bytes]:
-        """P-DATA-TF PDUs with one fragment each (PS3.8 9.3.5), as headers and fragments in turn."""
+        """Encode P-DATA-TF PDUs of one fragment each (PS3.8 9.3.5); yields headers and fragments in turn."""
         for fragment, last in _split_fragments(pieces, self._max_fragment):
             size = len(fragment)
             end = control | (_LAST if last else 0)
@@ -158,7 +158,7 @@ class StoreSCU:
             yield fragment
 
     def _write(self, pieces: Iterable[bytes]) -> None:
-        """Send pieces, gathered to large writes."""
+        """Send pieces, joined to large writes."""
         out = bytearray()
         for piece in pieces:
             out += piece
@@ -197,7 +197,7 @@ class StoreSCU:
 
 
 class CGetStoreSCU(StoreSCU):
-    """The same over the association that asked by C-GET, which stays (PS3.4 C.4.3)."""
+    """A Storage SCU over the association of a C-GET, which stays open (PS3.4 C.4.3)."""
 
     def __init__(self, assoc: Any) -> None:
         self._assoc = assoc
@@ -210,7 +210,7 @@ class CGetStoreSCU(StoreSCU):
         }
 
     def release(self) -> None:
-        """Nothing: it is for the peer to release."""
+        """Do nothing: the peer releases its association."""
 
     def _read_status(self) -> int:
         while self._assoc.dul.is_alive() and not self._assoc.acse.is_aborted():
@@ -221,7 +221,7 @@ class CGetStoreSCU(StoreSCU):
 
 
 def _presentation_contexts(instance: DemoInstance) -> list[tuple[str, str]]:
-    """Presentation contexts under which an instance can be sent, the one that it is kept in first."""
+    """Return the presentation contexts that an instance can be sent in, that of its own syntax first."""
     own = instance.series.profile.syntax
     syntaxes = dict.fromkeys((own, *LITTLE_ENDIAN)) if own in LITTLE_ENDIAN else (own,)
     return [(instance.sop_class, syntax) for syntax in syntaxes]
@@ -247,7 +247,7 @@ def _user_information() -> list[Any]:
 
 
 def _split_fragments(pieces: Iterable[bytes | memoryview], size: int) -> Iterator[tuple[bytes, bool]]:
-    """Cut pieces into fragments of ``size`` and say which is the last."""
+    """Cut pieces into fragments of ``size``; yields each, and True with the last."""
     buffer = bytearray()
     for piece in pieces:
         buffer += piece
@@ -260,7 +260,7 @@ def _split_fragments(pieces: Iterable[bytes | memoryview], size: int) -> Iterato
 
 
 def _parse_status(command: bytes) -> int:
-    """(0000,0900) of a command set: implicit VR little endian (PS3.7 6.3.1)."""
+    """Read the status (0000,0900) of a command set: implicit VR little endian (PS3.7 6.3.1)."""
     offset = 0
     while offset + 8 <= len(command):
         group, element, length = struct.unpack_from("<HHI", command, offset)

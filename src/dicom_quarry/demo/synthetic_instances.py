@@ -1,4 +1,4 @@
-"""The dataset bytes of a synthetic instance, in pieces, made when they are sent and kept nowhere."""
+"""The dataset bytes of synthetic instances, made in pieces while they are sent."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _RLE_HEADER = b"".join(n.to_bytes(4, "little") for n in (1, 64, *[0] * 14))  # o
 
 
 def encode_dataset(instance: DemoInstance, syntax: str = "") -> Iterator[bytes | memoryview]:
-    """The dataset of an instance in pieces, in its own transfer syntax unless told otherwise.
+    """Encode the dataset of an instance in pieces, in ``syntax`` or its own transfer syntax.
 
-    A little endian instance may be asked for in the other little endian syntax; nothing else is converted.
+    A little endian instance can be encoded in the other little endian syntax; there is no other conversion.
     """
     profile = instance.series.profile
     syntax = syntax or profile.syntax
@@ -115,7 +115,7 @@ def _report_elements() -> list[Element]:
 
 @lru_cache(maxsize=8)
 def _render_frame(profile: SeriesProfile) -> bytes:
-    """One frame that looks like something: nested boxes, brightest in the middle."""
+    """Draw one frame: nested boxes, brightest in the middle."""
     top = (1 << min(profile.bits, 12)) - 1
     middle = min(profile.rows, profile.columns) // 2
     ramp = [min(x, profile.columns - 1 - x) for x in range(profile.columns)]
@@ -129,7 +129,7 @@ def _render_frame(profile: SeriesProfile) -> bytes:
 
 
 def _scroll_frame(frame_bytes: memoryview, profile: SeriesProfile, lines: int) -> Iterator[memoryview]:
-    """The frame scrolled by some lines, so that no two neighbours are equal; nothing is copied."""
+    """Scroll a frame by some lines without a copy, so that no two neighbours are equal."""
     line = len(frame_bytes) // profile.rows
     cut = lines * 7 % profile.rows * line
     yield frame_bytes[cut:]
@@ -137,7 +137,7 @@ def _scroll_frame(frame_bytes: memoryview, profile: SeriesProfile, lines: int) -
 
 
 def _encode_encapsulated(instance: DemoInstance) -> Iterator[bytes | memoryview]:
-    """RLE: an empty offset table, then a fragment for each frame (PS3.5 A.4, annex G)."""
+    """Encode as RLE: an empty offset table, then a fragment for each frame (PS3.5 A.4, annex G)."""
     profile = instance.series.profile
     coded = _encode_rle_frame(profile)
     yield encoding.encode_header(_PIXEL_DATA, "OB", encoding.UNDEFINED) + encoding.encode_item_header(0)
@@ -151,7 +151,7 @@ def _encode_encapsulated(instance: DemoInstance) -> Iterator[bytes | memoryview]
 
 @lru_cache(maxsize=8)
 def _encode_rle_frame(profile: SeriesProfile) -> bytes:
-    """The 8-bit frame as literal runs; every line has the same length, so that lines can be rotated."""
+    """Encode an 8-bit frame as literal runs; all lines have the same length, so that lines can be rotated."""
     frame_bytes = _render_frame(profile)
     runs = (
         frame_bytes[start : start + _RLE_RUN_LENGTH] for start in range(0, len(frame_bytes), _RLE_RUN_LENGTH)

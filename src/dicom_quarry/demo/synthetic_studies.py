@@ -1,4 +1,4 @@
-"""Synthetic studies: small records from which every instance can be made again, at any time.
+"""Synthetic studies: small records from which every instance can be made at any time.
 
 Nothing here holds pixel data or lists instances: twenty thousand studies fit in a few megabytes, and an
 instance of any size costs nothing until it is sent (see :mod:`dicom_quarry.demo.synthetic_instances`).
@@ -24,7 +24,7 @@ LITTLE_ENDIAN = (EXPLICIT_LITTLE, IMPLICIT_LITTLE)
 
 @dataclass(frozen=True, slots=True)
 class SeriesProfile:
-    """What the instances of a series are; ``rows`` is 0 where there are no pixels."""
+    """The properties of a series' instances; ``rows`` is 0 if they have no pixels."""
 
     modality: str
     sop_class: str
@@ -44,7 +44,7 @@ US = SeriesProfile(
 )
 SR = SeriesProfile("SR", "1.2.840.10008.5.1.4.1.1.88.11")
 TINY = SeriesProfile("CT", "1.2.840.10008.5.1.4.1.1.2", rows=64, columns=64)
-#: Kinds by the names that :func:`generate` takes.
+#: Profiles by the names that :func:`generate_studies` takes.
 PROFILES = {"tiny": TINY, "ct": CT, "mr": MR, "cr": CR, "dx": DX, "us": US, "sr": SR}
 
 
@@ -60,7 +60,7 @@ class DemoPatient:
 
 @dataclass(frozen=True, slots=True)
 class DemoSeries:
-    """``images`` instances of one kind."""
+    """A series of ``instance_count`` instances of one profile."""
 
     series_uid: str
     number: int
@@ -71,7 +71,7 @@ class DemoSeries:
 
 @dataclass(frozen=True, slots=True)
 class DemoStudy:
-    """A study with its series; everything that C-FIND answers are made of."""
+    """A study with its series, and all values that queries return."""
 
     study_uid: str
     patient: DemoPatient
@@ -92,7 +92,7 @@ class DemoStudy:
         return tuple(dict.fromkeys(series.profile.modality for series in self.series))
 
     def instances(self) -> Iterator[DemoInstance]:
-        """Every instance, made on the way."""
+        """Yield every instance."""
         for series in self.series:
             for number in range(1, series.instance_count + 1):
                 yield DemoInstance(self, series, number)
@@ -100,7 +100,7 @@ class DemoStudy:
 
 @dataclass(frozen=True, slots=True)
 class DemoInstance:
-    """One instance: where it belongs and its number, which is all that its bytes depend on."""
+    """One instance: its study, series and number, on which alone its bytes depend."""
 
     study: DemoStudy
     series: DemoSeries
@@ -118,7 +118,7 @@ class DemoInstance:
 
 
 def make_uid(*parts: object) -> str:
-    """A UID that depends on the parts alone (PS3.5 B.2)."""
+    """Make a UID that depends on the parts alone (PS3.5 B.2)."""
     return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(map(str, parts))).int}"
 
 
@@ -130,7 +130,7 @@ def make_study(
     description: str = "",
     variant: int = 0,
 ) -> DemoStudy:
-    """A study of these (kind, number of images); ``copy`` tells apart two that are otherwise the same."""
+    """Make a study of series (profile, number of images); ``variant`` distinguishes equal studies."""
     uid = make_uid(patient.patient_id, accession, day, variant)
     all_series = tuple(
         DemoSeries(make_uid(uid, number), number, f"{profile.modality} series {number}", profile, images)
@@ -141,14 +141,14 @@ def make_study(
 
 
 def make_accession(rng: random.Random, day: date) -> str:
-    """An accession number with the year in the middle: five digits, YY, five digits."""
+    """Make an accession number with the year in the middle: five digits, YY, five digits."""
     return f"{rng.randrange(10**5):05d}{day:%y}{rng.randrange(10**5):05d}"
 
 
 def generate_studies(
     count: int, seed: int = 1, profile: str = "tiny", *, series: int = 1, images: int = 3
 ) -> list[DemoStudy]:
-    """``count`` alike studies for benches: ``series`` x ``images`` instances of the named profile each.
+    """Make ``count`` similar studies of ``series`` x ``images`` instances with the named profile each.
 
     A patient has one to three studies; accession numbers are unique.
     """
@@ -165,7 +165,7 @@ def generate_studies(
 
 
 def make_patient(rng: random.Random, patient_id: str, name: str = "") -> DemoPatient:
-    """A patient with an invented name, birth date and sex."""
+    """Make a patient with an invented name, birth date and sex."""
     born = date(1930, 1, 1) + timedelta(days=rng.randrange(80 * 365))
     invented = f"{rng.choice(_FAMILY)}^{rng.choice(_GIVEN)}"
     return DemoPatient(patient_id, name or invented, f"{born:%Y%m%d}", rng.choice("FM"))

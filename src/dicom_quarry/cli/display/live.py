@@ -20,8 +20,6 @@ from dicom_quarry.cli.display.plain import (
 )
 from dicom_quarry.model import OutcomeStatus
 
-_STOPPING = "Stopping after the studies being transferred. Press Ctrl-C again to cancel them"
-
 
 class LiveDisplay(JobObserver):
     """Redraws a job's progress in place; a context."""
