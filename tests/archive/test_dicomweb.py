@@ -166,7 +166,7 @@ def test_a_part_that_is_no_whole_file_costs_itself_alone() -> None:
     answered, kept, _ = fetch(Parts(spoil))
     assert (answered.verdict, answered.failed) == (Verdict.WARNING, 3)
     assert len(kept) == 5
-    assert "no DICOM file" in answered.comment
+    assert "not a DICOM file" in answered.comment
 
 
 def test_a_part_that_is_not_as_long_as_announced_is_not_kept() -> None:
@@ -336,10 +336,10 @@ def test_more_studies_than_anybody_means_are_not_read() -> None:
     ("fault", "error", "said"),
     [
         (web_page(searches), QueryFailed, "web page"),
-        (Answer(200, b"{", which=searches), QueryFailed, "no JSON"),
-        (Answer(200, b'{"a": 1}', which=searches), QueryFailed, "no array"),
-        (Answer(200, b"[1]", which=searches), QueryFailed, "no array"),
-        (Answer(200, b"[" * 100_000, which=searches), QueryFailed, "no JSON"),
+        (Answer(200, b"{", which=searches), QueryFailed, "not JSON"),
+        (Answer(200, b'{"a": 1}', which=searches), QueryFailed, "not an array"),
+        (Answer(200, b"[1]", which=searches), QueryFailed, "not an array"),
+        (Answer(200, b"[" * 100_000, which=searches), QueryFailed, "not JSON"),
         (Answer(404, which=searches), QueryFailed, "HTTP 404"),
         (Answer(400, which=searches), QueryFailed, "HTTP 400"),
         (Answer(500, which=searches), QueryFailed, "HTTP 500"),

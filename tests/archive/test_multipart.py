@@ -119,7 +119,7 @@ def test_headers_have_a_limit_however_they_come() -> None:
 
 def test_what_has_no_boundary_is_given_up_and_not_kept() -> None:
     reader = MultipartReader(B)
-    with pytest.raises(RemoteProtocolError, match="no multipart"):
+    with pytest.raises(RemoteProtocolError, match="not multipart"):
         for _ in range(100):
             list(reader.feed(b"<html>" * 1000))
 

@@ -1,1 +1,1 @@
-"""The archive: one port, and an adapter for each way of reaching it."""
+"""The archive (PACS): one interface, and an adapter for each protocol."""

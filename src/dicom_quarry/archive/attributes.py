@@ -1,4 +1,4 @@
-"""What answers to queries are made of, whoever asked: studies and series from attributes by tag."""
+"""Studies and series from the attributes of query results, for all adapters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dicom_quarry.archive.instance_listing import describe_missing_uids, get_cou
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 
-#: What is asked of every study, and of every series.
+#: The attributes that every query requests of a study, and of a series.
 STUDY_RETURN_KEYS = (
     "StudyInstanceUID",
     "PatientID",
@@ -26,18 +26,18 @@ SERIES_RETURN_KEYS = ("SeriesInstanceUID", "Modality", "SeriesDescription", "Num
 
 
 def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> StudyQueryResult:
-    """The studies of answers at STUDY level, each Study UID once; ``more`` are further keywords."""
+    """Return the studies of results at STUDY level, each Study UID once, with these further keywords."""
     studies: dict[str, Study] = {}
     for row in query_rows.rows:
         study = _study_from_row(row, extra_keywords)
         if is_uid(study.study_uid):
             studies.setdefault(study.study_uid, study)
-    why = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
-    return StudyQueryResult(tuple(studies.values()), complete=not why, incomplete_reason=why)
+    reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
+    return StudyQueryResult(tuple(studies.values()), complete=not reason, incomplete_reason=reason)
 
 
 def parse_series(query_rows: QueryRows) -> tuple[SeriesInfo, ...]:
-    """The series of answers at SERIES level, each once; raises QueryFailed where they were cut short."""
+    """Return the series of results at SERIES level, each once; raises QueryFailed if incomplete."""
     if query_rows.incomplete_reason:
         raise QueryFailed(
             f"the series of the study cannot be listed: {query_rows.incomplete_reason}", status=0

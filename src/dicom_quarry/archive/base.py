@@ -1,4 +1,4 @@
-"""The archive as Quarry sees it: one port, several adapters, one contract suite in the tests."""
+"""The interface of an archive: one protocol class, several adapters, one contract suite in the tests."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dicom_quarry.model import InstanceRef, Level, Listing, SeriesInfo, Sink, St
 
 
 class Verdict(StrEnum):
-    """What a final status says about what to do; never whether the task is complete."""
+    """The next action after a final status; never a proof that the task is complete."""
 
     SUCCESS = "success"
     WARNING = "warning"  # finished with failed sub-operations
-    RETRY = "retry"  # out of resources, unable to process: the same question may be answered later
-    UNSUPPORTED = "unsupported"  # not at this level or in this model: ask another way
+    RETRY = "retry"  # out of resources, unable to process: the same request may succeed later
+    UNSUPPORTED = "unsupported"  # not at this level or in this model: another kind of request is needed
     CONFIGURATION = "configuration"  # destination unknown, not authorised: a person must act
     CANCELLED = "cancelled"
-    LOST = "lost"  # no final status: abort, cut connection, or the watch gave up
+    LOST = "lost"  # no final status: abort, cut connection, or the monitor ended it
 
 
 @dataclass(slots=True)
 class QueryRows:
-    """What a query brought: values by tag. ``why`` is empty where nothing suggests that there is more."""
+    """The results of a query: values by tag. ``incomplete_reason`` is empty unless results may be missing."""
 
     rows: list[dict[int, str]] = field(default_factory=list)
     incomplete_reason: str = ""
@@ -32,7 +32,7 @@ class QueryRows:
 
 @dataclass(frozen=True, slots=True)
 class StudyQueryResult:
-    """Answers to a STUDY level query; ``complete`` is False when the archive capped them or broke off."""
+    """The results of a query at STUDY level; ``complete`` is False where the archive left some out."""
 
     studies: tuple[Study, ...]
     complete: bool = True
@@ -41,10 +41,10 @@ class StudyQueryResult:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveRequest:
-    """What to have sent: a study; or, where given, only these series; or these instances of one series.
+    """The data to retrieve: a study; or, where given, only these series; or these instances of one series.
 
-    ``road`` says how, where an archive has several.
-    ``sop_classes`` are those of the instances by Series Instance UID, as far as the archive lists them.
+    ``transport`` selects the method of an archive that has several. ``sop_classes_by_series`` has the SOP
+    classes that the archive lists, by Series Instance UID.
     """
 
     study_uid: str
@@ -56,7 +56,7 @@ class RetrieveRequest:
 
     @property
     def level(self) -> Level:
-        """The Query/Retrieve level that this question is put at."""
+        """The Query/Retrieve level of this request."""
         if self.sop_uids:
             return Level.IMAGE
         return Level.SERIES if self.series_uids else Level.STUDY
@@ -64,10 +64,10 @@ class RetrieveRequest:
 
 @dataclass(frozen=True, slots=True)
 class RetrieveResult:
-    """How a retrieval ended, as the archive tells it; counters are None where it did not count.
+    """The end of a retrieval as the archive reports it; counters are None where it gave none.
 
-    ``status`` is DIMSE's. ``retry_after``: for so many seconds a busy archive wants to be left alone, 0 where
-    it did not say; None for one that is not busy.
+    ``status`` is DIMSE's. ``retry_after`` is the pause in seconds that a busy archive wants, 0 where it names
+    none; None for an archive that is not busy.
     """
 
     verdict: Verdict
@@ -80,7 +80,7 @@ class RetrieveResult:
     retry_after: float | None = None
 
 
-#: Of several answers the first of these that occurs speaks for all.
+#: The order in which one of several results represents them all.
 _WORST_FIRST = (
     Verdict.CONFIGURATION,
     Verdict.LOST,
@@ -93,12 +93,12 @@ _WORST_FIRST = (
 
 
 def worst_result(results: Iterable[RetrieveResult]) -> RetrieveResult:
-    """The answer that speaks for all of them."""
+    """Return the worst of several results."""
     return min(results, key=lambda one: _WORST_FIRST.index(one.verdict))
 
 
 def group_sop_classes(instances: Iterable[InstanceRef]) -> dict[str, frozenset[str]]:
-    """The SOP classes that are listed, by series; an empty one where the archive left some out."""
+    """Return the listed SOP classes by series; an empty class stands for an instance without one."""
     found: dict[str, set[str]] = {}
     for ref in instances:
         found.setdefault(ref.series_uid, set()).add(ref.sop_class)
@@ -106,27 +106,28 @@ def group_sop_classes(instances: Iterable[InstanceRef]) -> dict[str, frozenset[s
 
 
 class MonitorAction(StrEnum):
-    """What the owner of a retrieval wants done with it now."""
+    """The decision of a retrieval's owner."""
 
     WAIT = "wait"
-    CANCEL = "cancel"  # C-CANCEL, then wait for the final response a little while
+    CANCEL = "cancel"  # C-CANCEL, then wait a short time for the final response
     ABORT = "abort"
 
 
 class RetrieveMonitor(Protocol):
-    """Looks on while a retrieval runs, and owns its time-outs."""
+    """The owner of a running retrieval and of its time-outs."""
 
     def on_activity(self, completed: int | None, remaining: int | None, /) -> None:
-        """The archive said something: a pending response, with its counters where it gave them."""
+        """Note a sign of progress, with the archive's counters; None where it gave none."""
 
     def next_action(self) -> MonitorAction:
-        """Asked about once a second while nothing is heard."""
+        """Return whether to continue; called about once a second."""
 
 
 class Archive(Protocol):
-    """One archive. Methods may be called from several threads; each thread has its own association.
+    """One archive. Methods may be called from several threads; each thread has its own connection.
 
-    All raise ArchiveError: Unreachable, Rejected or Lost for the road, QueryFailed for the answer.
+    All raise ArchiveError: Unreachable, Rejected or ConnectionLost for the connection, QueryFailed for a
+    query, OperatorActionRequired where a person must act.
     """
 
     @property
@@ -134,38 +135,38 @@ class Archive(Protocol):
         """The archive's name in the configuration, for messages and the ledger."""
 
     def probe(self) -> None:
-        """Verify that the archive answers (C-ECHO, PS3.4 A.4)."""
+        """Verify that the archive answers (C-ECHO, PS3.4 A.4; over DICOMweb a query)."""
 
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
-        """Studies that the archive returns for these keys (PS3.4 C.4.1), each Study UID once.
+        """Return the studies that the archive finds for these keys (PS3.4 C.4.1), each Study UID once.
 
-        Nothing is filtered here: the caller matches the answers against the keys again.
+        Nothing is filtered here: the caller compares the results with the keys again.
         """
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """The series that the archive holds of a study (SERIES level), for a filter to choose from."""
+        """Return the series of a study (SERIES level), for a filter to choose from."""
 
     def list_instances(self, task: Task) -> Listing:
-        """What the archive holds of the task: SERIES level, then IMAGE level of every series."""
+        """List the instances of the task: SERIES level, then IMAGE level of every series."""
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """Have instances sent, and return when the archive says that it has finished.
+        """Have instances sent; return when the archive reports the end.
 
-        Instances may arrive by way of ``sink`` (C-GET, WADO-RS) or of a receiver elsewhere (C-MOVE), and may
-        go on arriving after the return. A lost association is an answer (Verdict.LOST); Unreachable and
-        Rejected are raised, nothing having been asked.
+        Instances arrive in ``sink`` (C-GET, WADO-RS) or at a separate receiver (C-MOVE), where they may go on
+        arriving after the return. A lost connection is a result (Verdict.LOST). Unreachable and Rejected are
+        raised before anything was requested.
         """
 
     def release_thread(self) -> None:
-        """Release the calling thread's associations."""
+        """Release the calling thread's connections."""
 
     def close(self) -> None:
-        """Release every association; calls in progress end as Lost."""
+        """Release every connection; calls in progress end as ConnectionLost."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatusMeaning:
-    """A verdict, a sentence for a person, and what that person can do where anything can be done."""
+    """A verdict, a sentence for a person, and the next step for that person, if there is one."""
 
     verdict: Verdict
     sentence: str

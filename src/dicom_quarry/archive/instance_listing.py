@@ -1,4 +1,4 @@
-"""What an archive holds of a study: SERIES level, then IMAGE level of every series (PS3.4 C.4.1.3.1)."""
+"""The list of a study's instances: SERIES level, then IMAGE level of every series (PS3.4 C.4.1.3.1)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from dicom_quarry.archive.dimse.status import interpret_failure
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
 
-#: A series of this many instances exists nowhere: an archive that lists more has lost count.
+#: Most results of one query: no series has so many instances.
 LISTING_CAP = 500_000
 
-#: Asks at a level for these keys, and for these attributes in return.
+#: A query at a level with these keys; the keywords name the attributes to return.
 QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str]], QueryRows]
 
 _SERIES_KEYS = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
@@ -21,10 +21,10 @@ _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
 
 
 class InstanceLister:
-    """Gathers the list of one task; ``keys`` name its study in every query.
+    """Lists the instances of one task; ``keys`` name its study in every query.
 
-    ``lowest`` is the lowest level that the archive answers at. ``relational``: it lists the instances of a
-    whole study in one answer (PS3.4 C.4.1.2.2.1), which spares a query for each series.
+    ``lowest_level`` is the lowest level that the archive supports. With ``relational_queries`` it lists the
+    instances of a whole study in one query (PS3.4 C.4.1.2.2.1), instead of one for each series.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class InstanceLister:
         self._task = task
         self._keys = keys
         self._instances: dict[str, InstanceRef] = {}
-        self._claimed_counts: dict[str, int | None] = {}  # of every series, how many instances it claims
+        self._claimed_counts: dict[str, int | None] = {}  # the instance count of every series
         self._by_image = True
         self._incomplete_reasons: list[str] = []
 
     def run(self) -> Listing:
-        """Ask for series, then for the instances of each; raises ArchiveError."""
+        """Query the series, then the instances of each; raises ArchiveError."""
         if self._lowest_level is not Level.STUDY:
             self._list_series()
         if self._lowest_level is not Level.IMAGE:
@@ -74,12 +74,12 @@ class InstanceLister:
                 break
 
     def _list_study(self) -> None:
-        """Every instance of the study at once; series by series where an answer names no series."""
-        answers = self._query_level(Level.IMAGE, self._keys, (*_IMAGE_KEYS, "SeriesInstanceUID"))
-        if answers is None or not all(is_uid(get_text(row, "SeriesInstanceUID")) for row in answers.rows):
+        """List every instance of the study by one query; by series where a result names no series."""
+        result = self._query_level(Level.IMAGE, self._keys, (*_IMAGE_KEYS, "SeriesInstanceUID"))
+        if result is None or not all(is_uid(get_text(row, "SeriesInstanceUID")) for row in result.rows):
             self._list_by_series()
             return
-        for row in answers.rows:
+        for row in result.rows:
             self._add(row, get_text(row, "SeriesInstanceUID"))
         listed = {ref.series_uid for ref in self._instances.values()}
         if any(claim and uid not in listed for uid, claim in self._claimed_counts.items()):
@@ -87,27 +87,27 @@ class InstanceLister:
 
     def _list_series(self) -> None:
         selected = self._task.selection.series
-        answers = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS)
-        if answers is None:
+        result = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS)
+        if result is None:
             self._claimed_counts = dict.fromkeys(sorted(selected))
             return
-        for row in answers.rows:
+        for row in result.rows:
             uid = get_text(row, "SeriesInstanceUID")
             if is_uid(uid) and (not selected or uid in selected):
-                # Series that are in two studies, or listed twice, may come with different numbers.
+                # A series that is in two studies, or listed twice, may have two counts.
                 claims = (self._claimed_counts.get(uid), get_count(row, "NumberOfSeriesRelatedInstances"))
                 self._claimed_counts[uid] = max(
                     (claim for claim in claims if claim is not None), default=None
                 )
 
     def _list_images(self, series_uid: str) -> bool:
-        """List one series; False where the archive does not know the IMAGE level at all."""
-        answers = self._query_level(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE_KEYS)
-        if answers is None:
+        """List one series; return False where the archive does not support the IMAGE level."""
+        result = self._query_level(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE_KEYS)
+        if result is None:
             self._by_image = False
             return False
         listed = False
-        for row in answers.rows:
+        for row in result.rows:
             listed = self._add(row, series_uid) or listed
         if not listed and self._claimed_counts[series_uid]:
             self._by_image = False
@@ -118,25 +118,25 @@ class InstanceLister:
         if not is_uid(uid):
             return False
         study_uid, sop_class = self._task.study.study_uid, get_text(row, "SOPClassUID")
-        # Listed in two series, it is still one instance, and arrives once.
+        # An instance that is listed in two series arrives once.
         self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
         return True
 
     def _query_level(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> QueryRows | None:
-        """The answers, what is wrong with them noted; None where the archive does not know this level."""
+        """Return the results and note any defect; None where the archive does not support this level."""
         try:
-            answers = self._query(level, keys, returns)
+            result = self._query(level, keys, returns)
         except QueryFailed as failure:
             if interpret_failure(failure).verdict is not Verdict.UNSUPPORTED:
                 raise
             return None
-        why = answers.incomplete_reason or describe_missing_uids(answers.rows, returns[0])
-        if why:
-            self._incomplete_reasons.append(why)
-        return answers
+        reason = result.incomplete_reason or describe_missing_uids(result.rows, returns[0])
+        if reason:
+            self._incomplete_reasons.append(reason)
+        return result
 
     def _max_claimed_count(self) -> int | None:
-        """The largest number of instances that any answer claimed for what is wanted."""
+        """Return the largest instance count of the selection that any result has."""
         claims = [claim for claim in self._claimed_counts.values() if claim is not None]
         totals = [sum(claims)] if claims else []
         study = self._task.study.instance_count
@@ -146,20 +146,20 @@ class InstanceLister:
 
 
 def get_text(row: Mapping[int, str], keyword: str) -> str:
-    """An attribute of an answer, without padding; empty where the archive did not return it."""
+    """Return an attribute of a result, without padding; empty where it is missing."""
     return row.get(tag(keyword), "").strip(" \0")
 
 
 def get_count(row: Mapping[int, str], keyword: str) -> int | None:
-    """A count (IS) of an answer; None where the archive gave none that can be read."""
+    """Return a count (IS) of a result; None where it is missing or malformed."""
     text = get_text(row, keyword)
     return int(text) if text.isascii() and text.isdigit() else None
 
 
 def describe_missing_uids(rows: Iterable[Mapping[int, str]], keyword: str) -> str:
-    """What to say of answers that have content, yet not the level's unique key; empty if there are none.
+    """Describe results that have values but not the level's unique key; empty if there are none.
 
-    Some archives end with an answer that is empty throughout: it hides nothing.
+    A result without any value is no defect: some archives end with one.
     """
     count = sum(1 for row in rows if any(row.values()) and not is_uid(get_text(row, keyword)))
     return f"{count} answers of the archive lack a usable {keyword}" if count else ""

@@ -22,10 +22,10 @@ from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
 
-#: Nobody has it (PS3.5 B.2, a UUID of zeros): asking for it costs an archive next to nothing.
+#: A study that cannot exist (PS3.5 B.2, a UUID of zeros): its query costs an archive next to nothing.
 _PROBE_STUDY_UID = "2.25.0"
 
-#: Threads that wait for the disk, over all retrievals at once.
+#: Threads that write files to the disk, for all retrievals together.
 _COMMIT_THREADS = 16
 
 _NO_ACCESS = HttpSettings()
@@ -36,9 +36,10 @@ _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID")
 class DicomWebArchive:
     """A PACS with web services at ``base``.
 
-    More than ``answer_cap`` studies for one question are not read; ``silence`` is how long a query may take
-    to say anything, in seconds. ``before_query`` is called before every request of a query, and returns when
-    it may be sent. ``result_cap`` is the number of answers at which the archive silently stops.
+    ``max_studies`` is the most studies that are read from one query. ``connect_timeout`` and ``read_timeout``
+    (the longest silence in a query) are in seconds. ``before_query`` is called before every request of a
+    query and returns when it may be sent. ``result_cap`` is the number of results at which the archive
+    silently stops, where it is known.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class DicomWebArchive:
         return self._name
 
     def probe(self) -> None:
-        """Ask for a study that nobody has: an answer shows that queries are answered, and to us."""
+        """Query a study that does not exist: a response shows that the archive accepts our queries."""
         self._query(Level.STUDY, {"StudyInstanceUID": _PROBE_STUDY_UID}, ("StudyInstanceUID",))
 
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
-        """Studies that the archive returns for these keys, each Study UID once.
+        """Return the studies that the archive finds for these keys, each Study UID once.
 
-        An empty key is an attribute that the answers are to have.
+        An empty key requests the attribute. Raises LocalProtocolError for a query without any key.
         """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
@@ -84,13 +85,13 @@ class DicomWebArchive:
         )
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """The series of a study; raises QueryFailed where the answer was cut short."""
+        """Return the series of a study; raises QueryFailed where the list is incomplete."""
         return parse_series(
             self._query(Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES_RETURN_KEYS)
         )
 
     def list_instances(self, task: Task) -> Listing:
-        """What the archive holds of the task: a study's instances at once, or by series where need be."""
+        """Return the task's instances: from one query where their number is right, else by series."""
         keys = {"StudyInstanceUID": task.study.study_uid}
         return (
             self._list_in_one_query(task, keys)
@@ -98,7 +99,7 @@ class DicomWebArchive:
         )
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """WADO-RS: instances reach the sink, and are durable, before the return."""
+        """Fetch by WADO-RS: instances are durable in the sink before this returns."""
         return WadoRetrieval(
             self._http, InstanceReceiver(sink, monitor, self._commit_pool, str(self._http.base)), monitor
         ).run(request)
@@ -108,23 +109,23 @@ class DicomWebArchive:
         self._http.release_thread()
 
     def close(self) -> None:
-        """Ask nothing more; calls in progress end as Lost."""
+        """Refuse further requests; calls in progress end as ConnectionLost."""
         self._http.close()
         self._commit_pool.shutdown(wait=False)
 
     def _list_in_one_query(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
-        """One query for a study: where it gives the study's own count, a list of series proves no more."""
+        """List a study by one query; None where the result differs from the study's own count."""
         claimed = task.study.instance_count
         if not claimed or task.selection.series:
             return None
-        answers = self._query(Level.IMAGE, keys, _IMAGE_KEYS)
-        rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in answers.rows]
+        result = self._query(Level.IMAGE, keys, _IMAGE_KEYS)
+        rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in result.rows]
         refs = {
             sop_uid: InstanceRef(task.study.study_uid, series_uid, sop_uid, sop_class)
             for sop_uid, sop_class, series_uid in rows
             if is_uid(sop_uid) and is_uid(series_uid)
         }
-        if answers.incomplete_reason or not len(refs) == len(rows) == claimed:
+        if result.incomplete_reason or not len(refs) == len(rows) == claimed:
             return None
         series = dict.fromkeys(ref.series_uid for ref in refs.values())
         return Listing(tuple(refs.values()), tuple(series), count=claimed)
@@ -132,9 +133,9 @@ class DicomWebArchive:
     def _query(
         self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
     ) -> QueryRows:
-        answers = self._qido.search(level, keys, returns, cap)
-        if self._result_cap is not None and len(answers.rows) >= self._result_cap:
-            answers.incomplete_reason = (
-                answers.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
+        result = self._qido.search(level, keys, returns, cap)
+        if self._result_cap is not None and len(result.rows) >= self._result_cap:
+            result.incomplete_reason = (
+                result.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
             )
-        return answers
+        return result

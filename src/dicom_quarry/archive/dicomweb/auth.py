@@ -1,4 +1,4 @@
-"""Who we are to a DICOMweb server: a user with a password, a bearer token, headers. Never logged."""
+"""Credentials for a DICOMweb server: a user with a password, a bearer token, headers. Never logged."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from pathlib import Path
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
 
-#: What may stand in a header's value (RFC 9110 5.5); a line's end would begin another header.
+#: A header's name and value (RFC 9110 5.1, 5.5); the end of a line would begin another header.
+_HEADER_NAME = re.compile(r"[!#-'*+\-.0-9A-Z^_`a-z|~]+")
 _HEADER_VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
-#: A token comes from a file or a service on this computer's network, in seconds.
+#: Seconds that token-command may take.
 _COMMAND_TIMEOUT = 60.0
 
 
 class Credentials:
-    """The headers that show who we are; for any thread. A token is read anew when it was refused."""
+    """The request headers with the credentials, for any thread. A rejected token is read again."""
 
     def __init__(self, access: HttpSettings) -> None:
-        """Raises ConfigError for what is missing in the environment, or cannot be read."""
+        """Raises ConfigError for a secret that is missing or cannot be read."""
         self._access = access
         self._lock = threading.Lock()
         self._static_headers = dict(access.headers)
@@ -32,18 +33,20 @@ class Credentials:
             name: _read_variable(variable) for name, variable in access.headers_env.items()
         }
         for name, value in self._static_headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ConfigError(f"{name!r} cannot be the name of an HTTP header")
             _check_header_value(value, f"the header {name}")
         self._authorization = self._load_authorization()
 
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        shown = self._authorization
-        return {**self._static_headers, "Authorization": shown} if shown else dict(self._static_headers)
+        """Return the headers for a request."""
+        authorization = {"Authorization": self._authorization} if self._authorization else {}
+        return {**self._static_headers, **authorization}
 
     def renew(self, rejected: str) -> bool:
-        """Read token or password anew; True if it is another than the ``refused`` Authorization.
+        """Read the token or password again; return whether it differs from the ``rejected`` Authorization.
 
-        Whoever comes second finds what the first has read. Raises Unusable where nothing can be read.
+        Of several threads only the first reads it. Raises OperatorActionRequired where it cannot be read.
         """
         with self._lock:
             if self._authorization == rejected:
@@ -51,7 +54,7 @@ class Credentials:
                     self._authorization = self._load_authorization()
                 except ConfigError as error:
                     raise OperatorActionRequired(
-                        f"the archive wants new credentials, and there are none: {error}"
+                        f"the archive rejected the credentials, and no new ones can be read: {error}"
                     ) from error
             return self._authorization != rejected
 
@@ -81,7 +84,7 @@ def _read_variable(variable: str) -> str:
     value = os.environ.get(variable, "")
     if not value:
         raise ConfigError(
-            f"the environment variable {variable} is not set: it is to hold a secret for the archive"
+            f"the environment variable {variable} is not set. It must contain the secret for the archive"
         )
     return value
 
@@ -91,12 +94,12 @@ def _read_secret_file(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}, which is to hold a secret for the archive, cannot be read: {error}"
+            f"{path}, which must contain the secret for the archive, cannot be read: {error}"
         ) from error
 
 
 def _run_command(command: str) -> str:
-    """What a command prints; what it says on standard error is not shown: it may be part of a secret."""
+    """Return the output of a command. Its standard error is not shown: it may contain a part of a secret."""
     try:
         done = subprocess.run(
             shlex.split(command), capture_output=True, text=True, timeout=_COMMAND_TIMEOUT, check=False
@@ -108,9 +111,9 @@ def _run_command(command: str) -> str:
     return done.stdout.strip()
 
 
-def _check_header_value(value: str, what: str) -> str:
+def _check_header_value(value: str, source: str) -> str:
     if not _HEADER_VALUE.fullmatch(value):
         raise ConfigError(
-            f"{what} is nothing that can stand in a header of HTTP: one line of plain characters"
+            f"{source} cannot be sent in an HTTP header. It must be one line of plain ASCII characters"
         )
     return value

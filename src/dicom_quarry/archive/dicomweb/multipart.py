@@ -1,6 +1,6 @@
 """A sans-I/O reader of ``multipart/related`` (RFC 2046 5.1, RFC 2387; PS3.18 8.6.1.2): bytes in, events out.
 
-No part is held in memory. A body is whole only if its closing boundary came: parts that ended before are.
+No part is kept in memory. A part is complete when a boundary follows it, the body with its closing boundary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from dicom_quarry.errors import RemoteProtocolError
 
-#: Headers of one part, and what may come before the first boundary, in bytes: servers send hundreds at most.
+#: Most bytes of a part's headers, and before the first boundary: servers send hundreds at most.
 _MAX_HEADERS: Final = 1 << 14
 _MAX_PREAMBLE: Final = 1 << 16
 
@@ -26,32 +26,32 @@ _CR, _LF = 0x0D, 0x0A
 
 @dataclass(frozen=True, slots=True)
 class PartStart:
-    """A part, with its headers by lower-case name; its bytes follow."""
+    """The beginning of a part, with its headers by lower-case name; its bytes follow."""
 
     headers: Mapping[str, str]
 
 
 class MultipartMarker(Enum):
-    """What ends something."""
+    """The end of a part, or of the body."""
 
     PART_END = auto()
-    CLOSED = auto()  # the closing boundary: the body is whole
+    CLOSED = auto()  # the closing boundary: the body is complete
 
 
-#: In between, a memoryview: the next bytes of the part that has begun.
+#: A memoryview has the next bytes of the part.
 MultipartEvent = PartStart | memoryview | MultipartMarker
 
 
 class _ReaderState(Enum):
     PREAMBLE = auto()
-    DELIMITER = auto()  # behind a boundary: a line's end, or two dashes
+    DELIMITER = auto()  # behind a boundary: the end of a line, or two dashes
     HEADERS = auto()
     DATA = auto()
     EPILOGUE = auto()
 
 
 def parse_boundary(content_type: str) -> str | None:
-    """The boundary in a Content-Type of a multipart; None where it is none, or names no usable one."""
+    """Return the boundary from a Content-Type; None where it is not multipart or has no usable boundary."""
     message = Message()
     message["Content-Type"] = content_type
     if message.get_content_maintype() != "multipart":
@@ -61,10 +61,10 @@ def parse_boundary(content_type: str) -> str | None:
 
 
 class MultipartReader:
-    """Takes a body in pieces of any size. ``closed`` once its closing boundary has come."""
+    """Reads a body in pieces of any size; ``closed`` becomes True with its closing boundary."""
 
     def __init__(self, boundary: str) -> None:
-        # A line feed alone is taken for a line's end, too; the carriage return before it belongs to it.
+        # A line feed alone ends a line, too; a carriage return before it belongs to it.
         self._delimiter = b"\n--" + boundary.encode("ascii")
         self._state = _ReaderState.PREAMBLE
         self._buffer = b"\n"  # the first boundary may be the first line
@@ -72,9 +72,9 @@ class MultipartReader:
         self.closed = False
 
     def feed(self, data: bytes) -> Iterator[MultipartEvent]:
-        """What these bytes bring; memoryviews are of ``data`` or of a copy, and stay good.
+        """Yield the events in these bytes; exhaust it before the next call. Memoryviews stay valid.
 
-        To be exhausted before the next call. Raises RemoteProtocolError for what is no multipart.
+        Raises RemoteProtocolError for a malformed body.
         """
         if self._buffer:
             data = self._buffer + data
@@ -99,7 +99,7 @@ class MultipartReader:
                         self._state, self.closed = _ReaderState.EPILOGUE, True
                         yield MultipartMarker.CLOSED
                         return
-                    # The line is known to be whole.
+                    # _find_boundary has seen the end of the line.
                     self._state, at = _ReaderState.HEADERS, data.index(b"\n", at) + 1
                 case _ReaderState.HEADERS:
                     headers, at = self._take_headers(data, at)
@@ -112,12 +112,12 @@ class MultipartReader:
                     return
 
     def end(self) -> None:
-        """The body ended here. Raises RemoteProtocolError if its closing boundary has not come."""
+        """Note the end of the body; raises RemoteProtocolError if its closing boundary is missing."""
         if not self.closed:
-            raise RemoteProtocolError("the answer ends without its closing boundary")
+            raise RemoteProtocolError("the response ends without its closing boundary")
 
     def _find_boundary(self, data: bytes, at: int) -> tuple[int, int, int]:
-        """Where the bytes before a boundary begin and end, and where it ends; -1 if it has not come."""
+        """Return start and end of the bytes before a boundary, and the end of it; -1 while it is missing."""
         start = at
         while (found := data.find(self._delimiter, start)) >= 0:
             after = found + len(self._delimiter)
@@ -130,7 +130,7 @@ class MultipartReader:
         return at, self._safe_end(data, at), -1
 
     def _safe_end(self, data: bytes, at: int) -> int:
-        """Up to where bytes cannot be the beginning of a boundary."""
+        """Return the index up to which no byte can belong to a boundary."""
         found = data.find(b"\n", max(at, len(data) - len(self._delimiter)))
         while found >= 0:
             if self._delimiter.startswith(data[found:]):
@@ -141,10 +141,10 @@ class MultipartReader:
     def _skip_preamble(self, count: int) -> None:
         self._preamble_size += count
         if self._preamble_size > _MAX_PREAMBLE:
-            raise RemoteProtocolError("the answer is no multipart: its boundary does not come")
+            raise RemoteProtocolError("the response is not multipart: its boundary is missing")
 
     def _take_headers(self, data: bytes, at: int) -> tuple[dict[str, str] | None, int]:
-        """The headers and where the part's bytes begin; None while the empty line has not come."""
+        """Return the headers and the index behind them; None while the empty line is missing."""
         begin, lines = at, list[bytes]()
         while (found := data.find(b"\n", at)) >= 0:
             line = data[at:found].removesuffix(b"\r")
@@ -160,10 +160,10 @@ class MultipartReader:
 
 
 def _is_delimiter(data: bytes, at: int) -> bool | None:
-    """Whether what follows makes it a boundary; None if too little has come to tell.
+    """Return whether this is a boundary by what follows it; None while too few bytes are known.
 
-    Two dashes close; else nothing but white space may follow in the line (RFC 2046 5.1.1). Anything else is
-    content that looks like a boundary.
+    Two dashes make it the closing one. Else only white space may follow in the line (RFC 2046 5.1.1);
+    anything else is content that looks like a boundary.
     """
     if data.startswith(b"--", at):
         return True
@@ -177,12 +177,12 @@ def _is_delimiter(data: bytes, at: int) -> bool | None:
 
 
 def _line_end(data: bytes, feed: int, at: int) -> int:
-    """Where the line before a line feed ends: a carriage return before it is not content."""
+    """Return the end of the line before a line feed: a carriage return before it is not content."""
     return feed - 1 if feed > at and data[feed - 1] == _CR else feed
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, str]:
-    """Headers by name; of several the last counts, what is no header does not."""
+    """Return headers by name; of several the last counts, lines that are no headers are ignored."""
     headers = {}
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")

@@ -1,4 +1,4 @@
-"""The DICOM JSON Model (PS3.18 annex F), as far as answers to queries need it: text by tag."""
+"""Queries over DICOMweb (QIDO-RS, PS3.18 10.6), and the DICOM JSON Model of their results (annex F)."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from dicom_quarry.model import Level
 
 
 def parse_datasets(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
-    """The wanted attributes of every dataset in an array: several values joined by back-slashes.
+    """Return these attributes of every dataset in an array, by tag; several values are joined by backslashes.
 
-    An attribute without a value is ``""``, one that is absent, or no text, is absent. Raises
-    RemoteProtocolError for what is no array of datasets.
+    An attribute without a value is ``""``. An attribute that is absent or not text is left out. Raises
+    RemoteProtocolError for anything but an array of datasets.
     """
     try:
-        answer = json.loads(text)
+        datasets = json.loads(text)
     except (ValueError, RecursionError):
-        raise RemoteProtocolError("it is no JSON") from None
-    if not isinstance(answer, list) or not all(isinstance(one, dict) for one in answer):
-        raise RemoteProtocolError("it is no array of datasets (PS3.18 F.2)")
+        raise RemoteProtocolError("not JSON") from None
+    if not isinstance(datasets, list) or not all(isinstance(one, dict) for one in datasets):
+        raise RemoteProtocolError("not an array of datasets (PS3.18 F.2)")
     wanted = [(tag, f"{tag:08X}") for tag in tags]
     return [
         {tag: value for tag, key in wanted if (value := _attribute_text(one.get(key))) is not None}
-        for one in answer
+        for one in datasets
     ]
 
 
@@ -51,12 +51,12 @@ def _attribute_text(attribute: Any) -> str | None:
 
 
 def _value_text(value: Any) -> str | None:
-    """A value as it stands in a dataset; None for a sequence's item, and for what stands nowhere."""
+    """Return a value as a dataset has it; None for an item of a sequence, and for anything unusable."""
     match value:
         case None:
             return ""  # a value that is empty, among others (PS3.18 F.2.5)
         case str():
-            # Half a surrogate pair is no text that can be kept; two values must not become one.
+            # Half a surrogate pair cannot be stored as text; two values must not become one.
             return value.encode("utf-8", "xmlcharrefreplace").decode("utf-8")
         case bool():
             return None
@@ -71,19 +71,19 @@ def _value_text(value: Any) -> str | None:
     return None
 
 
-#: Answers asked for at once; and as many as arouse suspicion: archives cut answers at 50, 100, 1000 silently.
+#: Results per page, and a page that may have been cut: archives stop at 50, 100 or 1000 results silently.
 PAGE_SIZE = 1000
 _MIN_CAPPED_PAGE = 50
 
-#: A page of this many bytes is no answer to a question of ours.
+#: Most bytes of one page of results.
 _MAX_BODY_BYTES = 1 << 27
 
-#: So many times the silence that is borne one answer may take altogether.
+#: One page may take this many times the longest silence.
 _BODY_TIMEOUT_FACTOR = 10
 
 _ACCEPT = "application/dicom+json"
 
-#: Further results there are, says a server (PS3.18 8.3.4.4, RFC 7234 5.5.7).
+#: A server's code for further results (PS3.18 8.3.4.4, RFC 7234 5.5.7).
 _MORE_RESULTS_WARNING = "299"
 
 #: Attributes that are always returned by the services (PS3.18 tables 10.6.3-3 to 10.6.3-5).
@@ -121,7 +121,11 @@ _UNIQUE_KEYS = {
 
 
 class QidoClient:
-    """Queries of one server. ``before_query`` is called before each request; ``silence`` is in seconds."""
+    """Sends the queries to one server.
+
+    ``read_timeout`` is the longest silence in seconds. ``before_query`` is called before each request and
+    returns when it may be sent.
+    """
 
     def __init__(self, http: HttpClient, *, read_timeout: float, before_query: Callable[[], None]) -> None:
         self._http = http
@@ -129,14 +133,14 @@ class QidoClient:
         self._before_query = before_query
 
     def search(self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int) -> QueryRows:
-        """Ask for these attributes, at most ``cap`` answers; each page must bring something new.
+        """Return at most ``cap`` results with these attributes; each page must bring a new one.
 
-        Keys of a level above go into the path. Raises QueryFailed, Rejected where the server is busy, Lost
-        and Unreachable.
+        Keys of a level above go into the path. Raises QueryFailed, Rejected where the server is busy,
+        ConnectionLost and Unreachable.
         """
         path, query = _build_search(level, keys, returns)
         unique, tags = tag(_UNIQUE_KEYS[level]), [tag(keyword) for keyword in returns]
-        answers, seen, received_count = QueryRows(), set[str](), 0
+        result, seen, received_count = QueryRows(), set[str](), 0
         while True:
             page, more = self._fetch_page(
                 path, [*query, ("limit", str(PAGE_SIZE)), ("offset", str(received_count))], tags
@@ -145,31 +149,31 @@ class QidoClient:
             seen.update(row[unique] for row in page if row.get(unique))
             if received_count and not any(row.get(unique) for row in new):
                 if page and (more or self._supports_limit(path, query)):
-                    answers.incomplete_reason = (
-                        f"the archive repeats its first {received_count} answers instead of going on"
+                    result.incomplete_reason = (
+                        f"the archive repeats its first {received_count} answers instead of sending the next"
                     )
-                return answers
-            answers.rows += new
-            if len(answers.rows) > cap:
-                del answers.rows[cap:]
-                answers.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
-                return answers
+                return result
+            result.rows += new
+            if len(result.rows) > cap:
+                del result.rows[cap:]
+                result.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
+                return result
             received_count += len(page)
             if not more and len(page) < _MIN_CAPPED_PAGE:
-                return answers
+                return result
 
     def _supports_limit(self, path: str, query: list[tuple[str, str]]) -> bool:
-        """Whether a limit matters to the server: one that knows no pages has given all at once."""
+        """Whether the server heeds a limit: one without pages sends all results at once."""
         return len(self._fetch_page(path, [*query, ("limit", "1"), ("offset", "0")], ())[0]) <= 1
 
     def _fetch_page(
         self, path: str, query: list[tuple[str, str]], tags: Sequence[int]
     ) -> tuple[list[dict[int, str]], bool]:
-        """The answers of one request, and whether the server says that there are more."""
+        """Return the results of one request, and whether the server announces more."""
         self._before_query()
         with self._http.get(path, query, accept=_ACCEPT, read_timeout=self._read_timeout) as response:
             status = response.status
-            # An unknown study has no series and instances; but an address without QIDO-RS has no studies.
+            # 404 below a study means that it has none; 404 for studies means that there is no QIDO-RS here.
             if status == HTTPStatus.NO_CONTENT or (status == HTTPStatus.NOT_FOUND and path != "/studies"):
                 return [], False
             if status != HTTPStatus.OK:
@@ -178,17 +182,16 @@ class QidoClient:
         try:
             return parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.header("Warning")
         except RemoteProtocolError as damage:
-            what = "a web page" if body.lstrip()[:1] == b"<" else f"something else: {damage}"
-            detail = (
-                f"{self._http.base} answers a query with {what}: are its DICOMweb services at this address?"
-            )
+            content = "a web page" if body.lstrip()[:1] == b"<" else f"something else ({damage})"
+            detail = f"{self._http.base} answers a query with {content}. Check its address"
             raise QueryFailed(detail, status=status, is_http=True) from None
 
     def _read_body(self, response: Response) -> bytes:
         if response.header("Content-Encoding", "identity").lower() != "identity":
-            detail = f"{self._http.base} sends its answer compressed, which was not asked for"
+            detail = f"{self._http.base} sends a compressed response, which was not requested"
             raise QueryFailed(detail, status=response.status, is_http=True)
-        body, deadline = bytearray(), time.monotonic() + _BODY_TIMEOUT_FACTOR * self._read_timeout
+        timeout = _BODY_TIMEOUT_FACTOR * self._read_timeout
+        body, deadline = bytearray(), time.monotonic() + timeout
         for piece in response.iter_raw():
             body += piece
             if len(body) > _MAX_BODY_BYTES:
@@ -196,7 +199,7 @@ class QidoClient:
                 raise QueryFailed(detail, status=response.status, is_http=True)
             if time.monotonic() > deadline:
                 raise ConnectionLost(
-                    f"{self._http.base} drags an answer on for {_BODY_TIMEOUT_FACTOR * self._read_timeout:.0f} s"
+                    f"{self._http.base} did not complete its response within {timeout:.0f} s"
                 )
         return bytes(body)
 
@@ -204,7 +207,7 @@ class QidoClient:
 def _build_search(
     level: Level, keys: Mapping[str, str], returns: Sequence[str]
 ) -> tuple[str, list[tuple[str, str]]]:
-    """Path and query of a search (PS3.18 10.6.1.1): studies by keys, the rest below study and series."""
+    """Return path and query of a search (PS3.18 10.6.1.1): studies by keys, the rest by path."""
     remaining = {keyword: text for keyword, text in keys.items() if text}
     path = "/studies"
     if level is not Level.STUDY:
@@ -222,14 +225,14 @@ def _build_search(
 
 
 def quote_uid(uid: str) -> str:
-    """A UID as a part of a path, of which nothing leads elsewhere; raises LocalProtocolError."""
+    """Return a UID as one segment of a path; raises LocalProtocolError where it does not name one object."""
     if not is_uid(uid):
         raise LocalProtocolError(f"a request for {uid!r}, which does not name one object")
     return quote(uid, safe="") if uid.strip(".") else "%2E" * len(uid)
 
 
 def _format_value(keyword: str, text: str) -> str:
-    """A key's value: a list of UIDs has commas (PS3.18 8.3.4.1)."""
+    """Return a key's value: a list of UIDs is separated by commas (PS3.18 8.3.4.1)."""
     return text.replace("\\", ",") if dictionary_VR(tag(keyword)) == "UI" else text
 
 

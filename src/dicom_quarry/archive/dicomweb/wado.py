@@ -1,4 +1,4 @@
-"""One DICOM file on its way from the body of an HTTP answer to the sink."""
+"""Retrieval over DICOMweb (WADO-RS, PS3.18 10.4): from the body of an HTTP response to the sink."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from dicom_quarry.wire.file_meta import read_file_meta
 
 
 class InstanceStream:
-    """Reads the file meta information for the sink, then hands the dataset on as it comes.
+    """One file: reads the file meta information for the sink, then passes the dataset on as it comes.
 
-    What is no DICOM file, what is not as long as its ``length`` said, and what the sink refuses costs this
-    part alone: the rest of its bytes is dropped. ``peer`` is where it comes from, ``size`` the bytes so far.
+    A file that is not DICOM, has another size than ``length``, or is refused by the sink fails alone: its
+    other bytes are dropped. ``peer`` is its origin, ``size`` the number of bytes so far.
     """
 
     def __init__(self, sink: Sink, peer: str, length: str) -> None:
@@ -42,7 +42,7 @@ class InstanceStream:
         self._error = ""
 
     def write(self, data: memoryview) -> None:
-        """Take the next bytes of the file."""
+        """Process the next bytes of the file."""
         self.size += len(data)
         if self._error:
             return
@@ -55,11 +55,11 @@ class InstanceStream:
             self._fail(error)
 
     def end(self) -> str:
-        """The file is over: make it durable; why it is not kept, or nothing if it is."""
+        """Make the complete file durable; return the reason why it is not kept, empty if it is."""
         if not self._error and self._length is not None and self.size != self._length:
-            self._error = f"a file of {self.size} bytes came, where {self._length} were announced"
+            self._error = f"a file has {self.size} bytes instead of the {self._length} that were announced"
         if not self._error and self._writer is None:
-            self._error = "a file came that ends in its file meta information, or is no DICOM file"
+            self._error = "a file is not a DICOM file, or ends in its file meta information"
         if self._error or self._writer is None:
             self.abort()
             return self._error
@@ -70,13 +70,13 @@ class InstanceStream:
         return self._error
 
     def abort(self) -> None:
-        """Forget the file: the rest of it will not come."""
+        """Discard the incomplete file."""
         writer, self._writer = self._writer, None
         if writer is not None:
             writer.abort()
 
     def _open_writer(self, data: memoryview) -> None:
-        """Most of the time the first bytes have all of the file meta information."""
+        """Begin the file in the sink once its file meta information is complete: mostly at once."""
         if self._header_buffer:
             self._header_buffer += data
         start = memoryview(self._header_buffer) if self._header_buffer else data
@@ -96,24 +96,22 @@ class InstanceStream:
         self._writer.write(start[meta.size :])
 
     def _fail(self, error: InstanceRefused | RemoteProtocolError) -> None:
-        kind = (
-            "a file was not taken" if isinstance(error, InstanceRefused) else "a file came that is not usable"
-        )
+        kind = "a file was refused" if isinstance(error, InstanceRefused) else "a file is not usable"
         self._error = f"{kind}: {error}"
         self.abort()
 
 
-#: Files of one retrieval that may wait for the disk at once: it makes several durable in the time of one.
+#: Most files of one retrieval that wait for the disk: it writes several in the time of one.
 _MAX_PENDING_COMMITS = 4
 
-#: A file of fewer bytes is on the disk before another thread has been told of it.
+#: A file of fewer bytes is durable sooner than another thread could begin with it.
 _INLINE_COMMIT_BYTES = 1 << 16
 
 
 class InstanceReceiver:
-    """Takes the files of one retrieval. ``pool`` makes them durable; ``peer`` is where they come from.
+    """Stores the files of one retrieval. ``pool`` makes them durable; ``peer`` is their origin.
 
-    ``completed`` and ``failed`` count them, ``why`` says of those that failed what was wrong.
+    ``completed`` and ``failed`` count them; ``errors`` has the reasons of those that failed.
     """
 
     def __init__(self, sink: Sink, monitor: RetrieveMonitor, pool: Executor, peer: str) -> None:
@@ -127,28 +125,28 @@ class InstanceReceiver:
         self.errors: list[str] = []
 
     def begin(self, length: str) -> None:
-        """A file begins; ``length`` is what was announced of it, if anything."""
+        """Begin a file; ``length`` is the announced number of bytes, or empty."""
         self._stream = InstanceStream(self._sink, self._peer, length)
 
     def write(self, data: memoryview) -> None:
-        """The next bytes of the file."""
+        """Process the next bytes of the file."""
         if self._stream is not None:
             self._stream.write(data)
 
     def end(self) -> None:
-        """The file is over."""
-        part, self._stream = self._stream, None
-        if part is None:
+        """End the file."""
+        stream, self._stream = self._stream, None
+        if stream is None:
             return
-        if part.size < _INLINE_COMMIT_BYTES:
-            self._record_result(part.end())
+        if stream.size < _INLINE_COMMIT_BYTES:
+            self._record_result(stream.end())
             return
-        self._pending_commits.append(self._pool.submit(part.end))
+        self._pending_commits.append(self._pool.submit(stream.end))
         while len(self._pending_commits) > _MAX_PENDING_COMMITS:
             self._record_result(self._pending_commits.popleft().result())
 
     def finish(self) -> None:
-        """Nothing more comes: forget a file that is not over, and wait until the others are durable."""
+        """Discard a file that is not complete, and wait until the others are durable."""
         if self._stream is not None:
             self._stream.abort()
             self._stream = None
@@ -156,7 +154,7 @@ class InstanceReceiver:
             while self._pending_commits:
                 self._record_result(self._pending_commits.popleft().result())
         finally:
-            # One has failed as nothing should: the others are waited for, all the same.
+            # After an unexpected error the other files must not be left in progress.
             for future in self._pending_commits:
                 future.exception()
             self._pending_commits.clear()
@@ -170,19 +168,19 @@ class InstanceReceiver:
         self._monitor.on_activity(self.completed, None)
 
 
-#: Files as they are stored, whatever their transfer syntax (PS3.18 8.7.3.5.2): nothing is converted for us.
+#: Files as they are stored, in any transfer syntax (PS3.18 8.7.3.5.2): the archive must not convert them.
 _ACCEPT = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 
-#: Seconds between two looks at the watch, and the bytes that make a second one of life.
+#: Seconds between two calls of the monitor, and the bytes in between that count as activity.
 TICK = 1.0
 _ACTIVITY_BYTES = 4096
 
-#: After one of these the other resources of a retrieval are not asked for.
+#: After one of these verdicts the other resources of a retrieval are not requested.
 _STOPPING_VERDICTS = frozenset({Verdict.RETRY, Verdict.CONFIGURATION, Verdict.CANCELLED, Verdict.LOST})
 
 
 class _StoppedByMonitor(Exception):
-    """The watch has lost its patience."""
+    """The monitor ends the retrieval."""
 
     def __init__(self, action: MonitorAction) -> None:
         super().__init__(action)
@@ -190,7 +188,7 @@ class _StoppedByMonitor(Exception):
 
 
 class WadoRetrieval:
-    """The answer to one question, which may take several requests: one for each series, or instance."""
+    """One retrieval, which may need several requests: one for each series or instance."""
 
     def __init__(self, http: HttpClient, receiver: InstanceReceiver, monitor: RetrieveMonitor) -> None:
         self._http = http
@@ -201,15 +199,15 @@ class WadoRetrieval:
         self._checked_at = time.monotonic()
 
     def run(self, request: RetrieveRequest) -> RetrieveResult:
-        """Fetch it. Raises Unreachable where nothing could be asked, Unusable where we are not let in."""
+        """Fetch it. Raises Unreachable if nothing was requested, OperatorActionRequired for credentials."""
         verdicts: list[Verdict] = []
         pause: float | None = None
         for path in _resource_paths(request):
             try:
                 verdict, pause = self._fetch(path)
-            except _StoppedByMonitor as given_up:
-                verdict = Verdict.CANCELLED if given_up.action is MonitorAction.CANCEL else Verdict.LOST
-                self._messages.append("given up by this side")
+            except _StoppedByMonitor as stopped:
+                verdict = Verdict.CANCELLED if stopped.action is MonitorAction.CANCEL else Verdict.LOST
+                self._messages.append("Quarry ended the retrieval")
             except (ConnectionLost, RemoteProtocolError) as lost:
                 verdict = Verdict.LOST
                 self._messages.append(str(lost))
@@ -240,7 +238,7 @@ class WadoRetrieval:
         return Verdict.SUCCESS if whole else Verdict.WARNING
 
     def _fetch(self, path: str) -> tuple[Verdict, float | None]:
-        """One resource: the verdict, and what a busy archive says of when to ask again."""
+        """Fetch one resource; return the verdict, and the pause in seconds that a busy archive wants."""
         with self._http.get(path, accept=_ACCEPT, tick=self._check_monitor) as response:
             status = response.status
             meaning = interpret_http(status)
@@ -256,7 +254,7 @@ class WadoRetrieval:
         content_type = response.header("Content-Type")
         boundary = parse_boundary(content_type)
         if response.header("Content-Encoding", "identity").lower() != "identity":
-            return self._unsupported("The archive sends its answer compressed, which was not asked for")
+            return self._unsupported("The archive sends a compressed response, which was not requested")
         try:
             if boundary is not None:
                 self._read_parts(response, MultipartReader(boundary))
@@ -264,7 +262,7 @@ class WadoRetrieval:
                 self._read_single_part(response)
             elif "html" in content_type.lower():
                 self._messages.append(
-                    "The archive answers with a web page: it is being maintained, or wants a login"
+                    "The archive answers with a web page: it is being maintained, or requires a login"
                 )
                 return Verdict.RETRY
             else:
@@ -275,8 +273,8 @@ class WadoRetrieval:
             self._receiver.finish()
         return Verdict.SUCCESS
 
-    def _unsupported(self, why: str) -> Verdict:
-        self._messages.append(why)
+    def _unsupported(self, reason: str) -> Verdict:
+        self._messages.append(reason)
         return Verdict.UNSUPPORTED
 
     def _read_parts(self, response: Response, reader: MultipartReader) -> None:
@@ -295,7 +293,7 @@ class WadoRetrieval:
         reader.end()
 
     def _read_single_part(self, response: Response) -> None:
-        """A server may answer a request for one instance without multipart."""
+        """Read one file without multipart: some servers answer a request for one instance so."""
         self._receiver.begin(response.header("Content-Length"))
         for piece in response.iter_raw():
             self._on_bytes(len(piece))
@@ -303,7 +301,7 @@ class WadoRetrieval:
         self._receiver.end()
 
     def _on_bytes(self, size: int) -> None:
-        """Bytes came. A trickle is no sign of life."""
+        """Count bytes, and call the monitor once a second. A trickle is not reported as activity."""
         self._received_bytes += size
         if time.monotonic() - self._checked_at >= TICK:
             if self._received_bytes >= _ACTIVITY_BYTES:
@@ -312,7 +310,7 @@ class WadoRetrieval:
             self._check_monitor()
 
     def _check_monitor(self) -> None:
-        """Ask the watch whether to go on."""
+        """End the retrieval if the monitor wants it."""
         self._checked_at = time.monotonic()
         action = self._monitor.next_action()
         if action is not MonitorAction.WAIT:
@@ -320,7 +318,7 @@ class WadoRetrieval:
 
 
 def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
-    """PS3.18 table 10.4.1-1: a study, a series, an instance."""
+    """Yield the paths of a study, of series, or of instances (PS3.18 table 10.4.1-1)."""
     study = f"/studies/{quote_uid(request.study_uid)}"
     if not request.series_uids:
         yield study
@@ -333,7 +331,7 @@ def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
 
 
 def _is_single_file(response: Response) -> bool:
-    """A file alone, whose end can be told from a connection that was cut: by its length, or its chunks."""
+    """Whether this is one DICOM file with a length or chunks: else its end looks like a cut connection."""
     media_type = response.header("Content-Type").partition(";")[0].strip().lower()
     framed = bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
     return media_type == "application/dicom" and framed
