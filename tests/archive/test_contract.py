@@ -1,4 +1,4 @@
-"""What every archive adapter owes its users, on every archive at hand.
+"""The contract of every archive adapter, on every archive that is installed.
 
 A new adapter, or archive, joins by one more line in ``KINDS``.
 """
@@ -170,8 +170,8 @@ def test_retrieve_brings_every_study_whole_and_byte_for_byte(site: Site) -> None
 def test_retrieve_some_series(site: Site) -> None:
     study = several_series(site)
     series = sorted(study.series)[:2]
-    ask = site.ask(study, series)
-    assert site.adapter().retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
+    request = site.ask(study, series)
+    assert site.adapter().retrieve(request, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, {sop_uid for series_uid in series for sop_uid in study.series[series_uid]})
 
 
@@ -179,12 +179,12 @@ def test_retrieve_some_instances_of_a_series(site: Site) -> None:
     study = several_series(site)
     series_uid = max(study.series, key=lambda uid: len(study.series[uid]))
     wanted = sorted(study.series[series_uid])[:2]
-    ask = site.ask(study, [series_uid], wanted)
-    assert site.adapter().retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
+    request = site.ask(study, [series_uid], wanted)
+    assert site.adapter().retrieve(request, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, set(wanted))
 
 
-def test_an_instance_that_is_refused_is_never_success_and_comes_when_asked_for_again(site: Site) -> None:
+def test_an_instance_that_is_refused_is_never_success_and_comes_with_the_next_request(site: Site) -> None:
     study = several_series(site)
     series_uid = max(study.series, key=lambda uid: len(study.series[uid]))
     missing = max(study.series[series_uid])
@@ -195,8 +195,8 @@ def test_an_instance_that_is_refused_is_never_success_and_comes_when_asked_for_a
     assert missing not in site.sink.kept
 
     site.fresh()
-    ask = site.ask(study, [series_uid], [missing])
-    assert archive.retrieve(ask, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
+    request = site.ask(study, [series_uid], [missing])
+    assert archive.retrieve(request, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, {missing})
 
 
@@ -207,7 +207,7 @@ def test_a_study_that_the_archive_does_not_have_brings_nothing(site: Site) -> No
     assert not site.sink.kept
 
 
-def test_an_unknown_destination_is_said_to_need_registering(site: Site) -> None:
+def test_an_unknown_destination_needs_registering(site: Site) -> None:
     if not site.moves:
         pytest.skip("only C-MOVE has a destination")
     study = several_series(site)
@@ -221,12 +221,12 @@ def test_an_unknown_destination_is_said_to_need_registering(site: Site) -> None:
 def test_a_cancelled_retrieval_ends_and_leaves_the_archive_usable(site: Site) -> None:
     study = several_series(site)
     site.gate.clear()
-    asked = 0
+    calls = 0
 
     def cancel() -> MonitorAction:
-        nonlocal asked
-        asked += 1
-        if asked > 1:  # the C-CANCEL is on its way: the archive, held up so far, may go on
+        nonlocal calls
+        calls += 1
+        if calls > 1:  # the C-CANCEL is on its way: the archive, held up so far, may go on
             site.gate.set()
         return MonitorAction.CANCEL
 
@@ -245,8 +245,8 @@ def test_an_aborted_retrieval_is_lost_and_leaves_the_archive_usable(site: Site) 
     study = several_series(site)
     site.gate.clear()
     archive = site.adapter()
-    watch = PatientWatch(lambda: MonitorAction.ABORT)
-    answered = archive.retrieve(site.ask(study), site.sink, watch)
+    monitor = PatientWatch(lambda: MonitorAction.ABORT)
+    answered = archive.retrieve(site.ask(study), site.sink, monitor)
     assert answered.verdict is Verdict.LOST
     site.gate.set()
     assert archive.find({"AccessionNumber": study.accession}).complete
@@ -265,9 +265,9 @@ def test_several_threads_retrieve_at_once(site: Site) -> None:
 
     def work(mine: list[HeldStudy]) -> None:
         for study in mine:
-            ask = site.ask(study)
+            request = site.ask(study)
             assert archive.list_instances(task(study)).complete
-            verdicts.append(archive.retrieve(ask, site.sink, PatientWatch()).verdict)
+            verdicts.append(archive.retrieve(request, site.sink, PatientWatch()).verdict)
         archive.release_thread()
 
     threads = [threading.Thread(target=work, args=(studies[n::4],)) for n in range(4)]

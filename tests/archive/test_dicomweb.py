@@ -1,4 +1,4 @@
-"""The DICOMweb adapter before servers that misbehave: failures told apart, whole parts kept, no loops."""
+"""The DICOMweb adapter with servers that misbehave: failures distinguished, complete parts kept, no loops."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ def archive(
 
 
 def fetch(
-    *faults: WebFault, ask: RetrieveRequest = WHOLE, patience: Callable[[], MonitorAction] | None = None
+    *faults: WebFault, request: RetrieveRequest = WHOLE, decide: Callable[[], MonitorAction] | None = None
 ) -> tuple[RetrieveResult, set[str], ScriptedWeb]:
-    """What came of a retrieval."""
+    """Retrieve; return the result, the UIDs that were stored, and the server."""
     sink = MemorySink()
-    watch = PatientWatch(patience) if patience else PatientWatch()
+    monitor = PatientWatch(decide) if decide else PatientWatch()
     with archive(*faults) as (web, adapter):
-        answered = adapter.retrieve(ask, sink, watch)
+        answered = adapter.retrieve(request, sink, monitor)
     assert not sink.unfinished, "a file was neither kept nor given up"
     return answered, set(sink.kept), web
 
@@ -94,7 +94,7 @@ def task(study: DemoStudy = STUDY, count: int | None = None) -> Task:
 
 
 @pytest.mark.parametrize(
-    ("fault", "verdict", "said"),
+    ("fault", "verdict", "message"),
     [
         (Answer(204), Verdict.WARNING, "nothing to send"),
         (Answer(400), Verdict.UNSUPPORTED, "malformed (HTTP 400)"),
@@ -124,10 +124,10 @@ def task(study: DemoStudy = STUDY, count: int | None = None) -> Task:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_study_is_told_apart(fault: WebFault, verdict: Verdict, said: str) -> None:
+def test_failures_of_a_retrieval_are_distinguished(fault: WebFault, verdict: Verdict, message: str) -> None:
     answered, kept, _ = fetch(fault)
     assert (answered.verdict, answered.completed, kept) == (verdict, 0, set())
-    assert said in answered.comment
+    assert message in answered.comment
     assert answered.retry_after is None
 
 
@@ -136,7 +136,7 @@ def test_what_is_no_study_is_told_apart(fault: WebFault, verdict: Verdict, said:
     [("7", 7), ("", 0), ("soon", 0), ("99999", 3600), ("Thu, 01 Jan 2099 00:00:00 GMT", 3600)],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_archive_says_when_to_ask_again(status: int, header: str, seconds: float) -> None:
+def test_a_busy_archive_names_its_pause(status: int, header: str, seconds: float) -> None:
     busy = Answer(status, headers={"Retry-After": header} if header else {}, which=anything)
     answered, kept, _ = fetch(busy)
     assert (answered.verdict, answered.retry_after, kept) == (Verdict.RETRY, seconds, set())
@@ -189,24 +189,28 @@ def test_one_file_without_multipart_is_taken_where_its_end_can_be_told() -> None
         whole = web.right_answer(WebRequest(False, QUERY))
         assert whole.chunks is not None
         file = b"".join(whole.chunks).split(b"\r\n\r\n", 1)[1].split(b"\r\n--quarry-demo")[0]
-    ask = RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=(min(UIDS),))
-    answered, kept, _ = fetch(Answer(200, file, headers={"Content-Type": "application/dicom"}), ask=ask)
+    request = RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=(min(UIDS),))
+    answered, kept, _ = fetch(
+        Answer(200, file, headers={"Content-Type": "application/dicom"}), request=request
+    )
     assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 1)
     headers = {
         "Content-Type": "application/dicom",
         "Content-Length": str(len(file) + 9),
         "Connection": "close",
     }
-    answered, kept, _ = fetch(Answer(200, file, headers=headers), ask=ask)
+    answered, kept, _ = fetch(Answer(200, file, headers=headers), request=request)
     assert (answered.verdict, kept) == (Verdict.LOST, set())
 
 
-def test_series_and_instances_are_asked_for_one_by_one() -> None:
-    answered, kept, web = fetch(ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES))
+def test_series_and_instances_are_requested_one_by_one() -> None:
+    answered, kept, web = fetch(request=RetrieveRequest(STUDY.study_uid, series_uids=SERIES))
     assert (answered.verdict, answered.completed, kept) == (Verdict.SUCCESS, 6, UIDS)
     assert [one.query.level for one in web.log] == ["SERIES", "SERIES"]
     wanted = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])[:2]
-    answered, kept, web = fetch(ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=wanted))
+    answered, kept, web = fetch(
+        request=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=wanted)
+    )
     assert (answered.verdict, kept) == (Verdict.SUCCESS, set(wanted))
     assert [one.query.level for one in web.log] == ["IMAGE", "IMAGE"]
 
@@ -225,32 +229,34 @@ def test_of_several_instances_one_may_be_missing_but_a_lost_archive_is_left_alon
 ) -> None:
     uids = tuple(i.sop_uid for i in STUDY.instances() if i.series.series_uid == SERIES[0])
     answered, _, web = fetch(
-        fault, ask=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=uids)
+        fault, request=RetrieveRequest(STUDY.study_uid, series_uids=SERIES[:1], sop_uids=uids)
     )
     assert (answered.verdict, answered.completed) == (verdict, completed)
     assert len(web.log) == requests
 
 
-# --- patience ---------------------------------------------------------------------------------------------
+# --- monitors and time-outs ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", [Dribble(), Silent()], ids=["dribble", "silent"])
 @pytest.mark.parametrize(
-    ("patience", "verdict"), [(MonitorAction.CANCEL, Verdict.CANCELLED), (MonitorAction.ABORT, Verdict.LOST)]
+    ("action", "verdict"), [(MonitorAction.CANCEL, Verdict.CANCELLED), (MonitorAction.ABORT, Verdict.LOST)]
 )
-def test_the_watch_ends_what_drags_on(fault: WebFault, patience: MonitorAction, verdict: Verdict) -> None:
+def test_the_monitor_ends_what_takes_too_long(
+    fault: WebFault, action: MonitorAction, verdict: Verdict
+) -> None:
     looks = iter([MonitorAction.WAIT, MonitorAction.WAIT])
-    answered, kept, _ = fetch(fault, patience=lambda: next(looks, patience))
+    answered, kept, _ = fetch(fault, decide=lambda: next(looks, action))
     assert (answered.verdict, kept) == (verdict, set())
 
 
 def test_a_trickle_is_no_sign_of_life() -> None:
-    watch = PatientWatch()
+    monitor = PatientWatch()
     looks = iter([MonitorAction.WAIT] * 10)
-    watch.next_action = lambda: next(looks, MonitorAction.ABORT)
+    monitor.next_action = lambda: next(looks, MonitorAction.ABORT)
     with archive(Dribble()) as (_, adapter):
-        adapter.retrieve(WHOLE, MemorySink(), watch)
-    assert watch.signs == 0
+        adapter.retrieve(WHOLE, MemorySink(), monitor)
+    assert monitor.signs == 0
 
 
 def test_a_query_may_be_silent_for_so_long() -> None:
@@ -300,7 +306,7 @@ MANY = generate_studies(1, seed=12, images=130)[0]
         "no pages",
         "limit ignored",
         "tiny pages",
-        "told and repeated",
+        "announced and repeated",
     ],
 )
 def test_pages_cannot_loop_and_hide_nothing(fault: WebFault, listed: int, why: str) -> None:
@@ -316,12 +322,12 @@ def test_a_study_whose_own_count_agrees_is_listed_by_one_query() -> None:
     with archive() as (web, adapter):
         assert len(adapter.list_instances(task(count=6)).instances) == 6
         assert len(web.log) == 1
-        listing = adapter.list_instances(task(count=7))  # whoever claims more is asked by series, too
+        listing = adapter.list_instances(task(count=7))  # a larger count is checked by series, too
         assert (len(listing.instances), listing.count) == (6, 7)
         assert len(web.log) > 2
 
 
-def test_more_studies_than_anybody_means_are_not_read() -> None:
+def test_studies_beyond_the_limit_are_not_read() -> None:
     studies = generate_studies(60, seed=3)
     patient = {"StudyDate": "20000101-20991231"}
     with archive(studies=studies, max_studies=40) as (_, adapter):
@@ -333,7 +339,7 @@ def test_more_studies_than_anybody_means_are_not_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "said"),
+    ("fault", "error", "message"),
     [
         (web_page(searches), QueryFailed, "web page"),
         (Answer(200, b"{", which=searches), QueryFailed, "not JSON"),
@@ -348,10 +354,10 @@ def test_more_studies_than_anybody_means_are_not_read() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_no_answer_to_a_query_is_no_empty_answer(
-    fault: WebFault, error: type[ArchiveError], said: str
+def test_a_damaged_response_to_a_query_is_not_an_empty_list(
+    fault: WebFault, error: type[ArchiveError], message: str
 ) -> None:
-    with archive(fault) as (_, adapter), pytest.raises(error, match=said):
+    with archive(fault) as (_, adapter), pytest.raises(error, match=message):
         adapter.find({"StudyInstanceUID": STUDY.study_uid})
 
 
@@ -374,10 +380,10 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
     assert "lack a usable StudyInstanceUID" in found.incomplete_reason
 
 
-# --- who we are, and where we are sent --------------------------------------------------------------------
+# --- credentials and redirects ------------------------------------------------------------------------------
 
 
-def test_a_token_is_read_anew_when_it_is_refused(tmp_path: Any) -> None:
+def test_a_token_is_read_again_when_it_is_rejected(tmp_path: Any) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
     access = HttpSettings(token_file=token)
@@ -386,8 +392,8 @@ def test_a_token_is_read_anew_when_it_is_refused(tmp_path: Any) -> None:
         adapter.probe()
         token.write_text("second\n")
         sink = MemorySink()
-        for ask in (RetrieveRequest(STUDY.study_uid, series_uids=(uid,)) for uid in (*SERIES, *SERIES)):
-            assert adapter.retrieve(ask, sink, PatientWatch()).verdict is Verdict.SUCCESS
+        for request in (RetrieveRequest(STUDY.study_uid, series_uids=(uid,)) for uid in (*SERIES, *SERIES)):
+            assert adapter.retrieve(request, sink, PatientWatch()).verdict is Verdict.SUCCESS
         assert set(sink.kept) == UIDS
         assert len(web.log) == 6  # one of them refused
         adapter.probe()
@@ -437,7 +443,7 @@ def test_a_redirect_is_followed_on_the_same_server_alone() -> None:
         adapter.probe()
 
 
-def test_nobody_listens() -> None:
+def test_nothing_listens() -> None:
     adapter = DicomWebArchive("main", BaseUri("http", "127.0.0.1", free_port(), ""))
     with pytest.raises(Unreachable, match="refused the connection"):
         adapter.probe()
@@ -456,7 +462,7 @@ def test_a_kept_connection_that_has_ended_costs_nothing() -> None:
                 client.recv(10_000)
                 client.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
                 answers += 1
-                if answers == 2:  # the request that follows is read, and nobody answers it
+                if answers == 2:  # the request that follows is read, and not answered
                     client.recv(10_000)
                 client.close()
 

@@ -1,4 +1,4 @@
-"""The DICOMweb adapter over https and by proxies: who is trusted, who we are, by which way it goes."""
+"""The DICOMweb adapter over https and through proxies: trust, client certificates, the way to the server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 @dataclass(frozen=True, slots=True)
 class Hospital:
-    """Its authority, the archive's certificate and ours, and somebody else's authority."""
+    """Its authority, the archive's certificate and ours, and a foreign authority."""
 
     authority: Authority
     archive: Identity
@@ -87,7 +87,7 @@ def fetched(archive: DicomWebArchive) -> tuple[Verdict, set[str]]:
 
 
 def failure(base: str, error: type[ArchiveError], **access: Any) -> str:
-    """What is said where neither a query nor a retrieval can be asked."""
+    """Return the message with which both a retrieval and a query fail."""
     with adapter(base, **access) as archive:
         with pytest.raises(error):
             archive.retrieve(RetrieveRequest(STUDY.study_uid), MemorySink(), PatientWatch())
@@ -120,9 +120,9 @@ def test_the_system_s_authorities_count_where_none_is_named(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(hospital.archive) as web:
-        said = failure(web.base_url, Unreachable)
-        assert "is not trusted: unable to get local issuer" in said
-        assert "set ca =" in said
+        message = failure(web.base_url, Unreachable)
+        assert "is not trusted: unable to get local issuer" in message
+        assert "set ca =" in message
         monkeypatch.setenv("SSL_CERT_FILE", str(hospital.authority.ca))
         with adapter(web.base_url) as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
@@ -137,14 +137,14 @@ def test_a_named_authority_counts_instead_of_the_system_s(
 
 
 @pytest.mark.parametrize(
-    ("extensions", "days", "said"),
+    ("extensions", "days", "message"),
     [
         ("subjectAltName=DNS:pacs.elsewhere.example\n", 30, "not valid for '127.0.0.1'"),
         ("subjectAltName=IP:127.0.0.1\n", -1, "certificate has expired"),
     ],
 )
 def test_a_wrong_name_and_an_old_certificate(
-    hospital: Hospital, extensions: str, days: int, said: str
+    hospital: Hospital, extensions: str, days: int, message: str
 ) -> None:
     wrong = hospital.authority.issue("wrong", days=days, extensions=extensions)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -152,11 +152,11 @@ def test_a_wrong_name_and_an_old_certificate(
     with TlsWeb([STUDY], context) as web:
         sentence = failure(web.base_url, Unreachable, ca=hospital.authority.ca)
     assert f"the certificate of 127.0.0.1:{web.port} is not trusted" in sentence
-    assert said in sentence
+    assert message in sentence
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("who", ["nobody", "a stranger"])
+@pytest.mark.parametrize("who", ["none", "a stranger"])
 def test_an_archive_that_wants_to_know_us_by_a_certificate(
     hospital: Hospital, version: ssl.TLSVersion, who: str
 ) -> None:
@@ -165,9 +165,9 @@ def test_an_archive_that_wants_to_know_us_by_a_certificate(
         stranger = hospital.other.issue("stranger")
         ours = {"certificate": stranger.certificate, "key": stranger.key}
     with serving(hospital.archive, hospital.authority.ca, most=version) as web:
-        said = failure(web.base_url, Unreachable, ca=hospital.authority.ca, **ours)
+        message = failure(web.base_url, Unreachable, ca=hospital.authority.ca, **ours)
         assert not web.log
-    assert "another client certificate" in said
+    assert "another client certificate" in message
 
 
 def test_a_connection_that_ends_in_place_of_an_answer(hospital: Hospital) -> None:
@@ -190,24 +190,24 @@ def test_a_connection_that_ends_in_place_of_an_answer(hospital: Hospital) -> Non
             archive.probe()
 
 
-def test_certificates_that_cannot_be_used_are_told_of_before_anything_is_asked(
+def test_unusable_certificates_are_reported_before_the_first_request(
     hospital: Hospital, tmp_path: Path
 ) -> None:
     expired = hospital.authority.issue("old", days=-1)
     mixed = {"certificate": hospital.quarry.certificate, "key": hospital.archive.key}
-    for access, said in [
+    for access, message in [
         ({"ca": tmp_path / "missing.pem"}, "missing.pem cannot be read"),
         ({"ca": hospital.quarry.key}, "does not contain an authority's certificate"),
         ({"certificate": expired.certificate, "key": expired.key}, "has expired. Get a new one"),
         (mixed, "does not belong to the key"),
     ]:
-        with pytest.raises(ConfigError, match=said), adapter("https://127.0.0.1:9/x", **access):
+        with pytest.raises(ConfigError, match=message), adapter("https://127.0.0.1:9/x", **access):
             pass
     with pytest.raises(ValidationError, match="a key needs its certificate"):
         HttpSettings(key=hospital.quarry.key)
 
 
-def test_who_does_not_speak_tls(hospital: Hospital) -> None:
+def test_one_side_without_tls(hospital: Hospital) -> None:
     with ScriptedWeb([STUDY]) as web:
         secured = web.base_url.replace("http:", "https:")
         assert "did not answer with TLS" in failure(secured, Unreachable, ca=hospital.authority.ca)
@@ -243,12 +243,12 @@ def test_a_proxy_is_used_for_https_and_http(hospital: Hospital) -> None:
 
 def test_certificates_count_behind_a_proxy(hospital: Hospital) -> None:
     with Proxy() as proxy, serving(hospital.archive) as web:
-        said = failure(web.base_url, Unreachable, ca=hospital.other.ca, proxy=proxy.url)
-    assert f"the certificate of 127.0.0.1:{web.port} is not trusted" in said
+        message = failure(web.base_url, Unreachable, ca=hospital.other.ca, proxy=proxy.url)
+    assert f"the certificate of 127.0.0.1:{web.port} is not trusted" in message
 
 
 @pytest.mark.parametrize("lower", [False, True])
-def test_the_environment_s_proxies_are_taken_only_where_that_is_asked_for(
+def test_the_environment_s_proxies_are_used_only_where_the_settings_name_them(
     hospital: Hospital, monkeypatch: pytest.MonkeyPatch, lower: bool
 ) -> None:
     ca = hospital.authority.ca
@@ -274,26 +274,24 @@ def test_a_proxy_that_is_not_there_is_named_and_not_the_archive(
     base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
-    said = failure(base, Unreachable, proxy=f"http://127.0.0.1:{port}")
-    assert f"127.0.0.1:{port} refused the connection" in said
-    assert "the proxy" in said
+    assert "another client certificate" in message
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
     assert "proxy" in failure(base, Unreachable, proxy="environment")
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "said"),
+    ("status", "error", "message"),
     [
         (407, OperatorActionRequired, "The proxy requires a user and a password (HTTP 407)"),
         (403, Unreachable, "it refused the connection (HTTP 403)"),
         (502, Unreachable, "it refused the connection (HTTP 502)"),
     ],
 )
-def test_a_proxy_that_does_not_let_us_through(
-    hospital: Hospital, status: int, error: type[ArchiveError], said: str
+def test_a_proxy_that_refuses(
+    hospital: Hospital, status: int, error: type[ArchiveError], message: str
 ) -> None:
     with Proxy(refusal=status) as proxy, serving(hospital.archive) as web:
-        assert said in failure(web.base_url, error, ca=hospital.authority.ca, proxy=proxy.url)
+        assert message in failure(web.base_url, error, ca=hospital.authority.ca, proxy=proxy.url)
         assert not web.log
 
 
@@ -301,12 +299,12 @@ def test_a_proxy_that_does_not_let_us_through(
     "proxy",
     ["proxy.example.org:3128", "socks5://proxy:1080", "https://proxy:3128", "http://", "http://p:x", "yes"],
 )
-def test_what_is_no_proxy(proxy: str) -> None:
+def test_an_unusable_proxy_is_refused(proxy: str) -> None:
     with pytest.raises(ValidationError, match="http://HOST:PORT"):
         HttpSettings(proxy=proxy)
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "ftp://127.0.0.1:1", "http://p:x"])
-def test_an_environment_with_what_is_no_proxy(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_proxy_of_the_environment_is_refused(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     assert "environment" in failure("https://pacs.example.org/x", OperatorActionRequired, proxy="environment")

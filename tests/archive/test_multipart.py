@@ -1,4 +1,4 @@
-"""The reader of multipart/related: whatever the split, the same parts; nothing kept, nothing believed."""
+"""The reader of multipart/related: the same parts for any split; nothing kept, nothing trusted."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_headers_have_a_limit_however_they_come() -> None:
                     list(reader.feed(whole[at : at + piece]))
 
 
-def test_what_has_no_boundary_is_given_up_and_not_kept() -> None:
+def test_a_body_without_a_boundary_is_refused_and_not_kept() -> None:
     reader = MultipartReader(B)
     with pytest.raises(RemoteProtocolError, match="not multipart"):
         for _ in range(100):

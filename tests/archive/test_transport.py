@@ -1,4 +1,4 @@
-"""One connection for one thread: what it may serve after an answer, and what it must not take for one."""
+"""One connection for one thread: its reuse, damaged responses, cookies, redirects, proxies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
 
 
 class Scripted:
-    """Sends these bytes, one after the other, for a request each; a connection stays open after that."""
+    """Sends one of these byte strings for each request; the connection stays open."""
 
     def __init__(self, answers: Sequence[bytes]) -> None:
         self.answers = list(answers)
@@ -35,9 +35,9 @@ class Scripted:
     def close(self) -> None:
         self._server.close()
 
-    def say(self, unasked: bytes) -> None:
-        """Send something over the latest connection; on this host it has arrived when this returns."""
-        self._open[-1].sendall(unasked)
+    def send(self, data: bytes) -> None:
+        """Send bytes without a request; on this host they have arrived when this returns."""
+        self._open[-1].sendall(data)
 
     def _accept(self) -> None:
         while True:
@@ -58,7 +58,7 @@ class Scripted:
 
 @contextmanager
 def serving(*answers: bytes) -> Iterator[tuple[Scripted, HttpClient]]:
-    """A server, and the way to it."""
+    """Run a server, with a client for it."""
     server = Scripted(answers)
     http = HttpClient(server.base, HttpSettings())
     try:
@@ -69,7 +69,7 @@ def serving(*answers: bytes) -> Iterator[tuple[Scripted, HttpClient]]:
 
 
 def body(http: HttpClient, path: str = "/x") -> bytes:
-    """What comes for a path."""
+    """Return the body of the response for a path."""
     with http.get(path, accept="*/*", read_timeout=5.0) as response:
         return b"".join(response.iter_raw())
 
@@ -83,7 +83,7 @@ def body(http: HttpClient, path: str = "/x") -> bytes:
     ],
     ids=["length", "chunks", "nothing"],
 )
-def test_after_a_whole_answer_the_connection_is_used_again(first: bytes) -> None:
+def test_after_a_complete_response_the_connection_is_used_again(first: bytes) -> None:
     with serving(first, GOOD) as (server, http):
         assert body(http) == (b"" if b"204" in first else b"first")
         assert body(http) == b"good"
@@ -123,7 +123,7 @@ def test_after_an_answer_that_was_not_read_to_its_end_it_is_not() -> None:
         "no HTTP",
     ],
 )
-def test_what_is_no_answer_is_lost_and_nothing_of_it_answers_the_next_request(damage: bytes) -> None:
+def test_a_damaged_response_is_lost_and_nothing_of_it_answers_the_next_request(damage: bytes) -> None:
     with serving(damage, GOOD) as (server, http):
         with pytest.raises(ConnectionLost):
             body(http)
@@ -146,10 +146,10 @@ def test_bytes_behind_an_answer_answer_nothing() -> None:
         assert body(http, "/y") == b"good"
 
 
-def test_what_a_server_says_unasked_answers_nothing() -> None:
+def test_bytes_without_a_request_answer_nothing() -> None:
     with serving(GOOD, GOOD) as (server, http):
         assert body(http) == b"good"
-        server.say(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+        server.send(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         assert body(http) == b"good"
         assert server.connections == 2
 

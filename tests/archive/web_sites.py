@@ -66,7 +66,7 @@ def _site(port: int, holding: dict[str, HeldStudy], stored: Callable[[], Stored]
 
 
 def _of_files(corpus: Corpus) -> Stored:
-    """What stands in the files that were loaded, by pydicom's reader."""
+    """Return the datasets of the loaded files, read by pydicom."""
     stored = {}
     for item in corpus.items:
         file = BytesIO(item.path.read_bytes())
