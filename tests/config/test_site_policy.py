@@ -18,7 +18,7 @@ from dicom_quarry.config import site_policy
 from dicom_quarry.config.settings import ArchiveProfile, Limits, load_settings
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, InputError, StartError
-from dicom_quarry.extraction.runner import Runner
+from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import AE, InstanceInfo
@@ -118,11 +118,11 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
             "as": f"QUARRY:{free_port()}",
         }
         said = Said("outside the window")
-        runner = Runner(load_settings(None, flags), said)
+        runner = api.make_runner(load_settings(None, flags), said)
         job = threading.Thread(target=runner.extract, args=(cohort,))
         job.start()
         assert said.reached.wait(60)
-        runner.stop()
+        runner.queries.stop()
         job.join(60)
         assert not job.is_alive(), "a stop ends the wait"
         archive.setblocking(False)
@@ -135,11 +135,11 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
 def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
     policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
     flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
-    runner = Runner(load_settings(None, flags), Said(""))
+    queries = make_query_context(load_settings(None, flags), Said(""))
 
     def counted(title: str) -> bool:
         return (
-            runner._bandwidth_limiter_for(InstanceInfo("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title))
+            queries.bandwidth_limiter_for(InstanceInfo("1.2", "1.2.3", "1.2.840.10008.1.2", calling_ae=title))
             is not None
         )
 
@@ -245,11 +245,11 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
     policy(f'exclude = ["{site_list}"]')
     flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
     said = Said("")
-    runner = Runner(load_settings(None, flags), said)
-    assert [runner._exclusions.match_values({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
+    queries = make_query_context(load_settings(None, flags), said)
+    assert [queries.exclusions.match_values({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
     site_list.unlink()
     with pytest.raises(InputError, match="exclusion list cannot be used"):
-        Runner(load_settings(None, flags), said)
+        make_query_context(load_settings(None, flags), said)
 
 
 def test_no_variable_leads_elsewhere() -> None:

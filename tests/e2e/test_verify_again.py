@@ -69,7 +69,7 @@ def test_damaged_files_are_moved_aside_and_sent_again(job: Job, archive: GatedAr
     done = quarry("retry", job.out, "--damaged")
     assert done.code == 0, done.err
     assert "studies tried again: 1; files damaged or missing: 3" in done.out
-    assert "3 of the 3 are here again" in done.out
+    assert "3 of the 3 are stored again" in done.out
     assert digests(job.out) == before
     check_folder(job.out)
     [again] = archive.asked[asked:]

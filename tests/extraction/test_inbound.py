@@ -251,7 +251,7 @@ def test_bytes_are_counted_once_they_are_written(deliveries: InboundStudies) -> 
         senders.append(arrival)
         return received
 
-    sink = InboundSink(store, deliveries, counting)
+    sink = InboundSink(store, deliveries, bandwidth_limiter_for=counting)
     writer = sink.begin(ARRIVAL)
     for piece in (b"abc", b"defgh"):
         writer.write(memoryview(piece))

@@ -20,12 +20,14 @@ from dicom_quarry.archive.base import (
 )
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
-from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import Finish, Step, TaskSnapshot, next_step
 from dicom_quarry.extraction.study_task import StudyTask
 from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskResult
@@ -50,6 +52,7 @@ from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, RetrievalPermit
 from dicom_quarry.scheduling.transport_selection import TransportSelector
 from dicom_quarry.system.shutdown import Shutdown, Stopped
+from tests.extraction.contexts import query_context
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 from tests.scheduling.throttles import unlimited
 
@@ -140,14 +143,14 @@ class Bench:
         gate = CircuitBreaker(self, self.stop, self.board, self.guest)
         roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
         tools = JobContext(
+            queries=query_context(self.path, self.stop, self.board, self.guest),
+            folder=JobFolder(self.path, self.path),
             clients={"main": ArchiveClient(profile, self, gate, self.guest, roads)},
             sink=InboundSink(self, self.deliveries),  # type: ignore[arg-type]
             instance_files=self,
             path_of=derive,
             inbound=self.deliveries,
             ledger=self.ledger,
-            status_board=self.board,
-            shutdown=self.stop,
             disk_space=DiskSpaceMonitor(self.path, 0, self.stop, self.board),
             audit_log=self.audit,
         )
@@ -486,5 +489,5 @@ def test_why_a_study_was_put_off_and_how_it_was_listed_is_remembered(bench: Benc
     (listing,) = history.queries
     assert (listing.purpose, listing.result_count, listing.why) == ("listing", len(LISTED.instances), "")
     (pause,) = history.postponements
-    assert pause.why.startswith("the archive is busy, again in")
+    assert pause.why.startswith("the archive is busy; next try in")
     assert pause.until > pause.at

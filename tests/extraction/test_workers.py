@@ -40,7 +40,9 @@ def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
         return ledger.conclude_request(one, "study_not_found")
 
     stop = Shutdown()
-    tools = cast(JobContext, SimpleNamespace(ledger=ledger, shutdown=stop, clients={}))
+    tools = cast(
+        JobContext, SimpleNamespace(ledger=ledger, queries=SimpleNamespace(shutdown=stop), clients={})
+    )
     workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), parallel=parallel)
     workers.start()
     workers.wait()

@@ -172,6 +172,8 @@ def stored(out: Path, studies: Iterable[DemoStudy]) -> tuple[int, ...]:
 
 def _the_job_has_ended() -> None:
     """No thread of the job is left behind."""
-    names = {"feed", "ledger", "receiver", "association"}
-    left = [t.name for t in threading.enumerate() if t.name in names or t.name.startswith(("ask-", "move-"))]
+    names = {"schedule", "ledger", "receiver", "association"}
+    left = [
+        t.name for t in threading.enumerate() if t.name in names or t.name.startswith(("query-", "retrieve-"))
+    ]
     assert not left

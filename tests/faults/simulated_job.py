@@ -21,10 +21,12 @@ from dicom_quarry.archive.base import (
 )
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
+from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
-from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.study_task import StudyTask
 from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
@@ -34,6 +36,7 @@ from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.transport_selection import TransportSelector
 from dicom_quarry.system.shutdown import Shutdown
+from tests.extraction.contexts import query_context
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
 from tests.scheduling.throttles import unlimited
 
@@ -169,14 +172,14 @@ class Life:
         gate = CircuitBreaker(archive, self.stop, self.board, guest)
         roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
         return JobContext(
+            queries=query_context(self.world.folder, self.stop, self.board, guest),
+            folder=JobFolder(self.world.folder, self.world.folder),
             clients={"main": ArchiveClient(profile, archive, gate, guest, roads)},
             sink=InboundSink(archive, self.deliveries),
             instance_files=archive,
             path_of=derive,
             inbound=self.deliveries,
             ledger=self.ledger,
-            status_board=self.board,
-            shutdown=self.stop,
             disk_space=DiskSpaceMonitor(self.world.folder, 0, self.stop, self.board),
             audit_log=self.audit,
         )

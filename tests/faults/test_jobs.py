@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from dicom_quarry import api
 from dicom_quarry.config.settings import load_settings
 from dicom_quarry.demo.dimse_operations import SUCCESS, MoveOperation, Tally
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
@@ -107,8 +108,8 @@ def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
 
 def _twice(runner: Runner) -> bool:
     """Ctrl-C, and again."""
-    runner.stop()
-    runner.stop()
+    runner.queries.stop()
+    runner.queries.stop()
     return True
 
 
@@ -120,7 +121,7 @@ def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapsho
             tick(runner, snapshot)
 
     flags = {"from": ",".join(archives), "to": str(stage.out), "as": stage.local, "keep_free": 0}
-    runner = Runner(load_settings(stage.config(archives), flags), Hand())
+    runner = api.make_runner(load_settings(stage.config(archives), flags), Hand())
     return runner.extract(stage.cohort(by_accession(ONE)))
 
 

@@ -114,5 +114,6 @@ def test_old_plans_go_and_nothing_else_does(tmp_path: Path, table: Path) -> None
 
 def test_when_it_was_made() -> None:
     now = datetime.now().astimezone().replace(hour=14, minute=5)
-    assert plan_cache.format_plan_time(now.astimezone(UTC), now) == "14:05"
-    assert plan_cache.format_plan_time(now - timedelta(days=1), now).endswith(" 14:05")
+    assert "from 14:05;" in plan_cache.reuse_message(now.astimezone(UTC), now)
+    yesterday = now - timedelta(days=1)
+    assert f"from {yesterday:%Y-%m-%d} 14:05;" in plan_cache.reuse_message(yesterday, now)

@@ -165,11 +165,11 @@ def test_lost_again_and_again_though_it_answers_in_between_is_raised() -> None:
 
 def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]) -> None:
     question = Question(FAILED, FAILED)
-    assert at_the(Probed(), Shutdown(), StatusBoard()).run_query(question) == "answer"
+    assert at_the(Probed(), Shutdown(), StatusBoard()).call(question, is_query=True) == "answer"
     assert pauses == [1, 2]
     question = Question(*[FAILED] * 9)
     with pytest.raises(QueryFailed):
-        at_the(Probed(), Shutdown(), StatusBoard()).run_query(question)
+        at_the(Probed(), Shutdown(), StatusBoard()).call(question, is_query=True)
     assert question.asked == 3
 
 
@@ -248,7 +248,7 @@ def test_pauses_are_interrupted_by_stop(monkeypatch: pytest.MonkeyPatch) -> None
         at_the(Probed(), stop, StatusBoard()).call(Question(DOWN))
     stop = Shutdown()
     with pytest.raises(Stopped):
-        at_the(Probed(), stop, StatusBoard()).run_query(Question(*[FAILED] * 5))
+        at_the(Probed(), stop, StatusBoard()).call(Question(*[FAILED] * 5), is_query=True)
 
 
 class Closed(ArchiveThrottle):

@@ -5,19 +5,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import InstanceInfo, Writer
 from dicom_quarry.scheduling import disk_space as rooms
-from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor, SpaceCheckedSink
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.peers.process import wait_for
 from tests.store.instances import arrival, dataset, files, make_store
 
 GB = 1_000_000_000
+
+#: A job that keeps no record of its instances.
+UNRECORDED = cast(InboundStudies, SimpleNamespace(record=lambda _: None))
 
 
 class Disk:
@@ -118,7 +124,7 @@ def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.Mo
 
 def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     store = make_store(tmp_path / "out")
-    sink = SpaceCheckedSink(store, disk.room)
+    sink = InboundSink(store, UNRECORDED, disk.room)
     disk.free = 0
     with pytest.raises(OutOfSpace):
         sink.begin(arrival())
@@ -150,7 +156,7 @@ def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
         def begin(self, _arrival: InstanceInfo) -> Writer:
             return self  # type: ignore[return-value]
 
-    writer = SpaceCheckedSink(Full(), disk.room).begin(arrival())
+    writer = InboundSink(Full(), UNRECORDED, disk.room).begin(arrival())
     for name in ("write", "commit"):
         with pytest.raises(InstanceRefused):
             writer.write(memoryview(b"x")) if name == "write" else writer.commit()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
     from dicom_quarry.api.demonstration import run_demo as run_demo
     from dicom_quarry.api.extraction import extract as extract
+    from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
@@ -82,6 +83,7 @@ if TYPE_CHECKING:
     from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
     from dicom_quarry.verification.verifier import VerifyProgress as VerifyProgress
     from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
+    from dicom_quarry.planning.planner import make_plan as make_plan
 
 #: The names of this package, by the module of ``dicom_quarry`` that defines them.
 EXPORTS = {
@@ -103,6 +105,7 @@ EXPORTS = {
     ),
     "api.extraction": (
         "extract",
+        "make_runner",
         "notify_on_end",
     ),
     "api.jobs": (
@@ -173,6 +176,7 @@ EXPORTS = {
     ),
     "jobs.status": ("JobStatus",),
     "ledger.cohort_rows": ("CohortChange",),
+    "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "reporting.formatting": (
         "format_count",

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.extraction.runner import JobResult, Runner
+from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.reporting.csv_reports import write_changes
 from dicom_quarry.reporting.formatting import format_count
+from dicom_quarry.verification import archive_diff, quarantine
 from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
 from dicom_quarry.verification.quarantine import read_study_uids
 from dicom_quarry.verification.verifier import DAMAGE_CODES
@@ -34,7 +36,7 @@ def refetch(out: Path, runner: Runner, *, damaged: bool, changed: bool) -> JobRe
         study_uids += read_study_uids(
             out / "changes.csv", frozenset({NEW}), f"quarry verify {out} --against-archive"
         )
-    return runner.refetch(list(dict.fromkeys(study_uids)))
+    return quarantine.refetch(runner, list(dict.fromkeys(study_uids)))
 
 
 def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> ArchiveDiff:
@@ -45,7 +47,7 @@ def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> Archive
         if not write_changes(path, changes, permissions=report_access(out)):
             path.unlink(missing_ok=True)
 
-    return runner.compare_with_archive(write, restart=restart)
+    return archive_diff.compare(runner.queries, open_existing(out), write, restart=restart)
 
 
 def archive_diff_lines(out: Path, diff: ArchiveDiff) -> list[str]:

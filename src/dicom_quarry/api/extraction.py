@@ -10,14 +10,31 @@ from pathlib import Path
 
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
+from dicom_quarry.completion.on_complete import OnCompleteRunner
 from dicom_quarry.config.settings import Settings, load_settings
+from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
 from dicom_quarry.jobs.notifications import send_notification
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.planning import plan_cache
 from dicom_quarry.reporting.job_message import end_notification, failure_notification
 
 _log = logging.getLogger(__name__)
+
+
+def make_runner(settings: Settings, observer: JobObserver, *, queue: bool = False) -> Runner:
+    """Make the runner of a job, which uses the results of a plan and runs the on-complete command.
+
+    ``queue``: wait for the receiver's port while another job has it. Raises ConfigError and StartError where
+    the site's policy does not allow the job.
+    """
+    return Runner(
+        make_query_context(settings, observer),
+        reuse_plan=plan_cache.reuse,
+        start_on_complete=OnCompleteRunner,
+        queue=queue,
+    )
 
 
 def extract(
@@ -40,7 +57,7 @@ def extract(
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = load_settings(None if config_file is None else Path(config_file), flags)
     observer = observer or JobObserver()
-    runner = Runner(settings, observer)
+    runner = make_runner(settings, observer)
     with notify_on_end(settings, observer.on_message) as notify_end:
         end = runner.extract(Path(cohort), update=update)
         result = write_final_reports(end)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
-from dicom_quarry.extraction.runner import Runner
+from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import compute_past_throughput
-from dicom_quarry.planning.planner import PlanResult
+from dicom_quarry.planning.planner import PlanResult, make_plan
 from dicom_quarry.reporting.estimate import DataVolume, make_forecast
 from dicom_quarry.reporting.plan_files import write_plan_csv, write_plan_json
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows
@@ -69,8 +69,8 @@ def plan(
     """
     flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
     settings = load_plan_settings(None if config_file is None else Path(config_file), flags)
-    runner = Runner(settings, observer or JobObserver())
-    return build_plan(settings, runner.plan(Path(cohort), detailed=detailed), detailed=detailed)
+    queries = make_query_context(settings, observer or JobObserver())
+    return build_plan(settings, make_plan(queries, Path(cohort), detailed=detailed), detailed=detailed)
 
 
 def load_plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:

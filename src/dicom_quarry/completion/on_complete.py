@@ -11,13 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.config.settings import Settings
-from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.ledger.on_complete_queue import OnCompleteItem, OnCompleteQueue
-from dicom_quarry.ledger.reader import LedgerReader, PathFunction
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system import subprocess_runner
@@ -32,15 +28,6 @@ _POLL_INTERVAL = 0.25
 _FOLDER_PLACEHOLDER = "{folder}"
 
 
-def parse_on_complete(settings: Settings) -> tuple[str, ...]:
-    """Return the words of the on-complete command, empty for none; raises ConfigError."""
-    if not settings.on_complete:
-        return ()
-    words = subprocess_runner.parse_command(settings.on_complete)
-    subprocess_runner.check_program("on-complete", words)
-    return words
-
-
 class OnCompleteRunner:
     """A context in which the on-complete command runs for complete studies, if the user gave one.
 
@@ -48,26 +35,18 @@ class OnCompleteRunner:
     threads after the current commands; an exception ends these too, and the next run starts them again.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        folder: JobFolder,
-        ledger: Ledger,
-        path_of: PathFunction,
-        audit_log: AuditLog,
-        status_board: StatusBoard,
-        user_shutdown: Shutdown,
-    ) -> None:
-        self._settings = settings
-        self._argv = parse_on_complete(settings)
-        self._out = folder.out.resolve()
-        self._reader = LedgerReader(folder.ledger)
-        self._queue = OnCompleteQueue(ledger.database)
-        self._path_of = path_of
-        self._audit_log = audit_log
-        self._status_board = status_board
-        # Set by the user only: the end of the job must not end the command.
-        self._user_shutdown = user_shutdown
+    def __init__(self, context: JobContext) -> None:
+        self._settings = context.queries.settings
+        command = self._settings.on_complete
+        self._argv = subprocess_runner.parse_command(command) if command else ()
+        self._out = context.folder.out.resolve()
+        self._reader = LedgerReader(context.folder.ledger)
+        self._queue = OnCompleteQueue(context.ledger.database)
+        self._path_of = context.path_of
+        self._audit_log = context.audit_log
+        self._status_board = context.queries.status_board
+        # The end of the job's own threads must not cancel the command.
+        self._user_shutdown = context.queries.user_shutdown
         self._shutdown = Shutdown()
         self._in_progress: set[int] = set()
         self._lock = threading.Lock()
@@ -75,7 +54,7 @@ class OnCompleteRunner:
         self._last_enqueued: Future[None] | None = None
         self._error: BaseException | None = None
         self.had_work = False
-        number = settings.on_complete_parallel if self._argv else 0
+        number = self._settings.on_complete_parallel if self._argv else 0
         names = [f"on-complete-{each}" for each in range(1, number + 1)]
         self._threads = [threading.Thread(target=self._run_thread, name=name, daemon=True) for name in names]
 

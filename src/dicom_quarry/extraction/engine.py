@@ -1,4 +1,4 @@
-"""Work on its way between threads: bounded, and at its end nobody waits for more."""
+"""The threads of a job: they query for rows, list studies ahead, retrieve them, and report the progress."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
-from dicom_quarry.extraction.inbound import InboundSink
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.study_task import StudyTask
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
@@ -26,12 +24,15 @@ from dicom_quarry.system.shutdown import Stopped
 
 T = TypeVar("T")
 
-#: Seconds between two looks at whether to go on waiting.
+#: Seconds after which a waiting thread checks for the end of the job.
 _POLL_INTERVAL = 0.5
 
 
 class ClosableQueue(Generic[T]):
-    """Holds at most ``room`` items. ``check`` is called by who waits, now and then, and may raise."""
+    """Bounded blocking queue that can be closed; ``take`` returns None once it is closed and empty.
+
+    Waiting threads call ``check`` now and then; an exception that it raises ends the wait.
+    """
 
     def __init__(self, capacity: int, check: Callable[[], None]) -> None:
         self._capacity = capacity
@@ -43,7 +44,7 @@ class ClosableQueue(Generic[T]):
         self._not_full = threading.Condition(self._lock)
 
     def put(self, item: T) -> None:
-        """Add an item, once there is room."""
+        """Add an item; waits while the queue is full."""
         with self._lock:
             while len(self._items) >= self._capacity:
                 self._not_full.wait(_POLL_INTERVAL)
@@ -52,9 +53,9 @@ class ClosableQueue(Generic[T]):
             self._not_empty.notify()
 
     def take(self, on_idle: Callable[[], None] = lambda: None) -> T | None:
-        """The next item, None when none is left and no more will come.
+        """Remove and return the next item, None once the queue is closed and empty.
 
-        ``idle`` is called before it is waited for one.
+        ``on_idle`` is called before the thread waits for an item.
         """
         while True:
             self._check()
@@ -70,7 +71,7 @@ class ClosableQueue(Generic[T]):
                     self._not_empty.wait(_POLL_INTERVAL)
 
     def close(self) -> None:
-        """No more will come."""
+        """Accept no more items."""
         with self._lock:
             self._closed = True
             self._not_empty.notify_all()
@@ -81,37 +82,37 @@ _log = logging.getLogger(__name__)
 #: Requests read from the ledger at once.
 _PAGE_SIZE = 100
 
-#: Rows that are asked about at once, ahead of their studies' listings.
+#: Rows that are queried at once, ahead of the listings of their studies.
 _MAX_ROWS_AHEAD = 8
 
 
 class Workers:
     """Runs a job's threads to their end.
 
-    The first error that is not an archive's mood ends the job: ``join`` raises it.
+    The first exception that a thread does not handle stops the job; ``join`` raises it again.
     """
 
     def __init__(self, context: JobContext, resolver: Resolver, *, parallel: int) -> None:
         self._context = context
         self._resolver = resolver
         self._requests: list[Request] = []
-        # Where one retrieval is to wait for the other, so are questions: who decides asks as well.
+        # With one retrieval at a time there is one query at a time: the scheduling thread queries itself.
         self._query_thread_count = parallel // 2 + 1 if parallel > 1 else 0
         self._query_queue: ClosableQueue[Callable[[], None]] = ClosableQueue(
-            2 * _MAX_ROWS_AHEAD, context.shutdown.raise_if_requested
+            2 * _MAX_ROWS_AHEAD, context.queries.shutdown.raise_if_requested
         )
-        # Listed ahead, and no further: a list of instances takes memory.
+        # Bounded, as a list of instances takes memory.
         self._retrieve_queue: ClosableQueue[StudyTask] = ClosableQueue(
-            2 * parallel + 2, context.shutdown.raise_if_requested
+            2 * parallel + 2, context.queries.shutdown.raise_if_requested
         )
-        self._querying_rows: set[int] = set()  # rows
-        self._active_tasks: set[int] = set()  # tasks
+        self._querying_rows: set[int] = set()
+        self._active_tasks: set[int] = set()
         self._changed = threading.Condition()
-        self._wakeup = False  # for who decides what is next
+        self._wakeup = False
         self._error: BaseException | None = None
-        names = ["feed"]
-        names += [f"ask-{number}" for number in range(1, self._query_thread_count + 1)]
-        names += [f"move-{number}" for number in range(1, parallel + 1)]
+        names = ["schedule"]
+        names += [f"query-{number}" for number in range(1, self._query_thread_count + 1)]
+        names += [f"retrieve-{number}" for number in range(1, parallel + 1)]
         work = [self._schedule, *([self._query] * self._query_thread_count), *([self._retrieve] * parallel)]
         self._threads = [
             threading.Thread(target=self._run_thread, args=(each,), name=name, daemon=True)
@@ -119,16 +120,16 @@ class Workers:
         ]
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         for thread in self._threads:
             thread.start()
 
     def is_alive(self) -> bool:
-        """True while any thread works."""
+        """Return True while a thread runs."""
         return any(thread.is_alive() for thread in self._threads)
 
     def join(self, timeout: float) -> None:
-        """Wait for the threads a while; raises the error that ended the job."""
+        """Wait for the threads, ``timeout`` seconds at most; raises the error that ended the job."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -136,7 +137,7 @@ class Workers:
             raise self._error
 
     def wait(self) -> None:
-        """Wait until every thread has ended, as it does once the job is stopped."""
+        """Wait until every thread has ended; they end when the job is stopped."""
         for thread in self._threads:
             thread.join()
 
@@ -145,7 +146,7 @@ class Workers:
             target()
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end the job, and be seen
+        except BaseException as error:  # noqa: BLE001 - any error of a thread must end the job, and be raised by join
             self._fail(error)
         finally:
             for client in self._context.clients.values():
@@ -157,15 +158,15 @@ class Workers:
     def _fail(self, error: BaseException) -> None:
         _log.debug("a worker ended", exc_info=error)
         self._error = self._error or error
-        # Asked for twice it would cancel what is in flight.
-        if not self._context.shutdown.requested:
-            self._context.shutdown.request()
+        # A second request would cancel the transfers in progress.
+        if not self._context.queries.shutdown.requested:
+            self._context.queries.shutdown.request()
 
     # -- resolving and listing ahead
 
     def _schedule(self) -> None:
         while True:
-            self._context.shutdown.raise_if_requested()
+            self._context.queries.shutdown.raise_if_requested()
             tasks = self._next_tasks()
             for task in tasks:
                 self._start_task(task)
@@ -184,13 +185,13 @@ class Workers:
 
     def _next_tasks(self) -> list[Task]:
         with self._changed:
-            # Before the ledger is read: what ends in between must not look like a task that nobody has.
+            # Before the ledger is read: a task that ends in between must not look like a waiting one.
             busy = frozenset(self._active_tasks)
         waiting = self._context.ledger.waiting_tasks(time.time(), len(busy) + _MAX_ROWS_AHEAD)
         return [task for task in waiting if task.task_id not in busy]
 
     def _query_more_rows(self) -> bool:
-        """Have the next few rows asked about; False if none waits, or enough of them are."""
+        """Query for the next few rows; return False if none waits, or enough are being queried."""
         with self._changed:
             querying = frozenset(self._querying_rows)
         if not self._requests:
@@ -200,14 +201,14 @@ class Workers:
             self._requests.pop() for _ in range(min(_MAX_ROWS_AHEAD - len(querying), len(self._requests)))
         ]
         for request in chosen:
-            self._context.shutdown.raise_if_requested()
+            self._context.queries.shutdown.raise_if_requested()
             with self._changed:
                 self._querying_rows.add(request.row)
             self._submit_query(partial(self._resolve, request))
         return bool(chosen)
 
     def _resolve(self, request: Request) -> None:
-        """Ask about a row; others are asked about while the answer is entered."""
+        """Query for a row; the next query starts while its result is being recorded."""
         recorded = self._resolver.resolve(request)
         recorded.add_done_callback(partial(self._on_resolved, request.row))
 
@@ -216,12 +217,12 @@ class Workers:
             self._fail(error)
         with self._changed:
             self._querying_rows.discard(row)
-            # What was found is begun, and more is asked, several at a time.
+            # Several at a time: the scheduling thread starts their tasks, and queries for more rows.
             if len(self._querying_rows) <= _MAX_ROWS_AHEAD // 2:
                 self._wake()
 
     def _wait_for_change(self) -> bool:
-        """Nothing can be started now; False if nothing is left to wait for."""
+        """Wait until more work may be ready; return False if the job has none left."""
         with self._changed:
             if self._wakeup:
                 self._wakeup = False
@@ -239,7 +240,7 @@ class Workers:
 
     def _start_task(self, task: Task) -> None:
         study_task = StudyTask(task, self._context)
-        if excluded := self._context.exclusions.match_study(task.study):
+        if excluded := self._context.queries.exclusions.match_study(task.study):
             study_task.exclude(excluded)
             return
         with self._changed:
@@ -261,10 +262,10 @@ class Workers:
             if not self._active_tasks:
                 self._wake()
 
-    # -- moving
+    # -- retrieving
 
     def _retrieve(self) -> None:
-        """The end of one task is on its way to the disk while the next is fetched."""
+        """Retrieve one task while the end of the task before is being written to the ledger."""
         ending: deque[StudyTask] = deque()
         finish = partial(self._finish_tasks, ending)
         try:
@@ -286,32 +287,33 @@ class Workers:
                 self._on_task_ended(study_task)
 
 
-#: Seconds between two looks at a running job.
+#: Seconds between two reports of a running job.
 POLL_INTERVAL = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What a run is done with, and where it is seen how it gets on; ``stats`` are the receiver's."""
+    """Runs the threads of a connected job and publishes their progress.
+
+    ``receiver_stats`` returns the counters of the job's receiver.
+    """
 
     context: JobContext
-    resolver: Resolver
-    sink: InboundSink
     receiver_stats: Callable[[], ReceiverStats]
     progress_meter: ProgressMeter
-    folder: JobFolder
     publisher: ProgressPublisher
 
     def run(self, parallel: int) -> OperatorActionRequired | None:
-        """Run the threads, ``at_once`` of them for retrievals, to their end.
+        """Run the threads, ``parallel`` of them for retrievals, to their end.
 
-        Returns what a person has to do before the job can go on, if anything.
+        Returns the problem that a person has to solve before the job can continue, None if there is none.
         """
-        shutdown = self.context.shutdown
+        context, shutdown = self.context, self.context.queries.shutdown
+        resolver = Resolver(context.queries, context.clients, context.ledger)
         has_more = True
         try:
             while has_more:
-                workers = Workers(self.context, self.resolver, parallel=parallel)
+                workers = Workers(context, resolver, parallel=parallel)
                 self._run_workers(workers)
                 has_more = self._wait_for_late_work()
         except OperatorActionRequired as error:
@@ -319,26 +321,25 @@ class Engine:
         finally:
             shutdown.request()
             shutdown.request()
-            for client in self.context.clients.values():
+            for client in context.clients.values():
                 client.archive.close()
             workers.wait()
-            self.publisher.finish(self.folder)
+            self.publisher.finish(context.folder)
         return None
 
     def _run_workers(self, workers: Workers) -> None:
-        """Tell how the threads get on, to their end; raises the error that ended them."""
+        """Publish the progress until the threads have ended; raises the error that ended them."""
         workers.start()
         while workers.is_alive():
             workers.join(POLL_INTERVAL)
-            snapshot = self.progress_meter.snapshot(
-                *self.sink.totals, stopping=self.context.shutdown.requested
-            )
-            self.publisher.publish(snapshot, self.folder)
+            totals, stopping = self.context.sink.totals, self.context.queries.shutdown.requested
+            snapshot = self.progress_meter.snapshot(*totals, stopping=stopping)
+            self.publisher.publish(snapshot, self.context.folder)
         workers.join(0.0)
 
     def _wait_for_late_work(self) -> bool:
-        """Whether what came late has taken up a task again; where a sender is at work it is heard out."""
-        ledger, shutdown = self.context.ledger, self.context.shutdown
+        """Wait while an archive still sends; return True if a late instance has made a task active again."""
+        ledger, shutdown = self.context.ledger, self.context.queries.shutdown
         settle = max(client.profile.settle for client in self.context.clients.values())
         seen, since = self.receiver_stats().instances, time.monotonic()
         while (

@@ -1,16 +1,15 @@
-"""Whose images are these? What arrived is compared with what the archive answered and the user asked for."""
+"""Inbound instances: admission by study and identity, and their record for the task that requested them."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
-from dicom_quarry.errors import InstanceRefused
+from dicom_quarry.errors import InstanceRefused, OutOfSpace
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
@@ -26,17 +25,32 @@ from dicom_quarry.model import (
     Task,
     Writer,
 )
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+
+#: Study and Series Instance UID, by which an instance is admitted.
+_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
+_PATIENT_ID, _OTHER_PATIENT_IDS, _ACCESSION = 0x00100020, 0x00101000, 0x00080050
+
+#: C-STORE status "not authorised" (PS3.7 C.5.20), for instances that the job did not request.
+_NOT_AUTHORIZED = 0x0124
+
+#: Returns the user's own columns, by header, of the first row that requested a study.
+CellsLookup = Callable[[Task], Mapping[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityCheck:
-    """Which differences matter: none once a person accepted them, patients not where merges are normal."""
+    """Comparison of an instance's patient ID and accession with those of its study.
+
+    ``accept_all``: the user accepts every difference. ``accept_patients``: the archive merges patients, so
+    another patient ID is normal.
+    """
 
     accept_all: bool = False
     accept_patients: bool = False
 
     def find_mismatch(self, study: Study, patient_id: str, accession: str) -> str:
-        """What differs, in words; empty if nothing does. What either side leaves out cannot differ."""
+        """Return the name of the attribute that differs, empty if none. A missing value never differs."""
         if self.accept_all:
             return ""
         if not self.accept_patients and patient_id and study.patient_id and patient_id != study.patient_id:
@@ -46,22 +60,13 @@ class IdentityCheck:
         return ""
 
 
-#: Study and Series Instance UID, on which admission is decided.
-_STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
-_PATIENT_ID, _OTHER_PATIENT_IDS, _ACCESSION = 0x00100020, 0x00101000, 0x00080050
-
-#: C-STORE status "not authorised" (PS3.7 C.5.20): the study was not asked for.
-_NOT_AUTHORIZED = 0x0124
-
-#: The user's own columns, by header, of the row that a study was first asked for in.
-CellsLookup = Callable[[Task], Mapping[str, str]]
-
-
 class InboundStudy:
-    """What has arrived of one task; a context in which its instances are waited for.
+    """The instances that have arrived for one task.
 
-    ``folders`` hold its instances; the ``noted`` ones are in the ledger, too. ``excluded`` says, in words,
-    what of an instance that was refused is on a list of what must not be taken.
+    ``receipts`` are by SOP Instance UID. ``folders`` hold the instances; the ledger has the
+    ``recorded_folders``. ``mismatch`` is the attribute in which an instance differs from its study;
+    ``exclusion`` the key of a refused instance that is on an exclusion list. ``received`` counts the
+    instances of this run, ``repeated`` those that arrived more than once.
     """
 
     def __init__(
@@ -90,7 +95,7 @@ class InboundStudy:
         self._changed = threading.Condition()
 
     def add(self, receipt: Receipt) -> bool:
-        """An instance has become durable; False if nothing can be added any more."""
+        """Add an instance that has become durable; return False if the study is frozen."""
         with self._changed:
             if self._frozen:
                 return False
@@ -106,7 +111,7 @@ class InboundStudy:
             return True
 
     def _add_existing(self, receipt: Receipt) -> None:
-        """Of several files of one instance the first counts; the others are in conflict with it."""
+        """Add an instance of an earlier run; of several files of one instance the first counts."""
         first = self.receipts.setdefault(receipt.ref.sop_uid, receipt)
         if receipt.result is StoreResult.CONFLICT or first.digest != receipt.digest:
             self.conflicts += 1
@@ -118,19 +123,19 @@ class InboundStudy:
         self.mismatch = self.mismatch or mismatch
 
     def freeze(self, expected: int | None = None) -> bool:
-        """Add nothing any more; False, and nothing changed, if more than ``taken`` have come by now."""
+        """Accept no more instances; return False, with no effect, if more than ``expected`` have arrived."""
         with self._changed:
             self._frozen = expected is None or expected == self.received
             return self._frozen
 
     def wait(self, timeout: float) -> None:
-        """Return when something arrives, or after ``timeout`` seconds."""
+        """Return when an instance arrives, or after ``timeout`` seconds."""
         with self._changed:
             self._changed.wait(timeout)
 
 
 class InboundStudies:
-    """The open deliveries of a job, found by the Study Instance UID in the data."""
+    """The open studies of a job, found by the Study Instance UID of an instance."""
 
     def __init__(
         self,
@@ -142,7 +147,8 @@ class InboundStudies:
         self._ledger = ledger
         self._identity_check = identity_check
         self._exclusions = exclusions
-        #: Studies of which an instance was refused, in this run or in one before: no other is taken either.
+        self._has_exclusions = bool(exclusions)
+        #: Studies of which an instance was refused, now or in an earlier run: their other instances are, too.
         self._excluded_uids = excluded_studies(ledger.database)
         self._cells = cells
         self._open_studies: dict[str, InboundStudy] = {}
@@ -151,9 +157,9 @@ class InboundStudies:
     def open(
         self, task: Task, receipts: Iterable[Receipt], recorded_folders: Iterable[PurePosixPath] = ()
     ) -> InboundStudy:
-        """Expect instances of a task; ``receipts`` are of those here, ``noted`` the folders in the ledger."""
+        """Expect the instances of a task; ``receipts`` are of its stored instances."""
         inbound = InboundStudy(task, self._cells(task), receipts, self._identity_check, recorded_folders)
-        for receipt in inbound.receipts.values() if self._exclusions else ():
+        for receipt in inbound.receipts.values() if self._has_exclusions else ():
             identifiers = {"PatientID": receipt.patient_id, "AccessionNumber": receipt.accession}
             inbound.exclusion = inbound.exclusion or self._exclusions.match_values(identifiers)
         with self._lock:
@@ -167,24 +173,30 @@ class InboundStudies:
         inbound.closed.set()
 
     def admit(self, _arrival: InstanceInfo, header: Header) -> InstanceAdmission:
-        """Let an instance in if this job asked for it; what the path pattern may use of the table.
+        """Admit an instance that this job requested, with the user's columns for its path.
 
-        Raises Refused otherwise: what nobody asked for is not stored.
+        An instance with another identity than its study goes to the folder for mismatches. Raises
+        InstanceRefused for an instance that the job did not request, or that is on an exclusion list.
         """
         study_uid = header[_STUDY_UID]
         inbound = self._open_studies.get(study_uid)
         task = inbound.task if inbound else self._ledger.task_of(study_uid)
         wanted = task.selection.series if task else frozenset()
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
-            raise InstanceRefused("it was not asked for, or it was released", status=_NOT_AUTHORIZED)
-        self._refuse_excluded(study_uid, header, inbound)
+            raise InstanceRefused(
+                "this job did not request it, or its study was released", status=_NOT_AUTHORIZED
+            )
+        if self._has_exclusions:
+            self._match_exclusions(study_uid, header, inbound)
+        if study_uid in self._excluded_uids:
+            raise InstanceRefused("it is on the exclusion list", status=_NOT_AUTHORIZED)
         cells = inbound.cells if inbound else self._cells(task)
         patient_id, accession = header.get(_PATIENT_ID, ""), header.get(_ACCESSION, "")
         mismatch = self._identity_check.find_mismatch(task.study, patient_id, accession)
         return InstanceAdmission(cells, MISMATCH_DIR if mismatch else "")
 
-    def _refuse_excluded(self, study_uid: str, header: Header, inbound: InboundStudy | None) -> None:
-        """Raises Refused for what must not be taken, whatever the archive has said of its study."""
+    def _match_exclusions(self, study_uid: str, header: Header, inbound: InboundStudy | None) -> None:
+        """Note the study as excluded if the instance is on a list, even if the query result was not."""
         identifiers = {
             "PatientID": "\\".join((header.get(_PATIENT_ID, ""), header.get(_OTHER_PATIENT_IDS, ""))),
             "AccessionNumber": header.get(_ACCESSION, ""),
@@ -195,15 +207,13 @@ class InboundStudies:
             self._excluded_uids.add(study_uid)
             if inbound:
                 inbound.exclusion = matched_keys
-        if study_uid in self._excluded_uids:
-            raise InstanceRefused("it must not be taken: it is on the exclusion list", status=_NOT_AUTHORIZED)
 
     def find_mismatch(self, task: Task, receipt: Receipt) -> str:
-        """What of an instance's identity is not as expected, in words; empty if all is."""
+        """Return the name of the attribute in which an instance differs from its study, empty if none."""
         return self._identity_check.find_mismatch(task.study, receipt.patient_id, receipt.accession)
 
     def record(self, receipt: Receipt) -> None:
-        """Account for a durable instance, before its sender is told so."""
+        """Record a durable instance for its task, before its sender gets the acknowledgement."""
         inbound = self._open_studies.get(receipt.ref.study_uid)
         if inbound is None:
             self._record_late_arrival(receipt)
@@ -219,7 +229,7 @@ class InboundStudies:
             self._record_late_arrival(receipt)
 
     def _record_late_arrival(self, receipt: Receipt) -> None:
-        """Of a task that is not being worked on: concluded, or waiting for another try."""
+        """Record an instance of a task that no thread works on: it is concluded, or waits for another try."""
         task = self._ledger.task_of(receipt.ref.study_uid)
         if task is None:
             return
@@ -235,81 +245,94 @@ class InboundStudies:
 
 
 class InboundSink:
-    """The store behind the job's bookkeeping: acknowledged means durable *and* accounted for.
+    """The sink of a job: an instance is acknowledged once it is durable *and* recorded for its task.
 
-    ``counting`` says who is to be told how many bytes of an instance have come, and may hold its sender up.
+    Instances are refused while the disk has too little free space. ``bandwidth_limiter_for`` returns, for an
+    instance, the function that receives the number of bytes that arrived and may delay their sender.
     """
 
     def __init__(
         self,
         store: Sink,
         inbound: InboundStudies,
-        bandwidth_limiter_for: Callable[[InstanceInfo], Callable[[int], None] | None] = lambda _: None,
+        disk_space: DiskSpaceMonitor | None = None,
+        bandwidth_limiter_for: Callable[[InstanceInfo], Callable[[int], None] | None] | None = None,
     ) -> None:
         self._store = store
         self._inbound = inbound
+        self._disk_space = disk_space
         self._bandwidth_limiter_for = bandwidth_limiter_for
         self._lock = threading.Lock()
         self._instances = self._size = self._refused = 0
 
     @property
     def refused(self) -> int:
-        """Instances that came and were not taken."""
+        """Number of refused instances, whatever their transport."""
         with self._lock:
             return self._refused
 
     @property
     def totals(self) -> tuple[int, int]:
-        """Instances that came and were kept, and the bytes of their files."""
+        """Number of stored instances, and the bytes of their files."""
         with self._lock:
             return self._instances, self._size
 
     def begin(self, arrival: InstanceInfo) -> Writer:
-        """Start one instance. Raises Refused."""
-        with self._count_refused():
-            inner = self._store.begin(arrival)
-        return _InboundWriter(inner, self._count_refused, self._record, self._bandwidth_limiter_for(arrival))
-
-    @contextmanager
-    def _count_refused(self) -> Iterator[None]:
-        """Take note of an instance that is refused in here, whichever road it came."""
+        """Start one instance. Raises InstanceRefused, or OutOfSpace."""
         try:
-            yield
+            if self._disk_space is not None:
+                self._disk_space.require_space()
+            writer = self._store.begin(arrival)
         except InstanceRefused:
-            with self._lock:
-                self._refused += 1
+            self._count_refused()
             raise
+        limiter = self._bandwidth_limiter_for(arrival) if self._bandwidth_limiter_for else None
+        return InboundWriter(self, writer, limiter)
 
-    def _record(self, receipt: Receipt) -> None:
+    def on_refused(self, refusal: InstanceRefused) -> None:
+        """Count an instance that was refused after it had begun, and note a disk that is full."""
+        self._count_refused()
+        if self._disk_space is not None and isinstance(refusal, OutOfSpace):
+            self._disk_space.mark_full()
+
+    def record(self, receipt: Receipt) -> None:
+        """Record a durable instance for its task, and count it."""
         self._inbound.record(receipt)
         with self._lock:
             self._instances += 1
             self._size += receipt.size
 
+    def _count_refused(self) -> None:
+        with self._lock:
+            self._refused += 1
 
-class _InboundWriter:
-    def __init__(
-        self,
-        inner: Writer,
-        count_refused: Callable[[], AbstractContextManager[None]],
-        on_commit: Callable[[Receipt], None],
-        on_bytes: Callable[[int], None] | None,
-    ) -> None:
-        self.abort = inner.abort
-        self._inner = inner
-        self._count_refused = count_refused
-        self._on_commit = on_commit
-        self._on_bytes = on_bytes
+
+class InboundWriter:
+    """One instance on its way to the store; see :class:`model.Writer`."""
+
+    def __init__(self, sink: InboundSink, writer: Writer, limiter: Callable[[int], None] | None) -> None:
+        self.abort = writer.abort
+        self._sink = sink
+        self._writer = writer
+        self._limiter = limiter
 
     def write(self, data: memoryview) -> None:
+        """Take the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         size = len(data)
-        with self._count_refused():
-            self._inner.write(data)
-        if self._on_bytes:
-            self._on_bytes(size)
+        try:
+            self._writer.write(data)
+        except InstanceRefused as refusal:
+            self._sink.on_refused(refusal)
+            raise
+        if self._limiter is not None:
+            self._limiter(size)
 
     def commit(self) -> Receipt:
-        with self._count_refused():
-            receipt = self._inner.commit()
-        self._on_commit(receipt)
+        """Make the instance durable, and record it for its task. Raises InstanceRefused or OutOfSpace."""
+        try:
+            receipt = self._writer.commit()
+        except InstanceRefused as refusal:
+            self._sink.on_refused(refusal)
+            raise
+        self._sink.record(receipt)
         return receipt

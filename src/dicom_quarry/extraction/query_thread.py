@@ -1,4 +1,4 @@
-"""Questions put to archives one after another, without a receiver: for a plan, and to look again."""
+"""A thread of queries without a receiver, for a plan or a comparison with the archive, and its progress."""
 
 from __future__ import annotations
 
@@ -6,36 +6,20 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
-from dicom_quarry.config.settings import Settings
-from dicom_quarry.extraction.job_context import ArchiveClient
-from dicom_quarry.jobs.observer import JobObserver
-from dicom_quarry.jobs.progress import QueryProgress, StatusBoard
-from dicom_quarry.scheduling.throttle import ArchiveThrottle
+from dicom_quarry.extraction.archive_client import ArchiveClient
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.jobs.progress import QueryProgress
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
-#: Seconds between two looks at who asks.
+#: Seconds between two reports of the progress.
 _POLL_INTERVAL = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class QueryContext:
-    """What questions are put with: the settings, manners and ears of a run."""
-
-    settings: Settings
-    throttles: Mapping[str, ArchiveThrottle]
-    shutdown: Shutdown
-    status_board: StatusBoard
-    observer: JobObserver
-    exclusions: ExclusionList = NO_EXCLUSIONS
-
-
 class QueryThread(threading.Thread):
-    """A thread that asks until nothing is left to ask, or it is stopped; ``error`` is what ended it before.
+    """A thread that queries until nothing is left, or until it is stopped.
 
-    ``settled`` counts what was answered and is durable.
+    ``completed`` counts the results that are durable; ``error`` is the exception that ended the thread.
     """
 
     def __init__(self, name: str, clients: Mapping[str, ArchiveClient], shutdown: Shutdown) -> None:
@@ -46,12 +30,12 @@ class QueryThread(threading.Thread):
         self.error: BaseException | None = None
 
     def run(self) -> None:
-        """Ask."""
+        """Send the queries, then release the associations."""
         try:
             self.run_queries()
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - whatever ends the thread is raised by who waits for it
+        except BaseException as error:  # noqa: BLE001 - run_with_progress raises it in the main thread
             self.error = error
         finally:
             for client in self.clients.values():
@@ -59,15 +43,15 @@ class QueryThread(threading.Thread):
 
     @abstractmethod
     def run_queries(self) -> None:
-        """Put the questions; may raise Stopped."""
+        """Send the queries; may raise Stopped."""
 
 
 def run_with_progress(
     context: QueryContext, thread: QueryThread, unit: str, total: int, already_done: int
 ) -> None:
-    """Tell how it gets on, to its end; raises the error that ended it.
+    """Run a thread to its end and report its progress; raises the error that ended it.
 
-    ``number`` of ``what``, rows or the like, are asked about; ``before`` were in an earlier run.
+    ``total`` is the number of rows or studies (``unit``); an earlier run queried ``already_done`` of them.
     """
     began, stop_reported = time.monotonic(), False
     thread.start()
@@ -75,7 +59,7 @@ def run_with_progress(
         thread.join(_POLL_INTERVAL)
         if context.shutdown.requested and not stop_reported:
             stop_reported = True
-            context.status_board.report("stopping: run the same command again to go on")
+            context.status_board.report("stopping; run the same command again to continue")
         if context.shutdown.cancel_requested:
             for client in thread.clients.values():
                 client.archive.close()

@@ -1,217 +1,168 @@
-"""Asks the archives about a row, in their order, and enters what they answered in the ledger."""
+"""Resolving: query the archives for a row, in their order, and record its tasks or its outcome."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain, repeat
-from typing import Protocol
 
 from dicom_quarry.archive.base import StudyQueryResult
-from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.cohort.read_options import describe_rewrites
-from dicom_quarry.cohort.study_filter import ALL_SERIES, SeriesFilter
-from dicom_quarry.errors import ConnectionLost, QueryFailed
-from dicom_quarry.errors import redact as failure_told
-from dicom_quarry.extraction.job_context import ArchiveClient
-from dicom_quarry.extraction.logged_queries import LoggedQueries
+from dicom_quarry.errors import ConnectionLost, QueryFailed, redact
+from dicom_quarry.extraction.archive_client import ArchiveClient, QueryLog
 from dicom_quarry.extraction.matching import (
+    FindStudies,
     ResolveResult,
     ResolveRules,
     classify,
     find_near_miss,
     find_with_date_split,
 )
-from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.model import Level, Request, Selection, SeriesInfo, Study
+from dicom_quarry.model import Request, Selection, Study
 
 _log = logging.getLogger(__name__)
 
-
-class ResolverContext(Protocol):
-    """What a resolver works with: the tools of a job, or those of a plan, which has fewer."""
-
-    @property
-    def clients(self) -> Mapping[str, ArchiveClient]:
-        """The archives, in the order in which they are asked."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """Where the answers are entered."""
-
-    @property
-    def status_board(self) -> StatusBoard:
-        """Where it is told what goes wrong."""
+Keys = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _QueryTarget:
-    """One way to ask about a row: of an archive, for a purpose; each question is noted."""
-
-    queries: LoggedQueries
-    client: ArchiveClient
-    purpose: str
-
-    def make_finder(
-        self, attributes: tuple[str, ...] = ()
-    ) -> Callable[[Mapping[str, str]], StudyQueryResult]:
-        """Finds studies; of a search the questions after the first are for parts of its answer."""
-        purposes = chain([self.purpose], repeat("near" if self.purpose == "near" else "part"))
-
-        def find(keys: Mapping[str, str]) -> StudyQueryResult:
-            query_keys = {**dict.fromkeys(attributes, ""), **keys}
-            return self.queries.run(
-                self.client,
-                lambda: self.client.archive.find(query_keys),
-                lambda found: (len(found.studies), found.incomplete_reason),
-                purpose=next(purposes),
-                level=Level.STUDY,
-                keys=keys,
-            )
-
-        return find
-
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """The series of a study, to choose from."""
-        return self.queries.run(
-            self.client,
-            lambda: self.client.archive.list_series(study),
-            lambda series: (len(series), ""),
-            purpose="series",
-            level=Level.SERIES,
-            keys=("StudyInstanceUID",),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Resolver:
-    """Turns requests into tasks, or into outcomes; ``diagnosis`` asks about rows that matched nothing.
+    """Turns requests into tasks, or into outcomes.
 
-    ``attributes`` are keywords that the archive is to tell of every study, beside those always asked for;
-    ``series`` says which of its series are wanted, ``exclusions`` what must not be taken.
+    ``attributes`` are further keywords that the archive should return for every study.
     """
 
-    context: ResolverContext
-    rules: ResolveRules
-    explains_near_misses: bool
-    attributes: tuple[str, ...] = ()
-    series_filter: SeriesFilter = ALL_SERIES
-    exclusions: ExclusionList = NO_EXCLUSIONS
+    def __init__(
+        self,
+        queries: QueryContext,
+        clients: Mapping[str, ArchiveClient],
+        ledger: Ledger,
+        attributes: tuple[str, ...] = (),
+    ) -> None:
+        settings = queries.settings
+        self._clients = clients
+        self._ledger = ledger
+        self._attributes = attributes
+        self._status_board = queries.status_board
+        self._exclusions = queries.exclusions
+        self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies)
+        self._series_filter = record.parse_series_filter(settings)
+        self._explains_near_misses = settings.diagnosis
 
     def resolve(self, request: Request) -> Future[int]:
-        """Ask about a row: the next archive for one that the archive before does not know.
+        """Query for a row: the next archive if the one before does not know the study.
 
-        The future is the number of rows that are settled by it, once that is durable.
+        The future is the number of rows that are settled, once that is durable.
         """
-        ledger = self.context.ledger
-        queries = LoggedQueries(ledger, row=request.row)
-        excluded = self.exclusions.match_request(request)
-        resolution = (
+        log = QueryLog(self._ledger, row=request.row)
+        excluded = self._exclusions.match_request(request)
+        result = (
             ResolveResult(code="row_excluded", details={"keys": excluded}) if excluded else ResolveResult()
         )
-        for keys, (name, client) in () if excluded else self._query_order(request):
-            target = _QueryTarget(queries, client, "row" if keys == request.keys else "rewritten")
-            resolution = self._find_studies(replace(request, keys=keys), target)
-            if resolution.studies:
-                _log.info("row %d: %d studies found in %s", request.row, len(resolution.studies), name)
-                wanted, left_out = self._select_studies(request, resolution.studies, target)
+        for keys, client in () if excluded else self._query_order(request):
+            result = self._find_studies(replace(request, keys=keys), client, log, keys == request.keys)
+            if result.studies:
+                name = client.profile.name
+                _log.info("row %d: %d studies found in %s", request.row, len(result.studies), name)
+                wanted, excluded_count = self._select_studies(request, result.studies, client, log)
                 if isinstance(wanted, ResolveResult):
-                    resolution = wanted
+                    result = wanted
                     break
-                return ledger.resolve_request(
-                    request, name, wanted, _join_notes(describe_rewrites(request, keys), left_out)
-                )
-            if resolution.code != "study_not_found":
+                notes = _join_notes(describe_rewrites(request, keys), excluded_count)
+                return self._ledger.resolve_request(request, name, wanted, notes)
+            if result.code != "study_not_found":
                 break
-        if resolution.code == "study_not_found" and self.explains_near_misses:
-            resolution = self._explain_no_match(request, resolution, queries)
-        _log.info("row %d: %s", request.row, resolution.code)
-        return ledger.conclude_request(request, resolution.code, **resolution.details)
+        if result.code == "study_not_found" and self._explains_near_misses:
+            result = self._explain_no_match(request, result, log)
+        _log.info("row %d: %s", request.row, result.code)
+        return self._ledger.conclude_request(request, result.code, **result.details)
 
-    def _query_order(
-        self, request: Request
-    ) -> Iterator[tuple[tuple[tuple[str, str], ...], tuple[str, ArchiveClient]]]:
-        """Each archive in turn; and in each the keys as given, before those that a rewrite made of them."""
-        for client in self.context.clients.items():
+    def _query_order(self, request: Request) -> Iterator[tuple[Keys, ArchiveClient]]:
+        """Yield for every archive the keys of the row, then those that a rewrite made of them."""
+        for client in self._clients.values():
             for keys in (request.keys, *request.alternatives):
                 yield keys, client
 
-    def _find_studies(self, request: Request, target: _QueryTarget) -> ResolveResult:
+    def _find_studies(
+        self, request: Request, client: ArchiveClient, log: QueryLog, is_original: bool
+    ) -> ResolveResult:
+        # After the first query of a row come those for parts of its result.
+        purposes = chain(["row" if is_original else "rewritten"], repeat("part"))
+
+        def find(keys: Mapping[str, str]) -> StudyQueryResult:
+            return client.find(keys, self._attributes, log=log, purpose=next(purposes))
+
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         try:
-            found = find_with_date_split(target.make_finder(self.attributes), dict(request.keys), tomorrow)
+            found = find_with_date_split(find, dict(request.keys), tomorrow)
         except (QueryFailed, ConnectionLost) as error:
             return self._query_failed(request, error)
-        return classify(request, found, self.rules)
+        return classify(request, found, self._rules)
 
     def _query_failed(self, request: Request, error: QueryFailed | ConnectionLost) -> ResolveResult:
-        self.context.status_board.report(f"row {request.row}: {failure_told(error)}")
+        self._status_board.report(f"row {request.row}: {redact(error)}")
         return ResolveResult(code="query_failed", details={"status": str(error)})
 
     def _select_studies(
-        self, request: Request, studies: Sequence[Study], target: _QueryTarget
+        self, request: Request, studies: Sequence[Study], client: ArchiveClient, log: QueryLog
     ) -> tuple[list[tuple[Study, Selection]] | ResolveResult, int]:
-        """Of each study what is wanted, or the outcome of the row; and how many must not be taken."""
-        excluded = {study.study_uid: self.exclusions.match_study(study) for study in studies}
+        """Return the wanted part of every study or the outcome of the row; and the number of excluded ones."""
+        excluded = {study.study_uid: self._exclusions.match_study(study) for study in studies}
         allowed = [study for study in studies if not excluded[study.study_uid]]
         if not allowed:
             keys = excluded[studies[0].study_uid]
             return ResolveResult(code="study_excluded", details={"keys": keys}), len(studies)
-        return self._select_series(request, allowed, target), len(studies) - len(allowed)
+        return self._select_series(request, allowed, client, log), len(studies) - len(allowed)
 
     def _select_series(
-        self, request: Request, studies: Sequence[Study], target: _QueryTarget
+        self, request: Request, studies: Sequence[Study], client: ArchiveClient, log: QueryLog
     ) -> list[tuple[Study, Selection]] | ResolveResult:
-        """Of each study what is wanted; the outcome of the row where nothing is."""
+        """Return the wanted series of every study, or the outcome of the row if no series is wanted."""
         named = dict(request.keys).get("SeriesInstanceUID", "").split("\\")
-        if not self.series_filter and named == [""]:
+        if not self._series_filter and named == [""]:
             return [(study, Selection()) for study in studies]
         wanted = []
         for study in studies:
             try:
-                series = target.list_series(study)
+                series = client.list_series(study, log=log)
             except (QueryFailed, ConnectionLost) as error:
                 return self._query_failed(request, error)
-            chosen = {one.series_uid for one in self.series_filter.select(series)}
+            chosen = {one.series_uid for one in self._series_filter.select(series)}
             if named != [""]:
                 chosen &= set(named)
             if chosen:
                 wanted.append((study, Selection(frozenset(chosen))))
         return wanted or ResolveResult(code="no_series_wanted", details={"studies": len(studies)})
 
-    def _explain_no_match(
-        self, request: Request, resolution: ResolveResult, queries: LoggedQueries
-    ) -> ResolveResult:
-        for client in self.context.clients.values():
+    def _explain_no_match(self, request: Request, result: ResolveResult, log: QueryLog) -> ResolveResult:
+        """Look in every archive for a study that is similar to the one of the row."""
+        for client in self._clients.values():
             try:
-                hint = find_near_miss(
-                    self._allowed_finder(_QueryTarget(queries, client, "near")), dict(request.keys)
-                )
+                hint = find_near_miss(self._allowed_finder(client, log), dict(request.keys))
             except (QueryFailed, ConnectionLost):
-                continue  # the row is explained without it, too
+                continue  # the row has an outcome without a hint, too
             if hint:
-                return ResolveResult(code="near_miss", details={**resolution.details, "hint": hint})
-        return resolution
+                return ResolveResult(code="near_miss", details={**result.details, "hint": hint})
+        return result
 
-    def _allowed_finder(self, target: _QueryTarget) -> Callable[[Mapping[str, str]], StudyQueryResult]:
-        """Finds what may be told of: not of whom must not be taken."""
-        find = target.make_finder()
+    def _allowed_finder(self, client: ArchiveClient, log: QueryLog) -> FindStudies:
+        """Return a function that finds studies, but none on an exclusion list."""
 
         def find_allowed(keys: Mapping[str, str]) -> StudyQueryResult:
-            found = find(keys)
-            return replace(
-                found, studies=tuple(s for s in found.studies if not self.exclusions.match_study(s))
-            )
+            found = client.find(keys, log=log, purpose="near")
+            allowed = [one for one in found.studies if not self._exclusions.match_study(one)]
+            return replace(found, studies=tuple(allowed))
 
         return find_allowed
 
 
-def _join_notes(note: str, left_out: int) -> str:
-    if not left_out:
+def _join_notes(note: str, excluded_count: int) -> str:
+    if not excluded_count:
         return note
-    studies = "1 study" if left_out == 1 else f"{left_out:,} studies"
+    studies = "1 study" if excluded_count == 1 else f"{excluded_count:,} studies"
     return "; ".join(filter(None, [note, f"{studies} left out: on the exclusion list"]))

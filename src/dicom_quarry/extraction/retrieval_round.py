@@ -1,4 +1,4 @@
-"""One round of questions for a task: put them, look on, and wait until nothing more is on its way."""
+"""One retrieval round of a task: send the requests, watch their progress, and wait for late instances."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict, worst_result
+from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundStudy
-from dicom_quarry.extraction.job_context import ArchiveClient, JobContext
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.retry_policy import Round
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.ledger import Attempt
@@ -16,18 +17,19 @@ from dicom_quarry.model import Level, Listing, Transport
 from dicom_quarry.scheduling.throttle import RetrievalPermit
 from dicom_quarry.system.shutdown import Shutdown
 
-#: How long stores may still come, in seconds, where the archive itself says that it sent nothing.
+#: Seconds to wait for late instances where the archive reports that it sent nothing.
 _NOTHING_SENT_WAIT = 1.0
 
-#: Pending responses that count nothing new are a sign of life for so many times the silence alone.
+#: Pending responses with unchanged counters keep a retrieval alive for this multiple of the silence limit.
 _IDLE_FACTOR = 6
 
 
 @dataclass(frozen=True, slots=True)
 class RoundResult:
-    """What came of a round. ``cut``: the window closed over it. ``gained`` counts late arrivals, too.
+    """The result of a round.
 
-    ``repeated`` counts instances that came more than once.
+    ``newly_stored`` includes late instances; ``repeated`` counts instances that arrived more than once.
+    ``window_closed``: the round was cancelled because the archive's time window closed.
     """
 
     transport: Transport
@@ -40,7 +42,7 @@ class RoundResult:
 
     @property
     def round(self) -> Round:
-        """The round as the policy sees it: its worst answer speaks."""
+        """The round as the retry policy needs it, with its worst result."""
         worst = worst_result(self.results)
         return Round(
             self.level,
@@ -53,7 +55,7 @@ class RoundResult:
 
 
 class RetrievalRound:
-    """One round: ``ask``, then ``settle``."""
+    """One round: call ``retrieve``, then ``wait_for_late_stores``."""
 
     def __init__(
         self, context: JobContext, client: ArchiveClient, inbound: InboundStudy, active_study: ActiveStudy
@@ -68,7 +70,10 @@ class RetrievalRound:
         self._attempts: list[Attempt] = []
 
     def retrieve(self, requests: Sequence[RetrieveRequest], listing: Listing, *, is_repeat: bool) -> None:
-        """Put the questions; ``again``: the study was asked for before. Raises ArchiveError and Stopped."""
+        """Send the requests; ``is_repeat``: an earlier round was for the same study.
+
+        Raises ArchiveError and Stopped.
+        """
         self._stored_before, self._repeated_before = len(self._inbound.receipts), self._inbound.repeated
         for request in requests:
             self._context.disk_space.wait_for_space()
@@ -79,7 +84,7 @@ class RetrievalRound:
                 break
 
     def wait_for_late_stores(self, request: RetrieveRequest, listing: Listing) -> RoundResult:
-        """Wait until nothing more is on its way; what came of the round, which ``ask`` stands for."""
+        """Wait until no more instances arrive; return the result of the round, which began with ``request``."""
         if request.transport is Transport.MOVE:
             self._wait_for_stores(listing)
         newly_stored = len(self._inbound.receipts) - self._stored_before
@@ -105,7 +110,7 @@ class RetrievalRound:
             with client.throttle.acquire_retrieval(is_repeat=is_repeat) as permit:
                 started = time.time()
                 monitor = _Monitor(
-                    inbound, self._active_study, client.profile.silence, context.shutdown, permit
+                    inbound, self._active_study, client.profile.silence, context.queries.shutdown, permit
                 )
                 result = permit.record_result(client.archive.retrieve(request, context.sink, monitor))
                 self._window_closed = monitor.window_closed and result.verdict in (
@@ -124,15 +129,15 @@ class RetrievalRound:
             newly_stored=len(inbound.receipts) - before,
             verdict=result.verdict,
             status=result.status,
-            # Of a success there is nothing to say, and a ledger has many.
+            # The comment of a success says nothing, and a ledger has many.
             comment="" if result.verdict is Verdict.SUCCESS else result.comment,
         )
 
     def _recordable_attempts(self, newly_stored: int) -> list[Attempt]:
-        """The attempts to remember; what came after the last answer is counted to that."""
+        """Return the attempts for the ledger; late instances are counted for the last one."""
         attempts = self._attempts
-        if self._context.shutdown.cancel_requested or self._window_closed:
-            # What was cancelled on this side is not held against the archive.
+        if self._context.queries.shutdown.cancel_requested or self._window_closed:
+            # A retrieval that Quarry cancelled is no failure of the archive.
             attempts = [one for one in attempts if one.verdict not in (Verdict.CANCELLED, Verdict.LOST)]
         if not attempts:
             return attempts
@@ -140,17 +145,17 @@ class RetrievalRound:
         return [*attempts[:-1], replace(attempts[-1], newly_stored=attempts[-1].newly_stored + late)]
 
     def _wait_for_stores(self, listing: Listing) -> None:
-        """Stores may arrive after the final response: wait while they do, and a while longer.
+        """Wait while instances arrive after the final response, and for the settle time after the last one.
 
-        Not when everything listed is here, nor when the archive itself says that the rest failed.
+        Returns at once when every listed instance is stored, or the archive reports that the others failed.
         """
         inbound, results = self._inbound, self._results
         listed = {ref.sop_uid for ref in listing.instances}
         failed = sum(result.failed or 0 for result in results)
-        sent_nothing = all(answer.completed == 0 for answer in results)
+        sent_nothing = all(result.completed == 0 for result in results)
         quiet_limit = min(self._client.profile.settle, _NOTHING_SENT_WAIT if sent_nothing else float("inf"))
         done = time.monotonic()
-        while not self._context.shutdown.cancel_requested:
+        while not self._context.queries.shutdown.cancel_requested:
             self._active_study.stored = len(inbound.receipts)
             lacking = len(listed) - sum(1 for uid in listed if uid in inbound.receipts)
             if (listed and not lacking) or (failed and lacking <= failed):
@@ -162,7 +167,7 @@ class RetrievalRound:
 
 
 class _Monitor:
-    """Looks on while a retrieval runs: responses and arriving instances are signs of life."""
+    """Monitor of a retrieval: it ends one that has neither responses nor arriving instances."""
 
     def __init__(
         self,
@@ -200,7 +205,7 @@ class _Monitor:
 
 
 def _ends_round(result: RetrieveResult, newly_stored: int) -> bool:
-    """True if it is no use, or no kindness, to put the other questions of the round."""
+    """Return True if the other requests of the round would fail, or put more load on a busy archive."""
     if result.verdict is Verdict.RETRY:
         return not newly_stored
     return result.verdict in (Verdict.LOST, Verdict.CONFIGURATION, Verdict.CANCELLED)

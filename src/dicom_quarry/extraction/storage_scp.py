@@ -1,4 +1,4 @@
-"""The job's receiver: let in the archive alone, heard by ourselves before anything is asked for."""
+"""The job's receiver: it accepts the job's archives alone, and tests itself before the first retrieval."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
 from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 
-#: Seconds that instances in flight have when the job ends.
+#: Seconds for instances in transfer when the job ends.
 _GRACE = 5.0
 
 
@@ -34,19 +35,23 @@ def run_receiver(
     sink: Sink,
     report: Callable[[str], None],
     port_queue: PortQueue,
-) -> Iterator[Receiver]:
-    """A receiver that these archives may send to."""
+) -> Iterator[Callable[[], ReceiverStats]]:
+    """Receive from these archives; yields a function that returns the receiver's counters.
+
+    ``report`` gets a message for every rejected sender. Raises StartError, and Stopped if the job is stopped
+    while it waits for the port.
+    """
     local, tls = settings.local, _acceptor_tls(settings)
     networks = tuple(network for archive in archives for network in _sender_networks(archive))
-    admission = AccessPolicy(called=frozenset({local.title}), networks=networks)
+    access_policy = AccessPolicy(called=frozenset({local.title}), networks=networks)
     reported: set[tuple[str, str]] = set()
 
-    def on_refused(sender: SenderRejected) -> None:
+    def on_rejected(sender: SenderRejected) -> None:
         if (sender.address, sender.reason) not in reported:
             reported.add((sender.address, sender.reason))
-            report(_refusal_message(sender, archives))
+            report(_rejection_message(sender, archives))
 
-    receiver = Receiver(local, sink, access_policy=admission, on_event=on_refused, tls=tls)
+    receiver = Receiver(local, sink, access_policy=access_policy, on_event=on_rejected, tls=tls)
     with port_queue.acquire(receiver.listen):
         try:
             receiver.start()
@@ -54,24 +59,24 @@ def run_receiver(
                 AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None
             )
             _log.info("receiving as %s on port %d", local.title, receiver.port)
-            yield receiver
+            yield lambda: receiver.stats
         finally:
             receiver.stop(_GRACE)
 
 
 def _sender_networks(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
-    """Where instances may come from: the archive's own addresses, and the networks configured."""
+    """Return the networks of an archive's instances: its own addresses, and the configured senders."""
     host = archive.dimse_ae.host
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise StartError(f"the archive's name {host} is not known here: {error.strerror}") from error
+        raise StartError(f"the archive's host name {host} cannot be resolved: {error.strerror}") from error
     own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
     return (*own, *archive.senders)
 
 
-def _refusal_message(sender: SenderRejected, archives: Sequence[ArchiveProfile]) -> str:
-    """What to tell of a sender that was refused, with the line to add if it is the archive's all the same."""
+def _rejection_message(sender: SenderRejected, archives: Sequence[ArchiveProfile]) -> str:
+    """Describe a rejected sender, with the line to add to quarry.toml if it belongs to the archive."""
     text = f"a sender at {sender.address} was refused: {sender.reason}"
     if "address" not in sender.reason:
         return text
@@ -97,8 +102,9 @@ def _acceptor_tls(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _self_test(receiver: AE, files: TlsFiles | None) -> None:
-    """C-ECHO to our own receiver: what cannot hear itself will not hear an archive."""
+    """Send a C-ECHO to our own receiver; raises StartError if it does not answer."""
     tls = self_test_context(files.certificate, files.key) if files and files.certificate else None
+    failure = f"self-test failed: our own receiver {receiver} did not answer a C-ECHO"
     try:
         requestor = Requestor.connect(
             receiver, calling=receiver.title, contexts=[(VERIFICATION, [_IMPLICIT_LITTLE])], tls=tls
@@ -108,6 +114,6 @@ def _self_test(receiver: AE, files: TlsFiles | None) -> None:
         answer = requestor.receive(10.0)
         requestor.release()
     except (ArchiveError, KeyError) as error:
-        raise StartError(f"the receiver {receiver} does not hear itself: {error}") from error
+        raise StartError(f"{failure}: {error}") from error
     if answer is None or answer.command.status != 0x0000:
-        raise StartError(f"the receiver {receiver} does not answer itself")
+        raise StartError(failure)

@@ -1,4 +1,4 @@
-"""What a task ended with, as the ledger keeps it: the instances that are here, and those that are missing."""
+"""The work on one study: list its instances, retrieve until nothing is missing, and record the outcome."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, redact
+from dicom_quarry.extraction.archive_client import QueryLog
 from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.extraction.logged_queries import LoggedQueries
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import (
     Finish,
@@ -42,7 +42,7 @@ from dicom_quarry.system.shutdown import Stopped
 def build_task_result(
     finish: Finish, inbound: InboundStudy, listing: Listing | None, path_of: PathFunction, now: float
 ) -> TaskResult:
-    """Draw up the end of a task; ``listing`` is None where the archive never gave one."""
+    """Build the result of a task; ``listing`` is None if the archive never returned one."""
     expected = None
     if listing is not None:
         expected = len(listing.instances) if listing.lists_instances else listing.count
@@ -79,12 +79,12 @@ def _instance_rows(
 
 
 def _path_unless_derivable(task: Task, receipt: Receipt, path_of: PathFunction) -> str | None:
-    """A path is written down only where the template does not give it."""
+    """Return the path of an instance; None, which the ledger stores, if the template gives the same."""
     return None if path_of(task.study, receipt.ref) == receipt.path else str(receipt.path)
 
 
 def _study_folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
-    """The folder of a study: the one named after it, else the nearest that has all of its instances."""
+    """Return the folder named after the study, else the lowest one that contains all of its instances."""
     if not folders:
         return ""
     common = PurePosixPath(os.path.commonpath([str(folder) for folder in folders]))
@@ -95,7 +95,7 @@ _log = logging.getLogger(__name__)
 
 
 class StudyTask:
-    """The work on one task, from its listing to its end."""
+    """The work on one task, from its listing to its outcome."""
 
     def __init__(self, task: Task, context: JobContext) -> None:
         self.task = task
@@ -107,7 +107,7 @@ class StudyTask:
         self._listing_count = 0
         self._rounds: list[Round] = []
         self._failures = {
-            Transport(road): count for road, count in context.ledger.fruitless_rounds(task.task_id).items()
+            Transport(name): count for name, count in context.ledger.fruitless_rounds(task.task_id).items()
         }
         self._sent_count = 0
         self._recorded_folders: set[PurePosixPath] = set()
@@ -115,22 +115,14 @@ class StudyTask:
         self._pending_result: tuple[str, TaskResult, Future[None]] | None = None
 
     def list_instances(self) -> None:
-        """Ask what the archive holds; may run ahead of the moves. Raises ArchiveError and Stopped."""
+        """List the instances of the task; may run ahead of the retrievals. Raises ArchiveError and Stopped."""
         is_first = self._state is TaskState.WAITING
         self._transition(TaskEvent.STARTED if is_first else TaskEvent.RELIST_REQUESTED)
-        listing = LoggedQueries(self._context.ledger, task_id=self.task.task_id).run(
-            self._client,
-            lambda: self._client.archive.list_instances(self.task),
-            lambda listing: (
-                len(listing.instances) if listing.lists_instances else listing.count or 0,
-                listing.incomplete_reason,
-            ),
-            purpose="listing",
-            level=Level.IMAGE,
-        )
+        log = QueryLog(self._context.ledger, task_id=self.task.task_id)
+        listing = self._client.list_instances(self.task, log=log)
         known = {ref.sop_uid for ref in self._listing.instances}
         if any(ref.sop_uid not in known for ref in listing.instances):
-            # A list that has grown is asked for from the start; what was fruitless before does not count.
+            # A list that has grown is requested from the start: earlier fruitless rounds no longer count.
             self._rounds.clear()
         self._set_listing(listing)
         self._record_folders()
@@ -138,9 +130,9 @@ class StudyTask:
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped).
 
-        The end is on its way to the ledger then: ``finish`` waits for it, so that the next task need not.
+        The result is then being written to the ledger; ``finish`` waits for it. The next task can start first.
         """
-        with self._context.status_board.track_study(
+        with self._context.queries.status_board.track_study(
             self.task.task_id, self.row, self._expected_count()
         ) as active_study:
             self._folders_recorded.result()
@@ -152,19 +144,19 @@ class StudyTask:
                 self._context.inbound.close(inbound)
 
     def _record_folders(self) -> None:
-        """Enter where the listed instances will be now: not while their sender waits for an answer."""
+        """Record the folders of the listed instances now, not while a sender waits for its response."""
         path_of, study = self._context.path_of, self.task.study
         self._recorded_folders = {path_of(study, ref).parent for ref in self._listing.instances}
         paths = [str(folder) for folder in self._recorded_folders]
         self._folders_recorded = self._context.ledger.add_folders(self.task.task_id, paths)
 
     def fail(self, error: ArchiveError) -> None:
-        """The archive would not list the task: it ends with that, and with what is here of it."""
+        """End the task because the archive did not list it; stored instances are kept."""
         self._finish_without_retrieval(lambda _: Finish("query_failed", {"status": str(error)}))
-        self._context.status_board.report(f"row {self.row}: {redact(error)}")
+        self._context.queries.status_board.report(f"row {self.row}: {redact(error)}")
 
     def exclude(self, keys: str) -> None:
-        """The study must not be taken: it ends with that, nothing asked, and with what is here of it."""
+        """End the task without a query: its study is on an exclusion list, by these keys."""
         self._transition(TaskEvent.STARTED)
         self._finish_without_retrieval(lambda stored: finish_excluded(keys, stored))
 
@@ -181,11 +173,11 @@ class StudyTask:
         seen = inbound.received
         step = next_step(self._snapshot(inbound), jitter=random.random())
         if isinstance(step, Finish):
-            # What arrives while this is decided is decided about, too.
+            # An instance that arrives in between needs a new decision.
             if inbound.freeze(seen):
                 self._conclude(step, inbound)
             return
-        if self._context.shutdown.cancel_requested:
+        if self._context.queries.shutdown.cancel_requested:
             raise Stopped
         match step:
             case Retrieve():
@@ -193,10 +185,10 @@ class StudyTask:
             case Relist():
                 self._relist()
             case Postpone():
-                self._postpone(step.seconds, f"{step.why}, again in {step.seconds:.0f} s")
+                self._postpone(step.seconds, f"{step.why}; next try in {step.seconds:.0f} s")
 
     def _relist(self) -> None:
-        """A list that the archive will not give again is not to be trusted as it stands."""
+        """List the instances again; a list that the archive does not return again counts as incomplete."""
         try:
             self.list_instances()
         except (QueryFailed, ConnectionLost) as error:
@@ -227,18 +219,18 @@ class StudyTask:
         return len(self._listing.instances) or self._listing.count or 0
 
     def _load_receipts(self) -> list[Receipt]:
-        """What an earlier run left on disk of this task."""
+        """Return the receipts of the instances that an earlier run stored for this task."""
         found: list[Receipt] = []
         for folder in self._context.ledger.folders_of(self.task.task_id):
             for receipt in self._context.instance_files.read_receipts(PurePosixPath(folder)):
                 if receipt.ref.study_uid == self.task.study.study_uid:
                     found.append(self._move_if_accepted(receipt))
         if found:
-            _log.info("row %d: %d instances are here from an earlier run", self.row, len(found))
+            _log.info("row %d: %d instances are stored from an earlier run", self.row, len(found))
         return found
 
     def _move_if_accepted(self, receipt: Receipt) -> Receipt:
-        """What was kept apart for its identity comes to the others once a person has accepted it."""
+        """Move an instance out of the folder for mismatches once its identity is accepted."""
         context = self._context
         in_mismatch_dir = receipt.path.parts[0] == MISMATCH_DIR
         if not in_mismatch_dir or context.inbound.find_mismatch(self.task, receipt):
@@ -247,12 +239,12 @@ class StudyTask:
         context.ledger.add_folders(self.task.task_id, [usual]).result()
         return context.instance_files.relocate(receipt, MISMATCH_DIR)
 
-    # -- asking
+    # -- retrieving
 
     def _retrieve(
         self, requests: Sequence[RetrieveRequest], inbound: InboundStudy, active_study: ActiveStudy
     ) -> None:
-        """One round: put the questions, and wait until nothing more is on its way."""
+        """Run one retrieval round, and record its result."""
         retrieval_round = RetrievalRound(self._context, self._client, inbound, active_study)
         self._transition(TaskEvent.RETRIEVAL_REQUESTED)
         retrieval_round.retrieve(requests, self._listing, is_repeat=bool(self._rounds))
@@ -264,7 +256,9 @@ class StudyTask:
         if result.attempts:
             self._context.ledger.record_round(self.task.task_id, result.attempts)
         if result.window_closed:
-            self._postpone(0.0, "stopped, since the window has closed; it goes on when it opens")
+            self._postpone(
+                0.0, "stopped because the time window has closed; it continues when the window opens"
+            )
             return
         self._record_round(result, excluded=bool(inbound.exclusion))
 
@@ -272,16 +266,18 @@ class StudyTask:
         self._rounds.append(result.round)
         last = result.results[-1]
         if result.level is Level.STUDY:
-            # What came twice was sent twice, and makes no longer list.
+            # A repeated instance does not make the study larger.
             self._sent_count = max(self._sent_count, (last.completed or 0) - result.repeated)
         if last.verdict is Verdict.LOST:
-            self._context.shutdown.raise_if_requested()
-            self._client.circuit_breaker.trip(ConnectionLost(last.comment or "a retrieval was lost half-way"))
+            self._context.queries.shutdown.raise_if_requested()
+            self._client.circuit_breaker.trip(
+                ConnectionLost(last.comment or "the connection was lost during a retrieval")
+            )
         if last.retry_after is not None:
             self._client.circuit_breaker.trip(
                 Rejected(last.comment, permanent=False, retry_after=last.retry_after)
             )
-        if not self._context.shutdown.cancel_requested and not excluded:
+        if not self._context.queries.shutdown.cancel_requested and not excluded:
             self._client.transport_selector.record_result(
                 self.task.task_id, result.transport, last, result.newly_stored
             )
@@ -291,7 +287,7 @@ class StudyTask:
         now, ledger = time.time(), self._context.ledger
         log_postponement(ledger.database, self.task.task_id, Postponement(now, now + seconds, why))
         ledger.postpone_task(self.task.task_id, now + seconds)
-        self._context.status_board.report(f"row {self.row}: {why}")
+        self._context.queries.status_board.report(f"row {self.row}: {why}")
 
     # -- ending
 
@@ -299,7 +295,7 @@ class StudyTask:
         self._transition(TaskEvent.OUTCOME_DECIDED)
         self._context.instance_files.sync_directories(receipt.path for receipt in inbound.receipts.values())
         definition = CATALOGUE[finish.code]
-        # Of what must not be taken nothing is missing.
+        # An excluded study has no missing instances.
         listing = (
             self._listing if self._listing_count and definition.status is not OutcomeStatus.EXCLUDED else None
         )
@@ -322,7 +318,7 @@ class StudyTask:
         )
 
     def finish(self) -> None:
-        """Tell how the task ended, once that is durable; nothing if it has not. Raises LedgerError."""
+        """Report the outcome once it is durable; do nothing if the task has not ended. Raises LedgerError."""
         if self._pending_result is None:
             return
         code, result, concluded = self._pending_result
@@ -334,7 +330,7 @@ class StudyTask:
         if definition.status is OutcomeStatus.COMPLETE:
             self._context.on_task_complete(self.task.task_id)
         else:
-            self._context.status_board.report(f"row {self.row}: {definition.title}")
+            self._context.queries.status_board.report(f"row {self.row}: {definition.title}")
 
     def _transition(self, event: TaskEvent) -> None:
         self._state = advance_task(self._state, event)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.jobs.registry import register
+from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import has_job
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.file_systems import file_system_type
@@ -231,3 +233,20 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def open_job(
+    folder: JobFolder, *, prepare: Callable[[], object] = lambda: None, is_plan: bool = False
+) -> Iterator[Ledger]:
+    """Open a job's record for one run: lock the folder, log to it, register the job, open the ledger.
+
+    ``prepare`` runs under the lock, before the ledger is opened, and may replace the ledger. A plan is not
+    registered. Raises StartError while another process has the folder, and LedgerError.
+    """
+    with job_lock(folder, runs_job=not is_plan), logging_to(folder.log):
+        if not is_plan:
+            register(folder.out)
+        prepare()
+        with closing(Ledger(folder.ledger)) as ledger:
+            yield ledger

@@ -1,4 +1,4 @@
-"""How fast an archive was in this user's earlier jobs."""
+"""The throughput of an archive in this user's earlier jobs."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import AE, BaseUri
 
-#: Jobs that are looked at.
+#: Jobs that are read at most.
 _MAX_JOBS = 20
 
 
 def compute_past_throughput(addresses: tuple[AE | BaseUri, ...]) -> float | None:
-    """Bytes a second while something was moved from this archive alone; None where nothing ever was."""
+    """Return the bytes per second of retrievals in jobs with this archive alone; None if there are none."""
     size = seconds = 0.0
     for out in islice(list_registered(), _MAX_JOBS):
         try:
@@ -27,5 +27,5 @@ def compute_past_throughput(addresses: tuple[AE | BaseUri, ...]) -> float | None
                     transferred = reader.retrieval_totals()
                     size, seconds = size + transferred[0], seconds + transferred[1]
         except (InputError, LedgerError, KeyError, ValueError):
-            continue  # what cannot be read says nothing
+            continue  # a job that cannot be read does not count
     return size / seconds if size and seconds else None

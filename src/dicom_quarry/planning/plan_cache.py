@@ -1,7 +1,7 @@
-"""Where plans are kept: ledgers whose rows were asked about, found again by what they depend on.
+"""The plans of this user: ledgers with query results, found again by a digest of what the results depend on.
 
-A plan has the ledger of a job, so that the job may begin with its answers. They are found by a key: a cohort
-that has changed, another archive or another rule makes another plan.
+A plan has the ledger of a job, so that a job can start with its results. A changed cohort, another archive or
+another rule has another digest, and so another plan.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder, job_lock, reject_network_file_system
+from dicom_quarry.jobs.folder import JobFolder, job_lock, open_job, reject_network_file_system
 from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
@@ -29,8 +29,8 @@ from dicom_quarry.version import __version__
 
 _log = logging.getLogger(__name__)
 
-#: Settings that do not change what an archive answers, or what is made of it. A new setting changes it until
-#: it stands here: then plans are asked for again without need, and never used wrongly.
+#: Settings without an influence on query results. A new setting is part of the digest until it is listed
+#: here: a plan may then be made again without need, but is never used wrongly.
 _IRRELEVANT_SETTINGS = {
     "archives",
     "to",
@@ -54,23 +54,23 @@ _IRRELEVANT_SETTINGS = {
     "on_complete_limit",
     "on_complete_patience",
 }
-#: May be raised when the plan was looked at (``extract --yes``): then the rows that had too many are judged
-#: again. Lowered, it makes another plan.
+#: The user may raise this setting after reading the plan (``extract --yes``): the rows with too many studies
+#: are then queried again. A lower value makes another plan.
 _RAISABLE_SETTING = "max_studies"
-#: What of an archive's profile does.
+#: Fields of an archive's profile with an influence on query results.
 _RELEVANT_PROFILE_FIELDS = {"name", "address", "dicomweb", "model", "character_set", "result_cap"}
 
-#: Rows to ask about again: those that the archive could not answer, and those that a raised limit allows.
+#: Outcomes of the rows to query again: failed queries, and rows that a raised limit allows.
 _REQUERY_CODES = frozenset({"query_failed", "too_many_studies"})
 
-#: After so long nobody comes back to a plan.
+#: Plans that were not used for so long are deleted.
 _MAX_AGE = timedelta(days=30)
 
 
 def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = "") -> JobFolder:
-    """The folder of the plan of a cohort; it need not exist.
+    """Return the folder of a cohort's plan, whether or not it exists.
 
-    ``excluded`` is the digest of what must not be taken.
+    ``exclusion_digest`` is the digest of the exclusion lists.
     """
     key = {
         "version": __version__,
@@ -79,7 +79,7 @@ def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = 
             one.model_dump(mode="json", include=_RELEVANT_PROFILE_FIELDS) for one in settings.archives
         ],
         "rules": settings.model_dump(mode="json", exclude={*_IRRELEVANT_SETTINGS, _RAISABLE_SETTING}),
-        # By what they name: a list that has grown makes another plan, whose answers heed it.
+        # A list that has grown makes another plan, without the studies on it.
         **({"excluded": exclusion_digest} if exclusion_digest else {}),
     }
     text = json.dumps(key, sort_keys=True)
@@ -91,36 +91,38 @@ def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = 
 def open_plan(
     cohort: CohortFile, settings: Settings, *, detailed: bool, exclusion_digest: str = ""
 ) -> Iterator[tuple[JobFolder, Ledger, datetime | None]]:
-    """The plan's folder and ledger, with the rows in it, and since when it has answers, if it was begun.
+    """Open the plan of a cohort: yields its folder, its ledger with all rows, and the time of its results.
 
-    One whose answers are too old, or lack the details, is begun anew. Raises InputError where the record
-    cannot be kept, and StartError while another process makes this plan.
+    The time is None if the plan has no usable results: there are none, they are too old, or they lack the
+    details. Raises InputError if the folder cannot be used, and StartError while another process makes the plan.
     """
     folder = plan_folder(cohort, settings, exclusion_digest)
     folder.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     reject_network_file_system(folder.state, "with the variable XDG_STATE_HOME")
-    with job_lock(folder, runs_job=False):
+    since: datetime | None = None
+
+    def delete_if_unusable() -> None:
+        nonlocal since
         since = _usable_since(folder, settings, detailed=detailed)
         if since is None:
             _delete_database(folder.ledger)
-        ledger = Ledger(folder.ledger)
-        try:
-            if since is None:
-                record.record_cohort(ledger, cohort, settings)
-                ledger.set_metadata(detailed="yes" if detailed else "")
-            else:
-                _requery(ledger, settings)
-            yield folder, ledger, since
-        finally:
-            ledger.close()
+
+    with open_job(folder, prepare=delete_if_unusable, is_plan=True) as ledger:
+        if since is None:
+            record.record_cohort(ledger, cohort, settings)
+            ledger.set_metadata(detailed="yes" if detailed else "")
+        else:
+            _requery(ledger, settings)
+        yield folder, ledger, since
 
 
 def reuse(
     folder: JobFolder, cohort: CohortFile, settings: Settings, exclusion_digest: str = ""
-) -> datetime | None:
-    """Let a job that has not begun begin with the answers of its plan; since when these are, None if not.
+) -> str | None:
+    """Copy the results of a cohort's plan into a job that has not begun.
 
-    A plan spares questions, so nothing about it can keep a job from beginning.
+    Returns a message for the user, None if there is no usable plan. A plan only saves queries, so no failure
+    here keeps the job from starting.
     """
     plan = plan_folder(cohort, settings, exclusion_digest)
     try:
@@ -128,17 +130,26 @@ def reuse(
             return None
         with job_lock(plan, runs_job=False):
             since = _usable_since(plan, settings, detailed=False)
-            if since is not None:
-                metadata = {**record.build_initial_metadata(cohort, settings), "planned": since.isoformat()}
-                _copy_ledger(plan, folder, settings, metadata)
-            return since
+            if since is None:
+                return None
+            metadata = {**record.build_initial_metadata(cohort, settings), "planned": since.isoformat()}
+            _copy_ledger(plan, folder, settings, metadata)
+            return reuse_message(since, datetime.now(UTC))
     except (StartError, LedgerError, OSError, sqlite3.Error) as error:
         _log.info("the plan of this cohort is not used: %s", error)
         return None
 
 
+def reuse_message(since: datetime, now: datetime) -> str:
+    """Describe the plan whose results are used, with its local time, and its date if that is not today's."""
+    local_since, local_now = since.astimezone(), now.astimezone()
+    is_today = local_since.date() == local_now.date()
+    when = f"{local_since:%H:%M}" if is_today else f"{local_since:%Y-%m-%d %H:%M}"
+    return f"using the query results of your plan from {when}; the archive is not queried again"
+
+
 def delete_expired(now: datetime) -> None:
-    """Remove plans that nobody comes back to."""
+    """Delete the plans that were not used for a month."""
     for path in _plans_root().glob("?" * 32):
         folder = JobFolder(path, path)
         with suppress(OSError, StartError):
@@ -148,16 +159,8 @@ def delete_expired(now: datetime) -> None:
                 _delete_database(folder.ledger)
                 folder.log.unlink(missing_ok=True)
                 (path / "lock").unlink()
-                # Not if there is anything else in it: that is somebody else's.
+                # Fails if the folder contains other files: they are not Quarry's.
                 path.rmdir()
-
-
-def format_plan_time(since: datetime, now: datetime) -> str:
-    """When a plan was made, by the clock on the wall."""
-    local_since, local_now = since.astimezone(), now.astimezone()
-    return (
-        f"{local_since:%H:%M}" if local_since.date() == local_now.date() else f"{local_since:%Y-%m-%d %H:%M}"
-    )
 
 
 def _plans_root() -> Path:
@@ -165,7 +168,7 @@ def _plans_root() -> Path:
 
 
 def _usable_since(plan: JobFolder, settings: Settings, *, detailed: bool) -> datetime | None:
-    """Since when a plan has answers, if it can be gone on with; None if there is none, or it cannot."""
+    """Return the time of a plan's results; None if there is no plan, or it cannot be used."""
     try:
         if not plan.ledger.is_file() or not has_job(plan.ledger):
             return None
@@ -173,7 +176,7 @@ def _usable_since(plan: JobFolder, settings: Settings, *, detailed: bool) -> dat
             metadata = reader.metadata()
         since = datetime.fromisoformat(metadata["created"])
     except (LedgerError, KeyError, ValueError):
-        return None  # begun by a crash, damaged, or of another version: it is asked for again
+        return None  # left by a crash, damaged, or of another version: the plan is made again
     if (detailed and not metadata.get("detailed")) or _study_limit(metadata) > settings.max_studies:
         return None
     age = (datetime.now(UTC) - since).total_seconds()
@@ -181,7 +184,7 @@ def _usable_since(plan: JobFolder, settings: Settings, *, detailed: bool) -> dat
 
 
 def _study_limit(metadata: Mapping[str, str]) -> int:
-    """How many studies a row might mean when it was asked about."""
+    """Return the largest number of studies that a row could match when the plan was made."""
     return int(json.loads(metadata["settings"])[_RAISABLE_SETTING])
 
 
@@ -192,7 +195,7 @@ def _requery(ledger: Ledger, settings: Settings) -> None:
 
 
 def _copy_ledger(plan: JobFolder, folder: JobFolder, settings: Settings, metadata: dict[str, str]) -> None:
-    """Copy the plan's ledger, as the job's; whole or not at all, as a crash may come at any moment."""
+    """Copy the plan's ledger to the job, completely or not at all, even in a crash."""
     part = folder.ledger.with_suffix(".part")
     _delete_database(part)
     part.touch(mode=0o600)
@@ -210,6 +213,6 @@ def _copy_ledger(plan: JobFolder, folder: JobFolder, settings: Settings, metadat
 
 
 def _delete_database(database: Path) -> None:
-    """Remove a SQLite file, with what belongs to it: a log left behind would be taken for the next one's."""
+    """Delete a SQLite file with its write-ahead log, which would otherwise be applied to the next file."""
     for suffix in ("", "-wal", "-shm"):
         database.with_name(database.name + suffix).unlink(missing_ok=True)

@@ -51,19 +51,26 @@ class CircuitBreaker:
         self._probe_lock = threading.Lock()
         self._retry_not_before = 0.0
 
-    def call(self, operation: Callable[[], T]) -> T:
+    def call(self, operation: Callable[[], T], *, is_query: bool = False) -> T:
         """Run an operation once the circuit breaker is closed, and again after each trip.
 
-        Raises ConnectionLost for an operation that loses its association several times although the archive
-        answers in between; QueryFailed; Stopped; OperatorActionRequired for a permanent rejection.
+        A query that the archive answers with a failure runs again, after a pause. Raises QueryFailed for the
+        last such answer; ConnectionLost for an operation that loses its association several times although the
+        archive answers in between; Stopped; OperatorActionRequired for a permanent rejection.
         """
-        connection_losses = 0
+        failed_answers = connection_losses = 0
         while True:
             self.wait_until_closed()
             started_at = self._throttle.clock.monotonic()
             try:
                 return operation()
-            except (QueryFailed, OperatorActionRequired):
+            except QueryFailed:
+                failed_answers += 1
+                if not is_query or failed_answers >= _MAX_QUERY_ATTEMPTS:
+                    raise
+                self._shutdown.wait_unless_stopping(backoff(failed_answers, random.random(), initial=2.0))
+                connection_losses = 0
+            except OperatorActionRequired:
                 raise
             except ArchiveError as error:
                 if isinstance(error, Rejected) and error.permanent:
@@ -74,18 +81,6 @@ class CircuitBreaker:
                 if connection_losses >= MAX_FRUITLESS_ROUNDS:
                     raise
                 self.trip(error)
-
-    def run_query(self, operation: Callable[[], T]) -> T:
-        """Run a query like ``call``; repeat it, with pauses, if the archive answers with a failure."""
-        tries = 1
-        while True:
-            try:
-                return self.call(operation)
-            except QueryFailed:
-                if tries == _MAX_QUERY_ATTEMPTS:
-                    raise
-                self._shutdown.wait_unless_stopping(backoff(tries, random.random(), initial=2.0))
-                tries += 1
 
     def trip(self, error: ArchiveError) -> None:
         """Open the circuit breaker: no request passes before the archive answers again."""

@@ -6,16 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from dicom_quarry.errors import OutOfSpace
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.model import InstanceInfo, Sink, Writer
 from dicom_quarry.system.file_systems import free_bytes
 from dicom_quarry.system.shutdown import Shutdown
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 #: Seconds between two checks of a full disk.
 _POLL_INTERVAL = 5.0
@@ -109,34 +104,3 @@ class DiskSpaceMonitor:
             else f"Quarry keeps {self._keep_free / 1e9:g} GB free (keep-free)"
         )
         return f"disk full: {free}, {reason}. Free some space; the job then continues by itself"
-
-
-class SpaceCheckedSink:
-    """The store while there is room; who waits for room is told when there was none."""
-
-    def __init__(self, store: Sink, disk_space: DiskSpaceMonitor) -> None:
-        self._store = store
-        self._disk_space = disk_space
-
-    def begin(self, arrival: InstanceInfo) -> Writer:
-        """Start one instance. Raises OutOfSpace, or Refused."""
-        self._disk_space.require_space()
-        return _SpaceCheckedWriter(self._store.begin(arrival), self._disk_space)
-
-
-class _SpaceCheckedWriter:
-    def __init__(self, inner: Writer, disk_space: DiskSpaceMonitor) -> None:
-        self.write = _marking_full(inner.write, disk_space)
-        self.commit = _marking_full(inner.commit, disk_space)
-        self.abort = inner.abort
-
-
-def _marking_full(step: Callable[P, T], disk_space: DiskSpaceMonitor) -> Callable[P, T]:
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return step(*args, **kwargs)
-        except OutOfSpace:
-            disk_space.mark_full()
-            raise
-
-    return wrapper

@@ -8,9 +8,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed, redact
-from dicom_quarry.extraction.archive_clients import open_clients
-from dicom_quarry.extraction.job_context import ArchiveClient
-from dicom_quarry.extraction.query_thread import QueryContext, QueryThread, run_with_progress
+from dicom_quarry.extraction.archive_client import ArchiveClient, open_clients
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.extraction.query_thread import QueryThread, run_with_progress
 from dicom_quarry.jobs.folder import JobFolder, job_lock, logging_to
 from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import ChangeView
@@ -56,6 +56,7 @@ def compare(
 
     Raises StartError while a job runs in the folder: its archive is asked by one of both.
     """
+    context.report_limits()
     checkpoint = Checkpoint(folder, "archive-diff", {}, restart=restart)
     with (
         job_lock(folder),
@@ -77,9 +78,7 @@ def compare(
 
 
 def _run_queries(context: QueryContext, reader: StoredFilesReader, checkpoint: Checkpoint, total: int) -> str:
-    with open_clients(
-        context.settings, context.throttles, context.shutdown, context.status_board, has_served=True
-    ) as clients:
+    with open_clients(context, has_delivered=True) as clients:
         query_thread = _ListingThread(clients, reader, checkpoint, context.shutdown)
         try:
             run_with_progress(context, query_thread, "studies", total, checkpoint.position.done)
@@ -122,7 +121,7 @@ class _ListingThread(QueryThread):
 def _find_differences(client: ArchiveClient, task: Task, stored: Mapping[str, str]) -> list[_Difference]:
     """List a task and compare with ``stored``, the series UID of each stored instance by SOP Instance UID."""
     try:
-        listing = client.circuit_breaker.run_query(lambda: client.archive.list_instances(task))
+        listing = client.list_instances(task)
         if not (listing.instances or listing.series_uids) and not _has_study(client, task):
             return [(STUDY_GONE, "the archive does not know the study any more", "", "")]
     except (QueryFailed, ConnectionLost) as error:
@@ -142,7 +141,7 @@ def _has_study(client: ArchiveClient, task: Task) -> bool:
     keys = {"StudyInstanceUID": task.study.study_uid}
     if client.profile.model == "patient":
         keys["PatientID"] = task.study.patient_id
-    found = client.circuit_breaker.run_query(lambda: client.archive.find(keys))
+    found = client.find(keys)
     return any(study.study_uid == task.study.study_uid for study in found.studies) or not found.complete
 
 

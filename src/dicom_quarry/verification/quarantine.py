@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dicom_quarry.errors import InputError
+from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.ledger.ledger import Ledger, concluded_tasks, reopen_with_folders
@@ -42,6 +43,19 @@ def read_study_uids(path: Path, codes: frozenset[str], command: str) -> list[str
         raise InputError(
             f"{path} was changed and cannot be read ({error}): make it again with  {command}"
         ) from None
+
+
+def refetch(runner: Runner, study_uids: list[str]) -> JobResult:
+    """Retrieve studies again in which verify found damage; damaged files are moved to quarantine first."""
+    with runner.open_job() as (folder, ledger):
+        quarantined = quarantine_damaged(folder, ledger, study_uids)
+        count = len(quarantined.damaged_sop_uids)
+        retried = f"studies tried again: {quarantined.studies}; files damaged or missing: {count}"
+        result = runner.run(folder, ledger, retried=retried)
+        if count:
+            restored = count_restored(folder, quarantined, study_uids)
+            runner.queries.observer.on_message(f"{restored} of the {count} are stored again")
+        return result
 
 
 def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str]) -> Quarantined:

@@ -75,7 +75,9 @@ def plan(
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings = api.load_plan_settings(config_file, chosen)
-    end = run_with_display(settings, lambda runner: runner.plan(cohort, detailed=detailed), quiet=as_json)
+    end = run_with_display(
+        settings, lambda runner: api.make_plan(runner.queries, cohort, detailed=detailed), quiet=as_json
+    )
     plan_result = api.build_plan(settings, end, detailed=detailed)
     if output is not None:
         plan_result.write(output)

@@ -50,7 +50,7 @@ def run_with_display(
 ) -> T:
     """Call ``work`` with a display, unless ``quiet``; Ctrl-C and SIGTERM stop it."""
     with nullcontext(api.JobObserver()) if quiet else _open_display() as display:
-        runner = api.Runner(settings, display, queue=queue)
+        runner = api.make_runner(settings, display, queue=queue)
         with _stop_on_signals(runner):
             return work(runner)
 
@@ -74,7 +74,7 @@ def _stop_on_signals(runner: Runner) -> Iterator[None]:
     """On the first Ctrl-C or SIGTERM finish the studies being transferred, on the second cancel them."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
-        signal.signal(number, lambda *_: runner.stop())
+        signal.signal(number, lambda *_: runner.queries.stop())
     try:
         yield
     finally:
