@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from dicom_quarry.completion.on_complete import OnCompleteRunner
 from dicom_quarry.config.settings import ArchiveProfile, Settings
+from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import open_or_create
 from dicom_quarry.jobs.progress import StatusBoard
@@ -31,15 +34,19 @@ def test_it_is_busy_until_the_last_study_is_in_the_ledger(
     settings = Settings(archives=(archive,), to=tmp_path / "out", on_complete="true")
     folder = open_or_create(settings.to, None)
     ledger = Ledger(folder.ledger)
-    with (
-        AuditLog(tmp_path / "audit.csv") as audit_log,
-        OnCompleteRunner(
-            settings, folder, ledger, lambda *_: PurePosixPath(), audit_log, StatusBoard(), Shutdown()
-        ) as runner,
-    ):
-        assert not runner.is_busy
-        runner.enqueue(1)
-        assert runner.is_busy
-        entries[0].set_result(None)
-        assert not runner.is_busy
+    queries = SimpleNamespace(settings=settings, status_board=StatusBoard(), user_shutdown=Shutdown())
+    with AuditLog(tmp_path / "audit.csv") as audit_log:
+        context = SimpleNamespace(
+            queries=queries,
+            folder=folder,
+            ledger=ledger,
+            path_of=lambda *_: PurePosixPath(),
+            audit_log=audit_log,
+        )
+        with OnCompleteRunner(cast(JobContext, context)) as runner:
+            assert not runner.is_busy
+            runner.enqueue(1)
+            assert runner.is_busy
+            entries[0].set_result(None)
+            assert not runner.is_busy
     ledger.close()

@@ -222,7 +222,7 @@ def test_extract_begins_with_the_answers(archive: Asked, work: Path) -> None:
     assert bench.plan().code == 1
     asked = len(archive.accessions)
     done = bench.extract()
-    assert "the answers of the plan of " in done.out
+    assert "using the query results of your plan from " in done.out
     assert len(archive.accessions) == asked, "the archive was asked again"
     complete = ("complete", "all_listed_stored")
     ends = [*[complete] * 5, ("not_found", "study_not_found"), ("invalid_row", "row_unusable")]
@@ -241,7 +241,7 @@ def test_a_limit_raised_after_a_look_at_the_plan_asks_about_what_it_allows_alone
     assert bench.plan("--whole-patients", "--max-studies", 2).code == 1
     asked, many = len(archive.accessions), sum(len(of(patient)) > 2 for patient in patients)
     done = bench.extract("--whole-patients", "--yes")
-    assert done.code == 0 and "the answers of the plan of " in done.out
+    assert done.code == 0 and "using the query results of your plan from " in done.out
     assert len(archive.accessions) == asked + many
 
 
@@ -306,7 +306,7 @@ def test_killed_it_goes_on(archive: Asked, work: Path) -> None:
         running.kill()
     archive._gate.set()
     done = bench.plan("-o", bench.file)
-    assert done.code == 0 and "the answers of the plan of " in done.out
+    assert done.code == 0 and "using the query results of your plan from " in done.out
     assert archive.accessions == [one.accession for one in (*STUDIES[:4], STUDIES[3], STUDIES[4])]
     assert [row["StudyInstanceUID"] for row in read(bench.file)] == [one.study_uid for one in STUDIES]
 

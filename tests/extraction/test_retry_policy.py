@@ -276,7 +276,9 @@ def test_a_failure_with_gain_goes_on_at_once_with_what_is_missing(verdict: Verdi
 
 def test_patience_lasts_over_restarts() -> None:
     known = TaskSnapshot(task(), BOTH, here(), failures={Transport.MOVE: MAX_FRUITLESS_ROUNDS})
-    expected = Finish("nothing_arrived", {"expected": 6, "status": "it was asked in an earlier run"})
+    expected = Finish(
+        "nothing_arrived", {"expected": 6, "status": "the requests were made in an earlier run"}
+    )
     assert next_step(known) == expected
     some = replace(known, stored=here(*A))
     assert next_step(some) == Finish("instances_missing", {"missing": 3, "expected": 6})

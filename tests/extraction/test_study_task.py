@@ -355,7 +355,7 @@ def test_when_the_window_has_closed_for_too_long_it_is_stopped_and_goes_on_later
     assert (view.outcome.status, view.attempts) == (OutcomeStatus.PENDING, 0), (
         "nothing is held against the archive"
     )
-    assert [said for said in bench.board.take_messages() if "the window has closed" in said]
+    assert [said for said in bench.board.take_messages() if "the time window has closed" in said]
     assert bench.ledger.waiting_tasks(time.time(), 1), "due at once: the window holds it up, nothing else"
     bench.run()
     assert ended(bench) == ("all_listed_stored", 4, 4)

@@ -137,7 +137,7 @@ SCENARIOS = (
         "asks once, waits for the recall, and asks once more",
         lambda: [faults.Offline(times=2)],
         asked=Asked(("STUDY STUDY",) * 2, (2, 4, 8), None),
-        said=("the study is offline, and is being fetched",),
+        said=("the study is offline, and the archive is recalling it",),
     ),
     Scenario(
         5,

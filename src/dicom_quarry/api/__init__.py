@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
     from dicom_quarry.jobs.status import JobStatus as JobStatus
     from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
+    from dicom_quarry.planning.planner import make_plan as make_plan
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.formatting import format_count as format_count
     from dicom_quarry.reporting.formatting import format_size as format_size
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
     from dicom_quarry.verification.verifier import VerifyProgress as VerifyProgress
     from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
-    from dicom_quarry.planning.planner import make_plan as make_plan
 
 #: The names of this package, by the module of ``dicom_quarry`` that defines them.
 EXPORTS = {

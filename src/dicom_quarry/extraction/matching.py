@@ -1,4 +1,4 @@
-"""A request becomes tasks: what the archive answers is matched again here, against every key asked."""
+"""Matching of query results against every key of a row, and the search for similar studies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_filter import matches
 from dicom_quarry.model import Request, Study
 
-#: How the keys are called in sentences for the user.
+#: Names of the keys in messages.
 _KEY_NAMES = {
     "PatientID": "patient ID",
     "AccessionNumber": "accession",
@@ -21,7 +21,7 @@ _KEY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ResolveResult:
-    """The studies to fetch for a request; or, where there are none, the code and details of its outcome."""
+    """The studies to retrieve for a request; if there are none, the code and details of its outcome."""
 
     studies: tuple[Study, ...] = ()
     code: str = ""
@@ -30,17 +30,17 @@ class ResolveResult:
 
 @dataclass(frozen=True, slots=True)
 class ResolveRules:
-    """The user's word on accessions that several patients share, and on how many studies a row may mean."""
+    """Limits for a row: may its studies belong to several patients, and how many studies may match."""
 
     allow_several_patients: bool = False
     max_studies: int = 10
 
 
 def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> ResolveResult:
-    """What the archive's answer means for a request.
+    """Classify a query result for a request.
 
-    An archive may ignore a key and answer with everything, so only studies that match count. An answer that
-    was cut short is never taken for a full one, except where the request names the study itself.
+    An archive may ignore a key and return everything, so only matching studies count. An incomplete result is
+    never taken for a complete one, except where the request has the Study Instance UID.
     """
     keys = dict(request.keys)
     key_names = " and ".join(_KEY_NAMES.get(keyword, keyword) for keyword in keys)
@@ -63,7 +63,7 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
     return ResolveResult(studies=matching)
 
 
-#: Questions into which one that was cut short may be split.
+#: Parts into which an incomplete query may be split.
 _MAX_PARTS = 200
 _FIRST_DAY = date(1895, 1, 1)
 
@@ -71,10 +71,11 @@ _FIRST_DAY = date(1895, 1, 1)
 def find_with_date_split(
     find: Callable[[Mapping[str, str]], StudyQueryResult], keys: Mapping[str, str], today: date
 ) -> StudyQueryResult:
-    """Find studies; an answer that was cut short is asked for again in parts, by ranges of study dates.
+    """Find studies; query again in parts, by ranges of study dates, if the result is incomplete.
 
-    It stays incomplete where a single day is cut short, where the archive does not heed dates, and where the
-    row names the day or the study: there is nothing to split then. A series is not looked for at this level.
+    The result stays incomplete if that of a single day is, if the archive ignores dates, or if the row has
+    the day or the study, which cannot be split. A Series Instance UID is not a key at this level (PS3.4
+    C.6.2.1).
     """
     keys = {keyword: value for keyword, value in keys.items() if keyword != "SeriesInstanceUID"}
     whole = find(keys)
@@ -101,7 +102,7 @@ def find_with_date_split(
 
 
 def _date_range(value: str, today: date) -> tuple[date, date] | None:
-    """The range of days that a key means, both ends included; None for a single day."""
+    """Return the range of days of a date key, both ends included; None for a single day."""
     start, dash, end = value.partition("-")
     if not dash:
         return None
@@ -115,15 +116,15 @@ def _within(study: Study, start: date, end: date) -> bool:
 
 FindStudies = Callable[[Mapping[str, str]], StudyQueryResult]
 
-#: Questions for one row, at most.
+#: Queries for the near misses of one row, at most.
 _MAX_QUERIES = 4
 
-#: Days of a patient that are told, nearest first.
+#: Study dates of a patient that a hint contains, nearest first.
 _MAX_DATES_SHOWN = 3
 
 
 def find_near_miss(find: FindStudies, keys: Mapping[str, str]) -> str:
-    """What is near what was asked for, as a sentence; empty if nothing was found. Asks a few questions."""
+    """Describe a study that is similar to the requested one, empty if none is found; sends a few queries."""
     query_count = 0
 
     def find_bounded(query_keys: Mapping[str, str]) -> tuple[Study, ...]:
@@ -161,7 +162,7 @@ def _describe_difference(study: Study, keys: Mapping[str, str]) -> str:
 
 
 def accession_spellings(accession: str) -> Iterator[str]:
-    """How else an accession may be written: without dashes and spaces, with or without a leading zero."""
+    """Yield other spellings of an accession: without dashes and spaces, with or without a leading zero."""
     seen = {accession}
     plain = "".join(char for char in accession if char not in "- ")
     for other in (plain, accession.lstrip("0"), f"0{accession}"):

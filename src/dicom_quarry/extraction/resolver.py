@@ -111,7 +111,7 @@ class Resolver:
     def _select_studies(
         self, request: Request, studies: Sequence[Study], client: ArchiveClient, log: QueryLog
     ) -> tuple[list[tuple[Study, Selection]] | ResolveResult, int]:
-        """Return the wanted part of every study or the outcome of the row; and the number of excluded ones."""
+        """Return the wanted part of every study, or the row's outcome; and the number of excluded studies."""
         excluded = {study.study_uid: self._exclusions.match_study(study) for study in studies}
         allowed = [study for study in studies if not excluded[study.study_uid]]
         if not allowed:

@@ -84,7 +84,7 @@ class RetrievalRound:
                 break
 
     def wait_for_late_stores(self, request: RetrieveRequest, listing: Listing) -> RoundResult:
-        """Wait until no more instances arrive; return the result of the round, which began with ``request``."""
+        """Wait until no more instances arrive; return the result of the round that began with ``request``."""
         if request.transport is Transport.MOVE:
             self._wait_for_stores(listing)
         newly_stored = len(self._inbound.receipts) - self._stored_before

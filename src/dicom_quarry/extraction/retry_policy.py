@@ -1,7 +1,7 @@
-"""What to do next, decided from what is known. Pure: time and chance are arguments.
+"""The next step of a task, decided from its listing, its stored instances and its rounds. Pure.
 
-This is the only place that decides to try again (the one retry loop). An archive's word is never proof: a
-task is complete when every listed instance is here and nothing hints at a longer list.
+A status of the archive is never proof: a task is complete when every listed instance is stored and nothing
+suggests a longer list. :mod:`dicom_quarry.system.backoff` lists the other layers that retry.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from dicom_quarry.archive.base import RetrieveRequest, Verdict, group_sop_classe
 from dicom_quarry.model import InstanceRef, Level, Listing, Task, Transport
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
 
-#: UIDs in one IMAGE level question: long lists overrun the identifier limits of some archives.
+#: UIDs in one IMAGE level request: long lists exceed the identifier limits of some archives.
 IMAGE_BATCH_SIZE = 100
 
-#: Instance Availability of what is not on disk (PS3.3 C.4.23.1.1), and the first pause for its recall.
+#: Instance Availability of studies that are not on disk (PS3.3 C.4.23.1.1), and the first pause, in seconds,
+#: for their recall.
 _NEARLINE_AVAILABILITY = frozenset({"NEARLINE", "OFFLINE"})
 _RECALL_PAUSE = 600.0
 
 _UNABLE_TO_COUNT_MATCHES = 0xA701
 
-#: What is known of the SOP classes of a series whose instances are not listed.
+#: SOP classes of a series whose instances are not listed.
 _UNKNOWN_SOP_CLASSES = frozenset({""})
 
-#: Rounds at IMAGE level without a single new instance before the archive's list is doubted.
+#: Rounds at IMAGE level without a new instance before the archive lists the study again.
 _MAX_IMAGE_ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One or more questions at one level, and what came of them."""
+    """One or more requests at one level, and their result."""
 
     level: Level
     verdict: Verdict
@@ -44,13 +45,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class TaskSnapshot:
-    """What is known of a task in work.
+    """The known state of a task.
 
-    ``roads`` are those that are open, in the order in which they are tried; ``strikes`` are, by road, the
-    fruitless rounds of earlier runs in a row. ``listings`` is 1, and one more for every time that the archive
-    has listed again since an instance arrived. ``sent`` is the largest number of
-    instances that a retrieval of the whole study counted. ``differs`` says, in words, what of an instance's
-    identity is not as expected, ``excluded`` what of it is on a list of what must not be taken.
+    ``stored`` are the instances by SOP Instance UID. ``transports`` are those in use, in the order in which
+    they are tried; ``failures`` counts, by transport, the last fruitless rounds of earlier runs.
+    ``listing_count`` is 1, and one more for every listing since an instance arrived. ``sent_count`` is the
+    largest number of instances that a retrieval of the whole study reported. ``mismatch`` is the attribute
+    in which an instance differs from the study, ``exclusion`` the key by which one is on an exclusion list.
+    ``nearline_timeout`` is the time in seconds to wait for the recall of a study from tape.
     """
 
     task: Task
@@ -68,52 +70,52 @@ class TaskSnapshot:
 
     @property
     def transport(self) -> Transport:
-        """The road that is tried now."""
+        """The transport that is tried now."""
         return self.transports[0]
 
     def for_transport(self, transport: Transport) -> TaskSnapshot:
-        """The same, as it looks on one road alone: what was asked on another says nothing of this one."""
+        """Return the same snapshot with the rounds of one transport alone: others say nothing about it."""
         return replace(
             self, transports=(transport,), rounds=[one for one in self.rounds if one.transport is transport]
         )
 
     @property
     def missing(self) -> list[InstanceRef]:
-        """Listed, and not here."""
+        """The listed instances that are not stored."""
         return [ref for ref in self.listing.instances if ref.sop_uid not in self.stored]
 
     @property
     def unlisted_count(self) -> int:
-        """How many are here that the archive does not list."""
+        """The number of stored instances that the archive does not list."""
         return len(self.stored) - (len(self.listing.instances) - len(self.missing))
 
     @property
     def queried_count(self) -> int:
-        """The largest number of instances that an answer to a query amounts to; 0 if none had one."""
+        """The largest number of instances in a query result; 0 if no result had one."""
         whole_study = not self.task.selection.series
         return max(self.listing.count or 0, (self.task.study.instance_count or 0) if whole_study else 0)
 
     @property
     def claimed_count(self) -> int:
-        """The largest number of instances that anything the archive said amounts to."""
+        """The largest number of instances that any query result or retrieval reported."""
         return max(self.queried_count, self.sent_count)
 
 
 @dataclass(frozen=True, slots=True)
 class Retrieve:
-    """Have these sent."""
+    """Retrieve these instances."""
 
     requests: tuple[RetrieveRequest, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relist:
-    """Ask what the archive holds once more."""
+    """List the study again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postpone:
-    """Leave the task alone for so many seconds, and say why."""
+    """Continue the task after this many seconds; ``why`` is for the user."""
 
     seconds: float
     why: str = "the archive is busy"
@@ -121,7 +123,7 @@ class Postpone:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The task is over; ``code`` is in the catalogue of outcomes."""
+    """End the task; ``code`` is in the catalogue of outcomes."""
 
     code: str
     details: Mapping[str, object] = field(default_factory=dict)
@@ -131,26 +133,27 @@ Step = Retrieve | Relist | Postpone | Finish
 
 
 def next_step(snapshot: TaskSnapshot, *, jitter: float = 0.5) -> Step:
-    """What to do next for a task; ``chance`` from 0 to 1 spreads the back-off of several jobs."""
+    """Return the next step of a task; ``jitter`` from 0 to 1 spreads the delays of several jobs."""
     if snapshot.exclusion:
         return finish_excluded(snapshot.exclusion, len(snapshot.stored), "excluded_on_arrival")
     lacking = bool(snapshot.missing) if snapshot.listing.lists_instances else _lacks_by_count(snapshot)
     step = _retrieve_more(snapshot, jitter) if lacking else _finish_listed(snapshot)
     if snapshot.mismatch and isinstance(step, Finish):
-        # Whose images these are weighs more than how many they are.
+        # A wrong identity is reported before a wrong number.
         return Finish("stored_differs", {"keys": snapshot.mismatch})
     return step
 
 
 def finish_excluded(keys: str, stored: int, code: str = "study_excluded") -> Finish:
-    """The end of a task that must not be taken; what is stored of it is for a person to remove."""
+    """Return the end of an excluded task; a person has to remove the instances that are stored."""
     return Finish("excluded_but_stored" if stored else code, {"keys": keys, "stored": stored})
 
 
 def _lacks_by_count(snapshot: TaskSnapshot) -> bool:
-    """Without a list of instances: fewer than counted; or, uncounted, no question was answered to the end.
+    """Return True if instances are missing of a study whose instances the archive cannot list.
 
-    What an earlier run has stored says nothing here: it may have been cut short.
+    Fewer are stored than counted; or there is no count, and no retrieval ended with a success or a warning.
+    The instances of an earlier run prove nothing: it may have been interrupted.
     """
     if len(snapshot.stored) < snapshot.claimed_count:
         return True
@@ -159,7 +162,7 @@ def _lacks_by_count(snapshot: TaskSnapshot) -> bool:
 
 
 def _retrieve_more(snapshot: TaskSnapshot, jitter: float) -> Step:
-    """The next question on the first road that is not at its end."""
+    """Return the next step of the first transport that has one."""
     step = _retrieve_by_transport(snapshot.for_transport(snapshot.transport), jitter)
     if isinstance(step, Finish) and snapshot.transports[1:]:
         return _retrieve_more(replace(snapshot, transports=snapshot.transports[1:]), jitter)
@@ -189,17 +192,19 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
 
 
 def _too_large(last: Round) -> bool:
-    """Out of resources to count the matches of a study: ask for less of it at once (PS3.4 C.4.2.1.5)."""
+    """Return True if the archive could not count the matches: request less at once (PS3.4 C.4.2.1.5)."""
     return last.level is Level.STUDY and last.status == _UNABLE_TO_COUNT_MATCHES
 
 
 def _wait_for_recall(snapshot: TaskSnapshot, failures: int, jitter: float) -> Step:
-    """A study on tape comes when the archive has fetched it: one question in a long while is enough."""
+    """Wait until the archive has recalled a study from tape, with few requests meanwhile."""
     pauses = [backoff(failure, 0.5, initial=_RECALL_PAUSE, maximum=3600.0) for failure in range(1, failures)]
     if sum(pauses) >= snapshot.nearline_timeout:
         return _give_up(snapshot)
     seconds = backoff(failures, jitter, initial=_RECALL_PAUSE, maximum=3600.0)
-    return Postpone(seconds, f"the study is {snapshot.task.study.availability.lower()}, and is being fetched")
+    return Postpone(
+        seconds, f"the study is {snapshot.task.study.availability.lower()}, and the archive is recalling it"
+    )
 
 
 def _fruitless_rounds(snapshot: TaskSnapshot) -> int:
@@ -212,7 +217,7 @@ def _fruitless_rounds(snapshot: TaskSnapshot) -> int:
 
 
 def _next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
-    """The next narrower question that was not put yet: the study, series of which nothing came, instances."""
+    """Return the next narrower requests: the study, then series without an instance, then instances."""
     study = snapshot.task.study
     levels = Counter(one.level for one in snapshot.rounds)
     selected = sorted(snapshot.task.selection.series)
@@ -233,7 +238,7 @@ def _next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
 
 
 def _series_to_retrieve(snapshot: TaskSnapshot) -> list[str]:
-    """Series that are missing whole; where instances cannot be listed, every series."""
+    """Return the series without a stored instance; every series if instances cannot be listed."""
     if not snapshot.listing.lists_instances:
         return list(snapshot.listing.series_uids)
     missing = Counter(ref.series_uid for ref in snapshot.missing)
@@ -260,7 +265,7 @@ def _image_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
 
 
 def _with_sop_classes(requests: Sequence[RetrieveRequest], listing: Listing) -> tuple[RetrieveRequest, ...]:
-    """The questions with the SOP classes that are listed of what each asks for."""
+    """Return the requests with the listed SOP classes of their instances."""
     classes = group_sop_classes(listing.instances)
     return tuple(
         replace(
@@ -298,14 +303,14 @@ def _finish_incomplete(snapshot: TaskSnapshot) -> Finish:
 
 def _status_text(last: Round | None) -> str:
     if last is None:
-        return "it was asked in an earlier run"
+        return "the requests were made in an earlier run"
     if last.status is None:
         return last.comment or "no final answer"
     return f"{last.status:04X}H {last.comment}".strip()
 
 
 def _finish_listed(snapshot: TaskSnapshot) -> Step:
-    """Nothing that is listed is missing; is the list to be believed?"""
+    """Return the end of a task whose listed instances are all stored; list again if the list is doubtful."""
     stored = len(snapshot.stored)
     if not snapshot.listing.lists_instances:
         return Finish("archive_cannot_list", {"stored": stored}) if stored else Finish("no_instances_listed")

@@ -74,8 +74,8 @@ class OnComplete(Protocol):
 #: Starts the on-complete command of a job, until the context ends.
 StartOnComplete = Callable[[JobContext], AbstractContextManager[OnComplete]]
 
-#: Copies the query results of the cohort's plan into the folder of a job that has not begun. The last argument is
-#: the digest of the exclusion lists. Returns a message for the user, None if there is no usable plan.
+#: Copies the query results of the cohort's plan into the folder of a new job. The last argument is
+#: the digest of all exclusion lists. Returns a message for the user, None if there is no usable plan.
 ReusePlan = Callable[[JobFolder, CohortFile, Settings, str], str | None]
 
 
@@ -214,7 +214,7 @@ class Runner:
     def _connect_and_retrieve(
         self, context: JobContext, reader: LedgerReader
     ) -> OperatorActionRequired | None:
-        """Retrieve, with a receiver if an archive needs one; return a problem for a person. Raises Stopped."""
+        """Retrieve, with a receiver if one is needed; return what a person has to solve. Raises Stopped."""
         queries, ledger, sink = self.queries, context.ledger, context.sink
         has_delivered = reader.counts().instances_stored > 0
         with (

@@ -115,7 +115,7 @@ class StudyTask:
         self._pending_result: tuple[str, TaskResult, Future[None]] | None = None
 
     def list_instances(self) -> None:
-        """List the instances of the task; may run ahead of the retrievals. Raises ArchiveError and Stopped."""
+        """List the instances of the task; may run ahead of retrievals. Raises ArchiveError and Stopped."""
         is_first = self._state is TaskState.WAITING
         self._transition(TaskEvent.STARTED if is_first else TaskEvent.RELIST_REQUESTED)
         log = QueryLog(self._context.ledger, task_id=self.task.task_id)
@@ -130,7 +130,8 @@ class StudyTask:
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped).
 
-        The result is then being written to the ledger; ``finish`` waits for it. The next task can start first.
+        The result is then being written to the ledger; ``finish`` waits for it. The next task can start
+        meanwhile.
         """
         with self._context.queries.status_board.track_study(
             self.task.task_id, self.row, self._expected_count()

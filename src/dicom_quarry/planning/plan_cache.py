@@ -94,7 +94,7 @@ def open_plan(
     """Open the plan of a cohort: yields its folder, its ledger with all rows, and the time of its results.
 
     The time is None if the plan has no usable results: there are none, they are too old, or they lack the
-    details. Raises InputError if the folder cannot be used, and StartError while another process makes the plan.
+    details. Raises InputError for an unsuitable folder, and StartError while another process makes the plan.
     """
     folder = plan_folder(cohort, settings, exclusion_digest)
     folder.state.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ class PlanResult:
 
 
 def make_plan(context: QueryContext, cohort_path: Path, *, detailed: bool) -> PlanResult:
-    """Query for every row of a cohort, or continue with it. Unusable rows are recorded as such.
+    """Query for every row of a cohort, or continue with it. Rows that cannot be used get an outcome.
 
     Raises InputError, StartError and LedgerError.
     """
