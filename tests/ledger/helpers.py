@@ -51,8 +51,8 @@ def begin(ledger: Ledger, rows: Iterable[Request], columns: Sequence[str] = ("Ac
     ledger.database.write(work)
 
 
-def resolve(ledger: Ledger, asked: Request, *studies: Study) -> None:
-    ledger.resolve_request(asked, ARCHIVE, [(one, Selection()) for one in studies]).result()
+def resolve(ledger: Ledger, row: Request, *studies: Study) -> None:
+    ledger.resolve_request(row, ARCHIVE, [(one, Selection()) for one in studies]).result()
 
 
 def task_id(ledger: Ledger, study_uid: str) -> int:

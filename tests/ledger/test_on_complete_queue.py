@@ -1,4 +1,4 @@
-"""Hand-overs and releases in the ledger: each proof is handed over, and what was released stays so."""
+"""The on-complete queue and releases in the ledger: one item for each proof; a release stays."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_the_write_ahead_log_is_cut_back(tmp_path: Path) -> None:
 def test_who_reads_slowly_does_not_hold_the_log_up(
     busy: Ledger, reader: LedgerReader, tmp_path: Path
 ) -> None:
-    """A write-ahead log begins anew once nobody reads from it; ``verify`` may read for hours."""
+    """SQLite resets a write-ahead log once no reader uses it; ``verify`` may read for hours."""
     found = reader.instances(derive)
     next(found)
     conclude(busy, "1.2.1", [stored_row("1.2.1", 1)])
