@@ -1,6 +1,6 @@
 """The encoding of data elements (PS3.5 7.1), for the few VRs that the demo archive needs.
 
-pydicom takes a millisecond to build and write the header of one small instance. In benchmarks the demo archive
+pydicom takes a millisecond to build and write the header of a small instance. In benchmarks the demo archive
 has to be faster than the receiver.
 """
 

@@ -42,7 +42,9 @@ def check(
     ] = None,
     config_file: options.ConfigFile = None,
 ) -> None:
-    """Check the connection to an archive step by step: what is wrong, what to do, and which team can help.
+    """Check the connection to an archive, step by step.
+
+    Shows what is wrong, what to do about it, and which team can help.
 
     Exit codes: 0 all is well; 1 something is wrong, and explained; 2 usage or configuration;
     3 could not start.

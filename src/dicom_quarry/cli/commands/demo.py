@@ -40,7 +40,9 @@ def demo(
         bool, typer.Option("--dicomweb", help="Query and fetch over DICOMweb, without a receiver.")
     ] = False,
 ) -> None:
-    """Start an archive with synthetic studies on this computer and extract three cohorts from it.
+    """Try Quarry with a synthetic archive on this computer.
+
+    Extracts three cohorts from it.
 
     Example:  quarry demo --to demo/
     """

@@ -19,9 +19,10 @@ def explain(
     study: Annotated[str | None, typer.Option(help="A Study Instance UID.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show what happened to a row: every query, answer, retrieval and pause, and what to do next.
+    """Show everything that happened to a row, or to a study.
 
-    A terminal shows the values of the row. Redirected output contains nothing that identifies a patient.
+    Every query, answer, retrieval and pause, and what to do next. A terminal shows the values of the row.
+    Redirected output contains nothing that identifies a patient.
 
     Example:  quarry explain out/ --row 4711
     """

@@ -99,9 +99,10 @@ def extract(
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
-    """Fetch the studies of a cohort, prove that nothing is missing, and explain every row.
+    """Fetch the studies of a cohort and prove them complete.
 
-    After an interruption run the same command again: it continues where it stopped.
+    The report explains every row. After an interruption run the same command again: it continues where it
+    stopped.
 
     Example:  quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
     """
@@ -172,7 +173,9 @@ def retry(
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
-    """Try again the rows that are not complete: not found, partial, failed and similar.
+    """Try again the rows that are not complete.
+
+    These are the rows that were not found, are partial, have failed and similar.
 
     Example:  quarry retry out/ --outcome not_found
     """

@@ -25,7 +25,9 @@ def init(
         typer.Option(help="Convert a Niffler config.json, and the system.json that it names."),
     ] = None,
 ) -> None:
-    """Write a quarry.toml with comments into the current folder; on a terminal answer a few questions.
+    """Write a quarry.toml with comments into this folder.
+
+    At a terminal it prompts for the archive, your receiver, the output folder and the hours.
 
     Example:  quarry init
     """

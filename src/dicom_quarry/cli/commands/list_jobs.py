@@ -15,7 +15,9 @@ _MAX_PATH = 4096
 
 
 def list_jobs(as_json: options.AsJson = False) -> None:
-    """List this user's jobs on this computer, the latest first: running, queued and past ones.
+    """List your jobs on this computer.
+
+    Running, queued and past jobs, the latest first.
 
     Example:  quarry list
     """

@@ -44,12 +44,12 @@ def plan(
     max_studies: cohort_options.MaxStudies = None,
     no_diagnosis: cohort_options.NoDiagnosis = False,
 ) -> None:
-    """Query the archive for every row and show what an extraction would fetch. Nothing is fetched.
+    """Show what an extraction would fetch, and fetch nothing.
 
-    --to names the folder whose free disk space counts (default: the current one). Run again after an
-    interruption it continues. quarry extract with the same options reuses the query results for a day.
-    Exit codes: 0 every row has studies to fetch; 1 some have none; 2 usage, configuration or input;
-    3 could not start; 4 not every row was queried.
+    Queries the archive for every row. --to names the folder whose free disk space counts (default: the
+    current one). Run again after an interruption it continues. quarry extract with the same options reuses
+    the query results for a day. Exit codes: 0 every row has studies to fetch; 1 some have none; 2 usage,
+    configuration or input; 3 could not start; 4 not every row was queried.
 
     Example:  quarry plan cohort.csv --from PACS@10.1.2.3:104 -o plan.csv
     """

@@ -57,9 +57,9 @@ def receive(
         Path | None, typer.Option(help="Authority (PEM) that must have signed the senders' certificates.")
     ] = None,
 ) -> None:
-    """Receive everything that is sent, until Ctrl-C or SIGTERM, without a job.
+    """Receive everything that is sent, without a job.
 
-    Every instance is safely on disk before it is acknowledged.
+    Runs until Ctrl-C or SIGTERM. Every instance is safely on disk before it is acknowledged.
 
     Example:  quarry receive -b QUARRY:11112 --directory incoming/
     """

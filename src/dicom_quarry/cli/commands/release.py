@@ -26,10 +26,11 @@ def release(
         bool, typer.Option("--delete", help="Delete their files here, after verifying them by SHA-256.")
     ] = False,
 ) -> None:
-    """Record that the files of complete studies were moved elsewhere; these are never fetched again.
+    """Release studies whose files were moved elsewhere.
 
-    Without --delete only studies are released whose files you have moved away. May run while the job runs,
-    and from its on-complete command. Exit code 1 if a study could not be released.
+    Released studies stay complete and are never fetched again. Without --delete only studies are released
+    whose files you have moved away. May run while the job runs, and from its on-complete command. Exit code 1
+    if a study could not be released.
 
     Example:  quarry release out/ --study 2.25.1234 --delete
     """

@@ -18,7 +18,9 @@ def report(
         typer.Option("--xlsx", help="Also write report.xlsx, all cells as text; later runs update it."),
     ] = False,
 ) -> None:
-    """Write report.csv, studies.csv and manifest.csv.gz, also while the job runs, and show the summary.
+    """Write the reports of a job and show its summary.
+
+    The reports are report.csv, studies.csv and manifest.csv.gz. Also works while the job runs.
 
     Exit codes: 0 every row complete; 1 finished, some rows need attention; 4 not finished.
 

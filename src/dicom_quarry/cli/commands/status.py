@@ -13,7 +13,9 @@ from dicom_quarry.cli.console import out
 
 
 def status(folder: options.Folder, as_json: options.AsJson = False) -> None:
-    """Show the progress of a job: rows, studies and instances so far, and the time left.
+    """Show the progress of a job.
+
+    Rows, studies and instances so far, and the time left.
 
     Exit codes: 0 every row complete; 1 finished, some rows need attention; 4 not finished.
 

@@ -19,9 +19,10 @@ def stop(
         bool, typer.Option("--now", help="Cancel the studies being transferred instead of finishing them.")
     ] = False,
 ) -> None:
-    """Stop a running job after the studies being transferred. Run the same command again to continue it.
+    """Stop a running job.
 
-    Returns when the job has ended.
+    The studies being transferred are finished first. Returns when the job has ended. Run the command of the
+    job again to continue it.
 
     Example:  quarry stop out/
     """

@@ -45,10 +45,11 @@ def verify(
         typer.Option("--against-archive", help="Instead: list complete studies again and show changes."),
     ] = False,
 ) -> None:
-    """Read every stored file and compare it with the checksum recorded when it arrived.
+    """Compare the stored files with the record.
 
-    Run again after an interruption it continues. Exit codes: 0 all files are unchanged; 1 some are damaged or
-    missing; 4 interrupted.
+    Reads every file and compares it with the checksum recorded when it arrived. Run again after an
+    interruption it continues. Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
+    interrupted.
 
     Example:  quarry verify out/
     """
