@@ -203,7 +203,7 @@ def test_unusable_certificates_are_reported_before_the_first_request(
     ]:
         with pytest.raises(ConfigError, match=message), adapter("https://127.0.0.1:9/x", **access):
             pass
-    with pytest.raises(ValidationError, match="a key needs its certificate"):
+    with pytest.raises(ValidationError, match="write key together with certificate"):
         HttpSettings(key=hospital.quarry.key)
 
 

@@ -64,10 +64,10 @@ def test_every_key(tmp_path: Path) -> None:
     assert (found.date_format, found.long_accession, found.plan_mode) == ("%Y-%m-%d", True, "")
     told = "\n".join(found.notes)
     assert found.mail_to == "somebody@hospital.example"
-    assert "somebody@hospital.example is told how the job ended (SendEmail)" in told
+    assert "somebody@hospital.example gets a mail when the job has ended (SendEmail)" in told
     for name in ("MaxNifflerProcesses", "DCM4CHEBin", "NifflerID"):
         assert f"'{name}'" in told
-    assert "is not known" not in told
+    assert "is unknown" not in told
 
 
 def test_settings_of_a_job(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_settings_of_a_job(tmp_path: Path) -> None:
 def test_nobody_to_tell(tmp_path: Path, config: dict[str, Any]) -> None:
     found = niffler.load_niffler_config(files(tmp_path, config))
     assert found.to_settings().notify.mail_to == ()
-    assert any("nobody is told" in note for note in found.notes) is (config != {"SendEmail": False})
+    assert any("no mail will be sent" in note for note in found.notes) is (config != {"SendEmail": False})
 
 
 def test_what_may_be_missing(tmp_path: Path) -> None:
@@ -124,16 +124,16 @@ def test_the_window(tmp_path: Path, system: dict[str, Any], window: str | None) 
 def test_somebody_elses_receiver(tmp_path: Path) -> None:
     found = niffler.load_niffler_config(files(tmp_path, system={"DestAet": "ARCHIVE2"}))
     (note,) = [note for note in found.notes if "DestAet" in note]
-    assert "went to ARCHIVE2 (DestAet), a receiver of somebody else's" in note
-    assert "has to know QBNIFFLER (QueryAet) as a destination" in note
+    assert "went to ARCHIVE2 (DestAet), a separate receiver" in note
+    assert "register QBNIFFLER (QueryAet) as a destination" in note
     assert found.flags["as"] == "QBNIFFLER:4243"
 
 
 def test_unknown_keys_are_named(tmp_path: Path) -> None:
     notes = niffler.load_niffler_config(files(tmp_path, {"Colour": 1}, {"Speed": 2})).notes
     assert notes[:2] == (
-        "config.json: 'Colour' is not known, and has no effect",
-        "system.json: 'Speed' is not known, and has no effect",
+        "config.json: 'Colour' is unknown and has no effect",
+        "system.json: 'Speed' is unknown and has no effect",
     )
 
 
@@ -144,16 +144,16 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
         ({"YourEmail": "somebody"}, {}, "'YourEmail': mail-to.0: write an e-mail address"),
         ({}, {"SrcAet": "10.1.2.3"}, "is not an archive"),
         ({}, {"QueryAet": "QBNIFFLER"}, "is not a receiver"),
-        ({}, {"StartHour": 25}, "'StartHour' is a number from 0 to 23"),
+        ({}, {"StartHour": 25}, "'StartHour' must be a number from 0 to 23"),
         ({}, {"StartHour": 7, "EndHour": 7}, "is empty"),
-        ({}, {"NightlyOnly": "perhaps"}, "'NightlyOnly' is true or false"),
+        ({}, {"NightlyOnly": "perhaps"}, "'NightlyOnly' must be true or false"),
         ({"CsvFile": None}, {}, "'CsvFile' is missing"),
-        ({"CsvFile": 7}, {}, "'CsvFile' is missing, or no text"),
-        ({"NumberOfQueryAttributes": 4}, {}, "'NumberOfQueryAttributes' is a number from 0 to 3"),
-        ({"NumberOfQueryAttributes": 0}, {}, "'NumberOfQueryAttributes' is 1, 2 or 3"),
+        ({"CsvFile": 7}, {}, "'CsvFile' is missing or not text"),
+        ({"NumberOfQueryAttributes": 4}, {}, "'NumberOfQueryAttributes' must be a number from 0 to 3"),
+        ({"NumberOfQueryAttributes": 0}, {}, "'NumberOfQueryAttributes' must be 1, 2 or 3"),
         ({"SecondAttr": "Patient"}, {}, "'SecondAttr' is not a DICOM keyword"),
-        ({"SecondIndex": None}, {}, "'SecondIndex' is a number"),
-        ({"SecondIndex": 0}, {}, "for a second time"),
+        ({"SecondIndex": None}, {}, "'SecondIndex' must be a number"),
+        ({"SecondIndex": 0}, {}, "repeats a column"),
         ({"NifflerSystem": "other.json"}, {}, "cannot be read"),
     ],
 )

@@ -75,7 +75,7 @@ def test_a_named_archive(tmp_path: Path) -> None:
     said = refusal(path, {**FLAGS, "from": "new"})
     assert (
         said
-        == f"no archive is called 'new' (known in {path}: main, old); or write AET@HOST:PORT or https://HOST/PATH"
+        == f"no archive is called 'new' (known in {path}: main, old). Use a known name, AET@HOST:PORT or https://HOST/PATH"
     )
     assert "known in quarry.toml: none" in refusal(None, {**FLAGS, "from": "new"})
 
@@ -90,14 +90,14 @@ def test_dashes_and_underscores_are_the_same(tmp_path: Path, spelling: str) -> N
     [
         (
             "paralel = 2",
-            "quarry.toml: 'paralel' is not a setting; there are a",
+            "quarry.toml: 'paralel' is not a setting. Known settings: a",
         ),
         ("parallel = 99", "parallel: Input should be less than or equal to 16 (it is 99)"),
         ("parallel = 0", "parallel: Input should be greater than or equal to 1 (it is 0)"),
         ('whole-patients = "perhaps"', "whole-patients: Input should be a valid boolean"),
         ('as = "QUARRY"', "'QUARRY' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112"),
-        ('[archive]\nmain = "PACS@h:1"', "archives stand in tables of their own, such as [archive.main]"),
-        ("archive = 5", "archives stand in tables of their own, such as [archive.main]"),
+        ('[archive]\nmain = "PACS@h:1"', "each archive needs a table of its own, such as [archive.main]"),
+        ("archive = 5", "each archive needs a table of its own, such as [archive.main]"),
         ("parallel = ", "quarry.toml is not valid TOML: "),
     ],
 )
@@ -115,7 +115,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
         ("address = 'P@h:1'\nsilence = 1e9", "[archive.main] silence: Input should be less than or equal to"),
         (
             "address = 'P@h:1'\nsetle = 1",
-            "[archive.main] 'setle' is not a setting; there are a",
+            "[archive.main] 'setle' is not a setting. Known settings: a",
         ),
     ],
 )
@@ -125,8 +125,10 @@ def test_a_mistake_in_an_archive_is_named(tmp_path: Path, text: str, said: str) 
 
 
 def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:
-    assert refusal(None, {"to": "out"}).startswith("which archive? give --from AET@HOST:PORT")
-    assert refusal(None, {"from": "P@h:1"}) == "where to? give a folder with --to, or 'to' in quarry.toml"
+    assert refusal(None, {"to": "out"}).startswith("which archive? Give --from AET@HOST:PORT")
+    assert (
+        refusal(None, {"from": "P@h:1"}) == "which output folder? Give one with --to, or 'to' in quarry.toml"
+    )
     missing = tmp_path / "no.toml"
     assert refusal(missing, FLAGS) == f"{missing} cannot be read: No such file or directory"
     (tmp_path / "latin.toml").write_bytes(b'to = "\xe4"')

@@ -76,10 +76,10 @@ def test_an_archive_that_is_not_allowed_is_refused_naming_the_file(policy: Polic
         with pytest.raises(ConfigError) as refused:
             allowed.check_archive(profile(other))
         assert str(refused.value).startswith(
-            f"{file}: this site does not allow the archive {other}; allowed: "
+            f"{file}: this site does not allow the archive {other}. Allowed: "
         )
         assert PACS in str(refused.value)
-    with pytest.raises(ConfigError, match="allowed: none"):
+    with pytest.raises(ConfigError, match="Allowed: none"):
         policy("archives = []").check_archive(profile())
 
 
@@ -128,7 +128,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
         archive.setblocking(False)
         with pytest.raises(BlockingIOError):
             archive.accept()
-    assert said.messages[0].startswith("this site allows")
+    assert said.messages[0].startswith("limits of this site")
     assert said.messages[1] == f"outside the window: waiting until {opens:%a %H:%M} (UTC)"
 
 
@@ -192,8 +192,8 @@ def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
         '[archive."OTHER@10.9.9.9:104"]\nparallel = 1'
     )
     assert strict.describe_limits(profile()) == (
-        f"this site allows, over all jobs of this computer together ({file}): "
-        "window Mon-Fri 19:00-07:00 (America/New_York); what then still runs is stopped after 30m; "
+        f"limits of this site, for all jobs of this computer together ({file}): "
+        "window Mon-Fri 19:00-07:00 (America/New_York); retrievals are stopped 30m after it closes; "
         "studies at once: 2; queries a second: 5; studies an hour: 60; MB a second: 12.5"
     )
 
@@ -207,7 +207,7 @@ def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
         ("parallel = 0", "parallel: "),
         ("studies-per-hour = 0", "studies-per-hour: "),
         ("queries-per-second = inf", "queries-per-second: "),
-        ('after-window = "soon"', "after-window: write finish, or a time such as 30m"),
+        ('after-window = "soon"', "after-window: write finish, or a duration such as 30m"),
         ('archives = ["PACS"]', "'PACS' is not an archive"),
         ('[archive.main]\nwindow = "19:00-07:00"', "'main' is not an archive"),
         (f'[archive."{PACS}"]\nwindow = "7pm"', "window: '7pm'"),

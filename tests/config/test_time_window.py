@@ -129,7 +129,7 @@ def test_moments_are_spoken_by_the_clock_of_the_window() -> None:
         ("19:60-07:00", "'19:60' is not a time of day"),
         ("24:01-07:00", "'24:01' is not a time of day"),
         ("24:00-07:00", "is empty"),
-        ("07:00-07:00", "a whole day is 00:00-24:00"),
+        ("07:00-07:00", "write a whole day as 00:00-24:00"),
     ],
 )
 def test_what_is_not_a_window_is_said(text: str, said: str) -> None:

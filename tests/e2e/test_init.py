@@ -96,6 +96,6 @@ def test_taken_over(work: Path, pattern: str) -> None:
     assert settings.notify.mail_to == ("somebody@hospital.example",)
     assert settings.filepath == (pattern if "dcm" in pattern else DEFAULT_FILEPATH)
     assert (
-        "# Note: config.json: somebody@hospital.example is told how the job ended"
+        "# Note: config.json: somebody@hospital.example gets a mail when the job has ended"
         in (work / "quarry.toml").read_text()
     )

@@ -37,7 +37,7 @@ def test_a_job_with_a_certificate_of_ours(work: Path, monkeypatch: pytest.Monkey
             (authority.ca, stranger, [], 3, "another client certificate"),
             (other.ca, mine, [], 3, "is not trusted: self-signed certificate"),
             (mine.key, mine, [], 2, "does not contain an authority's certificate"),
-            (authority.ca, mine, ['proxy = "proxy:3128"'], 2, 'proxy is "http://HOST:PORT"'),
+            (authority.ca, mine, ['proxy = "proxy:3128"'], 2, 'write proxy = "http://HOST:PORT"'),
             (authority.ca, mine, [f'proxy = "{proxy}"'], 3, "no connection to https://127.0.0.1:"),
             (authority.ca, mine, ['proxy = "environment"'], 3, "the proxy that the environment names"),
         ]:

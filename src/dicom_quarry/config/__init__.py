@@ -1,1 +1,1 @@
-"""Settings of the user, policy of the site, and the files that they come from."""
+"""The settings of the user, the policy of the site, and the files that they are read from."""

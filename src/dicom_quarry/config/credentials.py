@@ -1,4 +1,4 @@
-"""How we show ourselves to an archive: certificates, users, tokens. Values of settings, no secrets."""
+"""Settings for credentials: certificates, users, tokens. They name the places of secrets, not the secrets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class FrozenModel(BaseModel):
-    """A table of settings: nothing unknown, nothing changed afterwards."""
+    """A table of settings: unknown names are refused, values cannot be changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class TlsFiles(FrozenModel):
-    """PEM files, ``[tls]`` in quarry.toml: our certificate with its key, and the authority over others'.
+    """PEM files for DICOM over TLS, ``[tls]`` in quarry.toml: our certificate and key, and the CA of others.
 
-    ``hostname`` False is for archives whose certificates name no host.
+    ``hostname`` False is for archives whose certificates do not contain their host name.
     """
 
     certificate: Path | None = None
@@ -28,11 +28,11 @@ class TlsFiles(FrozenModel):
 
 
 class HttpSettings(FrozenModel):
-    """How we show ourselves to a DICOMweb server, ``[archive.NAME.http]``; secrets stand elsewhere.
+    """Credentials for a DICOMweb server, ``[archive.NAME.http]`` in quarry.toml, without the secrets.
 
     ``…_env`` name environment variables, ``…_file`` files, ``token_command`` a command that prints a token.
-    ``ca``: the authority over its certificate, instead of the system's; ``certificate`` and ``key`` are ours.
-    ``proxy`` is a URL, or "environment" for what the environment says.
+    ``ca`` replaces the system's certificate authorities; ``certificate`` and ``key`` are ours. ``proxy`` is a
+    URL, or "environment" for the proxy of the environment variables.
     """
 
     user: str = ""
@@ -53,15 +53,17 @@ class HttpSettings(FrozenModel):
         tokens = [self.token_env, self.token_file, self.token_command]
         passwords = [self.password_env, self.password_file]
         if sum(map(bool, [self.user, *tokens])) > 1:
-            raise ValueError("one of user, token-env, token-file and token-command is enough")
+            raise ValueError("use only one of user, token-env, token-file and token-command")
         if sum(map(bool, passwords)) != bool(self.user):
-            raise ValueError("a user needs one of password-env and password-file, and they need a user")
+            raise ValueError("write user together with either password-env or password-file")
         if "@" in self.proxy:
-            raise ValueError('a proxy that wants a password stands in the environment: proxy = "environment"')
+            raise ValueError(
+                'put the URL of a proxy with a password into the environment, and write proxy = "environment"'
+            )
         if self.proxy not in ("", "environment") and not _is_proxy_url(self.proxy):
-            raise ValueError('proxy is "http://HOST:PORT", or "environment"')
+            raise ValueError('write proxy = "http://HOST:PORT" or proxy = "environment"')
         if self.key and not self.certificate:
-            raise ValueError("a key needs its certificate")
+            raise ValueError("write key together with certificate")
         return self
 
 

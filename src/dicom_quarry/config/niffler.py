@@ -1,6 +1,6 @@
-"""The former extractor's config.json and system.json (Niffler), read into Quarry's settings. Pure.
+"""The configuration of Niffler, the former extractor (config.json and system.json), as Quarry's settings.
 
-Paths are relative to the folder of config.json, from which that extractor was run.
+Paths are relative to the folder of config.json, in which Niffler was run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dicom_quarry.config.settings import ArchiveProfile, Settings, validate_mode
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import AE
 
-#: Words in place of a path pattern: queries alone, and whether with the longer list of columns.
+#: Values of FilePath for queries only, with the plain or the detailed list of columns.
 _PLAN_MODES = {"CFIND-ONLY": "plain", "CFIND-DETAILED": "detailed"}
 
 _ORDINALS = ("First", "Second", "Third")
@@ -52,13 +52,13 @@ _SYSTEM_KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class NifflerConfig:
-    """What the two files say, in Quarry's terms; identifiers are not in them.
+    """The content of the two files in Quarry's terms.
 
-    ``flags`` are for :func:`dicom_quarry.config.settings.load`. ``window`` belongs to the archive, None where it may
-    be asked at any hour. ``columns`` are keywords (and StudyMonth) by 0-based column. ``date_format`` is
-    strptime's. ``long_accession``: accessions lose the century of their year. ``plan`` is plain or detailed
-    where nothing was to be fetched, else empty. ``mail_to`` is told how a job ended, empty for nobody.
-    ``notes`` are what a person should know of the translation.
+    ``flags`` are those of :func:`dicom_quarry.config.settings.load_settings`. ``window`` is that of the
+    archive, None for any hour. ``columns`` are DICOM keywords (and StudyMonth) by 0-based column.
+    ``date_format`` is strptime's. ``long_accession``: accessions lose the century of their year.
+    ``plan_mode`` is plain or detailed for queries only, else empty. ``mail_to`` is the address for
+    notifications, or empty. ``notes`` are remarks on the translation, for the user.
     """
 
     flags: dict[str, str]
@@ -72,7 +72,7 @@ class NifflerConfig:
     notes: tuple[str, ...]
 
     def to_settings(self, flags: Mapping[str, object] | None = None) -> Settings:
-        """The settings of a job; ``flags`` (those that are None were not given) win. Raises ConfigError."""
+        """Return the settings of a job; ``flags`` that are not None override them. Raises ConfigError."""
         given = {name: value for name, value in (flags or {}).items() if value is not None}
         merged: dict[str, object] = {**self.flags, **given}
         address = AE.parse_remote(str(merged.pop("from")))
@@ -85,7 +85,7 @@ class NifflerConfig:
 
 
 def load_niffler_config(config: Path) -> NifflerConfig:
-    """Read config.json, and the system.json that it names; raises ConfigError."""
+    """Read config.json, and the system.json that it names; raise ConfigError."""
     values = _load_json(config)
     system_path = config.parent / _get_text(values, "NifflerSystem", config, "system.json")
     system = _load_json(system_path)
@@ -115,7 +115,7 @@ def load_niffler_config(config: Path) -> NifflerConfig:
     )
 
 
-# -- what stands there
+# -- reading values
 
 
 def _load_json(path: Path) -> dict[str, Any]:
@@ -126,24 +126,24 @@ def _load_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} is not a configuration: it has no names with values")
+        raise ConfigError(f"{path} is not a configuration: a JSON object is expected")
     return values
 
 
 def _get_text(values: Mapping[str, Any], name: str, path: Path, default: str = "") -> str:
     value = values.get(name, default)
     if not isinstance(value, str) or not value.strip():
-        raise ConfigError(f"{path}: '{name}' is missing, or no text")
+        raise ConfigError(f"{path}: '{name}' is missing or not text")
     return value.strip()
 
 
 def _get_bool(values: Mapping[str, Any], name: str, path: Path, *, default: bool) -> bool:
-    """True and false are written as such, or as text."""
+    """Return a truth value, which may be written as text."""
     value = values.get(name, default)
     if isinstance(value, str) and value.strip().lower() in ("true", "false"):
         return value.strip().lower() == "true"
     if not isinstance(value, bool):
-        raise ConfigError(f"{path}: '{name}' is true or false (it is {value!r})")
+        raise ConfigError(f"{path}: '{name}' must be true or false (it is {value!r})")
     return value
 
 
@@ -151,17 +151,17 @@ def _get_number(values: Mapping[str, Any], name: str, path: Path, default: int |
     value = values.get(name, default)
     text = str(value).strip()
     if isinstance(value, bool) or not (text.isascii() and text.isdigit() and int(text) <= highest):
-        raise ConfigError(f"{path}: '{name}' is a number from 0 to {highest} (it is {value!r})")
+        raise ConfigError(f"{path}: '{name}' must be a number from 0 to {highest} (it is {value!r})")
     return int(text)
 
 
-# -- what it means
+# -- translating values
 
 
 def _parse_columns(values: Mapping[str, Any], path: Path) -> dict[int, str]:
     number = _get_number(values, "NumberOfQueryAttributes", path, 1, len(_ORDINALS))
     if not number:
-        raise ConfigError(f"{path}: 'NumberOfQueryAttributes' is 1, 2 or 3")
+        raise ConfigError(f"{path}: 'NumberOfQueryAttributes' must be 1, 2 or 3")
     columns: dict[int, str] = {}
     for ordinal in _ORDINALS[:number]:
         keyword = _get_text(values, f"{ordinal}Attr", path)
@@ -169,7 +169,7 @@ def _parse_columns(values: Mapping[str, Any], path: Path) -> dict[int, str]:
             raise ConfigError(f"{path}: '{ordinal}Attr' is not a DICOM keyword (it is {keyword!r})")
         index = _get_number(values, f"{ordinal}Index", path, None, 9999)
         if index in columns or keyword in columns.values():
-            raise ConfigError(f"{path}: '{ordinal}Attr' names a column or an attribute for a second time")
+            raise ConfigError(f"{path}: '{ordinal}Attr' repeats a column or an attribute")
         columns[index] = keyword
     return columns
 
@@ -197,17 +197,18 @@ def _parse_mail_to(values: Mapping[str, Any], path: Path) -> str:
 
 def _describe_mail_to(address: str) -> str:
     if not address:
-        return "'SendEmail' is true, and nobody is named in 'YourEmail': nobody is told"
+        return "'SendEmail' is true but 'YourEmail' is missing: no mail will be sent"
     return (
-        f"{address} is told how the job ended (SendEmail), by this computer's mail server, {NotificationSettings().smtp}; "
-        "[notify] in a quarry.toml, which quarry init --from-niffler makes, can name another"
+        f"{address} gets a mail when the job has ended (SendEmail), from this computer's mail server "
+        f"{NotificationSettings().smtp}. To use another one, create a quarry.toml with  quarry init "
+        "--from-niffler  and change [notify] in it"
     )
 
 
 def _list_unknown_keys(values: Mapping[str, Any], known: set[str], path: Path) -> Iterator[str]:
     for name in values:
         if name not in known:
-            yield f"{path.name}: '{name}' is not known, and has no effect"
+            yield f"{path.name}: '{name}' is unknown and has no effect"
 
 
 def _list_notes(
@@ -217,17 +218,17 @@ def _list_notes(
     destination = _get_text(system, "DestAet", path, receiver.title).partition(":")[0]
     if destination != receiver.title:
         yield (
-            f"{path.name}: the images went to {destination} (DestAet), a receiver of somebody else's. Quarry "
-            "proves what has arrived, and so needs a receiver of its own: the archive has to know "
+            f"{path.name}: Niffler's images went to {destination} (DestAet), a separate receiver. Quarry "
+            "checks every image that arrives, and needs its own receiver. Ask the PACS team to register "
             f"{receiver.title} (QueryAet) as a destination, with this computer's address and port "
-            f"{receiver.port}; quarry check tries it"
+            f"{receiver.port}. quarry check tests it"
         )
     if _get_bool(values, "SendEmail", config, default=False):
         yield f"{config.name}: {_describe_mail_to(_parse_mail_to(values, config))}"
     if "MaxNifflerProcesses" in system:
         yield (
-            f"{path.name}: 'MaxNifflerProcesses' has no effect: the site's policy limits what all jobs ask "
-            "for at once, see 'parallel' in docs/for-pacs-administrators.md"
+            f"{path.name}: 'MaxNifflerProcesses' has no effect. The site's policy limits the retrievals of "
+            "all jobs, see 'parallel' in docs/for-pacs-administrators.md"
         )
     for name in ("DCM4CHEBin", "NifflerID"):
         if name in system:

@@ -1,4 +1,4 @@
-"""Whom to tell of a job, and how. Values of settings, no secrets."""
+"""Settings for notifications; they name the place of the password, not the password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _check_command(text: str) -> str:
 
 def _check_email_address(text: str) -> str:
     if not re.fullmatch(r"[!-+\--~]+@[!-+\--~]+", text):
-        raise ValueError("write an e-mail address such as somebody@hospital.example")
+        raise ValueError("write an e-mail address such as name@hospital.example")
     return text
 
 
@@ -35,10 +35,11 @@ EmailAddress = Annotated[str, AfterValidator(_check_email_address)]
 
 
 class NotificationSettings(FrozenModel):
-    """Who is told of a job's end, and that it waits for a person; ``[notify]`` in quarry.toml.
+    """Notifications that a job has ended or needs operator action; ``[notify]`` in quarry.toml.
 
-    ``mail_to`` are told by e-mail over ``smtp``, ``on_finish`` is a command. ``waiting_after``: how long the
-    job has to wait before anybody is told; ``limit``: how long the mail server, and the command, may take.
+    ``mail_to`` are e-mail addresses, ``smtp`` is the mail server, ``on_finish`` a command. ``waiting_after``
+    is the length of a wait before a notification, ``limit`` the time that the mail server or the command may
+    take; both are in seconds.
     """
 
     mail_to: tuple[EmailAddress, ...] = ()

@@ -1,4 +1,4 @@
-"""The first quarry.toml: every setting that a beginner needs, each with a comment. Pure."""
+"""The scaffold of a first quarry.toml: the settings that a beginner needs, each with a comment. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dicom_quarry.config.settings import DEFAULT_FILEPATH, DEFAULT_LOCAL
 
 @dataclass(frozen=True, slots=True)
 class ScaffoldOptions:
-    """What is known; where ``archive`` is empty its lines stay comments. ``window`` None: at any hour."""
+    """The known values. Without ``archive`` its lines are comments; ``window`` None means any hour."""
 
     archive: str = ""
     local: str = DEFAULT_LOCAL
@@ -22,30 +22,30 @@ class ScaffoldOptions:
 
 
 _TEMPLATE = """\
-# Settings of quarry, read by every command that runs in this folder; flags win over them.
-# All settings, and what they mean: docs/settings.md
+# Settings of quarry, for every command that runs in this folder. Options of a command override them.
+# All settings and their meaning: docs/settings.md
 {notes}
-# The archive, by the name of its table below.
+# The name of the archive: its table is below.
 {off}from = "main"
 
-# Our receiver: AE title and port. The archive has to know them, with this computer's address.
+# Our receiver: AE title and port. The archive has to know both, and this computer's address.
 as = {local}
 
-# The folder to fill, and the pattern of the file names in it.
+# The output folder, and the pattern of the file names in it.
 to = {to}
 filepath = {filepath}
 
 {off}[archive.main]
-# AE title, address and DICOM port of the archive; quarry check --from main tries them.
+# AE title, address and DICOM port of the archive. Test them with: quarry check --from main
 {off}address = {archive}
 
-# Hours in which the archive may be asked, such as "Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00".
+# Hours in which the archive may be queried, such as "Mon-Fri 19:00-07:00, Sat-Sun 00:00-24:00".
 {window}
 
-# Studies asked for at once, at most.
+# Largest number of studies retrieved at the same time.
 {off}parallel = 1
 
-# Who is told how a job ended, and that it waits for a person; by which mail server.
+# E-mail when a job has ended, or waits for you to act; and the mail server for it.
 {quiet}[notify]
 {quiet}mail-to = [{mail_to}]
 {quiet}smtp = "localhost:25"
@@ -53,7 +53,7 @@ filepath = {filepath}
 
 
 def render_config(options: ScaffoldOptions) -> str:
-    """The text of the file."""
+    """Return the text of the file."""
     off = "" if options.archive else "# "
     window = (
         f"window = {_toml_string(options.window)}"
@@ -69,10 +69,10 @@ def render_config(options: ScaffoldOptions) -> str:
         archive=_toml_string(options.archive or "PACS@10.1.2.3:104"),
         window=window,
         quiet="" if options.mail_to else "# ",
-        mail_to=_toml_string(options.mail_to or "somebody@hospital.example"),
+        mail_to=_toml_string(options.mail_to or "name@hospital.example"),
     )
 
 
 def _toml_string(text: str) -> str:
-    # A JSON string of ASCII is a basic string of TOML, too.
+    # A JSON string of ASCII is also a basic string of TOML.
     return json.dumps(text)

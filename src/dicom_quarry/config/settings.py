@@ -1,4 +1,4 @@
-"""Settings of a job: quarry.toml, then flags; validated once, frozen afterwards."""
+"""Settings of a job, from quarry.toml and the options of a command; validated once, then frozen."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LocalAE = Annotated[
 DicomWebUri = Annotated[
     BaseUri, BeforeValidator(lambda value: BaseUri.parse(value) if isinstance(value, str) else value)
 ]
-#: Either, as a text tells by itself.
+#: A DICOM address or a DICOMweb address, recognised by ``://``.
 ArchiveAddress = Annotated[
     AE | BaseUri, BeforeValidator(lambda value: parse_address(value) if isinstance(value, str) else value)
 ]
@@ -52,7 +52,7 @@ ConcurrencyLimit = Annotated[int, Field(ge=1, le=16)]
 
 
 def parse_address(text: str) -> AE | BaseUri:
-    """Read ``AET@HOST:PORT`` or ``https://HOST/PATH``; raises ConfigError."""
+    """Parse ``AET@HOST:PORT`` or ``https://HOST/PATH``; raise ConfigError."""
     return BaseUri.parse(text) if "://" in text else AE.parse_remote(text)
 
 
@@ -75,7 +75,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-#: One file or several. Where they are is settled at once: a later run may begin in another folder.
+#: One file or several, as absolute paths: a later run may start in another folder.
 FilePaths = Annotated[
     tuple[Annotated[Path, AfterValidator(lambda path: path.absolute())], ...], BeforeValidator(_as_list)
 ]
@@ -83,16 +83,16 @@ FilePaths = Annotated[
 
 def _check_after_window(text: str) -> str:
     if text != "finish" and not re.fullmatch(r"\d+[smhd]", text, re.ASCII):
-        raise ValueError("write finish, or a time such as 30m or 2h")
+        raise ValueError("write finish, or a duration such as 30m or 2h")
     return text
 
 
 class Limits(FrozenModel):
-    """When, and how fast, an archive may be asked; without a limit, one question waits for the other.
+    """Limits on the requests to an archive: the time window, the rates, and the retrievals at once.
 
-    ``window`` is in the grammar of :mod:`dicom_quarry.config.time_window`, by the clock of ``time_zone``, the host's
-    where that is not given. What runs when it closes is finished, or stopped ``after_window``. ``parallel``
-    is a ceiling on the moves at once, one study each.
+    ``window`` has the grammar of :mod:`dicom_quarry.config.time_window`, in ``time_zone`` or else that of the
+    host. A retrieval that runs when the window closes is finished, or stopped ``after_window``. ``parallel``
+    limits the retrievals at once, each of one study.
     """
 
     window: Annotated[str, AfterValidator(_check_window)] | None = None
@@ -105,31 +105,31 @@ class Limits(FrozenModel):
 
     @property
     def schedule(self) -> Schedule:
-        """The window; always open where there is none."""
+        """The schedule of the window; always open without one."""
         return (
             Schedule() if self.window is None else parse_schedule(self.window, load_time_zone(self.time_zone))
         )
 
     @property
     def grace_seconds(self) -> float:
-        """Seconds for which what runs may go on when the window has closed."""
+        """Seconds that running retrievals may continue after the window has closed."""
         if self.after_window == "finish":
             return float("inf")
         return int(self.after_window[:-1]) * UNIT_SECONDS[self.after_window[-1]]
 
 
 class ArchiveProfile(Limits):
-    """How one archive is reached and treated; ``[archive.NAME]`` in quarry.toml. Times are in seconds.
+    """The profile of one archive; ``[archive.NAME]`` in quarry.toml. Times are in seconds.
 
-    ``address`` is its application entity, ``dicomweb`` where its web services are: one of them, or both.
-    ``query_timeout``: a query that is silent for so long is lost. ``silence``: so is a retrieval in which
-    neither a response nor an instance came. ``settle``: how long after the last arrival stores may still be
-    on their way once the archive has said that it is done. ``senders``: networks that instances may come
-    from, where that is not the archive's own address. ``tls``: for our associations, or both ways.
-    ``merged_ids``: whether images may carry another Patient ID than the archive's answer. ``character_set``:
-    for keys beyond ASCII. ``result_cap``: how many answers the archive gives at most. ``retrieve``: the road
-    by which instances are fetched; with ``auto`` the next one, where nothing comes by the first.
-    ``nearline_patience``: how long a study that is on tape may take to come.
+    ``address`` is its application entity, ``dicomweb`` the URL of its web services: one of them, or both.
+    ``query_timeout`` ends a query without an answer, ``silence`` a retrieval without a response or an
+    instance. ``settle`` is the wait for late instances after the archive reports its success. ``senders``:
+    networks from which instances may come, if not from the archive's address. ``tls`` is for our associations
+    (query), or those in both directions. ``merged_ids``: accept images with another Patient ID than that in
+    the archive's answer, or treat them as a mismatch. ``character_set`` encodes keys beyond ASCII.
+    ``result_cap`` is the largest number of answers that the archive gives. ``retrieve`` is the transport;
+    ``auto`` uses the next one if one delivers nothing. ``nearline_patience`` is the time that a study on tape
+    may take.
     """
 
     name: str
@@ -165,31 +165,31 @@ class ArchiveProfile(Limits):
 
     @property
     def addresses(self) -> tuple[AE | BaseUri, ...]:
-        """Where the archive is."""
+        """The addresses of the archive, at least one."""
         return tuple(place for place in (self.address, self.dicomweb) if place is not None)
 
     @property
     def description(self) -> str:
-        """Where it is, in words."""
+        """The addresses as text."""
         return " and ".join(map(str, self.addresses))
 
     @property
     def dimse_ae(self) -> AE:
-        """Its application entity, for DIMSE; raises ConfigError where it has none."""
+        """The application entity, for DIMSE; raises ConfigError if there is none."""
         if self.address is None:
             raise ConfigError(f'the archive {self.name} has no address = "AET@HOST:PORT"')
         return self.address
 
     @property
     def dicomweb_uri(self) -> BaseUri:
-        """Where its web services are; raises ConfigError where it has none."""
+        """The URL of the web services; raises ConfigError if there is none."""
         if self.dicomweb is None:
             raise ConfigError(f'the archive {self.name} has no dicomweb = "https://HOST/PATH"')
         return self.dicomweb
 
     @property
     def transports(self) -> tuple[Transport, ...]:
-        """The roads by which instances may be fetched, in the order in which they are tried."""
+        """The transports for instances, in the order in which they are tried."""
         if self.retrieve != "auto":
             return (Transport(self.retrieve),)
         over_http = (Transport.WADO,) if self.dicomweb is not None else ()
@@ -197,17 +197,17 @@ class ArchiveProfile(Limits):
 
     @property
     def needs_receiver(self) -> bool:
-        """Whether it sends instances to our receiver, as it does for C-MOVE."""
+        """True if the archive sends instances to our receiver, as it does for C-MOVE."""
         return Transport.MOVE in self.transports
 
     def is_sender_of(self, arrival: InstanceInfo) -> bool:
-        """Whether an instance came from it: under its title, or over its web services."""
+        """Return whether this archive sent an instance: under its AE title, or over its web services."""
         by_title = self.address is not None and self.address.title == arrival.calling_ae
         return by_title or str(self.dicomweb) == arrival.peer
 
 
 class Settings(FrozenModel):
-    """Everything that a job is run with."""
+    """The settings of a job."""
 
     archives: Annotated[tuple[ArchiveProfile, ...], Field(min_length=1)]
     to: Path
@@ -246,34 +246,34 @@ class Settings(FrozenModel):
 
     @property
     def permissions(self) -> Permissions:
-        """Who may read what the job writes; raises ConfigError where there is no such group for this user."""
+        """The permissions of the job's files; raises ConfigError if this user cannot use the group."""
         return make_permissions(self.file_mode, self.group)
 
     @property
     def keep_free_bytes(self) -> int:
-        """Room on the disk that the job leaves; ``keep_free`` is in GB."""
+        """The bytes that the job leaves free on the disk; ``keep_free`` is in GB."""
         return int(self.keep_free * 1e9)
 
 
 def load_settings(
     path: Path | None, flags: Mapping[str, object], defaults: Mapping[str, object] | None = None
 ) -> Settings:
-    """Settings from a quarry.toml (the one named, else the one in the current folder) and flags, which win.
+    """Load the settings from ``path``, else from quarry.toml in the current folder; ``flags`` override them.
 
-    Flags that are None were not given; ``defaults`` are for what nobody says. Raises ConfigError naming the
-    setting, what is wrong, what to write.
+    A flag that is None was not given. ``defaults`` are used for settings that neither has. Raises ConfigError
+    with the setting, the problem and the remedy.
     """
     source = path or Path(FILE_NAME)
     table = read_toml(source) if path or source.is_file() else {}
     archives = table.pop("archive", {})
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
-        raise ConfigError(f"{source}: archives stand in tables of their own, such as [archive.main]")
-    # The flags' spellings: `--from` names the archive, `--as` the receiver.
+        raise ConfigError(f"{source}: each archive needs a table of its own, such as [archive.main]")
+    # Named as the flags are: `--from` is the archive, `--as` the receiver.
     given = {name: value for name, value in flags.items() if value is not None}
-    # A flag is for every archive of the job; the file has a setting for each.
+    # The flag applies to every archive of the job; the file has a setting for each.
     for_each = {"retrieve": given.pop("retrieve")} if "retrieve" in given else {}
     merged = {**(defaults or {}), **table, **given}
-    # A flag adds to the lists of the file: forgetting what they name would harm a patient.
+    # A flag adds to the lists of the file, as a list that is dropped by mistake would harm patients.
     merged["exclude"] = [*_exclude_paths(table), *_exclude_paths(given)]
     chosen = merged.pop("from", None)
     if "archives" in merged:
@@ -282,11 +282,11 @@ def load_settings(
         merged["local"] = merged.pop("as")
     if chosen is None:
         raise ConfigError(
-            "which archive? give --from AET@HOST:PORT or --from https://HOST/PATH, "
+            "which archive? Give --from AET@HOST:PORT or --from https://HOST/PATH, "
             "or 'from' and [archive.main] in quarry.toml"
         )
     if "to" not in merged:
-        raise ConfigError("where to? give a folder with --to, or 'to' in quarry.toml")
+        raise ConfigError("which output folder? Give one with --to, or 'to' in quarry.toml")
     if isinstance(merged.get("notify"), dict):
         merged["notify"] = validate_model(
             NotificationSettings, normalize_keys(merged["notify"]), source, "[notify] "
@@ -319,14 +319,14 @@ def parse_toml(text: str, path: Path) -> dict[str, Any]:
 
 
 def normalize_keys(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Names as the models have them: ``time-zone`` is ``time_zone``."""
+    """Return the table with the names of the models' fields: ``time-zone`` is ``time_zone``."""
     return {name.replace("-", "_"): value for name, value in table.items()}
 
 
 def _load_profile(
     chosen: str, archives: dict[str, dict[str, Any]], source: Path, flags: Mapping[str, object]
 ) -> ArchiveProfile:
-    """The archive that is chosen; ``flags`` are settings of archives that win over its table."""
+    """Return the profile of the chosen archive; ``flags`` override the settings of its table."""
     if chosen in archives:
         values = {**normalize_keys(archives[chosen]), "name": chosen, **flags}
         if isinstance(values.get("http"), dict):
@@ -335,7 +335,7 @@ def _load_profile(
     if "@" not in chosen and "://" not in chosen:
         known = ", ".join(archives) or "none"
         raise ConfigError(
-            f"no archive is called '{chosen}' (known in {source}: {known}); or write AET@HOST:PORT "
+            f"no archive is called '{chosen}' (known in {source}: {known}). Use a known name, AET@HOST:PORT "
             "or https://HOST/PATH"
         )
     address = parse_address(chosen)
@@ -345,7 +345,7 @@ def _load_profile(
 
 
 def validate_model(model: type[T], values: Mapping[str, object], source: Path, prefix: str = "") -> T:
-    """A model from the values of a file; raises ConfigError naming the setting and what is wrong with it."""
+    """Return a model of the values of a file; raise ConfigError with the setting and the problem."""
     try:
         return model.model_validate(dict(values))
     except ValidationError as error:
@@ -353,9 +353,11 @@ def validate_model(model: type[T], values: Mapping[str, object], source: Path, p
         setting = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(name.replace("_", "-") for name in model.model_fields))
-            raise ConfigError(f"{source}: {prefix}'{setting}' is not a setting; there are {known}") from error
+            raise ConfigError(
+                f"{source}: {prefix}'{setting}' is not a setting. Known settings: {known}"
+            ) from error
         message = first["msg"].removeprefix("Value error, ")
         if isinstance(first["input"], dict):
-            # A table's values need not all be shown to say what is wrong with it.
+            # The problem is in the table as a whole: its values are not repeated.
             raise ConfigError(f"{source}: {prefix}{setting}{': ' if setting else ''}{message}") from error
         raise ConfigError(f"{prefix}{setting}: {message} (it is {first['input']!r})") from error

@@ -1,8 +1,8 @@
-"""The site's policy: limits that an administrator sets for everybody, and that users can only tighten.
+"""The site's policy: limits that an administrator sets for all users, and that users can only tighten.
 
-Its file is named here and nowhere else: no flag and no variable leads around it. It has the limits of an
-archive in quarry.toml; at its top they hold over everything that Quarry does on this host, and in
-``[archive."AET@HOST:PORT"]`` or ``[archive."https://HOST/PATH"]`` over everything that goes to that archive,
+The path of its file is fixed: no flag and no variable replaces it. The file has the limits of an archive in
+quarry.toml. At its top they apply to everything that Quarry does on this host; in
+``[archive."AET@HOST:PORT"]`` or ``[archive."https://HOST/PATH"]`` to all requests to that archive, of
 all jobs and users together.
 """
 
@@ -31,13 +31,15 @@ from dicom_quarry.model import AE, BaseUri
 
 SITE_POLICY_FILE = Path("/etc/quarry/site.toml")
 
-#: Of the limits at the top of the file; an archive's are counted under its address.
+#: The name of the counters of the limits at the top of the file; an archive's are named by its address.
 HOST_WIDE = "all"
 
 
 class SitePolicy(Limits):
-    """What site.toml says. ``archives``: the only ones that may be asked. ``shared``: a folder on this host
-    in which the jobs of all users count together. ``exclude``: lists of what nobody may take.
+    """The policy in site.toml.
+
+    ``archives``: the only ones that are allowed. ``shared``: the folder on this host with the counters of all
+    users' jobs. ``exclude``: the site's exclusion lists.
     """
 
     archives: tuple[ArchiveAddress, ...] | None = None
@@ -46,22 +48,22 @@ class SitePolicy(Limits):
     archive: dict[ArchiveAddress, Limits] = Field(default_factory=dict)
 
     def check_archive(self, profile: ArchiveProfile) -> None:
-        """Raises ConfigError if the archive is not allowed."""
+        """Raise ConfigError if the archive is not allowed."""
         if self.archives is None:
             return
         for address in profile.addresses:
             if not any(_is_same_address(one, address) for one in self.archives):
                 allowed = ", ".join(map(str, self.archives)) or "none"
                 raise ConfigError(
-                    f"{SITE_POLICY_FILE}: this site does not allow the archive {address}; allowed: {allowed}. "
-                    "Its administrator can add it to 'archives' there"
+                    f"{SITE_POLICY_FILE}: this site does not allow the archive {address}. Allowed: {allowed}"
+                    ". The administrator can add it to 'archives' in that file"
                 )
 
     def limits_for(self, profile: ArchiveProfile) -> dict[str, Limits]:
-        """Limits that hold for an archive, by the name under which the host's jobs count together.
+        """Return the limits that apply to an archive, by the names of their shared counters.
 
-        A title does not tell archives apart: many answer to any. Nor does the port tell DIMSE from HTTP: who
-        is limited in one is not free in the other.
+        The AE title does not identify an archive, as many answer to any title. A limit on an archive's DIMSE
+        address also applies to its web services, and the other way round.
         """
         found: dict[str, Limits] = {HOST_WIDE: self}
         for address, limits in self.archive.items():
@@ -70,17 +72,20 @@ class SitePolicy(Limits):
         return found
 
     def describe_limits(self, profile: ArchiveProfile) -> str:
-        """Which limits hold for an archive, in a sentence; empty if there are none."""
+        """Return the limits that apply to an archive as a sentence, empty if there are none."""
         parts = [part for limits in self.limits_for(profile).values() for part in _describe_limits(limits)]
         if not parts:
             return ""
-        return f"this site allows, over all jobs of this computer together ({SITE_POLICY_FILE}): {'; '.join(parts)}"
+        return (
+            f"limits of this site, for all jobs of this computer together ({SITE_POLICY_FILE}): "
+            f"{'; '.join(parts)}"
+        )
 
 
 def load_site_policy() -> SitePolicy:
-    """The policy of this host, without limits where there is no file; raises ConfigError.
+    """Load the policy of this host, without limits if there is no file; raise ConfigError.
 
-    A file that cannot be read stops the job: what it forbids must not become allowed.
+    A file that cannot be read stops the job, as a limit must not be lost by an error.
     """
     try:
         values = read_toml(SITE_POLICY_FILE)
@@ -98,7 +103,7 @@ def load_site_policy() -> SitePolicy:
 
 
 def _inherit_time_zone(values: dict[str, Any]) -> dict[str, Any]:
-    """The time zone at the top is that of the archives' windows, too."""
+    """Return the values with the time zone at the top as the default of every archive."""
     zone = {name: values[name] for name in ("time_zone",) if name in values}
     archives = values.get("archive")
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
@@ -111,13 +116,13 @@ def _is_same_address(allowed: AE | BaseUri, wanted: AE | BaseUri) -> bool:
 
 
 def _limits_apply(limited: AE | BaseUri, wanted: AE | BaseUri) -> bool:
-    """Whether limits for one hold for the other."""
+    """Return whether the limits of one address apply to another."""
     comparable = type(limited) is type(wanted)
     return (limited.port == wanted.port or not comparable) and _is_same_host(limited.host, wanted.host)
 
 
 def _is_same_host(one: str, other: str) -> bool:
-    """Whether two names lead to one computer: another spelling is no way around its limits."""
+    """Return whether two names are of one computer, as another spelling must not avoid its limits."""
     return one.casefold() == other.casefold() or not _ip_addresses(one).isdisjoint(_ip_addresses(other))
 
 
@@ -133,7 +138,7 @@ def _describe_limits(limits: Limits) -> Iterator[str]:
         zone = f" ({limits.time_zone})" if limits.time_zone else ""
         yield f"window {limits.window}{zone}"
         if limits.after_window != "finish":
-            yield f"what then still runs is stopped after {limits.after_window}"
+            yield f"retrievals are stopped {limits.after_window} after it closes"
     for value, unit in (
         (limits.parallel, "studies at once"),
         (limits.queries_per_second, "queries a second"),

@@ -1,4 +1,4 @@
-"""When an archive may be asked: weekly windows by the clock on the wall of a time zone. Pure.
+"""Time windows: the weekly hours in which an archive may be queried, in a time zone. Pure.
 
 ::
 
@@ -6,9 +6,9 @@
     part    = [days], from, "-", until   without days: every day
     days    = day | day, "-", day        Mon Tue Wed Thu Fri Sat Sun; "Fri-Mon" passes Sunday
 
-A part whose end is not later than its start ends on the next day, and its days are those on which it starts.
-The wall clock decides on the nights when it is changed, too: a window from 01:00 is open in both hours that
-are called 01:00 in autumn, and one from 02:30 opens at 03:00 in the night in spring that has no 02:30.
+A part whose end is not later than its start ends on the next day; its days are those on which it starts. The
+wall clock also decides when summer time begins or ends: a window from 01:00 is open in both hours named 01:00
+in autumn, and one from 02:30 opens at 03:00 in the spring night that has no 02:30.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ _PART = re.compile(
 _DAY = 24 * 60
 _WEEK = 7 * _DAY
 
-#: Days within which a window opens if it ever does: a week, and one more for a night that has no such hour.
+#: Days within which a window opens if it ever does: a week, and a second one, as a night may lack its hour.
 _HORIZON = 15
 
-#: Where the host's time zone is; the TZ variable is not asked, since any user could set it.
+#: The host's time zone. The variable TZ is ignored, as any user could set it.
 _LOCALTIME = "/etc/localtime"
 
 
 @dataclass(frozen=True, slots=True)
 class WeeklyWindow:
-    """Spans of every week, in minutes since Monday 00:00, half open, by the wall clock of a time zone."""
+    """Weekly spans in minutes since Monday 00:00, half open, by the wall clock of a time zone."""
 
     spans: tuple[tuple[int, int], ...]
     zone: tzinfo
 
     def is_open(self, at: datetime) -> bool:
-        """Whether ``at`` (aware) is inside."""
+        """Return whether ``at`` (aware) is in a span."""
         local = at.astimezone(self.zone)
         minute = local.weekday() * _DAY + local.hour * 60 + local.minute
         return any(start <= minute < end for start, end in self.spans)
 
     def possible_changes(self, after: datetime) -> Iterator[datetime]:
-        """Every moment in the next two weeks at which ``is_open`` can change, in UTC, in no order."""
+        """Yield every moment of the next two weeks at which ``is_open`` may change, in UTC, unordered."""
         edges = {edge % _WEEK for span in self.spans for edge in span}
         today = after.astimezone(self.zone).date()
         for day in (today + timedelta(days=ahead) for ahead in range(-1, _HORIZON + 1)):
@@ -77,7 +77,7 @@ class WeeklyWindow:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Open while every one of its windows is; without any, always."""
+    """A schedule: open while all of its windows are open; always open without windows."""
 
     windows: tuple[WeeklyWindow, ...] = ()
 
@@ -85,19 +85,19 @@ class Schedule:
         return Schedule(self.windows + other.windows)
 
     def is_open(self, at: datetime) -> bool:
-        """Whether ``at`` (aware) is inside all windows."""
+        """Return whether ``at`` (aware) is in all windows."""
         return all(window.is_open(at) for window in self.windows)
 
     def next_open(self, at: datetime) -> datetime | None:
-        """``at`` if it is open then, else when it opens; None if it does not within two weeks."""
+        """Return ``at`` if open then, else the next opening; None if there is none within two weeks."""
         return at if self.is_open(at) else self._next_change(at, self.is_open)
 
     def next_close(self, at: datetime) -> datetime | None:
-        """``at`` if it is closed then, else when it closes; None if it does not within two weeks."""
+        """Return ``at`` if closed then, else the next closing; None if there is none within two weeks."""
         return self._next_change(at, lambda then: not self.is_open(then)) if self.is_open(at) else at
 
     def format_time(self, at: datetime) -> str:
-        """A moment of the coming week as the windows' own clock shows it: ``Mon 19:00``."""
+        """Return a moment of the coming week in the time zone of the windows, such as ``Mon 19:00``."""
         zone = self.windows[0].zone if self.windows else UTC
         local = at.astimezone(zone)
         name = f" ({zone.key})" if isinstance(zone, ZoneInfo) and zone.key else ""
@@ -109,7 +109,7 @@ class Schedule:
 
 
 def parse_schedule(text: str, zone: tzinfo) -> Schedule:
-    """Windows as an administrator writes them; raises ValueError with the form that is expected."""
+    """Parse windows in the grammar above; raise ValueError with the expected form."""
     minutes: list[tuple[int, int]] = []
     for part in text.split(","):
         found = _PART.fullmatch(part.strip())
@@ -117,7 +117,7 @@ def parse_schedule(text: str, zone: tzinfo) -> Schedule:
             raise ValueError(f"'{part.strip()}' is not a window: write 19:00-07:00, or Mon-Fri 19:00-07:00")
         start, end = _parse_minute(found["start"]), _parse_minute(found["end"])
         if start in (end, _DAY):
-            raise ValueError(f"'{part.strip()}' is empty: a whole day is 00:00-24:00")
+            raise ValueError(f"'{part.strip()}' is empty: write a whole day as 00:00-24:00")
         if end < start:
             end += _DAY
         for day in _parse_days(found["first"], found["last"]):
@@ -129,7 +129,7 @@ def _parse_minute(text: str) -> int:
     hour, _, minute = text.partition(":")
     total = int(hour) * 60 + int(minute)
     if total > _DAY or int(minute) > 59:
-        raise ValueError(f"'{text}' is not a time of day: they go from 00:00 to 24:00")
+        raise ValueError(f"'{text}' is not a time of day: write 00:00 to 24:00")
     return total
 
 
@@ -148,13 +148,13 @@ def _wrap_at_week_end(start: int, end: int) -> list[tuple[int, int]]:
 
 
 def load_time_zone(name: str | None) -> tzinfo:
-    """A time zone by its name, else the host's; raises ValueError if nobody knows the name."""
+    """Return the time zone of this name, or else the host's; raise ValueError for an unknown name."""
     if name is None:
         try:
-            with open(_LOCALTIME, "rb") as file:  # noqa: PTH123 - what ZoneInfo reads is a stream
+            with open(_LOCALTIME, "rb") as file:  # noqa: PTH123 - ZoneInfo reads a stream
                 return ZoneInfo.from_file(file)
         except FileNotFoundError:
-            return UTC  # as the C library takes it
+            return UTC  # as the C library does
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:

@@ -83,7 +83,7 @@ def make_permissions(mode: str | None, group: str | None) -> Permissions:
     try:
         number = parse_file_mode(mode) if mode is not None else None
     except ValueError as error:
-        raise ConfigError(f"file-mode: {error} (found {mode!r})") from None
+        raise ConfigError(f"file-mode: {error} (it is {mode!r})") from None
     if group is None:
         return PRIVATE if number is None else Permissions(number)
     return Permissions(0o640 if number is None else number, _find_group_id(group))
