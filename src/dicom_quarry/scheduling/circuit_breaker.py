@@ -55,7 +55,7 @@ class CircuitBreaker:
         """Run an operation once the circuit breaker is closed, and again after each trip.
 
         A query that the archive answers with a failure runs again, after a pause. Raises QueryFailed for the
-        last such answer; ConnectionLost for an operation that loses its association several times although the
+        last such answer; ConnectionLost for an operation that loses its association several times while the
         archive answers in between; Stopped; OperatorActionRequired for a permanent rejection.
         """
         failed_answers = connection_losses = 0
