@@ -274,6 +274,9 @@ def test_a_proxy_that_is_not_there_is_named_and_not_the_archive(
     base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = free_port()
+    message = failure(base, Unreachable, proxy=f"http://127.0.0.1:{port}")
+    assert f"127.0.0.1:{port} refused the connection" in message
+    assert "the proxy" in message
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
     assert "proxy" in failure(base, Unreachable, proxy="environment")
 
