@@ -70,7 +70,7 @@ class _Killer(Fault):
     def admit(self, *_: object) -> None:
         self._step()
 
-    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
+    def interpret(self, query: QueryIdentifier) -> QueryIdentifier:
         self._step()
         return query
 

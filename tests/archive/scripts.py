@@ -11,7 +11,7 @@ from dicom_quarry.archive.base import MonitorAction, RetrieveRequest
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.model import AE, InstanceInfo, Writer
-from tests.peers.relay import Heard
+from tests.peers.relay import RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
 
 STUDY = RetrieveRequest("1.2")
@@ -64,7 +64,7 @@ def study(uid: str, **more: str) -> Dataset:
 
 
 def answering(*rows: Dataset | bytes, final: int = SUCCESS, comment: str = "") -> Script:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         for row in rows:
             peer.answer(request, PENDING, row)
         peer.answer(request, final, comment=comment)
@@ -72,5 +72,5 @@ def answering(*rows: Dataset | bytes, final: int = SUCCESS, comment: str = "") -
     return script
 
 
-def silent(peer: Conversation, request: Heard) -> None:
+def silent(peer: Conversation, request: RelayedMessage) -> None:
     peer.read()

@@ -296,8 +296,8 @@ MANY = generate_studies(1, seed=12, images=130)[0]
         (Pages(cap=50, offset=False), 50, "repeats"),
         (Pages(limit=False, offset=False), 130, ""),
         (Pages(limit=False), 130, ""),
-        (Pages(cap=7, says=True), 130, ""),
-        (Pages(cap=7, offset=False, says=True), 7, "repeats"),
+        (Pages(cap=7, announces=True), 130, ""),
+        (Pages(cap=7, offset=False, announces=True), 7, "repeats"),
     ],
     ids=[
         "pages",

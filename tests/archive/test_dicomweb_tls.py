@@ -233,11 +233,11 @@ def test_a_proxy_is_used_for_https_and_http(hospital: Hospital) -> None:
         with adapter(web.base_url, ca=hospital.authority.ca, proxy=proxy.url) as archive:
             archive.probe()
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
-        assert proxy.asked == [f"CONNECT 127.0.0.1:{web.port} HTTP/1.1"]
+        assert proxy.request_lines == [f"CONNECT 127.0.0.1:{web.port} HTTP/1.1"]
     with Proxy() as proxy, ScriptedWeb([STUDY]) as open_web:
         with adapter(open_web.base_url, proxy=proxy.url) as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
-        (line,) = proxy.asked
+        (line,) = proxy.request_lines
         assert line.startswith(f"GET {open_web.base_url}/studies/{STUDY.study_uid}")
 
 
@@ -258,15 +258,15 @@ def test_the_environment_s_proxies_are_used_only_where_the_settings_name_them(
         for base in (web.base_url, open_web.base_url):
             with adapter(base, ca=ca) as archive:
                 assert fetched(archive) == (Verdict.SUCCESS, UIDS)
-        assert not proxy.asked
+        assert not proxy.request_lines
         for base in (web.base_url, open_web.base_url):
             with adapter(base, ca=ca, proxy="environment") as archive:
                 assert fetched(archive) == (Verdict.SUCCESS, UIDS)
-        assert len(proxy.asked) == 2
+        assert len(proxy.request_lines) == 2
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         with adapter(web.base_url, ca=ca, proxy="environment") as archive:
             assert fetched(archive) == (Verdict.SUCCESS, UIDS)
-        assert len(proxy.asked) == 2
+        assert len(proxy.request_lines) == 2
 
 
 @pytest.mark.parametrize("base", ["https://pacs.example.org/dicom-web", "http://pacs.example.org/dicom-web"])

@@ -18,7 +18,7 @@ from tests.archive.scripts import (
     silent,
 )
 from tests.peers.process import wait_for
-from tests.peers.relay import Heard
+from tests.peers.relay import RelayedMessage
 from tests.peers.scripted import SUCCESS, Conversation, ScriptedArchive
 
 
@@ -41,7 +41,7 @@ def test_a_move_on_an_association_that_was_closed_when_idle_goes_out_on_a_new_on
 
 
 def test_a_request_that_is_aborted_is_asked_again_once_and_only_on_a_kept_association() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.identifier()["PatientID"] == "BAD":
             peer.abort()
         peer.answer(request, SUCCESS)

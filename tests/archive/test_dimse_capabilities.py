@@ -10,7 +10,7 @@ from dicom_quarry.archive.dimse.archive import DimseArchive, QueryCapabilities
 from dicom_quarry.model import AE, Level
 from tests.archive.scripts import NoSink, Watching
 from tests.archive.test_dimse_list import task
-from tests.peers.relay import Heard
+from tests.peers.relay import RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive
 
 HELD = {"1.2.1": ["1.2.1.1", "1.2.1.2"], "1.2.2": ["1.2.2.1"]}
@@ -19,7 +19,7 @@ HELD = {"1.2.1": ["1.2.1.1", "1.2.1.2"], "1.2.2": ["1.2.2.1"]}
 def relational(held: dict[str, list[str]], *, names_series: bool = True) -> Script:
     """Lists every instance of the study where no series is named."""
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         keys = request.identifier()
         if keys["QueryRetrieveLevel"] == Level.SERIES:
             for uid, instances in HELD.items():
@@ -78,7 +78,7 @@ def test_no_deeper_than_the_archive_answers(lowest: Level, queries: int) -> None
 
 @pytest.mark.parametrize("with_patient", [True, False])
 def test_the_patient_in_a_move(with_patient: bool) -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, SUCCESS)
 
     with ScriptedArchive(script) as peer:

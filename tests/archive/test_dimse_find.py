@@ -17,7 +17,7 @@ from tests.archive.scripts import (
     study,
 )
 from tests.peers.process import free_port, wait_for
-from tests.peers.relay import C_CANCEL, Heard
+from tests.peers.relay import C_CANCEL, RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, ScriptedArchive
 
 pytestmark = pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
@@ -184,7 +184,7 @@ def test_a_query_cut_short_without_answers_is_not_an_empty_answer() -> None:
 
 
 def test_endless_answers_are_cancelled_and_the_association_goes_on() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.identifier()["PatientID"] == "FEW":
             peer.answer(request, SUCCESS)
             return
@@ -207,7 +207,7 @@ def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
 ) -> None:
     monkeypatch.setattr("dicom_quarry.archive.dimse.find.CANCEL_TIMEOUT", 0.3)
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         while True:
             peer.answer(request, PENDING, study("1.2.3"))
 
@@ -218,7 +218,7 @@ def test_endless_answers_of_an_archive_that_ignores_c_cancel_end_with_an_abort(
 
 
 def test_a_query_that_falls_silent_is_lost_and_the_next_has_a_new_association() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.identifier()["PatientID"] == "SLOW":
             peer.answer(request, PENDING, study("1.2.3"))
             peer.read()
@@ -233,7 +233,7 @@ def test_a_query_that_falls_silent_is_lost_and_the_next_has_a_new_association() 
 
 
 def test_an_abort_in_a_query_is_lost() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, study("1.2.3"))
         peer.abort()
 
@@ -242,7 +242,7 @@ def test_an_abort_in_a_query_is_lost() -> None:
 
 
 def test_an_answer_to_another_question_is_lost() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         request.command[0x0110] = b"\x2a\x00"
         peer.answer(request, SUCCESS)
 

@@ -17,7 +17,7 @@ from dicom_quarry.model import InstanceInfo, Sink, Writer
 from tests.archive.scripts import STUDY_FIND, Watching, archive
 from tests.archive.sites import MemorySink
 from tests.peers.process import wait_for
-from tests.peers.relay import C_CANCEL, C_GET, Heard
+from tests.peers.relay import C_CANCEL, C_GET, RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive, store_rq
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
@@ -43,7 +43,7 @@ def get(
 
 
 def sending(*uids: str, final: int = SUCCESS, **counters: int) -> Script:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         for number, uid in enumerate(uids, start=1):
             assert stored(peer, uid, number) == SUCCESS
             peer.answer(request, PENDING, completed=number, remaining=len(uids) - number)
@@ -66,9 +66,9 @@ def stored(peer: Conversation, uid: str, message_id: int = 1) -> int | None:
 
 def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
     seen: list[Conversation] = []
-    requests: list[Heard] = []
+    requests: list[RelayedMessage] = []
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         seen.append(peer)
         requests.append(request)
         peer.answer(request, SUCCESS, completed=0)
@@ -90,7 +90,7 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
 
 @pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
 def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         assert set(peer.proposed) == {GET, *associations.COMMON_SOP_CLASSES}
         assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
@@ -122,7 +122,7 @@ def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
     )
     asked: dict[str, str] = {}
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         series = request.identifier()["SeriesInstanceUID"]
         uid = f"{series}.1"
         sop_class = classes[int(series.rpartition(".")[2])]
@@ -166,7 +166,7 @@ def test_an_arrival_names_its_sender_as_one_at_the_receiver_does() -> None:
 
 
 def test_an_instance_comes_in_the_syntax_of_its_context() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.store(peer.context(CT, JPEG_2000), CT, "1.2.1.1", instance("1.2.1.1"))
         assert peer.read().status == SUCCESS
         peer.answer(request, SUCCESS)
@@ -177,7 +177,7 @@ def test_an_instance_comes_in_the_syntax_of_its_context() -> None:
 
 
 def test_a_refused_instance_gets_its_status_and_the_rest_comes() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         assert [stored(peer, f"1.2.1.{n}", n) for n in (1, 2, 3)] == [SUCCESS, 0xA700, SUCCESS]
         failed = Dataset()
         failed.FailedSOPInstanceUIDList = ["1.2.1.2"]
@@ -207,10 +207,10 @@ def test_an_instance_is_acknowledged_after_its_commit() -> None:
             writer.commit = slowly  # type: ignore[method-assign]
             return writer
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.store(peer.context(CT), CT, "1.2.1.1", instance("1.2.1.1"))
         assert committing.wait(30)
-        early.append(peer.hears_something(0.2))
+        early.append(peer.receives_anything(0.2))
         go_on.set()
         assert peer.read().status == SUCCESS
         peer.answer(request, SUCCESS)
@@ -228,10 +228,10 @@ def test_an_instance_that_ends_with_the_association_is_forgotten_and_the_others_
             writer.abort = lambda: aborted.append(arrival.sop_uid)  # type: ignore[method-assign]
             return writer
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         assert stored(peer, "1.2.1.1") == SUCCESS
         peer.answer(request, PENDING, completed=1, remaining=1)
-        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.2", 2), instance("1.2.1.2"))
+        peer.send_part(peer.context(CT), store_rq(CT, "1.2.1.2", 2), instance("1.2.1.2"))
         wait_for(lambda: sink.begun == 2, "the second instance to begin")
         peer.abort()
 
@@ -244,9 +244,9 @@ def test_an_instance_that_ends_with_the_association_is_forgotten_and_the_others_
 def test_an_instance_that_takes_its_time_is_a_sign_of_life() -> None:
     watch = Watching()
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, completed=0, remaining=1)
-        peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
+        peer.send_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
         wait_for(lambda: len(watch.signs) > 1, "a sign of life besides the pending response")
         peer.abort()
 
@@ -257,19 +257,19 @@ def test_an_instance_that_takes_its_time_is_a_sign_of_life() -> None:
 # --- what archives should not do
 
 
-def on_gets_own_context(peer: Conversation, request: Heard) -> None:
+def on_gets_own_context(peer: Conversation, request: RelayedMessage) -> None:
     peer.store(peer.context(GET), CT, "1.2.1.1", instance("1.2.1.1"))
     peer.read()
 
 
-def in_the_middle_of_an_instance(peer: Conversation, request: Heard) -> None:
-    peer.say_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
+def in_the_middle_of_an_instance(peer: Conversation, request: RelayedMessage) -> None:
+    peer.send_part(peer.context(CT), store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
     peer.answer(request, PENDING)
     peer.read()
 
 
-def without_a_command(peer: Conversation, request: Heard) -> None:
-    peer.say_data(peer.context(CT), instance("1.2.1.1"))
+def without_a_command(peer: Conversation, request: RelayedMessage) -> None:
+    peer.send_data(peer.context(CT), instance("1.2.1.1"))
     peer.read()
 
 
@@ -283,8 +283,8 @@ def test_a_broken_protocol_costs_the_association(script: Script) -> None:
 
 
 def test_a_store_without_a_dataset_is_answered_with_a_failure() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
-        peer.say(peer.context(CT), store_rq(CT, "1.2.1.1", 1) | {0x0800: b"\x01\x01"})
+    def script(peer: Conversation, request: RelayedMessage) -> None:
+        peer.send(peer.context(CT), store_rq(CT, "1.2.1.1", 1) | {0x0800: b"\x01\x01"})
         assert peer.read().status == 0xC000
         peer.answer(request, 0xA702, failed=1, completed=0)
 
@@ -292,8 +292,8 @@ def test_a_store_without_a_dataset_is_answered_with_a_failure() -> None:
 
 
 def test_a_store_without_a_get_is_not_taken() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
-        peer.say(request.context_id, store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
+    def script(peer: Conversation, request: RelayedMessage) -> None:
+        peer.send(request.context_id, store_rq(CT, "1.2.1.1", 1), instance("1.2.1.1"))
         peer.read()
 
     with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
@@ -340,7 +340,7 @@ def test_an_archive_that_takes_none_of_the_classes_is_not_asked() -> None:
 def test_a_final_status_speaks_of_no_destination(
     status: int, counters: Mapping[str, int], verdict: Verdict
 ) -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, status, b"", comment="", **counters)
 
     answered = get(script, MemorySink())
@@ -353,7 +353,7 @@ def test_a_final_status_speaks_of_no_destination(
 
 @pytest.mark.parametrize("final", [0xFE00, 0xB000])
 def test_a_cancelled_get_takes_what_is_under_way_and_ends_with_the_final_response(final: int) -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.command[0x0110] != b"\x01\0":
             return peer.answer(request, SUCCESS)
         cancel = peer.read()
@@ -370,7 +370,7 @@ def test_a_cancelled_get_takes_what_is_under_way_and_ends_with_the_final_respons
 
 
 def test_what_follows_a_lost_association_is_not_asked() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.abort()
 
     classes = sorted(associations.COMMON_SOP_CLASSES)[:70]
@@ -386,7 +386,7 @@ def test_a_loss_right_after_an_instance_is_no_stale_association() -> None:
     """It is the policy that asks again, not the association."""
     ending: Callable[[Conversation], None] = Conversation.abort
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.command[0x0110] == b"\x02\0":
             assert stored(peer, "1.2.1.1") == SUCCESS
             ending(peer)
@@ -401,7 +401,7 @@ def test_a_loss_right_after_an_instance_is_no_stale_association() -> None:
 def test_closing_the_archive_ends_a_get_of_another_thread() -> None:
     begun = threading.Event()
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         begun.set()
         peer.read()
 

@@ -10,7 +10,7 @@ from dicom_quarry.model import Level, Selection, Study, Task
 from tests.archive.scripts import (
     archive,
 )
-from tests.peers.relay import Heard
+from tests.peers.relay import RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive
 
 
@@ -21,7 +21,7 @@ def task(count: int | None = None, *series: str) -> Task:
 def holding(series: dict[str, tuple[int | None, list[str]]], *, image_level: int = SUCCESS) -> Script:
     """Answers SERIES and IMAGE level: for every series, the claimed count and the instances listed."""
 
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         keys = request.identifier()
         final = SUCCESS
         if keys["QueryRetrieveLevel"] == Level.SERIES:
@@ -100,7 +100,7 @@ def test_a_list_that_is_shorter_than_the_claims_is_told_from_one_that_is_not_giv
 
 
 def test_a_series_that_is_listed_twice_claims_the_larger_number() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         for claim in (5, 2) if request.identifier()["QueryRetrieveLevel"] == "SERIES" else ():
             row = Dataset()
             row.SeriesInstanceUID, row.NumberOfSeriesRelatedInstances = "1.2.1", claim
@@ -129,7 +129,7 @@ def test_a_listing_that_fails_for_now_is_raised() -> None:
 
 
 def test_a_listing_that_was_cut_short_says_so() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         row = Dataset()
         row.SeriesInstanceUID, row.SOPInstanceUID = "1.2.1", "1.2.1.1"
         peer.answer(request, PENDING, row)

@@ -17,13 +17,13 @@ from tests.archive.scripts import (
     silent,
 )
 from tests.peers.process import free_port, wait_for
-from tests.peers.relay import C_CANCEL, C_FIND, C_MOVE, Heard
+from tests.peers.relay import C_CANCEL, C_FIND, C_MOVE, RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive
 
 
 def move(
     script: Script, watch: Watching, ask: RetrieveRequest = STUDY, model: str = "study"
-) -> tuple[RetrieveResult, Heard]:
+) -> tuple[RetrieveResult, RelayedMessage]:
     with ScriptedArchive(script) as peer, archive(peer.ae, model) as pacs:
         answered = pacs.retrieve(ask, NoSink(), watch)
         return answered, peer.requests[0]
@@ -102,7 +102,7 @@ def test_a_move_is_judged_by_the_table(status: int, counters: dict[str, int], ve
 
 
 def test_pending_responses_are_signs_of_life() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, remaining=2, completed=1)
         peer.answer(request, PENDING)
         peer.answer(request, SUCCESS)
@@ -113,7 +113,7 @@ def test_pending_responses_are_signs_of_life() -> None:
 
 
 def test_the_watch_is_asked_while_the_archive_is_silent_and_may_abort() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, completed=1, remaining=9)
         peer.read()
 
@@ -130,7 +130,7 @@ def test_the_watch_is_asked_although_the_archive_never_stops_talking() -> None:
 
 @pytest.mark.parametrize("final", [0xFE00, 0xB000])
 def test_a_cancelled_move_ends_with_the_archives_final_response(final: int) -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         cancel = peer.read()
         assert cancel.field == C_CANCEL
         assert cancel.command[0x0120] == request.command[0x0110]
@@ -148,7 +148,7 @@ def test_an_archive_that_ignores_c_cancel_is_aborted_and_was_asked_once() -> Non
 
 
 def test_an_abort_in_a_move_is_an_answer_with_the_last_counters() -> None:
-    def script(peer: Conversation, request: Heard) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, completed=2, failed=1, warning=0, remaining=4)
         wait_for(lambda: bool(watch.signs), "the pending response to be read")
         peer.abort()

@@ -15,7 +15,7 @@ from dicom_quarry.model import AE
 from tests.diagnosis.conftest import ACCESSION
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
-from tests.peers.relay import C_ECHO, Heard
+from tests.peers.relay import C_ECHO, RelayedMessage
 from tests.peers.scripted import SUCCESS, Conversation, ScriptedArchive
 
 QUERY = "query, Study Root"
@@ -30,7 +30,7 @@ def walked(peer: AE, **settings: object) -> tuple[dict[str, CheckStep], CheckCon
 
 
 def refusing(*refused: str, echo: int = SUCCESS) -> tuple[dict[str, CheckStep], CheckContext]:
-    def script(talk: Conversation, request: Heard) -> None:
+    def script(talk: Conversation, request: RelayedMessage) -> None:
         assert request.field == C_ECHO, "only the echo is asked"
         talk.answer(request, echo)
 
@@ -84,7 +84,7 @@ def test_tls_is_not_spoken_there(orthanc: Orthanc) -> None:
 
 
 def test_what_an_archive_says_of_the_study_is_not_repeated() -> None:
-    def script(talk: Conversation, request: Heard) -> None:
+    def script(talk: Conversation, request: RelayedMessage) -> None:
         if request.field == C_ECHO:
             talk.answer(request, SUCCESS)
         else:

@@ -55,7 +55,10 @@ def test_an_archive_that_does_not_know_us_is_asked_by_get_instead(archive: DemoA
     bench = Bench(work, archive)
     done = bench.extract()
     assert done.code == 0
-    assert done.out.count("C-MOVE failed (A801, destination probably not registered). Using C-GET from now on") == 1
+    assert (
+        done.out.count("C-MOVE failed (A801, destination probably not registered). Using C-GET from now on")
+        == 1
+    )
     assert outcomes(bench.out) == [COMPLETE] * len(STUDIES)
     assert bench.attempts == [("move", 0xA801), *[("get", 0)] * len(STUDIES)]
     assert quarry("verify", bench.out).code == 0

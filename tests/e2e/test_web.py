@@ -39,8 +39,8 @@ class _Held(WebFault):
         self._instances = instances
         self.go_on = threading.Event()
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if asked.is_search or asked.query.level != "STUDY" or self.go_on.is_set():
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if request.is_search or request.query.level != "STUDY" or self.go_on.is_set():
             return reply
         return replace(reply, chunks=self._slowly(reply))
 
@@ -89,8 +89,8 @@ class _Together(WebFault):
         self.most = self._now = 0
         self._several = threading.Event()
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        if not asked.is_search or not asked.query.values("AccessionNumber"):
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        if not request.is_search or not request.query.values("AccessionNumber"):
             return None
         self._now += 1
         self.most = max(self.most, self._now)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario
 from tests.scripted import faults
 from tests.scripted.faults import PERMANENT
 
-#: What is asked when a C-MOVE is lost half-way: a probe, a new association, and only what is missing.
-TOPPED_UP = Asked(("STUDY IMAGE:1", "STUDY"), associations=5)
+#: Requests after a C-MOVE is lost half-way: a probe, a new association, and only what is missing.
+TOPPED_UP = ArchiveRequests(("STUDY IMAGE:1", "STUDY"), associations=5)
 
 SCENARIOS = (
     Scenario(
@@ -16,8 +16,8 @@ SCENARIOS = (
         "the association is rejected for now (2/3/2, local limit), twice",
         "probes with C-ECHO at growing intervals, one thread alone, then goes on where it was",
         lambda: [faults.Reject(times=2).after(1)],
-        asked=Asked(associations=6),
-        said=("not available", "answers again"),
+        requests=ArchiveRequests(associations=6),
+        messages=("not available", "answers again"),
     ),
     Scenario(
         1,
@@ -25,8 +25,8 @@ SCENARIOS = (
         "the very first association is rejected for now, twice",
         "starts all the same: an archive that is busy is there; it probes until it is let in",
         lambda: [faults.Reject(times=2)],
-        asked=Asked(associations=5),
-        said=("not available", "answers again"),
+        requests=ArchiveRequests(associations=5),
+        messages=("not available", "answers again"),
     ),
     Scenario(
         1,
@@ -37,7 +37,7 @@ SCENARIOS = (
         rows=(PENDING, PENDING),
         stored=(0, 0),
         exit_code=4,
-        asked=Asked(("", ""), None, 3),
+        requests=ArchiveRequests(("", ""), None, 3),
     ),
     Scenario(
         2,
@@ -45,7 +45,7 @@ SCENARIOS = (
         "the association is aborted in the middle of a C-MOVE",
         "compares, and asks at IMAGE level for the missing instance alone",
         lambda: [faults.Lose(3, times=1)],
-        asked=TOPPED_UP,
+        requests=TOPPED_UP,
     ),
     Scenario(
         2,
@@ -53,7 +53,7 @@ SCENARIOS = (
         "the association is aborted when a whole series has come",
         "compares, and asks at SERIES level for the series that is missing",
         lambda: [faults.Lose(2, times=1)],
-        asked=Asked(("STUDY SERIES", "STUDY"), associations=5),
+        requests=ArchiveRequests(("STUDY SERIES", "STUDY"), associations=5),
     ),
     Scenario(
         2,
@@ -61,7 +61,7 @@ SCENARIOS = (
         "the connection is cut in the middle of a C-MOVE",
         "compares, and asks at IMAGE level for the missing instance alone",
         lambda: [faults.Lose(3, cut=True, times=1)],
-        asked=TOPPED_UP,
+        requests=TOPPED_UP,
     ),
     Scenario(
         2,
@@ -72,7 +72,7 @@ SCENARIOS = (
         rows=(("failed", "gave_up_waiting"),) * 2,
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("STUDY STUDY STUDY STUDY STUDY STUDY",) * 2, (2, 12, 24), None),
+        requests=ArchiveRequests(("STUDY STUDY STUDY STUDY STUDY STUDY",) * 2, (2, 12, 24), None),
     ),
     Scenario(
         3,
@@ -98,7 +98,7 @@ SCENARIOS = (
         "aborts once its patience is over, and asks for the missing instances alone",
         lambda: [faults.Silence(3, 600.0, times=1)],
         profile={"silence": 0.5},
-        asked=TOPPED_UP,
+        requests=TOPPED_UP,
     ),
     Scenario(
         4,
@@ -107,7 +107,7 @@ SCENARIOS = (
         "they are a sign of life, but not for ever: without progress it aborts, and asks again",
         lambda: [faults.EndlessPending(times=1)],
         profile={"silence": 0.3},
-        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 5),
+        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 5),
     ),
     Scenario(
         4,
@@ -116,7 +116,7 @@ SCENARIOS = (
         "gives the query up after query-timeout, and asks again over a new association",
         lambda: [faults.SilentFind(times=1)],
         profile={"query-timeout": 0.3},
-        asked=Asked(finds=(3, 2, 4), associations=5),
+        requests=ArchiveRequests(finds=(3, 2, 4), associations=5),
     ),
     Scenario(
         4,
@@ -128,7 +128,7 @@ SCENARIOS = (
         rows=(("failed", "query_failed"),) * 2,
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("", ""), (12, 0, 0), None),
+        requests=ArchiveRequests(("", ""), (12, 0, 0), None),
     ),
     Scenario(
         5,
@@ -136,8 +136,8 @@ SCENARIOS = (
         "the studies are OFFLINE; C-MOVE succeeds with 0 sub-operations until they are recalled",
         "asks once, waits for the recall, and asks once more",
         lambda: [faults.Offline(times=2)],
-        asked=Asked(("STUDY STUDY",) * 2, (2, 4, 8), None),
-        said=("the study is offline, and the archive is recalling it",),
+        requests=ArchiveRequests(("STUDY STUDY",) * 2, (2, 4, 8), None),
+        messages=("the study is offline, and the archive is recalling it",),
     ),
     Scenario(
         5,
@@ -149,7 +149,7 @@ SCENARIOS = (
         rows=(("failed", "nothing_arrived"), COMPLETE),
         stored=(0, 4),
         exit_code=1,
-        asked=Asked(("STUDY STUDY STUDY", "STUDY"), (2, 4, 8), None),
+        requests=ArchiveRequests(("STUDY STUDY STUDY", "STUDY"), (2, 4, 8), None),
     ),
     Scenario(
         5,
@@ -160,6 +160,6 @@ SCENARIOS = (
         rows=(("failed", "nothing_arrived"),) * 2,
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:2 IMAGE:2",) * 2, (2, 4, 8), 4),
+        requests=ArchiveRequests(("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:2 IMAGE:2",) * 2, (2, 4, 8), 4),
     ),
 )

@@ -30,7 +30,7 @@ REFUSED = ("failed", "archive_refused")
 class WebScenario:
     """One fault, and what must come of it.
 
-    ``asked`` has for each study its retrievals in their order, by level; None where that depends on chance.
+    ``requests`` are the retrievals of each study in order, by level; None if that depends on chance.
     """
 
     name: str
@@ -39,9 +39,9 @@ class WebScenario:
     faults: Callable[[], Sequence[WebFault]]
     rows: tuple[tuple[str, str], ...] = (COMPLETE, COMPLETE)
     stored: tuple[int, ...] = (4, 4)
-    asked: tuple[str, ...] | None = ("STUDY", "STUDY")
+    requests: tuple[str, ...] | None = ("STUDY", "STUDY")
     exit_code: int = 0
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
 
 
@@ -52,12 +52,12 @@ class _Only(WebFault):
         super().__init__()
         self._other = other
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        return reply if asked.is_search else self._other.reply(web, asked, reply)
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        return reply if request.is_search else self._other.reply(web, request, reply)
 
 
-def _by_accession(asked: WebRequest) -> bool:
-    return asked.is_search and bool(asked.query.values("AccessionNumber"))
+def _by_accession(request: WebRequest) -> bool:
+    return request.is_search and bool(request.query.values("AccessionNumber"))
 
 
 def _strangers(web: ScriptedWeb, files: list[bytes]) -> list[bytes]:
@@ -73,23 +73,23 @@ SCENARIOS = (
         "206: a part of the study, and no more",
         "keeps it; asks for a series of which nothing came, then for the instances that are missing",
         lambda: [Partial()],
-        asked=("STUDY SERIES IMAGE IMAGE", "STUDY SERIES IMAGE IMAGE"),
+        requests=("STUDY SERIES IMAGE IMAGE", "STUDY SERIES IMAGE IMAGE"),
     ),
     WebScenario(
         "too-large",
         "413: a study is too much at once",
         "asks by series at once",
         lambda: [Answer(413, which=at("STUDY"))],
-        asked=("STUDY SERIES SERIES", "STUDY SERIES SERIES"),
+        requests=("STUDY SERIES SERIES", "STUDY SERIES SERIES"),
     ),
     WebScenario(
         "not-acceptable",
         "406: it does not send files as they are stored",
         "asks by series and instance, then says so; nothing is converted for us",
-        lambda: [Answer(406, which=lambda asked: not asked.is_search)],
+        lambda: [Answer(406, which=lambda request: not request.is_search)],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
-        asked=None,
+        requests=None,
         exit_code=1,
     ),
     WebScenario(
@@ -100,43 +100,43 @@ SCENARIOS = (
             Answer(503, headers={"Retry-After": "1"}, which=anything, times=2),
             Answer(429, headers={"Retry-After": "1"}, which=at("STUDY"), times=1),
         ],
-        asked=None,
-        said=("the archive is not available: The archive is too busy (HTTP 503)", "answers again"),
+        requests=None,
+        messages=("the archive is not available: The archive is too busy (HTTP 503)", "answers again"),
     ),
     WebScenario(
         "busy-without-a-time",
         "503 without Retry-After",
         "probes at growing intervals",
         lambda: [Answer(503, which=at("STUDY"), times=2)],
-        asked=None,
+        requests=None,
     ),
     WebScenario(
         "cut-in-chunks",
         "a chunked body is cut in the middle of an instance",
         "keeps what was whole; asks for the rest by series and instance",
         lambda: [CutBody("chunks", parts=1, which=at("STUDY"))],
-        asked=("STUDY SERIES IMAGE", "STUDY SERIES IMAGE"),
+        requests=("STUDY SERIES IMAGE", "STUDY SERIES IMAGE"),
     ),
     WebScenario(
         "cut-in-length",
         "a body is shorter than its Content-Length",
         "as above",
         lambda: [CutBody("length", parts=3, which=at("STUDY"))],
-        asked=("STUDY IMAGE", "STUDY IMAGE"),
+        requests=("STUDY IMAGE", "STUDY IMAGE"),
     ),
     WebScenario(
         "no-closing-boundary",
         "a body ends well, without its closing boundary",
         "a failure, never the last part: the part before the end is asked for again",
         lambda: [CutBody("boundary", parts=4, which=at("STUDY"))],
-        asked=("STUDY IMAGE", "STUDY IMAGE"),
+        requests=("STUDY IMAGE", "STUDY IMAGE"),
     ),
     WebScenario(
         "web-page",
         "200 with a web page: maintenance, or a login",
         "is no image and no success: waits, and asks again",
         lambda: [web_page(times=2)],
-        asked=None,
+        requests=None,
     ),
     WebScenario(
         "compressed",
@@ -145,7 +145,7 @@ SCENARIOS = (
         lambda: [_Only(Compressed())],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
-        asked=None,
+        requests=None,
         exit_code=1,
     ),
     WebScenario(
@@ -159,16 +159,16 @@ SCENARIOS = (
         "a part that is no DICOM file",
         "costs itself alone: that instance is asked for again",
         lambda: [Parts(lambda _, files: [b"<html>oops</html>", *files[1:]], which=at("STUDY"))],
-        asked=("STUDY IMAGE", "STUDY IMAGE"),
+        requests=("STUDY IMAGE", "STUDY IMAGE"),
     ),
     WebScenario(
         "endless-pages",
         "the offset of a query is ignored: every page is the first",
         "stops at the first page that brings nothing new; the list is not believed",
-        lambda: [Pages(cap=3, offset=False, says=True)],
+        lambda: [Pages(cap=3, offset=False, announces=True)],
         rows=(("unverified", "list_cut_short"),) * 2,
         stored=(4, 4),
-        asked=None,
+        requests=None,
         exit_code=1,
     ),
     WebScenario(
@@ -178,7 +178,7 @@ SCENARIOS = (
         lambda: [Answer(204, which=searches)],
         rows=(("not_found", "study_not_found"),) * 2,
         stored=(0, 0),
-        asked=("", ""),
+        requests=("", ""),
         exit_code=1,
     ),
     WebScenario(
@@ -188,7 +188,7 @@ SCENARIOS = (
         lambda: [Answer(500, which=_by_accession)],
         rows=(("failed", "query_failed"),) * 2,
         stored=(0, 0),
-        asked=("", ""),
+        requests=("", ""),
         exit_code=1,
         silent=tuple(study.accession for study in STUDIES),
     ),

@@ -6,7 +6,7 @@ import struct
 from dataclasses import replace
 
 from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies, make_uid
-from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario
 from tests.scripted import faults, store_faults
 from tests.scripted.store_faults import MORE
 
@@ -56,7 +56,7 @@ SCENARIOS = (
         rows=(PARTIAL,) * 2,
         stored=(2, 2),
         exit_code=1,
-        asked=Asked(("STUDY" + " IMAGE:1" * 6,) * 2, None, None),
+        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 6,) * 2, None, None),
     ),
     Scenario(
         24,
@@ -64,7 +64,7 @@ SCENARIOS = (
         "an instance of each series comes as a dataset of zero length, once",
         "refuses it, and asks for it again",
         lambda: [store_faults.Spoiled(lambda _dataset: b"", times=1)],
-        asked=Asked(("STUDY IMAGE:1 IMAGE:1", "STUDY")),
+        requests=ArchiveRequests(("STUDY IMAGE:1 IMAGE:1", "STUDY")),
     ),
     Scenario(
         24,
@@ -79,7 +79,7 @@ SCENARIOS = (
         "a dataset has another SOP Instance UID than its command, once",
         "refuses it (A900), and asks for it again",
         lambda: [store_faults.Spoiled(_renamed, times=1)],
-        asked=Asked(("STUDY IMAGE:1 IMAGE:1", "STUDY")),
+        requests=ArchiveRequests(("STUDY IMAGE:1 IMAGE:1", "STUDY")),
     ),
     Scenario(
         26,
@@ -91,8 +91,8 @@ SCENARIOS = (
         rows=(COMPLETE,) * 8,
         stored=(1,) * 8,
         options={"parallel": 4},
-        asked=Asked(None, None, None, at_most=16),
-        said=("no more than 2 at once",),
+        requests=ArchiveRequests(None, None, None, at_most=16),
+        messages=("no more than 2 at once",),
     ),
     Scenario(
         26,
@@ -104,8 +104,8 @@ SCENARIOS = (
         rows=(COMPLETE,) * 8,
         stored=(1,) * 8,
         options={"parallel": 4},
-        asked=Asked(None, None, None, at_most=24),
-        said=("no more than 2 at once", "no more than 1 at once"),
+        requests=ArchiveRequests(None, None, None, at_most=24),
+        messages=("no more than 2 at once", "no more than 1 at once"),
     ),
     Scenario(
         27,
@@ -124,7 +124,7 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        asked=Asked(None, None, 3, at_most=6),
+        requests=ArchiveRequests(None, None, 3, at_most=6),
     ),
     Scenario(
         28,
@@ -136,8 +136,8 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        asked=Asked(None, None, 3, at_most=6),
-        said=("a sender at 127.0.0.9 was refused",),
+        requests=ArchiveRequests(None, None, 3, at_most=6),
+        messages=("a sender at 127.0.0.9 was refused",),
     ),
     Scenario(
         28,

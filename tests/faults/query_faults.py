@@ -6,7 +6,7 @@ from datetime import date
 from random import Random
 
 from dicom_quarry.demo.synthetic_studies import TINY, make_patient, make_study
-from tests.faults.scenario import COMPLETE, STUDIES, Asked, Scenario, by_accession
+from tests.faults.scenario import COMPLETE, STUDIES, ArchiveRequests, Scenario, by_accession
 from tests.scripted import faults, find_faults, store_faults
 
 FAILED = ("failed", "query_failed")
@@ -40,7 +40,7 @@ SCENARIOS = (
         rows=(COMPLETE, ("mismatch", "answers_do_not_match")),
         stored=(4, 0),
         exit_code=1,
-        asked=Asked(("STUDY", ""), None),
+        requests=ArchiveRequests(("STUDY", ""), None),
     ),
     Scenario(
         12,
@@ -52,7 +52,7 @@ SCENARIOS = (
         cohort=by_accession(BEGINS[:1]),
         rows=(COMPLETE,),
         stored=(2, 0),
-        asked=Asked(("STUDY", ""), (1, 1, 1)),
+        requests=ArchiveRequests(("STUDY", ""), (1, 1, 1)),
     ),
     Scenario(
         12,
@@ -64,7 +64,7 @@ SCENARIOS = (
         rows=(CUT_SHORT,),
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("", ""), None, None),
+        requests=ArchiveRequests(("", ""), None, None),
     ),
     *(
         Scenario(
@@ -79,7 +79,7 @@ SCENARIOS = (
             profile=profile,
             rows=(COMPLETE,),
             stored=(1,) * 6,
-            asked=Asked(("STUDY",) * 6, (finds, 6, 6)),
+            requests=ArchiveRequests(("STUDY",) * 6, (finds, 6, 6)),
         )
         for name, said, status, profile, finds in (
             ("FE00", "FE00", 0xFE00, {}, 18),
@@ -98,7 +98,7 @@ SCENARIOS = (
         rows=(CUT_SHORT,),
         stored=(0, 0, 0),
         exit_code=1,
-        asked=Asked(("", "", ""), (1, 0, 0), 2),
+        requests=ArchiveRequests(("", "", ""), (1, 0, 0), 2),
     ),
     Scenario(
         13,
@@ -108,7 +108,7 @@ SCENARIOS = (
         lambda: [find_faults.Capped(1, 0xFE00, level="IMAGE")],
         rows=(("unverified", "list_cut_short"),) * 2,
         exit_code=1,
-        asked=Asked(finds=(2, 4, 8), associations=4),
+        requests=ArchiveRequests(finds=(2, 4, 8), associations=4),
     ),
     Scenario(
         13,
@@ -118,7 +118,7 @@ SCENARIOS = (
         lambda: [find_faults.Capped(1, 0x0000, level="IMAGE")],
         rows=(("unverified", "unlisted_arrived"),) * 2,
         exit_code=1,
-        asked=Asked(finds=(2, 4, 8), associations=4),
+        requests=ArchiveRequests(finds=(2, 4, 8), associations=4),
     ),
     Scenario(
         14,
@@ -159,7 +159,7 @@ SCENARIOS = (
         rows=(FAILED,) * 2,
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("", ""), None, None),
+        requests=ArchiveRequests(("", ""), None, None),
     ),
     Scenario(
         14,
@@ -169,7 +169,7 @@ SCENARIOS = (
         lambda: [find_faults.FindStatus(0xA900, level="IMAGE")],
         rows=(("unverified", "archive_cannot_list"),) * 2,
         exit_code=1,
-        asked=Asked(finds=(2, 2, 2)),
+        requests=ArchiveRequests(finds=(2, 2, 2)),
     ),
     Scenario(
         14,
@@ -177,7 +177,7 @@ SCENARIOS = (
         "C-FIND is out of resources (A700), twice",
         "asks again, with pauses",
         lambda: [find_faults.FindStatus(0xA700, times=2)],
-        asked=Asked(finds=(4, 2, 4)),
+        requests=ArchiveRequests(finds=(4, 2, 4)),
     ),
     Scenario(
         14,
@@ -188,7 +188,7 @@ SCENARIOS = (
         rows=(FAILED,) * 2,
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("", ""), (6, 0, 0), 2),
+        requests=ArchiveRequests(("", ""), (6, 0, 0), 2),
     ),
     Scenario(
         15,
@@ -201,7 +201,7 @@ SCENARIOS = (
         rows=(("several_patients", "several_patients"),),
         stored=(0, 0),
         exit_code=1,
-        asked=Asked(("", ""), (1, 0, 0), 2),
+        requests=ArchiveRequests(("", ""), (1, 0, 0), 2),
     ),
     Scenario(
         15,
@@ -213,7 +213,7 @@ SCENARIOS = (
         cohort="EMPI,Accession\n4711,IA\n",
         rows=(COMPLETE,),
         stored=(2, 0),
-        asked=Asked(("STUDY", ""), (1, 1, 1)),
+        requests=ArchiveRequests(("STUDY", ""), (1, 1, 1)),
     ),
     Scenario(
         15,
@@ -267,7 +267,7 @@ SCENARIOS = (
         rows=(COMPLETE, *[("invalid_row", "row_unusable")] * 3),
         stored=(4, 0),
         exit_code=1,
-        asked=Asked(("STUDY", ""), (1, 1, 2)),
+        requests=ArchiveRequests(("STUDY", ""), (1, 1, 2)),
     ),
     Scenario(
         17,
@@ -279,7 +279,7 @@ SCENARIOS = (
         cohort="EMPI,Accession\nMÜ-17,U1\n",
         rows=(COMPLETE,),
         stored=(2,),
-        asked=Asked(("STUDY",), (1, 1, 1)),
+        requests=ArchiveRequests(("STUDY",), (1, 1, 1)),
     ),
     Scenario(
         17,
@@ -291,7 +291,7 @@ SCENARIOS = (
         cohort="EMPI,Accession\nMÜ-17,U1\n",
         rows=(COMPLETE,),
         stored=(2,),
-        asked=Asked(("STUDY",), (1, 1, 1)),
+        requests=ArchiveRequests(("STUDY",), (1, 1, 1)),
     ),
     Scenario(
         18,
@@ -304,6 +304,6 @@ SCENARIOS = (
         options={"whole_patients": True},
         rows=(COMPLETE, COMPLETE),
         stored=(1,) * 6,
-        asked=Asked(("STUDY",) * 6, None),
+        requests=ArchiveRequests(("STUDY",) * 6, None),
     ),
 )

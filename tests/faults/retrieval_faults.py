@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, Scenario, by_accession
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario, by_accession
 from tests.scripted import faults, store_faults
 
 REFUSED = ("failed", "archive_refused")
@@ -22,7 +22,7 @@ def _status(
         f"C-MOVE ends with {status:04X} and nothing sent, twice",
         does,
         lambda: [faults.MoveStatus(status, times=2)],
-        asked=Asked(moves, finds, None),
+        requests=ArchiveRequests(moves, finds, None),
     )
 
 
@@ -38,7 +38,7 @@ SCENARIOS = (
             f"C-MOVE at STUDY level always ends with {status:04X}",
             "asks at SERIES level instead, at once",
             lambda status=status: [faults.MoveStatus(status, level="STUDY")],  # type: ignore[misc]
-            asked=Asked(("STUDY SERIES SERIES",) * 2),
+            requests=ArchiveRequests(("STUDY SERIES SERIES",) * 2),
         )
         for status in (0xA701, 0xA900, 0x0120, 0x0122, 0xFE00)
     ),
@@ -48,7 +48,7 @@ SCENARIOS = (
         "the archive does not know the destination (A801)",
         "stops at once and says what to register; rows stay pending, exit code 4",
         lambda: [faults.MoveStatus(0xA801)],
-        asked=Asked(("STUDY", ""), None, 3),
+        requests=ArchiveRequests(("STUDY", ""), None, 3),
         **STOPPED,  # type: ignore[arg-type]
     ),
     Scenario(
@@ -57,7 +57,7 @@ SCENARIOS = (
         "the archive does not authorise us to retrieve (0124)",
         "stops at once and says what to have allowed; rows stay pending, exit code 4",
         lambda: [faults.MoveStatus(0x0124)],
-        asked=Asked(("STUDY", ""), None, 3),
+        requests=ArchiveRequests(("STUDY", ""), None, 3),
         **STOPPED,  # type: ignore[arg-type]
     ),
     Scenario(
@@ -79,7 +79,7 @@ SCENARIOS = (
         rows=(REFUSED, COMPLETE),
         stored=(0, 4),
         exit_code=1,
-        asked=Asked((" ".join(["STUDY"] * 6), "STUDY"), (2, 7, 14), None),
+        requests=ArchiveRequests((" ".join(["STUDY"] * 6), "STUDY"), (2, 7, 14), None),
     ),
     Scenario(
         7,
@@ -91,7 +91,7 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        asked=Asked(None, None, 3, at_most=6),
+        requests=ArchiveRequests(None, None, 3, at_most=6),
     ),
     Scenario(
         7,
@@ -99,7 +99,7 @@ SCENARIOS = (
         "B000 with every sub-operation failed, once",
         "a failure like any other: backs off and asks again",
         lambda: [faults.AllFailed(0xB000, times=1)],
-        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
     ),
     *(
         Scenario(
@@ -108,7 +108,7 @@ SCENARIOS = (
             f"B000: one sub-operation failed, {said}",
             "asks at IMAGE level for what is missing",
             lambda listed=listed: [faults.SomeFailed(1, listed=listed, times=1)],  # type: ignore[misc]
-            asked=Asked(("STUDY IMAGE:1", "STUDY")),
+            requests=ArchiveRequests(("STUDY IMAGE:1", "STUDY")),
         )
         for name, said, listed in (
             ("listed", "and the list of failed UIDs says which", True),
@@ -124,7 +124,7 @@ SCENARIOS = (
         rows=(PARTIAL, COMPLETE),
         stored=(3, 4),
         exit_code=1,
-        asked=Asked(("STUDY" + " IMAGE:1" * 6, "STUDY"), (2, 7, 14), 3),
+        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 6, "STUDY"), (2, 7, 14), 3),
     ),
     Scenario(
         8,
@@ -132,7 +132,7 @@ SCENARIOS = (
         "0000 although all sub-operations failed, once",
         "counters correct the status: backs off and asks again",
         lambda: [faults.AllFailed(0x0000, times=1)],
-        asked=Asked(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
     ),
     Scenario(
         8,
@@ -147,7 +147,7 @@ SCENARIOS = (
         "half of the instances sent, and called a success, once",
         "the list says what is missing: asks for the series that did not come",
         lambda: [faults.HalfSent(times=1)],
-        asked=Asked(("STUDY SERIES", "STUDY")),
+        requests=ArchiveRequests(("STUDY SERIES", "STUDY")),
     ),
     Scenario(
         8,
@@ -159,7 +159,7 @@ SCENARIOS = (
         rows=(*[("failed", "nothing_arrived")] * 2, PENDING, PENDING),
         stored=(0,) * 4,
         exit_code=4,
-        asked=Asked((*["STUDY SERIES IMAGE:2 IMAGE:2"] * 2, "STUDY", ""), None, 4),
+        requests=ArchiveRequests((*["STUDY SERIES IMAGE:2 IMAGE:2"] * 2, "STUDY", ""), None, 4),
     ),
     Scenario(
         9,
@@ -184,7 +184,7 @@ SCENARIOS = (
         cohort=by_accession(STUDIES[:1]),
         rows=(COMPLETE,),
         stored=(4, 0),
-        asked=Asked(("STUDY", ""), (1, 1, 2), 3),
+        requests=ArchiveRequests(("STUDY", ""), (1, 1, 2), 3),
     ),
     Scenario(
         11,

@@ -21,8 +21,8 @@ def by_accession(studies: Sequence[DemoStudy] = STUDIES) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the archive was asked: C-FIND requests at STUDY, SERIES and IMAGE level, and associations.
+class ArchiveRequests:
+    """Requests to the archive: C-FIND requests at STUDY, SERIES and IMAGE level, and associations.
 
     ``moves`` has for each study its C-MOVE requests in their order: the levels, and at IMAGE level of how
     many instances. What depends on which thread is faster is None; then there are ``at_most`` so many C-MOVE
@@ -41,7 +41,7 @@ class Scenario:
 
     ``item`` is its number in docs/faults.md. ``rows`` are outcome and code of every row, ``stored`` the
     files of each study in the tree, ``apart`` those outside of it, ``unlisted`` how many of them are second
-    versions, which are not counted. ``said`` are words of messages.
+    versions, which are not counted. ``messages`` are words of its messages.
     """
 
     item: int
@@ -51,11 +51,11 @@ class Scenario:
     faults: Callable[[], Sequence[Fault]]
     rows: tuple[tuple[str, str], ...] = (COMPLETE, COMPLETE)
     stored: tuple[int, ...] = (4, 4)
-    asked: Asked = field(default_factory=Asked)
+    requests: ArchiveRequests = field(default_factory=ArchiveRequests)
     exit_code: int = 0
     apart: int = 0
     unlisted: int = 0
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     studies: tuple[DemoStudy, ...] = STUDIES
     cohort: str = ""
     profile: Mapping[str, object] = field(default_factory=dict)

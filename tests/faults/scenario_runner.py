@@ -14,7 +14,7 @@ from dicom_quarry.demo.synthetic_studies import DemoStudy
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.model import AE
 from tests.e2e.command import check_folder, files
-from tests.faults.scenario import Asked, Scenario, by_accession
+from tests.faults.scenario import ArchiveRequests, Scenario, by_accession
 from tests.peers.process import free_port
 from tests.scripted.archive import ScriptedArchive, Seen
 
@@ -122,10 +122,10 @@ def play(scenario: Scenario, folder: Path) -> Stage:
 def check(scenario: Scenario, stage: Stage, result: api.Result, log: list[Seen]) -> None:
     """Everything that a scenario states."""
     assert outcomes(result) == list(scenario.rows)
-    assert asked(log, scenario.studies, like=scenario.asked) == scenario.asked
+    assert count_requests(log, scenario.studies, like=scenario.requests) == scenario.requests
     assert stored(stage.out, scenario.studies) == (*scenario.stored, scenario.apart)
     assert result.exit_code == scenario.exit_code
-    for words in scenario.said:
+    for words in scenario.messages:
         assert any(words in message for message in stage.messages), words
     if result.exit_code != 4 and not scenario.unlisted:
         check_folder(stage.out)
@@ -138,8 +138,13 @@ def outcomes(result: api.Result) -> list[tuple[str, str]]:
     return [(row.outcome.status.value, row.outcome.code) for row in result.rows()]
 
 
-def asked(log: Iterable[Seen], studies: Iterable[DemoStudy], *, like: Asked = Asked()) -> Asked:  # noqa: B008
-    """What the archive was asked; what is None in ``like`` is left out."""
+def count_requests(
+    log: Iterable[Seen],
+    studies: Iterable[DemoStudy],
+    *,
+    like: ArchiveRequests = ArchiveRequests(),  # noqa: B008 (frozen)
+) -> ArchiveRequests:
+    """Count the requests to the archive; fields that are None in ``like`` are left out."""
     log = list(log)
     finds = Counter(seen.level for seen in log if seen.kind == "find")
     associations = sum(seen.kind == "associate" for seen in log)
@@ -148,7 +153,7 @@ def asked(log: Iterable[Seen], studies: Iterable[DemoStudy], *, like: Asked = As
     if like.moves is None:
         assert like.at_most is not None
         assert sum(seen.kind == "move" for seen in log) <= like.at_most
-    return Asked(
+    return ArchiveRequests(
         None if like.moves is None else moves,
         None if like.finds is None else levels,
         None if like.associations is None else associations,

@@ -76,9 +76,9 @@ class World:
         self.listing_fails = 0
         self.left: int | None = None
         ledger = Ledger(folder / "ledger.db")
-        asked = [request(n + 1, f"A{n}") for n in range(studies)]
-        begin(ledger, asked)
-        for n, one in enumerate(asked):
+        requests = [request(n + 1, f"A{n}") for n in range(studies)]
+        begin(ledger, requests)
+        for n, one in enumerate(requests):
             resolve(ledger, one, study(n))
         ledger.close()
         self.life = Life(self)

@@ -21,8 +21,8 @@ from dicom_quarry.jobs.progress import Snapshot
 from dicom_quarry.store import instance_store as store_files
 from tests.e2e.command import check_folder, files
 from tests.faults.documented_tests import shows
-from tests.faults.scenario import COMPLETE, PENDING, STUDIES, Asked, by_accession
-from tests.faults.scenario_runner import Stage, address, asked, outcomes, stored
+from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, by_accession
+from tests.faults.scenario_runner import Stage, address, count_requests, outcomes, stored
 from tests.peers.process import free_port
 from tests.scripted import faults
 from tests.scripted.archive import Fault, ScriptedArchive
@@ -50,7 +50,7 @@ def test_rejected_for_good_at_the_start(stage: Stage) -> None:
     with archive_of(stage, STUDIES, faults.Reject(PERMANENT)) as archive:
         with pytest.raises(StartError, match="cannot be used"):
             stage.extract(by_accession(), {"main": address(archive)}, {})
-        assert asked(archive.log, STUDIES) == Asked(("", ""), (0, 0, 0), 1)
+        assert count_requests(archive.log, STUDIES) == ArchiveRequests(("", ""), (0, 0, 0), 1)
     assert files(stage.out) == set()
 
 
@@ -66,10 +66,10 @@ def test_the_archive_does_not_come_back(stage: Stage) -> None:
         result = stage.extract(by_accession(), main, {}, give_up_after=0.5)
     assert (outcomes(result), result.exit_code) == ([COMPLETE, PENDING], 4)
     assert stored(stage.out, STUDIES) == (4, 0, 0)
-    assert asked(archive.log, STUDIES, like=Asked(finds=None)).moves == ("STUDY", "STUDY")
+    assert count_requests(archive.log, STUDIES, like=ArchiveRequests(finds=None)).moves == ("STUDY", "STUDY")
     with archive_of(stage, STUDIES) as again:
         result = stage.extract(by_accession(), {"main": address(again)}, {})
-        assert asked(again.log, STUDIES) == Asked(("", "STUDY"), (0, 1, 2), 3)
+        assert count_requests(again.log, STUDIES) == ArchiveRequests(("", "STUDY"), (0, 1, 2), 3)
     assert (outcomes(result), result.exit_code) == ([COMPLETE, COMPLETE], 0)
     check_folder(stage.out)
 
@@ -101,7 +101,7 @@ def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
         assert not end.counts.is_finished
         assert stored(stage.out, ONE) == (3, 0)
         result = stage.extract(by_accession(ONE), main, {})
-        assert asked(archive.log, ONE) == Asked(("STUDY IMAGE:1",), (1, 2, 4), 6)
+        assert count_requests(archive.log, ONE) == ArchiveRequests(("STUDY IMAGE:1",), (1, 2, 4), 6)
     assert outcomes(result) == [COMPLETE]
     check_folder(stage.out)
 
@@ -134,7 +134,9 @@ def test_late_after_the_end_of_the_task(stage: Stage) -> None:
     late = _LateAt(STUDIES[0], STUDIES[1])
     with archive_of(stage, STUDIES, late) as archive:
         result = stage.extract(by_accession(), {"main": address(archive)}, {"settle": 0.1})
-        moves = asked(archive.log, STUDIES, like=Asked(finds=None, associations=None)).moves
+        moves = count_requests(
+            archive.log, STUDIES, like=ArchiveRequests(finds=None, associations=None)
+        ).moves
     assert outcomes(result) == [COMPLETE, COMPLETE]
     assert any("did not arrive" in message for message in stage.messages), "it was given up first"
     assert moves == (late.asked_before, "STUDY")
@@ -159,7 +161,7 @@ def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Engine, "_wait_for_late_work", come_first)
     with archive_of(stage, ONE, late) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {"settle": 0.1})
-        moves = asked(archive.log, ONE, like=Asked(finds=None, associations=None)).moves
+        moves = count_requests(archive.log, ONE, like=ArchiveRequests(finds=None, associations=None)).moves
     assert outcomes(result) == [COMPLETE]
     assert any("did not arrive" in message for message in stage.messages), "it was given up first"
     assert moves == (late.asked_before,)
@@ -214,8 +216,8 @@ def test_several_archives_in_order(stage: Stage) -> None:
     ):
         archives = {"main": address(main), "old": address(old)}
         result = stage.extract(by_accession() + "NOBODY\n", archives, {}, diagnosis=False)
-        assert asked(main.log, STUDIES) == Asked(("STUDY", ""), (3, 1, 2), 3)
-        assert asked(old.log, STUDIES) == Asked(("", "STUDY"), (2, 1, 2), 3)
+        assert count_requests(main.log, STUDIES) == ArchiveRequests(("STUDY", ""), (3, 1, 2), 3)
+        assert count_requests(old.log, STUDIES) == ArchiveRequests(("", "STUDY"), (2, 1, 2), 3)
     assert outcomes(result) == [COMPLETE, COMPLETE, ("not_found", "study_not_found")]
     assert stored(stage.out, STUDIES) == (4, 4, 0)
     check_folder(stage.out)
@@ -232,8 +234,8 @@ def test_the_first_of_several_archives_fails(stage: Stage) -> None:
         archive_of(stage, ONE, title="OLD") as old,
     ):
         result = stage.extract(by_accession(ONE), {"main": address(main), "old": address(old)}, {})
-        assert asked(old.log, ONE) == Asked(("",), (0, 0, 0), 1)
-        assert asked(main.log, ONE) == Asked(("",), (3, 0, 0), 2)
+        assert count_requests(old.log, ONE) == ArchiveRequests(("",), (0, 0, 0), 1)
+        assert count_requests(main.log, ONE) == ArchiveRequests(("",), (3, 0, 0), 2)
     assert outcomes(result) == [("failed", "query_failed")]
 
 
@@ -249,7 +251,9 @@ def test_a_mismatch_is_accepted_later(stage: Stage) -> None:
         assert stored(stage.out, STUDIES) == (0, 0, 8)
         archive.log.clear()
         result = stage.extract(by_accession(), main, {}, accept_mismatch=True)
-        assert asked(archive.log, STUDIES, like=Asked(associations=None)) == Asked(("", ""), (0, 2, 4), None)
+        assert count_requests(
+            archive.log, STUDIES, like=ArchiveRequests(associations=None)
+        ) == ArchiveRequests(("", ""), (0, 2, 4), None)
     assert outcomes(result) == [COMPLETE, COMPLETE]
     assert stored(stage.out, STUDIES) == (4, 4, 0)
     check_folder(stage.out)
@@ -284,7 +288,7 @@ def test_the_disk_is_full_for_a_while(stage: Stage, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(store_files, "_write_all", full)
     with archive_of(stage, ONE) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {})
-        assert asked(archive.log, ONE) == Asked(("STUDY SERIES IMAGE:1",), (1, 1, 2), 3)
+        assert count_requests(archive.log, ONE) == ArchiveRequests(("STUDY SERIES IMAGE:1",), (1, 1, 2), 3)
     assert outcomes(result) == [COMPLETE]
     check_folder(stage.out)
 
@@ -304,7 +308,7 @@ def test_too_little_room_pauses_the_job(stage: Stage, monkeypatch: pytest.Monkey
     monkeypatch.setattr(shutil, "disk_usage", little)
     with archive_of(stage, ONE) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {}, keep_free=1)
-        assert asked(archive.log, ONE).moves == ("STUDY",)
+        assert count_requests(archive.log, ONE).moves == ("STUDY",)
     said = " ".join(stage.messages)
     assert said.index("disk full") < said.index("there is enough free disk space again")
     assert outcomes(result) == [COMPLETE]

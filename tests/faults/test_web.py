@@ -29,16 +29,16 @@ def test_fault(scenario: WebScenario, stage: Stage) -> None:
     assert outcomes(result) == list(scenario.rows)
     assert stored(stage.out, STUDIES) == (*scenario.stored, 0)
     assert result.exit_code == scenario.exit_code
-    if scenario.asked is not None:
-        assert tuple(_asked(log, study.study_uid) for study in STUDIES) == scenario.asked
-    for words in scenario.said:
+    if scenario.requests is not None:
+        assert tuple(_requests(log, study.study_uid) for study in STUDIES) == scenario.requests
+    for words in scenario.messages:
         assert any(words in message for message in stage.messages), words
     told = "\n".join([*stage.messages, (stage.out / ".quarry" / "quarry.log").read_text()])
     assert not any(word in told for word in scenario.silent)
     check_folder(stage.out)
 
 
-def _asked(log: list[WebRequest], study_uid: str) -> str:
+def _requests(log: list[WebRequest], study_uid: str) -> str:
     mine = [one for one in log if not one.is_search and study_uid in one.query.values("StudyInstanceUID")]
     return " ".join(one.query.level for one in mine)
 
@@ -51,8 +51,8 @@ def test_a_token_expires(stage: Stage) -> None:
     class Changes(Guarded):
         """The file holds the next token by the time that the last one is refused."""
 
-        def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-            refused = super().asked(web, asked)
+        def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+            refused = super().intercept(web, request)
             if refused is not None:
                 token.write_text(str(int(token.read_text()) + 1))
             return refused
@@ -82,7 +82,7 @@ def test_no_access(stage: Stage) -> None:
 
 @shows(29, "401 from the middle of the job on", "stops and says what to do; the rows stay pending")
 def test_access_is_lost(stage: Stage) -> None:
-    with ScriptedWeb(STUDIES, [Answer(401, which=lambda asked: not asked.is_search)]) as web:
+    with ScriptedWeb(STUDIES, [Answer(401, which=lambda request: not request.is_search)]) as web:
         result = stage.extract(by_accession(), {"main": web.base_url}, {})
     assert (outcomes(result), result.exit_code) == ([PENDING, PENDING], 4)
     with ScriptedWeb(STUDIES, port=web.port) as web:
@@ -111,10 +111,10 @@ class _EveryThird(WebFault):
         self._cut = CutBody("chunks", parts=1)
         self._count = 0
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        self._count += not asked.is_search
-        cut = not asked.is_search and asked.query.level == "STUDY" and self._count % 3 == 0
-        return self._cut.reply(web, asked, reply) if cut else reply
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        self._count += not request.is_search
+        cut = not request.is_search and request.query.level == "STUDY" and self._count % 3 == 0
+        return self._cut.reply(web, request, reply) if cut else reply
 
 
 @shows(29, "every third body is cut", "the job ends complete by itself")

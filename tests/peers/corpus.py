@@ -71,7 +71,7 @@ class Corpus:
         return {uid: items for uid, items in self.studies().items() if items[0].patient_id == patient_id}
 
     def uncompressed(self) -> Corpus:
-        """What an archive without codecs can forward: every study that is uncompressed throughout."""
+        """Return the studies that an archive without codecs can forward: those without compressed images."""
         whole = {
             u for u, items in self.studies().items() if {i.transfer_syntax for i in items} <= UNCOMPRESSED
         }
@@ -93,7 +93,7 @@ def _real(folder: Path) -> Iterator[Item]:
     for path in sorted(source.rglob("*")):
         if not path.is_file() or path.name in _BROKEN or path.name.startswith("DICOMDIR"):
             continue
-        # Of 50 images that differ in their number only, three tell as much.
+        # Of 50 images that differ in their number only, three are enough.
         if "TINY_ALPHA" in path.parts and path.name > "IM000002":
             continue
         item = _copy(path, folder / f"real-{len(seen):04d}.dcm", seen)
@@ -103,7 +103,7 @@ def _real(folder: Path) -> Iterator[Item]:
 
 
 def _copy(path: Path, target: Path, seen: dict[str, str]) -> Item | None:
-    """Copy a file, or write it anew with UIDs of its own; None for what is not an instance."""
+    """Copy a file, or write it with new UIDs; None for a file that is not an instance."""
     try:
         ds = pydicom.dcmread(path)
     except pydicom.errors.InvalidDicomError:

@@ -14,7 +14,7 @@ from tests.peers.process import Server, free_port, listens
 
 EXECUTABLE = "/usr/sbin/Orthanc"
 
-#: Options of an Orthanc that speaks DICOMweb.
+#: Options of an Orthanc with DICOMweb.
 DICOMWEB: Mapping[str, object] = {
     "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
     "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
@@ -43,7 +43,7 @@ class Orthanc(Server):
 
     @property
     def base(self) -> str:
-        """Where its DICOMweb services are, if it has any."""
+        """The base URL of its DICOMweb services, if it has any."""
         return f"http://127.0.0.1:{self.http_port}/dicom-web"
 
     def command(self) -> Sequence[str]:
@@ -101,9 +101,9 @@ class Orthanc(Server):
                 data = file if isinstance(file, bytes) else file.read_bytes()
                 connection.request("POST", "/instances", data, {"Content-Type": "application/dicom"})
                 answer = connection.getresponse()
-                said = answer.read()
+                text = answer.read()
                 name = "" if isinstance(file, bytes) else file.name
-                assert answer.status == 200, f"Orthanc does not take {name}: {said!r}"
+                assert answer.status == 200, f"Orthanc does not take {name}: {text!r}"
         finally:
             connection.close()
 
@@ -117,11 +117,11 @@ class Orthanc(Server):
         try:
             connection.request(method, path, body)
             answer = connection.getresponse()
-            said = answer.read()
+            text = answer.read()
         finally:
             connection.close()
-        assert answer.status == 200, f"{method} {path}: {answer.status} {said!r}"
-        return said
+        assert answer.status == 200, f"{method} {path}: {answer.status} {text!r}"
+        return text
 
     def move_jobs(self) -> int:
         """Transfers that Orthanc has made jobs of, which it does with ``SynchronousCMove: false`` only."""

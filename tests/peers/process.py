@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Self
 
 # Below the range from which the kernel takes the ports of clients, and apart for each process of a test run:
-# nobody else takes a port between here and the server that is meant to have it.
+# no other process takes a port between here and the server that is meant to have it.
 _FIRST, _EACH, _PROCESSES = 20_000, 1_500, 8
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PROCESSES
 _ports = (_FIRST + _worker * _EACH + number % _EACH for number in itertools.count(os.getpid()))
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on, and that was not given out lately."""
+    """Return a free loopback port that was not returned lately."""
     while True:
         port = next(_ports)
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -39,7 +39,7 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = 60.0) ->
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections on this loopback port."""
+    """Return True if a process accepts connections on this loopback port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1.0):
         return True
     return False
@@ -60,7 +60,7 @@ class Server:
         raise NotImplementedError
 
     def is_ready(self) -> bool:
-        """Whether the server answers."""
+        """Return True once the server answers."""
         raise NotImplementedError
 
     def start(self) -> Self:
@@ -119,12 +119,12 @@ class Server:
         return self._child.pid
 
     def log_text(self) -> str:
-        """What the server has written to its terminal so far."""
+        """Return the output of the server so far."""
         return self.log_path.read_text(errors="replace")
 
     def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *_: object) -> None:
-        # Nobody needs what it would write at the end, and Orthanc takes seconds for it.
+        # Its last writes are not needed, and Orthanc takes seconds for them.
         self.kill()

@@ -1,4 +1,4 @@
-"""A proxy for HTTP: tunnels by CONNECT (RFC 9110 9.3.6), requests with a whole URL handed on."""
+"""Proxy for HTTP: tunnels by CONNECT (RFC 9110 9.3.6), and forwards requests with a whole URL."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Listens on a free port; ``asked`` are the request lines that came, ``refusal`` a status for each."""
+    """Proxy on a free port; ``request_lines`` are those that came, ``refusal`` a status to refuse them."""
 
     def __init__(self, refusal: int | None = None) -> None:
-        self.asked: list[str] = []
+        self.request_lines: list[str] = []
         self.refusal = refusal
         proxy = self
 
@@ -43,7 +43,7 @@ class Proxy:
                 return
             head += data
         line = head.partition(b"\r\n")[0].decode()
-        self.asked.append(line)
+        self.request_lines.append(line)
         if self.refusal is not None:
             client.sendall(f"HTTP/1.1 {self.refusal} No\r\nContent-Length: 0\r\n\r\n".encode())
             return

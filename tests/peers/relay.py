@@ -1,6 +1,6 @@
-"""A relay between two application entities that hears every message, and can fail like a network.
+"""Relay between two application entities that records every message, and can fail like a network.
 
-Its reader of PDUs is independent of the product's, so that it can judge it.
+Its reader of PDUs is independent of the product's, so that it can verify it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO, C_CANCEL = 0x0001, 0x0010, 0x0020, 0x002
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class RelayedMessage:
     """A message that crossed the relay: its command set by element number, and its dataset as sent."""
 
     command: dict[int, bytes]
@@ -60,20 +60,22 @@ class Heard:
         }
 
 
-class Listener:
-    """Reads one direction of an association (PS3.8 9.3), and tells each message that is complete."""
+class MessageReader:
+    """Reader of one direction of an association (PS3.8 9.3); ``on_message`` gets each complete message."""
 
-    def __init__(self, contexts: dict[int, str], from_client: bool, tell: Callable[[Heard], None]) -> None:
+    def __init__(
+        self, contexts: dict[int, str], from_client: bool, on_message: Callable[[RelayedMessage], None]
+    ) -> None:
         self._contexts = contexts
         self._from_client = from_client
-        self._tell = tell
+        self._on_message = on_message
         self._buffer = bytearray()
         self._command = bytearray()
         self._dataset: list[bytes] = []
         self._read: dict[int, bytes] | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes, however they are cut."""
+        """Read the next bytes, split anywhere."""
         self._buffer += data
         while len(self._buffer) >= 6:
             kind, length = self._buffer[0], struct.unpack_from(">L", self._buffer, 2)[0]
@@ -116,11 +118,11 @@ class Listener:
     def _finish(self, context: int) -> None:
         assert self._read is not None
         syntax = self._contexts.get(context, "")
-        heard = Heard(
+        message = RelayedMessage(
             self._read, b"".join(self._dataset), syntax, context, self._from_client, time.monotonic()
         )
         self._read, self._dataset = None, []
-        self._tell(heard)
+        self._on_message(message)
 
 
 def items(body: bytes) -> list[tuple[int, bytes]]:
@@ -144,15 +146,15 @@ def _elements(data: bytes) -> dict[int, bytes]:
 
 @dataclass(eq=False)
 class Relay:
-    """Listens on a free port, forwards to ``target``, and keeps what it heard.
+    """Relay on a free port that forwards to ``target`` and records all ``messages``.
 
-    Put it in front of a receiver to know the bytes that were sent, in front of an archive to count what it
-    was asked; cut it to lose the network. While ``flow`` is clear nothing of what the target says passes once
-    an instance was among it.
+    In front of a receiver it records the bytes that were sent, in front of an archive its requests. ``cut()``
+    simulates the loss of the network. While ``flow`` is clear, nothing of the target passes after an
+    instance.
     """
 
     target: AE
-    heard: list[Heard] = field(default_factory=list)
+    messages: list[RelayedMessage] = field(default_factory=list)
     connections: int = 0
 
     def __post_init__(self) -> None:
@@ -191,29 +193,29 @@ class Relay:
                     sock.shutdown(socket.SHUT_RDWR)
 
     def mend(self) -> None:
-        """The network is there again."""
+        """Restore the network."""
         with self._lock:
             self._down = False
 
-    def requests(self, command: int) -> list[Heard]:
-        """The requests of this kind that reached the target."""
+    def requests(self, command: int) -> list[RelayedMessage]:
+        """Return the requests of this kind that reached the target."""
         with self._lock:
-            return [heard for heard in self.heard if heard.from_client and heard.field == command]
+            return [one for one in self.messages if one.from_client and one.field == command]
 
     def moves(self) -> Counter[str]:
-        """How often each study was asked for by C-MOVE."""
-        return Counter(heard.identifier()["StudyInstanceUID"] for heard in self.requests(C_MOVE))
+        """Count the C-MOVE requests of each study."""
+        return Counter(one.identifier()["StudyInstanceUID"] for one in self.requests(C_MOVE))
 
     def stored(self) -> dict[str, tuple[str, bytes]]:
         """Transfer syntax and dataset of every instance that crossed, by SOP Instance UID."""
         with self._lock:
-            stores = [heard for heard in self.heard if heard.field == C_STORE]
-        return {heard.text(0x1000): (heard.transfer_syntax, heard.dataset) for heard in stores}
+            stores = [one for one in self.messages if one.field == C_STORE]
+        return {one.text(0x1000): (one.transfer_syntax, one.dataset) for one in stores}
 
     def forget(self) -> None:
-        """Begin to listen anew."""
+        """Forget the recorded messages."""
         with self._lock:
-            self.heard.clear()
+            self.messages.clear()
 
     def _run(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=work, daemon=True)
@@ -242,8 +244,8 @@ class Relay:
             return
         contexts: dict[int, str] = {}
         ends = threading.Semaphore(0)
-        self._run(lambda: self._pump(client, server, Listener(contexts, True, self._tell), ends))
-        self._run(lambda: self._pump(server, client, Listener(contexts, False, self._say), ends))
+        self._run(lambda: self._pump(client, server, MessageReader(contexts, True, self._record), ends))
+        self._run(lambda: self._pump(server, client, MessageReader(contexts, False, self._on_message), ends))
 
         def close() -> None:
             ends.acquire()
@@ -258,17 +260,17 @@ class Relay:
             for sock in sockets:
                 sock.close()
 
-    def _say(self, heard: Heard) -> None:
-        self._tell(heard)
-        if heard.field == C_STORE:
+    def _on_message(self, message: RelayedMessage) -> None:
+        self._record(message)
+        if message.field == C_STORE:
             self.flow.wait(60)
 
-    def _tell(self, heard: Heard) -> None:
+    def _record(self, message: RelayedMessage) -> None:
         with self._lock:
-            self.heard.append(heard)
+            self.messages.append(message)
 
     def _pump(
-        self, source: socket.socket, target: socket.socket, listener: Listener, ends: threading.Semaphore
+        self, source: socket.socket, target: socket.socket, reader: MessageReader, ends: threading.Semaphore
     ) -> None:
         try:
             # A relay that waits for delayed acknowledgements would be all that a test measures.
@@ -279,7 +281,7 @@ class Relay:
                     data = source.recv(1 << 18)
                     if not data:
                         break
-                    listener.feed(data)
+                    reader.feed(data)
                     target.sendall(data)
             with contextlib.suppress(OSError):
                 target.shutdown(socket.SHUT_WR)

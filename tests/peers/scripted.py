@@ -1,4 +1,4 @@
-"""An archive that does what a test tells it, message by message, over a real socket.
+"""Archive that runs a script of a test, message by message, over a real socket.
 
 It accepts every presentation context that is not refused, in the first transfer syntax offered, and grants
 every role.
@@ -19,10 +19,10 @@ from pydicom.dataset import Dataset
 from pynetdicom.dsutils import encode
 
 from dicom_quarry.model import AE
-from tests.peers.relay import Heard, Listener, items
+from tests.peers.relay import MessageReader, RelayedMessage, items
 
 #: Called for every request but C-CANCEL, which the script reads itself where it wants to.
-Script = Callable[["Conversation", Heard], None]
+Script = Callable[["Conversation", RelayedMessage], None]
 
 SUCCESS, PENDING = 0x0000, 0xFF00
 
@@ -38,16 +38,16 @@ class Conversation:
         self._sock = sock
         self._contexts: dict[int, str] = {}
         self.accepted: dict[int, tuple[str, str]] = {}  # abstract and transfer syntax, by context ID
-        self._heard: deque[Heard] = deque()
-        self._listener = Listener(self._contexts, True, self._heard.append)
+        self._messages: deque[RelayedMessage] = deque()
+        self._reader = MessageReader(self._contexts, True, self._messages.append)
         self._refused = refused
         self.proposed: dict[str, list[str]] = {}  # transfer syntaxes, by abstract syntax
         self.roles: list[bytes] = []  # role selection items (PS3.7 D.3.3.4), as they were proposed
         self.released = False
 
-    def read(self) -> Heard:
+    def read(self) -> RelayedMessage:
         """The next message; raises Over at the end."""
-        while not self._heard:
+        while not self._messages:
             kind, pdu = self._pdu()
             if kind == 1:
                 self._sock.sendall(self._accept(pdu[6:]))
@@ -56,13 +56,19 @@ class Conversation:
                 self.released = True
                 raise Over
             elif kind == 4:
-                self._listener.feed(pdu)
+                self._reader.feed(pdu)
             else:
                 raise Over
-        return self._heard.popleft()
+        return self._messages.popleft()
 
     def answer(
-        self, to: Heard, status: int, dataset: Dataset | bytes = b"", *, comment: str = "", **numbers: int
+        self,
+        to: RelayedMessage,
+        status: int,
+        dataset: Dataset | bytes = b"",
+        *,
+        comment: str = "",
+        **numbers: int,
     ) -> None:
         """Respond to a request; ``numbers`` are ``remaining``, ``completed``, ``failed``, ``warning``."""
         data = dataset if isinstance(dataset, bytes) else _encoded(dataset)
@@ -77,7 +83,7 @@ class Conversation:
             elements[0x0902] = comment.encode("latin-1") + b" " * (len(comment) % 2)
         for name, value in numbers.items():
             elements[_COUNTERS[name]] = struct.pack("<H", value)
-        self.say(to.context_id, elements, data)
+        self.send(to.context_id, elements, data)
 
     def context(self, abstract: str, syntax: str = "") -> int:
         """The presentation context accepted for a class, and a transfer syntax where one is given."""
@@ -89,9 +95,9 @@ class Conversation:
 
     def store(self, context_id: int, sop_class: str, sop_uid: str, data: bytes, message_id: int = 1) -> None:
         """Ask to have an instance stored; the response is to be read."""
-        self.say(context_id, store_rq(sop_class, sop_uid, message_id), data)
+        self.send(context_id, store_rq(sop_class, sop_uid, message_id), data)
 
-    def flood(self, to: Heard, status: int) -> None:
+    def flood(self, to: RelayedMessage, status: int) -> None:
         """Respond without an end, as fast as the connection takes it."""
         elements = {0x0002: to.command[0x0002], 0x0100: struct.pack("<H", to.field | 0x8000)}
         elements |= {0x0120: to.command[0x0110], 0x0800: b"\x01\x01", 0x0900: struct.pack("<H", status)}
@@ -99,20 +105,20 @@ class Conversation:
         while True:
             self._sock.sendall(many)
 
-    def say(self, context_id: int, elements: dict[int, bytes], data: bytes = b"") -> None:
-        """Send any message, sensible or not."""
+    def send(self, context_id: int, elements: dict[int, bytes], data: bytes = b"") -> None:
+        """Send any message, valid or not."""
         self._sock.sendall(_message(context_id, elements, data))
 
-    def say_part(self, context_id: int, elements: dict[int, bytes], data: bytes) -> None:
+    def send_part(self, context_id: int, elements: dict[int, bytes], data: bytes) -> None:
         """Send a message whose dataset does not end."""
         self._sock.sendall(_message(context_id, elements) + _p_data(context_id, 0, data))
 
-    def say_data(self, context_id: int, data: bytes) -> None:
+    def send_data(self, context_id: int, data: bytes) -> None:
         """Send a dataset alone."""
         self._sock.sendall(_p_data(context_id, 2, data))
 
-    def hears_something(self, seconds: float) -> bool:
-        """Whether the requestor says anything within a time."""
+    def receives_anything(self, seconds: float) -> bool:
+        """Return True if the requestor sends anything within ``seconds``."""
         return bool(select.select([self._sock], [], [], seconds)[0])
 
     def abort(self) -> None:
@@ -203,12 +209,12 @@ def _encoded(ds: Dataset) -> bytes:
 
 
 class ScriptedArchive:
-    """Runs a script for every association, each in a thread; ``requests`` are all that it was asked."""
+    """Runs a script for every association, each in a thread; ``requests`` are all requests that came."""
 
     def __init__(self, script: Script, *, refused: Container[str] = ()) -> None:
         self._script = script
         self._refused = refused
-        self.requests: list[Heard] = []
+        self.requests: list[RelayedMessage] = []
         self.associations = self.released = self.ended = 0
         self.errors: list[BaseException] = []
         self._server = socket.create_server(("127.0.0.1", 0))

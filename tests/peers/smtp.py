@@ -1,4 +1,4 @@
-"""A mail server for tests: keeps what it is given, and can be moody."""
+"""Mail server for tests: keeps the mails that it gets, and can fail."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Delivered:
 
 
 class MailServer:
-    """Turns the first ``refuse`` connections away; where it is ``silent`` it says nothing to anybody.
+    """Server that refuses the first ``refuse`` connections; a ``silent`` one never answers.
 
     With an ``identity`` it offers STARTTLS, and AUTH after that.
     """
@@ -68,16 +68,16 @@ class _Session(socketserver.StreamRequestHandler):
             box.over.wait(60)
             return
         if box.calls <= box.refuse:
-            self.say("421 busy, come back later")
+            self.reply("421 busy, come back later")
             return
-        self.say("220 post.example ESMTP")
+        self.reply("220 post.example ESMTP")
         self.encrypted, self.login = False, ""
         self.sender = self.recipient = ""
         while line := self.rfile.readline().decode().rstrip("\r\n"):
             if not self.answer(box, line):
                 return
 
-    def say(self, line: str) -> None:
+    def reply(self, line: str) -> None:
         self.wfile.write(f"{line}\r\n".encode())
 
     def answer(self, box: MailServer, line: str) -> bool:
@@ -86,29 +86,29 @@ class _Session(socketserver.StreamRequestHandler):
             case "EHLO" | "HELO":
                 offers = ["AUTH PLAIN"] if self.encrypted else ["STARTTLS"] if box.context else []
                 for offer in ["post.example", *offers]:
-                    self.say(f"250-{offer}")
-                self.say("250 HELP")
+                    self.reply(f"250-{offer}")
+                self.reply("250 HELP")
             case "STARTTLS" if box.context:
-                self.say("220 go ahead")
+                self.reply("220 go ahead")
                 self.encrypt(box.context)
             case "AUTH":
                 self.login = base64.b64decode(line.split()[2]).decode().replace("\0", "/")
-                self.say("235 welcome")
+                self.reply("235 welcome")
             case "MAIL":
                 self.sender = line.partition(":")[2].split()[0]
-                self.say("250 ok")
+                self.reply("250 ok")
             case "RCPT":
                 self.recipient = line.partition(":")[2].split()[0]
-                self.say("250 ok")
+                self.reply("250 ok")
             case "DATA":
-                self.say("354 go on")
+                self.reply("354 go on")
                 box.mails.append(self.delivered())
-                self.say("250 taken")
+                self.reply("250 taken")
             case "QUIT":
-                self.say("221 bye")
+                self.reply("221 bye")
                 return False
             case _:
-                self.say("250 ok")
+                self.reply("250 ok")
         return True
 
     def encrypt(self, context: ssl.SSLContext) -> None:

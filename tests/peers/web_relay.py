@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-#: So much of an answer passes while ``flow`` is clear: less than any instance.
+#: Bytes of an answer that pass while ``flow`` is clear: less than any instance.
 _FEW = 600
 
 
@@ -37,7 +37,7 @@ class WebRelay:
         self._server.close()
 
     def forget(self) -> None:
-        """Nothing is remembered."""
+        """Forget the recorded requests."""
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""A real Query/Retrieve SCP on a socket that misbehaves as a scenario tells it."""
+"""A real Query/Retrieve SCP on a socket that fails in the way of a scenario."""
 
 from tests.scripted.archive import Fault, ScriptedArchive, Seen
 

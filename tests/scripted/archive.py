@@ -21,7 +21,7 @@ Answers = Iterator[tuple[int, Record | None]]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One thing that the archive was asked: ``kind`` is associate, find or move."""
+    """One request to the archive: ``kind`` is associate, find or move."""
 
     kind: str
     level: str = ""
@@ -41,8 +41,8 @@ class Fault(Turns):
     def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
         """At an association request, before it is answered."""
 
-    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
-        """The C-FIND as the archive understands it."""
+    def interpret(self, query: QueryIdentifier) -> QueryIdentifier:
+        """Return the C-FIND as the archive understands it."""
         return query
 
     def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
@@ -80,7 +80,7 @@ class Fault(Turns):
 
 
 class ScriptedArchive(DemoArchive):
-    """An archive whose ``faults`` are asked in their order; ``log`` is all that it was asked."""
+    """Archive whose ``faults`` act in their order; ``log`` are all requests that came."""
 
     def __init__(
         self,
@@ -95,22 +95,22 @@ class ScriptedArchive(DemoArchive):
         self.faults = list(faults)
         self.log: list[Seen] = []
         self.stopped = threading.Event()
-        self._errands: list[threading.Thread] = []
+        self._background: list[threading.Thread] = []
 
     def stop(self) -> None:
         super().stop()  # first: what waits for the event must find its association gone
         self.stopped.set()
-        for errand in self._errands:
-            errand.join(10)
+        for thread in self._background:
+            thread.join(10)
 
     def requests(self, kind: str, level: str = "") -> list[Seen]:
-        """What was asked of this kind, and of this level where one is given."""
+        """Return the requests of this kind, and of this level if one is given."""
         return [seen for seen in self.log if seen.kind == kind and level in ("", seen.level)]
 
-    def errand(self, work: Callable[[], None]) -> None:
-        """Do something in a thread that outlives the request; it is waited for at the end."""
-        thread = threading.Thread(target=work, name="scripted-errand")
-        self._errands.append(thread)
+    def run_in_background(self, work: Callable[[], None]) -> None:
+        """Run work in a thread that outlives the request; stop() waits for it."""
+        thread = threading.Thread(target=work, name="scripted-background")
+        self._background.append(thread)
         thread.start()
 
     def on_association_request(self, assoc: Any) -> None:
@@ -125,7 +125,7 @@ class ScriptedArchive(DemoArchive):
 
     def find(self, query: QueryIdentifier, cancelled: Callable[[], bool]) -> Answers:
         for fault in self.faults:
-            query = fault.ask(query)
+            query = fault.interpret(query)
         answers: Answers = super().find(query, cancelled)
         for fault in self.faults:
             answers = fault.find(self, query, answers)
@@ -167,7 +167,7 @@ class ScriptedArchive(DemoArchive):
         return not self.ended(operation)
 
     def ended(self, move: RetrieveOperation) -> bool:
-        """The peer has gone, or cancelled where that is heard."""
+        """Return True if the peer has gone, or cancelled, unless C-CANCEL is ignored."""
         return not move.is_alive or (move.cancelled and all(fault.hears_cancel for fault in self.faults))
 
     def respond(self, operation: RetrieveOperation, status: int, tally: Tally) -> None:

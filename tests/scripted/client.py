@@ -124,6 +124,6 @@ def move(
 
 
 def counters(status: Dataset) -> tuple[int | None, ...]:
-    """Completed, failed, warning and remaining sub-operations; None where they were not told."""
+    """Completed, failed, warning and remaining sub-operations; None where they were not sent."""
     names = ("Completed", "Failed", "Warning", "Remaining")
     return tuple(status.get(f"NumberOf{name}Suboperations") for name in names)

@@ -1,4 +1,4 @@
-"""How often, and from when on, something goes wrong."""
+"""Schedule of a fault: its first occurrence and its number of occurrences."""
 
 from __future__ import annotations
 

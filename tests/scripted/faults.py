@@ -1,4 +1,4 @@
-"""What archives do wrong, each as a class; the numbers are those of the field guide's list."""
+"""Faults of archives, each as a class; the numbers are those of the field guide's list."""
 
 from __future__ import annotations
 
@@ -123,13 +123,13 @@ class Offline(Fault):
 
 
 class IgnoreCancel(Fault):
-    """6. C-CANCEL is not heard."""
+    """6. C-CANCEL is ignored."""
 
     hears_cancel = False
 
 
 class MoveStatus(Fault):
-    """7. A final status and nothing sent; ``counted`` says whether counters stand in it."""
+    """7. A final status and nothing sent; with ``counted`` it has counters."""
 
     def __init__(
         self, status: int, *, level: str = "", counted: bool = True, times: int | None = None
@@ -253,7 +253,7 @@ class Late(Fault):
 
         store(archive, move, address, instances[:half])
         move.respond(SUCCESS, Tally(0, completed=len(instances)))
-        archive.errand(rest)
+        archive.run_in_background(rest)
         return True
 
 
@@ -290,8 +290,8 @@ class Unasked(Fault):
     """10. An instance of another study comes too."""
 
     def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
-        asked = {instance.study.study_uid for instance in instances}
-        other = next(s for s in archive.catalogue.studies if s.study_uid not in asked)
+        requested = {instance.study.study_uid for instance in instances}
+        other = next(s for s in archive.catalogue.studies if s.study_uid not in requested)
         return [*instances, next(other.instances())]
 
 

@@ -1,4 +1,4 @@
-"""What archives do wrong with a C-FIND, each as a class; the numbers are those of the field guide's list."""
+"""Faults of archives in C-FIND, each as a class; the numbers are those of the field guide's list."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Ignore(Fault):
         super().__init__()
         self._keyword = keyword
 
-    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
+    def interpret(self, query: QueryIdentifier) -> QueryIdentifier:
         return replace(query, keys={k: "" if k == self._keyword else v for k, v in query.keys.items()})
 
 
 class Prefix(Fault):
-    """12. A value matches whatever begins with it."""
+    """12. A value matches every value that begins with it."""
 
     def __init__(self, keyword: str) -> None:
         super().__init__()
         self._keyword = keyword
 
-    def ask(self, query: QueryIdentifier) -> QueryIdentifier:
+    def interpret(self, query: QueryIdentifier) -> QueryIdentifier:
         return replace(query, keys={k: f"{v}*" if k == self._keyword else v for k, v in query.keys.items()})
 
 
 class EndlessAnswers(Fault):
-    """12. One answer after the other, whatever is asked at STUDY level, until the query is cancelled."""
+    """12. Endless answers to every query at STUDY level, until the query is cancelled."""
 
     def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         return self._endless(archive, query) if query.level == "STUDY" else answers

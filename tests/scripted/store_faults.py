@@ -1,4 +1,4 @@
-"""What archives do wrong with the instances themselves; the numbers are those of the field guide's list."""
+"""Faults of archives in the instances themselves; the numbers are those of the field guide's list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.scripted.archive import Answers, Fault, ScriptedArchive
 
 OUT_OF_RESOURCES = 0xA700
 
-#: More studies than Quarry asks for in vain.
+#: More studies than Quarry retrieves without result.
 MORE = tuple(generate_studies(4, seed=8, images=2))
 
 
@@ -49,7 +49,7 @@ class Of(Fault):
 
 
 class Never(Fault):
-    """7. The first instances of a study are counted as failed whenever they are asked for (B000)."""
+    """7. The first instances of a study are counted as failed whenever they are requested (B000)."""
 
     def __init__(self, study: DemoStudy, count: int, *, times: int | None = None) -> None:
         super().__init__(times=times)

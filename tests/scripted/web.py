@@ -21,17 +21,17 @@ class WebFault(Turns):
     Hooks run in threads of the server; where one waits, it waits for ``web.stopped``.
     """
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        """An answer in place of the right one."""
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        """Return an answer in place of the right one, or None."""
         return None
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        """The answer that is sent, made of the right one."""
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        """Return the answer to send, made of the right one."""
         return reply
 
 
 class ScriptedWeb(DemoWebServer):
-    """A server whose ``faults`` are asked in their order; ``log`` is all that it was asked."""
+    """Server whose ``faults`` act in their order; ``log`` are all requests that came."""
 
     def __init__(
         self, studies: Iterable[DemoStudy], faults: Iterable[WebFault] = (), *, port: int = 0
@@ -49,15 +49,15 @@ class ScriptedWeb(DemoWebServer):
         """The searches, or retrievals, at this level where one is given."""
         return [one for one in self.log if one.is_search == search and level in ("", one.query.level)]
 
-    def right_answer(self, asked: WebRequest) -> WebResponse:
-        """What a server in order says."""
-        return super().respond(asked)
+    def right_answer(self, request: WebRequest) -> WebResponse:
+        """Return the answer of a server without faults."""
+        return super().respond(request)
 
     def respond(self, request: WebRequest | None) -> WebResponse:
         if request is None:
             return super().respond(request)
         self.log.append(request)
-        instead = (fault.asked(self, request) for fault in self.faults)
+        instead = (fault.intercept(self, request) for fault in self.faults)
         reply = next((one for one in instead if one is not None), None) or super().respond(request)
         for fault in self.faults:
             reply = fault.reply(self, request, reply)
@@ -84,7 +84,7 @@ class TlsWeb(ScriptedWeb):
         return self
 
     def _accept(self) -> tuple[ssl.SSLSocket, tuple[str, int]]:
-        """An OSError is for the server to bear: it goes on."""
+        """Accept a connection; after an OSError the server continues."""
         assert self._server is not None
         plain, peer = self._server.socket.accept()
         plain.settimeout(10)

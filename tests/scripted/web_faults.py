@@ -24,14 +24,14 @@ Pieces = Iterable[bytes | memoryview]
 Which = Callable[[WebRequest], bool]
 
 
-def searches(asked: WebRequest) -> bool:
+def searches(request: WebRequest) -> bool:
     """QIDO-RS."""
-    return asked.is_search
+    return request.is_search
 
 
-def retrievals(asked: WebRequest) -> bool:
+def retrievals(request: WebRequest) -> bool:
     """WADO-RS."""
-    return not asked.is_search
+    return not request.is_search
 
 
 def anything(_asked: WebRequest) -> bool:
@@ -41,7 +41,7 @@ def anything(_asked: WebRequest) -> bool:
 
 def at(level: str) -> Which:
     """WADO-RS at one level."""
-    return lambda asked: not asked.is_search and asked.query.level == level
+    return lambda request: not request.is_search and request.query.level == level
 
 
 class Answer(WebFault):
@@ -60,8 +60,8 @@ class Answer(WebFault):
         self._which = which
         self._reply = WebResponse(status, headers or {}, body)
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        return self._reply if self._which(asked) and self.strikes() else None
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        return self._reply if self._which(request) and self.strikes() else None
 
 
 def web_page(which: Which = retrievals, *, times: int | None = None) -> Answer:
@@ -73,10 +73,10 @@ def web_page(which: Which = retrievals, *, times: int | None = None) -> Answer:
 class Partial(WebFault):
     """The first instance alone, with status 206."""
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if asked.is_search or asked.query.level == "IMAGE" or not self.strikes():
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if request.is_search or request.query.level == "IMAGE" or not self.strikes():
             return reply
-        return replace(reply, status=206, chunks=encode_multipart(web.catalogue.select(asked.query)[:1]))
+        return replace(reply, status=206, chunks=encode_multipart(web.catalogue.select(request.query)[:1]))
 
 
 class CutBody(WebFault):
@@ -94,10 +94,10 @@ class CutBody(WebFault):
         self._parts = parts
         self._which = which
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if not self._which(asked) or not self.strikes():
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not self._which(request) or not self.strikes():
             return reply
-        instances = web.catalogue.select(asked.query)
+        instances = web.catalogue.select(request.query)
         if self._how == "boundary":
             whole = b"".join(encode_multipart(instances[: self._parts]))
             return replace(reply, chunks=[whole.removesuffix(f"--{BOUNDARY}--\r\n".encode())])
@@ -121,9 +121,9 @@ def _then_hang_up(body: bytes) -> Iterator[bytes]:
 
 
 class Compressed(WebFault):
-    """A Content-Encoding that was not asked for."""
+    """A Content-Encoding that was not requested."""
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
         return replace(reply, headers={**reply.headers, "Content-Encoding": "gzip"})
 
 
@@ -131,25 +131,25 @@ class Pages(WebFault):
     """An odd way of giving answers: no more than ``cap``, ``limit`` or ``offset`` not heeded."""
 
     def __init__(
-        self, *, cap: int | None = None, limit: bool = True, offset: bool = True, says: bool = False
+        self, *, cap: int | None = None, limit: bool = True, offset: bool = True, announces: bool = False
     ) -> None:
         super().__init__()
         self._cap = cap
         self._limit = limit
         self._offset = offset
-        self._says = says
+        self._announces = announces
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        if not asked.is_search:
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        if not request.is_search:
             return None
-        limit = asked.limit if self._limit else None
+        limit = request.limit if self._limit else None
         if self._cap is not None:
             limit = min(limit or self._cap, self._cap)
-        odd = replace(asked, limit=limit, offset=asked.offset if self._offset else 0)
+        odd = replace(request, limit=limit, offset=request.offset if self._offset else 0)
         return web.right_answer(odd)
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if not self._says or not asked.is_search or reply.status != 200:
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not self._announces or not request.is_search or reply.status != 200:
             return reply
         if len(json.loads(reply.body)) != self._cap:
             return reply
@@ -165,8 +165,8 @@ class Rows(WebFault):
         super().__init__(times=times)
         self._change = change
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if not asked.is_search or reply.status != 200 or not self.strikes():
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not request.is_search or reply.status != 200 or not self.strikes():
             return reply
         changed = self._change(json.loads(reply.body))
         return WebResponse(200, {"Content-Type": JSON}, json.dumps(changed).encode())
@@ -179,8 +179,8 @@ class Guarded(WebFault):
         super().__init__()
         self._good = dict.fromkeys(tokens, uses)
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        token = asked.headers.get("Authorization", "").removeprefix("Bearer ")
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._good.get(token, 0) <= 0:
             return WebResponse(401, {"WWW-Authenticate": "Bearer"})
         self._good[token] -= 1
@@ -197,10 +197,10 @@ class Parts(WebFault):
         self._change = change
         self._which = which
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if not self._which(asked) or reply.status != 200:
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not self._which(request) or reply.status != 200:
             return reply
-        files = [file_of(instance) for instance in web.catalogue.select(asked.query)]
+        files = [file_of(instance) for instance in web.catalogue.select(request.query)]
         parts = [f"--{BOUNDARY}\r\n\r\n".encode() + part + b"\r\n" for part in self._change(web, files)]
         return WebResponse(200, {"Content-Type": MULTIPART}, b"".join(parts) + f"--{BOUNDARY}--".encode())
 
@@ -214,8 +214,8 @@ def file_of(instance: DemoInstance) -> bytes:
 class Dribble(WebFault):
     """The first bytes of a retrieval, then one every now and then, without an end."""
 
-    def reply(self, web: ScriptedWeb, asked: WebRequest, reply: WebResponse) -> WebResponse:
-        if asked.is_search or not self.strikes():
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if request.is_search or not self.strikes():
             return reply
 
         def slowly() -> Iterator[bytes | memoryview]:
@@ -236,7 +236,7 @@ class Silent(WebFault):
         super().__init__(times=times)
         self._which = which
 
-    def asked(self, web: ScriptedWeb, asked: WebRequest) -> WebResponse | None:
-        if self._which(asked) and self.strikes():
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        if self._which(request) and self.strikes():
             web.stopped.wait(60)
         return None
