@@ -1,4 +1,4 @@
-"""Every code of the catalogue can be told; a row is as good as the worst of its studies."""
+"""Every code of the catalogue makes an outcome; the worst study decides a row."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def _fields(template: str) -> set[str]:
 def test_every_code_has_a_sentence_and_a_next_step(code: str) -> None:
     entry = CATALOGUE[code]
     details = dict.fromkeys(_fields(entry.reason) | _fields(entry.next_step), 2)
-    told = make_outcome(code, **details)
-    assert (told.status, told.code) == (entry.status, code)
-    assert told.reason
-    assert "{" not in told.reason + told.next_step
-    assert bool(told.next_step) == (entry.status is not OutcomeStatus.COMPLETE)
+    outcome = make_outcome(code, **details)
+    assert (outcome.status, outcome.code) == (entry.status, code)
+    assert outcome.reason
+    assert "{" not in outcome.reason + outcome.next_step
+    assert bool(outcome.next_step) == (entry.status is not OutcomeStatus.COMPLETE)
     assert not _fields(entry.title)
 
 

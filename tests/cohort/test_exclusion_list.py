@@ -84,9 +84,9 @@ def test_the_rewrites_in_force_count(write: Write) -> None:
 
 def test_a_row_is_stopped_by_any_of_its_ways(write: Write) -> None:
     listed = of(write("Accession\nA2\n"))
-    asked = Request(1, 2, (("AccessionNumber", "A1"),), ())
-    assert listed.match_request(asked) == ""
-    other = Request(1, 2, asked.keys, (), alternatives=((("AccessionNumber", "A2"),),))
+    request = Request(1, 2, (("AccessionNumber", "A1"),), ())
+    assert listed.match_request(request) == ""
+    other = Request(1, 2, request.keys, (), alternatives=((("AccessionNumber", "A2"),),))
     assert listed.match_request(other) == "accession"
 
 
@@ -115,7 +115,7 @@ def test_the_digest_is_of_what_is_named(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "the file is empty"),
         ("MRN\n", "nothing would be excluded"),
@@ -131,19 +131,19 @@ def test_the_digest_is_of_what_is_named(write: Write) -> None:
         ("SUID\nabc\n", "is not a UID"),
     ],
 )
-def test_a_doubtful_list_is_an_error(write: Write, text: str, said: str) -> None:
+def test_a_doubtful_list_is_an_error(write: Write, text: str, message: str) -> None:
     with pytest.raises(InputError, match="exclusion list cannot be used") as refused:
         of(write(text))
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_every_row_that_cannot_be_used_is_told(write: Write) -> None:
     with pytest.raises(InputError) as refused:
         of(write("MRN\n4*\n4711\nn/a\n"))
-    told = str(refused.value)
-    assert "2 of 3 rows cannot be used" in told
-    assert "row 1, line 2" in told
-    assert "row 3, line 4" in told
+    message = str(refused.value)
+    assert "2 of 3 rows cannot be used" in message
+    assert "row 1, line 2" in message
+    assert "row 3, line 4" in message
 
 
 def test_a_list_that_is_not_there_is_an_error(tmp_path: Path) -> None:

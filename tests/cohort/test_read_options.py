@@ -14,7 +14,7 @@ import pytest
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors, read_cohort, row_error_lines
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import ConfigError, InputError
-from tests.cohort.test_tables import asked, read
+from tests.cohort.test_tables import read, row_keys
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ from tests.cohort.test_tables import asked, read
 def test_options_make_these_keys(
     tmp_path: Path, content: str, options: dict[str, Any], keys: list[str]
 ) -> None:
-    assert [text for _, _, text in asked(read(tmp_path, content, **options))] == keys
+    assert [text for _, _, text in row_keys(read(tmp_path, content, **options))] == keys
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_columns_that_could_be_keys_are_told(tmp_path: Path) -> None:
 
 
 def test_options_that_change_the_keys_change_the_digest(tmp_path: Path) -> None:
-    said: list[dict[str, Any]] = [
+    options_list: list[dict[str, Any]] = [
         {},
         {"where": ["Modality=CT"]},
         {"map": ["Note=StudyDescription"]},
@@ -202,8 +202,8 @@ def test_options_that_change_the_keys_change_the_digest(tmp_path: Path) -> None:
         {"rewrite": ["yyyy-to-yy"]},
         {"pad": ["PatientID=8"]},
     ]
-    digests = [read(tmp_path, "Accession,Note\n1,x\n", **options).digest for options in said]
-    assert len(set(digests)) == len(said)
+    digests = [read(tmp_path, "Accession,Note\n1,x\n", **options).digest for options in options_list]
+    assert len(set(digests)) == len(options_list)
     assert digests[1] == read(tmp_path, "Accession,Note\n1,x\n", where=["Modality=CT"]).digest
 
 
@@ -261,4 +261,4 @@ def test_wildcards_of_rows_are_allowed_apart_from_those_of_where(tmp_path: Path)
     text = describe_row_errors(read(tmp_path, "Accession\nA*\n", where=["StudyDescription=*x*"]).requests)
     assert "--allow-wildcards" in text
     cohort = read(tmp_path, "Accession\nA*\n", allow_wildcards=True)
-    assert asked(cohort) == [(1, 2, "A=A*")]
+    assert row_keys(cohort) == [(1, 2, "A=A*")]

@@ -1,4 +1,4 @@
-"""What is said about single rows and values, and what holds for every table."""
+"""Problems of single rows and values, and properties that hold for every table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting.csv_reports import write_report
-from tests.cohort.test_tables import asked, read
+from tests.cohort.test_tables import read, row_keys
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_row_that_cannot_be_used_says_why(tmp_path: Path, row: str, problem: s
 
 
 def test_whole_patients_only_where_they_are_meant(tmp_path: Path) -> None:
-    assert asked(read(tmp_path, "MRN\n1\n", whole_patients=True)) == [(1, 2, "P=1")]
+    assert row_keys(read(tmp_path, "MRN\n1\n", whole_patients=True)) == [(1, 2, "P=1")]
     assert (
         "add a column such as Accession, or allow it with --whole-patients"
         in read(tmp_path, "MRN\n1\n").requests[0].problem
@@ -107,7 +107,7 @@ def test_whole_patients_only_where_they_are_meant(tmp_path: Path) -> None:
 
 def test_wildcards_only_where_they_are_meant_and_never_for_everything(tmp_path: Path) -> None:
     cohort = read(tmp_path, "Accession\nA*\nA?1\n*\n?*\n", allow_wildcards=True)
-    assert asked(cohort) == [(1, 2, "A=A*"), (2, 3, "A=A?1"), (3, 4, "!"), (4, 5, "!")]
+    assert row_keys(cohort) == [(1, 2, "A=A*"), (2, 3, "A=A?1"), (3, 4, "!"), (4, 5, "!")]
 
 
 def test_repairs_are_told_the_first_twenty_and_a_count(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ STUDY = Study(
 
 
 @pytest.mark.parametrize(
-    ("keyword", "asked", "expected"),
+    ("keyword", "query_value", "expected"),
     [
         ("PatientID", "P1", True),
         ("PatientID", "p1", False),
@@ -60,8 +60,8 @@ STUDY = Study(
         ("SeriesInstanceUID", "9.9", True),  # of a series, a study says nothing
     ],
 )
-def test_a_study_is_matched_again(keyword: str, asked: str, expected: bool) -> None:
-    assert matches(STUDY, {keyword: asked}) is expected
+def test_a_study_is_matched_again(keyword: str, query_value: str, expected: bool) -> None:
+    assert matches(STUDY, {keyword: query_value}) is expected
 
 
 def test_every_key_has_to_match() -> None:
@@ -70,7 +70,7 @@ def test_every_key_has_to_match() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keyword", "asked", "held", "expected"),
+    ("keyword", "query_value", "held", "expected"),
     [
         ("PatientID", "1", " 1 \0", True),
         ("StudyDate", "20180723", "2018.07.23", True),
@@ -82,8 +82,8 @@ def test_every_key_has_to_match() -> None:
         ("StudyInstanceUID", "1.2*", "1.2.3", False),
     ],
 )
-def test_a_value_is_matched(keyword: str, asked: str, held: str, expected: bool) -> None:
-    assert matches_value(keyword, asked, held) is expected
+def test_a_value_is_matched(keyword: str, query_value: str, held: str, expected: bool) -> None:
+    assert matches_value(keyword, query_value, held) is expected
 
 
 def test_a_pattern_of_many_stars_takes_no_time() -> None:

@@ -22,7 +22,7 @@ def read(folder: Path, content: str | bytes, **options: Any) -> Cohort:
     return read_cohort(path, ReadOptions.parse(**options))
 
 
-def asked(cohort: Cohort) -> Rows:
+def row_keys(cohort: Cohort) -> Rows:
     """Row, line and keys of every request, the keys as ``P=1 A=2``; ``!`` for a row that cannot be used."""
     short = {
         "PatientID": "P",
@@ -234,7 +234,7 @@ GOOD: list[tuple[str, str | bytes, Rows]] = [
 @pytest.mark.parametrize(("content", "expected"), [pytest.param(c, e, id=name) for name, c, e in GOOD])
 def test_a_table_gives_these_requests(tmp_path: Path, content: str | bytes, expected: Rows) -> None:
     cohort = read(tmp_path, content)
-    assert asked(cohort) == expected
+    assert row_keys(cohort) == expected
     assert all(len(one.cells) == len(cohort.columns) for one in cohort.requests)
     assert all(not one.keys for one in cohort.requests if one.problem)
 

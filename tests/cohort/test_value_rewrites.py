@@ -1,4 +1,4 @@
-"""Rewrites: what is asked for first, what after it, and what is told of it."""
+"""Rewrites: the values that are queried, in their order, and the notes on them."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_several_rewrites_are_tried_alone_and_together(tmp_path: Path) -> None:
     )
     (request,) = cohort.requests
     rest = (("StudyDate", "20180723"), ("ModalitiesInStudy", "CT"))
-    asked = [request.keys, *request.alternatives]
-    assert asked == [
+    key_sets = [request.keys, *request.alternatives]
+    assert key_sets == [
         (("PatientID", "0001"), ("AccessionNumber", text), *rest)
         for text in ("AB-2018", "AB2018", "AB-18", "AB18")
     ]
@@ -103,7 +103,7 @@ def test_several_rewrites_are_tried_alone_and_together(tmp_path: Path) -> None:
         "row 1, column 'Accession': \"AB-2018\" also searched as AB18 (Accession:s/-//, yyyy-to-yy)",
     )
     assert describe_rewrites(request, request.keys) == "PatientID 1 changed to 0001 (pad PatientID=4)"
-    assert describe_rewrites(request, asked[3]) == (
+    assert describe_rewrites(request, key_sets[3]) == (
         "PatientID 1 changed to 0001 (pad PatientID=4); AccessionNumber AB-2018 searched as AB18"
     )
 

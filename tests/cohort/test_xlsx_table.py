@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import InputError
-from tests.cohort.test_tables import Rows, asked
+from tests.cohort.test_tables import Rows, row_keys
 from tests.cohort.workbooks import (
     DATE,
     EIGHT_DIGITS,
@@ -144,7 +144,7 @@ GOOD: list[tuple[str, bytes, Rows]] = [
 @pytest.mark.parametrize(("content", "expected"), [pytest.param(c, e, id=name) for name, c, e in GOOD])
 def test_a_workbook_gives_these_requests(tmp_path: Path, content: bytes, expected: Rows) -> None:
     cohort = read(tmp_path, content)
-    assert asked(cohort) == expected
+    assert row_keys(cohort) == expected
     assert all(len(one.cells) == len(cohort.columns) for one in cohort.requests)
 
 
@@ -231,7 +231,7 @@ def test_prefixes_of_elements_do_not_matter(tmp_path: Path) -> None:
                 content = content.replace("</", "<//").replace("<", "<x:").replace("<x://", "</x:")
                 content = content.replace("xmlns=", "xmlns:x=")
             new.writestr(item, content)
-    assert asked(read(tmp_path, stream.getvalue())) == [(1, 2, "P=1 A=2")]
+    assert row_keys(read(tmp_path, stream.getvalue())) == [(1, 2, "P=1 A=2")]
 
 
 def test_a_document_type_is_refused(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_which_sheet_was_read_is_told_where_there_is_a_choice(tmp_path: Path) ->
 def test_a_workbooks_dates_are_in_no_doubt_whatever_form_is_declared(tmp_path: Path) -> None:
     content = table([text("1"), "", number("43076", DATE)], [text("1"), "", text("2017-07-12")])
     declared = ReadOptions.parse(date_format="%Y-%d-%m")
-    assert asked(read(tmp_path, content, declared)) == [(1, 2, "P=1 D=20171207"), (2, 3, "P=1 D=20171207")]
+    assert row_keys(read(tmp_path, content, declared)) == [(1, 2, "P=1 D=20171207"), (2, 3, "P=1 D=20171207")]
 
 
 def test_a_month_that_a_spreadsheet_took_for_a_date(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_a_month_that_a_spreadsheet_took_for_a_date(tmp_path: Path) -> None:
         [text("1"), number("201807")],
     ]
     cohort = read(tmp_path, workbook(("S", sheet(rows))))
-    assert asked(cohort) == [(n, n + 1, "P=1 D=20180701-20180731") for n in (1, 2)]
+    assert row_keys(cohort) == [(n, n + 1, "P=1 D=20180701-20180731") for n in (1, 2)]
 
 
 @given(

@@ -126,7 +126,7 @@ def test_an_archive_that_is_not_there(job: Job) -> None:
         ("Accession\nA*\n", (), "wildcard"),
         ("EMPI\nAAAAA\n", (), "--whole-patients"),
         ("EMPI,Accession\nAAAAA,\n", (), "row 1, line 2: a patient alone"),
-        ("Study Date\n20180723\n", (), "only a date"),
+        ("Study Date\n20180723\n", (), "a date alone"),
         ("Accession\nA\n", ("--filepath", "{NoSuchThing}/x.dcm"), "NoSuchThing"),
         ("Accession\nA\n", ("--filepath", "{csv:Ward}/{SOPInstanceUID}.dcm"), "no such column"),
         ("Accession\nA\n", ("--filepath", "/etc/{SOPInstanceUID}"), "path pattern is relative"),

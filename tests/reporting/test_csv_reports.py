@@ -62,8 +62,8 @@ def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> 
     header, first, second = lines(path)
     assert header == ["Site ", "Accession", "Note", *REPORT_COLUMNS]
     assert tuple(first[:3]) == cells
-    told = dict(zip(REPORT_COLUMNS, first[3:], strict=True))
-    assert told == {
+    cells_by_name = dict(zip(REPORT_COLUMNS, first[3:], strict=True))
+    assert cells_by_name == {
         "quarry_outcome": "complete",
         "quarry_code": "all_listed_stored",
         "quarry_reason": "3 instances stored: all that the archive lists",

@@ -51,7 +51,7 @@ def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "earlier", "seconds", "said"),
+    ("limits", "earlier", "seconds", "note"),
     [
         ({}, None, 53e6 / DEFAULT_BYTES_PER_SECOND, "assuming 5 MB/s"),
         ({}, 10e6, 5.3, "at 10.0 MB/s as in earlier jobs"),
@@ -60,10 +60,10 @@ def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
         ({"studies_per_hour": 60.0, "megabytes_per_second": 0.5}, None, 106.0, "at the allowed 0.5 MB/s"),
     ],
 )
-def test_the_rate(limits: dict[str, float], earlier: float | None, seconds: float, said: str) -> None:
+def test_the_rate(limits: dict[str, float], earlier: float | None, seconds: float, note: str) -> None:
     made = make_forecast("main", amount(("CT", 100)), [Limits(), Limits(**limits)], earlier, NOON)
     assert made.seconds == pytest.approx(seconds)
-    assert said in made.rate_note
+    assert note in made.rate_note
     assert (made.windows, made.ends_at) == (0, NOON + timedelta(seconds=seconds))
 
 

@@ -36,7 +36,7 @@ def query(
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("entry", "expected"),
     [
         (query(None, 0xA700, "says DOE"), "failed, status A700H: The archive is out of resources"),
         (query(None, 503, "says DOE", "qido"), "(STUDY level, QIDO-RS): failed, HTTP 503"),
@@ -44,16 +44,16 @@ def query(
         (query(200, None, "capped for DOE"), "200 answers, incomplete"),
     ],
 )
-def test_queries_that_were_not_answered_whole(asked: QueryLogEntry, said: str) -> None:
+def test_queries_that_were_not_answered_whole(entry: QueryLogEntry, expected: str) -> None:
     for identified in (True, False):
-        text = "\n".join(explain_lines([row(asked)], [], with_identifiers=identified))
-        assert said in text
+        text = "\n".join(explain_lines([row(entry)], [], with_identifiers=identified))
+        assert expected in text
         assert ("DOE" in text, "4711" in text) == (identified, identified)
     assert "by PatientID, StudyDate" in text
 
 
 @pytest.mark.parametrize(
-    ("road", "status", "said"),
+    ("transport", "status", "expected"),
     [
         (
             "move",
@@ -64,11 +64,11 @@ def test_queries_that_were_not_answered_whole(asked: QueryLogEntry, said: str) -
         ("get", None, "C-GET at STUDY level: 3 instances requested, 0 stored, 2.00 s, lost"),
     ],
 )
-def test_retrievals_that_failed(road: str, status: int | None, said: str) -> None:
-    attempt = Attempt(10.0, 12.0, "STUDY", 3, 0, "lost", status, "DOE^JANE is offline", road)
+def test_retrievals_that_failed(transport: str, status: int | None, expected: str) -> None:
+    attempt = Attempt(10.0, 12.0, "STUDY", 3, 0, "lost", status, "DOE^JANE is offline", transport)
     for identified in (True, False):
         lines = explain_lines([row()], [study(attempt)], with_identifiers=identified)
-        assert sum(said in line for line in lines) == 1
+        assert sum(expected in line for line in lines) == 1
         assert any("DOE^JANE is offline" in line for line in lines) is identified
     at = lines.index("what happened, in UTC:")
     assert lines[at + 2 : at + 4] == [

@@ -1,4 +1,4 @@
-"""The summary: what is counted, what is said, and what is not said where others may read it."""
+"""The summary: its counts and sentences, and what it leaves out where others may read it."""
 
 from __future__ import annotations
 
@@ -74,9 +74,9 @@ def test_a_terminal_may_show_the_sentences_and_nothing_of_them_is_obeyed() -> No
 
 
 def test_what_is_redirected_names_no_patient() -> None:
-    said = "\n".join(summary_lines(summarise(rows(BAD_ROW, ABSENT), studies(DONE))))
+    text = "\n".join(summary_lines(summarise(rows(BAD_ROW, ABSENT), studies(DONE))))
     for secret in ("47", "ACC", "1.2"):
-        assert secret not in said
+        assert secret not in text
 
 
 def test_the_first_twenty_rows_of_a_group_are_named() -> None:

@@ -171,7 +171,7 @@ def test_an_error_leaves_the_old_file_and_nothing_beside_it(
     def breaks() -> Iterator[Sequence[object]]:
         yield ["0042"]
         yield ["0043"]
-        # What is written on the way names patients: nobody else may read it, wherever it is.
+        # What is written on the way names patients: only its owner may read it, in any folder.
         below = [one for one in tmp_path.rglob("*") if one not in (path, elsewhere)]
         assert below and not list(elsewhere.iterdir())
         assert all(stat.S_IMODE(one.stat().st_mode) in (0o600, 0o700) for one in below)
