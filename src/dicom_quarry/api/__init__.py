@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from dicom_quarry.api.reports import open_history as open_history
     from dicom_quarry.api.reports import report as report
     from dicom_quarry.api.reports import write_final_reports as write_final_reports
-    from dicom_quarry.api.reports import write_reports as write_reports
     from dicom_quarry.api.result import Result as Result
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.verification import open_verification as open_verification
@@ -77,7 +76,6 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
     from dicom_quarry.system.text_safety import escape_text as escape_text
-    from dicom_quarry.verification.archive_diff import ArchiveDiff as ArchiveDiff
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
     from dicom_quarry.verification.verifier import Verification as Verification
@@ -135,7 +133,6 @@ EXPORTS = {
         "open_history",
         "report",
         "write_final_reports",
-        "write_reports",
     ),
     "api.result": (
         "Result",
@@ -196,7 +193,6 @@ EXPORTS = {
         "summary_lines",
     ),
     "system.durations": ("format_duration",),
-    "verification.archive_diff": ("ArchiveDiff",),
     "verification.sampling": ("parse_share",),
     "verification.verifier": (
         "FileResult",

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-Folder = Annotated[Path, typer.Argument(help="The folder of a job (its --to).")]
+_FOLDER = typer.Argument(help="The folder of a job (its --to).")
+Folder = Annotated[Path, _FOLDER]
+OptionalFolder = Annotated[Path | None, _FOLDER]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts; without patient identifiers.")]
 
 _TO = typer.Option("--to", help="Output folder: images, reports and the job's record.")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_quarry import api
+from dicom_quarry.cli import options
 from dicom_quarry.cli.console import out
 from dicom_quarry.errors import InputError
 
 
 def stop(
-    folder: Annotated[Path | None, typer.Argument(help="The folder of a job (its --to).")] = None,
+    folder: options.OptionalFolder = None,
     all_: Annotated[bool, typer.Option("--all", help="All jobs of this user on this computer.")] = False,
     now: Annotated[
         bool, typer.Option("--now", help="Cancel the studies being transferred instead of finishing them.")
