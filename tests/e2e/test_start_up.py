@@ -42,7 +42,7 @@ DIMSE = (
     "dicom_quarry.wire.connection",
 )
 RECEIVER = ("dicom_quarry.extraction.storage_scp", "dicom_quarry.receiver.server")
-JOB = ("dicom_quarry.archive", "dicom_quarry.extraction.runner", "dicom_quarry.extraction.archive_clients")
+JOB = ("dicom_quarry.archive", "dicom_quarry.extraction.runner", "dicom_quarry.extraction.archive_client")
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_a_plan_is_used(work: Path) -> None:
         assert not [one for one in web.log if not one.is_search]
         done = quarry("extract", "cohort.csv", "--from", web.base_url, "--to", "out", cwd=work)
     assert done.code == 0, done.err
-    assert "answers of the plan" in done.out
+    assert "query results of your plan" in done.out
 
 
 def test_http_beyond_this_computer_is_warned_of(work: Path) -> None:

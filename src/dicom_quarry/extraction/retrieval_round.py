@@ -129,7 +129,7 @@ class RetrievalRound:
             newly_stored=len(inbound.receipts) - before,
             verdict=result.verdict,
             status=result.status,
-            # The comment of a success says nothing, and a ledger has many.
+            # The comment of a success is of no use, and a ledger has many.
             comment="" if result.verdict is Verdict.SUCCESS else result.comment,
         )
 

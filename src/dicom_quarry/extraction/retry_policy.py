@@ -74,7 +74,7 @@ class TaskSnapshot:
         return self.transports[0]
 
     def for_transport(self, transport: Transport) -> TaskSnapshot:
-        """Return the same snapshot with the rounds of one transport alone: others say nothing about it."""
+        """Return the same snapshot with the rounds of one transport alone: the others do not count for it."""
         return replace(
             self, transports=(transport,), rounds=[one for one in self.rounds if one.transport is transport]
         )

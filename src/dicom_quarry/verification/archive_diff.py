@@ -54,7 +54,7 @@ def compare(
 ) -> ArchiveDiff:
     """List every complete study again, or go on with that; ``write`` gets what has changed, at the end.
 
-    Raises StartError while a job runs in the folder: its archive is asked by one of both.
+    Raises StartError while a job runs in the folder: a job and a comparison do not query an archive at once.
     """
     context.report_limits()
     checkpoint = Checkpoint(folder, "archive-diff", {}, restart=restart)
@@ -102,7 +102,7 @@ class _ListingThread(QueryThread):
         self._checkpoint = checkpoint
 
     def run_queries(self) -> None:
-        """Ask."""
+        """List one study after another."""
         position = self._checkpoint.position
         done, findings = position.done, position.findings
         for task in self._reader.complete_tasks(after=position.task_id):
@@ -162,6 +162,6 @@ def _change_views(reader: StoredFilesReader, checkpoint: Checkpoint) -> Iterator
     rows: dict[int, tuple[int, ...]] = {}
     for finding in checkpoint.findings():
         task = finding["task"]
-        if task not in rows:  # the lines of a study stand together
+        if task not in rows:  # the findings of a study are consecutive
             rows = {task: reader.rows_of(task)}
         yield ChangeView(rows[task], *finding["change"])
