@@ -85,7 +85,7 @@ SCENARIOS = (
         Scenario(
             3,
             f"silence-{name}",
-            f"nothing is heard for a while {name} the stores",
+            f"nothing arrives for a while {name} the stores",
             "waits: its patience (silence) is longer",
             lambda sent=sent: [faults.Silence(sent, 0.6, times=1)],  # type: ignore[misc]
         )

@@ -77,7 +77,7 @@ _HEAD = """\
 
 Every line is a test against the whole product: it asserts the outcome and code of every row, the files on
 disk, the requests that the archive saw, and that the job ended by itself. The archive is a real SCP on a
-socket that misbehaves as told, or Orthanc, or DCMTK's dcmqrscp. The proof is in `tests/faults/`.
+socket that misbehaves on purpose, or Orthanc, or DCMTK's dcmqrscp. The proof is in `tests/faults/`.
 
 This page is made by `make docs`; do not edit it.
 """

@@ -84,7 +84,7 @@ SCENARIOS = (
     Scenario(
         26,
         "one-at-a-time",
-        "one C-MOVE at a time: others are refused with A700; Quarry was told --parallel 4",
+        "one C-MOVE at a time: others are refused with A700; Quarry runs with --parallel 4",
         "halves the moves at once, and backs off; everything comes",
         lambda: [store_faults.Overloaded()],
         studies=EIGHT,
@@ -97,7 +97,7 @@ SCENARIOS = (
     Scenario(
         26,
         "dies-under-parallel-moves",
-        "the archive aborts every C-MOVE when there are two; Quarry was told --parallel 4",
+        "the archive aborts every C-MOVE when there are two; Quarry runs with --parallel 4",
         "halves the moves at once until it is one; everything comes",
         lambda: [store_faults.Overloaded(dies=True)],
         studies=EIGHT,

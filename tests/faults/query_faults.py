@@ -285,7 +285,7 @@ SCENARIOS = (
         17,
         "undeclared-latin-1",
         "the archive answers in Latin-1 and does not declare it",
-        "reads it as such, and finds the patient that it asked for",
+        "reads it as Latin-1, and finds the patient of the row",
         lambda: [find_faults.Undeclared()],
         studies=UMLAUT,
         cohort="EMPI,Accession\nMÜ-17,U1\n",

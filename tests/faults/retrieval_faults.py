@@ -178,7 +178,7 @@ SCENARIOS = (
     Scenario(
         10,
         "unasked",
-        "an instance of a study that nobody asked for comes along",
+        "an instance of a study that was not requested comes along",
         "refuses it (0124) and keeps the others",
         lambda: [faults.Unasked()],
         cohort=by_accession(STUDIES[:1]),

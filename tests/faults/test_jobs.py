@@ -90,7 +90,7 @@ class _Gone(Fault):
 
 @shows(
     6,
-    "C-CANCEL is not heard",
+    "C-CANCEL is ignored",
     "Ctrl-C twice: cancels, waits a little, aborts the association; the next run asks for the rest alone",
 )
 def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
@@ -261,7 +261,7 @@ def test_a_mismatch_is_accepted_later(stage: Stage) -> None:
 
 @shows(
     16,
-    "values with matching characters, and nobody said --skip-bad-rows",
+    "values with matching characters, without --skip-bad-rows",
     "refuses the table and names the rows; the archive is not asked at all",
 )
 def test_matching_characters_are_refused(stage: Stage) -> None:
@@ -321,7 +321,7 @@ def replace_free(usage: Any, free: int) -> Any:
 
 @shows(
     28,
-    "we are registered under another port, where nobody listens, and that is put right",
+    "we are registered under another port, where nothing listens, and that is put right",
     "stops and says what to look at; run again, it goes on with what is missing",
 )
 def test_registered_under_another_port(stage: Stage) -> None:

@@ -43,7 +43,7 @@ def _requests(log: list[WebRequest], study_uid: str) -> str:
     return " ".join(one.query.level for one in mine)
 
 
-@shows(29, "a token expires half-way", "reads it anew, once, and goes on; nobody is asked")
+@shows(29, "a token expires half-way", "reads it again, once, and goes on by itself")
 def test_a_token_expires(stage: Stage) -> None:
     token = stage.folder / "token"
     token.write_text("1")
@@ -96,7 +96,7 @@ def test_another_address(stage: Stage) -> None:
         stage.extract(by_accession(), {"main": web.base_url}, {})
 
 
-@shows(29, "a redirect to another server", "is not followed: nobody else sees the credentials (exit 3)")
+@shows(29, "a redirect to another server", "is not followed: no other server sees the credentials (exit 3)")
 def test_sent_elsewhere(stage: Stage) -> None:
     with ScriptedWeb(STUDIES) as other:
         away = Answer(302, headers={"Location": f"{other.base_url}/studies"}, which=anything)

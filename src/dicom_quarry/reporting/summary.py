@@ -232,9 +232,7 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
         ]
         lines.append(f"on-complete: {', '.join(state_counts)}")
     if summary.on_complete_counts.get(OnCompleteState.FAILED):
-        lines.append(
-            "  what to do: see studies.csv for the error, then run quarry retry"
-        )
+        lines.append("  what to do: see studies.csv for the error, then run quarry retry")
     if summary.released_studies:
         released = format_count(summary.released_studies, "study", "studies")
         lines.append(f"{released} released (the data was moved elsewhere)")

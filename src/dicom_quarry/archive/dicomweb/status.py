@@ -91,7 +91,7 @@ def parse_retry_after(status: int, header: str, now: datetime) -> float | None:
 
 
 def parse_http_date(text: str) -> datetime | None:
-    """Read a date of HTTP (RFC 9110 5.6.7); None where it is none."""
+    """Read a date of HTTP (RFC 9110 5.6.7); None for any other text."""
     try:
         moment = parsedate_to_datetime(text)
         # An aware date next to year 1 or 9999 cannot be compared with another time zone's.
