@@ -158,9 +158,9 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_used(
-    tmp_path: Path, config: dict[str, Any], system: dict[str, Any], said: str
+    tmp_path: Path, config: dict[str, Any], system: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         niffler.load_niffler_config(files(tmp_path, config, system))
 
 

@@ -72,9 +72,9 @@ def test_a_named_archive(tmp_path: Path) -> None:
     assert (profile.name, profile.address) == ("main", AE("PACS", "10.1.2.3", 104))
     assert (profile.model, profile.query_timeout, profile.silence, profile.settle) == ("patient", 5, 7.5, 10)
     assert load_settings(path, {**FLAGS, "from": "old"}).archives[0].dimse_ae.port == 11112
-    said = refusal(path, {**FLAGS, "from": "new"})
+    message = refusal(path, {**FLAGS, "from": "new"})
     assert (
-        said
+        message
         == f"no archive is called 'new' (known in {path}: main, old). Use a known name, AET@HOST:PORT or https://HOST/PATH"
     )
     assert "known in quarry.toml: none" in refusal(None, {**FLAGS, "from": "new"})
@@ -101,8 +101,8 @@ def test_dashes_and_underscores_are_the_same(tmp_path: Path, spelling: str) -> N
         ("parallel = ", "quarry.toml is not valid TOML: "),
     ],
 )
-def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refusal(toml(tmp_path, text), FLAGS)
+def test_a_mistake_is_named(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(toml(tmp_path, text), FLAGS)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, said: str) -> None:
         ),
     ],
 )
-def test_a_mistake_in_an_archive_is_named(tmp_path: Path, text: str, said: str) -> None:
+def test_a_mistake_in_an_archive_is_named(tmp_path: Path, text: str, message: str) -> None:
     path = toml(tmp_path, f"[archive.main]\n{text}\n")
-    assert said in refusal(path, {**FLAGS, "from": "main"})
+    assert message in refusal(path, {**FLAGS, "from": "main"})
 
 
 def test_what_is_not_given_is_asked_for(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def profile(address: str = PACS, limits: Limits = NONE) -> ArchiveProfile:
     return ArchiveProfile(name="main", address=AE.parse_remote(address), **limits.model_dump())
 
 
-def guest(policy: SitePolicy, limits: Limits = NONE, wanted: int = 16) -> ArchiveThrottle:
+def throttle(policy: SitePolicy, limits: Limits = NONE, wanted: int = 16) -> ArchiveThrottle:
     return build_throttle(profile(limits=limits), wanted, policy, Shutdown(), StatusBoard())
 
 
@@ -92,7 +92,7 @@ def test_the_job_does_not_begin_with_an_archive_that_is_not_allowed(policy: Poli
     assert not (tmp_path / "out").exists()
 
 
-class Said(JobObserver):
+class Messages(JobObserver):
     """What a job tells its user; ``reached`` is set by what begins so."""
 
     def __init__(self, awaited: str) -> None:
@@ -117,7 +117,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
             "to": str(tmp_path / "out"),
             "as": f"QUARRY:{free_port()}",
         }
-        said = Said("outside the window")
+        said = Messages("outside the window")
         runner = api.make_runner(load_settings(None, flags), said)
         job = threading.Thread(target=runner.extract, args=(cohort,))
         job.start()
@@ -135,7 +135,7 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
 def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
     policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
     flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
-    queries = make_query_context(load_settings(None, flags), Said(""))
+    queries = make_query_context(load_settings(None, flags), Messages(""))
 
     def counted(title: str) -> bool:
         return (
@@ -161,12 +161,12 @@ def test_of_ceilings_the_lowest_holds(
 ) -> None:
     shared = f'shared = "{tmp_path / "shared"}"'
     text = f'parallel = {site_parallel}\n{shared}\n[archive."{PACS}"]\nparallel = {archive_parallel}'
-    assert guest(policy(text), Limits(parallel=own), wanted).max_parallel == ceiling
+    assert throttle(policy(text), Limits(parallel=own), wanted).max_parallel == ceiling
 
 
 def test_windows_intersect(policy: Policy) -> None:
     text = f'time-zone = "UTC"\nwindow = "19:00-07:00"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
-    both = guest(policy(text), Limits(window="18:00-05:00", time_zone="UTC"))
+    both = throttle(policy(text), Limits(window="18:00-05:00", time_zone="UTC"))
     hours = [datetime(2026, 11, 23, hour, 30, tzinfo=UTC) for hour in range(24)]
     assert [at.hour for at in hours if both._schedule.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
 
@@ -233,9 +233,9 @@ def test_a_folder_that_cannot_be_shared_stops_the_job(policy: Policy, tmp_path: 
     (tmp_path / "plain").touch()
     strict = policy(f'parallel = 2\nshared = "{tmp_path / "plain"}"')
     with pytest.raises(StartError, match="install -d -m 1777"):
-        guest(strict)
+        throttle(strict)
     lenient = policy(f'window = "00:00-24:00"\nshared = "{tmp_path / "plain"}"')
-    guest(lenient)  # where nothing is counted, nothing is shared
+    throttle(lenient)  # where nothing is counted, nothing is shared
 
 
 def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
     own.write_text("MRN\n2\n")
     policy(f'exclude = ["{site_list}"]')
     flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
-    said = Said("")
+    said = Messages("")
     queries = make_query_context(load_settings(None, flags), said)
     assert [queries.exclusions.match_values({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
     site_list.unlink()

@@ -132,8 +132,8 @@ def test_moments_are_spoken_by_the_clock_of_the_window() -> None:
         ("07:00-07:00", "write a whole day as 00:00-24:00"),
     ],
 )
-def test_what_is_not_a_window_is_said(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_what_is_not_a_window_is_said(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         parse_schedule(text, UTC)
 
 

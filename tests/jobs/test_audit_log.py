@@ -81,10 +81,10 @@ def test_threads_share_it(path: Path) -> None:
 
 def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "1m") as disk:
-        path, told, go_on = disk / "audit.csv", list[str](), threading.Event()
+        path, messages, go_on = disk / "audit.csv", list[str](), threading.Event()
 
         def full(why: str) -> None:
-            told.append(why)
+            messages.append(why)
             go_on.wait(60)
 
         with AuditLog(path, on_full=full) as audit:
@@ -95,7 +95,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
             # What is left of the page that the header is on takes some lines more.
             writer = threading.Thread(target=_fill, args=(audit,))
             writer.start()
-            wait_for(lambda: bool(told), "the full disk", 60)
+            wait_for(lambda: bool(messages), "the full disk", 60)
             written = path.read_bytes()
             assert written.endswith(b"\r\n"), "nothing of the line that does not fit"
             filler.unlink()
@@ -103,7 +103,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
             writer.join()
         assert [int(line["row"]) for line in lines(path)] == list(range(40))
         assert path.read_bytes().startswith(written)
-        assert told[0].startswith("disk full")
+        assert messages[0].startswith("disk full")
 
 
 def test_a_line_that_does_not_fit_takes_no_other_process_s_line_with_it(

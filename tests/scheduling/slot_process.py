@@ -43,23 +43,25 @@ class LastTick:
         return self.value
 
 
-def _move(guest: ArchiveThrottle, name: str) -> None:
-    with guest.acquire_retrieval():
+def _move(throttle: ArchiveThrottle, name: str) -> None:
+    with throttle.acquire_retrieval():
         say("in", name)
         threading.Event().wait()
 
 
-def _moves(guest: ArchiveThrottle, count: int) -> None:
-    threads = [threading.Thread(target=_move, args=(guest, str(one)), name=str(one)) for one in range(count)]
+def _moves(throttle: ArchiveThrottle, count: int) -> None:
+    threads = [
+        threading.Thread(target=_move, args=(throttle, str(one)), name=str(one)) for one in range(count)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
 
-def _queries(guest: ArchiveThrottle, tick: LastTick, count: int) -> Iterable[float]:
+def _queries(throttle: ArchiveThrottle, tick: LastTick, count: int) -> Iterable[float]:
     for _ in range(count):
-        guest.acquire_query()
+        throttle.acquire_query()
         yield tick.value
 
 
@@ -68,7 +70,7 @@ def main() -> None:
     site = {"all": Limits(parallel=2, queries_per_second=50)}
     tick = LastTick()
     shared = HostState(folder)
-    guest = ArchiveThrottle(
+    throttle = ArchiveThrottle(
         Limits(),
         site,
         parallel=16,
@@ -78,9 +80,9 @@ def main() -> None:
         clock=Clock(monotonic=tick),
     )
     if what == "moves":
-        _moves(guest, count)
+        _moves(throttle, count)
     else:
-        for at in _queries(guest, tick, count):
+        for at in _queries(throttle, tick, count):
             say("granted", at)
 
 

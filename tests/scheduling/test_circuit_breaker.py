@@ -126,9 +126,9 @@ def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
     assert at_the(archive, Shutdown(), board).call(question) == "answer"
     assert (question.asked, archive.probes) == (2, 4)
     assert pauses == [0, 1, 2, 3], "longer and longer"
-    said = list(board.take_messages())
-    assert said[0] == f"the archive is not available: {error}"
-    assert said[1].startswith("the archive answers again after")
+    messages = list(board.take_messages())
+    assert messages[0] == f"the archive is not available: {error}"
+    assert messages[1].startswith("the archive answers again after")
     assert board.waiting_for == ""
 
 
@@ -176,7 +176,7 @@ def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]
 def test_one_probes_and_the_others_wait_for_it() -> None:
     archive, board = Probed(*[DOWN] * 20), StatusBoard()
     waiting = threading.Barrier(6)
-    gate = at_the(archive, Shutdown(), board)
+    breaker = at_the(archive, Shutdown(), board)
 
     def ask() -> str:
         first = True
@@ -189,7 +189,7 @@ def test_one_probes_and_the_others_wait_for_it() -> None:
                 raise DOWN
             return "answer"
 
-        return gate.call(question)
+        return breaker.call(question)
 
     with ThreadPoolExecutor(6) as pool:
         assert [one.result(20) for one in [pool.submit(ask) for _ in range(6)]] == ["answer"] * 6
@@ -223,11 +223,11 @@ def test_stop_ends_the_waiting_of_those_who_do_not_probe() -> None:
         leave.wait(10)
 
     archive.before_answer = hang
-    gate = at_the(archive, stop, StatusBoard())
+    breaker = at_the(archive, stop, StatusBoard())
     with ThreadPoolExecutor(2) as pool:
-        prober = pool.submit(gate.call, Question(DOWN))
+        prober = pool.submit(breaker.call, Question(DOWN))
         assert probing.wait(10)
-        other = pool.submit(gate.call, Question())
+        other = pool.submit(breaker.call, Question())
         stop.request()
         with pytest.raises(Stopped):
             other.result(10)
@@ -273,44 +273,44 @@ class Closed(ArchiveThrottle):
 def test_outside_the_window_no_association_is_kept_and_nothing_is_asked() -> None:
     archive, stop, board = Probed(), Shutdown(), StatusBoard()
     events: list[str] = []
-    guest = Closed(stop, board)
-    archive.release_thread = lambda: events.append(f"hung up, open: {guest.open}")  # type: ignore[method-assign]
+    throttle = Closed(stop, board)
+    archive.release_thread = lambda: events.append(f"hung up, open: {throttle.open}")  # type: ignore[method-assign]
 
     def question() -> str:
-        events.append(f"asked, open: {guest.open}")
+        events.append(f"asked, open: {throttle.open}")
         return "answer"
 
-    assert CircuitBreaker(archive, stop, board, guest).call(question) == "answer"
+    assert CircuitBreaker(archive, stop, board, throttle).call(question) == "answer"
     assert events == ["hung up, open: False", "asked, open: True"]
 
 
 def test_outside_the_window_it_does_not_even_probe(pauses: list[int]) -> None:
     archive, stop, board = Probed(DOWN), Shutdown(), StatusBoard()
-    guest = Closed(stop, board)
-    guest.open = True
+    throttle = Closed(stop, board)
+    throttle.open = True
     seen: list[bool] = []
 
     def probed() -> None:
-        seen.append(guest.open)
-        guest.open = False
+        seen.append(throttle.open)
+        throttle.open = False
 
     def question() -> str:
-        guest.open = False
+        throttle.open = False
         return asked()
 
     archive.before_answer = probed
     archive.release_thread = lambda: None  # type: ignore[method-assign]
     asked = Question(DOWN)
-    assert CircuitBreaker(archive, stop, board, guest).call(question) == "answer"
+    assert CircuitBreaker(archive, stop, board, throttle).call(question) == "answer"
     assert seen == [True, True]
 
 
 def test_a_rejected_association_is_a_refusal_and_a_lost_one_is_not(pauses: list[int]) -> None:
     stop, board = Shutdown(), StatusBoard()
-    guest = Closed(stop, board)
-    guest.open = True
-    gate = CircuitBreaker(Probed(), stop, board, guest)
-    assert gate.call(Question(BUSY)) == "answer"
-    assert guest.refusals == 1
-    assert gate.call(Question(DOWN, ConnectionLost("cut"))) == "answer"
-    assert guest.refusals == 1
+    throttle = Closed(stop, board)
+    throttle.open = True
+    breaker = CircuitBreaker(Probed(), stop, board, throttle)
+    assert breaker.call(Question(BUSY)) == "answer"
+    assert throttle.refusals == 1
+    assert breaker.call(Question(DOWN, ConnectionLost("cut"))) == "answer"
+    assert throttle.refusals == 1

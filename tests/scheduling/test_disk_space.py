@@ -32,7 +32,7 @@ class Disk:
     def __init__(self, path: Path, keep_free: int = GB) -> None:
         self.free = 5 * GB
         self.stop, self.board = Shutdown(), StatusBoard()
-        self.room = DiskSpaceMonitor(
+        self.monitor = DiskSpaceMonitor(
             path, keep_free, self.stop, self.board, get_free=lambda _: self.free, poll_interval=0.01
         )
         self.passed = 0
@@ -41,7 +41,7 @@ class Disk:
     def wait(self) -> None:
         def work() -> None:
             try:
-                self.room.wait_for_space()
+                self.monitor.wait_for_space()
                 self.passed += 1
             except Stopped:
                 pass
@@ -68,8 +68,8 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 def test_room_enough(disk: Disk) -> None:
     disk.free = GB
-    disk.room.wait_for_space()
-    disk.room.require_space()
+    disk.monitor.wait_for_space()
+    disk.monitor.require_space()
     assert list(disk.board.take_messages()) == []
 
 
@@ -79,7 +79,7 @@ def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
         disk.wait()
     wait_for(disk.waits, "it to wait", 10)
     with pytest.raises(OutOfSpace) as refused:
-        disk.room.require_space()
+        disk.monitor.require_space()
     assert refused.value.status == 0xA700
     (said,) = disk.board.take_messages()
     assert said == (
@@ -104,19 +104,19 @@ def test_a_job_that_waits_for_room_can_be_stopped(disk: Disk) -> None:
 
 def test_after_an_instance_found_no_room_more_must_be_free(disk: Disk) -> None:
     disk.free = 2 * GB  # enough by the setting, and not for what came
-    disk.room.mark_full()
+    disk.monitor.mark_full()
     disk.wait()
     wait_for(disk.waits, "it to wait", 10)
     assert "too little for an instance" in next(disk.board.take_messages())
     disk.free += 20_000_000
     disk.join()
     assert disk.passed == 1
-    disk.room.wait_for_space()
+    disk.monitor.wait_for_space()
 
 
 def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rooms, "_RETRY_SECONDS", 0.05)
-    disk.room.mark_full()
+    disk.monitor.mark_full()
     disk.wait()
     disk.join()
     assert disk.passed == 1
@@ -124,7 +124,7 @@ def test_a_quota_is_tried_again_after_a_while(disk: Disk, monkeypatch: pytest.Mo
 
 def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     store = make_store(tmp_path / "out")
-    sink = InboundSink(store, UNRECORDED, disk.room)
+    sink = InboundSink(store, UNRECORDED, disk.monitor)
     disk.free = 0
     with pytest.raises(OutOfSpace):
         sink.begin(arrival())
@@ -133,7 +133,7 @@ def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     writer.write(memoryview(dataset()))
     writer.commit()
     assert len(files(tmp_path / "out")) == 1
-    disk.room.wait_for_space()
+    disk.monitor.wait_for_space()
 
 
 @pytest.mark.parametrize("step", ["write", "commit"])
@@ -156,7 +156,7 @@ def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
         def begin(self, _arrival: InstanceInfo) -> Writer:
             return self  # type: ignore[return-value]
 
-    writer = InboundSink(Full(), UNRECORDED, disk.room).begin(arrival())
+    writer = InboundSink(Full(), UNRECORDED, disk.monitor).begin(arrival())
     for name in ("write", "commit"):
         with pytest.raises(InstanceRefused):
             writer.write(memoryview(b"x")) if name == "write" else writer.commit()
@@ -171,15 +171,15 @@ def test_where_there_is_plenty_the_disk_is_not_looked_at_for_every_instance(tmp_
         looks.append(1)
         return 100 * GB
 
-    room = DiskSpaceMonitor(tmp_path, GB, Shutdown(), StatusBoard(), get_free=free)
+    monitor = DiskSpaceMonitor(tmp_path, GB, Shutdown(), StatusBoard(), get_free=free)
     for _ in range(1000):
-        room.require_space()
+        monitor.require_space()
     assert len(looks) < 100
 
 
 def test_where_there_is_little_it_is(disk: Disk) -> None:
     disk.free = 2 * GB
-    disk.room.require_space()
+    disk.monitor.require_space()
     disk.free = GB - 1
     with pytest.raises(OutOfSpace):
-        disk.room.require_space()
+        disk.monitor.require_space()

@@ -16,20 +16,22 @@ PORT = 11112
 
 
 class Harbour:
-    """A berth at an address; a job that is told to wait is stopped at once."""
+    """A queue_for_port at an address; a job that is told to wait is stopped at once."""
 
     def __init__(self, shared: Path, host: str, *, queue: bool) -> None:
         self.waited: list[str] = []
         self._stop = Shutdown()
         local = AE("QUARRY", host, PORT)
-        self.berth = PortQueue(local, shared / "out", shared, self._stop, queue=queue, on_wait=self._waits)
+        self.queue_for_port = PortQueue(
+            local, shared / "out", shared, self._stop, queue=queue, on_wait=self._waits
+        )
 
     def _waits(self, behind: str) -> None:
         self.waited.append(behind)
         self._stop.request()
 
     def enter(self) -> None:
-        with self.berth.acquire(lambda: None):
+        with self.queue_for_port.acquire(lambda: None):
             pass
 
 
@@ -72,5 +74,8 @@ def test_without_a_folder_to_meet_in_a_job_runs_but_does_not_queue(
     def taken() -> None:
         raise PortInUse("port 11112 is held by storescp")
 
-    with pytest.raises(PortInUse, match="storescp"), Harbour(file, "", queue=False).berth.acquire(taken):
+    with (
+        pytest.raises(PortInUse, match="storescp"),
+        Harbour(file, "", queue=False).queue_for_port.acquire(taken),
+    ):
         pass

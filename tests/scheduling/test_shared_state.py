@@ -16,7 +16,7 @@ import pytest
 from dicom_quarry.errors import StartError
 from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 class Job:
@@ -25,7 +25,7 @@ class Job:
     def __init__(self, what: str, folder: Path, count: int, changed: threading.Condition) -> None:
         command = [sys.executable, "-m", "tests.scheduling.slot_process", what, str(folder), str(count)]
         self.child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        self.said: list[list[str]] = []
+        self.output: list[list[str]] = []
         self._changed = changed
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -34,16 +34,16 @@ class Job:
         assert self.child.stdout is not None
         for line in self.child.stdout:
             with self._changed:
-                self.said.append(line.split())
+                self.output.append(line.split())
                 self._changed.notify_all()
 
     def names(self, verb: str, since: int = 0) -> set[str]:
-        return {words[1] for words in self.said[since:] if words[0] == verb}
+        return {words[1] for words in self.output[since:] if words[0] == verb}
 
     def kill(self) -> None:
         self.child.kill()
-        self.child.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        self.child.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
 
 
 Start = Callable[[str, int], Job]
@@ -80,22 +80,22 @@ def test_two_jobs_stay_together_under_the_ceiling_and_a_killed_one_makes_room(
         return sum(len(job.names("waits") - job.names("in")) for job in jobs) == 4 and inside() == 2
 
     with changed:
-        assert changed.wait_for(all_but_two_wait, PATIENCE)
+        assert changed.wait_for(all_but_two_wait, TIMEOUT)
     killed, other = sorted(jobs, key=lambda job: len(job.names("in")), reverse=True)
     killed.kill()
     with changed:
-        assert changed.wait_for(lambda: len(other.names("in")) == 2, PATIENCE), "the slots came back"
-        since = len(other.said)
-        assert changed.wait_for(lambda: other.names("waits", since) - other.names("in"), PATIENCE)
+        assert changed.wait_for(lambda: len(other.names("in")) == 2, TIMEOUT), "the slots came back"
+        since = len(other.output)
+        assert changed.wait_for(lambda: other.names("waits", since) - other.names("in"), TIMEOUT)
     assert len(other.names("in")) == 2, "and not more than that"
 
 
 def test_two_jobs_ask_together_no_faster_than_the_rate(start: Start) -> None:
     jobs = [start("queries", 20), start("queries", 20)]
     for job in jobs:
-        assert job.child.wait(PATIENCE) == 0
-        job._reader.join(PATIENCE)
-    granted = sorted(float(words[1]) for job in jobs for words in job.said if words[0] == "granted")
+        assert job.child.wait(TIMEOUT) == 0
+        job._reader.join(TIMEOUT)
+    granted = sorted(float(words[1]) for job in jobs for words in job.output if words[0] == "granted")
     assert len(granted) == 40
     assert min(after - before for before, after in itertools.pairwise(granted)) >= 1 / 50 - 1e-6
 
@@ -107,22 +107,22 @@ def test_who_gives_a_slot_back_queues_behind_who_waits(tmp_path: Path) -> None:
     def other() -> None:
         with folder.semaphore("all", 1, lambda _: waits.set()):
             entered.set()
-            leave.wait(PATIENCE)
+            leave.wait(TIMEOUT)
 
     thread = threading.Thread(target=other)
     with folder.semaphore("all", 1, lambda _: None):
         thread.start()
         # It waits at the head of the queue, and spins there.
-        assert waits.wait(PATIENCE)
+        assert waits.wait(TIMEOUT)
     with pytest.raises(TimeoutError), folder.semaphore("all", 1, _only_until(entered)):
         pass
     leave.set()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
 
 
 def _only_until(event: threading.Event) -> Callable[[float], None]:
     def pause(_: float) -> None:
-        assert event.wait(PATIENCE)
+        assert event.wait(TIMEOUT)
         raise TimeoutError
 
     return pause
@@ -162,7 +162,7 @@ def test_a_number_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
         return before + 1, 0.0
 
     folder.update("all.queries", step)
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
     assert folder.update("all.queries", lambda before: (before, before)) == 2.0
 
 

@@ -1,4 +1,4 @@
-"""A guest over simulated weeks, by a clock that moves only when somebody waits; and when it is refused."""
+"""A throttle over simulated weeks, by a clock that moves only when somebody waits; and when it is refused."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Seen:
     size: int = 0
 
 
-def guest_of(
+def throttle_of(
     own: Limits, stop: Shutdown, clock: Simulated, *, site: Mapping[str, Limits] | None = None, **more: object
 ) -> tuple[ArchiveThrottle, StatusBoard]:
     board = StatusBoard()
     shared: HostState | None = more.get("shared")  # type: ignore[assignment]
     at_once = int(str(more.get("at_once", 1)))
-    guest = ArchiveThrottle(
+    throttle = ArchiveThrottle(
         own,
         site or {},
         parallel=at_once,
@@ -57,22 +57,22 @@ def guest_of(
         status_board=board,
         clock=clock.clock,
     )
-    return guest, board
+    return throttle, board
 
 
-def live(guest: ArchiveThrottle, clock: Simulated, until: datetime, *, size: int = 40_000_000) -> Seen:
+def live(throttle: ArchiveThrottle, clock: Simulated, until: datetime, *, size: int = 40_000_000) -> Seen:
     """Find and fetch studies of 3 queries and two minutes each, until that day."""
     seen = Seen()
     while clock.seconds < until.timestamp():
-        guest.wait_until_open()
+        throttle.wait_until_open()
         for _ in range(3):
-            guest.acquire_query()
+            throttle.acquire_query()
             seen.queries.append(clock.seconds)
-        with guest.acquire_retrieval():
+        with throttle.acquire_retrieval():
             began = clock.seconds
             clock.seconds += 120
             for _ in range(4):
-                guest.throttle_bytes(size // 4)
+                throttle.throttle_bytes(size // 4)
             seen.moves.append((began, clock.seconds))
             seen.size += size
     return seen
@@ -86,8 +86,8 @@ def is_night(at: float) -> bool:
 def test_over_weeks_nothing_begins_outside_the_window(changed: str) -> None:
     start = local(changed) - timedelta(days=10)
     clock = Simulated(start)
-    guest, board = guest_of(NIGHTS, clock, clock)
-    seen = live(guest, clock, local(changed) + timedelta(days=11))
+    throttle, board = throttle_of(NIGHTS, clock, clock)
+    seen = live(throttle, clock, local(changed) + timedelta(days=11))
     assert all(is_night(began) for began, _ in seen.moves)
     assert all(is_night(at) for at in seen.queries)
     assert len([said for said in board.take_messages() if said.startswith("outside the window")]) == 21
@@ -112,8 +112,8 @@ def test_over_weeks_the_rates_hold() -> None:
         studies_per_hour=12,
         megabytes_per_second=0.2,
     )
-    guest, _ = guest_of(own, clock, clock)
-    seen = live(guest, clock, start + timedelta(days=14))
+    throttle, _ = throttle_of(own, clock, clock)
+    seen = live(throttle, clock, start + timedelta(days=14))
     begins = [began for began, _ in seen.moves]
     assert min(after - before for before, after in itertools.pairwise(begins)) >= 299.99
     assert min(after - before for before, after in itertools.pairwise(seen.queries)) >= 9.99
@@ -127,8 +127,8 @@ def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
     clock = Simulated(start)
     site = {"all": NIGHTS, "pacs.104": Limits(window="22:00-09:00", time_zone="UTC", studies_per_hour=6)}
     own = Limits(studies_per_hour=60)
-    guest, _ = guest_of(own, clock, clock, site=site, shared=HostState(tmp_path))
-    seen = live(guest, clock, start + timedelta(days=14))
+    throttle, _ = throttle_of(own, clock, clock, site=site, shared=HostState(tmp_path))
+    seen = live(throttle, clock, start + timedelta(days=14))
     begins = [began for began, _ in seen.moves]
     assert min(after - before for before, after in itertools.pairwise(begins)) >= 599.99
     for began in begins:
@@ -141,7 +141,7 @@ def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
     clock = Simulated(local("2026-03-01"))
     site = {"all": Limits(studies_per_hour=60, queries_per_second=2)}
     folder = HostState(tmp_path)
-    jobs = [guest_of(Limits(), clock, clock, site=site, shared=folder)[0] for _ in range(2)]
+    jobs = [throttle_of(Limits(), clock, clock, site=site, shared=folder)[0] for _ in range(2)]
     begins, queries = list[float](), list[float]()
     for _ in range(50):
         for job in jobs:
@@ -155,8 +155,8 @@ def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
 
 def test_what_runs_is_finished_unless_a_time_is_set() -> None:
     clock = Simulated(local("2026-03-03 06:59"))
-    guest, _ = guest_of(NIGHTS, clock, clock)
-    with guest.acquire_retrieval() as visit:
+    throttle, _ = throttle_of(NIGHTS, clock, clock)
+    with throttle.acquire_retrieval() as visit:
         clock.seconds += 6 * 3600
         assert not visit.expired
 
@@ -165,8 +165,8 @@ def test_after_the_time_that_is_set_a_move_is_over() -> None:
     clock = Simulated(local("2026-03-03 06:50"))
     site = {"all": Limits(after_window="2h")}
     own = NIGHTS.model_copy(update={"after_window": "30m"})
-    guest, _ = guest_of(own, clock, clock, site=site)
-    with guest.acquire_retrieval() as visit:
+    throttle, _ = throttle_of(own, clock, clock, site=site)
+    with throttle.acquire_retrieval() as visit:
         for minutes, over in [(0, False), (39, False), (1, True), (60, True), (11 * 60, False)]:
             clock.seconds += minutes * 60
             assert visit.expired == over, "from 07:30 until 19:00"
@@ -175,7 +175,9 @@ def test_after_the_time_that_is_set_a_move_is_over() -> None:
 def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Simulated(local("2026-11-20 07:00"))
     waits = set[str]()
-    guest, board = guest_of(Limits(window="Mon-Thu 19:00-07:00", time_zone="America/New_York"), clock, clock)
+    throttle, board = throttle_of(
+        Limits(window="Mon-Thu 19:00-07:00", time_zone="America/New_York"), clock, clock
+    )
     wait = clock.wait_unless_stopping
 
     def watched(seconds: float) -> None:
@@ -183,7 +185,7 @@ def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> No
         wait(seconds)
 
     monkeypatch.setattr(clock, "wait_unless_stopping", watched)
-    guest.wait_until_open()
+    throttle.wait_until_open()
     assert clock.seconds == local("2026-11-23 19:00").timestamp()
     assert list(board.take_messages()) == [
         "outside the window: waiting until Mon 19:00 (America/New_York)",
@@ -191,41 +193,41 @@ def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> No
     ]
     assert waits == {"the window, until Mon 19:00 (America/New_York)"}
     assert board.waiting_for == ""
-    guest.wait_until_open()
+    throttle.wait_until_open()
     assert list(board.take_messages()) == []
 
 
 def test_a_stop_ends_the_wait() -> None:
     clock = Simulated(local("2026-11-20 12:00"))
-    guest, board = guest_of(NIGHTS, clock, clock)
+    throttle, board = throttle_of(NIGHTS, clock, clock)
     clock.request()
     with pytest.raises(Stopped):
-        guest.wait_until_open()
-    with pytest.raises(Stopped), guest.acquire_retrieval():
+        throttle.wait_until_open()
+    with pytest.raises(Stopped), throttle.acquire_retrieval():
         pass
     assert board.waiting_for == ""
 
 
 def test_a_stop_lets_what_is_in_flight_ask_its_last_questions() -> None:
     clock = Simulated(local("2026-11-20 20:00"))
-    guest, _ = guest_of(Limits(queries_per_second=1), clock, clock)
-    guest.acquire_query()
+    throttle, _ = throttle_of(Limits(queries_per_second=1), clock, clock)
+    throttle.acquire_query()
     clock.request()
-    guest.acquire_query()
+    throttle.acquire_query()
     assert clock.seconds == local("2026-11-20 20:00:01").timestamp()
     clock.request()
     with pytest.raises(Stopped):
-        guest.acquire_query()
+        throttle.acquire_query()
 
 
 def test_bytes_that_come_after_a_stop_are_nobodys_error() -> None:
     clock = Simulated(local("2026-11-20 20:00"))
-    guest, _ = guest_of(Limits(megabytes_per_second=1), clock, clock)
+    throttle, _ = throttle_of(Limits(megabytes_per_second=1), clock, clock)
     clock.request()
-    guest.throttle_bytes(2_000_000)
+    throttle.throttle_bytes(2_000_000)
     assert clock.seconds == local("2026-11-20 20:00:02").timestamp()
     clock.request()
-    guest.throttle_bytes(2_000_000)
+    throttle.throttle_bytes(2_000_000)
 
 
 def test_of_many_that_wait_for_the_window_one_says_so() -> None:
@@ -239,11 +241,11 @@ def test_of_many_that_wait_for_the_window_one_says_so() -> None:
 
     stop, board = Held(), StatusBoard()
     clock = Clock(now=lambda: now[0])
-    guest = ArchiveThrottle(
+    throttle = ArchiveThrottle(
         NIGHTS, {}, parallel=1, host_state=None, shutdown=stop, status_board=board, clock=clock
     )
     with ThreadPoolExecutor() as pool:
-        waits = [pool.submit(guest.wait_until_open) for _ in range(3)]
+        waits = [pool.submit(throttle.wait_until_open) for _ in range(3)]
         for _ in waits:
             assert waiting.acquire(timeout=60)
         assert board.waiting_for.startswith("the window")
@@ -256,34 +258,34 @@ def test_of_many_that_wait_for_the_window_one_says_so() -> None:
 
 def test_a_move_waits_on_when_the_window_closes_before_it_may_begin() -> None:
     clock = Simulated(local("2026-03-03 06:30"))
-    guest, _ = guest_of(NIGHTS.model_copy(update={"studies_per_hour": 1.0}), clock, clock)
-    with guest.acquire_retrieval():
+    throttle, _ = throttle_of(NIGHTS.model_copy(update={"studies_per_hour": 1.0}), clock, clock)
+    with throttle.acquire_retrieval():
         pass
-    with guest.acquire_retrieval():
+    with throttle.acquire_retrieval():
         assert clock.seconds >= local("2026-03-03 19:00").timestamp()
 
 
 def test_more_of_a_study_is_not_another_study() -> None:
     clock = Simulated(local("2026-03-03 20:00"))
-    guest, _ = guest_of(Limits(studies_per_hour=1), clock, clock)
-    with guest.acquire_retrieval():
+    throttle, _ = throttle_of(Limits(studies_per_hour=1), clock, clock)
+    with throttle.acquire_retrieval():
         pass
-    with guest.acquire_retrieval(is_repeat=True):
+    with throttle.acquire_retrieval(is_repeat=True):
         assert clock.seconds == local("2026-03-03 20:00").timestamp()
 
 
 def test_windows_that_never_meet_are_a_mistake() -> None:
     clock = Simulated(local("2026-03-03 20:00"))
     with pytest.raises(ConfigError, match="no hour in common"):
-        guest_of(Limits(window="12:00-13:00"), clock, clock, site={"all": Limits(window="13:00-14:00")})
+        throttle_of(Limits(window="12:00-13:00"), clock, clock, site={"all": Limits(window="13:00-14:00")})
 
 
 def test_the_ceiling_is_the_lowest_that_anyone_set() -> None:
     clock = Simulated(local("2026-03-03 20:00"))
     site = {"all": Limits(parallel=5), "pacs.104": Limits(parallel=3)}
-    assert guest_of(Limits(parallel=4), clock, clock, site=site, at_once=8)[0].max_parallel == 3
-    assert guest_of(Limits(parallel=4), clock, clock, at_once=8)[0].max_parallel == 4
-    assert guest_of(Limits(parallel=4), clock, clock, at_once=2)[0].max_parallel == 2
+    assert throttle_of(Limits(parallel=4), clock, clock, site=site, at_once=8)[0].max_parallel == 3
+    assert throttle_of(Limits(parallel=4), clock, clock, at_once=8)[0].max_parallel == 4
+    assert throttle_of(Limits(parallel=4), clock, clock, at_once=2)[0].max_parallel == 2
 
 
 # -- refused
@@ -292,15 +294,15 @@ def test_the_ceiling_is_the_lowest_that_anyone_set() -> None:
 @pytest.fixture
 def busy() -> tuple[ArchiveThrottle, StatusBoard, Simulated]:
     clock = Simulated(local("2026-03-03 20:00"))
-    guest, board = guest_of(Limits(), clock, clock, at_once=4)
-    return guest, board, clock
+    throttle, board = throttle_of(Limits(), clock, clock, at_once=4)
+    return throttle, board, clock
 
 
 class Full(Exception):
     """One more had to wait."""
 
 
-def at_once(guest: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> int:
+def at_once(throttle: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many moves may begin before one has to wait."""
 
     def wait(seconds: float) -> None:
@@ -308,7 +310,7 @@ def at_once(guest: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.Monkey
 
     def enter(depth: int) -> int:
         try:
-            with guest.acquire_retrieval():
+            with throttle.acquire_retrieval():
                 return enter(depth + 1)
         except Full:
             return depth
@@ -322,27 +324,27 @@ def at_once(guest: ArchiveThrottle, clock: Simulated, monkeypatch: pytest.Monkey
 def test_an_archive_out_of_resources_is_asked_for_half_at_once(
     busy: tuple[ArchiveThrottle, StatusBoard, Simulated], status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guest, board, clock = busy
-    assert at_once(guest, clock, monkeypatch) == 4
-    with guest.acquire_retrieval() as visit:
+    throttle, board, clock = busy
+    assert at_once(throttle, clock, monkeypatch) == 4
+    with throttle.acquire_retrieval() as visit:
         clock.seconds += 1
         visit.record_result(RetrieveResult(Verdict.RETRY, status))
-    assert at_once(guest, clock, monkeypatch) == 2
+    assert at_once(throttle, clock, monkeypatch) == 2
     assert list(board.take_messages()) == ["the archive is busy: at most 2 at once for a while"]
     for allowed in (2, 3, 4, 4):
-        assert at_once(guest, clock, monkeypatch) == allowed
+        assert at_once(throttle, clock, monkeypatch) == allowed
         for _ in range(SUCCESSES_BEFORE_INCREASE):
-            with guest.acquire_retrieval() as visit:
+            with throttle.acquire_retrieval() as visit:
                 assert visit.record_result(SUCCESS) is SUCCESS
 
 
 def test_a_lost_move_is_a_refusal_too_as_some_archives_die_of_several(
     busy: tuple[ArchiveThrottle, StatusBoard, Simulated], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guest, _, clock = busy
-    with guest.acquire_retrieval() as visit:
+    throttle, _, clock = busy
+    with throttle.acquire_retrieval() as visit:
         visit.record_result(RetrieveResult(Verdict.LOST))
-    assert at_once(guest, clock, monkeypatch) == 2
+    assert at_once(throttle, clock, monkeypatch) == 2
 
 
 @pytest.mark.parametrize(
@@ -353,20 +355,20 @@ def test_other_answers_do_not_slow_it_down(
     answer: RetrieveResult,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    guest, _, clock = busy
-    with guest.acquire_retrieval() as visit:
+    throttle, _, clock = busy
+    with throttle.acquire_retrieval() as visit:
         visit.record_result(answer)
-    assert at_once(guest, clock, monkeypatch) == 4
+    assert at_once(throttle, clock, monkeypatch) == 4
 
 
 def test_a_slot_is_given_back_when_a_move_fails(
     busy: tuple[ArchiveThrottle, StatusBoard, Simulated], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guest, _, clock = busy
+    throttle, _, clock = busy
     for _ in range(5):
-        with pytest.raises(ZeroDivisionError), guest.acquire_retrieval():
+        with pytest.raises(ZeroDivisionError), throttle.acquire_retrieval():
             raise ZeroDivisionError
-    assert at_once(guest, clock, monkeypatch) == 4
+    assert at_once(throttle, clock, monkeypatch) == 4
 
 
 def test_who_waits_for_one_archive_keeps_nobody_from_another(tmp_path: Path) -> None:

@@ -20,39 +20,41 @@ LOST = RetrieveResult(Verdict.LOST, comment="nobody listens")
 FINE = RetrieveResult(Verdict.SUCCESS, status=0, completed=3)
 
 
-class Told(list[str]):
+class Messages(list[str]):
     """What was said, and roads that say it."""
 
-    def roads(self, *roads: Transport, served: bool = False) -> TransportSelector:
-        return TransportSelector(roads, "QUARRY:11112", self.append, has_delivered=served)
+    def selector(self, *selector: Transport, served: bool = False) -> TransportSelector:
+        return TransportSelector(selector, "QUARRY:11112", self.append, has_delivered=served)
 
 
 def test_an_unknown_destination_closes_the_move_for_good_and_the_next_road_is_open() -> None:
-    told = Told()
-    roads = told.roads(Transport.MOVE, Transport.GET, served=True)
-    roads.record_result(1, Transport.MOVE, UNKNOWN, 0)
-    assert roads.available == (Transport.GET,)
-    assert told == [
+    messages = Messages()
+    selector = messages.selector(Transport.MOVE, Transport.GET, served=True)
+    selector.record_result(1, Transport.MOVE, UNKNOWN, 0)
+    assert selector.available == (Transport.GET,)
+    assert messages == [
         "C-MOVE failed (A801, destination probably not registered). Using C-GET from now on. "
         "Details: quarry explain"
     ]
-    assert "DOE" not in told[0], "the archive's own words may name a patient, and this goes to logs"
+    assert "DOE" not in messages[0], "the archive's own words may name a patient, and this goes to logs"
 
 
 def test_what_is_heard_late_of_a_closed_road_is_not_held_against_another() -> None:
-    roads = Told().roads(Transport.MOVE, Transport.GET)
-    roads.record_result(1, Transport.MOVE, UNKNOWN, 0)
-    roads.record_result(2, Transport.MOVE, UNKNOWN, 0)
-    assert roads.available == (Transport.GET,)
+    selector = Messages().selector(Transport.MOVE, Transport.GET)
+    selector.record_result(1, Transport.MOVE, UNKNOWN, 0)
+    selector.record_result(2, Transport.MOVE, UNKNOWN, 0)
+    assert selector.available == (Transport.GET,)
 
 
 def test_the_last_road_closed_ends_the_job_with_the_reasons_of_all() -> None:
-    roads = Told().roads(Transport.MOVE, Transport.GET)
-    roads.record_result(1, Transport.MOVE, UNKNOWN, 0)
+    selector = Messages().selector(Transport.MOVE, Transport.GET)
+    selector.record_result(1, Transport.MOVE, UNKNOWN, 0)
     with pytest.raises(
         OperatorActionRequired, match=r"by C-MOVE: unknown.*QUARRY:11112; by C-GET: not offered"
     ) as ended:
-        roads.record_result(1, Transport.GET, RetrieveResult(Verdict.CONFIGURATION, comment="not offered"), 0)
+        selector.record_result(
+            1, Transport.GET, RetrieveResult(Verdict.CONFIGURATION, comment="not offered"), 0
+        )
     assert "DOE" in str(ended.value)
     assert ended.value.redacted == (
         "by C-MOVE: unknown (A801). The destination was QUARRY:11112; by C-GET: not offered"
@@ -61,25 +63,25 @@ def test_the_last_road_closed_ends_the_job_with_the_reasons_of_all() -> None:
 
 @pytest.mark.parametrize("answered", [BLOCKED, LOST, RetrieveResult(Verdict.SUCCESS, completed=3)])
 def test_three_studies_in_vain_close_a_road_that_never_served(answered: RetrieveResult) -> None:
-    roads = Told().roads(Transport.MOVE, Transport.GET)
+    selector = Messages().selector(Transport.MOVE, Transport.GET)
     for task in (1, 2, 2):
-        roads.record_result(task, Transport.MOVE, answered, 0)
-        assert Transport.MOVE in roads.available
-    roads.record_result(3, Transport.MOVE, answered, 0)
-    assert roads.available == (Transport.GET,)
+        selector.record_result(task, Transport.MOVE, answered, 0)
+        assert Transport.MOVE in selector.available
+    selector.record_result(3, Transport.MOVE, answered, 0)
+    assert selector.available == (Transport.GET,)
 
 
 def test_a_road_that_served_is_not_closed_by_a_bad_hour() -> None:
-    roads = Told().roads(Transport.WADO, Transport.GET)
-    roads.record_result(1, Transport.WADO, FINE, 3)
+    selector = Messages().selector(Transport.WADO, Transport.GET)
+    selector.record_result(1, Transport.WADO, FINE, 3)
     for task in range(2, 9):
-        roads.record_result(task, Transport.WADO, LOST, 0)
-        roads.record_result(task, Transport.WADO, BLOCKED, 0)
-    assert roads.available == (Transport.WADO, Transport.GET)
+        selector.record_result(task, Transport.WADO, LOST, 0)
+        selector.record_result(task, Transport.WADO, BLOCKED, 0)
+    assert selector.available == (Transport.WADO, Transport.GET)
 
 
 def test_the_only_road_out_of_reach_is_waited_for_not_closed() -> None:
-    roads = Told().roads(Transport.GET)
+    selector = Messages().selector(Transport.GET)
     for task in range(9):
-        roads.record_result(task, Transport.GET, LOST, 0)
-    assert roads.available == (Transport.GET,)
+        selector.record_result(task, Transport.GET, LOST, 0)
+    assert selector.available == (Transport.GET,)

@@ -47,10 +47,10 @@ def test_modes_that_are_taken(mode: str | None, group: str | None, found: Permis
         ("0680", "octal mode"),
     ],
 )
-def test_modes_that_are_refused(tmp_path: Path, mode: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_modes_that_are_refused(tmp_path: Path, mode: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make_permissions(mode, None)
-    with pytest.raises(ConfigError, match=f"file-mode: .*{said}"):
+    with pytest.raises(ConfigError, match=f"file-mode: .*{message}"):
         load_settings(None, {"from": "PACS@h:104", "to": str(tmp_path), "file_mode": mode})
 
 
@@ -88,9 +88,9 @@ def test_a_group_that_the_user_is_not_in_is_refused() -> None:
         os._exit(0)
     os.close(writes)
     os.waitpid(child, 0)
-    said = os.read(reads, 1000).decode()
+    message = os.read(reads, 1000).decode()
     os.close(reads)
-    assert f"you are not in the group {name}" in said and "log in again" in said
+    assert f"you are not in the group {name}" in message and "log in again" in message
 
 
 def test_a_folder_is_opened_and_never_narrowed(tmp_path: Path) -> None:

@@ -91,21 +91,7 @@ def begin_or_continue(
         record_cohort(ledger, cohort, settings)
         return None
     previous = Settings.model_validate_json(metadata["settings"])
-    if previous.filepath != settings.filepath:
-        raise InputError(
-            f"the files in {settings.to} are named by --filepath '{previous.filepath}': use that pattern, or "
-            "another folder"
-        )
-    removed = {archive.name for archive in previous.archives} - {
-        archive.name for archive in settings.archives
-    }
-    if removed:
-        names = ", ".join(sorted(removed))
-        raise InputError(f"{settings.to} is filled from {names}: use that archive, or another folder")
-    if previous.exclude and not settings.exclude:
-        raise InputError(
-            f"this job was started with --exclude {previous.exclude[0]}: give that list, or a newer one"
-        )
+    _check_same_job(previous, settings)
     if metadata["cohort"] == cohort.digest and not update:
         if previous != settings:
             ledger.set_metadata(settings=settings.model_dump_json())
@@ -121,6 +107,25 @@ def begin_or_continue(
         return replace_rows(connection, cohort.read_requests())
 
     return ledger.database.write(replace_cohort)
+
+
+def _check_same_job(previous: Settings, settings: Settings) -> None:
+    """Raise InputError if the settings do not match those of the job's last run."""
+    if previous.filepath != settings.filepath:
+        raise InputError(
+            f"the files in {settings.to} are named by --filepath '{previous.filepath}': use that pattern, or "
+            "another folder"
+        )
+    removed = {archive.name for archive in previous.archives} - {
+        archive.name for archive in settings.archives
+    }
+    if removed:
+        names = ", ".join(sorted(removed))
+        raise InputError(f"{settings.to} is filled from {names}: use that archive, or another folder")
+    if previous.exclude and not settings.exclude:
+        raise InputError(
+            f"this job was started with --exclude {previous.exclude[0]}: give that list, or a newer one"
+        )
 
 
 def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T | None:
