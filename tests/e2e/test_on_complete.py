@@ -193,7 +193,7 @@ def test_what_the_command_moves_away_is_released(work: Path, archive: ScriptedAr
     assert status(job.out)["studies_released"] == 3
     checked = quarry("verify", job.out)
     assert checked.code == 0
-    assert "12 files of released studies were not looked at" in checked.out
+    assert "12 files of released studies were not compared" in checked.out
 
 
 def test_released_by_its_command_a_study_is_never_moved_again(work: Path, archive: ScriptedArchive) -> None:

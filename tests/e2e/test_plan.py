@@ -327,7 +327,7 @@ def test_stopped_it_says_so(archive: Asked, work: Path) -> None:
         until(running, "the stop", lambda: "stopping" in running.output)
         archive._gate.set()
         assert running.wait() == 4
-    assert "run the same command again to go on" in running.output
+    assert "run the same command again to continue" in running.output
     assert len(archive.accessions) == 2, "what was asked is heard out, and nothing more asked"
     assert bench.plan().code == 0
 

@@ -74,12 +74,12 @@ def test_progress_and_control_c(work: Path) -> None:
             terminal.wait_for("row 2: 1 of 3 instances")
             terminal.wait_for("1 of 3 studies complete")
             terminal.type("\x03")
-            terminal.wait_for("Ctrl-C again cancels it")
+            terminal.wait_for("Press Ctrl-C again")
             archive.open()
             code = terminal.end()
         finally:
             terminal.child.kill()
             terminal.child.wait()
         assert code == 4
-        assert "run the same command again to go on" in terminal.shown
+        assert "run the same command again to continue" in terminal.shown
         assert quarry(*command).code == 1

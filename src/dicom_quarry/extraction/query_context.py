@@ -43,7 +43,7 @@ class QueryContext:
         for archive in self.settings.archives:
             if archive.dicomweb is not None and archive.dicomweb.is_unencrypted:
                 self.observer.on_message(
-                    f"{archive.dicomweb} is not encrypted (http): others on the network can read the data"
+                    f"{archive.dicomweb} is not https: others on the network can read the data"
                 )
             limits = self.site_policy.describe_limits(archive)
             if limits:
