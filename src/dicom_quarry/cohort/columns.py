@@ -63,6 +63,116 @@ def find_keyword(header: str) -> str:
     return _KEYWORDS_BY_HEADER.get(normalize_header(header), "")
 
 
+#: A header may have several names: ``Hospital number (MRN)``, ``MRN/Name``.
+_NAME_SEPARATORS = re.compile(r"[/|;,:=&+()\[\]{}<>\n\r\t\\]| - |\b(?:and|or|und|oder)\b", re.IGNORECASE)
+_CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
+#: Cyrillic and Greek letters that look like Latin ones, in lower case.
+_LOOKALIKES = str.maketrans("авсенікјморѕтухαβεζηικμνορτυχ", "abcehikjmopstyxabezhikmnoptyx")
+#: A header that ends in one of these words is about something else: ``Patient Name``, ``Accession date``.
+_OTHER_NOUN = re.compile(
+    "address|age|birth(?:date|day)?|by|comments?|dates?|datum|department|description|dob|email|gender|grund"
+    "|issuer|location|modality|names?|notes?|phone|reasons?|remarks?|room|sex|site|source|status|system|time"
+    "|types?|ward"
+)
+_NUMBER_WORD = (
+    r"(?:ids?|idents?|identifiers?|nos?|nrs?|nums?|numbers?|numer|numero|nummer|codes?|keys?|kennung)"
+)
+#: Other ways to write a name, as words and as letters alone.
+_SIMILAR_NAMES = (
+    (
+        "PatientID",
+        re.compile(
+            r"\b(?:mrns?|empis?|e?mpi|pid|pids)\b"
+            rf"|\b(?:patient|patients|patienten|pat|pt|pts)(?: \w+)? ?{_NUMBER_WORD}\b"
+            rf"|\b{_NUMBER_WORD} (?:of |der |des )?(?:the )?(?:patients?|patienten|pat|pt)\b"
+            r"|\b(?:medical|med|health|hospital|hosp) ?(?:record|rec)s?\b"
+            r"|\b(?:hospital|hosp|chart|nhs) ?(?:no|nr|num|number|nummer)\b|patientid|patid"
+        ),
+    ),
+    (
+        "AccessionNumber",
+        re.compile(
+            rf"ac{{1,3}}es{{1,3}}ion|\b(?:acc|accn|acsn|access) ?{_NUMBER_WORD}\b|\b(?:acc|accn|acsn)\b"
+        ),
+    ),
+    ("SeriesInstanceUID", re.compile(r"\bseries ?(?:instance|inst)? ?(?:uids?|uis?)\b|\bseries ?instance")),
+    (
+        "StudyInstanceUID",
+        re.compile(r"\b(?:study|exam) ?(?:instance|inst)? ?(?:uids?|uis?)\b|\bstudy ?instance|\bsuids?\b"),
+    ),
+    ("StudyDate", re.compile(r"\b(?:study|exam|examination) ?(?:date|dates|dt|datum)\b")),
+)
+
+
+def find_similar_keyword(header: str) -> str:
+    """Return the key whose name a header resembles; empty if it resembles none, or is the name itself.
+
+    ``MRN*``, ``Patient ID #``, ``MRN (hospital)``, ``Pat-ID``, ``Old MRN`` and ``Acession No`` resemble a
+    name. ``Patient Name`` and ``Accession date`` do not.
+    """
+    if find_keyword(header) or normalize_header(header) in _KEYWORDS_BY_NAME:
+        return ""
+    for part in (header, *_NAME_SEPARATORS.split(header)):
+        letters = _split_words(part).replace(" ", "")
+        if letters in _KEYWORDS_BY_LETTERS:
+            return _KEYWORDS_BY_LETTERS[letters]
+    words = _split_words(header)
+    letters = words.replace(" ", "")
+    if not words or _OTHER_NOUN.fullmatch(words.split()[-1]) or letters in _OTHER_KEYS_BY_LETTERS:
+        return ""
+    if "#" in header:
+        words += " no"
+    for keyword, pattern in _SIMILAR_NAMES:
+        if pattern.search(words):
+            return keyword
+    return _find_misspelt_keyword(letters)
+
+
+def _split_words(header: str) -> str:
+    """Return the words of a header in lower case, without accents, digits and punctuation."""
+    text = unicodedata.normalize("NFKD", header).translate(_INVISIBLE_CHARACTERS)
+    text = _CAMEL_CASE.sub(" ", text).casefold().translate(_LOOKALIKES)
+    text = "".join(char for char in text if not unicodedata.combining(char))
+    return " ".join(re.findall(r"[^\W\d_]+", text))
+
+
+def _find_misspelt_keyword(letters: str) -> str:
+    for name, keyword in _KEYWORDS_BY_LETTERS.items():
+        allowed = 2 if len(name) >= 10 else 1
+        is_close = len(name) >= 8 and name[0] == letters[:1] and abs(len(name) - len(letters)) <= allowed
+        if is_close and _count_edits(name, letters) <= allowed:
+            return keyword
+    return ""
+
+
+def _count_edits(one: str, other: str) -> int:
+    """Count the letters to insert, delete, replace or exchange with their neighbour."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for i, char in enumerate(one, 1):
+        row = [i]
+        for j, other_char in enumerate(other, 1):
+            edits = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (char != other_char))
+            if i > 1 and j > 1 and char == other[j - 2] and one[i - 2] == other_char:
+                edits = min(edits, before[j - 2] + 1)
+            row.append(edits)
+        before, last = last, row
+    return last[-1]
+
+
+_INVISIBLE_CHARACTERS = dict.fromkeys([0xAD, *range(0x200B, 0x2010), 0x2060, 0xFEFF])
+#: The aliases without digits and punctuation; 'From' and 'To' alone are too common.
+_KEYWORDS_BY_LETTERS = {
+    letters: keyword
+    for keyword, aliases in HEADER_ALIASES.items()
+    for alias in aliases
+    if (letters := _split_words(alias).replace(" ", "")) not in ("from", "to", "until")
+}
+_OTHER_KEYS_BY_LETTERS = {
+    letters for keyword in QUERY_KEYS if (letters := keyword.casefold()) not in _KEYWORDS_BY_LETTERS
+}
+
+
 def parse_keyword(name: str) -> str:
     """Return the key that an option names; raises ConfigError with the list of keys."""
     found = find_keyword(name) or _KEYWORDS_BY_NAME.get(normalize_header(name), "")
