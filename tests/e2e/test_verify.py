@@ -131,7 +131,7 @@ def test_files_that_nobody_recorded_are_told_of(out: Path) -> None:
     told = [inside(out, path) for path in (*strays, files[40].with_name("renamed.dcm"))]
     told.append(f"{inside(out, files[3].parent)}/\\xff\n.dcm")
     assert {path for path, code in found(out).items() if code == "stray"} == set(told)
-    assert done.code == 1 and "5 files in the folder that the record does not have" in done.out
+    assert done.code == 1 and "5 files were not stored by Quarry" in done.out
     files[40].with_name("renamed.dcm").rename(files[40])
     assert look(out, quick=True)[0] == VerifySummary(90, sum(map(size, files)), 0, unrecorded=4, uncompared=0)
 
@@ -266,12 +266,12 @@ def test_a_sample_can_be_repeated_and_says_what_it_does_not_prove(out: Path) -> 
     assert done.code == 0 and seed and chosen
     number = int(chosen[1])
     assert 50 < number < 150, "a quarter of 400, give or take six sigma"
-    assert f"no more than {max_undetected_damage(number, 400)} of the others" in done.out
+    assert f"at most {max_undetected_damage(number, 400)} of the unread files are damaged" in done.out
     for path in files:
         flip(path)
     again = quarry("verify", out, "--sample", "25 %", "--seed", seed[1])
     assert again.code == 1 and len(damaged(out)) == number
-    assert "a verify without --sample finds all" in again.out
+    assert "To find all, run quarry verify without --sample" in again.out
     first = found(out)
     assert look(out, sample_share=0.25, seed=seed[1])[0].damaged == number and found(out) == first
     assert look(out, sample_share=0.25, seed="another") and found(out) != first
