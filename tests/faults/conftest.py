@@ -1,4 +1,4 @@
-"""Every job of these tests is in a hurry, and none asks for room on the disk."""
+"""Short delays for every job of these tests, and no limit of disk space."""
 
 from __future__ import annotations
 

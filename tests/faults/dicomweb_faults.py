@@ -67,25 +67,25 @@ def _strangers(web: ScriptedWeb, files: list[bytes]) -> list[bytes]:
 
 
 SCENARIOS = (
-    WebScenario("in-order", "none", "asks for every study once", tuple),
+    WebScenario("in-order", "none", "retrieves every study once", tuple),
     WebScenario(
         "partial",
         "206: a part of the study, and no more",
-        "keeps it; asks for a series of which nothing came, then for the instances that are missing",
+        "keeps it; retrieves a series of which nothing came, then the missing instances",
         lambda: [Partial()],
         requests=("STUDY SERIES IMAGE IMAGE", "STUDY SERIES IMAGE IMAGE"),
     ),
     WebScenario(
         "too-large",
         "413: a study is too much at once",
-        "asks by series at once",
+        "retrieves by series at once",
         lambda: [Answer(413, which=at("STUDY"))],
         requests=("STUDY SERIES SERIES", "STUDY SERIES SERIES"),
     ),
     WebScenario(
         "not-acceptable",
         "406: it does not send files as they are stored",
-        "asks by series and instance, then says so; nothing is converted for us",
+        "retrieves by series and instance, then reports that; the archive converts nothing for us",
         lambda: [Answer(406, which=lambda request: not request.is_search)],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
@@ -113,7 +113,7 @@ SCENARIOS = (
     WebScenario(
         "cut-in-chunks",
         "a chunked body is cut in the middle of an instance",
-        "keeps what was whole; asks for the rest by series and instance",
+        "keeps what was whole; retrieves the rest by series and instance",
         lambda: [CutBody("chunks", parts=1, which=at("STUDY"))],
         requests=("STUDY SERIES IMAGE", "STUDY SERIES IMAGE"),
     ),
@@ -127,21 +127,21 @@ SCENARIOS = (
     WebScenario(
         "no-closing-boundary",
         "a body ends well, without its closing boundary",
-        "a failure, never the last part: the part before the end is asked for again",
+        "a failure, never the last part: the part before the end is retrieved again",
         lambda: [CutBody("boundary", parts=4, which=at("STUDY"))],
         requests=("STUDY IMAGE", "STUDY IMAGE"),
     ),
     WebScenario(
         "web-page",
         "200 with a web page: maintenance, or a login",
-        "is no image and no success: waits, and asks again",
+        "is no image and no success: waits, and tries again",
         lambda: [web_page(times=2)],
         requests=None,
     ),
     WebScenario(
         "compressed",
-        "a Content-Encoding that was not asked for, in retrievals",
-        "is not taken apart: the archive is said to send what was not asked for",
+        "a Content-Encoding that was not requested, in retrievals",
+        "is not decoded: the report names the unexpected encoding",
         lambda: [_Only(Compressed())],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
@@ -150,14 +150,14 @@ SCENARIOS = (
     ),
     WebScenario(
         "strangers",
-        "another study's instance among those asked for",
+        "another study's instance among the requested ones",
         "is not stored; the rest of the study is complete",
         lambda: [Parts(_strangers, which=at("STUDY"))],
     ),
     WebScenario(
         "no-file-among-files",
         "a part that is no DICOM file",
-        "costs itself alone: that instance is asked for again",
+        "costs itself alone: that instance is retrieved again",
         lambda: [Parts(lambda _, files: [b"<html>oops</html>", *files[1:]], which=at("STUDY"))],
         requests=("STUDY IMAGE", "STUDY IMAGE"),
     ),
@@ -184,7 +184,7 @@ SCENARIOS = (
     WebScenario(
         "failing-query",
         "500 for queries, once we are at work",
-        "asks three times, then says that the query failed: never that nothing was found",
+        "tries three times, then reports that the query failed: never that nothing was found",
         lambda: [Answer(500, which=_by_accession)],
         rows=(("failed", "query_failed"),) * 2,
         stored=(0, 0),

@@ -18,7 +18,7 @@ from dicom_quarry.extraction.state_machine import (
     TaskEvent,
 )
 from dicom_quarry.model import RequestState, TaskState
-from tests.faults import (  # noqa: F401 (they tell)
+from tests.faults import (  # noqa: F401 (they register what they show)
     test_archives,
     test_crash,
     test_get,
@@ -52,7 +52,7 @@ _TITLES = {
     7: "Final statuses of C-MOVE",
     8: "False success",
     9: "Stores after the final response",
-    10: "Stores on several associations, and unasked ones",
+    10: "Stores on several associations, and unrequested ones",
     11: "Duplicates",
     12: "Keys that are ignored, answers without end, several archives",
     13: "Limits of answers",
@@ -138,7 +138,7 @@ def diagram(table: Mapping[tuple[S, E], S], states: Iterable[S]) -> str:
 
 
 def architecture(page: str) -> str:
-    """The page with its diagrams made anew; they stand between marks."""
+    """Return the page with new diagrams between its marks."""
     for name, text in (
         ("request", diagram(REQUEST_TRANSITIONS, RequestState)),
         ("task", diagram(TASK_TRANSITIONS, TaskState)),

@@ -5,7 +5,7 @@ has only the bytes that it had at its last fsync or fdatasync; a name (a file's,
 there only if its folder was fsynced since, or by chance, as disks write on their own: then of each folder the
 first few of the pending changes. SQLite writes from C, and is believed: of the ledger there is what was on
 the disk when a commit had returned, so what is tested is the order of the store's writes and the ledger's
-commits, not SQLite's own fsyncs. The folder itself and what is in ``.quarry`` beside the ledger is there.
+commits, not SQLite's own fsyncs. The folder itself and what else is in ``.quarry`` is there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ FOLDER = -1
 
 @dataclass
 class Recorder:
-    """What happened below ``root``, in its order."""
+    """Record of the file operations below ``root``, in their order."""
 
     root: Path
     events: list[Event] = field(default_factory=list)
@@ -137,15 +137,15 @@ class Recorder:
             mine: list[tuple[Any, Future[Any]]] = [(work, Future()) for work, _ in group]
             real(database, mine)
             with self._lock:
-                # The writer's thread: nobody writes meanwhile, and nobody knows yet of this commit.
+                # The writer's thread: no other thread writes meanwhile, or knows of this commit yet.
                 ledger = self.root / ".quarry" / "ledger.db"
                 log = ledger.with_name("ledger.db-wal")
                 self._add("ledger", "", 0, ledger.read_bytes(), log.read_bytes() if log.exists() else b"")
-            for (_, told), (_, future) in zip(group, mine, strict=True):
+            for (_, future_of_caller), (_, future) in zip(group, mine, strict=True):
                 if future.exception() is not None:
-                    told.set_exception(future.exception())
+                    future_of_caller.set_exception(future.exception())
                 else:
-                    told.set_result(future.result())
+                    future_of_caller.set_result(future.result())
 
         return committed
 

@@ -28,7 +28,9 @@ def _status(
 
 SCENARIOS = (
     *(
-        _status(status, "backs off, and asks the same again", moves=("STUDY STUDY",) * 2, finds=(2, 4, 8))
+        _status(
+            status, "backs off, and sends the same request again", moves=("STUDY STUDY",) * 2, finds=(2, 4, 8)
+        )
         for status in (0xA700, 0xA702, 0xC000, 0xC502, 0x0110, 0x1234)
     ),
     *(
@@ -36,7 +38,7 @@ SCENARIOS = (
             7,
             f"{status:04X}-at-study-level",
             f"C-MOVE at STUDY level always ends with {status:04X}",
-            "asks at SERIES level instead, at once",
+            "retrieves at SERIES level instead, at once",
             lambda status=status: [faults.MoveStatus(status, level="STUDY")],  # type: ignore[misc]
             requests=ArchiveRequests(("STUDY SERIES SERIES",) * 2),
         )
@@ -46,7 +48,7 @@ SCENARIOS = (
         7,
         "A801",
         "the archive does not know the destination (A801)",
-        "stops at once and says what to register; rows stay pending, exit code 4",
+        "stops at once and shows what to register; rows stay pending, exit code 4",
         lambda: [faults.MoveStatus(0xA801)],
         requests=ArchiveRequests(("STUDY", ""), None, 3),
         **STOPPED,  # type: ignore[arg-type]
@@ -55,7 +57,7 @@ SCENARIOS = (
         7,
         "0124",
         "the archive does not authorise us to retrieve (0124)",
-        "stops at once and says what to have allowed; rows stay pending, exit code 4",
+        "stops at once and shows what must be allowed; rows stay pending, exit code 4",
         lambda: [faults.MoveStatus(0x0124)],
         requests=ArchiveRequests(("STUDY", ""), None, 3),
         **STOPPED,  # type: ignore[arg-type]
@@ -85,7 +87,7 @@ SCENARIOS = (
         7,
         "C000-for-all",
         "nothing is ever sent: every C-MOVE ends with C000 (an archive that does not know us)",
-        "stops after three studies, asks to have us registered; rows stay pending, exit code 4",
+        "stops after three studies, and shows what to register; rows stay pending, exit code 4",
         lambda: [faults.MoveStatus(0xC000)],
         studies=store_faults.MORE,
         rows=(PENDING,) * 4,
@@ -97,7 +99,7 @@ SCENARIOS = (
         7,
         "B000-none",
         "B000 with every sub-operation failed, once",
-        "a failure like any other: backs off and asks again",
+        "a failure like any other: backs off and tries again",
         lambda: [faults.AllFailed(0xB000, times=1)],
         requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
     ),
@@ -105,21 +107,21 @@ SCENARIOS = (
         Scenario(
             7,
             f"B000-some-{name}",
-            f"B000: one sub-operation failed, {said}",
-            "asks at IMAGE level for what is missing",
+            f"B000: one sub-operation failed, {description}",
+            "retrieves what is missing at IMAGE level",
             lambda listed=listed: [faults.SomeFailed(1, listed=listed, times=1)],  # type: ignore[misc]
             requests=ArchiveRequests(("STUDY IMAGE:1", "STUDY")),
         )
-        for name, said, listed in (
-            ("listed", "and the list of failed UIDs says which", True),
-            ("unlisted", "and no list says which", False),
+        for name, description, listed in (
+            ("listed", "and the list of failed UIDs names it", True),
+            ("unlisted", "and no list names it", False),
         )
     ),
     Scenario(
         7,
         "one-instance-for-ever",
         "one instance of every answer fails, each time (B000)",
-        "asks for it alone, six times with pauses; then the row is partial, and missing.csv names it",
+        "retrieves it alone, six times with pauses; then the row is partial, and missing.csv names it",
         lambda: [store_faults.Never(STUDIES[0], 1)],
         rows=(PARTIAL, COMPLETE),
         stored=(3, 4),
@@ -130,7 +132,7 @@ SCENARIOS = (
         8,
         "success-all-failed",
         "0000 although all sub-operations failed, once",
-        "counters correct the status: backs off and asks again",
+        "counters correct the status: backs off and tries again",
         lambda: [faults.AllFailed(0x0000, times=1)],
         requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
     ),
@@ -145,7 +147,7 @@ SCENARIOS = (
         8,
         "half-sent",
         "half of the instances sent, and called a success, once",
-        "the list says what is missing: asks for the series that did not come",
+        "the list shows what is missing: retrieves the series that did not come",
         lambda: [faults.HalfSent(times=1)],
         requests=ArchiveRequests(("STUDY SERIES", "STUDY")),
     ),
@@ -153,7 +155,7 @@ SCENARIOS = (
         8,
         "claimed-and-nothing-sent",
         "0000 with every sub-operation completed, and nothing sent, ever",
-        "success is no proof: asks narrower; at the third study of which nothing came it stops the job",
+        "success is no proof: retrieves smaller parts; after three studies of which nothing came it stops",
         lambda: [faults.NothingSent(claimed=True)],
         studies=store_faults.MORE,
         rows=(*[("failed", "nothing_arrived")] * 2, PENDING, PENDING),
@@ -165,7 +167,7 @@ SCENARIOS = (
         9,
         "late",
         "half of the instances come after a final response that claims them all",
-        "the receiver outlives the C-MOVE: waits while instances arrive, and asks for nothing twice",
+        "the receiver outlives the C-MOVE: waits while instances arrive, and retrieves nothing twice",
         lambda: [faults.Late(0.15)],
     ),
     Scenario(
@@ -177,10 +179,10 @@ SCENARIOS = (
     ),
     Scenario(
         10,
-        "unasked",
+        "unrequested",
         "an instance of a study that was not requested comes along",
         "refuses it (0124) and keeps the others",
-        lambda: [faults.Unasked()],
+        lambda: [faults.Unrequested()],
         cohort=by_accession(STUDIES[:1]),
         rows=(COMPLETE,),
         stored=(4, 0),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from tests.scripted.archive import Fault
 
-#: Two studies of two series with two instances each; a scenario has a row for each unless it says otherwise.
+#: Two studies of two series with two instances each; a scenario has a row for each by default.
 STUDIES = tuple(generate_studies(2, seed=7, series=2, images=2))
 
 COMPLETE = ("complete", "all_listed_stored")

@@ -54,7 +54,7 @@ class Stage:
         """A quarry.toml with these archives, entities or bases of web services, all treated alike."""
         lines = []
         for name, ae in archives.items():
-            # By the one road that a scenario is about, unless it says otherwise.
+            # By the one transport of the scenario, unless it sets another.
             where = {"address": str(ae), "retrieve": "move"} if isinstance(ae, AE) else {"dicomweb": ae}
             values = {**where, **TIMES, **{key.replace("_", "-"): v for key, v in profile.items()}}
             lines += [f"[archive.{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
@@ -94,7 +94,7 @@ def _toml(value: object) -> str:
 
 
 def address(archive: ScriptedArchive) -> AE:
-    """Where an archive is."""
+    """Return the address of an archive."""
     return AE(archive.title, archive.host, archive.port)
 
 

@@ -61,7 +61,7 @@ GOOD = Mood(1, Verdict.SUCCESS)
 
 
 class World:
-    """What outlives a crash: the archive's holdings, the disk, the ledger; and what the archive saw."""
+    """State that outlives a crash: the archive's holdings, the disk, the ledger; and the archive's log."""
 
     def __init__(self, folder: Path, studies: int) -> None:
         self.folder = folder
@@ -153,7 +153,7 @@ class Life:
         self.audit.close()
 
     def work(self) -> None:
-        """What a job's threads do, in one."""
+        """Do the work of a job's threads in one thread."""
         tools = self._tools()
         while tasks := self.ledger.waiting_tasks(float("inf"), 1):
             work = StudyTask(tasks[0], tools)
@@ -167,14 +167,16 @@ class Life:
 
     def _tools(self) -> JobContext:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
-        guest = unlimited(self.stop, self.board)
+        throttle = unlimited(self.stop, self.board)
         archive: Any = self
-        gate = CircuitBreaker(archive, self.stop, self.board, guest)
-        roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
+        breaker = CircuitBreaker(archive, self.stop, self.board, throttle)
+        transports = TransportSelector(
+            (Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True
+        )
         return JobContext(
-            queries=query_context(self.world.folder, self.stop, self.board, guest),
+            queries=query_context(self.world.folder, self.stop, self.board, throttle),
             folder=JobFolder(self.world.folder, self.world.folder),
-            clients={"main": ArchiveClient(profile, archive, gate, guest, roads)},
+            clients={"main": ArchiveClient(profile, archive, breaker, throttle, transports)},
             sink=InboundSink(archive, self.deliveries),
             instance_files=archive,
             path_of=derive,

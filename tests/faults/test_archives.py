@@ -54,8 +54,8 @@ def part10(instance: Any) -> bytes:
 
 
 def levels(relay: Relay) -> Counter[str]:
-    """How many C-MOVE requests of each level there were."""
-    return Counter(heard.identifier()["QueryRetrieveLevel"] for heard in relay.requests(C_MOVE))
+    """Count the C-MOVE requests of each level."""
+    return Counter(one.identifier()["QueryRetrieveLevel"] for one in relay.requests(C_MOVE))
 
 
 def run(stage: Stage, relay: Relay, cohort: str, profile: dict[str, Any], **options: Any) -> Any:
@@ -65,7 +65,7 @@ def run(stage: Stage, relay: Relay, cohort: str, profile: dict[str, Any], **opti
 @shows(
     9,
     "Orthanc with SynchronousCMove false: success is reported before the first instance is sent",
-    "waits for what is on its way, and asks for nothing twice",
+    "waits for late instances, and retrieves nothing twice",
 )
 def test_orthanc_answers_before_it_sends(stage: Stage, start: Start) -> None:
     options = {"SynchronousCMove": False}
@@ -82,7 +82,7 @@ def test_orthanc_answers_before_it_sends(stage: Stage, start: Start) -> None:
 @shows(
     8,
     "Orthanc with SynchronousCMove false, registered with another port of ours: success, and nothing",
-    "success is no proof: asks narrower, and stops the job at the third study of which nothing came",
+    "success is no proof: retrieves smaller parts, and stops after three studies of which nothing came",
 )
 def test_orthanc_reports_success_and_cannot_reach_us(stage: Stage, start: Start) -> None:
     elsewhere = AE("QUARRY", "127.0.0.1", free_port())
@@ -100,7 +100,7 @@ def test_orthanc_reports_success_and_cannot_reach_us(stage: Stage, start: Start)
 @shows(
     13,
     "Orthanc with LimitFindResults 4: more are not given, and the query ends with FE00",
-    "asks again by ranges of dates until no answer is cut short",
+    "repeats the query by ranges of dates until no answer is cut short",
 )
 def test_orthanc_limits_its_answers(stage: Stage, start: Start) -> None:
     options = {"LimitFindResults": 4}
@@ -119,7 +119,7 @@ def test_orthanc_limits_its_answers(stage: Stage, start: Start) -> None:
 @shows(
     7,
     "Orthanc (C000) and dcmqrscp (A801) have no entry for us",
-    "stops, and says which title, address and port to register; registered, the next run goes on",
+    "stops, and names the AE title, address and port to register; after that the next run continues",
 )
 def test_an_archive_that_does_not_know_us(stage: Stage, start: Start, kind: type[Archive]) -> None:
     archive = kind(stage.folder / "archive")
@@ -141,9 +141,9 @@ def test_an_archive_that_does_not_know_us(stage: Stage, start: Start, kind: type
 @shows(
     7,
     "they have no entry for us, and retrieve is auto",
-    "says so once, and fetches everything by C-GET",
+    "reports that once, and fetches everything by C-GET",
 )
-def test_an_archive_that_does_not_know_us_is_asked_by_another_road(
+def test_an_archive_that_does_not_know_us_is_used_by_another_transport(
     stage: Stage, start: Start, kind: type[Archive]
 ) -> None:
     archive = kind(stage.folder / "archive")
@@ -161,7 +161,7 @@ def test_an_archive_that_does_not_know_us_is_asked_by_another_road(
 @shows(
     2,
     "Orthanc and dcmqrscp are killed in the middle of a C-MOVE, and started again",
-    "waits with one probe at a time, then asks for what is missing; what was complete is not asked for again",
+    "waits with one probe at a time, then retrieves what is missing, and nothing that is complete",
 )
 def test_an_archive_is_killed_in_the_middle(
     stage: Stage, start: Start, kind: type[Archive], monkeypatch: pytest.MonkeyPatch
@@ -174,13 +174,13 @@ def test_an_archive_is_killed_in_the_middle(
         moves = relay.moves()
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 3, 0)
     assert any("not available" in message for message in stage.messages)
-    assert sorted(moves.values()) == [1, 1, 2], "the study that was cut off, and no other, is asked for again"
+    assert sorted(moves.values()) == [1, 1, 2], "the study that was cut off, and no other, is retrieved again"
     assert len(files(stage.out)) == 72
     check_folder(stage.out)
 
 
 class Outage:
-    """Kills the archive in the middle of a study, and starts it again once the job says that it is gone."""
+    """Kills the archive in the middle of a study, and starts it again once the job has noticed."""
 
     def __init__(self, archive: Archive, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._archive, self._stage = archive, stage
@@ -196,10 +196,10 @@ class Outage:
         monkeypatch.setattr(inbound.InboundStudies, "record", arrive)
         probe = observer.ProgressPublisher.publish
 
-        def tell(*arguments: Any) -> None:
+        def record(*arguments: Any) -> None:
             probe(*arguments)
-            if self._state == "killed" and any("not available" in said for said in stage.messages):
+            if self._state == "killed" and any("not available" in message for message in stage.messages):
                 self._state = "again"
                 archive.start()
 
-        monkeypatch.setattr(observer.ProgressPublisher, "publish", tell)
+        monkeypatch.setattr(observer.ProgressPublisher, "publish", record)

@@ -14,7 +14,7 @@ from tests.faults.documented_tests import shows
 @shows(
     0,
     "kill -9 of the whole process group at random moments, faults on (a hundred times in make soak)",
-    "the same command goes on: nothing is lost, and what is complete is whole and not asked for again",
+    "the same command continues: nothing is lost; complete studies are whole and not retrieved again",
 )
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     lives = crash(tmp_path, kills=6)

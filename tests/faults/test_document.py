@@ -13,8 +13,8 @@ from tests.faults.matrix import SCENARIOS
 
 
 def test_faults_is_up_to_date() -> None:
-    said = document.FAULTS.read_text(encoding="utf-8")
-    assert said == document.faults(), "docs/faults.md is out of date: make docs"
+    text = document.FAULTS.read_text(encoding="utf-8")
+    assert text == document.faults(), "docs/faults.md is out of date: make docs"
 
 
 def test_architecture_is_up_to_date() -> None:

@@ -45,7 +45,7 @@ MIXED = (
 @shows(
     20,
     "a study of six SOP classes in four transfer syntaxes",
-    "asks once, proposing what the archive lists: every dataset is byte for byte what the archive holds",
+    "retrieves once, proposing what the archive lists: every dataset is byte for byte that of the archive",
 )
 def test_every_kind_comes_as_it_is_held(stage: Stage, start: Start) -> None:
     orthanc = start(Orthanc(stage.folder / "orthanc"))
@@ -69,7 +69,7 @@ def test_every_kind_comes_as_it_is_held(stage: Stage, start: Start) -> None:
 @shows(
     20,
     "Orthanc and dcmqrscp are killed in the middle of a C-GET, and started again",
-    "keeps what came whole, waits with one probe at a time, then asks for what is missing",
+    "keeps what came whole, waits with one probe at a time, then retrieves what is missing",
 )
 def test_killed_in_the_middle(
     stage: Stage, start: Start, kind: type[Archive], monkeypatch: pytest.MonkeyPatch
@@ -79,9 +79,11 @@ def test_killed_in_the_middle(
     with Relay(archive.ae) as relay:
         Outage(archive, stage, monkeypatch)
         result = run(stage, relay, by_accession(LARGE), BY_GET)
-        asked = Counter(heard.identifier()["StudyInstanceUID"] for heard in relay.requests(C_GET))
+        requests = Counter(one.identifier()["StudyInstanceUID"] for one in relay.requests(C_GET))
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 3, 0)
     assert any("not available" in message for message in stage.messages)
-    assert sorted(asked.values()) == [1, 1, 2], "the study that was cut off, and no other, is asked for again"
+    assert sorted(requests.values()) == [1, 1, 2], (
+        "the study that was cut off, and no other, is retrieved again"
+    )
     assert len(files(stage.out)) == 72
     check_folder(stage.out)

@@ -33,7 +33,7 @@ from tests.scripted.store_faults import MORE
 ONE = STUDIES[:1]
 
 
-#: C-MOVE requests until three studies were asked for in vain, the first ones perhaps again.
+#: C-MOVE requests until three studies gave nothing, the first ones perhaps again.
 AT_MOST = 6
 
 
@@ -45,7 +45,11 @@ def archive_of(
     )
 
 
-@shows(1, "the association is rejected for good at the very start", "does not start, and says why (exit 3)")
+@shows(
+    1,
+    "the association is rejected for good at the very start",
+    "does not start, and shows the reason (exit 3)",
+)
 def test_rejected_for_good_at_the_start(stage: Stage) -> None:
     with archive_of(stage, STUDIES, faults.Reject(PERMANENT)) as archive:
         with pytest.raises(StartError, match="cannot be used"):
@@ -75,7 +79,7 @@ def test_the_archive_does_not_come_back(stage: Stage) -> None:
 
 
 class _Gone(Fault):
-    """The whole archive ends when a study is asked for."""
+    """The whole archive ends when a study is requested."""
 
     def __init__(self, study: DemoStudy) -> None:
         super().__init__()
@@ -91,7 +95,7 @@ class _Gone(Fault):
 @shows(
     6,
     "C-CANCEL is ignored",
-    "Ctrl-C twice: cancels, waits a little, aborts the association; the next run asks for the rest alone",
+    "Ctrl-C twice: cancels, waits a little, aborts the association; the next run retrieves only the rest",
 )
 def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
     switched_on = (faults.IgnoreCancel(), faults.Silence(3, 600.0, times=1))
@@ -128,7 +132,7 @@ def _run(stage: Stage, archives: dict[str, Any], tick: Callable[[Runner, Snapsho
 @shows(
     9,
     "instances come when their study was given up, and the job goes on",
-    "takes the study up again, lists it, and finds it complete: nothing is asked for twice",
+    "takes the study up again, lists it, and finds it complete: nothing is retrieved twice",
 )
 def test_late_after_the_end_of_the_task(stage: Stage) -> None:
     late = _LateAt(STUDIES[0], STUDIES[1])
@@ -139,14 +143,14 @@ def test_late_after_the_end_of_the_task(stage: Stage) -> None:
         ).moves
     assert outcomes(result) == [COMPLETE, COMPLETE]
     assert any("did not arrive" in message for message in stage.messages), "it was given up first"
-    assert moves == (late.asked_before, "STUDY")
+    assert moves == (late.requests_before, "STUDY")
     check_folder(stage.out)
 
 
 @shows(
     9,
     "instances come when the last study was given up, and the job is about to end",
-    "hears the sender out before the receiver stops, takes the study up again, and finds it complete",
+    "waits for the sender before the receiver stops, takes the study up again, and finds it complete",
 )
 def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     from dicom_quarry.extraction.engine import Engine
@@ -164,14 +168,14 @@ def test_late_at_the_end_of_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatc
         moves = count_requests(archive.log, ONE, like=ArchiveRequests(finds=None, associations=None)).moves
     assert outcomes(result) == [COMPLETE]
     assert any("did not arrive" in message for message in stage.messages), "it was given up first"
-    assert moves == (late.asked_before,)
+    assert moves == (late.requests_before,)
     check_folder(stage.out)
 
 
 class _LateAt(Fault):
-    """Half of a study is sent, and claimed to be all; the rest comes when another study is asked for."""
+    """Half of a study is sent, and claimed to be all; the rest comes when another study is requested."""
 
-    asked_before = "STUDY SERIES IMAGE:2 IMAGE:2"
+    requests_before = "STUDY SERIES IMAGE:2 IMAGE:2"
 
     def __init__(self, study: DemoStudy, moment: DemoStudy | None) -> None:
         super().__init__()
@@ -186,8 +190,8 @@ class _LateAt(Fault):
         place: tuple[str, int],
         instances: Sequence[DemoInstance],
     ) -> bool:
-        asked_for = move.query.values("StudyInstanceUID")
-        if self._moment is not None and self._moment.study_uid in asked_for:
+        requested = move.query.values("StudyInstanceUID")
+        if self._moment is not None and self._moment.study_uid in requested:
             self.send()
             return False
         if not self._sent:
@@ -199,15 +203,15 @@ class _LateAt(Fault):
         return True
 
     def send(self) -> None:
-        """What is still to come."""
+        """Return the instances that are still to come."""
         send, self._send = self._send, lambda: None
         send()
 
 
 @shows(
     12,
-    "a study is not in the archive that is asked first (--from main,old)",
-    "asks the next archive for the rows that the first does not know, and for no other",
+    "a study is not in the first archive (--from main,old)",
+    "queries the next archive for the rows that the first does not know, and for no other",
 )
 def test_several_archives_in_order(stage: Stage) -> None:
     with (
@@ -226,7 +230,7 @@ def test_several_archives_in_order(stage: Stage) -> None:
 @shows(
     12,
     "the first of two archives cannot answer a query, while the second could",
-    "does not take that for 'not found': the row failed, and the second is not asked in its place",
+    "does not take that for 'not found': the row failed, and the second is not queried in its place",
 )
 def test_the_first_of_several_archives_fails(stage: Stage) -> None:
     with (
@@ -262,7 +266,7 @@ def test_a_mismatch_is_accepted_later(stage: Stage) -> None:
 @shows(
     16,
     "values with matching characters, without --skip-bad-rows",
-    "refuses the table and names the rows; the archive is not asked at all",
+    "refuses the table and names the rows; the archive gets no query",
 )
 def test_matching_characters_are_refused(stage: Stage) -> None:
     with archive_of(stage, STUDIES) as archive:
@@ -274,7 +278,7 @@ def test_matching_characters_are_refused(stage: Stage) -> None:
 @shows(
     25,
     "the disk is full while instances arrive",
-    "refuses them (A700), keeps nothing half-written, backs off and asks again",
+    "refuses them (A700), keeps nothing half-written, backs off and tries again",
 )
 def test_the_disk_is_full_for_a_while(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     write, left = store_files._write_all, [3]
@@ -295,8 +299,8 @@ def test_the_disk_is_full_for_a_while(stage: Stage, monkeypatch: pytest.MonkeyPa
 
 @shows(
     25,
-    "less room is left on the disk than keep-free",
-    "asks for nothing, says what it waits for, and goes on by itself when there is room",
+    "the free disk space is below keep-free",
+    "retrieves nothing, shows what it waits for, and continues by itself when there is enough space",
 )
 def test_too_little_room_pauses_the_job(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     usage, looks = shutil.disk_usage, [0]
@@ -309,8 +313,8 @@ def test_too_little_room_pauses_the_job(stage: Stage, monkeypatch: pytest.Monkey
     with archive_of(stage, ONE) as archive:
         result = stage.extract(by_accession(ONE), {"main": address(archive)}, {}, keep_free=1)
         assert count_requests(archive.log, ONE).moves == ("STUDY",)
-    said = " ".join(stage.messages)
-    assert said.index("disk full") < said.index("there is enough free disk space again")
+    text = " ".join(stage.messages)
+    assert text.index("disk full") < text.index("there is enough free disk space again")
     assert outcomes(result) == [COMPLETE]
     check_folder(stage.out)
 
@@ -322,7 +326,7 @@ def replace_free(usage: Any, free: int) -> Any:
 @shows(
     28,
     "we are registered under another port, where nothing listens, and that is put right",
-    "stops and says what to look at; run again, it goes on with what is missing",
+    "stops and shows what to check; run again, it continues with what is missing",
 )
 def test_registered_under_another_port(stage: Stage) -> None:
     with archive_of(stage, MORE) as archive:

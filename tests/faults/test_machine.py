@@ -1,6 +1,6 @@
 """Ledger and policy over a simulated archive, with crashes between any two steps.
 
-Nothing acknowledged is lost, nothing is complete that is not whole, what is complete is not asked for again,
+Nothing acknowledged is lost, nothing is complete that is not whole, what is complete is not retrieved again,
 and in the end everything ends.
 """
 
@@ -118,9 +118,9 @@ class Job(RuleBasedStateMachine):
         world.moods = list(moods)
         before = len(world.moves)
         ended = world.run(effects)
-        asked = world.moves[before:]
-        assert not complete & {ask.study_uid for ask in asked}, "asked for again though complete"
-        assert len(asked) <= BOUND * len(world.holds), "a flood"
+        requests = world.moves[before:]
+        assert not complete & {one.study_uid for one in requests}, "retrieved again though complete"
+        assert len(requests) <= BOUND * len(world.holds), "a flood"
         return ended
 
     def teardown(self) -> None:
@@ -162,7 +162,7 @@ TestJob = pytest.mark.timeout(240)(Job.TestCase)
 def test_the_machine_finds_a_ledger_that_concludes_too_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the invariant is worth: a ledger that calls everything complete is found out."""
+    """A ledger that calls everything complete violates the invariant, which the test detects."""
     conclude = Ledger.conclude_task
     monkeypatch.setattr(
         Ledger,

@@ -33,8 +33,8 @@ def test_fault(scenario: WebScenario, stage: Stage) -> None:
         assert tuple(_requests(log, study.study_uid) for study in STUDIES) == scenario.requests
     for words in scenario.messages:
         assert any(words in message for message in stage.messages), words
-    told = "\n".join([*stage.messages, (stage.out / ".quarry" / "quarry.log").read_text()])
-    assert not any(word in told for word in scenario.silent)
+    text = "\n".join([*stage.messages, (stage.out / ".quarry" / "quarry.log").read_text()])
+    assert not any(word in text for word in scenario.silent)
     check_folder(stage.out)
 
 
@@ -73,14 +73,16 @@ class Access(dict[str, str]):
         super().__init__({"token-file": str(token)})
 
 
-@shows(29, "401: a token that is good for nothing", "does not start; says where credentials stand (exit 3)")
+@shows(
+    29, "401: a token that is good for nothing", "does not start; names the place of the credentials (exit 3)"
+)
 def test_no_access(stage: Stage) -> None:
     with ScriptedWeb(STUDIES, [Answer(401, which=anything)]) as web, pytest.raises(StartError) as refused:
         stage.extract(by_accession(), {"main": web.base_url}, {})
     assert "[archive.NAME.http]" in str(refused.value)
 
 
-@shows(29, "401 from the middle of the job on", "stops and says what to do; the rows stay pending")
+@shows(29, "401 from the middle of the job on", "stops and shows what to do; the rows stay pending")
 def test_access_is_lost(stage: Stage) -> None:
     with ScriptedWeb(STUDIES, [Answer(401, which=lambda request: not request.is_search)]) as web:
         result = stage.extract(by_accession(), {"main": web.base_url}, {})
@@ -90,7 +92,7 @@ def test_access_is_lost(stage: Stage) -> None:
     assert outcomes(result) == [COMPLETE, COMPLETE]
 
 
-@shows(29, "no DICOMweb at this address: a web page", "does not start, and says so (exit 3)")
+@shows(29, "no DICOMweb at this address: a web page", "does not start, and reports that (exit 3)")
 def test_another_address(stage: Stage) -> None:
     with ScriptedWeb(STUDIES, [web_page(anything)]) as web, pytest.raises(StartError, match="web page"):
         stage.extract(by_accession(), {"main": web.base_url}, {})

@@ -286,7 +286,7 @@ class Duplicates(Fault):
         return [*instances, *again]
 
 
-class Unasked(Fault):
+class Unrequested(Fault):
     """10. An instance of another study comes too."""
 
     def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:

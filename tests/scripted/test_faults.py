@@ -194,7 +194,7 @@ def test_duplicates(changed: bool, contents: int) -> None:
 
 
 def test_an_instance_that_nobody_asked_for() -> None:
-    with scripted(faults.Unasked()) as (_, assoc, received):
+    with scripted(faults.Unrequested()) as (_, assoc, received):
         moved(assoc)
     assert [ds.StudyInstanceUID == UID for ds in received.datasets] == [True] * 4 + [False]
 
