@@ -30,6 +30,14 @@ Map = Annotated[
     list[str] | None,
     typer.Option("--map", help="Meaning of a column, such as 'Acc No=AccessionNumber'; repeatable."),
 ]
+IgnoreColumn = Annotated[
+    list[str] | None,
+    typer.Option(help="A column that is not to be searched by, though its header looks so; repeatable."),
+]
+HiddenRows = Annotated[
+    str | None,
+    typer.Option(help="Hidden rows and columns of a workbook: take or skip.  [default: refuse them]"),
+]
 Where = Annotated[
     list[str] | None, typer.Option(help="A condition for every row, such as Modality=CT; repeatable.")
 ]

@@ -299,7 +299,7 @@ class CohortFile:
         self.name = self._table.name
         self.columns = self._table.header
         try:
-            self._key_columns = map_columns(self.columns, options.mapping)
+            self._key_columns = map_columns(self.columns, options.mapping, options.ignored)
             self._check_duplicate_keys()
         except InputError as error:
             raise InputError(f"{self.name}, line {self._table.header_line}: {error}") from error
@@ -315,7 +315,10 @@ class CohortFile:
         more = self._repair_count - len(self._notes)
         return (
             *self._table.notes,
-            *_unused_columns_note(find_unused_columns(self.columns, self._key_columns)),
+            *_unused_columns_note(
+                find_unused_columns(self.columns, self._key_columns, self._options.ignored)
+            ),
+            *(f"column '{name}' is not searched by (--ignore-column)" for name in self._options.ignored),
             *self._notes,
             *((f"and {more:,} more values repaired",) if more else ()),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Mapping, Sequence
 
@@ -43,6 +44,9 @@ HEADER_ALIASES: dict[str, tuple[str, ...]] = {
 }
 #: The two columns of a range; one without the other is not a date, as 'From' may be a ward.
 _RANGE_COLUMNS = ("StudyDateFrom", "StudyDateUntil")
+
+#: The columns that a report of Quarry adds to the table; a report can be used as a table again.
+_REPORT_PREFIX = "quarry_"
 
 _IGNORED = re.compile(r"[\s_.\-\u00ad\u200b-\u200f\u2060\ufeff]+")
 
@@ -168,6 +172,11 @@ _KEYWORDS_BY_LETTERS = {
     for alias in aliases
     if (letters := _split_words(alias).replace(" ", "")) not in ("from", "to", "until")
 }
+_RANGE_ENDS_BY_LETTERS = {
+    _split_words(alias).replace(" ", ""): keyword
+    for keyword in _RANGE_COLUMNS
+    for alias in HEADER_ALIASES[keyword]
+}
 _OTHER_KEYS_BY_LETTERS = {
     letters for keyword in QUERY_KEYS if (letters := keyword.casefold()) not in _KEYWORDS_BY_LETTERS
 }
@@ -194,19 +203,36 @@ def parse_map(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs.values())
 
 
+def parse_ignored_columns(texts: Sequence[str], mapping: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Read ``--ignore-column`` options; raises ConfigError if one is empty, or is mapped, too."""
+    mapped = {normalize_header(name) for name, _ in mapping}
+    for text in texts:
+        if not normalize_header(text):
+            raise ConfigError("--ignore-column: the header is missing; write the header of the column")
+        if normalize_header(text) in mapped:
+            raise ConfigError(
+                f"the column '{text}' is both in --map and in --ignore-column; remove one of them"
+            )
+    return tuple(text.strip() for text in texts)
+
+
 def map_columns(
-    header: Sequence[str], mapping: Sequence[tuple[str, str]] = ()
+    header: Sequence[str], mapping: Sequence[tuple[str, str]] = (), ignored: Sequence[str] = ()
 ) -> tuple[tuple[int, str], ...]:
     """Return the columns that are keys: position and DICOM keyword, in the table's order.
 
-    ``mapping`` pairs headers with keywords, from the user; a keyword in it has no other column. Raises
-    InputError, without file and line in the message, if there is no key column, or two for the same key.
+    ``mapping`` pairs headers with keywords, from the user; a keyword in it has no other column. ``ignored``
+    are headers that are not keys. Raises InputError, without file and line in the message, if there is no key
+    column, two for the same key, or a column that is probably a key.
     """
     explicit = {normalize_header(name): keyword for name, keyword in mapping}
-    _check_mapped_columns_exist(header, mapping)
+    left_out = {normalize_header(name) for name in ignored}
+    _check_columns_exist(header, [(f"--map '{name}={keyword}'", name) for name, keyword in mapping])
+    _check_columns_exist(header, [(f"--ignore-column '{name}'", name) for name in ignored])
+    _check_doubtful_columns(header, explicit, left_out)
     found: dict[str, int] = {}
     for position, name in enumerate(header):
-        keyword = _find_mapped_keyword(name, explicit)
+        keyword = "" if normalize_header(name) in left_out else _find_mapped_keyword(name, explicit)
         if keyword and keyword in found:
             raise InputError(_duplicate_column_message(header, found[keyword], position, keyword))
         if keyword:
@@ -232,9 +258,13 @@ def _find_mapped_keyword(name: str, explicit: Mapping[str, str]) -> str:
     return "" if keyword in explicit.values() else keyword
 
 
-def find_unused_columns(header: Sequence[str], used: Sequence[tuple[int, str]]) -> tuple[str, ...]:
+def find_unused_columns(
+    header: Sequence[str], used: Sequence[tuple[int, str]], ignored: Sequence[str] = ()
+) -> tuple[str, ...]:
     """Return the columns that are not keys but have the name of a key, which the user may have meant."""
+    left_out = {normalize_header(name) for name in ignored}
     positions = {position for position, _ in used}
+    positions.update(at for at, name in enumerate(header) if normalize_header(name) in left_out)
     return tuple(
         replace_unprintable(name.strip())
         for position, name in enumerate(header)
@@ -242,14 +272,50 @@ def find_unused_columns(header: Sequence[str], used: Sequence[tuple[int, str]]) 
     )
 
 
-def _check_mapped_columns_exist(header: Sequence[str], mapping: Sequence[tuple[str, str]]) -> None:
+def _check_columns_exist(header: Sequence[str], options: Sequence[tuple[str, str]]) -> None:
     present = {normalize_header(name) for name in header}
-    for name, keyword in mapping:
+    for option, name in options:
         if normalize_header(name) not in present:
-            shown = ", ".join(
-                f"'{replace_unprintable(one.strip())[:40]}'" for one in header[:12] if one.strip()
-            )
-            raise InputError(f"--map '{name}={keyword}': there is no column '{name}'; the table has {shown}")
+            shown = ", ".join(f"'{_show_header(one)[:40]}'" for one in header[:12] if one.strip())
+            raise InputError(f"{option}: there is no column '{name}'; the table has {shown}")
+
+
+def _check_doubtful_columns(header: Sequence[str], explicit: Mapping[str, str], left_out: set[str]) -> None:
+    """Refuse columns whose header resembles a key's, unless an option decides; raises InputError."""
+    doubtful = [
+        (position, name, keyword)
+        for position, name in enumerate(header)
+        if (keyword := find_similar_keyword(name) or _find_similar_range_end(name, header))
+        and normalize_header(name) not in {*explicit, *left_out}
+        and not name.startswith(_REPORT_PREFIX)
+        and keyword not in explicit.values()
+    ]
+    if not doubtful:
+        return
+    lines = [
+        f"the column '{_show_header(name)}' ({position + 1}) may be meant as {keyword}; to search by it use "
+        f"--map {_quote_option(f'{_show_header(name)}={keyword}')}, to leave it out use --ignore-column "
+        f"{_quote_option(_show_header(name))}"
+        for position, name, keyword in doubtful
+    ]
+    raise InputError("; ".join(lines))
+
+
+def _find_similar_range_end(name: str, header: Sequence[str]) -> str:
+    """Return the end of a range that a header resembles, as ``From*`` does, if the table has both ends."""
+    if find_keyword(name):
+        return ""
+    ends = {one: _RANGE_ENDS_BY_LETTERS.get(_split_words(one).replace(" ", ""), "") for one in header}
+    return ends[name] if set(_RANGE_COLUMNS) <= set(ends.values()) else ""
+
+
+def _show_header(name: str) -> str:
+    """Return a header for a message, on one line, as an option can repeat it."""
+    return replace_unprintable(" ".join(name.split()))
+
+
+def _quote_option(text: str) -> str:
+    return f"'{text}'" if "'" not in text else shlex.quote(text)
 
 
 def _duplicate_column_message(header: Sequence[str], first: int, second: int, keyword: str) -> str:

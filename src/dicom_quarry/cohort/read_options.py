@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from dicom_quarry.cohort.cell_values import QUERY_KEYS, check_date_format, parse_value
-from dicom_quarry.cohort.columns import normalize_header, parse_keyword, parse_map
+from dicom_quarry.cohort.columns import normalize_header, parse_ignored_columns, parse_keyword, parse_map
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text
@@ -29,7 +29,9 @@ class ReadOptions:
     """Options for reading a table.
 
     ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is a format of
-    strptime, or ``excel``. ``rewrites`` are applied in their order.
+    strptime, or ``excel``. ``rewrites`` are applied in their order. ``ignored`` are headers of columns that
+    are not keys. ``hidden_rows`` decides on the hidden rows and columns of a workbook: ``take``, ``skip``, or
+    empty, which refuses them.
     """
 
     allow_wildcards: bool = False
@@ -38,6 +40,8 @@ class ReadOptions:
     where: tuple[tuple[str, str], ...] = ()
     date_format: str = ""
     rewrites: tuple[Rewrite, ...] = ()
+    ignored: tuple[str, ...] = ()
+    hidden_rows: str = ""
 
     @classmethod
     def parse(
@@ -50,6 +54,8 @@ class ReadOptions:
         date_format: str = "",
         rewrite: Sequence[str] = (),
         pad: Sequence[str] = (),
+        ignore_column: Sequence[str] = (),
+        hidden_rows: str = "",
     ) -> ReadOptions:
         """Parse the command-line options of the same names; raises ConfigError with the remedy.
 
@@ -63,11 +69,30 @@ class ReadOptions:
                 f"most {MAX_KEY_SETS} are allowed. Use fewer rewrites, or limit each to one column, as in "
                 "AccessionNumber:s/…/…/"
             )
-        return cls(allow_wildcards, whole_patients, parse_map(map), parse_where(where, form), form, rewrites)
+        if hidden_rows not in ("", "take", "skip"):
+            raise ConfigError(f"--hidden-rows '{hidden_rows}': write take or skip")
+        mapping = parse_map(map)
+        return cls(
+            allow_wildcards,
+            whole_patients,
+            mapping,
+            parse_where(where, form),
+            form,
+            rewrites,
+            parse_ignored_columns(ignore_column, mapping),
+            hidden_rows,
+        )
 
     def digest(self, table: str) -> str:
         """Return the digest of a table read so: its own, if the options leave its keys unchanged."""
-        meaning = (self.mapping, self.where, self.date_format, tuple(one.name for one in self.rewrites))
+        meaning: tuple[object, ...] = (
+            self.mapping,
+            self.where,
+            self.date_format,
+            tuple(one.name for one in self.rewrites),
+        )
+        if self.ignored or self.hidden_rows:
+            meaning = (*meaning, self.ignored, self.hidden_rows)
         if not any(meaning):
             return table
         return hashlib.sha256(f"{table}{meaning!r}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -224,6 +224,8 @@ class Settings(FrozenModel):
     skip_bad_rows: bool = False
     allow_wildcards: bool = False
     map: tuple[str, ...] = ()
+    ignore_column: tuple[str, ...] = ()
+    hidden_rows: Literal["take", "skip"] | None = None
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()

@@ -33,6 +33,8 @@ def parse_read_options(settings: Settings) -> ReadOptions:
         date_format=settings.date_format,
         rewrite=settings.rewrite,
         pad=settings.pad,
+        ignore_column=settings.ignore_column,
+        hidden_rows=settings.hidden_rows or "",
     )
 
 
