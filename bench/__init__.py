@@ -1,1 +1,1 @@
-"""Benches: what Quarry does, beside what people have."""
+"""Benchmarks: Quarry compared with other programs."""

@@ -1,4 +1,4 @@
-"""Who receives: Quarry and the others, each a process of its own, and plain writing of the same bytes."""
+"""Receivers to compare: Quarry and others, each in its own process, and plain writing of the same bytes."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def place(workspace: Path) -> Path:
     """A folder for one round, where files are made quickly: of some the best.
 
     ext4 passes over every inode of a block group that was freed in the last minutes, each time that it makes
-    a file there. Where somebody has deleted thousands of files that takes a millisecond, whoever receives.
+    a file there. After thousands of files were deleted that takes a millisecond, for every receiver.
     """
     return min((Path(tempfile.mkdtemp(dir=workspace)) for _ in range(12)), key=_time_to_make_files)
 

@@ -1,7 +1,7 @@
 """Kill -9 of the whole process group at random moments of a job whose archive fails now and then.
 
 After every kill: no file has gone or changed, and whatever the ledger calls complete is whole on disk and
-is never asked for again. In the end a last run completes every row.
+is never retrieved again. In the end a last run completes every row.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _PATIENCE = 120.0
 
 @dataclass
 class Lives:
-    """What the kills came to."""
+    """Result of the kills."""
 
     kills: int = 0
     moves: int = 0
@@ -140,7 +140,7 @@ def run(folder: Path, kills: int, _parallel: int) -> Part:
     figures = [
         Figure("kills, and studies", f"{lives.kills}, {lives.studies}"),
         Figure("files lost or changed", "0", "0", met=True),
-        Figure("complete, and not whole or asked for again", "0", "0", met=True),
+        Figure("complete, and not whole or retrieved again", "0", "0", met=True),
         Figure("C-MOVE requests for a study", f"{lives.moves / lives.studies:.2f}"),
     ]
     return Part("crash", f"Crash: kill -9 of the process group at {kills} random moments", figures)
@@ -191,7 +191,7 @@ class _Watch:
         for uid, stored in complete.items():
             assert stored == self._whole[uid], "complete, and not whole"
             before = self._moves_of_complete.setdefault(uid, moves[uid])
-            assert moves[uid] == before, "complete, and asked for again"
+            assert moves[uid] == before, "complete, and retrieved again"
         assert self._moves_of_complete.keys() <= complete.keys(), "complete no more"
         return len(complete)
 

@@ -1,6 +1,6 @@
 """Endurance: thousands of small studies in one job, with a kill -9 in the middle; is the last like the first?
 
-The clock is the job's own: when each study was proved stands in the ledger. Beside it stands the processor
+The clock is the job's own: the ledger has the time of each study's proof. The report adds the processor
 time for each study, which other work on the machine changes less.
 """
 
@@ -93,7 +93,7 @@ def _figures(ledger: Path, lives: Sequence[Life], studies: int) -> list[Figure]:
     tenths = [_tenth(proofs, lives, number) for number in range(10)]
     first, last = tenths[0], tenths[-1]
     second = lives[1].began
-    asked = query(ledger, "select min(started) from attempts where started > ?", second)[0][0] - second
+    requested = query(ledger, "select min(started) from attempts where started > ?", second)[0][0] - second
     proved = proofs[bisect.bisect(proofs, second)] - second
     samples = [sample for life in lives for sample in life.samples]
     size = size_of(ledger)
@@ -110,7 +110,7 @@ def _figures(ledger: Path, lives: Sequence[Life], studies: int) -> list[Figure]:
         Figure(
             "most threads, open files", f"{max(s.threads for s in samples)}, {max(s.files for s in samples)}"
         ),
-        at_most("first move after kill -9 and start", asked, _RESTART, "s", 1),
+        at_most("first move after kill -9 and start", requested, _RESTART, "s", 1),
         Figure("first study proved after that", f"{proved:.1f} s"),
         at_most("ledger", size / 1e6, limit / 1e6, "MB", 1),
         Figure("  for a study with its instances", f"{size / studies:,.0f} bytes"),
@@ -133,7 +133,7 @@ def _busy(proofs: Sequence[float], lives: Sequence[Life]) -> float:
 
 
 def _tenth(proofs: Sequence[float], lives: Sequence[Life], number: int) -> Tenth:
-    """Of the tenths beside the crash the part after it, or before it, is left out if it holds the pause."""
+    """Measure a tenth; next to the crash, the part of it that contains the pause is left out."""
     part = len(proofs) // 10
     inside = proofs[number * part : (number + 1) * part]
     crash = bisect.bisect(inside, lives[1].began)

@@ -1,4 +1,4 @@
-"""Quarry beside the loop that people write today, both against one Orthanc, in one run.
+"""Quarry compared with the usual shell loop, both against one Orthanc, in one run.
 
 The loop starts a DCMTK findscu and a movescu for every row, into a DCMTK storescp. It runs over a sample of
 the rows, so its figures are rates; Quarry's run over all rows, start-up and verification included. Times
@@ -66,7 +66,7 @@ CT = Cohort("CT", studies=40, series=2, instances=25, pixel_bytes=512 * 512 * 2,
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was done in how many seconds; ``peak`` is the largest resident set, in bytes."""
+    """One run with its time in seconds; ``peak`` is the largest resident set, in bytes."""
 
     studies: int
     instances: int

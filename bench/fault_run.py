@@ -1,4 +1,4 @@
-"""The long one: bad values, an archive with moods, an outage and a crash; it must end by itself and explain.
+"""Long run with bad values, archive faults, an outage and a crash; it must end by itself and explain all.
 
 What starts the job again after the crash is this module, as systemd or a nurse with the arrow key would: the
 same command, nothing else.
@@ -17,7 +17,7 @@ from tests.e2e.command import Running, files, manifest, quarry, report
 from tests.peers.process import free_port
 
 from bench.figures import Figure, Part
-from bench.flaky_archive import MoodyProcess, archived
+from bench.flaky_archive import FlakyProcess, archived
 from bench.process_monitor import query
 
 INSTANCES = 3
@@ -55,7 +55,7 @@ def run(folder: Path, rows: int, parallel: int) -> Part:
         csv.writer(file).writerows([("EMPI", "Accession"), *(row for row, _ in expected)])
     began = time.monotonic()
     # The repository is where the archive's module is found.
-    with MoodyProcess(folder / "archive", rows, INSTANCES, destination=port) as archive:
+    with FlakyProcess(folder / "archive", rows, INSTANCES, destination=port) as archive:
         command = ["extract", table, "--from", archive.ae, "--as", f"QUARRY@127.0.0.1:{port}", "--to", out]
         command += ["--parallel", parallel, "--skip-bad-rows"]
         codes = _live(folder, command, archive, out / ".quarry" / "ledger.db", rows)
@@ -72,7 +72,7 @@ def run(folder: Path, rows: int, parallel: int) -> Part:
 
 
 def _live(
-    folder: Path, command: Sequence[object], archive: MoodyProcess, ledger: Path, rows: int
+    folder: Path, command: Sequence[object], archive: FlakyProcess, ledger: Path, rows: int
 ) -> list[int]:
     """An outage at a third, a crash at two thirds; the exit code of the run that ended."""
     with Running(folder / "output-0.txt", *command) as job:
@@ -97,10 +97,10 @@ def _until(job: Running, ledger: Path, studies: int) -> None:
 
 
 def _figures(out: Path, expected: Sequence[str], codes: Sequence[int]) -> list[Figure]:
-    told = report(out)
-    found = [row["quarry_outcome"] for row in told]
+    rows_reported = report(out)
+    found = [row["quarry_outcome"] for row in rows_reported]
     other = sum(one != word for one, word in zip(found, expected, strict=True))
-    unexplained = sum(not (row["quarry_code"] and row["quarry_reason"]) for row in told)
+    unexplained = sum(not (row["quarry_code"] and row["quarry_reason"]) for row in rows_reported)
     listed, on_disk = {row["path"] for row in manifest(out)}, files(out)
     moves = query(out / ".quarry" / "ledger.db", "select count(*), count(distinct task_id) from attempts")[0]
     words = ", ".join(f"{count:,} {word}" for word, count in Counter(found).most_common())

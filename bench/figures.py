@@ -1,4 +1,4 @@
-"""What a long bench found: a line for every figure, with its goal where it has one; and where it is kept."""
+"""Figures of a long benchmark, each with its goal if it has one, and their section in a page."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ class Part:
 
     def lines(self) -> list[str]:
         """For a terminal."""
-        said = {None: "", True: "met", False: "MISSED"}
+        verdict = {None: "", True: "met", False: "MISSED"}
         table = [
-            f"  {one.what:52} {one.found:>34}  {one.goal:26} {said[one.met]}".rstrip() for one in self.figures
+            f"  {one.what:52} {one.found:>34}  {one.goal:26} {verdict[one.met]}".rstrip()
+            for one in self.figures
         ]
         return [self.title, *table]
 
     def markdown(self) -> str:
-        said = {None: "", True: " (met)", False: " (**missed**)"}
-        table = [f"| {one.what} | {one.found} | {one.goal}{said[one.met]} |" for one in self.figures]
+        verdict = {None: "", True: " (met)", False: " (**missed**)"}
+        table = [f"| {one.what} | {one.found} | {one.goal}{verdict[one.met]} |" for one in self.figures]
         return "\n".join([f"### {self.title}", "", "| | found | goal |", "|---|---|---|", *table])
 
 
 def keep(part: Part, page: Path, heading: str, introduction: str) -> None:
-    """Put a part into its section of a page, instead of what stands there of it; all else stays."""
+    """Put a part into its section of a page, in place of the former one; all else stays."""
     start, end = f"<!-- soak: {part.name} -->", f"<!-- soak: end of {part.name} -->"
     block = f"{start}\n{part.markdown()}\n{end}"
     text = page.read_text(encoding="utf-8") if page.exists() else "# Performance\n"

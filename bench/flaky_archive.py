@@ -1,4 +1,4 @@
-"""The demo archive on its bad days, in a process of its own: a hundredth of its moves goes wrong.
+"""Demo archive with faults, in its own process: one hundredth of its moves fails.
 
 Every fault is a line on standard output, so that it can be counted afterwards.
 """
@@ -30,7 +30,7 @@ def archived(studies: int, images: int) -> list[DemoStudy]:
     return generate_studies(studies, seed=_SEED, images=images)
 
 
-class MoodyArchive(DemoArchive):
+class FlakyArchive(DemoArchive):
     """Refuses, loses the association, sends half or nothing and calls it a success."""
 
     def __init__(self, studies: Iterable[DemoStudy], **options: Any) -> None:
@@ -65,7 +65,7 @@ class MoodyArchive(DemoArchive):
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-class MoodyProcess(Server):
+class FlakyProcess(Server):
     """The archive, started and stopped like the other peers."""
 
     def __init__(self, folder: Path, studies: int, images: int, *, destination: int) -> None:
@@ -88,7 +88,7 @@ class MoodyProcess(Server):
 
     @property
     def faults(self) -> int:
-        """How many there were so far, over restarts too."""
+        """Count the faults so far, over restarts, too."""
         return self.log_text().count("fault ")
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     given = parser.parse_args()
     destinations = {"QUARRY": ("127.0.0.1", given.destination)}
     studies = archived(given.studies, given.images)
-    with MoodyArchive(studies, port=given.port, destinations=destinations):
+    with FlakyArchive(studies, port=given.port, destinations=destinations):
         signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 

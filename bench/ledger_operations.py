@@ -47,7 +47,7 @@ def study_of(number: int) -> Study:
 
 
 def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
-    """What is asked of the ledger, and told to it, from a row to the end of its study."""
+    """Run the ledger's reads and writes of one row, up to the end of its study."""
     study, database = study_of(request.row), ledger.database
     timed("note query", lambda: log_query(database, _ASKED, row=request.row))
     timed("resolve", lambda: ledger.resolve_request(request, "main", [(study, Selection())]))

@@ -66,7 +66,7 @@ def enter(table: Path, out: Path) -> int:
 
 
 def begin_again(table: Path, out: Path) -> int:
-    """What a run does before its first question: look at the table, and count."""
+    """Do the work of a run before its first query: read the table, and count."""
     ledger, reader = Ledger(open_or_create(out, None).ledger), LedgerReader(open_or_create(out, None).ledger)
     try:
         cohort, _ = record.read_cohort(table, settings_for(out))
@@ -175,7 +175,7 @@ def verbs(out: Path, times: int = 50) -> dict[str, tuple[float, float]]:
 
 
 def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], number: int) -> None:
-    """What the feeder and a mover ask of the ledger for one row."""
+    """Run the ledger's operations of the scheduler and a worker for one row."""
     timed("next task", lambda: ledger.waiting_tasks(time.time(), 5))
     timed("next rows", lambda: ledger.waiting_requests(100))
     timed("next due", ledger.next_due)

@@ -1,4 +1,4 @@
-"""Rows a second that ``quarry plan`` asks Orthanc about, on one association: ``python -m bench.plan``."""
+"""Rows a second of ``quarry plan`` against Orthanc, on one association: ``python -m bench.plan``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _analyse(orthanc: Orthanc) -> None:
 
 
 def main() -> None:
-    """Load an Orthanc, plan its accessions, say how long that took; short answers and detailed ones."""
+    """Load an Orthanc, plan its accessions, and print the time, for short and for detailed answers."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--studies", type=int, default=10_000)
     given: Any = parser.parse_args()

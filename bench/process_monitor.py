@@ -1,4 +1,4 @@
-"""A process looked at from outside, once a second: its memory and the processor time that it has used."""
+"""Monitor of a process, once a second: its memory and its processor time."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def sample(pid: int, wal: Path | None = None) -> Sample | None:
         files = len(list((process / "fd").iterdir()))
     except OSError:
         return None
-    # proc(5): fields 14, 15 and 20, of which the first two stand before the bracket.
+    # proc(5): fields 14, 15 and 20, the first two are before the bracket.
     processor = (int(numbers[11]) + int(numbers[12])) / _TICKS
     return Sample(time.time(), resident, processor, size_of(wal), int(numbers[17]), files)
 
@@ -82,6 +82,6 @@ def between(samples: Sequence[Sample], start: float, end: float) -> list[Sample]
 
 
 def query(ledger: Path, sql: str, *values: object) -> list[tuple[Any, ...]]:
-    """What a ledger answers, also while a job writes it."""
+    """Query a ledger, also while a job writes it."""
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True, timeout=30)) as connection:
         return connection.execute(sql, values).fetchall()

@@ -17,7 +17,7 @@ _GET = "1.2.840.10008.5.1.4.1.2.2.3"  # Study Root
 
 
 def main(host: str, port: str, folder: str, uids: str) -> None:
-    """Fetch every study whose UID stands in a file; ends with 1 if one of them fails."""
+    """Fetch every study whose UID is in a file; ends with 1 if one of them fails."""
     target = Path(folder)
 
     def store(event: evt.Event) -> int:

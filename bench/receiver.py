@@ -1,4 +1,4 @@
-"""Quarry's receiver beside others, interleaved in one run, each a process of its own on this computer.
+"""Quarry's receiver compared with others, interleaved in one run, each a process of its own on this computer.
 
 The sender streams requests that were encoded beforehand, so that the receiver is what is measured. Figures
 depend on the machine and on what else it does; the ratios less. Goals are judged by the median of the
@@ -49,7 +49,7 @@ _CT, _SMALL, _LARGE = 512 * 512 * 2, 64 * 64 * 2, 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A load, and who takes it."""
+    """A load and its receivers."""
 
     name: str
     load: Load
@@ -97,7 +97,7 @@ _MEMORY_GOAL = 120e6
 
 
 class Measured:
-    """What the rounds gave, by work, round by round."""
+    """Results by work, round by round."""
 
     def __init__(self) -> None:
         self.rounds: dict[str, list[dict[Contender, Result]]] = {}

@@ -3,7 +3,7 @@
 Run as ``python -m bench.receiver_process KIND PORT FOLDER``.
 
 ``job``: Quarry's receiver with all that an extraction puts behind it: header scan, digest, admission, the
-paths, the ledger. ``fast`` is the same without durability, which no user can ask for. ``pynetdicom``: its
+paths, the ledger. ``fast`` is the same without durability, which users cannot choose. ``pynetdicom``: its
 receiver at its best, writing the bytes as they came.
 """
 
@@ -32,7 +32,7 @@ def job(port: int, folder: Path, *, durable: bool) -> None:
     ledger.database.write(lambda connection: insert_rows(connection, requests))
     deliveries = InboundStudies(ledger, lambda _task: {})
     for number, request in enumerate(requests):
-        # What the archive said of the study is what arrives: nothing is kept apart.
+        # The study arrives as the archive listed it: no instance is a mismatch.
         study = Study(study_uid(number), patient_id="BENCH", accession="BENCH")
         ledger.resolve_request(request, "bench", [(study, Selection())]).result()
     for task in ledger.waiting_tasks(0.0, len(requests)):

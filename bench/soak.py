@@ -53,7 +53,7 @@ def main() -> None:
     met = True
     with ExitStack() as stack:
         folder = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quarry-soak-")))
-        # Jobs are remembered there, and these are nobody's.
+        # The registry keeps jobs there, and these belong to no user.
         os.environ["XDG_STATE_HOME"] = str(folder.resolve() / "home")
         for name in options.parts or _PARTS:
             run, size = _PARTS[name]

@@ -33,7 +33,7 @@ _TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is sent in one go: so many instances of so many bytes of pixels over each association."""
+    """Instances to send: their number for each association, and their size in bytes of pixels."""
 
     pixel_bytes: int
     associations: int
@@ -153,14 +153,14 @@ def _send(peer: AE, load: Load, association: int, start: Barrier, ended: Any) ->
         ended.put(time.monotonic())
         connection.release()
     except BaseException:
-        # Nobody waits for a sender that has failed.
+        # No thread waits for a sender that has failed.
         start.abort()
         ended.put(None)
         raise
 
 
 def send(peer: AE, load: Load) -> float:
-    """Send a load; the seconds from the first byte to the last response, associations standing already."""
+    """Send a load; the seconds from the first byte to the last response, with open associations."""
     context = multiprocessing.get_context("fork")
     start = context.Barrier(load.associations + 1)
     ended = context.Queue()

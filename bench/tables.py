@@ -1,4 +1,4 @@
-"""How long a large table takes to be read and validated, and how much memory: a CSV and an XLSX.
+"""Time and memory to read and validate a large table, as CSV and as XLSX.
 
 python -m bench.tables [--rows 1000000]
 """

@@ -1,9 +1,9 @@
-"""The same corpora from the same Orthanc by every road, beside what else fetches by that road, in one run.
+"""The same corpora from one Orthanc by every transport, compared with other programs, in one run.
 
-Quarry's runs are whole: start-up, finding, listing, fetching, digests, durable files, proof. The others get
-the study UIDs for nothing, fetch into files, and end with one sync; those that take seconds for each study
-fetch a sample. Times depend on the machine, the ratios less: figures are medians of rounds, and each round
-has a folder where files are made quickly (see bench.contenders).
+Quarry's runs are complete: start-up, finding, listing, fetching, digests, durable files, proof. The others
+get the study UIDs without a query, fetch into files, and end with one sync; those that take seconds for each
+study fetch a sample. Times depend on the machine, the ratios less: figures are medians of rounds, and each
+round has a folder where files are made quickly (see bench.contenders).
 
     python -m bench.transports [--rounds 3]
 """
@@ -35,10 +35,10 @@ BIG = Cohort("BIG", studies=1, series=1, instances=1, pixel_bytes=1_000_000_000,
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """One way to fetch a cohort; ``work`` fetches into a folder, None is Quarry. Slow ones fetch a sample."""
+class Method:
+    """A program that fetches a cohort with ``work`` into a folder; None is Quarry. Slow ones get a sample."""
 
-    road: str
+    transport: str
     label: str
     parallel: int
     work: Callable[[Bench, Sequence[str], Path], None] | None = None
@@ -47,7 +47,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The archive, and the receivers that it knows."""
+    """The archive and the receivers that are registered in it."""
 
     archive: Orthanc
     quarry: AE
@@ -58,7 +58,7 @@ class Bench:
         return [self.archive.ae.host, str(self.archive.ae.port)]
 
     def study_uids(self, accessions: Iterable[str]) -> list[str]:
-        """Studies, which the others need not find."""
+        """Return the study UIDs, which the other programs need not find."""
         tags = (study["MainDicomTags"] for study in self.archive.get("/studies?expand"))
         wanted = set(accessions)
         return [one["StudyInstanceUID"] for one in tags if one["AccessionNumber"] in wanted]
@@ -115,59 +115,61 @@ def _run(command: Sequence[str]) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=900, env=environment)
 
 
-WAYS = (
-    Way("wado", "quarry", 1),
-    Way("wado", "curl", 1, _curl(1)),
-    Way("wado", "quarry --parallel 4", 4),
-    Way("wado", "curl --parallel-max 4", 4, _curl(4)),
-    Way("get", "quarry", 1),
-    Way("get", "quarry --parallel 4", 4),
-    Way("get", "getscu", 1, _getscu, slow=True),
-    Way("get", "pynetdicom", 1, _pynetdicom, slow=True),
-    Way("move", "quarry", 1),
-    Way("move", "quarry --parallel 4", 4),
-    Way("move", "movescu, storescp", 1, _movescu, slow=True),
+METHODS = (
+    Method("wado", "quarry", 1),
+    Method("wado", "curl", 1, _curl(1)),
+    Method("wado", "quarry --parallel 4", 4),
+    Method("wado", "curl --parallel-max 4", 4, _curl(4)),
+    Method("get", "quarry", 1),
+    Method("get", "quarry --parallel 4", 4),
+    Method("get", "getscu", 1, _getscu, slow=True),
+    Method("get", "pynetdicom", 1, _pynetdicom, slow=True),
+    Method("move", "quarry", 1),
+    Method("move", "quarry --parallel 4", 4),
+    Method("move", "movescu, storescp", 1, _movescu, slow=True),
 )
 
 
-def fetch(bench: Bench, cohort: Cohort, way: Way, folder: Path) -> Run:
-    """One way over one cohort, into a folder of its own; the disk is at rest before."""
+def fetch(bench: Bench, cohort: Cohort, method: Method, folder: Path) -> Run:
+    """One method over one cohort, into a folder of its own; the disk is at rest before."""
     os.sync()
-    if way.work is None:
-        return by_quarry(cohort, _flags(bench, way), folder, "quarry")
-    accessions = cohort.accessions[: cohort.sample] if way.slow else cohort.accessions
+    if method.work is None:
+        return by_quarry(cohort, _flags(bench, method), folder, "quarry")
+    accessions = cohort.accessions[: cohort.sample] if method.slow else cohort.accessions
     uids = bench.study_uids(accessions)
     target = folder / "fetched"
     target.mkdir()
     began = time.monotonic()
-    way.work(bench, uids, target)
+    method.work(bench, uids, target)
     os.sync()
     seconds = time.monotonic() - began
-    return _whole(cohort, way, len(uids), target, seconds)
+    return _whole(cohort, method, len(uids), target, seconds)
 
 
-def _flags(bench: Bench, way: Way) -> list[str]:
-    parallel = ["--parallel", str(way.parallel)]
-    if way.road == "wado":
+def _flags(bench: Bench, method: Method) -> list[str]:
+    parallel = ["--parallel", str(method.parallel)]
+    if method.transport == "wado":
         return ["--from", bench.archive.base, *parallel]
     return [
         *("--from", str(bench.archive.ae), "--as", str(bench.quarry)),
-        *("--retrieve", way.road, *parallel),
+        *("--retrieve", method.transport, *parallel),
     ]
 
 
-def _whole(cohort: Cohort, way: Way, studies: int, target: Path, seconds: float) -> Run:
+def _whole(cohort: Cohort, method: Method, studies: int, target: Path, seconds: float) -> Run:
     """The run, if it brought what it should; a body of curl's holds a study's instances."""
     sizes = [path.stat().st_size for path in target.iterdir()]
     instances = studies * cohort.instances_per_study
-    files = studies if "curl" in way.label else instances
+    files = studies if "curl" in method.label else instances
     if len(sizes) != files or sum(sizes) < instances * cohort.pixel_bytes:
-        raise SystemExit(f"{way.label}: {len(sizes)} files, {sum(sizes)} bytes are not {instances} instances")
+        raise SystemExit(
+            f"{method.label}: {len(sizes)} files, {sum(sizes)} bytes are not {instances} instances"
+        )
     return Run(studies, instances, sum(sizes), seconds)
 
 
-def compare(folder: Path, rounds: int) -> Iterator[tuple[Cohort, Way, Run]]:
-    """Load an archive with all cohorts, and fetch each of them in every way, in every round."""
+def compare(folder: Path, rounds: int) -> Iterator[tuple[Cohort, Method, Run]]:
+    """Load an archive with all cohorts, and fetch each of them by every method, in every round."""
     quarry = AE("QUARRY", "127.0.0.1", free_port())
     with ExitStack() as stack:
         storescp = stack.enter_context(Storescp(folder / "storescp"))
@@ -179,45 +181,48 @@ def compare(folder: Path, rounds: int) -> Iterator[tuple[Cohort, Way, Run]]:
         bench = Bench(archive, quarry, storescp)
         for _ in range(rounds):
             for cohort in COHORTS:
-                for way in WAYS:
-                    if cohort is BIG and way.parallel > 1:
+                for method in METHODS:
+                    if cohort is BIG and method.parallel > 1:
                         continue
                     target = place(folder)
-                    yield cohort, way, fetch(bench, cohort, way, target)
+                    yield cohort, method, fetch(bench, cohort, method, target)
                     free(target)
 
 
-Rounds = Mapping[tuple[Cohort, Way], Sequence[Run]]
+Rounds = Mapping[tuple[Cohort, Method], Sequence[Run]]
 
 
-def rates(runs: Rounds, cohort: Cohort, road: str, label: str) -> list[float]:
-    """Bytes a second, or studies where they are small, of every round of one way."""
+def rates(runs: Rounds, cohort: Cohort, transport: str, label: str) -> list[float]:
+    """Bytes a second, or studies where they are small, of every round of one method."""
     (found,) = (
-        ran for (one, way), ran in runs.items() if (one, way.road, way.label) == (cohort, road, label)
+        ran
+        for (one, method), ran in runs.items()
+        if (one, method.transport, method.label) == (cohort, transport, label)
     )
     return [run.studies_per_second if cohort is SMALL else run.megabytes_per_second for run in found]
 
 
 def table(runs: Rounds) -> Iterator[str]:
-    """The figures of every way: medians of the rounds."""
+    """The figures of every method: medians of the rounds."""
     for cohort in COHORTS:
         what = f"{cohort.name}: {cohort.studies} studies, {cohort.instances_per_study} instances each"
         yield f"{what:44}{'MB/s':>9}{'studies/s':>11}{'studies':>9}{'peak MB':>9}"
-        for way in (way for one, way in runs if one is cohort):
-            ran = runs[cohort, way]
+        for method in (method for one, method in runs if one is cohort):
+            ran = runs[cohort, method]
             rate = statistics.median(run.megabytes_per_second for run in ran)
             studies = statistics.median(run.studies_per_second for run in ran)
             peak = max(run.peak for run in ran)
             memory = f"{peak / 1e6:9.0f}" if peak else f"{'–':>9}"
-            yield f"  {way.road:5} {way.label:36}{rate:9.0f}{studies:11.1f}{ran[0].studies:9}{memory}"
+            name = f"  {method.transport:5} {method.label:36}"
+            yield f"{name}{rate:9.0f}{studies:11.1f}{ran[0].studies:9}{memory}"
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Quarry's rate, or its ratio to another way's, that was aimed at."""
+    """Quarry's rate, or its ratio to another method's, to be reached."""
 
     cohort: Cohort
-    road: str
+    transport: str
     label: str
     least: float
     other: str = ""
@@ -239,18 +244,18 @@ GOALS = (
 
 
 def judged(runs: Rounds) -> Iterator[str]:
-    """What was aimed at, and what was reached; of ratios the median of those of single rounds."""
+    """Yield the goals and what was reached; a ratio is the median of those of single rounds."""
     yield f"{'goal':66}{'at least':>9}{'found':>9}"
     for goal in GOALS:
-        mine = rates(runs, goal.cohort, goal.road, goal.label)
-        others = rates(runs, goal.cohort, goal.road, goal.other) if goal.other else [1.0] * len(mine)
+        mine = rates(runs, goal.cohort, goal.transport, goal.label)
+        others = rates(runs, goal.cohort, goal.transport, goal.other) if goal.other else [1.0] * len(mine)
         ratios = [one / other for one, other in zip(mine, others, strict=True)]
         found = statistics.median(ratios)
         what = f"to {goal.other}" if goal.other else "studies a second"
         verdict = "" if found >= goal.least else "  missed"
         spread = f"  ({min(ratios):.2f} to {max(ratios):.2f})"
         yield (
-            f"{goal.cohort.name:6}{goal.road:5} {goal.label:22}{what:32}{goal.least:9.1f}{found:9.2f}"
+            f"{goal.cohort.name:6}{goal.transport:5} {goal.label:22}{what:32}{goal.least:9.1f}{found:9.2f}"
             f"{spread}{verdict}"
         )
     peak = max(run.peak for ran in runs.values() for run in ran) / 1e6
@@ -261,10 +266,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default 3")
     options = parser.parse_args()
-    runs: dict[tuple[Cohort, Way], list[Run]] = {}
+    runs: dict[tuple[Cohort, Method], list[Run]] = {}
     with workspace(None) as folder:
-        for cohort, way, run in compare(folder.resolve(), options.rounds):
-            runs.setdefault((cohort, way), []).append(run)
+        for cohort, method, run in compare(folder.resolve(), options.rounds):
+            runs.setdefault((cohort, method), []).append(run)
     print("\n".join([*table(runs), "", *judged(runs)]))
 
 

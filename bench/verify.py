@@ -1,4 +1,4 @@
-"""``quarry verify`` beside ``sha256sum`` over the same files: ``python -m bench.verify [--write]``.
+"""``quarry verify`` compared with ``sha256sum`` over the same files: ``python -m bench.verify [--write]``.
 
 The folder is that of a real job: made by the ledger's own verbs, its files laid out by the usual pattern.
 Both read it in turns, each time with nothing of it in the system's cache (as root; else all of it).
@@ -42,7 +42,7 @@ class Taken:
 
 
 def _forget(out: Path) -> bool:
-    """Have the system forget the files, where it can be told to."""
+    """Drop the files from the system's cache, where that is possible."""
     os.sync()
     try:
         Path("/proc/sys/vm/drop_caches").write_text("3\n")
@@ -55,22 +55,22 @@ def _forget(out: Path) -> bool:
 
 def timed(command: Sequence[str], stdin: Path | None = None) -> Taken:
     """Run a command to its end, which must be a good one."""
-    with (stdin or Path(os.devnull)).open("rb") as given, tempfile.TemporaryFile() as said:
+    with (stdin or Path(os.devnull)).open("rb") as given, tempfile.TemporaryFile() as output:
         began = time.monotonic()
-        child = psutil.Popen(command, stdin=given, stdout=said, stderr=said)
+        child = psutil.Popen(command, stdin=given, stdout=output, stderr=output)
         memory = 0
         while child.poll() is None:
             memory = max(memory, _memory(child))
             time.sleep(0.05)
         seconds = time.monotonic() - began
         if child.returncode:
-            said.seek(0)
-            raise SystemExit(f"{command[0]} did not end well:\n{said.read().decode()[-3000:]}")
+            output.seek(0)
+            raise SystemExit(f"{command[0]} did not end well:\n{output.read().decode()[-3000:]}")
     return Taken(seconds, memory)
 
 
 def _memory(process: psutil.Process) -> int:
-    """What the command's processes hold; what they share is counted once (proportional set size)."""
+    """Sum the memory of the command's processes; shared pages count once (proportional set size)."""
     total = 0
     try:
         for one in [process, *process.children(recursive=True)]:
@@ -82,7 +82,7 @@ def _memory(process: psutil.Process) -> int:
 
 def compare(out: Path, threads: int, rounds: int) -> Part:
     """Both in turns; the ratio of their rates."""
-    # Out of the folder: it would be a file that nobody recorded.
+    # Outside of the folder: verify would report it as unrecorded.
     names = out.parent / "names"
     names.write_bytes(b"".join(os.fsencode(path) + b"\0" for path in sorted(out.rglob("*.dcm"))))
     files = names.read_bytes().count(b"\0")

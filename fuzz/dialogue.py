@@ -67,7 +67,7 @@ class Script:
         return self._data[self._at - count : self._at]
 
     def place(self) -> int:
-        """Somewhere in what was said so far."""
+        """Return a position in the conversation so far."""
         return (self.byte() << 8 | self.byte()) % (len(self.out) or 1)
 
     def pdv(self, context_id: int, control: int, data: bytes) -> None:
@@ -174,8 +174,8 @@ _VERBS: tuple[Callable[[Script], None], ...] = (
 )
 
 
-def told(data: bytes) -> bytes:
-    """The conversation that a script tells."""
+def conversation(data: bytes) -> bytes:
+    """Return the conversation of a script."""
     script = Script(data)
     while script.goes_on:
         _VERBS[script.byte() % len(_VERBS)](script)

@@ -1,4 +1,4 @@
-"""A second reader of PDUs, simple and slow, to judge the one that is neither."""
+"""Second reader of PDUs, simple and slow, to verify the product's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CONTROL = -2
 
 
 def unit(read: ControlPdu | PDVFragment) -> Unit:
-    """What the product's reader gave, in these terms."""
+    """Convert a unit of the product's reader."""
     if isinstance(read, ControlPdu):
         return (_CONTROL, read.type, read.body)
     return (read.context_id, read.is_command | read.is_last << 1, bytes(read.data))
@@ -78,7 +78,7 @@ def joined(units: Iterable[Unit]) -> list[Unit]:
 
 
 def tiles(data: bytes, form: str) -> bool:
-    """Whether data is a row of headers, each with the length of what follows it, and nothing else."""
+    """Return True if data consists only of headers, each with the length of what follows it."""
     header, at = struct.Struct(form), 0
     while len(data) - at >= header.size:
         at += header.size + header.unpack_from(data, at)[0]

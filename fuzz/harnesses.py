@@ -18,7 +18,7 @@ from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 from dicom_quarry.wire.negotiation import AcceptorPolicy
 from dicom_quarry.wire.pdu import PduReader
 from fuzz import framing, peers
-from fuzz.dialogue import told
+from fuzz.dialogue import conversation
 
 Harness = Callable[[bytes], None]
 
@@ -43,8 +43,8 @@ def acceptor(data: bytes) -> None:
 
 
 def requestor(data: bytes) -> None:
-    """An archive's bytes into an association that we asked for; the second byte is after how many messages
-    it is released."""
+    """An archive's bytes into an association that we requested; the second byte is the number of
+    messages after which it is released."""
     _request(data[2:], *data[:2]) if len(data) > 2 else None
 
 
@@ -52,7 +52,7 @@ def dialogue(data: bytes) -> None:
     """The input as a script of PDUs and of damage to them, into either side."""
     if len(data) < 3:
         return
-    stream, seed = told(data[3:]), data[0]
+    stream, seed = conversation(data[3:]), data[0]
     if seed == 1:  # byte by byte is slow; the harnesses above do it
         seed = 2
     if data[1] & 1:
@@ -64,15 +64,15 @@ def dialogue(data: bytes) -> None:
 def _accept(stream: bytes, seed: int) -> None:
     whole = peers.accept(stream, 0)
     if seed:
-        assert peers.accept(stream, seed) == whole, "the split changes what a sender said"
+        assert peers.accept(stream, seed) == whole, "the split changes what a sender sent"
 
 
-def _request(stream: bytes, seed: int, patience: int) -> None:
-    _, whole = peers.request(stream, 0, patience)
-    _, pieces = peers.request(stream, seed, patience)
-    # What breaks the protocol costs what came in the same read: a prefix is all that can be asked.
+def _request(stream: bytes, seed: int, max_messages: int) -> None:
+    _, whole = peers.request(stream, 0, max_messages)
+    _, pieces = peers.request(stream, seed, max_messages)
+    # What breaks the protocol costs what came in the same read: only a prefix can be compared.
     short = min(len(whole), len(pieces))
-    assert whole[:short] == pieces[:short], "the split changes what an archive said"
+    assert whole[:short] == pieces[:short], "the split changes what an archive sent"
 
 
 def command(data: bytes) -> None:

@@ -41,7 +41,7 @@ REQUEST = AssociateRequest(
 
 
 def sizes(seed: int, total: int) -> Iterator[int]:
-    """How many bytes each read gets: 0 means all at once, 1 one by one, others are reproducible mixtures."""
+    """Yield the sizes of the reads: seed 0 is all at once, 1 one by one, others are reproducible mixtures."""
     if seed < 2:
         while True:
             yield 1 if seed else total + 1
@@ -51,7 +51,7 @@ def sizes(seed: int, total: int) -> Iterator[int]:
 
 
 class Wire:
-    """What a channel uses of a socket; reads come in pieces by the split's seed, then the peer has closed."""
+    """Replacement of a socket; reads come in pieces by the split's seed, then the peer has closed."""
 
     def __init__(self, data: bytes, seed: int) -> None:
         self.sent = bytearray()
@@ -60,7 +60,7 @@ class Wire:
         self._sizes = sizes(seed, len(data))
 
     def recv_into(self, space: memoryview) -> int:
-        assert 0 < len(space) <= BUFFER_SIZE, "no room to read into: the session would wait for ever"
+        assert 0 < len(space) <= BUFFER_SIZE, "no space to read into: the session would wait without end"
         piece = self._data[self._at : self._at + min(next(self._sizes), len(space))]
         space[: len(piece)] = piece
         self._at += len(piece)
@@ -150,7 +150,7 @@ class SessionHost:
         return AccessScope.ECHO if request.called == "ECHO" else AccessScope.STORE
 
     def on_handshake_failed(self, session: Session, reason: str) -> None:  # noqa: ARG002
-        raise AssertionError(reason)  # nobody shakes hands for TLS here
+        raise AssertionError(reason)  # there is no TLS handshake here
 
     def record_instance(self, incoming: IncomingInstance) -> None:
         assert incoming.size >= 0
@@ -186,14 +186,14 @@ def accept(data: bytes, seed: int) -> tuple[bytes, list[Stored]]:
     with unmasked():
         session.run()
     assert len(session._messages._partial) <= dimse.MAX_COMMAND_SIZE + BUFFER_SIZE
-    assert len(wire.sent) <= 20 * len(data) + 2000, "the peer makes us say much more than it says itself"
+    assert len(wire.sent) <= 20 * len(data) + 2000, "the peer makes us send much more than it sends itself"
     return _answered(bytes(wire.sent)), house.stored
 
 
 def _answered(sent: bytes) -> bytes:
     """Without the A-ABORT that follows our own end of the association if more came in the same read with it.
 
-    PS3.8 wants it (AA-7), and where the rest came later nobody reads it: that much may depend on the split.
+    PS3.8 wants it (AA-7), and a rest that comes later is not read: that much may depend on the split.
     """
     end = len(sent) - _CONTROL_SIZE
     if end >= _CONTROL_SIZE and sent[end] == PduType.ABORT:
@@ -206,10 +206,10 @@ def _answered(sent: bytes) -> bytes:
 # ---- the requestor
 
 
-def request(data: bytes, seed: int, patience: int) -> tuple[str, list[DimseMessage]]:
+def request(data: bytes, seed: int, max_messages: int) -> tuple[str, list[DimseMessage]]:
     """Ask an archive that answers with the data; how it ended, and the messages that came.
 
-    After ``patience`` messages the association is released.
+    After ``max_messages`` messages the association is released.
     """
     wire = Wire(data, seed)
     association = Association(max_pdu=MAX_PDU, is_requestor=True)
@@ -222,16 +222,16 @@ def request(data: bytes, seed: int, patience: int) -> tuple[str, list[DimseMessa
         if FIND in requestor.accepted:
             context_id, _ = requestor.accepted[FIND]
             requestor.send(dimse.c_find_rq(1, FIND), b"identifier", context_id=context_id)
-        while len(messages) < patience and (message := requestor.receive(5.0)):
+        while len(messages) < max_messages and (message := requestor.receive(5.0)):
             messages.append(message)
             assert len(requestor._assembler._dataset) <= MAX_DATASET_SIZE + BUFFER_SIZE
         requestor.release(5.0)
         end = "released"
     except LocalProtocolError:
-        raise  # nothing that a peer says may let us break the protocol
+        raise  # no bytes of a peer may let us break the protocol
     except ArchiveError as error:
         end = type(error).__name__
-    except RemoteProtocolError:  # before the association stands, connect() aborts it for us
+    except RemoteProtocolError:  # before the association is open, connect() aborts it
         end = "RemoteProtocolError"
     requestor.abort()
     assert not requestor.is_alive

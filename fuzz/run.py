@@ -20,7 +20,7 @@ from fuzz.harnesses import HARNESSES
 from fuzz.mutation import mutated
 
 CORPUS = Path(__file__).with_name("corpus")
-#: What grows while it runs is kept between runs, outside of what is committed.
+#: Inputs that are found are kept between runs, outside of the committed corpus.
 GROWN = Path(tempfile.gettempdir()) / "quarry-fuzz"
 _LONGEST = 4096  # bytes of an input: longer ones are rarely better, and always slower
 _SLOW = 10  # seconds: a unit of that length takes milliseconds
@@ -28,7 +28,7 @@ _MEGABYTES = 1024
 
 
 def _guided(name: str, seconds: int) -> tuple[int, bool]:
-    """How many executions, and whether all went well."""
+    """Run a harness; return the number of executions and True without a finding."""
     grown, seeds = GROWN / name, CORPUS / name
     grown.mkdir(parents=True, exist_ok=True)
     seeds.mkdir(parents=True, exist_ok=True)

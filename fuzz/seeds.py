@@ -50,22 +50,22 @@ def keep(harness: str, name: str, data: bytes) -> None:
 
 
 class Tap:
-    """Forwards one connection after the other, and keeps what each side said."""
+    """Forwards one connection after the other, and keeps the bytes of each side."""
 
     def __init__(self, target: AE) -> None:
         self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.ae = AE(target.title, "127.0.0.1", self._server.getsockname()[1])
-        self.said: list[tuple[bytearray, bytearray]] = []
+        self.connections: list[tuple[bytearray, bytearray]] = []
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
         while True:
             client, _ = self._server.accept()
             target = socket.create_connection((self._target.host, self._target.port))
-            self.said.append((bytearray(), bytearray()))
-            asked, answered = self.said[-1]
-            for source, sink, kept in ((client, target, asked), (target, client, answered)):
+            self.connections.append((bytearray(), bytearray()))
+            requests, responses = self.connections[-1]
+            for source, sink, kept in ((client, target, requests), (target, client, responses)):
                 threading.Thread(target=_copy, args=(source, sink, kept), daemon=True).start()
 
 
@@ -113,9 +113,9 @@ def senders(folder: Path) -> None:
         tap = Tap(AE("QUARRY", "127.0.0.1", receiver.port))
         send(tap.ae)
         receiver.stop(2.0)
-        for number, (asked, answered) in enumerate(tap.said):
-            keep("acceptor", f"{name}-{number}", b"\0" + asked)
-            parts(f"{name}-{number}", bytes(asked), bytes(answered))
+        for number, (requests, responses) in enumerate(tap.connections):
+            keep("acceptor", f"{name}-{number}", b"\0" + requests)
+            parts(f"{name}-{number}", bytes(requests), bytes(responses))
 
 
 @contextmanager
@@ -174,9 +174,9 @@ def archives(folder: Path) -> None:
             }.items():
                 tap = Tap(archive)
                 _ask(tap.ae)
-                asked, answered = tap.said[0]
-                keep("requestor", name, b"\0\x09" + answered)
-                parts(f"find-{name}", bytes(asked), bytes(answered))
+                requests, responses = tap.connections[0]
+                keep("requestor", name, b"\0\x09" + responses)
+                parts(f"find-{name}", bytes(requests), bytes(responses))
 
 
 def parts(name: str, *streams: bytes) -> None:

@@ -40,7 +40,7 @@ def test_a_move_on_an_association_that_was_closed_when_idle_goes_out_on_a_new_on
         assert peer.associations == 2
 
 
-def test_a_request_that_is_aborted_is_asked_again_once_and_only_on_a_kept_association() -> None:
+def test_a_request_that_is_aborted_is_sent_again_once_and_only_on_a_kept_association() -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
         if request.identifier()["PatientID"] == "BAD":
             peer.abort()

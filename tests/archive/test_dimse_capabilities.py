@@ -1,4 +1,4 @@
-"""How an archive wants to be asked: levels, relational queries, identifiers in C-MOVE."""
+"""Capabilities of an archive: levels, relational queries, identifiers in C-MOVE."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def relational(held: dict[str, list[str]], *, names_series: bool = True) -> Scri
     return script
 
 
-def asked(peer: AE, habits: QueryCapabilities) -> DimseArchive:
-    return DimseArchive("main", peer, calling="QUARRY", destination="QUARRY", capabilities=habits)
+def archive_at(peer: AE, capabilities: QueryCapabilities) -> DimseArchive:
+    return DimseArchive("main", peer, calling="QUARRY", destination="QUARRY", capabilities=capabilities)
 
 
 def test_one_query_for_a_study() -> None:
     with ScriptedArchive(relational(HELD)) as peer:
-        listing = asked(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
+        listing = archive_at(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
         levels = [request.identifier()["QueryRetrieveLevel"] for request in peer.requests]
     assert levels == ["SERIES", "IMAGE"]
     assert [(ref.series_uid, ref.sop_uid) for ref in listing.instances] == [
@@ -59,9 +59,9 @@ def test_one_query_for_a_study() -> None:
     [relational({"1.2.1": HELD["1.2.1"]}), relational(HELD, names_series=False), relational({})],
     ids=["a series is left out", "no series is named", "nothing is answered"],
 )
-def test_an_archive_that_is_not_relational_after_all_is_asked_series_by_series(script: Script) -> None:
+def test_an_archive_that_is_not_relational_after_all_is_queried_series_by_series(script: Script) -> None:
     with ScriptedArchive(script) as peer:
-        listing = asked(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
+        listing = archive_at(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
         assert len(peer.requests) == 4
     assert {ref.sop_uid for ref in listing.instances} == {"1.2.1.1", "1.2.1.2", "1.2.2.1"}
     assert listing.complete
@@ -70,7 +70,7 @@ def test_an_archive_that_is_not_relational_after_all_is_asked_series_by_series(s
 @pytest.mark.parametrize(("lowest", "queries"), [(Level.SERIES, 1), (Level.STUDY, 0)])
 def test_no_deeper_than_the_archive_answers(lowest: Level, queries: int) -> None:
     with ScriptedArchive(relational(HELD)) as peer:
-        listing = asked(peer.ae, QueryCapabilities(lowest_level=lowest)).list_instances(task(3))
+        listing = archive_at(peer.ae, QueryCapabilities(lowest_level=lowest)).list_instances(task(3))
         assert len(peer.requests) == queries
     assert (listing.lists_instances, listing.instances, listing.count) == (False, (), 3)
     assert listing.series_uids == (tuple(HELD) if queries else ())
@@ -82,7 +82,7 @@ def test_the_patient_in_a_move(with_patient: bool) -> None:
         peer.answer(request, SUCCESS)
 
     with ScriptedArchive(script) as peer:
-        archive = asked(peer.ae, QueryCapabilities(patient_id_in_move=with_patient))
+        archive = archive_at(peer.ae, QueryCapabilities(patient_id_in_move=with_patient))
         archive.retrieve(RetrieveRequest("1.2", "P1"), NoSink(), Watching())
         (request,) = peer.requests
     assert request.identifier().get("PatientID") == ("P1" if with_patient else None)

@@ -30,7 +30,7 @@ def test_probe_succeeds_with_an_archive_that_answers() -> None:
         assert peer.associations == 2
 
 
-def test_probe_of_nobody_is_unreachable() -> None:
+def test_probe_without_an_archive_is_unreachable() -> None:
     with archive(AE("NOBODY", "127.0.0.1", free_port())) as pacs, pytest.raises(Unreachable):
         pacs.probe()
 
@@ -44,7 +44,7 @@ def test_probe_of_a_silent_archive_is_lost() -> None:
         pacs.probe()
 
 
-def test_probe_that_is_refused_says_so() -> None:
+def test_probe_that_is_refused_raises() -> None:
     with ScriptedArchive(answering(final=0x0122)) as peer, archive(peer.ae) as pacs:
         with pytest.raises(QueryFailed) as failure:
             pacs.probe()
@@ -135,7 +135,7 @@ def test_counts_that_are_missing_or_no_numbers_are_none() -> None:
 
 
 @pytest.mark.parametrize("uid", ["", "*", "1.2.?", "1.2\\1.3", "1.2\x1b[2J"])
-def test_an_answer_without_a_usable_uid_is_skipped_and_said(uid: str) -> None:
+def test_an_answer_without_a_usable_uid_is_skipped_and_reported(uid: str) -> None:
     rows = [study("1.2.3"), study(uid, PatientID="P1")]
     with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
         found = pacs.find({"PatientID": "P1"})

@@ -61,7 +61,7 @@ def stored(peer: Conversation, uid: str, message_id: int = 1) -> int | None:
     return response.status
 
 
-# --- what is proposed and asked
+# --- what is proposed and requested
 
 
 def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
@@ -120,13 +120,13 @@ def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
     ask = RetrieveRequest(
         "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
     )
-    asked: dict[str, str] = {}
+    requested: dict[str, str] = {}
 
     def script(peer: Conversation, request: RelayedMessage) -> None:
         series = request.identifier()["SeriesInstanceUID"]
         uid = f"{series}.1"
         sop_class = classes[int(series.rpartition(".")[2])]
-        asked[series] = sop_class
+        requested[series] = sop_class
         assert len(peer.accepted) <= 128
         # Every pair of class and syntax is a context, not the first syntax of each class alone.
         syntax = JPEG_2000 if JPEG_2000 in peer.proposed[sop_class] else EXPLICIT
@@ -139,7 +139,7 @@ def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
         answered = pacs.retrieve(ask, sink, Watching())
         assert 1 < peer.associations < 20
     assert (answered.verdict, answered.completed, answered.failed) == (Verdict.SUCCESS, 70, 0)
-    assert len(asked) == len(sink.kept) == 70
+    assert len(requested) == len(sink.kept) == 70
 
 
 # --- sub-operations
@@ -309,14 +309,14 @@ def test_an_archive_that_never_stops_talking_is_left() -> None:
     assert answered.verdict is Verdict.LOST
 
 
-def test_an_archive_without_c_get_is_said_to_be_one() -> None:
+def test_an_archive_without_c_get_is_reported() -> None:
     with ScriptedArchive(sending(), refused={GET}) as peer, archive(peer.ae, retrieve="get") as pacs:
         with pytest.raises(Rejected, match="does not offer C-GET in the Study Root model"):
             pacs.retrieve(ASK, MemorySink(), Watching())
         assert not peer.requests
 
 
-def test_an_archive_that_takes_none_of_the_classes_is_not_asked() -> None:
+def test_an_archive_that_takes_none_of_the_classes_gets_no_request() -> None:
     with ScriptedArchive(sending(), refused={CT}) as peer, archive(peer.ae, retrieve="get") as pacs:
         answered = pacs.retrieve(ASK, MemorySink(), Watching())
         assert (answered.verdict, answered.status) == (Verdict.UNSUPPORTED, None)
@@ -369,7 +369,7 @@ def test_a_cancelled_get_takes_what_is_under_way_and_ends_with_the_final_respons
         wait_for(lambda: peer.released == 1, "the association to be released")
 
 
-def test_what_follows_a_lost_association_is_not_asked() -> None:
+def test_what_follows_a_lost_association_is_not_requested() -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.abort()
 

@@ -88,7 +88,7 @@ def test_an_instance_listed_in_two_series_is_one() -> None:
         ({"1.2.1": (7, ["1.2.1.1"])}, 5, True, 7),
     ],
 )
-def test_a_list_that_is_shorter_than_the_claims_is_told_from_one_that_is_not_given(
+def test_a_list_that_is_shorter_than_the_claims_differs_from_an_absent_one(
     series: dict[str, tuple[int | None, list[str]]],
     study_count: int | None,
     by_image: bool,
@@ -112,7 +112,7 @@ def test_a_series_that_is_listed_twice_claims_the_larger_number() -> None:
     assert (listing.series_uids, listing.count) == (("1.2.1",), 5)
 
 
-def test_an_archive_without_the_image_level_is_asked_once() -> None:
+def test_an_archive_without_the_image_level_is_queried_once() -> None:
     script = holding({"1.2.1": (2, []), "1.2.2": (1, [])}, image_level=0xA900)
     with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
         listing = pacs.list_instances(task(3))
@@ -128,7 +128,7 @@ def test_a_listing_that_fails_for_now_is_raised() -> None:
         assert failure.value.status == 0xC001
 
 
-def test_a_listing_that_was_cut_short_says_so() -> None:
+def test_a_listing_that_was_cut_short_is_incomplete() -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
         row = Dataset()
         row.SeriesInstanceUID, row.SOPInstanceUID = "1.2.1", "1.2.1.1"
@@ -142,7 +142,7 @@ def test_a_listing_that_was_cut_short_says_so() -> None:
     assert "FE00" in listing.incomplete_reason
 
 
-def test_before_every_query_leave_is_asked() -> None:
+def test_before_query_is_called_for_every_query() -> None:
     script = holding({"1.2.1": (2, ["1.2.1.1"]), "1.2.2": (None, ["1.2.2.1"])})
     seen: list[int] = []
     with ScriptedArchive(script) as peer:

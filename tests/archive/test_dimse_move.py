@@ -63,7 +63,7 @@ def test_a_move_asks_by_uids_and_in_patient_root_by_patient(
     assert request.identifier() == {**keys, **patient}
 
 
-def test_counters_and_their_absence_are_told_apart() -> None:
+def test_absent_counters_are_not_zero() -> None:
     answered, _ = move(ending(SUCCESS, completed=3, failed=0, warning=1), Watching())
     assert answered == RetrieveResult(Verdict.SUCCESS, 0, 3, 0, 1, (), "The archive reports success.")
     answered, _ = move(ending(SUCCESS), Watching())
@@ -112,7 +112,7 @@ def test_pending_responses_are_signs_of_life() -> None:
     assert watch.signs == [(1, 2), (None, None)]
 
 
-def test_the_watch_is_asked_while_the_archive_is_silent_and_may_abort() -> None:
+def test_the_monitor_is_called_while_the_archive_is_silent_and_may_abort() -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.answer(request, PENDING, completed=1, remaining=9)
         peer.read()
@@ -123,7 +123,7 @@ def test_the_watch_is_asked_while_the_archive_is_silent_and_may_abort() -> None:
     assert watch.asked == 2
 
 
-def test_the_watch_is_asked_although_the_archive_never_stops_talking() -> None:
+def test_the_monitor_is_called_although_the_archive_never_stops_talking() -> None:
     answered, _ = move(lambda peer, request: peer.flood(request, PENDING), Watching(MonitorAction.ABORT))
     assert answered.verdict is Verdict.LOST
 
@@ -140,7 +140,7 @@ def test_a_cancelled_move_ends_with_the_archives_final_response(final: int) -> N
     assert (answered.verdict, answered.status, answered.completed) == (Verdict.CANCELLED, final, 1)
 
 
-def test_an_archive_that_ignores_c_cancel_is_aborted_and_was_asked_once() -> None:
+def test_an_archive_that_ignores_c_cancel_is_aborted_and_got_one_request() -> None:
     with ScriptedArchive(silent) as peer, archive(peer.ae) as pacs:
         answered = pacs.retrieve(RetrieveRequest("1.2"), NoSink(), Watching(*[MonitorAction.CANCEL] * 20))
         assert answered.verdict is Verdict.LOST
@@ -182,7 +182,7 @@ def test_queries_and_moves_have_associations_of_their_own() -> None:
         RetrieveRequest("1.2", "", ("1.2.1",), ("1.2.*",)),
     ],
 )
-def test_a_move_that_could_mean_more_than_was_asked_for_is_never_sent(ask: RetrieveRequest) -> None:
+def test_a_move_that_could_mean_more_than_was_requested_is_never_sent(ask: RetrieveRequest) -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         with pytest.raises(LocalProtocolError):
             pacs.retrieve(ask, NoSink(), Watching())

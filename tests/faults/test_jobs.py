@@ -97,7 +97,7 @@ class _Gone(Fault):
     "C-CANCEL is ignored",
     "Ctrl-C twice: cancels, waits a little, aborts the association; the next run retrieves only the rest",
 )
-def test_a_cancel_that_is_not_heard(stage: Stage) -> None:
+def test_a_cancel_that_is_ignored(stage: Stage) -> None:
     switched_on = (faults.IgnoreCancel(), faults.Silence(3, 600.0, times=1))
     with archive_of(stage, ONE, *switched_on) as archive:
         main = {"main": address(archive)}

@@ -1,4 +1,4 @@
-"""A sink that remembers, and a peer that says on the socket whatever it is told to."""
+"""A sink that remembers, and a peer that sends any bytes."""
 
 from __future__ import annotations
 
@@ -81,11 +81,11 @@ class RawPeer:
         self, *syntaxes: tuple[str, list[str]], calling: str = "PACS", called: str = "QUARRY"
     ) -> AssociateAccept:
         contexts = propose_contexts(syntaxes or [(dimse.VERIFICATION, [IMPLICIT]), (CT, [EXPLICIT])])
-        answer = self.ask(AssociateRequest(called, calling, contexts, 16384))
+        answer = self.request(AssociateRequest(called, calling, contexts, 16384))
         assert isinstance(answer, AssociateAccept), answer
         return answer
 
-    def ask(self, request: AssociateRequest) -> Event | None:
+    def request(self, request: AssociateRequest) -> Event | None:
         self.sock.sendall(self.association.request(request))
         return self.next_event()
 
@@ -101,7 +101,7 @@ class RawPeer:
         return self.response()
 
     def next_event(self) -> Event | None:
-        """What comes next; None when the connection has ended."""
+        """Return the next event; None when the connection has ended."""
         while True:
             for event in self.association.events():
                 return event
@@ -122,12 +122,12 @@ class RawPeer:
                 return command
 
     def is_closed(self) -> bool:
-        """Whether the receiver ends the connection without any further message."""
+        """Return True if the receiver ends the connection without any further message."""
         return not isinstance(self.next_event(), PDVFragment) and self.next_event() is None
 
 
 def echo(port: int) -> bool:
-    """Whether a C-ECHO of another peer is answered."""
+    """Return True if a C-ECHO of another peer is answered."""
     association = Requestor.connect(
         AE("QUARRY", "127.0.0.1", port), calling="ANOTHER", contexts=[(dimse.VERIFICATION, [IMPLICIT])]
     )

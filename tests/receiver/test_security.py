@@ -104,7 +104,7 @@ def test_a_broken_message_aborts_the_association(receiver: Receiver, sink: Memor
 )
 def test_bad_presentation_contexts(receiver: Receiver, contexts: list[PresentationContext]) -> None:
     with RawPeer(receiver.port) as peer:
-        answer = peer.ask(AssociateRequest("QUARRY", "PACS", tuple(contexts), 0))
+        answer = peer.request(AssociateRequest("QUARRY", "PACS", tuple(contexts), 0))
         assert isinstance(answer, Aborted)
         assert peer.is_closed()
     assert echo(receiver.port)
@@ -203,7 +203,7 @@ def drip(peer: RawPeer, data: bytes) -> None:
         except ConnectionError:
             return
         pause.wait(0.005)
-    raise AssertionError("nobody minded")
+    raise AssertionError("no check failed")
 
 
 def test_a_silent_connection_is_closed(make: Make) -> None:
@@ -212,7 +212,7 @@ def test_a_silent_connection_is_closed(make: Make) -> None:
         assert peer.is_closed()
 
 
-def test_an_idle_association_stands_unless_told_otherwise(make: Make) -> None:
+def test_an_idle_association_is_kept_by_default(make: Make) -> None:
     with RawPeer(make(limits=ReceiverLimits(idle_timeout=0.2)).port) as peer:
         peer.associate()
         assert isinstance(peer.next_event(), Aborted)
@@ -225,7 +225,7 @@ def test_an_idle_association_stands_unless_told_otherwise(make: Make) -> None:
         assert peer.store(b"still here").status == dimse.SUCCESS
 
 
-def test_a_thousand_idle_connections_keep_nobody_out(receiver: Receiver) -> None:
+def test_a_thousand_idle_connections_block_no_sender(receiver: Receiver) -> None:
     idle = [socket.create_connection(("127.0.0.1", receiver.port), 30) for _ in range(1000)]
     try:
         assert echo(receiver.port)
@@ -254,7 +254,7 @@ def test_200_mb_that_are_refused_are_drained_without_being_kept(receiver: Receiv
 def refuse() -> None:
     from dicom_quarry.errors import InstanceRefused
 
-    raise InstanceRefused("nobody asked for this study", status=0x0124)
+    raise InstanceRefused("this study was not requested", status=0x0124)
 
 
 def test_the_writer_gets_views_not_whole_instances(receiver: Receiver, sink: MemorySink) -> None:

@@ -58,14 +58,14 @@ def raiser(error: Exception) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("error", "status", "comment"),
     [
-        (InstanceRefused("not asked for", status=0x0124), 0x0124, "not asked for"),
+        (InstanceRefused("not requested", status=0x0124), 0x0124, "not requested"),
         (OutOfSpace("the disk is full"), 0xA700, "the disk is full"),
         (InstanceRefused("x" * 100, status=0), 0x0110, "x" * 64),
         (OSError(5, "Input/output error", "/data/DOE^JOHN/1.dcm"), 0x0110, "processing failure"),
         (ValueError("DOE^JOHN"), 0x0110, "processing failure"),
     ],
 )
-def test_whatever_the_sink_does_the_sender_is_told(
+def test_every_failure_of_the_sink_becomes_a_status(
     receiver: Receiver,
     sink: MemorySink,
     caplog: pytest.LogCaptureFixture,
@@ -89,7 +89,7 @@ def test_whatever_the_sink_does_the_sender_is_told(
     assert "DOE" not in caplog.text
 
 
-def test_an_arrival_says_where_it_comes_from(receiver: Receiver, sink: MemorySink) -> None:
+def test_an_instance_has_its_sender(receiver: Receiver, sink: MemorySink) -> None:
     with RawPeer(receiver.port, source="127.0.0.9") as peer:
         peer.associate(calling="ARCHIVE")
         peer.store(b"data", "1.2.3.4")
@@ -112,12 +112,14 @@ def test_an_empty_dataset_and_a_very_long_uid_pass(receiver: Receiver, sink: Mem
 # ---- admission
 
 
-def ask(port: int, *, calling: str = "PACS", called: str = "QUARRY", source: str = "127.0.0.1") -> object:
+def associate(
+    port: int, *, calling: str = "PACS", called: str = "QUARRY", source: str = "127.0.0.1"
+) -> object:
     request = AssociateRequest(
         called, calling, propose_contexts([(dimse.VERIFICATION, [IMPLICIT]), (CT, [IMPLICIT])]), 0
     )
     with RawPeer(port, source) as peer:
-        answer = peer.ask(request)
+        answer = peer.request(request)
         if isinstance(answer, Rejection):
             return answer
         assert isinstance(answer, AssociateAccept)
@@ -131,8 +133,8 @@ ECHO_ONLY = [ContextResult.ACCEPTED, ContextResult.ABSTRACT_SYNTAX_NOT_SUPPORTED
 def test_only_our_own_title_by_default(make: Make) -> None:
     refused: list[SenderRejected] = []
     receiver = make(on_event=refused.append)
-    assert ask(receiver.port) == BOTH
-    assert ask(receiver.port, called="OTHER") == Rejection(1, 1, 7)
+    assert associate(receiver.port) == BOTH
+    assert associate(receiver.port, called="OTHER") == Rejection(1, 1, 7)
     (event,) = refused
     assert (event.address, event.calling, event.called, event.transient) == (
         "127.0.0.1",
@@ -141,20 +143,20 @@ def test_only_our_own_title_by_default(make: Make) -> None:
         False,
     )
     assert receiver.stats.rejected_associations == 1
-    assert ask(make(access_policy=AccessPolicy()).port, called="OTHER") == BOTH
+    assert associate(make(access_policy=AccessPolicy()).port, called="OTHER") == BOTH
 
 
 # A test on loopback: a network that holds none of it stands for a foreign sender's.
 def test_a_known_title_from_an_unknown_address_may_only_echo_on_this_computer(make: Make) -> None:
     receiver = make(access_policy=AccessPolicy(networks=(ip_network("127.0.0.9"),)))
-    assert ask(receiver.port, source="127.0.0.9") == BOTH
-    assert ask(receiver.port, source="127.0.0.8") == ECHO_ONLY
+    assert associate(receiver.port, source="127.0.0.9") == BOTH
+    assert associate(receiver.port, source="127.0.0.8") == ECHO_ONLY
 
 
 def test_an_unknown_title_from_a_good_address(make: Make) -> None:
     receiver = make(access_policy=AccessPolicy(calling=frozenset({"PACS"})))
-    assert ask(receiver.port) == BOTH
-    assert ask(receiver.port, calling="STRANGER") == ECHO_ONLY
+    assert associate(receiver.port) == BOTH
+    assert associate(receiver.port, calling="STRANGER") == ECHO_ONLY
 
 
 @pytest.mark.parametrize(
@@ -195,17 +197,17 @@ def test_protocol_version_and_application_context(receiver: Receiver) -> None:
 # ---- limits
 
 
-def test_associations_over_the_limit_are_told_to_come_back(make: Make) -> None:
+def test_associations_over_the_limit_are_rejected_for_now(make: Make) -> None:
     refused: list[SenderRejected] = []
     receiver = make(limits=ReceiverLimits(max_associations=2, max_per_peer=1), on_event=refused.append)
     with RawPeer(receiver.port) as one, RawPeer(receiver.port, "127.0.0.2") as two:
         one.associate()
-        assert ask(receiver.port) == Rejection(2, 3, 2)  # one per peer
+        assert associate(receiver.port) == Rejection(2, 3, 2)  # one per peer
         two.associate()
-        assert ask(receiver.port, source="127.0.0.3") == Rejection(2, 3, 2)  # two in all
+        assert associate(receiver.port, source="127.0.0.3") == Rejection(2, 3, 2)  # two in all
     assert [event.transient for event in refused] == [True, True]
     wait_for(lambda: receiver.stats.open_associations == 0, "both to be gone")
-    assert ask(receiver.port) == BOTH
+    assert associate(receiver.port) == BOTH
 
 
 def test_several_associations_at_once(receiver: Receiver, sink: MemorySink) -> None:

@@ -193,7 +193,7 @@ def test_duplicates(changed: bool, contents: int) -> None:
     assert len({ds.StudyDescription for ds in received.datasets}) == contents
 
 
-def test_an_instance_that_nobody_asked_for() -> None:
+def test_an_unrequested_instance() -> None:
     with scripted(faults.Unrequested()) as (_, assoc, received):
         moved(assoc)
     assert [ds.StudyInstanceUID == UID for ds in received.datasets] == [True] * 4 + [False]

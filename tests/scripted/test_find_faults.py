@@ -33,7 +33,7 @@ def test_a_query_is_never_answered() -> None:
         assert find(assoc, "STUDY", StudyInstanceUID=UID) == (-1, [])
 
 
-def test_an_offline_study_says_so_until_it_is_recalled() -> None:
+def test_an_offline_study_is_marked_until_it_is_recalled() -> None:
     with scripted(faults.Offline(times=1)) as assoc:
         _, [answer] = find(assoc, "STUDY", StudyInstanceUID=UID)
     assert answer.InstanceAvailability == "OFFLINE"

@@ -46,7 +46,7 @@ def request_for(*syntaxes: tuple[str, list[str]], **changes: object) -> Associat
 REQUEST = request_for((VERIFICATION, [IMPLICIT]), (CT, [JPEG, EXPLICIT]))
 
 
-def hear(association: Association, data: bytes) -> list[Event]:
+def feed(association: Association, data: bytes) -> list[Event]:
     reader = association.reader
     reader.get_buffer()[: len(data)] = data
     reader.buffer_updated(len(data))
@@ -62,8 +62,8 @@ def established() -> tuple[Association, Association]:
         Association(max_pdu=0, is_requestor=True),
         Association(max_pdu=0, is_requestor=False),
     )
-    hear(acceptor, requestor.request(REQUEST))
-    hear(requestor, acceptor.accept(AcceptorPolicy(MAX_PDU).answer(REQUEST)))
+    feed(acceptor, requestor.request(REQUEST))
+    feed(requestor, acceptor.accept(AcceptorPolicy(MAX_PDU).answer(REQUEST)))
     assert requestor.state is acceptor.state is State.ESTABLISHED
     return requestor, acceptor
 
@@ -111,11 +111,11 @@ def test_commands_out_of_place_are_our_own_error(command: str) -> None:
 
 def test_establish_talk_and_release() -> None:
     requestor, acceptor = established()
-    (fragment,) = hear(acceptor, b"".join(requestor.send(1, b"command!")))
+    (fragment,) = feed(acceptor, b"".join(requestor.send(1, b"command!")))
     assert isinstance(fragment, PDVFragment)
     assert (fragment.context_id, fragment.is_last, bytes(fragment.data)) == (1, True, b"command!")
-    assert hear(acceptor, requestor.release()) == [ReleaseRequested()]
-    assert hear(requestor, acceptor.confirm_release()) == [Released()]
+    assert feed(acceptor, requestor.release()) == [ReleaseRequested()]
+    assert feed(requestor, acceptor.confirm_release()) == [Released()]
     assert (requestor.state, acceptor.state) == (State.IDLE, State.CLOSING)
     assert acceptor.abort() == requestor.abort() == b""
 
@@ -123,25 +123,25 @@ def test_establish_talk_and_release() -> None:
 def test_a_release_collision_is_resolved() -> None:
     requestor, acceptor = established()
     from_requestor, from_acceptor = requestor.release(), acceptor.release()
-    assert hear(requestor, from_acceptor) == hear(acceptor, from_requestor) == [ReleaseRequested()]
+    assert feed(requestor, from_acceptor) == feed(acceptor, from_requestor) == [ReleaseRequested()]
     assert requestor.state is State.COLLISION_REQUESTOR_LOCAL
     assert acceptor.state is State.COLLISION_ACCEPTOR_RP
-    assert hear(acceptor, requestor.confirm_release()) == [Released()]
-    assert hear(requestor, acceptor.confirm_release()) == [Released()]
+    assert feed(acceptor, requestor.confirm_release()) == [Released()]
+    assert feed(requestor, acceptor.confirm_release()) == [Released()]
     assert (requestor.state, acceptor.state) == (State.IDLE, State.CLOSING)
 
 
-def test_data_may_still_come_after_we_asked_for_release() -> None:
+def test_data_may_still_come_after_a_release_request() -> None:
     requestor, acceptor = established()
-    hear(acceptor, requestor.release())
-    assert len(hear(requestor, b"".join(acceptor.send(1, b"late")))) == 1
+    feed(acceptor, requestor.release())
+    assert len(feed(requestor, b"".join(acceptor.send(1, b"late")))) == 1
 
 
 def test_an_abort_ends_it_for_both() -> None:
     requestor, acceptor = established()
-    assert hear(acceptor, requestor.abort()) == [Aborted(0, 0)]
+    assert feed(acceptor, requestor.abort()) == [Aborted(0, 0)]
     assert (requestor.state, acceptor.state) == (State.CLOSING, State.IDLE)
-    assert hear(acceptor, b"".join(pdu.encode_message(1, b"x", b"", 0))) == []
+    assert feed(acceptor, b"".join(pdu.encode_message(1, b"x", b"", 0))) == []
 
 
 @pytest.mark.parametrize(
@@ -157,10 +157,10 @@ def test_an_abort_ends_it_for_both() -> None:
 def test_before_an_association_nothing_else_may_come(data: bytes) -> None:
     association = Association(max_pdu=0, is_requestor=False)
     with pytest.raises(RemoteProtocolError):
-        hear(association, data)
+        feed(association, data)
     assert association.state is State.CLOSING
     farewell = association.abort()
-    assert hear(Association(max_pdu=0, is_requestor=True), farewell) == []
+    assert feed(Association(max_pdu=0, is_requestor=True), farewell) == []
     assert farewell[:1] == bytes((PduType.ABORT,))
     assert association.abort() == b""
 
@@ -168,17 +168,17 @@ def test_before_an_association_nothing_else_may_come(data: bytes) -> None:
 def test_a_second_association_request_is_an_error() -> None:
     _, acceptor = established()
     with pytest.raises(RemoteProtocolError):
-        hear(acceptor, Association(max_pdu=0, is_requestor=True).request(REQUEST))
+        feed(acceptor, Association(max_pdu=0, is_requestor=True).request(REQUEST))
     assert acceptor.abort()[8:] == bytes((2, 2))  # by the provider: unexpected PDU
 
 
-def test_a_rejection_tells_result_source_and_reason() -> None:
+def test_a_rejection_has_result_source_and_reason() -> None:
     requestor, acceptor = (
         Association(max_pdu=0, is_requestor=True),
         Association(max_pdu=0, is_requestor=False),
     )
-    hear(acceptor, requestor.request(REQUEST))
-    assert hear(requestor, acceptor.reject(Rejection(2, 3, 2))) == [Rejection(2, 3, 2)]
+    feed(acceptor, requestor.request(REQUEST))
+    assert feed(requestor, acceptor.reject(Rejection(2, 3, 2))) == [Rejection(2, 3, 2)]
     assert (requestor.state, acceptor.state) == (State.IDLE, State.CLOSING)
 
 

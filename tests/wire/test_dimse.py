@@ -1,4 +1,4 @@
-"""Command sets: what is written is what DICOM says, what is read is read tolerantly but never guessed."""
+"""Command sets: encoding is strict, decoding is tolerant but never guesses."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_comments_cannot_steer_a_terminal() -> None:
         pytest.param(us(0x0100, 0x0030) + struct.pack("<HHL", 0, 0x0110, 0xFFFFFFFF), id="element of 4 GB"),
     ],
 )
-def test_what_says_too_little_is_an_error(data: bytes) -> None:
+def test_a_command_set_without_required_elements_is_an_error(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
         dimse.decode(data)
 

@@ -1,4 +1,4 @@
-"""File meta information beside pydicom, on pydicom's own test files; and what is no DICOM file."""
+"""File meta information compared with pydicom's, on its own test files; and files that are not DICOM."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def test_real_files_are_read_as_pydicom_reads_them() -> None:
             data, ds = path.read_bytes(), dcmread(path, stop_before_pixels=True)
             meta = read_file_meta(data)
             assert meta is not None
-            said = ds.file_meta
-            assert meta.transfer_syntax == said.TransferSyntaxUID, path
-            assert meta.sop_uid == said.get("MediaStorageSOPInstanceUID", ""), path
+            expected = ds.file_meta
+            assert meta.transfer_syntax == expected.TransferSyntaxUID, path
+            assert meta.sop_uid == expected.get("MediaStorageSOPInstanceUID", ""), path
             group = data[meta.size : meta.size + 2]
             assert group != b"\2\0", path
             seen += 1
@@ -73,7 +73,7 @@ def test_its_length_ends_it_where_the_dataset_looks_like_more() -> None:
     assert meta.size == len(data)
 
 
-def test_too_little_is_told_from_wrong() -> None:
+def test_too_few_bytes_are_not_an_error() -> None:
     data = BEGIN + short(0, b"UL", pack("<L", len(UIDS))) + UIDS
     for length in range(len(data)):
         assert read_file_meta(data[:length]) is None, length

@@ -1,4 +1,4 @@
-"""The stream scan beside pydicom, on pydicom's own test files, whole, cut, damaged and in pieces."""
+"""The streaming scan compared with pydicom on its own test files, whole, cut, damaged and in pieces."""
 
 from __future__ import annotations
 

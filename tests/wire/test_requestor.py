@@ -111,15 +111,15 @@ def test_echo_and_release_with_storescp(start: Start, tmp_path: Path) -> None:
     assert requestor.receive(0.0) is None
     requestor.release()
     assert not requestor.is_alive
-    wait_for(lambda: "Association Release" in server.log_text(), "the acceptor to hear of the release")
+    wait_for(lambda: "Association Release" in server.log_text(), "the acceptor to get the release")
 
 
 @pytest.mark.parametrize("max_pdu", [0, 128, 16384])
 def test_find_with_pynetdicom(max_pdu: int) -> None:
-    asked: list[Dataset] = []
+    queries: list[Dataset] = []
 
     def handle(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
-        asked.append(event.identifier)
+        queries.append(event.identifier)
         for number in range(3):
             answer = Dataset()
             answer.StudyInstanceUID = f"1.2.{number}"
@@ -147,7 +147,7 @@ def test_find_with_pynetdicom(max_pdu: int) -> None:
         requestor.release()
     finally:
         server.shutdown()
-    assert [dataset.QueryRetrieveLevel for dataset in asked] == ["STUDY"]
+    assert [dataset.QueryRetrieveLevel for dataset in queries] == ["STUDY"]
 
 
 # ---- what can go wrong while connecting
@@ -164,7 +164,7 @@ def test_an_unknown_name() -> None:
         connect(AE("ARCHIVE", "archive.invalid", 104))
 
 
-def test_a_port_that_says_nothing() -> None:
+def test_a_port_that_sends_nothing() -> None:
     with scripted(lambda peer: peer.next_event() and peer.next_event()) as peer:  # noqa: SIM117
         with pytest.raises(Unreachable, match=r"did not answer the association request within 0\.2 s"):
             connect(peer, answer_timeout=0.2)
@@ -343,7 +343,7 @@ def test_abort_from_another_thread_wakes_the_reader() -> None:
         reader.join(30)
         assert not reader.is_alive()
         assert losses
-    wait_for(lambda: bool(seen), "the acceptor to hear of it")
+    wait_for(lambda: bool(seen), "the acceptor to get it")
     assert isinstance(seen[0], Aborted)
 
 

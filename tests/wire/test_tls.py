@@ -148,10 +148,10 @@ def test_an_association_and_its_time_outs(keys: Keys, make: Callable[..., Pair],
     pair = make(mutual(keys))
     requestor = pair.connect(client(keys))
     assert echoed(requestor)
-    for patience in (0.3, 0.0):
+    for timeout in (0.3, 0.0):
         began = time.monotonic()
-        assert requestor.receive(patience) is None
-        assert patience <= time.monotonic() - began < patience + 1.0
+        assert requestor.receive(timeout) is None
+        assert timeout <= time.monotonic() - began < timeout + 1.0
     # The receiver has looked at its clock meanwhile.
     assert echoed(requestor)
     data = bytes(range(256)) * 8192
@@ -164,7 +164,7 @@ def test_an_association_and_its_time_outs(keys: Keys, make: Callable[..., Pair],
     assert pair.refused == []
 
 
-def test_whoever_is_not_trusted_is_refused_and_the_receiver_goes_on(
+def test_an_untrusted_sender_is_refused_and_the_receiver_goes_on(
     keys: Keys, make: Callable[..., Pair]
 ) -> None:
     pair = make(mutual(keys))
@@ -200,7 +200,7 @@ def test_whoever_is_not_trusted_is_refused_and_the_receiver_goes_on(
     assert pair.receiver.stats.rejected_associations == 5
 
 
-def test_whoever_looks_at_the_port_only_is_not_told_of(keys: Keys, make: Callable[..., Pair]) -> None:
+def test_a_connection_without_bytes_is_not_reported(keys: Keys, make: Callable[..., Pair]) -> None:
     pair = make(mutual(keys))
     for _ in range(3):
         socket.create_connection(("127.0.0.1", pair.receiver.port)).close()
@@ -231,7 +231,7 @@ def test_the_name_in_the_certificate(keys: Keys, make: Callable[..., Pair]) -> N
         pair.connect(requestor_context(keys.other.ca, check_hostname=False))
 
 
-def test_tls_with_somebody_who_does_not_speak_it(keys: Keys, make: Callable[..., Pair]) -> None:
+def test_one_side_without_tls(keys: Keys, make: Callable[..., Pair]) -> None:
     pair = make(None)
     with pytest.raises(Unreachable, match=r"TLS") as error:
         pair.connect(client(keys))
@@ -239,7 +239,7 @@ def test_tls_with_somebody_who_does_not_speak_it(keys: Keys, make: Callable[...,
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_old_versions_and_weak_ciphers_are_not_spoken(keys: Keys, make: Callable[..., Pair]) -> None:
+def test_old_versions_and_weak_ciphers_are_refused(keys: Keys, make: Callable[..., Pair]) -> None:
     pair = make(acceptor_context(keys.server.certificate, keys.server.key))
     weak = requestor_context(keys.hospital.ca)
     weak.maximum_version = ssl.TLSVersion.TLSv1_2
