@@ -1,4 +1,4 @@
-"""Headers that resemble the name of a key: a column that is probably meant, and would be left out silently."""
+"""Headers near an identifier: each refused or left alone."""
 
 from __future__ import annotations
 

@@ -134,7 +134,7 @@ def test_check(work: Path) -> None:
     with ScriptedWeb([study]) as web:
         good = quarry("check", "--from", web.base_url, "--accession", study.accession, "--save", cwd=work)
         assert good.code == 0, good.out + good.err
-        assert "3 of 3 instances came" in good.out
+        assert "3 of 3 instances" in good.out
         assert f'dicomweb = "{web.base_url}"' in (work / "quarry.toml").read_text()
         web.faults.append(web_page(anything))
         bad = quarry("check", "--from", web.base_url, cwd=work)
