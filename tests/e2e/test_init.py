@@ -88,7 +88,7 @@ def test_taken_over(work: Path, pattern: str) -> None:
     done = quarry("init", "--from-niffler", "old/config.json")
     assert done.code == 0
     assert "cohort: /opt/data/cohort.csv; column 1 is PatientID, column 2 is AccessionNumber" in done.out
-    assert "note: config.json: 'Colour' is not known" in done.out
+    assert "note: config.json: 'Colour' is unknown" in done.out
     assert ("The command for that is: quarry plan" in done.out) is (pattern == "CFIND-ONLY")
     settings = load_settings(None, {})
     assert (str(profile().address), profile().window) == (PACS, "19:00-07:00")
