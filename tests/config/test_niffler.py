@@ -138,7 +138,7 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "system", "said"),
+    ("config", "system", "message"),
     [
         ({}, {"SrcAet": None}, "'SrcAet' is missing"),
         ({"YourEmail": "somebody"}, {}, "'YourEmail': mail-to.0: write an e-mail address"),

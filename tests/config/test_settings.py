@@ -86,7 +86,7 @@ def test_dashes_and_underscores_are_the_same(tmp_path: Path, spelling: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (
             "paralel = 2",
@@ -106,7 +106,7 @@ def test_a_mistake_is_named(tmp_path: Path, text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("model = 'study'", "[archive.main] write address = "),
         ("address = 'PACS'", "'PACS' is not an archive: write AET@HOST:PORT, as in PACS@10.1.2.3:104"),

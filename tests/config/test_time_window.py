@@ -116,7 +116,7 @@ def test_moments_are_spoken_by_the_clock_of_the_window() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not a window"),
         ("7pm-7am", "is not a window"),

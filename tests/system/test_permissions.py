@@ -34,7 +34,7 @@ def test_modes_that_are_taken(mode: str | None, group: str | None, found: Permis
 
 
 @pytest.mark.parametrize(
-    ("mode", "said"),
+    ("mode", "message"),
     [
         ("0666", "every user of this computer could change"),
         ("0662", "every user of this computer could change"),
