@@ -99,8 +99,7 @@ class Orthanc(Server):
         try:
             for file in files:
                 data = file if isinstance(file, bytes) else file.read_bytes()
-                connection.request("POST", "/instances", data, {"Content-Type": "application/dicom"})
-                answer = connection.getresponse()
+                answer = _store(connection, data)
                 text = answer.read()
                 name = "" if isinstance(file, bytes) else file.name
                 assert answer.status == 200, f"Orthanc does not take {name}: {text!r}"
@@ -131,3 +130,14 @@ class Orthanc(Server):
 
 def _modality(ae: AE) -> dict[str, object]:
     return {"AET": ae.title, "Host": ae.host, "Port": ae.port}
+
+
+def _store(connection: http.client.HTTPConnection, data: bytes) -> http.client.HTTPResponse:
+    """Store an instance, over a new connection where Orthanc has closed the idle one (after a second)."""
+    try:
+        connection.request("POST", "/instances", data, {"Content-Type": "application/dicom"})
+        return connection.getresponse()
+    except (ConnectionError, http.client.RemoteDisconnected):
+        connection.close()
+        connection.request("POST", "/instances", data, {"Content-Type": "application/dicom"})
+        return connection.getresponse()
