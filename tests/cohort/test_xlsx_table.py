@@ -51,7 +51,7 @@ GOOD: list[tuple[str, bytes, Rows]] = [
         table([number("1234", EIGHT_DIGITS)] * 2),
         [(1, 2, "P=00001234 A=00001234")],
     ),
-    ("a format with words", table([number("1234", LITERAL), text("2")]), [(1, 2, "P=1234 A=2")]),
+    ("a format with words", table([number("1234", LITERAL), text("2")]), [(1, 2, "P=1234 days A=2")]),
     (
         "15 digits, and 16",
         table([number("123456789012345"), text("2")], [number("1234567890123456"), text("2")]),

@@ -34,6 +34,10 @@ IgnoreColumn = Annotated[
     list[str] | None,
     typer.Option(help="A column that is not to be searched by, though its header looks so; repeatable."),
 ]
+Verbatim = Annotated[
+    list[str] | None,
+    typer.Option(help="A column whose values are right, though they look odd, as 4.711 does; repeatable."),
+]
 HiddenRows = Annotated[
     str | None,
     typer.Option(help="Hidden rows and columns of a workbook: take or skip.  [default: refuse them]"),

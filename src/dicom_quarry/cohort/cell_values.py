@@ -1,9 +1,10 @@
 """Values of cells: reading one cell as the value of a DICOM key, and all forms of a date.
 
 Values are text, so leading zeros stay. A change that a spreadsheet made is undone if nothing was lost
-(``12345.0``, ``="00123"``, ``'00123``), and reported to the user; a cell that lost digits (``1.23E+10``) is
-refused. A date is accepted only in a form that has one meaning, or in the form that the user declares; days,
-months and ranges become one StudyDate key (range matching, PS3.4 C.2.2.2.5).
+(``12345.0``, ``12345,0``, ``="00123"``, ``'00123``), and reported to the user; a cell that lost digits
+(``1.23E+10``), or is probably not one identifier (``4,711``, ``A1; A2``), is refused. A date is accepted only
+in a form that has one meaning, or in the form that the user declares; days, months and ranges become one
+StudyDate key (range matching, PS3.4 C.2.2.2.5).
 """
 
 from __future__ import annotations
@@ -15,20 +16,30 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
+from dicom_quarry.cohort.cell_doubts import find_damage, find_doubt
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.system.text_safety import escape_text
 
 #: Characters without a glyph, which copying from mail, web pages or Windows dialogs leaves around a value.
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff9-\ufffb]"
+)
+#: Spaces of other widths, and those that do not break a line.
+_ODD_SPACE = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _FORMULA_TEXT = re.compile(r'="(.*)"', re.DOTALL)
-_QUOTED = re.compile(r'"([^"]*)"')
-#: The way a spreadsheet shows a number of many digits; ``1E10`` without a sign may be an accession.
-_SCIENTIFIC = re.compile(r"[+-]?[0-9]+(?:[.,][0-9]+[eE][+-]?|[eE]\+)[0-9]+")
-_FLOAT = re.compile(r"([0-9]+)\.0+")
+_QUOTED = re.compile(
+    r'"([^"]*)"'
+    "|[\u201c\u201d\u201e\u201f]([^\u201c\u201d\u201e\u201f]*)[\u201c\u201d\u201e\u201f]"
+    "|[\u2018\u2019\u201a\u201b\u2039`\u00b4']([^\u2018\u2019\u201a\u201b\u2039\u203a`\u00b4']*)[\u2018\u2019\u201b\u203a`\u00b4']"
+    "|\u00ab([^\u00ab\u00bb]*)\u00bb"
+    "|\u00bb([^\u00ab\u00bb]*)\u00ab"
+)
+_APOSTROPHES = ("'", "\N{RIGHT SINGLE QUOTATION MARK}", "\N{LEFT SINGLE QUOTATION MARK}")
+_FLOAT = re.compile(r"([0-9]+)[.,]0+")
 #: More digits than a 64-bit float keeps.
 _FLOAT_DIGITS = 15
-_SHEET_ERROR = re.compile(r"#(?:N/A|[A-Z/0]+[!?]|GETTING_DATA|#+)")
 _NULL_WORDS = frozenset({"null", "none", "nan", "na", "n/a", "<na>", "nat", "(null)"})
 _WILDCARD = re.compile(r"[*?\\]")
 _MATCHES_ALL = re.compile(r"[*?\\\s]+")
@@ -65,28 +76,64 @@ _TEXT_REMEDY = "format the column as text and export it again"
 
 @dataclass(frozen=True, slots=True)
 class CellValue:
-    """The result of reading a cell: a value to query (empty if none), a repair note, or a problem."""
+    """The result of reading a cell: a value to query (empty if none), a repair note, or a problem.
+
+    ``is_doubt``: the problem is a doubt on which the user can decide, with ``verbatim``.
+    """
 
     text: str = ""
     note: str = ""
     problem: str = ""
+    is_doubt: bool = False
+
+
+class WorkbookDate(str):
+    """A cell that its workbook shows as a date, as YYYY-MM-DD: certain, under any ``--date-format``."""
+
+    __slots__ = ()
+
+
+class UnreadableCell(str):
+    """A cell of a workbook whose value cannot be used, as text for the report, with the ``problem``."""
+
+    __slots__ = ("problem",)
+
+    def __new__(cls, text: str, problem: str) -> UnreadableCell:
+        """Return the cell; its text must not be mistaken for a value."""
+        cell = super().__new__(cls, text)
+        cell.problem = problem
+        return cell
+
+    problem: str
 
 
 def parse_value(
-    keyword: str, cell: str, *, allow_wildcards: bool = False, date_format: str = "", any_length: bool = False
+    keyword: str,
+    cell: str,
+    *,
+    allow_wildcards: bool = False,
+    date_format: str = "",
+    any_length: bool = False,
+    verbatim: bool = False,
 ) -> CellValue:
     """Read a cell of a column that is mapped to a DICOM keyword.
 
     ``date_format`` is the declared form of its dates. ``any_length`` skips the check of the length, for a
-    value that is rewritten afterwards.
+    value that is rewritten afterwards. ``verbatim``: the user states that every cell is one identifier.
     """
     text = cell.strip()
+    if isinstance(cell, UnreadableCell):
+        return CellValue(problem=f'"{escape_text(text)}" {cell.problem}')
     if keyword in _NUMERIC_KEYS and _PLAIN.fullmatch(text):
         return CellValue(text)
     bare = unwrap(text)
     if not bare or bare.casefold() in _NULL_WORDS:
         return CellValue(note=_repair_note(text, "an empty cell") if text else "")
-    problem = _find_damage(bare, keyword) or _find_forbidden(bare, allow_wildcards)
+    problem = find_damage(bare) or _find_lost_digits(bare, keyword) or _find_forbidden(bare, allow_wildcards)
+    if not problem and keyword in _NUMERIC_KEYS:
+        problem = _find_date(cell)
+        if not problem and not verbatim and not _is_marked_text(text) and (problem := find_doubt(bare)):
+            return CellValue(problem=f'"{escape_text(text)}" {problem}', is_doubt=True)
     if not problem:
         value, problem = _parse_typed(keyword, bare, "" if isinstance(cell, WorkbookDate) else date_format)
     vr, limit = QUERY_KEYS[keyword]
@@ -129,22 +176,33 @@ def _is_repair(vr: str, text: str, bare: str, value: str) -> bool:
 
 def unwrap(text: str) -> str:
     """Remove what surrounds a value: invisible characters, a text formula, quotes, an apostrophe."""
-    text = _INVISIBLE.sub("", text).replace("\xa0", " ").strip()
+    text = _remove_invisible(text)
     if match := _FORMULA_TEXT.fullmatch(text):
         text = match[1].replace('""', '"')
     elif match := _QUOTED.fullmatch(text):
-        text = match[1]
-    elif text.startswith("'"):
+        text = match[match.lastindex or 0]
+    elif text.startswith(_APOSTROPHES):
         text = text[1:]
     return text.strip()
 
 
-def _find_damage(text: str, keyword: str) -> str:
-    """Describe damage by a spreadsheet that cannot be undone; empty if there is none."""
-    if _SCIENTIFIC.fullmatch(text):
-        return f"was rounded by a spreadsheet, so digits are lost; {_TEXT_REMEDY}"
-    if _SHEET_ERROR.fullmatch(text):
-        return "is a spreadsheet error, not a value; correct the formula, or make the column wider"
+def _remove_invisible(text: str) -> str:
+    return text if text.isascii() else _ODD_SPACE.sub(" ", _INVISIBLE.sub("", text)).strip()
+
+
+def _is_marked_text(text: str) -> bool:
+    """Return whether a cell is marked as text, by a formula or an apostrophe."""
+    text = _remove_invisible(text)
+    return bool(_FORMULA_TEXT.fullmatch(text)) or (text.startswith("'") and not text.endswith("'"))
+
+
+def _find_date(cell: str) -> str:
+    if not isinstance(cell, WorkbookDate):
+        return ""
+    return f"is a date in the workbook, not an identifier; {_TEXT_REMEDY}"
+
+
+def _find_lost_digits(text: str, keyword: str) -> str:
     match = _FLOAT.fullmatch(text)
     if match and len(match[1]) > _FLOAT_DIGITS and QUERY_KEYS[keyword][0] != "UI":
         return (
@@ -218,12 +276,6 @@ _HINTS = (
         "give the format, as in --date-format '%Y-%m-%d{0}%H:%M:%S'",
     ),
 )
-
-
-class WorkbookDate(str):
-    """A cell that its workbook marks as a date, as YYYY-MM-DD: certain, under any ``--date-format``."""
-
-    __slots__ = ()
 
 
 def check_date_format(date_format: str) -> str:

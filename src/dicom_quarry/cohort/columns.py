@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from dicom_quarry.cohort.cell_values import QUERY_KEYS
 from dicom_quarry.errors import ConfigError, InputError
@@ -43,7 +43,7 @@ HEADER_ALIASES: dict[str, tuple[str, ...]] = {
     "SeriesInstanceUID": ("SeriesInstanceUID", "SeriesInstanceUIDs", "Series UID"),
 }
 #: The two columns of a range; one without the other is not a date, as 'From' may be a ward.
-_RANGE_COLUMNS = ("StudyDateFrom", "StudyDateUntil")
+RANGE_COLUMNS = ("StudyDateFrom", "StudyDateUntil")
 
 #: The columns that a report of Quarry adds to the table; a report can be used as a table again.
 _REPORT_PREFIX = "quarry_"
@@ -174,7 +174,7 @@ _KEYWORDS_BY_LETTERS = {
 }
 _RANGE_ENDS_BY_LETTERS = {
     _split_words(alias).replace(" ", ""): keyword
-    for keyword in _RANGE_COLUMNS
+    for keyword in RANGE_COLUMNS
     for alias in HEADER_ALIASES[keyword]
 }
 _OTHER_KEYS_BY_LETTERS = {
@@ -216,6 +216,13 @@ def parse_ignored_columns(texts: Sequence[str], mapping: Sequence[tuple[str, str
     return tuple(text.strip() for text in texts)
 
 
+def find_columns(header: Sequence[str], option: str, names: Sequence[str]) -> frozenset[int]:
+    """Return the positions of the columns that an option names; raises InputError if one does not exist."""
+    _check_columns_exist(header, [(f"{option} '{name}'", name) for name in names])
+    wanted = {normalize_header(name) for name in names}
+    return frozenset(at for at, name in enumerate(header) if normalize_header(name) in wanted)
+
+
 def map_columns(
     header: Sequence[str], mapping: Sequence[tuple[str, str]] = (), ignored: Sequence[str] = ()
 ) -> tuple[tuple[int, str], ...]:
@@ -226,21 +233,18 @@ def map_columns(
     column, two for the same key, or a column that is probably a key.
     """
     explicit = {normalize_header(name): keyword for name, keyword in mapping}
-    left_out = {normalize_header(name) for name in ignored}
     _check_columns_exist(header, [(f"--map '{name}={keyword}'", name) for name, keyword in mapping])
-    _check_columns_exist(header, [(f"--ignore-column '{name}'", name) for name in ignored])
+    left_out = find_columns(header, "--ignore-column", ignored)
     _check_doubtful_columns(header, explicit, left_out)
     found: dict[str, int] = {}
     for position, name in enumerate(header):
-        keyword = "" if normalize_header(name) in left_out else _find_mapped_keyword(name, explicit)
+        keyword = "" if position in left_out else _find_mapped_keyword(name, explicit)
         if keyword and keyword in found:
             raise InputError(_duplicate_column_message(header, found[keyword], position, keyword))
         if keyword:
             found[keyword] = position
-    if not set(_RANGE_COLUMNS) <= found.keys():
-        found = {
-            key: at for key, at in found.items() if key not in _RANGE_COLUMNS or key in explicit.values()
-        }
+    if not set(RANGE_COLUMNS) <= found.keys():
+        found = {key: at for key, at in found.items() if key not in RANGE_COLUMNS or key in explicit.values()}
     if not found:
         raise InputError(_no_known_column_message(header))
     return tuple((position, keyword) for keyword, position in found.items())
@@ -262,9 +266,7 @@ def find_unused_columns(
     header: Sequence[str], used: Sequence[tuple[int, str]], ignored: Sequence[str] = ()
 ) -> tuple[str, ...]:
     """Return the columns that are not keys but have the name of a key, which the user may have meant."""
-    left_out = {normalize_header(name) for name in ignored}
-    positions = {position for position, _ in used}
-    positions.update(at for at, name in enumerate(header) if normalize_header(name) in left_out)
+    positions = {position for position, _ in used} | find_columns(header, "--ignore-column", ignored)
     return tuple(
         replace_unprintable(name.strip())
         for position, name in enumerate(header)
@@ -280,13 +282,16 @@ def _check_columns_exist(header: Sequence[str], options: Sequence[tuple[str, str
             raise InputError(f"{option}: there is no column '{name}'; the table has {shown}")
 
 
-def _check_doubtful_columns(header: Sequence[str], explicit: Mapping[str, str], left_out: set[str]) -> None:
+def _check_doubtful_columns(
+    header: Sequence[str], explicit: Mapping[str, str], left_out: Container[int]
+) -> None:
     """Refuse columns whose header resembles a key's, unless an option decides; raises InputError."""
     doubtful = [
         (position, name, keyword)
         for position, name in enumerate(header)
         if (keyword := find_similar_keyword(name) or _find_similar_range_end(name, header))
-        and normalize_header(name) not in {*explicit, *left_out}
+        and normalize_header(name) not in explicit
+        and position not in left_out
         and not name.startswith(_REPORT_PREFIX)
         and keyword not in explicit.values()
     ]
@@ -306,7 +311,7 @@ def _find_similar_range_end(name: str, header: Sequence[str]) -> str:
     if find_keyword(name):
         return ""
     ends = {one: _RANGE_ENDS_BY_LETTERS.get(_split_words(one).replace(" ", ""), "") for one in header}
-    return ends[name] if set(_RANGE_COLUMNS) <= set(ends.values()) else ""
+    return ends[name] if set(RANGE_COLUMNS) <= set(ends.values()) else ""
 
 
 def _show_header(name: str) -> str:

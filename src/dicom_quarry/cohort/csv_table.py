@@ -10,14 +10,25 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
+from dicom_quarry.cohort.csv_quotes import trim_quoted_cells
+from dicom_quarry.cohort.header_search import (
+    IsKey,
+    Line,
+    SeveralHeaders,
+    count_doubtful,
+    count_keys,
+    find_header,
+)
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
+from dicom_quarry.system.text_safety import escape_text
 
 #: The delimiters to try, in this order; the first is used if the header does not decide.
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
 #: Excel's own line above a header: ``sep=;``.
 _SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
 
@@ -31,6 +42,8 @@ class CsvTable:
     delimiter: str
     header: tuple[str, ...]
     header_line: int
+    header_notes: tuple[str, ...] = ()
+    hidden_columns: frozenset[int] = frozenset()
 
     @property
     def name(self) -> str:
@@ -39,8 +52,28 @@ class CsvTable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A note on the encoding, if it is a guess."""
-        return ("read as Windows-1252, because it is not UTF-8",) if self.encoding == "cp1252" else ()
+        """Notes on the place of the header, and on the encoding, if they are guesses."""
+        guess = ("read as Windows-1252, because it is not UTF-8",) if self.encoding == "cp1252" else ()
+        return (*self.header_notes, *guess)
+
+    @property
+    def has_doubtful_cells(self) -> bool:
+        """False: a plain value is ASCII, which every encoding has alike."""
+        return False
+
+    def cell_label(self, line: int, position: int) -> str:  # noqa: ARG002 (the protocol)
+        """Return the column of a cell, for messages."""
+        return f"column '{escape_text(self.header[position].strip())}'"
+
+    def find_cell_problem(self, line: int, position: int, value: str) -> str:  # noqa: ARG002 (the protocol)
+        """Refuse letters beyond ASCII whose encoding is a guess."""
+        if value.isascii() or self.encoding != "cp1252":
+            return ""
+        letter = next(char for char in value if not char.isascii())
+        return (
+            f"\"{escape_text(value)}\" contains '{letter}', but the file is not UTF-8, so this letter may be "
+            "another one; save it as 'CSV UTF-8' and use that file"
+        )
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every row below the header that is not blank, with the line on which it begins."""
@@ -49,23 +82,27 @@ class CsvTable:
                 yield line, cells
 
 
-def open_csv(source: InputSource, encoding: str, is_key: Callable[[str], object]) -> CsvTable:
+def open_csv(source: InputSource, encoding: str, is_key: IsKey, has_stray_bytes: bool = False) -> CsvTable:
     """Find the delimiter and the header of a table; raises InputError if there is none.
 
-    ``is_key`` is true for headers that are keys.
+    ``is_key`` is true for headers that are keys. ``has_stray_bytes``: some bytes are not of this encoding.
     """
+    errors = "surrogateescape" if has_stray_bytes else "strict"
     with source.open() as stream:
         try:
-            start = io.TextIOWrapper(stream, encoding, newline="").readline(64)
+            start = io.TextIOWrapper(stream, encoding, errors, newline="").readline(64)
         except UnicodeError as error:
             raise _not_text_error(source) from error
     sep = _SEP.fullmatch(start)
-    if sep and sep[1] not in (*_DELIMITERS, "|"):
+    if sep and sep[1] not in _DELIMITERS:
         raise InputError(
             f"{source.name}, line 1: {sep[1]!r} cannot separate columns; write 'sep=;' or 'sep=,'"
         )
-    delimiter, line, header = _find_header(source, encoding, sep[1] if sep else "", is_key)
-    return CsvTable(source, encoding, delimiter, tuple(header), line)
+    delimiter, (line, header), notes = _find_header(source, encoding, errors, sep[1] if sep else "", is_key)
+    table = CsvTable(source, encoding, delimiter, tuple(header), line, notes)
+    if has_stray_bytes:
+        _refuse_stray_bytes(table)
+    return table
 
 
 def detect_encoding(head: bytes, is_utf8: bool) -> str:
@@ -75,48 +112,73 @@ def detect_encoding(head: bytes, is_utf8: bool) -> str:
     even, odd = head[0::2].count(0), head[1::2].count(0)
     if max(even, odd) > len(head) // 4 and min(even, odd) == 0:
         return "utf-16-le" if odd else "utf-16-be"
-    return "utf-8-sig" if is_utf8 else "cp1252"
+    return "utf-8-sig" if is_utf8 or head.startswith(codecs.BOM_UTF8) else "cp1252"
+
+
+def _refuse_stray_bytes(table: CsvTable) -> NoReturn:
+    """Raise the error on the first cell with a byte that is not UTF-8."""
+    records = _read_records(table.source, table.encoding, table.delimiter, errors="surrogateescape")
+    for line, cells in records:
+        for position, cell in enumerate(cells):
+            if stray := next((char for char in cell if "\udc80" <= char <= "\udcff"), ""):
+                column = table.header[position].strip() if position < len(table.header) else ""
+                shown = f"column '{escape_text(column)}'" if line > table.header_line else "the header"
+                raise InputError(
+                    f"{table.name}, line {line}, {shown}: the byte 0x{ord(stray) - 0xDC00:02X} is not UTF-8, "
+                    "although the rest of the file is; correct this character, or export the table again as "
+                    "'CSV UTF-8'"
+                )
+    raise _not_text_error(table.source)
 
 
 def _find_header(
-    source: InputSource, encoding: str, sep: str, is_key: Callable[[str], object]
-) -> tuple[str, int, list[str]]:
-    """Return delimiter, line and cells of the header, for the delimiter that gives the most key columns."""
-    best: tuple[tuple[int, int], str, int, list[str]] | None = None
+    source: InputSource, encoding: str, errors: str, sep: str, is_key: IsKey
+) -> tuple[str, Line, tuple[str, ...]]:
+    """Return delimiter, header and notes, for the delimiter that gives the most key columns."""
+    best: tuple[tuple[int, int, int], str, Line, tuple[str, ...]] | None = None
     failure: InputError | None = None
     for delimiter in sep or _DELIMITERS:
         try:
-            line, cells = _read_first_record(source, encoding, delimiter, after=1 if sep else 0)
+            header, notes = _find_header_of(
+                _read_records(source, encoding, delimiter, errors), source.name, 1 if sep else 0, is_key
+            )
         except InputError as error:
             failure = failure or error
             continue
-        score = (sum(1 for cell in cells if is_key(cell)), len(cells))
+        cells = header[1]
+        score = (count_keys(cells, is_key), count_doubtful(cells), len(cells))
         if best is None or score > best[0]:
-            best = (score, delimiter, line, cells)
-    if best is None:
+            best = (score, delimiter, header, notes)
+    if best is None or (failure and not any(best[0][:2])):
         raise failure or InputError(f"{source.name}: there is no header; add a line such as EMPI,Accession")
     return best[1:]
 
 
-def _read_first_record(
-    source: InputSource, encoding: str, delimiter: str, after: int
-) -> tuple[int, list[str]]:
-    for line, cells in _read_records(source, encoding, delimiter):
-        # Under the wrong delimiter a blank line is a cell full of the right one.
-        if line > after and "".join(cells).strip(" ,;\t\xa0"):
-            return line, cells
-    raise InputError(
-        f"{source.name}: the file is blank; it needs a header line such as EMPI,Accession, and rows"
-    )
+def _find_header_of(
+    records: Iterator[Line], name: str, after: int, is_key: IsKey
+) -> tuple[Line, tuple[str, ...]]:
+    # Under the wrong delimiter a blank line is a cell full of the right one.
+    filled = ((line, cells) for line, cells in records if line > after and "".join(cells).strip(" ,;|\t\xa0"))
+    try:
+        found = find_header(filled, is_key)
+    except SeveralHeaders as error:
+        raise InputError(f"{name}: {error}") from error
+    if found is None:
+        raise InputError(
+            f"{name}: the file is blank; it needs a header line such as EMPI,Accession, and rows"
+        )
+    return found
 
 
-def _read_records(source: InputSource, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _read_records(
+    source: InputSource, encoding: str, delimiter: str, errors: str = "strict"
+) -> Iterator[Line]:
     """Yield the records that are not blank, each with the physical line on which it begins."""
     line = 1
     with source.open() as stream:
         try:
-            text = io.TextIOWrapper(stream, encoding, newline="")
-            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            text = io.TextIOWrapper(stream, encoding, errors, newline="")
+            reader = csv.reader(trim_quoted_cells(text, delimiter), delimiter=delimiter, strict=True)
             for cells in reader:
                 if any(cells) and not "".join(cells).isspace():
                     yield line, cells

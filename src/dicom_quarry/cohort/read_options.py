@@ -30,8 +30,8 @@ class ReadOptions:
 
     ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is a format of
     strptime, or ``excel``. ``rewrites`` are applied in their order. ``ignored`` are headers of columns that
-    are not keys. ``hidden_rows`` decides on the hidden rows and columns of a workbook: ``take``, ``skip``, or
-    empty, which refuses them.
+    are not keys, ``verbatim`` of those whose cells are identifiers as they are. ``hidden_rows`` decides on
+    the hidden rows and columns of a workbook: ``take``, ``skip``, or empty, which refuses them.
     """
 
     allow_wildcards: bool = False
@@ -41,6 +41,7 @@ class ReadOptions:
     date_format: str = ""
     rewrites: tuple[Rewrite, ...] = ()
     ignored: tuple[str, ...] = ()
+    verbatim: tuple[str, ...] = ()
     hidden_rows: str = ""
 
     @classmethod
@@ -55,6 +56,7 @@ class ReadOptions:
         rewrite: Sequence[str] = (),
         pad: Sequence[str] = (),
         ignore_column: Sequence[str] = (),
+        verbatim: Sequence[str] = (),
         hidden_rows: str = "",
     ) -> ReadOptions:
         """Parse the command-line options of the same names; raises ConfigError with the remedy.
@@ -80,6 +82,7 @@ class ReadOptions:
             form,
             rewrites,
             parse_ignored_columns(ignore_column, mapping),
+            tuple(text.strip() for text in verbatim),
             hidden_rows,
         )
 
@@ -91,8 +94,9 @@ class ReadOptions:
             self.date_format,
             tuple(one.name for one in self.rewrites),
         )
-        if self.ignored or self.hidden_rows:
-            meaning = (*meaning, self.ignored, self.hidden_rows)
+        decided = (self.ignored, self.verbatim, self.hidden_rows)
+        if any(decided):
+            meaning = (*meaning, decided)
         if not any(meaning):
             return table
         return hashlib.sha256(f"{table}{meaning!r}".encode("utf-8", "surrogatepass")).hexdigest()

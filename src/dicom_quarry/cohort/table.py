@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,27 @@ _CHUNK = 1 << 20
 #: Maximum bytes of a line; a longer one is not from a table, and would fill the memory.
 _LONGEST_LINE = 1 << 20
 
+#: A letter beyond ASCII in UTF-8. In Windows-1252 these are pairs that no word has.
+_UTF8_LETTER = re.compile(
+    rb"[\xc2-\xdf][\x80-\xbf](?![\x80-\xbf])|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
+)
+
 _AS_CSV = "save it as 'CSV UTF-8' and use that file"
+_AS_XLSX = "open it in a spreadsheet program and save it as XLSX, or as 'CSV UTF-8'"
+#: The beginning of a page or an XML document, in lower case; programs save such files as .xls, too.
+_MARKUP = (
+    "<html",
+    "<!doctype",
+    "<table",
+    "<head",
+    "<body",
+    "<meta",
+    "<style",
+    "<?xml",
+    "<?mso",
+    "<!--",
+    "<workbook",
+)
 _OTHER_FORMATS = (
     (
         b"\xd0\xcf\x11\xe0",
@@ -26,6 +47,22 @@ _OTHER_FORMATS = (
     ),
     (b"\x1f\x8b", "compressed with gzip: unpack it first"),
     (b"%PDF", "a PDF document: export the table as CSV"),
+    (b"{\\rtf", f"a text document (RTF): {_AS_CSV}"),
+    (b"MIME-Version:", f"a web page in a file (MHTML): {_AS_XLSX}"),
+    (b"ID;PWXL", f"a SYLK file: {_AS_XLSX}"),
+    (b"\x09\x00\x04\x00", f"an old Excel workbook: {_AS_XLSX}"),
+    (b"\x09\x02\x06\x00", f"an old Excel workbook: {_AS_XLSX}"),
+    (b"\x09\x04\x06\x00", f"an old Excel workbook: {_AS_XLSX}"),
+    (b"$FL2", "a file of SPSS: export the table as CSV"),
+    (b"$FL3", "a file of SPSS: export the table as CSV"),
+    (b"<stata_dta>", "a file of Stata: export the table as CSV"),
+    (b"SQLite format 3\x00", "a SQLite database: export the table as CSV"),
+    (b"PAR1", "a Parquet file: export the table as CSV"),
+    (b"BZh", "compressed with bzip2: unpack it first"),
+    (b"\xfd7zXZ\x00", "compressed with xz: unpack it first"),
+    (b"7z\xbc\xaf", "a 7z archive: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"),
+    (b"Rar!", "a RAR archive: unpack it first"),
     (b"\xff\xfe\x00\x00", f"text in UTF-32: {_AS_CSV}"),
     (b"\x00\x00\xfe\xff", f"text in UTF-32: {_AS_CSV}"),
 )
@@ -35,7 +72,8 @@ class InputTable(Protocol):
     """A table that can be read.
 
     ``name`` is the file, and the sheet if there is one, for messages. ``delimiter`` separates cells in
-    messages. ``notes`` are remarks for the user on how the table was read.
+    messages. ``notes`` are remarks for the user on how the table was read. ``has_doubtful_cells``: even a
+    cell with a plain value, or without one, may have a problem. ``hidden_columns`` are positions.
     """
 
     @property
@@ -48,15 +86,28 @@ class InputTable(Protocol):
     def delimiter(self) -> str: ...  # noqa: D102
     @property
     def notes(self) -> tuple[str, ...]: ...  # noqa: D102
+    @property
+    def has_doubtful_cells(self) -> bool: ...  # noqa: D102
+    @property
+    def hidden_columns(self) -> frozenset[int]: ...  # noqa: D102
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every row below the header that is not blank, with the line on which it begins."""
 
+    def cell_label(self, line: int, position: int) -> str:
+        """Return the place of a cell, for messages."""
 
-def open_table(path: Path, is_key: Callable[[str], object] = find_keyword) -> tuple[InputTable, str]:
+    def find_cell_problem(self, line: int, position: int, value: str) -> str:
+        """Return why the value of a key's cell cannot be used; empty if it can."""
+
+
+def open_table(
+    path: Path, is_key: Callable[[str], object] = find_keyword, hidden_rows: str = ""
+) -> tuple[InputTable, str]:
     """Open a table of any supported kind; returns it with the SHA-256 of its file.
 
-    ``is_key`` is true for headers that are keys. Raises InputError if the file is not a table with a header.
+    ``is_key`` is true for headers that are keys. ``hidden_rows`` of a workbook are read (``take``), left out
+    (``skip``), or else refused. Raises InputError if the file is not a table with a header.
     """
     source = InputSource(path)
     with source.open() as stream:
@@ -65,22 +116,29 @@ def open_table(path: Path, is_key: Callable[[str], object] = find_keyword) -> tu
         # Imported late, because most tables are text.
         from dicom_quarry.cohort.xlsx_table import open_xlsx
 
-        return open_xlsx(source), inspection.digest
+        return open_xlsx(source, is_key, hidden_rows), inspection.digest
     if inspection.long_line_number:
         raise InputError(
             f"{source.name}, line {inspection.long_line_number}: the line is too long for a table; check "
             "that this is a CSV file"
         )
-    return open_csv(source, detect_encoding(inspection.head, inspection.is_utf8), is_key), inspection.digest
+    encoding = detect_encoding(inspection.head, inspection.is_utf8 or inspection.has_utf8_letters)
+    has_stray_bytes = encoding == "utf-8-sig" and not inspection.is_utf8
+    return open_csv(source, encoding, is_key, has_stray_bytes), inspection.digest
 
 
 @dataclass(slots=True)
 class _Inspection:
-    """Findings of one pass over the bytes; ``long_line_number`` is the first line that is too long, or 0."""
+    """Findings of one pass over the bytes.
+
+    ``is_utf8``: all of them are UTF-8; ``has_utf8_letters``: some of them are letters of UTF-8 beyond ASCII.
+    ``long_line_number`` is the first line that is too long, or 0.
+    """
 
     head: bytes = b""
     digest: str = ""
     is_utf8: bool = True
+    has_utf8_letters: bool = False
     long_line_number: int = 0
 
 
@@ -92,6 +150,8 @@ def _inspect(name: str, stream: BinaryIO) -> _Inspection:
         digest.update(chunk)
         lines.feed(chunk)
         inspection.is_utf8 = inspection.is_utf8 and _is_decodable(decoder, chunk, final=False)
+        if not (inspection.has_utf8_letters or chunk.isascii()):
+            inspection.has_utf8_letters = bool(_UTF8_LETTER.search(chunk))
     inspection.is_utf8 = inspection.is_utf8 and _is_decodable(decoder, b"", final=True)
     inspection.digest, inspection.long_line_number = digest.hexdigest(), lines.long_line_number
     if not inspection.head:
@@ -101,7 +161,18 @@ def _inspect(name: str, stream: BinaryIO) -> _Inspection:
     for magic, what in _OTHER_FORMATS:
         if inspection.head.startswith(magic):
             raise InputError(f"{name}: this is {what}")
+    if _decode_start(inspection.head).startswith(_MARKUP):
+        raise InputError(
+            f"{name}: this is a web page or an XML document, which some programs save as .xls: {_AS_XLSX}"
+        )
     return inspection
+
+
+def _decode_start(head: bytes) -> str:
+    """Return the first characters in lower case, without a mark and spaces."""
+    is_wide = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = head[:512].decode("utf-16" if is_wide else "utf-8", "replace")
+    return text.lstrip("\ufeff \t\r\n").casefold()
 
 
 def _is_decodable(decoder: codecs.IncrementalDecoder, chunk: bytes, *, final: bool) -> bool:

@@ -7,105 +7,65 @@ are streamed through expat, so that memory does not grow with the rows.
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import IO
 from xml.parsers import expat
 
-from dicom_quarry.cohort.cell_values import WorkbookDate
+from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate
+from dicom_quarry.cohort.number_format import GENERAL, NumberFormat
 
 _CHUNK = 1 << 16
 #: Excel's limit; a wider row means that the file is damaged.
 _MAX_COLUMNS = 16_384
 #: Characters in a cell, as in a CSV; Excel allows 32,767.
 _MAX_CELL_CHARS = 131_072
-#: Built-in number formats of dates (ISO/IEC 29500-1, 18.8.30), with those of East Asia.
-_DATE_FORMATS = frozenset({14, 15, 16, 17, 22, *range(27, 32), 36, *range(50, 55), 57, 58})
-#: Parts of a format that are literal text, a colour or a locale.
-_LITERAL = re.compile(r'"[^"]*"|\[[^\]]*\]|\\.|_.|\*.')
-_ZEROS = re.compile(r"0{2,64}(?:;.*)?")
+#: Signs that a sheet has something hidden or merged.
+_LAYOUT_MARKS = re.compile(rb"hidden|mergeCell|[ \t\r\n](?:ht|width)\s*=\s*.0")
+_LONGEST_MARK = 32
+#: Hidden rows that a message names.
+_SHOWN_ROWS = 5
+_NOT_COMPUTED = "is a formula that has not been computed; open the workbook in Excel, and save it"
 _ESCAPED = re.compile(r"_x([0-9A-Fa-f]{4})_")
 _ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-#: Excel treats 1900 as a leap year, so its dates are certain only from March 1900.
-_FIRST_SURE, _DAYS_TO_1904, _LAST = 61, 1462, 2_958_465
-
 _Attributes = dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class NumberFormat:
-    """The format of a number: a date, or a minimum of digits."""
-
-    is_date: bool = False
-    min_digits: int = 0
-
-
 NumberFormats = tuple[NumberFormat, ...]
-_GENERAL_FORMAT = NumberFormat()
 
 
 @dataclass(frozen=True, slots=True)
 class CellDecoder:
-    """A decoder for cells: shared strings, number formats, and the first day (in 1900 or 1904)."""
+    """A decoder for cells: shared strings, number formats, and the first day (in 1900 or 1904).
+
+    ``is_computed``: the workbook has the results of its formulas.
+    """
 
     strings: list[str]
     number_formats: NumberFormats
     epoch_1904: bool
+    is_computed: bool = True
 
     def decode(self, kind: str, style: int, value: str) -> str:
         """Return the text of a cell from its type, style and stored value."""
+        number_format = self.number_formats[style] if style < len(self.number_formats) else GENERAL
         if kind == "s":
-            return self.strings[int(value)]
+            return number_format.format_text(self.strings[int(value)])
         if kind == "b":
             return "TRUE" if value.strip() == "1" else "FALSE"
         if kind == "d" and _ISO_DAY.fullmatch(value):
             return WorkbookDate(value)
         if kind in ("", "n"):
-            return _format_number(
-                value.strip(),
-                self.number_formats[style] if style < len(self.number_formats) else _GENERAL_FORMAT,
-                self.epoch_1904,
-            )
-        return _ESCAPED.sub(_unescape, value) if "_x" in value else value
+            return number_format.format_number(value, self.epoch_1904)
+        text = _ESCAPED.sub(_unescape, value) if "_x" in value else value
+        return text if kind == "e" else number_format.format_text(text)
 
 
 def _unescape(match: re.Match[str]) -> str:
     char = chr(int(match[1], 16))
     return match[0] if "\ud800" <= char <= "\udfff" else char
-
-
-@lru_cache(maxsize=1 << 14)
-def _format_number(value: str, number_format: NumberFormat, epoch_1904: bool) -> str:
-    try:
-        number = float(value)
-        whole = int(number)
-    except (ValueError, OverflowError):
-        return value
-    if number_format.is_date:
-        days = number + (_DAYS_TO_1904 if epoch_1904 else 0)
-        if _FIRST_SURE <= days < _LAST:
-            return _format_day(days)
-    if number != whole:
-        return repr(number)
-    digits = str(whole)
-    # A number of more than 15 digits may be rounded; with decimals, it is refused as a key.
-    return f"{digits}.0" if len(digits) > 15 else digits.zfill(number_format.min_digits)
-
-
-def _format_day(days: float) -> str:
-    moment = datetime(1899, 12, 30) + timedelta(seconds=round(days * 86_400))
-    return moment.strftime("%Y-%m-%d %H:%M:%S") if days % 1 else WorkbookDate(moment.strftime("%Y-%m-%d"))
-
-
-def _parse_number_format(number: int, code: str) -> NumberFormat:
-    if number in _DATE_FORMATS:
-        return NumberFormat(is_date=True)
-    bare = _LITERAL.sub("", code).casefold()
-    if _ZEROS.fullmatch(bare):
-        return NumberFormat(min_digits=len(bare.split(";")[0]))
-    return NumberFormat(is_date=bare != "general" and ("y" in bare or "d" in bare))
 
 
 def read_number_formats(stream: IO[bytes] | None) -> NumberFormats:
@@ -120,7 +80,7 @@ def read_number_formats(stream: IO[bytes] | None) -> NumberFormats:
             inside = name == "cellXfs"
         elif name == "xf" and inside:
             number = int(attributes.get("numFmtId", "0"))
-            formats.append(_parse_number_format(number, codes.get(number, "")))
+            formats.append(NumberFormat.parse(number, codes.get(number, "")))
     return tuple(formats)
 
 
@@ -140,8 +100,57 @@ def read_elements(stream: IO[bytes]) -> list[tuple[str, _Attributes]]:
     return reader.found
 
 
-def read_sheet_rows(stream: IO[bytes], decoder: CellDecoder) -> Iterator[tuple[int, list[str]]]:
-    """Yield the rows of a sheet, each with its number."""
+@dataclass(slots=True)
+class SheetLayout:
+    """The parts of a sheet that are hidden or merged.
+
+    ``hidden_rows`` are the first rows with values that are not shown, ``hidden_row_count`` counts all.
+    ``hidden_columns`` and ``merges`` are ranges: first and last column; first and last column and row.
+    Columns count from 0.
+    """
+
+    hidden_rows: list[int] = field(default_factory=list)
+    hidden_row_count: int = 0
+    hidden_columns: list[tuple[int, int]] = field(default_factory=list)
+    merges: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+    def find_merge(self, line: int, position: int) -> tuple[int, int, int, int] | None:
+        """Return the merged range of which a cell is a part without a value of its own."""
+        for one in self.merges:
+            left, right, top, bottom = one
+            if left <= position <= right and top <= line <= bottom and (position, line) != (left, top):
+                return one
+        return None
+
+
+def read_sheet_layout(stream: IO[bytes]) -> SheetLayout:
+    """Read what is hidden or merged; most sheets have nothing of it, and are not parsed."""
+    with stream:
+        end, found = b"", False
+        while not found and (chunk := stream.read(_CHUNK)):
+            found = bool(_LAYOUT_MARKS.search(end + chunk)) or chunk.startswith((BOM_UTF16_BE, BOM_UTF16_LE))
+            end = chunk[-_LONGEST_MARK:]
+        if not found:
+            return SheetLayout()
+        stream.seek(0)
+        reader = _LayoutCollector()
+        for _ in _parse_part(stream, reader):
+            pass
+    return reader.layout
+
+
+def column_letters(position: int) -> str:
+    """Return the letters of a column; position 0 is A."""
+    letters = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def read_sheet_rows(stream: IO[bytes], decoder: CellDecoder) -> Iterator[tuple[int, list[str], bool]]:
+    """Yield the rows of a sheet: number, cells, and True if the row itself is hidden."""
     reader = _RowCollector(decoder)
     for _ in _parse_part(stream, reader):
         yield from reader.finished_rows
@@ -220,13 +229,61 @@ class _StringCollector(_XmlHandler):
             self._pieces.append(data)
 
 
+def _is_true(value: str | None) -> bool:
+    return value in ("1", "true")
+
+
+def _is_zero(value: str | None) -> bool:
+    return value is not None and float(value) == 0
+
+
+def _is_hidden_row(attributes: _Attributes) -> bool:
+    return _is_true(attributes.get("hidden")) or _is_zero(attributes.get("ht"))
+
+
+class _LayoutCollector(_XmlHandler):
+    """A collector of the rows, columns and cells that are hidden or merged."""
+
+    def __init__(self) -> None:
+        self.layout = SheetLayout()
+        self._line = 0
+        self._is_hidden = False
+
+    def start(self, name: str, attributes: _Attributes) -> None:
+        name = _local_name(name)
+        if name == "row":
+            self._line = int(attributes.get("r", self._line + 1))
+            self._is_hidden = _is_hidden_row(attributes)
+        elif name in ("v", "t", "f") and self._is_hidden:
+            self._is_hidden = False
+            self.layout.hidden_row_count += 1
+            if len(self.layout.hidden_rows) < _SHOWN_ROWS:
+                self.layout.hidden_rows.append(self._line)
+        elif name == "col" and (_is_true(attributes.get("hidden")) or _is_zero(attributes.get("width"))):
+            self.layout.hidden_columns.append((int(attributes["min"]) - 1, int(attributes["max"]) - 1))
+        elif name == "mergeCell":
+            self.layout.merges.append(_parse_range(attributes["ref"]))
+
+
+def _parse_range(reference: str) -> tuple[int, int, int, int]:
+    """Return first and last column, first and last row of a range such as A2:B4."""
+    first, _, last = reference.replace("$", "").partition(":")
+    ends = []
+    for cell in (first, last or first):
+        letters = cell.rstrip("0123456789")
+        ends.append((_column_index(letters), int(cell[len(letters) :])))
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
+
+
 class _RowCollector(_XmlHandler):
     """A collector of rows, with gaps filled; ``finished_rows`` are those that have ended."""
 
     def __init__(self, decoder: CellDecoder) -> None:
-        self.finished_rows: list[tuple[int, list[str]]] = []
+        self.finished_rows: list[tuple[int, list[str], bool]] = []
         self._decode: Callable[[str, int, str], str] = decoder.decode
+        self._is_computed = decoder.is_computed
         self._line = 0
+        self._is_hidden = False
         self._row: list[str] = []
         self._column = -1
         self._kind, self._style = "", 0
@@ -248,7 +305,10 @@ class _RowCollector(_XmlHandler):
         elif name == "rPh":
             self._in_phonetic = True
         elif name == "row":
-            self._line = int(attributes.get("r", self._line + 1))
+            line = int(attributes.get("r", self._line + 1))
+            if line <= self._line:
+                raise ValueError(f"row {line} comes after row {self._line}")
+            self._line, self._is_hidden = line, _is_hidden_row(attributes)
             self._row, self._column = [], -1
 
     def _begin_cell(self, attributes: _Attributes) -> None:
@@ -271,16 +331,18 @@ class _RowCollector(_XmlHandler):
         elif name == "rPh":
             self._in_phonetic = False
         elif name == "row":
-            self.finished_rows.append((self._line, self._row))
+            self.finished_rows.append((self._line, self._row, self._is_hidden))
 
     def _end_cell(self) -> None:
         value = "".join(self._value)
-        if self._has_formula and not self._has_value:
-            text = "#VALUE!"  # a formula without a result is not an empty cell
+        if self._has_formula and not value and not (self._has_value and self._kind == "str"):
+            text: str = UnreadableCell("#VALUE!", _NOT_COMPUTED)  # not an empty cell
         elif not value:
             text = ""
         else:
             text = self._decode(self._kind, self._style, value)
+        if self._has_formula and not self._is_computed:
+            text = UnreadableCell(f"{text} (not computed)", _NOT_COMPUTED)
         if text:
             self._row.extend([""] * (self._column - len(self._row)))
             self._row.append(text)

@@ -225,6 +225,7 @@ class Settings(FrozenModel):
     allow_wildcards: bool = False
     map: tuple[str, ...] = ()
     ignore_column: tuple[str, ...] = ()
+    verbatim: tuple[str, ...] = ()
     hidden_rows: Literal["take", "skip"] | None = None
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()

@@ -34,6 +34,7 @@ def parse_read_options(settings: Settings) -> ReadOptions:
         rewrite=settings.rewrite,
         pad=settings.pad,
         ignore_column=settings.ignore_column,
+        verbatim=settings.verbatim,
         hidden_rows=settings.hidden_rows or "",
     )
 
