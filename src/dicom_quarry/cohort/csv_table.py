@@ -82,12 +82,12 @@ class CsvTable:
                 yield line, cells
 
 
-def open_csv(source: InputSource, encoding: str, is_key: IsKey, has_stray_bytes: bool = False) -> CsvTable:
+def open_csv(source: InputSource, encoding: str, is_key: IsKey, has_invalid_bytes: bool = False) -> CsvTable:
     """Find the delimiter and the header of a table; raises InputError if there is none.
 
-    ``is_key`` is true for headers that are keys. ``has_stray_bytes``: some bytes are not of this encoding.
+    ``is_key`` is true for headers that are keys. ``has_invalid_bytes``: some bytes are not of this encoding.
     """
-    errors = "surrogateescape" if has_stray_bytes else "strict"
+    errors = "surrogateescape" if has_invalid_bytes else "strict"
     with source.open() as stream:
         try:
             start = io.TextIOWrapper(stream, encoding, errors, newline="").readline(64)
@@ -100,8 +100,8 @@ def open_csv(source: InputSource, encoding: str, is_key: IsKey, has_stray_bytes:
         )
     delimiter, (line, header), notes = _find_header(source, encoding, errors, sep[1] if sep else "", is_key)
     table = CsvTable(source, encoding, delimiter, tuple(header), line, notes)
-    if has_stray_bytes:
-        _refuse_stray_bytes(table)
+    if has_invalid_bytes:
+        _refuse_invalid_bytes(table)
     return table
 
 
@@ -115,16 +115,16 @@ def detect_encoding(head: bytes, is_utf8: bool) -> str:
     return "utf-8-sig" if is_utf8 or head.startswith(codecs.BOM_UTF8) else "cp1252"
 
 
-def _refuse_stray_bytes(table: CsvTable) -> NoReturn:
+def _refuse_invalid_bytes(table: CsvTable) -> NoReturn:
     """Raise the error on the first cell with a byte that is not UTF-8."""
     records = _read_records(table.source, table.encoding, table.delimiter, errors="surrogateescape")
     for line, cells in records:
         for position, cell in enumerate(cells):
-            if stray := next((char for char in cell if "\udc80" <= char <= "\udcff"), ""):
+            if invalid := next((char for char in cell if "\udc80" <= char <= "\udcff"), ""):
                 column = table.header[position].strip() if position < len(table.header) else ""
                 shown = f"column '{escape_text(column)}'" if line > table.header_line else "the header"
                 raise InputError(
-                    f"{table.name}, line {line}, {shown}: the byte 0x{ord(stray) - 0xDC00:02X} is not UTF-8, "
+                    f"{table.name}, line {line}, {shown}: the byte 0x{ord(invalid) - 0xDC00:02X} is not UTF-8, "
                     "although the rest of the file is; correct this character, or export the table again as "
                     "'CSV UTF-8'"
                 )

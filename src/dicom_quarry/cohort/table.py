@@ -123,8 +123,8 @@ def open_table(
             "that this is a CSV file"
         )
     encoding = detect_encoding(inspection.head, inspection.is_utf8 or inspection.has_utf8_letters)
-    has_stray_bytes = encoding == "utf-8-sig" and not inspection.is_utf8
-    return open_csv(source, encoding, is_key, has_stray_bytes), inspection.digest
+    has_invalid_bytes = encoding == "utf-8-sig" and not inspection.is_utf8
+    return open_csv(source, encoding, is_key, has_invalid_bytes), inspection.digest
 
 
 @dataclass(slots=True)
