@@ -9,6 +9,7 @@ import pytest
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList, read_exclusions
 from dicom_quarry.cohort.read_options import ReadOptions
+from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from tests.cohort.workbooks import sheet, text, workbook
@@ -151,3 +152,140 @@ def test_a_list_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         of(tmp_path / "none.csv")
     with pytest.raises(InputError, match="exclusion list cannot be used"):
         of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "MRN*",
+        "Patient ID #",
+        "MRN (hospital)",
+        "Pat-ID",
+        "Old MRN",
+        "Patient",
+        "ID",
+        "Acession No",
+        "Study UIDs",
+    ],
+)
+def test_a_column_that_resembles_an_identifier_is_an_error(write: Write, header: str) -> None:
+    path = write(f"EMPI,Name,{header}\n4711,x,4712\n")
+    with pytest.raises(InputError) as refused:
+        of(path)
+    message = str(refused.value)
+    assert f"{path}, line 1: the header '{header}' of column 3 resembles" in message
+    assert f'exclude = [{{file = "optout.csv", ignore = ["{header}"]}}]' in message
+    decided = read_exclusions([ExclusionFile(file=path, ignore=(header,))])
+    assert decided.match_study(study("4711"))
+    assert not decided.match_study(study("4712"))
+
+
+def test_a_quoted_header_behind_a_space_is_an_error(write: Write) -> None:
+    """The quotes belong to the header then (RFC 4180), and the column would be left out."""
+    with pytest.raises(InputError, match="of column 2 resembles PatientID") as refused:
+        of(write('EMPI,\t"MRN"\n4711,\t"4712"\n'))
+    assert "ignore = ['\"MRN\"']" in str(refused.value)
+
+
+def test_other_columns_are_named(write: Write) -> None:
+    listed = of(write("Name,MRN,Reason,Date,Comment,\nx,4711,withdrew,2024-01-01,y,\n"))
+    assert listed.match_study(study("4711")) == "patient ID"
+    (note,) = listed.notes
+    assert note.endswith("optout.csv: columns that are not used: Name, Reason, Date, Comment")
+
+
+def test_what_a_setting_names_must_be_there(write: Write) -> None:
+    path = write("MRN,Note\n4711,x\n")
+    for decisions, message in [
+        (
+            {"ignore": ["MRN*"]},
+            "ignore names the column 'MRN*', which is not there; the table has 'MRN', 'Note'",
+        ),
+        ({"verbatim": ["Accession"]}, "verbatim names the column 'Accession', which is not there"),
+        ({"verbatim": ["Note"]}, "'Note', which is not a column of identifiers"),
+        ({"ignore": ["MRN"]}, "no column with the patients"),
+    ]:
+        with pytest.raises(InputError) as refused:
+            read_exclusions([ExclusionFile.model_validate({"file": path, **decisions})])
+        assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        *((f'"{cell}"', "several identifiers") for cell in ("4711; 4712", "4711/4712", "47,48", "A1|B2")),
+        *((f'"{cell}"', "several identifiers") for cell in ("4711\n4712", "4711\r4712", "4711 and 4712")),
+        ("4711\N{NO-BREAK SPACE}4712", "several identifiers"),
+        ("4711\N{FULLWIDTH SEMICOLON}4712", "several identifiers"),
+        ("4711 (withdrew)", "has a space in it"),
+        ("MRN:4711", "has a ':' in it"),
+        ("AB\N{EN DASH}77", "has a '\N{EN DASH}' in it"),
+        ("1001-1005", "a range"),
+        ("1001..1005", "a range"),
+        ("4.711", "decimal or thousands separator"),
+        ("4711.5", "decimal or thousands separator"),
+        ("-", "punctuation"),
+        ("Total", "is a word"),
+        ("Accession", "is a word"),
+    ],
+)
+def test_a_cell_that_is_not_one_identifier_is_an_error(write: Write, cell: str, message: str) -> None:
+    path = write(f"MRN\n4710\n{cell}\n")
+    with pytest.raises(InputError) as refused:
+        of(path)
+    assert "row 2, line 3: column 'MRN': " in str(refused.value)
+    assert message in str(refused.value)
+
+
+def test_several_uids_in_a_cell_are_an_error(write: Write) -> None:
+    with pytest.raises(InputError, match="several identifiers; write each in a row of its own\n"):
+        of(write("SUID\n1.2.3 1.2.4\n"))
+
+
+def test_identifiers_that_are_odd_are_taken_as_they_are_where_the_owner_wishes_so(write: Write) -> None:
+    path = write('Accession,MRN\n2018/0001,"4 711"\n')
+    with pytest.raises(InputError, match='add verbatim = \\["Accession"\\]'):
+        of(path)
+    listed = read_exclusions([ExclusionFile(file=path, verbatim=("Accession", "MRN"))])
+    assert listed.match_study(study(accession="2018/0001")) == "accession"
+    assert listed.match_study(study("4  711")) == "patient ID"
+
+
+def test_a_cell_without_a_header_is_an_error(write: Write) -> None:
+    with pytest.raises(InputError, match="row 1, line 2: column 2 has a value, but no header"):
+        of(write("MRN,,Note\n4711,4712,x\n"))
+
+
+def test_letters_of_a_guessed_encoding_are_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "optout.csv"
+    path.write_bytes("MRN,Note\n\xc412,x\n".encode("cp1252"))
+    with pytest.raises(InputError, match="save it as 'CSV UTF-8'"):
+        of(path)
+    path.write_bytes("MRN,Note\n12,\xc4\n".encode("cp1252"))
+    assert of(path).match_study(study("12"))
+
+
+@pytest.mark.parametrize(
+    ("listed", "held"),
+    [
+        ("ab12", "AB\N{ZERO WIDTH SPACE}12"),
+        ("ab12", "\N{WORD JOINER}AB12\N{ZERO WIDTH NO-BREAK SPACE}"),
+        ("ab\N{SOFT HYPHEN}12", "AB12"),
+        ("ab12", "\0AB12\0 "),
+        ("ab12", "A\0B12"),
+        ("ab12", "\N{RIGHT-TO-LEFT MARK}AB12"),
+        ("ab12", "AB12\N{VARIATION SELECTOR-16}"),
+        ("ab12", "AB12\N{IDEOGRAPHIC SPACE}"),
+        ("stra\N{LATIN SMALL LETTER SHARP S}e1", "STRASSE1"),
+        ("\N{LATIN SMALL LETTER U WITH DIAERESIS}1", "U\N{COMBINING DIAERESIS}1"),
+        ("\N{ROMAN NUMERAL TWO}-1", "ii-1"),
+    ],
+)
+def test_neither_form_nor_invisible_characters_hide_an_identifier(
+    write: Write, listed: str, held: str
+) -> None:
+    exclusions = of(write(f"MRN\n{listed}\n"))
+    assert exclusions.match_study(study(held)) == "patient ID"
+    assert exclusions.match_study(study(f"{held}x")) == ""
+    padded = of(write("MRN\n0012345\n"), pad=["PatientID=7"])
+    assert padded.match_study(study("12\N{ZERO WIDTH SPACE}345")) == "patient ID"

@@ -1,8 +1,8 @@
 """Exclusion lists (opt-outs): patients, accessions and studies that must never be fetched.
 
-The lists err on the safe side. Every value of a list excludes by itself, in any case and with any padding,
-and in every form that the rewrites of the job make of it. A list that cannot be read completely is an error,
-so that no excluded patient is fetched by mistake.
+The lists err on the safe side. Every value of a list excludes by itself, in any case, with any padding and
+invisible characters, and in every form that the rewrites of the job make of it. A list that is not understood
+completely is an error, so that no excluded patient is fetched by mistake; see :mod:`exclusion_table`.
 """
 
 from __future__ import annotations
@@ -10,34 +10,30 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
-from dicom_quarry.cohort.cell_values import parse_value
-from dicom_quarry.cohort.cohort import describe_row_errors
-from dicom_quarry.cohort.columns import HEADER_ALIASES, find_keyword, normalize_header, replace_unprintable
+from dicom_quarry.cohort.exclusion_table import IDENTIFIER_LABELS, read_exclusion_table
 from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions, Rewrite, list_candidates
-from dicom_quarry.cohort.table import InputTable, open_table
+from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 
-#: The identifiers that a list may contain, and their names in messages.
-IDENTIFIER_LABELS = {
-    "PatientID": "patient ID",
-    "AccessionNumber": "accession",
-    "StudyInstanceUID": "Study Instance UID",
-}
-
 
 class ExclusionList:
-    """The values that must not be fetched, by keyword.
+    """The values that must not be fetched, by keyword; ``notes`` are remarks for the user on the tables.
 
     Each ``match`` method returns the name of the identifier that is on a list, such as ``patient ID``; empty
     if none is.
     """
 
     def __init__(
-        self, values: Mapping[str, frozenset[str]] | None = None, rewrites: Sequence[Rewrite] = ()
+        self,
+        values: Mapping[str, frozenset[str]] | None = None,
+        rewrites: Sequence[Rewrite] = (),
+        notes: Sequence[str] = (),
     ) -> None:
+        self.notes = tuple(notes)
         self._rewrites = tuple(rewrites)
         self._listed_values = {keyword: found for keyword, found in (values or {}).items() if found}
         self._excluded_values = {
@@ -90,102 +86,59 @@ class ExclusionList:
     def _spellings(self, keyword: str, text: str) -> Iterator[str]:
         """Yield every spelling of a value, and of each of its parts if it has several."""
         for value in {text, *text.split("\\")}:
-            stripped = value.strip(" \0")
-            if stripped:
-                yield _normalize(stripped)
-                for form, _ in list_candidates(keyword, stripped, self._rewrites) if self._rewrites else ():
-                    yield _normalize(form)
+            cleaned = _clean(value)
+            if cleaned:
+                yield cleaned.casefold()
+                # A rewrite may depend on the case, or on a character that is cleaned away.
+                for given in {value.strip(" \0"), cleaned} if self._rewrites else ():
+                    for form, _ in list_candidates(keyword, given, self._rewrites):
+                        yield _clean(form).casefold()
 
 
 #: A list that excludes nothing.
 NO_EXCLUSIONS = ExclusionList()
 
 
-def read_exclusions(paths: Sequence[Path], options: ReadOptions = DEFAULT_READ_OPTIONS) -> ExclusionList:
+def read_exclusions(
+    files: Sequence[ExclusionFile | Path], options: ReadOptions = DEFAULT_READ_OPTIONS
+) -> ExclusionList:
     """Read all of these tables; ``options`` are those of the cohort, for headers and rewrites.
 
-    Raises InputError if a table cannot be read, has no rows, or has a row that cannot be used.
+    Raises InputError if a table cannot be read, has no rows, or is not understood completely.
     """
     found: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFIER_LABELS}
-    for path in paths:
+    notes: list[str] = []
+    for file in files:
         try:
-            _read_list(path, options, found)
+            decided = file if isinstance(file, ExclusionFile) else ExclusionFile(file=file)
+            notes += read_exclusion_table(decided, options, found)
         except InputError as error:
             raise InputError(f"the exclusion list cannot be used: {error}") from error
-    return ExclusionList({keyword: frozenset(values) for keyword, values in found.items()}, options.rewrites)
+    values = {keyword: frozenset(texts) for keyword, texts in found.items()}
+    return ExclusionList(values, options.rewrites, notes)
 
 
-def _read_list(path: Path, options: ReadOptions, found: dict[str, set[str]]) -> None:
-    explicit = {normalize_header(header): keyword for header, keyword in options.mapping}
+@lru_cache(maxsize=1 << 12)
+def _clean(text: str) -> str:
+    """Return a value in one Unicode form, without padding and characters that have no glyph.
 
-    def find_mapped_keyword(header: str) -> str:
-        return explicit.get(normalize_header(header)) or find_keyword(header)
-
-    table, _ = open_table(path, find_mapped_keyword)
-    # Two columns of patients, such as MRN and EMPI, both count: neither needs to be chosen.
-    columns = [
-        (at, key)
-        for at, header in enumerate(table.header)
-        if (key := find_mapped_keyword(header)) in IDENTIFIER_LABELS
-    ]
-    if not columns:
-        raise InputError(_no_known_column_message(table))
-    rows = [
-        _read_row(number, line, cells, table, columns, found)
-        for number, (line, cells) in enumerate(table.rows(), 1)
-    ]
-    if not rows:
-        raise InputError(
-            f"{table.name}: there is a header, but no row below it, so nothing would be excluded; "
-            "add the rows, or run without this list"
-        )
-    if problems := describe_row_errors(rows):
-        raise InputError(
-            f"{table.name}: {problems}\ncorrect them: every row of an exclusion list must be readable"
-        )
+    Case folding is left to the caller, since a rewrite may need the case.
+    """
+    text = unicodedata.normalize("NFKC", text)
+    if not text.isascii() or not text.isprintable():
+        text = "".join(char for char in text if not _is_invisible(char))
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.split())
 
 
-def _read_row(
-    number: int,
-    line: int,
-    cells: list[str],
-    table: InputTable,
-    columns: Sequence[tuple[int, str]],
-    found: dict[str, set[str]],
-) -> Request:
-    """Add the values of a row to ``found``; returns a request with its number, and its problem if any."""
-    if any(cell.strip() for cell in cells[len(table.header) :]):
-        problem = (
-            f"{len(cells)} cells under {len(table.header)} headers; put a cell that contains a delimiter in "
-            "quotes"
-        )
-        return Request(number, line, (), (), problem)
-    problems, values = [], 0
-    for at, keyword in columns:
-        value = parse_value(keyword, cells[at] if at < len(cells) else "", any_length=True)
-        if value.problem:
-            problems.append(f"column '{replace_unprintable(table.header[at].strip())}': {value.problem}")
-        elif value.text:
-            values += 1
-            found[keyword].add(value.text)
-    if not problems and not values:
-        problems.append("no patient, accession or study in this row; fill in a value, or remove the row")
-    return Request(number, line, (), (), "; ".join(problems))
+def _is_invisible(char: str) -> bool:
+    """True for control and format characters, and others that Unicode's default shows as nothing."""
+    if unicodedata.category(char) in ("Cc", "Cf"):
+        return not char.isspace()
+    return char in _DEFAULT_IGNORABLE
 
 
-def _no_known_column_message(table: InputTable) -> str:
-    shown = ", ".join(
-        f"'{replace_unprintable(name.strip())[:40]}'" for name in table.header[:12] if name.strip()
-    )
-    accepted = "; ".join(
-        f"{keyword} (or {', '.join(HEADER_ALIASES[keyword][1:])})" for keyword in IDENTIFIER_LABELS
-    )
-    return (
-        f"{table.name}, line {table.header_line}: no column with the patients, accessions or studies to "
-        f"exclude; the table has {shown}. Accepted names are {accepted}. If this line is data already, add a "
-        "header line such as MRN above it"
-    )
-
-
-def _normalize(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip().casefold()
+#: Default_Ignorable_Code_Point beyond the category Cf: joiners, fillers and variation selectors.
+_DEFAULT_IGNORABLE = frozenset(
+    map(chr, [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x3164])
+) | frozenset(map(chr, [*range(0xFE00, 0xFE10), 0xFFA0, *range(0xE0100, 0xE01F0)]))

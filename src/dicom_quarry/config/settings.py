@@ -75,9 +75,49 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-#: One file or several, as absolute paths: a later run may start in another folder.
-FilePaths = Annotated[
-    tuple[Annotated[Path, AfterValidator(lambda path: path.absolute())], ...], BeforeValidator(_as_list)
+#: An absolute path: a later run may start in another folder.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.absolute())]
+#: One text or several.
+Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
+
+
+class ExclusionFile(FrozenModel):
+    """An exclusion list, and the decisions of its owner about columns that are in doubt.
+
+    ``ignore``: headers of columns without identifiers. ``verbatim``: headers of columns in which every cell
+    is one identifier as written, also with spaces, slashes or other separators.
+    """
+
+    file: AbsolutePath
+    ignore: Texts = ()
+    verbatim: Texts = ()
+
+
+def parse_exclusion_file(value: object, source: Path) -> ExclusionFile:
+    """Read one entry of ``exclude``: a path, or a table with ``file``; ``source`` is for messages."""
+    if isinstance(value, ExclusionFile):
+        return value
+    if isinstance(value, str | Path):
+        value = {"file": value}
+    if not isinstance(value, dict) or "file" not in value:
+        raise ConfigError(
+            f'{source}: exclude: write "optout.csv", or {{file = "optout.csv", ignore = ["HEADER"]}} '
+            f"(it is {value!r})"
+        )
+    return validate_model(ExclusionFile, normalize_keys(value), source, "exclude: ")
+
+
+def parse_exclusion_files(value: object, source: Path) -> tuple[ExclusionFile, ...]:
+    """Read the setting ``exclude``: one entry, or a list of entries; raises ConfigError."""
+    return tuple(
+        parse_exclusion_file(one, source) for one in (value if isinstance(value, list | tuple) else [value])
+    )
+
+
+#: The setting ``exclude``, also as an earlier job recorded it.
+ExclusionFiles = Annotated[
+    tuple[ExclusionFile, ...],
+    BeforeValidator(lambda value: parse_exclusion_files(value, Path(FILE_NAME))),
 ]
 
 
@@ -230,7 +270,7 @@ class Settings(FrozenModel):
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()
-    exclude: FilePaths = ()
+    exclude: ExclusionFiles = ()
     protocol: Annotated[str, Field(max_length=200)] = ""
     date_format: str = ""
     series: tuple[str, ...] = ()
@@ -277,7 +317,7 @@ def load_settings(
     for_each = {"retrieve": given.pop("retrieve")} if "retrieve" in given else {}
     merged = {**(defaults or {}), **table, **given}
     # A flag adds to the lists of the file, as a list that is dropped by mistake would harm patients.
-    merged["exclude"] = [*_exclude_paths(table), *_exclude_paths(given)]
+    merged["exclude"] = _join_exclusion_files(table.get("exclude", []), given.get("exclude", []), source)
     chosen = merged.pop("from", None)
     if "archives" in merged:
         raise ConfigError(f"{source}: 'archives' is not a setting; write from = \"main,old\"")
@@ -298,9 +338,11 @@ def load_settings(
     return validate_model(Settings, {**merged, "archives": profiles}, source)
 
 
-def _exclude_paths(table: Mapping[str, Any]) -> list[object]:
-    value = table.get("exclude", [])
-    return value if isinstance(value, list) else [value]
+def _join_exclusion_files(in_file: object, given: object, source: Path) -> list[ExclusionFile]:
+    """Return the lists of the file and of the options; a file's decisions hold for the option, too."""
+    found = parse_exclusion_files(in_file, source)
+    paths = {one.file for one in found}
+    return [*found, *(one for one in parse_exclusion_files(given, source) if one.file not in paths)]
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from pydantic import Field
 from dicom_quarry.config.settings import (
     ArchiveAddress,
     ArchiveProfile,
-    FilePaths,
+    ExclusionFiles,
     Limits,
     normalize_keys,
+    parse_exclusion_files,
     read_toml,
     validate_model,
 )
@@ -44,7 +45,7 @@ class SitePolicy(Limits):
 
     archives: tuple[ArchiveAddress, ...] | None = None
     shared: Path = Path("/run/lock/quarry")
-    exclude: FilePaths = ()
+    exclude: ExclusionFiles = ()
     archive: dict[ArchiveAddress, Limits] = Field(default_factory=dict)
 
     def check_archive(self, profile: ArchiveProfile) -> None:
@@ -94,6 +95,8 @@ def load_site_policy() -> SitePolicy:
             return SitePolicy()
         raise
     try:
+        if "exclude" in values:
+            values["exclude"] = parse_exclusion_files(values["exclude"], SITE_POLICY_FILE)
         return validate_model(SitePolicy, _inherit_time_zone(values), SITE_POLICY_FILE)
     except ConfigError as error:
         message = str(error)

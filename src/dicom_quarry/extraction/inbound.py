@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
@@ -26,10 +27,15 @@ from dicom_quarry.model import (
     Writer,
 )
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.wire.header_scan import ANYWHERE
 
 #: Study and Series Instance UID, by which an instance is admitted.
 _STUDY_UID, _SERIES_UID = 0x0020000D, 0x0020000E
 _PATIENT_ID, _OTHER_PATIENT_IDS, _ACCESSION = 0x00100020, 0x00101000, 0x00080050
+#: The identifiers of an instance that are compared with exclusion lists, wherever in the dataset they are:
+#: also in Other Patient IDs Sequence, Request Attributes Sequence, Original Attributes Sequence and others.
+_PATIENT_IDS_ANYWHERE: Final = (_PATIENT_ID | ANYWHERE, _OTHER_PATIENT_IDS | ANYWHERE)
+_ACCESSIONS_ANYWHERE: Final = (_ACCESSION | ANYWHERE,)
 
 #: C-STORE status "not authorised" (PS3.7 C.5.20), for instances that the job did not request.
 _NOT_AUTHORIZED = 0x0124
@@ -148,6 +154,10 @@ class InboundStudies:
         self._identity_check = identity_check
         self._exclusions = exclusions
         self._has_exclusions = bool(exclusions)
+        #: The tags that ``admit`` needs in addition to the store's own.
+        self.tags: Final = frozenset(
+            (*_PATIENT_IDS_ANYWHERE, *_ACCESSIONS_ANYWHERE) if self._has_exclusions else ()
+        )
         #: Studies of which an instance was refused, now or in an earlier run: their other instances are, too.
         self._excluded_uids = excluded_studies(ledger.database)
         self._cells = cells
@@ -198,8 +208,8 @@ class InboundStudies:
     def _match_exclusions(self, study_uid: str, header: Header, inbound: InboundStudy | None) -> None:
         """Note the study as excluded if the instance is on a list, even if the query result was not."""
         identifiers = {
-            "PatientID": "\\".join((header.get(_PATIENT_ID, ""), header.get(_OTHER_PATIENT_IDS, ""))),
-            "AccessionNumber": header.get(_ACCESSION, ""),
+            "PatientID": _join(header, (_PATIENT_ID, _OTHER_PATIENT_IDS, *_PATIENT_IDS_ANYWHERE)),
+            "AccessionNumber": _join(header, (_ACCESSION, *_ACCESSIONS_ANYWHERE)),
             "StudyInstanceUID": study_uid,
         }
         matched_keys = self._exclusions.match_values(identifiers)
@@ -242,6 +252,10 @@ class InboundStudies:
             path=str(receipt.path),
         )
         self._ledger.add_late_instance(task.task_id, row, str(receipt.path.parent))
+
+
+def _join(header: Header, tags: Iterable[int]) -> str:
+    return "\\".join(filter(None, (header.get(tag, "") for tag in tags)))
 
 
 class InboundSink:

@@ -50,6 +50,8 @@ class QueryContext:
                 self.observer.on_message(limits)
         if self.exclusions:
             self.observer.on_message(f"exclusion list (--exclude): {self.exclusions.description}")
+        for note in self.exclusions.notes:
+            self.observer.on_message(note)
 
     def bandwidth_limiter_for(self, info: InstanceInfo) -> Callable[[int], None] | None:
         """Return the function that delays the sender of an instance, None where its archive has no limit.

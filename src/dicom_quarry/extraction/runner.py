@@ -175,7 +175,12 @@ class Runner:
             queries.exclusions,
         )
         store = InstanceStore(
-            folder.out, template, incoming=folder.incoming, admit=inbound.admit, access=self._permissions
+            folder.out,
+            template,
+            incoming=folder.incoming,
+            admit=inbound.admit,
+            access=self._permissions,
+            tags=inbound.tags,
         )
         store.clear_incoming()
         disk_space = DiskSpaceMonitor(

@@ -127,7 +127,7 @@ def _check_same_job(previous: Settings, settings: Settings) -> None:
         raise InputError(f"{settings.to} is filled from {names}: use that archive, or another folder")
     if previous.exclude and not settings.exclude:
         raise InputError(
-            f"this job was started with --exclude {previous.exclude[0]}: give that list, or a newer one"
+            f"this job was started with --exclude {previous.exclude[0].file}: give that list, or a newer one"
         )
 
 

@@ -52,6 +52,7 @@ class InstanceStore:
     Temporary files are in ``incoming``, on the same file system and readable by the owner only; a file gets
     ``access`` before its final name. With ``durable`` the bytes survive a power cut before the instance is
     acknowledged. With ``sync_directory`` the file's name does too, for a receiver that cannot fetch again.
+    ``admit`` gets the values of ``tags``, too.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class InstanceStore:
         durable: bool = True,
         sync_directory: bool = False,
         access: Permissions = PRIVATE,
+        tags: frozenset[int] = frozenset(),
     ) -> None:
         self.template: Final = template
         self.admit: Final = admit
@@ -71,7 +73,7 @@ class InstanceStore:
         self.sync_directory: Final = sync_directory
         self.access: Final = access
         self.is_shared: Final = not access.is_private
-        self.tags: Final = template.tags | IDENTIFIERS
+        self.tags: Final = template.tags | IDENTIFIERS | tags
         self.directories: Final = Directories(root, access)
         self.placer: Final = FilePlacer(self.directories, durable=durable)
         self._incoming = Directories(incoming).root

@@ -1,7 +1,8 @@
 """Streaming scan for a few top-level attributes of a dataset (PS3.5 section 7, annex A).
 
 :class:`HeaderScan` reads up to the first element above the highest requested tag, and keeps only the
-requested values. It skips sequences and long values of any length and depth by counting bytes.
+requested values. It skips sequences and long values of any length and depth by counting bytes. For tags that
+are requested ``ANYWHERE`` it reads on up to the pixel data, and also finds values inside of sequences.
 
 It accepts what pydicom accepts: a dataset that is implicit although its transfer syntax is explicit (and the
 reverse), single elements without a VR, unknown VRs, elements out of order (of several with one tag, the last
@@ -28,9 +29,13 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STA
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire import charsets
+from dicom_quarry.wire.identifier_search import IdentifierSearch
 
 #: No element has this tag. A scan for it reads to the end of the dataset, and so proves it complete.
 SCAN_TO_END: Final = 0xFFFFFFFF
+#: Added to a tag, it requests all values of that tag before the pixel data, at any depth of sequences, joined
+#: by back-slashes. They are for comparisons with exclusion lists, never for the identity of the dataset.
+ANYWHERE: Final = 1 << 32
 
 _IMPLICIT: Final = "1.2.840.10008.1.2"
 _BIG_ENDIAN: Final = "1.2.840.10008.1.2.2"
@@ -42,6 +47,9 @@ _ITEM: Final = 0xFFFEE000
 _ITEM_END: Final = 0xFFFEE00D
 _SEQUENCE_END: Final = 0xFFFEE0DD
 _UNDEFINED: Final = 0xFFFFFFFF
+
+#: The group of pixel data of every kind.
+_PIXELS: Final = 0x7FE0
 
 _MAX_VALUE: Final = 1 << 16
 _INFLATE_STEP: Final = 1 << 16
@@ -70,6 +78,9 @@ class HeaderScan:
     ``values`` is filled once ``is_done``: text without padding (spaces and NULs around each value), decoded
     by (0008,0005); several values stay joined by back-slashes as in the data; numbers are written in decimal.
     An attribute that is absent, or whose value is a sequence, is absent; one without a value is ``""``.
+
+    ``tags`` with ``ANYWHERE`` change none of the other values. A dataset that is damaged above the highest
+    other tag is not refused for it: the rest of it is searched to the end.
     """
 
     __slots__ = (
@@ -85,8 +96,11 @@ class HeaderScan:
         "_long",
         "_need",
         "_order",
+        "_past_tags",
         "_raw",
         "_requested",
+        "_search",
+        "_searching_only",
         "_skip",
         "_tag_long",
         "_tag_short",
@@ -96,10 +110,15 @@ class HeaderScan:
     )
 
     def __init__(self, transfer_syntax: str, tags: Iterable[int]) -> None:
-        self._requested = frozenset(tags)
+        tags = frozenset(tags)
+        self._requested = frozenset(tag for tag in tags if tag < ANYWHERE)
         self._wanted = self._requested | {_CHARSET}
         self._highest = max(self._wanted)
         self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
+        searched = [tag - ANYWHERE for tag in tags - self._requested]
+        self._search = IdentifierSearch(searched, self._order) if searched else None
+        self._past_tags = False  # all values are known but those of the search
+        self._searching_only = False  # the structure is damaged
         self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
         self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
         self._inflated = 0
@@ -130,7 +149,7 @@ class HeaderScan:
         if self.is_done:
             return
         cut = self._inflate is not None and not self._inflate.eof
-        if cut or self._carry or self._skip or self._depth:
+        if not self._past_tags and (cut or self._carry or self._skip or self._depth):
             raise RemoteProtocolError("the dataset ends within an element")
         self._finish()
 
@@ -141,6 +160,9 @@ class HeaderScan:
             try:
                 piece = inflate.decompress(data, _INFLATE_STEP)
             except zlib.error:
+                if self._past_tags:
+                    self._finish()
+                    return
                 raise RemoteProtocolError("the deflated dataset is damaged") from None
             data = inflate.unconsumed_tail
             self._inflated += len(piece)
@@ -154,6 +176,20 @@ class HeaderScan:
                 return
 
     def _consume(self, data: memoryview | bytes) -> None:
+        if self._search is None:
+            self._consume_elements(data)
+            return
+        self._search.feed(data)
+        if self._searching_only:
+            return
+        try:
+            self._consume_elements(data)
+        except RemoteProtocolError:
+            if not self._past_tags:
+                raise
+            self._searching_only = True
+
+    def _consume_elements(self, data: memoryview | bytes) -> None:
         if self._skip:
             if self._skip >= len(data):
                 self._skip -= len(data)
@@ -218,8 +254,11 @@ class HeaderScan:
         if self._depth and tag == _ITEM_END:
             return self._end_item(body)
         if not self._depth and tag > self._highest:
-            self._finish()
-            return at
+            if self._search is None or tag >> 16 == _PIXELS:
+                self._finish()
+                return at
+            self._past_tags = True
+            self._wanted, self._highest = frozenset(), (_PIXELS << 16) - 1
         if length == _UNDEFINED:
             self._depth += 1
             self._item_due = True
@@ -303,6 +342,10 @@ class HeaderScan:
                 text = _decode_text(tag, vr, raw, charset, self._order)
             if text is not None:
                 self.values[tag] = text
+        if self._search is not None:
+            self._search.end()
+            for tag, found in self._search.found.items():
+                self.values[tag | ANYWHERE] = "\\".join(_decode_anywhere(found, charset))
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
@@ -311,6 +354,13 @@ def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[
     header.feed(data)
     header.end()
     return header.values
+
+
+def _decode_anywhere(found: Iterable[bytes], charset: bytes) -> list[str]:
+    """Decode values by the character set of the dataset, and by UTF-8, as an item may have its own."""
+    codecs = charsets.codecs_of(charset)
+    texts = [charsets.decode(raw, codecs) for raw in found] + [raw.decode("utf-8", "ignore") for raw in found]
+    return sorted({value.strip(" \0") for text in texts for value in text.split("\\")})
 
 
 def _decode_text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | None:
