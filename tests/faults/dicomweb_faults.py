@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
-from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.demo.synthetic_studies import TINY, DemoStudy, generate_studies, make_study
 from tests.faults.scenario import COMPLETE, STUDIES
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import (
     Answer,
     Compressed,
     CutBody,
+    LimitRefused,
+    NoCounts,
     Pages,
     Partial,
     Parts,
@@ -24,13 +27,15 @@ from tests.scripted.web_faults import (
 )
 
 REFUSED = ("failed", "archive_refused")
+LIST_CUT_SHORT = ("unverified", "list_cut_short")
 
 
 @dataclass(frozen=True)
 class WebScenario:
     """One fault, and what must come of it.
 
-    ``requests`` are the retrievals of each study in order, by level; None if that depends on chance.
+    ``requests`` are the retrievals of each study in order, by level; None if that depends on chance. Without
+    a chance, ``searches`` is the number of queries. ``studies`` has those of the rows in the order of these.
     """
 
     name: str
@@ -43,6 +48,62 @@ class WebScenario:
     exit_code: int = 0
     messages: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    searches: int | None = None
+    studies: tuple[DemoStudy, ...] = STUDIES
+
+
+def _same_accession(count: int, images: int, *, days: int = 7) -> tuple[DemoStudy, ...]:
+    """Make so many studies of one patient and one accession, so many days apart."""
+    patient = STUDIES[0].patient
+    return tuple(
+        make_study(
+            patient, "A13", date(2019, 1, 1) + timedelta(days=days * number), (TINY, images), variant=number
+        )
+        for number in range(count)
+    )
+
+
+#: A row with nine studies, and a row with a study of 30 instances.
+MANY = (*_same_accession(9, images=2), make_study(STUDIES[1].patient, "A14", date(2019, 2, 2), (TINY, 30)))
+
+
+def _paging(
+    name: str,
+    fault: str,
+    does: str,
+    *faults: WebFault,
+    searches: int | None = None,
+    counts: bool = True,
+    second: tuple[str, str] = COMPLETE,
+) -> WebScenario:
+    """Make a scenario about pages; without ``counts`` the answers have no counts. ``second`` is of row 2."""
+    return WebScenario(
+        name,
+        fault,
+        does,
+        lambda: faults if counts else (*faults, NoCounts()),
+        rows=(COMPLETE, second),
+        stored=(2,) * 9 + (30,),
+        requests=("STUDY",) * 10,
+        exit_code=0 if second == COMPLETE else 1,
+        searches=searches,
+        studies=MANY,
+    )
+
+
+def _cut_short(name: str, fault: str, does: str, *faults: WebFault) -> WebScenario:
+    """Make a scenario about pages in which one row has two studies of one day."""
+    return WebScenario(
+        name,
+        fault,
+        does,
+        lambda: faults,
+        rows=(("failed", "query_cut_short"),),
+        stored=(0, 0),
+        requests=("", ""),
+        exit_code=1,
+        studies=_same_accession(2, images=1, days=0),
+    )
 
 
 class _Only(WebFault):
@@ -166,10 +227,103 @@ SCENARIOS = (
         "the offset of a query is ignored: every page is the first",
         "stops at the first page that brings nothing new; the list is not believed",
         lambda: [Pages(cap=3, offset=False, announces=True)],
-        rows=(("unverified", "list_cut_short"),) * 2,
+        rows=(LIST_CUT_SHORT, LIST_CUT_SHORT),
         stored=(4, 4),
         requests=None,
         exit_code=1,
+    ),
+    *(
+        _paging(
+            f"pages-of-{cap}",
+            f"no page has more than {cap} answers, whatever the limit, and none has a count",
+            "reads on until the next page brings nothing new: no study and no instance is missing",
+            Pages(cap=cap, limit=limit),
+            counts=False,
+        )
+        for cap, limit in ((2, True), (10, False), (12, True), (25, False))
+    ),
+    _paging(
+        "pages-and-counts",
+        "none: a search in order",
+        "requests a second page of a search by accession, not of a list that is as long as the study's count",
+        searches=1 + 2 * 2 + 10,
+    ),
+    *(
+        _paging(
+            f"last-page-{name}",
+            f"a page behind the last one is {fault}",
+            "takes that for the end of the list",
+            Pages(cap=12, end=end),
+            counts=False,
+        )
+        for name, fault, end in (
+            ("404", "answered with 404", WebResponse(404)),
+            ("empty-array", "an empty array", WebResponse(200, {}, b"[]")),
+            ("empty-body", "an empty body with status 200", WebResponse(200)),
+            ("416", "answered with 416", WebResponse(416)),
+            ("400", "refused with 400, where the last one is shorter than those before", WebResponse(400)),
+        )
+    ),
+    _paging(
+        "pages-206",
+        "pages of 7 answers with status 206",
+        "takes them, and reads on",
+        Pages(cap=7, status=206),
+        counts=False,
+    ),
+    _paging(
+        "pages-announced",
+        "pages of 7 answers, with Warning 299 if they are full",
+        "reads on, as without the warning",
+        Pages(cap=7, announces=True),
+        counts=False,
+    ),
+    *(
+        _paging(
+            f"limit-refused-{status}{'-with-a-number' if text else ''}",
+            f"a limit of more than {largest} is refused with {status}{' and says so' if text else ''}",
+            "learns the largest limit once, and keeps to it",
+            LimitRefused(largest, status, text),
+            searches=1 + tries + 2 * 2 + 10 + (largest < 30),
+        )
+        for status, largest, text, tries in (
+            (400, 200, b"limit: must be less than or equal to 200", 1),
+            (422, 200, b"", 3),
+            (413, 20, b"", 7),
+            (400, 17, b"Invalid value 1000 for parameter limit (1..17)", 1),
+        )
+    ),
+    _paging(
+        "overlapping-pages",
+        "every page but the first sends 2 answers of the one before again",
+        "counts an answer once, and queries again by date: nothing is missing",
+        Pages(cap=7, overlap=2),
+    ),
+    _paging(
+        "a-page-twice",
+        "the second page is the first one again",
+        "does not believe the list: it queries studies again by date, instances end as unverified",
+        Pages(cap=7, doubled=7),
+        second=LIST_CUT_SHORT,
+    ),
+    _paging(
+        "no-pages",
+        "limit and offset are ignored: everything comes at once",
+        "sees from a longer page that no page is cut at this length",
+        Pages(limit=False, offset=False),
+    ),
+    _paging(
+        "first-page-for-ever",
+        "limit and offset are ignored, and no answer is longer than 7",
+        "does not believe a page of 7: it queries studies again by date, instances end as unverified",
+        Pages(cap=7, limit=False, offset=False),
+        second=LIST_CUT_SHORT,
+    ),
+    _cut_short(
+        "first-page-of-a-day",
+        "limit and offset are ignored, and no answer is longer than 2: two studies of one day",
+        "cannot know whether there are more: the row fails, and nothing is fetched",
+        Pages(cap=2, limit=False, offset=False),
     ),
     WebScenario(
         "no-content",

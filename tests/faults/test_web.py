@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from datetime import date
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
 from dicom_quarry.demo.synthetic_studies import CR, US, generate_studies, make_study
 from dicom_quarry.errors import StartError
+from dicom_quarry.system.atomic_file import atomic_write_text
 from tests.e2e.command import check_folder
 from tests.faults.dicomweb_faults import SCENARIOS, WebScenario
 from tests.faults.documented_tests import shows
@@ -22,15 +24,18 @@ from tests.scripted.web_faults import Answer, CutBody, Guarded, anything, file_o
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
 def test_fault(scenario: WebScenario, stage: Stage) -> None:
-    with ScriptedWeb(STUDIES, scenario.faults()) as web:
-        result = stage.extract(by_accession(), {"main": web.base_url}, {})
+    accessions = dict.fromkeys(study.accession for study in scenario.studies)
+    with ScriptedWeb(scenario.studies, scenario.faults()) as web:
+        result = stage.extract("\n".join(["Accession", *accessions]), {"main": web.base_url}, {})
         log = list(web.log)
     print(*stage.messages, sep="\n")
     assert outcomes(result) == list(scenario.rows)
-    assert stored(stage.out, STUDIES) == (*scenario.stored, 0)
+    assert stored(stage.out, scenario.studies) == (*scenario.stored, 0)
     assert result.exit_code == scenario.exit_code
     if scenario.requests is not None:
-        assert tuple(_requests(log, study.study_uid) for study in STUDIES) == scenario.requests
+        assert tuple(_requests(log, study.study_uid) for study in scenario.studies) == scenario.requests
+    if scenario.searches is not None:
+        assert sum(one.is_search for one in log) == scenario.searches
     for words in scenario.messages:
         assert any(words in message for message in stage.messages), words
     text = "\n".join([*stage.messages, (stage.out / ".quarry" / "quarry.log").read_text()])
@@ -51,11 +56,15 @@ def test_a_token_expires(stage: Stage) -> None:
     class Changes(Guarded):
         """The file holds the next token by the time that the last one is refused."""
 
+        lock = threading.Lock()
+
         def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
-            refused = super().intercept(web, request)
-            if refused is not None:
-                token.write_text(str(int(token.read_text()) + 1))
-            return refused
+            with self.lock:
+                refused = super().intercept(web, request)
+                if refused is not None and request.headers["Authorization"] == f"Bearer {token.read_text()}":
+                    with atomic_write_text(token) as file:
+                        file.write(str(int(token.read_text()) + 1))
+                return refused
 
     with ScriptedWeb(STUDIES, [Changes("1", "2", "3", "4", "5", uses=3)]) as web:
         result = stage.extract(by_accession(), {"main": web.base_url}, {"http": Access(token)})

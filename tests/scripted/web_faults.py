@@ -128,16 +128,33 @@ class Compressed(WebFault):
 
 
 class Pages(WebFault):
-    """An odd way of giving answers: no more than ``cap``, ``limit`` or ``offset`` not heeded."""
+    """An odd way of giving answers: no more than ``cap``, ``limit`` or ``offset`` not heeded.
+
+    ``overlap`` answers are sent again with every page after the first; the page at the ``doubled`` offset is
+    the first one again. ``end`` is the answer for a page behind the last, ``status`` that of every page.
+    """
 
     def __init__(
-        self, *, cap: int | None = None, limit: bool = True, offset: bool = True, announces: bool = False
+        self,
+        *,
+        cap: int | None = None,
+        limit: bool = True,
+        offset: bool = True,
+        announces: bool = False,
+        overlap: int = 0,
+        doubled: int = -1,
+        end: WebResponse | None = None,
+        status: int = 200,
     ) -> None:
         super().__init__()
         self._cap = cap
         self._limit = limit
         self._offset = offset
         self._announces = announces
+        self._overlap = overlap
+        self._doubled = doubled
+        self._end = end
+        self._status = status
 
     def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
         if not request.is_search:
@@ -145,8 +162,13 @@ class Pages(WebFault):
         limit = request.limit if self._limit else None
         if self._cap is not None:
             limit = min(limit or self._cap, self._cap)
-        odd = replace(request, limit=limit, offset=request.offset if self._offset else 0)
-        return web.right_answer(odd)
+        offset = max(0, request.offset - self._overlap) if self._offset else 0
+        if request.offset == self._doubled:
+            offset = 0
+        found = web.right_answer(replace(request, limit=limit, offset=offset))
+        if found.status == 204 and offset and self._end is not None:
+            return self._end
+        return replace(found, status=self._status) if found.status == 200 else found
 
     def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
         if not self._announces or not request.is_search or reply.status != 200:
@@ -154,6 +176,32 @@ class Pages(WebFault):
         if len(json.loads(reply.body)) != self._cap:
             return reply
         return replace(reply, headers={**reply.headers, "Warning": '299 x "There are additional results"'})
+
+
+class LimitRefused(WebFault):
+    """A limit above ``largest`` is refused, and the absence of one as well."""
+
+    def __init__(self, largest: int, status: int = 400, text: bytes = b"") -> None:
+        super().__init__()
+        self._largest = largest
+        self._refusal = WebResponse(status, {"Content-Type": "text/plain"}, text)
+
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        is_refused = request.is_search and (request.limit or self._largest + 1) > self._largest
+        return self._refusal if is_refused else None
+
+
+class NoCounts(WebFault):
+    """Answers to queries without the numbers of related series and instances."""
+
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not request.is_search or not reply.body.startswith(b"["):
+            return reply
+        rows = [
+            {key: value for key, value in row.items() if key not in ("00201206", "00201208", "00201209")}
+            for row in json.loads(reply.body)
+        ]
+        return replace(reply, body=json.dumps(rows).encode())
 
 
 class Rows(WebFault):

@@ -13,8 +13,9 @@ from dicom_quarry.model import InstanceRef, Level, Listing, Task
 #: Most results of one query: no series has so many instances.
 LISTING_CAP = 500_000
 
-#: A query at a level with these keys; the keywords name the attributes to return.
-QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str]], QueryRows]
+#: A query at a level with these keys. The keywords name the attributes to return; the number is that of the
+#: results by a count of the archive, None where it has none.
+QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str], int | None], QueryRows]
 
 _SERIES_KEYS = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
 _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
@@ -75,7 +76,8 @@ class InstanceLister:
 
     def _list_study(self) -> None:
         """List every instance of the study by one query; by series where a result names no series."""
-        result = self._query_level(Level.IMAGE, self._keys, (*_IMAGE_KEYS, "SeriesInstanceUID"))
+        returns = (*_IMAGE_KEYS, "SeriesInstanceUID")
+        result = self._query_level(Level.IMAGE, self._keys, returns, self._max_claimed_count())
         if result is None or not all(is_uid(get_text(row, "SeriesInstanceUID")) for row in result.rows):
             self._list_by_series()
             return
@@ -87,7 +89,7 @@ class InstanceLister:
 
     def _list_series(self) -> None:
         selected = self._task.selection.series
-        result = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS)
+        result = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS, self._task.study.series_count)
         if result is None:
             self._claimed_counts = dict.fromkeys(sorted(selected))
             return
@@ -102,7 +104,8 @@ class InstanceLister:
 
     def _list_images(self, series_uid: str) -> bool:
         """List one series; return False where the archive does not support the IMAGE level."""
-        result = self._query_level(Level.IMAGE, {**self._keys, "SeriesInstanceUID": series_uid}, _IMAGE_KEYS)
+        keys = {**self._keys, "SeriesInstanceUID": series_uid}
+        result = self._query_level(Level.IMAGE, keys, _IMAGE_KEYS, self._claimed_counts[series_uid])
         if result is None:
             self._by_image = False
             return False
@@ -122,10 +125,12 @@ class InstanceLister:
         self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
         return True
 
-    def _query_level(self, level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> QueryRows | None:
+    def _query_level(
+        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], expected_count: int | None
+    ) -> QueryRows | None:
         """Return the results and note any defect; None where the archive does not support this level."""
         try:
-            result = self._query(level, keys, returns)
+            result = self._query(level, keys, returns, expected_count)
         except QueryFailed as failure:
             if interpret_failure(failure).verdict is not Verdict.UNSUPPORTED:
                 raise

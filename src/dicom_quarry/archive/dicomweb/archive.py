@@ -57,7 +57,12 @@ class DicomWebArchive:
         """Raises ConfigError for certificates and secrets that cannot be used."""
         self._name = name
         self._http = HttpClient(base, access, connect_timeout=connect_timeout)
-        self._qido = QidoClient(self._http, read_timeout=read_timeout, before_query=before_query)
+        self._qido = QidoClient(
+            self._http,
+            read_timeout=read_timeout,
+            before_query=before_query,
+            longest_page=result_cap or 0,
+        )
         self._commit_pool = ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="commit")
         self._max_studies = max_studies
         self._result_cap = result_cap
@@ -80,14 +85,16 @@ class DicomWebArchive:
             raise LocalProtocolError("a query without a key would list the whole archive")
         extra_keywords = tuple(keyword for keyword in keys if keyword not in STUDY_RETURN_KEYS)
         return parse_studies(
-            self._query(Level.STUDY, keys, (*STUDY_RETURN_KEYS, *extra_keywords), self._max_studies),
+            self._query(Level.STUDY, keys, (*STUDY_RETURN_KEYS, *extra_keywords), cap=self._max_studies),
             extra_keywords,
         )
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study; raises QueryFailed where the list is incomplete."""
         return parse_series(
-            self._query(Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES_RETURN_KEYS)
+            self._query(
+                Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES_RETURN_KEYS, study.series_count
+            )
         )
 
     def list_instances(self, task: Task) -> Listing:
@@ -118,7 +125,7 @@ class DicomWebArchive:
         claimed = task.study.instance_count
         if not claimed or task.selection.series:
             return None
-        result = self._query(Level.IMAGE, keys, _IMAGE_KEYS)
+        result = self._query(Level.IMAGE, keys, _IMAGE_KEYS, claimed)
         rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in result.rows]
         refs = {
             sop_uid: InstanceRef(task.study.study_uid, series_uid, sop_uid, sop_class)
@@ -131,9 +138,15 @@ class DicomWebArchive:
         return Listing(tuple(refs.values()), tuple(series), count=claimed)
 
     def _query(
-        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
+        self,
+        level: Level,
+        keys: Mapping[str, str],
+        returns: Sequence[str],
+        expected_count: int | None = None,
+        *,
+        cap: int = LISTING_CAP,
     ) -> QueryRows:
-        result = self._qido.search(level, keys, returns, cap)
+        result = self._qido.search(level, keys, returns, cap, expected_count=expected_count)
         if self._result_cap is not None and len(result.rows) >= self._result_cap:
             result.incomplete_reason = (
                 result.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -12,11 +13,20 @@ from urllib.parse import quote
 
 from pydicom.datadict import dictionary_VR
 
-from dicom_quarry.archive.base import QueryRows
+from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
-from dicom_quarry.archive.dicomweb.status import describe, parse_retry_after
+from dicom_quarry.archive.dicomweb.paging import (
+    PAGE_SIZE,
+    Page,
+    PagedResults,
+    announces_more,
+    may_refuse_limit,
+    next_limit,
+)
+from dicom_quarry.archive.dicomweb.status import describe, interpret_http, parse_retry_after
 from dicom_quarry.archive.dicomweb.transport import Response
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
+from dicom_quarry.archive.instance_listing import get_count, get_text
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
 
@@ -71,10 +81,6 @@ def _value_text(value: Any) -> str | None:
     return None
 
 
-#: Results per page, and a page that may have been cut: archives stop at 50, 100 or 1000 results silently.
-PAGE_SIZE = 1000
-_MIN_CAPPED_PAGE = 50
-
 #: Most bytes of one page of results.
 _MAX_BODY_BYTES = 1 << 27
 
@@ -83,8 +89,8 @@ _BODY_TIMEOUT_FACTOR = 10
 
 _ACCEPT = "application/dicom+json"
 
-#: A server's code for further results (PS3.18 8.3.4.4, RFC 7234 5.5.7).
-_MORE_RESULTS_WARNING = "299"
+#: Most bytes of the text of a refusal.
+_MAX_REFUSAL_BYTES = 1 << 16
 
 #: Attributes that are always returned by the services (PS3.18 tables 10.6.3-3 to 10.6.3-5).
 _DEFAULT_ATTRIBUTES = {
@@ -119,72 +125,168 @@ _UNIQUE_KEYS = {
     Level.IMAGE: "SOPInstanceUID",
 }
 
+_COUNT_KEYS = {
+    Level.STUDY: "NumberOfStudyRelatedInstances",
+    Level.SERIES: "NumberOfSeriesRelatedInstances",
+}
+
+#: Keys that an answer has as they are, unless the archive ignores them.
+_EXACT_KEYS = ("PatientID", "AccessionNumber")
+
+#: Studies that show whether the archive heeds a key.
+_MANY_STUDIES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """A search: its path and query, and the tags to return."""
+
+    level: Level
+    path: str
+    query: list[tuple[str, str]]
+    tags: list[int]
+
 
 class QidoClient:
     """Sends the queries to one server.
 
     ``read_timeout`` is the longest silence in seconds. ``before_query`` is called before each request and
-    returns when it may be sent.
+    returns when it may be sent. ``longest_page`` is a number of results that the server is known to send in
+    one page.
     """
 
-    def __init__(self, http: HttpClient, *, read_timeout: float, before_query: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        http: HttpClient,
+        *,
+        read_timeout: float,
+        before_query: Callable[[], None],
+        longest_page: int = 0,
+    ) -> None:
         self._http = http
         self._read_timeout = read_timeout
         self._before_query = before_query
+        self._longest_page = longest_page
+        self._limit: int | None = PAGE_SIZE
+        self._accepted_levels: set[Level] = set()  # levels at which a limit was accepted
 
-    def search(self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int) -> QueryRows:
+    def search(
+        self,
+        level: Level,
+        keys: Mapping[str, str],
+        returns: Sequence[str],
+        cap: int,
+        *,
+        expected_count: int | None = None,
+    ) -> QueryRows:
         """Return at most ``cap`` results with these attributes; each page must bring a new one.
 
-        Keys of a level above go into the path. Raises QueryFailed, Rejected where the server is busy,
-        ConnectionLost and Unreachable.
+        ``expected_count`` is the number of results by a count of the archive. Keys of a level above go into
+        the path. Raises QueryFailed, Rejected where the server is busy, ConnectionLost and Unreachable.
         """
-        path, query = _build_search(level, keys, returns)
-        unique, tags = tag(_UNIQUE_KEYS[level]), [tag(keyword) for keyword in returns]
-        result, seen, received_count = QueryRows(), set[str](), 0
+        search = _build_search(level, keys, returns)
+        unique = _UNIQUE_KEYS[level]
+        named_uids = {uid for uid in keys.get(unique, "").split("\\") if uid}
+        results = PagedResults(tag(unique), expected_count=expected_count, named_uids=named_uids)
+        found = results.found
         while True:
-            page, more = self._fetch_page(
-                path, [*query, ("limit", str(PAGE_SIZE)), ("offset", str(received_count))], tags
-            )
-            new = [row for row in page if not row.get(unique) or row[unique] not in seen]
-            seen.update(row[unique] for row in page if row.get(unique))
-            if received_count and not any(row.get(unique) for row in new):
-                if page and (more or self._supports_limit(path, query)):
-                    result.incomplete_reason = (
-                        f"the archive repeats its first {received_count} answers instead of sending the next"
-                    )
-                return result
-            result.rows += new
-            if len(result.rows) > cap:
-                del result.rows[cap:]
-                result.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
-                return result
-            received_count += len(page)
-            if not more and len(page) < _MIN_CAPPED_PAGE:
-                return result
+            try:
+                page = self._fetch_page(search, results.received)
+            except QueryFailed as error:
+                if not results.received:
+                    raise
+                if not self._is_whole(search, keys, results):
+                    if interpret_http(error.status).verdict is not Verdict.UNSUPPORTED:
+                        raise
+                    results.end_by_refusal(error.status)
+                return found
+            brings_new = results.add(page)
+            if len(found.rows) > cap:
+                del found.rows[cap:]
+                found.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
+            elif not page.rows:
+                results.end_by_empty_page()
+            elif not brings_new:
+                if not self._is_whole(search, keys, results):
+                    results.end_by_repetition()
+            elif not (results.is_proved or _ignores_keys(level, keys, found.rows)):
+                continue
+            return found
 
-    def _supports_limit(self, path: str, query: list[tuple[str, str]]) -> bool:
-        """Whether the server heeds a limit: one without pages sends all results at once."""
-        return len(self._fetch_page(path, [*query, ("limit", "1"), ("offset", "0")], ())[0]) <= 1
+    def _is_whole(self, search: _Search, keys: Mapping[str, str], results: PagedResults) -> bool:
+        """Return True if the results are whole, though the server repeats or refuses what follows."""
+        if results.contradicts_end or results.is_whole(self._longest_page):
+            return not results.contradicts_end
+        return self._request_longer_page(search.level, keys, results) and results.is_whole(self._longest_page)
 
-    def _fetch_page(
-        self, path: str, query: list[tuple[str, str]], tags: Sequence[int]
-    ) -> tuple[list[dict[int, str]], bool]:
-        """Return the results of one request, and whether the server announces more."""
-        self._before_query()
-        with self._http.get(path, query, accept=_ACCEPT, read_timeout=self._read_timeout) as response:
-            status = response.status
-            # 404 below a study means that it has none; 404 for studies means that there is no QIDO-RS here.
-            if status == HTTPStatus.NO_CONTENT or (status == HTTPStatus.NOT_FOUND and path != "/studies"):
-                return [], False
-            if status != HTTPStatus.OK:
-                raise _make_query_error(response)
-            body = self._read_body(response)
+    def _request_longer_page(self, level: Level, keys: Mapping[str, str], results: PagedResults) -> bool:
+        """List the instances of the largest result; True if that page is longer than the last of a search.
+
+        It shows that the server does not cut each page at the length of that one.
+        """
+        length = len(results.last_page.rows)
+        counts = [
+            (get_count(row, _COUNT_KEYS[level]) or 0, get_text(row, _UNIQUE_KEYS[level]))
+            for row in results.found.rows
+            if level is not Level.IMAGE
+        ]
+        count, uid = max(counts, default=(0, ""))
+        if count <= length or not is_uid(uid):
+            return False
+        search = _build_search(Level.IMAGE, {**keys, _UNIQUE_KEYS[level]: uid}, ("SOPInstanceUID",))
+        search = replace(search, query=[])
         try:
-            return parse_datasets(body, tags), _MORE_RESULTS_WARNING in response.header("Warning")
+            return len(self._fetch_page(search, 0).rows) > length
+        except QueryFailed:
+            return False
+
+    def _fetch_page(self, search: _Search, offset: int) -> Page:
+        """Return the results from an offset on, with the largest limit that the server allows."""
+        limit, refusals, first_refusal = self._limit, 0, None
+        while True:
+            page, refusal, text = self._request_page(search, limit, offset)
+            if refusal is None:
+                break
+            refusals, first_refusal = refusals + 1, first_refusal or refusal
+            if limit is None or not may_refuse_limit(
+                refusal.status, text, was_accepted=refusals == 1 and search.level in self._accepted_levels
+            ):
+                raise first_refusal
+            limit = next_limit(text, limit, refusals)
+        if refusals:
+            self._limit = limit
+        if limit is not None:
+            self._accepted_levels.add(search.level)
+        self._longest_page = max(self._longest_page, len(page.rows))
+        return page
+
+    def _request_page(
+        self, search: _Search, limit: int | None, offset: int
+    ) -> tuple[Page, QueryFailed | None, str]:
+        """Return the results of one request; or why it is refused, with the text of the refusal."""
+        query = list(search.query)
+        if limit is not None:
+            query.append(("limit", str(limit)))
+        if limit is not None or offset:
+            query.append(("offset", str(offset)))
+        self._before_query()
+        with self._http.get(search.path, query, accept=_ACCEPT, read_timeout=self._read_timeout) as response:
+            status = response.status
+            if _is_empty_page(status, search.path, offset):
+                return Page(announces_more=announces_more(response.header("Warning"))), None, ""
+            if status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+                return Page(), *_read_refusal(response)
+            body = self._read_body(response)
+        if offset and not body.strip():
+            return Page(), None, ""
+        try:
+            rows = parse_datasets(body, search.tags)
         except RemoteProtocolError as damage:
             content = "a web page" if body.lstrip()[:1] == b"<" else f"something else ({damage})"
             detail = f"{self._http.base} answers a query with {content}. Check its address"
             raise QueryFailed(detail, status=status, is_http=True) from None
+        more = announces_more(response.header("Warning"))
+        return Page(rows, limit, more, is_partial=status == HTTPStatus.PARTIAL_CONTENT), None, ""
 
     def _read_body(self, response: Response) -> bytes:
         if response.header("Content-Encoding", "identity").lower() != "identity":
@@ -204,9 +306,7 @@ class QidoClient:
         return bytes(body)
 
 
-def _build_search(
-    level: Level, keys: Mapping[str, str], returns: Sequence[str]
-) -> tuple[str, list[tuple[str, str]]]:
+def _build_search(level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> _Search:
     """Return path and query of a search (PS3.18 10.6.1.1): studies by keys, the rest by path."""
     remaining = {keyword: text for keyword, text in keys.items() if text}
     path = "/studies"
@@ -221,7 +321,7 @@ def _build_search(
         for keyword in returns
         if keyword not in _DEFAULT_ATTRIBUTES[level] | remaining.keys()
     ]
-    return path, query
+    return _Search(level, path, query, [tag(keyword) for keyword in returns])
 
 
 def quote_uid(uid: str) -> str:
@@ -236,10 +336,43 @@ def _format_value(keyword: str, text: str) -> str:
     return text.replace("\\", ",") if dictionary_VR(tag(keyword)) == "UI" else text
 
 
-def _make_query_error(response: Response) -> QueryFailed | Rejected:
+def _ignores_keys(level: Level, keys: Mapping[str, str], rows: Sequence[Mapping[int, str]]) -> bool:
+    """Return True if none of many studies has an identifier of the search: the rest would be the archive."""
+    return (
+        level is Level.STUDY
+        and len(rows) >= _MANY_STUDIES
+        and any(
+            (wanted := keys.get(keyword, "").strip().casefold())
+            and not set(wanted) & set("*?\\")
+            and all(wanted not in (text := get_text(row, keyword).casefold()) and text for row in rows)
+            for keyword in _EXACT_KEYS
+        )
+    )
+
+
+def _is_empty_page(status: int, path: str, offset: int) -> bool:
+    """Return True for the statuses of a page without results.
+
+    404 below a study means that it has none, and after the first page that the list has ended, as 416 does;
+    404 for the first page of studies means that there is no QIDO-RS here.
+    """
+    if status == HTTPStatus.NOT_FOUND:
+        return offset > 0 or path != "/studies"
+    return status == HTTPStatus.NO_CONTENT or (
+        offset > 0 and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+    )
+
+
+def _read_refusal(response: Response) -> tuple[QueryFailed, str]:
+    """Return the failure of a query and its text; raises Rejected for a busy server."""
     status = response.status
     detail = describe(status)
     pause = parse_retry_after(status, response.header("Retry-After"), datetime.now(UTC))
     if pause is not None:
-        return Rejected(detail, permanent=False, retry_after=pause)
-    return QueryFailed(detail, status=status, is_http=True)
+        raise Rejected(detail, permanent=False, retry_after=pause)
+    text = bytearray()
+    for piece in response.iter_raw():
+        text += piece
+        if len(text) > _MAX_REFUSAL_BYTES:
+            break
+    return QueryFailed(detail, status=status, is_http=True), text.decode("utf-8", "replace")

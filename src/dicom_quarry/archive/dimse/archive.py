@@ -126,7 +126,7 @@ class DimseArchive:
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
         capabilities = self._capabilities
         return InstanceLister(
-            self._query,
+            lambda level, keys, returns, _expected_count: self._query(level, keys, returns),
             task,
             keys,
             lowest_level=capabilities.lowest_level,
