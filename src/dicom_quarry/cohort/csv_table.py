@@ -124,9 +124,9 @@ def _refuse_invalid_bytes(table: CsvTable) -> NoReturn:
                 column = table.header[position].strip() if position < len(table.header) else ""
                 shown = f"column '{escape_text(column)}'" if line > table.header_line else "the header"
                 raise InputError(
-                    f"{table.name}, line {line}, {shown}: the byte 0x{ord(invalid) - 0xDC00:02X} is not UTF-8, "
-                    "although the rest of the file is; correct this character, or export the table again as "
-                    "'CSV UTF-8'"
+                    f"{table.name}, line {line}, {shown}: the byte 0x{ord(invalid) - 0xDC00:02X} is not "
+                    "UTF-8, although the rest of the file is; correct this character, or export the table "
+                    "again as 'CSV UTF-8'"
                 )
     raise _not_text_error(table.source)
 
