@@ -249,7 +249,7 @@ class QidoClient:
                 break
             refusals, first_refusal = refusals + 1, first_refusal or refusal
             if limit is None or not may_refuse_limit(
-                refusal.status, text, was_accepted=refusals == 1 and search.level in self._accepted_levels
+                refusal.status, text, was_accepted=search.level in self._accepted_levels
             ):
                 raise first_refusal
             limit = next_limit(text, limit, refusals)
