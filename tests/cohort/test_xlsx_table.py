@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -292,3 +293,147 @@ def test_nonsense_in_a_sheet_raises_nothing_but_an_input_error(rows: str) -> Non
         except InputError:
             return
     assert cohort.requests
+
+
+def _change(
+    content: bytes, part: str, old: str, new: str, rename: Callable[[str], str] = lambda name: name
+) -> bytes:
+    """A workbook in which a text of a part is another one, and the parts have other names."""
+    stream = BytesIO()
+    with zipfile.ZipFile(BytesIO(content)) as before, zipfile.ZipFile(stream, "w") as after:
+        for name in before.namelist():
+            text_of_part = before.read(name).decode()
+            if name == part:
+                assert old in text_of_part
+                text_of_part = text_of_part.replace(old, new)
+            after.writestr(rename(name), text_of_part)
+    return stream.getvalue()
+
+
+_SHEET = "xl/worksheets/sheet1.xml"
+THREE = table([text("1"), text("2")], [text("3"), text("4")], [text("5"), text("6")])
+MERGED_ROWS = table([text("1"), text("2")], ["", text("4")], ["", text("6")])
+
+
+def _hide_row(line: int, attribute: str = 'hidden="1"') -> bytes:
+    return _change(THREE, _SHEET, f'<row r="{line}"', f'<row r="{line}" {attribute}')
+
+
+def _merge(content: bytes, cells: str) -> bytes:
+    merged = f'</sheetData><mergeCells count="1"><mergeCell ref="{cells}"/></mergeCells>'
+    return _change(content, _SHEET, "</sheetData>", merged)
+
+
+@pytest.mark.parametrize("attribute", ['hidden="1"', 'hidden="true"', 'ht="0" customHeight="1"'])
+def test_hidden_rows_are_refused_until_an_option_decides(tmp_path: Path, attribute: str) -> None:
+    content = _hide_row(3, attribute)
+    with pytest.raises(InputError) as caught:
+        read(tmp_path, content)
+    assert str(caught.value).endswith(
+        ", sheet 'Cohort': 1 row is hidden (row 3), by a filter or by hand; show them, or use --hidden-rows "
+        "take to read them, or --hidden-rows skip to leave them out"
+    )
+    taken = read(tmp_path, content, ReadOptions.parse(hidden_rows="take"))
+    assert row_keys(taken) == [(1, 2, "P=1 A=2"), (2, 3, "P=3 A=4"), (3, 4, "P=5 A=6")]
+    assert taken.notes == ("1 row is hidden (row 3): read (--hidden-rows take)",)
+    left = read(tmp_path, content, ReadOptions.parse(hidden_rows="skip"))
+    assert row_keys(left) == [(1, 2, "P=1 A=2"), (2, 4, "P=5 A=6")]
+    assert left.notes == ("1 row is hidden (row 3): not read (--hidden-rows skip)",)
+
+
+def test_hidden_rows_without_values_do_not_matter(tmp_path: Path) -> None:
+    content = _change(
+        THREE, _SHEET, "</sheetData>", '<row r="9" hidden="1"><c r="A9" s="1"/></row></sheetData>'
+    )
+    assert len(read(tmp_path, content).requests) == 3
+    assert len(read(tmp_path, _hide_row(3, 'ht="0.75" hidden="0"')).requests) == 3
+
+
+def test_a_hidden_header_is_not_skipped_silently(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"1 row is hidden \(row 1\)"):
+        read(tmp_path, _hide_row(1))
+    with pytest.raises(InputError, match="line 2: this line looks like data"):
+        read(tmp_path, _hide_row(1), ReadOptions.parse(hidden_rows="skip"))
+
+
+def test_a_hidden_key_column_is_refused_until_an_option_decides(tmp_path: Path) -> None:
+    def hide(columns: str) -> bytes:
+        return _change(THREE, _SHEET, "<sheetData>", f"<cols><col {columns}/></cols><sheetData>")
+
+    content = hide('min="1" max="1" hidden="1"')
+    with pytest.raises(
+        InputError, match="line 1: the column 'EMPI' is hidden; show it, or use --hidden-rows"
+    ):
+        read(tmp_path, content)
+    assert row_keys(read(tmp_path, content, ReadOptions.parse(hidden_rows="take")))[0] == (1, 2, "P=1 A=2")
+    assert row_keys(read(tmp_path, content, ReadOptions.parse(hidden_rows="skip")))[0] == (1, 2, "A=2")
+    assert row_keys(read(tmp_path, hide('min="4" max="16384" hidden="1"')))[0] == (1, 2, "P=1 A=2")
+
+
+def test_a_merged_cell_of_a_key_is_refused_by_its_name(tmp_path: Path) -> None:
+    cohort = read(tmp_path, _merge(MERGED_ROWS, "A2:A4"))
+    assert row_keys(cohort) == [(1, 2, "P=1 A=2"), (2, 3, "!"), (3, 4, "!")]
+    assert cohort.requests[2].problem == (
+        "cell A4, column 'EMPI': is merged with A2, so it has no value of its own; unmerge the cells, and "
+        "write the value into each of them"
+    )
+    assert row_keys(read(tmp_path, _merge(MERGED_ROWS, "E2:E4")))[1] == (2, 3, "A=4")
+
+
+def test_a_merged_header_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the header cell A1 is merged with B1"):
+        read(tmp_path, _merge(THREE, "A1:B1"))
+    two_lines = sheet([[text("Subject"), text("Study")], ["", text("Accession")], [text("7"), text("1")]])
+    with pytest.raises(InputError, match="the cell A2 of the header is merged with A1"):
+        read(tmp_path, _merge(workbook(("S", two_lines)), "A1:A2"))
+
+
+@pytest.mark.parametrize("value", ["<v></v>", "<v/>", ""])
+def test_a_formula_without_a_result_is_refused_by_its_cell(tmp_path: Path, value: str) -> None:
+    cohort = read(tmp_path, table([text("1"), f"><f>A1</f>{value}"]))
+    assert cohort.requests[0].problem.startswith(
+        "cell B2, column 'Accession': \"#VALUE!\" is a formula that has"
+    )
+
+
+def test_results_that_a_program_left_to_excel_are_not_used(tmp_path: Path) -> None:
+    content = table([text("1"), "><f>A1</f><v>0</v>"], [text("1"), number("3")])
+    assert row_keys(read(tmp_path, content))[0] == (1, 2, "P=1 A=0")
+    left = _change(content, "xl/workbook.xml", "</workbook>", '<calcPr fullCalcOnLoad="1"/></workbook>')
+    assert row_keys(read(tmp_path, left)) == [(1, 2, "!"), (2, 3, "P=1 A=3")]
+
+
+def test_an_error_is_named_by_its_cell(tmp_path: Path) -> None:
+    (request,) = read(tmp_path, table([text("1"), error("#REF!")])).requests
+    assert request.problem.startswith("cell B2, column 'Accession': \"#REF!\" is a spreadsheet error")
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [lambda name: name.replace("/", "\\"), str.upper, lambda name: f"/{name}"],
+    ids=["back-slashes", "upper case", "a slash first"],
+)
+def test_names_of_parts_may_be_written_otherwise(tmp_path: Path, rename: Callable[[str], str]) -> None:
+    content = _change(THREE, "xl/_rels/workbook.xml.rels", "worksheets/", "worksheets\\", rename)
+    assert len(read(tmp_path, content).requests) == 3
+
+
+def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
+    stream = BytesIO(THREE)
+    with zipfile.ZipFile(stream, "a") as book:
+        book.writestr("xl/worksheets/SHEET1.xml", "<worksheet/>")
+    with pytest.raises(InputError, match=r"it has two parts with the name xl/worksheets/sheet1\.xml"):
+        read(tmp_path, stream.getvalue())
+
+
+def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
+    content = _change(THREE, _SHEET, '<row r="4"', '<row r="2"')
+    with pytest.raises(InputError, match="row 2 comes after row 3"):
+        read(tmp_path, content)
+
+
+def test_titles_above_the_header_of_a_sheet(tmp_path: Path) -> None:
+    rows = [[text("Our study")], [], [text("by me"), text("2018")], HEAD, [text("1"), text("2")]]
+    cohort = read(tmp_path, workbook(("S", sheet(rows))))
+    assert row_keys(cohort) == [(1, 5, "P=1 A=2")]
+    assert cohort.notes == ("the header is in line 4; the lines above it are not read",)

@@ -41,7 +41,7 @@ _DATE = re.compile(
     rf"|{_MONTH_NAME}[-. ]{{1,2}}[0-9]{{2,4}}",
     re.IGNORECASE,
 )
-_SEPARATOR = re.compile(r"[;,|&\t]| / | \+ |\b(?:and|or|und|oder|et|ou|y|o)\b", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[;,|&\t]| / | \+ | (?:and|or|und|oder|et|ou|y|o) ", re.IGNORECASE)
 _IN_BRACKETS = re.compile(r"[(\[{<].*[)\]}>]|.*\s[(\[{<].*")
 _QUOTE_MARKS = '"\u201c\u201d\u201e\u201f\u00ab\u00bb'
 
