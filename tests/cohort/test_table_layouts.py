@@ -46,6 +46,7 @@ def test_a_header_below_titles_is_found_and_noted(
         ),
         ("PatientID*,ID type\nabc,MRN\n", r"line 1: the column 'PatientID\*' \(1\)"),
         ("PatientID*\n123\n", r"line 1: the column 'PatientID\*' \(1\)"),
+        ("4711,18001\nEMPI,Accession\n1,2\n", "line 1 is above the header in line 2, and looks like a row"),
         ("Direction\nTo\nFrom\n", "line 1: no column name is recognised; the table has 'Direction'"),
         ("\n".join(["x"] * 40) + "\nMRN,Accession\n1,2\n", "line 1: no column name is recognised"),
     ],

@@ -13,10 +13,11 @@ from dicom_quarry.errors import InputError
 _SEARCHED_LINES = 30
 #: Digits of an identifier or a date: a line with them is data.
 _DATA = re.compile("[0-9]{3}")
+_DIGIT = re.compile("[0-9]")
 
 
 class SeveralHeaders(InputError):
-    """Several lines look like the header; the message has no file."""
+    """Several lines may be the header, or a row is above it; the message has no file."""
 
 
 Line = tuple[int, list[str]]
@@ -49,7 +50,15 @@ def find_header(lines: Iterable[Line], is_key: IsKey) -> tuple[Line, tuple[str, 
         )
     if not found:
         return first, ()
-    return found[0], (f"the header is in line {found[0][0]}; the lines above it are not read",)
+    line, header = found[0]
+    keys = [at for at, cell in enumerate(header) if is_key(cell)]
+    for above, cells in (first, *others):
+        if above < line and keys and all(at < len(cells) and _DIGIT.search(cells[at]) for at in keys):
+            raise SeveralHeaders(
+                f"line {above} is above the header in line {line}, and looks like a row; move it below the "
+                "header, or remove it"
+            )
+    return found[0], (f"the header is in line {line}; the lines above it are not read",)
 
 
 def count_keys(cells: Sequence[str], is_key: IsKey) -> int:
