@@ -149,8 +149,12 @@ def _find_header(
         score = (count_keys(cells, is_key), count_doubtful(cells), len(cells))
         if best is None or score > best[0]:
             best = (score, delimiter, header, notes)
-    if best is None or (failure and not any(best[0][:2])):
+    if best is None:
         raise failure or InputError(f"{source.name}: there is no header; add a line such as EMPI,Accession")
+    keys, doubtful, _ = best[0]
+    # A wrong delimiter gives one cell, which may resemble a key.
+    if failure and not (keys if isinstance(failure, SeveralHeaders) else keys + doubtful):
+        raise failure
     return best[1:]
 
 
@@ -162,7 +166,7 @@ def _find_header_of(
     try:
         found = find_header(filled, is_key)
     except SeveralHeaders as error:
-        raise InputError(f"{name}: {error}") from error
+        raise SeveralHeaders(f"{name}: {error}") from error
     if found is None:
         raise InputError(
             f"{name}: the file is blank; it needs a header line such as EMPI,Accession, and rows"
