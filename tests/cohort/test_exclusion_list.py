@@ -12,7 +12,7 @@ from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
-from tests.cohort.workbooks import sheet, text, workbook
+from tests.cohort.workbooks import EIGHT_DIGITS, GENERAL, LITERAL, number, sheet, text, workbook
 
 
 class Write(Protocol):
@@ -180,11 +180,11 @@ def test_a_column_that_resembles_an_identifier_is_an_error(write: Write, header:
     assert not decided.match_study(study("4712"))
 
 
-def test_a_quoted_header_behind_a_space_is_an_error(write: Write) -> None:
+@pytest.mark.parametrize("space", [" ", "  ", "\t", "\N{NO-BREAK SPACE}"])
+def test_a_quoted_header_behind_a_space_counts(write: Write, space: str) -> None:
     """The quotes belong to the header then (RFC 4180), and the column would be left out."""
-    with pytest.raises(InputError, match="of column 2 resembles PatientID") as refused:
-        of(write('EMPI,\t"MRN"\n4711,\t"4712"\n'))
-    assert "ignore = ['\"MRN\"']" in str(refused.value)
+    listed = of(write(f'Name,{space}"MRN"\nDoe,{space}"4712"\n'))
+    assert listed.match_study(study("4712")) == "patient ID"
 
 
 def test_other_columns_are_named(write: Write) -> None:
@@ -213,18 +213,20 @@ def test_what_a_setting_names_must_be_there(write: Write) -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        *((f'"{cell}"', "several identifiers") for cell in ("4711; 4712", "4711/4712", "47,48", "A1|B2")),
-        *((f'"{cell}"', "several identifiers") for cell in ("4711\n4712", "4711\r4712", "4711 and 4712")),
-        ("4711\N{NO-BREAK SPACE}4712", "several identifiers"),
-        ("4711\N{FULLWIDTH SEMICOLON}4712", "several identifiers"),
-        ("4711 (withdrew)", "has a space in it"),
+        *((f'"{cell}"', "several") for cell in ("4711; 4712", "4711/4712", "A7,A8", "A1|B2")),
+        *((f'"{cell}"', "several") for cell in ("4711\n4712", "4711\r4712", "4711 und 4712", "4711+4712")),
+        ("4711\N{NO-BREAK SPACE}4712", "several"),
+        ("4711\N{FULLWIDTH SEMICOLON}4712", "several"),
+        ("4711 (withdrew)", "a remark in brackets"),
         ("MRN:4711", "has a ':' in it"),
-        ("AB\N{EN DASH}77", "has a '\N{EN DASH}' in it"),
+        ("AB\N{EN DASH}77", "the dash '\N{EN DASH}'"),
         ("1001-1005", "a range"),
         ("1001..1005", "a range"),
-        ("4.711", "decimal or thousands separator"),
+        ("4.711", "thousands separators"),
         ("4711.5", "decimal or thousands separator"),
-        ("-", "punctuation"),
+        ("-", "no letter and no digit"),
+        ("4711 A", "has a space in it"),
+        ("4711-", "punctuation"),
         ("Total", "is a word"),
         ("Accession", "is a word"),
     ],
@@ -238,7 +240,7 @@ def test_a_cell_that_is_not_one_identifier_is_an_error(write: Write, cell: str, 
 
 
 def test_several_uids_in_a_cell_are_an_error(write: Write) -> None:
-    with pytest.raises(InputError, match="several identifiers; write each in a row of its own\n"):
+    with pytest.raises(InputError, match=r"column 'SUID': .* is not a UID"):
         of(write("SUID\n1.2.3 1.2.4\n"))
 
 
@@ -289,3 +291,93 @@ def test_neither_form_nor_invisible_characters_hide_an_identifier(
     assert exclusions.match_study(study(f"{held}x")) == ""
     padded = of(write("MRN\n0012345\n"), pad=["PatientID=7"])
     assert padded.match_study(study("12\N{ZERO WIDTH SPACE}345")) == "patient ID"
+
+
+HEADER = [text("MRN"), text("Note")]
+
+
+def test_a_line_above_the_header_that_may_be_a_row_is_an_error(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2 is above the header, and may be a row"):
+        of(write("Opt-outs of Ward B,\nNote,A4711\nMRN,Note\n4712,y\n"))
+    listed = of(write("Opt-outs of Ward B,\nMRN,Note\n4712,y\n"))
+    assert any("the header is in line 2" in note for note in listed.notes)
+    book = sheet([[text("4711")], HEADER, [text("4712")]])
+    (tmp_path / "optout.xlsx").write_bytes(workbook(("Sheet", book)))
+    with pytest.raises(InputError, match="line 1 is above the header"):
+        of(tmp_path / "optout.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("sheets", "message"),
+    [
+        (
+            (sheet([HEADER, [text("1")]]), sheet([[text("MRN")], [text("2")]])),
+            "the sheet 'S2' has values, too",
+        ),
+        ((sheet([HEADER, [text("1")]]), sheet([[text("hello")]])), "the sheet 'S2' has values, too"),
+        ((sheet([HEADER, ['><f>A9&amp;"1"</f>']]),), "cell A2, column 'MRN': "),
+        ((sheet([HEADER, ["><f>B9</f><v></v>"]]),), "has not been computed"),
+        ((sheet([HEADER, [number("7", LITERAL)]]),), "cell A2, column 'MRN': "),
+        ((sheet([HEADER, [text("4711; 4712")]]),), "cell A2, column 'MRN': \"4711; 4712\" seems to contain"),
+        (
+            (sheet([HEADER, [text("1")]]).replace('<row r="2"', '<row r="2" hidden="1"'),),
+            "1 row is hidden (row 2)",
+        ),
+        ((sheet([HEADER, [text("1"), "", text("2")]]),), "cell C2 has a value, but no header"),
+        ((sheet([HEADER, ["", "", text("2")], [text("1")]]),), "cell C2 has a value, but no header"),
+        (
+            (
+                sheet([HEADER, [text("1")], ["", text("x")]])
+                + '</sheetData><mergeCells><mergeCell ref="A2:A3"/></mergeCells><sheetData>',
+            ),
+            "cell A3, column 'MRN': is merged with A2",
+        ),
+        (
+            (
+                '</sheetData><cols><col min="2" max="2" hidden="1"/></cols><sheetData>'
+                + sheet([HEADER, [text("1")]]),
+            ),
+            "the column 'Note' is hidden; show it",
+        ),
+    ],
+    ids=[
+        *(
+            "two lists",
+            "another sheet",
+            "formula",
+            "empty result",
+            "literal format",
+            "two in a cell",
+            "hidden row",
+        ),
+        *("no header", "row without key", "merged", "hidden column"),
+    ],
+)
+def test_a_workbook_that_is_not_understood_whole_is_an_error(
+    tmp_path: Path, sheets: tuple[str, ...], message: str
+) -> None:
+    path = tmp_path / "optout.xlsx"
+    path.write_bytes(workbook(*((f"S{n}", one) for n, one in enumerate(sheets, 1))))
+    with pytest.raises(InputError) as refused:
+        of(path)
+    assert message in str(refused.value)
+    assert "--" not in str(refused.value), "an option of the cohort has no effect on a list"
+
+
+def test_numbers_of_a_workbook_mean_what_they_show(tmp_path: Path) -> None:
+    path = tmp_path / "optout.xlsx"
+    rows = [HEADER, [number("4711", EIGHT_DIGITS)], [number("4712", GENERAL)]]
+    path.write_bytes(workbook(("S1", sheet(rows)), ("Empty", sheet([]))))
+    listed = of(path)
+    assert [bool(listed.match_study(study(one))) for one in ("00004711", "4712", "4711")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_hidden_column_may_be_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "optout.xlsx"
+    hidden = '</sheetData><cols><col min="2" max="2" hidden="1"/></cols><sheetData>'
+    path.write_bytes(workbook(("S1", hidden + sheet([HEADER, [text("1"), text("x")]]))))
+    assert read_exclusions([ExclusionFile(file=path, ignore=("Note",))]).match_study(study("1"))

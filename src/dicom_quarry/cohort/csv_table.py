@@ -21,6 +21,7 @@ from dicom_quarry.cohort.header_search import (
     SeveralHeaders,
     count_doubtful,
     count_keys,
+    find_data_above,
     find_header,
 )
 from dicom_quarry.cohort.input_source import InputSource
@@ -60,6 +61,12 @@ class CsvTable:
     def has_doubtful_cells(self) -> bool:
         """False: a plain value is ASCII, which every encoding has alike."""
         return False
+
+    def unread_parts(self) -> Iterator[str]:
+        """Yield a line above the header that may be a row."""
+        if self.header_notes:
+            records = _read_records(self.source, self.encoding, self.delimiter)
+            yield from filter(None, [find_data_above(records, self.header_line)])
 
     def cell_label(self, line: int, position: int) -> str:  # noqa: ARG002 (the protocol)
         """Return the column of a cell, for messages."""

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.cell_values import make_plain_check, parse_value, unwrap
+from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate, make_plain_check, parse_value
 from dicom_quarry.cohort.cohort import describe_row_errors
 from dicom_quarry.cohort.columns import (
     HEADER_ALIASES,
@@ -20,7 +20,6 @@ from dicom_quarry.cohort.columns import (
     normalize_header,
     replace_unprintable,
 )
-from dicom_quarry.cohort.csv_table import CsvTable
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.table import InputTable, open_table
 from dicom_quarry.config.settings import ExclusionFile
@@ -71,7 +70,10 @@ def read_exclusion_table(
     def find_mapped_keyword(header: str) -> str:
         return explicit.get(normalize_header(header)) or find_keyword(header)
 
-    table, _ = open_table(file.file, find_mapped_keyword)
+    # Hidden rows are read here, and refused below: no option decides about them.
+    table, _ = open_table(file.file, find_mapped_keyword, hidden_rows="take")
+    if unread := next(iter(table.unread_parts()), ""):
+        raise InputError(f"{table.name}: {unread}")
     columns, unused = _choose_columns(table, file, find_mapped_keyword)
     named = [bool(normalize_header(header)) for header in table.header]
     rows = [
@@ -104,6 +106,8 @@ def _choose_columns(
     for at, header in enumerate(table.header):
         shown = _show(header)
         keyword = "" if at in ignored else find_mapped_keyword(header)
+        if at in table.hidden_columns and at not in ignored:
+            raise InputError(_hidden_column_message(table, file, at))
         if keyword in IDENTIFIER_LABELS:
             columns.append(_Column(at, keyword, shown, at in verbatim, make_plain_check(keyword)))
             continue
@@ -166,9 +170,9 @@ def _read_row(
     values = 0
     for column in columns:
         cell = cells[column.at] if column.at < len(cells) else ""
-        text, problem = _read_identifier(column, cell, table)
+        text, problem = _read_identifier(column, row.line, cell, table)
         if problem:
-            problems.append(f"column '{column.header}': {problem}")
+            problems.append(f"{table.cell_label(row.line, column.at)}: {problem}")
         elif text:
             values += 1
             found[column.keyword].add(text)
@@ -177,35 +181,33 @@ def _read_row(
     return Request(row.row, row.line, (), (), "; ".join(problems))
 
 
-def _read_identifier(column: _Column, cell: str, table: InputTable) -> tuple[str, str]:
+def _read_identifier(column: _Column, line: int, cell: str, table: InputTable) -> tuple[str, str]:
     """Return the identifier of a cell (empty if it has none), or else the problem."""
     text = cell.strip()
-    if column.is_plain(text):
+    if not table.has_doubtful_cells and column.is_plain(text) and not isinstance(cell, UnreadableCell):
         return text, ""
-    is_uid = column.keyword == "StudyInstanceUID"
-    value = parse_value(column.keyword, cell, any_length=True)
-    if not column.verbatim and (not value.problem or _LINE_END.search(text) or is_uid):
-        parts = _SEPARATOR.split(unicodedata.normalize("NFKC", unwrap(text)))
-        if sum(1 for part in parts if _DIGIT.search(part)) > 1:
-            return "", (
-                f'"{escape_text(text)}" seems to have several identifiers; write each in a row of its own'
-                f"{_verbatim_remedy(column)}"
-            )
-    if value.problem or not value.text or column.verbatim:
+    if problem := table.find_cell_problem(line, column.at, cell):
+        return "", problem
+    if not isinstance(cell, UnreadableCell | WorkbookDate):
+        cell = unicodedata.normalize("NFKC", cell)  # the form in which identifiers are compared
+    value = parse_value(column.keyword, cell, any_length=True, verbatim=column.verbatim)
+    if _LINE_END.search(text) and not column.verbatim:
+        doubt = "has several lines; write each identifier in a row of its own"
+    elif value.problem:
         # The cohort's option has no effect on a list.
-        return value.text, value.problem.removesuffix(", or allow it with --allow-wildcards")
-    doubt = _find_doubt(column.keyword, unicodedata.normalize("NFKC", value.text))
-    if not doubt and not value.text.isascii() and isinstance(table, CsvTable) and table.encoding == "cp1252":
-        doubt = "has letters that may be read wrongly, as the file is not UTF-8; save it as 'CSV UTF-8'"
-    if doubt:
-        return "", f'"{escape_text(text)}" {doubt}{_verbatim_remedy(column)}'
-    return value.text, ""
+        problem = value.problem.removesuffix(", or allow it with --allow-wildcards")
+        return "", problem + (_verbatim_remedy(column) if value.is_doubt else "")
+    else:
+        doubt = "" if column.verbatim or not value.text else _find_doubt(column.keyword, value.text)
+    return ("", f'"{escape_text(text)}" {doubt}{_verbatim_remedy(column)}') if doubt else (value.text, "")
 
 
 def _find_doubt(keyword: str, text: str) -> str:
     """Describe the reason why a text may be something else than one identifier; empty if there is none."""
     if keyword == "StudyInstanceUID":
         return ""
+    if sum(1 for part in _SEPARATOR.split(text) if _DIGIT.search(part)) > 1:
+        return "seems to contain several values; write each in a row of its own"
     if ".." in text or (
         (match := _RANGE.fullmatch(text)) and len(match[1]) == len(match[2]) and match[1] < match[2]
     ):
@@ -232,12 +234,27 @@ def _verbatim_remedy(column: _Column) -> str:
 
 def _doubtful_column_message(table: InputTable, file: ExclusionFile, at: int, keyword: str) -> str:
     header = _show(table.header[at])
-    ignored = ", ".join(_quote(_show(name)) for name in (*file.ignore, table.header[at]))
     return (
         f"{table.name}, line {table.header_line}: the header '{header}' of column {at + 1} resembles "
         f"{keyword}, so its values may be meant to be excluded. If they are, rename it to {keyword}. If not, "
-        f"write  exclude = [{{file = {_quote(file.file.name)}, ignore = [{ignored}]}}]  in quarry.toml (for "
-        "a list of the site, in site.toml)"
+        f"write  {_ignore_setting(file, header)}"
+    )
+
+
+def _hidden_column_message(table: InputTable, file: ExclusionFile, at: int) -> str:
+    header = _show(table.header[at])
+    return (
+        f"{table.name}, line {table.header_line}: the column '{header}' is hidden; show it, or delete it, or "
+        f"write  {_ignore_setting(file, header)}"
+    )
+
+
+def _ignore_setting(file: ExclusionFile, header: str) -> str:
+    """Return the setting that ignores one more column, and the file to write it into."""
+    ignored = ", ".join(_quote(_show(name)) for name in (*file.ignore, header))
+    return (
+        f"exclude = [{{file = {_quote(file.file.name)}, ignore = [{ignored}]}}]  in quarry.toml (for a list "
+        "of the site, in site.toml)"
     )
 
 

@@ -14,6 +14,8 @@ _SEARCHED_LINES = 30
 #: Digits of an identifier or a date: a line with them is data.
 _DATA = re.compile("[0-9]{3}")
 _DIGIT = re.compile("[0-9]")
+#: A cell that may be an identifier: one word with digits.
+_IDENTIFIER = re.compile(r"(?=\S*[0-9])[\w.-]+")
 
 
 class SeveralHeaders(InputError):
@@ -85,3 +87,15 @@ def _count_filled(cells: Sequence[str]) -> int:
 
 def _is_data(cells: Sequence[str]) -> bool:
     return any(_DATA.search(cell) for cell in cells)
+
+
+def find_data_above(lines: Iterable[Line], header_line: int) -> str:
+    """Describe the first line above the header that may be a row, not a title; empty if there is none."""
+    for line, cells in lines:
+        if line >= header_line:
+            break
+        if any(_IDENTIFIER.fullmatch(cell.strip()) for cell in cells):
+            return (
+                f"line {line} is above the header, and may be a row; move it below the header, or delete it"
+            )
+    return ""

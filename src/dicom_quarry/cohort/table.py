@@ -94,6 +94,9 @@ class InputTable(Protocol):
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every row below the header that is not blank, with the line on which it begins."""
 
+    def unread_parts(self) -> Iterator[str]:
+        """Yield the parts of the file with values that ``rows`` leaves out, each with a remedy."""
+
     def cell_label(self, line: int, position: int) -> str:
         """Return the place of a cell, for messages."""
 

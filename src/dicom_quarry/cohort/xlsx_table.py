@@ -18,7 +18,7 @@ from typing import IO
 from xml.parsers.expat import ExpatError
 
 from dicom_quarry.cohort.columns import find_keyword, find_similar_keyword, replace_unprintable
-from dicom_quarry.cohort.header_search import IsKey, SeveralHeaders, find_header
+from dicom_quarry.cohort.header_search import IsKey, SeveralHeaders, find_data_above, find_header
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_sheet import (
     CellDecoder,
@@ -117,7 +117,7 @@ class XlsxTable:
     decoder: CellDecoder
     header: tuple[str, ...]
     header_line: int
-    other_sheets: int
+    other_sheets: tuple[tuple[str, str], ...]
     layout: SheetLayout
     hidden_rows: str = ""
     header_notes: tuple[str, ...] = ()
@@ -133,10 +133,8 @@ class XlsxTable:
         """Notes on the sheet that is read, if there are several, on the header, and on hidden rows."""
         found = list(self.header_notes)
         if self.other_sheets:
-            found.insert(
-                0,
-                f"read from the sheet '{self.sheet}', the first of {self.other_sheets + 1} that is not empty",
-            )
+            count = len(self.other_sheets) + 1
+            found.insert(0, f"read from the sheet '{self.sheet}', the first of {count} that is not empty")
         if self.layout.hidden_row_count:
             done = "read" if self.hidden_rows == "take" else "not read"
             found.append(f"{_describe_rows(self.layout)}: {done} (--hidden-rows {self.hidden_rows})")
@@ -166,6 +164,29 @@ class XlsxTable:
             f"is merged with {column_letters(merge[0])}{merge[2]}, so it has no value of its own; unmerge "
             "the cells, and write the value into each of them"
         )
+
+    def unread_parts(self) -> Iterator[str]:
+        """Yield hidden rows, other sheets, lines above the header, and cells to the right of the header."""
+        if self.layout.hidden_row_count:
+            yield f"{_describe_rows(self.layout)}, by a filter or by hand; show them, or delete them"
+        with _open_zip(self.source) as book:
+            for name, part in self.other_sheets:
+                if any(True for _ in _read_sheet(book, part, self.decoder, "take")):
+                    yield (
+                        f"the sheet '{name}' has values, too, and only one sheet is read; save each sheet as "
+                        "a file of its own, or delete it"
+                    )
+            lines = _read_sheet(book, self.part, self.decoder, "take")
+            yield from filter(None, [find_data_above(lines, self.header_line)])
+            width = len(self.header)
+            for line, cells in _read_sheet(book, self.part, self.decoder, "take"):
+                beyond = (at for at, cell in enumerate(cells[width:], width) if cell.strip())
+                if line > self.header_line and (position := next(beyond, None)) is not None:
+                    yield (
+                        f"cell {column_letters(position)}{line} has a value, but no header; write a header "
+                        "above it, or clear the cell"
+                    )
+                    return
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield every row below the header that is not blank, without cells to the right of the header."""
@@ -205,8 +226,9 @@ def open_xlsx(source: InputSource, is_key: IsKey = find_keyword, hidden_rows: st
             while row and not row[-1].strip():
                 row.pop()
             layout = read_sheet_layout(book.open(part))
+            others = tuple(one for one in sheets if one != (name, part))
             table = XlsxTable(
-                source, name, part, decoder, tuple(row), line, len(sheets) - 1, layout, hidden_rows, notes
+                source, name, part, decoder, tuple(row), line, others, layout, hidden_rows, notes
             )
             _check_layout(table, is_key)
             return table
