@@ -15,6 +15,7 @@ from dicom_quarry.extraction.inbound import IdentityCheck, InboundSink, InboundS
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import InstanceInfo, OutcomeStatus, Receipt, Selection, StoreResult, Task
+from dicom_quarry.wire.header_scan import ANYWHERE
 from tests.ledger.helpers import (
     ARCHIVE,
     begin,
@@ -267,8 +268,14 @@ def excluding(ledger: Ledger) -> InboundStudies:
 
 @pytest.mark.parametrize(
     "told",
-    [{0x00100020: "out-1 "}, {0x00100020: "4711", 0x00101000: "9\\OUT-1"}, {0x00080050: "AX"}],
-    ids=["patient", "other patient IDs", "accession"],
+    [
+        {0x00100020: "out-1 "},
+        {0x00100020: "4711", 0x00101000: "9\\OUT-1"},
+        {0x00080050: "AX"},
+        {ANYWHERE | 0x00101000: "9\\oUt-1\u200b"},
+        {ANYWHERE | 0x00080050: "AY\\AX"},
+    ],
+    ids=["patient", "other patient IDs", "accession", "patient in a sequence", "accession in a sequence"],
 )
 def test_who_is_excluded_is_refused_and_the_whole_study_with_it(ledger: Ledger, told: dict[int, str]) -> None:
     deliveries = excluding(ledger)
@@ -297,3 +304,8 @@ def test_a_study_that_ended_as_excluded_stays_so(ledger: Ledger) -> None:
 def test_what_an_earlier_run_left_is_looked_at(ledger: Ledger) -> None:
     left = replace(receipt("1.2.1", 1), patient_id="OUT-1")
     assert excluding(ledger).open(task(ledger, 1), [left]).exclusion == "patient ID"
+
+
+def test_sequences_are_searched_only_for_an_exclusion_list(ledger: Ledger) -> None:
+    assert InboundStudies(ledger, lambda _task: {}).tags == frozenset()
+    assert {tag - ANYWHERE for tag in excluding(ledger).tags} == {0x00080050, 0x00100020, 0x00101000}

@@ -21,6 +21,7 @@ from dicom_quarry.model import RequestState, TaskState
 from tests.faults import (  # noqa: F401 (they register what they show)
     test_archives,
     test_crash,
+    test_exclusions,
     test_get,
     test_jobs,
     test_large,
@@ -70,6 +71,7 @@ _TITLES = {
     27: "Negotiation",
     28: "Addresses and ports",
     29: "DICOMweb",
+    31: "Exclusion lists",
 }
 
 _HEAD = """\
