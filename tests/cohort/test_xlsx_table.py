@@ -22,6 +22,7 @@ from tests.cohort.workbooks import (
     GERMAN_DATE,
     LITERAL,
     MOMENT,
+    change_part,
     error,
     number,
     shared,
@@ -295,33 +296,18 @@ def test_nonsense_in_a_sheet_raises_nothing_but_an_input_error(rows: str) -> Non
     assert cohort.requests
 
 
-def _change(
-    content: bytes, part: str, old: str, new: str, rename: Callable[[str], str] = lambda name: name
-) -> bytes:
-    """A workbook in which a text of a part is another one, and the parts have other names."""
-    stream = BytesIO()
-    with zipfile.ZipFile(BytesIO(content)) as before, zipfile.ZipFile(stream, "w") as after:
-        for name in before.namelist():
-            text_of_part = before.read(name).decode()
-            if name == part:
-                assert old in text_of_part
-                text_of_part = text_of_part.replace(old, new)
-            after.writestr(rename(name), text_of_part)
-    return stream.getvalue()
-
-
 _SHEET = "xl/worksheets/sheet1.xml"
 THREE = table([text("1"), text("2")], [text("3"), text("4")], [text("5"), text("6")])
 MERGED_ROWS = table([text("1"), text("2")], ["", text("4")], ["", text("6")])
 
 
 def _hide_row(line: int, attribute: str = 'hidden="1"') -> bytes:
-    return _change(THREE, _SHEET, f'<row r="{line}"', f'<row r="{line}" {attribute}')
+    return change_part(THREE, _SHEET, f'<row r="{line}"', f'<row r="{line}" {attribute}')
 
 
 def _merge(content: bytes, cells: str) -> bytes:
     merged = f'</sheetData><mergeCells count="1"><mergeCell ref="{cells}"/></mergeCells>'
-    return _change(content, _SHEET, "</sheetData>", merged)
+    return change_part(content, _SHEET, "</sheetData>", merged)
 
 
 @pytest.mark.parametrize("attribute", ['hidden="1"', 'hidden="true"', 'ht="0" customHeight="1"'])
@@ -342,7 +328,7 @@ def test_hidden_rows_are_refused_until_an_option_decides(tmp_path: Path, attribu
 
 
 def test_hidden_rows_without_values_do_not_matter(tmp_path: Path) -> None:
-    content = _change(
+    content = change_part(
         THREE, _SHEET, "</sheetData>", '<row r="9" hidden="1"><c r="A9" s="1"/></row></sheetData>'
     )
     assert len(read(tmp_path, content).requests) == 3
@@ -358,7 +344,7 @@ def test_a_hidden_header_is_not_skipped_silently(tmp_path: Path) -> None:
 
 def test_a_hidden_key_column_is_refused_until_an_option_decides(tmp_path: Path) -> None:
     def hide(columns: str) -> bytes:
-        return _change(THREE, _SHEET, "<sheetData>", f"<cols><col {columns}/></cols><sheetData>")
+        return change_part(THREE, _SHEET, "<sheetData>", f"<cols><col {columns}/></cols><sheetData>")
 
     content = hide('min="1" max="1" hidden="1"')
     with pytest.raises(
@@ -399,7 +385,7 @@ def test_a_formula_without_a_result_is_refused_by_its_cell(tmp_path: Path, value
 def test_results_that_a_program_left_to_excel_are_not_used(tmp_path: Path) -> None:
     content = table([text("1"), "><f>A1</f><v>0</v>"], [text("1"), number("3")])
     assert row_keys(read(tmp_path, content))[0] == (1, 2, "P=1 A=0")
-    left = _change(content, "xl/workbook.xml", "</workbook>", '<calcPr fullCalcOnLoad="1"/></workbook>')
+    left = change_part(content, "xl/workbook.xml", "</workbook>", '<calcPr fullCalcOnLoad="1"/></workbook>')
     assert row_keys(read(tmp_path, left)) == [(1, 2, "!"), (2, 3, "P=1 A=3")]
 
 
@@ -414,7 +400,7 @@ def test_an_error_is_named_by_its_cell(tmp_path: Path) -> None:
     ids=["back-slashes", "upper case", "a slash first"],
 )
 def test_names_of_parts_may_be_written_otherwise(tmp_path: Path, rename: Callable[[str], str]) -> None:
-    content = _change(THREE, "xl/_rels/workbook.xml.rels", "worksheets/", "worksheets\\", rename)
+    content = change_part(THREE, "xl/_rels/workbook.xml.rels", "worksheets/", "worksheets\\", rename)
     assert len(read(tmp_path, content).requests) == 3
 
 
@@ -427,7 +413,7 @@ def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
-    content = _change(THREE, _SHEET, '<row r="4"', '<row r="2"')
+    content = change_part(THREE, _SHEET, '<row r="4"', '<row r="2"')
     with pytest.raises(InputError, match="row 2 comes after row 3"):
         read(tmp_path, content)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from xml.sax.saxutils import escape
 
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
@@ -92,4 +92,19 @@ def workbook(
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as book:
         for name, content in parts.items():
             book.writestr(name, content)
+    return stream.getvalue()
+
+
+def change_part(
+    content: bytes, part: str, old: str, new: str, rename: Callable[[str], str] = lambda name: name
+) -> bytes:
+    """A workbook in which a text of a part is another one, and the parts have other names."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(stream, "w") as after:
+        for name in before.namelist():
+            body = before.read(name).decode()
+            if name == part:
+                assert old in body
+                body = body.replace(old, new)
+            after.writestr(rename(name), body)
     return stream.getvalue()

@@ -31,6 +31,7 @@ from tests.faults import (  # noqa: F401 (they register what they show)
 from tests.faults.dicomweb_faults import SCENARIOS as WEB
 from tests.faults.documented_tests import SHOWN, Shown
 from tests.faults.matrix import SCENARIOS
+from tests.faults.table_faults import SCENARIOS as TABLES
 from tools import package_drawing
 
 #: States in which a job leaves a row or a task when it ends.
@@ -71,6 +72,7 @@ _TITLES = {
     27: "Negotiation",
     28: "Addresses and ports",
     29: "DICOMweb",
+    30: "Tables",
     31: "Exclusion lists",
 }
 
@@ -92,7 +94,8 @@ def shown() -> list[Shown]:
         for one in SCENARIOS
     ]
     web = [Shown(29, one.fault, one.does, f"test_web.py::test_fault[{one.name}]") for one in WEB[1:]]
-    return sorted([*scenarios, *web, *SHOWN], key=lambda one: one.item or 99)
+    tables = [Shown(30, one.fault, one.does, f"test_tables.py::test_fault[{one.name}]") for one in TABLES]
+    return sorted([*scenarios, *web, *tables, *SHOWN], key=lambda one: one.item or 99)
 
 
 def faults() -> str:

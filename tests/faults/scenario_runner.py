@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,7 @@ class Stage:
     folder: Path
     port: int = field(default_factory=free_port)
     messages: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def out(self) -> Path:
@@ -45,9 +46,9 @@ class Stage:
     def ae(self) -> AE:
         return AE("QUARRY", "127.0.0.1", self.port)
 
-    def cohort(self, text: str) -> Path:
+    def cohort(self, content: str | bytes) -> Path:
         path = self.folder / "cohort.csv"
-        path.write_text(text, encoding="utf-8")
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
     def config(self, archives: Mapping[str, AE | str], **profile: object) -> Path:
@@ -64,7 +65,7 @@ class Stage:
 
     def extract(
         self,
-        cohort: str,
+        cohort: str | bytes,
         archives: Mapping[str, AE] | Mapping[str, str],
         profile: Mapping[str, object],
         **options: object,
@@ -75,6 +76,11 @@ class Stage:
         class Ear(JobObserver):
             def on_message(self, message: str) -> None:
                 stage.messages.append(message)
+
+            def on_cohort_read(
+                self, mapping: Sequence[tuple[str, str]], rows: int, notes: Sequence[str]
+            ) -> None:
+                stage.notes += notes
 
         return api.extract(
             self.cohort(cohort),

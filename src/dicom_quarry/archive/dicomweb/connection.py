@@ -65,7 +65,7 @@ class HttpConnection:
             raise ConnectError(str(error)) from error
 
     def is_reusable(self) -> bool:
-        """Whether the server still keeps it open. Bytes without a request make it unusable, too."""
+        """Return True if the server still keeps it open. Bytes without a request make it unusable, too."""
         if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
             return False
         poll = select.poll()

@@ -74,7 +74,7 @@ class CookieJar:
         return "; ".join(pair for _, pair in sorted(matching, key=lambda one: -len(one[0])))
 
     def _is_own(self, attributes: dict[str, str]) -> bool:
-        """Whether the origin may set it: not for another domain, and none for https over http."""
+        """Return True if the origin may set it: not for another domain, and none for https over http."""
         domain = attributes.get("domain", "").removeprefix(".").lower()
         host = self._base.host
         if domain and host != domain and not host.endswith(f".{domain}"):
@@ -91,5 +91,5 @@ def _expiry(attributes: dict[str, str], now: datetime) -> datetime | None:
 
 
 def _path_matches(request_path: str, path: str) -> bool:
-    """Whether a cookie's path contains a request's (RFC 6265 5.1.4)."""
+    """Return True if a cookie's path contains a request's (RFC 6265 5.1.4)."""
     return request_path == path or request_path.startswith(path if path.endswith("/") else f"{path}/")

@@ -1,4 +1,4 @@
-"""What can go wrong with an HTTP request, and the one table that turns it into an ArchiveError."""
+"""Errors of an HTTP request, and the one table that turns each into an ArchiveError."""
 
 from __future__ import annotations
 

@@ -331,7 +331,7 @@ def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
 
 
 def _is_single_file(response: Response) -> bool:
-    """Whether this is one DICOM file with a length or chunks: else its end looks like a cut connection."""
+    """Return True for one DICOM file with a length or chunks: else its end looks like a cut connection."""
     media_type = response.header("Content-Type").partition(";")[0].strip().lower()
     framed = bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
     return media_type == "application/dicom" and framed
