@@ -161,7 +161,7 @@ class Archive(Protocol):
         """Release the calling thread's connections."""
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open between requests from now on."""
+        """Release the associations that no thread uses now."""
 
     def close(self) -> None:
         """Release every connection; calls in progress end as ConnectionLost."""

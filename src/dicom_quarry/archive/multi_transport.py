@@ -82,7 +82,7 @@ class MultiTransportArchive:
             fetcher.release_thread()
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open between requests from now on."""
+        """Release the associations that no thread uses now."""
         self._finder.release_idle()
         for fetcher in self._distinct_fetchers():
             fetcher.release_idle()

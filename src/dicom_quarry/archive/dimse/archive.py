@@ -146,7 +146,7 @@ class DimseArchive:
         self._retriever.release_thread()
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open between requests from now on."""
+        """Release the associations that no thread uses now."""
         self._associations.release_idle()
         self._retriever.release_idle()
 

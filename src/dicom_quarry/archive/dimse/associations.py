@@ -110,7 +110,6 @@ class AssociationPool:
         self._lock = threading.Lock()
         self._associations: dict[tuple[int, str], PooledAssociation] = {}
         self._in_use: set[tuple[int, str]] = set()
-        self._keeps_idle = True
         self._closed = False
 
     def run(
@@ -134,9 +133,6 @@ class AssociationPool:
         finally:
             with self._lock:
                 self._in_use.discard(key)
-                released = None if self._keeps_idle else self._associations.pop(key, None)
-            if released is not None:
-                released.requestor.release()
 
     def _acquire(self, key: tuple[int, str], select: AssociationSelector) -> PooledAssociation:
         with self._lock:
@@ -166,9 +162,8 @@ class AssociationPool:
             association.requestor.release()
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses now, and from now on each one after its operation."""
+        """Release the associations that no thread uses now; a thread opens another one when it needs it."""
         with self._lock:
-            self._keeps_idle = False
             released = [
                 self._associations.pop(key) for key in list(self._associations) if key not in self._in_use
             ]

@@ -58,7 +58,7 @@ class Retriever(Protocol):
         """Release the calling thread's associations."""
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open between requests from now on."""
+        """Release the associations that no thread uses now."""
 
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
@@ -206,7 +206,7 @@ class MoveRetriever:
         self._associations.release_thread()
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open from now on."""
+        """Release the associations that no thread uses now."""
         self._associations.release_idle()
 
     def close(self) -> None:
@@ -247,7 +247,7 @@ class GetRetriever:
         self._associations.release_thread()
 
     def release_idle(self) -> None:
-        """Release the associations that no thread uses, and keep none open from now on."""
+        """Release the associations that no thread uses now."""
         self._associations.release_idle()
 
     def close(self) -> None:
