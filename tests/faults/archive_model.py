@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ COUNTS = (
     "NumberOfStudyRelatedInstances",
     "NumberOfStudyRelatedSeries",
     "NumberOfSeriesRelatedInstances",
+    "NumberOfPatientRelatedStudies",
 )
 
 
@@ -32,8 +33,9 @@ class _Brief:
     """Has a repr without the fields that have their default."""
 
     def __repr__(self) -> str:
-        changed = [one for one in fields(self) if getattr(self, one.name) != one.default]  # type: ignore[arg-type]
-        return f"{type(self).__name__}({', '.join(f'{one.name}={getattr(self, one.name)!r}' for one in changed)})"
+        values = [(one, getattr(self, one.name)) for one in fields(self)]  # type: ignore[arg-type]
+        changed = ", ".join(f"{one.name}={value!r}" for one, value in values if value != one.default)
+        return f"{type(self).__name__}({changed})"
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,7 +61,9 @@ class HeldStudy(_Brief):
         )
         # A name beyond ASCII makes the synthetic images declare their character set.
         person = DemoPatient(self.patient, f"{self.patient or 'X'}^Mödel", "19500101", "F")
-        return DemoStudy(uid, person, self.accession, self.date, "101500", f"{self.series[0][0]} study", series)
+        return DemoStudy(
+            uid, person, self.accession, self.date, "101500", f"{self.series[0][0]} study", series
+        )
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +73,8 @@ class Answers(_Brief):
     ``cap`` is the largest number of answers at ``cap_level`` (0: none), ``cap_end`` the final status then, or
     ``known`` where the archive ends with a success and the profile has the number. ``ranges``: ranges of
     dates are honoured, ignored, empty (they match nothing) or refused; ``undated_match``: studies without a
-    date match every range. ``ignores`` are keys that match everything. ``repeats``: every answer comes twice
+    date match every range. ``ignores`` are keys that match everything; ``matching`` of the others is exact,
+    without regard to case, or by prefix. ``repeats``: every answer comes twice
     (each), or all answers come twice (whole). ``nameless`` is a level, and the number of the answer that has
     no UID there; if there are fewer answers, a copy of the last has none. ``lacks`` are attributes that
     answers do not have, ``excess`` is added to the counts of instances. ``reverses``: every second query is
@@ -82,7 +87,7 @@ class Answers(_Brief):
     ranges: str = "honoured"
     undated_match: bool = False
     ignores: tuple[str, ...] = ()
-    ignores_case: bool = False
+    matching: str = "exact"
     repeats: str = ""
     nameless: tuple[str, int] | None = None
     lacks: tuple[str, ...] = ()
@@ -95,8 +100,8 @@ class Answers(_Brief):
 class Pages(_Brief):
     """How a QIDO-RS server pages: at most ``size`` results a page (0: no limit), ``total`` altogether.
 
-    A larger ``limit`` than ``refuses_above`` is refused. ``warns``: a page with more after it, or with results
-    left out, has ``Warning: 299``; a total without a warning cannot be found out by anyone.
+    A larger ``limit`` than ``refuses_above`` is refused. ``warns``: a page with more after it, or with
+    results left out, has ``Warning: 299``; nothing shows a total without a warning.
     """
 
     size: int = 0
@@ -113,13 +118,15 @@ class Connection(_Brief):
     """What happens to connections.
 
     At most ``limit`` associations are open (0: no limit). The messages with the numbers ``breaks``, and every
-    ``every``-th, are not sent: the association is aborted, or with ``cut`` its connection is closed.
+    ``every``-th, are not sent: the association is aborted, or with ``cut`` its connection is closed. With
+    ``stores`` the C-STORE associations of C-MOVE are closed instead, in the middle of an instance.
     """
 
     limit: int = 0
     breaks: tuple[int, ...] = ()
     every: int = 0
     cut: bool = False
+    stores: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -132,8 +139,8 @@ class Row(_Brief):
 
 
 #: How a retrieval goes: all instances, none, half of them, all twice, one of another study too, all but one,
-#: or a refusal.
-SENDINGS = ("all", "none", "half", "twice", "stranger", "all-but-one", "refused")
+#: a refusal, or a success before the first instance is sent (C-MOVE; none is sent by the others).
+SENDINGS = ("all", "none", "half", "twice", "stranger", "all-but-one", "refused", "late")
 
 COLUMNS = ("MRN", "Accession", "Study Date", "From", "Until", "StudyInstanceUID")
 
@@ -163,9 +170,9 @@ class Model(_Brief):
     transport: str = "move"
     studies: tuple[HeldStudy, ...] = (HeldStudy(),)
     rows: tuple[Row, ...] = (Row(),)
-    answers: Answers = Answers()  # noqa: RUF009 (frozen)
-    pages: Pages = Pages()  # noqa: RUF009
-    connection: Connection = Connection()  # noqa: RUF009
+    answers: Answers = Answers()
+    pages: Pages = Pages()
+    connection: Connection = Connection()
     sendings: tuple[str, ...] = ()
     steady: bool = False
     excluded: tuple[str, ...] = ()
@@ -223,7 +230,8 @@ class Model(_Brief):
     def wanted(self, row: Row) -> list[int]:
         """Return the studies that the row may fetch: of one patient, and of nobody on the exclusion list."""
         meant = [at for at in self.meant(row) if not self.is_excluded(self.studies[at].patient)]
-        patients = {self.studies[at].patient for at in meant}
+        # Nothing shows that two studies without a Patient ID are of one patient.
+        patients = {self.studies[at].patient or at for at in meant}
         if len(patients) > 1 and "MRN" not in self.cells(row) and not self.several:
             return []
         return [at for at in meant if self.instances(at)]
@@ -243,17 +251,25 @@ class Model(_Brief):
     @property
     def is_honest(self) -> bool:
         """True if a job must end complete: all is within the standard, or recovers by itself."""
-        answers = self.answers
-        spoken = {value for study in self.studies for value in (study.patient, study.accession)}
+        answers, pages = self.answers, self.pages
+        usual = Answers(
+            ignores=answers.ignores,
+            matching=answers.matching,
+            repeats=answers.repeats,
+            undated_match=answers.undated_match,
+            lacks=answers.lacks,
+            charset=answers.charset,
+        )
+        texts = "".join(study.patient + study.accession for study in self.studies)
         return (
-            answers == replace(Answers(), ignores_case=answers.ignores_case, repeats=answers.repeats,
-                               ignores=answers.ignores, undated_match=answers.undated_match,
-                               charset=answers.charset, lacks=answers.lacks)
+            answers == usual
             and set(answers.lacks) <= set(COUNTS)
             and not {"SeriesInstanceUID", "StudyInstanceUID"} & set(answers.ignores)
-            and (answers.charset == "utf-8" or "".join(spoken).isascii())
-            and self.pages == Pages()
-            and self.connection == Connection()
+            and (answers.charset == "utf-8" or texts.isascii())
+            and not pages.total
+            and (pages.heeds_offset or not (pages.size or pages.heeds_limit))
+            and not pages.refuses_above
+            and self.connection == Connection(limit=self.connection.limit)
             and not self.sendings
             and all(study.inside is None for study in self.studies)
         )
@@ -316,7 +332,7 @@ ODDITIES: dict[str, Change] = {
     "ranges": _answers(ranges=_some(("ignored", "empty", "refused")), undated_match=st.booleans()),
     "undated": _answers(undated_match=_yes),
     "ignores": _answers(ignores=st.lists(_some(_KEYWORDS), min_size=1, max_size=2, unique=True).map(tuple)),
-    "case": _answers(ignores_case=_yes),
+    "matching": _answers(matching=_some(("case", "prefix"))),
     "repeats": _answers(repeats=_some(("each", "whole"))),
     "nameless": _answers(nameless=st.tuples(_some(_LEVELS), st.integers(0, 3))),
     "lacks": _answers(lacks=st.lists(_some(_LACKING), min_size=1, max_size=3, unique=True).map(tuple)),
@@ -341,19 +357,29 @@ ODDITIES: dict[str, Change] = {
         {"breaks": st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True).map(tuple)},
     ),
     "unsteady": _field("connection", {"every": st.integers(2, 12)}),
+    "stores": _field(
+        "connection",
+        {
+            "stores": _yes,
+            "breaks": st.lists(st.integers(1, 6), max_size=3).map(tuple),
+            "every": _some((0, 2, 3)),
+        },
+    ),
     "cut": _field("connection", {"cut": _yes, "breaks": st.lists(st.integers(1, 40), min_size=1).map(tuple)}),
     "sendings": _direct(
         sendings=st.lists(_some(SENDINGS[1:]), min_size=1, max_size=3).map(tuple), steady=st.booleans()
     ),
     "inside": _inside,
-    "excluded": _direct(excluded=st.lists(_some(("P1", "P2", "P3")), min_size=1, max_size=2, unique=True).map(tuple)),
+    "excluded": _direct(
+        excluded=st.lists(_some(("P1", "P2", "P3")), min_size=1, max_size=2, unique=True).map(tuple)
+    ),
     "where": _direct(where=_some(("CT", "MR"))),
     "selects": _direct(selects=_some(("CT", "MR"))),
     "several": _direct(several=_yes),
     "parallel": _direct(parallel=st.integers(2, 3)),
 }
 _WEB_ONLY = {"pages", "refusal", "total"}
-_DIMSE_ONLY = {"limit", "charset", "cap"}
+_DIMSE_ONLY = {"limit", "charset", "cap", "stores"}
 
 
 @st.composite
@@ -378,6 +404,8 @@ def models(draw: Callable[..., Any]) -> Model:
     )
     model = Model(transport, studies, tuple(draw(st.lists(row, min_size=1, max_size=4))))
     without = _DIMSE_ONLY if transport == "web" else _WEB_ONLY
+    if transport == "get":
+        without = without | {"stores"}
     names = [name for name in ODDITIES if name not in without]
     for name in draw(st.sets(_some(names), min_size=draw(st.integers(0, 3)), max_size=3)):
         model = ODDITIES[name](draw, model)

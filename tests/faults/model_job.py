@@ -134,7 +134,7 @@ def _extract(model: Model, stage: Stage, archives: dict[str, str]) -> api.Result
         whole_patients=True,
         allow_several_patients=model.several,
         parallel=model.parallel,
-        give_up_after=2,
+        give_up_after=5,
         **options,
     )
 
@@ -223,6 +223,8 @@ def _place(name: str) -> Place:
 
 # -- many models
 
+_SEARCH = settings(max_examples=300, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+
 
 @dataclass
 class Tally:
@@ -242,18 +244,17 @@ class Tally:
 
 def run_many(count: int, number: int) -> Tally:
     """Play ``count`` models, chosen by the seed ``number``."""
-    tally = Tally()
+    chosen: list[Model] = []
 
     @seed(number)
-    @settings(
-        max_examples=count,
-        phases=[Phase.generate],
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(_SEARCH, max_examples=count, phases=[Phase.generate])
     @given(models())
-    def run(model: Model) -> None:
+    def choose(model: Model) -> None:
+        chosen.append(model)
+
+    choose()
+    tally = Tally()
+    for model in chosen:
         tally.models += 1
         try:
             played = play(model)
@@ -261,8 +262,6 @@ def run_many(count: int, number: int) -> Tally:
             tally.codes.update(["not started"] if played.not_started else [])
         except Exception as error:  # noqa: BLE001 (any error is a defect)
             tally.defects.setdefault(_kind(error), []).append(model)
-
-    run()
     return tally
 
 
@@ -270,23 +269,21 @@ def _kind(error: Exception) -> str:
     return error.kind if isinstance(error, Defect) else f"{type(error).__name__}: {error}"[:100]
 
 
-def minimal(kind: str, first: Model, tries: int = 300) -> Model:
-    """Return a small model with the same kind of defect as ``first``."""
+def minimal(kind: str, found: Sequence[Model]) -> Model:
+    """Return a small model with this kind of defect, at most as large as those that were found."""
 
     def fails(model: Model) -> bool:
         try:
             play(model)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 (any error is a defect)
             return _kind(error) == kind
         return False
 
+    shortest = min(found, key=lambda one: len(repr(one)))
     try:
-        return find(
-            models(), fails, settings=settings(max_examples=tries, database=None, deadline=None,
-                                               suppress_health_check=list(HealthCheck))
-        )
+        return min(find(models(), fails, settings=_SEARCH), shortest, key=lambda one: len(repr(one)))
     except NoSuchExample:
-        return first
+        return shortest
 
 
 def prepare() -> None:
@@ -306,11 +303,10 @@ def main(arguments: Sequence[str]) -> None:
         jobs = [pool.submit(run_many, batch, first + at) for at in range(-(-count // batch))]
         for job in jobs:
             tally.add(job.result())
-    seconds = time.monotonic() - started
-    print(f"{tally.models} models in {seconds:.0f} s, seeds from {first}")
+    print(f"{tally.models} models in {time.monotonic() - started:.0f} s, seeds from {first}")
     for code, number in tally.codes.most_common():
         print(f"{number:8}  {code}")
+    prepare()
     for kind, found in tally.defects.items():
-        print(f"\n{len(found)} times: {kind}")
-        for model in sorted(found, key=lambda one: len(repr(one)))[:5]:
-            print(f"    {model!r}")
+        print(f"\n{len(found)} times: {kind}", *sorted(map(repr, found), key=len)[:3], sep="\n    ")
+        print(f"smallest:\n    {minimal(kind, found)!r}")

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from pydicom.datadict import dictionary_VR
+
 from dicom_quarry.demo.dicomweb_services import (
     JSON,
     MULTIPART,
@@ -20,6 +22,7 @@ from dicom_quarry.demo.dicomweb_services import (
 )
 from dicom_quarry.demo.dimse_operations import (
     PENDING,
+    SUCCESS,
     DimseOperation,
     FindOperation,
     GetOperation,
@@ -29,17 +32,18 @@ from dicom_quarry.demo.dimse_operations import (
 )
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.query_matching import Catalogue, QueryIdentifier, Record, matches
-from dicom_quarry.demo.store_scu import CGetStoreSCU
+from dicom_quarry.demo.store_scu import CGetStoreSCU, StoreSCU
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
-from pydicom.datadict import dictionary_VR
 from tests.faults.archive_model import Answers, Connection, Model
-from tests.scripted.archive import ScriptedArchive
 from tests.scripted.archive import Answers as Responses
+from tests.scripted.archive import ScriptedArchive
+from tests.scripted.faults import store
 from tests.scripted.web import ScriptedWeb
 
 _UNIQUE_KEYS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _INSTANCE_COUNTS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
 _STATUSES = {"A700": 0xA700, "FE00": 0xFE00, "C001": 0xC001, "known": 0x0000}
+_LATE_SECONDS = 0.05
 _REFUSED_KEY, _OUT_OF_RESOURCES = 0xA900, 0xA702
 
 
@@ -80,7 +84,7 @@ class Sendings:
     def choose(self, how: str, instances: Sequence[DemoInstance]) -> list[DemoInstance]:
         """Return what is sent, with the Patient IDs that the images have."""
         chosen = list(instances)
-        if how in ("none", "refused"):
+        if how in ("none", "refused", "late"):
             chosen = []
         elif how == "half":
             chosen = chosen[: len(chosen) // 2]
@@ -126,14 +130,16 @@ class ModelCatalogue(Catalogue):
         found = list(self._match(query.level, keys))
         if self._answers.reverses and self._query_count % 2 == 0:
             found.reverse()
-        yield from _repeat(self._answers, [self._describe(record) for record in _name(self._answers, query.level, found)])
+        yield from _repeat(
+            self._answers, [self._describe(record) for record in _name(self._answers, query.level, found)]
+        )
 
     def _match(self, level: str, keys: Record) -> Iterator[Record]:
         if level != "STUDY":
             yield from super().find(QueryIdentifier(level, keys))
             return
         for record in super().find(QueryIdentifier(level, dict.fromkeys(keys, ""))):
-            if all(self._matches(keyword, keys[keyword], record[keyword]) for keyword in keys):
+            if all(self._matches(keyword, keys[keyword], record.get(keyword, "")) for keyword in keys):
                 yield record
 
     def _matches(self, keyword: str, key: str, value: str) -> bool:
@@ -142,8 +148,10 @@ class ModelCatalogue(Catalogue):
                 return True
             if self._answers.ranges == "empty":
                 return False
-        if self._answers.ignores_case:
+        if self._answers.matching == "case":
             key, value = key.casefold(), value.casefold()
+        if self._answers.matching == "prefix" and key and dictionary_VR(keyword) in ("LO", "SH"):
+            key += "*"
         return matches(dictionary_VR(keyword), key, value)
 
     def _describe(self, record: Record) -> Record:
@@ -189,7 +197,7 @@ class ModelArchive(ScriptedArchive):
 
     def on_association_request(self, assoc: Any) -> None:
         super().on_association_request(assoc)
-        if self._boundaries.breaks():
+        if not self._model.connection.stores and self._boundaries.breaks():
             if self._model.connection.cut:
                 _close(assoc)
             else:
@@ -200,9 +208,7 @@ class ModelArchive(ScriptedArchive):
         if not self._watch(find):
             super()._find(find)
 
-    def _retrieve(
-        self, kind: str, operation: Any, study_root: str, handler: Callable[[Any], None]
-    ) -> None:
+    def _retrieve(self, kind: str, operation: Any, study_root: str, handler: Callable[[Any], None]) -> None:
         if not self._watch(operation):
             super()._retrieve(kind, operation, study_root, handler)
 
@@ -220,7 +226,7 @@ class ModelArchive(ScriptedArchive):
     def _loses(self, operation: DimseOperation) -> bool:
         if not operation.is_alive:
             return True
-        if not self._boundaries.breaks():
+        if self._model.connection.stores or not self._boundaries.breaks():
             return False
         if self._model.connection.cut:
             _close(operation.assoc)
@@ -254,21 +260,54 @@ class ModelArchive(ScriptedArchive):
 
     def move(self, move: MoveOperation) -> None:
         address = self.destinations[move.destination]
-        self._send_chosen(move, lambda instances: self.deliver(move, address, instances))
+
+        def send_late() -> None:
+            if not self.stopped.wait(_LATE_SECONDS):
+                store(self, move, address, chosen)
+
+        how = self._sendings.next()
+        if how == "late":
+            chosen = self._sendings.choose("all", self.catalogue.select(move.query))
+            self.respond(move, SUCCESS, Tally(0, completed=len(chosen)))
+            self.run_in_background(send_late)
+            return
+        self._send_chosen(move, how, lambda instances: self.deliver(move, address, instances))
 
     def get(self, get: GetOperation) -> None:
         self._send_chosen(
-            get, lambda instances: self.run_sub_operations(get, instances, lambda: CGetStoreSCU(get.assoc))
+            get,
+            self._sendings.next(),
+            lambda instances: self.run_sub_operations(get, instances, lambda: CGetStoreSCU(get.assoc)),
         )
 
     def _send_chosen(
-        self, operation: RetrieveOperation, send: Callable[[Sequence[DemoInstance]], None]
+        self, operation: RetrieveOperation, how: str, send: Callable[[Sequence[DemoInstance]], None]
     ) -> None:
-        how = self._sendings.next()
         if how == "refused":
             operation.respond(_OUT_OF_RESOURCES, Tally(0))
             return
         send(self._sendings.choose(how, self.catalogue.select(operation.query)))
+
+    def send(
+        self, operation: RetrieveOperation, store: StoreSCU, instances: Sequence[DemoInstance], tally: Tally
+    ) -> None:
+        if self._model.connection.stores and isinstance(operation, MoveOperation):
+            self._cut_stores(store)
+        super().send(operation, store, instances, tally)
+
+    def _cut_stores(self, store: StoreSCU) -> None:
+        """Close the connection of C-STORE in the middle of an instance, where a message is lost."""
+        real: Any = store.store
+
+        def store_unless_lost(*arguments: Any) -> int:
+            if self._boundaries.breaks():
+                store._max_fragment = 64
+                write = store._write
+                store._write = lambda pieces: write(list(pieces)[:6])  # type: ignore[method-assign]
+                store._socket.settimeout(0.1)
+            return int(real(*arguments))
+
+        store.store = store_unless_lost  # type: ignore[method-assign, assignment]
 
     def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:
         return not self._loses(operation) and super().should_continue(operation, sent)

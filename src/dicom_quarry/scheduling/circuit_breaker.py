@@ -57,8 +57,8 @@ class CircuitBreaker:
 
         A query that the archive answers with a failure runs again, after a pause. Raises QueryFailed for the
         last such answer; ConnectionLost for an operation that loses its association several times while the
-        archive answers in between; Stopped; OperatorActionRequired for a permanent rejection, or for an operation
-        that fails for ``give_up_after`` seconds although the archive answers the probes.
+        archive answers in between; Stopped; OperatorActionRequired for a permanent rejection, or for an
+        operation that fails for ``give_up_after`` seconds although the archive answers the probes.
         """
         failed_answers = connection_losses = trips = 0
         failing_since: float | None = None
