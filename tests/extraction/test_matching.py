@@ -71,6 +71,20 @@ def test_studies_found(keys: dict[str, str], found: StudyQueryResult, studies: t
         ),
         (
             ACCESSION,
+            StudyQueryResult((ONE, replace(TWO, patient_id=""))),
+            "several_patients",
+            "studies of 2 patients match this accession (each study without a patient ID counts as a "
+            "patient), so nothing was fetched",
+        ),
+        (
+            ACCESSION,
+            StudyQueryResult((replace(ONE, patient_id=""), replace(TWO, patient_id=""))),
+            "several_patients",
+            "studies of 2 patients match this accession (each study without a patient ID counts as a "
+            "patient), so nothing was fetched",
+        ),
+        (
+            ACCESSION,
             StudyQueryResult((ONE, TWO), complete=False, incomplete_reason="FE00"),
             "query_cut_short",
             "the archive ended its answer after 2 studies; there may be more",

@@ -30,6 +30,14 @@ SCENARIOS = (
     ),
     Scenario(
         1,
+        "one-association",
+        "the archive accepts one association at a time, and rejects every other for now",
+        "releases its idle associations when one is rejected, and fetches everything",
+        lambda: [faults.OneAssociation()],
+        requests=ArchiveRequests(associations=None),
+    ),
+    Scenario(
+        1,
         "permanent-reject",
         "the association is rejected for good (result 1) in mid-job",
         "stops at once with the archive's reason; what was not fetched stays pending, exit code 4",

@@ -39,6 +39,7 @@ class Probed:
         self.at_once = 0
         self.most_at_once = 0
         self.before_answer: Callable[[], None] = lambda: None
+        self.idle_released = 0
         self._lock = threading.Lock()
 
     def probe(self) -> None:
@@ -68,6 +69,9 @@ class Probed:
 
     def release_thread(self) -> None:
         raise NotImplementedError
+
+    def release_idle(self) -> None:
+        self.idle_released += 1
 
     def close(self) -> None:
         raise NotImplementedError
@@ -130,6 +134,31 @@ def test_what_fails_on_the_road_is_asked_again_once_the_archive_answers(
     assert messages[0] == f"the archive is not available: {error}"
     assert messages[1].startswith("the archive answers again after")
     assert board.waiting_for == ""
+
+
+def test_an_operation_that_fails_between_answered_probes_is_tried_less_and_less_often(
+    pauses: list[int],
+) -> None:
+    question = Question(*[BUSY] * 4)
+    assert at_the(Probed(), Shutdown(), StatusBoard()).call(question) == "answer"
+    assert pauses == [0, 1, 2, 3]
+
+
+def test_the_job_gives_up_where_the_archive_answers_probes_alone() -> None:
+    stop, board, archive = Shutdown(), StatusBoard(), Probed()
+    breaker = CircuitBreaker(archive, stop, board, unlimited(stop, board), give_up_after=0.01)
+    with pytest.raises(OperatorActionRequired, match="give-up-after"):
+        breaker.call(Question(*[DOWN] * 1_000_000))
+    assert archive.probes > 0
+
+
+@pytest.mark.parametrize(("error", "released"), [(BUSY, 1), (DOWN, 0)])
+def test_an_archive_that_is_full_gets_back_the_associations_that_are_idle(
+    error: ArchiveError, released: int
+) -> None:
+    archive = Probed()
+    at_the(archive, Shutdown(), StatusBoard()).call(Question(error))
+    assert archive.idle_released == released
 
 
 def test_an_archive_that_is_down_for_long_is_waited_for() -> None:

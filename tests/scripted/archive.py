@@ -107,6 +107,11 @@ class ScriptedArchive(DemoArchive):
         """Return the requests of this kind, and of this level if one is given."""
         return [seen for seen in self.log if seen.kind == kind and level in ("", seen.level)]
 
+    @property
+    def open_associations(self) -> list[Any]:
+        """Every association whose thread has not ended."""
+        return [] if self._server is None else list(self._server.active_associations)
+
     def run_in_background(self, work: Callable[[], None]) -> None:
         """Run work in a thread that outlives the request; stop() waits for it."""
         thread = threading.Thread(target=work, name="scripted-background")

@@ -39,6 +39,15 @@ class Reject(Fault):
             assoc.kill()  # returns when the refusal is sent and the connection closed
 
 
+class OneAssociation(Fault):
+    """1. An association is refused for now while there is another."""
+
+    def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
+        if any(other is not assoc and other.is_alive() for other in archive.open_associations):
+            assoc.acse.send_reject(TRANSIENT, 3, 2)
+            assoc.kill()
+
+
 class Lose(Fault):
     """2. After some sub-operations the association is aborted, or with ``cut`` the connection closed."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
@@ -36,6 +36,12 @@ class ResolveRules:
     max_studies: int = 10
 
 
+def _count_patients(studies: Sequence[Study]) -> int:
+    """Count the patients of studies; nothing shows that two studies without a patient ID are of one."""
+    named = {study.patient_id for study in studies if study.patient_id}
+    return len(named) + sum(not study.patient_id for study in studies)
+
+
 def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> ResolveResult:
     """Classify a query result for a request.
 
@@ -55,9 +61,11 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
         return ResolveResult(code="answers_do_not_match", details=details)
     if not matching:
         return ResolveResult(code="study_not_found", details={"keys": key_names})
-    patients = {study.patient_id for study in matching}
-    if len(patients) > 1 and "PatientID" not in keys and not rules.allow_several_patients:
-        return ResolveResult(code="several_patients", details={"keys": key_names, "patients": len(patients)})
+    patients = _count_patients(matching)
+    if patients > 1 and "PatientID" not in keys and not rules.allow_several_patients:
+        if not all(study.patient_id for study in matching):
+            key_names += " (each study without a patient ID counts as a patient)"
+        return ResolveResult(code="several_patients", details={"keys": key_names, "patients": patients})
     if len(matching) > rules.max_studies:
         return ResolveResult(code="too_many_studies", details={"keys": key_names, "studies": len(matching)})
     return ResolveResult(studies=matching)

@@ -50,15 +50,18 @@ class CircuitBreaker:
         self._closed.set()
         self._probe_lock = threading.Lock()
         self._retry_not_before = 0.0
+        self._failures_before = 0
 
     def call(self, operation: Callable[[], T], *, is_query: bool = False) -> T:
         """Run an operation once the circuit breaker is closed, and again after each trip.
 
         A query that the archive answers with a failure runs again, after a pause. Raises QueryFailed for the
         last such answer; ConnectionLost for an operation that loses its association several times while the
-        archive answers in between; Stopped; OperatorActionRequired for a permanent rejection.
+        archive answers in between; Stopped; OperatorActionRequired for a permanent rejection, or for an
+        operation that fails for ``give_up_after`` seconds although the archive answers the probes.
         """
-        failed_answers = connection_losses = 0
+        failed_answers = connection_losses = trips = 0
+        failing_since: float | None = None
         while True:
             self.wait_until_closed()
             started_at = self._throttle.clock.monotonic()
@@ -80,12 +83,19 @@ class CircuitBreaker:
                 connection_losses += isinstance(error, ConnectionLost)
                 if connection_losses >= MAX_FRUITLESS_ROUNDS:
                     raise
-                self.trip(error)
+                failing_since = failing_since or time.monotonic()
+                self._check_give_up(failing_since, error)
+                trips += 1
+                self.trip(error, trips)
 
-    def trip(self, error: ArchiveError) -> None:
-        """Open the circuit breaker: no request passes before the archive answers again."""
-        self._record_retry_after(error)
+    def trip(self, error: ArchiveError, trips: int = 1) -> None:
+        """Open the circuit breaker: no request passes before the archive answers again.
+
+        ``trips`` counts those of one operation: the archive may answer every probe and not the operation.
+        """
+        self._record_rejection(error)
         if self._closed.is_set():
+            self._failures_before = trips - 1
             self._closed.clear()
             self._status_board.report(f"the archive is not available: {error}")
 
@@ -102,13 +112,18 @@ class CircuitBreaker:
                     self._probe_lock.release()
             self._shutdown.raise_if_requested()
 
-    def _record_retry_after(self, error: ArchiveError) -> None:
-        """Keep the earliest time of the next request, if a busy archive gave one."""
+    def _record_rejection(self, error: ArchiveError) -> None:
+        """Keep the earliest time of the next request, if a busy archive gave one.
+
+        An archive that accepts no more associations gets back those that this job does not use: they may be
+        the reason.
+        """
         if isinstance(error, Rejected):
+            self._archive.release_idle()
             self._retry_not_before = max(self._retry_not_before, time.monotonic() + error.retry_after)
 
     def _half_open_probe(self) -> None:
-        failures = 0
+        failures = self._failures_before
         since = time.monotonic()
         with self._status_board.report_waiting("the archive to answer", needs_operator=True):
             while not self._closed.is_set():
@@ -121,12 +136,15 @@ class CircuitBreaker:
                     if isinstance(error, Rejected) and error.permanent:
                         raise OperatorActionRequired(str(error)) from error
                     failures += 1
-                    self._record_retry_after(error)
-                    if self._give_up_after is not None and time.monotonic() - since >= self._give_up_after:
-                        raise OperatorActionRequired(
-                            f"it has not answered for {format_duration(self._give_up_after)} "
-                            f"(give-up-after): {error}"
-                        ) from error
+                    self._record_rejection(error)
+                    self._check_give_up(since, error)
                     continue
                 self._closed.set()
                 self._status_board.report(f"the archive answers again after {time.monotonic() - since:.0f} s")
+
+    def _check_give_up(self, since: float, error: ArchiveError) -> None:
+        """Raise OperatorActionRequired if requests have failed for too long."""
+        if self._give_up_after is not None and time.monotonic() - since >= self._give_up_after:
+            raise OperatorActionRequired(
+                f"it has not answered for {format_duration(self._give_up_after)} (give-up-after): {error}"
+            ) from error

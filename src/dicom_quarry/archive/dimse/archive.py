@@ -145,6 +145,11 @@ class DimseArchive:
         self._associations.release_thread()
         self._retriever.release_thread()
 
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now."""
+        self._associations.release_idle()
+        self._retriever.release_idle()
+
     def close(self) -> None:
         """Abort every association; calls in progress raise ConnectionLost or return Verdict.LOST."""
         self._associations.close()

@@ -109,6 +109,7 @@ class AssociationPool:
         self._associate = associate
         self._lock = threading.Lock()
         self._associations: dict[tuple[int, str], PooledAssociation] = {}
+        self._in_use: set[tuple[int, str]] = set()
         self._closed = False
 
     def run(
@@ -122,13 +123,18 @@ class AssociationPool:
         ``select`` may replace the kept association by another one.
         """
         select = select or (lambda existing: existing or self._associate(sop_class))
-        try:
-            return operation(self._acquire(sop_class, select))
-        except StaleAssociation:
-            return operation(self._acquire(sop_class, select))
-
-    def _acquire(self, sop_class: str, select: AssociationSelector) -> PooledAssociation:
         key = (threading.get_ident(), sop_class)
+        with self._lock:
+            self._in_use.add(key)
+        try:
+            return operation(self._acquire(key, select))
+        except StaleAssociation:
+            return operation(self._acquire(key, select))
+        finally:
+            with self._lock:
+                self._in_use.discard(key)
+
+    def _acquire(self, key: tuple[int, str], select: AssociationSelector) -> PooledAssociation:
         with self._lock:
             existing = self._associations.get(key)
         if existing is not None and not existing.requestor.is_alive:
@@ -151,6 +157,15 @@ class AssociationPool:
         with self._lock:
             released = [
                 self._associations.pop(key) for key in list(self._associations) if key[0] == thread_id
+            ]
+        for association in released:
+            association.requestor.release()
+
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now; a thread opens another one when it needs it."""
+        with self._lock:
+            released = [
+                self._associations.pop(key) for key in list(self._associations) if key not in self._in_use
             ]
         for association in released:
             association.requestor.release()

@@ -57,6 +57,9 @@ class Retriever(Protocol):
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
 
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now."""
+
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
 
@@ -202,6 +205,10 @@ class MoveRetriever:
         """Release the calling thread's associations."""
         self._associations.release_thread()
 
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now."""
+        self._associations.release_idle()
+
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
         self._associations.close()
@@ -238,6 +245,10 @@ class GetRetriever:
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
         self._associations.release_thread()
+
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now."""
+        self._associations.release_idle()
 
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
