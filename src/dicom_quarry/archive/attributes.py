@@ -28,20 +28,29 @@ SERIES_RETURN_KEYS = ("SeriesInstanceUID", "Modality", "SeriesDescription", "Num
 def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> StudyQueryResult:
     """Return the studies of results at STUDY level, each Study UID once, with these further keywords."""
     studies: dict[str, Study] = {}
+    unidentified: list[Study] = []
     for row in query_rows.rows:
         study = _study_from_row(row, extra_keywords)
         if is_uid(study.study_uid):
             studies.setdefault(study.study_uid, study)
+        elif any(row.values()):
+            unidentified.append(study)
     reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
-    return StudyQueryResult(tuple(studies.values()), complete=not reason, incomplete_reason=reason)
+    return StudyQueryResult(
+        tuple(studies.values()),
+        complete=not reason,
+        incomplete_reason=reason,
+        splittable=query_rows.splittable and not unidentified,
+        answer_count=query_rows.answer_count,
+        unidentified=() if query_rows.incomplete_reason else tuple(unidentified),
+    )
 
 
 def parse_series(query_rows: QueryRows) -> tuple[SeriesInfo, ...]:
     """Return the series of results at SERIES level, each once; raises QueryFailed if incomplete."""
-    if query_rows.incomplete_reason:
-        raise QueryFailed(
-            f"the series of the study cannot be listed: {query_rows.incomplete_reason}", status=0
-        )
+    reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "SeriesInstanceUID")
+    if reason:
+        raise QueryFailed(f"the series of the study cannot be listed: {reason}", status=0)
     found = (_series_from_row(row) for row in query_rows.rows)
     return tuple({one.series_uid: one for one in found if is_uid(one.series_uid)}.values())
 

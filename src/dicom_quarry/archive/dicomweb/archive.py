@@ -147,7 +147,7 @@ class DicomWebArchive:
         cap: int = LISTING_CAP,
     ) -> QueryRows:
         result = self._qido.search(level, keys, returns, cap, expected_count=expected_count)
-        if self._result_cap is not None and len(result.rows) >= self._result_cap:
+        if self._result_cap is not None and result.answer_count >= self._result_cap:
             result.incomplete_reason = (
                 result.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
             )

@@ -182,7 +182,7 @@ class DimseArchive:
                 association, identifier, tags, cap=cap, timeout=self._factory.timeouts.query
             ),
         )
-        if self._result_cap is not None and len(found.rows) >= self._result_cap:
+        if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
                 found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"
             )
