@@ -140,8 +140,19 @@ def test_an_answer_without_a_usable_uid_is_skipped_and_reported(uid: str) -> Non
     with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3"]
-    assert not found.complete
+    assert (found.complete, found.splittable, found.answer_count) == (False, False, 2)
+    assert [s.patient_id for s in found.unidentified] == ["P1"]
     assert "StudyInstanceUID" in found.incomplete_reason
+
+
+def test_a_series_without_a_usable_uid_is_not_left_out_of_a_list() -> None:
+    rows = [study("1.2.3", SeriesInstanceUID=uid, Modality="CT") for uid in ("1.2.3.1", "")]
+    with (
+        ScriptedArchive(answering(*rows)) as peer,
+        archive(peer.ae) as pacs,
+        pytest.raises(QueryFailed, match="1 answers of the archive lack a usable SeriesInstanceUID"),
+    ):
+        pacs.list_series(Study("1.2.3"))
 
 
 def test_an_answer_that_is_empty_throughout_hides_nothing() -> None:
@@ -154,7 +165,7 @@ def test_an_answer_that_cannot_be_read_makes_the_rest_incomplete() -> None:
     with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3", "1.2.4"]
-    assert not found.complete
+    assert (found.complete, found.splittable) == (False, False)
     assert "cannot be read" in found.incomplete_reason
 
 
@@ -165,6 +176,7 @@ def test_a_final_status_other_than_success_makes_answers_incomplete(final: int) 
         found = pacs.find({"PatientID": "P1"})
         assert [s.study_uid for s in found.studies] == ["1.2.3"]
         assert not found.complete
+        assert found.splittable == (final != 0xB000), "a warning is no limit"
         assert "enough" in found.incomplete_reason
         assert f"{final:04X}" in found.incomplete_reason
 

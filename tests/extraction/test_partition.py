@@ -37,7 +37,8 @@ def month(count: int) -> list[Study]:
 class CappedArchive:
     """A model of an archive that stops after ``cap`` answers.
 
-    ``dates``: ranges are matched, ignored, never matched, refused, or refused if an end is open.
+    ``dates``: ranges are matched, ignored, never matched, refused, refused if an end is open, or matched but
+    for their last day.
     ``modalities``: the key is matched, ignored, or refused. ``counts``: it has the number of the patient's
     studies. ``repeats``: every answer comes so often. ``announced``: the limit is reported, or the archive
     has a profile with a result-cap.
@@ -45,7 +46,7 @@ class CappedArchive:
 
     held: list[Study]
     cap: int = 5
-    dates: Literal["matched", "ignored", "empty", "refused", "closed"] = "matched"
+    dates: Literal["matched", "ignored", "empty", "refused", "closed", "last day left out"] = "matched"
     modalities: Literal["matched", "ignored", "refused"] = "matched"
     counts: bool = True
     repeats: int = 1
@@ -65,6 +66,8 @@ class CappedArchive:
         matching = [one for one in self.held if matches(one, wanted)]
         if span and self.dates == "empty":
             matching = []
+        if self.dates == "last day left out":
+            matching = [one for one in matching if not span or one.study_date != span[-8:]]
         if self.counts and "NumberOfPatientRelatedStudies" in keys:
             extra = (("NumberOfPatientRelatedStudies", str(len(self.held))),)
             matching = [replace(one, extra_attributes=extra) for one in matching]
@@ -89,8 +92,8 @@ def run(archive: CappedArchive, keys: Mapping[str, str] = PATIENT, *, limit: int
     return found
 
 
-def check_complete(archive: CappedArchive, **options: int) -> None:
-    found = run(archive, **options)
+def check_complete(archive: CappedArchive) -> None:
+    found = run(archive)
     assert (found.complete, found.incomplete_reason) == (True, "")
     assert {one.study_uid for one in found.studies} == {one.study_uid for one in archive.held}
 
@@ -138,17 +141,41 @@ def test_a_range_in_the_row_excludes_undated_studies() -> None:
     ("dates", "reason"),
     [
         ("ignored", "does not match StudyDate"),
-        ("empty", "no part has any"),
+        ("empty", "the archive counts 9 studies"),
         ("refused", "refuses ranges of dates"),
     ],
 )
 def test_an_archive_without_ranges_proves_nothing(
     dates: Literal["ignored", "empty", "refused"], reason: str
 ) -> None:
+    """Empty ranges are also refuted by the studies of the whole answer, where nothing is counted."""
     archive = CappedArchive(month(9), dates=dates)
-    found = run(archive)
-    assert not found.complete
+    check_not_proved(archive, reason)
     assert len(archive.queries) < 5
+
+
+def test_a_part_that_lacks_a_known_study_proves_nothing() -> None:
+    archive = CappedArchive(month(9), dates="last day left out")
+    check_not_proved(archive, "leaves out studies", {**PATIENT, "StudyDate": "20190101-20190401"})
+
+
+def test_a_study_date_that_is_none_is_in_no_part() -> None:
+    held = studies("20190231", "20190228", "20190228", "20190301", "20190302", "20190303")
+    span = {**PATIENT, "StudyDate": "20190201-20190401"}
+    check_not_proved(CappedArchive(held, cap=3), "a study date that is not a date", span)
+
+
+def test_limits_that_differ() -> None:
+    """An answer that was believed is longer than one that is cut later."""
+    held = month(8)
+
+    def find(keys: Mapping[str, str]) -> StudyQueryResult:
+        matching = [one for one in held if matches(one, keys)]
+        limit = 2 if keys["StudyDate"].endswith("-20190303") else 6
+        return StudyQueryResult(tuple(matching[:limit]), len(matching) <= limit, "a limit")
+
+    found = find_in_parts(find, {**PATIENT, "StudyDate": "20190301-20190331"}, TODAY, QueryBudget(200))
+    assert "different numbers" in found.incomplete_reason
 
 
 def test_a_single_day_beyond_the_limit() -> None:
@@ -157,7 +184,9 @@ def test_a_single_day_beyond_the_limit() -> None:
 
 def test_a_limit_of_one() -> None:
     """An answer with one study is as long as the one that was cut, so it proves nothing."""
-    check_not_proved(CappedArchive(month(3), cap=1), "single day")
+    archive = CappedArchive(month(3), cap=1)
+    check_not_proved(archive, "a single answer")
+    assert len(archive.queries) == 1
 
 
 def test_an_answer_as_long_as_the_cut_one_is_not_believed() -> None:
@@ -194,6 +223,19 @@ def test_an_undated_study_is_found_by_its_modality(counts: bool) -> None:
     assert {"PatientID": "4711", "ModalitiesInStudy": "VF"} in archive.queries
 
 
+def test_a_count_refutes_both_partitions() -> None:
+    """The study has no date, and a modality that DICOM does not define."""
+    held = month(3) + studies("20180101", "20180102", "20180103", modality="US") + studies("", modality="QQ")
+    check_not_proved(CappedArchive(held), "counts 7 studies of this patient, but only 6 were found")
+
+
+def test_an_archive_that_has_no_modalities_has_no_second_partition() -> None:
+    held = [replace(one, modalities="") for one in month(9)]
+    archive = CappedArchive(held, counts=False)
+    check_not_proved(archive, "studies without a date may be missing")
+    assert "ModalitiesInStudy" not in str(archive.queries)
+
+
 @pytest.mark.parametrize("modalities", ["ignored", "refused"])
 def test_modalities_that_are_not_matched_prove_nothing(modalities: Literal["ignored", "refused"]) -> None:
     held = month(3) + studies("20180101", "20180102", "20180103", modality="US") + studies("", modality="SR")
@@ -204,8 +246,8 @@ def test_modalities_that_are_not_matched_prove_nothing(modalities: Literal["igno
 
 
 def test_a_modality_is_never_sent_as_a_wildcard() -> None:
-    held = month(6) + studies("20180101", modality="X*")
-    assert not run(CappedArchive(held[::-1], cap=6, counts=False)).complete
+    held = studies("20180101", modality="X*") + month(3) + studies("20170101", "20170102", modality="US")
+    check_not_proved(CappedArchive(held, counts=False), "a modality that cannot be a key")
 
 
 def test_a_row_with_a_modality_has_no_second_partition() -> None:
@@ -267,10 +309,10 @@ def test_the_number_of_queries_is_limited() -> None:
 
 
 def test_a_cut_answer_without_studies_is_never_a_proof_that_there_are_none() -> None:
-    found = find_in_parts(
-        lambda keys: StudyQueryResult((), "StudyDate" in keys, "busy"), PATIENT, TODAY, QueryBudget(200)
-    )
+    budget = QueryBudget(200)
+    found = find_in_parts(lambda keys: StudyQueryResult((), len(keys) > 1, "busy"), PATIENT, TODAY, budget)
     assert not found.complete
+    assert budget.used < 5
 
 
 # -- any archive
@@ -283,7 +325,7 @@ _ARCHIVES = st.builds(
         lambda all_: [Study(f"1.2.{n}", "4711", "", day, code) for n, (day, code) in enumerate(all_)]
     ),
     st.integers(1, 8),
-    st.sampled_from(["matched", "ignored", "empty", "refused", "closed"]),
+    st.sampled_from(["matched", "ignored", "empty", "refused", "closed", "last day left out"]),
     st.sampled_from(["matched", "ignored", "refused"]),
     st.booleans(),
     st.integers(1, 2),

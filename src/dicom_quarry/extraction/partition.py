@@ -154,6 +154,8 @@ class _PartedQuery:
         """Find the studies with a date in this span by ranges of dates; raises _NotProvedError."""
         if not self._note_studies(self._whole, self._keys):
             raise _NotProvedError("the archive does not match the keys of the row, so parts prove nothing")
+        if not self._is_below_limit(1):
+            raise _NotProvedError("the archive's limit is a single answer")
         pending = list(self._halve(first, last, today))
         while pending:
             start, end = pending.pop()
@@ -255,7 +257,6 @@ class _PartedQuery:
         return (
             "ModalitiesInStudy" not in self._keys
             and all(any(_modalities(study)) for study in self._found.values())
-            and all(map(_MODALITY.fullmatch, studies_by_modality))
             and all(self._is_below_limit(count) for count in studies_by_modality.values())
         )
 
