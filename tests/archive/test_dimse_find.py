@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, Unreachable
 from dicom_quarry.model import AE, Study
 from tests.archive.scripts import (
+    PATIENT_FIND,
     STUDY_FIND,
     answering,
     archive,
@@ -56,6 +57,43 @@ def test_a_service_that_is_not_accepted_is_a_permanent_rejection() -> None:
         with pytest.raises(Rejected, match="does not offer C-FIND in the Study Root model") as rejection:
             pacs.find({"AccessionNumber": "1"})
         assert rejection.value.permanent
+
+
+# -- the number of a patient's studies
+
+
+def patient(count: str, name: str = "A", patient_id: str = "P1") -> Dataset:
+    ds = Dataset()
+    ds.PatientID, ds.PatientName, ds.NumberOfPatientRelatedStudies = patient_id, name, count
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("rows", "final", "expected"),
+    [
+        ([patient("7")], SUCCESS, 7),
+        ([patient("7"), patient("7")], SUCCESS, 7),
+        ([patient("7"), patient("7", "B"), patient("90", patient_id="P10")], SUCCESS, 14),
+        ([patient("7"), patient("", "B")], SUCCESS, None),
+        ([patient("7")], 0xFE00, None),
+        ([patient("")], SUCCESS, None),
+        ([], SUCCESS, None),
+        ([], 0xA900, None),
+    ],
+    ids=["one", "repeated", "two patients", "not counted", "cut", "empty", "none", "refused"],
+)
+def test_the_number_of_a_patients_studies(rows: list[Dataset], final: int, expected: int | None) -> None:
+    with ScriptedArchive(answering(*rows, final=final)) as peer, archive(peer.ae) as pacs:
+        assert pacs.count_studies("P1") == expected
+        keys = peer.requests[0].identifier()
+        assert (keys["QueryRetrieveLevel"], keys["PatientID"]) == ("PATIENT", "P1")
+
+
+def test_an_archive_without_the_patient_root_model_counts_nothing() -> None:
+    with ScriptedArchive(answering(study("1.2.3")), refused={PATIENT_FIND}) as peer, archive(peer.ae) as pacs:
+        assert pacs.find({"PatientID": "P1"}).complete
+        assert pacs.count_studies("P1") is None
+        assert pacs.find({"PatientID": "P1"}).complete, "queries of studies go on"
 
 
 def test_find_reads_every_attribute_of_a_study() -> None:

@@ -28,6 +28,10 @@ def studies(*days: str, modality: str = "CT") -> list[Study]:
     ]
 
 
+def no_count(_patient_id: str) -> None:
+    """Return no number of studies, as many archives do."""
+
+
 def month(count: int) -> list[Study]:
     """Return one study a day."""
     return studies(*(f"{date(2019, 3, 1) + timedelta(days=n):%Y%m%d}" for n in range(count)))
@@ -38,17 +42,16 @@ class CappedArchive:
     """A model of an archive that stops after ``cap`` answers.
 
     ``dates``: ranges are matched, ignored, never matched, refused, refused if an end is open, or matched but
-    for their last day.
-    ``modalities``: the key is matched, ignored, or refused. ``counts``: it has the number of the patient's
-    studies. ``repeats``: every answer comes so often. ``announced``: the limit is reported, or the archive
-    has a profile with a result-cap.
+    for their last day. ``modalities``: the key is matched, ignored, or refused. ``counts``: it has the number
+    of the patient's studies at STUDY or PATIENT level, one that is too low, or none. ``repeats``: how often
+    every answer comes. ``announced``: the limit is reported, or the archive has a profile with a result-cap.
     """
 
     held: list[Study]
     cap: int = 5
     dates: Literal["matched", "ignored", "empty", "refused", "closed", "last day left out"] = "matched"
     modalities: Literal["matched", "ignored", "refused"] = "matched"
-    counts: bool = True
+    counts: Literal["study", "patient", "low", "no"] = "study"
     repeats: int = 1
     announced: bool = True
     queries: list[Mapping[str, str]] = field(default_factory=list)
@@ -68,14 +71,19 @@ class CappedArchive:
             matching = []
         if self.dates == "last day left out":
             matching = [one for one in matching if not span or one.study_date != span[-8:]]
-        if self.counts and "NumberOfPatientRelatedStudies" in keys:
-            extra = (("NumberOfPatientRelatedStudies", str(len(self.held))),)
+        if self.counts in ("study", "low") and "NumberOfPatientRelatedStudies" in keys:
+            number = len(self.held) if self.counts == "study" else 1
+            extra = (("NumberOfPatientRelatedStudies", str(number)),)
             matching = [replace(one, extra_attributes=extra) for one in matching]
         answers = [one for one in matching for _ in range(self.repeats)]
         cut = len(answers) > self.cap if self.announced else len(answers) >= self.cap
         sent = answers[: self.cap]
         unique = tuple({one.study_uid: one for one in sent}.values())
         return StudyQueryResult(unique, not cut, "a limit" if cut else "", answer_count=len(sent))
+
+    def count_studies(self, patient_id: str) -> int | None:
+        self.queries.append({"PatientID": patient_id})
+        return len(self.held) if self.counts == "patient" else None
 
     def _refuse(self, span: str, by_modality: bool) -> None:
         is_open = span.startswith("-") or span.endswith("-")
@@ -87,7 +95,7 @@ class CappedArchive:
 
 def run(archive: CappedArchive, keys: Mapping[str, str] = PATIENT, *, limit: int = 200) -> StudyQueryResult:
     budget = QueryBudget(limit)
-    found = find_in_parts(archive.find, keys, TODAY, budget)
+    found = find_in_parts(archive.find, archive.count_studies, keys, TODAY, budget)
     assert len(archive.queries) == budget.used <= limit
     return found
 
@@ -115,6 +123,12 @@ def test_a_cut_answer_is_completed_by_ranges_of_dates(cap: int) -> None:
     assert len(archive.queries) < 8 * 30 // cap + 6
 
 
+def test_the_count_of_the_patient_level_is_a_proof_too() -> None:
+    check_complete(CappedArchive(month(9), counts="patient"))
+    check_not_proved(CappedArchive(month(9) + studies(""), counts="patient"), "counts 10 studies")
+    check_not_proved(CappedArchive(month(9), counts="low"), "studies without a date may be missing")
+
+
 @pytest.mark.parametrize("day", ["20990101", "00010101", "18581231", "20260101"])
 def test_a_study_in_the_future_or_before_dicom_is_in_a_range(day: str) -> None:
     check_complete(CappedArchive(month(9) + studies(day, modality="MR")))
@@ -130,7 +144,7 @@ def test_a_range_in_the_row_excludes_undated_studies() -> None:
     """Neither a count nor modalities are needed."""
     undated = studies("", modality="MR")
     for span in ("20190301-20190331", "20190301-", "-20190331"):
-        archive = CappedArchive(month(9) + undated, counts=False, modalities="refused")
+        archive = CappedArchive(month(9) + undated, counts="no", modalities="refused")
         found = run(archive, {**PATIENT, "StudyDate": span})
         assert found.complete
         assert len(found.studies) == 9
@@ -174,7 +188,9 @@ def test_limits_that_differ() -> None:
         limit = 2 if keys["StudyDate"].endswith("-20190303") else 6
         return StudyQueryResult(tuple(matching[:limit]), len(matching) <= limit, "a limit")
 
-    found = find_in_parts(find, {**PATIENT, "StudyDate": "20190301-20190331"}, TODAY, QueryBudget(200))
+    found = find_in_parts(
+        find, no_count, {**PATIENT, "StudyDate": "20190301-20190331"}, TODAY, QueryBudget(200)
+    )
     assert "different numbers" in found.incomplete_reason
 
 
@@ -198,7 +214,7 @@ def test_an_answer_as_long_as_the_cut_one_is_not_believed() -> None:
         found = announced(keys)
         return replace(found, complete=found.complete or "StudyDate" in keys)
 
-    assert not find_in_parts(find, PATIENT, TODAY, QueryBudget(200)).complete
+    assert not find_in_parts(find, no_count, PATIENT, TODAY, QueryBudget(200)).complete
 
 
 # -- studies without a date
@@ -210,13 +226,13 @@ def test_an_undated_study_is_counted_but_not_found() -> None:
 
 
 def test_an_undated_study_cannot_be_excluded_without_a_count() -> None:
-    archive = CappedArchive(month(9), counts=False)
+    archive = CappedArchive(month(9), counts="no")
     check_not_proved(archive, "studies without a date may be missing")
     assert len(archive.queries) < 10, "no query by a modality whose answer would be cut again"
 
 
-@pytest.mark.parametrize("counts", [True, False])
-def test_an_undated_study_is_found_by_its_modality(counts: bool) -> None:
+@pytest.mark.parametrize("counts", ["study", "patient", "low", "no"])
+def test_an_undated_study_is_found_by_its_modality(counts: Literal["study", "patient", "low", "no"]) -> None:
     held = month(3) + studies("20180101", "20180102", "20180103", modality="US") + studies("", modality="SR")
     archive = CappedArchive(held, cap=5, counts=counts)
     check_complete(archive)
@@ -231,7 +247,7 @@ def test_a_count_refutes_both_partitions() -> None:
 
 def test_an_archive_that_has_no_modalities_has_no_second_partition() -> None:
     held = [replace(one, modalities="") for one in month(9)]
-    archive = CappedArchive(held, counts=False)
+    archive = CappedArchive(held, counts="no")
     check_not_proved(archive, "studies without a date may be missing")
     assert "ModalitiesInStudy" not in str(archive.queries)
 
@@ -240,14 +256,14 @@ def test_an_archive_that_has_no_modalities_has_no_second_partition() -> None:
 def test_modalities_that_are_not_matched_prove_nothing(modalities: Literal["ignored", "refused"]) -> None:
     held = month(3) + studies("20180101", "20180102", "20180103", modality="US") + studies("", modality="SR")
     check_not_proved(
-        CappedArchive(held, counts=False, modalities=modalities),
+        CappedArchive(held, counts="no", modalities=modalities),
         "modality" if modalities == "refused" else "ModalitiesInStudy",
     )
 
 
 def test_a_modality_is_never_sent_as_a_wildcard() -> None:
     held = studies("20180101", modality="X*") + month(3) + studies("20170101", "20170102", modality="US")
-    check_not_proved(CappedArchive(held, counts=False), "a modality that cannot be a key")
+    check_not_proved(CappedArchive(held, counts="no"), "a modality that cannot be a key")
 
 
 def test_a_row_with_a_modality_has_no_second_partition() -> None:
@@ -270,7 +286,11 @@ def test_a_row_with_the_day_or_the_study_is_not_split(keys: dict[str, str]) -> N
 def test_an_archive_that_ignores_the_keys_of_the_row_is_not_listed() -> None:
     others = [replace(one, patient_id="0815") for one in month(9)]
     found = find_in_parts(
-        lambda _: StudyQueryResult(tuple(others[:5]), False, "a limit"), PATIENT, TODAY, QueryBudget(200)
+        lambda _: StudyQueryResult(tuple(others[:5]), False, "a limit"),
+        no_count,
+        PATIENT,
+        TODAY,
+        QueryBudget(200),
     )
     assert "does not match the keys" in found.incomplete_reason
 
@@ -283,8 +303,8 @@ def test_an_answer_that_lacks_a_uid_costs_no_further_query() -> None:
         archive.queries.append(keys)
         return StudyQueryResult(tuple(month(2)), False, "1 lacks", splittable=False, unidentified=(nameless,))
 
-    assert not find_in_parts(find, PATIENT, TODAY, QueryBudget(200)).complete
-    explained = find_in_parts(find, {**PATIENT, "AccessionNumber": "A1"}, TODAY, QueryBudget(200))
+    assert not find_in_parts(find, no_count, PATIENT, TODAY, QueryBudget(200)).complete
+    explained = find_in_parts(find, no_count, {**PATIENT, "AccessionNumber": "A1"}, TODAY, QueryBudget(200))
     assert explained.complete, "the answer without a UID is of another accession"
     assert len(archive.queries) == 2
 
@@ -298,7 +318,7 @@ def test_a_part_that_lacks_a_uid_proves_nothing() -> None:
             return replace(found, complete=False, incomplete_reason="1 lacks", splittable=False)
         return found
 
-    found = find_in_parts(find, PATIENT, TODAY, QueryBudget(200))
+    found = find_in_parts(find, no_count, PATIENT, TODAY, QueryBudget(200))
     assert "1 lacks" in found.incomplete_reason
 
 
@@ -310,7 +330,11 @@ def test_the_number_of_queries_is_limited() -> None:
 
 def test_a_cut_answer_without_studies_is_never_a_proof_that_there_are_none() -> None:
     budget = QueryBudget(200)
-    found = find_in_parts(lambda keys: StudyQueryResult((), len(keys) > 1, "busy"), PATIENT, TODAY, budget)
+
+    def find(keys: Mapping[str, str]) -> StudyQueryResult:
+        return StudyQueryResult((), len(keys) > 1, "busy")
+
+    found = find_in_parts(find, no_count, PATIENT, TODAY, budget)
     assert not found.complete
     assert budget.used < 5
 
@@ -327,7 +351,7 @@ _ARCHIVES = st.builds(
     st.integers(1, 8),
     st.sampled_from(["matched", "ignored", "empty", "refused", "closed", "last day left out"]),
     st.sampled_from(["matched", "ignored", "refused"]),
-    st.booleans(),
+    st.sampled_from(["study", "patient", "low", "no"]),
     st.integers(1, 2),
     st.booleans(),
 )

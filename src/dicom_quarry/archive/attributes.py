@@ -10,6 +10,9 @@ from dicom_quarry.archive.instance_listing import describe_missing_uids, get_cou
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 
+#: The attributes that a query requests of a patient, to tell one from another and to count the studies.
+PATIENT_RETURN_KEYS = ("PatientID", "IssuerOfPatientID", "PatientName", "NumberOfPatientRelatedStudies")
+
 #: The attributes that every query requests of a study, and of a series.
 STUDY_RETURN_KEYS = (
     "StudyInstanceUID",
@@ -44,6 +47,21 @@ def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> Study
         answer_count=query_rows.answer_count,
         unidentified=() if query_rows.incomplete_reason else tuple(unidentified),
     )
+
+
+def parse_study_count(query_rows: QueryRows, patient_id: str) -> int | None:
+    """Return the number of studies of all patients with this ID; None if a result gives none.
+
+    A result that comes twice counts once; two patients may have one ID, by different issuers.
+    """
+    patients = {tuple(sorted(row.items())): row for row in query_rows.rows if any(row.values())}
+    counts = [
+        get_count(row, "NumberOfPatientRelatedStudies")
+        for row in patients.values()
+        if get_text(row, "PatientID") == patient_id
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) and not query_rows.incomplete_reason else None
 
 
 def parse_series(query_rows: QueryRows) -> tuple[SeriesInfo, ...]:

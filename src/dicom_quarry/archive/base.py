@@ -163,6 +163,9 @@ class Archive(Protocol):
         Nothing is filtered here: the caller compares the results with the keys again.
         """
 
+    def count_studies(self, patient_id: str) -> int | None:
+        """Return the archive's own number of a patient's studies (PS3.4 C.6.1.1.2), None if it gives none."""
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study (SERIES level), for a filter to choose from."""
 

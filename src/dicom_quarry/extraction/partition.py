@@ -12,8 +12,8 @@ are believed only if all of this holds:
 5. A study without a date is excluded, by one of these:
 
    - the row has a range of dates, which such a study does not match;
-   - the row has a Patient ID alone, and the archive's own Number of Patient Related Studies (PS3.4 C.6.2.1.1)
-     is the number of studies that were found;
+   - the row has a Patient ID alone, and the archive's own Number of Patient Related Studies (PS3.4 C.6.2.1.1,
+     C.6.1.1.2) is the number of studies that were found;
    - a second partition, by Modalities in Study: a part for every modality that was found and for all that
      PS3.3 C.7.3.1.1.1 defines. It is believed by the rules 1 to 3, and every study that was found is in one
      of its parts. A larger Number of Patient Related Studies refutes it.
@@ -40,6 +40,7 @@ from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import Study
 
 FindStudies = Callable[[Mapping[str, str]], StudyQueryResult]
+CountStudies = Callable[[str], int | None]
 
 _DAY = timedelta(days=1)
 
@@ -49,7 +50,8 @@ _FIRST_DAY = date(1895, 1, 1)
 #: A modality that may be a key: a value from an archive must not become a wildcard.
 _MODALITY = re.compile(r"[A-Za-z0-9_ ]{1,16}")
 
-_STUDY_COUNT = "NumberOfPatientRelatedStudies"
+#: An attribute of studies and of patients.
+STUDY_COUNT = "NumberOfPatientRelatedStudies"
 
 #: The modalities of PS3.3 C.7.3.1.1.1: common, other and retired ones; and SC, which many devices use.
 MODALITIES = (
@@ -82,10 +84,11 @@ class _NotProvedError(Exception):
 
 
 def find_in_parts(
-    find: FindStudies, keys: Mapping[str, str], today: date, budget: QueryBudget
+    find: FindStudies, count_studies: CountStudies, keys: Mapping[str, str], today: date, budget: QueryBudget
 ) -> StudyQueryResult:
     """Find studies; query in parts if the archive cuts the answer, and return them if the parts are proved.
 
+    ``count_studies`` returns the archive's own number of the studies of a patient, None if it gives none.
     The result stays incomplete if they are not, for a reason that is not ``splittable``; if the answer is
     incomplete for another reason than a limit, which costs no further query; or if the row has the day or
     the study, which cannot be split. A Series Instance UID is not a key at this level (PS3.4 C.6.2.1).
@@ -96,7 +99,7 @@ def find_in_parts(
     start, end = range_bounds(keys.get("StudyDate", "-"))
     if whole.complete or not whole.splittable or "StudyInstanceUID" in keys or (start and start == end):
         return whole
-    parts = _PartedQuery(find, keys, whole, budget)
+    parts = _PartedQuery(find, count_studies, keys, whole, budget)
     try:
         parts.find_dated(_parse_date(start) or date.min, _parse_date(end) or date.max, today)
         if "StudyDate" not in keys:
@@ -133,9 +136,15 @@ class _PartedQuery:
     """The parts of one query, whose answer ``whole`` was cut."""
 
     def __init__(
-        self, find: FindStudies, keys: Mapping[str, str], whole: StudyQueryResult, budget: QueryBudget
+        self,
+        find: FindStudies,
+        count_studies: CountStudies,
+        keys: Mapping[str, str],
+        whole: StudyQueryResult,
+        budget: QueryBudget,
     ) -> None:
         self._find = find
+        self._count_by_patient = count_studies
         self._keys = keys
         self._budget = budget
         self._found: dict[str, Study] = {}
@@ -234,20 +243,31 @@ class _PartedQuery:
     # -- studies without a date
 
     def _count_studies(self) -> int | None:
-        """Return the archive's own number of the patient's studies; None if unknown or not of the row."""
+        """Return the archive's own number of the patient's studies; None if unknown or not of the row.
+
+        Archives have it at STUDY level or at PATIENT level. A number below that of the studies that were
+        found is of no use.
+        """
         patient_id = self._keys.get("PatientID", "")
         if set(self._keys) != {"PatientID"} or not self._found or "*" in patient_id or "?" in patient_id:
             return None
+        for count in (self._count_by_study, self._count_by_patient):
+            self._spend_query()
+            try:
+                number = count(patient_id)
+            except QueryFailed as failure:
+                if not _is_refusal(failure):
+                    raise
+                continue
+            if number is not None and number >= len(self._found):
+                return number
+        return None
+
+    def _count_by_study(self, patient_id: str) -> int | None:
         uid = next(iter(self._found))
-        self._spend_query()
-        try:
-            found = self._find({**self._keys, "StudyInstanceUID": uid, _STUDY_COUNT: ""})
-        except QueryFailed as failure:
-            if not _is_refusal(failure):
-                raise
-            return None
+        found = self._find({"PatientID": patient_id, "StudyInstanceUID": uid, STUDY_COUNT: ""})
         texts = [
-            dict(one.extra_attributes).get(_STUDY_COUNT, "") for one in found.studies if one.study_uid == uid
+            dict(one.extra_attributes).get(STUDY_COUNT, "") for one in found.studies if one.study_uid == uid
         ]
         return int(texts[0]) if texts and texts[0].isascii() and texts[0].isdigit() else None
 

@@ -19,7 +19,7 @@ from dicom_quarry.extraction.matching import (
     classify,
     find_near_miss,
 )
-from dicom_quarry.extraction.partition import FindStudies, QueryBudget, find_in_parts
+from dicom_quarry.extraction.partition import STUDY_COUNT, FindStudies, QueryBudget, find_in_parts
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
@@ -99,11 +99,15 @@ class Resolver:
         purposes = chain(["row" if is_original else "rewritten"], repeat("part"))
 
         def find(keys: Mapping[str, str]) -> StudyQueryResult:
-            return client.find(keys, self._attributes, log=log, purpose=next(purposes))
+            purpose = "count" if STUDY_COUNT in keys else next(purposes)
+            return client.find(keys, self._attributes, log=log, purpose=purpose)
+
+        def count_studies(patient_id: str) -> int | None:
+            return client.count_studies(patient_id, log=log)
 
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         try:
-            found = find_in_parts(find, dict(request.keys), tomorrow, budget)
+            found = find_in_parts(find, count_studies, dict(request.keys), tomorrow, budget)
         except (QueryFailed, ConnectionLost) as error:
             return self._query_failed(request, error)
         return classify(request, found, self._rules)

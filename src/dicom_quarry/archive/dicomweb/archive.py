@@ -89,6 +89,10 @@ class DicomWebArchive:
             extra_keywords,
         )
 
+    def count_studies(self, patient_id: str) -> int | None:  # noqa: ARG002 (the interface)
+        """Return None: QIDO-RS has no search for patients (PS3.18 10.6.1.1)."""
+        return None
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study; raises QueryFailed where the list is incomplete."""
         return parse_series(
