@@ -33,7 +33,7 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from dicom_quarry.archive.base import StudyQueryResult, Verdict
-from dicom_quarry.archive.dimse.status import interpret_failure
+from dicom_quarry.archive.dimse.status import interpret_failure, strip_archive_comment
 from dicom_quarry.cohort.cell_values import range_bounds
 from dicom_quarry.cohort.study_filter import matches, matches_value, may_match
 from dicom_quarry.errors import QueryFailed
@@ -88,10 +88,11 @@ def find_in_parts(
 ) -> StudyQueryResult:
     """Find studies; query in parts if the archive cuts the answer, and return them if the parts are proved.
 
+    The result stays incomplete if they are not, and is then not ``splittable``; if the answer is incomplete
+    for another reason than a limit, which costs no further query; or if the row has the day or the study,
+    which cannot be split. A Series Instance UID is not a key at this level (PS3.4 C.6.2.1).
+
     ``count_studies`` returns the archive's own number of the studies of a patient, None if it gives none.
-    The result stays incomplete if they are not, for a reason that is not ``splittable``; if the answer is
-    incomplete for another reason than a limit, which costs no further query; or if the row has the day or
-    the study, which cannot be split. A Series Instance UID is not a key at this level (PS3.4 C.6.2.1).
     """
     keys = {keyword: value for keyword, value in keys.items() if keyword != "SeriesInstanceUID"}
     budget.used += 1
@@ -314,7 +315,8 @@ class _PartedQuery:
         keys = {**self._keys, keyword: value}
         found = _without_unrelated(self._find(keys), keys)
         if not found.complete and not found.splittable:
-            raise _NotProvedError(f"a part of the query cannot be used: {found.incomplete_reason}")
+            reason = strip_archive_comment(found.incomplete_reason)
+            raise _NotProvedError(f"a part of the query cannot be used: {reason}")
         if not self._note_studies(found, keys):
             raise _NotProvedError(f"the archive does not match {keyword}, so parts prove nothing")
         if not found.complete or not self._is_below_limit(_answer_count(found)):
