@@ -15,12 +15,16 @@ from dicom_quarry.model import Outcome, OutcomeStatus
 
 @dataclass(frozen=True, slots=True)
 class OutcomeDefinition:
-    """An entry of the catalogue; ``reason`` (``title`` if empty) and ``next_step`` are templates."""
+    """An entry of the catalogue; ``reason`` (``title`` if empty) and ``next_step`` are templates.
+
+    The detail named ``cause``, if there is one, is added to the reason in parentheses.
+    """
 
     status: OutcomeStatus
     title: str
     reason: str = ""
     next_step: str = ""
+    cause: str = ""
 
 
 _RETRY_STEP = "run quarry retry (it fetches only what is missing)"
@@ -168,7 +172,8 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         OutcomeStatus.FAILED,
         "the archive ended its answer early, so some studies may be missing",
         "the archive ended its answer after {answers:study}; there may be more",
-        "add a date or an accession to the row and run the command again with --update",
+        "add an accession or a range of study dates to the row and run the command again with --update",
+        cause="why",
     ),
     "nothing_arrived": OutcomeDefinition(
         OutcomeStatus.FAILED,
@@ -214,6 +219,8 @@ def make_outcome(code: str, **details: object) -> Outcome:
         name: _CountedNoun(value) if isinstance(value, int) else value for name, value in details.items()
     }
     reason = (definition.reason or definition.title).format_map(values)
+    if details.get(definition.cause):
+        reason += f" ({details[definition.cause]})"
     return Outcome(definition.status, code, reason, definition.next_step.format_map(values))
 
 

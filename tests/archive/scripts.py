@@ -16,6 +16,7 @@ from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
 
 STUDY = RetrieveRequest("1.2")
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
 BRISK = Timeouts(connect=5, associate=5, query=0.3, cancel=0.3)
 
 

@@ -116,6 +116,13 @@ def test_find_nothing(site: Site) -> None:
     assert (found.studies, found.complete, found.incomplete_reason) == ((), True, "")
 
 
+def test_the_number_of_a_patients_studies_is_right_where_the_archive_has_one(site: Site) -> None:
+    archive = site.adapter()
+    assert archive.count_studies(TEN_STUDIES_PATIENT) in (10, None)
+    assert archive.count_studies("NO-SUCH") is None
+    assert len(archive.find({"PatientID": TEN_STUDIES_PATIENT}).studies) == 10
+
+
 def test_find_by_study_uid_gives_every_study_that_was_loaded(site: Site) -> None:
     archive = site.adapter()
     for study_uid in site.studies:

@@ -338,6 +338,16 @@ def test_studies_beyond_the_limit_are_not_read() -> None:
     assert (len(found.studies), found.complete) == (60, False)
 
 
+def test_a_result_that_is_repeated_counts_for_the_limit() -> None:
+    def twice(rows: list[dict[str, Any]]) -> object:
+        return [row for row in rows for _ in range(2)]
+
+    studies = generate_studies(2, seed=3)
+    with archive(Rows(twice), studies=studies, result_cap=4) as (_, adapter):
+        found = adapter.find({"StudyDate": "20000101-20991231"})
+    assert (len(found.studies), found.answer_count, found.complete) == (2, 4, False)
+
+
 @pytest.mark.parametrize(
     ("fault", "error", "message"),
     [

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, Unreachable
 from dicom_quarry.model import AE, Study
 from tests.archive.scripts import (
+    PATIENT_FIND,
     STUDY_FIND,
     answering,
     archive,
@@ -56,6 +57,43 @@ def test_a_service_that_is_not_accepted_is_a_permanent_rejection() -> None:
         with pytest.raises(Rejected, match="does not offer C-FIND in the Study Root model") as rejection:
             pacs.find({"AccessionNumber": "1"})
         assert rejection.value.permanent
+
+
+# -- the number of a patient's studies
+
+
+def patient(count: str, name: str = "A", patient_id: str = "P1") -> Dataset:
+    ds = Dataset()
+    ds.PatientID, ds.PatientName, ds.NumberOfPatientRelatedStudies = patient_id, name, count
+    return ds
+
+
+@pytest.mark.parametrize(
+    ("rows", "final", "expected"),
+    [
+        ([patient("7")], SUCCESS, 7),
+        ([patient("7"), patient("7")], SUCCESS, 7),
+        ([patient("7"), patient("7", "B"), patient("90", patient_id="P10")], SUCCESS, 14),
+        ([patient("7"), patient("", "B")], SUCCESS, None),
+        ([patient("7")], 0xFE00, None),
+        ([patient("")], SUCCESS, None),
+        ([], SUCCESS, None),
+        ([], 0xA900, None),
+    ],
+    ids=["one", "repeated", "two patients", "not counted", "cut", "empty", "none", "refused"],
+)
+def test_the_number_of_a_patients_studies(rows: list[Dataset], final: int, expected: int | None) -> None:
+    with ScriptedArchive(answering(*rows, final=final)) as peer, archive(peer.ae) as pacs:
+        assert pacs.count_studies("P1") == expected
+        keys = peer.requests[0].identifier()
+        assert (keys["QueryRetrieveLevel"], keys["PatientID"]) == ("PATIENT", "P1")
+
+
+def test_an_archive_without_the_patient_root_model_counts_nothing() -> None:
+    with ScriptedArchive(answering(study("1.2.3")), refused={PATIENT_FIND}) as peer, archive(peer.ae) as pacs:
+        assert pacs.find({"PatientID": "P1"}).complete
+        assert pacs.count_studies("P1") is None
+        assert pacs.find({"PatientID": "P1"}).complete, "queries of studies go on"
 
 
 def test_find_reads_every_attribute_of_a_study() -> None:
@@ -140,8 +178,19 @@ def test_an_answer_without_a_usable_uid_is_skipped_and_reported(uid: str) -> Non
     with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3"]
-    assert not found.complete
+    assert (found.complete, found.splittable, found.answer_count) == (False, False, 2)
+    assert [s.patient_id for s in found.unidentified] == ["P1"]
     assert "StudyInstanceUID" in found.incomplete_reason
+
+
+def test_a_series_without_a_usable_uid_is_not_left_out_of_a_list() -> None:
+    rows = [study("1.2.3", SeriesInstanceUID=uid, Modality="CT") for uid in ("1.2.3.1", "")]
+    with (
+        ScriptedArchive(answering(*rows)) as peer,
+        archive(peer.ae) as pacs,
+        pytest.raises(QueryFailed, match="1 answers of the archive lack a usable SeriesInstanceUID"),
+    ):
+        pacs.list_series(Study("1.2.3"))
 
 
 def test_an_answer_that_is_empty_throughout_hides_nothing() -> None:
@@ -154,7 +203,7 @@ def test_an_answer_that_cannot_be_read_makes_the_rest_incomplete() -> None:
     with ScriptedArchive(answering(*rows)) as peer, archive(peer.ae) as pacs:
         found = pacs.find({"PatientID": "P1"})
     assert [s.study_uid for s in found.studies] == ["1.2.3", "1.2.4"]
-    assert not found.complete
+    assert (found.complete, found.splittable) == (False, False)
     assert "cannot be read" in found.incomplete_reason
 
 
@@ -165,6 +214,7 @@ def test_a_final_status_other_than_success_makes_answers_incomplete(final: int) 
         found = pacs.find({"PatientID": "P1"})
         assert [s.study_uid for s in found.studies] == ["1.2.3"]
         assert not found.complete
+        assert found.splittable == (final != 0xB000), "a warning is no limit"
         assert "enough" in found.incomplete_reason
         assert f"{final:04X}" in found.incomplete_reason
 

@@ -185,6 +185,16 @@ def test_an_archives_limits_hold_for_it_alone_by_whatever_name(policy: Policy) -
         assert set(strict.limits_for(profile(address))) == {"all"}
 
 
+def test_the_lowest_limit_on_the_queries_for_a_row_applies(policy: Policy) -> None:
+    own = profile().model_copy(update={"max_queries_per_row": 300})
+    assert policy("").row_query_limit(profile()) == 200
+    assert policy("").row_query_limit(own) == 300
+    assert policy("max-queries-per-row = 250").row_query_limit(profile()) == 200, "a limit raises nothing"
+    strict = policy(f'max-queries-per-row = 250\n[archive."{PACS}"]\nmax-queries-per-row = 20')
+    assert strict.row_query_limit(own) == 20
+    assert "queries for the studies of one row: 20" in strict.describe_limits(own)
+
+
 def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
     strict = policy(
         'window = "Mon-Fri 19:00-07:00"\ntime-zone = "America/New_York"\nafter-window = "30m"\nparallel = 2\n'
@@ -205,6 +215,7 @@ def test_it_is_said_which_limits_apply(policy: Policy, file: Path) -> None:
         ('window = "7pm"', "window: '7pm' is not a window"),
         ('time-zone = "Mars/Olympus"', "time-zone: 'Mars/Olympus' is not a time zone"),
         ("parallel = 0", "parallel: "),
+        ("max-queries-per-row = 0", "max-queries-per-row: "),
         ("studies-per-hour = 0", "studies-per-hour: "),
         ("queries-per-second = inf", "queries-per-second: "),
         ('after-window = "soon"', "after-window: write finish, or a duration such as 30m"),

@@ -76,6 +76,12 @@ def test_a_cap_that_is_told() -> None:
     assert find_result_cap(lambda *_: answer, TODAY) == (2, 2)
 
 
+def test_answers_that_cannot_be_used_are_no_cap() -> None:
+    result = StudyQueryResult((Study("1.1"),), complete=False, incomplete_reason="no UID", splittable=False)
+    none = StudyQueryResult(())
+    assert find_result_cap(lambda _, last: result if last == TODAY else none, TODAY) == (None, 1)
+
+
 def test_what_we_stop_ourselves_is_no_cap() -> None:
     answer = StudyQueryResult(
         tuple(Study(f"1.{n}") for n in range(MAX_RESULTS)), complete=False, incomplete_reason="more"

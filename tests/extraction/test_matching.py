@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import date
 
 import pytest
 from hypothesis import given
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_filter import matches
-from dicom_quarry.extraction.matching import ResolveResult, ResolveRules, classify, find_with_date_split
+from dicom_quarry.extraction.matching import ResolveResult, ResolveRules, classify
 from dicom_quarry.model import OutcomeStatus, Request, Study
 from dicom_quarry.outcomes import make_outcome
 
@@ -164,56 +162,9 @@ def test_more_studies_than_a_row_is_expected_to_mean() -> None:
     assert len(classify(request, found, ResolveRules(max_studies=11)).studies) == 11
 
 
-# -- answers that were cut short
-
-
-class Capped:
-    """An archive with a study a day in one month; it gives ten answers and stops."""
-
-    def __init__(self, *, heeds_dates: bool = True, same_day: int = 0) -> None:
-        self.asked: list[str] = []
-        self._heeds = heeds_dates
-        days = [f"201903{day:02}" for day in range(1, 31)] + ["20190315"] * same_day
-        self.studies = [Study(f"1.2.{n}", "4711", "", day) for n, day in enumerate(days)]
-
-    def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
-        span = keys.get("StudyDate", "")
-        self.asked.append(span)
-        start, _, end = span.partition("-")
-        inside = [one for one in self.studies if not span or start <= one.study_date <= end]
-        told = inside if self._heeds else self.studies
-        return StudyQueryResult(
-            tuple(told[:10]), complete=len(told) <= 10, incomplete_reason="ten are enough"
-        )
-
-
-def test_a_capped_answer_is_split_by_date() -> None:
-    archive = Capped()
-    found = find_with_date_split(archive.find, {"PatientID": "4711"}, date(2026, 1, 1))
-    assert found.complete
-    assert {study.study_uid for study in found.studies} == {study.study_uid for study in archive.studies}
-    assert len(archive.asked) < 40
-
-
-def test_a_day_that_is_capped_cannot_be_split() -> None:
-    found = find_with_date_split(Capped(same_day=12).find, {"PatientID": "4711"}, date(2026, 1, 1))
-    assert not found.complete
-    assert found.incomplete_reason == "ten are enough"
-
-
-def test_an_archive_that_does_not_heed_dates_is_not_asked_on() -> None:
-    archive = Capped(heeds_dates=False)
-    assert not find_with_date_split(archive.find, {"PatientID": "4711"}, date(2026, 1, 1)).complete
-    assert len(archive.asked) < 20, "it is found out as soon as an answer lies outside what was asked"
-
-
-@pytest.mark.parametrize("keyword", ["StudyDate", "StudyInstanceUID"])
-def test_a_row_that_names_the_day_or_the_study_is_not_split(keyword: str) -> None:
-    asked: list[Mapping[str, str]] = []
-
-    def find(keys: Mapping[str, str]) -> StudyQueryResult:
-        asked.append(keys)
-        return StudyQueryResult((), complete=False, incomplete_reason="no")
-
-    assert not find_with_date_split(find, {keyword: "20190101"}, date(2026, 1, 1)).complete
-    assert len(asked) == 1
+def test_the_reason_why_parts_prove_nothing_is_part_of_the_outcome() -> None:
+    found = StudyQueryResult((ONE,), complete=False, incomplete_reason="dates are ignored", splittable=False)
+    concluded = classify(Request(1, 2, tuple(ACCESSION.items()), ()), found, ResolveRules())
+    assert make_outcome(concluded.code, **concluded.details).reason == (
+        "the archive ended its answer after 1 study; there may be more (dates are ignored)"
+    )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.faults import association_faults, instance_faults, query_faults, retrieval_faults
+from tests.faults import association_faults, instance_faults, partition_faults, query_faults, retrieval_faults
 from tests.faults.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
     *association_faults.SCENARIOS,
     *retrieval_faults.SCENARIOS,
     *query_faults.SCENARIOS,
+    *partition_faults.SCENARIOS,
     *instance_faults.SCENARIOS,
 )

@@ -58,6 +58,9 @@ class Probed:
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         raise NotImplementedError
 
+    def count_studies(self, patient_id: str) -> int | None:
+        raise NotImplementedError
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         raise NotImplementedError
 

@@ -92,6 +92,17 @@ class Capped(Fault):
             yield status, record
 
 
+class NoRanges(Fault):
+    """13. A range of dates matches nothing, or is refused with ``status``."""
+
+    def __init__(self, status: int = SUCCESS) -> None:
+        super().__init__()
+        self._status = status
+
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        return iter([(self._status, None)]) if "-" in query.keys.get("StudyDate", "") else answers
+
+
 class Repeated(Fault):
     """14. Every answer comes twice."""
 
@@ -125,6 +136,20 @@ class Without(Fault):
 
     def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
         return _changed(answers, lambda record: {k: v for k, v in record.items() if k not in self._keywords})
+
+
+class Nameless(Fault):
+    """14. The first answers at STUDY level lack the Study Instance UID; the others are right."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        for number, (status, record) in enumerate(answers):
+            if record is not None and query.level == "STUDY" and number < self._count:
+                record = {k: v for k, v in record.items() if k != "StudyInstanceUID"}
+            yield status, record
 
 
 class Undeclared(Fault):

@@ -86,6 +86,19 @@ def test_counts_are_missing() -> None:
     assert "StudyInstanceUID" not in answer
 
 
+def test_a_range_of_dates_matches_nothing_or_is_refused() -> None:
+    for fault in (find_faults.NoRanges(), find_faults.NoRanges(0xA900)):
+        with scripted(fault) as assoc:
+            assert find(assoc, "STUDY", StudyDate="20180101-20181231")[1] == []
+            assert len(find(assoc, "STUDY", StudyInstanceUID=UID)[1]) == 1
+
+
+def test_the_first_answers_lack_their_uid() -> None:
+    with scripted(find_faults.Nameless(2)) as assoc:
+        _, answers = find(assoc, "STUDY", AccessionNumber="*")
+    assert ["StudyInstanceUID" in answer for answer in answers] == [False, False, *[True] * 8]
+
+
 def test_latin_1_is_not_declared() -> None:
     with scripted(find_faults.Undeclared()) as assoc:
         _, [answer] = find(assoc, "STUDY", PatientID="LATIN", PatientName="")

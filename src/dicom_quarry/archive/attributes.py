@@ -10,6 +10,9 @@ from dicom_quarry.archive.instance_listing import describe_missing_uids, get_cou
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import SeriesInfo, Study
 
+#: The attributes that a query requests of a patient, to tell one from another and to count the studies.
+PATIENT_RETURN_KEYS = ("PatientID", "IssuerOfPatientID", "PatientName", "NumberOfPatientRelatedStudies")
+
 #: The attributes that every query requests of a study, and of a series.
 STUDY_RETURN_KEYS = (
     "StudyInstanceUID",
@@ -28,20 +31,44 @@ SERIES_RETURN_KEYS = ("SeriesInstanceUID", "Modality", "SeriesDescription", "Num
 def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> StudyQueryResult:
     """Return the studies of results at STUDY level, each Study UID once, with these further keywords."""
     studies: dict[str, Study] = {}
+    unidentified: list[Study] = []
     for row in query_rows.rows:
         study = _study_from_row(row, extra_keywords)
         if is_uid(study.study_uid):
             studies.setdefault(study.study_uid, study)
+        elif any(row.values()):
+            unidentified.append(study)
     reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
-    return StudyQueryResult(tuple(studies.values()), complete=not reason, incomplete_reason=reason)
+    return StudyQueryResult(
+        tuple(studies.values()),
+        complete=not reason,
+        incomplete_reason=reason,
+        splittable=query_rows.splittable and not unidentified,
+        answer_count=query_rows.answer_count,
+        unidentified=() if query_rows.incomplete_reason else tuple(unidentified),
+    )
+
+
+def parse_study_count(query_rows: QueryRows, patient_id: str) -> int | None:
+    """Return the number of studies of all patients with this ID; None if a result gives none.
+
+    A result that comes twice counts once; two patients may have one ID, by different issuers.
+    """
+    patients = {tuple(sorted(row.items())): row for row in query_rows.rows if any(row.values())}
+    counts = [
+        get_count(row, "NumberOfPatientRelatedStudies")
+        for row in patients.values()
+        if get_text(row, "PatientID") == patient_id
+    ]
+    known = [count for count in counts if count is not None]
+    return sum(known) if known and len(known) == len(counts) and not query_rows.incomplete_reason else None
 
 
 def parse_series(query_rows: QueryRows) -> tuple[SeriesInfo, ...]:
     """Return the series of results at SERIES level, each once; raises QueryFailed if incomplete."""
-    if query_rows.incomplete_reason:
-        raise QueryFailed(
-            f"the series of the study cannot be listed: {query_rows.incomplete_reason}", status=0
-        )
+    reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "SeriesInstanceUID")
+    if reason:
+        raise QueryFailed(f"the series of the study cannot be listed: {reason}", status=0)
     found = (_series_from_row(row) for row in query_rows.rows)
     return tuple({one.series_uid: one for one in found if is_uid(one.series_uid)}.values())
 

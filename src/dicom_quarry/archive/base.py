@@ -24,19 +24,39 @@ class Verdict(StrEnum):
 
 @dataclass(slots=True)
 class QueryRows:
-    """The results of a query: values by tag. ``incomplete_reason`` is empty unless results may be missing."""
+    """The results of a query: values by tag. ``incomplete_reason`` is empty unless results may be missing.
+
+    ``splittable`` is False if narrower queries cannot complete an incomplete result, because answers cannot
+    be used; True if the archive ended the query at a limit. ``repeated`` is the number of answers that only
+    repeat one of ``rows``.
+    """
 
     rows: list[dict[int, str]] = field(default_factory=list)
     incomplete_reason: str = ""
+    splittable: bool = True
+    repeated: int = 0
+
+    @property
+    def answer_count(self) -> int:
+        """The number of answers that the archive sent, to be compared with its limit."""
+        return len(self.rows) + self.repeated
 
 
 @dataclass(frozen=True, slots=True)
 class StudyQueryResult:
-    """The results of a query at STUDY level; ``complete`` is False where the archive left some out."""
+    """The results of a query at STUDY level; ``complete`` is False where the archive left some out.
+
+    ``splittable`` is False if narrower queries cannot complete an incomplete result; see QueryRows.
+    ``answer_count`` includes answers that are repeated or cannot be used. ``unidentified`` are the answers
+    without a usable Study Instance UID, if the result is incomplete for these alone.
+    """
 
     studies: tuple[Study, ...]
     complete: bool = True
     incomplete_reason: str = ""
+    splittable: bool = True
+    answer_count: int = 0
+    unidentified: tuple[Study, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +162,9 @@ class Archive(Protocol):
 
         Nothing is filtered here: the caller compares the results with the keys again.
         """
+
+    def count_studies(self, patient_id: str) -> int | None:
+        """Return the archive's own number of a patient's studies (PS3.4 C.6.1.1.2), None if it gives none."""
 
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study (SERIES level), for a filter to choose from."""

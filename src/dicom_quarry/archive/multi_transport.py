@@ -50,6 +50,10 @@ class MultiTransportArchive:
         """Return the studies that the archive finds for these keys."""
         return self._finder.find(keys)
 
+    def count_studies(self, patient_id: str) -> int | None:
+        """Return the archive's own number of a patient's studies, None if it gives none."""
+        return self._finder.count_studies(patient_id)
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study."""
         return self._finder.list_series(study)

@@ -24,7 +24,26 @@ _EXACT = frozenset({"PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyI
 
 def matches(study: Study, keys: Mapping[str, str]) -> bool:
     """True if a study matches every key of a query. A SeriesInstanceUID is ignored at this level."""
-    has = {
+    has = _attributes(study)
+    return all(
+        matches_value(keyword, query_value, has.get(keyword, ""))
+        for keyword, query_value in keys.items()
+        if keyword != "SeriesInstanceUID"
+    )
+
+
+def may_match(study: Study, keys: Mapping[str, str]) -> bool:
+    """True unless an attribute that the study has contradicts a key of a query."""
+    has = _attributes(study)
+    return all(
+        matches_value(keyword, query_value, has[keyword])
+        for keyword, query_value in keys.items()
+        if has.get(keyword) and keyword not in ("SeriesInstanceUID", "StudyInstanceUID")
+    )
+
+
+def _attributes(study: Study) -> dict[str, str]:
+    return {
         **dict(study.extra_attributes),
         "PatientID": study.patient_id,
         "AccessionNumber": study.accession,
@@ -33,11 +52,6 @@ def matches(study: Study, keys: Mapping[str, str]) -> bool:
         "ModalitiesInStudy": study.modalities,
         "StudyDescription": study.description,
     }
-    return all(
-        matches_value(keyword, query_value, has.get(keyword, ""))
-        for keyword, query_value in keys.items()
-        if keyword != "SeriesInstanceUID"
-    )
 
 
 def matches_value(keyword: str, query_value: str, study_value: str) -> bool:

@@ -132,7 +132,8 @@ class Limits(FrozenModel):
 
     ``window`` has the grammar of :mod:`dicom_quarry.config.time_window`, in ``time_zone`` or else that of the
     host. A retrieval that runs when the window closes is finished, or stopped ``after_window``. ``parallel``
-    limits the retrievals at once, each of one study.
+    limits the retrievals at once, each of one study. ``max_queries_per_row`` limits the queries for the
+    studies of one row: an answer that the archive cuts at a limit is queried again in parts.
     """
 
     window: Annotated[str, AfterValidator(_check_window)] | None = None
@@ -142,6 +143,7 @@ class Limits(FrozenModel):
     queries_per_second: Rate | None = None
     studies_per_hour: Rate | None = None
     megabytes_per_second: Rate | None = None
+    max_queries_per_row: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     @property
     def schedule(self) -> Schedule:

@@ -35,6 +35,9 @@ SITE_POLICY_FILE = Path("/etc/quarry/site.toml")
 #: The name of the counters of the limits at the top of the file; an archive's are named by its address.
 HOST_WIDE = "all"
 
+#: The most queries for the studies of one row, unless the archive's profile has another number.
+DEFAULT_QUERIES_PER_ROW = 200
+
 
 class SitePolicy(Limits):
     """The policy in site.toml.
@@ -71,6 +74,12 @@ class SitePolicy(Limits):
             if any(_limits_apply(address, wanted) for wanted in profile.addresses):
                 found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
         return found
+
+    def row_query_limit(self, profile: ArchiveProfile) -> int:
+        """Return the most queries for the studies of one row: the lowest limit of site and profile."""
+        site_limits = (one.max_queries_per_row for one in self.limits_for(profile).values())
+        own_limit = profile.max_queries_per_row or DEFAULT_QUERIES_PER_ROW
+        return min([own_limit, *(limit for limit in site_limits if limit)])
 
     def describe_limits(self, profile: ArchiveProfile) -> str:
         """Return the limits that apply to an archive as a sentence, empty if there are none."""
@@ -147,6 +156,7 @@ def _describe_limits(limits: Limits) -> Iterator[str]:
         (limits.queries_per_second, "queries a second"),
         (limits.studies_per_hour, "studies an hour"),
         (limits.megabytes_per_second, "MB a second"),
+        (limits.max_queries_per_row, "queries for the studies of one row"),
     ):
         if value is not None:
             yield f"{unit}: {value:g}"

@@ -88,6 +88,8 @@ class Catalogue:
     def _records(self, query: QueryIdentifier) -> Iterator[Record]:
         for study in self.candidates(query):
             record = _study_record(study)
+            studies = self._by_key["PatientID", study.patient.patient_id]
+            record["NumberOfPatientRelatedStudies"] = str(len(studies))
             if query.level in (Level.PATIENT, Level.STUDY):
                 yield record
                 continue

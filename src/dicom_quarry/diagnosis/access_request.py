@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dicom_quarry.config.settings import ArchiveProfile, Limits
+from dicom_quarry.config.site_policy import DEFAULT_QUERIES_PER_ROW
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 
 _TEMPLATE = """\
@@ -100,5 +101,8 @@ def _limit_rows(profile: ArchiveProfile, limits: Sequence[Limits], parallel: int
     ):
         rates = [rate for one in limits if (rate := getattr(one, name)) is not None]
         yield f"| {label} | {f'{min(rates):g}' if rates else 'none: please name one if you want it'} |"
+    own = profile.max_queries_per_row or DEFAULT_QUERIES_PER_ROW
+    row_limits = [one.max_queries_per_row for one in limits if one.max_queries_per_row]
+    yield f"| queries for the studies of one row, if answers are cut short | {min([own, *row_limits])} |"
     yield f"| a query is given up after | {profile.query_timeout:g} s of silence |"
     yield f"| a retrieval is given up after | {profile.silence:g} s of silence |"

@@ -201,14 +201,14 @@ def find_result_cap(query: QueryDateRange, newest: date) -> tuple[int | None, in
     """Return the limit, None if there is none, and the largest number of results that came.
 
     An archive may report that it stopped early. If it does not, the halves of a period together return more
-    than the whole.
+    than the whole. A result with answers that cannot be used shows no limit.
     """
     largest = 0
     for days in _SPAN_DAYS:
         start = newest - timedelta(days=days - 1)
         whole = query(start, newest)
         largest = max(largest, len(whole.studies))
-        if not whole.complete:
+        if not whole.complete and whole.splittable:
             return (None if largest >= MAX_RESULTS else largest or None), largest
     # The longest span has the most answers, and if there is a cap, as many as that.
     return (largest if largest and _halves_exceed_whole(query, start, newest, largest) else None), largest

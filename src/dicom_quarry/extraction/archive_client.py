@@ -65,6 +65,12 @@ class ArchiveClient:
         query = partial(self.archive.find, {**dict.fromkeys(attributes, ""), **keys})
         return self._query(query, _describe_studies, log, purpose=purpose, level=Level.STUDY, keys=keys)
 
+    def count_studies(self, patient_id: str, *, log: QueryLog | None = None) -> int | None:
+        """Return the archive's own number of a patient's studies, None if it gives none."""
+        query = partial(self.archive.count_studies, patient_id)
+        keys = ("PatientID",)
+        return self._query(query, _describe_count, log, purpose="count", level=Level.PATIENT, keys=keys)
+
     def list_series(self, study: Study, *, log: QueryLog | None = None) -> tuple[SeriesInfo, ...]:
         """List the series of a study."""
         query = partial(self.archive.list_series, study)
@@ -123,6 +129,10 @@ class ArchiveClient:
 
 def _describe_studies(found: StudyQueryResult) -> tuple[int, str]:
     return len(found.studies), found.incomplete_reason
+
+
+def _describe_count(count: int | None) -> tuple[int, str]:
+    return int(count is not None), ""
 
 
 def _describe_series(series: tuple[SeriesInfo, ...]) -> tuple[int, str]:

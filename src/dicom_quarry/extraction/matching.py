@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_filter import matches
+from dicom_quarry.extraction.partition import FindStudies
 from dicom_quarry.model import Request, Study
 
 #: Names of the keys in messages.
@@ -54,7 +55,9 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
     named = "StudyInstanceUID" in keys and matching
     if not found.complete and not named:
         if found.studies:
-            return ResolveResult(code="query_cut_short", details={"answers": len(found.studies)})
+            # Of an answer that the archive cut, more is known only if it was queried in parts.
+            why = {} if found.splittable else {"why": found.incomplete_reason}
+            return ResolveResult(code="query_cut_short", details={"answers": len(found.studies), **why})
         return ResolveResult(code="query_failed", details={"status": found.incomplete_reason})
     if not matching and found.studies:
         details = {"answers": len(found.studies), "keys": key_names}
@@ -70,59 +73,6 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
         return ResolveResult(code="too_many_studies", details={"keys": key_names, "studies": len(matching)})
     return ResolveResult(studies=matching)
 
-
-#: Parts into which an incomplete query may be split.
-_MAX_PARTS = 200
-_FIRST_DAY = date(1895, 1, 1)
-
-
-def find_with_date_split(
-    find: Callable[[Mapping[str, str]], StudyQueryResult], keys: Mapping[str, str], today: date
-) -> StudyQueryResult:
-    """Find studies; query again in parts, by ranges of study dates, if the result is incomplete.
-
-    The result stays incomplete if that of a single day is, if the archive ignores dates, or if the row has
-    the day or the study, which cannot be split. A Series Instance UID is not a key at this level (PS3.4
-    C.6.2.1).
-    """
-    keys = {keyword: value for keyword, value in keys.items() if keyword != "SeriesInstanceUID"}
-    whole = find(keys)
-    span = _date_range(keys.get("StudyDate", "-"), today)
-    if whole.complete or span is None or "StudyInstanceUID" in keys:
-        return whole
-    found = {study.study_uid: study for study in whole.studies}
-    spans = [span]
-    for _ in range(_MAX_PARTS):
-        if not spans:
-            return StudyQueryResult(tuple(found.values()))
-        start, end = spans.pop()
-        part = find({**keys, "StudyDate": f"{start:%Y%m%d}-{end:%Y%m%d}"})
-        found |= {study.study_uid: study for study in part.studies}
-        if part.complete:
-            continue
-        if start == end or not all(_within(study, start, end) for study in part.studies):
-            return StudyQueryResult(
-                tuple(found.values()), complete=False, incomplete_reason=part.incomplete_reason
-            )
-        middle = start + (end - start) // 2
-        spans += [(start, middle), (middle + timedelta(days=1), end)]
-    return StudyQueryResult(tuple(found.values()), complete=False, incomplete_reason=whole.incomplete_reason)
-
-
-def _date_range(value: str, today: date) -> tuple[date, date] | None:
-    """Return the range of days of a date key, both ends included; None for a single day."""
-    start, dash, end = value.partition("-")
-    if not dash:
-        return None
-    first = date.fromisoformat(start) if start else _FIRST_DAY
-    return first, date.fromisoformat(end) if end else max(first, today)
-
-
-def _within(study: Study, start: date, end: date) -> bool:
-    return f"{start:%Y%m%d}" <= study.study_date <= f"{end:%Y%m%d}"
-
-
-FindStudies = Callable[[Mapping[str, str]], StudyQueryResult]
 
 #: Queries for the near misses of one row, at most.
 _MAX_QUERIES = 4

@@ -14,13 +14,12 @@ from dicom_quarry.cohort.read_options import describe_rewrites
 from dicom_quarry.errors import ConnectionLost, QueryFailed, redact
 from dicom_quarry.extraction.archive_client import ArchiveClient, QueryLog
 from dicom_quarry.extraction.matching import (
-    FindStudies,
     ResolveResult,
     ResolveRules,
     classify,
     find_near_miss,
-    find_with_date_split,
 )
+from dicom_quarry.extraction.partition import STUDY_COUNT, FindStudies, QueryBudget, find_in_parts
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
@@ -53,6 +52,9 @@ class Resolver:
         self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies)
         self._series_filter = record.parse_series_filter(settings)
         self._explains_near_misses = settings.diagnosis
+        self._query_limits = {
+            name: queries.site_policy.row_query_limit(client.profile) for name, client in clients.items()
+        }
 
     def resolve(self, request: Request) -> Future[int]:
         """Query for a row: the next archive if the one before does not know the study.
@@ -60,12 +62,14 @@ class Resolver:
         The future is the number of rows that are settled, once that is durable.
         """
         log = QueryLog(self._ledger, row=request.row)
+        budgets = {name: QueryBudget(limit) for name, limit in self._query_limits.items()}
         excluded = self._exclusions.match_request(request)
         result = (
             ResolveResult(code="row_excluded", details={"keys": excluded}) if excluded else ResolveResult()
         )
         for keys, client in () if excluded else self._query_order(request):
-            result = self._find_studies(replace(request, keys=keys), client, log, keys == request.keys)
+            budget, is_original = budgets[client.profile.name], keys == request.keys
+            result = self._find_studies(replace(request, keys=keys), client, log, is_original, budget)
             if result.studies:
                 name = client.profile.name
                 _log.info("row %d: %d studies found in %s", request.row, len(result.studies), name)
@@ -89,17 +93,21 @@ class Resolver:
                 yield keys, client
 
     def _find_studies(
-        self, request: Request, client: ArchiveClient, log: QueryLog, is_original: bool
+        self, request: Request, client: ArchiveClient, log: QueryLog, is_original: bool, budget: QueryBudget
     ) -> ResolveResult:
         # After the first query of a row come those for parts of its result.
         purposes = chain(["row" if is_original else "rewritten"], repeat("part"))
 
         def find(keys: Mapping[str, str]) -> StudyQueryResult:
-            return client.find(keys, self._attributes, log=log, purpose=next(purposes))
+            purpose = "count" if STUDY_COUNT in keys else next(purposes)
+            return client.find(keys, self._attributes, log=log, purpose=purpose)
+
+        def count_studies(patient_id: str) -> int | None:
+            return client.count_studies(patient_id, log=log)
 
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
         try:
-            found = find_with_date_split(find, dict(request.keys), tomorrow)
+            found = find_in_parts(find, count_studies, dict(request.keys), tomorrow, budget)
         except (QueryFailed, ConnectionLost) as error:
             return self._query_failed(request, error)
         return classify(request, found, self._rules)

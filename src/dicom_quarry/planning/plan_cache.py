@@ -58,7 +58,15 @@ _IRRELEVANT_SETTINGS = {
 #: are then queried again. A lower value makes another plan.
 _RAISABLE_SETTING = "max_studies"
 #: Fields of an archive's profile with an influence on query results.
-_RELEVANT_PROFILE_FIELDS = {"name", "address", "dicomweb", "model", "character_set", "result_cap"}
+_RELEVANT_PROFILE_FIELDS = {
+    "name",
+    "address",
+    "dicomweb",
+    "model",
+    "character_set",
+    "result_cap",
+    "max_queries_per_row",
+}
 
 #: Outcomes of the rows to query again: failed queries, and rows that a raised limit allows.
 _REQUERY_CODES = frozenset({"query_failed", "too_many_studies"})

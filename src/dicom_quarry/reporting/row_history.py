@@ -23,7 +23,8 @@ from dicom_quarry.system.text_safety import escape_text
 _PURPOSES = {
     "row": "queried {} for the row",
     "rewritten": "queried {} for the row with rewritten values",
-    "part": "queried {} for a range of dates, because the answer before was incomplete",
+    "part": "queried {} for a part of the studies, because the answer to the row was cut short",
+    "count": "queried {} for its own number of the patient's studies, to compare the parts with it",
     "near": "queried {} for similar studies, because no study matched",
     "series": "queried {} for the series of the study, to select from them",
     "listing": "queried {} for the series and instances of the study",

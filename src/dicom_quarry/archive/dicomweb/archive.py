@@ -89,6 +89,10 @@ class DicomWebArchive:
             extra_keywords,
         )
 
+    def count_studies(self, patient_id: str) -> int | None:  # noqa: ARG002 (the interface)
+        """Return None: QIDO-RS has no search for patients (PS3.18 10.6.1.1)."""
+        return None
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """Return the series of a study; raises QueryFailed where the list is incomplete."""
         return parse_series(
@@ -150,7 +154,7 @@ class DicomWebArchive:
         cap: int = LISTING_CAP,
     ) -> QueryRows:
         result = self._qido.search(level, keys, returns, cap, expected_count=expected_count)
-        if self._result_cap is not None and len(result.rows) >= self._result_cap:
+        if self._result_cap is not None and result.answer_count >= self._result_cap:
             result.incomplete_reason = (
                 result.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
             )

@@ -99,6 +99,7 @@ class PagedResults:
             self.found.rows += [] if repeated else new  # answers without a UID are counted by the caller
             return False
         self.found.rows += new
+        self.found.repeated += repeated
         self.received += len(page.rows)
         self.last_page = page
         self._seen |= uids

@@ -7,21 +7,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
+from dicom_quarry.archive.attributes import (
+    PATIENT_RETURN_KEYS,
+    SERIES_RETURN_KEYS,
+    STUDY_RETURN_KEYS,
+    parse_series,
+    parse_studies,
+    parse_study_count,
+)
 from dicom_quarry.archive.base import (
     QueryRows,
     RetrieveMonitor,
     RetrieveRequest,
     RetrieveResult,
     StudyQueryResult,
+    Verdict,
 )
 from dicom_quarry.archive.dimse import find
 from dicom_quarry.archive.dimse.associations import AssociationFactory, AssociationPool, Timeouts
-from dicom_quarry.archive.dimse.identifier import MODELS, UTF_8, ModelName, encode, is_uid, tag
+from dicom_quarry.archive.dimse.identifier import (
+    MODELS,
+    UTF_8,
+    InformationModel,
+    ModelName,
+    encode,
+    is_uid,
+    tag,
+)
 from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister
-from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed
+from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
@@ -116,6 +132,31 @@ class DimseArchive:
             extra_keywords,
         )
 
+    def count_studies(self, patient_id: str) -> int | None:
+        """Return the archive's own number of a patient's studies, None if it gives none.
+
+        Only the Patient Root model has a PATIENT level (PS3.4 C.6.1.1.2). The association of the other model
+        is released meanwhile, as some archives accept only one.
+        """
+        model = MODELS["patient"]
+        is_other = model is not self._model
+        if is_other:
+            self._associations.release_thread()
+        try:
+            found = self._query(Level.PATIENT, {"PatientID": patient_id}, PATIENT_RETURN_KEYS, model=model)
+        except Rejected as error:
+            if error.permanent and is_other:
+                return None
+            raise
+        except QueryFailed as failure:
+            if interpret_find(failure.status).verdict is Verdict.UNSUPPORTED:
+                return None
+            raise
+        finally:
+            if is_other:
+                self._associations.release_thread()
+        return parse_study_count(found, patient_id)
+
     def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
         """List the series of a study; raises QueryFailed if the list is incomplete."""
         keys = self._study_keys(study.study_uid, study.patient_id)
@@ -174,7 +215,13 @@ class DimseArchive:
         return keys
 
     def _query(
-        self, level: Level, keys: Mapping[str, str], returns: Sequence[str], cap: int = LISTING_CAP
+        self,
+        level: Level,
+        keys: Mapping[str, str],
+        returns: Sequence[str],
+        cap: int = LISTING_CAP,
+        *,
+        model: InformationModel | None = None,
     ) -> QueryRows:
         identifier = encode(
             {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
@@ -182,12 +229,12 @@ class DimseArchive:
         tags = [tag(keyword) for keyword in returns]
         self._before_query()
         found = self._associations.run(
-            self._model.find,
+            (model or self._model).find,
             lambda association: find.run_find(
                 association, identifier, tags, cap=cap, timeout=self._factory.timeouts.query
             ),
         )
-        if self._result_cap is not None and len(found.rows) >= self._result_cap:
+        if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
                 found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"
             )

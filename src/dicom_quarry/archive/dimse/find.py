@@ -23,8 +23,9 @@ def run_find(
     """Send the query, and read up to its final response: an unfinished query makes an association unusable.
 
     A query with more than ``cap`` answers is cancelled. Raises ConnectionLost after ``timeout`` seconds
-    without an answer, and QueryFailed for a failure without answers; a failure after answers makes them
-    incomplete.
+    without an answer, and QueryFailed for a failure without answers. A failure after answers makes them
+    incomplete, like a limit, since archives use many statuses for theirs. So do a warning and an answer that
+    cannot be read, but narrower queries do not help there.
     """
     request = c_find_rq(association.next_message_id(), association.sop_class)
     association.send_request(request, identifier)
@@ -50,6 +51,7 @@ def _add_row(found: QueryRows, message: DimseMessage, transfer_syntax: str, tags
     except RemoteProtocolError as damage:
         row = {}
         found.incomplete_reason = f"an answer of the archive cannot be read: {damage}"
+        found.splittable = False
     found.rows.append(row)
 
 
@@ -61,6 +63,8 @@ def _handle_final_status(found: QueryRows, final: Command) -> None:
     if not found.rows and meaning.verdict not in (Verdict.WARNING, Verdict.CANCELLED):
         raise QueryFailed(detail, status=final.status)
     found.incomplete_reason = detail
+    if meaning.verdict is Verdict.WARNING:
+        found.splittable = False
 
 
 def _cancel(association: PooledAssociation, request: Command) -> None:
