@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 
 from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
-from dicom_quarry.demo.synthetic_studies import TINY, DemoStudy, generate_studies, make_study
+from dicom_quarry.demo.synthetic_studies import (
+    CR,
+    TINY,
+    DemoStudy,
+    SeriesProfile,
+    generate_studies,
+    make_study,
+)
 from tests.faults.scenario import COMPLETE, STUDIES
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import (
@@ -52,12 +59,20 @@ class WebScenario:
     studies: tuple[DemoStudy, ...] = STUDIES
 
 
-def _same_accession(count: int, images: int, *, days: int = 7) -> tuple[DemoStudy, ...]:
-    """Make so many studies of one patient and one accession, so many days apart."""
-    patient = STUDIES[0].patient
+_SMALL_CR = replace(CR, rows=32, columns=32)
+
+
+def _same_accession(
+    count: int, images: int, *, days: int = 7, profiles: Sequence[SeriesProfile] = (TINY, _SMALL_CR)
+) -> tuple[DemoStudy, ...]:
+    """Make so many studies of one patient and one accession, so many days apart, of these profiles in turn."""
     return tuple(
         make_study(
-            patient, "A13", date(2019, 1, 1) + timedelta(days=days * number), (TINY, images), variant=number
+            STUDIES[0].patient,
+            "A13",
+            date(2019, 1, 1) + timedelta(days=days * number),
+            (profiles[number % len(profiles)], images),
+            variant=number,
         )
         for number in range(count)
     )
@@ -91,18 +106,20 @@ def _paging(
     )
 
 
-def _cut_short(name: str, fault: str, does: str, *faults: WebFault) -> WebScenario:
-    """Make a scenario about pages in which one row has two studies of one day."""
+def _cut_short(
+    name: str, fault: str, does: str, *faults: WebFault, studies: Sequence[DemoStudy]
+) -> WebScenario:
+    """Make a scenario about pages in which the one row cannot be proved, and nothing is fetched."""
     return WebScenario(
         name,
         fault,
         does,
         lambda: faults,
         rows=(("failed", "query_cut_short"),),
-        stored=(0, 0),
-        requests=("", ""),
+        stored=(0,) * len(studies),
+        requests=("",) * len(studies),
         exit_code=1,
-        studies=_same_accession(2, images=1, days=0),
+        studies=tuple(studies),
     )
 
 
@@ -296,13 +313,13 @@ SCENARIOS = (
     _paging(
         "overlapping-pages",
         "every page but the first sends 2 answers of the one before again",
-        "counts an answer once, and queries again by date: nothing is missing",
+        "counts an answer once, and queries again by date and by modality: nothing is missing",
         Pages(cap=7, overlap=2),
     ),
     _paging(
         "a-page-twice",
         "the second page is the first one again",
-        "does not believe the list: it queries studies again by date, instances end as unverified",
+        "does not believe the list: queries studies again by date and modality, instances end as unverified",
         Pages(cap=7, doubled=7),
         second=LIST_CUT_SHORT,
     ),
@@ -315,7 +332,7 @@ SCENARIOS = (
     _paging(
         "first-page-for-ever",
         "limit and offset are ignored, and no answer is longer than 7",
-        "does not believe a page of 7: it queries studies again by date, instances end as unverified",
+        "does not believe a page of 7: queries again by date and modality, instances end as unverified",
         Pages(cap=7, limit=False, offset=False),
         second=LIST_CUT_SHORT,
     ),
@@ -324,6 +341,14 @@ SCENARIOS = (
         "limit and offset are ignored, and no answer is longer than 2: two studies of one day",
         "cannot know whether there are more: the row fails, and nothing is fetched",
         Pages(cap=2, limit=False, offset=False),
+        studies=_same_accession(2, images=1, days=0),
+    ),
+    _cut_short(
+        "first-page-of-one-modality",
+        "limit and offset are ignored, and no answer is longer than 7: nine CT studies",
+        "cannot exclude a further one without a date: the row fails, and nothing is fetched",
+        Pages(cap=7, limit=False, offset=False),
+        studies=_same_accession(9, images=1, profiles=(TINY,)),
     ),
     WebScenario(
         "no-content",
