@@ -65,7 +65,7 @@ _SMALL_CR = replace(CR, rows=32, columns=32)
 def _same_accession(
     count: int, images: int, *, days: int = 7, profiles: Sequence[SeriesProfile] = (TINY, _SMALL_CR)
 ) -> tuple[DemoStudy, ...]:
-    """Make so many studies of one patient and one accession, so many days apart, of these profiles in turn."""
+    """Make so many studies of one patient and one accession, days apart, of these profiles in turn."""
     return tuple(
         make_study(
             STUDIES[0].patient,
