@@ -296,6 +296,13 @@ def test_neither_form_nor_invisible_characters_hide_an_identifier(
 HEADER = [text("MRN"), text("Note")]
 
 
+def test_values_in_a_hidden_sheet_are_an_error(tmp_path: Path) -> None:
+    sheets = ("Shown", sheet([HEADER, [text("1")]])), ("Old", sheet([[text("MRN")], [text("2")]]))
+    (tmp_path / "optout.xlsx").write_bytes(workbook(*sheets, hidden=["Old"]))
+    with pytest.raises(InputError, match="the hidden sheet 'Old' has values, too"):
+        of(tmp_path / "optout.xlsx")
+
+
 def test_a_line_above_the_header_that_may_be_a_row_is_an_error(write: Write, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="line 2 is above the header, and may be a row"):
         of(write("Opt-outs of Ward B,\nNote,A4711\nMRN,Note\n4712,y\n"))

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 from xml.parsers.expat import ExpatError
 
 from dicom_quarry.cohort.columns import find_keyword, find_similar_keyword, replace_unprintable
@@ -107,6 +107,14 @@ def _normalize_part(name: str) -> str:
     return _slashes(name).lstrip("/").casefold()
 
 
+class _Sheet(NamedTuple):
+    """A sheet of the workbook, and the name of its part."""
+
+    name: str
+    part: str
+    is_hidden: bool
+
+
 @dataclass(frozen=True, slots=True)
 class XlsxTable:
     """A sheet as a table; its lines are the sheet's rows."""
@@ -117,7 +125,7 @@ class XlsxTable:
     decoder: CellDecoder
     header: tuple[str, ...]
     header_line: int
-    other_sheets: tuple[tuple[str, str], ...]
+    other_sheets: tuple[_Sheet, ...]
     layout: SheetLayout
     hidden_rows: str = ""
     header_notes: tuple[str, ...] = ()
@@ -132,8 +140,8 @@ class XlsxTable:
     def notes(self) -> tuple[str, ...]:
         """Notes on the sheet that is read, if there are several, on the header, and on hidden rows."""
         found = list(self.header_notes)
-        if self.other_sheets:
-            count = len(self.other_sheets) + 1
+        if count := sum(not one.is_hidden for one in self.other_sheets):
+            count += 1
             found.insert(0, f"read from the sheet '{self.sheet}', the first of {count} that is not empty")
         if self.layout.hidden_row_count:
             done = "read" if self.hidden_rows == "take" else "not read"
@@ -170,11 +178,12 @@ class XlsxTable:
         if self.layout.hidden_row_count:
             yield f"{_describe_rows(self.layout)}, by a filter or by hand; show them, or delete them"
         with _open_zip(self.source) as book:
-            for name, part in self.other_sheets:
-                if any(True for _ in _read_sheet(book, part, self.decoder, "take")):
+            for sheet in self.other_sheets:
+                if any(True for _ in _read_sheet(book, sheet.part, self.decoder, "take")):
+                    kind = "hidden sheet" if sheet.is_hidden else "sheet"
                     yield (
-                        f"the sheet '{name}' has values, too, and only one sheet is read; save each sheet as "
-                        "a file of its own, or delete it"
+                        f"the {kind} '{sheet.name}' has values, too, and only one sheet is read; save each "
+                        "sheet as a file of its own, or delete it"
                     )
             lines = _read_sheet(book, self.part, self.decoder, "take")
             yield from filter(None, [find_data_above(lines, self.header_line)])
@@ -215,7 +224,9 @@ def open_xlsx(source: InputSource, is_key: IsKey = find_keyword, hidden_rows: st
             _open_part(book, _find_related_part(book, root, "/styles", required=False))
         )
         decoder = CellDecoder(texts, number_formats, epoch_1904, is_computed)
-        for name, part in sheets:
+        for name, part, is_hidden in sheets:
+            if is_hidden:
+                continue
             try:
                 found = find_header(_read_sheet(book, part, decoder, hidden_rows), is_key)
             except SeveralHeaders as error:
@@ -226,7 +237,7 @@ def open_xlsx(source: InputSource, is_key: IsKey = find_keyword, hidden_rows: st
             while row and not row[-1].strip():
                 row.pop()
             layout = read_sheet_layout(book.open(part))
-            others = tuple(one for one in sheets if one != (name, part))
+            others = tuple(one for one in sheets if one.part != part)
             table = XlsxTable(
                 source, name, part, decoder, tuple(row), line, others, layout, hidden_rows, notes
             )
@@ -338,8 +349,8 @@ def _read_relations(book: Package, part: str) -> list[tuple[str, str, str]]:
         ]
 
 
-def _list_sheets(book: Package, root: str) -> tuple[list[tuple[str, str]], bool, bool]:
-    """Return the visible sheets with the names of their parts, and two properties of the workbook.
+def _list_sheets(book: Package, root: str) -> tuple[list[_Sheet], bool, bool]:
+    """Return the sheets, and two properties of the workbook.
 
     These are True if days are counted from 1904, and True if the results of its formulas are final: a program
     that only writes workbooks leaves the computation to Excel.
@@ -349,7 +360,7 @@ def _list_sheets(book: Package, root: str) -> tuple[list[tuple[str, str]], bool,
         for identifier, kind, target in _read_relations(book, root)
         if kind.endswith("/worksheet")
     }
-    sheets: list[tuple[str, str]] = []
+    sheets: list[_Sheet] = []
     epoch_1904, is_computed = False, True
     with book.open(root) as stream:
         for name, attributes in read_elements(stream):
@@ -358,6 +369,8 @@ def _list_sheets(book: Package, root: str) -> tuple[list[tuple[str, str]], bool,
             elif name == "calcPr":
                 is_computed = attributes.get("fullCalcOnLoad", "") not in ("1", "true")
             identifier = next((value for key, value in attributes.items() if key.endswith(":id")), "")
-            if name == "sheet" and attributes.get("state", "visible") == "visible" and identifier in parts:
-                sheets.append((replace_unprintable(attributes.get("name", "")), parts[identifier]))
+            if name == "sheet" and identifier in parts:
+                is_hidden = attributes.get("state", "visible") != "visible"
+                label = replace_unprintable(attributes.get("name", ""))
+                sheets.append(_Sheet(label, parts[identifier], is_hidden))
     return sheets, epoch_1904, is_computed
