@@ -29,7 +29,8 @@ class Server:
 
     ``cap`` is the longest page, ``largest_limit`` refused with ``refusal`` above. ``overlap`` is added before
     each offset; ``shift`` turns the list by so many answers with every request. ``last`` repeats the last
-    page behind the end; ``end`` is the answer there otherwise.
+    page behind the end; ``end`` is the answer there otherwise. ``instances`` is the number in every study, or
+    in each; answers have it with ``counts``.
     """
 
     uids: Sequence[str]
@@ -44,7 +45,8 @@ class Server:
     warning: str = ""
     largest_limit: int = 10_000
     refusal: tuple[int, bytes] = (400, b"")
-    instances: int = 0
+    instances: int | tuple[int, ...] = 0
+    counts: bool = True
     requests: list[dict[str, str]] = field(default_factory=list)
     base: str = "http://server"
 
@@ -57,7 +59,9 @@ class Server:
         limit = int(query["limit"]) if "limit" in query else 10_000
         if limit > self.largest_limit:
             return Reply(*self.refusal)
-        uids = list(self.uids) if path == "/studies" else [f"1.2.{n}" for n in range(self.instances)]
+        uids = list(self.uids)
+        if path != "/studies":
+            uids = [f"1.2.{number}" for number in range(self.count(path.split("/")[2]))]
         turn = (self.shift * len(self.requests)) % max(1, len(uids))
         uids = uids[turn:] + uids[:turn]
         size = min(limit, self.cap) if self.heeds_limit else self.cap
@@ -68,9 +72,17 @@ class Server:
         page = uids[start : start + size]
         if not page and offset:
             return Reply(*self.end)
-        rows = [{"0020000D": {"Value": [uid]}, "00201208": {"Value": [self.instances]}} for uid in page]
+        rows = [{"0020000D": {"Value": [uid]}} for uid in page]
+        if path == "/studies" and self.counts:
+            for row, uid in zip(rows, page, strict=True):
+                row["00201208"] = {"Value": [str(self.count(uid))]}
         more = self.warning if start + size < len(uids) else ""
         return Reply(self.status, json.dumps(rows).encode(), more)
+
+    def count(self, uid: str) -> int:
+        if isinstance(self.instances, int):
+            return self.instances
+        return self.instances[self.uids.index(uid)]
 
 
 @dataclass
@@ -185,6 +197,26 @@ def test_a_server_that_sends_everything_at_once_shows_it_by_a_longer_list() -> N
     assert not known.search(Level.STUDY, {"PatientName": "A*"}, ("StudyInstanceUID",), 9).incomplete_reason
 
 
+@pytest.mark.parametrize(
+    ("instances", "cap", "requests", "whole"),
+    [
+        ((1, 9, 1, 1), 100, 4, True),
+        ((1, 1, 7, 9), 100, 5, True),
+        ((1, 1, 1, 9), 100, 5, False),  # three are tried, no more
+        ((9, 9, 9, 9), 4, 5, False),
+    ],
+)
+def test_without_counts_a_few_studies_are_listed_to_see_a_longer_page(
+    instances: tuple[int, ...], cap: int, requests: int, whole: bool
+) -> None:
+    server = Server(
+        uids(4), cap=cap, heeds_offset=False, heeds_limit=False, instances=instances, counts=False
+    )
+    reason = search(server).incomplete_reason
+    assert not reason if whole else "repeats answers of its first 4" in reason
+    assert len(server.requests) == requests
+
+
 def test_a_limit_that_was_reached_is_no_evidence() -> None:
     connection = client(server := Server(uids(3), heeds_offset=False), longest_page=2_000)
     connection._limit = 3
@@ -235,6 +267,37 @@ def test_a_list_that_grows_while_it_is_read_is_taken_to_its_end() -> None:
             return super().answer(path, query)
 
     assert "repeats" in search(GrowsAtItsHead(uids(14), cap=5)).incomplete_reason
+
+
+@pytest.mark.parametrize(("changes", "reason"), [({2}, ""), ({2, 5}, "repeated 1 of 7"), ({2, 4}, "")])
+def test_a_list_that_changed_while_it_was_read_is_read_again(changes: set[int], reason: str) -> None:
+    """A reading takes two pages and an empty one."""
+
+    class GrowsAtItsHead(Server):
+        def answer(self, path: str, query: dict[str, str]) -> Reply:
+            if len(self.requests) in changes:
+                self.uids = [f"1.9.{len(self.requests)}", *self.uids]
+            return super().answer(path, query)
+
+    found = search(server := GrowsAtItsHead(uids(6), cap=5))
+    assert reason in found.incomplete_reason
+    assert bool(reason) == bool(found.incomplete_reason)
+    assert len(server.requests) == 6
+    assert reason or found_uids(found) == set(server.uids)
+
+
+def test_a_list_that_lost_an_answer_when_it_was_read_again_is_doubtful() -> None:
+    class Loses(Server):
+        def answer(self, path: str, query: dict[str, str]) -> Reply:
+            if len(self.requests) == 2:
+                self.uids = ["1.9", *self.uids]
+            elif len(self.requests) == 4:
+                self.uids = self.uids[:-1]
+            return super().answer(path, query)
+
+    found = search(server := Loses(uids(7), cap=5))
+    assert found_uids(found) == set(uids(7))
+    assert "list changed" in found.incomplete_reason, server.requests
 
 
 def test_a_list_without_an_end_is_stopped() -> None:
@@ -388,6 +451,7 @@ SERVERS = st.builds(
     largest_limit=st.sampled_from([3, 7, 10, 12, 200, 10_000]),
     refusal=st.sampled_from([(400, b""), (413, b"limit: at most 7"), (422, b"at most 11 of 12 results")]),
     instances=st.sampled_from([0, 3, 60]),
+    counts=st.booleans(),
 )
 
 
@@ -400,7 +464,7 @@ def test_any_server_is_complete_only_with_everything(server: Server, counted: bo
         found = search(server, expected)
     except QueryFailed:
         return
-    assert len(server.requests) <= len(server.uids) + 25
+    assert len(server.requests) <= 2 * len(server.uids) + 25  # a list that changed is read twice
     assert len(found_uids(found)) <= len(found.rows)
     if not found.incomplete_reason:
         assert found_uids(found) == set(server.uids)

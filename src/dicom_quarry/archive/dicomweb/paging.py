@@ -86,6 +86,7 @@ class PagedResults:
         self._named_uids = named_uids
         self._seen: set[str] = set()
         self._repeated = 0
+        self.list_changed = False  # answers were repeated on the way to a regular end
         self._announces_more = False
 
     def add(self, page: Page) -> bool:
@@ -127,10 +128,15 @@ class PagedResults:
         if self._announces_more:
             self.found.incomplete_reason = "the archive announces more answers than it sends"
         elif self._repeated:
+            self.list_changed = True
             self.found.incomplete_reason = (
                 f"the archive's list changed while it was read: it repeated {self._repeated} of "
                 f"{self.received} answers, so others may be missing"
             )
+
+    def includes(self, other: PagedResults) -> bool:
+        """Return True if these results have every UID of the other ones."""
+        return self._seen >= other._seen
 
     @property
     def contradicts_end(self) -> bool:

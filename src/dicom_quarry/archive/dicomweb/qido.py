@@ -136,6 +136,9 @@ _EXACT_KEYS = ("PatientID", "AccessionNumber")
 #: Studies that show whether the archive heeds a key.
 _MANY_STUDIES = 200
 
+#: Results whose instances are listed to see a longer page, where the archive has no counts.
+_UNCOUNTED_SAMPLES = 3
+
 
 @dataclass(frozen=True, slots=True)
 class _Search:
@@ -185,7 +188,18 @@ class QidoClient:
         the path. Raises QueryFailed, Rejected where the server is busy, ConnectionLost and Unreachable.
         """
         search = _build_search(level, keys, returns)
-        unique = _UNIQUE_KEYS[level]
+        results = self._read_pages(search, keys, cap, expected_count)
+        if results.list_changed:  # while it was read: it may be at rest now
+            again = self._read_pages(search, keys, cap, expected_count)
+            if not again.found.incomplete_reason and again.includes(results):
+                results = again
+        return results.found
+
+    def _read_pages(
+        self, search: _Search, keys: Mapping[str, str], cap: int, expected_count: int | None
+    ) -> PagedResults:
+        """Read a list from its beginning to its end."""
+        unique = _UNIQUE_KEYS[search.level]
         named_uids = {uid for uid in keys.get(unique, "").split("\\") if uid}
         results = PagedResults(tag(unique), expected_count=expected_count, named_uids=named_uids)
         found = results.found
@@ -199,7 +213,7 @@ class QidoClient:
                     if interpret_http(error.status).verdict is not Verdict.UNSUPPORTED:
                         raise
                     results.end_by_refusal(error.status)
-                return found
+                return results
             brings_new = results.add(page)
             if len(found.rows) > cap:
                 del found.rows[cap:]
@@ -209,9 +223,9 @@ class QidoClient:
             elif not brings_new:
                 if not self._is_whole(search, keys, results):
                     results.end_by_repetition()
-            elif not (results.is_proved or _ignores_keys(level, keys, found.rows)):
+            elif not (results.is_proved or _ignores_keys(search.level, keys, found.rows)):
                 continue
-            return found
+            return results
 
     def _is_whole(self, search: _Search, keys: Mapping[str, str], results: PagedResults) -> bool:
         """Return True if the results are whole, though the server repeats or refuses what follows."""
@@ -220,21 +234,19 @@ class QidoClient:
         return self._request_longer_page(search.level, keys, results) and results.is_whole(self._longest_page)
 
     def _request_longer_page(self, level: Level, keys: Mapping[str, str], results: PagedResults) -> bool:
-        """List the instances of the largest result; True if that page is longer than the last of a search.
+        """List the instances of a result; True if that page is longer than the last of a search.
 
-        It shows that the server does not cut each page at the length of that one.
+        It shows that the server does not cut each page at the length of that one. The result is the largest
+        one; where the archive has no counts a few are tried.
         """
         length = len(results.last_page.rows)
-        counts = [
-            (get_count(row, _COUNT_KEYS[level]) or 0, get_text(row, _UNIQUE_KEYS[level]))
-            for row in results.found.rows
-            if level is not Level.IMAGE
-        ]
-        count, uid = max(counts, default=(0, ""))
-        if count <= length or not is_uid(uid):
-            return False
-        search = _build_search(Level.IMAGE, {**keys, _UNIQUE_KEYS[level]: uid}, ("SOPInstanceUID",))
-        search = replace(search, query=[])
+        return level is not Level.IMAGE and any(
+            self._has_longer_page({**keys, _UNIQUE_KEYS[level]: uid}, length)
+            for uid in _likely_large(level, results.found.rows, length)
+        )
+
+    def _has_longer_page(self, keys: Mapping[str, str], length: int) -> bool:
+        search = replace(_build_search(Level.IMAGE, keys, ("SOPInstanceUID",)), query=[])
         try:
             return len(self._fetch_page(search, 0).rows) > length
         except QueryFailed:
@@ -304,6 +316,23 @@ class QidoClient:
                     f"{self._http.base} did not complete its response within {timeout:.0f} s"
                 )
         return bytes(body)
+
+
+def _likely_large(level: Level, rows: Sequence[Mapping[int, str]], length: int) -> list[str]:
+    """Return the UID of the largest result if it has more than ``length`` instances.
+
+    Without any count it returns the UIDs of the first few results.
+    """
+    counts = {
+        uid: get_count(row, _COUNT_KEYS[level])
+        for row in rows
+        if is_uid(uid := get_text(row, _UNIQUE_KEYS[level]))
+    }
+    known = {uid: count for uid, count in counts.items() if count is not None}
+    if not known:
+        return list(counts)[:_UNCOUNTED_SAMPLES]
+    largest = max(known, key=known.__getitem__)
+    return [largest] if known[largest] > length else []
 
 
 def _build_search(level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> _Search:
