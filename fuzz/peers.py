@@ -21,10 +21,11 @@ from dicom_quarry.store.part10 import encode_file_head, is_uid
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Association
 from dicom_quarry.wire.c_store import MAX_DATASET_SIZE, DimseMessage, IncomingInstance
-from dicom_quarry.wire.connection import Requestor, SocketConnection
+from dicom_quarry.wire.connection import SocketConnection
 from dicom_quarry.wire.header_scan import HeaderScan
 from dicom_quarry.wire.negotiation import AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import BUFFER_SIZE, PduType
+from dicom_quarry.wire.requestor import Requestor
 
 IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"

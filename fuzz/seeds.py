@@ -29,9 +29,9 @@ from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import AE
 from dicom_quarry.receiver.server import Receiver
 from dicom_quarry.wire import dimse
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION
 from dicom_quarry.wire.pdu import ControlPdu, PduReader, PduType
+from dicom_quarry.wire.requestor import Requestor
 from fuzz import peers
 from fuzz.harnesses import SYNTAXES
 from fuzz.run import CORPUS

@@ -117,13 +117,29 @@ class Conversation:
         """Send a dataset alone."""
         self._sock.sendall(_p_data(context_id, 2, data))
 
+    def send_pieces(self, pieces: Callable[[], None], ending: bytes, *, cut: int | None = None) -> None:
+        """Send what ``pieces`` sends, or its first ``cut`` bytes, and an ending, all in one segment."""
+        sock, collected = self._sock, _Collector()
+        self._sock = collected  # type: ignore[assignment]
+        try:
+            pieces()
+        finally:
+            self._sock = sock
+        sock.sendall(bytes(collected.data[:cut]) + ending)
+
+    def reset(self) -> None:
+        """Reset the connection (RST)."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
+        raise Over
+
     def receives_anything(self, seconds: float) -> bool:
         """Return True if the requestor sends anything within ``seconds``."""
         return bool(select.select([self._sock], [], [], seconds)[0])
 
     def abort(self) -> None:
         """A-ABORT (PS3.8 9.3.8)."""
-        self._sock.sendall(b"\x07\0\0\0\0\x04\0\0\0\0")
+        self._sock.sendall(ABORT)
         raise Over
 
     def _pdu(self) -> tuple[int, bytes]:
@@ -163,6 +179,19 @@ class Conversation:
         self._contexts[context[0]] = syntaxes[0]
         return _item(0x21, bytes([context[0], 0, result, 0]) + _item(0x40, syntaxes[0].encode()))
 
+
+class _Collector:
+    """Takes the place of a socket, and keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
+
+
+#: PDUs that end an association, and the code that does it without one.
+ABORT, RELEASE = b"\x07\0\0\0\0\x04\0\0\0\0", b"\x05\0\0\0\0\x04\0\0\0\0"
 
 _COUNTERS = {"remaining": 0x1020, "completed": 0x1021, "failed": 0x1022, "warning": 0x1023}
 

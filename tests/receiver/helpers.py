@@ -11,10 +11,10 @@ from typing import Self
 from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Receipt
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.association import Association, Event
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import Command, CommandReader
 from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, propose_contexts
 from dicom_quarry.wire.pdu import PDVFragment
+from dicom_quarry.wire.requestor import Requestor
 
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 CT = "1.2.840.10008.5.1.4.1.1.2"

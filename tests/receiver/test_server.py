@@ -16,8 +16,8 @@ from dicom_quarry.model import AE
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, SenderRejected
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Rejection
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, ContextResult, propose_contexts
+from dicom_quarry.wire.requestor import Requestor
 from tests.peers.process import wait_for
 from tests.receiver.conftest import Make
 from tests.receiver.helpers import CT, EXPLICIT, IMPLICIT, MemorySink, RawPeer, echo

@@ -158,10 +158,6 @@ def test_a_command_in_pieces_then_its_dataset() -> None:
         pytest.param([fragment(STORE, command=True, last=True, context_id=3)], id="unknown context"),
         pytest.param([fragment(b"x", command=False, last=True)], id="dataset without a command"),
         pytest.param(
-            [fragment(STORE, command=True, last=True), fragment(STORE, command=True, last=True)],
-            id="command where a dataset is due",
-        ),
-        pytest.param(
             [
                 fragment(STORE, command=True, last=True),
                 fragment(b"x", command=False, last=False),
@@ -201,3 +197,44 @@ def test_an_illegal_order_is_an_error(fragments: list[PDVFragment]) -> None:
     with pytest.raises(RemoteProtocolError):
         for piece in fragments:
             reader.feed(piece)
+
+
+def test_a_dataset_that_is_announced_and_does_not_come_is_passed_over() -> None:
+    reader = CommandReader({1})
+    assert isinstance(reader.feed(fragment(STORE, command=True, last=True)), Command)
+    assert reader.is_within_message
+    assert reader.feed(fragment(STORE[:20], command=True, last=False)) is None
+    assert isinstance(reader.feed(fragment(STORE[20:], command=True, last=True)), Command)
+    data = fragment(b"x", command=False, last=True)
+    assert reader.feed(data) is data
+    assert not reader.is_within_message
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Command(CommandField.C_FIND_RSP, status=0, has_dataset=True),
+        Command(CommandField.C_FIND_RSP, status=0xA700, has_dataset=True),
+        Command(CommandField.C_MOVE_RSP, status=0, has_dataset=True),
+        Command(CommandField.C_MOVE_RSP, status=0xFF00, has_dataset=True),
+        Command(CommandField.C_ECHO_RQ, 1, has_dataset=True),
+        Command(CommandField.C_ECHO_RSP, status=0, has_dataset=True),
+    ],
+)
+def test_no_dataset_is_awaited_where_none_belongs_and_one_that_comes_is_dropped(command: Command) -> None:
+    reader = CommandReader({1})
+    for _ in range(2):
+        unit = reader.feed(fragment(dimse.encode(command), command=True, last=True))
+        assert isinstance(unit, Command) and not unit.has_dataset
+        assert not reader.is_within_message
+        assert reader.feed(fragment(b"x", command=False, last=False)) is None
+        assert reader.feed(fragment(b"y", command=False, last=True)) is None
+
+
+def test_a_match_has_a_dataset_even_if_its_command_set_denies_it() -> None:
+    reader = CommandReader({1})
+    match = dimse.encode(Command(CommandField.C_FIND_RSP, status=0xFF00))
+    unit = reader.feed(fragment(match, command=True, last=True))
+    assert isinstance(unit, Command) and reader.is_within_message
+    data = fragment(b"x", command=False, last=True)
+    assert reader.feed(data) is data

@@ -18,10 +18,10 @@ from dicom_quarry.errors import ConnectionLost, Rejected, Unreachable
 from dicom_quarry.model import AE
 from dicom_quarry.wire import dimse, negotiation, pdu
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, Command, CommandField
 from dicom_quarry.wire.negotiation import AcceptorPolicy, AssociateRequest
 from dicom_quarry.wire.pdu import PduType, PDVFragment
+from dicom_quarry.wire.requestor import Requestor
 from tests.peers.dcmtk import Storescp
 from tests.peers.fixtures import Start
 from tests.peers.process import free_port, wait_for

@@ -16,7 +16,7 @@ from dicom_quarry.errors import ConfigError, Unreachable
 from dicom_quarry.model import AE
 from dicom_quarry.receiver.server import Receiver, ReceiverLimits, SenderRejected
 from dicom_quarry.wire import dimse
-from dicom_quarry.wire.connection import Requestor
+from dicom_quarry.wire.requestor import Requestor
 from dicom_quarry.wire.tls import acceptor_context, requestor_context
 from tests.peers.certificates import Authority, Identity, openssl
 from tests.peers.process import wait_for

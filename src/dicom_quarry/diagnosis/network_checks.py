@@ -10,8 +10,8 @@ from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, MODELS
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected
 from dicom_quarry.wire import error_messages
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION
+from dicom_quarry.wire.requestor import Requestor
 
 _CONNECT_TIMEOUT = 10.0
 

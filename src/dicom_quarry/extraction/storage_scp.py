@@ -16,8 +16,8 @@ from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
+from dicom_quarry.wire.requestor import Requestor
 from dicom_quarry.wire.tls import acceptor_context, self_test_context
 
 _log = logging.getLogger(__name__)

@@ -122,6 +122,7 @@ class CStoreHandler:
 
         Raises RemoteProtocolError.
         """
+        self.abort()  # an instance before this one whose dataset was announced and did not come
         syntax = self._contexts.get(context_id)
         if syntax is None:
             raise RemoteProtocolError(
@@ -211,6 +212,8 @@ class MessageAssembler:
         Raises RemoteProtocolError.
         """
         unit = self._command_reader.feed(fragment)
+        if fragment.is_command:
+            self._end_unfinished()
         if isinstance(unit, Command):
             if self._store_handler and unit.field is CommandField.C_STORE_RQ:
                 return self._store_handler.begin(fragment.context_id, unit)
@@ -220,10 +223,35 @@ class MessageAssembler:
         elif unit is not None:
             self._append_dataset(unit)
         if self._command and not self._command_reader.is_within_message:
-            self.messages.append(DimseMessage(*self._command, bytes(self._dataset)))
-            self._command = None
-            self._dataset.clear()
+            self._complete()
         return None
+
+    @property
+    def awaits_failed_list(self) -> bool:
+        """True while a final response waits for its Failed SOP Instance UID List: a hint, no more."""
+        return self._command is not None and self._command[1].field in (
+            CommandField.C_GET_RSP,
+            CommandField.C_MOVE_RSP,
+        )
+
+    def complete_without_list(self) -> bool:
+        """Complete the final response that waits for its list; return False if there is none, or it comes."""
+        if not self.awaits_failed_list or not self._command_reader.skip_dataset():
+            return False
+        self._complete()
+        return True
+
+    def _end_unfinished(self) -> None:
+        """End the message before the command that has come: its dataset was announced and does not come."""
+        if self._command:
+            self._complete()
+        self.abort()
+
+    def _complete(self) -> None:
+        if self._command:
+            self.messages.append(DimseMessage(*self._command, bytes(self._dataset)))
+        self._command = None
+        self._dataset.clear()
 
     def _append_dataset(self, fragment: PDVFragment) -> None:
         self._dataset += fragment.data

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 
@@ -21,6 +21,8 @@ MAX_COMMAND_SIZE = 65536
 
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS = 0x0000
+#: Statuses after which more responses follow (PS3.4 C.4.1.1.4, C.4.2.1.5).
+PENDING = (0xFF00, 0xFF01)
 
 _NO_DATASET = 0x0101
 _DATASET = 0x0001
@@ -273,11 +275,28 @@ def _build_command(values: dict[str, object]) -> Command:
     return Command(field, **values)  # type: ignore[arg-type]
 
 
+def _dataset_expected(command: Command) -> bool:
+    """Return True if a dataset may follow a command; some peers announce one where PS3.7 has none.
+
+    A match of a C-FIND always has one (PS3.7 9.1.2.1.5), whatever its command set announces.
+    """
+    match command.field:
+        case CommandField.C_FIND_RSP:
+            return command.status in PENDING
+        case CommandField.C_MOVE_RSP | CommandField.C_GET_RSP:
+            # The Failed SOP Instance UID List (PS3.4 C.4.2.1.4.2).
+            return command.has_dataset and command.status not in (SUCCESS, *PENDING)
+        case CommandField.C_ECHO_RQ | CommandField.C_ECHO_RSP | CommandField.C_CANCEL_RQ:
+            return False
+    return command.has_dataset
+
+
 class CommandReader:
     """Reader of command sets from fragments; checks the order of commands and datasets (PS3.8 E.2).
 
     ``contexts`` contains the accepted presentation context IDs. Dataset fragments pass through unchanged, so
-    that an instance is never collected in memory.
+    that an instance is never collected in memory. A dataset that was announced and does not come is passed
+    over: the next command counts. So is a dataset of a command that has none: its fragments are dropped.
     """
 
     def __init__(self, contexts: Container[int]) -> None:
@@ -285,27 +304,42 @@ class CommandReader:
         self._partial = bytearray()
         self._context_id = 0  # of the current message
         self._dataset_due = False
+        self._dataset_begun = False
+        self._dataset_dropped = False  # fragments of a dataset that does not belong to the message may come
 
     @property
     def is_within_message(self) -> bool:
         """True from the first fragment of a message to its last."""
         return self._dataset_due or bool(self._partial)
 
+    def skip_dataset(self) -> bool:
+        """Wait for the dataset that is due no longer; return False, with no effect, if it has begun."""
+        if not self._dataset_due or self._dataset_begun:
+            return False
+        self._dataset_due, self._dataset_dropped = False, True
+        return True
+
     def feed(self, fragment: PDVFragment) -> Command | PDVFragment | None:
         """Return a whole command, the fragment itself if it belongs to a dataset, or None for more.
 
-        None means that the command set is not complete yet. Raises RemoteProtocolError for an order of
-        fragments that PS3.7 does not allow.
+        None means that the command set is not complete yet, or that the fragment is dropped. Raises
+        RemoteProtocolError for an order of fragments that PS3.7 does not allow.
         """
         if not fragment.is_command:
-            if not self._dataset_due or fragment.context_id != self._context_id:
-                raise RemoteProtocolError("a dataset without a command before it on its presentation context")
-            if fragment.is_last:
-                self._dataset_due = False
-            return fragment
-        if self._dataset_due:
+            return self._feed_dataset(fragment)
+        if self._dataset_due and not self.skip_dataset():
             raise RemoteProtocolError("a command in the middle of a dataset")
         return self._feed_command(fragment)
+
+    def _feed_dataset(self, fragment: PDVFragment) -> PDVFragment | None:
+        is_possible = (self._dataset_due or self._dataset_dropped) and not self._partial
+        if fragment.context_id != self._context_id or not is_possible:
+            raise RemoteProtocolError("a dataset without a command before it on its presentation context")
+        belongs = self._dataset_due
+        if fragment.is_last:
+            self._dataset_due = self._dataset_dropped = False
+        self._dataset_begun = not fragment.is_last
+        return fragment if belongs else None
 
     def _feed_command(self, fragment: PDVFragment) -> Command | None:
         if fragment.context_id not in self._contexts:
@@ -320,5 +354,6 @@ class CommandReader:
             return None
         command = decode(self._partial)
         self._partial.clear()
-        self._dataset_due = command.has_dataset
-        return command
+        self._dataset_due, self._dataset_begun = _dataset_expected(command), False
+        self._dataset_dropped = not self._dataset_due
+        return replace(command, has_dataset=command.has_dataset and self._dataset_due)

@@ -23,9 +23,9 @@ from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, describe_serv
 from dicom_quarry.errors import ConnectionLost, Rejected
 from dicom_quarry.model import AE
 from dicom_quarry.wire.c_store import DimseMessage
-from dicom_quarry.wire.connection import Requestor
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
 from dicom_quarry.wire.negotiation import MAX_CONTEXTS, Roles, is_storage
+from dicom_quarry.wire.requestor import Requestor
 
 T = TypeVar("T")
 
@@ -137,7 +137,7 @@ class AssociationPool:
     def _acquire(self, key: tuple[int, str], select: AssociationSelector) -> PooledAssociation:
         with self._lock:
             existing = self._associations.get(key)
-        if existing is not None and not existing.requestor.is_alive:
+        if existing is not None and not existing.requestor.check_idle():
             existing = None
         association = select(existing)
         if association is existing:

@@ -47,6 +47,8 @@ def run_find(
 
 def _add_row(found: QueryRows, message: DimseMessage, transfer_syntax: str, tags: tuple[int, ...]) -> None:
     try:
+        if message.command.has_dataset and not message.dataset:
+            raise RemoteProtocolError("its dataset was announced and did not come")
         row = scan_dataset(message.dataset, transfer_syntax, tags)
     except RemoteProtocolError as damage:
         row = {}
