@@ -220,7 +220,7 @@ class Listing:
     ``instances`` is the list against which completeness is proved. ``lists_instances`` is False if the
     archive cannot list instances: then ``count`` is the only evidence. ``complete`` is False if a query ended
     early or reached a limit, for the reason in ``incomplete_reason``. ``count`` is the largest number of
-    instances in any answer, None if no answer had one.
+    instances in any answer, None if no answer had one. ``modalities`` are those of the series, by their UIDs.
     """
 
     instances: tuple[InstanceRef, ...]
@@ -229,6 +229,7 @@ class Listing:
     complete: bool = True
     count: int | None = None
     incomplete_reason: str = ""
+    modalities: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

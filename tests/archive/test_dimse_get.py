@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pydicom.dataset import Dataset
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
-from dicom_quarry.archive.dimse import associations
+from dicom_quarry.archive.dimse.storage_contexts import COMMON_SOP_CLASSES
 from dicom_quarry.errors import Rejected
 from dicom_quarry.model import InstanceInfo, Sink, Writer
 from tests.archive.scripts import STUDY_FIND, Watching, archive
@@ -21,8 +22,8 @@ from tests.peers.relay import C_CANCEL, C_GET, RelayedMessage
 from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script, ScriptedArchive, store_rq
 
 GET = "1.2.840.10008.5.1.4.1.2.2.3"
-CT, SR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.88.11"
-EXPLICIT, JPEG_2000 = "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.4.90"
+CT, MR, SR = (f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2", "4", "88.11"))
+EXPLICIT, DEFLATED, JPEG_2000 = (f"1.2.840.10008.1.2.{end}" for end in ("1", "1.99", "4.90"))
 ASK = RetrieveRequest("1.2", sop_classes_by_series={"1.2.1": frozenset({CT})})
 
 
@@ -91,11 +92,37 @@ def test_the_classes_listed_are_proposed_and_we_are_their_scp() -> None:
 @pytest.mark.parametrize("listed", [{}, {"1.2.1": frozenset({""}), "1.2.2": frozenset({"", CT})}])
 def test_common_classes_are_proposed_where_they_are_not_listed(listed: dict[str, frozenset[str]]) -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
-        assert set(peer.proposed) == {GET, *associations.COMMON_SOP_CLASSES}
+        assert set(peer.proposed) == {GET, *COMMON_SOP_CLASSES}
         assert request.identifier()["QueryRetrieveLevel"] == "STUDY"
         peer.answer(request, SUCCESS)
 
     get(script, MemorySink(), ask=RetrieveRequest("1.2", sop_classes_by_series=listed))
+
+
+def test_what_did_not_come_is_requested_with_a_context_for_each_syntax() -> None:
+    """The modality stands in for the classes; and only now Deflated is proposed."""
+    first = RetrieveRequest(
+        "1.2",
+        sop_classes_by_series={"1.2.1": frozenset({""}), "1.2.2": frozenset({CT})},
+        modalities={"1.2.1": "MR", "1.2.2": "CT"},
+    )
+    seen: list[Conversation] = []
+
+    def script(peer: Conversation, request: RelayedMessage) -> None:
+        seen.append(peer)
+        peer.answer(request, SUCCESS)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae, retrieve="get") as pacs:
+        for ask in (first, replace(first, is_repeat=True), first):
+            pacs.retrieve(ask, MemorySink(), Watching())
+        assert peer.associations == 3
+    before, repeated, after = seen
+    assert set(before.proposed) == set(after.proposed) == {GET, *COMMON_SOP_CLASSES}
+    assert set(repeated.proposed) > {GET, CT, MR}
+    assert len(repeated.proposed) < 10
+    assert DEFLATED in repeated.proposed[MR] and DEFLATED in repeated.proposed[CT]
+    assert len({repeated.context(MR, syntax) for syntax in (EXPLICIT, JPEG_2000, DEFLATED)}) == 3
+    assert not any(DEFLATED in syntaxes for syntaxes in (*before.proposed.values(), *after.proposed.values()))
 
 
 def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
@@ -116,7 +143,7 @@ def test_an_association_is_kept_for_as_long_as_it_is_enough() -> None:
 
 
 def test_more_classes_than_fit_go_by_series_over_several_associations() -> None:
-    classes = sorted(associations.COMMON_SOP_CLASSES)[:70]
+    classes = sorted(COMMON_SOP_CLASSES)[:70]
     ask = RetrieveRequest(
         "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
     )
@@ -373,7 +400,7 @@ def test_what_follows_a_lost_association_is_not_requested() -> None:
     def script(peer: Conversation, request: RelayedMessage) -> None:
         peer.abort()
 
-    classes = sorted(associations.COMMON_SOP_CLASSES)[:70]
+    classes = sorted(COMMON_SOP_CLASSES)[:70]
     ask = RetrieveRequest(
         "1.2", sop_classes_by_series={f"1.2.{n}": frozenset({uid}) for n, uid in enumerate(classes)}
     )

@@ -214,15 +214,24 @@ def test_a_uid_that_is_none_is_neither_warned_of_nor_repeated() -> None:
     assert negotiation.decode_accept(negotiation.encode_accept(accept)).roles == {}
 
 
-def answered(request: AssociateRequest, **policy: object) -> list[tuple[int, str]]:
-    accept = AcceptorPolicy(MAX_PDU, **policy).answer(request)  # type: ignore[arg-type]
+def answered(request: AssociateRequest) -> list[tuple[int, str]]:
+    accept = AcceptorPolicy(MAX_PDU).answer(request)
     return [(answer.result, answer.transfer_syntax) for answer in accept.results]
 
 
-def test_the_first_transfer_syntax_wins_unless_another_is_preferred() -> None:
-    request = request_for((CT, [JPEG, EXPLICIT]), (CT, [IMPLICIT]))
-    assert answered(request) == [(0, JPEG), (0, IMPLICIT)]
-    assert answered(request, preferred_syntaxes=(EXPLICIT,)) == [(0, EXPLICIT), (0, IMPLICIT)]
+def test_the_first_transfer_syntax_wins_but_explicit_vr_before_implicit_vr() -> None:
+    request = request_for(
+        (CT, [JPEG, EXPLICIT]),
+        (CT, [IMPLICIT]),
+        (CT, [IMPLICIT, EXPLICIT]),
+        (CT, [EXPLICIT, IMPLICIT]),
+        (CT, [IMPLICIT, JPEG, EXPLICIT]),
+        (CT, [JPEG, IMPLICIT, EXPLICIT]),
+        (CT, [IMPLICIT, JPEG]),
+    )
+    assert [syntax for _, syntax in answered(request)] == [
+        *(JPEG, IMPLICIT, EXPLICIT, EXPLICIT, EXPLICIT, JPEG, IMPLICIT)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,8 @@ class RetrieveRequest:
     """The data to retrieve: a study; or, where given, only these series; or these instances of one series.
 
     ``transport`` selects the method of an archive that has several. ``sop_classes_by_series`` has the SOP
-    classes that the archive lists, by Series Instance UID.
+    classes that the archive lists, by Series Instance UID, and ``modalities`` the modalities. ``is_repeat``
+    is True if data of the same task was requested before.
     """
 
     study_uid: str
@@ -73,6 +74,8 @@ class RetrieveRequest:
     sop_uids: tuple[str, ...] = ()
     transport: Transport = Transport.MOVE
     sop_classes_by_series: Mapping[str, frozenset[str]] = field(default_factory=dict, compare=False)
+    modalities: Mapping[str, str] = field(default_factory=dict, compare=False)
+    is_repeat: bool = field(default=False, compare=False)
 
     @property
     def level(self) -> Level:

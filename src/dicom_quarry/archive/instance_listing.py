@@ -17,7 +17,7 @@ LISTING_CAP = 500_000
 #: results by a count of the archive, None where it has none.
 QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str], int | None], QueryRows]
 
-_SERIES_KEYS = ("SeriesInstanceUID", "NumberOfSeriesRelatedInstances")
+_SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
 
 
@@ -44,6 +44,7 @@ class InstanceLister:
         self._keys = keys
         self._instances: dict[str, InstanceRef] = {}
         self._claimed_counts: dict[str, int | None] = {}  # the instance count of every series
+        self._modalities: dict[str, str] = {}
         self._by_image = True
         self._incomplete_reasons: list[str] = []
 
@@ -67,6 +68,7 @@ class InstanceLister:
             complete=not self._incomplete_reasons,
             count=claimed,
             incomplete_reason="; ".join(dict.fromkeys(self._incomplete_reasons)),
+            modalities=self._modalities,
         )
 
     def _list_by_series(self) -> None:
@@ -97,6 +99,7 @@ class InstanceLister:
             uid = get_text(row, "SeriesInstanceUID")
             if is_uid(uid) and (not selected or uid in selected):
                 # A series that is in two studies, or listed twice, may have two counts.
+                self._modalities[uid] = get_text(row, "Modality")
                 claims = (self._claimed_counts.get(uid), get_count(row, "NumberOfSeriesRelatedInstances"))
                 self._claimed_counts[uid] = max(
                     (claim for claim in claims if claim is not None), default=None

@@ -187,7 +187,8 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
         return _wait_for_recall(snapshot, failures, jitter)
     requests = _next_requests(snapshot)
     if requests:
-        return Retrieve(_with_sop_classes(requests, snapshot.listing))
+        is_repeat = any(one.verdict not in (Verdict.LOST, Verdict.RETRY) for one in snapshot.rounds)
+        return Retrieve(_with_sop_classes(requests, snapshot.listing, is_repeat=is_repeat))
     return Relist() if snapshot.listing_count < 2 else _give_up(snapshot)
 
 
@@ -264,8 +265,10 @@ def _image_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
     )
 
 
-def _with_sop_classes(requests: Sequence[RetrieveRequest], listing: Listing) -> tuple[RetrieveRequest, ...]:
-    """Return the requests with the listed SOP classes of their instances."""
+def _with_sop_classes(
+    requests: Sequence[RetrieveRequest], listing: Listing, *, is_repeat: bool
+) -> tuple[RetrieveRequest, ...]:
+    """Return the requests with the listed SOP classes and modalities of their instances."""
     classes = group_sop_classes(listing.instances)
     return tuple(
         replace(
@@ -273,6 +276,8 @@ def _with_sop_classes(requests: Sequence[RetrieveRequest], listing: Listing) -> 
             sop_classes_by_series={
                 uid: classes.get(uid, _UNKNOWN_SOP_CLASSES) for uid in request.series_uids or classes
             },
+            modalities=listing.modalities,
+            is_repeat=is_repeat,
         )
         for request in requests
     )

@@ -23,6 +23,7 @@ _STANDARD_ROOT = "1.2.840.10008."
 _STORAGE_ROOT = "1.2.840.10008.5.1.4.1.1."
 # Some UIDs are longer than the 64 characters of PS3.5 9.1, but a UID in an answer must fit into one item.
 _MAX_UID_LENGTH = 128
+_IMPLICIT_LITTLE, _EXPLICIT_LITTLE = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
@@ -283,13 +284,13 @@ class AcceptorPolicy:
     """An acceptor's rules for proposed presentation contexts.
 
     ``accepts`` decides about the SOP class. Any transfer syntax is accepted, since datasets are stored as
-    they come: the first of ``preferred_syntaxes`` that was proposed, else the first proposed. ``max_pdu`` is
-    in bytes.
+    they come: the first one that was proposed, which is most likely that of the sender's files. But Explicit
+    VR is chosen before Implicit VR: a conversion to the latter loses the VRs of private elements, and one
+    from it loses nothing (PS3.5 A.1, A.2). ``max_pdu`` is in bytes.
     """
 
     max_pdu: int
     accepts: Callable[[str], bool] = lambda uid: is_storage(uid) or is_verification(uid)
-    preferred_syntaxes: tuple[str, ...] = ()
 
     def answer(self, request: AssociateRequest) -> AssociateAccept:
         """Return the A-ASSOCIATE-AC to a request.
@@ -317,7 +318,7 @@ class AcceptorPolicy:
             return ContextResult(context.context_id, ContextResult.TRANSFER_SYNTAXES_NOT_SUPPORTED)
         if not roles.get(context.abstract_syntax, (True, False))[0]:
             return ContextResult(context.context_id, ContextResult.USER_REJECTION, first)
-        chosen = next((uid for uid in self.preferred_syntaxes if uid in offered), first)
+        chosen = _EXPLICIT_LITTLE if first == _IMPLICIT_LITTLE and _EXPLICIT_LITTLE in offered else first
         return ContextResult(context.context_id, ContextResult.ACCEPTED, chosen)
 
 

@@ -1,9 +1,7 @@
-"""Associations with an archive: the factory, the pool, and the presentation contexts for C-GET.
+"""Associations with an archive: the factory, and the pool.
 
 :class:`AssociationFactory` opens associations. :class:`AssociationPool` keeps them open, one per thread and
-SOP class, and replaces one that the archive has ended meanwhile. The functions at the end choose the storage
-SOP classes and transfer syntaxes that a C-GET association proposes (PS3.8 9.3.2.2): an association has at
-most 128 presentation contexts, which is too few for every pair of class and syntax.
+SOP class, and replaces one that the archive has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -11,20 +9,17 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TypeVar
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, describe_service
+from dicom_quarry.archive.dimse.storage_contexts import StorageProposal
 from dicom_quarry.errors import ConnectionLost, Rejected
 from dicom_quarry.model import AE
 from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
-from dicom_quarry.wire.negotiation import MAX_CONTEXTS, Roles, is_storage
+from dicom_quarry.wire.negotiation import Roles
 from dicom_quarry.wire.requestor import Requestor
 
 T = TypeVar("T")
@@ -43,7 +38,7 @@ class PooledAssociation:
     def __init__(self, requestor: Requestor, sop_class: str) -> None:
         self.requestor = requestor
         self.sop_class = sop_class
-        self.storage_classes: frozenset[str] = frozenset()  # SOP classes of the sub-operations of C-GET
+        self.storage = StorageProposal()  # for the sub-operations of C-GET
         self.context_id, self.transfer_syntax = requestor.accepted[sop_class]
         self._request_count = 0
         self._sent_at = 0.0
@@ -223,119 +218,3 @@ class AssociationFactory:
             detail = f"{self.peer} does not offer {describe_service(sop_class)} to {self.calling}"
             raise Rejected(detail, permanent=True)
         return PooledAssociation(requestor, sop_class)
-
-
-#: One presentation context is that of C-GET itself.
-MAX_STORAGE_CONTEXTS = MAX_CONTEXTS - 1
-
-# Transfer syntaxes in order of preference, which is roughly their frequency.
-_UNCOMPRESSED = tuple(f"1.2.840.10008.1.2{end}" for end in (".1", "", ".1.99", ".2"))
-_STILL_IMAGE = (
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (70, 90, 50, 91, 80, 51, 57, 81)),
-    "1.2.840.10008.1.2.5",
-    *(f"1.2.840.10008.1.2.4.{number}" for number in (201, 202, 203, 92, 93)),
-)
-_VIDEO = tuple(
-    f"1.2.840.10008.1.2.4.{number}"
-    for number in (102, 100, 103, 101, 104, 107, 105, 106, 108, "102.1", "100.1", "103.1", "101.1")
-)
-
-# Words in the names of classes whose pixels may be compressed, and of those that may hold a video.
-_PIXEL_CLASS_WORDS = ("Image", "Volume", "Segmentation", "Map", "RT Dose")
-_VIDEO_CLASS_WORDS = ("Multi-frame", "Video")
-
-_STORAGE_CLASS_PREFIX = "1.2.840.10008.5.1.4.1.1."
-_IMAGE_CLASSES = (
-    "2 4 128 7 1 1.1 1.2 6.1 3.1 12.1 12.2 20 1.1.1 1.2.1 1.3 2.1 4.1 4.3 130 13.1.3 13.1.1 13.1.2 "
-    "7.1 7.2 7.3 7.4 6.2 12.1.1 12.2.1 77.1.1 77.1.2 77.1.3 77.1.4 77.1.5.1 77.1.5.2 77.1.5.4 77.1.6 "
-    "77.1.1.1 77.1.2.1 77.1.4.1 481.1 481.2 66.4 30 6 3 5"
-)
-_OTHER_CLASSES = (
-    "88.11 88.22 88.33 88.34 88.50 88.59 88.65 88.67 88.68 11.1 11.2 11.3 11.4 104.1 104.2 "
-    "481.3 481.4 481.5 481.6 481.7 481.8 481.9 66 66.1 66.2 66.3 66.5 67 4.2 "
-    "9.1.1 9.1.2 9.1.3 9.2.1 9.3.1"
-)
-#: Proposed if the archive does not list SOP classes: the common ones, and Siemens' CSA Non-Image Storage.
-COMMON_SOP_CLASSES = frozenset(
-    (
-        *(_STORAGE_CLASS_PREFIX + end for end in f"{_IMAGE_CLASSES} {_OTHER_CLASSES}".split()),
-        "1.3.12.2.1107.5.9.1",
-    ),
-)
-
-
-def select_sop_classes(sop_classes: Iterable[str]) -> frozenset[str]:
-    """Return the storage classes to propose for listed ones; an empty UID adds the common classes."""
-    listed = frozenset(sop_classes)
-    known = frozenset(uid for uid in listed if uid and is_storage(uid))
-    return known if known and "" not in listed else known | COMMON_SOP_CLASSES
-
-
-def fits_one_association(sop_classes: Iterable[str]) -> bool:
-    """Return True if one association has a context for every pair of class and transfer syntax."""
-    return sum(len(_transfer_syntaxes(uid)) for uid in sop_classes) <= MAX_STORAGE_CONTEXTS
-
-
-def build_contexts(sop_classes: Iterable[str]) -> list[tuple[str, Sequence[str]]]:
-    """Build the contexts to propose for these classes, at most MAX_STORAGE_CONTEXTS.
-
-    If there are not enough for every pair of class and transfer syntax, several syntaxes share a context; the
-    archive then chooses one of them (PS3.8 9.3.3.2).
-    """
-    wanted = {
-        uid: _transfer_syntaxes(uid) for uid in sorted(sop_classes, key=_sort_key)[:MAX_STORAGE_CONTEXTS]
-    }
-    shares = dict.fromkeys(wanted, 1)
-    left = MAX_STORAGE_CONTEXTS - len(wanted)
-    while left:
-        short = [uid for uid, syntaxes in wanted.items() if shares[uid] < len(syntaxes)][:left]
-        if not short:
-            break
-        shares.update((uid, shares[uid] + 1) for uid in short)
-        left -= len(short)
-    return [
-        (uid, part)
-        for uid, syntaxes in wanted.items()
-        for part in _distribute_syntaxes(syntaxes, shares[uid])
-    ]
-
-
-def group_series(series: Mapping[str, frozenset[str]]) -> list[dict[str, frozenset[str]]]:
-    """Group series, with their classes, so that each group fits one association; one too large is alone."""
-    groups: list[dict[str, frozenset[str]]] = []
-    for uid, sop_classes in sorted(series.items(), key=lambda item: sorted(item[1])):
-        if groups and fits_one_association(sop_classes.union(*groups[-1].values())):
-            groups[-1][uid] = sop_classes
-        else:
-            groups.append({uid: sop_classes})
-    return groups
-
-
-def _distribute_syntaxes(syntaxes: tuple[str, ...], share: int) -> list[tuple[str, ...]]:
-    """Distribute syntaxes over ``share`` contexts, most of them with one syntax.
-
-    Uncompressed and compressed syntaxes share no context, unless there is only one.
-    """
-    plain, compressed = syntaxes[: len(_UNCOMPRESSED)], syntaxes[len(_UNCOMPRESSED) :]
-    if share == 1 or not compressed:
-        return _partition(syntaxes, share)
-    of_plain = max(1, share - len(compressed))
-    return _partition(plain, of_plain) + _partition(compressed, share - of_plain)
-
-
-def _partition(syntaxes: tuple[str, ...], parts: int) -> list[tuple[str, ...]]:
-    return [*((one,) for one in syntaxes[: parts - 1]), syntaxes[parts - 1 :]]
-
-
-def _sort_key(uid: str) -> tuple[bool, str]:
-    return len(_transfer_syntaxes(uid)) == len(_UNCOMPRESSED), uid
-
-
-@lru_cache(maxsize=256)
-def _transfer_syntaxes(sop_class: str) -> tuple[str, ...]:
-    """Return the transfer syntaxes to propose for a SOP class."""
-    # pydicom's validation would log the archive's text.
-    name = UID(sop_class, validation_mode=IGNORE).name
-    if name == sop_class or any(word in name for word in _VIDEO_CLASS_WORDS):
-        return _UNCOMPRESSED + _STILL_IMAGE + _VIDEO
-    return _UNCOMPRESSED + _STILL_IMAGE if any(word in name for word in _PIXEL_CLASS_WORDS) else _UNCOMPRESSED

@@ -7,6 +7,7 @@ on the association of the request, and proposes the storage SOP classes for that
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +21,6 @@ from dicom_quarry.archive.base import (
     Verdict,
     worst_result,
 )
-from dicom_quarry.archive.dimse import associations
 from dicom_quarry.archive.dimse.associations import (
     AssociationFactory,
     AssociationPool,
@@ -33,6 +33,12 @@ from dicom_quarry.archive.dimse.status import (
     interpret_get,
     interpret_move,
     is_pending,
+)
+from dicom_quarry.archive.dimse.storage_contexts import (
+    COMMON_SOP_CLASSES,
+    StorageProposal,
+    group_series,
+    select_sop_classes,
 )
 from dicom_quarry.errors import ConnectionLost, RemoteProtocolError
 from dicom_quarry.model import Sink
@@ -236,8 +242,8 @@ class GetRetriever:
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Retrieve by C-GET; a lost association gives Verdict.LOST. Raises Unreachable or Rejected."""
         results: list[RetrieveResult] = []
-        for part, sop_classes in _split_request(request):
-            results.append(self._retrieve_part(part, sop_classes, sink, monitor))
+        for part, proposal in _split_request(request):
+            results.append(self._retrieve_part(part, proposal, sink, monitor))
             if results[-1].verdict in (Verdict.LOST, Verdict.CANCELLED):
                 break
         return _combine_results(results)
@@ -255,7 +261,7 @@ class GetRetriever:
         self._associations.close()
 
     def _retrieve_part(
-        self, request: RetrieveRequest, sop_classes: frozenset[str], sink: Sink, monitor: RetrieveMonitor
+        self, request: RetrieveRequest, proposal: StorageProposal, sink: Sink, monitor: RetrieveMonitor
     ) -> RetrieveResult:
         identifier = self._encode_identifier(request)
 
@@ -274,58 +280,56 @@ class GetRetriever:
 
         try:
             return self._associations.run(
-                self._sop_class, get, lambda old: self._select_association(old, sop_classes)
+                self._sop_class, get, lambda old: self._select_association(old, proposal)
             )
         except ConnectionLost as lost:
             return RetrieveResult(Verdict.LOST, comment=str(lost))
 
     def _select_association(
-        self, old: PooledAssociation | None, sop_classes: frozenset[str]
+        self, old: PooledAssociation | None, proposal: StorageProposal
     ) -> PooledAssociation:
         """Return the old association if its contexts suffice; else open one with the classes of both.
 
-        If the classes of both do not fit one association, only the new classes are proposed. An association
-        whose transfer syntaxes share contexts serves only the very classes that it was opened for.
+        If the classes of both do not fit one association, only the new classes are proposed.
         """
-        before = old.storage_classes if old else frozenset()
-        if old and (
-            sop_classes == before or (sop_classes < before and associations.fits_one_association(before))
-        ):
+        if old and old.storage.includes(proposal):
             return old
         if old:
             old.requestor.release()
-        both = before | sop_classes
-        chosen = both if associations.fits_one_association(both) else sop_classes
+            if old.storage.is_repeat == proposal.is_repeat:
+                both = old.storage.join(proposal)
+                proposal = both if both.fits_one_association else proposal
         # This side is the SCP of the sub-operations, though it requests the association (PS3.7 D.3.3.4).
-        roles = dict.fromkeys(chosen, (False, True))
-        association = self._factory.associate(self._sop_class, associations.build_contexts(chosen), roles)
-        association.storage_classes = chosen
+        roles = dict.fromkeys(proposal.sop_classes, (False, True))
+        association = self._factory.associate(self._sop_class, proposal.contexts(), roles)
+        association.storage = proposal
         return association
 
 
-def _split_request(request: RetrieveRequest) -> list[tuple[RetrieveRequest, frozenset[str]]]:
-    """Split a request into parts, each with its SOP classes, so that the contexts of each fit an association.
+def _split_request(request: RetrieveRequest) -> list[tuple[RetrieveRequest, StorageProposal]]:
+    """Split a request into parts, each with its proposal, so that the contexts of each fit an association.
 
-    A request whose contexts fit is not split. Neither is one without listed classes: no part of it would need
-    fewer contexts.
+    A request whose contexts fit is not split. Neither is one without listed classes, as no part of it would
+    need fewer contexts; when it is repeated, the modalities of the series stand in for the classes.
     """
-    listed = {
-        uid: associations.select_sop_classes(sop_classes)
-        for uid, sop_classes in request.sop_classes_by_series.items()
+    modalities = request.modalities if request.is_repeat else {}
+    series = {
+        uid: StorageProposal(select_sop_classes(classes, modalities.get(uid, "")), request.is_repeat)
+        for uid, classes in request.sop_classes_by_series.items()
     }
-    together = frozenset[str]().union(*listed.values()) if listed else associations.COMMON_SOP_CLASSES
-    if (
-        len(listed) < 2
-        or associations.fits_one_association(together)
-        or together >= associations.COMMON_SOP_CLASSES
-    ):
+    together = (
+        functools.reduce(StorageProposal.join, series.values())
+        if series
+        else StorageProposal(COMMON_SOP_CLASSES, request.is_repeat)
+    )
+    if len(series) < 2 or together.fits_one_association or together.sop_classes >= COMMON_SOP_CLASSES:
         return [(request, together)]
-    parts = []
-    for group in associations.group_series(listed):
-        together = frozenset[str]().union(*group.values())
+    return [
         # One request per series: not every archive accepts a list of series UIDs.
-        parts += [(replace(request, series_uids=(uid,)), together) for uid in group]
-    return parts
+        (replace(request, series_uids=(uid,)), proposal)
+        for uids, proposal in group_series(series)
+        for uid in uids
+    ]
 
 
 def _combine_results(results: Sequence[RetrieveResult]) -> RetrieveResult:
