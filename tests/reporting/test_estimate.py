@@ -47,7 +47,15 @@ def test_studies_that_were_not_counted_are_as_large_as_the_others() -> None:
     made = amount(("CT", 10), ("CT", 30), ("CT", None), ("MR", None))
     assert (made.studies, made.instances, made.uncounted) == (4, 40, 2)
     assert made.estimated_size == 40 * 530_000 * 2
-    assert amount(("CT", None)).estimated_size == 0
+    assert amount().estimated_size == 0
+
+
+def test_nothing_is_estimated_from_nothing() -> None:
+    assert amount(("CT", None), ("MR", None)).estimated_size is None
+    made = make_forecast("pacs", amount(("CT", None)), [Limits()], 1e6, NOON)
+    assert (made.seconds, made.windows, made.ends_at) == (None, None, None)
+    hourly = make_forecast("pacs", amount(("CT", None)), [Limits(studies_per_hour=2)], None, NOON)
+    assert hourly.seconds == 1800
 
 
 @pytest.mark.parametrize(

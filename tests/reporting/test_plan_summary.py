@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import Study
 from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting.estimate import DataVolume, Forecast
-from dicom_quarry.reporting.plan_files import write_plan_csv
+from dicom_quarry.reporting.plan_files import plan_json, write_plan_csv
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows, plan_lines, render_plan
 
 EVIL = Study("1.2.1", "=4711", "@A1", "20180723", "CT\\SR", "+cmd|x\x1b[2J", 2, 7, "NEARLINE")
@@ -66,6 +67,20 @@ def test_lines_name_rows_alone() -> None:
 
 def test_room() -> None:
     assert "NOT ENOUGH" in "\n".join(plan_lines(summary(rows(), free=1000)))
+
+
+def test_what_the_archive_does_not_count_is_unknown() -> None:
+    counts = count_rows(rows())
+    unknown = PlanSummary(
+        counts, (Forecast("main", DataVolume(3, 0, 0, 3), None, "", None, None),), Path("out"), 0
+    )
+    text = "\n".join(plan_lines(unknown))
+    assert "3 studies; number of instances and size unknown" in text
+    assert "duration unknown" in text
+    assert "0 instances" not in text and "0 B, " not in text and "NOT ENOUGH" not in text
+    values = json.loads("".join(plan_json(unknown, ())))["summary"]
+    assert (values["instances"], values["bytes_estimated"]) == (None, None)
+    assert values["archives"][0]["seconds_estimated"] is None
 
 
 def test_exit_codes() -> None:

@@ -68,10 +68,19 @@ class DataVolume:
         self.size += study.instance_count * typical_instance_size(study.modalities)
 
     @property
-    def estimated_size(self) -> int:
-        """Bytes of all studies; the uncounted ones are assumed to be as large as the others on average."""
-        counted = self.studies - self.uncounted
-        return self.size * self.studies // counted if counted else 0
+    def is_counted(self) -> bool:
+        """False if there are studies, and the archive gave a number of instances for none of them."""
+        return not self.studies or self.uncounted < self.studies
+
+    @property
+    def estimated_size(self) -> int | None:
+        """Bytes of all studies, None if unknown.
+
+        The uncounted ones are assumed to be as large as the others on average.
+        """
+        if not self.is_counted:
+            return None
+        return self.size * self.studies // max(1, self.studies - self.uncounted)
 
 
 def typical_instance_size(modalities: str) -> int:
@@ -86,7 +95,7 @@ def typical_instance_size(modalities: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The amount of data to fetch from an archive, and the time that it takes.
+    """The amount of data to fetch from an archive, and the time that it takes; ``seconds`` is None if unknown.
 
     ``rate_note`` names the rate and its source. ``windows`` is the number of time windows needed: 0 if the
     archive has no time window, None if there are too many to count. ``ends_at`` is the end of a job that
@@ -95,7 +104,7 @@ class Forecast:
 
     archive: str
     volume: DataVolume
-    seconds: float
+    seconds: float | None
     rate_note: str
     windows: int | None
     ends_at: datetime | None
@@ -105,37 +114,33 @@ def make_forecast(
     archive: str, volume: DataVolume, limits: Sequence[Limits], past_throughput: float | None, now: datetime
 ) -> Forecast:
     """Estimate the time by the strictest limit, or by the throughput of earlier jobs (bytes per second)."""
-    seconds, rate_note = _choose_rate(volume, limits, past_throughput)
+    choice = max(_possible_rates(volume, limits, past_throughput), default=None)
+    if choice is None:
+        return Forecast(archive, volume, None, "", None, None)
+    seconds, rate_note = choice
     schedule = reduce(and_, (one.schedule for one in limits))
     windows, ends = spread_over_windows(schedule, seconds, now)
     return Forecast(archive, volume, seconds, rate_note, windows, ends)
 
 
-def _choose_rate(
+def _possible_rates(
     volume: DataVolume, limits: Sequence[Limits], past_throughput: float | None
-) -> tuple[float, str]:
+) -> list[tuple[float, str]]:
+    """Return the seconds that each limit needs, or else the usual rate, with a note; none if unknown."""
     megabytes = min((one.megabytes_per_second for one in limits if one.megabytes_per_second), default=None)
     hourly = min((one.studies_per_hour for one in limits if one.studies_per_hour), default=None)
+    size = volume.estimated_size
     choices: list[tuple[float, str]] = []
-    if megabytes:
-        choices.append((volume.estimated_size / (megabytes * 1e6), f"at the allowed {megabytes:g} MB/s"))
+    if megabytes and size is not None:
+        choices.append((size / (megabytes * 1e6), f"at the allowed {megabytes:g} MB/s"))
     if hourly:
         choices.append((volume.studies * 3600 / hourly, f"at the allowed {hourly:g} studies per hour"))
-    if not choices and past_throughput:
-        choices.append(
-            (
-                volume.estimated_size / past_throughput,
-                f"at {past_throughput / 1e6:.1f} MB/s as in earlier jobs",
-            )
-        )
-    if not choices:
-        choices.append(
-            (
-                volume.estimated_size / DEFAULT_BYTES_PER_SECOND,
-                f"assuming {DEFAULT_BYTES_PER_SECOND / 1e6:g} MB/s (no earlier job to measure)",
-            )
-        )
-    return max(choices)
+    if choices or size is None:
+        return choices
+    if past_throughput:
+        return [(size / past_throughput, f"at {past_throughput / 1e6:.1f} MB/s as in earlier jobs")]
+    note = f"assuming {DEFAULT_BYTES_PER_SECOND / 1e6:g} MB/s (no earlier job to measure)"
+    return [(size / DEFAULT_BYTES_PER_SECOND, note)]
 
 
 def spread_over_windows(

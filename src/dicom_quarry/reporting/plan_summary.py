@@ -62,14 +62,17 @@ class PlanSummary:
         return sum(one.volume.studies for one in self.forecasts)
 
     @property
-    def instances(self) -> int:
-        """The number of their instances, of the studies for which the archive gave one."""
+    def instances(self) -> int | None:
+        """The number of their instances, of the studies for which the archive gave one; None if unknown."""
+        if not all(one.volume.is_counted for one in self.forecasts):
+            return None
         return sum(one.volume.instances for one in self.forecasts)
 
     @property
-    def size(self) -> int:
-        """The estimated number of their bytes."""
-        return sum(one.volume.estimated_size for one in self.forecasts)
+    def size(self) -> int | None:
+        """The estimated number of their bytes, None if unknown."""
+        sizes = [one.volume.estimated_size for one in self.forecasts]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
 
     @property
     def exit_code(self) -> int:
@@ -177,13 +180,16 @@ def _rows_line(summary: PlanSummary) -> str:
 
 def _total_lines(summary: PlanSummary) -> list[str]:
     """Return totals, durations and disk space, each with its assumptions."""
-    lines = [
-        f"{format_count(summary.studies, 'study', 'studies')}, "
-        f"{format_count(summary.instances, 'instance')}, about {format_size(summary.size)}",
-        "size estimated from typical uncompressed images; an archive that compresses images sends less",
-    ]
+    studies = format_count(summary.studies, "study", "studies")
+    if summary.instances is None or summary.size is None:
+        lines = [f"{studies}; number of instances and size unknown: the archive does not report them"]
+    else:
+        lines = [
+            f"{studies}, {format_count(summary.instances, 'instance')}, about {format_size(summary.size)}",
+            "size estimated from typical uncompressed images; an archive that compresses images sends less",
+        ]
     uncounted = sum(one.volume.uncounted for one in summary.forecasts)
-    if uncounted:
+    if uncounted and summary.size is not None:
         lines.append(
             f"{format_count(uncounted, 'study', 'studies')} without a number of instances from the archive, "
             "assumed to be as large as the others"
@@ -197,6 +203,8 @@ def _total_lines(summary: PlanSummary) -> list[str]:
 
 def _disk_line(summary: PlanSummary) -> str:
     text = f"free disk space: {format_size(summary.free_bytes)}"
+    if summary.size is None:
+        return text
     if summary.free_bytes >= summary.size:
         return f"{text} (enough)"
     return (
@@ -206,6 +214,9 @@ def _disk_line(summary: PlanSummary) -> str:
 
 
 def _duration_line(one: Forecast, *, several: bool) -> str:
+    if one.seconds is None:
+        text = "duration unknown"
+        return f"{one.archive}: {text}" if several else text
     text = f"about {format_duration(one.seconds)}, {one.rate_note}"
     if one.windows is None:
         text += ", over too many time windows to predict the end"
