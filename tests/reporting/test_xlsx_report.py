@@ -38,7 +38,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 def read_back(path: Path) -> list[list[str]]:
     """The first sheet, its header first."""
-    table = open_xlsx(InputSource(path))
+    table = open_xlsx(InputSource(path), is_key=lambda _: True)
     return [list(table.header), *(cells for _, cells in table.rows())]
 
 

@@ -95,7 +95,7 @@ def typical_instance_size(modalities: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The amount of data to fetch from an archive, and the time that it takes; ``seconds`` is None if unknown.
+    """The amount of data to fetch from an archive, and the time in seconds that it takes, None if unknown.
 
     ``rate_note`` names the rate and its source. ``windows`` is the number of time windows needed: 0 if the
     archive has no time window, None if there are too many to count. ``ends_at`` is the end of a job that
