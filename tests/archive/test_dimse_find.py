@@ -145,7 +145,7 @@ def test_find_asks_for_what_it_reads_and_sends_the_keys_as_given() -> None:
 def test_find_declares_a_character_set_for_keys_that_are_not_ascii(
     charset: str, declared: str | None, codec: str | None
 ) -> None:
-    with ScriptedArchive(answering()) as peer, archive(peer.ae, charset=charset) as pacs:
+    with ScriptedArchive(answering(study("1.2"))) as peer, archive(peer.ae, charset=charset) as pacs:
         pacs.find({"PatientID": "Ä1"})
         (request,) = peer.requests
     # What the charset cannot hold goes as UTF-8: a question mark would match anything.
@@ -153,6 +153,38 @@ def test_find_declares_a_character_set_for_keys_that_are_not_ascii(
     value = "Ä1".encode(codec)
     assert request.identifier()["SpecificCharacterSet"] == declared
     assert struct.pack("<HHL", 0x10, 0x20, len(value) + len(value) % 2) + value in request.dataset
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "sent"),
+    [
+        ("ISO_IR 100", "M\u00fcller", b"M\xfcller"),
+        ("", "M\u00fcller", b"M\xfcller"),  # nothing is declared: most likely Latin-1
+        ("ISO_IR 144", "\u0418\u0432\u0430\u043d", "\u0418\u0432\u0430\u043d".encode("iso8859_5")),
+        ("\\ISO 2022 IR 87", "\u5c71\u7530", b"\x1b$B;3ED\x1b(B"),
+    ],
+)
+def test_an_archive_that_compares_bytes_is_sent_its_own_character_set(
+    own: str, name: str, sent: bytes
+) -> None:
+    def script(peer: Conversation, request: RelayedMessage) -> None:
+        rows = []
+        if request.identifier()["PatientID"] == "P1":
+            rows = [study("1.2", SpecificCharacterSet=own) if own else study("1.2")]
+        elif sent in request.dataset:
+            rows = [study("1.3")]
+        answering(*rows)(peer, request)
+
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        pacs.find({"PatientID": "P1"})
+        for _ in range(2):
+            assert [one.study_uid for one in pacs.find({"PatientID": "", "PatientName": name}).studies] == [
+                "1.3"
+            ]
+        assert len(peer.requests) == 4, "the character set is kept"
+        assert pacs.find({"PatientName": "\u0634"}).studies == ()
+        assert peer.requests[-1].identifier()["SpecificCharacterSet"] == "ISO_IR 192"
+        assert len(peer.requests) == 5, "the archive's character set lacks this character"
 
 
 def test_find_gives_each_study_once_and_strips_padding() -> None:

@@ -35,6 +35,8 @@ class Archive:
     [
         ({"PatientID": "4719", "AccessionNumber": "A100"}, "under another patient ID, 4711"),
         ({"StudyDate": "20180101", "AccessionNumber": "A100"}, "on another date, 20180722"),
+        ({"AccessionNumber": "A100", "StudyDescription": "*HEAD*"}, "find it together with StudyDescription"),
+        ({"AccessionNumber": "A100", "StudyInstanceUID": "1.9"}, "in another study"),
         ({"AccessionNumber": "123-456"}, "has the accession as 123456"),
         ({"AccessionNumber": "000123456"}, "has the accession as 123456"),
         ({"AccessionNumber": "0123"}, "has the accession as 00123"),

@@ -28,13 +28,14 @@ class QueryRows:
 
     ``splittable`` is False if narrower queries cannot complete an incomplete result, because answers cannot
     be used; True if the archive ended the query at a limit. ``repeated`` is the number of answers that only
-    repeat one of ``rows``.
+    repeat one of ``rows``. ``charset`` is the SpecificCharacterSet of the answers, where one has it.
     """
 
     rows: list[dict[int, str]] = field(default_factory=list)
     incomplete_reason: str = ""
     splittable: bool = True
     repeated: int = 0
+    charset: str = ""
 
     @property
     def answer_count(self) -> int:

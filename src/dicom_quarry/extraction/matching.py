@@ -116,7 +116,12 @@ def _describe_difference(study: Study, keys: Mapping[str, str]) -> str:
         return f"the accession exists under another patient ID, {study.patient_id}"
     if keys.get("StudyDate", study.study_date) != study.study_date:
         return f"the accession exists on another date, {study.study_date}"
-    return "the accession exists in another study"
+    if "StudyInstanceUID" in keys:
+        return "the accession exists in another study"
+    others = " and ".join(
+        keyword for keyword in keys if keyword not in ("AccessionNumber", "PatientID", "StudyDate")
+    )
+    return f"the archive has the accession, but does not find it together with {others}"
 
 
 def accession_spellings(accession: str) -> Iterator[str]:

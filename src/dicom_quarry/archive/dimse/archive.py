@@ -30,6 +30,7 @@ from dicom_quarry.archive.dimse.identifier import (
     UTF_8,
     InformationModel,
     ModelName,
+    can_encode,
     encode,
     is_uid,
     tag,
@@ -40,6 +41,8 @@ from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
+
+_LATIN_1 = "ISO_IR 100"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class DimseArchive:
         self._model = MODELS[model]
         self._requires_patient_id = model == "patient"
         self._charset = charset
+        self._answer_charset = ""
         self._max_studies = max_studies
         self._before_query = before_query
         self._result_cap = result_cap
@@ -122,15 +126,29 @@ class DimseArchive:
     def find(self, keys: Mapping[str, str]) -> StudyQueryResult:
         """Find the studies that match these keys (PS3.4 C.4.1), each Study Instance UID once.
 
-        An empty key requests an attribute (PS3.4 C.2.2.1.3).
+        An empty key requests an attribute (PS3.4 C.2.2.1.3). If nothing matches keys that are not ASCII, they
+        are sent once more in the character set of the archive's answers: some archives compare bytes.
         """
         if not any(keys.values()):
             raise LocalProtocolError("a query without a key would list the whole archive")
         extra_keywords = tuple(keyword for keyword in keys if keyword not in STUDY_RETURN_KEYS)
-        return parse_studies(
-            self._query(Level.STUDY, keys, (*STUDY_RETURN_KEYS, *extra_keywords), self._max_studies),
-            extra_keywords,
-        )
+        returns = (*STUDY_RETURN_KEYS, *extra_keywords)
+        found = self._query(Level.STUDY, keys, returns, self._max_studies)
+        if not found.rows and (other := self._other_charset(keys)):
+            found = self._query(Level.STUDY, keys, returns, self._max_studies, charset=other)
+            if found.rows:
+                self._charset = other
+        return parse_studies(found, extra_keywords)
+
+    def _other_charset(self, keys: Mapping[str, str]) -> str:
+        """Return the character set to try for keys that matched nothing; empty if there is none."""
+        values = list(keys.values())
+        if all(value.isascii() for value in values):
+            return ""
+        sent = self._charset if can_encode(values, self._charset) else UTF_8
+        # An archive that declared nothing so far has Latin-1 more often than anything else.
+        own = self._answer_charset or _LATIN_1
+        return own if own != sent and can_encode(values, own) else ""
 
     def count_studies(self, patient_id: str) -> int | None:
         """Return the archive's own number of a patient's studies, None if it gives none.
@@ -222,9 +240,11 @@ class DimseArchive:
         cap: int = LISTING_CAP,
         *,
         model: InformationModel | None = None,
+        charset: str = "",
     ) -> QueryRows:
         identifier = encode(
-            {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value}, self._charset
+            {**dict.fromkeys(returns, ""), **keys, "QueryRetrieveLevel": level.value},
+            charset or self._charset,
         )
         tags = [tag(keyword) for keyword in returns]
         self._before_query()
@@ -234,6 +254,7 @@ class DimseArchive:
                 association, identifier, tags, cap=cap, timeout=self._factory.timeouts.query
             ),
         )
+        self._answer_charset = found.charset or self._answer_charset
         if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
                 found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"

@@ -16,6 +16,8 @@ from dicom_quarry.wire.header_scan import scan_dataset
 #: Seconds that the archive has to end a cancelled query before its association is aborted.
 CANCEL_TIMEOUT = 5.0
 
+_CHARACTER_SET = 0x00080005
+
 
 def run_find(
     association: PooledAssociation, identifier: bytes, tags: Iterable[int], *, cap: int, timeout: float
@@ -49,7 +51,8 @@ def _add_row(found: QueryRows, message: DimseMessage, transfer_syntax: str, tags
     try:
         if message.command.has_dataset and not message.dataset:
             raise RemoteProtocolError("its dataset was announced and did not come")
-        row = scan_dataset(message.dataset, transfer_syntax, tags)
+        row = scan_dataset(message.dataset, transfer_syntax, (*tags, _CHARACTER_SET))
+        found.charset = row.pop(_CHARACTER_SET, "") or found.charset
     except RemoteProtocolError as damage:
         row = {}
         found.incomplete_reason = f"an answer of the archive cannot be read: {damage}"

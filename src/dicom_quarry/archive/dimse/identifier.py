@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pydicom.charset import convert_encodings
+from pydicom.charset import encode_string
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_quarry.errors import ConfigError
+from dicom_quarry.wire.charsets import codecs_of
 from dicom_quarry.wire.dimse import VERIFICATION
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -47,23 +48,34 @@ def encode(keys: Mapping[str, str], charset: str = UTF_8) -> bytes:
     SpecificCharacterSet is declared only if a value needs it. A value that ``charset`` cannot encode is sent
     in UTF-8, never with replacement characters, since ``?`` matches any character (PS3.4 C.2.2.2.4).
     """
-    declared, codec = "", "ascii"
+    elements = {tag(keyword): value.encode("utf-8") for keyword, value in keys.items()}
     if not all(value.isascii() for value in keys.values()):
-        declared, codec = _character_set("".join(keys.values()), charset)
-    elements = {tag(keyword): value for keyword, value in keys.items()}
-    if declared:
-        elements[0x00080005] = declared
-    return b"".join(_element(number, value.encode(codec)) for number, value in sorted(elements.items()))
+        declared = charset if can_encode(keys.values(), charset) else UTF_8
+        elements = {tag(keyword): _encode_text(value, declared) for keyword, value in keys.items()}
+        elements[0x00080005] = declared.encode()
+    return b"".join(_element(number, value) for number, value in sorted(elements.items()))
 
 
-def _character_set(text: str, charset: str) -> tuple[str, str]:
-    # pydicom's codec for the default repertoire is Latin-1, which is more than DICOM allows.
-    codec = "ascii" if charset in ("", "ISO_IR 6") else convert_encodings(charset)[0]
+def can_encode(values: Iterable[str], charset: str) -> bool:
+    """Return True if a character set, as SpecificCharacterSet has it, has all characters of the values."""
+    characters = {character for value in values for character in value if not character.isascii()}
+    if charset in ("", "ISO_IR 6"):  # pydicom's codec for the default repertoire is Latin-1
+        return not characters
+    codecs = codecs_of(charset.encode())
+    return all(any(_has_character(codec, character) for codec in codecs) for character in characters)
+
+
+def _has_character(codec: str, character: str) -> bool:
     try:
-        text.encode(codec)
+        character.encode(codec)
     except UnicodeEncodeError:
-        return UTF_8, "utf-8"
-    return charset, codec
+        return False
+    return True
+
+
+def _encode_text(value: str, charset: str) -> bytes:
+    """Encode a value; several terms of a character set are code extensions (PS3.5 6.1.2.5)."""
+    return encode_string(value, list(codecs_of(charset.encode())))
 
 
 def _element(number: int, data: bytes) -> bytes:
