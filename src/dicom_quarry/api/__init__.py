@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from dicom_quarry.extraction.runner import JobResult as JobResult
     from dicom_quarry.extraction.runner import Runner as Runner
     from dicom_quarry.jobs.folder import JobFolder as JobFolder
+    from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
     from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
@@ -166,6 +167,7 @@ EXPORTS = {
         "Runner",
     ),
     "jobs.folder": ("JobFolder",),
+    "jobs.internal_errors": ("describe_internal",),
     "jobs.observer": ("JobObserver",),
     "jobs.progress": (
         "QueryProgress",

@@ -14,8 +14,17 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from dicom_quarry.cli.console import fail
-from dicom_quarry.errors import QuarryError, StartError
+from dicom_quarry.errors import (
+    ArchiveError,
+    InputError,
+    LedgerError,
+    OperatorActionRequired,
+    StartError,
+)
 from dicom_quarry.version import __version__
+
+#: Exit code of an internal error (EX_SOFTWARE of sysexits.h).
+_INTERNAL_ERROR = 70
 
 _SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
 
@@ -93,23 +102,34 @@ def _quarry(
     """Extract a research cohort from a PACS: from CSV to a verified DICOM tree.
 
     Exit codes: 0 every row complete; 1 finished, some rows need attention; 2 usage, configuration or input;
-    3 could not start; 4 not finished, run again to go on.
+    3 could not start; 4 not finished, run again to go on; 70 internal error, a defect of Quarry.
     """
 
 
 def main() -> None:
-    """Run the command; a user's mistake is reported as a sentence, never as a traceback."""
+    """Run the command; a known cause and an internal error are each a sentence, never a traceback."""
     try:
         app()
-    except StartError as error:
-        fail(error)
-        sys.exit(3)
-    except QuarryError as error:
-        fail(error)
-        sys.exit(2)
-    except OSError as error:
-        fail(error)
-        sys.exit(3)
+    except Exception as error:  # noqa: BLE001 - the top of the command
+        fail(error if (code := _exit_code(error)) != _INTERNAL_ERROR else _describe_internal(error))
+        sys.exit(code)
     finally:
         # The process ends, so the interpreter need not collect garbage once more.
         gc.freeze()
+
+
+def _exit_code(error: Exception) -> int:
+    """Return 2 for the user's input alone, 3 for what is outside of Quarry, 4 if a person has to act."""
+    if isinstance(error, InputError):
+        return 2
+    if isinstance(error, OperatorActionRequired):
+        return 4
+    if isinstance(error, StartError | ArchiveError | LedgerError | OSError):
+        return 3
+    return _INTERNAL_ERROR
+
+
+def _describe_internal(error: Exception) -> str:
+    from dicom_quarry import api
+
+    return api.describe_internal(error)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, StartError
+from dicom_quarry.jobs.internal_errors import is_internal, log_internal
 from dicom_quarry.jobs.registry import register
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import has_job
@@ -221,7 +222,10 @@ def _lock_path(folder: JobFolder) -> Path:
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Write Quarry's log to a file, readable by its owner only, while the context lasts."""
+    """Write Quarry's log to a file, readable by its owner only, while the context lasts.
+
+    The trace of an internal error that ends the context is logged.
+    """
     handler = logging.FileHandler(path, encoding="utf-8")
     path.chmod(0o600)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -230,6 +234,10 @@ def logging_to(path: Path) -> Iterator[None]:
     root.setLevel(logging.INFO)
     try:
         yield
+    except Exception as error:
+        if is_internal(error):
+            log_internal(error, path)
+        raise
     finally:
         root.removeHandler(handler)
         handler.close()

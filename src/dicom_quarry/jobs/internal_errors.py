@@ -1,0 +1,75 @@
+"""Defects of Quarry itself: one sentence for the user, and a trace in a log without any identifier."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from dicom_quarry.errors import InstanceRefused, ProtocolError, QuarryError
+from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.system.shutdown import Stopped
+
+_log = logging.getLogger(__name__)
+
+_NOTE = "trace in "
+
+
+def is_internal(error: BaseException) -> bool:
+    """Return True if an error that reached the top is a defect, and not a cause that Quarry knows.
+
+    Protocol errors and refusals are handled where they occur: one that is not is a defect, too.
+    """
+    if isinstance(error, ProtocolError | InstanceRefused):
+        return True
+    return isinstance(error, Exception) and not isinstance(error, QuarryError | OSError | Stopped)
+
+
+def log_internal(error: BaseException, log: Path) -> None:
+    """Write the trace of an internal error to the log, which is the file ``log``, and note that path."""
+    _log.error("internal error, a defect of Quarry\n%s", format_trace(error))
+    error.add_note(f"{_NOTE}{log}")
+
+
+def format_trace(error: BaseException) -> str:
+    """Return the trace of an error and its causes; their texts are left out, as they may name a patient."""
+    lines = []
+    for one in _chain(error):
+        lines.append(f"{type(one).__module__}.{type(one).__qualname__}")
+        lines += [
+            f"  {frame.filename}, line {frame.lineno}, in {frame.name}"
+            for frame in traceback.extract_tb(one.__traceback__)
+        ]
+    return "\n".join(lines)
+
+
+def describe_internal(error: BaseException) -> str:
+    """Return the sentence for the user; write the trace to a file of its own if no log has it."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_NOTE)]
+    where = notes[0].removeprefix(_NOTE) if notes else _write_trace(error)
+    return (
+        f"internal error ({type(error).__name__}): this is a defect of Quarry, not of your input. What is "
+        f"stored stays stored: run the same command again. If it happens again, report it with {where}"
+    )
+
+
+def _write_trace(error: BaseException) -> str:
+    path = state_home() / "internal-error.log"
+    trace = format_trace(error)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.write_text(f"{trace}\n", encoding="utf-8")
+    except OSError:
+        return f"this trace:\n{trace}"
+    return str(path)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and those that it came from."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        yield current
+        seen.add(id(current))
+        current = current.__cause__ or current.__context__
