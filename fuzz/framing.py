@@ -43,7 +43,7 @@ def read(stream: bytes) -> Iterator[Unit]:
 
 def _is_legal(kind: int, length: int) -> bool:
     if kind == PduType.P_DATA_TF:
-        return 6 <= length <= MAX_PDU
+        return 6 <= length <= 2 * MAX_PDU
     if kind in (PduType.ASSOCIATE_RQ, PduType.ASSOCIATE_AC):
         return 68 <= length <= MAX_CONTROL_PDU
     return kind in range(3, 8) and length == 4

@@ -10,6 +10,7 @@
     ├── ArchiveError                the archive, or the connection to it
     │   ├── Unreachable             no connection, or no answer to the association request: try again later
     │   ├── Rejected                the association was refused; ``permanent`` if trying again cannot help
+    │   │   └── ServiceNotOffered   the association was accepted, but not its service
     │   ├── ConnectionLost          aborted, cut or silent during an operation: try again
     │   ├── QueryFailed             a query ended with a failure ``status``
     │   └── OperatorActionRequired  a person has to act, on our side or at the archive, before the next try
@@ -62,6 +63,13 @@ class Rejected(ArchiveError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
+
+
+class ServiceNotOffered(Rejected):
+    """The archive accepted the association, but not the service that it was opened for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 class ConnectionLost(ArchiveError):

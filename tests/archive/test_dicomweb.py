@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
-from dicom_quarry.archive.dicomweb import connection, wado
+from dicom_quarry.archive.dicomweb import connection, qido, wado
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
+from dicom_quarry.archive.instance_listing import get_count
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
 from dicom_quarry.demo.query_matching import QueryIdentifier
@@ -388,6 +389,38 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
     assert (study.instance_count, study.description) == (6, "A&#55296;\\\\B")
     assert (study.patient_id, study.modalities, study.accession, study.study_date) == ("4711", "", "", "")
     assert "lack a usable StudyInstanceUID" in found.incomplete_reason
+
+
+def test_values_beyond_measure_break_nothing() -> None:
+    def odd(rows: list[dict[str, Any]]) -> object:
+        first = dict(rows[0])
+        name: object = "A"
+        for _ in range(200):
+            name = {"Alphabetic": name}
+        first["00201208"] = {"vr": "IS", "Value": [1 << 63]}
+        first["00201206"] = {"vr": "IS", "Value": [-7]}
+        first["00100010"] = {"vr": "PN", "Value": [name]}
+        first["00081030"] = {"vr": "LO", "Value": [name, "\U0001f9e0"]}
+        return [first]
+
+    with archive(Rows(odd)) as (_, adapter):
+        (study,) = adapter.find({"StudyInstanceUID": STUDY.study_uid, "PatientName": ""}).studies
+    assert (study.instance_count, study.series_count, study.description) == (None, None, "\\\U0001f9e0")
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "Infinity", "[[[[{}]]]]"])
+def test_a_number_of_any_length_is_read_as_text(value: str) -> None:
+    text = f'[{{"0020000D": {{"Value": ["1.2"]}}, "00201208": {{"Value": [{value}]}}}}]'
+    (row,) = qido.parse_datasets(text.encode(), [0x0020000D, 0x00201208])
+    assert row[0x0020000D] == "1.2"
+    assert get_count(row, "NumberOfStudyRelatedInstances") is None
+
+
+def test_a_person_name_as_deep_as_json_allows_is_no_name() -> None:
+    depth = 300
+    name = '{"Alphabetic":' * depth + '"A"' + "}" * depth
+    text = f'[{{"00100010": {{"vr": "PN", "Value": [{name}]}}}}]'
+    assert qido.parse_datasets(text.encode(), [0x00100010]) == [{0x00100010: ""}]
 
 
 # --- credentials and redirects ------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ import struct
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_quarry.archive.dimse.identifier import tag
+from dicom_quarry.archive.instance_listing import get_count
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, Unreachable
 from dicom_quarry.model import AE, Study
+from dicom_quarry.wire.dimse import VERIFICATION
 from tests.archive.scripts import (
     PATIENT_FIND,
     STUDY_FIND,
@@ -45,11 +48,33 @@ def test_probe_of_a_silent_archive_is_lost() -> None:
         pacs.probe()
 
 
-def test_probe_that_is_refused_raises() -> None:
+def test_an_archive_that_refuses_c_echo_is_there() -> None:
     with ScriptedArchive(answering(final=0x0122)) as peer, archive(peer.ae) as pacs:
+        pacs.probe()
         with pytest.raises(QueryFailed) as failure:
-            pacs.probe()
+            pacs.echo()
         assert failure.value.status == 0x0122
+
+
+def test_an_archive_without_c_echo_is_there_if_it_accepts_queries() -> None:
+    with ScriptedArchive(silent, refused={VERIFICATION}) as peer, archive(peer.ae) as pacs:
+        pacs.probe()
+        assert peer.associations == 2
+    with (
+        ScriptedArchive(silent, refused={VERIFICATION, STUDY_FIND}) as peer,
+        archive(peer.ae) as pacs,
+        pytest.raises(Rejected, match="does not offer C-FIND"),
+    ):
+        pacs.probe()
+
+
+def test_an_archive_that_aborts_at_c_echo_is_there_if_it_accepts_queries() -> None:
+    def abort(peer: Conversation, _request: RelayedMessage) -> None:
+        peer.abort()
+
+    with ScriptedArchive(abort) as peer, archive(peer.ae) as pacs:
+        pacs.probe()
+        assert peer.associations == 2
 
 
 def test_a_service_that_is_not_accepted_is_a_permanent_rejection() -> None:
@@ -193,6 +218,25 @@ def test_find_gives_each_study_once_and_strips_padding() -> None:
         found = pacs.find({"AccessionNumber": "A1"})
     assert [(s.study_uid, s.accession) for s in found.studies] == [("1.2.3", ""), ("1.2.4", "A1")]
     assert found.complete
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("2147483647", 2147483647),
+        ("2147483648", None),
+        ("9223372036854775808", None),
+        ("9" * 5000, None),
+        ("0" * 5000 + "7", 7),
+        ("+12", 12),
+        ("-1", None),
+        ("1e3", None),
+        ("12.0", None),
+        ("\u0663", None),
+    ],
+)
+def test_a_count_is_an_integer_string_or_unknown(text: str, count: int | None) -> None:
+    assert get_count({tag("NumberOfStudyRelatedInstances"): text}, "NumberOfStudyRelatedInstances") == count
 
 
 def test_counts_that_are_missing_or_no_numbers_are_none() -> None:

@@ -67,20 +67,27 @@ def test_no_model() -> None:
 
 def test_no_echo_is_offered() -> None:
     shown, _ = refusing(VERIFICATION)
-    assert shown["C-ECHO"].status is StepStatus.BAD
+    assert shown["C-ECHO"].status is StepStatus.NOTE
     assert "does not offer C-ECHO to QUARRY" in shown["C-ECHO"].message
+    assert shown["services"].status is StepStatus.GOOD
+
+
+def test_neither_echo_nor_queries_are_offered() -> None:
+    shown, _ = refusing(VERIFICATION, f"{STUDY}1")
+    assert shown["C-ECHO"].status is StepStatus.BAD
     assert "services" not in shown
 
 
 def test_the_echo_fails() -> None:
     shown, _ = refusing(echo=0x0124)
-    assert (shown["C-ECHO"].status, "0124" in shown["C-ECHO"].message) == (StepStatus.BAD, True)
+    assert (shown["C-ECHO"].status, "0124" in shown["C-ECHO"].message) == (StepStatus.NOTE, True)
 
 
 def test_tls_is_not_spoken_there(orthanc: Orthanc) -> None:
     shown, _ = walked(orthanc.ae, tls="query")
     assert (shown["port"].status, shown["association"].status) == (StepStatus.GOOD, StepStatus.BAD)
-    assert 'set tls = "none"' in shown["association"].remedy
+    assert "port for TLS" in shown["association"].remedy
+    assert "none" not in shown["association"].remedy
 
 
 def test_what_an_archive_says_of_the_study_is_not_repeated() -> None:

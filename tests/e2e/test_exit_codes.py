@@ -91,7 +91,7 @@ def test_a_defect_in_a_job_is_one_sentence_and_its_trace_is_in_the_log(
     stage = Stage(tmp_path)
     with ScriptedArchive(STUDIES, destinations={"QUARRY": ("127.0.0.1", stage.port)}) as archive:
         config = stage.config({"main": address(archive)})
-        config.write_text('keep-free = 0\n' + config.read_text())
+        config.write_text("keep-free = 0\n" + config.read_text())
         arguments: tuple[object, ...] = ("extract", stage.cohort(by_accession(STUDIES)), "--from", "main")
         arguments += ("--to", stage.out, "--as", stage.local, "--config", config)
         with monkeypatch.context() as defect:

@@ -50,7 +50,7 @@ BAD_LATER = [
     pytest.param(pdv(1, STORE, length=0), id="PDV of length 0"),
     pytest.param(pdv(1, STORE, length=0xFFFFFFFF), id="PDV of length FFFFFFFF"),
     pytest.param(struct.pack(">BxL", 4, 0xFFFFFFFF), id="PDU of length FFFFFFFF"),
-    pytest.param(struct.pack(">BxL", 4, 131073), id="PDU longer than announced"),
+    pytest.param(struct.pack(">BxL", 4, 2 * 131072 + 1), id="PDU far longer than announced"),
     pytest.param(pdv(3, STORE, context_id=7), id="unknown context"),
     pytest.param(pdv(3, STORE, context_id=2), id="even context"),
     pytest.param(pdv(3, STORE, context_id=1), id="C-STORE under Verification"),

@@ -195,6 +195,23 @@ def test_lost_again_and_again_though_it_answers_in_between_is_raised() -> None:
     assert question.asked == MAX_FRUITLESS_ROUNDS
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        QueryFailed("", status=0xA900),
+        QueryFailed("", status=0x0122),
+        QueryFailed("", status=400, is_http=True),
+    ],
+)
+def test_a_query_that_the_archive_does_not_support_is_sent_once(
+    failure: QueryFailed, pauses: list[int]
+) -> None:
+    question = Question(failure)
+    with pytest.raises(QueryFailed):
+        at_the(Probed(), Shutdown(), StatusBoard()).call(question, is_query=True)
+    assert (question.asked, pauses) == (1, [])
+
+
 def test_a_query_is_asked_again_before_its_failure_is_believed(pauses: list[int]) -> None:
     question = Question(FAILED, FAILED)
     assert at_the(Probed(), Shutdown(), StatusBoard()).call(question, is_query=True) == "answer"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from pydicom.datadict import tag_for_keyword
+
 from dicom_quarry.demo.dimse_operations import PENDING, SUCCESS
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.query_matching import QueryIdentifier, Record
@@ -171,3 +173,14 @@ def _even(uid: str, padding: str) -> bytes:
 def _changed(answers: Answers, change: Callable[[Record], Record]) -> Answers:
     for status, record in answers:
         yield status, None if record is None else change(record)
+
+
+class Values(Fault):
+    """32. Answers have these values, by keyword, in place of the right ones; bytes are sent as they are."""
+
+    def __init__(self, **values: str | bytes) -> None:
+        super().__init__()
+        self._values = {tag_for_keyword(keyword): value for keyword, value in values.items()}
+
+    def describe(self, elements: list[Element]) -> list[Element]:
+        return [(tag, vr, self._values.get(tag, value)) for tag, vr, value in elements]

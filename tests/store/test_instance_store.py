@@ -265,9 +265,24 @@ def test_an_announced_uid_that_is_none_is_refused_at_once(tmp_path: Path, uid: s
     assert refused.value.status == 0xA900
 
 
-def test_a_uid_that_is_too_long_by_the_standard_is_taken(tmp_path: Path) -> None:
-    uid = "1." + "2" * 90
-    assert put(make_store(tmp_path), dataset(uid), arrival(uid)).path.name == uid + ".dcm"
+@pytest.mark.parametrize("uid", ["1." + "2" * 90, "1.02.007", "1.2.ABC-d"])
+def test_a_uid_that_the_standard_does_not_allow_is_taken(tmp_path: Path, uid: str) -> None:
+    receipt = put(make_store(tmp_path), dataset(uid), arrival(uid))
+    assert receipt.ref.sop_uid == uid
+    assert receipt.path.name.startswith(uid)
+
+
+def test_two_uids_that_differ_in_case_alone_are_two_files(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    names = {put(store, dataset(uid), arrival(uid)).path.name.casefold() for uid in ("1.2.a", "1.2.A")}
+    assert len(names) == 2
+
+
+def test_the_suffix_of_a_name_that_is_taken_is_safe(tmp_path: Path) -> None:
+    store = make_store(tmp_path, "{00100020}.dcm")
+    put(store, dataset("1.2.3.1"), arrival("1.2.3.1"))
+    receipt = put(store, dataset("1.2.:A"), arrival("1.2.:A"))
+    assert receipt.path.name == "4711~1.2.%3AA.dcm"
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,19 @@ def test_other_user_items_are_tolerated_and_declined_by_omission() -> None:
         assert bytes((kind, 0)) not in user
 
 
+@pytest.mark.parametrize("roles", [b"", b"\0", b"\1"])
+def test_a_role_item_without_both_roles_leaves_the_default_roles(roles: bytes) -> None:
+    item = struct.pack(">H", len(CT)) + CT.encode() + roles
+    body = with_user_items(struct.pack(">BxH", 0x54, len(item)) + item)
+    assert negotiation.decode_request(body) == REQUEST
+
+
+def test_bytes_after_the_roles_of_an_item_are_passed_over() -> None:
+    item = struct.pack(">H", len(CT)) + CT.encode() + b"\1\1\0"
+    body = with_user_items(struct.pack(">BxH", 0x54, len(item)) + item)
+    assert negotiation.decode_request(body).roles == {CT: (True, True)}
+
+
 @given(st.binary(max_size=600))
 def test_no_association_items_raise_anything_else(items: bytes) -> None:
     for decode in (negotiation.decode_request, negotiation.decode_accept):

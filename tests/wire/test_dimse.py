@@ -238,3 +238,19 @@ def test_a_match_has_a_dataset_even_if_its_command_set_denies_it() -> None:
     assert isinstance(unit, Command) and reader.is_within_message
     data = fragment(b"x", command=False, last=True)
     assert reader.feed(data) is data
+
+
+@pytest.mark.parametrize("value", [b"", b"\0", b"\0\0\0\0"])
+@pytest.mark.parametrize("number", [0x0700, 0x0903, 0x1020, 0x1021, 0x1022, 0x1023, 0x1031])
+def test_an_optional_number_without_two_bytes_counts_as_absent(number: int, value: bytes) -> None:
+    whole = element(0x0002, b"1.2 ") + us(0x0100, 0x8021) + us(0x0120, 7) + us(0x0800, 0x0101) + us(0x0900, 0)
+    command = dimse.decode(whole + element(number, value))
+    assert command == dimse.decode(whole)
+
+
+@pytest.mark.parametrize("required", [0x0120, 0x0800, 0x0900])
+def test_a_required_number_without_two_bytes_is_an_error(required: int) -> None:
+    numbers = {0x0100: 0x8021, 0x0120: 7, 0x0800: 0x0101, 0x0900: 0}
+    parts = [element(one, b"") if one == required else us(one, value) for one, value in numbers.items()]
+    with pytest.raises(RemoteProtocolError):
+        dimse.decode(b"".join(parts))

@@ -114,6 +114,15 @@ def test_exactly_the_announced_maximum_is_taken() -> None:
     assert units == [(1, False, True, bytes(MAX_PDU - 6))]
 
 
+def test_a_little_more_than_announced_is_taken_and_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    reader, stream = PduReader(MAX_PDU), p_data(pdv(1, 2, bytes(MAX_PDU)))
+    units = joined(feed(reader, stream + stream))
+    assert units == [(1, False, True, bytes(MAX_PDU))] * 2
+    assert [record.message for record in caplog.records] == [
+        "the peer sent a PDU of 4102 bytes, but this side announced a maximum of 4096; Quarry accepts it"
+    ]
+
+
 @pytest.mark.parametrize(
     "stream",
     [
@@ -124,7 +133,7 @@ def test_exactly_the_announced_maximum_is_taken() -> None:
         pytest.param(struct.pack(">BxL", 4, 0), id="P-DATA of no bytes"),
         pytest.param(struct.pack(">BxL", 4, 1) + b"\0", id="P-DATA of 1 byte"),
         pytest.param(struct.pack(">BxL", 4, 0xFFFFFFFF), id="P-DATA of 4 GB"),
-        pytest.param(struct.pack(">BxL", 4, MAX_PDU + 1), id="one more than announced"),
+        pytest.param(struct.pack(">BxL", 4, 2 * MAX_PDU + 1), id="far more than announced"),
         pytest.param(struct.pack(">BxL", 1, 0), id="association request of no bytes"),
         pytest.param(struct.pack(">BxL", 1, 0xFFFFFFFF), id="association request of 4 GB"),
         pytest.param(struct.pack(">BxL", 1, MAX_CONTROL_PDU + 1), id="association request too long"),

@@ -13,6 +13,9 @@ from dicom_quarry.model import InstanceRef, Level, Listing, Task
 #: Most results of one query: no series has so many instances.
 LISTING_CAP = 500_000
 
+#: The largest integer string (PS3.5 6.2), and its number of digits.
+_MAX_COUNT, _MAX_COUNT_DIGITS = 2**31 - 1, 10
+
 #: A query at a level with these keys. The keywords name the attributes to return; the number is that of the
 #: results by a count of the archive, None where it has none.
 QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str], int | None], QueryRows]
@@ -159,9 +162,15 @@ def get_text(row: Mapping[int, str], keyword: str) -> str:
 
 
 def get_count(row: Mapping[int, str], keyword: str) -> int | None:
-    """Return a count (IS) of a result; None where it is missing or malformed."""
-    text = get_text(row, keyword)
-    return int(text) if text.isascii() and text.isdigit() else None
+    """Return a count (IS) of a result; None where it is missing, or is none of PS3.5 6.2.
+
+    An integer string is at most 2^31 - 1. A larger number is no count: the ledger could not keep it.
+    """
+    text = get_text(row, keyword).removeprefix("+")
+    if not (text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _MAX_COUNT_DIGITS):
+        return None
+    count = int(text[-_MAX_COUNT_DIGITS:])
+    return count if count <= _MAX_COUNT else None
 
 
 def describe_missing_uids(rows: Iterable[Mapping[int, str]], keyword: str) -> str:

@@ -33,6 +33,9 @@ _DELIMITERS = (",", ";", "\t", "|")
 #: Excel's own line above a header: ``sep=;``.
 _SEP = re.compile(r'"?sep=(.)"?[ \t,;]*[\r\n]*', re.IGNORECASE | re.DOTALL)
 
+#: Characters in a cell, as in a workbook: a column of the user's own may have whole documents.
+csv.field_size_limit(1 << 24)
+
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:

@@ -17,7 +17,7 @@ from dicom_quarry.errors import InputError
 
 _CHUNK = 1 << 20
 #: Maximum bytes of a line; a longer one is not from a table, and would fill the memory.
-_LONGEST_LINE = 1 << 20
+_LONGEST_LINE = 1 << 25
 
 #: A letter beyond ASCII in UTF-8. In Windows-1252 these are pairs that no word has.
 _UTF8_LETTER = re.compile(

@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 #: Excel's limit; a wider row means that the file is damaged.
 _MAX_COLUMNS = 16_384
 #: Characters in a cell, as in a CSV; Excel allows 32,767.
-_MAX_CELL_CHARS = 131_072
+_MAX_CELL_CHARS = 1 << 24
 #: Signs that a sheet has something hidden or merged.
 _LAYOUT_MARKS = re.compile(rb"hidden|mergeCell|[ \t\r\n](?:ht|width)\s*=\s*.0")
 _LONGEST_MARK = 32

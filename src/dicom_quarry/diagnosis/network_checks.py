@@ -6,6 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
+from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, MODELS
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected
@@ -97,7 +98,7 @@ def _check_association(context: CheckContext) -> CheckStep:
         )
     except ArchiveError as error:
         tls = (
-            'ask the PACS team for the port for TLS, or set tls = "none"'
+            "ask the PACS team for the archive's port for TLS, and which TLS profile it uses"
             if context.profile.tls != "none"
             else ""
         )
@@ -106,21 +107,26 @@ def _check_association(context: CheckContext) -> CheckStep:
 
 
 def _check_echo(context: CheckContext) -> CheckStep:
-    archive = context.open_archive("study")
+    archive = context.open_archive(context.profile.model)
     try:
-        archive.probe()
+        archive.echo()
     except (Rejected, ConnectionLost, QueryFailed) as error:
-        return CheckStep(
-            "C-ECHO",
-            StepStatus.BAD,
-            str(error),
-            f"ask the PACS team to allow C-ECHO to {context.local.title}",
-        )
+        return _echo_refused_step(context, archive, error)
     except ArchiveError as error:
         return CheckStep("C-ECHO", StepStatus.BAD, str(error))
     finally:
         archive.close()
     return CheckStep("C-ECHO", StepStatus.GOOD, "answered")
+
+
+def _echo_refused_step(context: CheckContext, archive: DimseArchive, error: ArchiveError) -> CheckStep:
+    """Describe an archive that refuses C-ECHO; it can be used all the same if it accepts queries."""
+    remedy = f"ask the PACS team to allow C-ECHO to {context.local.title}"
+    try:
+        archive.probe()
+    except ArchiveError:
+        return CheckStep("C-ECHO", StepStatus.BAD, str(error), remedy)
+    return CheckStep("C-ECHO", StepStatus.NOTE, f"{error}. Quarry can work without it", remedy)
 
 
 def _check_services(context: CheckContext) -> CheckStep:

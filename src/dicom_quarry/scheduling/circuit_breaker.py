@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from dicom_quarry.archive.base import Archive
+from dicom_quarry.archive.base import Archive, Verdict
+from dicom_quarry.archive.dimse.status import interpret_failure
 from dicom_quarry.errors import ArchiveError, ConnectionLost, OperatorActionRequired, QueryFailed, Rejected
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
@@ -24,6 +25,11 @@ T = TypeVar("T")
 
 #: Attempts at a query that the archive answers with a failure, with a pause between them.
 _MAX_QUERY_ATTEMPTS = 3
+
+
+def _is_final(failure: QueryFailed) -> bool:
+    """Return True for a failure that the same query would have again, such as A900 (PS3.4 C.4.1.1.4)."""
+    return interpret_failure(failure).verdict in (Verdict.UNSUPPORTED, Verdict.CONFIGURATION)
 
 
 class CircuitBreaker:
@@ -55,7 +61,8 @@ class CircuitBreaker:
     def call(self, operation: Callable[[], T], *, is_query: bool = False) -> T:
         """Run an operation once the circuit breaker is closed, and again after each trip.
 
-        A query that the archive answers with a failure runs again, after a pause. Raises QueryFailed for the
+        A query that the archive answers with a failure runs again, after a pause, unless the archive reports
+        that it does not support such a query. Raises QueryFailed for the
         last such answer; ConnectionLost for an operation that loses its association several times while the
         archive answers in between; Stopped; OperatorActionRequired for a permanent rejection, or for an
         operation that fails for ``give_up_after`` seconds although the archive answers the probes.
@@ -67,9 +74,9 @@ class CircuitBreaker:
             started_at = self._throttle.clock.monotonic()
             try:
                 return operation()
-            except QueryFailed:
+            except QueryFailed as failure:
                 failed_answers += 1
-                if not is_query or failed_answers >= _MAX_QUERY_ATTEMPTS:
+                if not is_query or failed_answers >= _MAX_QUERY_ATTEMPTS or _is_final(failure):
                     raise
                 self._shutdown.wait_unless_stopping(backoff(failed_answers, random.random(), initial=2.0))
                 connection_losses = 0

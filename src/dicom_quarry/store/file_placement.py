@@ -84,7 +84,7 @@ class FilePlacer:
                         return PlacedFile(place, match, found, self._sync_and_digest(fd))
                     result = StoreResult.CONFLICT
                 elif base == path.name:
-                    base, number = safe_names.add_suffix(base, temp_file.sop_uid), 0
+                    base, number = safe_names.add_suffix(base, safe_names.distinct(temp_file.sop_uid)), 0
             number += 1
         raise InstanceRefused("too many versions of this instance are stored already", status=0x0110)
 

@@ -29,7 +29,14 @@ from dicom_quarry.store.file_placement import (
     PlacedFile,
     TempFile,
 )
-from dicom_quarry.store.part10 import Part10File, compute_digest, encode_file_head, is_uid, read_part10
+from dicom_quarry.store.part10 import (
+    Part10File,
+    compute_digest,
+    encode_file_head,
+    is_transfer_syntax,
+    is_uid,
+    read_part10,
+)
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.store.recovery import PART_SUFFIX, recover, relocate
 from dicom_quarry.system.permissions import PRIVATE, Permissions
@@ -87,7 +94,7 @@ class InstanceStore:
     def begin(self, arrival: InstanceInfo) -> InstanceWriter:
         """Start one instance. Raises InstanceRefused."""
         named = is_uid(arrival.sop_uid) or bool(arrival.head)  # a file is identified by its dataset alone
-        if not (named and is_uid(arrival.sop_class) and is_uid(arrival.transfer_syntax)):
+        if not (named and is_uid(arrival.sop_class) and is_transfer_syntax(arrival.transfer_syntax)):
             raise InstanceRefused(
                 "the sender's SOP class, instance or transfer syntax is not a UID", status=_MISMATCH
             )

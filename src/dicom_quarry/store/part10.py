@@ -25,12 +25,22 @@ _PREAMBLE: Final = bytes(128) + b"DICM"
 _SHORT_ELEMENT: Final = Struct("<HH2sH")
 _GROUP_LENGTH: Final = _SHORT_ELEMENT.pack(0x0002, 0, b"UL", 4)
 _VERSION: Final = Struct("<HH2sHL").pack(0x0002, 0x0001, b"OB", 0, 2) + b"\0\1"
-_UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
+_UID: Final = re.compile(r"[!-)+-.0->@-\[\]-~]{1,128}")
+_SYNTAX_UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
 
 
 def is_uid(text: str) -> bool:
-    """Return True for digits and dots (PS3.5 9.1); up to 128, since archives have UIDs longer than 64."""
+    """Return True for a value that identifies one object: printable ASCII without wildcards,
+    backslashes (lists) and slashes.
+
+    PS3.5 9.1 allows 64 digits and dots, but archives have longer UIDs, and UIDs with letters.
+    """
     return bool(_UID.fullmatch(text)) and text.strip(".") != ""
+
+
+def is_transfer_syntax(text: str) -> bool:
+    """Return True for digits and dots: a transfer syntax with other characters is unknown to any reader."""
+    return bool(_SYNTAX_UID.fullmatch(text)) and text.strip(".") != ""
 
 
 def encode_file_head(arrival: InstanceInfo) -> bytes:

@@ -1,8 +1,8 @@
 """DIMSE command sets: their fields, encoding and decoding (PS3.7 section 9 and annex E).
 
 A command set is always Implicit VR Little Endian (PS3.7 6.3.1) and contains group 0000 only. Decoding is
-tolerant (no group length, padded UIDs, unknown elements), except where a guess would be dangerous: a response
-without a status is an error, never a success.
+tolerant (no group length, padded UIDs, unknown elements, empty optional numbers), except where a guess
+would be dangerous: a response without a status is an error, never a success.
 """
 
 from __future__ import annotations
@@ -243,15 +243,17 @@ def decode(data: bytes | bytearray) -> Command:
             )
         known = _BY_NUMBER.get(number) if group == 0 else None
         if known:
-            values[known[0]] = _decode_value(known[1], data[offset : offset + length])
+            name, vr = known
+            value = data[offset : offset + length]
+            # A number of any other length counts as absent: an error where the number is required.
+            if vr != "US" or length == 2:
+                values[name] = _decode_value(vr, value)
         offset += length
     return _build_command(values)
 
 
 def _decode_value(vr: str, value: bytes) -> object:
     if vr == "US":
-        if len(value) != 2:
-            raise RemoteProtocolError("a number in a command set does not have 2 bytes")
         return value[0] | value[1] << 8
     if vr == "AT":
         pairs = struct.iter_unpack("<HH", value[: len(value) // 4 * 4])

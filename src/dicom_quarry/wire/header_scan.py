@@ -13,7 +13,9 @@ counts), odd lengths, group 0002 in the dataset. It differs from pydicom on purp
 - skips an item of defined length by its length, where pydicom looks inside for a delimiter;
 - decodes bytes that do not fit the declared character set as Latin-1, where pydicom substitutes U+FFFD: two
   patients must not become one;
-- reads a requested value of unknown VR as text, where pydicom refuses or gives bytes.
+- reads a requested value of unknown VR as text, where pydicom refuses or gives bytes;
+- reads a length of 16 bits after the VR ``??``, and after UN if its reserved bytes are not zero;
+- accepts deflated data with a zlib header (RFC 1950), where PS3.5 A.5 has none.
 """
 
 from __future__ import annotations
@@ -72,6 +74,38 @@ _STRUCTS: Final = {
 }
 
 
+class _Inflater:
+    """Decompressor of a deflated dataset, with or without a zlib header."""
+
+    __slots__ = ("_inflate", "_start")
+
+    def __init__(self) -> None:
+        self._inflate: zlib._Decompress | None = None
+        self._start = b""  # bytes before it is known whether there is a header
+
+    @property
+    def eof(self) -> bool:
+        """True at the end of the compressed data."""
+        return self._inflate is not None and self._inflate.eof
+
+    @property
+    def unconsumed_tail(self) -> bytes:
+        """The input that the last call did not use."""
+        return self._inflate.unconsumed_tail if self._inflate else b""
+
+    def decompress(self, data: memoryview | bytes, max_length: int) -> bytes:
+        """Decompress the next bytes. Raises zlib.error."""
+        if self._inflate is None:
+            data = self._start + bytes(data)
+            if len(data) < 2:
+                self._start = data
+                return b""
+            # A raw stream with these bits would begin with a stored block, whose padding is zero in practice.
+            has_header = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+        return self._inflate.decompress(data, max_length)
+
+
 class HeaderScan:
     """Scan of a dataset that comes in pieces, for the values of ``tags``.
 
@@ -120,7 +154,7 @@ class HeaderScan:
         self._past_tags = False  # all values are known but those of the search
         self._searching_only = False  # the structure is damaged
         self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
-        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS) if transfer_syntax in _DEFLATED else None
+        self._inflate = _Inflater() if transfer_syntax in _DEFLATED else None
         self._inflated = 0
         self._explicit = transfer_syntax != _IMPLICIT
         self._implicit_depth = 0  # depth of the item in which implicit VR began
@@ -275,6 +309,8 @@ class HeaderScan:
         group, element, vr, length = self._tag_short(data, at)
         if vr in _SHORT_VRS:
             return group << 16 | element, vr, length, at + 8
+        if vr == b"??" or (vr == b"UN" and length):
+            return group << 16 | element, b"UN", length, at + 8
         if vr in _LONG_VRS:
             long = self._long(data, at + 8)[0] if at + 12 <= len(data) else 0
             return group << 16 | element, vr, long, at + 12
@@ -288,7 +324,8 @@ class HeaderScan:
         if not self._explicit and self._depth:
             return
         was = self._explicit
-        self._explicit = 0x40 < data[at + 4] < 0x5B and 0x40 < data[at + 5] < 0x5B
+        vr = bytes(data[at + 4 : at + 6])
+        self._explicit = vr == b"??" or (0x40 < vr[0] < 0x5B and 0x40 < vr[1] < 0x5B)
         if was and not self._explicit:
             self._implicit_depth = self._depth
 

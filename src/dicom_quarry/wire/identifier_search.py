@@ -70,10 +70,11 @@ class IdentifierSearch:
         vr, body = text[at + 4 : at + 6], at + 8
         if body > len(text):
             return False
-        if not (vr.isalpha() and vr.isupper()):
+        short = self._short(text, at + 6)[0]
+        if vr != b"??" and not (vr.isalpha() and vr.isupper()):
             length = self._long(text, at + 4)[0]
-        elif vr not in _LONG_VRS:
-            length = self._short(text, at + 6)[0]
+        elif vr not in _LONG_VRS or (vr == b"UN" and short):
+            length = short
         elif at + _HEADER > len(text):
             return False
         else:

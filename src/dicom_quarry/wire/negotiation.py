@@ -182,10 +182,11 @@ class _UserInformation:
                 self.implementation_version = _decode_printable(value)
 
     def _read_role(self, value: bytes) -> None:
-        length = int.from_bytes(value[:2], "big")
-        if len(value) != length + 4:
-            raise RemoteProtocolError("a role selection item of a wrong length")
-        self.roles[_decode_text(value[2:-2])] = (value[-2] == 1, value[-1] == 1)
+        """Read a role selection item (PS3.7 D.3.3.4); one without both roles leaves the default roles."""
+        end = 2 + int.from_bytes(value[:2], "big")
+        roles = value[end : end + 2]
+        if len(roles) == 2:
+            self.roles[_decode_text(value[2:end])] = (roles[0] == 1, roles[1] == 1)
 
 
 def decode_request(body: bytes) -> AssociateRequest:

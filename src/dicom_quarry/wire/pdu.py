@@ -7,6 +7,7 @@ before it is complete, so that memory does not grow with the size of PDUs or ins
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
@@ -20,6 +21,12 @@ MAX_CONTROL_PDU = 262144
 BUFFER_SIZE = 524288
 #: Bytes of a PDU that is sent to a peer without a limit (a maximum length of 0, PS3.8 D.1).
 _UNLIMITED_PDU_SIZE = 1048576
+
+#: A longer P-DATA-TF than this multiple of the announced maximum is refused. Some senders count without the
+#: headers, or ignore the maximum; the length costs no memory, as a PDV is passed on in pieces.
+_TOLERATED_EXCESS = 2
+
+logger = logging.getLogger(__name__)
 
 _PDU_HEADER = struct.Struct(">BxL")
 _PDV_HEADER = struct.Struct(">LBB")
@@ -79,6 +86,7 @@ class PduReader:
 
     def __init__(self, max_pdu: int, buffer_size: int = BUFFER_SIZE) -> None:
         self._max_pdu = max_pdu
+        self._excess_is_logged = False
         self._view = memoryview(bytearray(buffer_size))
         self._start = 0
         self._end = 0
@@ -149,7 +157,7 @@ class PduReader:
             if length < 6:
                 raise RemoteProtocolError(f"a P-DATA-TF of {length} bytes")
             if self._max_pdu and length > self._max_pdu:
-                raise RemoteProtocolError(f"a PDU of {length} bytes where {self._max_pdu} is the maximum")
+                self._handle_excess(length)
             self._start += 6
             self._pdu_left = length
             return None
@@ -160,6 +168,15 @@ class PduReader:
         body = bytes(self._view[self._start + 6 : self._start + 6 + length])
         self._start += 6 + length
         return ControlPdu(PduType(number), body)
+
+    def _handle_excess(self, length: int) -> None:
+        """Log the first PDU over the announced maximum; refuse one that is far over it."""
+        excess = f"a PDU of {length} bytes, but this side announced a maximum of {self._max_pdu}"
+        if length > _TOLERATED_EXCESS * self._max_pdu:
+            raise RemoteProtocolError(excess)
+        if not self._excess_is_logged:
+            self._excess_is_logged = True
+            logger.warning("the peer sent %s; Quarry accepts it", excess)
 
 
 def encode_pdu(kind: PduType, body: bytes) -> bytes:

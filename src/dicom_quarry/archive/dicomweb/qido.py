@@ -38,7 +38,7 @@ def parse_datasets(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
     RemoteProtocolError for anything but an array of datasets.
     """
     try:
-        datasets = json.loads(text)
+        datasets = json.loads(text, parse_int=_parse_int)
     except (ValueError, RecursionError):
         raise RemoteProtocolError("not JSON") from None
     if not isinstance(datasets, list) or not all(isinstance(one, dict) for one in datasets):
@@ -48,6 +48,11 @@ def parse_datasets(text: bytes, tags: Iterable[int]) -> list[dict[int, str]]:
         {tag: value for tag, key in wanted if (value := _attribute_text(one.get(key))) is not None}
         for one in datasets
     ]
+
+
+def _parse_int(digits: str) -> int | str:
+    """Return an integer; as text if it is longer than any of DICOM, as Python refuses to convert some."""
+    return int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else digits
 
 
 def _attribute_text(attribute: Any) -> str | None:
@@ -77,9 +82,13 @@ def _value_text(value: Any) -> str | None:
         case {"Alphabetic": _} | {"Ideographic": _} | {"Phonetic": _}:
             # PS3.18 F.2.2: the component groups of a person's name.
             groups = [value.get(group) or "" for group in ("Alphabetic", "Ideographic", "Phonetic")]
-            return "=".join(_value_text(group) or "" for group in groups).rstrip("=")
+            texts = [_value_text(group) or "" if isinstance(group, str) else "" for group in groups]
+            return "=".join(texts).rstrip("=")
     return None
 
+
+#: An integer of DICOM has at most 20 digits (UV, SV: PS3.5 6.2).
+_MAX_INTEGER_DIGITS = 100
 
 #: Most bytes of one page of results.
 _MAX_BODY_BYTES = 1 << 27

@@ -38,7 +38,7 @@ from dicom_quarry.archive.dimse.identifier import (
 from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister
-from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected
+from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, ServiceNotOffered
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
@@ -52,6 +52,10 @@ class QueryCapabilities:
     lowest_level: Level = Level.IMAGE  # the lowest level that it supports in queries
     relational_queries: bool = False  # lists all instances of a study at once (PS3.4 C.4.1.2.2.1)
     patient_id_in_move: bool = False  # retrievals in the Study Root model need the Patient ID, too
+
+
+class _NoAnswer(ConnectionLost):
+    """The archive accepted the association, and was silent to the request."""
 
 
 class DimseArchive:
@@ -105,6 +109,21 @@ class DimseArchive:
         return self._name
 
     def probe(self) -> None:
+        """Verify that the archive answers; raises Unreachable, Rejected or ConnectionLost.
+
+        A failure status of C-ECHO is an answer, too. An archive that refuses C-ECHO otherwise, or does not
+        offer it, has to accept an association for queries.
+        """
+        try:
+            self.echo()
+        except QueryFailed:
+            return
+        except _NoAnswer:
+            raise
+        except (ServiceNotOffered, ConnectionLost):
+            self._factory.associate(self._model.find).requestor.release()
+
+    def echo(self) -> None:
         """Send a C-ECHO over a new association, since a kept one proves nothing about new ones (PS3.4 A.4).
 
         Raises Unreachable, Rejected, ConnectionLost or QueryFailed.
@@ -116,7 +135,7 @@ class DimseArchive:
             message = association.receive_response(request, self._factory.timeouts.query)
             if message is None:
                 association.requestor.abort()
-                raise ConnectionLost(f"{self._factory.peer} does not answer C-ECHO")
+                raise _NoAnswer(f"{self._factory.peer} does not answer C-ECHO")
             if message.command.status != 0x0000:
                 detail = describe(interpret_find(message.command.status), message.command.error_comment)
                 raise QueryFailed(detail, status=message.command.status)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, describe_service
 from dicom_quarry.archive.dimse.storage_contexts import StorageProposal
-from dicom_quarry.errors import ConnectionLost, Rejected
+from dicom_quarry.errors import ConnectionLost, ServiceNotOffered
 from dicom_quarry.model import AE
 from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
@@ -216,5 +216,5 @@ class AssociationFactory:
         if sop_class not in requestor.accepted:
             requestor.release()
             detail = f"{self.peer} does not offer {describe_service(sop_class)} to {self.calling}"
-            raise Rejected(detail, permanent=True)
+            raise ServiceNotOffered(detail)
         return PooledAssociation(requestor, sop_class)
