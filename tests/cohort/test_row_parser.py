@@ -73,7 +73,7 @@ from tests.cohort.test_tables import read, row_keys
         (
             "1,12345678901234567,,",
             "column 'Acc#': \"12345678901234567\" has 17 characters, but AccessionNumber has at most 16 in "
-            "DICOM; correct the value",
+            "DICOM; correct the value, or use --long-identifiers if the archive has such values",
         ),
         (
             "1,a\x1b[2Jb,,",

@@ -65,7 +65,8 @@ def test_a_value_too_long_to_be_asked_for_is_replaced(tmp_path: Path) -> None:
 def test_a_value_that_stays_too_long_is_refused_as_given(tmp_path: Path) -> None:
     request = read(tmp_path, f"Accession\n{'1' * 30}\n", rewrite=["long-accession"]).requests[0]
     assert request.problem.endswith(
-        "has 30 characters, but AccessionNumber has at most 16 in DICOM; correct the value"
+        "has 30 characters, but AccessionNumber has at most 16 in DICOM; correct the value, or use "
+        "--long-identifiers if the archive has such values"
     )
 
 
@@ -172,3 +173,20 @@ def test_as_given_is_always_first_and_nothing_comes_twice(value: str, names: lis
     ]
     assert found[0] == value
     assert len(set(found)) == len(found)
+
+
+def test_long_identifiers_are_taken_as_they_are(tmp_path: Path) -> None:
+    uid = f"1.2.{'3' * 90}"
+    rows = f"MRN,Accession,SUID,Name\n{'P' * 65},{'A' * 30},{uid},\n1,{'A' * 1025},,\n1,2,,{'x' * 65}\n"
+    options = {"map": ["Name=StudyDescription"]}
+    plain = read(tmp_path, rows, **options)
+    assert all(request.problem for request in plain.requests)
+    cohort = read(tmp_path, rows, long_identifiers=True, **options)
+    first, second, third = cohort.requests
+    keys = {"PatientID": "P" * 65, "AccessionNumber": "A" * 30, "StudyInstanceUID": uid}
+    assert dict(first.keys) == keys
+    assert second.problem.endswith(
+        "has 1025 characters, but AccessionNumber has at most 16 in DICOM; correct the value"
+    )
+    assert third.problem.endswith("StudyDescription has at most 64 in DICOM; correct the value")
+    assert cohort.digest != plain.digest

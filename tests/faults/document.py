@@ -74,6 +74,8 @@ _TITLES = {
     29: "DICOMweb",
     30: "Tables",
     31: "Exclusion lists",
+    32: "Values from outside",
+    33: "What other software passes over",
 }
 
 _HEAD = """\

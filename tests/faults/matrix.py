@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tests.faults import association_faults, instance_faults, partition_faults, query_faults, retrieval_faults
+from tests.faults import (
+    association_faults,
+    instance_faults,
+    partition_faults,
+    query_faults,
+    retrieval_faults,
+    value_faults,
+)
 from tests.faults.scenario import Scenario
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -11,4 +18,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *query_faults.SCENARIOS,
     *partition_faults.SCENARIOS,
     *instance_faults.SCENARIOS,
+    *value_faults.SCENARIOS,
 )

@@ -62,6 +62,9 @@ DateFormat = Annotated[
 AllowWildcards = Annotated[
     bool, typer.Option("--allow-wildcards", help="Use * and ? in the table as wildcards.")
 ]
+LongIdentifiers = Annotated[
+    bool, typer.Option("--long-identifiers", help="Search for identifiers longer than DICOM allows, too.")
+]
 Series = Annotated[
     list[str] | None, typer.Option(help="Only these series, such as Modality=CT,MR; repeatable.")
 ]

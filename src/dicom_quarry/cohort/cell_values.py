@@ -44,7 +44,8 @@ _NULL_WORDS = frozenset({"null", "none", "nan", "na", "n/a", "<na>", "nat", "(nu
 _WILDCARD = re.compile(r"[*?\\]")
 _MATCHES_ALL = re.compile(r"[*?\\\s]+")
 _PLAIN = re.compile(r"[A-Za-z]{0,4}[0-9]{1,12}")
-_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
+#: Digits and dots (PS3.5 9.1); some archives have UIDs with letters, too.
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+|[0-9]+(?:\.[0-9A-Za-z_-]+){3,}")
 _PLAIN_UID = re.compile(r"(?=.{3,64}\Z)[0-9]+(?:\.[0-9]+)+")
 _CODE = re.compile(r"[A-Z0-9_ *?]+")
 
@@ -71,6 +72,9 @@ QUERY_KEYS: dict[str, tuple[str, int]] = {
 }
 #: Keys that a spreadsheet may read as numbers.
 _NUMERIC_KEYS = frozenset({"PatientID", "AccessionNumber", "StudyID"})
+#: Keys that name one patient, study or series, and their characters under --long-identifiers.
+_IDENTIFIERS = _NUMERIC_KEYS | {"StudyInstanceUID", "SeriesInstanceUID"}
+_LONG_IDENTIFIER = 1024
 _TEXT_REMEDY = "format the column as text and export it again"
 
 
@@ -114,12 +118,14 @@ def parse_value(
     allow_wildcards: bool = False,
     date_format: str = "",
     any_length: bool = False,
+    long_identifiers: bool = False,
     verbatim: bool = False,
 ) -> CellValue:
     """Read a cell of a column that is mapped to a DICOM keyword.
 
     ``date_format`` is the declared form of its dates. ``any_length`` skips the check of the length, for a
-    value that is rewritten afterwards. ``verbatim``: the user states that every cell is one identifier.
+    value that is rewritten afterwards. ``long_identifiers``: identifiers may be longer than DICOM allows.
+    ``verbatim``: the user states that every cell is one identifier.
     """
     text = cell.strip()
     if isinstance(cell, UnreadableCell):
@@ -137,15 +143,23 @@ def parse_value(
     if not problem:
         value, problem = _parse_typed(keyword, bare, "" if isinstance(cell, WorkbookDate) else date_format)
     vr, limit = QUERY_KEYS[keyword]
-    if not problem and len(value) > limit and not any_length:
-        problem = (
-            f"has {len(value)} characters, but {keyword} has at most {limit} in DICOM; correct the value"
-        )
+    if not problem and not any_length:
+        problem = _find_excess(keyword, len(value), limit, long_identifiers)
     if problem:
         return CellValue(problem=f'"{escape_text(text)}" {problem}')
     return CellValue(
         value, _repair_note(text, escape_text(value)) if _is_repair(vr, text, bare, value) else ""
     )
+
+
+def _find_excess(keyword: str, length: int, limit: int, long_identifiers: bool) -> str:
+    """Describe a value with too many characters; empty if there are not."""
+    if length <= limit or (long_identifiers and keyword in _IDENTIFIERS and length <= _LONG_IDENTIFIER):
+        return ""
+    problem = f"has {length} characters, but {keyword} has at most {limit} in DICOM; correct the value"
+    if long_identifiers or keyword not in _IDENTIFIERS or length > _LONG_IDENTIFIER:
+        return problem
+    return f"{problem}, or use --long-identifiers if the archive has such values"
 
 
 def make_plain_check(keyword: str) -> Callable[[str], object]:

@@ -31,7 +31,8 @@ class ReadOptions:
     ``mapping`` pairs headers with keywords. ``where`` are keys for every row. ``date_format`` is a format of
     strptime, or ``excel``. ``rewrites`` are applied in their order. ``ignored`` are headers of columns that
     are not keys, ``verbatim`` of those whose cells are identifiers as they are. ``hidden_rows`` decides on
-    the hidden rows and columns of a workbook: ``take``, ``skip``, or empty, which refuses them.
+    the hidden rows and columns of a workbook: ``take``, ``skip``, or empty, which refuses them. With
+    ``long_identifiers`` identifiers may be longer than DICOM allows.
     """
 
     allow_wildcards: bool = False
@@ -43,6 +44,7 @@ class ReadOptions:
     ignored: tuple[str, ...] = ()
     verbatim: tuple[str, ...] = ()
     hidden_rows: str = ""
+    long_identifiers: bool = False
 
     @classmethod
     def parse(
@@ -58,6 +60,7 @@ class ReadOptions:
         ignore_column: Sequence[str] = (),
         verbatim: Sequence[str] = (),
         hidden_rows: str = "",
+        long_identifiers: bool = False,
     ) -> ReadOptions:
         """Parse the command-line options of the same names; raises ConfigError with the remedy.
 
@@ -84,6 +87,7 @@ class ReadOptions:
             parse_ignored_columns(ignore_column, mapping),
             tuple(text.strip() for text in verbatim),
             hidden_rows,
+            long_identifiers,
         )
 
     def digest(self, table: str) -> str:
@@ -97,6 +101,8 @@ class ReadOptions:
         decided = (self.ignored, self.verbatim, self.hidden_rows)
         if any(decided):
             meaning = (*meaning, decided)
+        if self.long_identifiers:
+            meaning = (*meaning, "long_identifiers")
         if not any(meaning):
             return table
         return hashlib.sha256(f"{table}{meaning!r}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dicom_quarry.cohort.cell_values import join_range, make_plain_check, parse_value
+from dicom_quarry.cohort.cell_values import CellValue, join_range, make_plain_check, parse_value
 from dicom_quarry.cohort.columns import find_columns, find_keyword
 from dicom_quarry.cohort.read_options import (
     DATE_KEYS,
@@ -126,6 +126,7 @@ class RowParser:
             allow_wildcards=options.allow_wildcards,
             date_format=options.date_format,
             any_length=rewritten,
+            long_identifiers=options.long_identifiers,
             verbatim=position in self._verbatim,
         )
         problem = value.problem or self._table.find_cell_problem(line, position, value.text)
@@ -143,15 +144,24 @@ class RowParser:
         elif value.text:
             found.values[keyword] = [value.text]
 
+    def _parse_rewritten(self, keyword: str, text: str) -> CellValue:
+        options = self._options
+        return parse_value(
+            keyword,
+            text,
+            allow_wildcards=options.allow_wildcards,
+            long_identifiers=options.long_identifiers,
+        )
+
     def _add_rewrites(self, row: str, label: str, keyword: str, given: str, found: _ParsedRow) -> None:
         """Add every form of a value that can be queried, the value as given first."""
         usable: dict[str, str] = {}
         for text, names in list_candidates(keyword, given, self._options.rewrites):
-            value = parse_value(keyword, text, allow_wildcards=self._options.allow_wildcards)
+            value = self._parse_rewritten(keyword, text)
             if value.text:
                 usable.setdefault(value.text, names)
         if not usable:
-            problem = parse_value(keyword, given, allow_wildcards=self._options.allow_wildcards).problem
+            problem = self._parse_rewritten(keyword, given).problem
             found.problems.append(f"{label}: {problem or 'the value is empty after --rewrite'}")
             return
         found.values[keyword] = list(usable)

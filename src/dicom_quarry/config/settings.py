@@ -269,6 +269,7 @@ class Settings(FrozenModel):
     ignore_column: tuple[str, ...] = ()
     verbatim: tuple[str, ...] = ()
     hidden_rows: Literal["take", "skip"] | None = None
+    long_identifiers: bool = False
     where: tuple[str, ...] = ()
     rewrite: tuple[str, ...] = ()
     pad: tuple[str, ...] = ()

@@ -36,6 +36,7 @@ def parse_read_options(settings: Settings) -> ReadOptions:
         ignore_column=settings.ignore_column,
         verbatim=settings.verbatim,
         hidden_rows=settings.hidden_rows or "",
+        long_identifiers=settings.long_identifiers,
     )
 
 
