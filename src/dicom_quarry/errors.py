@@ -50,19 +50,30 @@ class ArchiveError(QuarryError):
 
 
 class Unreachable(ArchiveError):
-    """No connection could be made, or the association request was not answered."""
+    """No connection could be made, or the association request was not answered.
+
+    ``is_connected``: there was a connection, but no answer to the association request.
+    """
+
+    def __init__(self, message: str, *, is_connected: bool = False) -> None:
+        super().__init__(message)
+        self.is_connected = is_connected
 
 
 class Rejected(ArchiveError):
     """The archive refused the association (PS3.8 9.3.4), or over HTTP refuses requests for now.
 
     ``retry_after`` is the pause that the archive requested, in seconds; 0 if it requested none.
+    ``is_explained``: the archive gave a reason.
     """
 
-    def __init__(self, message: str, *, permanent: bool, retry_after: float = 0.0) -> None:
+    def __init__(
+        self, message: str, *, permanent: bool, retry_after: float = 0.0, is_explained: bool = True
+    ) -> None:
         super().__init__(message)
         self.permanent = permanent
         self.retry_after = retry_after
+        self.is_explained = is_explained
 
 
 class ServiceNotOffered(Rejected):

@@ -85,30 +85,6 @@ def test_hang_up_releases_in_order() -> None:
         wait_for(lambda: peer.released == 1, "the release")
 
 
-def test_only_idle_associations_are_released_for_an_archive_that_is_full() -> None:
-    answers = answering()
-    reached, go_on = threading.Event(), threading.Event()
-
-    def answer_slowly(conversation: Conversation, request: RelayedMessage) -> None:
-        if request.identifier().get("PatientID") == "SLOW":
-            reached.set()
-            go_on.wait(10)
-        answers(conversation, request)
-
-    with ScriptedArchive(answer_slowly) as peer, archive(peer.ae) as pacs:
-        pacs.find({"PatientID": "P1"})
-        slow = threading.Thread(target=lambda: pacs.find({"PatientID": "SLOW"}))
-        slow.start()
-        assert reached.wait(10)
-        pacs.release_idle()
-        wait_for(lambda: peer.released == 1, "the release of the idle one")
-        go_on.set()
-        slow.join()
-        assert (peer.associations, peer.released) == (2, 1)
-        pacs.find({"PatientID": "P1"})
-        assert peer.associations == 3
-
-
 def test_close_ends_what_another_thread_is_waiting_for_and_what_comes_after() -> None:
     patient = Timeouts(query=60)
     ended: list[BaseException] = []

@@ -144,7 +144,11 @@ def test_a_final_response_with_a_dataset_that_does_not_come_is_final() -> None:
 
 @pytest.mark.parametrize("status", [SUCCESS, 0xB000, 0xA702])
 @pytest.mark.parametrize("data", [b"", b"\x08\0\x58\0\x04\0\0\0001.2\0"])
-def test_a_retrieval_ends_without_its_list_of_failed_instances(status: int, data: bytes) -> None:
+def test_a_retrieval_ends_without_its_list_of_failed_instances(
+    status: int, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_quarry.wire.requestor._FAILED_LIST_TIMEOUT", 0.1)
+
     def script(peer: Conversation, request: RelayedMessage) -> None:
         announced(peer, request, PENDING)
         announced(peer, request, PENDING)

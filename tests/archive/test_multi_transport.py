@@ -41,9 +41,6 @@ class Adapter:
     def release_thread(self) -> None:
         self.calls.append("release_thread")
 
-    def release_idle(self) -> None:
-        self.calls.append("release_idle")
-
     def close(self) -> None:
         self.calls.append("close")
 
@@ -66,11 +63,10 @@ def test_questions_go_to_the_finder_and_retrievals_the_road_that_they_name() -> 
     archive.find({"PatientID": "4711"})
     fetch(archive, Transport.WADO)
     fetch(archive, Transport.GET)
-    archive.release_idle()
     archive.release_thread()
     archive.close()
-    assert dimse.calls == ["find", "release_idle", "release_thread", "close"]
-    assert get.calls == web.calls == ["retrieve", "release_idle", "release_thread", "close"]
+    assert dimse.calls == ["find", "release_thread", "close"]
+    assert get.calls == web.calls == ["retrieve", "release_thread", "close"]
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,6 @@ class Bench:
     def release_thread(self) -> None:
         pass
 
-    def release_idle(self) -> None:
-        pass
-
     def close(self) -> None:
         pass
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario
 from tests.scripted import faults
 from tests.scripted.faults import PERMANENT
+from tests.scripted.wire_faults import AnnouncesDatasets, EndsBehindAnswer
 
 #: Requests after a C-MOVE is lost half-way: a probe, a new association, and only what is missing.
 TOPPED_UP = ArchiveRequests(("STUDY IMAGE:1", "STUDY"), associations=5)
@@ -13,10 +14,10 @@ SCENARIOS = (
     Scenario(
         1,
         "transient-reject",
-        "the association is rejected for now (2/3/2, local limit), twice",
+        "the association is rejected for now (2/3/2, local limit), six times",
         "probes with C-ECHO at growing intervals, one thread alone, then goes on where it was",
-        lambda: [faults.Reject(times=2).after(1)],
-        requests=ArchiveRequests(associations=6),
+        lambda: [faults.Reject(times=6).after(1)],
+        requests=ArchiveRequests(associations=None),
         messages=("not available", "answers again"),
     ),
     Scenario(
@@ -32,9 +33,27 @@ SCENARIOS = (
         1,
         "one-association",
         "the archive accepts one association at a time, and rejects every other for now",
-        "releases its idle associations when one is rejected, and fetches everything",
+        "releases its idle association for the other, keeps to one from then on, and fetches everything",
         lambda: [faults.OneAssociation()],
         requests=ArchiveRequests(associations=None),
+        messages=("no more than one association at once",),
+    ),
+    *(
+        Scenario(
+            1,
+            f"one-association-{name}",
+            f"the archive accepts one association at a time, and rejects every other with {what}",
+            "takes that for a limit, as an association is open: keeps to one, and fetches everything",
+            lambda answer=answer: [faults.OneAssociation(*answer)],  # type: ignore[misc]
+            requests=ArchiveRequests(associations=None),
+            messages=("no more than one association at once",),
+            options=options,
+        )
+        for name, what, answer, options in (
+            ("no-reason", 'result 1, "no reason given" (1/2/1)', (1, 2, 1), {}),
+            ("permanent", "result 1, local limit exceeded (1/3/2)", (1, 3, 2), {}),
+            ("parallel", "2/3/1, and the job has three threads for retrievals", (2, 3, 1), {"parallel": 3}),
+        )
     ),
     Scenario(
         1,
@@ -70,6 +89,24 @@ SCENARIOS = (
         "compares, and retrieves only the missing instance, at IMAGE level",
         lambda: [faults.Lose(3, cut=True, times=1)],
         requests=TOPPED_UP,
+    ),
+    *(
+        Scenario(
+            2,
+            f"{name}-behind-every-answer",
+            f"the association is {what} right behind every final response",
+            "the answer counts; the next request goes over a new association",
+            lambda release=release: [EndsBehindAnswer(release=release)],  # type: ignore[misc]
+            requests=ArchiveRequests(associations=None),
+        )
+        for name, what, release in (("abort", "aborted", False), ("release", "released", True))
+    ),
+    Scenario(
+        2,
+        "datasets-announced",
+        "every response announces a dataset, also where none follows",
+        "the archive's next message counts, and a final response is final: no time is lost",
+        lambda: [AnnouncesDatasets()],
     ),
     Scenario(
         2,

@@ -238,9 +238,18 @@ def _encoded(ds: Dataset) -> bytes:
 
 
 class ScriptedArchive:
-    """Runs a script for every association, each in a thread; ``requests`` are all requests that came."""
+    """Runs a script for every association, each in a thread; ``requests`` are all requests that came.
 
-    def __init__(self, script: Script, *, refused: Container[str] = ()) -> None:
+    With a ``limit`` it turns down further associations: by result/source/reason, or abort, close or silence.
+    """
+
+    def __init__(
+        self, script: Script, *, refused: Container[str] = (), limit: int = 0, turn_down: str = "2/3/2"
+    ) -> None:
+        self._limit = limit
+        self._turn_down = turn_down
+        self._open = self.most_open = self.turned_down = 0
+        self._changed = threading.Condition()
         self._script = script
         self._refused = refused
         self.requests: list[RelayedMessage] = []
@@ -284,8 +293,10 @@ class ScriptedArchive:
 
     def _serve(self, sock: socket.socket) -> None:
         conversation = Conversation(sock, self._refused)
+        is_admitted = False
         try:
-            while True:
+            is_admitted = self._admit(sock)
+            while is_admitted:
                 request = conversation.read()
                 self.requests.append(request)
                 if request.field != 0x0FFF:
@@ -298,3 +309,25 @@ class ScriptedArchive:
             self.released += conversation.released
             self.ended += 1
             sock.close()
+            with self._changed:
+                self._open -= is_admitted
+                self._changed.notify_all()
+
+    def _admit(self, sock: socket.socket) -> bool:
+        """Count an association, or turn it down."""
+        with self._changed:
+            is_full = bool(self._limit) and self._open >= self._limit
+            self.turned_down += is_full
+            if is_full and self._turn_down == "silence":
+                self._changed.wait_for(lambda: self._open < self._limit, 60)
+                is_full = False
+            if not is_full:
+                self._open += 1
+                self.most_open = max(self.most_open, self._open)
+                return True
+        sock.recv(65536)
+        if self._turn_down == "abort":
+            sock.sendall(ABORT)
+        elif self._turn_down != "close":
+            sock.sendall(b"\x03\0\0\0\0\x04\0" + bytes(map(int, self._turn_down.split("/"))))
+        return False

@@ -39,7 +39,6 @@ class Probed:
         self.at_once = 0
         self.most_at_once = 0
         self.before_answer: Callable[[], None] = lambda: None
-        self.idle_released = 0
         self._lock = threading.Lock()
 
     def probe(self) -> None:
@@ -72,9 +71,6 @@ class Probed:
 
     def release_thread(self) -> None:
         raise NotImplementedError
-
-    def release_idle(self) -> None:
-        self.idle_released += 1
 
     def close(self) -> None:
         raise NotImplementedError
@@ -153,15 +149,6 @@ def test_the_job_gives_up_where_the_archive_answers_probes_alone() -> None:
     with pytest.raises(OperatorActionRequired, match="give-up-after"):
         breaker.call(Question(*[DOWN] * 1_000_000))
     assert archive.probes > 0
-
-
-@pytest.mark.parametrize(("error", "released"), [(BUSY, 1), (DOWN, 0)])
-def test_an_archive_that_is_full_gets_back_the_associations_that_are_idle(
-    error: ArchiveError, released: int
-) -> None:
-    archive = Probed()
-    at_the(archive, Shutdown(), StatusBoard()).call(Question(error))
-    assert archive.idle_released == released
 
 
 def test_an_archive_that_is_down_for_long_is_waited_for() -> None:

@@ -40,11 +40,15 @@ class Reject(Fault):
 
 
 class OneAssociation(Fault):
-    """1. An association is refused for now while there is another."""
+    """1. An association is refused while there is another: with this result, source and reason."""
+
+    def __init__(self, result: int = TRANSIENT, source: int = 3, reason: int = 2) -> None:
+        super().__init__()
+        self._answer = result, source, reason
 
     def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
         if any(other is not assoc and other.is_alive() for other in archive.open_associations):
-            assoc.acse.send_reject(TRANSIENT, 3, 2)
+            assoc.acse.send_reject(*self._answer)
             assoc.kill()
 
 

@@ -187,9 +187,6 @@ class Archive(Protocol):
     def release_thread(self) -> None:
         """Release the calling thread's connections."""
 
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-
     def close(self) -> None:
         """Release every connection; calls in progress end as ConnectionLost."""
 

@@ -85,12 +85,6 @@ class MultiTransportArchive:
         for fetcher in self._distinct_fetchers():
             fetcher.release_thread()
 
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-        self._finder.release_idle()
-        for fetcher in self._distinct_fetchers():
-            fetcher.release_idle()
-
     def close(self) -> None:
         """Close every connection; calls in progress end as ConnectionLost."""
         self._finder.close()

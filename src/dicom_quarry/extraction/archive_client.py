@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from dicom_quarry.archive.base import Archive, StudyQueryResult
+from dicom_quarry.archive.dimse.association_limit import AssociationLimit
 from dicom_quarry.archive.multi_transport import MultiTransportArchive
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, StartError
@@ -161,7 +162,8 @@ def open_clients(queries: QueryContext, *, has_delivered: bool) -> Iterator[Mapp
                 queries.status_board.report,
                 has_delivered=has_delivered,
             )
-            archive = _make_archive(profile, settings, throttle, selector)
+            limit = AssociationLimit(throttle.wait_for_association, queries.status_board.report)
+            archive = _make_archive(profile, settings, throttle, selector, limit)
             opened.callback(archive.close)
             breaker = CircuitBreaker(
                 archive, queries.shutdown, queries.status_board, throttle, settings.give_up_after
@@ -190,24 +192,28 @@ def _make_archive(
     settings: Settings,
     throttle: ArchiveThrottle,
     transport_selector: TransportSelector,
+    limit: AssociationLimit,
 ) -> Archive:
     """Make the adapter of an archive: C-FIND if it has an application entity, QIDO-RS otherwise."""
-    retrievers = {
-        transport: _make_adapter(transport, profile, settings, throttle) for transport in profile.transports
-    }
+    make_adapter = partial(_make_adapter, profile, settings, throttle, limit)
+    retrievers = {transport: make_adapter(transport) for transport in profile.transports}
     first = next(iter(retrievers.values()))
     if profile.address is None or [*retrievers] in ([Transport.MOVE], [Transport.GET]):
         return first
-    finder = retrievers.get(Transport.MOVE) or _make_adapter(Transport.MOVE, profile, settings, throttle)
+    finder = retrievers.get(Transport.MOVE) or make_adapter(Transport.MOVE)
     return MultiTransportArchive(finder, retrievers, lambda: transport_selector.available)
 
 
 def _make_adapter(
-    transport: Transport, profile: ArchiveProfile, settings: Settings, throttle: ArchiveThrottle
+    profile: ArchiveProfile,
+    settings: Settings,
+    throttle: ArchiveThrottle,
+    limit: AssociationLimit,
+    transport: Transport,
 ) -> Archive:
     if transport is Transport.WADO:
         return _make_dicomweb_archive(profile, throttle)
-    return _make_dimse_archive(profile, settings, throttle, by_get=transport is Transport.GET)
+    return _make_dimse_archive(profile, settings, throttle, limit, by_get=transport is Transport.GET)
 
 
 def _make_dicomweb_archive(profile: ArchiveProfile, throttle: ArchiveThrottle) -> Archive:
@@ -225,7 +231,12 @@ def _make_dicomweb_archive(profile: ArchiveProfile, throttle: ArchiveThrottle) -
 
 
 def _make_dimse_archive(
-    profile: ArchiveProfile, settings: Settings, throttle: ArchiveThrottle, *, by_get: bool
+    profile: ArchiveProfile,
+    settings: Settings,
+    throttle: ArchiveThrottle,
+    limit: AssociationLimit,
+    *,
+    by_get: bool,
 ) -> Archive:
     from dicom_quarry.archive.dimse.archive import DimseArchive, QueryCapabilities
     from dicom_quarry.archive.dimse.associations import Timeouts
@@ -248,6 +259,7 @@ def _make_dimse_archive(
             patient_id_in_move=profile.move_identifiers == "patient",
         ),
         retrieve="get" if by_get else "move",
+        association_limit=limit,
     )
 
 

@@ -183,7 +183,8 @@ class _Monitor:
         self._silence_timeout = silence_timeout
         self._shutdown = shutdown
         self._permit = permit
-        self._last_activity = self._last_progress = time.monotonic()
+        self._last_activity: float | None = None
+        self._last_progress = 0.0
         self._last_counters: tuple[int | None, int | None] = (None, None)
 
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
@@ -194,6 +195,9 @@ class _Monitor:
         self._active_study.stored = len(self._inbound.receipts)
 
     def next_action(self) -> MonitorAction:
+        if self._last_activity is None:
+            # A retrieval may have waited for an association before its request was sent.
+            self._last_activity = self._last_progress = time.monotonic()
         self._active_study.stored = len(self._inbound.receipts)
         self.window_closed = self.window_closed or self._permit.expired
         if self._shutdown.cancel_requested or self.window_closed or self._inbound.exclusion:

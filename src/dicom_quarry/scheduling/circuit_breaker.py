@@ -120,13 +120,8 @@ class CircuitBreaker:
             self._shutdown.raise_if_requested()
 
     def _record_rejection(self, error: ArchiveError) -> None:
-        """Keep the earliest time of the next request, if a busy archive gave one.
-
-        An archive that accepts no more associations gets back those that this job does not use: they may be
-        the reason.
-        """
+        """Keep the earliest time of the next request, if a busy archive gave one."""
         if isinstance(error, Rejected):
-            self._archive.release_idle()
             self._retry_not_before = max(self._retry_not_before, time.monotonic() + error.retry_after)
 
     def _half_open_probe(self) -> None:

@@ -190,6 +190,11 @@ class ArchiveThrottle:
             counter.acquire(self._shutdown.wait_unless_cancelled)
         self._thread_local.queries = self.query_count + 1
 
+    def wait_for_association(self, seconds: float) -> None:
+        """Wait while the archive has as many associations as it accepts; raise Stopped."""
+        self._shutdown.wait_unless_stopping(seconds)
+        self.wait_until_open()
+
     @contextmanager
     def acquire_retrieval(self, *, is_repeat: bool = False) -> Iterator[RetrievalPermit]:
         """Wait until a retrieval may start, and hold its slot while the context lasts; raise Stopped.

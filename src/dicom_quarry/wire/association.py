@@ -192,6 +192,16 @@ class Rejection:
     source: int
     reason: int
 
+    @property
+    def is_transient(self) -> bool:
+        """True if a later request may be accepted, as after congestion or a limit called permanent."""
+        return self.result == 2 or self.source == 3
+
+    @property
+    def is_explained(self) -> bool:
+        """False for "no reason given"."""
+        return (self.source, self.reason) not in ((1, 1), (2, 1))
+
 
 @dataclass(frozen=True, slots=True)
 class ReleaseRequested:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from dicom_quarry.wire.association import Rejection
     from dicom_quarry.wire.negotiation import AssociateRequest
 
-_TRANSIENT = 2  # result, PS3.8 table 9-21
 
 # Reason and next step by (source, reason) of PS3.8 table 9-21.
 _REJECTIONS = {
@@ -50,7 +49,7 @@ def describe_rejection(where: str, request: AssociateRequest, rejection: Rejecti
     """Return the message for an A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
     reason, remedy = _REJECTIONS.get((rejection.source, rejection.reason), _UNKNOWN_REJECTION)
     code = f"result {rejection.result}, source {rejection.source}, reason {rejection.reason}"
-    for_now = " for now" if rejection.result == _TRANSIENT else ""
+    for_now = " for now" if rejection.is_transient else ""
     text = f"{reason} ({code}){remedy}".format(calling=request.calling, called=request.called)
     return f"{where} rejected the association{for_now}: {text}"
 

@@ -100,7 +100,8 @@ class Requestor:
                     return self._handle_answer(request, event)
         except ConnectionLost as error:
             raise Unreachable(
-                error_messages.describe_early_close(where, error.__cause__, is_tls=self._connection.is_tls)
+                error_messages.describe_early_close(where, error.__cause__, is_tls=self._connection.is_tls),
+                is_connected=True,
             ) from error
         except RemoteProtocolError as error:
             raise Unreachable(
@@ -108,16 +109,20 @@ class Requestor:
             ) from error
         raise Unreachable(
             f"{where} accepted the connection but did not answer the association request within "
-            f"{timeout:g} s. Check that this is the archive's DICOM port, and whether it expects TLS"
+            f"{timeout:g} s. Check that this is the archive's DICOM port, and whether it expects TLS",
+            is_connected=True,
         )
 
     def _handle_answer(self, request: AssociateRequest, event: Event) -> None:
         if isinstance(event, Rejection):
             raise Rejected(
-                error_messages.describe_rejection(str(self.peer), request, event), permanent=event.result != 2
+                error_messages.describe_rejection(str(self.peer), request, event),
+                permanent=not event.is_transient,
+                is_explained=event.is_explained,
             )
         if not isinstance(event, AssociateAccept):
-            raise Unreachable(f"{self.peer} aborted instead of answering the association request")
+            detail = f"{self.peer} aborted instead of answering the association request"
+            raise Unreachable(detail, is_connected=True)
         contexts = accepted_contexts(request, event)
         # Reversed, so that the first context of an abstract syntax remains.
         items = reversed(contexts.items())

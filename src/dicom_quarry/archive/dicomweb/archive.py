@@ -119,9 +119,6 @@ class DicomWebArchive:
         """Close the calling thread's connection."""
         self._http.release_thread()
 
-    def release_idle(self) -> None:
-        """Do nothing: an idle HTTP connection takes no association."""
-
     def close(self) -> None:
         """Refuse further requests; calls in progress end as ConnectionLost."""
         self._http.close()

@@ -24,6 +24,7 @@ from dicom_quarry.archive.base import (
     Verdict,
 )
 from dicom_quarry.archive.dimse import find
+from dicom_quarry.archive.dimse.association_limit import AssociationLimit
 from dicom_quarry.archive.dimse.associations import AssociationFactory, AssociationPool, Timeouts
 from dicom_quarry.archive.dimse.identifier import (
     MODELS,
@@ -65,6 +66,7 @@ class DimseArchive:
     latter needs the Patient ID in every query. ``charset`` is for keys that are not ASCII. A query with more
     than ``max_studies`` studies is cancelled. ``before_query`` is called before every C-FIND, and returns
     when it may be sent. ``result_cap`` is the number of answers at which the archive stops without a notice.
+    Adapters of one archive share its ``association_limit``.
     """
 
     def __init__(
@@ -83,9 +85,11 @@ class DimseArchive:
         result_cap: int | None = None,
         capabilities: QueryCapabilities = QueryCapabilities(),
         retrieve: Literal["move", "get"] = "move",
+        association_limit: AssociationLimit | None = None,
     ) -> None:
         self._name = name
-        self._factory = AssociationFactory(peer, calling, timeouts, tls)
+        limit = association_limit or AssociationLimit()
+        self._factory = AssociationFactory(peer, calling, timeouts, tls, limit)
         self._model = MODELS[model]
         self._requires_patient_id = model == "patient"
         self._charset = charset
@@ -94,7 +98,7 @@ class DimseArchive:
         self._before_query = before_query
         self._result_cap = result_cap
         self._capabilities = capabilities
-        self._associations = AssociationPool(self._factory.associate)
+        self._associations = AssociationPool(self._factory)
         self._retriever: Retriever
         if retrieve == "get":
             self._retriever = GetRetriever(self._factory, self._model.get, self._encode_identifier)
@@ -222,11 +226,6 @@ class DimseArchive:
         """Release the calling thread's associations."""
         self._associations.release_thread()
         self._retriever.release_thread()
-
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-        self._associations.release_idle()
-        self._retriever.release_idle()
 
     def close(self) -> None:
         """Abort every association; calls in progress raise ConnectionLost or return Verdict.LOST."""

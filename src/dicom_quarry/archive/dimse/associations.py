@@ -10,9 +10,10 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from dicom_quarry.archive.dimse.association_limit import AssociationLimit
 from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, describe_service
 from dicom_quarry.archive.dimse.storage_contexts import StorageProposal
 from dicom_quarry.errors import ConnectionLost, ServiceNotOffered
@@ -98,10 +99,12 @@ AssociationSelector = Callable[[PooledAssociation | None], PooledAssociation]
 
 
 class AssociationPool:
-    """Pool of associations, one per thread and SOP class; ``associate`` opens one and may raise."""
+    """Pool of the associations of a factory, one per thread and SOP class."""
 
-    def __init__(self, associate: Callable[[str], PooledAssociation]) -> None:
-        self._associate = associate
+    def __init__(self, factory: AssociationFactory) -> None:
+        self._associate = factory.associate
+        self._limit = factory.limit
+        self._limit.add_idle_releaser(self._release_idle)
         self._lock = threading.Lock()
         self._associations: dict[tuple[int, str], PooledAssociation] = {}
         self._in_use: set[tuple[int, str]] = set()
@@ -126,8 +129,15 @@ class AssociationPool:
         except StaleAssociation:
             return operation(self._acquire(key, select))
         finally:
-            with self._lock:
-                self._in_use.discard(key)
+            self._end_use(key)
+
+    def _end_use(self, key: tuple[int, str]) -> None:
+        """Keep the association for the thread's next operation, unless another thread waits for one."""
+        with self._lock:
+            self._in_use.discard(key)
+            released = self._associations.pop(key, None) if self._limit.is_contended else None
+        if released is not None:
+            released.requestor.release()
 
     def _acquire(self, key: tuple[int, str], select: AssociationSelector) -> PooledAssociation:
         with self._lock:
@@ -156,14 +166,15 @@ class AssociationPool:
         for association in released:
             association.requestor.release()
 
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now; a thread opens another one when it needs it."""
+    def _release_idle(self) -> bool:
+        """Release the associations that no thread uses now; return False if there is none."""
         with self._lock:
             released = [
                 self._associations.pop(key) for key in list(self._associations) if key not in self._in_use
             ]
         for association in released:
             association.requestor.release()
+        return bool(released)
 
     def close(self) -> None:
         """Abort every association; operations on other threads raise ConnectionLost."""
@@ -187,12 +198,16 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class AssociationFactory:
-    """Factory of associations with one archive (``peer``), under our AE title (``calling``)."""
+    """Factory of associations with one archive (``peer``), under our AE title (``calling``).
+
+    ``limit`` is that of the archive on open associations.
+    """
 
     peer: AE
     calling: str
     timeouts: Timeouts = Timeouts()
     tls: ssl.SSLContext | None = None
+    limit: AssociationLimit = field(default_factory=AssociationLimit)
 
     def associate(
         self,
@@ -204,14 +219,16 @@ class AssociationFactory:
 
         Raises Unreachable, or Rejected, also if the archive does not accept the SOP class.
         """
-        requestor = Requestor.connect(
-            self.peer,
-            calling=self.calling,
-            contexts=[(sop_class, [IMPLICIT_LITTLE]), *extra_contexts],
-            connect_timeout=self.timeouts.connect,
-            answer_timeout=self.timeouts.associate,
-            tls=self.tls,
-            roles=roles,
+        requestor = self.limit.open(
+            lambda: Requestor.connect(
+                self.peer,
+                calling=self.calling,
+                contexts=[(sop_class, [IMPLICIT_LITTLE]), *extra_contexts],
+                connect_timeout=self.timeouts.connect,
+                answer_timeout=self.timeouts.associate,
+                tls=self.tls,
+                roles=roles,
+            )
         )
         if sop_class not in requestor.accepted:
             requestor.release()

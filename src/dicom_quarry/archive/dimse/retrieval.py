@@ -63,9 +63,6 @@ class Retriever(Protocol):
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
 
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
 
@@ -189,7 +186,7 @@ class MoveRetriever:
         self._sop_class = sop_class
         self._destination = destination
         self._encode_identifier = encode_identifier
-        self._associations = AssociationPool(factory.associate)
+        self._associations = AssociationPool(factory)
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:  # noqa: ARG002 (the receiver has its own)
         """Retrieve by C-MOVE; a lost association gives Verdict.LOST. Raises Unreachable or Rejected."""
@@ -210,10 +207,6 @@ class MoveRetriever:
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
         self._associations.release_thread()
-
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-        self._associations.release_idle()
 
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
@@ -237,7 +230,7 @@ class GetRetriever:
         self._factory = factory
         self._sop_class = sop_class
         self._encode_identifier = encode_identifier
-        self._associations = AssociationPool(factory.associate)
+        self._associations = AssociationPool(factory)
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Retrieve by C-GET; a lost association gives Verdict.LOST. Raises Unreachable or Rejected."""
@@ -251,10 +244,6 @@ class GetRetriever:
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
         self._associations.release_thread()
-
-    def release_idle(self) -> None:
-        """Release the associations that no thread uses now."""
-        self._associations.release_idle()
 
     def close(self) -> None:
         """Abort every association; retrievals in progress return Verdict.LOST."""
