@@ -52,8 +52,8 @@ class AnnouncesDatasets(_ResponseFault):
 
     def send(self, primitive: Any, send: Callable[[Any], None]) -> None:
         if isinstance(primitive, P_DATA):
-            primitive.presentation_data_value_list = [
-                [number, data.replace(_DATA_SET_TYPE + _NONE, _DATA_SET_TYPE + _ANNOUNCED)]  # type: ignore[list-item]
+            primitive.presentation_data_value_list = [  # type: ignore[misc]
+                [number, data.replace(_DATA_SET_TYPE + _NONE, _DATA_SET_TYPE + _ANNOUNCED)]
                 for number, data in primitive.presentation_data_value_list
             ]
         send(primitive)
