@@ -52,10 +52,11 @@ class AnnouncesDatasets(_ResponseFault):
 
     def send(self, primitive: Any, send: Callable[[Any], None]) -> None:
         if isinstance(primitive, P_DATA):
-            primitive.presentation_data_value_list = [  # type: ignore[misc]
+            changed: list[Any] = [
                 [number, data.replace(_DATA_SET_TYPE + _NONE, _DATA_SET_TYPE + _ANNOUNCED)]
                 for number, data in primitive.presentation_data_value_list
             ]
+            primitive.presentation_data_value_list = changed
         send(primitive)
 
 
