@@ -115,7 +115,7 @@ class Site:
     ``archive`` makes an adapter, which asks for ``destination`` (a title); ``tells`` is False where the
     archive answers neither SOP classes nor Number of Study (Series) Related Instances. ``moves``: it sends by
     C-MOVE to a receiver, and ``relay`` stands before that; else it stands before the archive.
-    While ``gate`` is shut no more than one instance comes. ``ascii_keys``: it finds nothing by others.
+    While ``gate`` is shut no more than one instance comes.
     """
 
     archive: Callable[[str], Archive]
@@ -125,7 +125,6 @@ class Site:
     peer: AE
     tells: bool = True
     moves: bool = True
-    ascii_keys: bool = False
     cleanup: list[Archive] = field(default_factory=list)
 
     @property

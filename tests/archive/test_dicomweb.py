@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
-from dicom_quarry.archive.dicomweb import connection, qido, wado
+from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
+from dicom_quarry.archive.dicomweb.json_model import parse_datasets
 from dicom_quarry.archive.instance_listing import get_count
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.demo.dicomweb_services import WebRequest, WebResponse
@@ -114,13 +115,14 @@ def task(study: DemoStudy = STUDY, count: int | None = None) -> Task:
         (Answer(222), Verdict.WARNING, "unusual"),
         (web_page(), Verdict.RETRY, "web page"),
         (Answer(200, b"{}", headers={"Content-Type": "application/json"}), Verdict.UNSUPPORTED, "neither"),
-        (Answer(200, b"x", headers={"Content-Type": "multipart/related"}), Verdict.UNSUPPORTED, "neither"),
+        (Answer(200, b"x\n", headers={"Content-Type": "multipart/related"}), Verdict.LOST, "not multipart"),
+        (Answer(200, b"x", headers={"Content-Type": "multipart/related"}), Verdict.LOST, "closing boundary"),
         (
             Answer(200, b"no boundary", headers={"Content-Type": "multipart/related; boundary=b"}),
             Verdict.LOST,
             "closing boundary",
         ),
-        (Compressed(), Verdict.UNSUPPORTED, "compressed"),
+        (Compressed("br"), Verdict.UNSUPPORTED, "compressed"),
         (Answer(407), Verdict.CONFIGURATION, "proxy"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -361,7 +363,7 @@ def test_a_result_that_is_repeated_counts_for_the_limit() -> None:
         (Answer(400, which=searches), QueryFailed, "HTTP 400"),
         (Answer(500, which=searches), QueryFailed, "HTTP 500"),
         (Answer(401, which=searches), OperatorActionRequired, "credentials"),
-        (Compressed(), QueryFailed, "compressed"),
+        (Compressed("br"), QueryFailed, "compressed"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -387,7 +389,8 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
         found = adapter.find({"StudyInstanceUID": STUDY.study_uid})
     (study,) = found.studies
     assert (study.instance_count, study.description) == (6, "A&#55296;\\\\B")
-    assert (study.patient_id, study.modalities, study.accession, study.study_date) == ("4711", "", "", "")
+    assert (study.patient_id, study.accession) == ("4711", "")
+    assert (study.modalities, study.study_date) == ("CT", "20180723")
     assert "lack a usable StudyInstanceUID" in found.incomplete_reason
 
 
@@ -411,7 +414,7 @@ def test_values_beyond_measure_break_nothing() -> None:
 @pytest.mark.parametrize("value", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "Infinity", "[[[[{}]]]]"])
 def test_a_number_of_any_length_is_read_as_text(value: str) -> None:
     text = f'[{{"0020000D": {{"Value": ["1.2"]}}, "00201208": {{"Value": [{value}]}}}}]'
-    (row,) = qido.parse_datasets(text.encode(), [0x0020000D, 0x00201208])
+    (row,) = parse_datasets(text.encode(), [0x0020000D, 0x00201208])
     assert row[0x0020000D] == "1.2"
     assert get_count(row, "NumberOfStudyRelatedInstances") is None
 
@@ -420,7 +423,7 @@ def test_a_person_name_as_deep_as_json_allows_is_no_name() -> None:
     depth = 300
     name = '{"Alphabetic":' * depth + '"A"' + "}" * depth
     text = f'[{{"00100010": {{"vr": "PN", "Value": [{name}]}}}}]'
-    assert qido.parse_datasets(text.encode(), [0x00100010]) == [{0x00100010: ""}]
+    assert parse_datasets(text.encode(), [0x00100010]) == [{0x00100010: ""}]
 
 
 # --- credentials and redirects ------------------------------------------------------------------------------

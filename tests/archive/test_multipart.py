@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.dicomweb.multipart import (
+    MultipartEvent,
     MultipartMarker,
     MultipartReader,
     PartStart,
@@ -104,7 +105,65 @@ def test_a_body_that_is_cut_keeps_its_whole_parts_and_is_not_closed() -> None:
     reader = MultipartReader(B)
     list(reader.feed(whole[:-1]))
     with pytest.raises(RemoteProtocolError, match="closing boundary"):
-        reader.end()
+        list(reader.end())
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4), st.booleans(), st.lists(st.integers(0), max_size=8))
+def test_contents_come_as_they_were_sent_where_lines_end_in_a_line_feed(
+    contents: list[bytes], odd: bool, cuts: list[int]
+) -> None:
+    contents = [content + b"\r" * odd for content in contents]
+    assert read(body(*contents, line=b"\n"), *cuts) == (
+        [(HEADERS, content, True) for content in contents],
+        True,
+    )
+
+
+@pytest.mark.parametrize("content", [b"A\r", b"A\r\r", b"\r", b"A\n", b"A\r\n", b"A", b""])
+@pytest.mark.parametrize("line", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_the_announced_length_decides_where_a_file_ends(content: bytes, line: bytes, closed: bool) -> None:
+    """The lines of the headers end in another way than those of the boundaries."""
+    head = b"--frontier\r\nContent-Length: %d\r\n\r\n" % len(content)
+    whole = (head + content + line) * 2 + (b"--frontier--" if closed else b"")
+    for cut in range(len(whole)):
+        reader = MultipartReader(B)
+        events = [event for piece in (whole[:cut], whole[cut:]) for event in reader.feed(piece)]
+        if closed:
+            events += reader.end()
+        else:
+            with pytest.raises(RemoteProtocolError, match="closing boundary"):
+                events += _until_error(events, reader)
+        assert b"".join(event for event in events if isinstance(event, memoryview)) == content * 2
+        assert events.count(MultipartMarker.PART_END) == 2
+
+
+def _until_error(events: list[MultipartEvent], reader: MultipartReader) -> list[MultipartEvent]:
+    """Append the last events one by one, since an error ends them."""
+    for event in reader.end():
+        events.append(event)
+    return []
+
+
+@pytest.mark.parametrize("tail", [b"", b"\r", b"-"])
+def test_a_last_boundary_that_does_not_close_ends_its_part(tail: bytes) -> None:
+    reader, events = MultipartReader(B), list[MultipartEvent]()
+    events += reader.feed(b"--frontier\r\n\r\nA\r\n--frontier" + tail)
+    with pytest.raises(RemoteProtocolError, match="closing boundary"):
+        _until_error(events, reader)
+    assert events[-1] is MultipartMarker.PART_END
+    assert b"".join(event for event in events if isinstance(event, memoryview)) == b"A"
+
+
+@pytest.mark.parametrize(
+    ("declared", "used"),
+    [("", b"--x7"), ("--x7", b"--x7"), ("other", b"--x7"), ("x7", b"--x7"), ("a b", b"--a b")],
+)
+@pytest.mark.parametrize("blank", [b"", b"\r\n", b"\n\n"])
+def test_the_boundary_of_the_first_line_is_used(declared: str, used: bytes, blank: bytes) -> None:
+    whole = blank + used + b"\r\n\r\nA\r\n" + used + b" \r\n\r\nB\r\n" + used + b"--\r\n"
+    for cut in range(len(whole)):
+        assert read(whole, cut, boundary=declared) == ([({}, b"A", True), ({}, b"B", True)], True)
 
 
 def test_headers_have_a_limit_however_they_come() -> None:
@@ -143,10 +202,10 @@ def test_nothing_of_a_part_is_held_back() -> None:
         ("Multipart/Related;BOUNDARY='abc'", "'abc'"),
         ("multipart/related; boundary=" + "9" * 73, "9" * 73),
         ("multipart/mixed; boundary=abc", "abc"),
-        ("multipart/related", None),
-        ("multipart/related; boundary=", None),
-        ("multipart/related; boundary=" + "9" * 300, None),
-        ('multipart/related; boundary="a\x01b"', None),
+        ("multipart/related", ""),
+        ("multipart/related; boundary=", ""),
+        ("multipart/related; boundary=" + "9" * 300, ""),
+        ('multipart/related; boundary="a\x01b"', ""),
         ("text/html; boundary=abc", None),
         ("", None),
     ],

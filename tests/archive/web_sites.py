@@ -38,7 +38,6 @@ def _orthanc(folder: Path, corpus: Corpus) -> Iterator[Site]:
     with Orthanc(folder, options=DICOMWEB) as server:
         server.load(corpus.paths)
         with _site(server.http_port, held(corpus), lambda: _of_files(corpus)) as site:
-            site.ascii_keys = True
             yield site
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -121,10 +123,23 @@ def _then_hang_up(body: bytes) -> Iterator[bytes]:
 
 
 class Compressed(WebFault):
-    """A Content-Encoding that was not requested."""
+    """A Content-Encoding that was not requested; ``really`` compresses the body, too."""
+
+    def __init__(self, coding: str = "gzip", *, really: bool = False, which: Which = anything) -> None:
+        super().__init__()
+        self._coding = coding
+        self._really = really
+        self._which = which
 
     def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
-        return replace(reply, headers={**reply.headers, "Content-Encoding": "gzip"})
+        if not self._which(request):
+            return reply
+        headers = {**reply.headers, "Content-Encoding": self._coding}
+        if not self._really:
+            return replace(reply, headers=headers)
+        body = reply.body if reply.chunks is None else b"".join(reply.chunks)
+        compress = gzip.compress if "gzip" in self._coding else zlib.compress
+        return WebResponse(reply.status, headers, compress(body))
 
 
 class Pages(WebFault):

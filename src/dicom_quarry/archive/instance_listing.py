@@ -21,7 +21,7 @@ _MAX_COUNT, _MAX_COUNT_DIGITS = 2**31 - 1, 10
 QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str], int | None], QueryRows]
 
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
-_IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID")
+_IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
 class InstanceLister:
@@ -53,20 +53,24 @@ class InstanceLister:
 
     def run(self) -> Listing:
         """Query the series, then the instances of each; raises ArchiveError."""
-        if self._lowest_level is not Level.STUDY:
-            self._list_series()
+        knows_series = self._lowest_level is not Level.STUDY and self._list_series()
         if self._lowest_level is not Level.IMAGE:
             self._by_image = False
-        elif self._relational_queries and len(self._claimed_counts) > 1 and not self._task.selection.series:
+        elif self._relational_queries and len(self._claimed_counts) != 1 and not self._task.selection.series:
             self._list_study()
-        else:
+        elif knows_series or self._task.selection.series:
             self._list_by_series()
+        else:
+            self._by_image = False
         claimed = self._max_claimed_count()
         if claimed and not self._instances:
             self._by_image = False
+        series_uids = dict.fromkeys(
+            [*self._claimed_counts, *(ref.series_uid for ref in self._instances.values())]
+        )
         return Listing(
             tuple(self._instances.values()),
-            tuple(self._claimed_counts),
+            tuple(series_uids),
             lists_instances=self._by_image,
             complete=not self._incomplete_reasons,
             count=claimed,
@@ -80,24 +84,33 @@ class InstanceLister:
                 break
 
     def _list_study(self) -> None:
-        """List every instance of the study by one query; by series where a result names no series."""
-        returns = (*_IMAGE_KEYS, "SeriesInstanceUID")
-        result = self._query_level(Level.IMAGE, self._keys, returns, self._max_claimed_count())
-        if result is None or not all(is_uid(get_text(row, "SeriesInstanceUID")) for row in result.rows):
-            self._list_by_series()
-            return
-        for row in result.rows:
-            self._add(row, get_text(row, "SeriesInstanceUID"))
-        listed = {ref.series_uid for ref in self._instances.values()}
-        if any(claim and uid not in listed for uid, claim in self._claimed_counts.items()):
-            self._list_by_series()
+        """List every instance of the study by one query; by series where that fails or lists too little.
 
-    def _list_series(self) -> None:
+        Without a list of series it is the only list.
+        """
+        try:
+            result = self._query_level(Level.IMAGE, self._keys, _IMAGE_KEYS, self._max_claimed_count())
+        except QueryFailed:
+            if not self._claimed_counts:
+                raise
+            result = None
+        rows = self._rows_of_study(result)
+        if all(is_uid(get_text(row, "SeriesInstanceUID")) for row in rows):
+            for row in rows:
+                self._add(row, get_text(row, "SeriesInstanceUID"))
+        listed = {ref.series_uid for ref in self._instances.values()}
+        if any(claim != 0 and uid not in listed for uid, claim in self._claimed_counts.items()):
+            self._list_by_series()
+        elif result is None:
+            self._by_image = False
+
+    def _list_series(self) -> bool:
+        """List the series; return False where the archive does not support the SERIES level."""
         selected = self._task.selection.series
         result = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS, self._task.study.series_count)
         if result is None:
             self._claimed_counts = dict.fromkeys(sorted(selected))
-            return
+            return False
         for row in result.rows:
             uid = get_text(row, "SeriesInstanceUID")
             if is_uid(uid) and (not selected or uid in selected):
@@ -107,6 +120,7 @@ class InstanceLister:
                 self._claimed_counts[uid] = max(
                     (claim for claim in claims if claim is not None), default=None
                 )
+        return True
 
     def _list_images(self, series_uid: str) -> bool:
         """List one series; return False where the archive does not support the IMAGE level."""
@@ -116,20 +130,34 @@ class InstanceLister:
             self._by_image = False
             return False
         listed = False
-        for row in result.rows:
-            listed = self._add(row, series_uid) or listed
+        for row in self._rows_of_study(result):
+            # Some archives ignore this key, and list the study.
+            uid = get_text(row, "SeriesInstanceUID")
+            listed = self._add(row, uid if is_uid(uid) else series_uid) or listed
         if not listed and self._claimed_counts[series_uid]:
             self._by_image = False
         return True
 
     def _add(self, row: Mapping[int, str], series_uid: str) -> bool:
-        uid = get_text(row, "SOPInstanceUID")
-        if not is_uid(uid):
+        uid, selected = get_text(row, "SOPInstanceUID"), self._task.selection.series
+        if not is_uid(uid) or (selected and series_uid not in selected):
             return False
         study_uid, sop_class = self._task.study.study_uid, get_text(row, "SOPClassUID")
         # An instance that is listed in two series arrives once.
         self._instances.setdefault(uid, InstanceRef(study_uid, series_uid, uid, sop_class))
         return True
+
+    def _rows_of_study(self, result: QueryRows | None) -> list[dict[int, str]]:
+        """Return the results without those of other studies, for archives that ignore the key of the study.
+
+        Results that all name another study are kept.
+        """
+        rows = [] if result is None else result.rows
+        names = [get_text(row, "StudyInstanceUID") for row in rows]
+        if self._task.study.study_uid not in names:
+            return rows
+        own = ("", self._task.study.study_uid)
+        return [row for row, name in zip(rows, names, strict=True) if name in own]
 
     def _query_level(
         self, level: Level, keys: Mapping[str, str], returns: Sequence[str], expected_count: int | None

@@ -19,7 +19,7 @@ from dicom_quarry.archive.dicomweb.wado import InstanceReceiver, WadoRetrieval
 from dicom_quarry.archive.dimse.identifier import is_uid
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
 from dicom_quarry.config.credentials import HttpSettings
-from dicom_quarry.errors import LocalProtocolError
+from dicom_quarry.errors import LocalProtocolError, QueryFailed
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
 
 #: A study that cannot exist (PS3.5 B.2, a UUID of zeros): its query costs an archive next to nothing.
@@ -66,6 +66,7 @@ class DicomWebArchive:
         self._commit_pool = ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="commit")
         self._max_studies = max_studies
         self._result_cap = result_cap
+        self._lists_studies = True
 
     @property
     def name(self) -> str:
@@ -104,10 +105,9 @@ class DicomWebArchive:
     def list_instances(self, task: Task) -> Listing:
         """Return the task's instances: from one query where their number is right, else by series."""
         keys = {"StudyInstanceUID": task.study.study_uid}
-        return (
-            self._list_in_one_query(task, keys)
-            or InstanceLister(self._query, task, keys, relational_queries=True).run()
-        )
+        listing = self._list_in_one_query(task, keys) if self._lists_studies else None
+        lister = InstanceLister(self._query, task, keys, relational_queries=self._lists_studies)
+        return listing or lister.run()
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Fetch by WADO-RS: instances are durable in the sink before this returns."""
@@ -125,11 +125,18 @@ class DicomWebArchive:
         self._commit_pool.shutdown(wait=False)
 
     def _list_in_one_query(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
-        """List a study by one query; None where the result differs from the study's own count."""
+        """List a study by one query; None where that fails, or differs from the study's own count."""
         claimed = task.study.instance_count
         if not claimed or task.selection.series:
             return None
-        result = self._query(Level.IMAGE, keys, _IMAGE_KEYS, claimed)
+        try:
+            result = self._query(Level.IMAGE, keys, _IMAGE_KEYS, claimed)
+        except QueryFailed:
+            result = QueryRows()
+        if not result.rows:
+            # Some servers list instances by series alone. It would fail for the next studies, too.
+            self._lists_studies = False
+            return None
         rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in result.rows]
         refs = {
             sop_uid: InstanceRef(task.study.study_uid, series_uid, sop_uid, sop_class)

@@ -35,7 +35,7 @@ _MAX_IDLE_SECONDS = 5.0
 _WRITE_TIMEOUT = 30.0
 
 #: Interim responses (1xx) that may come before the response, and bytes of all their headers together.
-MAX_INTERIM_RESPONSES = 10
+MAX_INTERIM_RESPONSES = 1_000
 _MAX_HEADER_BYTES = 1 << 20
 
 #: Bytes that are buffered while headers and the lengths of chunks are read.
@@ -168,7 +168,7 @@ def _find_defect(response: HTTPResponse) -> str:
         return "another protocol, which was not requested"
     if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in headers.defects):
         return "a malformed header, which hides those behind it"
-    if any(one.lower() != "chunked" for one in codings):
+    if any(one.lower() not in ("chunked", "identity") for one in codings):
         return "a transfer coding that was not requested"
     if not codings and (len(set(lengths)) > 1 or (lengths and response.length is None)):
         return "a malformed length"

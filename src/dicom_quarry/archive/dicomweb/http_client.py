@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
-from urllib.parse import quote, urlencode, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from dicom_quarry.archive.dicomweb.auth import Credentials
 from dicom_quarry.archive.dicomweb.http_errors import (
@@ -69,6 +69,7 @@ class HttpClient:
     ) -> Iterator[Response]:
         """Send a GET for a path below the base; read the body with ``iter_raw`` within the context.
 
+        The values of ``query`` are percent-encoded where they must be.
         ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second while no
         bytes come; what it raises ends the request. Raises Unreachable, ConnectionLost, and
         OperatorActionRequired where credentials or settings are wrong.
@@ -81,7 +82,7 @@ class HttpClient:
 
         target = f"{self.base.path}{path}" or "/"
         if query:
-            target += f"?{urlencode(query)}"
+            target += "?" + "&".join(f"{name}={value}" for name, value in query)
         with translate_errors(self.base, self._proxy, self._connect_timeout, read_timeout):
             with translate_tls_rejection(self.base):
                 response = self._request(target, accept, read_timeout, check_open)

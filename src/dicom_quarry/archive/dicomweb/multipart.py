@@ -21,6 +21,11 @@ _MAX_PREAMBLE: Final = 1 << 16
 #: RFC 2046 allows 70 characters, Orthanc sends 73.
 _BOUNDARY: Final = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
 
+#: A first line that is a boundary, behind empty ones.
+_FIRST_LINE: Final = re.compile(rb"[\r\n]*(--[!-~]{1,200})[ \t]*\r?\n")
+
+_MAX_FIRST_LINE: Final = 300
+
 _CR, _LF = 0x0D, 0x0A
 
 
@@ -43,6 +48,7 @@ MultipartEvent = PartStart | memoryview | MultipartMarker
 
 
 class _ReaderState(Enum):
+    START = auto()  # before the first line is complete
     PREAMBLE = auto()
     DELIMITER = auto()  # behind a boundary: the end of a line, or two dashes
     HEADERS = auto()
@@ -51,24 +57,30 @@ class _ReaderState(Enum):
 
 
 def parse_boundary(content_type: str) -> str | None:
-    """Return the boundary from a Content-Type; None where it is not multipart or has no usable boundary."""
+    """Return the boundary from a Content-Type: empty where it names none; None where it is not multipart."""
     message = Message()
     message["Content-Type"] = content_type
     if message.get_content_maintype() != "multipart":
         return None
     boundary = message.get_param("boundary")
-    return boundary if isinstance(boundary, str) and _BOUNDARY.fullmatch(boundary) else None
+    return boundary if isinstance(boundary, str) and _BOUNDARY.fullmatch(boundary) else ""
 
 
 class MultipartReader:
-    """Reads a body in pieces of any size; ``closed`` becomes True with its closing boundary."""
+    """Reads a body in pieces of any size; ``closed`` becomes True with its closing boundary.
+
+    ``boundary`` is the one that the header names. A first line that is another one is believed.
+    """
 
     def __init__(self, boundary: str) -> None:
-        # A line feed alone ends a line, too; a carriage return before it belongs to it.
-        self._delimiter = b"\n--" + boundary.encode("ascii")
-        self._state = _ReaderState.PREAMBLE
-        self._buffer = b"\n"  # the first boundary may be the first line
+        # A line feed alone ends a line, too.
+        self._delimiter = b"\n--" + boundary.encode("ascii") if boundary else b""
+        self._state = _ReaderState.START
+        self._buffer = b""
         self._preamble_size = 0
+        self._part_size = 0
+        self._part_length: int | None = None  # as its headers announce it
+        self._has_bare_feeds = False  # lines of the part's headers end in a line feed alone
         self.closed = False
 
     def feed(self, data: bytes) -> Iterator[MultipartEvent]:
@@ -82,11 +94,18 @@ class MultipartReader:
         at = 0
         while at < len(data):
             match self._state:
+                case _ReaderState.START:
+                    if not self._read_first_line(data):
+                        self._buffer = data
+                        return
+                    # The first boundary may be the first line.
+                    data, self._state = b"\n" + data, _ReaderState.PREAMBLE
                 case _ReaderState.DATA | _ReaderState.PREAMBLE:
                     begin, end, after = self._find_boundary(data, at)
                     if self._state is _ReaderState.PREAMBLE:
                         self._skip_preamble(end - begin)
                     elif end > begin:
+                        self._part_size += end - begin
                         yield memoryview(data)[begin:end]
                     if after < 0:
                         self._buffer = data[end:]
@@ -100,21 +119,55 @@ class MultipartReader:
                         yield MultipartMarker.CLOSED
                         return
                     # _find_boundary has seen the end of the line.
-                    self._state, at = _ReaderState.HEADERS, data.index(b"\n", at) + 1
+                    feed = data.index(b"\n", at)
+                    self._has_bare_feeds = data[feed - 1] != _CR
+                    self._state, at = _ReaderState.HEADERS, feed + 1
                 case _ReaderState.HEADERS:
                     headers, at = self._take_headers(data, at)
                     if headers is None:
                         self._buffer = data[at:]
                         return
                     self._state = _ReaderState.DATA
+                    self._part_size, self._part_length = 0, _parse_length(headers)
                     yield PartStart(headers)
                 case _ReaderState.EPILOGUE:
                     return
 
-    def end(self) -> None:
-        """Note the end of the body; raises RemoteProtocolError if its closing boundary is missing."""
-        if not self.closed:
-            raise RemoteProtocolError("the response ends without its closing boundary")
+    def end(self) -> Iterator[MultipartEvent]:
+        """Yield the last events of the body; raises RemoteProtocolError if its closing boundary is missing.
+
+        A last part is complete if it is as long as its headers announce, or a boundary follows.
+        """
+        if self.closed:
+            return
+        if self._state is _ReaderState.DATA:
+            end = self._last_content_end()
+            tails = [line + self._delimiter + tail for line in (b"", b"\r") for tail in (b"--", b"\r")]
+            if end >= 0 and any(tail.startswith(self._buffer[end:]) for tail in tails):
+                yield memoryview(self._buffer)[:end]
+                yield MultipartMarker.PART_END
+        raise RemoteProtocolError("the response ends without its closing boundary")
+
+    def _last_content_end(self) -> int:
+        """Return the end of the last part's content in the buffer, by a boundary or its length; else -1."""
+        found = self._buffer.find(self._delimiter)
+        if found >= 0:
+            return self._content_end(self._buffer, found, 0)
+        missing = -1 if self._part_length is None else self._part_length - self._part_size
+        return missing if missing <= len(self._buffer) else -1
+
+    def _read_first_line(self, data: bytes) -> bool:
+        """Learn the boundary from the first line; return False while that is not complete."""
+        if self._delimiter and data.lstrip(b"\r\n").startswith(self._delimiter[1:]):
+            return True
+        found = _FIRST_LINE.match(data)
+        if found is None and len(data) < _MAX_FIRST_LINE and b"\n" not in data.lstrip(b"\r\n"):
+            return False
+        if found is not None:
+            self._delimiter = b"\n" + found[1]
+        if not self._delimiter:
+            raise RemoteProtocolError("the response is not multipart: its boundary is missing")
+        return True
 
     def _find_boundary(self, data: bytes, at: int) -> tuple[int, int, int]:
         """Return start and end of the bytes before a boundary, and the end of it; -1 while it is missing."""
@@ -125,9 +178,21 @@ class MultipartReader:
             if follows is None:
                 return at, _line_end(data, found, at), -1
             if follows:
-                return at, _line_end(data, found, at), after
+                return at, self._content_end(data, found, at), after
             start = found + 1
         return at, self._safe_end(data, at), -1
+
+    def _content_end(self, data: bytes, feed: int, at: int) -> int:
+        """Return the end of the content before the line feed of a boundary.
+
+        A carriage return before it belongs to the boundary, unless the part's length or the other lines show
+        that lines end without one here.
+        """
+        if self._part_length is not None:
+            is_content = self._part_size + feed - at == self._part_length
+        else:
+            is_content = self._has_bare_feeds
+        return feed if is_content else _line_end(data, feed, at)
 
     def _safe_end(self, data: bytes, at: int) -> int:
         """Return the index up to which no byte can belong to a boundary."""
@@ -148,6 +213,7 @@ class MultipartReader:
         begin, lines = at, list[bytes]()
         while (found := data.find(b"\n", at)) >= 0:
             line = data[at:found].removesuffix(b"\r")
+            self._has_bare_feeds &= len(line) == found - at
             at = found + 1
             if not line:
                 return _parse_headers(lines), at
@@ -179,6 +245,11 @@ def _is_delimiter(data: bytes, at: int) -> bool | None:
 def _line_end(data: bytes, feed: int, at: int) -> int:
     """Return the end of the line before a line feed: a carriage return before it is not content."""
     return feed - 1 if feed > at and data[feed - 1] == _CR else feed
+
+
+def _parse_length(headers: Mapping[str, str]) -> int | None:
+    text = headers.get("content-length", "")
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, str]:

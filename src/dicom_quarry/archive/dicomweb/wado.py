@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from datetime import UTC, datetime
 from http import HTTPStatus
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveMonitor, RetrieveRequest, RetrieveResult, Verdict
+from dicom_quarry.archive.dicomweb.content_coding import UnknownCoding, decode_body
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.multipart import (
+    MultipartEvent,
     MultipartMarker,
     MultipartReader,
     PartStart,
     parse_boundary,
 )
-from dicom_quarry.archive.dicomweb.qido import quote_uid
+from dicom_quarry.archive.dicomweb.search_request import quote_uid
 from dicom_quarry.archive.dicomweb.status import describe, interpret_http, parse_retry_after
 from dicom_quarry.archive.dicomweb.transport import Response
 from dicom_quarry.errors import ConnectionLost, InstanceRefused, RemoteProtocolError, Unreachable
@@ -251,24 +253,33 @@ class WadoRetrieval:
             return meaning.verdict, parse_retry_after(status, header, datetime.now(UTC))
 
     def _read_body(self, response: Response) -> Verdict:
-        content_type = response.header("Content-Type")
+        content_type, coding = response.header("Content-Type"), response.header("Content-Encoding")
         boundary = parse_boundary(content_type)
-        if response.header("Content-Encoding", "identity").lower() != "identity":
-            return self._unsupported("The archive sends a compressed response, which was not requested")
+        try:
+            pieces = decode_body(response.iter_raw(), coding)
+        except UnknownCoding as error:
+            return self._unsupported(str(error))
+        start = b"" if boundary is not None else _read_start(pieces)
+        if start.lstrip(b"\r\n").startswith(b"--"):
+            boundary = ""  # multipart, whatever its header states
         try:
             if boundary is not None:
-                self._read_parts(response, MultipartReader(boundary))
-            elif _is_single_file(response):
-                self._read_single_part(response)
+                self._read_parts(_chain(start, pieces), MultipartReader(boundary))
             elif "html" in content_type.lower():
                 self._messages.append(
                     "The archive answers with a web page: it is being maintained, or requires a login"
                 )
                 return Verdict.RETRY
-            else:
+            elif not _is_dicom_file(content_type, start):
                 return self._unsupported(
                     "The archive answers with something that is neither multipart nor DICOM"
                 )
+            elif not _has_known_end(response):
+                return self._unsupported("The archive sends a file without its length: a cut would not show")
+            else:
+                # The length is that of the compressed file.
+                length = "" if coding else response.header("Content-Length")
+                self._read_single_part(_chain(start, pieces), length)
         finally:
             self._receiver.finish()
         return Verdict.SUCCESS
@@ -277,25 +288,28 @@ class WadoRetrieval:
         self._messages.append(reason)
         return Verdict.UNSUPPORTED
 
-    def _read_parts(self, response: Response, reader: MultipartReader) -> None:
-        for piece in response.iter_raw():
+    def _read_parts(self, pieces: Iterable[bytes], reader: MultipartReader) -> None:
+        for piece in pieces:
             self._on_bytes(len(piece))
-            for event in reader.feed(piece):
-                match event:
-                    case memoryview():
-                        self._receiver.write(event)
-                    case PartStart(headers):
-                        self._receiver.begin(headers.get("content-length", ""))
-                    case MultipartMarker.PART_END:
-                        self._receiver.end()
-                    case MultipartMarker.CLOSED:
-                        pass
-        reader.end()
+            self._process(reader.feed(piece))
+        self._process(reader.end())
 
-    def _read_single_part(self, response: Response) -> None:
+    def _process(self, events: Iterable[MultipartEvent]) -> None:
+        for event in events:
+            match event:
+                case memoryview():
+                    self._receiver.write(event)
+                case PartStart(headers):
+                    self._receiver.begin(headers.get("content-length", ""))
+                case MultipartMarker.PART_END:
+                    self._receiver.end()
+                case MultipartMarker.CLOSED:
+                    pass
+
+    def _read_single_part(self, pieces: Iterable[bytes], length: str) -> None:
         """Read one file without multipart: some servers answer a request for one instance so."""
-        self._receiver.begin(response.header("Content-Length"))
-        for piece in response.iter_raw():
+        self._receiver.begin(length)
+        for piece in pieces:
             self._on_bytes(len(piece))
             self._receiver.write(memoryview(piece))
         self._receiver.end()
@@ -330,8 +344,29 @@ def _resource_paths(request: RetrieveRequest) -> Iterator[str]:
             yield f"{series}/instances/{quote_uid(sop_uid)}"
 
 
-def _is_single_file(response: Response) -> bool:
-    """Return True for one DICOM file with a length or chunks: else its end looks like a cut connection."""
-    media_type = response.header("Content-Type").partition(";")[0].strip().lower()
-    framed = bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
-    return media_type == "application/dicom" and framed
+#: The preamble of a DICOM file and its prefix (PS3.10 7.1).
+_PREAMBLE_BYTES = 132
+
+
+def _read_start(pieces: Iterator[bytes]) -> bytes:
+    """Return the beginning of a body, enough to recognise a DICOM file."""
+    start = b""
+    while len(start) < _PREAMBLE_BYTES and (piece := next(pieces, b"")):
+        start += piece
+    return start
+
+
+def _chain(start: bytes, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    if start:
+        yield start
+    yield from pieces
+
+
+def _is_dicom_file(content_type: str, start: bytes) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/dicom" or start[_PREAMBLE_BYTES - 4 : _PREAMBLE_BYTES] == b"DICM"
+
+
+def _has_known_end(response: Response) -> bool:
+    """Return True for a body with a length or chunks: else its end looks like a cut connection."""
+    return bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
