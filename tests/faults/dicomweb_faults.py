@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
@@ -19,22 +21,30 @@ from tests.faults.scenario import COMPLETE, STUDIES
 from tests.scripted.web import ScriptedWeb, WebFault
 from tests.scripted.web_faults import (
     Answer,
+    BareFeeds,
+    Body,
     Compressed,
     CutBody,
+    IgnoresSeries,
     LimitRefused,
     NoCounts,
     Pages,
     Partial,
     Parts,
+    Reads,
+    Rows,
     anything,
     at,
     file_of,
+    lists_series,
+    lists_study,
     searches,
     web_page,
 )
 
 REFUSED = ("failed", "archive_refused")
 LIST_CUT_SHORT = ("unverified", "list_cut_short")
+NOT_FOUND = ("not_found", "study_not_found")
 
 
 @dataclass(frozen=True)
@@ -144,6 +154,99 @@ def _strangers(web: ScriptedWeb, files: list[bytes]) -> list[bytes]:
     return [*files[:1], *map(file_of, stranger.instances()), *files[1:]]
 
 
+class _NoMatch(WebFault):
+    """The answer to a search that matches nothing: of the second row, and of the first query of a job."""
+
+    def __init__(self, reply: WebResponse) -> None:
+        super().__init__()
+        self._reply = reply
+
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        hidden = request.query.values("AccessionNumber") == (STUDIES[1].accession,)
+        return self._reply if request.is_search and (hidden or reply.status == 204) else reply
+
+
+#: Studies with special characters in their accessions.
+SPECIAL = tuple(
+    make_study(STUDIES[0].patient, accession, date(2019, 3, day), (TINY, 1))
+    for day, accession in enumerate(("A/1", "A/1 B-C", "A/1^#2"), start=1)
+)
+
+
+def _spelled(rows: list[dict[str, object]]) -> object:
+    """Lower-case tags, values without arrays, and a single result without one."""
+    changed = [
+        {
+            tag.lower(): {"vr": value.get("vr"), "Value": (value.get("Value") or [""])[0]}
+            for tag, value in row.items()
+            if isinstance(value, dict)
+        }
+        for row in rows
+    ]
+    return changed[0] if len(changed) == 1 else changed
+
+
+def _in_latin_1(body: bytes) -> bytes:
+    rows = [{**row, "00081030": {"vr": "LO", "Value": ["Schädel"]}} for row in json.loads(body)]
+    return json.dumps(rows, ensure_ascii=False).encode("latin-1")
+
+
+def _with_odd_values(rows: list[dict[str, object]]) -> object:
+    odd = {
+        "00081030": {"vr": "LO", "Value": ["\ud83d", "\U0001f600", "x" * 1_000_000]},
+        "00080020": {"vr": "DA", "Value": ["99999999"]},
+        "00080061": {"vr": "CS", "Value": [{"Alphabetic": {"a": [[[]]]}}, -7, 1e400]},
+        "00201206": {"vr": "IS", "Value": [1 << 70]},
+    }
+    return [{**row, **odd} for row in rows]
+
+
+#: Servers that a job passes over: name, fault, what is done, and the faults.
+AS_SPOKEN: tuple[tuple[str, str, str, Sequence[WebFault]], ...] = (
+    ("gzip", "every body is compressed", "decodes it", [Compressed(really=True)]),
+    ("deflate", "every body is deflated", "decodes it", [Compressed("deflate", really=True)]),
+    ("gzip-in-name", "Content-Encoding: gzip, and no body is", "takes bodies as they are", [Compressed()]),
+    ("json", "lower-case tags, values and single results without arrays", "reads them", [Rows(_spelled)]),
+    ("latin-1", "results in Latin-1", "reads them", [Body(_in_latin_1)]),
+    ("odd-values", "counts, dates and texts beyond measure", "counts the images", [Rows(_with_odd_values)]),
+    (
+        "old-media-type",
+        "406 for application/dicom+json",
+        "requests application/json",
+        [Answer(406, which=lambda one: one.is_search and "dicom+json" in one.headers["Accept"])],
+    ),
+    *(
+        (
+            f"no-list-of-study-{status}{'-nor-counts' if more else ''}",
+            f"{status} for the instances of a study: it lists those of series",
+            "lists by series",
+            [Answer(status, which=lists_study), *more],
+        )
+        for status, more in ((404, [NoCounts()]), (404, []), (405, []), (500, [NoCounts()]), (200, []))
+    ),
+    *(
+        (
+            f"no-list-of-series{'-nor-counts' if more else ''}",
+            "404 for the series of a study, and for the instances of one",
+            "lists the study",
+            [
+                Answer(404, which=lambda one: one.is_search and one.query.level == "SERIES"),
+                Answer(404, which=lists_series),
+                *more,
+            ],
+        )
+        for more in ([], [NoCounts()])
+    ),
+    (
+        "series-key",
+        "lists of a series have all instances of the study",
+        "counts an instance once, in its own series",
+        [Answer(404, which=lists_study), IgnoresSeries()],
+    ),
+    ("line-feeds", "multipart bodies with bare line feeds", "reads them", [BareFeeds()]),
+    ("no-boundary", "a header that names another boundary", "believes the body", [BareFeeds(boundary="y")]),
+)
+
 SCENARIOS = (
     WebScenario("in-order", "none", "retrieves every study once", tuple),
     WebScenario(
@@ -218,13 +321,66 @@ SCENARIOS = (
     ),
     WebScenario(
         "compressed",
-        "a Content-Encoding that was not requested, in retrievals",
-        "is not decoded: the report names the unexpected encoding",
-        lambda: [_Only(Compressed())],
+        "retrievals with a Content-Encoding that was not requested, and that Quarry cannot undo",
+        "the report names the unexpected encoding",
+        lambda: [_Only(Compressed("br"))],
         rows=(REFUSED, REFUSED),
         stored=(0, 0),
         requests=None,
         exit_code=1,
+    ),
+    *(
+        WebScenario(
+            f"as-spoken-{name}",
+            fault,
+            does,
+            lambda faults=faults: faults,  # type: ignore[misc]
+        )
+        for name, fault, does, faults in AS_SPOKEN
+    ),
+    *(
+        WebScenario(
+            f"no-match-{name}",
+            f"the answer to a query that matches nothing is {fault}",
+            "not found; the other row is complete",
+            lambda reply=reply: [_NoMatch(reply)],  # type: ignore[misc]
+            rows=(COMPLETE, NOT_FOUND),
+            stored=(4, 0),
+            requests=("STUDY", ""),
+            exit_code=1,
+        )
+        for name, fault, reply in (
+            ("404", "404", WebResponse(404)),
+            ("404-text", "404 with a text", WebResponse(404, {"Content-Type": "text/plain"}, b"no match")),
+            ("empty", "an empty body with status 200", WebResponse(200)),
+            ("blank", "white space with status 200", WebResponse(200, {}, b" \r\n")),
+            ("object", "an empty object", WebResponse(200, {}, b"{}")),
+            ("array", "an empty array", WebResponse(200, {}, b"[]")),
+        )
+    ),
+    *(
+        WebScenario(
+            f"values-{name}",
+            f"the values of queries are read oddly: {fault}",
+            "queries again in another spelling where nothing is found, and learns it",
+            lambda change=change: [Reads(change)],  # type: ignore[misc]
+            stored=(1, 1, 1),
+            rows=(COMPLETE,) * 3,
+            requests=("STUDY",) * 3,
+            searches=1 + 3 * 3 + tries,
+            studies=SPECIAL,
+        )
+        for name, fault, change, tries in (
+            ("in-order", "not at all", str, 0),
+            ("slash", "%2F is not decoded", lambda target: re.sub("%(?=2F)", "%25", target), 0),
+            ("nothing", "nothing is decoded", lambda target: target.replace("%", "%25"), 3),
+            (
+                "strict",
+                "only encoded characters count",
+                lambda target: re.sub(r"(?<=A)/(?=1)", "", target),
+                1,
+            ),
+        )
     ),
     WebScenario(
         "strangers",

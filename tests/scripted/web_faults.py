@@ -16,6 +16,7 @@ from dicom_quarry.demo.dicomweb_services import (
     WebRequest,
     WebResponse,
     encode_multipart,
+    parse_request,
 )
 from dicom_quarry.demo.synthetic_studies import DemoInstance
 from tests.scripted.web import ScriptedWeb, WebFault
@@ -39,6 +40,16 @@ def retrievals(request: WebRequest) -> bool:
 def anything(_asked: WebRequest) -> bool:
     """Every request."""
     return True
+
+
+def lists_study(request: WebRequest) -> bool:
+    """QIDO-RS for the instances of a study."""
+    return request.is_search and request.query.level == "IMAGE" and "/series/" not in request.target
+
+
+def lists_series(request: WebRequest) -> bool:
+    """QIDO-RS for the instances of a series."""
+    return request.is_search and request.query.level == "IMAGE" and "/series/" in request.target
 
 
 def at(level: str) -> Which:
@@ -191,6 +202,63 @@ class Pages(WebFault):
         if len(json.loads(reply.body)) != self._cap:
             return reply
         return replace(reply, headers={**reply.headers, "Warning": '299 x "There are additional results"'})
+
+
+class Reads(WebFault):
+    """The targets of queries are changed by ``change`` before they are read."""
+
+    def __init__(self, change: Callable[[str], str]) -> None:
+        super().__init__()
+        self._change = change
+
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        read = parse_request(self._change(request.target), request.headers)
+        return web.right_answer(read) if request.is_search and read is not None else None
+
+
+class IgnoresSeries(WebFault):
+    """Lists of a series have all instances of its study."""
+
+    def intercept(self, web: ScriptedWeb, request: WebRequest) -> WebResponse | None:
+        if not request.is_search or not lists_series(request):
+            return None
+        query = replace(request.query, keys={**request.query.keys, "SeriesInstanceUID": ""})
+        return web.right_answer(replace(request, query=query))
+
+
+class BareFeeds(WebFault):
+    """Bodies of retrievals whose lines end in a line feed alone; ``length`` is in the headers of each part.
+
+    ``boundary`` is the one that the header names.
+    """
+
+    def __init__(self, *, length: bool = False, boundary: str = "x7") -> None:
+        super().__init__()
+        self._length = length
+        self._header = f"multipart/related; boundary={boundary}"
+
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if request.is_search or reply.status != 200:
+            return reply
+        body = b""
+        for file in map(file_of, web.catalogue.select(request.query)):
+            body += b"--x7\n" + (b"Content-Length: %d\n" % len(file) if self._length else b"")
+            body += b"\n" + file + b"\n"
+        return WebResponse(200, {"Content-Type": self._header}, body + b"--x7--\n")
+
+
+class Body(WebFault):
+    """The bodies of searches changed; ``content_type`` is declared."""
+
+    def __init__(self, change: Callable[[bytes], bytes], content_type: str = JSON) -> None:
+        super().__init__()
+        self._change = change
+        self._content_type = content_type
+
+    def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+        if not request.is_search or reply.status != 200:
+            return reply
+        return WebResponse(200, {"Content-Type": self._content_type}, self._change(reply.body))
 
 
 class LimitRefused(WebFault):

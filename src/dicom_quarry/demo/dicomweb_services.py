@@ -52,13 +52,17 @@ _LEVELS = (Level.STUDY, Level.SERIES, Level.IMAGE)
 
 @dataclass(frozen=True, slots=True)
 class WebRequest:
-    """A request for one resource: a search at a level, or a retrieval of what ``keys`` name."""
+    """A request for one resource: a search at a level, or a retrieval of what its keys name.
+
+    ``target`` is the path with the query, as it was sent.
+    """
 
     is_search: bool
     query: QueryIdentifier
     limit: int | None = None
     offset: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def parse_request(target: str, headers: Mapping[str, str]) -> WebRequest | None:
     keys: Record = {_UNIQUE_KEYS[level]: uid for level, uid in zip(depth, uids, strict=False)}
     level = _LEVELS[depth[-1]]
     if len(uids) == len(names):
-        return WebRequest(False, QueryIdentifier(level, keys), headers=headers)
+        return WebRequest(False, QueryIdentifier(level, keys), headers=headers, target=target)
     given = parse_qsl(parts.query, keep_blank_values=True)
     keys |= dict.fromkeys((*_DEFAULT_ATTRIBUTES[level], *_UNIQUE_KEYS[: depth[-1]]), "")
     keys |= {_keyword(name): "" for key, name in given if key == "includefield"}
@@ -97,7 +101,8 @@ def parse_request(target: str, headers: Mapping[str, str]) -> WebRequest | None:
     for key, value in given:
         if key not in ("includefield", "limit", "offset", "fuzzymatching"):
             keys[_keyword(key)] = value.replace(",", "\\") if key.endswith("UID") else value
-    return WebRequest(True, QueryIdentifier(level, keys), pages.get("limit"), pages.get("offset", 0), headers)
+    query = QueryIdentifier(level, keys)
+    return WebRequest(True, query, pages.get("limit"), pages.get("offset", 0), headers, target)
 
 
 def _keyword(name: str) -> str:
