@@ -221,6 +221,7 @@ class Listing:
     archive cannot list instances: then ``count`` is the only evidence. ``complete`` is False if a query ended
     early or reached a limit, for the reason in ``incomplete_reason``. ``count`` is the largest number of
     instances in any answer, None if no answer had one. ``modalities`` are those of the series, by their UIDs.
+    ``is_doubtful`` is True if the archive may have left out answers when it found the study.
     """
 
     instances: tuple[InstanceRef, ...]
@@ -230,6 +231,7 @@ class Listing:
     count: int | None = None
     incomplete_reason: str = ""
     modalities: Mapping[str, str] = field(default_factory=dict)
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)

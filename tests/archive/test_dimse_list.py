@@ -31,7 +31,7 @@ def holding(series: dict[str, tuple[int | None, list[str]]], *, image_level: int
                 if claim is not None:
                     row.NumberOfSeriesRelatedInstances = claim
                 peer.answer(request, PENDING, row)
-        else:
+        elif keys["QueryRetrieveLevel"] == Level.IMAGE:
             final = image_level
             for sop_uid in series[keys["SeriesInstanceUID"]][1] if final == SUCCESS else ():
                 row = Dataset()
@@ -143,9 +143,21 @@ def test_a_listing_that_was_cut_short_is_incomplete() -> None:
 
 
 def test_before_query_is_called_for_every_query() -> None:
-    script = holding({"1.2.1": (2, ["1.2.1.1"]), "1.2.2": (None, ["1.2.2.1"])})
+    script = holding({"1.2.1": (1, ["1.2.1.1"]), "1.2.2": (None, ["1.2.2.1"])})
     seen: list[int] = []
     with ScriptedArchive(script) as peer:
         with archive(peer.ae, before_query=lambda: seen.append(len(peer.requests))) as pacs:
-            pacs.list_instances(task(3))
+            pacs.list_instances(task(2))
         assert seen == [0, 1, 2], "one for the series, one for the instances of each"
+
+
+def test_counts_that_are_wrong_for_every_study_are_not_checked_for_ever() -> None:
+    script = holding({"1.2.1": (2, ["1.2.1.1"])})
+    with ScriptedArchive(script) as peer, archive(peer.ae) as pacs:
+        requests = []
+        for _ in range(12):
+            before = len(peer.requests)
+            assert not pacs.list_instances(task(2)).is_doubtful
+            requests.append(len(peer.requests) - before)
+    # Series and instances, the same without counts, and the study by its UID.
+    assert requests == [5] * 10 + [2] * 2

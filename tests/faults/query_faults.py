@@ -29,6 +29,20 @@ BEGINS = tuple(make_study(_MANY, accession, date(2018, 1, 1), (TINY, 2)) for acc
 UMLAUT = (make_study(make_patient(_CHANCE, "MÜ-17", "Müller^Jörg"), "U1", date(2018, 3, 4), (TINY, 2)),)
 
 
+_MERGED_BY_PATIENT = make_patient(Random(15), "MERGED-15")
+
+#: A study; one accession of two patients; three studies of another patient.
+MERGED = (
+    STUDIES[0],
+    *(
+        make_study(make_patient(Random(number), f"TWO-{number}"), "TWO-14", date(2018, 3, number), (TINY, 2))
+        for number in (1, 2)
+    ),
+    make_study(_MERGED_BY_PATIENT, "M1", date(2018, 1, 1), (TINY, 2), (TINY, 2)),
+    make_study(_MERGED_BY_PATIENT, "M2", date(2018, 2, 1), (TINY, 1)),
+    make_study(_MERGED_BY_PATIENT, "M3", date(2018, 3, 1), (TINY, 1)),
+)
+
 SCENARIOS = (
     Scenario(
         12,
@@ -119,7 +133,7 @@ SCENARIOS = (
         lambda: [find_faults.Capped(1, 0x0000, level="IMAGE")],
         rows=(("unverified", "unlisted_arrived"),) * 2,
         exit_code=1,
-        requests=ArchiveRequests(finds=(2, 4, 8), associations=4),
+        requests=ArchiveRequests(finds=(6, 8, 16), associations=4),
     ),
     Scenario(
         14,
@@ -133,6 +147,26 @@ SCENARIOS = (
                 "NumberOfSeriesRelatedInstances",
             )
         ],
+    ),
+    *(
+        Scenario(
+            14,
+            f"merged-by-counts-{name}",
+            f"an archive merges all answers into one if a query requests counts; the counts are {counts}",
+            "sees that list and counts differ, and queries without counts before anything moves",
+            lambda totals=totals: [find_faults.MergedByCounts(with_totals=totals)],  # type: ignore[misc]
+            studies=MERGED,
+            cohort=f"Accession,EMPI\n{MERGED[0].accession},\nTWO-14,\n,{MERGED[3].patient.patient_id}\n",
+            options={"whole_patients": True},
+            rows=(COMPLETE, ("several_patients", "several_patients"), COMPLETE),
+            stored=(4, 0, 0, 4, 1, 1),
+            exit_code=1,
+            requests=ArchiveRequests(("STUDY", "", "", "STUDY", "STUDY", "STUDY"), None, None),
+        )
+        for name, counts, totals in (
+            ("totals", "the totals", True),
+            ("silently", "those of the first", False),
+        )
     ),
     Scenario(
         14,

@@ -105,6 +105,26 @@ class NoRanges(Fault):
         return iter([(self._status, None)]) if "-" in query.keys.get("StudyDate", "") else answers
 
 
+class MergedByCounts(Fault):
+    """14. All answers become the first one if a count is requested, ``with_totals`` or its own counts."""
+
+    def __init__(self, *, with_totals: bool) -> None:
+        super().__init__()
+        self._with_totals = with_totals
+
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        counts = [keyword for keyword in query.keys if keyword.startswith("NumberOf")]
+        return self._merge(answers, counts) if counts else answers
+
+    def _merge(self, answers: Answers, counts: list[str]) -> Answers:
+        all_answers = list(answers)
+        records = [record for _, record in all_answers if record is not None]
+        if records:
+            totals = {one: str(sum(int(record.get(one, 0)) for record in records)) for one in counts}
+            yield PENDING, {**records[0], **(totals if self._with_totals else {})}
+        yield all_answers[-1]
+
+
 class Repeated(Fault):
     """14. Every answer comes twice."""
 

@@ -25,6 +25,16 @@ STUDY_RETURN_KEYS = (
     "NumberOfStudyRelatedInstances",
     "InstanceAvailability",
 )
+#: Those that an archive computes from the series and instances of a study.
+STUDY_COUNT_KEYS = frozenset(
+    {
+        "ModalitiesInStudy",
+        "NumberOfStudyRelatedSeries",
+        "NumberOfStudyRelatedInstances",
+        "NumberOfPatientRelatedStudies",
+        "InstanceAvailability",
+    }
+)
 SERIES_RETURN_KEYS = ("SeriesInstanceUID", "Modality", "SeriesDescription", "NumberOfSeriesRelatedInstances")
 
 

@@ -174,7 +174,12 @@ class Archive(Protocol):
         """Return the series of a study (SERIES level), for a filter to choose from."""
 
     def list_instances(self, task: Task) -> Listing:
-        """List the instances of the task: SERIES level, then IMAGE level of every series."""
+        """List the instances of the task: SERIES level, then IMAGE level of every series.
+
+        Some archives merge answers into one if their query requests counts. Where counts and list differ, the
+        adapter queries without counts; the list is doubtful if that shows more, and the study was found
+        before: other studies of its rows may be missing. ``find`` then returns them.
+        """
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Have instances sent; return when the archive reports the end.

@@ -28,7 +28,8 @@ class InstanceLister:
     """Lists the instances of one task; ``keys`` name its study in every query.
 
     ``lowest_level`` is the lowest level that the archive supports. With ``relational_queries`` it lists the
-    instances of a whole study in one query (PS3.4 C.4.1.2.2.1), instead of one for each series.
+    instances of a whole study in one query (PS3.4 C.4.1.2.2.1), instead of one for each series. Without
+    ``requests_counts`` the counts of the series are not requested.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class InstanceLister:
         *,
         lowest_level: Level = Level.IMAGE,
         relational_queries: bool = False,
+        requests_counts: bool = True,
     ) -> None:
+        self._series_keys = _SERIES_KEYS if requests_counts else _SERIES_KEYS[:-1]
         self._lowest_level = lowest_level
         self._relational_queries = relational_queries
         self._query = query
@@ -107,7 +110,7 @@ class InstanceLister:
     def _list_series(self) -> bool:
         """List the series; return False where the archive does not support the SERIES level."""
         selected = self._task.selection.series
-        result = self._query_level(Level.SERIES, self._keys, _SERIES_KEYS, self._task.study.series_count)
+        result = self._query_level(Level.SERIES, self._keys, self._series_keys, self._task.study.series_count)
         if result is None:
             self._claimed_counts = dict.fromkeys(sorted(selected))
             return False

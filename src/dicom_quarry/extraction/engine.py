@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.study_task import StudyTask
+from dicom_quarry.extraction.study_task import DoubtfulAnswer, StudyTask
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
@@ -250,6 +250,10 @@ class Workers:
     def _list_instances(self, study_task: StudyTask) -> None:
         try:
             study_task.list_instances()
+        except DoubtfulAnswer:
+            self._context.ledger.requery_rows(study_task.task.task_id)
+            self._on_task_ended(study_task)
+            return
         except (QueryFailed, ConnectionLost) as error:
             study_task.fail(error)
             self._on_task_ended(study_task)

@@ -94,6 +94,10 @@ def _study_folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
 _log = logging.getLogger(__name__)
 
 
+class DoubtfulAnswer(Exception):
+    """The archive may have left out studies when it found this one."""
+
+
 class StudyTask:
     """The work on one task, from its listing to its outcome."""
 
@@ -115,11 +119,17 @@ class StudyTask:
         self._pending_result: tuple[str, TaskResult, Future[None]] | None = None
 
     def list_instances(self) -> None:
-        """List the instances of the task; may run ahead of retrievals. Raises ArchiveError and Stopped."""
+        """List the instances of the task; may run ahead of retrievals.
+
+        Raises ArchiveError and Stopped; DoubtfulAnswer if the rows of the study have to be queried again.
+        """
         is_first = self._state is TaskState.WAITING
         self._transition(TaskEvent.STARTED if is_first else TaskEvent.RELIST_REQUESTED)
         log = QueryLog(self._context.ledger, task_id=self.task.task_id)
         listing = self._client.list_instances(self.task, log=log)
+        if is_first and listing.is_doubtful:
+            _log.info("row %d: the archive merges answers with counts; queried again without", self.row)
+            raise DoubtfulAnswer
         known = {ref.sop_uid for ref in self._listing.instances}
         if any(ref.sop_uid not in known for ref in listing.instances):
             # A list that has grown is requested from the start: earlier fruitless rounds no longer count.

@@ -240,6 +240,19 @@ class Ledger:
 
         return self.database.write(work)
 
+    def requery_rows(self, task_id: int) -> None:
+        """Let the rows of a task that has not begun wait to be queried again; the task waits for them."""
+
+        def work(connection: Connection) -> None:
+            rows = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id).scalar_subquery()
+            waiting = update(requests).where(requests.c.row.in_(rows))
+            connection.execute(waiting.values(state=RequestState.WAITING))
+            connection.execute(delete(request_tasks).where(request_tasks.c.row.in_(rows)))
+            recounted = update(tasks).where(tasks.c.id == task_id)
+            connection.execute(recounted.values(series_count=None, instance_count=None))
+
+        self.database.write(work)
+
     def task_of(self, study_uid: str) -> Task | None:
         """Return the task of a study, None if no row requests it or it is released."""
         rows = self.database.fetch_all(put.TASK_OF_STUDY, study_uid=study_uid)
@@ -255,6 +268,9 @@ class Ledger:
         return tuple(json.loads(rows[0].cells)) if rows else ()
 
 
+_COUNTS = ("series_count", "instance_count")
+
+
 def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> int:
     """Return the id of the task with these values; make it, or let it wait again if it was unwanted."""
     added = put.ADD_TASK.run(connection, **values)
@@ -263,6 +279,7 @@ def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> in
     names = ("archive", "study_uid", "selection")
     task_id: int = put.TASK_ID.run(connection, **{name: values[name] for name in names}).fetchone()[0]
     put.REACTIVATE_TASK.run(connection, task_id=task_id)
+    put.ADD_COUNTS.run(connection, task_id=task_id, **{name: values[name] for name in _COUNTS})
     return task_id
 
 

@@ -148,6 +148,11 @@ REACTIVATE_TASK = CompiledStatement(
     .where(tasks.c.id == _task_id, tasks.c.state == TaskState.UNWANTED)
     .values(state=TaskState.WAITING)
 )
+#: The counts of a task that has none.
+ADD_COUNTS = CompiledStatement(
+    update(tasks).where(tasks.c.id == _task_id, tasks.c.instance_count.is_(None)),
+    *("series_count", "instance_count"),
+)
 LINK_TASK = CompiledStatement(upsert(request_tasks).on_conflict_do_nothing(), "row", "task_id")
 
 

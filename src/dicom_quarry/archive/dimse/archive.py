@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dicom_quarry.archive.attributes import (
     PATIENT_RETURN_KEYS,
     SERIES_RETURN_KEYS,
+    STUDY_COUNT_KEYS,
     STUDY_RETURN_KEYS,
     parse_series,
     parse_studies,
@@ -38,12 +39,23 @@ from dicom_quarry.archive.dimse.identifier import (
 )
 from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
-from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister
+from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, ServiceNotOffered
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
+#: Studies whose counts are checked without a result: those of some archives are wrong for every study.
+_COUNT_CHECKS = 10
+
 _LATIN_1 = "ISO_IR 100"
+
+
+def _is_short_of_counts(listing: Listing, task: Task) -> bool:
+    """Return True if the archive's counts are larger than the list, for no reason that the list has."""
+    if not listing.lists_instances or not listing.complete:
+        return False
+    series_count = None if task.selection.series else task.study.series_count
+    return len(listing.instances) < (listing.count or 0) or len(listing.series_uids) < (series_count or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,9 @@ class DimseArchive:
         self._requires_patient_id = model == "patient"
         self._charset = charset
         self._answer_charset = ""
+        self._requests_counts = True
+        self._count_checks_left = _COUNT_CHECKS
+        self._found_without_counts: set[str] = set()
         self._max_studies = max_studies
         self._before_query = before_query
         self._result_cap = result_cap
@@ -156,12 +171,30 @@ class DimseArchive:
             raise LocalProtocolError("a query without a key would list the whole archive")
         extra_keywords = tuple(keyword for keyword in keys if keyword not in STUDY_RETURN_KEYS)
         returns = (*STUDY_RETURN_KEYS, *extra_keywords)
-        found = self._query(Level.STUDY, keys, returns, self._max_studies)
+        found = self._query_studies(keys, returns)
         if not found.rows and (other := self._other_charset(keys)):
-            found = self._query(Level.STUDY, keys, returns, self._max_studies, charset=other)
+            found = self._query_studies(keys, returns, charset=other)
             if found.rows:
                 self._charset = other
         return parse_studies(found, extra_keywords)
+
+    def _query_studies(
+        self, keys: Mapping[str, str], returns: Sequence[str], *, charset: str = ""
+    ) -> QueryRows:
+        """Query at STUDY level; if the archive merges answers with counts, query those study by study."""
+        if self._requests_counts or "StudyInstanceUID" in keys:
+            return self._query(Level.STUDY, keys, returns, self._max_studies, charset=charset)
+        plain = [keyword for keyword in returns if keyword not in STUDY_COUNT_KEYS]
+        found = self._query(Level.STUDY, keys, plain, self._max_studies, charset=charset)
+        for row in found.rows:
+            uid = get_text(row, "StudyInstanceUID")
+            if not is_uid(uid):
+                continue
+            own = self._query(Level.STUDY, self._study_keys(uid, get_text(row, "PatientID")), returns)
+            if len(own.rows) == 1 and get_text(own.rows[0], "StudyInstanceUID") == uid:
+                row.update({number: value for number, value in own.rows[0].items() if not row.get(number)})
+            self._found_without_counts.add(uid)
+        return found
 
     def _other_charset(self, keys: Mapping[str, str]) -> str:
         """Return the character set to try for keys that matched nothing; empty if there is none."""
@@ -205,6 +238,13 @@ class DimseArchive:
 
     def list_instances(self, task: Task) -> Listing:
         """List the instances of a task: a query at SERIES level, then one at IMAGE level for every series."""
+        listing = self._list_instances(task)
+        if self._requests_counts and _is_short_of_counts(listing, task) and self._count_checks_left:
+            listing = self._check_counts(task, listing)
+        is_doubtful = not self._requests_counts and task.study.study_uid not in self._found_without_counts
+        return replace(listing, is_doubtful=is_doubtful)
+
+    def _list_instances(self, task: Task, *, requests_counts: bool | None = None) -> Listing:
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
         capabilities = self._capabilities
         return InstanceLister(
@@ -213,7 +253,27 @@ class DimseArchive:
             keys,
             lowest_level=capabilities.lowest_level,
             relational_queries=capabilities.relational_queries,
+            requests_counts=self._requests_counts if requests_counts is None else requests_counts,
         ).run()
+
+    def _check_counts(self, task: Task, listing: Listing) -> Listing:
+        """List again without counts, and compare the study's count with that of a query by its UID."""
+        try:
+            alone = self._list_instances(task, requests_counts=False)
+            if {*listing.series_uids} < {*alone.series_uids} or len(listing.instances) < len(alone.instances):
+                listing, self._requests_counts = alone, False
+            elif self._has_merged_count(task.study):
+                self._requests_counts = False
+            else:
+                self._count_checks_left -= 1
+        except QueryFailed:
+            self._count_checks_left -= 1
+        return listing
+
+    def _has_merged_count(self, study: Study) -> bool:
+        """Return True if the study's count is another one when the study is queried by its UID alone."""
+        found = self.find(self._study_keys(study.study_uid, study.patient_id)).studies
+        return len(found) == 1 and found[0].instance_count not in (None, study.instance_count)
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Retrieve instances by UIDs only (PS3.4 C.4.2.1.4): many archives refuse or ignore other keys."""
