@@ -202,7 +202,7 @@ def _with_odd_values(rows: list[dict[str, object]]) -> object:
 
 
 #: Servers that a job passes over: name, fault, what is done, and the faults.
-AS_SPOKEN: tuple[tuple[str, str, str, Sequence[WebFault]], ...] = (
+HTTP_SERVERS: tuple[tuple[str, str, str, Sequence[WebFault]], ...] = (
     ("gzip", "every body is compressed", "decodes it", [Compressed(really=True)]),
     ("deflate", "every body is deflated", "decodes it", [Compressed("deflate", really=True)]),
     ("gzip-in-name", "Content-Encoding: gzip, and no body is", "takes bodies as they are", [Compressed()]),
@@ -331,12 +331,12 @@ SCENARIOS = (
     ),
     *(
         WebScenario(
-            f"as-spoken-{name}",
+            f"http-{name}",
             fault,
             does,
             lambda faults=faults: faults,  # type: ignore[misc]
         )
-        for name, fault, does, faults in AS_SPOKEN
+        for name, fault, does, faults in HTTP_SERVERS
     ),
     *(
         WebScenario(

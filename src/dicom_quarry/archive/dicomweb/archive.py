@@ -14,8 +14,9 @@ from dicom_quarry.archive.base import (
     StudyQueryResult,
 )
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
+from dicom_quarry.archive.dicomweb.instance_receiver import InstanceReceiver
 from dicom_quarry.archive.dicomweb.qido import QidoClient
-from dicom_quarry.archive.dicomweb.wado import InstanceReceiver, WadoRetrieval
+from dicom_quarry.archive.dicomweb.wado import WadoRetrieval
 from dicom_quarry.archive.dimse.identifier import is_uid
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
 from dicom_quarry.config.credentials import HttpSettings
