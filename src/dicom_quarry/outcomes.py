@@ -43,6 +43,7 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "some instances that the archive lists did not arrive",
         "{missing:instance} of {expected} did not arrive, although requested again (see missing.csv)",
         f"{_RETRY_STEP}; if they are still missing, send missing.csv to the PACS team",
+        cause="why",
     ),
     "archive_cannot_list": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,

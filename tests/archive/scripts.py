@@ -33,6 +33,9 @@ class Watching:
         self.asked = 0
         self._actions = list(actions)
 
+    def has_received(self) -> bool:
+        return False
+
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs.append((completed, remaining))
 

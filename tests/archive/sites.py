@@ -104,6 +104,9 @@ class PatientWatch:
         self.signs = 0
         self.next_action = decide
 
+    def has_received(self) -> bool:
+        return False
+
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs += 1
 

@@ -7,7 +7,8 @@ from pathlib import PurePosixPath
 import pytest
 
 from dicom_quarry.extraction.inbound import IdentityCheck, InboundStudy
-from dicom_quarry.extraction.retry_policy import Finish, TaskSnapshot, next_step
+from dicom_quarry.extraction.retry_policy import Finish, next_step
+from dicom_quarry.extraction.task_snapshot import TaskSnapshot
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Study, Task
 
 STUDY = Study("1.2", patient_id="P1", accession="A1")

@@ -11,17 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
+from dicom_quarry.extraction.narrowing import IMAGE_BATCH_SIZE
 from dicom_quarry.extraction.retry_policy import (
-    IMAGE_BATCH_SIZE,
     Finish,
     Postpone,
     Relist,
     Retrieve,
-    Round,
     Step,
-    TaskSnapshot,
     next_step,
 )
+from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.model import InstanceRef, Level, Listing, OutcomeStatus, Selection, Study, Task, Transport
 from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
@@ -189,7 +188,11 @@ def test_series_of_which_nothing_came_then_instances(asked_before: list[Round]) 
         RetrieveRequest(STUDY, "4711", ("1.2.2",)),
         RetrieveRequest(STUDY, "4711", ("1.2.3",)),
     )
-    later = replace(known, rounds=[*asked_before, *rounds(SERIES_OK)], stored=here(*A[:1], *B, *third))
+    later = replace(
+        known,
+        rounds=[*asked_before, *rounds((Level.SERIES, Verdict.SUCCESS, 5))],
+        stored=here(*A[:1], *B, *third),
+    )
     assert asks(next_step(later)) == (RetrieveRequest(STUDY, "4711", ("1.2.1",), ("1.2.1.1", "1.2.1.2")),)
 
 
@@ -229,6 +232,9 @@ def test_instances_are_asked_for_as_long_as_some_come() -> None:
     fruitful = rounds(STUDY_OK, *[(Level.IMAGE, Verdict.WARNING, 1)] * 7)
     assert asks(next_step(TaskSnapshot(task(), listing(*A), here(*A[:1]), fruitful)))
     fruitless = [*fruitful, *rounds(IMAGE_OK)]
+    each = asks(next_step(TaskSnapshot(task(), listing(*A), here(*A[:1]), fruitless)))
+    assert [len(ask.sop_uids) for ask in each] == [1, 1]
+    fruitless += rounds(IMAGE_OK)
     assert next_step(TaskSnapshot(task(), listing(*A), here(*A[:1]), fruitless)) == Relist()
 
 
@@ -291,7 +297,7 @@ def test_configuration_is_given_up_at_once() -> None:
         "archive_refused", {"status": "A700H busy"}
     )
     some = TaskSnapshot(task(), BOTH, here(*A), refused)
-    assert next_step(some) == Finish("instances_missing", {"missing": 3, "expected": 6})
+    assert next_step(some) == Finish("instances_missing", {"missing": 3, "expected": 6, "why": "A700H busy"})
 
 
 @pytest.mark.parametrize("verdict", [Verdict.UNSUPPORTED, Verdict.CANCELLED, Verdict.WARNING])

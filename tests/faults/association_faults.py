@@ -112,12 +112,12 @@ SCENARIOS = (
         2,
         "abort-every-retrieval",
         "every C-MOVE is aborted before the first instance, though the archive answers C-ECHO",
-        "gives each study up after six fruitless tries in a row, with pauses between them",
+        "requests less and less, with pauses; gives each study up after six fruitless tries in a row",
         lambda: [faults.Lose(0)],
         rows=(("failed", "gave_up_waiting"),) * 2,
         stored=(0, 0),
         exit_code=1,
-        requests=ArchiveRequests(("STUDY STUDY STUDY STUDY STUDY STUDY",) * 2, (2, 12, 24), None),
+        requests=ArchiveRequests(("STUDY STUDY SERIES IMAGE:2 IMAGE:1 IMAGE:1",) * 2, (2, 12, 24), None),
     ),
     Scenario(
         3,
@@ -205,6 +205,8 @@ SCENARIOS = (
         rows=(("failed", "nothing_arrived"),) * 2,
         stored=(0, 0),
         exit_code=1,
-        requests=ArchiveRequests(("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:2 IMAGE:2",) * 2, (2, 4, 8), 4),
+        requests=ArchiveRequests(
+            ("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:1 IMAGE:1 IMAGE:1 IMAGE:1",) * 2, (2, 4, 8), 4
+        ),
     ),
 )

@@ -56,7 +56,7 @@ SCENARIOS = (
         rows=(PARTIAL,) * 2,
         stored=(2, 2),
         exit_code=1,
-        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 6,) * 2, None, None),
+        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 12,) * 2, None, None),
     ),
     Scenario(
         24,
@@ -124,7 +124,7 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        requests=ArchiveRequests(None, None, 3, at_most=6),
+        requests=ArchiveRequests(None, None, 3, at_most=15),
     ),
     Scenario(
         28,
@@ -136,7 +136,7 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        requests=ArchiveRequests(None, None, 3, at_most=6),
+        requests=ArchiveRequests(None, None, 3, at_most=15),
         messages=("a sender at 127.0.0.9 was refused",),
     ),
     Scenario(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoSeries, generate_studies
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario, by_accession
 from tests.scripted import faults, store_faults
+from tests.scripted.store_faults import CannotSend
 
 REFUSED = ("failed", "archive_refused")
 PARTIAL = ("partial", "instances_missing")
@@ -26,12 +28,104 @@ def _status(
     )
 
 
-SCENARIOS = (
+#: Three series of four instances each.
+THREE = tuple(generate_studies(1, seed=9, series=3, images=4))
+FIRST, SECOND, THIRD = THREE[0].series
+
+
+def _of(*series: DemoSeries) -> list[DemoInstance]:
+    """Return the instances of series."""
+    return [one for one in THREE[0].instances() if one.series in series]
+
+
+def _partly(
+    name: str, fault: str, cannot: CannotSend, why: str, *, stored: int = 8, moves: str | None = None
+) -> Scenario:
+    """A study of which the archive cannot send a part, however often it is requested."""
+    return Scenario(
+        7,
+        f"cannot-send-{name}",
+        f"the archive cannot send {fault}",
+        "retrieves the rest at once, by series and instance; the row is partial, with the archive's reason",
+        lambda: [cannot],
+        studies=THREE,
+        rows=(PARTIAL,),
+        stored=(stored,),
+        exit_code=1,
+        requests=ArchiveRequests(None if moves is None else (moves,), None, None, at_most=65),
+        messages=(f"{12 - stored} instance", why),
+        silent=("egister this AE title", "could not start", "is busy"),
+    )
+
+
+_UNABLE = "unable to process the request (C000)"
+
+_CANNOT_SEND = (
+    _partly(
+        "a-series",
+        "one of three series: every C-MOVE with it ends with C000, before anything was sent",
+        CannotSend(_of(SECOND)),
+        _UNABLE,
+        moves="STUDY SERIES SERIES SERIES IMAGE:4" + " IMAGE:1" * 4 + " SERIES IMAGE:4" + " IMAGE:1" * 12,
+    ),
+    _partly(
+        "the-first-two",
+        "the first two of three series (C000), and one instance is the last that it can send",
+        CannotSend([*_of(FIRST, SECOND), *_of(THIRD)[:3]]),
+        _UNABLE,
+        stored=1,
+    ),
+    _partly(
+        "a-series-midway",
+        "one of three series: C000 without counters when the turn comes to it",
+        CannotSend(_of(SECOND), midway=True, counted=False),
+        _UNABLE,
+    ),
+    _partly(
+        "an-instance",
+        "one instance: every C-MOVE with it ends with C001, before anything was sent",
+        CannotSend(_of(THIRD)[1:2], 0xC001),
+        "unable to process the request (C001)",
+        stored=11,
+    ),
+    _partly(
+        "scattered-instances",
+        "an instance of each series (0110), and stops at it",
+        CannotSend([_of(one)[2] for one in (FIRST, SECOND, THIRD)], 0x0110, midway=True),
+        "failed while processing the request (0110)",
+        stored=9,
+    ),
+    _partly(
+        "an-instance-at-which-it-aborts",
+        "one instance: it aborts the association when the turn comes to it",
+        CannotSend(_of(SECOND)[:1], None, midway=True),
+        "",
+        stored=11,
+    ),
+    _partly(
+        "what-is-protected",
+        "one series, as we are not authorised for it (0124); it sends what comes before",
+        CannotSend(_of(THIRD), 0x0124, midway=True),
+        "does not authorise",
+    ),
+)
+
+SCENARIOS: tuple[Scenario, ...] = (
+    *_CANNOT_SEND,
     *(
         _status(
             status, "backs off, and sends the same request again", moves=("STUDY STUDY",) * 2, finds=(2, 4, 8)
         )
-        for status in (0xA700, 0xA702, 0xC000, 0xC502, 0x0110, 0x1234)
+        for status in (0xA700, 0xC502)
+    ),
+    *(
+        _status(
+            status,
+            "retrieves by series at once, then by instance",
+            moves=("STUDY SERIES SERIES IMAGE:2", "STUDY"),
+            finds=(2, 2, 4),
+        )
+        for status in (0xA702, 0xC000, 0x0110, 0x1234)
     ),
     *(
         Scenario(
@@ -66,22 +160,31 @@ SCENARIOS = (
         7,
         "0124-for-one-study",
         "one study is not authorised (0124), others are sent",
-        "that study fails with the status; the others go on",
+        "requests its series, too; then that study fails with the status, and the others go on",
         lambda: [store_faults.Of(STUDIES[1], faults.MoveStatus(0x0124))],
         rows=(COMPLETE, REFUSED),
         stored=(4, 0),
         exit_code=1,
+        requests=ArchiveRequests(("STUDY", "STUDY SERIES SERIES")),
     ),
     Scenario(
         7,
         "C000-for-one-study",
         "one study cannot be sent (C000), and it is the first of the job",
-        "tries six times with pauses, then the study fails with the status; the others are not held up",
+        "requests less and less, then with pauses; then the study fails with the status, others go on",
         lambda: [store_faults.Of(STUDIES[0], faults.MoveStatus(0xC000))],
         rows=(REFUSED, COMPLETE),
         stored=(0, 4),
         exit_code=1,
-        requests=ArchiveRequests((" ".join(["STUDY"] * 6), "STUDY"), (2, 7, 14), None),
+        requests=ArchiveRequests(
+            (
+                "STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:1 IMAGE:1 IMAGE:1 STUDY SERIES SERIES "
+                "IMAGE:2 IMAGE:2" + " IMAGE:1" * 8,
+                "STUDY",
+            ),
+            (2, 7, 14),
+            None,
+        ),
     ),
     Scenario(
         7,
@@ -93,15 +196,15 @@ SCENARIOS = (
         rows=(PENDING,) * 4,
         stored=(0,) * 4,
         exit_code=4,
-        requests=ArchiveRequests(None, None, 3, at_most=6),
+        requests=ArchiveRequests(None, None, 3, at_most=15),
     ),
     Scenario(
         7,
         "B000-none",
         "B000 with every sub-operation failed, once",
-        "a failure like any other: backs off and tries again",
+        "a failure like any other: retrieves by series at once",
         lambda: [faults.AllFailed(0xB000, times=1)],
-        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+        requests=ArchiveRequests(("STUDY SERIES SERIES", "STUDY")),
     ),
     *(
         Scenario(
@@ -132,9 +235,9 @@ SCENARIOS = (
         8,
         "success-all-failed",
         "0000 although all sub-operations failed, once",
-        "counters correct the status: backs off and tries again",
+        "counters correct the status: retrieves by series at once",
         lambda: [faults.AllFailed(0x0000, times=1)],
-        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 3),
+        requests=ArchiveRequests(("STUDY SERIES SERIES", "STUDY")),
     ),
     Scenario(
         8,
@@ -161,7 +264,7 @@ SCENARIOS = (
         rows=(*[("failed", "nothing_arrived")] * 2, PENDING, PENDING),
         stored=(0,) * 4,
         exit_code=4,
-        requests=ArchiveRequests((*["STUDY SERIES IMAGE:2 IMAGE:2"] * 2, "STUDY", ""), None, 4),
+        requests=ArchiveRequests((*["STUDY SERIES IMAGE:2 IMAGE:1 IMAGE:1"] * 3, ""), None, 4),
     ),
     Scenario(
         9,

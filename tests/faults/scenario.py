@@ -41,7 +41,8 @@ class Scenario:
 
     ``item`` is its number in docs/faults.md. ``rows`` are outcome and code of every row, ``stored`` the
     files of each study in the tree, ``apart`` those outside of it, ``unlisted`` how many of them are second
-    versions, which are not counted. ``messages`` are words of its messages.
+    versions, which are not counted. ``messages`` are words of its messages and reasons, ``silent`` words
+    that are in none of them.
     """
 
     item: int
@@ -56,6 +57,7 @@ class Scenario:
     apart: int = 0
     unlisted: int = 0
     messages: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
     studies: tuple[DemoStudy, ...] = STUDIES
     cohort: str = ""
     profile: Mapping[str, object] = field(default_factory=dict)

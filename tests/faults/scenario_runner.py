@@ -131,8 +131,11 @@ def check(scenario: Scenario, stage: Stage, result: api.Result, log: list[Seen])
     assert count_requests(log, scenario.studies, like=scenario.requests) == scenario.requests
     assert stored(stage.out, scenario.studies) == (*scenario.stored, scenario.apart)
     assert result.exit_code == scenario.exit_code
+    texts = [*stage.messages, *(row.outcome.reason for row in result.rows())]
     for words in scenario.messages:
-        assert any(words in message for message in stage.messages), words
+        assert any(words in text for text in texts), words
+    for words in scenario.silent:
+        assert not any(words in text for text in texts), words
     if result.exit_code != 4 and not scenario.unlisted:
         check_folder(stage.out)
     listed = sum(study.stored for study in result.studies())

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 
 from dicom_quarry.extraction import matching, resolver, retry_policy, study_task
 from dicom_quarry.extraction.inbound import InboundStudies
-from dicom_quarry.extraction.retry_policy import Finish, Step, TaskSnapshot
+from dicom_quarry.extraction.retry_policy import Finish, Step
+from dicom_quarry.extraction.task_snapshot import TaskSnapshot
 from tests.faults.archive_model import Answers, Connection, HeldStudy, Model, Pages, Row, models
 from tests.faults.model_job import Defect, play
 

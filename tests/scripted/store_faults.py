@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -73,6 +74,48 @@ class Never(Fault):
             with StoreSCU(address, move.destination, archive.title, good) as store:
                 archive.send(move, store, good, tally)
         move.respond(tally.final_status, tally, failed_uids=tally.failed_uids)
+        return True
+
+
+class CannotSend(Fault):
+    """7. A C-MOVE that includes one of these instances ends with ``status``; None aborts the association.
+
+    That is before anything was sent, or with ``midway`` when the turn comes to it. ``counted``: the final
+    response has counters.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[DemoInstance],
+        status: int | None = 0xC000,
+        *,
+        midway: bool = False,
+        counted: bool = True,
+    ) -> None:
+        super().__init__()
+        self._bad = {instance.sop_uid for instance in instances}
+        self._status = status
+        self._midway = midway
+        self._counted = counted
+
+    def deliver(
+        self,
+        archive: ScriptedArchive,
+        move: MoveOperation,
+        address: tuple[str, int],
+        instances: Sequence[DemoInstance],
+    ) -> bool:
+        good = list(itertools.takewhile(lambda one: one.sop_uid not in self._bad, instances))
+        if len(good) == len(instances):
+            return False
+        tally = Tally(len(instances))
+        if good and self._midway:
+            with StoreSCU(address, move.destination, archive.title, good) as store:
+                archive.send(move, store, good, tally)
+        if self._status is None:
+            move.assoc._abort_nonblocking()
+        elif move.is_alive:
+            move.respond(self._status, tally if self._counted else None)
         return True
 
 

@@ -91,7 +91,8 @@ class RetrieveResult:
     """The end of a retrieval as the archive reports it; counters are None where it gave none.
 
     ``status`` is DIMSE's. ``retry_after`` is the pause in seconds that a busy archive wants, 0 where it names
-    none; None for an archive that is not busy.
+    none; None for an archive that is not busy. ``refused_classes`` are SOP classes that it does not send by
+    this transport.
     """
 
     verdict: Verdict
@@ -102,6 +103,7 @@ class RetrieveResult:
     failed_uids: tuple[str, ...] = ()
     comment: str = ""
     retry_after: float | None = None
+    refused_classes: frozenset[str] = frozenset()
 
 
 #: The order in which one of several results represents them all.
@@ -145,6 +147,9 @@ class RetrieveMonitor(Protocol):
 
     def next_action(self) -> MonitorAction:
         """Return whether to continue; called about once a second."""
+
+    def has_received(self) -> bool:
+        """Return True if an instance has come by this transport: the archive can reach the receiver."""
 
 
 class Archive(Protocol):

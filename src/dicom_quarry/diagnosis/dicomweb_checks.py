@@ -154,6 +154,9 @@ class _CountingWriter:
 class _WaitingMonitor:
     """Waits for ever: the person who runs the check can interrupt it."""
 
+    def has_received(self) -> bool:
+        return False
+
     def on_activity(self, _completed: int | None, _remaining: int | None, /) -> None:
         """Do nothing."""
 

@@ -153,6 +153,9 @@ class _SilenceMonitor:
         self._silence = silence
         self._last_response = time.monotonic()
 
+    def has_received(self) -> bool:
+        return False
+
     def on_activity(self, _completed: int | None, _remaining: int | None) -> None:
         self._last_response = time.monotonic()
 

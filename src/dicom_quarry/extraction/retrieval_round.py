@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict, worst_result
 from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.extraction.retry_policy import Round
+from dicom_quarry.extraction.task_snapshot import Round, may_concern_request
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.model import Level, Listing, Transport
@@ -29,7 +29,8 @@ class RoundResult:
     """The result of a round.
 
     ``newly_stored`` includes late instances; ``repeated`` counts instances that arrived more than once.
-    ``window_closed``: the round was cancelled because the archive's time window closed.
+    ``window_closed``: the round was cancelled because the archive's time window closed. ``series_uids`` are
+    the series that were requested whole.
     """
 
     transport: Transport
@@ -39,6 +40,7 @@ class RoundResult:
     newly_stored: int
     window_closed: bool
     repeated: int = 0
+    series_uids: frozenset[str] = frozenset()
 
     @property
     def round(self) -> Round:
@@ -51,6 +53,9 @@ class RoundResult:
             worst.status,
             worst.comment,
             self.transport,
+            worst.retry_after,
+            frozenset[str]().union(*(one.refused_classes for one in self.results)),
+            self.series_uids,
         )
 
 
@@ -64,10 +69,11 @@ class RetrievalRound:
         self._client = client
         self._inbound = inbound
         self._active_study = active_study
-        self._window_closed = False
+        self._window_closed = self._cancelled = False
         self._stored_before = self._repeated_before = 0
         self._results: list[RetrieveResult] = []
         self._attempts: list[Attempt] = []
+        self._series_uids: set[str] = set()
 
     def retrieve(self, requests: Sequence[RetrieveRequest], listing: Listing, *, is_repeat: bool) -> None:
         """Send the requests; ``is_repeat``: an earlier round was for the same study.
@@ -77,10 +83,12 @@ class RetrievalRound:
         self._stored_before, self._repeated_before = len(self._inbound.receipts), self._inbound.repeated
         for request in requests:
             self._context.disk_space.wait_for_space()
+            if request.level is Level.SERIES:
+                self._series_uids.update(request.series_uids)
             result, attempt = self._retrieve(request, listing, is_repeat=is_repeat or bool(self._results))
             self._results.append(result)
             self._attempts.append(attempt)
-            if _ends_round(result, attempt.newly_stored):
+            if self._ends_round(request.transport, result, attempt.newly_stored):
                 break
 
     def wait_for_late_stores(self, request: RetrieveRequest, listing: Listing) -> RoundResult:
@@ -97,6 +105,7 @@ class RetrievalRound:
             newly_stored,
             self._window_closed,
             repeated,
+            frozenset(self._series_uids),
         )
 
     def _retrieve(
@@ -110,9 +119,15 @@ class RetrievalRound:
             with client.throttle.acquire_retrieval(is_repeat=is_repeat) as permit:
                 started = time.time()
                 monitor = _Monitor(
-                    inbound, self._active_study, client.profile.silence, context.queries.shutdown, permit
+                    inbound,
+                    self._active_study,
+                    client.profile.silence,
+                    context.queries.shutdown,
+                    permit,
+                    has_received=lambda: self._has_received(request.transport),
                 )
                 result = permit.record_result(client.archive.retrieve(request, context.sink, monitor))
+                self._cancelled = monitor.cancelled
                 self._window_closed = monitor.window_closed and result.verdict in (
                     Verdict.CANCELLED,
                     Verdict.LOST,
@@ -133,6 +148,19 @@ class RetrievalRound:
             comment="" if result.verdict is Verdict.SUCCESS else result.comment,
         )
 
+    def _has_received(self, transport: Transport) -> bool:
+        """Return True if an instance has come by this transport, in this round or before."""
+        is_proven = transport in self._client.transport_selector.proven
+        return is_proven or len(self._inbound.receipts) > self._stored_before
+
+    def _ends_round(self, transport: Transport, result: RetrieveResult, newly_stored: int) -> bool:
+        """Return True if the other requests would fail, too, or put more load on a busy archive."""
+        if result.verdict is Verdict.CANCELLED:
+            return self._cancelled
+        if result.verdict is Verdict.RETRY and newly_stored:
+            return False
+        return not may_concern_request(result, is_proven=self._has_received(transport))
+
     def _recordable_attempts(self, newly_stored: int) -> list[Attempt]:
         """Return the attempts for the ledger; late instances are counted for the last one."""
         attempts = self._attempts
@@ -152,7 +180,10 @@ class RetrievalRound:
         inbound, results = self._inbound, self._results
         listed = {ref.sop_uid for ref in listing.instances}
         failed = sum(result.failed or 0 for result in results)
-        sent_nothing = all(result.completed == 0 for result in results)
+        sent_nothing = all(
+            result.completed == 0 or (result.completed is None and result.verdict is Verdict.RETRY)
+            for result in results
+        )
         quiet_limit = min(self._client.profile.settle, _NOTHING_SENT_WAIT if sent_nothing else float("inf"))
         done = time.monotonic()
         while not self._context.queries.shutdown.cancel_requested:
@@ -176,8 +207,11 @@ class _Monitor:
         silence_timeout: float,
         shutdown: Shutdown,
         permit: RetrievalPermit,
+        *,
+        has_received: Callable[[], bool],
     ) -> None:
-        self.window_closed = False
+        self.has_received = has_received
+        self.window_closed = self.cancelled = False
         self._inbound = inbound
         self._active_study = active_study
         self._silence_timeout = silence_timeout
@@ -201,15 +235,9 @@ class _Monitor:
         self._active_study.stored = len(self._inbound.receipts)
         self.window_closed = self.window_closed or self._permit.expired
         if self._shutdown.cancel_requested or self.window_closed or self._inbound.exclusion:
+            self.cancelled = True
             return MonitorAction.CANCEL
         now, arrived = time.monotonic(), self._inbound.last_arrival
         quiet = now - max(self._last_activity, arrived) > self._silence_timeout
         idle = now - max(self._last_progress, arrived) > _IDLE_FACTOR * self._silence_timeout
         return MonitorAction.ABORT if quiet or idle else MonitorAction.WAIT
-
-
-def _ends_round(result: RetrieveResult, newly_stored: int) -> bool:
-    """Return True if the other requests of the round would fail, or put more load on a busy archive."""
-    if result.verdict is Verdict.RETRY:
-        return not newly_stored
-    return result.verdict in (Verdict.LOST, Verdict.CONFIGURATION, Verdict.CANCELLED)

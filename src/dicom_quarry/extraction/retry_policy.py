@@ -6,99 +6,23 @@ suggests a longer list. :mod:`dicom_quarry.system.backoff` lists the other layer
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.base import RetrieveRequest, Verdict, group_sop_classes
-from dicom_quarry.model import InstanceRef, Level, Listing, Task, Transport
+from dicom_quarry.archive.base import RetrieveRequest, Verdict
+from dicom_quarry.archive.dimse.identifier import describe_sop_classes
+from dicom_quarry.extraction.narrowing import next_requests, with_sop_classes
+from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot, may_concern_request
+from dicom_quarry.model import Level
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
 
-#: UIDs in one IMAGE level request: long lists exceed the identifier limits of some archives.
-IMAGE_BATCH_SIZE = 100
-
-#: Instance Availability of studies that are not on disk (PS3.3 C.4.23.1.1), and the first pause, in seconds,
-#: for their recall.
-_NEARLINE_AVAILABILITY = frozenset({"NEARLINE", "OFFLINE"})
+#: The first pause, in seconds, for the recall of a study that is not on disk.
 _RECALL_PAUSE = 600.0
 
 _UNABLE_TO_COUNT_MATCHES = 0xA701
 
-#: SOP classes of a series whose instances are not listed.
-_UNKNOWN_SOP_CLASSES = frozenset({""})
-
-#: Rounds at IMAGE level without a new instance before the archive lists the study again.
-_MAX_IMAGE_ROUNDS = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One or more requests at one level, and their result."""
-
-    level: Level
-    verdict: Verdict
-    newly_stored: int
-    status: int | None = None
-    comment: str = ""
-    transport: Transport = Transport.MOVE
-
-
-@dataclass(frozen=True, slots=True)
-class TaskSnapshot:
-    """The known state of a task.
-
-    ``stored`` are the instances by SOP Instance UID. ``transports`` are those in use, in the order in which
-    they are tried; ``failures`` counts, by transport, the last fruitless rounds of earlier runs.
-    ``listing_count`` is 1, and one more for every listing since an instance arrived. ``sent_count`` is the
-    largest number of instances that a retrieval of the whole study reported. ``mismatch`` is the attribute
-    in which an instance differs from the study, ``exclusion`` the key by which one is on an exclusion list.
-    ``nearline_timeout`` is the time in seconds to wait for the recall of a study from tape.
-    """
-
-    task: Task
-    listing: Listing
-    stored: Mapping[str, object]
-    rounds: Sequence[Round] = ()
-    listing_count: int = 1
-    failures: Mapping[Transport, int] = field(default_factory=dict)
-    sent_count: int = 0
-    conflicts: int = 0
-    mismatch: str = ""
-    exclusion: str = ""
-    nearline_timeout: float = 0.0
-    transports: tuple[Transport, ...] = (Transport.MOVE,)
-
-    @property
-    def transport(self) -> Transport:
-        """The transport that is tried now."""
-        return self.transports[0]
-
-    def for_transport(self, transport: Transport) -> TaskSnapshot:
-        """Return the same snapshot with the rounds of one transport alone: the others do not count for it."""
-        return replace(
-            self, transports=(transport,), rounds=[one for one in self.rounds if one.transport is transport]
-        )
-
-    @property
-    def missing(self) -> list[InstanceRef]:
-        """The listed instances that are not stored."""
-        return [ref for ref in self.listing.instances if ref.sop_uid not in self.stored]
-
-    @property
-    def unlisted_count(self) -> int:
-        """The number of stored instances that the archive does not list."""
-        return len(self.stored) - (len(self.listing.instances) - len(self.missing))
-
-    @property
-    def queried_count(self) -> int:
-        """The largest number of instances in a query result; 0 if no result had one."""
-        whole_study = not self.task.selection.series
-        return max(self.listing.count or 0, (self.task.study.instance_count or 0) if whole_study else 0)
-
-    @property
-    def claimed_count(self) -> int:
-        """The largest number of instances that any query result or retrieval reported."""
-        return max(self.queried_count, self.sent_count)
+#: Verdicts whose comment is the reason of what is missing.
+_FAILURES = (Verdict.RETRY, Verdict.LOST, Verdict.CONFIGURATION, Verdict.UNSUPPORTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +42,7 @@ class Postpone:
     """Continue the task after this many seconds; ``why`` is for the user."""
 
     seconds: float
-    why: str = "the archive is busy"
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,25 +95,35 @@ def _retrieve_more(snapshot: TaskSnapshot, jitter: float) -> Step:
 
 def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
     last = snapshot.rounds[-1] if snapshot.rounds else None
-    failures = _fruitless_rounds(snapshot)
-    if last and last.verdict is Verdict.CONFIGURATION:
+    earlier, failures = snapshot.earlier_failures, snapshot.fruitless_tries
+    is_nearline = snapshot.is_nearline
+    if snapshot.missing and not snapshot.sendable:
         return _give_up(snapshot)
-    if failures >= MAX_FRUITLESS_ROUNDS and snapshot.task.study.availability not in _NEARLINE_AVAILABILITY:
+    if failures >= MAX_FRUITLESS_ROUNDS and not is_nearline:
         return _give_up(snapshot)
-    if (
-        last
-        and not last.newly_stored
-        and last.verdict in (Verdict.RETRY, Verdict.LOST)
-        and not _too_large(last)
-    ):
-        return Postpone(backoff(failures, jitter))
-    if last and not snapshot.stored and snapshot.task.study.availability in _NEARLINE_AVAILABILITY:
+    failed = last if last and not last.newly_stored else None
+    narrows = not failed or may_concern_request(failed, is_proven=snapshot.transport in snapshot.proven)
+    # A series may be protected, but hardly an instance.
+    if failed and failed.verdict is Verdict.CONFIGURATION and not (narrows and failed.level is Level.STUDY):
+        return _give_up(snapshot)
+    requests = next_requests(snapshot) if narrows else ()
+    # A later try has one round: while an archive fails it has few requests.
+    is_last_round = not requests or bool(failed and earlier and not _too_large(failed))
+    if failed and failed.verdict in (Verdict.RETRY, Verdict.LOST) and is_last_round:
+        return Postpone(backoff(failures, jitter), _reason_to_wait(failed))
+    if last and not snapshot.stored and is_nearline:
         return _wait_for_recall(snapshot, failures, jitter)
-    requests = _next_requests(snapshot)
     if requests:
-        is_repeat = any(one.verdict not in (Verdict.LOST, Verdict.RETRY) for one in snapshot.rounds)
-        return Retrieve(_with_sop_classes(requests, snapshot.listing, is_repeat=is_repeat))
+        is_repeat = any(may_concern_request(one, is_proven=True) for one in snapshot.rounds)
+        return Retrieve(with_sop_classes(requests, snapshot.listing, is_repeat=is_repeat))
     return Relist() if snapshot.listing_count < 2 else _give_up(snapshot)
+
+
+def _reason_to_wait(failed: Round) -> str:
+    if failed.verdict is Verdict.LOST:
+        return "the connection to the archive was lost"
+    is_partial = may_concern_request(failed, is_proven=True)
+    return "the archive could not send what is missing" if is_partial else "the archive is busy"
 
 
 def _too_large(last: Round) -> bool:
@@ -208,88 +142,13 @@ def _wait_for_recall(snapshot: TaskSnapshot, failures: int, jitter: float) -> St
     )
 
 
-def _fruitless_rounds(snapshot: TaskSnapshot) -> int:
-    fruitless = 0
-    for one in reversed(snapshot.rounds):
-        if one.newly_stored:
-            return fruitless
-        fruitless += 1
-    return fruitless + snapshot.failures.get(snapshot.transport, 0)
-
-
-def _next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
-    """Return the next narrower requests: the study, then series without an instance, then instances."""
-    study = snapshot.task.study
-    levels = Counter(one.level for one in snapshot.rounds)
-    selected = sorted(snapshot.task.selection.series)
-    narrower = snapshot.stored and (snapshot.listing.lists_instances or snapshot.listing.series_uids)
-    if not snapshot.rounds and not narrower and not selected:
-        return (RetrieveRequest(study.study_uid, study.patient_id, transport=snapshot.transport),)
-    if not levels[Level.SERIES]:
-        series = _series_to_retrieve(snapshot)
-        if series:
-            return tuple(
-                RetrieveRequest(study.study_uid, study.patient_id, (uid,), transport=snapshot.transport)
-                for uid in series
-            )
-    last = snapshot.rounds[-1] if snapshot.rounds else None
-    if levels[Level.IMAGE] < _MAX_IMAGE_ROUNDS or (last and last.newly_stored):
-        return _image_requests(snapshot)
-    return ()
-
-
-def _series_to_retrieve(snapshot: TaskSnapshot) -> list[str]:
-    """Return the series without a stored instance; every series if instances cannot be listed."""
-    if not snapshot.listing.lists_instances:
-        return list(snapshot.listing.series_uids)
-    missing = Counter(ref.series_uid for ref in snapshot.missing)
-    listed = Counter(ref.series_uid for ref in snapshot.listing.instances)
-    return [uid for uid, count in missing.items() if count == listed[uid]]
-
-
-def _image_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
-    by_series: dict[str, list[str]] = {}
-    for ref in snapshot.missing:
-        by_series.setdefault(ref.series_uid, []).append(ref.sop_uid)
-    study = snapshot.task.study
-    return tuple(
-        RetrieveRequest(
-            study.study_uid,
-            study.patient_id,
-            (series_uid,),
-            tuple(uids[start : start + IMAGE_BATCH_SIZE]),
-            snapshot.transport,
-        )
-        for series_uid, uids in by_series.items()
-        for start in range(0, len(uids), IMAGE_BATCH_SIZE)
-    )
-
-
-def _with_sop_classes(
-    requests: Sequence[RetrieveRequest], listing: Listing, *, is_repeat: bool
-) -> tuple[RetrieveRequest, ...]:
-    """Return the requests with the listed SOP classes and modalities of their instances."""
-    classes = group_sop_classes(listing.instances)
-    return tuple(
-        replace(
-            request,
-            sop_classes_by_series={
-                uid: classes.get(uid, _UNKNOWN_SOP_CLASSES) for uid in request.series_uids or classes
-            },
-            modalities=listing.modalities,
-            is_repeat=is_repeat,
-        )
-        for request in requests
-    )
-
-
 def _give_up(snapshot: TaskSnapshot) -> Finish:
     last = snapshot.rounds[-1] if snapshot.rounds else None
     if snapshot.stored:
         return _finish_incomplete(snapshot)
-    status = _status_text(last)
+    status = "; ".join(filter(None, (_describe_refused_classes(snapshot), _status_text(last))))
     if last and last.verdict is Verdict.LOST:
-        return Finish("gave_up_waiting", {"why": status, "attempts": _fruitless_rounds(snapshot)})
+        return Finish("gave_up_waiting", {"why": status, "attempts": snapshot.fruitless_tries})
     if last and last.verdict in (Verdict.CONFIGURATION, Verdict.RETRY, Verdict.UNSUPPORTED):
         return Finish("archive_refused", {"status": status})
     expected = len(snapshot.listing.instances) if snapshot.listing.lists_instances else snapshot.claimed_count
@@ -302,8 +161,21 @@ def _finish_incomplete(snapshot: TaskSnapshot) -> Finish:
     else:
         expected, missing = snapshot.claimed_count, snapshot.claimed_count - len(snapshot.stored)
     if missing > 0:
-        return Finish("instances_missing", {"missing": missing, "expected": expected})
+        details = {"missing": missing, "expected": expected, "why": _describe_failures(snapshot)}
+        return Finish("instances_missing", {name: value for name, value in details.items() if value != ""})
     return Finish("archive_cannot_list", {"stored": len(snapshot.stored)})
+
+
+def _describe_failures(snapshot: TaskSnapshot) -> str:
+    """Describe why the archive did not send what is missing; empty if it reported no failure."""
+    failed = [one for one in snapshot.rounds if not one.newly_stored and one.verdict in _FAILURES]
+    answer = _status_text(failed[-1]) if failed and (snapshot.sendable or not snapshot.missing) else ""
+    return "; ".join(filter(None, (_describe_refused_classes(snapshot), answer)))
+
+
+def _describe_refused_classes(snapshot: TaskSnapshot) -> str:
+    refused = snapshot.refused_classes.intersection(ref.sop_class for ref in snapshot.missing)
+    return f"the archive does not send {describe_sop_classes(refused)} by C-GET" if refused else ""
 
 
 def _status_text(last: Round | None) -> str:

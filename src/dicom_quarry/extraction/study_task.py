@@ -22,12 +22,11 @@ from dicom_quarry.extraction.retry_policy import (
     Postpone,
     Relist,
     Retrieve,
-    Round,
-    TaskSnapshot,
     finish_excluded,
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
+from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow
@@ -224,6 +223,7 @@ class StudyTask:
             exclusion=inbound.exclusion,
             nearline_timeout=self._client.profile.nearline_patience,
             transports=self._client.transport_selector.available,
+            proven=self._client.transport_selector.proven,
         )
 
     def _expected_count(self) -> int:
@@ -265,15 +265,17 @@ class StudyTask:
         if result.newly_stored:
             self._listing_count = 1
         if result.attempts:
-            self._context.ledger.record_round(self.task.task_id, result.attempts)
+            before = self._rounds[-1] if self._rounds else None
+            continues = before is not None and not before.newly_stored
+            self._context.ledger.record_round(self.task.task_id, result.attempts, continues=continues)
         if result.window_closed:
             self._postpone(
                 0.0, "stopped because the time window has closed; it continues when the window opens"
             )
             return
-        self._record_round(result, excluded=bool(inbound.exclusion))
+        self._record_round(result, inbound)
 
-    def _record_round(self, result: RoundResult, *, excluded: bool) -> None:
+    def _record_round(self, result: RoundResult, inbound: InboundStudy) -> None:
         self._rounds.append(result.round)
         last = result.results[-1]
         if result.level is Level.STUDY:
@@ -288,9 +290,14 @@ class StudyTask:
             self._client.circuit_breaker.trip(
                 Rejected(last.comment, permanent=False, retry_after=last.retry_after)
             )
-        if not self._context.queries.shutdown.cancel_requested and not excluded:
+        if not self._context.queries.shutdown.cancel_requested and not inbound.exclusion:
+            step = next_step(self._snapshot(inbound), jitter=0.5)
             self._client.transport_selector.record_result(
-                self.task.task_id, result.transport, last, result.newly_stored
+                self.task.task_id,
+                result.transport,
+                last,
+                result.newly_stored,
+                narrows=isinstance(step, Retrieve) and step.requests[0].transport is result.transport,
             )
 
     def _postpone(self, seconds: float, why: str) -> None:

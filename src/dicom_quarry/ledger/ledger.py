@@ -150,9 +150,14 @@ class Ledger:
             lambda c: put.POSTPONE_TASK.run(c, task_id=task_id, not_before=not_before) and None
         )
 
-    def record_round(self, task_id: int, attempts: Sequence[Attempt]) -> Future[None]:
-        """Record the retrieval requests of one round with their results."""
-        return self.database.submit(lambda c: _add_round(c, task_id, attempts))
+    def record_round(
+        self, task_id: int, attempts: Sequence[Attempt], *, continues: bool = False
+    ) -> Future[None]:
+        """Record the retrieval requests of one round with their results.
+
+        ``continues``: they follow the recorded round without a pause, and count as one try with it.
+        """
+        return self.database.submit(lambda c: _add_round(c, task_id, attempts, continues=continues))
 
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
         """Record folders of an unfinished task; durable before the first instance in them is acknowledged."""
@@ -208,7 +213,7 @@ class Ledger:
         self.database.write(work)
 
     def fruitless_rounds(self, task_id: int) -> dict[str, int]:
-        """Count the latest rounds without a new instance of the task, by transport."""
+        """Count the latest tries without a new instance of the task, by transport."""
         return {
             row.transport: row.rounds
             for row in self.database.fetch_all(put.FRUITLESS_ROUNDS, task_id=task_id)
@@ -301,9 +306,11 @@ def write_metadata(connection: Connection, values: Mapping[str, str]) -> None:
     connection.execute(insert(job), [{"name": name, "value": value} for name, value in values.items()])
 
 
-def _add_round(connection: Connection, task_id: int, attempts: Sequence[Attempt]) -> None:
+def _add_round(
+    connection: Connection, task_id: int, attempts: Sequence[Attempt], *, continues: bool = False
+) -> None:
     latest = put.LAST_ROUND.run(connection, task_id=task_id).fetchone()[0]
-    fixed = {"task_id": task_id, "round": latest + 1}
+    fixed = {"task_id": task_id, "round": latest if continues else latest + 1}
     put.ADD_ATTEMPT.run_many(
         connection, [fixed | {name: getattr(one, name) for name in Attempt.__slots__} for one in attempts]
     )

@@ -125,8 +125,10 @@ def _row_numbers(rows: Iterable[int]) -> str:
 
 def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[_Event]:
     yield from _query_events(study.queries, name, with_identifiers)
+    has_received = any(attempt.newly_stored for _, attempt in study.rounds)
     for number, attempt in study.rounds:
-        yield attempt.started, f"{name}round {number}, {_describe_attempt(attempt, with_identifiers)}"
+        text = _describe_attempt(attempt, with_identifiers, has_received=has_received)
+        yield attempt.started, f"{name}round {number}, {text}"
     for at in study.retried_at:
         yield at, f"{name}tried again"
     for one in study.postponements:
@@ -163,12 +165,13 @@ def _describe_failure(one: QueryLogEntry) -> str:
     return f", {_format_status(one.status)}: {interpret_find(one.status).sentence}"
 
 
-def _describe_attempt(one: Attempt, with_identifiers: bool) -> str:
+def _describe_attempt(one: Attempt, with_identifiers: bool, *, has_received: bool) -> str:
     transport = _TRANSPORTS.get(one.transport, one.transport)
     requested = f"{format_count(one.requested, 'instance')} requested, {one.newly_stored:,} stored"
     text = f"{transport} at {one.level} level: {requested}, {one.ended - one.started:.2f} s"
     if one.status is not None and one.transport != "wado":
-        meaning = interpret_get(one.status) if one.transport == "get" else interpret_move(one.status)
+        interpret = interpret_get if one.transport == "get" else interpret_move
+        meaning = interpret(one.status, has_received=has_received)
         text += f", {_format_status(one.status)}: {meaning.sentence}"
     else:
         text += f", {one.verdict}" if one.status is None else f", HTTP {one.status}"

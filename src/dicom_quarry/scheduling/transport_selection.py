@@ -50,10 +50,24 @@ class TransportSelector:
         """The transports that may be tried, in order of preference."""
         return self._available
 
+    @property
+    def proven(self) -> frozenset[Transport]:
+        """The transports by which an instance has come."""
+        with self._lock:
+            return frozenset(self._proven)
+
     def record_result(
-        self, task_id: int, transport: Transport, result: RetrieveResult, new_instances: int
+        self,
+        task_id: int,
+        transport: Transport,
+        result: RetrieveResult,
+        new_instances: int,
+        *,
+        narrows: bool = False,
     ) -> None:
         """Take the result of a retrieval into account; disable a transport that cannot deliver.
+
+        ``narrows``: a narrower request for the same study comes next, so this one proves nothing yet.
 
         Raises OperatorActionRequired if it was the last one: a person has to act before any retrieval.
         """
@@ -61,12 +75,12 @@ class TransportSelector:
             if new_instances:
                 self._proven.add(transport)
             if transport in self._available:
-                describe = self._reason_to_disable(task_id, transport, result)
+                describe = self._reason_to_disable(task_id, transport, result, narrows=narrows)
                 if describe:
                     self._disable(transport, describe, result)
 
     def _reason_to_disable(
-        self, task_id: int, transport: Transport, result: RetrieveResult
+        self, task_id: int, transport: Transport, result: RetrieveResult, *, narrows: bool
     ) -> Callable[[str], str] | None:
         """Return why to disable a transport, as a function of the archive's message; None to keep it."""
         by_move = transport is Transport.MOVE
@@ -76,7 +90,7 @@ class TransportSelector:
             destination = f". The destination was {self._destination}" if by_move else ""
             return lambda message: message + destination
         is_unreachable = result.verdict is Verdict.LOST and len(self._available) > 1
-        if transport in self._proven or not (is_unreachable or _is_fruitless(result)):
+        if narrows or transport in self._proven or not (is_unreachable or _is_fruitless(result)):
             return None
         # Studies and not attempts count: one that cannot be sent proves nothing about the others.
         self._fruitless_studies[transport].add(task_id)

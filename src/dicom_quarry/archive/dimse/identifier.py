@@ -14,7 +14,9 @@ from functools import cache
 from typing import Literal
 
 from pydicom.charset import encode_string
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.uid import UID
 
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.wire.charsets import codecs_of
@@ -109,3 +111,9 @@ def describe_service(sop_class: str) -> str:
         if sop_class in services:
             return f"{services[sop_class]} in the {name.title()} Root model"
     return "C-ECHO" if sop_class == VERIFICATION else sop_class
+
+
+def describe_sop_classes(sop_classes: Iterable[str]) -> str:
+    """Return the names of SOP classes as text for the user; a private one has only its UID."""
+    # pydicom's validation would log the archive's text.
+    return ", ".join(sorted(UID(one, validation_mode=IGNORE).name for one in sop_classes))

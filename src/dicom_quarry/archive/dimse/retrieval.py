@@ -139,7 +139,12 @@ class DimseRetrieval:
 
     def _final_result(self, message: DimseMessage) -> RetrieveResult:
         final = message.command
-        meaning = self._interpret_status(final.status, completed=final.completed, failed=final.failed)
+        meaning = self._interpret_status(
+            final.status,
+            completed=final.completed,
+            failed=final.failed,
+            has_received=self._monitor.has_received(),
+        )
         verdict = meaning.verdict
         # Some archives end a cancelled retrieval with B000 instead of FE00.
         if self._cancel_deadline is not None and final.status == 0xB000:
@@ -255,8 +260,9 @@ class GetRetriever:
         identifier = self._encode_identifier(request)
 
         def get(association: PooledAssociation) -> RetrieveResult:
+            refused = sop_classes.difference(association.requestor.accepted)
             if len(association.requestor.accepted) == 1:
-                return RetrieveResult(Verdict.UNSUPPORTED, comment=_NO_SOP_CLASS)
+                return RetrieveResult(Verdict.UNSUPPORTED, comment=_NO_SOP_CLASS, refused_classes=refused)
             association.requestor.accept_c_store(sink, self._factory.calling)
             retrieval = DimseRetrieval(
                 association, monitor, interpret_get, cancel_timeout=self._factory.timeouts.cancel
@@ -265,7 +271,7 @@ class GetRetriever:
             if result.verdict is Verdict.CANCELLED:
                 # DCMTK's archive keeps its index locked until such an association ends.
                 association.requestor.release()
-            return result
+            return replace(result, refused_classes=refused)
 
         try:
             return self._associations.run(
@@ -328,6 +334,7 @@ def _combine_results(results: Sequence[RetrieveResult]) -> RetrieveResult:
         failed=_sum_known([one.failed for one in results]),
         warning=_sum_known([one.warning for one in results]),
         failed_uids=tuple(uid for one in results for uid in one.failed_uids),
+        refused_classes=frozenset[str]().union(*(one.refused_classes for one in results)),
     )
 
 

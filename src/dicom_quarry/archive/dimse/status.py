@@ -20,9 +20,18 @@ class StatusInterpreter(Protocol):
     """Interpreter of the final statuses of one service."""
 
     def __call__(
-        self, status: int, /, *, completed: int | None = None, failed: int | None = None
+        self,
+        status: int,
+        /,
+        *,
+        completed: int | None = None,
+        failed: int | None = None,
+        has_received: bool = False,
     ) -> StatusMeaning:
-        """Return the meaning of a status; counters are None if the archive sent none, which is not zero."""
+        """Return the meaning of a status; counters are None if the archive sent none, which is not zero.
+
+        ``has_received``: instances have come, now or before, so the destination is right.
+        """
 
 
 _LATER = "Try again later, with fewer operations at once."
@@ -148,18 +157,24 @@ def interpret_find(status: int) -> StatusMeaning:
     return _FIND.get(status) or _GENERAL.get(status) or _interpret_by_range(status)
 
 
-def interpret_move(status: int, *, completed: int | None = None, failed: int | None = None) -> StatusMeaning:
+def interpret_move(
+    status: int, *, completed: int | None = None, failed: int | None = None, has_received: bool = False
+) -> StatusMeaning:
     """Interpret the final status of a C-MOVE, with its counters (PS3.4 C.4.2.1.5).
 
     Counters are None if the archive sent none, which is not zero. They correct two statuses that archives use
     loosely: B000 although nothing was sent, and 0000 although sub-operations failed.
     """
+    if has_received:
+        return _interpret_retrieval(_MOVE | _GET, _LOG, "", status, completed, failed)
     return _interpret_retrieval(_MOVE, _CHECK_NETWORK, _REGISTER, status, completed, failed)
 
 
-def interpret_get(status: int, *, completed: int | None = None, failed: int | None = None) -> StatusMeaning:
+def interpret_get(
+    status: int, *, completed: int | None = None, failed: int | None = None, has_received: bool = False
+) -> StatusMeaning:
     """Interpret the final status of a C-GET like :func:`interpret_move` (PS3.4 C.4.3.1.4)."""
-    return _interpret_retrieval(_GET, _LOG, _LOG, status, completed, failed)
+    return _interpret_retrieval(_GET, _LOG, "" if has_received else _LOG, status, completed, failed)
 
 
 def _interpret_retrieval(
@@ -172,7 +187,8 @@ def _interpret_retrieval(
 ) -> StatusMeaning:
     """Interpret a status by its counters, then by ``table``, the general statuses and its range.
 
-    The two next steps are for a retrieval that sent nothing, and for one that the archive could not start.
+    The two next steps are for a retrieval that sent nothing, and for one that the archive could not start;
+    the latter is empty if it has started.
     """
     if status == 0xB000 and completed == 0:
         return replace(_NONE_SENT, next_step=next_step_if_none_sent)
@@ -181,7 +197,7 @@ def _interpret_retrieval(
     meaning = table.get(status) or _GENERAL.get(status)
     if meaning is not None:
         return meaning
-    if status & 0xF000 == 0xC000 and not completed:
+    if status & 0xF000 == 0xC000 and not completed and next_step_if_not_started:
         return StatusMeaning(
             Verdict.RETRY,
             f"The archive could not start the retrieval ({status:04X}).",
