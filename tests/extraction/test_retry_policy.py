@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
@@ -537,3 +538,88 @@ def test_an_archive_that_never_sends_is_asked_only_so_often_over_any_number_of_r
             break
         assert isinstance(after, Postpone | Finish)
     assert asked == MAX_FRUITLESS_ROUNDS
+
+
+# -- an archive that cannot send a part of a study
+
+
+@dataclass
+class PartlyUnable:
+    """Sends instances in their order, up to the first that it cannot send; nothing if not ``midway``."""
+
+    held: tuple[InstanceRef, ...]
+    bad: frozenset[str]
+    verdict: Verdict
+    midway: bool
+    stored: dict[str, object] = field(default_factory=dict)
+    requests: int = 0
+
+    def end(self) -> Finish:
+        strikes, tried = 0, list[Round]()
+        while True:
+            known = TaskSnapshot(
+                task(),
+                listing(*self.held),
+                self.stored,
+                tried,
+                failures={Transport.MOVE: strikes},
+                proven=frozenset([Transport.MOVE] if self.stored else []),
+                listing_count=2,
+            )
+            step = next_step(known)
+            if isinstance(step, Finish):
+                return step
+            if isinstance(step, Postpone):
+                strikes, tried = known.fruitless_tries, []
+            else:
+                tried = [*tried, self._send(asks(step))]
+
+    def _send(self, asked: Sequence[RetrieveRequest]) -> Round:
+        before, verdict = len(self.stored), Verdict.SUCCESS
+        series = set[str]()
+        for ask in asked:
+            self.requests += 1
+            series.update(() if ask.sop_uids else ask.series_uids)
+            if not self._sends_all(ask):
+                verdict = self.verdict
+                if verdict is Verdict.LOST:
+                    break
+        gained = len(self.stored) - before
+        return Round(asked[0].level, verdict, gained, 0xC000, series_uids=frozenset(series))
+
+    def _sends_all(self, ask: RetrieveRequest) -> bool:
+        chosen = [
+            one
+            for one in self.held
+            if one.series_uid in (ask.series_uids or (one.series_uid,))
+            and one.sop_uid in (ask.sop_uids or (one.sop_uid,))
+        ]
+        good = list(itertools.takewhile(lambda one: one.sop_uid not in self.bad, chosen))
+        if self.midway or len(good) == len(chosen):
+            self.stored |= here(*good)
+        return len(good) == len(chosen)
+
+
+@settings(max_examples=40)
+@given(
+    st.lists(st.integers(1, 25), min_size=1, max_size=6),
+    st.data(),
+    st.sampled_from([Verdict.RETRY, Verdict.LOST]),
+    st.booleans(),
+)
+def test_all_that_an_archive_can_send_is_stored_whatever_part_it_cannot_send(
+    sizes: list[int], data: st.DataObject, verdict: Verdict, midway: bool
+) -> None:
+    held = tuple(ref for number, size in enumerate(sizes) for ref in refs(str(number), range(size)))
+    # Where the association is lost, a try has one request: six are too few for several parts.
+    most = 2 if verdict is Verdict.RETRY else 1
+    whole = data.draw(st.sets(st.sampled_from(range(len(sizes))), max_size=most))
+    single = data.draw(st.sets(st.sampled_from([ref.sop_uid for ref in held]), max_size=most - len(whole)))
+    bad = {ref.sop_uid for ref in held if int(ref.series_uid.rpartition(".")[2]) in whole} | single
+    archive = PartlyUnable(held, frozenset(bad), verdict, midway)
+    end = archive.end()
+    assert set(archive.stored) == {ref.sop_uid for ref in held} - bad
+    assert archive.requests <= 10 + 3 * len(held) + 20 * MAX_FRUITLESS_ROUNDS
+    if bad and archive.stored:
+        assert end.code == "instances_missing"
+        assert str(end.details["why"]).startswith("C000H")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoSeries, generate_studies
+import random
+from datetime import date
+
+from dicom_quarry.demo.synthetic_studies import (
+    CT,
+    SR,
+    DemoInstance,
+    DemoSeries,
+    generate_studies,
+    make_patient,
+    make_study,
+)
 from tests.faults.scenario import COMPLETE, PENDING, STUDIES, ArchiveRequests, Scenario, by_accession
 from tests.scripted import faults, store_faults
-from tests.scripted.store_faults import CannotSend
+from tests.scripted.store_faults import CannotSend, RefusedClass
 
 REFUSED = ("failed", "archive_refused")
 PARTIAL = ("partial", "instances_missing")
@@ -69,38 +80,11 @@ _CANNOT_SEND = (
         moves="STUDY SERIES SERIES SERIES IMAGE:4" + " IMAGE:1" * 4 + " SERIES IMAGE:4" + " IMAGE:1" * 12,
     ),
     _partly(
-        "the-first-two",
-        "the first two of three series (C000), and one instance is the last that it can send",
-        CannotSend([*_of(FIRST, SECOND), *_of(THIRD)[:3]]),
-        _UNABLE,
-        stored=1,
-    ),
-    _partly(
-        "a-series-midway",
-        "one of three series: C000 without counters when the turn comes to it",
-        CannotSend(_of(SECOND), midway=True, counted=False),
-        _UNABLE,
-    ),
-    _partly(
-        "an-instance",
-        "one instance: every C-MOVE with it ends with C001, before anything was sent",
-        CannotSend(_of(THIRD)[1:2], 0xC001),
-        "unable to process the request (C001)",
-        stored=11,
-    ),
-    _partly(
         "scattered-instances",
         "an instance of each series (0110), and stops at it",
         CannotSend([_of(one)[2] for one in (FIRST, SECOND, THIRD)], 0x0110, midway=True),
         "failed while processing the request (0110)",
         stored=9,
-    ),
-    _partly(
-        "an-instance-at-which-it-aborts",
-        "one instance: it aborts the association when the turn comes to it",
-        CannotSend(_of(SECOND)[:1], None, midway=True),
-        "",
-        stored=11,
     ),
     _partly(
         "what-is-protected",
@@ -110,8 +94,32 @@ _CANNOT_SEND = (
     ),
 )
 
+#: A study with two SOP classes.
+_PATIENT = make_patient(random.Random(20), "GET-21")
+MIXED = (make_study(_PATIENT, "20001", date(2019, 5, 1), (CT, 2), (SR, 3)),)
+
+
+def _refused_class(name: str, fault: str, status: int | None) -> Scenario:
+    return Scenario(
+        20,
+        f"a-class-not-sent-by-get-{name}",
+        f"the archive refuses a SOP class over C-GET{fault}",
+        "retrieves what is of other classes at once, and no more of this one; the reason names the class",
+        lambda: [RefusedClass(SR.sop_class, status)],
+        studies=MIXED,
+        rows=(PARTIAL,),
+        stored=(2,),
+        exit_code=1,
+        profile={"retrieve": "get"},
+        requests=ArchiveRequests(("",), (1, 1, 2), None),
+        messages=("3 instances of 5", "does not send Basic Text SR Storage by C-GET"),
+    )
+
+
 SCENARIOS: tuple[Scenario, ...] = (
     *_CANNOT_SEND,
+    _refused_class("counted", ", and counts its instances as failed", None),
+    _refused_class("failed", ": a request with one of its instances fails with C000", 0xC000),
     *(
         _status(
             status, "backs off, and sends the same request again", moves=("STUDY STUDY",) * 2, finds=(2, 4, 8)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import UNABLE, MoveOperation, RetrieveOperation, Tally
+from dicom_quarry.demo.dimse_operations import UNABLE, GetOperation, MoveOperation, RetrieveOperation, Tally
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.encoding import Element
 from dicom_quarry.demo.query_matching import QueryIdentifier, Record
@@ -55,6 +55,10 @@ class Fault(Turns):
 
     def move(self, archive: ScriptedArchive, move: MoveOperation) -> bool:
         """Answer a C-MOVE; False leaves it to the others."""
+        return False
+
+    def get(self, archive: ScriptedArchive, get: GetOperation) -> bool:
+        """Answer a C-GET; False leaves it to the others."""
         return False
 
     def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
@@ -145,6 +149,10 @@ class ScriptedArchive(DemoArchive):
     def move(self, move: MoveOperation) -> None:
         if not any(fault.move(self, move) for fault in self.faults):
             super().move(move)
+
+    def get(self, get: GetOperation) -> None:
+        if not any(fault.get(self, get) for fault in self.faults):
+            super().get(get)
 
     def deliver(
         self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dicom_quarry.demo.dimse_operations import UNABLE, MoveOperation, Tally
+from dicom_quarry.demo.dimse_operations import UNABLE, GetOperation, MoveOperation, Tally
 from dicom_quarry.demo.query_matching import QueryIdentifier
 from dicom_quarry.demo.store_scu import NOT_SENT, AssociationFailed, StoreSCU
 from dicom_quarry.demo.synthetic_studies import (
@@ -116,6 +116,26 @@ class CannotSend(Fault):
             move.assoc._abort_nonblocking()
         elif move.is_alive:
             move.respond(self._status, tally if self._counted else None)
+        return True
+
+
+class RefusedClass(Fault):
+    """20. The contexts of a SOP class are refused; ``status`` ends each C-GET that includes it."""
+
+    def __init__(self, sop_class: str, status: int | None = None) -> None:
+        super().__init__()
+        self._sop_class = sop_class
+        self._status = status
+
+    def admit(self, archive: ScriptedArchive, assoc: Any) -> None:
+        known = assoc.acceptor.supported_contexts
+        assoc.acceptor.supported_contexts = [c for c in known if c.abstract_syntax != self._sop_class]
+
+    def get(self, archive: ScriptedArchive, get: GetOperation) -> bool:
+        chosen = archive.catalogue.select(get.query)
+        if self._status is None or all(one.sop_class != self._sop_class for one in chosen):
+            return False
+        get.respond(self._status, Tally(len(chosen)))
         return True
 
 

@@ -56,7 +56,7 @@ def next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
         return requests
     is_proven = snapshot.stored or snapshot.transport in snapshot.proven
     limit = _MAX_REQUESTS_AFTER_FAILURE if is_proven else _MAX_REQUESTS_UNPROVEN
-    start = turn * (limit if len(requests) > limit else 1) % len(requests)
+    start = turn % len(requests)
     return (requests[start:] + requests[:start])[:limit]
 
 

@@ -260,7 +260,7 @@ class GetRetriever:
         identifier = self._encode_identifier(request)
 
         def get(association: PooledAssociation) -> RetrieveResult:
-            refused = sop_classes.difference(association.requestor.accepted)
+            refused = proposal.sop_classes.difference(association.requestor.accepted)
             if len(association.requestor.accepted) == 1:
                 return RetrieveResult(Verdict.UNSUPPORTED, comment=_NO_SOP_CLASS, refused_classes=refused)
             association.requestor.accept_c_store(sink, self._factory.calling)
