@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dicom_quarry.model import AE
+from tests.peers.installed import next_debian
 from tests.peers.process import Server, free_port, listens
 
 
@@ -44,7 +45,11 @@ class Dcmqrscp(Server):
     def command(self) -> Sequence[str]:
         path = self.folder / "dcmqrscp.cfg"
         path.write_text(self._configuration())
-        return ["dcmqrscp", "-c", str(path), "-v", *self._extra, str(self.ae.port)]
+        return [*self.program("dcmqrscp"), "-c", str(path), "-v", *self._extra, str(self.ae.port)]
+
+    def program(self, name: str) -> Sequence[str]:
+        """The start of a command line of DCMTK."""
+        return [name]
 
     def _configuration(self) -> str:
         hosts = [f"host{i} = ({ae.title}, {ae.host}, {ae.port})" for i, ae in enumerate(self._destinations)]
@@ -93,8 +98,17 @@ class Dcmqrscp(Server):
                 shutil.copyfile(file, copy)
             copies.append(str(copy))
         for first in range(0, len(copies), 500):
-            command = ["dcmqridx", str(self._database), *copies[first : first + 500]]
+            command = [*self.program("dcmqridx"), str(self._database), *copies[first : first + 500]]
             subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+class NextDcmqrscp(Dcmqrscp):
+    """The dcmqrscp of the next Debian's DCMTK."""
+
+    base = ""
+
+    def program(self, name: str) -> Sequence[str]:
+        return next_debian(f"bin/{name}")
 
 
 class Storescp(Server):

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dicom_quarry.model import AE
+from tests.peers.installed import NEXT_DEBIAN, next_debian
 from tests.peers.process import Server, free_port, listens
 
 EXECUTABLE = "/usr/sbin/Orthanc"
 
 #: Options of an Orthanc with DICOMweb.
-DICOMWEB: Mapping[str, object] = {
+DICOMWEB: Mapping[str, Any] = {
     "Plugins": ["/usr/share/orthanc/plugins/libOrthancDicomWeb.so"],
     "DicomWeb": {"Enable": True, "Root": "/dicom-web/", "EnableWado": False},
 }
@@ -49,7 +50,11 @@ class Orthanc(Server):
     def command(self) -> Sequence[str]:
         path = self.folder / "orthanc.json"
         path.write_text(json.dumps(self._configuration(), indent=1))
-        return [shutil.which("Orthanc") or EXECUTABLE, str(path)]
+        return [*self.program(), str(path)]
+
+    def program(self) -> Sequence[str]:
+        """The start of the command line."""
+        return [shutil.which("Orthanc") or EXECUTABLE]
 
     def _configuration(self) -> dict[str, object]:
         return {
@@ -126,6 +131,17 @@ class Orthanc(Server):
         """Transfers that Orthanc has made jobs of, which it does with ``SynchronousCMove: false`` only."""
         jobs = self.get("/jobs?expand")
         return sum(job["Type"] == "DicomModalityStore" for job in jobs)
+
+
+class NextOrthanc(Orthanc):
+    """The Orthanc of the next Debian, with its DICOMweb plugin."""
+
+    def __init__(self, folder: Path, *, destinations: Sequence[AE] = ()) -> None:
+        plugin = f"{NEXT_DEBIAN}{DICOMWEB['Plugins'][0]}"
+        super().__init__(folder, destinations=destinations, options={**DICOMWEB, "Plugins": [plugin]})
+
+    def program(self) -> Sequence[str]:
+        return next_debian("sbin/Orthanc")
 
 
 def _modality(ae: AE) -> dict[str, object]:
