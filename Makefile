@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: help install demo test test-peers check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -27,8 +27,15 @@ archives: ## install Orthanc and DCMTK (Debian packages) if they are missing
 demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show what came out
 	$(BIN)/quarry demo --to demo
 
-test: $(STAMP) archives ## all tests, against real archives too
+quick-peers:
+	@PYTHON=$(PYTHON) tests/install-peers.sh quick
+
+test: $(STAMP) archives quick-peers ## all tests, against real archives too
 	$(BIN)/python -m pytest -n 4 --dist loadfile
+
+test-peers: $(STAMP) archives ## the tests against further archives, and docs/archives.md, in a few minutes
+	@PYTHON=$(PYTHON) tests/install-peers.sh
+	tests/run-peers.sh $(BIN)/python
 
 check: $(STAMP) ## format, lint, types, layers, plain English
 	$(BIN)/ruff format --check .
@@ -71,6 +78,7 @@ lock: ## resolve requirements/*.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.txt --extra dev -o requirements/dev.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra fuzz -o requirements/fuzz.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra release -o requirements/release.txt pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/peers.txt requirements/peers.in
 
 dist: $(STAMP) ## build wheel and sdist
 	$(BIN)/python -m build --no-isolation

@@ -72,9 +72,19 @@ def test_scripts_are_sound(script: Path) -> None:
     subprocess.run(["sh", "-n", str(script)], check=True)
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev", "fuzz", "release"])
+@pytest.mark.parametrize("name", ["runtime", "dev", "fuzz", "release", "peers"])
 def test_what_is_installed_is_hashed_and_comes_from_nowhere_in_particular(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     wanted = re.findall(r"^\S+==\S+.*(?:\n    --hash=.*)+", text, re.MULTILINE)
     assert len(wanted) == len(re.findall(r"^\S", text, re.MULTILINE)) > 10
     assert "://" not in text and "--index" not in text
+
+
+def test_node_packages_have_exact_versions_and_digests_and_come_from_nowhere_in_particular() -> None:
+    folder = ROOT / "tests" / "peers" / "dcmjs"
+    wanted = json.loads((folder / "package.json").read_text())["dependencies"]
+    assert all(re.fullmatch(r"[\d.]+", version) for version in wanted.values())
+    text = (folder / "package-lock.json").read_text()
+    packages = {name: one for name, one in json.loads(text)["packages"].items() if name}
+    assert len(packages) > 10 and all(one["integrity"] for one in packages.values())
+    assert "://" not in text and "resolved" not in text

@@ -23,7 +23,9 @@ from dicom_quarry.wire.header_scan import scan_dataset
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import Orthanc
+from tests.peers.permanent import PERMANENT, Permanent
 from tests.peers.relay import Relay
+from tests.peers.store_files import store_files
 from tests.peers.web_relay import WebRelay
 
 TITLE = "QUARRY"
@@ -220,11 +222,23 @@ def held(corpus: Corpus) -> dict[str, HeldStudy]:
 @contextmanager
 def site(kind: str, folder: Path, corpus: Corpus) -> Iterator[Site]:
     """An archive by name, with ``-get`` behind it where it is to send by C-GET."""
-    name, _, road = kind.partition("-")
-    start = {"demo": _demo, "orthanc": _orthanc, "dcmqrscp": _dcmqrscp}[name](folder, corpus)
-    make = _by_get if road == "get" else _by_move
-    with make(start, tells=name != "dcmqrscp") as made:
+    name = kind.removesuffix("-get")
+    peer = PERMANENT.get(name)
+    own = {"demo": _demo, "orthanc": _orthanc, "dcmqrscp": _dcmqrscp}
+    start = _permanent(peer, folder, corpus) if peer else own[name](folder, corpus)
+    make = _by_get if kind.endswith("-get") else _by_move
+    with make(start, tells=peer.counts if peer else name != "dcmqrscp") as made:
         yield made
+
+
+def _permanent(peer: Permanent, folder: Path, corpus: Corpus) -> Start:
+    """One of the archives of tests/peers/permanent.py, with what it keeps of the corpus."""
+
+    def start(stack: ExitStack, destinations: list[AE]) -> tuple[AE, dict[str, HeldStudy]]:
+        server = stack.enter_context(peer.make(folder, destinations=destinations))
+        return server.ae, held(peer.keeps(store_files(corpus, server.ae)))
+
+    return start
 
 
 def _orthanc(folder: Path, corpus: Corpus) -> Start:

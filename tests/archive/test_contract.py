@@ -5,6 +5,7 @@ A new adapter, or archive, joins by one more line in ``KINDS``.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from dicom_quarry.model import InstanceRef, Selection, Study, Task
 from tests.archive import sites, web_sites
 from tests.archive.sites import HeldStudy, PatientWatch, Site
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
+from tests.peers.permanent import PERMANENT
 from tests.peers.process import wait_for
 
 KINDS = [
@@ -26,6 +28,12 @@ KINDS = [
     pytest.param("dcmqrscp-get", marks=pytest.mark.archive),
     "demo-web",
     pytest.param("orthanc-web", marks=pytest.mark.archive),
+    *(
+        pytest.param(f"{name}{ending}", marks=pytest.mark.peers)
+        for name in ("next-orthanc", "next-dcmqrscp", "pixelmed", "qrscp", "dcmjs")
+        for ending in ("", "-get")
+    ),
+    *(pytest.param(f"{name}-web", marks=pytest.mark.peers) for name in ("next-orthanc", "tiny-pacs")),
 ]
 
 
@@ -33,6 +41,11 @@ KINDS = [
 def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Corpus
 ) -> Iterator[Site]:
+    name = re.sub("-(get|web)$", "", request.param)
+    if name in PERMANENT:
+        if reason := PERMANENT[name].lacks():
+            pytest.skip(reason)
+        corpus = corpus.smaller()
     make = web_sites.site if request.param.endswith("-web") else sites.site
     with make(request.param, tmp_path_factory.mktemp(request.param), corpus) as site:
         yield site

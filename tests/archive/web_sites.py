@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydicom.filereader import _read_file_meta_info, read_preamble
 
@@ -20,6 +21,8 @@ from tests.archive import sites
 from tests.archive.sites import HeldStudy, MemorySink, Site, held
 from tests.peers.corpus import Corpus
 from tests.peers.orthanc import DICOMWEB, Orthanc
+from tests.peers.permanent import PERMANENT, Permanent
+from tests.peers.store_files import store_files
 from tests.peers.web_relay import WebRelay
 
 Stored = dict[str, tuple[str, bytes]]
@@ -28,8 +31,23 @@ Stored = dict[str, tuple[str, bytes]]
 @contextmanager
 def site(kind: str, folder: Path, corpus: Corpus) -> Iterator[Site]:
     """An archive by name, with ``-web`` behind it."""
-    with {"demo": _demo, "orthanc": _orthanc}[kind.removesuffix("-web")](folder, corpus) as made:
-        yield made
+    name = kind.removesuffix("-web")
+    if peer := PERMANENT.get(name):
+        with _permanent(peer, folder, corpus) as made:
+            yield made
+    else:
+        with {"demo": _demo, "orthanc": _orthanc}[name](folder, corpus) as made:
+            yield made
+
+
+@contextmanager
+def _permanent(peer: Permanent, folder: Path, corpus: Corpus) -> Iterator[Site]:
+    """One of the archives of tests/peers/permanent.py, with what it keeps of the corpus."""
+    with peer.make(folder, destinations=()) as server:
+        kept = peer.keeps(store_files(corpus, server.ae))
+        port = urlsplit(server.base).port or 80
+        with _site(port, held(kept), lambda: _of_files(kept)) as site:
+            yield site
 
 
 @contextmanager

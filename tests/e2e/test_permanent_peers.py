@@ -1,6 +1,7 @@
-"""Archives written by others: everything that they accepted is extracted, by every transport that they have.
+"""Archives written by others: everything that they accepted is extracted, by each of their transports.
 
-The bytes on disk are those that crossed the wire, as a relay recorded them; for WADO-RS, those that were loaded.
+The bytes on disk are those that crossed the wire, as a relay recorded them;
+for WADO-RS, those that were loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pytest
 
 from tests.e2e.command import check_folder, manifest
 from tests.e2e.test_byte_identity import split
-from tests.peers.corpus import Corpus, Item, build
+from tests.peers.corpus import Corpus, Item
 from tests.peers.permanent import PERMANENT, Permanent
 from tests.peers.tryout import NOT_HELD, Loaded, Tryout, loaded
 
@@ -22,30 +23,24 @@ COMPLETE, NOT_FOUND = "all_listed_stored", "study_not_found"
 
 def each_transport() -> Iterator[object]:
     for peer in PERMANENT.values():
-        marks = () if peer.quick else (pytest.mark.peers,)
         for transport in peer.transports:
+            marks = () if transport in peer.quick else (pytest.mark.peers,)
             yield pytest.param(peer, transport, id=f"{peer.name}-{transport}", marks=marks)
 
 
 @pytest.fixture(scope="module")
-def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """pydicom's files and a few synthetic studies."""
-    return build(tmp_path_factory.mktemp("small-corpus"), synthetic=13)
-
-
-@pytest.fixture(scope="module")
 def running(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, small_corpus: Corpus
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, corpus: Corpus
 ) -> Iterator[Loaded]:
     """Start an archive once for all of its transports."""
     peer: Permanent = request.param
     if reason := peer.lacks():
         pytest.skip(reason)
-    with loaded(peer, tmp_path_factory.mktemp(peer.name), small_corpus) as archive:
+    with loaded(peer, tmp_path_factory.mktemp(peer.name), corpus.smaller()) as archive:
         yield archive
 
 
-@pytest.mark.parametrize(("running", "transport"), each_transport(), indirect=["running"])
+@pytest.mark.parametrize(("running", "transport"), list(each_transport()), indirect=["running"])
 def test_everything_that_an_archive_accepted_is_extracted(
     running: Loaded, transport: str, work: Path
 ) -> None:

@@ -54,7 +54,7 @@ class Permanent:
 
     ``keeps``: what it keeps of what it accepts. ``counts``: it answers SOP classes and numbers of instances.
     ``doubts``: reason codes of rows whose images all came, although the archive's own lists do not prove it.
-    ``quick``: its tests are part of ``make test``; those of the others are part of ``make test-peers``.
+    ``quick``: the transports that ``make test`` tries, too; all of them are part of ``make test-peers``.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Permanent:
     keeps: Callable[[Corpus], Corpus] = _all
     counts: bool = True
     doubts: frozenset[str] = frozenset()
-    quick: bool = False
+    quick: tuple[str, ...] = ()
     notes: str = ""
 
 
@@ -79,7 +79,7 @@ PERMANENT = {
             "PyPI",
             Qrscp,
             keeps=_with_patient_id,
-            quick=True,
+            quick=("move",),
             notes="it keeps no instance without a patient ID",
         ),
         Permanent(
@@ -90,8 +90,8 @@ PERMANENT = {
             ("move", "get", "wado"),
             lambda: installed.lacks(installed.PYTHON),
             doubts=frozenset({"unlisted_arrived", "count_disagrees"}),
-            quick=True,
-            notes="its answers to C-FIND repeat one series or instance for another, so the lists prove nothing",
+            quick=("move",),
+            notes="its answers to C-FIND repeat one instance in place of others: its lists prove nothing",
         ),
         Permanent(
             "dcmjs",

@@ -33,7 +33,7 @@ class TinyPacs(Server):
             ae.title: {"aet": ae.title, "address": ae.host, "port": ae.port} for ae in self._destinations
         }
         console = {"class": "logging.StreamHandler"}
-        components = {
+        components: dict[str, dict[str, object]] = {
             "Database": {"driver": "sqlite", "db_name": str(self.folder / "index.db"), "mode": "rwc"},
             "Devices": {"auto_add": False, "devices": devices},
             "PACS": {},

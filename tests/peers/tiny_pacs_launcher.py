@@ -13,5 +13,5 @@ def _bind_loopback(server: socketserver.TCPServer) -> None:
     _bind(server)
 
 
-socketserver.TCPServer.server_bind = _bind_loopback  # type: ignore[method-assign]
+setattr(socketserver.TCPServer, "server_bind", _bind_loopback)  # noqa: B010
 sys.exit(main())
