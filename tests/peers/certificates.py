@@ -38,14 +38,17 @@ class Authority:
             *("-days", 30, "-subj", f"/CN={name} authority", "-keyout", self.ca_key, "-out", self.ca),
         )
 
-    def issue(self, name: str, *, days: int = 30, extensions: str = _EXTENSIONS) -> Identity:
+    def issue(
+        self, name: str, *, days: int = 30, extensions: str = _EXTENSIONS, rsa: bool = False
+    ) -> Identity:
         """A certificate; with negative ``days`` it has expired."""
         base = self._folder / f"{self._name}-{name}"
         key, request = base.with_suffix(".key"), base.with_suffix(".csr")
         certificate, extra = base.with_suffix(".pem"), base.with_suffix(".ext")
         extra.write_text(extensions)
+        kind = ("rsa:2048",) if rsa else ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
         openssl(
-            *("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("req", "-newkey", *kind, "-nodes"),
             *("-subj", f"/CN={name}", "-keyout", key, "-out", request),
         )
         openssl(

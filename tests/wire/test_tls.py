@@ -34,6 +34,7 @@ class Keys:
         self.server, self.client = self.hospital.issue("server"), self.hospital.issue("client")
         self.stranger = self.other.issue("stranger")
         self.expired = self.hospital.issue("expired", days=-1)
+        self.device = self.hospital.issue("old-device", rsa=True)
 
 
 @pytest.fixture(scope="session")
@@ -247,11 +248,62 @@ def test_old_versions_and_weak_ciphers_are_refused(keys: Keys, make: Callable[..
     weak.set_ciphers("AES128-SHA")
     with pytest.raises(Unreachable):
         pair.connect(weak)
-    assert pair.why() == "it offers no cipher suite of the BCP 195 profile"
+    assert pair.why().startswith(
+        "it offers no cipher suite of the BCP 195 profile: change that at the sender"
+    )
+    pair = make(acceptor_context(keys.server.certificate, keys.server.key))
     weak = requestor_context(keys.hospital.ca)
     weak.minimum_version = ssl.TLSVersion.TLSv1
     weak.maximum_version = ssl.TLSVersion.TLSv1_1
     weak.set_ciphers("ALL:@SECLEVEL=0")
     with pytest.raises(Unreachable):
         pair.connect(weak)
-    assert pair.why() == "its TLS version is too old: TLS 1.2 or 1.3 is needed"
+    assert pair.why().startswith("its TLS version is too old: TLS 1.2 or 1.3 is needed, or set tls-profile")
+
+
+def old_device(keys: Keys, ca: Path | None = None, version: str = "TLSv1_2") -> ssl.SSLContext:
+    """The TLS of a device that knows the AES profile of PS3.15 B.3 alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys.device.certificate, keys.device.key)
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = getattr(ssl.TLSVersion, version)
+    context.set_ciphers("AES128-SHA:@SECLEVEL=0")
+    if ca is not None:
+        context.load_verify_locations(ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_2"])
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_the_older_aes_profile_is_named_and_possible(
+    keys: Keys, make: Callable[..., Pair], version: str, is_mutual: bool
+) -> None:
+    ca = keys.hospital.ca if is_mutual else None
+    pair = make(old_device(keys, ca, version))
+    mine = (keys.hospital.ca, keys.client.certificate, keys.client.key)
+    with pytest.raises(Unreachable) as error:
+        pair.connect(requestor_context(*mine))
+    assert "uses the older AES profile of TLS (TLS_RSA_WITH_AES_128_CBC_SHA)" in str(error.value)
+    assert 'set tls-profile = "aes"' in str(error.value)
+    assert echoed(pair.connect(requestor_context(*mine, profile="aes")))
+
+
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
+def test_a_receiver_of_the_aes_profile_accepts_both_profiles(keys: Keys, make: Callable[..., Pair]) -> None:
+    pair = make(acceptor_context(keys.device.certificate, keys.device.key, profile="aes"))
+    assert echoed(pair.connect(requestor_context(keys.hospital.ca)))
+    old = requestor_context(keys.hospital.ca, profile="aes")
+    old.maximum_version = ssl.TLSVersion.TLSv1
+    assert echoed(pair.connect(old))
+
+
+def test_a_missing_certificate_is_not_taken_for_an_old_profile(keys: Keys, make: Callable[..., Pair]) -> None:
+    broad = acceptor_context(keys.device.certificate, keys.device.key, keys.hospital.ca, profile="aes")
+    broad.maximum_version = ssl.TLSVersion.TLSv1_2
+    pair = make(broad)
+    with pytest.raises(Unreachable) as error:
+        pair.connect(requestor_context(keys.hospital.ca))
+    assert "AES" not in str(error.value)
+    assert "another client certificate" in str(error.value)

@@ -15,16 +15,20 @@ from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverStats
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.system.permissions import make_permissions
-from dicom_quarry.wire.tls import acceptor_context
+from dicom_quarry.wire.tls import TlsProfile, acceptor_context
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiverTls:
-    """PEM files to receive over TLS; with ``ca`` senders need a certificate that it has signed."""
+    """PEM files to receive over TLS; with ``ca`` senders need a certificate that it has signed.
+
+    ``profile`` is the TLS profile: ``aes`` also accepts the retired AES profile of PS3.15 B.3.
+    """
 
     certificate: Path
     key: Path | None = None
     ca: Path | None = None
+    profile: TlsProfile = "bcp195"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class FolderReceiver:
         tls: ReceiverTls | None = None,
     ) -> None:
         title, local = _parse_bind(bind)
-        tls_context = acceptor_context(tls.certificate, tls.key, tls.ca) if tls else None
+        tls_context = acceptor_context(tls.certificate, tls.key, tls.ca, profile=tls.profile) if tls else None
         template = PathTemplate.parse(filepath, for_job=False)
         access = make_permissions(file_mode, group)
         called = frozenset({title}) if title else frozenset()

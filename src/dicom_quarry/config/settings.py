@@ -165,13 +165,13 @@ class ArchiveProfile(Limits):
 
     ``address`` is its application entity, ``dicomweb`` the URL of its web services: one of them, or both.
     ``query_timeout`` ends a query without an answer, ``silence`` a retrieval without a response or an
-    instance. ``settle`` is the wait for late instances after the archive reports its success. ``senders``:
-    networks from which instances may come, if not from the archive's address. ``tls`` is for our associations
-    (query), or those in both directions. ``merged_ids``: accept images with another Patient ID than that in
-    the archive's answer, or treat them as a mismatch. ``character_set`` encodes keys beyond ASCII.
-    ``result_cap`` is the largest number of answers that the archive gives. ``retrieve`` is the transport;
-    ``auto`` uses the next one if one delivers nothing. ``nearline_patience`` is the time that a study on tape
-    may take.
+    instance. ``settle`` is the wait for late instances after the archive reports its success.
+    ``senders``: networks from which instances may come, if not from the archive's address. ``tls`` is for
+    our associations (query), or those in both directions; ``tls_profile`` is its profile (PS3.15).
+    ``merged_ids``: accept images with another Patient ID than that in the archive's answer, or treat them
+    as a mismatch. ``character_set`` encodes keys beyond ASCII. ``result_cap`` is the largest number of
+    answers that the archive gives. ``retrieve`` is the transport; ``auto`` uses the next one if one
+    delivers nothing. ``nearline_patience`` is the time that a study on tape may take.
     """
 
     name: str
@@ -184,6 +184,7 @@ class ArchiveProfile(Limits):
     settle: Seconds = 10
     senders: tuple[IPv4Network | IPv6Network, ...] = ()
     tls: Literal["none", "query", "both"] = "none"
+    tls_profile: Literal["bcp195", "aes"] = "bcp195"
     merged_ids: Literal["mismatch", "accept"] = "mismatch"
     character_set: str = "ISO_IR 192"
     result_cap: Annotated[int, Field(ge=1)] | None = None

@@ -94,7 +94,13 @@ class CheckContext:
         if self.profile.tls == "none":
             return None
         files = self.settings.tls
-        return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
+        return requestor_context(
+            files.ca,
+            files.certificate,
+            files.key,
+            check_hostname=files.hostname,
+            profile=self.profile.tls_profile,
+        )
 
     def open_archive(
         self, model: ModelName, answer_cap: int = _MAX_ANSWERS, *, retrieve: Literal["move", "get"] = "move"

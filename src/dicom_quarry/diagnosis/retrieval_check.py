@@ -251,5 +251,5 @@ def _make_receiver(
     )
     tls = None
     if profile.tls == "both" and files.certificate is not None:
-        tls = acceptor_context(files.certificate, files.key, files.ca)
+        tls = acceptor_context(files.certificate, files.key, files.ca, profile=profile.tls_profile)
     return Receiver(context.local, sink, access_policy=admission, on_event=refused.append, tls=tls)

@@ -250,7 +250,7 @@ def _make_dimse_archive(
         model=profile.model,
         charset=profile.character_set,
         timeouts=Timeouts(query=profile.query_timeout),
-        tls=_tls_context(settings) if profile.tls != "none" else None,
+        tls=_tls_context(settings, profile) if profile.tls != "none" else None,
         before_query=throttle.acquire_query,
         result_cap=profile.result_cap,
         capabilities=QueryCapabilities(
@@ -263,6 +263,12 @@ def _make_dimse_archive(
     )
 
 
-def _tls_context(settings: Settings) -> ssl.SSLContext:
+def _tls_context(settings: Settings, profile: ArchiveProfile) -> ssl.SSLContext:
     files = settings.tls
-    return requestor_context(files.ca, files.certificate, files.key, check_hostname=files.hostname)
+    return requestor_context(
+        files.ca,
+        files.certificate,
+        files.key,
+        check_hostname=files.hostname,
+        profile=profile.tls_profile,
+    )

@@ -18,7 +18,7 @@ from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.requestor import Requestor
-from dicom_quarry.wire.tls import acceptor_context, self_test_context
+from dicom_quarry.wire.tls import TlsProfile, acceptor_context, self_test_context
 
 _log = logging.getLogger(__name__)
 
@@ -93,12 +93,14 @@ def _rejection_message(sender: SenderRejected, archives: Sequence[ArchiveProfile
 
 
 def _acceptor_tls(settings: Settings) -> ssl.SSLContext | None:
-    if all(archive.tls != "both" for archive in settings.archives):
+    profiles = {archive.tls_profile for archive in settings.archives if archive.tls == "both"}
+    if not profiles:
         return None
     files = settings.tls
     if files.certificate is None:
         raise ConfigError('tls = "both" needs a certificate of ours: add [tls] to quarry.toml')
-    return acceptor_context(files.certificate, files.key, files.ca)
+    profile: TlsProfile = "aes" if "aes" in profiles else "bcp195"
+    return acceptor_context(files.certificate, files.key, files.ca, profile=profile)
 
 
 def _self_test(receiver: AE, files: TlsFiles | None) -> None:

@@ -38,13 +38,15 @@ _STALL_BYTES = 4096
 #: Seconds that the peer of a failed handshake has to read the TLS alert before the connection is closed.
 _CLOSE_TIMEOUT = 2.0
 
+_AES_REMEDY = 'set tls-profile = "aes" for the older AES profile (TLS_RSA_WITH_AES_128_CBC_SHA)'
 #: Messages by OpenSSL's reason; an alert was sent by the peer.
 _TLS_FAILURES = {
     "WRONG_VERSION_NUMBER": "it does not use TLS",
     "HTTP_REQUEST": "it does not use TLS",
     "UNKNOWN_PROTOCOL": "it does not use TLS",
-    "UNSUPPORTED_PROTOCOL": "its TLS version is too old: TLS 1.2 or 1.3 is needed",
-    "NO_SHARED_CIPHER": "it offers no cipher suite of the BCP 195 profile",
+    "UNSUPPORTED_PROTOCOL": f"its TLS version is too old: TLS 1.2 or 1.3 is needed, or {_AES_REMEDY}",
+    "NO_SHARED_CIPHER": "it offers no cipher suite of the BCP 195 profile: change that at the sender, or "
+    + _AES_REMEDY,
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it sent no client certificate",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust the authority (CA) of our certificate",
     "SSLV3_ALERT_BAD_CERTIFICATE": "it does not accept our certificate",

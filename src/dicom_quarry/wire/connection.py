@@ -19,6 +19,7 @@ from dicom_quarry.errors import ConnectionLost, Unreachable
 from dicom_quarry.model import AE
 from dicom_quarry.wire import error_messages
 from dicom_quarry.wire.association import Association
+from dicom_quarry.wire.tls import aes_probe_context
 
 #: Maximum length, in bytes, of a P-DATA-TF that this side announces (PS3.8 D.1), chosen by measurement.
 DEFAULT_MAX_PDU = 131072
@@ -142,14 +143,41 @@ def _timeval(seconds: float) -> bytes:
 
 def connect(peer: AE, timeout: float, tls: ssl.SSLContext | None) -> socket.socket:
     """Connect to a peer, within ``timeout`` seconds; raises Unreachable."""
+    sock: socket.socket | None = None
     try:
         sock = socket.create_connection((peer.host, peer.port), timeout)
-        try:
-            return tls.wrap_socket(sock, server_hostname=peer.host) if tls else sock
-        except BaseException:
-            sock.close()
-            raise
+        if tls is not None:
+            sock = secured = tls.wrap_socket(sock, server_hostname=peer.host, do_handshake_on_connect=False)
+            secured.do_handshake()
+        return sock
     except OSError as error:
-        raise Unreachable(
-            error_messages.describe_connect_error(peer.host, peer.port, timeout, error)
-        ) from error
+        message = error_messages.describe_connect_error(peer.host, peer.port, timeout, error)
+        has_no_cipher = isinstance(sock, ssl.SSLSocket) and sock.cipher() is None
+        _close(sock)
+        if has_no_cipher and error_messages.may_lack_cipher(error) and _accepts_aes_profile(peer, timeout):
+            message = error_messages.describe_aes_profile(f"{peer.host}:{peer.port}")
+        raise Unreachable(message) from error
+    except BaseException:
+        _close(sock)
+        raise
+
+
+def _close(sock: socket.socket | None) -> None:
+    if sock is not None:
+        sock.close()
+
+
+def _accepts_aes_profile(peer: AE, timeout: float) -> bool:
+    """Return True if a handshake of the older AES profile gets as far as the choice of its cipher."""
+    try:
+        with (
+            socket.create_connection((peer.host, peer.port), timeout) as sock,
+            aes_probe_context().wrap_socket(sock, do_handshake_on_connect=False) as secured,
+        ):
+            try:
+                secured.do_handshake()
+            except OSError:
+                pass  # the peer may require a certificate
+            return secured.cipher() is not None
+    except (OSError, ValueError):
+        return False

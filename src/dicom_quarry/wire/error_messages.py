@@ -76,6 +76,23 @@ def describe_connect_error(host: str, port: int, timeout: float, error: OSError)
     return f"no connection to {where}: {error.strerror or error}"
 
 
+def may_lack_cipher(error: OSError) -> bool:
+    """Return True for a failed handshake that may have no cipher or version of TLS in common."""
+    if isinstance(error, ssl.SSLEOFError):
+        return True
+    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    return any(word in reason for word in ("HANDSHAKE_FAILURE", "INSUFFICIENT_SECURITY", "PROTOCOL"))
+
+
+def describe_aes_profile(where: str) -> str:
+    """Return the message for a peer that knows the older AES profile of TLS alone (PS3.15 B.3, retired)."""
+    return (
+        f"{where} uses the older AES profile of TLS (TLS_RSA_WITH_AES_128_CBC_SHA), which Quarry uses "
+        'only on request. Ask the PACS team for the BCP 195 profile, or set tls-profile = "aes" for it '
+        "in quarry.toml"
+    )
+
+
 def describe_tls_error(where: str, error: ssl.SSLError) -> str:
     """Return the message for a failed TLS handshake; an OpenSSL "alert" was sent by the peer."""
     if isinstance(error, ssl.SSLEOFError):

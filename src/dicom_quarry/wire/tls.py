@@ -1,4 +1,9 @@
-"""TLS contexts of the BCP 195 RFC 9325 profile (PS3.15 B.12): TLS 1.2 and 1.3, forward secrecy, AEAD only."""
+"""TLS contexts of two profiles of PS3.15.
+
+- ``bcp195``: BCP 195 RFC 9325 (B.12), TLS 1.2 and 1.3 with forward secrecy and AEAD only.
+- ``aes``: the same, and for older devices the retired AES profile (B.3): TLS_RSA_WITH_AES_128_CBC_SHA in TLS
+  1.0 to 1.2, with an RSA key. It is used only where the settings name it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,16 @@ import re
 import ssl
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 from dicom_quarry.errors import ConfigError
 
 # RFC 9325 4.2 for TLS 1.2; the suites of TLS 1.3 all qualify.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!DSS"
+# OpenSSL's name of TLS_RSA_WITH_AES_128_CBC_SHA. Its security level 0 allows TLS 1.0.
+_AES_CIPHER = "AES128-SHA:@SECLEVEL=0"
+
+TlsProfile = Literal["bcp195", "aes"]
 
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -21,13 +31,15 @@ _DATE_ERRORS = {
 }
 
 
-def acceptor_context(certificate: Path, key: Path | None = None, ca: Path | None = None) -> ssl.SSLContext:
+def acceptor_context(
+    certificate: Path, key: Path | None = None, ca: Path | None = None, *, profile: TlsProfile = "bcp195"
+) -> ssl.SSLContext:
     """Create the context of a receiver; with ``ca``, senders need a certificate that it signed.
 
     Raises ConfigError.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    _harden(context)
+    _harden(context, profile)
     _load_identity(context, certificate, key)
     if ca is not None:
         _load_authority(context, ca)
@@ -43,6 +55,7 @@ def requestor_context(
     key: Path | None = None,
     *,
     check_hostname: bool = True,
+    profile: TlsProfile = "bcp195",
 ) -> ssl.SSLContext:
     """Create the context for associations that Quarry requests. Raises ConfigError.
 
@@ -51,7 +64,7 @@ def requestor_context(
     False, and the authority must be a private one.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    _harden(context)
+    _harden(context, profile)
     context.check_hostname = check_hostname
     if ca is None:
         context.load_default_certs()
@@ -75,9 +88,24 @@ def self_test_context(certificate: Path, key: Path | None = None) -> ssl.SSLCont
     return context
 
 
-def _harden(context: ssl.SSLContext) -> None:
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
+def aes_probe_context() -> ssl.SSLContext:
+    """Create a context that knows the AES profile alone, to find out whether a peer does; it trusts any peer.
+
+    Nothing is sent over such a connection.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(_AES_CIPHER)
+    return context
+
+
+def _harden(context: ssl.SSLContext, profile: TlsProfile = "bcp195") -> None:
+    is_aes = profile == "aes"
+    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED if is_aes else ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(f"{_CIPHERS}:{_AES_CIPHER}" if is_aes else _CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
 
 

@@ -56,6 +56,10 @@ def receive(
     tls_ca: Annotated[
         Path | None, typer.Option(help="Authority (PEM) that must have signed the senders' certificates.")
     ] = None,
+    tls_profile: Annotated[
+        str | None,
+        typer.Option(help="bcp195, or aes for senders with the older AES profile, too.  [default: bcp195]"),
+    ] = None,
 ) -> None:
     """Receive everything that is sent, without a job.
 
@@ -64,9 +68,7 @@ def receive(
     Example:  quarry receive -b QUARRY:11112 --directory incoming/
     """
     del accept_unknown
-    if tls_cert is None and (tls_key or tls_ca):
-        raise ConfigError("--tls-key and --tls-ca need --tls-cert")
-    tls = ReceiverTls(tls_cert, tls_key, tls_ca) if tls_cert else None
+    tls = _parse_tls(tls_cert, tls_key, tls_ca, tls_profile)
     senders = _merge_senders(accept or (), context.args)
     signals = _StopSignals()
     receiver = FolderReceiver(
@@ -83,6 +85,18 @@ def receive(
         finally:
             signals.stop(receiver)
     print(f"stopped: {format_totals(receiver.stats)}", flush=True)
+
+
+def _parse_tls(
+    certificate: Path | None, key: Path | None, ca: Path | None, profile: str | None
+) -> ReceiverTls | None:
+    if certificate is None:
+        if key or ca or profile:
+            raise ConfigError("--tls-key, --tls-ca and --tls-profile need --tls-cert")
+        return None
+    if profile not in (None, "bcp195", "aes"):
+        raise ConfigError(f"--tls-profile '{profile}': write bcp195 or aes")
+    return ReceiverTls(certificate, key, ca, "aes" if profile == "aes" else "bcp195")
 
 
 def _merge_senders(accept: Sequence[str], extra: Sequence[str]) -> tuple[str, ...]:
