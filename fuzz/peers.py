@@ -153,6 +153,9 @@ class SessionHost:
     def on_handshake_failed(self, session: Session, reason: str) -> None:  # noqa: ARG002
         raise AssertionError(reason)  # there is no TLS handshake here
 
+    def on_aborted(self, session: Session, reason: str) -> None:  # noqa: ARG002
+        assert reason
+
     def record_instance(self, incoming: IncomingInstance) -> None:
         assert incoming.size >= 0
 

@@ -28,6 +28,9 @@ class OutcomeDefinition:
 
 
 _RETRY_STEP = "run quarry retry (it fetches only what is missing)"
+_REFUSED_STEP = (
+    f"remove the cause, then {_RETRY_STEP}; if it is in the images themselves, show it to the PACS team"
+)
 _EXCLUDED_STEP = (
     "nothing to do if that is intended; otherwise correct the list and run quarry retry --outcome excluded"
 )
@@ -44,6 +47,12 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "{missing:instance} of {expected} did not arrive, although requested again (see missing.csv)",
         f"{_RETRY_STEP}; if they are still missing, send missing.csv to the PACS team",
         cause="why",
+    ),
+    "some_images_refused": OutcomeDefinition(
+        OutcomeStatus.PARTIAL,
+        "Quarry's own receiver refused some images of the study",
+        "{missing:instance} of {expected} missing (missing.csv): Quarry's own receiver refused them ({why})",
+        _REFUSED_STEP,
     ),
     "archive_cannot_list": OutcomeDefinition(
         OutcomeStatus.UNVERIFIED,
@@ -162,6 +171,12 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive refused to send the study",
         "the archive refused to send the study ({status})",
         f"{_RETRY_STEP}; if the archive refuses again, show this status to the PACS team",
+    ),
+    "images_refused": OutcomeDefinition(
+        OutcomeStatus.FAILED,
+        "Quarry's own receiver refused the images, so nothing of the study is stored",
+        "Quarry's own receiver refused the images: {why}",
+        _REFUSED_STEP,
     ),
     "query_failed": OutcomeDefinition(
         OutcomeStatus.FAILED,

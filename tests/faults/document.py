@@ -76,6 +76,7 @@ _TITLES = {
     31: "Exclusion lists",
     32: "Values from outside",
     33: "What other software passes over",
+    36: "What our own receiver refuses",
 }
 
 _HEAD = """\

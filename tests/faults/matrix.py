@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import (
     association_faults,
+    blame_faults,
     instance_faults,
     partition_faults,
     query_faults,
@@ -19,4 +20,5 @@ SCENARIOS: tuple[Scenario, ...] = (
     *partition_faults.SCENARIOS,
     *instance_faults.SCENARIOS,
     *value_faults.SCENARIOS,
+    *blame_faults.SCENARIOS,
 )

@@ -77,3 +77,28 @@ class NoEcho(Fault):
         for context in assoc.requestor.primitive.presentation_context_definition_list:
             if context.abstract_syntax == VERIFICATION:
                 context.abstract_syntax = "1.2.840.10008.1.9"
+
+
+class FromElsewhere(StoreSCU):
+    """A sender at another address than the archive's."""
+
+    source_address = "127.0.0.2", 0
+
+
+class ToAnotherTitle(StoreSCU):
+    """A sender that calls an AE title that is not ours."""
+
+    def __init__(
+        self, address: tuple[str, int], called: str, calling: str, instances: Iterable[DemoInstance]
+    ) -> None:
+        super().__init__(address, f"{called}2", calling, instances)
+
+
+class BreaksProtocol(StoreSCU):
+    """A sender whose message is no DIMSE message: its presentation context was not negotiated."""
+
+    def store(
+        self, instance: DemoInstance, message_id: int, originator: tuple[str, int] | None = None
+    ) -> int:
+        self._socket.sendall(b"\4\0\0\0\0\7\0\0\0\3\xf9\3x")
+        return super().store(instance, message_id, originator)

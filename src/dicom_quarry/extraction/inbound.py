@@ -11,6 +11,7 @@ from typing import Final
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.extraction.refusals import RefusalLog
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
@@ -276,6 +277,7 @@ class InboundSink:
         self._inbound = inbound
         self._disk_space = disk_space
         self._bandwidth_limiter_for = bandwidth_limiter_for
+        self.refusals: Final = RefusalLog()
         self._lock = threading.Lock()
         self._instances = self._size = self._refused = 0
 
@@ -297,16 +299,22 @@ class InboundSink:
             if self._disk_space is not None:
                 self._disk_space.require_space()
             writer = self._store.begin(arrival)
-        except InstanceRefused:
-            self._count_refused()
+        except Exception as error:
+            self.on_refused(arrival.sop_uid, error)
             raise
         limiter = self._bandwidth_limiter_for(arrival) if self._bandwidth_limiter_for else None
-        return InboundWriter(self, writer, limiter)
+        return InboundWriter(self, writer, limiter, arrival.sop_uid)
 
-    def on_refused(self, refusal: InstanceRefused) -> None:
-        """Count an instance that was refused after it had begun, and note a disk that is full."""
-        self._count_refused()
-        if self._disk_space is not None and isinstance(refusal, OutOfSpace):
+    def on_refused(self, sop_uid: str, error: Exception) -> None:
+        """Count an instance that was refused, or could not be stored, and note the reason."""
+        self.refusals.add_instance(sop_uid, error)
+        with self._lock:
+            self._refused += 1
+
+    def on_write_failed(self, sop_uid: str, error: Exception) -> None:
+        """Note an instance that could not be written, and a disk that is full though it seemed not to be."""
+        self.on_refused(sop_uid, error)
+        if self._disk_space is not None and isinstance(error, OutOfSpace):
             self._disk_space.mark_full()
 
     def record(self, receipt: Receipt) -> None:
@@ -316,16 +324,15 @@ class InboundSink:
             self._instances += 1
             self._size += receipt.size
 
-    def _count_refused(self) -> None:
-        with self._lock:
-            self._refused += 1
-
 
 class InboundWriter:
     """One instance on its way to the store; see :class:`model.Writer`."""
 
-    def __init__(self, sink: InboundSink, writer: Writer, limiter: Callable[[int], None] | None) -> None:
+    def __init__(
+        self, sink: InboundSink, writer: Writer, limiter: Callable[[int], None] | None, sop_uid: str
+    ) -> None:
         self.abort = writer.abort
+        self._sop_uid = sop_uid
         self._sink = sink
         self._writer = writer
         self._limiter = limiter
@@ -335,8 +342,8 @@ class InboundWriter:
         size = len(data)
         try:
             self._writer.write(data)
-        except InstanceRefused as refusal:
-            self._sink.on_refused(refusal)
+        except Exception as error:
+            self._sink.on_write_failed(self._sop_uid, error)
             raise
         if self._limiter is not None:
             self._limiter(size)
@@ -345,8 +352,8 @@ class InboundWriter:
         """Make the instance durable, and record it for its task. Raises InstanceRefused or OutOfSpace."""
         try:
             receipt = self._writer.commit()
-        except InstanceRefused as refusal:
-            self._sink.on_refused(refusal)
+        except Exception as error:
+            self._sink.on_write_failed(self._sop_uid, error)
             raise
         self._sink.record(receipt)
         return receipt

@@ -10,6 +10,7 @@ from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveRe
 from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.task_snapshot import Round, may_concern_request
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.ledger import Attempt
@@ -30,7 +31,7 @@ class RoundResult:
 
     ``newly_stored`` includes late instances; ``repeated`` counts instances that arrived more than once.
     ``window_closed``: the round was cancelled because the archive's time window closed. ``series_uids`` are
-    the series that were requested whole.
+    the series that were requested whole. ``refusal`` is why our own receiver did not take instances.
     """
 
     transport: Transport
@@ -41,6 +42,7 @@ class RoundResult:
     window_closed: bool
     repeated: int = 0
     series_uids: frozenset[str] = frozenset()
+    refusal: Refusal | None = None
 
     @property
     def round(self) -> Round:
@@ -56,6 +58,7 @@ class RoundResult:
             worst.retry_after,
             frozenset[str]().union(*(one.refused_classes for one in self.results)),
             self.series_uids,
+            self.refusal,
         )
 
 
@@ -71,6 +74,7 @@ class RetrievalRound:
         self._active_study = active_study
         self._window_closed = self._cancelled = False
         self._stored_before = self._repeated_before = 0
+        self._started = time.monotonic()
         self._results: list[RetrieveResult] = []
         self._attempts: list[Attempt] = []
         self._series_uids: set[str] = set()
@@ -96,17 +100,29 @@ class RetrievalRound:
         if request.transport is Transport.MOVE:
             self._wait_for_stores(listing)
         newly_stored = len(self._inbound.receipts) - self._stored_before
+        refusal = self._find_refusal(listing, self._started)
         repeated = self._inbound.repeated - self._repeated_before
         return RoundResult(
             request.transport,
             request.level,
             self._results,
-            self._recordable_attempts(newly_stored),
+            self._recordable_attempts(newly_stored, refusal),
             newly_stored,
             self._window_closed,
             repeated,
             frozenset(self._series_uids),
+            refusal,
         )
+
+    def _find_refusal(self, listing: Listing, since: float) -> Refusal | None:
+        """Return why our receiver refused missing instances; a refused sender counts if nothing arrived."""
+        stored = self._inbound.receipts
+        missing = {ref.sop_uid for ref in listing.instances if ref.sop_uid not in stored}
+        has_new = len(stored) > self._stored_before
+        if not missing and (listing.instances or has_new):
+            return None
+        refusal = self._context.sink.refusals.find(missing, since)
+        return None if refusal and refusal.is_of_sender and has_new else refusal
 
     def _retrieve(
         self, request: RetrieveRequest, listing: Listing, *, is_repeat: bool
@@ -126,7 +142,10 @@ class RetrievalRound:
                     permit,
                     has_received=lambda: self._has_received(request.transport),
                 )
-                result = permit.record_result(client.archive.retrieve(request, context.sink, monitor))
+                sent = time.monotonic()
+                result = client.archive.retrieve(request, context.sink, monitor)
+                if self._find_refusal(listing, sent) is None:
+                    permit.record_result(result)
                 self._cancelled = monitor.cancelled
                 self._window_closed = monitor.window_closed and result.verdict in (
                     Verdict.CANCELLED,
@@ -161,8 +180,8 @@ class RetrievalRound:
             return False
         return not may_concern_request(result, is_proven=self._has_received(transport))
 
-    def _recordable_attempts(self, newly_stored: int) -> list[Attempt]:
-        """Return the attempts for the ledger; late instances are counted for the last one."""
+    def _recordable_attempts(self, newly_stored: int, refusal: Refusal | None) -> list[Attempt]:
+        """Return the attempts for the ledger; late instances and a refusal are added to the last one."""
         attempts = self._attempts
         if self._context.queries.shutdown.cancel_requested or self._window_closed:
             # A retrieval that Quarry cancelled is no failure of the archive.
@@ -170,7 +189,11 @@ class RetrievalRound:
         if not attempts:
             return attempts
         late = newly_stored - sum(one.newly_stored for one in attempts)
-        return [*attempts[:-1], replace(attempts[-1], newly_stored=attempts[-1].newly_stored + late)]
+        last = replace(attempts[-1], newly_stored=attempts[-1].newly_stored + late)
+        if refusal is not None:
+            why = f"Quarry's receiver refused it: {refusal.reason}. {last.comment}"
+            last = replace(last, comment=why.strip())
+        return [*attempts[:-1], last]
 
     def _wait_for_stores(self, listing: Listing) -> None:
         """Wait while instances arrive after the final response, and for the settle time after the last one.

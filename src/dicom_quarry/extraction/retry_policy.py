@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.archive.dimse.identifier import describe_sop_classes
 from dicom_quarry.extraction.narrowing import next_requests, with_sop_classes
+from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot, may_concern_request
 from dicom_quarry.model import Level
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
@@ -23,6 +24,9 @@ _UNABLE_TO_COUNT_MATCHES = 0xA701
 
 #: Verdicts whose comment is the reason of what is missing.
 _FAILURES = (Verdict.RETRY, Verdict.LOST, Verdict.CONFIGURATION, Verdict.UNSUPPORTED)
+
+#: Fruitless tries if our own receiver has a lasting reason to refuse: the first one, and one to confirm it.
+_MAX_REFUSED_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,8 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
     last = snapshot.rounds[-1] if snapshot.rounds else None
     earlier, failures = snapshot.earlier_failures, snapshot.fruitless_tries
     is_nearline = snapshot.is_nearline
+    if last and last.refusal and not last.newly_stored:
+        return _after_refusal(snapshot, last.refusal, failures, jitter)
     if snapshot.missing and not snapshot.sendable:
         return _give_up(snapshot)
     if failures >= MAX_FRUITLESS_ROUNDS and not is_nearline:
@@ -126,6 +132,13 @@ def _reason_to_wait(failed: Round) -> str:
     return "the archive could not send what is missing" if is_partial else "the archive is busy"
 
 
+def _after_refusal(snapshot: TaskSnapshot, refusal: Refusal, failures: int, jitter: float) -> Step:
+    """Return the next step after our own receiver refused all that the archive sent in a round."""
+    if failures >= (_MAX_REFUSED_TRIES if refusal.is_lasting else MAX_FRUITLESS_ROUNDS):
+        return _give_up(snapshot)
+    return Postpone(backoff(failures, jitter), f"Quarry's receiver refused the images: {refusal.reason}")
+
+
 def _too_large(last: Round) -> bool:
     """Return True if the archive could not count the matches: request less at once (PS3.4 C.4.2.1.5)."""
     return last.level is Level.STUDY and last.status == _UNABLE_TO_COUNT_MATCHES
@@ -144,8 +157,11 @@ def _wait_for_recall(snapshot: TaskSnapshot, failures: int, jitter: float) -> St
 
 def _give_up(snapshot: TaskSnapshot) -> Finish:
     last = snapshot.rounds[-1] if snapshot.rounds else None
+    refusal = next((one.refusal for one in reversed(snapshot.rounds) if one.refusal), None)
     if snapshot.stored:
-        return _finish_incomplete(snapshot)
+        return _finish_incomplete(snapshot, refusal)
+    if refusal is not None:
+        return Finish("images_refused", {"why": refusal.reason})
     status = "; ".join(filter(None, (_describe_refused_classes(snapshot), _status_text(last))))
     if last and last.verdict is Verdict.LOST:
         return Finish("gave_up_waiting", {"why": status, "attempts": snapshot.fruitless_tries})
@@ -155,11 +171,15 @@ def _give_up(snapshot: TaskSnapshot) -> Finish:
     return Finish("nothing_arrived", {"expected": expected, "status": status})
 
 
-def _finish_incomplete(snapshot: TaskSnapshot) -> Finish:
+def _finish_incomplete(snapshot: TaskSnapshot, refusal: Refusal | None) -> Finish:
     if snapshot.listing.lists_instances:
         expected, missing = len(snapshot.listing.instances), len(snapshot.missing)
     else:
         expected, missing = snapshot.claimed_count, snapshot.claimed_count - len(snapshot.stored)
+    if missing > 0 and refusal is not None:
+        return Finish(
+            "some_images_refused", {"missing": missing, "expected": expected, "why": refusal.reason}
+        )
     if missing > 0:
         details = {"missing": missing, "expected": expected, "why": _describe_failures(snapshot)}
         return Finish("instances_missing", {name: value for name, value in details.items() if value != ""})

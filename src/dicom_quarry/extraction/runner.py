@@ -247,7 +247,8 @@ class Runner:
 
         port_queue = self._make_port_queue(context.folder)
         self._publisher.on_time_left = port_queue.update_time_left
-        return run_receiver(settings, archives, context.sink, self.queries.status_board.report, port_queue)
+        report, refusals = self.queries.status_board.report, context.sink.refusals
+        return run_receiver(settings, archives, context.sink, report, port_queue, refusals)
 
     def _make_port_queue(self, folder: JobFolder) -> PortQueue:
         observer, settings = self.queries.observer, self.queries.settings

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
+from dicom_quarry.extraction.refusals import RefusalLog
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.receiver.stats import ReceiverStats
@@ -35,11 +36,12 @@ def run_receiver(
     sink: Sink,
     report: Callable[[str], None],
     port_queue: PortQueue,
+    refusals: RefusalLog,
 ) -> Iterator[Callable[[], ReceiverStats]]:
     """Receive from these archives; yields a function that returns the receiver's counters.
 
-    ``report`` gets a message for every rejected sender. Raises StartError, and Stopped if the job is stopped
-    while it waits for the port.
+    ``report`` gets a message for every rejected sender, and ``refusals`` each of its attempts. Raises
+    StartError, and Stopped if the job is stopped while it waits for the port.
     """
     local, tls = settings.local, _acceptor_tls(settings)
     networks = tuple(network for archive in archives for network in _sender_networks(archive))
@@ -47,6 +49,7 @@ def run_receiver(
     reported: set[tuple[str, str]] = set()
 
     def on_rejected(sender: SenderRejected) -> None:
+        refusals.add_sender(_rejection_message(sender, archives), is_lasting=not sender.transient)
         if (sender.address, sender.reason) not in reported:
             reported.add((sender.address, sender.reason))
             report(_rejection_message(sender, archives))

@@ -281,7 +281,8 @@ class StudyTask:
         if result.level is Level.STUDY:
             # A repeated instance does not make the study larger.
             self._sent_count = max(self._sent_count, (last.completed or 0) - result.repeated)
-        if last.verdict is Verdict.LOST:
+        refusal = result.refusal
+        if last.verdict is Verdict.LOST and refusal is None:
             self._context.queries.shutdown.raise_if_requested()
             self._client.circuit_breaker.trip(
                 ConnectionLost(last.comment or "the connection was lost during a retrieval")
@@ -298,6 +299,7 @@ class StudyTask:
                 last,
                 result.newly_stored,
                 narrows=isinstance(step, Retrieve) and step.requests[0].transport is result.transport,
+                refusal=(refusal.reason if refusal.is_of_sender else "") if refusal else None,
             )
 
     def _postpone(self, seconds: float, why: str) -> None:

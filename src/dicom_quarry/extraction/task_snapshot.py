@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from dicom_quarry.archive.base import RetrieveResult, Verdict
+from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.model import InstanceRef, Level, Listing, Task, Transport
 
 _DESTINATION_UNKNOWN = 0xA801
@@ -23,7 +24,7 @@ class Round:
     """One or more requests at one level, and their worst result.
 
     ``refused_classes`` are the SOP classes that the archive does not send by this transport; ``series_uids``
-    the series that were requested whole.
+    the series that were requested whole. ``refusal`` is why our own receiver did not take instances.
     """
 
     level: Level
@@ -35,6 +36,7 @@ class Round:
     retry_after: float | None = None
     refused_classes: frozenset[str] = frozenset()
     series_uids: frozenset[str] = frozenset()
+    refusal: Refusal | None = None
 
 
 def may_concern_request(result: RetrieveResult | Round, *, is_proven: bool) -> bool:

@@ -196,6 +196,11 @@ class Receiver:
             self._rejected_associations += 1
         self._notify(SenderRejected(session.address, "", "", reason, transient=False))
 
+    def on_aborted(self, session: Session, reason: str) -> None:
+        """Record an association that was aborted for an error of the peer."""
+        if session in self._associated:
+            self._notify(SenderRejected(session.address, "", "", reason, transient=False))
+
     def _report_denial(
         self, session: Session, request: AssociateRequest, denial: AccessDenial | None
     ) -> None:

@@ -90,6 +90,9 @@ class SessionHost(Protocol):
     def on_handshake_failed(self, session: Session, reason: str) -> None:
         """Record a peer whose TLS handshake failed."""
 
+    def on_aborted(self, session: Session, reason: str) -> None:
+        """Record an association that was aborted for an error of the peer."""
+
     def record_instance(self, incoming: IncomingInstance) -> None:
         """Record an instance whose response is about to be sent."""
 
@@ -128,6 +131,7 @@ class Session:
             logger.info("association with %s: %s", self.address, loss)
         except RemoteProtocolError as error:
             logger.warning("association with %s aborted, it broke the protocol: %s", self.address, error)
+            self._host.on_aborted(self, f"it broke the DICOM protocol: {error}")
         except Exception as error:  # noqa: BLE001 - top of the thread: one session must not end the receiver
             logger.error("association with %s aborted: %s", self.address, type(error).__name__)
         finally:

@@ -64,23 +64,26 @@ class TransportSelector:
         new_instances: int,
         *,
         narrows: bool = False,
+        refusal: str | None = None,
     ) -> None:
         """Take the result of a retrieval into account; disable a transport that cannot deliver.
 
         ``narrows``: a narrower request for the same study comes next, so this one proves nothing yet.
+        ``refusal`` is why our own receiver refused the sender; empty if it refused instances, which is no
+        fault of the transport; None if it refused nothing.
 
         Raises OperatorActionRequired if it was the last one: a person has to act before any retrieval.
         """
         with self._lock:
             if new_instances:
                 self._proven.add(transport)
-            if transport in self._available:
-                describe = self._reason_to_disable(task_id, transport, result, narrows=narrows)
+            if transport in self._available and refusal != "":
+                describe = self._reason_to_disable(task_id, transport, result, refusal or "", narrows=narrows)
                 if describe:
                     self._disable(transport, describe, result)
 
     def _reason_to_disable(
-        self, task_id: int, transport: Transport, result: RetrieveResult, *, narrows: bool
+        self, task_id: int, transport: Transport, result: RetrieveResult, refusal: str, *, narrows: bool
     ) -> Callable[[str], str] | None:
         """Return why to disable a transport, as a function of the archive's message; None to keep it."""
         by_move = transport is Transport.MOVE
@@ -96,6 +99,11 @@ class TransportSelector:
         self._fruitless_studies[transport].add(task_id)
         if len(self._fruitless_studies[transport]) < _MAX_FRUITLESS_STUDIES:
             return None
+        if refusal:
+            return lambda message: (
+                f"Quarry's own receiver refused the sender of {_MAX_FRUITLESS_STUDIES} requested studies: "
+                f"{refusal}. The archive's message: {message}"
+            )
         remedy = (
             f". It may not know {self._destination}, or cannot reach it. Ask the PACS team to register this "
             "AE title with this computer's address and port, and to open the firewall for it"
