@@ -56,7 +56,7 @@ SCENARIOS = (
         rows=(("partial", "some_images_refused"),) * 2,
         stored=(2, 2),
         exit_code=1,
-        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 2,) * 2, None, None),
+        requests=ArchiveRequests(("STUDY" + " IMAGE:1" * 4,) * 2, None, None),
     ),
     Scenario(
         24,
