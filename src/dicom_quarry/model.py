@@ -178,12 +178,25 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class SeriesInfo:
-    """A series as an archive lists it; ``instance_count`` is None if the archive gave none."""
+    """A series as an archive lists it; ``instance_count`` is None if the archive gave none.
+
+    ``unknown`` are keywords of attributes that the archive does not return, at any level.
+    """
 
     series_uid: str
     modality: str
     description: str
     instance_count: int | None
+    unknown: frozenset[str] = frozenset()
+
+    def has(self, keyword: str) -> bool:
+        """Return True if the archive gave a value of this attribute."""
+        values = {
+            "Modality": self.modality,
+            "SeriesDescription": self.description,
+            "NumberOfSeriesRelatedInstances": self.instance_count,
+        }
+        return values[keyword] not in ("", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,6 +128,14 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive answered with {answers:study}, but not with this {keys}",
         "the archive seems to ignore this column: use another one, such as StudyInstanceUID",
     ),
+    "attribute_not_returned": OutcomeDefinition(
+        OutcomeStatus.FAILED,
+        "the archive does not return an attribute by which you select, so nothing was fetched",
+        "the archive does not return {keys}, neither for the series nor for their images, so Quarry cannot "
+        "select by it; nothing was fetched",
+        "select by another attribute (see quarry extract --help), or leave this condition out, and run the "
+        "command again, then run quarry retry",
+    ),
     "stored_differs": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
         "the images contain another identifier than the archive's answer",

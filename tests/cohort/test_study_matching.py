@@ -113,9 +113,9 @@ SERIES = [
         ([], ["Modality=SR,PR,KO"], None, "1245"),
         ([], ["Series Description=*scout*"], None, "1345"),
         (["Modality=CT"], ["SeriesDescription=scout"], None, "1"),
-        ([], [], 3, "145"),
-        ([], [], 300, "14"),
-        ([], [], 301, "4"),
+        ([], [], 3, "15"),
+        ([], [], 300, "1"),
+        ([], [], 301, ""),
         (["Modality=US"], [], None, ""),
     ],
 )
@@ -123,6 +123,27 @@ def test_series_are_chosen(series: list[str], without: list[str], at_least: int 
     wanted = SeriesFilter.parse(series, without, at_least)
     assert "".join(one.series_uid for one in wanted.select(SERIES)) == chosen
     assert bool(wanted) == (chosen != "12345")
+    assert wanted.undecided(SERIES) == (("NumberOfSeriesRelatedInstances",) if at_least else ())
+
+
+@pytest.mark.parametrize(
+    ("series", "without", "unknown", "undecided"),
+    [
+        (["SeriesDescription=ax*"], [], "SeriesDescription", ("SeriesDescription",)),
+        ([], ["SeriesDescription=scout"], "SeriesDescription", ("SeriesDescription",)),
+        (["Modality=CT"], ["SeriesDescription=scout"], "SeriesDescription", ("SeriesDescription",)),
+        # Another condition decides already, or the attribute is not needed.
+        (["Modality=US"], ["SeriesDescription=scout"], "SeriesDescription", ()),
+        (["Modality=CT"], [], "SeriesDescription", ()),
+        # An empty value of an attribute that the archive returns is a value.
+        (["SeriesDescription=ax*"], [], "", ()),
+    ],
+)
+def test_an_attribute_that_the_archive_does_not_return_decides_nothing(
+    series: list[str], without: list[str], unknown: str, undecided: tuple[str, ...]
+) -> None:
+    found = [SeriesInfo("1", "CT", "", 3, frozenset(filter(None, [unknown])))]
+    assert SeriesFilter.parse(series, without, None).undecided(found) == undecided
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -97,7 +97,7 @@ class Bench:
     def count_studies(self, patient_id: str) -> int | None:
         raise NotImplementedError
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
         raise NotImplementedError
 
     def list_instances(self, task: Task) -> Listing:

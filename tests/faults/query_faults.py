@@ -43,7 +43,49 @@ MERGED = (
     make_study(_MERGED_BY_PATIENT, "M3", date(2018, 3, 1), (TINY, 1)),
 )
 
+#: Conditions on series, each with the attribute that it needs.
+_CONDITIONS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("SeriesDescription", "--series", {"series": ["SeriesDescription=*series 1"]}),
+    ("SeriesDescription", "--series-not", {"series_not": ["SeriesDescription=*series 1"]}),
+    ("Modality", "--series-not", {"series_not": ["Modality=SR"]}),
+    ("NumberOfSeriesRelatedInstances", "--min-instances", {"min_instances": 2}),
+)
+
+_SERIES_FILTERS = (
+    *(
+        Scenario(
+            14,
+            f"not-returned-{option.strip('-')}-{keyword}",
+            f"{option} on {keyword}, which the archive returns at no level",
+            "empty is not known: fetches nothing, and reports that series cannot be selected by it",
+            lambda keyword=keyword: [find_faults.Without(keyword)],  # type: ignore[misc]
+            options=options,
+            rows=(("failed", "attribute_not_returned"),) * 2,
+            stored=(0, 0),
+            exit_code=1,
+            requests=ArchiveRequests(("", ""), (2, 2, 4), None),
+            messages=(f"does not return {keyword}",),
+        )
+        for keyword, option, options in _CONDITIONS
+        if keyword != "NumberOfSeriesRelatedInstances"
+    ),
+    *(
+        Scenario(
+            14,
+            f"returned-for-images-{option.strip('-')}-{keyword}",
+            f"{option} on {keyword}, which the archive does not return for series, but for images",
+            "queries the images for it, and takes the series that are wanted",
+            lambda keyword=keyword: [find_faults.Without(keyword, level="SERIES")],  # type: ignore[misc]
+            options=options,
+            stored=(2, 2) if "SeriesDescription" in keyword else (4, 4),
+            requests=ArchiveRequests(None, None, None, at_most=4),
+        )
+        for keyword, option, options in _CONDITIONS
+    ),
+)
+
 SCENARIOS = (
+    *_SERIES_FILTERS,
     Scenario(
         12,
         "key-ignored",

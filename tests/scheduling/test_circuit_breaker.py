@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -60,7 +60,7 @@ class Probed:
     def count_studies(self, patient_id: str) -> int | None:
         raise NotImplementedError
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
         raise NotImplementedError
 
     def list_instances(self, task: Task) -> Listing:

@@ -150,13 +150,19 @@ class Padded(Fault):
 
 
 class Without(Fault):
-    """14. Answers lack some attributes, such as NumberOfStudyRelatedInstances or the level's unique key."""
+    """14. Answers lack some attributes, such as NumberOfStudyRelatedInstances or the level's unique key.
 
-    def __init__(self, *keywords: str) -> None:
+    Those of one level where it is named.
+    """
+
+    def __init__(self, *keywords: str, level: str = "") -> None:
         super().__init__()
         self._keywords = keywords
+        self._level = level
 
     def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        if self._level not in ("", query.level):
+            return answers
         return _changed(answers, lambda record: {k: v for k, v in record.items() if k not in self._keywords})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -175,8 +175,11 @@ class Archive(Protocol):
     def count_studies(self, patient_id: str) -> int | None:
         """Return the archive's own number of a patient's studies (PS3.4 C.6.1.1.2), None if it gives none."""
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """Return the series of a study (SERIES level), for a filter to choose from."""
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
+        """Return the series of a study (SERIES level), for a filter on ``attributes`` to choose from.
+
+        Attributes that no series has are requested at IMAGE level.
+        """
 
     def list_instances(self, task: Task) -> Listing:
         """List the instances of the task: SERIES level, then IMAGE level of every series.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dicom_quarry.archive.base import (
     Archive,
@@ -54,9 +54,9 @@ class MultiTransportArchive:
         """Return the archive's own number of a patient's studies, None if it gives none."""
         return self._finder.count_studies(patient_id)
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
-        """Return the series of a study."""
-        return self._finder.list_series(study)
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
+        """Return the series of a study, with these attributes where the archive returns them."""
+        return self._finder.list_series(study, attributes)
 
     def list_instances(self, task: Task) -> Listing:
         """List the instances of the task."""

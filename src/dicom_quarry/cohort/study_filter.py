@@ -100,6 +100,7 @@ def _compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(translate(pattern.replace("[", "[[]")), re.IGNORECASE)
 
 
+_INSTANCE_COUNT = "NumberOfSeriesRelatedInstances"
 _KEYWORDS = {normalize_header(keyword): keyword for keyword in ("Modality", "SeriesDescription")}
 _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 
@@ -108,8 +109,8 @@ _MODALITY = re.compile(r"[A-Z0-9_]{1,16}")
 class SeriesFilter:
     """A filter that keeps series which match every keyword of ``include`` and none of ``exclude``.
 
-    A keyword matches if one of its values does. A series without a count of instances passes
-    ``min_instances``.
+    A keyword matches if one of its values does. An attribute that the archive does not return decides
+    nothing: see :meth:`undecided`.
     """
 
     include: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -133,17 +134,36 @@ class SeriesFilter:
         """False if the filter keeps every series."""
         return bool(self.include or self.exclude or self.min_instances)
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The keywords of the attributes by which the filter decides."""
+        conditions = dict.fromkeys(keyword for keyword, _ in (*self.include, *self.exclude))
+        return (*conditions, *([_INSTANCE_COUNT] if self.min_instances else []))
+
     def select(self, series: Iterable[SeriesInfo]) -> tuple[SeriesInfo, ...]:
         """Return the series that pass the filter, in their order."""
-        return tuple(one for one in series if self._accepts(one))
+        return tuple(one for one in series if all(self._judge(one).values()))
 
-    def _accepts(self, one: SeriesInfo) -> bool:
-        if one.instance_count is not None and one.instance_count < self.min_instances:
-            return False
+    def undecided(self, series: Iterable[SeriesInfo]) -> tuple[str, ...]:
+        """Return the attributes without which the filter cannot decide about a series."""
+        judged = [self._judge(one) for one in series]
+        open_cases = [one for one in judged if False not in one.values()]
+        return tuple(
+            keyword for keyword in self.attributes if any(one[keyword] is None for one in open_cases)
+        )
+
+    def _judge(self, one: SeriesInfo) -> dict[str, bool | None]:
+        """Return for each attribute whether the series passes; None if the archive does not return it."""
         has = {"Modality": one.modality, "SeriesDescription": one.description}
-        if any(_matches_any(values, has[keyword]) for keyword, values in self.exclude):
-            return False
-        return all(_matches_any(values, has[keyword]) for keyword, values in self.include)
+        judged: dict[str, bool | None] = dict.fromkeys(self.attributes, True)
+        if self.min_instances:
+            count = one.instance_count
+            judged[_INSTANCE_COUNT] = None if count is None else count >= self.min_instances
+        for keyword, values in self.include:
+            judged[keyword] = _matches_any(values, has[keyword])
+        for keyword, values in self.exclude:
+            judged[keyword] = judged[keyword] and not _matches_any(values, has[keyword])
+        return judged | {keyword: None for keyword in judged if keyword in one.unknown}
 
 
 #: The filter that keeps every series.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,9 +72,11 @@ class ArchiveClient:
         keys = ("PatientID",)
         return self._query(query, _describe_count, log, purpose="count", level=Level.PATIENT, keys=keys)
 
-    def list_series(self, study: Study, *, log: QueryLog | None = None) -> tuple[SeriesInfo, ...]:
-        """List the series of a study."""
-        query = partial(self.archive.list_series, study)
+    def list_series(
+        self, study: Study, attributes: Collection[str] = (), *, log: QueryLog | None = None
+    ) -> tuple[SeriesInfo, ...]:
+        """List the series of a study, with these attributes where the archive returns them."""
+        query = partial(self.archive.list_series, study, attributes)
         keys = ("StudyInstanceUID",)
         return self._query(query, _describe_series, log, purpose="series", level=Level.SERIES, keys=keys)
 

@@ -137,12 +137,14 @@ class Resolver:
         wanted = []
         for study in studies:
             try:
-                series = client.list_series(study, log=log)
+                series = client.list_series(study, self._series_filter.attributes, log=log)
             except (QueryFailed, ConnectionLost) as error:
                 return self._query_failed(request, error)
-            chosen = {one.series_uid for one in self._series_filter.select(series)}
             if named != [""]:
-                chosen &= set(named)
+                series = tuple(one for one in series if one.series_uid in named)
+            if unknown := self._series_filter.undecided(series):
+                return ResolveResult(code="attribute_not_returned", details={"keys": " and ".join(unknown)})
+            chosen = {one.series_uid for one in self._series_filter.select(series)}
             if chosen:
                 wanted.append((study, Selection(frozenset(chosen))))
         return wanted or ResolveResult(code="no_series_wanted", details={"studies": len(studies)})

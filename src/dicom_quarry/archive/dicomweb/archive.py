@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dicom_quarry.archive.attributes import SERIES_RETURN_KEYS, STUDY_RETURN_KEYS, parse_series, parse_studies
+from dicom_quarry.archive.attributes import STUDY_RETURN_KEYS, parse_studies
 from dicom_quarry.archive.base import (
     QueryRows,
     RetrieveMonitor,
@@ -19,6 +19,7 @@ from dicom_quarry.archive.dicomweb.qido import QidoClient
 from dicom_quarry.archive.dicomweb.wado import WadoRetrieval
 from dicom_quarry.archive.dimse.identifier import is_uid
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
+from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import LocalProtocolError, QueryFailed
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
@@ -95,13 +96,13 @@ class DicomWebArchive:
         """Return None: QIDO-RS has no search for patients (PS3.18 10.6.1.1)."""
         return None
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
         """Return the series of a study; raises QueryFailed where the list is incomplete."""
-        return parse_series(
-            self._query(
-                Level.SERIES, {"StudyInstanceUID": study.study_uid}, SERIES_RETURN_KEYS, study.series_count
-            )
-        )
+
+        def query(level: Level, keys: Mapping[str, str], returns: Sequence[str]) -> QueryRows:
+            return self._query(level, keys, returns, study.series_count if level is Level.SERIES else None)
+
+        return list_series(query, {"StudyInstanceUID": study.study_uid}, attributes)
 
     def list_instances(self, task: Task) -> Listing:
         """Return the task's instances: from one query where their number is right, else by series."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from dicom_quarry.archive.attributes import (
     PATIENT_RETURN_KEYS,
-    SERIES_RETURN_KEYS,
     STUDY_COUNT_KEYS,
     STUDY_RETURN_KEYS,
-    parse_series,
     parse_studies,
     parse_study_count,
 )
@@ -40,6 +38,7 @@ from dicom_quarry.archive.dimse.identifier import (
 from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
 from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
+from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, ServiceNotOffered
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
@@ -231,10 +230,9 @@ class DimseArchive:
                 self._associations.release_thread()
         return parse_study_count(found, patient_id)
 
-    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+    def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
         """List the series of a study; raises QueryFailed if the list is incomplete."""
-        keys = self._study_keys(study.study_uid, study.patient_id)
-        return parse_series(self._query(Level.SERIES, keys, SERIES_RETURN_KEYS))
+        return list_series(self._query, self._study_keys(study.study_uid, study.patient_id), attributes)
 
     def list_instances(self, task: Task) -> Listing:
         """List the instances of a task: a query at SERIES level, then one at IMAGE level for every series."""
