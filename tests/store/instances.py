@@ -71,6 +71,7 @@ def make_store(
     durable: bool = True,
     sync_directory: bool = False,
     access: Permissions = PRIVATE,
+    stores_non_patient: bool = False,
 ) -> InstanceStore:
     template = PathTemplate.parse(pattern, columns=["Site"], for_job=False)
     incoming = root / ".incoming"
@@ -82,6 +83,7 @@ def make_store(
         durable=durable,
         sync_directory=sync_directory,
         access=access,
+        stores_non_patient=stores_non_patient,
     )
 
 

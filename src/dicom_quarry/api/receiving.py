@@ -73,6 +73,7 @@ class FolderReceiver:
             incoming=self._incoming,
             admit=_admit_all,
             sync_directory=True,
+            stores_non_patient=True,
             access=access,
         )
         self._receiver = Receiver(local, self._store, access_policy=access_policy, tls=tls_context)

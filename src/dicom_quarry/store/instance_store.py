@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from pydicom.config import IGNORE
+from pydicom.uid import UID
+
 from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, RemoteProtocolError
 from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, InstanceRef, Receipt, StoreResult
 from dicom_quarry.store.directories import Directories, rejection_of
@@ -29,6 +32,7 @@ from dicom_quarry.store.file_placement import (
     PlacedFile,
     TempFile,
 )
+from dicom_quarry.store.non_patient import is_non_patient, non_patient_path
 from dicom_quarry.store.part10 import (
     Part10File,
     compute_digest,
@@ -59,7 +63,8 @@ class InstanceStore:
     Temporary files are in ``incoming``, on the same file system and readable by the owner only; a file gets
     ``access`` before its final name. With ``durable`` the bytes survive a power cut before the instance is
     acknowledged. With ``sync_directory`` the file's name does too, for a receiver that cannot fetch again.
-    ``admit`` gets the values of ``tags``, too.
+    ``admit`` gets the values of ``tags``, too. With ``stores_non_patient`` objects that belong to no patient
+    are stored below a folder of their own.
     """
 
     def __init__(
@@ -73,8 +78,10 @@ class InstanceStore:
         sync_directory: bool = False,
         access: Permissions = PRIVATE,
         tags: frozenset[int] = frozenset(),
+        stores_non_patient: bool = False,
     ) -> None:
         self.template: Final = template
+        self.stores_non_patient: Final = stores_non_patient
         self.admit: Final = admit
         self.durable: Final = durable
         self.sync_directory: Final = sync_directory
@@ -143,7 +150,12 @@ class InstanceStore:
 
     def recover(self) -> Iterator[PurePosixPath | None]:
         """Name the files that a crash left; see :func:`dicom_quarry.store.recovery.recover`."""
-        return recover(Path(self._incoming), self.directories, self.template)
+        return recover(
+            Path(self._incoming),
+            self.directories,
+            self.template,
+            takes_non_patient=self.stores_non_patient,
+        )
 
     def clear_incoming(self) -> None:
         """Remove the files that a crash left; call it before anything is received."""
@@ -229,18 +241,29 @@ class InstanceWriter:
             raise rejection_of(error) from None
         except RemoteProtocolError as error:
             self.abort()
-            raise InstanceRefused(str(error), status=_CANNOT_UNDERSTAND) from None
+            raise InstanceRefused(f"{error}{self._label()}", status=_CANNOT_UNDERSTAND) from None
         except BaseException:
             self.abort()
             raise
 
+    def _label(self) -> str:
+        """Return the transfer syntax for a refusal, as a dataset under a wrong one cannot be read."""
+        syntax = self._arrival.transfer_syntax
+        return f" (the sender labelled it as {UID(syntax, validation_mode=IGNORE).name})"
+
     def _admit(self) -> PurePosixPath:
         """Check the header against the announcement, admit the instance, and return its path."""
-        header = self._scan.values
-        if not all(is_uid(header.get(tag, "")) for tag in (STUDY_UID, SERIES_UID, SOP_UID)):
-            raise InstanceRefused("Study, Series or SOP Instance UID is missing or invalid", status=_MISMATCH)
+        header, sop_class = self._scan.values, self._arrival.sop_class
+        is_of_patient = not (self._store.stores_non_patient and is_non_patient(sop_class))
+        required = (STUDY_UID, SERIES_UID, SOP_UID) if is_of_patient else (SOP_UID,)
+        if not all(is_uid(header.get(tag, "")) for tag in required):
+            raise InstanceRefused(
+                f"Study, Series or SOP Instance UID is missing or invalid{self._label()}", status=_MISMATCH
+            )
         if header[SOP_UID] != self._arrival.sop_uid and not self._arrival.head:
             raise InstanceRefused("the dataset has another SOP Instance UID than announced", status=_MISMATCH)
+        if not is_of_patient:
+            return non_patient_path(sop_class, header[SOP_UID])
         admitted = self._store.admit(self._arrival, header)
         path = self._store.template.render(header, admitted.cells)
         return PurePosixPath(admitted.subdirectory, path) if admitted.subdirectory else path
@@ -289,7 +312,9 @@ class InstanceWriter:
 
 def _make_receipt(path: PurePosixPath, file: Part10File, sha256: bytes, result: StoreResult) -> Receipt:
     header = file.header
-    ref = InstanceRef(header[STUDY_UID], header[SERIES_UID], header[SOP_UID], file.sop_class)
+    # An object that belongs to no patient has no study and no series.
+    study_uid, series_uid = header.get(STUDY_UID, ""), header.get(SERIES_UID, "")
+    ref = InstanceRef(study_uid, series_uid, header[SOP_UID], file.sop_class)
     patient_id, accession = header.get(PATIENT_ID, ""), header.get(ACCESSION, "")
     return Receipt(ref, file.transfer_syntax, path, file.size, sha256, result, patient_id, accession)
 

@@ -11,6 +11,7 @@ from typing import Final
 from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.file_placement import SERIES_UID, SOP_UID, STUDY_UID, FilePlacer, PlacedFile, TempFile
+from dicom_quarry.store.non_patient import is_non_patient, non_patient_path
 from dicom_quarry.store.part10 import Part10File, is_uid, read_part10
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.system.permissions import Permissions
@@ -22,18 +23,21 @@ _UIDS: Final = (STUDY_UID, SERIES_UID, SOP_UID)
 
 
 def recover(
-    incoming: Path, directories: Directories, template: PathTemplate
+    incoming: Path, directories: Directories, template: PathTemplate, *, takes_non_patient: bool = False
 ) -> Iterator[PurePosixPath | None]:
     """Give each whole left-over instance its name; yield its path, or None for a damaged file.
 
     A receiver that cannot fetch again calls this before it receives. A damaged file is renamed. The sender
     got no acknowledgement of these instances: if it sends one again, the store finds that it is there.
+    ``takes_non_patient``: objects that belong to no patient are stored, too.
     """
     placer = FilePlacer(directories, durable=True)
     for left_over in sorted(incoming.glob(f"*{PART_SUFFIX}")):
         path = None
         with suppress(OSError, InstanceRefused):
-            path = _place_left_over(left_over, placer, template, directories.access)
+            path = _place_left_over(
+                left_over, placer, template, directories.access, takes_non_patient=takes_non_patient
+            )
         if path is None:
             left_over.rename(left_over.with_suffix(_DAMAGED_SUFFIX))
         else:
@@ -43,12 +47,21 @@ def recover(
 
 
 def _place_left_over(
-    left_over: Path, placer: FilePlacer, template: PathTemplate, access: Permissions
+    left_over: Path,
+    placer: FilePlacer,
+    template: PathTemplate,
+    access: Permissions,
+    *,
+    takes_non_patient: bool,
 ) -> PurePosixPath | None:
-    file = _read_file(left_over, template.tags | {SCAN_TO_END}, access)
+    file = _read_file(left_over, template.tags | {SCAN_TO_END}, access, takes_non_patient=takes_non_patient)
     if file is None:
         return None
-    return placer.place(_temp_file(left_over, file), template.render(file.header)).path
+    if takes_non_patient and is_non_patient(file.sop_class):
+        path = non_patient_path(file.sop_class, file.header[SOP_UID])
+    else:
+        path = template.render(file.header)
+    return placer.place(_temp_file(left_over, file), path).path
 
 
 def relocate(
@@ -73,7 +86,13 @@ def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
             directories.invalidate(folder)
 
 
-def _read_file(path: Path, tags: frozenset[int] | tuple[()], access: Permissions) -> Part10File | None:
+def _read_file(
+    path: Path,
+    tags: frozenset[int] | tuple[()],
+    access: Permissions,
+    *,
+    takes_non_patient: bool = False,
+) -> Part10File | None:
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if not access.is_private:
@@ -82,8 +101,10 @@ def _read_file(path: Path, tags: frozenset[int] | tuple[()], access: Permissions
         os.fsync(fd)
     finally:
         os.close(fd)
-    named = file is not None and all(is_uid(file.header.get(tag, "")) for tag in _UIDS)
-    return file if named else None
+    if file is None:
+        return None
+    required = (SOP_UID,) if takes_non_patient and is_non_patient(file.sop_class) else _UIDS
+    return file if all(is_uid(file.header.get(tag, "")) for tag in required) else None
 
 
 def _temp_file(path: Path, file: Part10File) -> TempFile:
