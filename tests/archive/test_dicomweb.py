@@ -29,7 +29,7 @@ from dicom_quarry.errors import (
     Rejected,
     Unreachable,
 )
-from dicom_quarry.model import BaseUri, Study, Task
+from dicom_quarry.model import BaseUri, Selection, Study, Task
 from tests.archive.sites import MemorySink, PatientWatch
 from tests.peers.process import free_port
 from tests.scripted.web import ScriptedWeb, WebFault
@@ -39,6 +39,8 @@ from tests.scripted.web_faults import (
     CutBody,
     Dribble,
     Guarded,
+    IgnoresSeries,
+    NoCounts,
     Pages,
     Partial,
     Parts,
@@ -46,6 +48,9 @@ from tests.scripted.web_faults import (
     Silent,
     anything,
     at,
+    file_of,
+    lists_series,
+    lists_study,
     searches,
     web_page,
 )
@@ -206,6 +211,59 @@ def test_one_file_without_multipart_is_taken_where_its_end_can_be_told() -> None
     assert (answered.verdict, kept) == (Verdict.LOST, set())
 
 
+def _one_file(ending: bytes = b"") -> bytes:
+    """Return an instance as a file; ``ending`` is its Data Set Trailing Padding."""
+    file = file_of(next(iter(STUDY.instances())))
+    return file + (b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0" + ending if ending else b"")
+
+
+@pytest.mark.parametrize("line", [b"\r\n", b"\n"])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_file_that_ends_in_a_carriage_return_keeps_it(line: bytes, length: bool) -> None:
+    file, sink = _one_file(b"\0\r"), MemorySink()
+    head = [b"--b", *([b"Content-Length: %d" % len(file)] if length else []), b"", file, b"--b--"]
+    answer = Answer(
+        200, line.join(head), which=at("STUDY"), headers={"Content-Type": "multipart/related; boundary=b"}
+    )
+    with archive(answer) as (_, adapter):
+        assert adapter.retrieve(WHOLE, sink, PatientWatch()).verdict is Verdict.SUCCESS
+    ((_, data),) = sink.kept.values()
+    assert file.endswith(data)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+@pytest.mark.parametrize("content_type", ["application/dicom", "application/octet-stream", ""])
+def test_one_file_is_taken_whatever_its_media_type_and_coding(coding: str, content_type: str) -> None:
+    answer = Answer(200, _one_file(), headers={"Content-Type": content_type} if content_type else {})
+    answered, kept, _ = fetch(answer, Compressed(coding, really=coding != "br"))
+    if coding == "br":
+        assert (answered.verdict, kept) == (Verdict.UNSUPPORTED, set())
+        assert "compressed response (br)" in answered.comment
+    else:
+        assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 1)
+
+
+def test_a_compressed_body_that_is_cut_is_lost() -> None:
+    class Cut(Compressed):
+        def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+            whole = super().reply(web, request, reply)
+            return WebResponse(200, whole.headers, whole.body[:-20])
+
+    answered, kept, _ = fetch(Cut(really=True))
+    assert answered.verdict is Verdict.LOST
+    assert "not complete" in answered.comment
+    assert kept < UIDS
+
+
+@pytest.mark.parametrize("content_type", ["", "application/octet-stream", "multipart/related"])
+def test_multipart_is_recognised_whatever_the_header_states(content_type: str) -> None:
+    body = b"\r\n--x7\r\n\r\n" + _one_file() + b"\r\n--x7--"
+    answered, kept, _ = fetch(
+        Answer(200, body, headers={"Content-Type": content_type} if content_type else {})
+    )
+    assert (answered.verdict, len(kept)) == (Verdict.SUCCESS, 1)
+
+
 def test_series_and_instances_are_requested_one_by_one() -> None:
     answered, kept, web = fetch(request=RetrieveRequest(STUDY.study_uid, series_uids=SERIES))
     assert (answered.verdict, answered.completed, kept) == (Verdict.SUCCESS, 6, UIDS)
@@ -362,6 +420,8 @@ def test_a_result_that_is_repeated_counts_for_the_limit() -> None:
         (Answer(404, which=searches), QueryFailed, "HTTP 404"),
         (Answer(400, which=searches), QueryFailed, "HTTP 400"),
         (Answer(500, which=searches), QueryFailed, "HTTP 500"),
+        (Answer(200, which=searches, headers={"Content-Type": "text/html"}), QueryFailed, "web page"),
+        (Answer(406, which=searches), QueryFailed, "HTTP 406"),
         (Answer(401, which=searches), OperatorActionRequired, "credentials"),
         (Compressed("br"), QueryFailed, "compressed"),
     ],
@@ -372,6 +432,92 @@ def test_a_damaged_response_to_a_query_is_not_an_empty_list(
 ) -> None:
     with archive(fault) as (_, adapter), pytest.raises(error, match=message):
         adapter.find({"StudyInstanceUID": STUDY.study_uid})
+
+
+@pytest.mark.parametrize("status", [200, 204, 404])
+def test_404_means_no_match_where_any_search_is_answered(status: int) -> None:
+    class NoMatch(WebFault):
+        def reply(self, web: ScriptedWeb, request: WebRequest, reply: WebResponse) -> WebResponse:
+            return WebResponse(status) if reply.status == 204 else reply
+
+    with archive(NoMatch()) as (web, adapter):
+        adapter.probe()
+        for _ in range(3):
+            assert adapter.find({"AccessionNumber": "NO-SUCH"}).studies == ()
+        assert len(web.log) == 4 + (status == 404), "one search shows that there is a service"
+        assert len(adapter.find({"StudyInstanceUID": STUDY.study_uid}).studies) == 1
+
+
+def test_404_for_everything_is_a_wrong_address() -> None:
+    with archive(Answer(404, which=searches)) as (web, adapter):
+        for _ in range(2):
+            with pytest.raises(QueryFailed, match="Check the address"):
+                adapter.probe()
+        assert len(web.log) == 4
+
+
+# --- lists of instances -------------------------------------------------------------------------------------
+
+
+def _no_series(request: WebRequest) -> bool:
+    return request.is_search and request.query.level == "SERIES"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        [Answer(404, which=lists_study)],
+        [Answer(405, which=lists_study)],
+        [Answer(500, which=lists_study)],
+        [Answer(200, which=lists_study)],
+        [Answer(404, which=_no_series)],
+        [Answer(404, which=_no_series), Answer(404, which=lists_series)],
+        [IgnoresSeries(), Answer(404, which=lists_study)],
+    ],
+)
+def test_instances_are_listed_by_what_the_server_has(faults: list[WebFault], counted: bool) -> None:
+    with archive(*faults, *([] if counted else [NoCounts()])) as (web, adapter):
+        listing = adapter.list_instances(task(count=6 if counted else None))
+        before = len(web.log)
+        adapter.list_instances(task(count=6 if counted else None))
+    assert {(ref.series_uid, ref.sop_uid) for ref in listing.instances} == {
+        (one.series.series_uid, one.sop_uid) for one in STUDY.instances()
+    }
+    assert (listing.complete, listing.lists_instances) == (True, True)
+    assert set(listing.series_uids) == set(SERIES)
+    assert len(web.log) - before <= before, "what it does not have is not requested more often"
+
+
+@pytest.mark.parametrize("status", [404, 400, 501])
+def test_a_server_that_lists_nothing_is_not_taken_for_an_empty_study(status: int) -> None:
+    lists = Answer(status, which=lambda one: one.is_search and one.query.level != "STUDY")
+    with archive(lists) as (_, adapter):
+        listing = adapter.list_instances(task())
+    assert (listing.instances, listing.lists_instances) == ((), False)
+
+
+def test_of_a_list_that_ignores_the_series_only_the_selection_is_taken() -> None:
+    with archive(IgnoresSeries()) as (_, adapter):
+        chosen = Task(1, "main", Study(STUDY.study_uid), Selection(frozenset(SERIES[1:])))
+        listing = adapter.list_instances(chosen)
+    assert {ref.series_uid for ref in listing.instances} == {SERIES[1]}
+    assert len(listing.instances) == 3
+
+
+def test_instances_of_other_studies_are_left_out() -> None:
+    def with_others(rows: list[dict[str, Any]]) -> object:
+        def of(uid: str) -> dict[str, Any]:
+            return {"0020000D": {"vr": "UI", "Value": [uid]}}
+
+        if "00080018" not in rows[0]:
+            return rows
+        other = {**rows[0], **of("1.2.3"), "00080018": {"vr": "UI", "Value": ["1.2.3.4"]}}
+        return [other, *({**row, **of(STUDY.study_uid)} for row in rows)]
+
+    with archive(Rows(with_others)) as (_, adapter):
+        listing = adapter.list_instances(task())
+    assert {ref.sop_uid for ref in listing.instances} == UIDS
 
 
 def test_odd_values_are_read_and_none_breaks_anything() -> None:

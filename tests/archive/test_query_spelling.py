@@ -117,7 +117,7 @@ def test_a_server_that_reads_latin_1_finds_what_that_can_write(value: str) -> No
     "value", ["THE CHEST", "Müller^Jürgen", "Kopf, Schädel", "A+B & C", "CT #3 (90%)", "日本 CT-1"]
 )
 def test_a_server_that_decodes_nothing_is_queried_with_wildcards(value: str) -> None:
-    server = Server(nothing, {"StudyDescription": value}, {"StudyDescription": "another"})
+    server = Server(nothing, {"StudyDescription": value}, {"StudyDescription": f"NO {value}"})
     assert find(connection := client(server), StudyDescription=value) == ["1.2.1"]
     server.requests.clear()
     assert find(connection, StudyDescription=value) == ["1.2.1"]
@@ -130,6 +130,24 @@ def test_wildcards_alone_are_never_sent(value: str) -> None:
     server = Server(nothing, *({"StudyDescription": text} for text in ("A-1", "B7", "xx", "abc")))
     assert find(client(server), StudyDescription=value) == []
     assert not any(re.fullmatch(r"[*?]*.{0,2}[*?]*", one) and "?" in one for one in server.requests)
+
+
+def test_a_key_of_which_only_wildcards_would_remain_is_left_out_where_another_identifies() -> None:
+    day = {"AccessionNumber": "A1"}
+    server = Server(nothing, {**day, "StudyDescription": "胸部"}, {**day, "StudyDescription": "頭部"})
+    assert find(connection := client(server), AccessionNumber="A1", StudyDescription="胸部") == ["1.2.1"]
+    assert server.requests[-1] == "A1"
+    assert find(connection, AccessionNumber="A1", StudyDescription="足") == []
+    assert find(connection, AccessionNumber="A2", StudyDescription="胸部") == []
+
+
+def test_a_value_that_cannot_be_sent_is_not_reported_as_absent() -> None:
+    server = Server(nothing, {"StudyDescription": "Schädel"}, {"StudyDescription": "胸部"})
+    connection = client(server)
+    assert find(connection, StudyDescription="胸部") == [], "nothing is known of the server"
+    assert find(connection, StudyDescription="Schädel") == ["1.2.1"]
+    with pytest.raises(QueryFailed, match="does not decode URLs"):
+        find(connection, StudyDescription="胸部")
 
 
 def test_another_study_that_wildcards_match_is_no_answer() -> None:

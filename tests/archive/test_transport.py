@@ -140,6 +140,13 @@ def test_interim_responses_are_skipped_up_to_a_limit(count: int) -> None:
         assert server.connections == 1
 
 
+def test_a_transfer_coding_that_changes_nothing_is_passed_over() -> None:
+    answer = GOOD.replace(b"OK", b"OK\r\nTransfer-Encoding: identity")
+    with serving(answer, GOOD) as (server, http):
+        assert body(http) + body(http) == b"goodgood"
+        assert server.connections == 1
+
+
 def test_bytes_behind_an_answer_answer_nothing() -> None:
     with serving(GOOD + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nbad", GOOD) as (_, http):
         assert body(http) == b"good"

@@ -27,8 +27,9 @@ class QueryRows:
     """The results of a query: values by tag. ``incomplete_reason`` is empty unless results may be missing.
 
     ``splittable`` is False if narrower queries cannot complete an incomplete result, because answers cannot
-    be used; True if the archive ended the query at a limit. ``repeated`` is the number of answers that only
-    repeat one of ``rows``. ``charset`` is the SpecificCharacterSet of the answers, where one has it.
+    be used; True if the archive ended the query at a limit. ``repeated`` is the number of answers that are
+    not in ``rows``, because they only repeat one or were not requested. ``charset`` is the
+    SpecificCharacterSet of the answers, where one has it.
     """
 
     rows: list[dict[int, str]] = field(default_factory=list)

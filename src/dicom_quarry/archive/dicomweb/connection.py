@@ -163,12 +163,14 @@ class HttpConnection:
 def _find_defect(response: HTTPResponse) -> str:
     """Describe the defect for which the library would read another response than was sent; empty for none."""
     headers = response.headers
-    lengths, codings = headers.get_all("Content-Length", ()), headers.get_all("Transfer-Encoding", ())
+    lengths = headers.get_all("Content-Length", ())
+    # "identity" was a coding until RFC 7230.
+    codings = [one for one in headers.get_all("Transfer-Encoding", ()) if one.strip().lower() != "identity"]
     if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
         return "another protocol, which was not requested"
     if any(isinstance(one, MissingHeaderBodySeparatorDefect) for one in headers.defects):
         return "a malformed header, which hides those behind it"
-    if any(one.lower() not in ("chunked", "identity") for one in codings):
+    if any(one.lower() != "chunked" for one in codings):
         return "a transfer coding that was not requested"
     if not codings and (len(set(lengths)) > 1 or (lengths and response.length is None)):
         return "a malformed length"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 
 from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.page_client import PageClient
 from dicom_quarry.archive.dicomweb.paging import PagedResults
-from dicom_quarry.archive.dicomweb.query_spelling import QuerySpelling, answers_query
+from dicom_quarry.archive.dicomweb.query_spelling import QuerySpelling, Spelling, answers_query, keep_matching
 from dicom_quarry.archive.dicomweb.search_request import UNIQUE_KEYS, SearchRequest, build_search
 from dicom_quarry.archive.dicomweb.status import interpret_http
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
@@ -27,6 +28,11 @@ _EXACT_KEYS = ("PatientID", "AccessionNumber")
 
 #: Studies that show whether the archive heeds a key.
 _MANY_STUDIES = 200
+
+_UNREADABLE = (
+    "the archive does not decode URLs, so it cannot search for this value. "
+    "Use another key, or query the archive over DIMSE"
+)
 
 #: Results whose instances are listed to see a longer page, where the archive has no counts.
 _UNCOUNTED_SAMPLES = 3
@@ -78,12 +84,15 @@ class QidoClient:
                     raise
                 failure = failure or error
                 continue
-            if answers_query(spelling, search.keys, found.rows):
+            is_answer = answers_query(spelling, search.keys, found.rows)
+            if spelling is Spelling.WILDCARD:
+                keep_matching(search.keys, found)
+            if is_answer:
                 self._spelling.learn(spelling, search.keys)
                 return found
             lists.append(found)
-        if not lists and failure:
-            raise failure
+        if not lists:
+            raise failure or QueryFailed(_UNREADABLE, status=HTTPStatus.BAD_REQUEST, is_http=True)
         # Nothing is found only if no list was cut short.
         return next((one for one in lists if one.incomplete_reason), lists[0])
 

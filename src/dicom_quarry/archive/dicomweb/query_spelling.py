@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from pydicom.datadict import dictionary_VR
 
+from dicom_quarry.archive.base import QueryRows
 from dicom_quarry.archive.dimse.identifier import tag
 from dicom_quarry.archive.instance_listing import get_text
 
@@ -25,6 +26,7 @@ _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
 #: What wildcards replace; a comma may separate values.
 _REPLACED = re.compile(rf"[^A-Za-z0-9._~{re.escape(_PLAIN)}-]|,")
 _UID_LIST = re.compile(r"[0-9.,]*")
+_WILDCARDS = re.compile(r"[*?]*[*][*?]*")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 #: Characters that a value must keep to be sent with wildcards: it must not match half the archive.
@@ -49,13 +51,16 @@ class QuerySpelling:
         self._known: dict[Spelling, frozenset[str]] = dict.fromkeys(Spelling, frozenset())
 
     def candidates(self, query: Query) -> list[tuple[Spelling, list[tuple[str, str]]]]:
-        """Return a query in every spelling that is to be tried; one where the server's is known."""
+        """Return a query in every spelling that is to be tried; at most one where the server's is known.
+
+        None remains if the server reads the characters in a spelling that this value cannot have.
+        """
         special = _special_characters(query)
         known = [spelling for spelling, characters in self._known.items() if special <= characters]
         found: list[tuple[Spelling, list[tuple[str, str]]]] = []
         for spelling in known[:1] or sorted(Spelling, key=lambda one: -len(self._known[one] & special)):
             try:
-                encoded = [(keyword, _ENCODERS[spelling](text)) for keyword, text in query]
+                encoded = _ENCODERS[spelling](query)
             except ValueError:  # this value cannot be written so
                 continue
             if encoded not in (other for _, other in found):
@@ -70,13 +75,26 @@ class QuerySpelling:
 def answers_query(spelling: Spelling, query: Query, rows: Sequence[Mapping[int, str]]) -> bool:
     """Return True if a result has the values with special characters: the server has read them.
 
-    A result without such an attribute counts, unless the query had more wildcards than was requested.
+    A result without such an attribute counts, unless the query was wider than the request.
     """
-    special = [(keyword, text) for keyword, text in query if _special_characters([(keyword, text)])]
-    return any(
-        all(_has_value(row, keyword, text, spelling is not Spelling.WILDCARD) for keyword, text in special)
-        for row in rows
-    )
+    absent = spelling is not Spelling.WILDCARD
+    return any(_has_values(row, _special_keys(query), absent=absent) for row in rows)
+
+
+def keep_matching(query: Query, found: QueryRows) -> None:
+    """Remove the results that only a wider query than the request has found."""
+    special = _special_keys(query)
+    kept = [row for row in found.rows if _has_values(row, special, absent=True)]
+    found.repeated += len(found.rows) - len(kept)  # they count for the archive's limit
+    found.rows = kept
+
+
+def _special_keys(query: Query) -> Query:
+    return [(keyword, text) for keyword, text in query if _special_characters([(keyword, text)])]
+
+
+def _has_values(row: Mapping[int, str], query: Query, *, absent: bool) -> bool:
+    return all(_has_value(row, keyword, text, absent) for keyword, text in query)
 
 
 def _has_value(row: Mapping[int, str], keyword: str, wanted: str, absent: bool) -> bool:
@@ -103,26 +121,42 @@ def _special_characters(query: Query) -> frozenset[str]:
     )
 
 
-def _encode_latin_1(text: str) -> str:
-    return quote(text, safe=_PLAIN, encoding="latin-1", errors="strict")
+def _percent_encode(safe: str, encoding: str, errors: str) -> Callable[[Query], list[tuple[str, str]]]:
+    return lambda query: [
+        (keyword, quote(text, safe=safe, encoding=encoding, errors=errors)) for keyword, text in query
+    ]
+
+
+def _replace_by_wildcards(query: Query) -> list[tuple[str, str]]:
+    """Replace what a URL cannot have by wildcards, and leave out a key of which too little would remain.
+
+    Raises ValueError for a query that would match too much without that key.
+    """
+    encoded = []
+    for keyword, text in query:
+        replaced = text if _UID_LIST.fullmatch(text) else _to_wildcards(text)
+        is_usable = replaced == text or len(replaced.translate(_NO_WILDCARDS)) >= _LEAST_LITERAL
+        encoded.append((keyword, replaced) if is_usable else ("includefield", keyword))
+    omits = any(keyword == "includefield" for keyword, _ in encoded)
+    if omits and not any(keyword in _IDENTIFYING for keyword, _ in encoded):
+        raise ValueError("only wildcards remain")
+    return encoded
 
 
 def _to_wildcards(text: str) -> str:
-    """Replace what a query cannot have by wildcards; raises ValueError where too little would remain.
-
-    Servers differ in the number of characters that text beyond ASCII has.
-    """
-    if _UID_LIST.fullmatch(text):
-        return text
+    """Replace characters: each by one, text beyond ASCII by any number, since servers drop parts of it."""
     replaced = _REPLACED.sub("?", _NOT_ASCII.sub("*", text))
-    if replaced != text and len(replaced) - replaced.count("*") - replaced.count("?") < _LEAST_LITERAL:
-        raise ValueError("only wildcards remain")
-    return replaced
+    return replaced if text.isascii() else _WILDCARDS.sub("*", replaced)
 
 
-_ENCODERS: Mapping[Spelling, Callable[[str], str]] = {
-    Spelling.PLAIN: lambda text: quote(text, safe=_PLAIN, errors="surrogatepass"),
-    Spelling.ENCODED: lambda text: quote(text, safe="", errors="surrogatepass"),
-    Spelling.LATIN_1: _encode_latin_1,
-    Spelling.WILDCARD: _to_wildcards,
+_NO_WILDCARDS = str.maketrans("", "", "*?")
+
+#: Keys by which a query remains a query for one patient or study.
+_IDENTIFYING = frozenset({"PatientID", "AccessionNumber", "StudyInstanceUID"})
+
+_ENCODERS: Mapping[Spelling, Callable[[Query], list[tuple[str, str]]]] = {
+    Spelling.PLAIN: _percent_encode(_PLAIN, "utf-8", "surrogatepass"),
+    Spelling.ENCODED: _percent_encode("", "utf-8", "surrogatepass"),
+    Spelling.LATIN_1: _percent_encode(_PLAIN, "latin-1", "strict"),
+    Spelling.WILDCARD: _replace_by_wildcards,
 }

@@ -222,4 +222,5 @@ def _is_dicom_file(content_type: str, start: bytes) -> bool:
 
 def _has_known_end(response: Response) -> bool:
     """Return True for a body with a length or chunks: else its end looks like a cut connection."""
-    return bool(response.header("Content-Length") or response.header("Transfer-Encoding"))
+    is_chunked = response.header("Transfer-Encoding").lower() == "chunked"
+    return is_chunked or bool(response.header("Content-Length"))
