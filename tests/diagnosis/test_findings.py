@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
 from dicom_quarry.archive.base import RetrieveResult, StudyQueryResult, Verdict
+from dicom_quarry.archive.dimse.status import describe, interpret_move
 from dicom_quarry.config.settings import Limits, load_settings
 from dicom_quarry.config.time_window import Schedule, parse_schedule
 from dicom_quarry.diagnosis.access_request import render_access_request
@@ -17,7 +18,7 @@ from dicom_quarry.diagnosis.query_checks import MAX_RESULTS, find_result_cap
 from dicom_quarry.diagnosis.retrieval_diagnosis import RetrievalTrial, diagnose_move
 from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import Study
+from dicom_quarry.model import InstanceInfo, InstanceRef, Receipt, Study
 
 PACS = "PACS@10.1.2.3:104"
 TODAY = date(2026, 3, 1)
@@ -95,9 +96,9 @@ def test_what_we_stop_ourselves_is_no_cap() -> None:
 @pytest.mark.parametrize(
     ("answered", "said", "remedy"),
     [
-        (RetrieveResult(Verdict.RETRY, 0xC502), "could not send to it (C502)", "firewall"),
-        (RetrieveResult(Verdict.WARNING, 0xB000, 0, 9), "could not send to it (B000)", "firewall"),
-        (RetrieveResult(Verdict.RETRY, 0xA702), "could not send to it (A702)", "firewall"),
+        (RetrieveResult(Verdict.RETRY, 0xC502), "could not send to QUARRY (C502)", "firewall"),
+        (RetrieveResult(Verdict.WARNING, 0xB000, 0, 9), "could not send to QUARRY (B000)", "firewall"),
+        (RetrieveResult(Verdict.RETRY, 0xA702), "could not send to QUARRY (A702)", "firewall"),
         (RetrieveResult(Verdict.RETRY, 0xC001, 0, 0), "does not know QUARRY", "10.7.7.7, port 11112"),
         (RetrieveResult(Verdict.RETRY, 0xA700, comment="out of resources"), "out of resources", ""),
     ],
@@ -107,6 +108,25 @@ def test_verdicts(tmp_path: Path, answered: RetrieveResult, said: str, remedy: s
     assert step.status is StepStatus.BAD
     assert said in step.message
     assert remedy in step.remedy
+
+
+def test_the_words_of_the_archive_are_marked_as_such(tmp_path: Path) -> None:
+    meaning = interpret_move(0xC001, completed=0, failed=0)
+    result = RetrieveResult(
+        meaning.verdict, 0xC001, 0, 0, comment=describe(meaning, "Unknown AE", [0x00080018])
+    )
+    step = diagnose_move(bench(tmp_path), [RetrievalTrial(result, 9)])
+    assert step.message.endswith('. Message from the archive: "Unknown AE"')
+    assert "reports: " not in step.message
+
+
+def test_arrivals_show_that_the_archive_knows_us(tmp_path: Path) -> None:
+    arrival = InstanceInfo("1.2", "1.2.3", "1.2.840.10008.1.2.1")
+    receipt = Receipt(InstanceRef("1", "2", "3"), "1.2.840.10008.1.2.1", PurePosixPath("a"), 1, b"")
+    trial = RetrievalTrial(RetrieveResult(Verdict.RETRY, 0xC000, comment="Broken."), 9, ((arrival, receipt),))
+    step = diagnose_move(bench(tmp_path), [trial])
+    assert step.message == "1 of 9 instances arrived, so the archive knows QUARRY. Broken."
+    assert "register" not in step.remedy
 
 
 # -- this computer

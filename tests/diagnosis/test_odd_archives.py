@@ -62,6 +62,13 @@ def test_a_healthy_one(tried: Tried) -> None:
     assert checked.steps["C-GET"][0] == "✓"
 
 
+def test_attributes_that_are_not_answered(tried: Tried) -> None:
+    assert tried().steps["attributes"][0] == "✓"
+    mark, message = tried(find_faults.Without("SeriesDescription", "ModalitiesInStudy")).steps["attributes"]
+    assert mark != "✓"
+    assert "no value of ModalitiesInStudy, SeriesDescription for this study" in message
+
+
 def test_our_title_is_rejected(tried: Tried) -> None:
     checked = tried(faults.Reject(PERMANENT))
     assert (checked.code, list(checked.bad)) == (1, ["association"])
@@ -215,4 +222,4 @@ def test_no_cap(tried: Tried) -> None:
 
 def test_wrong_port(tried: Tried, us: AE) -> None:
     checked = tried(known=AE(us.title, us.host, free_port()))
-    assert "could not send to it" in checked.bad["C-MOVE"]
+    assert "could not send to QUARRY" in checked.bad["C-MOVE"]

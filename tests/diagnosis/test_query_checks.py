@@ -14,7 +14,7 @@ from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, Findings, ModelName, StepStatus
 from dicom_quarry.diagnosis.query_checks import StudyQueryCheck
 from dicom_quarry.errors import QueryFailed
-from dicom_quarry.model import InstanceRef, Listing, Study, Task
+from dicom_quarry.model import InstanceRef, Listing, SeriesInfo, Study, Task
 
 STUDY = Study("1.2", "P1", "A1", "20190101", instance_count=1)
 
@@ -34,6 +34,9 @@ class Archive:
             raise QueryFailed(f"refused ({self.broken:04X})", status=self.broken)
         has = {"PatientID": "P1", "AccessionNumber": "A1", "StudyDate": "20190101"}
         return StudyQueryResult((STUDY,) if all(has[key] == value for key, value in keys.items()) else ())
+
+    def list_series(self, study: Study) -> tuple[SeriesInfo, ...]:
+        return (SeriesInfo("1.2.1", "CT", "", None),)
 
     def list_instances(self, task: Task) -> Listing:
         listed = (InstanceRef("1.2", "1.2.1", "1.2.1.1"),) if self.by_image else ()
@@ -82,7 +85,8 @@ def test_the_other_model_need_not_work(model: str) -> None:
     steps, learned = asked(*archives, model=model)
     assert learned.model == model
     assert [step.name for step in steps if step.status is StepStatus.BAD] == []
-    assert list(marks(steps).values()).count(StepStatus.NOTE) == 1
+    notes = [name for name, status in marks(steps).items() if status is StepStatus.NOTE]
+    assert len(notes) == 2 and notes[-1] == "attributes"
 
 
 def test_patient_root_is_told_the_patient() -> None:
@@ -102,3 +106,14 @@ def test_never_without_a_key() -> None:
     study, patient = Archive(), Archive()
     asked(study, patient)
     assert all(keys and all(keys.values()) for keys in study.asked + patient.asked)
+
+
+def test_attributes_without_a_value_are_named_with_what_needs_them() -> None:
+    steps, _ = asked(Archive(), Archive())
+    (step,) = [step for step in steps if step.name == "attributes"]
+    assert step.status is StepStatus.NOTE
+    assert step.message == (
+        "answered: NumberOfStudyRelatedInstances, Modality; no value of ModalitiesInStudy, StudyDescription, "
+        "NumberOfStudyRelatedSeries, SeriesDescription, NumberOfSeriesRelatedInstances, SOPClassUID for this study"
+    )
+    assert "series cannot be selected by description" in step.remedy

@@ -21,6 +21,7 @@ OF_A_STUDY = [
     "key PatientID",
     "key StudyDate",
     "levels SERIES, IMAGE",
+    "attributes",
     "C-MOVE",
 ]
 ALL = [*STEPS, *OF_A_STUDY, "C-GET", "transfer syntaxes"]
@@ -127,7 +128,9 @@ def test_dcmqrscp_sends_to_the_wrong_port(check: Check, dcmqrscp: Dcmqrscp, us: 
     dcmqrscp.register(AE(us.title, us.host, free_port()))
     checked = check(dcmqrscp.ae, "--accession", ACCESSION)
     assert (checked.code, list(checked.bad)) == (1, ["C-MOVE"])
-    assert "knows QUARRY and could not send to it (A702)" in checked.bad["C-MOVE"]
+    assert (
+        "could not send to QUARRY (A702), and nothing arrived: it has another host" in checked.bad["C-MOVE"]
+    )
     assert f"it should be: AE title QUARRY, address 127.0.0.1, port {us.port}" in checked.out
 
 

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, Verdict
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
 from dicom_quarry.config.time_window import Schedule
+from dicom_quarry.diagnosis.attribute_check import check_attributes
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.diagnosis.local_checks import check_clock, check_disk, is_clock_synchronised
 from dicom_quarry.diagnosis.network_checks import check_archive_port, check_host_name
@@ -94,6 +95,7 @@ def _check_study(context: CheckContext, archive: DicomWebArchive, accession: str
         yield CheckStep(
             "list", StepStatus.GOOD, f"{len(listed)} instances in {len(listing.series_uids)} series"
         )
+        yield check_attributes(archive, study, listing)
         yield _check_retrieval(context, archive, study, listed)
     except ArchiveError as error:
         yield CheckStep("query", StepStatus.BAD, str(error))

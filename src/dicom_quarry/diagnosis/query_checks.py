@@ -10,6 +10,7 @@ from datetime import date, timedelta
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.diagnosis.attribute_check import check_attributes
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, ModelName, StepStatus
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Listing, Study, Task
@@ -49,6 +50,8 @@ class StudyQueryCheck:
                 archive = self._archive_for(self._context.findings.model)
                 yield from (self._check_key(archive, self.study, keyword) for keyword in _UNUSED_VALUES)
                 yield self._check_levels(archive, self.study)
+                if self.listing is not None:
+                    yield check_attributes(archive, self.study, self.listing)
         finally:
             for archive in self._archives.values():
                 archive.close()

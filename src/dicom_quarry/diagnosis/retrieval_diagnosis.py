@@ -9,6 +9,7 @@ from pydicom.config import IGNORE
 from pydicom.uid import UID
 
 from dicom_quarry.archive.base import RetrieveResult, Verdict
+from dicom_quarry.archive.dimse.status import quote_archive_comment
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.model import InstanceInfo, Receipt
 from dicom_quarry.receiver.server import SenderRejected
@@ -51,7 +52,7 @@ def diagnose_get(trial: RetrievalTrial, *, is_required: bool) -> CheckStep:
     """Return the step of the C-GET; a failure is only a note where another transport is used."""
     if trial.is_complete:
         return CheckStep("C-GET", StepStatus.GOOD, _describe_arrivals(trial))
-    message = f"{_describe_arrivals(trial)}; the archive reports: {trial.result.comment}"
+    message = f"{_describe_arrivals(trial)}. {trial.result.comment}".rstrip()
     return CheckStep("C-GET", StepStatus.BAD if is_required else StepStatus.NOTE, message)
 
 
@@ -108,11 +109,11 @@ def _explain_failure(context: CheckContext, trial: RetrievalTrial) -> tuple[str,
     if trial.refused_instances:
         return f"{_describe_arrivals(trial)}; our own store refused {trial.refused_instances}", ""
     if trial.arrived:
-        return (
-            f"{_describe_arrivals(trial)}; the archive reports: {result.comment}",
-            "try again; then ask the PACS team",
-        )
-    return _explain_no_arrivals(result, title, register_remedy, network_remedy)
+        message = f"{_describe_arrivals(trial)}, so the archive knows {title}. {result.comment}".rstrip()
+        return message, "try again; then ask the PACS team"
+    message, remedy = _explain_no_arrivals(result, title, register_remedy, network_remedy)
+    words = quote_archive_comment(result.comment)
+    return (message if not words or message == result.comment else f"{message}. {words}"), remedy
 
 
 def _explain_no_arrivals(
@@ -124,8 +125,12 @@ def _explain_no_arrivals(
     if result.verdict is Verdict.CONFIGURATION:
         return result.comment, f"ask the PACS team to allow {title} to retrieve"
     if result.failed or status in _CANNOT_REACH:
-        message = f"the archive knows {title} and could not send to it ({status:04X})"
-        return f"{message}: a wrong host or port there, or a firewall", network_remedy
+        # Neither status nor counters show that the archive knows us: only arrivals do.
+        message = f"the archive could not send to {title} ({status:04X}), and nothing arrived: it has another"
+        return (
+            f"{message} host or port for {title}, does not know it, or a firewall blocks it",
+            network_remedy,
+        )
     if status >> 12 == 0xC:
         message = (
             f"the archive could not start ({status:04X}) and sent nothing. Probably it does not know {title}"

@@ -230,6 +230,12 @@ def strip_archive_comment(description: str) -> str:
     return description.partition(_COMMENT_PREFIX)[0].strip()
 
 
+def quote_archive_comment(description: str) -> str:
+    """Return the archive's own words of a text of :func:`describe`, as a quotation; empty if it has none."""
+    words = description.partition(_COMMENT_PREFIX)[2].partition(" Rejected attributes: ")[0].strip()
+    return f'{_COMMENT_PREFIX}"{words}"' if words else ""
+
+
 def _interpret_by_range(status: int) -> StatusMeaning:
     """Interpret a status that no table contains by its class (PS3.7 C.1 to C.5)."""
     code = f"({status:04X})"
