@@ -119,7 +119,8 @@ class Connection(_Brief):
 
     At most ``limit`` associations are open (0: no limit). The messages with the numbers ``breaks``, and every
     ``every``-th, are not sent: the association is aborted, or with ``cut`` its connection is closed. With
-    ``stores`` the C-STORE associations of C-MOVE are closed instead, in the middle of an instance.
+    ``stores`` the C-STORE associations of C-MOVE are closed instead, in the middle of an instance. ``behind``
+    each final response the association is ended by an abort or a release.
     """
 
     limit: int = 0
@@ -127,6 +128,7 @@ class Connection(_Brief):
     every: int = 0
     cut: bool = False
     stores: bool = False
+    behind: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,7 +271,7 @@ class Model(_Brief):
             and not pages.total
             and (pages.heeds_offset or not (pages.size or pages.heeds_limit))
             and not pages.refuses_above
-            and self.connection == Connection(limit=self.connection.limit)
+            and self.connection == Connection(limit=self.connection.limit, behind=self.connection.behind)
             and not self.sendings
             and all(study.inside is None for study in self.studies)
         )
@@ -352,6 +354,7 @@ ODDITIES: dict[str, Change] = {
     "refusal": _field("pages", {"refuses_above": _some((1, 2, 200))}),
     "total": _field("pages", {"total": st.integers(1, 4), "size": st.integers(0, 3), "warns": _yes}),
     "limit": _field("connection", {"limit": st.integers(1, 3)}),
+    "behind": _field("connection", {"behind": _some(("abort", "release"))}),
     "breaks": _field(
         "connection",
         {"breaks": st.lists(st.integers(1, 40), min_size=1, max_size=4, unique=True).map(tuple)},
@@ -379,7 +382,7 @@ ODDITIES: dict[str, Change] = {
     "parallel": _direct(parallel=st.integers(2, 3)),
 }
 _WEB_ONLY = {"pages", "refusal", "total"}
-_DIMSE_ONLY = {"limit", "charset", "cap", "stores"}
+_DIMSE_ONLY = {"limit", "behind", "charset", "cap", "stores"}
 
 
 @st.composite

@@ -39,6 +39,7 @@ from tests.scripted.archive import Answers as Responses
 from tests.scripted.archive import ScriptedArchive
 from tests.scripted.faults import store
 from tests.scripted.web import ScriptedWeb
+from tests.scripted.wire_faults import EndsBehindAnswer
 
 _UNIQUE_KEYS = {"STUDY": "StudyInstanceUID", "SERIES": "SeriesInstanceUID", "IMAGE": "SOPInstanceUID"}
 _INSTANCE_COUNTS = ("NumberOfStudyRelatedInstances", "NumberOfSeriesRelatedInstances")
@@ -183,7 +184,9 @@ class ModelArchive(ScriptedArchive):
     """The archive of a model over DIMSE."""
 
     def __init__(self, model: Model, receiver_port: int) -> None:
-        super().__init__((), destinations={"QUARRY": ("127.0.0.1", receiver_port)})
+        behind = model.connection.behind
+        faults = [EndsBehindAnswer(release=behind == "release")] if behind else []
+        super().__init__((), faults, destinations={"QUARRY": ("127.0.0.1", receiver_port)})
         self.catalogue: ModelCatalogue = ModelCatalogue(model)
         self._model = model
         self._boundaries = Boundaries(model.connection)
