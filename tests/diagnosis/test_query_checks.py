@@ -117,3 +117,27 @@ def test_attributes_without_a_value_are_named_with_what_needs_them() -> None:
         "NumberOfStudyRelatedSeries, SeriesDescription, NumberOfSeriesRelatedInstances, SOPClassUID for this study"
     )
     assert "series cannot be selected by description" in step.remedy
+
+
+def test_every_query_in_patient_root_has_the_patient_id() -> None:
+    patient = Archive()
+    asked(Archive(), patient, model="patient")
+    # The accession alone finds the patient; after that each query names it.
+    assert patient.asked[1:]
+    assert all("PatientID" in keys for keys in patient.asked[1:])
+
+
+def test_a_given_patient_id_is_in_every_query() -> None:
+    address = {"name": "main", "address": "A@127.0.0.1:1", "model": "patient"}
+    settings = Settings(archives=(ArchiveProfile.model_validate(address),), to=Path())
+    archive = Archive()
+    bench = Two(settings, archives={"patient": archive})
+    bench.findings.usable_models = {"study": False, "patient": True}
+    steps = list(StudyQueryCheck(bench, "A1", "P1").run())
+    assert StepStatus.BAD not in marks(steps).values()
+    assert all("PatientID" in keys for keys in archive.asked)
+
+
+def test_patient_root_alone_asks_for_the_patient_id() -> None:
+    steps, _ = asked(Archive(broken=0xA900), Archive(broken=0xA900), model="patient")
+    assert steps[0].remedy.endswith("add --patient-id")

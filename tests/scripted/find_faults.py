@@ -210,3 +210,10 @@ class Values(Fault):
 
     def describe(self, elements: list[Element]) -> list[Element]:
         return [(tag, vr, self._values.get(tag, value)) for tag, vr, value in elements]
+
+
+class NeedsPatient(Fault):
+    """33. A query without a Patient ID does not fit the information model (A900), as in Patient Root."""
+
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        return answers if query.values("PatientID") else iter([(0xA900, None)])

@@ -46,13 +46,23 @@ class ConnectionCheck:
         """True if a step has failed so far."""
         return any(step.status is StepStatus.BAD for step in self.steps)
 
-    def run(self, *, accession: str = "", probe_cap: bool = False) -> Iterator[CheckStep]:
+    def run(
+        self, *, accession: str = "", patient_id: str = "", probe_cap: bool = False
+    ) -> Iterator[CheckStep]:
         """Run the checks; yields each step when it has ended, and keeps it in ``steps``.
 
-        With ``accession`` that study is queried and retrieved. ``probe_cap`` looks for a limit on the number
+        With ``accession`` that study is queried and retrieved; ``patient_id`` is its patient, which the
+        Patient Root model needs. ``probe_cap`` looks for a limit on the number
         of query results. Raises StartError outside the hours in which the archive may be queried.
         """
-        for step in run_checks(self._context, self._open_hours(), accession=accession, probe_cap=probe_cap):
+        steps = run_checks(
+            self._context,
+            self._open_hours(),
+            accession=accession,
+            patient_id=patient_id,
+            probe_cap=probe_cap,
+        )
+        for step in steps:
             self.steps.append(step)
             yield step
 

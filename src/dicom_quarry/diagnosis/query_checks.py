@@ -22,17 +22,19 @@ _UNUSED_VALUES = {
     "StudyDate": "18950101",
 }
 
+_PATIENT_REMEDY = "the Patient Root model needs the patient ID, too: add --patient-id"
 _KEY_REMEDY = "ask the PACS team why. Without this key the archive cannot find the right studies of such rows"
 
 
 class StudyQueryCheck:
     """Queries for one study; afterwards ``study`` and ``listing`` describe it."""
 
-    def __init__(self, context: CheckContext, accession: str) -> None:
+    def __init__(self, context: CheckContext, accession: str, patient_id: str = "") -> None:
         self.study: Study | None = None
         self.listing: Listing | None = None
         self._context = context
         self._accession = accession
+        self._patient_id = patient_id
         self._has_answered = False
         self._archives: dict[ModelName, DimseArchive] = {}
 
@@ -40,7 +42,7 @@ class StudyQueryCheck:
     def identifiers(self) -> set[str]:
         """Values that identify the patient, if they are long enough not to be part of any number."""
         patient = self.study.patient_id if self.study else ""
-        return {text for text in (self._accession, patient) if len(text) > 3}
+        return {text for text in (self._accession, self._patient_id, patient) if len(text) > 3}
 
     def run(self) -> Iterator[CheckStep]:
         """Run one check after the other."""
@@ -84,12 +86,14 @@ class StudyQueryCheck:
     def _check_model(self, model: ModelName) -> CheckStep:
         name, archive = f"query, {_model_title(model)}", self._archive_for(model)
         keys = {"AccessionNumber": self._accession}
-        if self.study is not None:
-            keys["PatientID"] = self.study.patient_id  # required by the Patient Root model (PS3.4 C.6.1)
+        patient_id = self._patient_id or (self.study.patient_id if self.study else "")
+        if patient_id:
+            keys["PatientID"] = patient_id  # required by the Patient Root model (PS3.4 C.6.1)
         try:
             found = archive.find(keys)
         except ArchiveError as error:
-            return CheckStep(name, StepStatus.BAD, str(error))
+            lacks_patient = model == "patient" and not patient_id
+            return CheckStep(name, StepStatus.BAD, str(error), _PATIENT_REMEDY if lacks_patient else "")
         self._has_answered = True
         matching = [study for study in found.studies if study.accession == self._accession]
         if not matching:
@@ -103,8 +107,8 @@ class StudyQueryCheck:
         """Query with the study's own value, then with one that no study has."""
         name = f"key {keyword}"
         actual = self._actual_values(study)
-        other_keyword = "PatientID" if keyword == "AccessionNumber" else "AccessionNumber"
-        keys = {one: actual[one] for one in (other_keyword, keyword) if actual[one]}
+        # The Patient ID is required by the Patient Root model (PS3.4 C.6.1).
+        keys = {one: actual[one] for one in ("PatientID", "AccessionNumber", keyword) if actual[one]}
         if not actual[keyword]:
             return CheckStep(name, StepStatus.NOTE, "not tested: the study has no such value")
         try:
@@ -180,7 +184,11 @@ QueryDateRange = Callable[[date, date], StudyQueryResult]
 
 def probe_result_cap(context: CheckContext, newest: date) -> CheckStep:
     """Look for a limit on the number of results; a limit that is found is kept in the findings."""
-    archive = context.open_archive(context.findings.model or context.profile.model, answer_cap=MAX_RESULTS)
+    model = context.findings.model or context.profile.model
+    if model == "patient":
+        message = "not tested: the Patient Root model needs a patient ID in every query"
+        return CheckStep("result cap", StepStatus.NOTE, message)
+    archive = context.open_archive(model, answer_cap=MAX_RESULTS)
     try:
         cap, largest = find_result_cap(lambda first, last: archive.find(_date_range_key(first, last)), newest)
     except ArchiveError as error:

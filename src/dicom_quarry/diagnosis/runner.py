@@ -27,7 +27,12 @@ _USE_GET_REMEDY = (
 
 
 def run_checks(
-    context: CheckContext, hours: Schedule, *, accession: str = "", probe_cap: bool = False
+    context: CheckContext,
+    hours: Schedule,
+    *,
+    accession: str = "",
+    patient_id: str = "",
+    probe_cap: bool = False,
 ) -> Iterator[CheckStep]:
     """Check network and computer, with an accession also queries and retrievals; raises ConfigError."""
     if context.profile.address is None:
@@ -41,7 +46,7 @@ def run_checks(
         yield step
     yield from check_local(context, hours, datetime.now(UTC))
     if reached and accession:
-        query_check = StudyQueryCheck(context, accession)
+        query_check = StudyQueryCheck(context, accession, patient_id)
         yield from (_redact_step(step, query_check) for step in _check_study(context, query_check))
     if reached and probe_cap:
         yield probe_result_cap(context, datetime.now(UTC).date())

@@ -54,6 +54,11 @@ class ArchiveClient:
     throttle: ArchiveThrottle
     transport_selector: TransportSelector
 
+    @property
+    def requires_patient_id(self) -> bool:
+        """True if every query needs a Patient ID, as in the Patient Root model (PS3.4 C.6.1.1.2)."""
+        return self.profile.address is not None and self.profile.model == "patient"
+
     def find(
         self,
         keys: Mapping[str, str],

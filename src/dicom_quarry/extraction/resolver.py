@@ -153,17 +153,30 @@ class Resolver:
         """Look in every archive for a study that is similar to the one of the row."""
         for client in self._clients.values():
             try:
-                hint = find_near_miss(self._allowed_finder(client, log), dict(request.keys))
+                keys = dict(request.keys)
+                hint = find_near_miss(self._allowed_finder(client, keys, log), keys)
             except (QueryFailed, ConnectionLost):
                 continue  # the row has an outcome without a hint, too
             if hint:
                 return ResolveResult(code="near_miss", details={**result.details, "hint": hint})
         return result
 
-    def _allowed_finder(self, client: ArchiveClient, log: QueryLog) -> FindStudies:
-        """Return a function that finds studies, but none on an exclusion list."""
+    def _allowed_finder(
+        self, client: ArchiveClient, row_keys: Mapping[str, str], log: QueryLog
+    ) -> FindStudies:
+        """Return a function that finds studies, but none on an exclusion list.
+
+        In the Patient Root model every query has the row's Patient ID (PS3.4 C.6.1.1.2). A query that is then
+        that of the row itself, or of a row without one, is not sent.
+        """
+        patient = {}
+        if client.requires_patient_id:
+            patient = {"PatientID": row_keys.get("PatientID", "")}
 
         def find_allowed(keys: Mapping[str, str]) -> StudyQueryResult:
+            keys = {**keys, **patient}
+            if patient and (not keys["PatientID"] or keys == row_keys):
+                return StudyQueryResult(())
             found = client.find(keys, log=log, purpose="near")
             allowed = [one for one in found.studies if not self._exclusions.match_study(one)]
             return replace(found, studies=tuple(allowed))

@@ -32,6 +32,9 @@ def check(
         str | None,
         typer.Option(help="A study for testing: it is queried, sent here by each method, then deleted."),
     ] = None,
+    patient_id: Annotated[
+        str | None, typer.Option(help="The patient of that study, for archives with Patient Root alone.")
+    ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Find out the most query results that the archive returns.")
     ] = False,
@@ -61,7 +64,7 @@ def check(
         raise InputError("The letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter on standard output must be the only text there.
     console = err if access_request == _STANDARD_OUTPUT else out
-    for step in connection.run(accession=accession or "", probe_cap=probe):
+    for step in connection.run(accession=accession or "", patient_id=patient_id or "", probe_cap=probe):
         _show_step(console, step)
     if save_settings:
         _show_saved(console, connection.settings_file, connection.save())
