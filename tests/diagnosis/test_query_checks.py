@@ -114,7 +114,8 @@ def test_attributes_without_a_value_are_named_with_what_needs_them() -> None:
     assert step.status is StepStatus.NOTE
     assert step.message == (
         "answered: NumberOfStudyRelatedInstances, Modality; no value of ModalitiesInStudy, StudyDescription, "
-        "NumberOfStudyRelatedSeries, SeriesDescription, NumberOfSeriesRelatedInstances, SOPClassUID for this study"
+        "NumberOfStudyRelatedSeries, SeriesDescription, NumberOfSeriesRelatedInstances, SOPClassUID "
+        "for this study"
     )
     assert "series cannot be selected by description" in step.remedy
 
