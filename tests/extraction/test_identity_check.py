@@ -6,7 +6,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from dicom_quarry.extraction.inbound import IdentityCheck, InboundStudy
+from dicom_quarry.extraction.identity import IdentityCheck
+from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.retry_policy import Finish, next_step
 from dicom_quarry.extraction.task_snapshot import TaskSnapshot
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Study, Task
@@ -23,13 +24,27 @@ STUDY = Study("1.2", patient_id="P1", accession="A1")
         ("P2", "A2", "patient ID", "accession", ""),
         ("", "", "", "", ""),  # what either side leaves out cannot differ
         ("", "A2", "accession", "accession", ""),
-        ("p1", "A1", "patient ID", "", ""),
+        ("p1", "A1", "upper and lower case of the patient ID", "", ""),
+        ("P1", "a1", "upper and lower case of the accession", "upper and lower case of the accession", ""),
+        ("P1 \0", "A1 ", "", "", ""),  # padding
+        ("P1", "A0\\A1", "", "", ""),
+        ("P1", "A0\\A2", "accession", "accession", ""),
+        ("0P1", "A1", "patient ID", "", ""),
     ],
 )
 def test_difference(patient: str, accession: str, strict: str, merged: str, accepted: str) -> None:
     assert IdentityCheck().find_mismatch(STUDY, patient, accession) == strict
     assert IdentityCheck(accept_patients=True).find_mismatch(STUDY, patient, accession) == merged
     assert IdentityCheck(accept_all=True).find_mismatch(STUDY, patient, accession) == accepted
+
+
+def test_an_answer_with_several_values_or_in_another_reading() -> None:
+    merged = Study("1.2", patient_id="M\u00dc-1", accession="A1\\A2")
+    check = IdentityCheck()
+    assert check.find_mismatch(merged, "M\u00dc-1", "A2") == ""
+    assert check.find_mismatch(merged, "M\u00dc-1".encode().decode("latin-1"), "A1") == ""
+    assert check.find_mismatch(merged, "M\u00dc-1", "A3") == "accession"
+    assert check.find_mismatch(merged, "M\u00d6-1", "A1") == "patient ID"
 
 
 def test_what_the_archive_left_out_cannot_differ() -> None:

@@ -57,5 +57,6 @@ def test_near_misses(keys: dict[str, str], said: str) -> None:
 
 def test_other_spellings_are_few_and_new() -> None:
     assert list(accession_spellings("00-12 3")) == ["00123", "-12 3", "000-12 3"]
-    assert list(accession_spellings("A1")) == ["0A1"]
+    assert list(accession_spellings("A1")) == ["0A1", "a1"]
+    assert list(accession_spellings("a1")) == ["0a1", "A1"]
     assert list(accession_spellings("1234567890123456")) == []

@@ -370,6 +370,52 @@ SCENARIOS = (
         stored=(2,),
         requests=ArchiveRequests(("STUDY",), (1, 1, 1)),
     ),
+    *(
+        Scenario(
+            17,
+            f"utf-8-{name}",
+            f"the archive answers in UTF-8 and {how}",
+            "compares what the bytes are in every reading, and finds the patient of the row",
+            lambda charset=charset: [find_faults.Undeclared("utf-8", charset)],  # type: ignore[misc]
+            studies=UMLAUT,
+            cohort="EMPI,Accession\nMÜ-17,U1\n",
+            rows=(COMPLETE,),
+            stored=(2,),
+            requests=ArchiveRequests(("STUDY",), (1, 1, 1)),
+        )
+        for name, how, charset in (
+            ("undeclared", "does not declare it", ""),
+            ("declared-as-latin-1", "declares Latin-1", "ISO_IR 100"),
+        )
+    ),
+    Scenario(
+        15,
+        "several-accessions",
+        "the archive answers with two accessions for a study, in one value (A1\\A2)",
+        "one of them is enough, in the answer and in the images",
+        lambda: [find_faults.Changed(lambda record: {"AccessionNumber": f"X0\\{record['AccessionNumber']}"})],
+    ),
+    Scenario(
+        15,
+        "answered-twice",
+        "the archive answers each study twice, the first time with another accession",
+        "takes the identifiers of both answers for those of the study",
+        lambda: [find_faults.Changed(lambda _record: {"AccessionNumber": "X0"}, twice=True)],
+    ),
+    Scenario(
+        15,
+        "case-of-an-identifier",
+        "an accession of the table differs from the archive's in case alone, and the archive ignores case",
+        "does not take it for the same, and names the difference",
+        lambda: [find_faults.CaseIgnored()],
+        studies=BEGINS[:1],
+        cohort="Accession\na1\n",
+        rows=(("not_found", "near_miss"),),
+        stored=(0,),
+        exit_code=1,
+        requests=ArchiveRequests(("",), None, None),
+        messages=("the archive has the accession as A1: upper and lower case differ",),
+    ),
     Scenario(
         18,
         "dates-only",

@@ -181,14 +181,45 @@ class Nameless(Fault):
 
 
 class Undeclared(Fault):
-    """17. Answers in Latin-1 without SpecificCharacterSet."""
+    """17. Answers without SpecificCharacterSet, or with a wrong ``charset``, in this ``codec``."""
+
+    def __init__(self, codec: str = "latin-1", charset: str = "") -> None:
+        super().__init__()
+        self._codec = codec
+        self._charset: list[Element] = [(0x00080005, "CS", charset)] if charset else []
 
     def describe(self, elements: list[Element]) -> list[Element]:
-        return [
-            (tag, vr, str(value).encode("latin-1") if vr in ("PN", "LO") else value)
+        return self._charset + [
+            (tag, vr, str(value).encode(self._codec) if vr in ("PN", "LO") else value)
             for tag, vr, value in elements
             if tag != 0x00080005
         ]
+
+
+class Changed(Fault):
+    """15. Answers at STUDY level have other values; ``twice``: they come before the right answers."""
+
+    def __init__(self, change: Callable[[Record], Record], *, twice: bool = False) -> None:
+        super().__init__()
+        self._change = change
+        self._twice = twice
+
+    def find(self, archive: ScriptedArchive, query: QueryIdentifier, answers: Answers) -> Answers:
+        for status, record in answers:
+            if record is None or query.level != "STUDY":
+                yield status, record
+                continue
+            changed = status, record | self._change(record)
+            yield from [changed, (status, record)] if self._twice else [changed]
+
+
+class CaseIgnored(Fault):
+    """15. Accessions match without regard to case."""
+
+    def interpret(self, query: QueryIdentifier) -> QueryIdentifier:
+        return replace(
+            query, keys={k: v.upper() if k == "AccessionNumber" else v for k, v in query.keys.items()}
+        )
 
 
 def _even(uid: str, padding: str) -> bytes:

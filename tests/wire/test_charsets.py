@@ -11,7 +11,7 @@ import pytest
 from pydicom.charset import CODES_TO_ENCODINGS, convert_encodings, decode_bytes, python_encoding
 from pydicom.valuerep import TEXT_VR_DELIMS
 
-from dicom_quarry.wire.charsets import codecs_of, decode
+from dicom_quarry.wire.charsets import codecs_of, decode, readings
 
 TERMS = (*python_encoding, "ISO IR 100", "ISO-IR 144", "ISO-2022-IR 87", "FOO", "idna", "ISO_IR 999", "big5")
 PIECES = (
@@ -44,6 +44,20 @@ def test_text_is_read_as_pydicom_reads_it() -> None:
         charset = "\\".join(dice.choice(TERMS) for _ in range(dice.choice((1, 1, 2, 3))))
         raw = b"".join(dice.choice(PIECES) for _ in range(dice.randint(0, 8)))
         assert decode(raw, codecs_of(charset.encode())) == pydicoms(charset, raw)
+
+
+@pytest.mark.parametrize("charset", ["", "FOO", "ISO_IR 6"])
+def test_text_without_a_known_character_set_is_utf_8_if_it_can_be(charset: str) -> None:
+    codecs = codecs_of(charset.encode())
+    assert decode("Müller".encode(), codecs) == "Müller"
+    assert decode("Müller".encode("latin-1"), codecs) == "Müller"
+
+
+def test_a_declared_character_set_counts_if_the_bytes_fit_it() -> None:
+    assert decode("Müller".encode(), codecs_of(b"ISO_IR 100")) == "MÃ¼ller"
+    assert readings("MÃ¼ller") == {"MÃ¼ller", "Müller"}
+    assert readings("Müller") == {"Müller"}
+    assert decode("Müller".encode("latin-1"), codecs_of(b"ISO_IR 192")) == "Müller", "they do not fit"
 
 
 @pytest.mark.parametrize(

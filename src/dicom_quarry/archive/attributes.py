@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from dicom_quarry.archive.base import QueryRows, StudyQueryResult
 from dicom_quarry.archive.dimse.identifier import is_uid
@@ -45,7 +46,8 @@ def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> Study
     for row in query_rows.rows:
         study = _study_from_row(row, extra_keywords)
         if is_uid(study.study_uid):
-            studies.setdefault(study.study_uid, study)
+            known = studies.get(study.study_uid)
+            studies[study.study_uid] = _join_answers(known, study) if known else study
         elif any(row.values()):
             unidentified.append(study)
     reason = query_rows.incomplete_reason or describe_missing_uids(query_rows.rows, "StudyInstanceUID")
@@ -57,6 +59,20 @@ def parse_studies(query_rows: QueryRows, extra_keywords: Sequence[str]) -> Study
         answer_count=query_rows.answer_count,
         unidentified=() if query_rows.incomplete_reason else tuple(unidentified),
     )
+
+
+def _join_answers(first: Study, second: Study) -> Study:
+    """Join two answers for one study: its identifiers are those of both, its other attributes the first's."""
+    return replace(
+        first,
+        patient_id=_join_values(first.patient_id, second.patient_id),
+        accession=_join_values(first.accession, second.accession),
+    )
+
+
+def _join_values(first: str, second: str) -> str:
+    values = dict.fromkeys(one.strip(" \0") for one in (*first.split("\\"), *second.split("\\")))
+    return "\\".join(one for one in values if one)
 
 
 def parse_study_count(query_rows: QueryRows, patient_id: str) -> int | None:

@@ -17,6 +17,7 @@ from dicom_quarry.cohort.cell_values import QUERY_KEYS, range_bounds
 from dicom_quarry.cohort.columns import normalize_header
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import SeriesInfo, Study
+from dicom_quarry.wire.charsets import readings
 
 #: Compared with regard to case: the IDs of two patients may differ only in case.
 _EXACT = frozenset({"PatientID", "IssuerOfPatientID", "AccessionNumber", "StudyID"})
@@ -66,7 +67,25 @@ def matches_value(keyword: str, query_value: str, study_value: str) -> bool:
     if vr == "PN":
         values = [name.split("=")[0].rstrip("^ ") for name in values]
         wanted = [name.rstrip("^ ") for name in wanted]
-    return any(_matches_one(keyword, vr, each, value) for each in wanted if each for value in values if value)
+    return any(
+        _matches_one(keyword, vr, each, reading)
+        for each in wanted
+        if each
+        for value in values
+        if value
+        for reading in readings(value)
+    )
+
+
+def differ_in_case_alone(study: Study, keys: Mapping[str, str]) -> str:
+    """Return the keyword of an identifier whose case alone keeps a study from matching, else empty."""
+    has = _attributes(study)
+    different = [keyword for keyword, value in keys.items() if not matches(study, {keyword: value})]
+    is_alike = all(
+        keyword in _EXACT and has.get(keyword, "").casefold() == keys[keyword].casefold()
+        for keyword in different
+    )
+    return different[0] if different and is_alike else ""
 
 
 def _in_date_range(query_value: str, study_value: str) -> bool:

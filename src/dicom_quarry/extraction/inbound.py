@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.extraction.identity import IdentityCheck
 from dicom_quarry.extraction.refusals import RefusalLog
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.ledger.exclusions import excluded_studies
@@ -23,7 +23,6 @@ from dicom_quarry.model import (
     Receipt,
     Sink,
     StoreResult,
-    Study,
     Task,
     Writer,
 )
@@ -43,28 +42,6 @@ _NOT_AUTHORIZED = 0x0124
 
 #: Returns the user's own columns, by header, of the first row that requested a study.
 CellsLookup = Callable[[Task], Mapping[str, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityCheck:
-    """Comparison of an instance's patient ID and accession with those of its study.
-
-    ``accept_all``: the user accepts every difference. ``accept_patients``: the archive merges patients, so
-    another patient ID is normal.
-    """
-
-    accept_all: bool = False
-    accept_patients: bool = False
-
-    def find_mismatch(self, study: Study, patient_id: str, accession: str) -> str:
-        """Return the name of the attribute that differs, empty if none. A missing value never differs."""
-        if self.accept_all:
-            return ""
-        if not self.accept_patients and patient_id and study.patient_id and patient_id != study.patient_id:
-            return "patient ID"
-        if accession and study.accession and accession != study.accession:
-            return "accession"
-        return ""
 
 
 class InboundStudy:
@@ -148,7 +125,7 @@ class InboundStudies:
         self,
         ledger: Ledger,
         cells: CellsLookup,
-        identity_check: IdentityCheck = IdentityCheck(),
+        identity_check: IdentityCheck = IdentityCheck(),  # noqa: B008 (frozen)
         exclusions: ExclusionList = NO_EXCLUSIONS,
     ) -> None:
         self._ledger = ledger

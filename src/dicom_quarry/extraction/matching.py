@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from dicom_quarry.archive.base import StudyQueryResult
-from dicom_quarry.cohort.study_filter import matches
+from dicom_quarry.cohort.study_filter import differ_in_case_alone, matches
 from dicom_quarry.extraction.partition import FindStudies
 from dicom_quarry.model import Request, Study
 
@@ -39,7 +39,7 @@ class ResolveRules:
 
 def _count_patients(studies: Sequence[Study]) -> int:
     """Count the patients of studies; nothing shows that two studies without a patient ID are of one."""
-    named = {study.patient_id for study in studies if study.patient_id}
+    named = {one for study in studies for one in study.patient_id.split("\\") if one}
     return len(named) + sum(not study.patient_id for study in studies)
 
 
@@ -59,6 +59,12 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
             why = {} if found.splittable else {"why": found.incomplete_reason}
             return ResolveResult(code="query_cut_short", details={"answers": len(found.studies), **why})
         return ResolveResult(code="query_failed", details={"status": found.incomplete_reason})
+    for study in () if matching else found.studies:
+        if keyword := differ_in_case_alone(study, keys):
+            has = {"PatientID": study.patient_id, "AccessionNumber": study.accession}.get(keyword, "")
+            name = _KEY_NAMES.get(keyword, keyword)
+            hint = f"the archive has the {name} as {has}: upper and lower case differ"
+            return ResolveResult(code="near_miss", details={"keys": key_names, "hint": hint})
     if not matching and found.studies:
         details = {"answers": len(found.studies), "keys": key_names}
         return ResolveResult(code="answers_do_not_match", details=details)
@@ -102,7 +108,7 @@ def _explain_accession(
 ) -> str:
     accession = keys["AccessionNumber"]
     if len(keys) > 1:
-        same = [one for one in find({"AccessionNumber": accession}) if one.accession == accession]
+        same = [one for one in find({"AccessionNumber": accession}) if accession in one.accession.split("\\")]
         if same:
             return _describe_difference(same[0], keys)
     for other in accession_spellings(accession):
@@ -125,10 +131,10 @@ def _describe_difference(study: Study, keys: Mapping[str, str]) -> str:
 
 
 def accession_spellings(accession: str) -> Iterator[str]:
-    """Yield other spellings of an accession: without dashes and spaces, with or without a leading zero."""
+    """Yield other spellings of an accession: without dashes and spaces, a leading zero, in the other case."""
     seen = {accession}
     plain = "".join(char for char in accession if char not in "- ")
-    for other in (plain, accession.lstrip("0"), f"0{accession}"):
+    for other in (plain, accession.lstrip("0"), f"0{accession}", accession.upper(), accession.lower()):
         if other and other not in seen and len(other) <= 16:
             seen.add(other)
             yield other
@@ -139,12 +145,19 @@ def _explain_patient(find: Callable[[Mapping[str, str]], tuple[Study, ...]], key
     days = {one.study_date for one in find({"PatientID": patient_id}) if one.patient_id == patient_id}
     wanted = _parse_date(keys.get("StudyDate", ""))
     if not days:
-        return ""
+        return _explain_case(find, patient_id)
     known = [day for day in map(_parse_date, days) if day]
     if wanted is None or not known:
         return f"the patient has studies, {len(days)} in all"
     nearest = sorted(known, key=lambda day: (abs(day - wanted), day))[:_MAX_DATES_SHOWN]
     return "the patient has studies on " + ", ".join(_format_date(day, wanted) for day in nearest)
+
+
+def _explain_case(find: Callable[[Mapping[str, str]], tuple[Study, ...]], patient_id: str) -> str:
+    for other in {patient_id.upper(), patient_id.lower()} - {patient_id}:
+        if any(one.patient_id == other for one in find({"PatientID": other})):
+            return f"the archive has the patient ID as {other}: upper and lower case differ"
+    return ""
 
 
 def _parse_date(text: str) -> date | None:

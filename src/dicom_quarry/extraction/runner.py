@@ -14,7 +14,8 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import OperatorActionRequired, redact
 from dicom_quarry.extraction.archive_client import open_clients
 from dicom_quarry.extraction.engine import POLL_INTERVAL, Engine
-from dicom_quarry.extraction.inbound import IdentityCheck, InboundSink, InboundStudies
+from dicom_quarry.extraction.identity import IdentityCheck
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions

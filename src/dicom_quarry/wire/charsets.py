@@ -26,6 +26,10 @@ from pydicom.valuerep import TEXT_VR_DELIMS
 _SEGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 
 
+#: The codec of text without a declared character set, or with an unknown one (PS3.5 6.1.2.2).
+_UNDECLARED: Final = (default_encoding,)
+
+
 def _codec_module(name: str) -> str:
     """Return the module of a Python codec by any of its names."""
     name = normalize_encoding(name.lower())
@@ -62,14 +66,41 @@ def _correct_term(term: str) -> str:
     return "ISO 2022 IR " + term[12:] if re.match("ISO.2022.IR.", term) else ""
 
 
-def decode(raw: bytes, codecs: tuple[str, ...]) -> str:
-    """Decode a value; use Latin-1 if the bytes do not fit the declared codecs."""
+def readings(text: str) -> frozenset[str]:
+    """Return a text, and its other reading if its bytes may be UTF-8 that were read as Latin-1.
+
+    Text is compared in both, since some senders declare another character set than that of their bytes.
+    """
+    if text.isascii():
+        return frozenset((text,))
     try:
+        return frozenset((text, text.encode("latin-1").decode("utf-8")))
+    except UnicodeError:
+        return frozenset((text,))
+
+
+def decode(raw: bytes, codecs: tuple[str, ...]) -> str:
+    """Decode a value; use Latin-1 if the bytes do not fit the declared codecs.
+
+    Bytes beyond ASCII without a declared character set are read as UTF-8 where they are valid UTF-8: other
+    text hardly ever is.
+    """
+    try:
+        if codecs == _UNDECLARED and not raw.isascii() and (text := _decode_utf_8(raw)):
+            return text
         if b"\x1b" not in raw:
             return raw.decode(codecs[0])
         return "".join(_decode_segment(part, codecs) for part in _SEGMENT.findall(raw))
     except UnicodeError:
-        return raw.decode("latin-1")
+        return _decode_utf_8(raw) or raw.decode("latin-1")
+
+
+def _decode_utf_8(raw: bytes) -> str:
+    """Decode UTF-8; empty if it is not valid."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeError:
+        return ""
 
 
 def _decode_segment(part: bytes, codecs: tuple[str, ...]) -> str:

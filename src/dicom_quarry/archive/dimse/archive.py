@@ -295,7 +295,7 @@ class DimseArchive:
         keys = self._study_keys(request.study_uid, request.patient_id)
         keys["QueryRetrieveLevel"] = request.level.value
         if self._capabilities.patient_id_in_move and request.patient_id:
-            keys["PatientID"] = request.patient_id
+            keys["PatientID"] = _first_value(request.patient_id)
         if request.series_uids:
             keys["SeriesInstanceUID"] = "\\".join(request.series_uids)
         if request.sop_uids:
@@ -305,7 +305,7 @@ class DimseArchive:
     def _study_keys(self, study_uid: str, patient_id: str) -> dict[str, str]:
         keys = {"StudyInstanceUID": study_uid}
         if self._requires_patient_id:
-            keys["PatientID"] = patient_id
+            keys["PatientID"] = _first_value(patient_id)
         return keys
 
     def _query(
@@ -336,3 +336,8 @@ class DimseArchive:
                 found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"
             )
         return found
+
+
+def _first_value(patient_id: str) -> str:
+    """Return the first of several patient IDs: a unique key has one value (PS3.4 C.4.1.2.1)."""
+    return patient_id.partition("\\")[0]
