@@ -68,7 +68,8 @@ def told(work: Path, command: list[object]) -> str:
         running.interrupt()
         running.interrupt()
         assert running.wait() == 4
-        (line,) = [one for one in running.output.splitlines() if "127.0.0.2" in one]
+        # A study that lacks its instances for that reason repeats it.
+        line, *_ = [one for one in running.output.splitlines() if "127.0.0.2" in one]
     return line
 
 
