@@ -20,7 +20,7 @@ def one(text: str | bytes, charset: str = "") -> dict[int, str]:
     return row
 
 
-@pytest.mark.parametrize("text", ["", " \r\n\t", "[]", "{}", " [ ] ", "\ufeff", "\0", "\ufeff[]"])
+@pytest.mark.parametrize("text", ["", " \r\n\t", "[]", "{}", "null", " [ ] ", "\ufeff", "\0", "\ufeff[]"])
 def test_nothing_is_no_dataset(text: str) -> None:
     assert parse_datasets(text.encode(), TAGS) == []
 

@@ -36,8 +36,10 @@ def parse_datasets(body: bytes, tags: Iterable[int], charset: str = "") -> list[
     a dataset nor an array of them.
     """
     datasets = _load(body, charset)
-    if isinstance(datasets, dict) and (not datasets or any(map(_TAG.fullmatch, datasets))):
-        datasets = [datasets] if datasets else []
+    if datasets is None or datasets == {}:
+        return []
+    if isinstance(datasets, dict) and any(map(_TAG.fullmatch, datasets)):
+        datasets = [datasets]
     if not isinstance(datasets, list) or not all(isinstance(one, dict) for one in datasets):
         raise RemoteProtocolError("not an array of datasets (PS3.18 F.2)")
     names = {f"{tag:08X}": tag for tag in tags}

@@ -38,6 +38,9 @@ _ACCEPT, _OLD_ACCEPT = "application/dicom+json", "application/json"
 
 _SUCCESSES = (HTTPStatus.OK, HTTPStatus.NO_CONTENT, HTTPStatus.PARTIAL_CONTENT)
 
+#: Statuses of a search that matches nothing, or of a wrong address.
+_NO_MATCHES = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
+
 #: One study of any date: only the status of the response is read.
 _ANY_STUDY = (("StudyDate", "19000101-"), ("limit", "1"))
 
@@ -114,7 +117,7 @@ class PageClient:
             refusal = QueryFailed(describe(status), status=status, is_http=True)
             more = announces_more(response.header("Warning"))
         # Below a study that was found, 404 means that the server has no such list.
-        if status == HTTPStatus.NOT_FOUND and not offset and not self._has_service(search.level):
+        if status in _NO_MATCHES and not offset and not self._has_service(search.level):
             return Page(), refusal, ""
         return Page(announces_more=more), None, ""
 
@@ -167,9 +170,7 @@ class PageClient:
 
 def _may_be_empty(status: int, offset: int) -> bool:
     """Return True for the statuses that servers have for a list without results, and behind its end."""
-    return status == HTTPStatus.NOT_FOUND or (
-        offset > 0 and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-    )
+    return status in _NO_MATCHES or (offset > 0 and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 
 
 def _declared_charset(content_type: str) -> str:
