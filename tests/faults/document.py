@@ -26,6 +26,7 @@ from tests.faults import (  # noqa: F401 (they register what they show)
     test_jobs,
     test_large,
     test_power,
+    test_refused_instances,
     test_web,
 )
 from tests.faults.dicomweb_faults import SCENARIOS as WEB

@@ -28,7 +28,7 @@ def _with_group_2(dataset: bytes) -> bytes:
     return struct.pack("<HH2sH", 2, 0x10, b"UI", len(value)) + value + dataset
 
 
-def _renamed(dataset: bytes) -> bytes:
+def renamed(dataset: bytes) -> bytes:
     """The dataset under another SOP Instance UID than the command's."""
     uids = [i.sop_uid.encode() for study in STUDIES for i in study.instances() if i.number == 1]
     for uid in uids:
@@ -78,7 +78,7 @@ SCENARIOS = (
         "other-uid-in-the-dataset",
         "a dataset has another SOP Instance UID than its command, once",
         "refuses it (A900), and retrieves it again",
-        lambda: [store_faults.Spoiled(_renamed, times=1)],
+        lambda: [store_faults.Spoiled(renamed, times=1)],
         requests=ArchiveRequests(("STUDY IMAGE:1 IMAGE:1", "STUDY")),
     ),
     Scenario(

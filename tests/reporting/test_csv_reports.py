@@ -215,10 +215,11 @@ def test_missing_instances_are_listed_only_where_there_are_any(tmp_path: Path) -
     ref = InstanceRef("1.2", "1.2.3", "1.2.3.4")
     assert write_missing(path, []) == 0
     assert not path.exists()
-    assert write_missing(path, [MissingView((2, 3), ref)] * 2) == 2
+    assert write_missing(path, [MissingView((2, 3), ref), MissingView((2, 3), ref, "refused: no space")]) == 2
     assert lines(path) == [
-        ["rows", "study_uid", "series_uid", "sop_uid", "sop_class"],
-        *[["2 3", "1.2", "1.2.3", "1.2.3.4", ""]] * 2,
+        ["rows", "study_uid", "series_uid", "sop_uid", "sop_class", "reason"],
+        ["2 3", "1.2", "1.2.3", "1.2.3.4", "", ""],
+        ["2 3", "1.2", "1.2.3", "1.2.3.4", "", "refused: no space"],
     ]
     assert write_missing(path, iter(())) == 0
     assert not path.exists()

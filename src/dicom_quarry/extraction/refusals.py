@@ -66,6 +66,15 @@ class RefusalLog:
             return counts.most_common(1)[0][0]
         return next((refusal for *_, refusal in entries if refusal.is_of_sender), None)
 
+    def reasons_of(self, sop_uids: Collection[str]) -> dict[str, list[str]]:
+        """Return, for each reason, the instances among these that were last refused for it."""
+        with self._lock:
+            last = {uid: refusal.reason for _, uid, refusal in self._entries if uid in sop_uids}
+        found: dict[str, list[str]] = {}
+        for uid, reason in sorted(last.items()):
+            found.setdefault(reason, []).append(uid)
+        return found
+
     def _add(self, sop_uid: str, refusal: Refusal) -> None:
         with self._lock:
             self._entries.append((time.monotonic(), sop_uid, refusal))

@@ -30,7 +30,7 @@ from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow
-from dicom_quarry.ledger.ledger import TaskResult
+from dicom_quarry.ledger.ledger import REFUSED, TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
@@ -319,6 +319,7 @@ class StudyTask:
         listing = (
             self._listing if self._listing_count and definition.status is not OutcomeStatus.EXCLUDED else None
         )
+        finish = self._with_refusals(finish, inbound, listing)
         result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
         self._context.audit_log.write(
             "study",
@@ -336,6 +337,12 @@ class StudyTask:
             result,
             self._context.ledger.conclude_task(self.task.task_id, result),
         )
+
+    def _with_refusals(self, finish: Finish, inbound: InboundStudy, listing: Listing | None) -> Finish:
+        """Add the reasons why our own receiver refused missing instances, for missing.csv and explain."""
+        missing = {ref.sop_uid for ref in listing.instances} - inbound.receipts.keys() if listing else set()
+        refused = self._context.sink.refusals.reasons_of(missing) if missing else {}
+        return replace(finish, details={**finish.details, REFUSED: refused}) if refused else finish
 
     def finish(self) -> None:
         """Report the outcome once it is durable; do nothing if the task has not ended. Raises LedgerError."""

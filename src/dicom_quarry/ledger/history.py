@@ -13,7 +13,7 @@ from sqlalchemy import Row, Select, func, select
 from dicom_quarry.ledger.instances import instances_of
 from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.query_log import Postponement, QueryLogEntry
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.reader import LedgerReader, refusal_reasons
 from dicom_quarry.ledger.schema import (
     attempts,
     instances,
@@ -49,7 +49,8 @@ class StudyHistory:
     """A task with its queries, rounds of retrieval requests and postponements, each in the order of time.
 
     ``retried_at`` are the POSIX times of retries. ``missing`` has the first of ``missing_count`` instances,
-    ``mismatch_paths`` the first files in the mismatch folder.
+    each with the reason if our own receiver refused it; ``mismatch_paths`` the first files in the
+    mismatch folder.
     """
 
     view: StudyView
@@ -59,7 +60,7 @@ class StudyHistory:
     retried_at: tuple[float, ...]
     postponements: tuple[Postponement, ...]
     missing_count: int
-    missing: tuple[InstanceRef, ...]
+    missing: tuple[tuple[InstanceRef, str], ...]
     mismatch_paths: tuple[str, ...]
 
 
@@ -121,9 +122,13 @@ class HistoryReader(LedgerReader):
             mismatch_paths = select(instances.c.path).where(
                 instances.c.task_id == task_id, instances.c.path.startswith(f"{self._mismatch_dir}/")
             )
+            known = connection.execute(
+                select(tasks.c.proved_at, tasks.c.details).where(tasks.c.id == task_id)
+            ).one()
+            reasons = refusal_reasons(known.details)
             return StudyHistory(
                 view=view,
-                proved_at=connection.scalar(select(tasks.c.proved_at).where(tasks.c.id == task_id)),
+                proved_at=known.proved_at,
                 queries=tuple(map(_query_log_entry, mine(queries))),
                 rounds=tuple((number, one) for number, one in numbered_attempts if one.verdict != RETRIED),
                 retried_at=tuple(one.started for _, one in numbered_attempts if one.verdict == RETRIED),
@@ -132,7 +137,10 @@ class HistoryReader(LedgerReader):
                     select(func.count()).where(instances.c.task_id == task_id, *lacks)
                 )
                 or 0,
-                missing=tuple(instances_of(connection, task_id, *lacks, limit=MAX_NAMED)),
+                missing=tuple(
+                    (ref, reasons.get(ref.sop_uid, ""))
+                    for ref in instances_of(connection, task_id, *lacks, limit=MAX_NAMED)
+                ),
                 mismatch_paths=tuple(connection.scalars(mismatch_paths.limit(MAX_NAMED))),
             )
 

@@ -25,6 +25,9 @@ from dicom_quarry.ledger.schema import (
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
 from dicom_quarry.model import Request, RequestState, Selection, Study, Task, TaskState
 
+#: The detail of a task with the instances that our own receiver refused: UIDs by reason.
+REFUSED = "refused"
+
 
 def concluded_tasks(ledger: Ledger, study_uid: str) -> list[int]:
     """Return the ids of the concluded tasks of a study that is not released."""

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.database import ReadPool, open_engine, upgrade_ledger
-from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.ledger import REFUSED, study_of
 from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.schema import (
     attempts,
@@ -89,7 +89,7 @@ _STUDY = CompiledStatement(_studies.where(tasks.c.id == bindparam("only")))
 
 _MAX_ID = 2**63 - 1
 _TASKS = CompiledStatement(
-    select(*TASK_COLUMNS, tasks.c.expected, tasks.c.stored, tasks.c.released_at)
+    select(*TASK_COLUMNS, tasks.c.expected, tasks.c.stored, tasks.c.released_at, tasks.c.details)
     .where(tasks.c.id.between(bindparam("first"), bindparam("last")))
     .order_by(tasks.c.id)
     .limit(bindparam("limit"))
@@ -221,8 +221,10 @@ class LedgerReader:
         """Yield every instance that the archive lists and that is not stored."""
         for task, found in self._pages(_MISSING):
             rows = tuple(row for (row,) in self._read_pool.fetch_all(ROWS_OF_TASK, task_id=task.id))
-            study = study_of(task)
-            yield from (MissingView(rows, _ref(study, row)) for row in found)
+            study, reasons = study_of(task), refusal_reasons(task.details)
+            for row in found:
+                ref = _ref(study, row)
+                yield MissingView(rows, ref, reasons.get(ref.sop_uid, ""))
 
     def _pages(
         self, wanted: CompiledStatement, first: int = 1, last: int = _MAX_ID
@@ -257,6 +259,14 @@ def _fit_page(page: Sequence[Any]) -> Sequence[Any]:
 
 def _ref(study: Study, row: Any) -> InstanceRef:
     return InstanceRef(study.study_uid, row.series_uid, row.sop_uid, row.class_uid or "")
+
+
+def refusal_reasons(details: str | None) -> dict[str, str]:
+    """Return, by SOP Instance UID, why our own receiver refused instances, from the details of a task."""
+    by_reason: dict[str, list[str]] = json.loads(details or "{}").get(REFUSED, {})
+    return {
+        uid: f"Quarry's own receiver refused it: {why}" for why, uids in by_reason.items() for uid in uids
+    }
 
 
 def _task_outcome(row: Any) -> Outcome:

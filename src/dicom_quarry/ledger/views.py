@@ -84,10 +84,14 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class MissingView:
-    """An instance that the archive lists and that is not stored, with the rows that request its study."""
+    """An instance that the archive lists and that is not stored, with the rows that request its study.
+
+    ``reason`` is set if it arrived and our own receiver refused it.
+    """
 
     rows: tuple[int, ...]
     ref: InstanceRef
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ MANIFEST_COLUMNS = (
     "bytes",
     "sha256",
 )
-MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class")
+MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class", "reason")
 DAMAGED_COLUMNS = ("rows", "path", "study_uid", "series_uid", "sop_uid", "code", "problem", "bytes", "sha256")
 CHANGES_COLUMNS = ("rows", "archive", "study_uid", "series_uid", "sop_uid", "code", "change")
 
@@ -191,7 +191,7 @@ def write_missing(path: Path, missing: Iterable[MissingView], *, permissions: Pe
 def _missing_cells(view: MissingView) -> _Cells:
     ref = view.ref
     uids = (ref.study_uid, ref.series_uid, ref.sop_uid, ref.sop_class)
-    return (_join_numbers(view.rows), *map(escape_cell, uids))
+    return (_join_numbers(view.rows), *map(escape_cell, uids), escape_cell(view.reason))
 
 
 def write_damaged(path: Path, damaged: Iterable[DamagedView], *, permissions: Permissions = PRIVATE) -> int:

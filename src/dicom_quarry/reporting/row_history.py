@@ -105,7 +105,10 @@ def _study_lines(study: StudyHistory, name: str, with_identifiers: bool) -> Iter
         yield f"  in {escape_text(view.folder, limit=300)}"
     if study.missing_count:
         yield f"  missing: {format_count(study.missing_count, 'instance')}"
-        yield from (f"    {escape_text(ref.sop_uid)}" for ref in study.missing)
+        for ref, reason in study.missing:
+            yield f"    {escape_text(ref.sop_uid)}" + (
+                f": {escape_text(reason, limit=300)}" if reason else ""
+            )
         if study.missing_count > MAX_NAMED:
             yield f"    … and {study.missing_count - MAX_NAMED:,} more (missing.csv lists all of them)"
     if study.mismatch_paths:
@@ -226,7 +229,7 @@ def _study_facts(study: StudyHistory) -> dict[str, Any]:
         "retried": list(study.retried_at),
         "postponed": [{"at": one.at, "until": one.until, "why": one.why} for one in study.postponements],
         "missing": study.missing_count,
-        "missing_sop_uids": [ref.sop_uid for ref in study.missing],
+        "missing_sop_uids": [ref.sop_uid for ref, _ in study.missing],
         "mismatched_files": len(study.mismatch_paths),
         "proved_at": study.proved_at,
         **_outcome_facts(view.outcome),
