@@ -14,6 +14,7 @@ import pytest
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest, RetrieveResult, Verdict
 from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dicomweb.archive import DicomWebArchive
+from dicom_quarry.archive.dicomweb.instance_receiver import InstanceStream
 from dicom_quarry.archive.dicomweb.json_model import parse_datasets
 from dicom_quarry.archive.instance_listing import get_count
 from dicom_quarry.config.credentials import HttpSettings
@@ -674,3 +675,10 @@ def test_no_identifier_reaches_a_log(caplog: pytest.LogCaptureFixture) -> None:
             adapter.find({"PatientID": "SECRET-4711"})
         adapter.retrieve(WHOLE, MemorySink(), PatientWatch())
     assert "4711" not in caplog.text + str(failed.value)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "many", "\u0663", ""])
+def test_a_length_that_is_no_number_is_not_known(length: str) -> None:
+    stream = InstanceStream(MemorySink(), "peer", length)
+    stream.write(memoryview(b"not DICOM" * 100))
+    assert stream.size == 900

@@ -193,11 +193,16 @@ def get_text(row: Mapping[int, str], keyword: str) -> str:
 
 
 def get_count(row: Mapping[int, str], keyword: str) -> int | None:
-    """Return a count (IS) of a result; None where it is missing, or is none of PS3.5 6.2.
+    """Return a count (IS) of a result; None where it is missing, or is none of PS3.5 6.2."""
+    return parse_count(get_text(row, keyword))
+
+
+def parse_count(text: str) -> int | None:
+    """Return a count, None if the text is none.
 
     An integer string is at most 2^31 - 1. A larger number is no count: the ledger could not keep it.
     """
-    text = get_text(row, keyword).removeprefix("+")
+    text = text.removeprefix("+")
     if not (text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _MAX_COUNT_DIGITS):
         return None
     count = int(text[-_MAX_COUNT_DIGITS:])

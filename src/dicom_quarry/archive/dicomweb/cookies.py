@@ -85,7 +85,7 @@ class CookieJar:
 def _expiry(attributes: dict[str, str], now: datetime) -> datetime | None:
     """Return the moment at which a cookie ends: Max-Age counts before Expires (RFC 6265 5.3)."""
     age = attributes.get("max-age", "")
-    if re.fullmatch(r"-?[0-9]+", age):
+    if re.fullmatch(r"-?[0-9]{1,18}", age):
         return now + timedelta(seconds=max(0, min(int(age), _MAX_AGE)))
     return parse_http_date(attributes["expires"]) if "expires" in attributes else None
 

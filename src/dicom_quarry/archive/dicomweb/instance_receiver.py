@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from concurrent.futures import Executor, Future
 
@@ -21,7 +22,8 @@ class InstanceStream:
     def __init__(self, sink: Sink, peer: str, length: str) -> None:
         self._sink = sink
         self._peer = peer
-        self._length = int(length) if length.isascii() and length.isdigit() else None
+        # A longer number is no length, and Python refuses to convert some.
+        self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
         self.size = 0
         self._header_buffer = bytearray()
         self._writer: Writer | None = None
