@@ -143,6 +143,14 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the images are in the folder mismatch: ask the PACS team which value is right; to accept the "
         "images, run the command again with --accept-mismatch",
     ),
+    "other_study_uid": OutcomeDefinition(
+        OutcomeStatus.MISMATCH,
+        "images contain another Study Instance UID than the archive's answer, so they were refused",
+        "the Study Instance UID inside images differs from the archive's answer, so they were refused: "
+        "{missing:instance} missing, {stored} stored",
+        "ask the PACS team which study they belong to; to store them in the folder mismatch, run the command "
+        "again with --accept-mismatch",
+    ),
     "row_unusable": OutcomeDefinition(
         OutcomeStatus.INVALID_ROW,
         "the row cannot be used",

@@ -176,6 +176,15 @@ class OtherAccession(Fault):
         return [replace(i, study=replace(i.study, accession=self._accession)) for i in instances]
 
 
+class OtherStudy(Fault):
+    """15. The instances bear another Study Instance UID than the C-FIND answers; their own UIDs are right."""
+
+    def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
+        return [
+            replace(i, study=replace(i.study, study_uid=f"{i.study.study_uid[:-3]}.9")) for i in instances
+        ]
+
+
 class SeveralPatients(Fault):
     """15. The first instance of every C-MOVE bears another PatientID than the others."""
 

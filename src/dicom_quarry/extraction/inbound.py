@@ -48,9 +48,11 @@ class InboundStudy:
     """The instances that have arrived for one task.
 
     ``receipts`` are by SOP Instance UID. ``folders`` hold the instances; the ledger has the
-    ``recorded_folders``. ``mismatch`` is the attribute in which an instance differs from its study;
-    ``exclusion`` the key of a refused instance that is on an exclusion list. ``received`` counts the
-    instances of this run, ``repeated`` those that arrived more than once.
+    ``recorded_folders``. ``mismatch`` is the attribute in which an instance differs from its study.
+    ``listed_uids`` are the SOP Instance UIDs that the archive lists; ``names_other_study`` is True if one of
+    these came with the UID of another study. ``exclusion`` is the key of a refused instance that is on an
+    exclusion list. ``received`` counts the instances of this run, ``repeated`` those that arrived more than
+    once.
     """
 
     def __init__(
@@ -66,6 +68,8 @@ class InboundStudy:
         self.receipts: dict[str, Receipt] = {}
         self._identity_check = identity_check
         self.mismatch = self.exclusion = ""
+        self.listed_uids: frozenset[str] = frozenset()
+        self.names_other_study = False
         self.folders: set[PurePosixPath] = set()
         self.recorded_folders = set(recorded_folders)
         self.conflicts = 0
@@ -160,7 +164,27 @@ class InboundStudies:
             self._open_studies.pop(inbound.task.study.study_uid, None)
         inbound.closed.set()
 
-    def admit(self, _arrival: InstanceInfo, header: Header) -> InstanceAdmission:
+    def _find_by_instance(self, sop_uid: str) -> InboundStudy | None:
+        """Return the open study for which the archive lists an instance, None if there is none."""
+        with self._lock:
+            return next((one for one in self._open_studies.values() if sop_uid in one.listed_uids), None)
+
+    def _admit_to_listed(self, sop_uid: str) -> InboundStudy | None:
+        """Return the open study of an instance that names another study, None if no list has the instance.
+
+        The archive lists it for that study, so this job requested it. Raises InstanceRefused if the user does
+        not accept another identity.
+        """
+        inbound = self._find_by_instance(sop_uid)
+        if inbound is not None:
+            inbound.names_other_study = True
+            if not self._identity_check.accept_all:
+                raise InstanceRefused(
+                    "its Study Instance UID is not that of the archive's answer", status=_NOT_AUTHORIZED
+                )
+        return inbound
+
+    def admit(self, arrival: InstanceInfo, header: Header) -> InstanceAdmission:
         """Admit an instance that this job requested, with the user's columns for its path.
 
         An instance with another identity than its study goes to the folder for mismatches. Raises
@@ -170,6 +194,9 @@ class InboundStudies:
         inbound = self._open_studies.get(study_uid)
         task = inbound.task if inbound else self._ledger.task_of(study_uid)
         wanted = task.selection.series if task else frozenset()
+        of_other_study = None if task else self._admit_to_listed(arrival.sop_uid)
+        if of_other_study:
+            inbound, task = of_other_study, of_other_study.task
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
             raise InstanceRefused(
                 "this job did not request it, or its study was released", status=_NOT_AUTHORIZED
@@ -181,7 +208,7 @@ class InboundStudies:
         cells = inbound.cells if inbound else self._cells(task)
         patient_id, accession = header.get(_PATIENT_ID, ""), header.get(_ACCESSION, "")
         mismatch = self._identity_check.find_mismatch(task.study, patient_id, accession)
-        return InstanceAdmission(cells, MISMATCH_DIR if mismatch else "")
+        return InstanceAdmission(cells, MISMATCH_DIR if mismatch or of_other_study else "")
 
     def _match_exclusions(self, study_uid: str, header: Header, inbound: InboundStudy | None) -> None:
         """Note the study as excluded if the instance is on a list, even if the query result was not."""
@@ -202,7 +229,8 @@ class InboundStudies:
 
     def record(self, receipt: Receipt) -> None:
         """Record a durable instance for its task, before its sender gets the acknowledgement."""
-        inbound = self._open_studies.get(receipt.ref.study_uid)
+        ref = receipt.ref
+        inbound = self._open_studies.get(ref.study_uid) or self._find_by_instance(ref.sop_uid)
         if inbound is None:
             self._record_late_arrival(receipt)
             return

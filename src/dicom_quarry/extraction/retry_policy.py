@@ -64,6 +64,9 @@ def next_step(snapshot: TaskSnapshot, *, jitter: float = 0.5) -> Step:
     """Return the next step of a task; ``jitter`` from 0 to 1 spreads the delays of several jobs."""
     if snapshot.exclusion:
         return finish_excluded(snapshot.exclusion, len(snapshot.stored), "excluded_on_arrival")
+    if snapshot.names_other_study and snapshot.missing:
+        # The archive would send the same again.
+        return Finish("other_study_uid", {"stored": len(snapshot.stored), "missing": len(snapshot.missing)})
     lacking = bool(snapshot.missing) if snapshot.listing.lists_instances else _lacks_by_count(snapshot)
     step = _retrieve_more(snapshot, jitter) if lacking else _finish_listed(snapshot)
     if snapshot.mismatch and isinstance(step, Finish):

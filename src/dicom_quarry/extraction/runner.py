@@ -111,7 +111,7 @@ class Runner:
             previous_check = record.load_previous_setting(ledger, _identity_check)
             if settings.accept_mismatch or _identity_check(settings) != previous_check:
                 # Instances in the folder for mismatches are compared again.
-                ledger.retry({"stored_differs"})
+                ledger.retry({"stored_differs", "other_study_uid"})
             change = record.begin_or_continue(ledger, cohort, settings, update=update)
             if change is not None:
                 observer.on_cohort_updated(change)

@@ -149,6 +149,7 @@ class StudyTask:
             inbound = self._context.inbound.open(self.task, self._load_receipts(), self._recorded_folders)
             try:
                 while self._state is TaskState.DECIDING:
+                    inbound.listed_uids = frozenset(ref.sop_uid for ref in self._listing.instances)
                     self._run_step(inbound, active_study)
             finally:
                 self._context.inbound.close(inbound)
@@ -221,6 +222,8 @@ class StudyTask:
             conflicts=inbound.conflicts,
             mismatch=inbound.mismatch,
             exclusion=inbound.exclusion,
+            names_other_study=inbound.names_other_study
+            and not self._context.queries.settings.accept_mismatch,
             nearline_timeout=self._client.profile.nearline_patience,
             transports=self._client.transport_selector.available,
             proven=self._client.transport_selector.proven,
@@ -232,9 +235,11 @@ class StudyTask:
     def _load_receipts(self) -> list[Receipt]:
         """Return the receipts of the instances that an earlier run stored for this task."""
         found: list[Receipt] = []
+        listed_uids = {ref.sop_uid for ref in self._listing.instances}
         for folder in self._context.ledger.folders_of(self.task.task_id):
             for receipt in self._context.instance_files.read_receipts(PurePosixPath(folder)):
-                if receipt.ref.study_uid == self.task.study.study_uid:
+                listed = receipt.ref.sop_uid in listed_uids
+                if listed or receipt.ref.study_uid == self.task.study.study_uid:
                     found.append(self._move_if_accepted(receipt))
         if found:
             _log.info("row %d: %d instances are stored from an earlier run", self.row, len(found))
@@ -244,7 +249,8 @@ class StudyTask:
         """Move an instance out of the folder for mismatches once its identity is accepted."""
         context = self._context
         in_mismatch_dir = receipt.path.parts[0] == MISMATCH_DIR
-        if not in_mismatch_dir or context.inbound.find_mismatch(self.task, receipt):
+        is_of_other_study = receipt.ref.study_uid != self.task.study.study_uid
+        if not in_mismatch_dir or is_of_other_study or context.inbound.find_mismatch(self.task, receipt):
             return receipt
         usual = str(receipt.path.parent.relative_to(MISMATCH_DIR))
         context.ledger.add_folders(self.task.task_id, [usual]).result()

@@ -66,6 +66,7 @@ class TaskSnapshot:
     ``listing_count`` is 1, and one more for every listing since an instance arrived. ``sent_count`` is the
     largest number of instances that a retrieval of the whole study reported. ``mismatch`` is the attribute
     in which an instance differs from the study, ``exclusion`` the key by which one is on an exclusion list.
+    ``names_other_study``: an instance came that names another study, and was refused.
     ``nearline_timeout`` is the time in seconds to wait for the recall of a study from tape.
     """
 
@@ -79,6 +80,7 @@ class TaskSnapshot:
     conflicts: int = 0
     mismatch: str = ""
     exclusion: str = ""
+    names_other_study: bool = False
     nearline_timeout: float = 0.0
     transports: tuple[Transport, ...] = (Transport.MOVE,)
     proven: frozenset[Transport] = frozenset()
