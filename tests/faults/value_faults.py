@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from datetime import date
+from random import Random
 
-from dicom_quarry.demo.synthetic_studies import DemoStudy
-from tests.faults.scenario import STUDIES, ArchiveRequests, Scenario, by_accession
+from dicom_quarry.demo.synthetic_studies import CT, DemoStudy, make_patient, make_study
+from tests.faults.scenario import COMPLETE, STUDIES, ArchiveRequests, Scenario, by_accession
 from tests.scripted import find_faults, sender_faults, store_faults
 
 _COUNTS = ("NumberOfStudyRelatedInstances", "NumberOfStudyRelatedSeries", "NumberOfSeriesRelatedInstances")
@@ -35,6 +37,8 @@ def _unknown_vr(vr: bytes) -> store_faults.Spoiled:
     )
 
 
+#: An instance that needs several PDUs.
+LARGE = (make_study(make_patient(Random(33), "LARGE-33"), "L33", date(2018, 1, 1), (CT, 1)),)
 LETTERED = tuple(map(_lettered, STUDIES))
 LONG = tuple(replace(study, accession=f"LONG-ACCESSION-{study.accession}" * 2) for study in STUDIES)
 
@@ -95,6 +99,10 @@ SCENARIOS = (
         "PDUs are 12 bytes longer than the maximum that Quarry announced",
         "accepts them, and names that in the log",
         lambda: [sender_faults.SentBy(sender_faults.LongPdus)],
+        studies=LARGE,
+        rows=(COMPLETE,),
+        stored=(1,),
+        requests=ArchiveRequests(("STUDY",), (1, 1, 1)),
     ),
     Scenario(
         33,
