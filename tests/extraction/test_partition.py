@@ -72,7 +72,7 @@ class CappedArchive:
         if self.dates == "last day left out":
             matching = [one for one in matching if not span or one.study_date != span[-8:]]
         if self.counts in ("study", "low") and "NumberOfPatientRelatedStudies" in keys:
-            number = len(self.held) if self.counts == "study" else 1
+            number = len(self.held) if self.counts == "study" else 0
             extra = (("NumberOfPatientRelatedStudies", str(number)),)
             matching = [replace(one, extra_attributes=extra) for one in matching]
         answers = [one for one in matching for _ in range(self.repeats)]

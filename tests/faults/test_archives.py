@@ -92,7 +92,7 @@ def test_orthanc_reports_success_and_cannot_reach_us(stage: Stage, start: Start)
     with Relay(orthanc.ae) as relay:
         result = run(stage, relay, by_accession(HELD), {"settle": 0.3})
         assert levels(relay)["STUDY"] == 3
-        assert sum(levels(relay).values()) <= 15
+        assert sum(levels(relay).values()) <= 40
     assert outcomes(result) == [*[("failed", "nothing_arrived")] * 2, PENDING, PENDING]
     assert (result.exit_code, files(stage.out)) == (4, set())
 
@@ -127,8 +127,9 @@ def test_an_archive_that_does_not_know_us(stage: Stage, start: Start, kind: type
     with Relay(archive.ae) as relay:
         result = run(stage, relay, by_accession(HELD), {})
         assert (outcomes(result), result.exit_code) == ([PENDING] * 4, 4)
-        assert levels(relay).keys() == {"STUDY"}
-        assert sum(levels(relay).values()) <= (6 if kind is Orthanc else 1)
+        # Orthanc reports C000, as for a series that it cannot send: a few narrower requests are tried.
+        assert levels(relay)["STUDY"] <= (6 if kind is Orthanc else 1)
+        assert sum(levels(relay).values()) <= (40 if kind is Orthanc else 1)
         archive.register(stage.ae)
         relay.forget()
         result = run(stage, relay, by_accession(HELD), {})
@@ -151,7 +152,7 @@ def test_an_archive_that_does_not_know_us_is_used_by_another_transport(
     with Relay(archive.ae) as relay:
         result = run(stage, relay, by_accession(HELD), {"retrieve": "auto"})
         assert len(relay.requests(C_GET)) == 4
-        assert sum(levels(relay).values()) <= (6 if kind is Orthanc else 1)
+        assert sum(levels(relay).values()) <= (40 if kind is Orthanc else 1)
     assert (outcomes(result), result.exit_code) == ([COMPLETE] * 4, 0)
     assert sum("Using C-GET from now on" in message for message in stage.messages) == 1
     check_folder(stage.out)
