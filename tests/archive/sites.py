@@ -23,7 +23,7 @@ from dicom_quarry.wire.header_scan import scan_dataset
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
 from tests.peers.dcmtk import Dcmqrscp
 from tests.peers.orthanc import Orthanc
-from tests.peers.permanent import PERMANENT, Permanent
+from tests.peers.permanent import CLASSES, COUNTS, PERMANENT, Permanent
 from tests.peers.relay import Relay
 from tests.peers.store_files import store_files
 from tests.peers.web_relay import WebRelay
@@ -117,9 +117,9 @@ class PatientWatch:
 class Site:
     """One archive in its surroundings.
 
-    ``archive`` makes an adapter, which asks for ``destination`` (a title); ``tells`` is False where the
-    archive answers neither SOP classes nor Number of Study (Series) Related Instances. ``moves``: it sends by
-    C-MOVE to a receiver, and ``relay`` stands before that; else it stands before the archive.
+    ``archive`` makes an adapter, which asks for ``destination`` (a title); ``omits`` names what the archive
+    does not answer or do, such as COUNTS (of instances) and CLASSES (of SOP). ``moves``: it sends by C-MOVE
+    to a receiver, and ``relay`` stands before that; else it stands before the archive.
     While ``gate`` is shut no more than one instance comes.
     """
 
@@ -128,7 +128,7 @@ class Site:
     sink: MemorySink
     relay: Relay | WebRelay
     peer: AE
-    tells: bool = True
+    omits: frozenset[str] = frozenset()
     moves: bool = True
     cleanup: list[Archive] = field(default_factory=list)
 
@@ -147,7 +147,7 @@ class Site:
     ) -> RetrieveRequest:
         """What a job would ask for, having listed the study."""
         listed = {uid: frozenset(study.series[uid].values()) for uid in series or study.series}
-        classes = listed if self.tells else {}
+        classes = {} if CLASSES in self.omits else listed
         return RetrieveRequest(
             study.study_uid, study.patient_id, tuple(series), tuple(sop_uids), sop_classes_by_series=classes
         )
@@ -183,7 +183,7 @@ def receiving() -> Iterator[tuple[MemorySink, Relay]]:
 
 
 @contextmanager
-def _by_move(start: Start, *, tells: bool = True) -> Iterator[Site]:
+def _by_move(start: Start, *, omits: frozenset[str] = frozenset()) -> Iterator[Site]:
     with ExitStack() as stack:
         sink, relay = stack.enter_context(receiving())
         peer, studies = start(stack, [relay.ae])
@@ -191,11 +191,11 @@ def _by_move(start: Start, *, tells: bool = True) -> Iterator[Site]:
         def adapter(destination: str) -> Archive:
             return DimseArchive("main", peer, calling=TITLE, destination=destination)
 
-        yield Site(adapter, studies, sink, relay, peer, tells)
+        yield Site(adapter, studies, sink, relay, peer, omits)
 
 
 @contextmanager
-def _by_get(start: Start, *, tells: bool = True) -> Iterator[Site]:
+def _by_get(start: Start, *, omits: frozenset[str] = frozenset()) -> Iterator[Site]:
     with ExitStack() as stack:
         peer, studies = start(stack, [])
         relay = stack.enter_context(Relay(peer))
@@ -204,7 +204,7 @@ def _by_get(start: Start, *, tells: bool = True) -> Iterator[Site]:
         def adapter(destination: str) -> Archive:
             return DimseArchive("main", relay.ae, calling=TITLE, destination=destination, retrieve="get")
 
-        yield Site(adapter, studies, MemorySink(), relay, relay.ae, tells, moves=False)
+        yield Site(adapter, studies, MemorySink(), relay, relay.ae, omits, moves=False)
 
 
 def held(corpus: Corpus) -> dict[str, HeldStudy]:
@@ -227,7 +227,8 @@ def site(kind: str, folder: Path, corpus: Corpus) -> Iterator[Site]:
     own = {"demo": _demo, "orthanc": _orthanc, "dcmqrscp": _dcmqrscp}
     start = _permanent(peer, folder, corpus) if peer else own[name](folder, corpus)
     make = _by_get if kind.endswith("-get") else _by_move
-    with make(start, tells=peer.counts if peer else name != "dcmqrscp") as made:
+    omits = frozenset({COUNTS, CLASSES}) if name == "dcmqrscp" else frozenset[str]()
+    with make(start, omits=peer.omits if peer else omits) as made:
         yield made
 
 

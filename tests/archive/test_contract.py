@@ -16,7 +16,7 @@ from dicom_quarry.model import InstanceRef, Selection, Study, Task
 from tests.archive import sites, web_sites
 from tests.archive.sites import HeldStudy, PatientWatch, Site
 from tests.peers.corpus import TEN_STUDIES_PATIENT, TWIN_ACCESSION, TWIN_PATIENT, UMLAUT_PATIENT, Corpus
-from tests.peers.permanent import PERMANENT
+from tests.peers.permanent import CANCEL, CLASSES, COUNTS, FIRST_TIME, PARALLEL, PERMANENT, UID_LISTS
 from tests.peers.process import wait_for
 
 KINDS = [
@@ -90,7 +90,7 @@ def test_find_by_accession(site: Site) -> None:
     (study,) = [study for study in found.studies if study.accession == wanted.accession]
     assert (study.study_uid, study.patient_id) == (wanted.study_uid, wanted.patient_id)
     assert study.study_date == wanted.study_date
-    if site.tells:
+    if COUNTS not in site.omits:
         assert (study.series_count, study.instance_count) == (len(wanted.series), len(wanted.sop_uids))
     else:
         assert (study.series_count, study.instance_count) == (None, None)
@@ -149,14 +149,14 @@ def test_list_names_every_instance_of_every_study(site: Site) -> None:
     for study in site.studies.values():
         listing = archive.list_instances(task(study))
         assert set(listing.instances) == {
-            InstanceRef(study.study_uid, series_uid, sop_uid, sop_class if site.tells else "")
+            InstanceRef(study.study_uid, series_uid, sop_uid, "" if CLASSES in site.omits else sop_class)
             for series_uid, instances in study.series.items()
             for sop_uid, sop_class in instances.items()
         }
         assert len(listing.instances) == len(study.sop_uids)
         assert set(listing.series_uids) == set(study.series)
         assert (listing.lists_instances, listing.complete) == (True, True)
-        assert listing.count == (len(study.sop_uids) if site.tells else None)
+        assert listing.count == (None if COUNTS in site.omits else len(study.sop_uids))
 
 
 def test_list_a_selection(site: Site) -> None:
@@ -176,6 +176,8 @@ def test_list_a_study_that_the_archive_does_not_have(site: Site) -> None:
 
 
 def test_retrieve_brings_every_study_whole_and_byte_for_byte(site: Site) -> None:
+    if FIRST_TIME in site.omits:
+        pytest.skip("the archive sends some images only when they are requested once more")
     archive = site.adapter()
     for study in site.studies.values():
         answered = archive.retrieve(site.ask(study), site.sink, PatientWatch())
@@ -187,7 +189,7 @@ def test_retrieve_brings_every_study_whole_and_byte_for_byte(site: Site) -> None
 
 def test_retrieve_some_series(site: Site) -> None:
     study = several_series(site)
-    series = sorted(study.series)[:2]
+    series = sorted(study.series)[: 1 if UID_LISTS in site.omits else 2]
     request = site.ask(study, series)
     assert site.adapter().retrieve(request, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, {sop_uid for series_uid in series for sop_uid in study.series[series_uid]})
@@ -196,7 +198,7 @@ def test_retrieve_some_series(site: Site) -> None:
 def test_retrieve_some_instances_of_a_series(site: Site) -> None:
     study = several_series(site)
     series_uid = max(study.series, key=lambda uid: len(study.series[uid]))
-    wanted = sorted(study.series[series_uid])[:2]
+    wanted = sorted(study.series[series_uid])[: 1 if UID_LISTS in site.omits else 2]
     request = site.ask(study, [series_uid], wanted)
     assert site.adapter().retrieve(request, site.sink, PatientWatch()).verdict is Verdict.SUCCESS
     arrived(site, set(wanted))
@@ -237,6 +239,8 @@ def test_an_unknown_destination_needs_registering(site: Site) -> None:
 
 
 def test_a_cancelled_retrieval_ends_and_leaves_the_archive_usable(site: Site) -> None:
+    if CANCEL in site.omits:
+        pytest.skip("the archive passes over C-CANCEL")
     study = several_series(site)
     site.gate.clear()
     calls = 0
@@ -277,6 +281,8 @@ def test_an_aborted_retrieval_is_lost_and_leaves_the_archive_usable(site: Site) 
 
 
 def test_several_threads_retrieve_at_once(site: Site) -> None:
+    if PARALLEL in site.omits:
+        pytest.skip("the archive fails in part if it is requested in parallel")
     studies = site.of_patient(TEN_STUDIES_PATIENT)
     archive = site.adapter()
     verdicts: list[Verdict] = []

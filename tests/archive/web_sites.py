@@ -47,6 +47,7 @@ def _permanent(peer: Permanent, folder: Path, corpus: Corpus) -> Iterator[Site]:
         kept = peer.keeps(store_files(corpus, server.ae))
         port = urlsplit(server.base).port or 80
         with _site(port, held(kept), lambda: _of_files(kept)) as site:
+            site.omits = peer.omits
             yield site
 
 

@@ -18,6 +18,9 @@ from tests.peers.pixelmed import PixelMed
 from tests.peers.qrscp import Qrscp
 from tests.peers.tiny_pacs import TinyPacs
 
+COUNTS, CLASSES, UID_LISTS, CANCEL = "counts", "SOP classes", "lists of UIDs", "C-CANCEL"
+PARALLEL, FIRST_TIME, BYTES = "parallel requests", "all of a study at the first request", "bytes as stored"
+
 
 class ArchiveServer(AbstractContextManager[Any], Protocol):
     """An archive that stores instances and sends them to the destinations that it was given."""
@@ -52,7 +55,9 @@ def _with_patient_id(corpus: Corpus) -> Corpus:
 class Permanent:
     """An archive: its software and the registry that has it, its transports, and what it lacks here.
 
-    ``keeps``: what it keeps of what it accepts. ``counts``: it answers SOP classes and numbers of instances.
+    ``keeps``: what it keeps of what it accepts. ``omits`` are optional parts of DICOM: COUNTS and CLASSES (in
+    answers to queries), UID_LISTS (in requests for series or instances), CANCEL; and what else the contract
+    suite expects of an archive.
     ``doubts``: reason codes of rows whose images all came, although the archive's own lists do not prove it.
     ``quick``: the transports that ``make test`` tries, too; all of them are part of ``make test-peers``.
     """
@@ -64,7 +69,7 @@ class Permanent:
     transports: tuple[str, ...] = ("move", "get")
     lacks: Callable[[], str] = _nothing
     keeps: Callable[[Corpus], Corpus] = _all
-    counts: bool = True
+    omits: frozenset[str] = frozenset()
     doubts: frozenset[str] = frozenset()
     quick: tuple[str, ...] = ()
     notes: str = ""
@@ -80,6 +85,7 @@ PERMANENT = {
             Qrscp,
             keeps=_with_patient_id,
             quick=("move",),
+            omits=frozenset({COUNTS, CLASSES, UID_LISTS, PARALLEL, FIRST_TIME}),
             notes="it keeps no instance without a patient ID",
         ),
         Permanent(
@@ -91,6 +97,7 @@ PERMANENT = {
             lambda: installed.lacks(installed.PYTHON),
             doubts=frozenset({"unlisted_arrived", "count_disagrees"}),
             quick=("move",),
+            omits=frozenset({COUNTS}),
             notes="its answers to C-FIND repeat one instance in place of others: its lists prove nothing",
         ),
         Permanent(
@@ -99,6 +106,7 @@ PERMANENT = {
             "npm",
             DcmjsArchive,
             lacks=lambda: installed.lacks_command("node") or installed.lacks(installed.NODE_MODULES),
+            omits=frozenset({COUNTS, CANCEL}),
             notes="it decodes what it stores, and sends it uncompressed",
         ),
         Permanent(
@@ -111,6 +119,7 @@ PERMANENT = {
                 or installed.lacks(installed.PIXELMED)
                 or installed.lacks_private_network()
             ),
+            omits=frozenset({UID_LISTS, CANCEL}),
             notes="it stores no compressed images",
         ),
         Permanent(
@@ -120,6 +129,7 @@ PERMANENT = {
             NextOrthanc,
             ("move", "get", "wado"),
             lambda: installed.lacks(installed.NEXT_DEBIAN),
+            omits=frozenset({FIRST_TIME, BYTES}),
         ),
         Permanent(
             "next-dcmqrscp",
@@ -127,6 +137,7 @@ PERMANENT = {
             "next Debian",
             NextDcmqrscp,
             lacks=lambda: installed.lacks(installed.NEXT_DEBIAN),
+            omits=frozenset({COUNTS, CLASSES}),
             notes="it stores no compressed images",
         ),
     )
