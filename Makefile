@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test test-peers check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
+.PHONY: help install demo test test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -33,9 +33,13 @@ quick-peers:
 test: $(STAMP) archives quick-peers ## all tests, against real archives too
 	$(BIN)/python -m pytest -n 4 --dist loadfile
 
-test-peers: $(STAMP) archives ## the tests against further archives, and docs/archives.md, in a few minutes
+test-peers: $(STAMP) archives ## the tests against further archives, about ten minutes
 	@PYTHON=$(PYTHON) tests/install-peers.sh
-	tests/run-peers.sh $(BIN)/python
+	tests/run-peers.sh $(BIN)/python -m pytest -m peers -rs
+
+archives-page: $(STAMP) ## try every archive of make test-peers once, and make docs/archives.md
+	@PYTHON=$(PYTHON) tests/install-peers.sh
+	tests/run-peers.sh $(BIN)/python -m tests.peers.document
 
 check: $(STAMP) ## format, lint, types, layers, plain English
 	$(BIN)/ruff format --check .

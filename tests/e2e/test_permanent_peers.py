@@ -65,8 +65,6 @@ def stored(result: Tryout) -> dict[str, tuple[str, str]]:
 
 def expected(result: Tryout, items: tuple[Item, ...]) -> dict[str, tuple[str, str]]:
     """Return the same of what crossed the wire, and of what was loaded where nothing was recorded."""
-    if result.sent:
-        sent = result.sent
-    else:
-        sent = {uid: (syntax, data) for syntax, uid, data in (split(item.path) for item in items)}
+    held = (split(item.path) for item in items)
+    sent = result.sent or {uid: (syntax, data) for syntax, uid, data in held}
     return {uid: (syntax, hashlib.sha256(data).hexdigest()) for uid, (syntax, data) in sent.items()}
