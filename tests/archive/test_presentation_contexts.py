@@ -98,7 +98,7 @@ def test_a_deflated_dataset_is_only_offered_when_something_did_not_come() -> Non
 
 
 def test_every_modality_has_a_context_for_each_pair_of_class_and_syntax() -> None:
-    for modality in ("CT", "MR", "US", "XA", "PT", "SR", "RTPLAN", "MG", "SM"):
+    for modality in ("CT", "MR", "US", "XA", "PT", "SR", "RTPLAN", "MG", "SM", "OT"):
         classes = select_sop_classes([""], modality)
         assert all(is_storage(uid) for uid in classes)
         assert proposal(*classes, is_repeat=True).fits_one_association, modality

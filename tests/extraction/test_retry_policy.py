@@ -292,6 +292,14 @@ def test_patience_lasts_over_restarts() -> None:
     assert next_step(replace(known, stored=here(*A, *B))) == Finish("all_listed_stored", {"instances": 6})
 
 
+def test_an_archive_that_aborts_is_offered_more_presentation_contexts_at_the_third_try() -> None:
+    def offers(earlier: int) -> bool:
+        known = TaskSnapshot(task(), BOTH, here(), failures={Transport.MOVE: earlier})
+        return asks(next_step(known))[0].is_repeat
+
+    assert [offers(earlier) for earlier in range(4)] == [False, False, True, True]
+
+
 def test_configuration_is_given_up_at_once() -> None:
     refused = rounds((Level.STUDY, Verdict.CONFIGURATION, 0))
     assert next_step(TaskSnapshot(task(), BOTH, here(), refused)) == Finish(

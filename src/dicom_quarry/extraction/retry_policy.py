@@ -123,7 +123,10 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
     if last and not snapshot.stored and is_nearline:
         return _wait_for_recall(snapshot, failures, jitter)
     if requests:
-        is_repeat = any(may_concern_request(one, is_proven=True) for one in snapshot.rounds)
+        # Some archives abort a C-GET where they miss a presentation context: the third try offers more.
+        is_repeat = snapshot.earlier_failures > 1 or any(
+            may_concern_request(one, is_proven=True) for one in snapshot.rounds
+        )
         return Retrieve(with_sop_classes(requests, snapshot.listing, is_repeat=is_repeat))
     return Relist() if snapshot.listing_count < 2 else _give_up(snapshot)
 
