@@ -253,6 +253,8 @@ class InstanceInfo:
 
     ``head`` is preamble, prefix and file meta information (PS3.10 7.1) of an instance that arrived as a DICOM
     file: it is stored unchanged before the dataset. It is empty for a dataset without file meta information.
+    ``move_id`` is the Move Originator Message ID (PS3.7 9.1.1.1), ``task_id`` that of the task on whose own
+    request the instance came; None if the sender gave none, or the instance came over another connection.
     """
 
     sop_class: str
@@ -262,6 +264,8 @@ class InstanceInfo:
     called_ae: str = ""
     peer: str = ""
     head: bytes = b""
+    move_id: int | None = None
+    task_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

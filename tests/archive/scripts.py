@@ -30,6 +30,7 @@ class Watching:
 
     def __init__(self, *actions: MonitorAction) -> None:
         self.signs: list[tuple[int | None, int | None]] = []
+        self.message_ids: list[int] = []
         self.asked = 0
         self._actions = list(actions)
 
@@ -38,6 +39,9 @@ class Watching:
 
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs.append((completed, remaining))
+
+    def on_request(self, message_id: int) -> None:
+        self.message_ids.append(message_id)
 
     def next_action(self) -> MonitorAction:
         self.asked += 1

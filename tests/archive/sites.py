@@ -109,6 +109,9 @@ class PatientWatch:
     def has_received(self) -> bool:
         return False
 
+    def on_request(self, message_id: int) -> None:
+        pass
+
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self.signs += 1
 

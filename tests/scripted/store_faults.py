@@ -177,12 +177,23 @@ class OtherAccession(Fault):
 
 
 class OtherStudy(Fault):
-    """15. The instances bear another Study Instance UID than the C-FIND answers; their own UIDs are right."""
+    """15. The instances bear another Study Instance UID than the C-FIND answers.
+
+    Their own UIDs are right, unless they are ``renamed``, too.
+    """
+
+    def __init__(self, *, renamed: bool = False) -> None:
+        super().__init__()
+        self._renamed = renamed
 
     def choose(self, archive: ScriptedArchive, instances: Sequence[DemoInstance]) -> Sequence[DemoInstance]:
-        return [
-            replace(i, study=replace(i.study, study_uid=f"{i.study.study_uid[:-3]}.9")) for i in instances
-        ]
+        return [self._change(one) for one in instances]
+
+    def _change(self, instance: DemoInstance) -> DemoInstance:
+        study, series = instance.study, instance.series
+        if self._renamed:
+            series = replace(series, series_uid=f"{series.series_uid[:-3]}.9")
+        return replace(instance, study=replace(study, study_uid=f"{study.study_uid[:-3]}.9"), series=series)
 
 
 class SeveralPatients(Fault):

@@ -143,6 +143,9 @@ class MonitorAction(StrEnum):
 class RetrieveMonitor(Protocol):
     """The owner of a running retrieval and of its time-outs."""
 
+    def on_request(self, message_id: int, /) -> None:
+        """Note the message ID of the C-MOVE, before it is sent: instances may repeat it."""
+
     def on_activity(self, completed: int | None, remaining: int | None, /) -> None:
         """Note a sign of progress, with the archive's counters; None where it gave none."""
 

@@ -65,6 +65,11 @@ class DimseOperation:
         )
 
     @property
+    def requestor_title(self) -> str:
+        """The AE title of the peer."""
+        return str(self.assoc.requestor.ae_title).strip()
+
+    @property
     def cancelled(self) -> bool:
         """True if the peer has sent a C-CANCEL (PS3.7 9.3.2.3)."""
         return self.message_id in self.assoc.dimse.cancel_req

@@ -198,7 +198,8 @@ class DemoArchive:
         for number, instance in enumerate(instances, start=1):
             if not self.should_continue(operation, number - 1):
                 return
-            status = store.store(instance, number % 0xFFFF, (self.title, operation.message_id))
+            originator = (operation.requestor_title, operation.message_id)
+            status = store.store(instance, number % 0xFFFF, originator)
             tally.count(instance.sop_uid, status)
             if tally.remaining:
                 self.respond(operation, PENDING, tally)

@@ -156,6 +156,9 @@ class _SilenceMonitor:
     def has_received(self) -> bool:
         return False
 
+    def on_request(self, _message_id: int) -> None:
+        """Do nothing."""
+
     def on_activity(self, _completed: int | None, _remaining: int | None) -> None:
         self._last_response = time.monotonic()
 

@@ -70,6 +70,9 @@ class InboundStudy:
         self.mismatch = self.exclusion = ""
         self.listed_uids: frozenset[str] = frozenset()
         self.names_other_study = False
+        #: Message IDs of the C-MOVE requests for this study, and instances that these or its list tie to it.
+        self.move_ids: set[int] = set()
+        self.tied_uids: set[str] = set()
         self.folders: set[PurePosixPath] = set()
         self.recorded_folders = set(recorded_folders)
         self.conflicts = 0
@@ -164,25 +167,36 @@ class InboundStudies:
             self._open_studies.pop(inbound.task.study.study_uid, None)
         inbound.closed.set()
 
-    def _find_by_instance(self, sop_uid: str) -> InboundStudy | None:
-        """Return the open study for which the archive lists an instance, None if there is none."""
-        with self._lock:
-            return next((one for one in self._open_studies.values() if sop_uid in one.listed_uids), None)
+    def _find_requested(self, arrival: InstanceInfo) -> InboundStudy | None:
+        """Return the one open study for which an instance was requested, None if nothing ties it to one.
 
-    def _admit_to_listed(self, sop_uid: str) -> InboundStudy | None:
-        """Return the open study of an instance that names another study, None if no list has the instance.
-
-        The archive lists it for that study, so this job requested it. Raises InstanceRefused if the user does
-        not accept another identity.
+        The archive lists it for that study, or it came on the study's own request, or repeats its message ID.
         """
-        inbound = self._find_by_instance(sop_uid)
+        with self._lock:
+            studies = list(self._open_studies.values())
+        found = [one for one in studies if arrival.sop_uid in one.listed_uids]
+        found = found or [one for one in studies if one.task.task_id == arrival.task_id]
+        found = found or [one for one in studies if arrival.move_id in one.move_ids]
+        return found[0] if len(found) == 1 else None
+
+    def _admit_to_requested(self, arrival: InstanceInfo) -> InboundStudy | None:
+        """Return the open study of an instance that names another study, None if nothing ties it to one.
+
+        Raises InstanceRefused if the user does not accept another identity.
+        """
+        inbound = self._find_requested(arrival)
         if inbound is not None:
             inbound.names_other_study = True
+            inbound.tied_uids.add(arrival.sop_uid)
             if not self._identity_check.accept_all:
                 raise InstanceRefused(
                     "its Study Instance UID is not that of the archive's answer", status=_NOT_AUTHORIZED
                 )
         return inbound
+
+    def _find_tied(self, sop_uid: str) -> InboundStudy | None:
+        with self._lock:
+            return next((one for one in self._open_studies.values() if sop_uid in one.tied_uids), None)
 
     def admit(self, arrival: InstanceInfo, header: Header) -> InstanceAdmission:
         """Admit an instance that this job requested, with the user's columns for its path.
@@ -194,7 +208,7 @@ class InboundStudies:
         inbound = self._open_studies.get(study_uid)
         task = inbound.task if inbound else self._ledger.task_of(study_uid)
         wanted = task.selection.series if task else frozenset()
-        of_other_study = None if task else self._admit_to_listed(arrival.sop_uid)
+        of_other_study = None if task else self._admit_to_requested(arrival)
         if of_other_study:
             inbound, task = of_other_study, of_other_study.task
         if task is None or (wanted and header[_SERIES_UID] not in wanted):
@@ -230,7 +244,7 @@ class InboundStudies:
     def record(self, receipt: Receipt) -> None:
         """Record a durable instance for its task, before its sender gets the acknowledgement."""
         ref = receipt.ref
-        inbound = self._open_studies.get(ref.study_uid) or self._find_by_instance(ref.sop_uid)
+        inbound = self._open_studies.get(ref.study_uid) or self._find_tied(ref.sop_uid)
         if inbound is None:
             self._record_late_arrival(receipt)
             return

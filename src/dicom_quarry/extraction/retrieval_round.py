@@ -14,7 +14,7 @@ from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.task_snapshot import Round, may_concern_request
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.ledger import Attempt
-from dicom_quarry.model import Level, Listing, Transport
+from dicom_quarry.model import InstanceInfo, Level, Listing, Sink, Transport, Writer
 from dicom_quarry.scheduling.throttle import RetrievalPermit
 from dicom_quarry.system.shutdown import Shutdown
 
@@ -143,7 +143,8 @@ class RetrievalRound:
                     has_received=lambda: self._has_received(request.transport),
                 )
                 sent = time.monotonic()
-                result = client.archive.retrieve(request, context.sink, monitor)
+                sink = _TaskSink(context.sink, inbound.task.task_id)
+                result = client.archive.retrieve(request, sink, monitor)
                 if self._find_refusal(listing, sent) is None:
                     permit.record_result(result)
                 self._cancelled = monitor.cancelled
@@ -220,6 +221,17 @@ class RetrievalRound:
             inbound.wait(min(0.5, quiet_limit - quiet_for))
 
 
+class _TaskSink:
+    """A sink of instances that come over the connection of a task's own request (C-GET, WADO-RS)."""
+
+    def __init__(self, sink: Sink, task_id: int) -> None:
+        self._sink = sink
+        self._task_id = task_id
+
+    def begin(self, arrival: InstanceInfo) -> Writer:
+        return self._sink.begin(replace(arrival, task_id=self._task_id))
+
+
 class _Monitor:
     """Monitor of a retrieval: it ends one that has neither responses nor arriving instances."""
 
@@ -243,6 +255,9 @@ class _Monitor:
         self._last_activity: float | None = None
         self._last_progress = 0.0
         self._last_counters: tuple[int | None, int | None] = (None, None)
+
+    def on_request(self, message_id: int) -> None:
+        self._inbound.move_ids.add(message_id)
 
     def on_activity(self, completed: int | None, remaining: int | None) -> None:
         self._last_activity = time.monotonic()

@@ -135,9 +135,18 @@ class CStoreHandler:
             calling_ae=self._sender.calling_ae,
             called_ae=self._sender.called_ae,
             peer=self._sender.address,
+            move_id=self._own_move_id(command),
         )
         self._incoming = IncomingInstance(command, self._sink, info)
         return None if command.has_dataset else self._finish(self._incoming)
+
+    def _own_move_id(self, command: Command) -> int | None:
+        """Return the Move Originator Message ID unless another AE title requested the C-MOVE.
+
+        The receiver is called by the title under which Quarry requests. Some archives give their own instead.
+        """
+        own = (self._sender.called_ae, self._sender.calling_ae)
+        return command.move_originator_message_id if command.move_originator in own else None
 
     def feed(self, fragment: PDVFragment) -> Command | None:
         """Handle a piece of the dataset; after the last one, commit the instance and return the response."""

@@ -6,6 +6,7 @@ SOP class, and replaces one that the archive has ended meanwhile.
 
 from __future__ import annotations
 
+import itertools
 import ssl
 import threading
 import time
@@ -29,6 +30,9 @@ T = TypeVar("T")
 _STALE_WITHIN_SECONDS = 1.0
 
 
+_MESSAGE_NUMBERS = itertools.count()
+
+
 class StaleAssociation(ConnectionLost):
     """A kept association had ended before the request reached the peer: send it again on a new one."""
 
@@ -46,8 +50,11 @@ class PooledAssociation:
         self._has_response = False
 
     def next_message_id(self) -> int:
-        """Return a message ID that no recent request of this association had (PS3.7 E.1: 16 bits)."""
-        return self._request_count % 0xFFFF + 1
+        """Return a message ID that no recent request had (PS3.7 E.1: 16 bits).
+
+        Those of other associations count, too: an instance may name the C-MOVE that it is sent for.
+        """
+        return next(_MESSAGE_NUMBERS) % 0xFFFF + 1
 
     def send_request(self, request: Command, identifier: bytes = b"") -> None:
         """Send a request; raises ConnectionLost or StaleAssociation."""

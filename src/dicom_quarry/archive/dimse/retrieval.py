@@ -95,6 +95,7 @@ class DimseRetrieval:
 
         Raises StaleAssociation.
         """
+        self._monitor.on_request(request.message_id)
         try:
             self._association.send_request(request, identifier)
             return self._wait_for_final(request)
