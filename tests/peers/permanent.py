@@ -84,7 +84,7 @@ PERMANENT = {
             "PyPI",
             Qrscp,
             keeps=_with_patient_id,
-            quick=("move",),
+            quick=("move", "get"),
             omits=frozenset({COUNTS, CLASSES, UID_LISTS, PARALLEL, FIRST_TIME}),
             notes="it keeps no instance without a patient ID",
         ),
