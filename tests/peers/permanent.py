@@ -96,7 +96,7 @@ PERMANENT = {
             ("move", "get", "wado"),
             lambda: installed.lacks(installed.PYTHON),
             doubts=frozenset({"unlisted_arrived", "count_disagrees"}),
-            quick=("move", "wado"),
+            quick=("wado",),
             omits=frozenset({COUNTS}),
             notes="its answers to C-FIND repeat one instance in place of others: its lists prove nothing",
         ),
