@@ -199,8 +199,11 @@ def _check_queries(model: Model, played: Played) -> None:
     for query in played.queries:
         named = any(query.get(key, "").strip("*? ") for key in keys)
         require(named, "a query that names no patient, accession or study", query)
-    known = {value for row in model.rows for name, value in model.cells(row).items() if name == "MRN"}
-    patients = {query.get("PatientID", "") for query in played.queries} - {""}
+    # A near miss is searched in upper and in lower case, too.
+    known = {
+        value.casefold() for row in model.rows for name, value in model.cells(row).items() if name == "MRN"
+    }
+    patients = {query.get("PatientID", "").casefold() for query in played.queries} - {""}
     require(patients <= known, "a query for a patient whom no row names", patients - known)
     limit = _MAX_ROW_QUERIES * len(model.rows)
     if model.connection == Connection():

@@ -81,7 +81,14 @@ def test_it_waits_says_so_once_and_goes_on(disk: Disk, tmp_path: Path) -> None:
     with pytest.raises(OutOfSpace) as refused:
         disk.monitor.require_space()
     assert refused.value.status == 0xA700
-    (said,) = disk.board.take_messages()
+    messages: list[str] = []
+
+    def has_message() -> bool:
+        messages.extend(disk.board.take_messages())
+        return bool(messages)
+
+    wait_for(has_message, "a message", 10)
+    (said,) = messages
     assert said == (
         f"disk full: 1,000 MB free on the disk of {tmp_path}, Quarry keeps 1 GB free (keep-free). "
         "Free some space; the job then continues by itself"
