@@ -164,8 +164,7 @@ def _scanned(data: bytes, syntax: str, tags: frozenset[int], seed: int) -> dict[
     begin = 0
     try:
         for end in (*ends, len(data)):
-            if scan.feed(memoryview(data)[begin:end]):
-                break
+            scan.feed(memoryview(data)[begin:end])
             assert len(scan._carry) < _LONGEST_VALUE + 16
             begin = end
         scan.end()

@@ -189,9 +189,10 @@ class InstanceWriter:
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
+            has_header = self._scan.feed(data)
             if self._path is not None:
                 self._write_file(data)
-            elif self._scan.feed(data):
+            elif has_header:
                 self._path = self._admit()
                 self._write_file(self._pending, data)
                 self._pending = bytearray()
@@ -207,10 +208,12 @@ class InstanceWriter:
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
+            self._scan.end()
             if self._path is None:
-                self._scan.end()
                 self._path = self._admit()
                 self._write_file(self._pending)
+            elif self._scan.has_late_values:
+                self._path = self._admit()
             self._close_file()
             placed = self._store.placer.place(self._temp_file(), self._path)
             self._has_temporary = placed.existing is not None
