@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import JobFolder, lock_owner, open_existing
+from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.jobs.status import read_job_status as _read_job_status
@@ -87,4 +87,4 @@ class RunningJob:
 def find_running_jobs(out: Path | None = None) -> list[RunningJob]:
     """Find this user's running jobs, or the one in folder ``out`` (raises InputError if that has no job)."""
     folders = [open_existing(out)] if out else list(_list_folders())
-    return [RunningJob(folder, process) for folder in folders if (process := lock_owner(folder))]
+    return [RunningJob(folder, process) for folder in folders if (process := confirmed_lock_owner(folder))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock
+from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock, require_own_state
 from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverStats
 from dicom_quarry.store.instance_store import InstanceStore
@@ -56,6 +56,7 @@ class FolderReceiver:
         file_mode: str | None = None,
         group: str | None = None,
         senders: Collection[str] = (),
+        trust_owner: bool = False,
         tls: ReceiverTls | None = None,
     ) -> None:
         title, local = _parse_bind(bind)
@@ -66,6 +67,7 @@ class FolderReceiver:
         access_policy = AccessPolicy(called=called, calling=_parse_senders(senders))
         self._directory = directory
         self._incoming = _make_incoming_folder(directory)
+        require_own_state(JobFolder(directory, directory / ".quarry"), trust_owner=trust_owner)
         apply_access(directory, access)
         self._store = InstanceStore(
             directory,

@@ -132,7 +132,7 @@ class Runner:
         if settings.on_complete:
             command = subprocess_runner.parse_command(settings.on_complete)
             subprocess_runner.check_program("on-complete", command)
-        folder = open_or_create(settings.to, settings.state)
+        folder = open_or_create(settings.to, settings.state, trust_owner=settings.trust_owner)
         apply_access(folder.out, self._permissions)
 
         def reuse_plan() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import sqlite3
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from sqlalchemy.pool import QueuePool
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
+from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_file, require_own_folder
 
 #: Page cache of one connection, in kB. A job has a dozen connections, and each would fill a larger cache as
 #: the ledger grows; other pages are in the cache of the operating system, which all connections share.
@@ -39,11 +41,12 @@ _BUSY_TIMEOUT = 600
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection of the driver, with WAL and synchronous FULL: a commit survives a power cut."""
+    _reject_link(path)
     query = "mode=ro" if read_only else "mode=rwc"
     if read_only and _is_read_only_copy(path):
         query += "&immutable=1"
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{query}",
+        f"file:{quote(os.fsencode(path))}?{query}",
         uri=True,
         timeout=30 if read_only else _BUSY_TIMEOUT,
         # The driver's own transaction handling would commit before savepoints; here each BEGIN is explicit.
@@ -80,8 +83,29 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     return engine
 
 
+def _reject_link(path: Path) -> None:
+    """Raise LedgerError if a ledger is a link, which could lead to any file, or no file at all."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise LedgerError(f"{path} is a link or a device, not a ledger: look where it comes from")
+
+
+def _require_own_files(path: Path) -> None:
+    """Raise NotOwned if a ledger, or a file that SQLite keeps next to it, is a link or another user's."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        require_own_file(path.with_name(path.name + suffix))
+
+
 def upgrade_ledger(path: Path) -> None:
     """Upgrade the ledger of an older version of Quarry; raises LedgerError if it cannot be written."""
+    try:
+        require_own_folder(path.parent)
+        _require_own_files(path)
+    except NotOwned as error:
+        raise LedgerError(f"the ledger {path} is of an older version of Quarry: {error}") from None
     engine = open_engine(path)
     try:
         with engine.begin() as connection:
@@ -171,8 +195,9 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         # The ledger names patients. SQLite gives its other files the mode of this one.
-        if not path.exists():  # touch would change its time, by which its age is judged
-            path.touch(mode=0o600)
+        if not os.path.lexists(path):
+            os.close(open_own_file(path, os.O_RDWR | os.O_CREAT))
+        _require_own_files(path)
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:

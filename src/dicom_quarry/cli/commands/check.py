@@ -44,6 +44,7 @@ def check(
         typer.Option("--letter", help="Write the page to send to the PACS team; - is standard output."),
     ] = None,
     config_file: options.ConfigFile = None,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Check the connection to an archive, step by step.
 
@@ -59,7 +60,7 @@ def check(
         signal.signal(number, lambda *_: sys.exit(3))
     # The steps report what the receiver would log of senders.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
-    connection = ConnectionCheck(config_file, archive=from_, local=as_)
+    connection = ConnectionCheck(config_file, archive=from_, local=as_, trust_owner=trust_owner)
     if access_request is not None and not connection.is_dimse:
         raise InputError("The letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter on standard output must be the only text there.

@@ -100,6 +100,7 @@ def extract(
         bool,
         typer.Option("--update", help="Continue with a cohort file that was changed meanwhile."),
     ] = False,
+    trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
@@ -144,6 +145,7 @@ def extract(
         "max_studies": _UNLIMITED_STUDIES if yes else max_studies,
         "accept_mismatch": accept_mismatch,
         "skip_bad_rows": skip_bad_rows,
+        "trust_owner": trust_owner,
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _load_job(cohort, niffler, config_file, chosen)
@@ -178,6 +180,7 @@ def retry(
         bool,
         typer.Option("--changed", help="Instead: new instances that quarry verify --against-archive found."),
     ] = False,
+    trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
@@ -189,12 +192,11 @@ def retry(
     """
     if detach:
         run_in_background()
+    if outcome and (damaged or changed):
+        raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
+    settings = api.load_job_settings(folder, trust_owner=trust_owner)
     if damaged or changed:
-        if outcome:
-            raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
-        raise typer.Exit(run_job(api.load_job_settings(folder), refetch, queue=queue))
+        raise typer.Exit(run_job(settings, refetch, queue=queue))
     statuses = frozenset(outcome) if outcome else _RETRIED_BY_DEFAULT
-    raise typer.Exit(
-        run_job(api.load_job_settings(folder), lambda runner: runner.retry(statuses), queue=queue)
-    )
+    raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses), queue=queue))

@@ -47,6 +47,7 @@ def plan(
     whole_patients: cohort_options.WholePatients = False,
     max_studies: cohort_options.MaxStudies = None,
     no_diagnosis: cohort_options.NoDiagnosis = False,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Show what an extraction would fetch, and fetch nothing.
 
@@ -80,6 +81,7 @@ def plan(
         "allow_several_patients": allow_several_patients,
         "whole_patients": whole_patients,
         "max_studies": max_studies,
+        "trust_owner": trust_owner,
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings = api.load_plan_settings(config_file, chosen)

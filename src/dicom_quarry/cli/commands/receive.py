@@ -45,6 +45,7 @@ def receive(
     accept_unknown: Annotated[
         bool, typer.Option("--accept-unknown", help="No effect: any SOP class is always accepted.")
     ] = False,
+    trust_owner: options.TrustOwner = False,
     until_idle: Annotated[
         float | None, typer.Option(min=0, help="Stop after so many seconds without an association.")
     ] = None,
@@ -72,7 +73,14 @@ def receive(
     senders = _merge_senders(accept or (), context.args)
     signals = _StopSignals()
     receiver = FolderReceiver(
-        bind, directory, filepath=filepath, file_mode=file_mode, group=group, senders=senders, tls=tls
+        bind,
+        directory,
+        filepath=filepath,
+        file_mode=file_mode,
+        group=group,
+        senders=senders,
+        trust_owner=trust_owner,
+        tls=tls,
     )
     with log_warnings(), receiver.open() as recovered:
         try:

@@ -25,6 +25,7 @@ def release(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete their files here, after verifying them by SHA-256.")
     ] = False,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Release studies whose files were moved elsewhere.
 
@@ -36,7 +37,7 @@ def release(
     """
     counts: Counter[ReleaseOutcome] = Counter()
     removed = size = 0
-    for one in api.release(folder, study or (), delete=delete):
+    for one in api.release(folder, study or (), delete=delete, trust_owner=trust_owner):
         counts[one.outcome] += 1
         removed, size = removed + one.removed, size + one.size
         if one.problem and counts[ReleaseOutcome.NOT_RELEASED] <= _MAX_SHOWN:
