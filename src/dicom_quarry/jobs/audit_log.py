@@ -70,7 +70,7 @@ class AuditLog:
         try:
             self._fd = open_own_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         except NotOwned as error:
-            raise LedgerError(str(error)) from None
+            raise LedgerError(f"the audit log cannot be written: {error}") from None
         except OSError as error:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
         self._prepare_file()

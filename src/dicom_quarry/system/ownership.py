@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import grp
 import os
-import pwd
 import stat
 from pathlib import Path
 
@@ -135,10 +134,10 @@ def _kind(mode: int) -> str:
 def _is_private_group(gid: int, uid: int) -> bool:
     """Return whether a group has one member, as many systems make one for every user."""
     try:
-        group, user = grp.getgrgid(gid), pwd.getpwuid(uid)
+        group = grp.getgrgid(gid)
     except KeyError:
         return False
-    return user.pw_gid == gid and group.gr_name == user.pw_name and set(group.gr_mem) <= {user.pw_name}
+    return group.gr_name == user_name(uid) and set(group.gr_mem) <= {group.gr_name}
 
 
 def _group_name(gid: int) -> str:
