@@ -34,7 +34,6 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     "pwd": {"system/processes.py": "names of users"},
     "'/proc": {"system/file_systems.py": "the mount table", "system/locks.py": "the holder of a lock"},
     "os.O_CREAT": {
-        "scheduling/shared_state.py": "a file for all users",
         "store/instance_store.py": "an instance, in a folder of ours",
         "api/background.py": "by way of open_own_file",
         "jobs/audit_log.py": "by way of open_own_file",

@@ -113,7 +113,7 @@ def require_own_file(path: Path) -> None:
 def _check_file(path: Path, found: os.stat_result) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise NotOwned(
-            f"{path} is {_kind(found.st_mode)}, not a file of Quarry: look where it comes from, "
+            f"{path} is {describe_kind(found.st_mode)}, not a file of Quarry: look where it comes from, "
             "then remove it"
         )
     uid = os.geteuid()
@@ -124,7 +124,8 @@ def _check_file(path: Path, found: os.stat_result) -> None:
         )
 
 
-def _kind(mode: int) -> str:
+def describe_kind(mode: int) -> str:
+    """Return what something that is not a file is, by its mode: ``a link``."""
     for test, name in ((stat.S_ISLNK, "a link"), (stat.S_ISFIFO, "a named pipe"), (stat.S_ISDIR, "a folder")):
         if test(mode):
             return name
