@@ -7,6 +7,7 @@
     │   └── ConfigError             quarry.toml, a policy file, a flag
     ├── StartError                  the job could not begin: port, folder, lock, archive; exit code 3
     │   └── PortInUse               another process listens on our port
+    ├── ReceiverEnded               our own receiver ended by itself; exit code 4
     ├── ArchiveError                the archive, or the connection to it
     │   ├── Unreachable             no connection, or no answer to the association request: try again later
     │   ├── Rejected                the association was refused; ``permanent`` if trying again cannot help
@@ -43,6 +44,10 @@ class StartError(QuarryError):
 
 class PortInUse(StartError):
     """Another process listens on the port of our receiver."""
+
+
+class ReceiverEnded(QuarryError):
+    """Our own receiver accepts no more connections, though nothing stopped it."""
 
 
 class ArchiveError(QuarryError):

@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from dicom_quarry.extraction.engine import Workers
+from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.ledger.ledger import Ledger
@@ -43,7 +44,8 @@ def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
     tools = cast(
         JobContext, SimpleNamespace(ledger=ledger, queries=SimpleNamespace(shutdown=stop), clients={})
     )
-    workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), parallel=parallel)
+    guard = InternalErrorGuard("studies", print)
+    workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), guard, parallel=parallel)
     workers.start()
     workers.wait()
     workers.join(0.0)

@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.summary import render_summary as render_summary
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
+    from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
+    from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
@@ -144,6 +146,8 @@ EXPORTS = {
         "write_damaged_list",
         "open_verification",
     ),
+    "system.log_limit": ("SafeHandler",),
+    "system.stop_signals": ("StopSignals",),
     "system.text_safety": ("escape_text",),
     "completion.release": ("ReleaseOutcome",),
     "config.scaffold": (

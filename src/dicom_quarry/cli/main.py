@@ -13,18 +13,23 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from dicom_quarry import api
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import (
     ArchiveError,
     InputError,
     LedgerError,
     OperatorActionRequired,
+    ReceiverEnded,
     StartError,
 )
 from dicom_quarry.version import __version__
 
 #: Exit code of an internal error (EX_SOFTWARE of sysexits.h).
 _INTERNAL_ERROR = 70
+
+#: Exit code of a command that was stopped.
+_NOT_FINISHED = 4
 
 _SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
 
@@ -63,6 +68,14 @@ class _LazyCommandGroup(TyperGroup):
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name, **options)(command)
         return get_command(alone)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it as not finished, unless it takes that itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("stopped by Ctrl-C")
+            raise typer.Exit(_NOT_FINISHED) from None
 
 
 @contextmanager
@@ -108,10 +121,12 @@ def _quarry(
 
 def main() -> None:
     """Run the command; a known cause and an internal error are each a sentence, never a traceback."""
+    # Loaded now: when the computer has no memory or files left, nothing more can be imported.
+    describe_internal = api.describe_internal
     try:
         app()
     except Exception as error:  # noqa: BLE001 - the top of the command
-        fail(error if (code := _exit_code(error)) != _INTERNAL_ERROR else _describe_internal(error))
+        fail(error if (code := _exit_code(error)) != _INTERNAL_ERROR else describe_internal(error))
         sys.exit(code)
     finally:
         # The process ends, so the interpreter need not collect garbage once more.
@@ -122,14 +137,8 @@ def _exit_code(error: Exception) -> int:
     """Return 2 for the user's input alone, 3 for what is outside of Quarry, 4 if a person has to act."""
     if isinstance(error, InputError):
         return 2
-    if isinstance(error, OperatorActionRequired):
-        return 4
+    if isinstance(error, OperatorActionRequired | ReceiverEnded):
+        return _NOT_FINISHED
     if isinstance(error, StartError | ArchiveError | LedgerError | OSError):
         return 3
     return _INTERNAL_ERROR
-
-
-def _describe_internal(error: Exception) -> str:
-    from dicom_quarry import api
-
-    return api.describe_internal(error)

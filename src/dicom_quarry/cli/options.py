@@ -34,6 +34,9 @@ TrustOwner = Annotated[
 Queue = Annotated[
     bool, typer.Option("--queue", help="If another job of this computer uses our port, start after it.")
 ]
+IdleLimit = Annotated[
+    float, typer.Option("--idle-limit", min=0, help="Seconds after which an idle association ends; 0: never.")
+]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Run in the background, also after you close the terminal or SSH.")
 ]

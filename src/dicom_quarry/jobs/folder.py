@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.internal_errors import is_internal, log_internal
@@ -18,6 +17,7 @@ from dicom_quarry.ledger.reader import has_job
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.file_systems import file_system_type
 from dicom_quarry.system.locks import FileLock, LockHeld, inspect_lock, read_lock_owner
+from dicom_quarry.system.log_limit import SafeFileHandler
 from dicom_quarry.system.ownership import open_own_file, require_own_folder
 from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.system.processes import user_name
@@ -281,12 +281,12 @@ def _lock_path(folder: JobFolder) -> Path:
     return folder.state / "lock"
 
 
-def open_log_file(path: Path) -> logging.StreamHandler[TextIO]:
+def open_log_file(path: Path) -> SafeFileHandler:
     """Open a log for appending, readable by its owner only. Raises NotOwned for a file of another user."""
     fd = open_own_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     if os.fstat(fd).st_uid == os.geteuid():
         os.fchmod(fd, 0o600)
-    return logging.StreamHandler(os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace"))
+    return SafeFileHandler(os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace"))
 
 
 @contextmanager

@@ -168,17 +168,17 @@ class WadoRetrieval:
         self._receiver.end()
 
     def _on_bytes(self, size: int) -> None:
-        """Count bytes, and call the monitor once a second. A trickle is not reported as activity."""
+        """Count bytes, and call the monitor once a second."""
         self._received_bytes += size
         if time.monotonic() - self._checked_at >= TICK:
-            if self._received_bytes >= _ACTIVITY_BYTES:
-                self._monitor.on_activity(self._receiver.completed, None)
-                self._received_bytes = 0
             self._check_monitor()
 
     def _check_monitor(self) -> None:
-        """End the retrieval if the monitor wants it."""
+        """End the retrieval if the monitor wants it. A trickle is not reported to it as activity."""
         self._checked_at = time.monotonic()
+        if self._received_bytes >= _ACTIVITY_BYTES:
+            self._monitor.on_activity(self._receiver.completed, None)
+            self._received_bytes = 0
         action = self._monitor.next_action()
         if action is not MonitorAction.WAIT:
             raise _StoppedByMonitor(action)

@@ -49,6 +49,7 @@ def receive(
     until_idle: Annotated[
         float | None, typer.Option(min=0, help="Stop after so many seconds without an association.")
     ] = None,
+    idle_limit: options.IdleLimit = 3600.0,
     pid_file: Annotated[
         Path | None, typer.Option(help="File that contains the process id while it receives.")
     ] = None,
@@ -81,6 +82,7 @@ def receive(
         senders=senders,
         trust_owner=trust_owner,
         tls=tls,
+        idle_limit=idle_limit or None,
     )
     with log_warnings(), receiver.open() as recovered:
         try:
@@ -170,6 +172,7 @@ def _show_until_stopped(
     last = receiver.stats
     with ReceiverDisplay(last) as display:
         while not stop_requested.wait(_POLL_INTERVAL):
+            receiver.raise_if_ended()
             now, stats = time.monotonic(), receiver.stats
             if stats.open_associations or stats != last:
                 busy_at = now
