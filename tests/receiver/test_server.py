@@ -13,7 +13,7 @@ import pytest
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace, Rejected, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, SenderRejected
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Rejection
 from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, ContextResult, propose_contexts
@@ -195,19 +195,6 @@ def test_protocol_version_and_application_context(receiver: Receiver) -> None:
 
 
 # ---- limits
-
-
-def test_associations_over_the_limit_are_rejected_for_now(make: Make) -> None:
-    refused: list[SenderRejected] = []
-    receiver = make(limits=ReceiverLimits(max_associations=2, max_per_peer=1), on_event=refused.append)
-    with RawPeer(receiver.port) as one, RawPeer(receiver.port, "127.0.0.2") as two:
-        one.associate()
-        assert associate(receiver.port) == Rejection(2, 3, 2)  # one per peer
-        two.associate()
-        assert associate(receiver.port, source="127.0.0.3") == Rejection(2, 3, 2)  # two in all
-    assert [event.transient for event in refused] == [True, True]
-    wait_for(lambda: receiver.stats.open_associations == 0, "both to be gone")
-    assert associate(receiver.port) == BOTH
 
 
 def test_several_associations_at_once(receiver: Receiver, sink: MemorySink) -> None:

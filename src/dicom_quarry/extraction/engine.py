@@ -13,7 +13,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
-from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard
+from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.study_task import DoubtfulAnswer, StudyTask
@@ -96,10 +96,10 @@ class Workers:
     """
 
     def __init__(
-        self, context: JobContext, resolver: Resolver, guard: InternalErrorGuard, *, parallel: int
+        self, context: JobContext, rows: RowGuard, guard: InternalErrorGuard, *, parallel: int
     ) -> None:
         self._context = context
-        self._resolver = resolver
+        self._rows = rows
         self._guard = guard
         self._requests: list[Request] = []
         # With one retrieval at a time there is one query at a time: the scheduling thread queries itself.
@@ -221,7 +221,7 @@ class Workers:
 
     def _resolve(self, request: Request) -> None:
         """Query for a row; the next query starts while its result is being recorded."""
-        recorded = self._resolver.resolve(request)
+        recorded = self._rows.resolve(request)
         recorded.add_done_callback(partial(self._on_resolved, request.row))
 
     def _on_resolved(self, row: int, recorded: Future[int]) -> None:
@@ -348,11 +348,13 @@ class Engine:
         """
         context, shutdown = self.context, self.context.queries.shutdown
         resolver = Resolver(context.queries, context.clients, context.ledger)
-        guard = InternalErrorGuard("studies", context.queries.status_board.report)
+        report = context.queries.status_board.report
+        rows = RowGuard(resolver.resolve, context.ledger, report)
+        guard = InternalErrorGuard("studies", report)
         has_more = True
         try:
             while has_more:
-                workers = Workers(context, resolver, guard, parallel=parallel)
+                workers = Workers(context, rows, guard, parallel=parallel)
                 self._run_workers(workers)
                 has_more = self._wait_for_late_work()
         except OperatorActionRequired as error:

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from itertools import chain, repeat
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.read_options import describe_rewrites
-from dicom_quarry.errors import ConnectionLost, LedgerError, QueryFailed, redact
+from dicom_quarry.errors import ConnectionLost, QueryFailed, redact
 from dicom_quarry.extraction.archive_client import ArchiveClient, QueryLog
-from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard
 from dicom_quarry.extraction.matching import (
     ResolveResult,
     ResolveRules,
@@ -24,10 +22,8 @@ from dicom_quarry.extraction.matching import (
 from dicom_quarry.extraction.partition import STUDY_COUNT, FindStudies, QueryBudget, find_in_parts
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request, Selection, Study
-from dicom_quarry.system.error_trace import describe_place
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +52,6 @@ class Resolver:
         self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies)
         self._series_filter = record.parse_series_filter(settings)
         self._explains_near_misses = settings.diagnosis
-        self._guard = InternalErrorGuard("rows", queries.status_board.report)
         self._query_limits = {
             name: queries.site_policy.row_query_limit(client.profile) for name, client in clients.items()
         }
@@ -64,49 +59,8 @@ class Resolver:
     def resolve(self, request: Request) -> Future[int]:
         """Query for a row: the next archive if the one before does not know the study.
 
-        The future is the number of rows that are settled, once that is durable. An unforeseen error ends the
-        row; the future raises it if it is one of its kind too many.
+        The future is the number of rows that are settled, once that is durable.
         """
-        settled: Future[int] = Future()
-        try:
-            recorded = self._resolve(request)
-        except Exception as error:  # the row ends with it, if it was not foreseen
-            if not is_internal(error):
-                raise
-            self._end_row(request, error, settled)
-        else:
-            recorded.add_done_callback(partial(self._on_recorded, request, settled))
-        return settled
-
-    def _on_recorded(self, request: Request, settled: Future[int], recorded: Future[int]) -> None:
-        error = recorded.exception()
-        if error is None:
-            self._guard.on_success()
-            settled.set_result(recorded.result())
-        elif is_internal(error):
-            self._end_row(request, error, settled)
-        else:
-            settled.set_exception(error)
-
-    def _end_row(self, request: Request, error: BaseException, settled: Future[int]) -> None:
-        """End a row for an error that was not foreseen; its next run does not try it again."""
-        is_too_many = self._guard.on_error(request.row, error)
-
-        def on_ended(ended: Future[int]) -> None:
-            problem = ended.exception() or (error if is_too_many else None)
-            if problem is not None:
-                settled.set_exception(problem)
-            else:
-                settled.set_result(ended.result())
-
-        try:
-            ended = self._ledger.conclude_request(request, "internal_error", place=describe_place(error))
-        except LedgerError as closed:
-            settled.set_exception(closed)
-        else:
-            ended.add_done_callback(on_ended)
-
-    def _resolve(self, request: Request) -> Future[int]:
         log = QueryLog(self._ledger, row=request.row)
         budgets = {name: QueryBudget(limit) for name, limit in self._query_limits.items()}
         excluded = self._exclusions.match_request(request)
