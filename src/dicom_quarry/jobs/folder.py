@@ -309,7 +309,6 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
-        handler.stream.close()
 
 
 @contextmanager
