@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.users import CAN_SWITCH, User, can_run_python
+from tests.hostile.users import CAN_SWITCH, User, quarry_command
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def _user(place: Path, name: str, uid: int) -> User:
     home = place / name
     home.mkdir(mode=0o755)
     os.chown(home, uid, uid)
-    if not can_run_python(uid):
+    if not quarry_command(uid):
         pytest.skip("another user cannot read this Python, or this checkout")
     return User(uid, home)
 
