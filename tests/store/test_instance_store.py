@@ -24,6 +24,7 @@ from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import encode_file_head
 from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_quarry.wire.header_scan import ANYWHERE, scan_dataset
 from tests.store.instances import (
@@ -339,6 +340,32 @@ def test_abort_may_come_at_any_time(tmp_path: Path) -> None:
     writer.commit()
     writer.abort()
     assert files(tmp_path) == [PLACE]
+
+
+@pytest.mark.parametrize("level", ["4711", "4711/1.2.3", "4711/1.2.3/1.2.3.4"])
+def test_a_directory_that_is_replaced_by_a_link_leads_nowhere(tmp_path: Path, level: str) -> None:
+    """As a colleague of --group can do between two instances, when the directory is known already."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    store = make_store(root, access=Permissions(0o660, os.getgid()))
+    put(store, dataset())
+    (root / level).rename(outside)
+    kept = files(outside)
+    (root / level).symlink_to(outside)
+    with pytest.raises(InstanceRefused):
+        put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6"))
+    assert files(outside) == kept
+
+
+def test_a_folder_for_temporary_files_that_is_replaced_is_not_used(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    store = make_store(root)
+    (root / ".incoming").rename(root / "moved")
+    (root / ".incoming").symlink_to(outside)
+    writer = store.begin(arrival())
+    writer.write(memoryview(dataset()))
+    assert files(outside) == []
+    assert (root / writer.commit().path).is_file()
 
 
 def test_incoming_must_share_the_file_system(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.releases import Releases, ReleaseState
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
+from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
@@ -160,8 +161,9 @@ class _Releaser:
         return f"{len(bad)} of its files are damaged: {first.ref.sop_uid} {problem}"
 
     def _remove_files(self, state: ReleaseState, present: list[InstanceView]) -> ReleaseResult:
+        directories = Directories(self._out)
         for one in present:
-            (self._out / one.path).unlink(missing_ok=True)
+            directories.unlink(one.path)
         _prune(self._out, {(self._out / one.path).parent for one in present})
         self.releases.mark_removed([state.study_uid])
         return ReleaseResult(

@@ -60,7 +60,14 @@ def extract(
     on_complete: Annotated[
         str | None,
         typer.Option(
-            help="A command to run for every complete study; {folder} is its folder, JSON on its stdin."
+            help="A command to run for every complete study; {folder} is its folder, {folder-file} a file "
+            "with its path, JSON on its stdin."
+        ),
+    ] = None,
+    on_complete_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further variable of the environment for that command, such as 'AWS_*'; repeatable."
         ),
     ] = None,
     filepath: Annotated[
@@ -125,6 +132,7 @@ def extract(
         "give_up_after": give_up_after,
         "protocol": protocol,
         "on_complete": on_complete,
+        "on_complete_env": on_complete_env,
         "filepath": filepath,
         "map": map_,
         "ignore_column": ignore_column,
