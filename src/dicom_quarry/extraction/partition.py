@@ -34,10 +34,12 @@ from datetime import date, timedelta
 
 from dicom_quarry.archive.base import StudyQueryResult, Verdict
 from dicom_quarry.archive.dimse.status import interpret_failure, strip_archive_comment
+from dicom_quarry.archive.instance_listing import MAX_COUNT
 from dicom_quarry.cohort.cell_values import range_bounds
 from dicom_quarry.cohort.study_filter import matches, matches_value, may_match
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import Study
+from dicom_quarry.system.numbers import parse_number
 
 FindStudies = Callable[[Mapping[str, str]], StudyQueryResult]
 CountStudies = Callable[[str], int | None]
@@ -270,7 +272,7 @@ class _PartedQuery:
         texts = [
             dict(one.extra_attributes).get(STUDY_COUNT, "") for one in found.studies if one.study_uid == uid
         ]
-        return int(texts[0]) if texts and texts[0].isascii() and texts[0].isdigit() else None
+        return parse_number(texts[0], MAX_COUNT) if texts else None
 
     def _has_usable_modalities(self) -> bool:
         """Return False if it is known beforehand that parts by modality prove nothing."""

@@ -23,8 +23,9 @@ from dicom_quarry.archive.dicomweb.transport import Response
 from dicom_quarry.errors import QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
 
-#: Most bytes of one page of results.
-_MAX_BODY_BYTES = 1 << 27
+#: Most bytes of one page of results, and objects and arrays in it: each attribute has one or two.
+_MAX_BODY_BYTES = 16 << 20
+_MAX_CONTAINERS = 1_000_000
 
 #: Most bytes of the text of a refusal.
 _MAX_REFUSAL_BYTES = 1 << 16
@@ -154,9 +155,17 @@ class PageClient:
         for piece in decode_body(response.iter_raw(), response.header("Content-Encoding") or "gzip"):
             body += piece
             if len(body) > _MAX_BODY_BYTES:
-                detail = f"{self._http.base} answers a query with more than {_MAX_BODY_BYTES >> 20} MB"
-                raise QueryFailed(detail, status=response.status, is_http=True)
+                raise self._too_large(response, f"{_MAX_BODY_BYTES >> 20} MB")
+        if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
+            raise self._too_large(response, f"{_MAX_CONTAINERS:,} objects")
         return bytes(body)
+
+    def _too_large(self, response: Response, size: str) -> QueryFailed:
+        detail = (
+            f"{self._http.base} answers a query with more than {size} in one page. It ignores the number of "
+            "answers that Quarry requests. Query this archive over DIMSE"
+        )
+        return QueryFailed(detail, status=response.status, is_http=True)
 
 
 def _may_be_empty(status: int, offset: int) -> bool:
