@@ -21,6 +21,7 @@
     ├── InstanceRefused             an instance that is not stored; ``status`` is sent to the sender
     │   └── OutOfSpace              the disk is full for now (0xA700, PS3.4 B.2.3)
     └── LedgerError                 the job's ledger cannot be used: locked, damaged, of a newer version
+        └── LedgerFull              the disk of the job's record is full; exit code 4
 """
 
 from __future__ import annotations
@@ -149,3 +150,7 @@ class OutOfSpace(InstanceRefused):
 
 class LedgerError(QuarryError):
     """The job's ledger cannot be opened or does not fit this version of Quarry."""
+
+
+class LedgerFull(LedgerError):
+    """The disk of the job's record is full: what was recorded stays, and the job can go on later."""

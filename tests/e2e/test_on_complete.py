@@ -288,5 +288,5 @@ def test_no_secret_and_no_identifier_reaches_the_command_unless_it_is_wanted(
     folders = {str(path.parent.parent) for path in job.out.rglob("*.dcm")}
     assert set((work / "folders").read_text().splitlines()) == folders
     words = (work / "words").read_text()
-    assert not any(study.patient_id in words for study in STUDIES)
+    assert not any(study.patient.patient_id in words for study in STUDIES)
     assert not list((job.out / ".quarry").glob("on-complete.*")), "removed with the command"

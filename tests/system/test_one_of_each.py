@@ -45,6 +45,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     },
     "os.geteuid": {
         "jobs/folder.py": "the mode of a log of ours",
+        "system/atomic_file.py": "temporary files that were left",
         "system/ownership.py": "owners",
         "system/permissions.py": "groups",
     },

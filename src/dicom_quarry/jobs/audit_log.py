@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import LedgerError, LedgerFull
 from dicom_quarry.ledger.views import Counts
 from dicom_quarry.model import Study
 from dicom_quarry.system.csv_cells import escape_cell
@@ -51,7 +51,7 @@ _DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def _raise_full(reason: str) -> None:
-    raise LedgerError(reason)
+    raise LedgerFull(reason)
 
 
 class AuditLog:

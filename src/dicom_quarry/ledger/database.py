@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import LedgerError, LedgerFull
 from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
 from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_file, require_own_folder
@@ -81,6 +81,23 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
             connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+#: SQLite's errors for what happened to the file, without their subclasses, which are defects of statements.
+_DISK_ERRORS = (sqlite3.OperationalError, sqlite3.DatabaseError)
+
+
+def ledger_error(path: Path, error: Exception, problem: str = "cannot be read") -> LedgerError:
+    """Return the error for the user from one of SQLite's, which SQLAlchemy may have wrapped."""
+    cause = getattr(error, "orig", None) or error
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF  # without the details of an extended code
+    if code == sqlite3.SQLITE_FULL:
+        return LedgerFull(
+            f"disk full: {path}, the job's record, cannot be written. Free some space, then run the same "
+            "command again: what is stored stays stored"
+        )
+    remedy = ". Have that disk checked, then run again" if code == sqlite3.SQLITE_IOERR else ""
+    return LedgerError(f"the ledger {path} {problem}: {cause}{remedy}")
 
 
 def _reject_link(path: Path) -> None:
@@ -168,9 +185,16 @@ class ReadPool:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = connect(self._path, read_only=True)
+            try:
+                connection = connect(self._path, read_only=True)
+            except sqlite3.DatabaseError as error:
+                raise ledger_error(self._path, error) from error
         try:
             yield connection
+        except sqlite3.DatabaseError as error:
+            if type(error) not in _DISK_ERRORS:
+                raise
+            raise ledger_error(self._path, error) from error
         finally:
             self._idle.append(connection)
             if self._closed:
@@ -204,7 +228,8 @@ class Database:
                 create_or_upgrade(connection)
         except DatabaseError as error:
             self._engine.dispose()
-            raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
+            raise ledger_error(path, error, "cannot be opened") from error
+        self._path = path
         self._connection = self._engine.connect()
         self._read_engine = open_engine(path, read_only=True)
         self.read_pool = ReadPool(path)
@@ -234,8 +259,13 @@ class Database:
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on a snapshot of the committed rows."""
-        with self._read_engine.connect() as connection:
-            return work(connection)
+        try:
+            with self._read_engine.connect() as connection:
+                return work(connection)
+        except DatabaseError as error:
+            if type(error.orig) not in _DISK_ERRORS:
+                raise
+            raise ledger_error(self._path, error) from error
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """Return the rows of one statement, as they are committed now."""
@@ -283,7 +313,7 @@ class Database:
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
             for _, future in group:
                 if not future.done():
-                    future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
+                    future.set_exception(ledger_error(self._path, error, "could not be written"))
         else:
             for future, result in done:
                 future.set_result(result)

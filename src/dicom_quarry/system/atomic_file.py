@@ -8,12 +8,15 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO
 
 from dicom_quarry.system.file_systems import sync_directory
+from dicom_quarry.system.locks import try_lock
 from dicom_quarry.system.permissions import PRIVATE, Permissions
+
+_SUFFIX = ".part"
 
 
 @contextmanager
@@ -25,8 +28,9 @@ def atomic_write(
     After an error the old file is left as it was. ``durable``: content and name are on the disk when the
     context ends; without, a power cut may leave the old file or an empty one.
     """
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temp_path = Path(name)
+    _remove_left_overs(path)
+    fd, temp_path = _make_temp_file(path)
+    lock = os.dup(fd)  # keeps the lock until the file has its name
     try:
         with os.fdopen(fd, "wb") as stream:
             yield stream
@@ -37,6 +41,39 @@ def atomic_write(
         replace_file(temp_path, path, durable=durable)
     finally:
         temp_path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _make_temp_file(path: Path) -> tuple[int, Path]:
+    """Create a temporary file, and lock it, which shows other processes that it is in use."""
+    while True:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
+        try:
+            is_locked = try_lock(fd)
+        except OSError:
+            return fd, Path(name)  # a file system without locks, where nothing is removed
+        if is_locked and os.fstat(fd).st_nlink:
+            return fd, Path(name)
+        os.close(fd)  # another process took it for left over before it was locked
+
+
+def _remove_left_overs(path: Path) -> None:
+    """Remove the temporary files of this name that a killed process of this user left."""
+    prefix = f".{path.name}."
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        found = [one.name for one in entries if one.name.startswith(prefix) and one.name.endswith(_SUFFIX)]
+        for name in found:
+            with suppress(OSError):
+                _remove_if_unlocked(path.with_name(name))
+
+
+def _remove_if_unlocked(temp_path: Path) -> None:
+    fd = os.open(temp_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd):
+            temp_path.unlink()
+    finally:
+        os.close(fd)
 
 
 @contextmanager
