@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text, replace_file
+from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text, replace_file, temporary_folder
 from dicom_quarry.system.permissions import Permissions
 
 
@@ -109,7 +109,9 @@ def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path)
     subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
     (tmp_path / ".other.csv.x.part").touch()
     assert len(list(tmp_path.iterdir())) == 2
-    with atomic_write(path) as first:
+    (tmp_path / ".report.csv.x.part").mkdir()
+    with temporary_folder(path) as folder, atomic_write(path) as first:
+        assert folder.is_dir()
         first.write(b"whole")
         with atomic_write(path) as second:  # by another process at the same time
             second.write(b"other")

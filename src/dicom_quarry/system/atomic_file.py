@@ -6,6 +6,8 @@ import errno
 import gzip
 import io
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +46,23 @@ def atomic_write(
         os.close(lock)
 
 
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Make a private folder next to ``path`` for parts of that file; it is removed with the context.
+
+    One that a killed process left is removed by the next write of the file. Raises OSError.
+    """
+    _remove_left_overs(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent) as name:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # a file system without locks
+                try_lock(fd)
+            yield Path(name)
+        finally:
+            os.close(fd)
+
+
 def _make_temp_file(path: Path) -> tuple[int, Path]:
     """Create a temporary file, and lock it, which shows other processes that it is in use."""
     while True:
@@ -58,7 +77,7 @@ def _make_temp_file(path: Path) -> tuple[int, Path]:
 
 
 def _remove_left_overs(path: Path) -> None:
-    """Remove the temporary files of this name that a killed process of this user left."""
+    """Remove the temporary files and folders of this name that a killed process of this user left."""
     prefix = f".{path.name}."
     with suppress(OSError), os.scandir(path.parent) as entries:
         found = [one.name for one in entries if one.name.startswith(prefix) and one.name.endswith(_SUFFIX)]
@@ -70,8 +89,12 @@ def _remove_left_overs(path: Path) -> None:
 def _remove_if_unlocked(temp_path: Path) -> None:
     fd = os.open(temp_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if os.fstat(fd).st_uid == os.geteuid() and try_lock(fd):
-            temp_path.unlink()
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid() and try_lock(fd):
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(temp_path)
+            else:
+                temp_path.unlink()
     finally:
         os.close(fd)
 
