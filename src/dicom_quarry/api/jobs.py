@@ -84,7 +84,22 @@ class RunningJob:
             time.sleep(_POLL_INTERVAL)
 
 
-def find_running_jobs(out: Path | None = None) -> list[RunningJob]:
-    """Find this user's running jobs, or the one in folder ``out`` (raises InputError if that has no job)."""
-    folders = [open_existing(out)] if out else list(_list_folders())
-    return [RunningJob(folder, process) for folder in folders if (process := confirmed_lock_owner(folder))]
+def find_running_job(out: Path) -> RunningJob | None:
+    """Find the running job in a folder; raises InputError if it has no job, or a lock of doubtful origin."""
+    folder = open_existing(out)
+    process = confirmed_lock_owner(folder)
+    return RunningJob(folder, process) if process else None
+
+
+def find_running_jobs(on_doubtful: Callable[[InputError], None]) -> list[RunningJob]:
+    """Find this user's running jobs; ``on_doubtful`` gets the errors of jobs that get no signal."""
+    running = []
+    for folder in _list_folders():
+        try:
+            process = confirmed_lock_owner(folder)
+        except InputError as error:
+            on_doubtful(error)
+            continue
+        if process:
+            running.append(RunningJob(folder, process))
+    return running

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.config.command_sources import reject_foreign_commands
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.settings import Settings, parse_recorded_settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.ledger.reader import LedgerReader
@@ -61,7 +61,7 @@ def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
 
 def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
     with closing(LedgerReader(folder.ledger)) as reader:
-        return Settings.model_validate_json(reader.metadata()["settings"]).model_copy(update=changes)
+        return parse_recorded_settings(reader.metadata()).model_copy(update=changes)
 
 
 def report_access(out: Path) -> Permissions:

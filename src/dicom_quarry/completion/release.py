@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
@@ -70,7 +70,7 @@ def release_studies(
     with closing(LedgerReader(folder.ledger)) as reader, FileLock(folder.state / "release.lock"):
         if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry works on {folder.out}: use that version, or wait")
-        protocol = Settings.model_validate_json(reader.metadata()["settings"]).protocol
+        protocol = parse_recorded_settings(reader.metadata()).protocol
         ledger = Ledger(folder.ledger)
         audit_log = AuditLog(folder.audit, protocol)
         try:

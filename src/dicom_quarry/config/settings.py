@@ -24,7 +24,7 @@ from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
 from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, LedgerError
 from dicom_quarry.model import AE, BaseUri, InstanceInfo, Transport
 from dicom_quarry.system.durations import UNIT_SECONDS, Duration
 from dicom_quarry.system.permissions import Permissions, make_permissions, parse_file_mode
@@ -352,6 +352,17 @@ def _join_exclusion_files(in_file: object, given: object, source: Path) -> list[
     found = parse_exclusion_files(in_file, source)
     paths = {one.file for one in found}
     return [*found, *(one for one in parse_exclusion_files(given, source) if one.file not in paths)]
+
+
+def parse_recorded_settings(metadata: Mapping[str, str]) -> Settings:
+    """Return the settings in a job's record; raise LedgerError if they are not of this version."""
+    try:
+        return Settings.model_validate_json(metadata["settings"])
+    except (KeyError, ValidationError) as error:
+        raise LedgerError(
+            "the settings in the record of this job cannot be read: another version of Quarry wrote them, or "
+            "they were changed. Use that version"
+        ) from error
 
 
 def read_toml(path: Path, *, accept_commands: bool = False) -> dict[str, Any]:
