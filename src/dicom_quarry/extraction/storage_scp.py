@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
@@ -17,6 +16,7 @@ from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
+from dicom_quarry.system.addresses import IPNetwork, resolve
 from dicom_quarry.system.log_limit import RepeatLimit
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
@@ -95,15 +95,15 @@ def run_receiver(
                 )
 
 
-def _sender_networks(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
+def _sender_networks(archive: ArchiveProfile) -> tuple[IPNetwork, ...]:
     """Return the networks of an archive's instances: its own addresses, and the configured senders."""
     host = archive.dimse_ae.host
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = resolve(host)
     except OSError as error:
-        raise StartError(f"the archive's host name {host} cannot be resolved: {error.strerror}") from error
-    own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
-    return (*own, *archive.senders)
+        reason = error.strerror or error
+        raise StartError(f"the archive's host name {host} cannot be resolved: {reason}") from error
+    return (*map(ip_network, found), *archive.senders)
 
 
 def _rejection_message(sender: SenderRejected, archives: Sequence[ArchiveProfile]) -> str:

@@ -17,6 +17,7 @@ from dicom_quarry.receiver.access_control import AccessDenial, AccessPolicy, Acc
 from dicom_quarry.receiver.listen_socket import listen
 from dicom_quarry.receiver.session import ReceiverLimits, Session
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.system.addresses import normalize_host
 from dicom_quarry.system.error_trace import describe_place, format_trace
 from dicom_quarry.system.service_loop import LoopGuard, start_thread
 from dicom_quarry.wire import dimse
@@ -93,7 +94,7 @@ class Receiver:
 
     def listen(self) -> None:
         """Open the port; connections wait for start(). Raises StartError."""
-        self._listener = listen(self._local)
+        self._listener = listen(self._local, admits_ipv6=self._access_policy.admits_ipv6)
         self.port = int(self._listener.getsockname()[1])
 
     def start(self) -> None:
@@ -177,7 +178,7 @@ class Receiver:
         assert self._listener is not None
         sock, address = self._listener.accept()
         try:
-            session = Session(sock, address[0], self)
+            session = Session(sock, normalize_host(address[0]), self)
             self._start_session(session)
         except BaseException:
             sock.close()
