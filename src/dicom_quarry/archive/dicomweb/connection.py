@@ -64,6 +64,7 @@ class HttpConnection:
         self._read_timeout: float | None = None
         self._deadline: tuple[float, float] | None = None  # the moment, and the seconds up to it
         self._framing_bytes_left = _MAX_HEADER_BYTES
+        self._is_cut = self._reads_headers = False
         self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
         self._idle_since = self._ticked_at = time.monotonic()
         self._tick_interval = TICK
@@ -118,7 +119,9 @@ class HttpConnection:
         self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
         self._framing_bytes_left = _MAX_HEADER_BYTES
         self._set_deadline(began, _HEADER_TIMEOUT_FACTOR)
+        self._reads_headers = True
         response = self._read_response(method)
+        self._reads_headers = False
         self._set_deadline(began, _BODY_TIMEOUT_FACTOR)
         return response
 
@@ -158,6 +161,9 @@ class HttpConnection:
                 if self._read_timeout is not None and time.monotonic() - began >= self._read_timeout:
                     raise ReadTimeout("silence") from error
             else:
+                if not count and (self._is_cut or self._reads_headers):
+                    # The library would take headers without an end for whole ones.
+                    raise InvalidResponse("an end in the middle of the headers, or of our own")
                 self._framing_bytes_left -= count
                 if self._framing_bytes_left < 0:
                     raise InvalidResponse("headers or trailers without an end")
@@ -178,6 +184,7 @@ class HttpConnection:
 
     def cut(self) -> None:
         """Shut down the connection from any thread: a thread that reads it gets an error at once."""
+        self._is_cut = True
         cut(self._sock)
 
     def _check_time(self) -> None:
