@@ -77,6 +77,17 @@ def test_each_cause_has_its_exit_code(
     assert trace.exists() == (code == 70) == ("this is a defect of Quarry" in said.replace("\n", " "))
 
 
+def test_ctrl_c_before_a_job_has_begun_is_not_a_failure_of_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicom_quarry.api.read_job_status", interrupt)
+    assert run(monkeypatch, "status", tmp_path) == 4
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
 def fail(*_: object) -> None:
     try:
         raise KeyError(NAME)

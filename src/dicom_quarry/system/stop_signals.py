@@ -14,6 +14,9 @@ from typing import Self
 
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
+#: Exit code of a job that was stopped.
+_NOT_FINISHED = 4
+
 #: Seconds after the second signal in which the command ends in order; then its process ends.
 END_AFTER = 6.0
 
@@ -31,7 +34,7 @@ class StopSignals:
     """
 
     def __init__(self, *, end_after: float = END_AFTER) -> None:
-        self.exit_code = 4
+        self.exit_code = _NOT_FINISHED
         self._on_signal: Callable[[], object] | None = None
         self._has_begun = False
         self._end_after = end_after
@@ -100,7 +103,9 @@ class StopSignals:
     def _end(self) -> None:
         """End the process. The ledger and the stored instances are as safe as after a crash."""
         text = "quarry: stopped before it began\n"
-        if self._has_begun:
+        if self._has_begun and self.exit_code != _NOT_FINISHED:
+            text = "quarry: the job is over; its last step, such as a mail, was not waited for any longer\n"
+        elif self._has_begun:
             text = (
                 "quarry: cancelled, without waiting any longer for an answer. What is stored stays stored: "
                 "run the same command again to continue\n"
