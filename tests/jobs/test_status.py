@@ -30,9 +30,7 @@ def test_what_quarry_wrote_is_read(tmp_path: Path) -> None:
         "[]",
         "[" * 100_000,
         json.dumps({"process": 1}),
-        json.dumps(
-            {"process": 4711, "waiting_for": "\x1b]0;x", "active_studies": 3, "seconds_left": "x"}
-        ),
+        json.dumps({"process": 4711, "waiting_for": "\x1b]0;x", "active_studies": 3, "seconds_left": "x"}),
         json.dumps({"process": 4711, "active_studies": [{"row": "x"}, 1], "bytes_per_second": float("inf")}),
     ],
 )

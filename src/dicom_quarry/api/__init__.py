@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
     from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
+    from dicom_quarry.system.text_safety import make_visible as make_visible
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
     from dicom_quarry.verification.verifier import Verification as Verification
@@ -150,7 +151,7 @@ EXPORTS = {
     ),
     "system.log_limit": ("SafeHandler",),
     "system.stop_signals": ("StopSignals",),
-    "system.text_safety": ("escape_text",),
+    "system.text_safety": ("escape_text", "make_visible"),
     "completion.release": ("ReleaseOutcome",),
     "config.scaffold": (
         "ScaffoldOptions",

@@ -171,7 +171,7 @@ def _load_job(
         raise InputError("--niffler and --config both contain settings: give one of them")
     job = api.load_niffler_job(niffler, cohort, flags)
     for note in job.notes:
-        err.print(note, markup=False)
+        err.print(note)
     return job.settings, job.cohort
 
 

@@ -10,7 +10,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import cohort_options, options
-from dicom_quarry.cli.console import fail, out
+from dicom_quarry.cli.console import fail, out, write_line
 from dicom_quarry.cli.display.run_job import run_with_display
 from dicom_quarry.errors import InputError
 
@@ -104,4 +104,4 @@ def _show_plan(plan_result: api.Plan, output: Path | None, *, as_json: bool) -> 
     elif sys.stdout.isatty():
         out.print(api.render_plan(plan_result.summary, plan_result.rows(), output), soft_wrap=False)
     else:
-        print("\n".join(api.plan_lines(plan_result.summary, output)))
+        write_line("\n".join(api.plan_lines(plan_result.summary, output)))

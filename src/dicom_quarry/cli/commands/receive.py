@@ -16,6 +16,7 @@ import typer
 
 from dicom_quarry.api import DEFAULT_FILEPATH, FolderReceiver, ReceiverTls, Recovered
 from dicom_quarry.cli import options
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals, log_warnings
 from dicom_quarry.errors import ConfigError
 
@@ -90,11 +91,11 @@ def receive(
             with _write_pid_file(pid_file):
                 receiver.start()
                 address = f"port {bind}" if bind.isdigit() else bind
-                print(f"ready: {address} (process {os.getpid()})", flush=True)
+                write_line(f"ready: {address} (process {os.getpid()})")
                 _show_until_stopped(receiver, signals.stop_requested, until_idle)
         finally:
             signals.stop(receiver)
-    print(f"stopped: {format_totals(receiver.stats)}", flush=True)
+    write_line(f"stopped: {format_totals(receiver.stats)}")
 
 
 def _parse_tls(
@@ -118,10 +119,9 @@ def _merge_senders(accept: Sequence[str], extra: Sequence[str]) -> tuple[str, ..
 
 def _show_recovered(recovered: Recovered) -> None:
     if recovered.whole or recovered.incomplete:
-        print(
+        write_line(
             f"left over from a crash: {recovered.whole} instances recovered, "
-            f"{recovered.incomplete} incomplete, kept in {recovered.incoming}",
-            flush=True,
+            f"{recovered.incomplete} incomplete, kept in {recovered.incoming}"
         )
 
 

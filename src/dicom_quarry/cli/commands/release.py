@@ -41,7 +41,7 @@ def release(
         counts[one.outcome] += 1
         removed, size = removed + one.removed, size + one.size
         if one.problem and counts[ReleaseOutcome.NOT_RELEASED] <= _MAX_SHOWN:
-            err.print(f"study {one.study_uid}: {one.problem}; not released", markup=False)
+            err.print(f"study {one.study_uid}: {one.problem}; not released")
     files = f"; {api.format_count(removed, 'file')} removed, {api.format_size(size)}" if removed else ""
     out.print(f"{_count_studies(counts[ReleaseOutcome.RELEASED])} released{files}")
     if counts[ReleaseOutcome.ALREADY_RELEASED]:

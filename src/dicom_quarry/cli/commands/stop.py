@@ -38,9 +38,7 @@ def stop(
     action = "cancelling" if now else "finishing"
     for job in running:
         job.stop(cancel=now)
-        out.print(
-            f"{job.folder.out}: {action} the studies being transferred (process {job.process})", markup=False
-        )
+        out.print(f"{job.folder.out}: {action} the studies being transferred (process {job.process})")
     for job in running:
         job.wait()
-        out.print(f"{job.folder.out}: stopped. Run the same command again to continue", markup=False)
+        out.print(f"{job.folder.out}: stopped. Run the same command again to continue")

@@ -72,7 +72,7 @@ def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -
     diff = run_with_display(api.load_job_settings(folder, trust_owner=trust_owner), compare)
     if diff.is_finished:
         for line in api.archive_diff_lines(folder, diff):
-            out.print(line, markup=False)
+            out.print(line)
         raise typer.Exit(1 if diff.changed_studies else 0)
     out.print(
         f"Interrupted: {diff.studies:,} of {diff.total:,} complete studies compared. "
@@ -137,11 +137,10 @@ def _show_result(
         listed = f' (listed in {list_file.name} as "stray")' if list_file else ""
         out.print(f"{files} not stored by Quarry{listed}")
     if list_file is not None:
-        out.print(f"List of files: {list_file}", markup=False)
+        out.print(f"List of files: {list_file}")
     if verified.damaged:
         out.print(
             f"To set damaged files apart and fetch them again: quarry retry {folder} --damaged",
-            markup=False,
         )
 
 
@@ -173,7 +172,7 @@ class _DamagedFilePrinter:
                 if err.is_terminal
                 else result.file.sop_uid
             )
-            (out if out.is_terminal else err).print(f"{name} {result.problem}", markup=False)
+            (out if out.is_terminal else err).print(f"{name} {result.problem}")
 
     def finish(self) -> None:
         """Print the number of files that were not named."""

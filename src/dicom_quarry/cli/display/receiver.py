@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dicom_quarry.api import ReceiverStats, SafeHandler, format_size
-from dicom_quarry.cli.console import err, out
+from dicom_quarry.cli.console import err, out, write_line
 
 #: Seconds between two lines of a file or pipe.
 _INTERVAL = 60.0
@@ -46,7 +46,7 @@ class ReceiverDisplay:
         if out.is_terminal:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif stats != self._shown:
-            print(f"{_timestamp()} {line}", flush=True)
+            write_line(f"{_timestamp()} {line}")
         self._shown, self._shown_at = stats, time.monotonic()
 
 
@@ -82,7 +82,7 @@ class _WarningHandler(SafeHandler):
         """Print a warning."""
         # On a terminal by the console that draws the live line, so that the warning appears above it.
         console = out if out.is_terminal and err.is_terminal else err
-        console.print(f"{_timestamp()} {record.getMessage()}", markup=False)
+        console.print(f"{_timestamp()} {record.getMessage()}")
 
 
 def _timestamp() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dicom_quarry import api
 from dicom_quarry.cli import detach
-from dicom_quarry.cli.console import err, fail, out
+from dicom_quarry.cli.console import err, fail, out, write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def show_summary(result: Result) -> None:
         out.print(api.render_summary(result.summary, result.report))
     else:
         for line in api.summary_lines(result.summary, result.report):
-            print(line)
+            write_line(line)
 
 
 T = TypeVar("T")
@@ -33,11 +33,11 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
     """Run a job with its display, write its reports and show its summary; returns the exit code."""
     with (
         api.StopSignals() as signals,
-        api.notify_on_end(settings, lambda message: err.print(message, markup=False)) as notify_end,
+        api.notify_on_end(settings, lambda message: err.print(message)) as notify_end,
     ):
         end = _run_with_signals(settings, work, signals, queue=queue)
         if end.nothing_to_do:
-            out.print(f"Nothing to do: the job in {end.folder.out} is finished", markup=False)
+            out.print(f"Nothing to do: the job in {end.folder.out} is finished")
         result = api.write_final_reports(end)
         show_summary(result)
         if end.problem:
