@@ -40,9 +40,9 @@ def extract(work: Path, archive: DemoArchive, out: object, *more: object) -> lis
 
 def quarry(*words: object, shell: str = "", **variables: str) -> Done:
     """Run a command; ``shell`` are redirections."""
-    command = [*QUARRY, *(os.fsencode(str(word)) for word in words)]
+    command = [os.fsencode(str(word)) for word in (*QUARRY, *words)]
     done = subprocess.run(
-        ["sh", "-c", f'exec "$@" {shell}', "sh", *command],
+        [b"sh", b"-c", f'exec "$@" {shell}'.encode(), b"sh", *command],
         env={**os.environ, **variables},
         capture_output=True,
         timeout=PATIENCE,

@@ -25,7 +25,7 @@ def reject_foreign_commands(
     if commands:
         raise ConfigError(
             f"{source} has a command ({', '.join(dict.fromkeys(commands))}), but {reason}: Quarry runs "
-            "commands only from files that you or root own and nobody else can change. Copy the file to a "
+            "commands only from files that you or root own and no other user can change. Copy the file to a "
             "folder of yours, or take the command out; or, if you trust everybody who can write to it, add "
             "--trust-owner"
         )
