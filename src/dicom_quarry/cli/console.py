@@ -12,11 +12,9 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from dicom_quarry import api
-
 
 class SafeConsole(Console):
-    """A console that shows text as it is: without markup and emoji codes, and with visible control characters.
+    """A console that shows text as it is: no markup, no emoji codes, and visible control characters.
 
     Colours come from :class:`rich.text.Text` and styles alone.
     """
@@ -26,8 +24,11 @@ class SafeConsole(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yield the segments of a table, a live display or a text, made visible."""
+        # Imported late: quarry --version shows its number without the library.
+        from dicom_quarry.api import make_visible
+
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=api.make_visible(segment.text))
+            yield segment if segment.control else segment._replace(text=make_visible(segment.text))
 
 
 out = SafeConsole()
@@ -36,7 +37,9 @@ err = SafeConsole(stderr=True)
 
 def write_line(text: str) -> None:
     """Write a plain line to standard output at once, whether that is a terminal or not."""
-    print(api.make_visible(text), flush=True)
+    from dicom_quarry.api import make_visible
+
+    print(make_visible(text), flush=True)
 
 
 def fail(error: BaseException | str) -> None:

@@ -33,7 +33,7 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
     """Run a job with its display, write its reports and show its summary; returns the exit code."""
     with (
         api.StopSignals() as signals,
-        api.notify_on_end(settings, lambda message: err.print(message)) as notify_end,
+        api.notify_on_end(settings, err.print) as notify_end,
     ):
         end = _run_with_signals(settings, work, signals, queue=queue)
         if end.nothing_to_do:
