@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
+.PHONY: help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -32,6 +32,9 @@ quick-peers:
 
 test: $(STAMP) archives quick-peers ## all tests, against real archives too
 	$(BIN)/python -m pytest -n 4 --dist loadfile
+
+test-hostile: $(STAMP) ## attacks by other users, and poor machines; many need root and are skipped without
+	$(BIN)/python -m pytest -n 4 -m hostile tests/hostile
 
 test-peers: $(STAMP) archives ## the tests against further archives, about ten minutes
 	@PYTHON=$(PYTHON) tests/install-peers.sh

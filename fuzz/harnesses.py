@@ -6,12 +6,19 @@ a ``ProtocolError`` may come out, nothing may grow, and the split may not change
 
 from __future__ import annotations
 
+import io
+import json
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from itertools import accumulate, takewhile
 
+from tests.cohort import workbooks
+
+from dicom_quarry.archive.dicomweb.json_model import parse_datasets
 from dicom_quarry.archive.dicomweb.multipart import MultipartReader
+from dicom_quarry.cohort.xlsx_reader import read_records
 from dicom_quarry.errors import ProtocolError, RemoteProtocolError
 from dicom_quarry.wire import dimse, negotiation
 from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
@@ -34,6 +41,7 @@ SYNTAXES = (
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.205")
 _COMPRESS = 0x80
 _LONGEST_VALUE = 1 << 16
+_WORKBOOK = workbooks.workbook(("S", workbooks.sheet([[workbooks.text("EMPI")], [workbooks.text("1")]])))
 _LONGEST_HEADERS = _LONGEST_READ = 1 << 17
 
 
@@ -164,8 +172,7 @@ def _scanned(data: bytes, syntax: str, tags: frozenset[int], seed: int) -> dict[
     begin = 0
     try:
         for end in (*ends, len(data)):
-            if scan.feed(memoryview(data)[begin:end]):
-                break
+            scan.feed(memoryview(data)[begin:end])
             assert len(scan._carry) < _LONGEST_VALUE + 16
             begin = end
         scan.end()
@@ -201,6 +208,51 @@ def _parts(body: bytes, seed: int) -> tuple[list[object], bool]:
     return parts, reader.closed
 
 
+#: The parts of a workbook of which an input replaces one.
+PARTS = (
+    "xl/worksheets/sheet1.xml",
+    "xl/sharedStrings.xml",
+    "xl/styles.xml",
+    "xl/workbook.xml",
+    "xl/_rels/workbook.xml.rels",
+    "_rels/.rels",
+)
+
+
+def workbook(data: bytes) -> None:
+    """A part of a workbook, or the whole file: which one, then the bytes."""
+    if not data:
+        return
+    content = io.BytesIO(data[1:])
+    if data[0] % 8 < len(PARTS):
+        content = io.BytesIO()
+        with zipfile.ZipFile(io.BytesIO(_WORKBOOK)) as whole, zipfile.ZipFile(content, "w") as changed:
+            for name in whole.namelist():
+                changed.writestr(name, data[1:] if name == PARTS[data[0] % 8] else whole.read(name))
+    records = list(read_records(content, "skip" if data[0] & 0x40 else ""))
+    assert json.loads(json.dumps(records)) == records
+    assert isinstance(records[-1], dict) and len(records[-1]) == 1, "the last record is not an end"
+    lines = [record[0] for record in records if isinstance(record, list)]
+    assert lines == sorted(set(lines)), "rows are out of order"
+
+
+_CHARSETS = ("", "utf-8", "utf-16", "latin-1", "shift_jis", "x")
+
+
+def datasets(data: bytes) -> None:
+    """A page of results in JSON: how its bytes are declared, then the bytes."""
+    if not data:
+        return
+    tags = frozenset(peers.TAGS)
+    try:
+        rows = parse_datasets(data[1:], tags, _CHARSETS[data[0] % len(_CHARSETS)])
+    except RemoteProtocolError:
+        return
+    for row in rows:
+        assert row.keys() <= tags
+        "".join(row.values()).encode()
+
+
 def strict(harness: Harness) -> Harness:
     """Warnings are errors: with a peer's words in it one reaches the terminal, and is remembered for ever."""
 
@@ -216,6 +268,6 @@ def strict(harness: Harness) -> Harness:
 
 
 HARNESSES: Mapping[str, Harness] = {
-    harness.__name__: strict(harness)
-    for harness in (acceptor, requestor, pdus, header, command, items, dialogue, multipart)
+    one.__name__: strict(one)
+    for one in (acceptor, requestor, pdus, header, command, items, dialogue, multipart, workbook, datasets)
 }

@@ -6,11 +6,13 @@ the requestor, each through a tap that keeps their bytes.
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import struct
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,7 @@ from pydicom import dcmread
 from pydicom.filereader import read_file_meta_info
 from pynetdicom import AE as Pynetdicom
 from pynetdicom import evt
+from tests.cohort.workbooks import DATE, EIGHT_DIGITS, error, number, shared, sheet, text, workbook
 from tests.peers.dcmtk import Dcmqrscp, storescu
 from tests.peers.orthanc import Orthanc
 from tests.peers.process import free_port
@@ -33,7 +36,7 @@ from dicom_quarry.wire.dimse import VERIFICATION
 from dicom_quarry.wire.pdu import ControlPdu, PduReader, PduType
 from dicom_quarry.wire.requestor import Requestor
 from fuzz import peers
-from fuzz.harnesses import SYNTAXES
+from fuzz.harnesses import PARTS, SYNTAXES
 from fuzz.run import CORPUS
 
 _FILES = Path(pydicom.data.__file__).parent
@@ -113,9 +116,9 @@ def senders(folder: Path) -> None:
         tap = Tap(AE("QUARRY", "127.0.0.1", receiver.port))
         send(tap.ae)
         receiver.stop(2.0)
-        for number, (requests, responses) in enumerate(tap.connections):
-            keep("acceptor", f"{name}-{number}", b"\0" + requests)
-            parts(f"{name}-{number}", bytes(requests), bytes(responses))
+        for at, (requests, responses) in enumerate(tap.connections):
+            keep("acceptor", f"{name}-{at}", b"\0" + requests)
+            parts(f"{name}-{at}", bytes(requests), bytes(responses))
 
 
 @contextmanager
@@ -218,9 +221,40 @@ def _form(syntax: str) -> int:
     return SYNTAXES.index(syntax) if syntax in SYNTAXES else 1
 
 
+def tables() -> None:
+    """Seeds of the workbook reader: its parts, with cells of every kind, and the file."""
+    cells = [text("P\u00e9"), number("43304.5", DATE), number("7", EIGHT_DIGITS), shared(0), error("#N/A")]
+    rows = sheet([[text("EMPI"), *[text(one) for one in "ABCD"]], cells])
+    book = workbook(("S", rows), ("Old", rows), strings=["<t>a_x0031_</t>"], hidden=["Old"])
+    keep("workbook", "file", b"\7" + book)
+    with zipfile.ZipFile(io.BytesIO(book)) as parts_of_it:
+        for at, name in enumerate(PARTS):
+            keep("workbook", Path(name).name.strip("."), bytes((at,)) + parts_of_it.read(name))
+    layout = '<cols><col min="1" max="2" hidden="1"/></cols><mergeCells><mergeCell ref="A2:B4"/></mergeCells>'
+    part = f"<worksheet><sheetData>{rows}</sheetData>{layout}</worksheet>"
+    keep("workbook", "layout", b"\0" + part.encode())
+
+
+def results() -> None:
+    """Seeds of the reader of DICOM JSON."""
+    one = {
+        "00080005": {"vr": "CS", "Value": ["ISO_IR 192"]},
+        "00100010": {"vr": "PN", "Value": [{"Alphabetic": "A^B", "Ideographic": "\u738b"}]},
+        "00100020": {"vr": "LO", "Value": ["4711", None]},
+        "0020000D": {"vr": "UI", "Value": ["1.2.3"]},
+        "00081140": {"vr": "SQ", "Value": [{"00100020": {"vr": "LO"}}]},
+        "00201208": {"vr": "IS", "Value": [7, 1.0, 1e300]},
+    }
+    keep("datasets", "standard", b"\0" + json.dumps([one, {}]).encode())
+    keep("datasets", "one", b"\4" + json.dumps(one, ensure_ascii=False).encode())
+    keep("datasets", "utf-16", b"\2" + json.dumps([{"PatientID": "4711"}]).encode("utf-16"))
+
+
 def main() -> None:
     """Write all of them."""
     headers()
+    tables()
+    results()
     with tempfile.TemporaryDirectory() as folder:
         senders(Path(folder))
         archives(Path(folder))

@@ -7,6 +7,7 @@
     │   └── ConfigError             quarry.toml, a policy file, a flag
     ├── StartError                  the job could not begin: port, folder, lock, archive; exit code 3
     │   └── PortInUse               another process listens on our port
+    ├── ReceiverEnded               our own receiver ended by itself; exit code 4
     ├── ArchiveError                the archive, or the connection to it
     │   ├── Unreachable             no connection, or no answer to the association request: try again later
     │   ├── Rejected                the association was refused; ``permanent`` if trying again cannot help
@@ -20,6 +21,7 @@
     ├── InstanceRefused             an instance that is not stored; ``status`` is sent to the sender
     │   └── OutOfSpace              the disk is full for now (0xA700, PS3.4 B.2.3)
     └── LedgerError                 the job's ledger cannot be used: locked, damaged, of a newer version
+        └── LedgerFull              the disk of the job's record is full; exit code 4
 """
 
 from __future__ import annotations
@@ -43,6 +45,10 @@ class StartError(QuarryError):
 
 class PortInUse(StartError):
     """Another process listens on the port of our receiver."""
+
+
+class ReceiverEnded(QuarryError):
+    """Our own receiver accepts no more connections, though nothing stopped it."""
 
 
 class ArchiveError(QuarryError):
@@ -144,3 +150,7 @@ class OutOfSpace(InstanceRefused):
 
 class LedgerError(QuarryError):
     """The job's ledger cannot be opened or does not fit this version of Quarry."""
+
+
+class LedgerFull(LedgerError):
+    """The disk of the job's record is full: what was recorded stays, and the job can go on later."""

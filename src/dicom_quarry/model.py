@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import ip_address
 from pathlib import PurePosixPath
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -114,9 +115,14 @@ class BaseUri:
     @property
     def is_unencrypted(self) -> bool:
         """True if requests cross a network without encryption."""
-        return self.scheme == "http" and not (
-            self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
-        )
+        return self.scheme == "http" and not (self.host == "localhost" or _is_loopback(self.host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, such as 127.example.org
 
 
 def _parse_title(title: str, text: str) -> str:

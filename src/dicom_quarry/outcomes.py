@@ -213,6 +213,12 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "none of the {expected:instance} that the archive lists arrived ({status})",
         "ask the PACS team whether the study is online, and whether it may be sent to this computer",
     ),
+    "internal_error": OutcomeDefinition(
+        OutcomeStatus.FAILED,
+        "Quarry itself failed here: a defect of Quarry, not of the archive or of the table",
+        "a defect of Quarry ({place}); its trace, without identifiers, is in quarry.log of the job",
+        f"report it with quarry.log; with a version in which it is corrected, {_RETRY_STEP}",
+    ),
     "gave_up_waiting": OutcomeDefinition(
         OutcomeStatus.FAILED,
         "the archive did not answer, so Quarry stopped trying",

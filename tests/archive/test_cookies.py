@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dicom_quarry.archive.dicomweb.cookies import MAX_COOKIE_SIZE, MAX_COOKIES, CookieJar
+from dicom_quarry.archive.dicomweb.cookies import MAX_COOKIE_SIZE, MAX_COOKIES, MAX_COOKIES_SIZE, CookieJar
 from dicom_quarry.model import BaseUri
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -41,6 +41,8 @@ def sent(jar: CookieJar, path: str = "/dicom-web/studies", after: float = 0) -> 
         ("node=b; Max-Age=soon", "node=b"),
         ("node=b; Max-Age=99999999999999999999", "node=b"),
         ("node=b; Max-Age=60; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "node=b"),
+        (f"node=b; Max-Age={'9' * 4000}", "node=b"),
+        (f"node=b; Max-Age=-{'9' * 4000}", ""),
         ("node=b; Max-Age=0", ""),
         ("node=b; Max-Age=-1", ""),
         ("node=b; Expires=Thu, 01 Jan 1970 00:00:00 GMT", ""),
@@ -95,3 +97,9 @@ def test_a_cookie_has_at_most_4_kb() -> None:
     whole = "node=" + "b" * (MAX_COOKIE_SIZE - len("node="))
     assert sent(jar_with(whole)) == whole and len(whole) == 4096
     assert sent(jar_with(whole + "b")) == ""
+
+
+def test_all_cookies_together_fit_into_a_header_that_servers_accept() -> None:
+    jar = jar_with(*(f"c{number}={'b' * 1000}" for number in range(12)))
+    assert len(sent(jar)) <= MAX_COOKIES_SIZE
+    assert sent(jar).count("=") == 6 and "c11=" in sent(jar)

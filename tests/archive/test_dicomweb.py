@@ -178,6 +178,21 @@ def test_a_part_that_is_no_whole_file_costs_itself_alone() -> None:
     assert "not a DICOM file" in answered.comment
 
 
+def test_of_many_reasons_ten_are_shown() -> None:
+    parts = b"".join(b"--b\r\nContent-Length: %d\r\n\r\nx\r\n" % size for size in range(100, 5100))
+    headers = {"Content-Type": "multipart/related; boundary=b"}
+    answered, kept, _ = fetch(Answer(200, parts + b"--b--", headers=headers))
+    assert (answered.failed, kept) == (5000, set())
+    assert "instead of the 109 that" in answered.comment and answered.comment.endswith("and 4,990 others")
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "0" * 5000 + "7", "-1", "1e3"])
+def test_a_length_of_any_number_of_digits_breaks_nothing(length: str) -> None:
+    body = f"--b\r\nContent-Length: {length}\r\n\r\nno file\r\n--b--".encode()
+    answered, kept, _ = fetch(Answer(200, body, headers={"Content-Type": "multipart/related; boundary=b"}))
+    assert (answered.verdict, answered.failed, kept) == (Verdict.RETRY, 1, set())
+
+
 def test_a_part_that_is_not_as_long_as_announced_is_not_kept() -> None:
     headers = {"Content-Type": "multipart/related; boundary=b"}
     with ScriptedWeb([STUDY]) as web:
@@ -422,6 +437,16 @@ def test_a_result_that_is_repeated_counts_for_the_limit() -> None:
         (Answer(400, which=searches), QueryFailed, "HTTP 400"),
         (Answer(500, which=searches), QueryFailed, "HTTP 500"),
         (Answer(200, which=searches, headers={"Content-Type": "text/html"}), QueryFailed, "web page"),
+        (
+            Answer(200, b"[%s]" % (b" " * (16 << 20)), which=searches),
+            QueryFailed,
+            "more than 16 MB in one page",
+        ),
+        (
+            Answer(200, b"[%s{}]" % (b"{}," * 1_000_000), which=searches),
+            QueryFailed,
+            "more than 1,000,000 objects",
+        ),
         (Answer(406, which=searches), QueryFailed, "HTTP 406"),
         (Answer(401, which=searches), OperatorActionRequired, "credentials"),
         (Compressed("br"), QueryFailed, "compressed"),

@@ -176,6 +176,18 @@ def test_headers_have_a_limit_however_they_come() -> None:
                     list(reader.feed(whole[at : at + piece]))
 
 
+def test_the_number_of_parts_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_quarry.archive.dicomweb.multipart._MAX_PARTS", 100)
+    for count in (100, 101):
+        reader = MultipartReader(B)
+        body = b"--frontier\r\n\r\nA\r\n" * count + b"--frontier--"
+        if count == 100:
+            assert list(reader.feed(body)) and reader.closed
+        else:
+            with pytest.raises(RemoteProtocolError, match="more than 100 parts"):
+                list(reader.feed(body))
+
+
 def test_a_body_without_a_boundary_is_refused_and_not_kept() -> None:
     reader = MultipartReader(B)
     with pytest.raises(RemoteProtocolError, match="not multipart"):

@@ -58,7 +58,21 @@ def test_every_column_that_names_somebody_counts_by_itself(write: Write) -> None
 
 
 @pytest.mark.parametrize(
-    "held", ["abc12", " ABC12 ", "ABC12\0", "other\\Abc12", "\uff21\uff22\uff23\uff11\uff12"]
+    "held",
+    [
+        "abc12",
+        " ABC12 ",
+        "ABC12\0",
+        "AB\0C12",
+        "AB\u00adC12",
+        "ABC1\u200b2",
+        "AB\u00a0C12",
+        "AB\x85C12",
+        "AB\U000e0080C12",
+        "AB\u00c2\u00adC12",  # a soft hyphen in UTF-8 that was read as Latin-1
+        "other\\Abc12",
+        "\uff21\uff22\uff23\uff11\uff12",
+    ],
 )
 def test_case_padding_and_width_do_not_hide_anybody(write: Write, held: str) -> None:
     assert of(write("MRN\n aBC12\n")).match_study(study(held)) == "patient ID"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cohort import Cohort, read_cohort
@@ -265,6 +267,7 @@ def test_a_month_that_a_spreadsheet_took_for_a_date(tmp_path: Path) -> None:
     assert row_keys(cohort) == [(n, n + 1, "P=1 D=20180701-20180731") for n in (1, 2)]
 
 
+@settings(max_examples=15, deadline=None)
 @given(
     whole=st.just(table([text("1"), number("2"), number("43304", DATE)])),
     at=st.integers(0, 10_000),
@@ -280,6 +283,7 @@ def test_damage_anywhere_raises_nothing_but_an_input_error(whole: bytes, at: int
     assert cohort.requests
 
 
+@settings(max_examples=15, deadline=None)
 @given(rows=st.text("<>/crvtisf \"='0123456789ABEsnd", max_size=120))
 def test_nonsense_in_a_sheet_raises_nothing_but_an_input_error(rows: str) -> None:
     content = workbook(("S", sheet([HEAD]) + f'<row r="2"><c r="A2" {rows}</c></row>'))
@@ -418,3 +422,61 @@ def test_titles_above_the_header_of_a_sheet(tmp_path: Path) -> None:
     cohort = read(tmp_path, workbook(("S", sheet(rows))))
     assert row_keys(cohort) == [(1, 5, "P=1 A=2")]
     assert cohort.notes == ("the header is in line 4; the lines above it are not read",)
+
+
+def _filled(part: str, head: str, unit: str, size: int) -> bytes:
+    """A workbook in which a part is this large."""
+    stream = BytesIO()
+    with (
+        zipfile.ZipFile(BytesIO(THREE)) as old,
+        zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            if name != part:
+                new.writestr(name, old.read(name))
+        with new.open(part, "w") as stream_of_part:
+            stream_of_part.write(head.encode())
+            block = (unit * ((1 << 20) // len(unit))).encode()
+            for _ in range(size >> 20):
+                stream_of_part.write(block)
+    return stream.getvalue()
+
+
+_ROW = f'<worksheet><sheetData><row r="1"><c r="A1" {text("EMPI")}</c>'
+_TOO_MUCH = "it takes (too much|more)"
+#: Part, beginning, what is repeated, the size in MB, and the reason of the refusal.
+BOMBS = {
+    "out of proportion": (_SHEET, _ROW, "<c/>", 50, "its parts are 50 MB, more than 100 times the file"),
+    "shared strings": ("xl/sharedStrings.xml", "<sst>", "<si><t>a</t></si>", 12, _TOO_MUCH),
+    "a large cell": (_SHEET, f'{_ROW}<c r="B1" t="str"><v>', "a" * 64, 2, "a cell in row 1 is too long"),
+    "wide rows": (_SHEET, f"{_ROW}</row>", '<row><c r="XFD1"><v>1</v></c></row>', 12, "it takes|do not fit"),
+    "a row beyond the last": (_SHEET, _ROW, '</row><row r="1048577">', 1, "there is no row 1048577"),
+    "merged cells": (_SHEET, f"{_ROW}</row>", '<mergeCell ref="A1:B9"/>', 2, "more than 20,000 ranges"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_small_file_that_needs_much_is_refused_in_little_memory_and_time(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, head, unit, size, message = BOMBS[name]
+    monkeypatch.setattr("dicom_quarry.cohort.workbook._SECONDS", 1)
+    monkeypatch.setattr("dicom_quarry.cohort.workbook._MEMORY", 256 << 20)
+    monkeypatch.setattr("dicom_quarry.cohort.workbook._OUTPUT", 16 << 20)
+    content = _filled(part, head, unit, size << 20)
+    assert len(content) < 2 << 20
+    before = os.times()
+    with pytest.raises(InputError, match=message):
+        read(tmp_path, content)
+    after = os.times()
+    assert after.user - before.user < 10, "this process reads none of it"
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1 << 20  # in kB
+
+
+def test_a_reader_that_dies_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_quarry.cohort.workbook._READER", "dicom_quarry.no_such_module")
+    with pytest.raises(InputError, match="the process for it ended with code 1"):
+        read(tmp_path, THREE)
+    monkeypatch.setattr("sys.executable", "/no/such/program")
+    with pytest.raises(InputError, match="could not be started: No such file"):
+        read(tmp_path, THREE)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from dicom_quarry.errors import ConfigError, InputError, StartError
 from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.model import AE, InstanceInfo
+from dicom_quarry.model import AE, BaseUri, InstanceInfo
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
 from dicom_quarry.system.shutdown import Shutdown
 from tests.peers.process import free_port
@@ -133,8 +133,8 @@ def test_outside_the_sites_window_a_job_says_so_and_never_calls(policy: Policy, 
 
 
 def test_bytes_are_counted_for_the_archive_that_sends_them(policy: Policy, tmp_path: Path) -> None:
-    policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@127.0.0.3:104"]\nmegabytes-per-second = 5')
-    flags = {"from": "PACS@127.0.0.2:104,OLD@127.0.0.3:104", "to": str(tmp_path / "out")}
+    policy(f'shared = "{tmp_path / "shared"}"\n[archive."OLD@192.0.2.3:104"]\nmegabytes-per-second = 5')
+    flags = {"from": "PACS@192.0.2.2:104,OLD@192.0.2.3:104", "to": str(tmp_path / "out")}
     queries = make_query_context(load_settings(None, flags), Messages(""))
 
     def counted(title: str) -> bool:
@@ -181,8 +181,76 @@ def test_an_archives_limits_hold_for_it_alone_by_whatever_name(policy: Policy) -
     strict = policy('[archive."PACS@127.0.0.1:104"]\nparallel = 1')
     for address in ("PACS@127.0.0.1:104", "ANY@127.0.0.1:104", "PACS@localhost:104"):
         assert set(strict.limits_for(profile(address))) == {"all", "127.0.0.1.104"}
-    for address in ("PACS@127.0.0.1:105", "PACS@127.0.0.2:104"):
+    for address in ("PACS@127.0.0.1:105", "PACS@192.0.2.1:104"):
         assert set(strict.limits_for(profile(address))) == {"all"}
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.2",
+        "127.1",
+        "2130706433",
+        "0x7f000001",
+        "[::ffff:127.0.0.1]",
+        "[::1]",
+        "0.0.0.0",
+        "LOCALHOST.",
+    ],
+)
+def test_no_spelling_of_an_address_leads_around_a_limit(policy: Policy, host: str) -> None:
+    """All of them reach what listens on this computer."""
+    strict = policy('[archive."PACS@127.0.0.1:104"]\nparallel = 1')
+    assert set(strict.limits_for(profile(f"PACS@{host}:104"))) == {"all", "127.0.0.1.104"}
+
+
+@pytest.mark.parametrize("host", ["::ffff:10.1.2.3", "[::FFFF:a01:203]", "10.1.2.3"])
+def test_an_archive_that_is_allowed_may_be_written_otherwise(policy: Policy, host: str) -> None:
+    allowed = policy(f'archives = ["{PACS}", "OLD@pacs.hospital.org:11112"]')
+    allowed.check_archive(profile(f"PACS@{host}:104"))
+    allowed.check_archive(profile("OLD@pacs.hospital.org.:11112"))
+    with pytest.raises(ConfigError, match="does not allow"):
+        allowed.check_archive(profile(f"PACS@{host}:105"))
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """What the name service does, in order: an error, or an address."""
+    site_policy._computers_of.cache_clear()
+    results: list[object] = []
+
+    def getaddrinfo(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        result = results.pop(0) if len(results) > 1 else results[0]
+        if isinstance(result, OSError):
+            raise result
+        return [(0, 0, 0, "", (result, 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("dicom_quarry.system.addresses._NAME_INTERVAL", 0.001)
+    yield results
+    site_policy._computers_of.cache_clear()
+
+
+def test_a_name_that_does_not_resolve_is_waited_for(policy: Policy, names: list[object]) -> None:
+    strict = policy('[archive."PACS@192.0.2.7:104"]\nparallel = 1')
+    names += [socket.gaierror(-3, "Temporary failure"), socket.gaierror(-2, "unknown"), "::ffff:192.0.2.7"]
+    assert set(strict.limits_for(profile("PACS@pacs.example.org:104"))) == {"all", "192.0.2.7.104"}
+    assert names == ["::ffff:192.0.2.7"]
+
+
+def test_a_name_that_never_resolves_stops_the_job(
+    policy: Policy, names: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dicom_quarry.system.addresses._NAME_TIMEOUT", 0.01)
+    strict = policy('[archive."PACS@192.0.2.7:104"]\nparallel = 1')
+    names += [socket.gaierror(-2, "Name or service not known")]
+    with pytest.raises(StartError, match=r"pacs\.example\.org cannot be resolved .*site\.toml cannot be"):
+        strict.limits_for(profile("PACS@pacs.example.org:104"))
+    assert set(strict.limits_for(profile("PACS@pacs.example.org:105"))) == {"all"}, "no limit to compare with"
+    web = ArchiveProfile(
+        name="web", dicomweb=BaseUri.parse("http://pacs.example.org/rs"), http={"proxy": "http://proxy:3128"}
+    )
+    assert set(strict.limits_for(web)) == {"all", "192.0.2.7.104"}, "a proxy may resolve it to anything"
 
 
 def test_the_lowest_limit_on_the_queries_for_a_row_applies(policy: Policy) -> None:

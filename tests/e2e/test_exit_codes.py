@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from dicom_quarry.cli import main as command
+from dicom_quarry.demo.synthetic_studies import DemoStudy, generate_studies
 from dicom_quarry.errors import (
     ConfigError,
     ConnectionLost,
@@ -75,34 +77,88 @@ def test_each_cause_has_its_exit_code(
     assert trace.exists() == (code == 70) == ("this is a defect of Quarry" in said.replace("\n", " "))
 
 
-@pytest.mark.parametrize("owner", [(Resolver, "resolve"), (StudyTask, "run")], ids=["query", "retrieval"])
-def test_a_defect_in_a_job_is_one_sentence_and_its_trace_is_in_the_log(
+def test_ctrl_c_before_a_job_has_begun_is_not_a_failure_of_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dicom_quarry.api.read_job_status", interrupt)
+    assert run(monkeypatch, "status", tmp_path) == 4
+    assert "stopped by Ctrl-C" in capsys.readouterr().err
+
+
+def fail(*_: object) -> None:
+    try:
+        raise KeyError(NAME)
+    except KeyError as error:
+        raise LocalProtocolError(NAME) from error
+
+
+def arguments(stage: Stage, archive: ScriptedArchive, studies: Sequence[DemoStudy]) -> tuple[object, ...]:
+    config = stage.config({"main": address(archive)})
+    config.write_text("keep-free = 0\n" + config.read_text())
+    command: tuple[object, ...] = ("extract", stage.cohort(by_accession(studies)), "--from", "main")
+    return (*command, "--to", stage.out, "--as", stage.local, "--config", config)
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [(Resolver, "resolve"), (StudyTask, "list_instances"), (StudyTask, "run")],
+    ids=lambda owner: f"{owner[0].__name__}.{owner[1]}",
+)
+def test_a_defect_ends_its_row_alone_and_its_trace_is_in_the_log(
     owner: tuple[type, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def fail(*_: object) -> None:
-        try:
-            raise KeyError(NAME)
-        except KeyError as error:
-            raise LocalProtocolError(NAME) from error
+    stage, calls, usual = Stage(tmp_path), iter(range(1)), getattr(*owner)
 
-    stage = Stage(tmp_path)
+    def fail_once(*given: object) -> object:
+        if next(calls, None) is not None:
+            fail()
+        return usual(*given)
+
     with ScriptedArchive(STUDIES, destinations={"QUARRY": ("127.0.0.1", stage.port)}) as archive:
-        config = stage.config({"main": address(archive)})
-        config.write_text("keep-free = 0\n" + config.read_text())
-        arguments: tuple[object, ...] = ("extract", stage.cohort(by_accession(STUDIES)), "--from", "main")
-        arguments += ("--to", stage.out, "--as", stage.local, "--config", config)
+        command = arguments(stage, archive, STUDIES)
         with monkeypatch.context() as defect:
-            defect.setattr(*owner, fail)
-            assert run(defect, *arguments) == 70
+            defect.setattr(*owner, fail_once)
+            assert run(defect, *command) == 1
         said = capsys.readouterr()
-        # Without the defect the same command goes on.
-        assert run(monkeypatch, *arguments) == 0
-    last = said.err.replace("\n", " ")
-    assert "internal error (LocalProtocolError)" in last and "Traceback" not in said.out + said.err
-    (path,) = [path for path in (stage.out / ".quarry").iterdir() if str(path) in last]
-    log = path.read_text()
+        rows = (stage.out / "report.csv").read_text()
+        assert rows.count("internal_error") == 1 and rows.count("all_listed_stored") == len(STUDIES) - 1
+        # A restart does not try it again, and quarry retry does.
+        assert run(monkeypatch, *command) == 1
+        assert "Nothing to do" in capsys.readouterr().out
+        assert run(monkeypatch, "retry", stage.out) == 0
+    assert "Traceback" not in said.out + said.err
+    log = (stage.out / ".quarry" / "quarry.log").read_text()
     assert "in fail" in log and "KeyError" in log and "LocalProtocolError" in log
     assert NAME not in log
+
+
+@pytest.mark.parametrize("owner", [(Resolver, "resolve"), (StudyTask, "run")], ids=["query", "retrieval"])
+def test_three_defects_of_one_kind_stop_the_job_with_a_sentence(
+    owner: tuple[type, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage, studies = Stage(tmp_path), generate_studies(5, seed=3, images=1)
+    with ScriptedArchive(studies, destinations={"QUARRY": ("127.0.0.1", stage.port)}) as archive:
+        command = arguments(stage, archive, studies)
+        with monkeypatch.context() as defect:
+            defect.setattr(*owner, fail)
+            assert run(defect, *command) == 70
+        said = capsys.readouterr()
+        # Without the defect the same command goes on with the others.
+        assert run(monkeypatch, *command) == 1
+        rows = (stage.out / "report.csv").read_text()
+        ended = rows.count("internal_error")
+        assert 3 <= ended < len(studies) and rows.count("all_listed_stored") == len(studies) - ended
+    last = said.err.replace("\n", " ")
+    assert "internal error (LocalProtocolError)" in last and "in a row" in last
+    assert "Traceback" not in said.out + said.err
+    assert str(stage.out / ".quarry" / "quarry.log") in last
+    assert NAME not in (stage.out / ".quarry" / "quarry.log").read_text()

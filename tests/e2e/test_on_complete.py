@@ -269,3 +269,24 @@ def test_more_cohort_than_disk(work: Path) -> None:
         assert sorted(digests(elsewhere).values()) == sorted(row["sha256"] for row in manifest(job.out))
         assert len(manifest(job.out)) == 20
         assert quarry("verify", job.out).code == 0
+
+
+def test_no_secret_and_no_identifier_reaches_the_command_unless_it_is_wanted(
+    work: Path, archive: ScriptedArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PACS_PASSWORD", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "secret")
+    hook = script(
+        work / "hook.sh", f'env > {work}/env; echo "$1" >> {work}/words; cat "$1" >> {work}/folders'
+    )
+    command = f"on-complete = '{hook} {{folder-file}}'"
+    job = job_with(work, archive, command, "on-complete-env = ['AWS_*']")
+    assert job.run().code == 0
+    names = {line.partition("=")[0] for line in (work / "env").read_text().splitlines()}
+    assert {"PATH", "QUARRY_FOLDER", "AWS_PROFILE"} <= names
+    assert "PACS_PASSWORD" not in names
+    folders = {str(path.parent.parent) for path in job.out.rglob("*.dcm")}
+    assert set((work / "folders").read_text().splitlines()) == folders
+    words = (work / "words").read_text()
+    assert not any(study.patient.patient_id in words for study in STUDIES)
+    assert not list((job.out / ".quarry").glob("on-complete.*")), "removed with the command"

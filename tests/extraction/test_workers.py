@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from dicom_quarry.extraction.engine import Workers
+from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
 from dicom_quarry.system.shutdown import Shutdown
@@ -43,7 +43,8 @@ def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
     tools = cast(
         JobContext, SimpleNamespace(ledger=ledger, queries=SimpleNamespace(shutdown=stop), clients={})
     )
-    workers = _Unlucky(tools, cast(Resolver, SimpleNamespace(resolve=resolve)), parallel=parallel)
+    guard = InternalErrorGuard("studies", print)
+    workers = _Unlucky(tools, RowGuard(resolve, ledger, print), guard, parallel=parallel)
     workers.start()
     workers.wait()
     workers.join(0.0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sqlite3
 import stat
 import subprocess
 import sys
@@ -16,10 +18,11 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.database import Database
+from dicom_quarry.errors import LedgerError, LedgerFull
+from dicom_quarry.ledger.database import Database, ReadPool, ledger_error
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import job
+from dicom_quarry.ledger.statements import METADATA
 
 Work = Callable[[Connection], object]
 
@@ -225,3 +228,41 @@ def test_a_reader_sees_one_moment(tmp_path: Path) -> None:
     assert database.read(twice) == (0, 0)
     assert names(database) == {"in between"}
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [
+        (sqlite3.SQLITE_FULL, LedgerFull, "disk full.*run the same command again"),
+        (sqlite3.SQLITE_IOERR | 1 << 8, LedgerError, "disk I/O error.*Have that disk checked"),
+    ],
+)
+def test_a_full_and_a_failing_disk_are_sentences(code: int, kind: type[Exception], words: str) -> None:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = code
+    found = ledger_error(Path("l.db"), error)
+    assert type(found) is kind
+    assert re.search(words, str(found))
+
+
+def test_a_damaged_ledger_is_a_sentence_wherever_it_is_read(tmp_path: Path) -> None:
+    database = Database(tmp_path / "l.db")
+    for number in range(200):
+        database.write(put(str(number), "x" * 2000))
+    database.close()
+    pool = ReadPool(tmp_path / "l.db")
+    assert pool.fetch_all(METADATA)
+    size = (tmp_path / "l.db").stat().st_size
+    with (tmp_path / "l.db").open("r+b") as file:
+        file.seek(size // 2)
+        file.write(b"\xff" * (size // 2))
+    pool.close()
+    with pytest.raises(LedgerError, match="cannot be read"):
+        ReadPool(tmp_path / "l.db").fetch_all(METADATA)
+
+
+def test_a_ledger_that_is_a_link_is_not_opened(tmp_path: Path) -> None:
+    Database(tmp_path / "l.db").close()
+    (tmp_path / "link.db").symlink_to("l.db")
+    with pytest.raises(LedgerError, match="is a link"):
+        ReadPool(tmp_path / "link.db").fetch_all(METADATA)

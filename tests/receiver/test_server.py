@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace, Rejected, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, SenderRejected
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Rejection
 from dicom_quarry.wire.negotiation import AssociateAccept, AssociateRequest, ContextResult, propose_contexts
@@ -176,6 +177,15 @@ def test_foreign_senders(address: str, calling: str, rejection: Rejection | None
     assert getattr(decision, "rejection", None) == rejection
 
 
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3"])
+def test_a_network_of_mapped_addresses_is_that_of_its_ipv4_addresses(address: str) -> None:
+    policy = AccessPolicy(networks=(ip_network("::ffff:10.1.2.0/120"),))
+    request = AssociateRequest("QUARRY", "PACS", propose_contexts([(CT, [IMPLICIT])]), 0)
+    assert policy.check_store(request, address) is None
+    assert policy.check_store(request, "10.1.3.3") is not None
+    assert not policy.admits_ipv6
+
+
 def test_protocol_version_and_application_context(receiver: Receiver) -> None:
     contexts = propose_contexts([(CT, [IMPLICIT])])
     for changes, rejection in (
@@ -195,19 +205,6 @@ def test_protocol_version_and_application_context(receiver: Receiver) -> None:
 
 
 # ---- limits
-
-
-def test_associations_over_the_limit_are_rejected_for_now(make: Make) -> None:
-    refused: list[SenderRejected] = []
-    receiver = make(limits=ReceiverLimits(max_associations=2, max_per_peer=1), on_event=refused.append)
-    with RawPeer(receiver.port) as one, RawPeer(receiver.port, "127.0.0.2") as two:
-        one.associate()
-        assert associate(receiver.port) == Rejection(2, 3, 2)  # one per peer
-        two.associate()
-        assert associate(receiver.port, source="127.0.0.3") == Rejection(2, 3, 2)  # two in all
-    assert [event.transient for event in refused] == [True, True]
-    wait_for(lambda: receiver.stats.open_associations == 0, "both to be gone")
-    assert associate(receiver.port) == BOTH
 
 
 def test_several_associations_at_once(receiver: Receiver, sink: MemorySink) -> None:
@@ -256,6 +253,41 @@ def test_all_interfaces_where_no_host_is_given(sink: MemorySink) -> None:
     receiver.start()
     assert echo(receiver.port)
     receiver.stop()
+
+
+def _connects(port: int, host: str) -> bool:
+    try:
+        socket.create_connection((host, port), 5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this computer has no IPv6")
+@pytest.mark.parametrize(
+    ("host", "networks", "reached"),
+    [
+        ("", ("10.0.0.0/8",), ["127.0.0.1"]),
+        ("", ("10.0.0.0/8", "::1/128"), ["127.0.0.1", "::1"]),
+        ("::", (), ["127.0.0.1", "::1"]),
+        ("::1", (), ["::1"]),
+        ("127.0.0.1", ("::1/128",), ["127.0.0.1"]),
+    ],
+)
+def test_ipv6_is_listened_on_where_a_sender_has_it(
+    sink: MemorySink, host: str, networks: tuple[str, ...], reached: list[str]
+) -> None:
+    refused: list[SenderRejected] = []
+    policy = AccessPolicy(networks=tuple(map(ip_network, networks)))
+    receiver = Receiver(AE("QUARRY", host, 0), sink, access_policy=policy, on_event=refused.append)
+    receiver.start()
+    try:
+        assert [one for one in ("127.0.0.1", "::1") if _connects(receiver.port, one)] == reached
+        if reached == ["127.0.0.1", "::1"] and networks:
+            assert associate(receiver.port) == ECHO_ONLY
+            assert [one.address for one in refused] == ["127.0.0.1"], "not its IPv4-mapped address"
+    finally:
+        receiver.stop(0.0)
 
 
 def test_stop_lets_an_instance_in_flight_arrive(make: Make, sink: MemorySink) -> None:

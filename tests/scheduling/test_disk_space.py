@@ -143,6 +143,20 @@ def test_the_sink_refuses_and_tells(disk: Disk, tmp_path: Path) -> None:
     disk.monitor.wait_for_space()
 
 
+def test_an_instance_larger_than_what_is_left_is_refused_on_its_way(disk: Disk, tmp_path: Path) -> None:
+    sink = InboundSink(make_store(tmp_path / "out"), UNRECORDED, disk.monitor)
+    disk.free = 2 * GB
+    writer = sink.begin(arrival())
+    writer.write(memoryview(dataset(pixels=bytes(5 << 20))))
+    disk.free = GB - 1
+    with pytest.raises(OutOfSpace):
+        writer.write(memoryview(bytes(5 << 20)))
+    assert files(tmp_path / "out") == []
+    disk.free = GB + 1  # as its bytes were given back
+    disk.wait()
+    wait_for(disk.waits, "it to wait for more than that", 10)
+
+
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
     class Full:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.errors import StartError
+from dicom_quarry.errors import OperatorActionRequired, StartError
 from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
+from dicom_quarry.system.locks import try_lock
+from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 TIMEOUT = 60.0
 
@@ -184,9 +187,57 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     folder = HostState(shared)
     (shared / "all.queries").symlink_to(victim)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(OperatorActionRequired, match=r"is a link.*belongs to the user"):
         folder.update("all.queries", lambda _: (1.0, 0.0))
     assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("plant", "problem"),
+    [
+        (os.mkfifo, "is a named pipe"),
+        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.write_bytes(struct.pack("<d", float("inf"))), "has no number"),
+        (lambda path: path.write_bytes(struct.pack("<d", float("nan"))), "has no number"),
+    ],
+)
+def test_what_another_user_left_is_named_with_its_owner(
+    tmp_path: Path, plant: Callable[[Path], object], problem: str
+) -> None:
+    path = tmp_path / "all.queries"
+    plant(path)
+    with pytest.raises(
+        OperatorActionRequired, match=f"{path}.* {problem}.*user .*administrator.* rm -r {path}"
+    ):
+        HostState(tmp_path).update("all.queries", lambda _: (1.0, 0.0))
+
+
+def test_a_lock_that_is_held_for_ever_is_named_with_its_holder(tmp_path: Path) -> None:
+    folder = HostState(tmp_path, sleep=lambda _: None)
+    folder.update("all.queries", lambda _: (1.0, 0.0))
+    with (tmp_path / "all.queries").open("rb") as held:
+        assert try_lock(held.fileno())
+        with pytest.raises(OperatorActionRequired, match=f"process {os.getpid()} of the user"):
+            folder.update("all.queries", lambda _: (1.0, 0.0))
+
+
+def test_a_wait_for_a_counter_ends_with_the_job(tmp_path: Path) -> None:
+    shutdown = Shutdown()
+    folder = HostState(tmp_path, shutdown.wait_unless_cancelled)
+    folder.update("all.queries", lambda _: (1.0, 0.0))
+    shutdown.request()
+    shutdown.request()
+    with (tmp_path / "all.queries").open("rb") as held:
+        assert try_lock(held.fileno())
+        with pytest.raises(Stopped):
+            folder.update("all.queries", lambda _: (1.0, 0.0))
+
+
+def test_a_slot_that_another_process_has_is_described(tmp_path: Path) -> None:
+    folder = HostState(tmp_path)
+    with folder.semaphore("all", 1, lambda _: None):
+        text = folder.describe_holder("all")
+    assert text.startswith(f"{tmp_path}/all.0 is held by process {os.getpid()} of the user ")
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "below a file"])

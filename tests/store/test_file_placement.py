@@ -28,10 +28,10 @@ NAME = "1.2.3.4.5.dcm"
 def hard_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything holds on file systems without hard links, too."""
 
-    def link(source: str, target: str) -> None:
-        if os.path.lexists(target):
+    def link(_source: str, target: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
+        del src_dir_fd
+        if target in os.listdir(dst_dir_fd):
             raise FileExistsError(errno.EEXIST, "exists")
-        Path(target).parent.stat()
         raise OSError(errno.EPERM, "no links here")
 
     if not request.param:
@@ -233,7 +233,7 @@ def test_mode_and_group_are_given_before_the_name(tmp_path: Path, monkeypatch: p
         return stat.S_IMODE(path.stat().st_mode), path.stat().st_gid
 
     def looked(new: TempFile, path: PurePosixPath) -> PlacedFile:
-        seen.append(shown(Path(new.path)))
+        seen.append(shown(tmp_path / ".incoming" / new.path))
         return place(new, path)
 
     monkeypatch.setattr(store.placer, "place", looked)

@@ -24,8 +24,9 @@ from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import encode_file_head
 from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from dicom_quarry.wire.header_scan import scan_dataset
+from dicom_quarry.wire.header_scan import ANYWHERE, scan_dataset
 from tests.store.instances import (
     CT,
     DEFAULT,
@@ -34,6 +35,7 @@ from tests.store.instances import (
     anyone,
     arrival,
     dataset,
+    element,
     files,
     make_store,
     put,
@@ -340,6 +342,32 @@ def test_abort_may_come_at_any_time(tmp_path: Path) -> None:
     assert files(tmp_path) == [PLACE]
 
 
+@pytest.mark.parametrize("level", ["4711", "4711/1.2.3", "4711/1.2.3/1.2.3.4"])
+def test_a_directory_that_is_replaced_by_a_link_leads_nowhere(tmp_path: Path, level: str) -> None:
+    """As a colleague of --group can do between two instances, when the directory is known already."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    store = make_store(root, access=Permissions(0o660, os.getgid()))
+    put(store, dataset())
+    (root / level).rename(outside)
+    kept = files(outside)
+    (root / level).symlink_to(outside)
+    with pytest.raises(InstanceRefused):
+        put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6"))
+    assert files(outside) == kept
+
+
+def test_a_folder_for_temporary_files_that_is_replaced_is_not_used(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    outside.mkdir()
+    store = make_store(root)
+    (root / ".incoming").rename(root / "moved")
+    (root / ".incoming").symlink_to(outside)
+    writer = store.begin(arrival())
+    writer.write(memoryview(dataset()))
+    assert files(outside) == []
+    assert (root / writer.commit().path).is_file()
+
+
 def test_incoming_must_share_the_file_system(tmp_path: Path) -> None:
     elsewhere = Path("/dev/shm")  # a tmpfs on every Linux
     if elsewhere.stat().st_dev == tmp_path.stat().st_dev:
@@ -496,3 +524,35 @@ def test_short_writes_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     stored = (tmp_path / PLACE).read_bytes()
     assert stored.endswith(data)
     assert receipt.digest == hashlib.sha256(stored).digest()
+
+
+@pytest.mark.parametrize("tag", [0x00080018, 0x0020000D, 0x00100020, 0x00080005])
+@pytest.mark.parametrize("piece", [1 << 17, 50])
+def test_an_instance_with_another_identity_behind_its_pixels_is_refused(
+    tmp_path: Path, tag: int, piece: int
+) -> None:
+    """Programs that take the last of several values would read another patient, or another study."""
+    data = dataset() + element(tag, "LO", b"1.2.66")
+    store = make_store(tmp_path)
+    with pytest.raises(InstanceRefused, match="is behind a higher tag"):
+        put(store, data, piece=piece)
+    assert files(tmp_path) == []
+    assert put(store, dataset() + element(0xFFFCFFFC, "OW", bytes(10)), piece=piece).path.name
+
+
+def test_what_comes_behind_the_pixels_is_admitted_before_the_instance_gets_its_name(tmp_path: Path) -> None:
+    def admit(_arrival: InstanceInfo, header: Header) -> InstanceAdmission:
+        if "OUT-1" in header[0x00100020 | ANYWHERE]:
+            raise InstanceRefused("it is on the exclusion list", status=0x0124)
+        return InstanceAdmission()
+
+    template = PathTemplate.parse(DEFAULT, columns=[], for_job=False)
+    tags = frozenset({0x00100020 | ANYWHERE})
+    store = InstanceStore(tmp_path, template, incoming=tmp_path / ".incoming", admit=admit, tags=tags)
+    nested = element(0x00100020, "LO", b"OUT-1")
+    for piece in (1 << 17, 50):
+        with pytest.raises(InstanceRefused, match="exclusion list"):
+            put(store, dataset(pixels=bytes(5000)) + element(0x7FE11010, "OW", nested), piece=piece)
+        assert files(tmp_path) == []
+    put(store, dataset(pixels=bytes(200) + nested), piece=50)
+    assert files(tmp_path) == [PLACE]

@@ -62,7 +62,7 @@ def assert_safe(name: str) -> None:
     assert len(name.encode()) <= 180
     assert name.isprintable()
     assert not re.search(r'[/\\:*?"<>|]', name)
-    assert name[0] != "." and name[-1] not in ". "
+    assert name[0] not in ".-" and name[-1] not in ". "
     assert name.split(".")[0].rstrip().upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9"}
 
 
@@ -91,6 +91,11 @@ def test_every_name_is_safe(value: str, make: object, extension: str) -> None:
         ("..", "%2E%2E"),
         ("../../etc", "%2E.%2F..%2Fetc~"),
         ("/etc", "%2Fetc~"),
+        ("-rf", "%2Drf~"),
+        ("--", "%2D-"),
+        ("-", "%2D"),
+        ("A-", "A-"),
+        (".HIDDEN", "%2EHIDDEN"),
         ("a\\b", "a%5Cb~"),
         ("A\0B", "A%00B"),
         ("A\nB", "A%0AB"),
@@ -113,7 +118,7 @@ def test_device_names_are_defused_wherever_they_come_from(device: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("x.", "x%2E"), ("x ", "x%20"), (".dcm", "_.dcm"), ("..", "_.%2E")]
+    ("text", "name"), [("x.", "x%2E"), ("x ", "x%20"), (".dcm", "_.dcm"), ("..", "_.%2E"), ("-x", "_-x")]
 )
 def test_what_literal_text_makes_of_a_component_is_safe_too(text: str, name: str) -> None:
     assert component(text) == name

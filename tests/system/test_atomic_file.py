@@ -6,11 +6,13 @@ import errno
 import gzip
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text, replace_file
+from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text, replace_file, temporary_folder
 from dicom_quarry.system.permissions import Permissions
 
 
@@ -93,3 +95,25 @@ def test_a_directory_that_cannot_be_synced_is_accepted_and_one_that_fails_is_not
     new.touch()
     with pytest.raises(OSError, match="Input/output"):
         replace_file(new, path)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_write(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from dicom_quarry.system.atomic_file import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    path = tmp_path / "report.csv"
+    subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
+    (tmp_path / ".other.csv.x.part").touch()
+    assert len(list(tmp_path.iterdir())) == 2
+    (tmp_path / ".report.csv.x.part").mkdir()
+    with temporary_folder(path) as folder, atomic_write(path) as first:
+        assert folder.is_dir()
+        first.write(b"whole")
+        with atomic_write(path) as second:  # by another process at the same time
+            second.write(b"other")
+    assert path.read_bytes() == b"whole"
+    assert {one.name for one in tmp_path.iterdir()} == {"report.csv", ".other.csv.x.part"}

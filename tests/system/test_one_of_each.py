@@ -32,7 +32,23 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     "os.killpg": {"system/subprocess_runner.py": "a command and what it has started"},
     "psutil": {"system/processes.py": "processes"},
     "pwd": {"system/processes.py": "names of users"},
-    "'/proc": {"system/file_systems.py": "the mount table"},
+    "'/proc": {"system/file_systems.py": "the mount table", "system/locks.py": "the holder of a lock"},
+    "os.O_CREAT": {
+        "store/instance_store.py": "an instance, in a folder of ours",
+        "api/background.py": "by way of open_own_file",
+        "jobs/audit_log.py": "by way of open_own_file",
+        "jobs/folder.py": "by way of open_own_file",
+        "ledger/database.py": "by way of open_own_file",
+        "planning/plan_cache.py": "by way of open_own_file",
+        "system/locks.py": "by way of open_own_file",
+        "verification/checkpoint.py": "by way of open_own_file",
+    },
+    "os.geteuid": {
+        "jobs/folder.py": "the mode of a log of ours",
+        "system/atomic_file.py": "temporary files that were left",
+        "system/ownership.py": "owners",
+        "system/permissions.py": "groups",
+    },
 }
 
 

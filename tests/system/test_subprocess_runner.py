@@ -21,6 +21,21 @@ def test_it_is_told_and_heard_and_no_shell_reads_its_words(tmp_path: Path) -> No
     assert ended == subprocess_runner.CommandResult("", "500000 $(touch made); * yes")
 
 
+def test_it_gets_the_variables_that_are_passed_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PACS_PASSWORD", "LC_TIME", "AWS_PROFILE"):
+        monkeypatch.setenv(name, "x")
+    ended = subprocess_runner.run_command(
+        [PYTHON, "-c", "import os; print(*sorted(os.environ))"],
+        "",
+        timeout=60,
+        environment={"MINE": "yes"},
+        passed=(*subprocess_runner.ORDINARY_VARIABLES, "AWS_*"),
+    )
+    names = ended.output.split()
+    assert {"PATH", "LC_TIME", "AWS_PROFILE", "MINE"} <= set(names)
+    assert "PACS_PASSWORD" not in names
+
+
 def test_the_end_of_what_it_says_is_kept(tmp_path: Path) -> None:
     ended = subprocess_runner.run_command(
         [PYTHON, "-c", "for n in range(99999): print(n)\nexit(3)"], "", timeout=60

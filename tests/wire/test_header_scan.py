@@ -148,7 +148,7 @@ def damaged(draw: st.DrawFn) -> Sample:
 
 
 #: What the scan refuses although pydicom makes something of it; see the module's docstring.
-STRICTER = re.compile("ends within an element|not an item|bytes long")
+STRICTER = re.compile("ends within an element|not an item|bytes long|behind a higher tag")
 
 #: VRs after which the scan reads a length of 16 bits, and pydicom does not.
 SHORT_UNKNOWN = re.compile(rb"\?\?|UN(?!\0\0)", re.DOTALL)
@@ -157,8 +157,11 @@ SHORT_UNKNOWN = re.compile(rb"\?\?|UN(?!\0\0)", re.DOTALL)
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damaged())
 def test_of_damaged_datasets_both_read_the_same_or_both_refuse(sample: Sample) -> None:
+    header = HeaderScan(sample.transfer_syntax, TAGS)
     try:
-        values = comparable(scan_dataset(sample.dataset, sample.transfer_syntax, TAGS))
+        header.feed(sample.dataset)
+        header.end()
+        values = comparable(header.values)
     except RemoteProtocolError as error:
         assert STRICTER.search(str(error))
         return
@@ -302,12 +305,43 @@ def test_elements_out_of_order_and_repeated() -> None:
     assert expected[0x00080018] == "1.2.4"
 
 
-def test_what_follows_the_highest_tag_is_not_looked_at() -> None:
+def test_garbage_behind_the_highest_tag_is_not_refused() -> None:
     header = HeaderScan(EXPLICIT, {0x00080018})
     assert header.feed(UID_ELEMENT + ID_ELEMENT + b"garbage")
     assert header.feed(b"more")
     header.end()
     assert header.values == {0x00080018: "1.2.3"}
+
+
+#: Elements above all of TAGS: a number, and a value in which nothing but items may be.
+ABOVE = element(0x00280100, "US", pack("<H", 8))
+NO_ITEMS = undefined(0x7FE00010, "OB", b"no items")
+
+
+@pytest.mark.parametrize("tag", [0x00080005, 0x00080018, 0x0020000D, 0x00100020, 0x00100010])
+@pytest.mark.parametrize("before", [ABOVE, NO_ITEMS, ABOVE + NO_ITEMS, element(0x7FE00010, "OW", bytes(99))])
+@pytest.mark.parametrize("step", [1, 9, 1000])
+def test_a_requested_tag_behind_a_higher_one_refuses_the_dataset(tag: int, before: bytes, step: int) -> None:
+    data = (
+        UID_ELEMENT + ID_ELEMENT + before + element(tag, "LO", b"1.2.66") + element(0xFFFCFFFC, "OB", b"00")
+    )
+    header = HeaderScan(EXPLICIT, TAGS)
+    with pytest.raises(RemoteProtocolError, match=f"{tag & 0xFFFF:04X}\\) is behind a higher tag"):
+        for at in range(0, len(data), step):
+            header.feed(memoryview(data)[at : at + step])
+        header.end()
+    assert header.is_done
+    if NO_ITEMS not in before:  # a small dataset that is whole is read to its end
+        assert scan_dataset(data, EXPLICIT, TAGS | {0x00080005})[tag] == "1.2.66"
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, DEFLATED])
+def test_a_nested_tag_behind_the_highest_is_no_tag_of_the_dataset(syntax: str) -> None:
+    nested = undefined(0x00400275, "SQ", ITEM + ID_ELEMENT + UID_ELEMENT + ITEM_END)
+    data = UID_ELEMENT + ID_ELEMENT + ABOVE + nested + element(0x7FE00010, "OW", ID_ELEMENT)
+    header = HeaderScan(syntax, TAGS)
+    assert header.feed(zlib.compress(data) if syntax == DEFLATED else data)
+    header.end()
 
 
 def test_group_2_in_the_dataset_is_passed_over() -> None:

@@ -98,8 +98,7 @@ def encode(hidden: Dataset, syntax: str, *, undefined: bool) -> bytes:
 def scan(data: bytes, syntax: str, step: int = 1 << 16, tags: frozenset[int] = OWN | SEARCHED) -> HeaderScan:
     header = HeaderScan(syntax, tags)
     for at in range(0, len(data), step):
-        if header.feed(memoryview(data)[at : at + step]):
-            return header
+        header.feed(memoryview(data)[at : at + step])
     header.end()
     return header
 
@@ -141,12 +140,18 @@ def test_a_sequence_of_unknown_vr_is_searched() -> None:
     assert "HIDDEN" in found(scan(data, EXPLICIT))
 
 
-@pytest.mark.parametrize(
-    "damage", [b"\xfe\xff\x0d\xe0\0\0\0\0", b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff12345678"]
-)
+#: An end of an item without an item, and a sequence in which something else is.
+DAMAGE = (b"\xfe\xff\x0d\xe0\0\0\0\0", b"\x40\x00\x75\x02SQ\0\0\xff\xff\xff\xff12345678")
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damage_above_the_identity_is_searched_to_the_end(damage: bytes) -> None:
     """Such an instance is stored without a list, so a list must not lose it."""
-    data = encode(original_attributes(), EXPLICIT, undefined=True)
+    data = encode(
+        item(RequestAttributesSequence=[item(OtherPatientIDs="HIDDEN", PatientID="OWN")]),
+        EXPLICIT,
+        undefined=True,
+    )
     at = data.index(b"\x28\x00\x10\x00")
     for step in (5, 1 << 16):
         header = scan(data[:at] + damage + data[at:], EXPLICIT, step)
@@ -154,6 +159,27 @@ def test_damage_above_the_identity_is_searched_to_the_end(damage: bytes) -> None
         assert "HIDDEN" in found(header)
     cut = data.index(b"\x42\x00\x11\x00") + 100
     assert scan(data[:cut], EXPLICIT).values[PATIENT_ID] == "OWN"
+
+
+def test_another_identity_behind_damage_refuses_the_dataset() -> None:
+    data = encode(original_attributes(), EXPLICIT, undefined=True)
+    at = data.index(b"\x28\x00\x10\x00")
+    for tags in (OWN, OWN | SEARCHED):
+        with pytest.raises(RemoteProtocolError, match=r"0010,0020\) is behind a higher tag"):
+            scan(data[:at] + DAMAGE[1] + data[at:], EXPLICIT, tags=tags)
+
+
+@pytest.mark.parametrize("place", [0x00280010, 0x7FE00010])
+@pytest.mark.parametrize("step", [5, 1 << 16])
+def test_identifiers_behind_the_pixel_data_are_found(place: int, step: int) -> None:
+    """Some of them are known late only: the instance is admitted once more before it gets its name."""
+    data = encode(Dataset(), EXPLICIT, undefined=False)
+    at = data.index(pack("<HH", place >> 16, place & 0xFFFF)) if place != 0x7FE00010 else len(data)
+    hidden = pack("<HH2sH", 0x0010, 0x1000, b"LO", 6) + b"HIDDEN"
+    header = scan(data[:at] + hidden + data[at:], EXPLICIT, step)
+    assert "HIDDEN" in found(header)
+    assert header.has_late_values is (place == 0x7FE00010 and step == 5)
+    assert not scan(data, EXPLICIT, step).has_late_values
 
 
 def test_a_scan_to_the_end_is_as_strict_as_before() -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
     from dicom_quarry.api.jobs import RunningJob as RunningJob
+    from dicom_quarry.api.jobs import find_running_job as find_running_job
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
     from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
     from dicom_quarry.api.jobs import read_job_status as read_job_status
@@ -76,7 +77,10 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.summary import render_summary as render_summary
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
+    from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
+    from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
+    from dicom_quarry.system.text_safety import make_visible as make_visible
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
     from dicom_quarry.verification.verifier import Verification as Verification
@@ -109,6 +113,7 @@ EXPORTS = {
     ),
     "api.jobs": (
         "RunningJob",
+        "find_running_job",
         "find_running_jobs",
         "list_job_statuses",
         "read_job_status",
@@ -144,7 +149,9 @@ EXPORTS = {
         "write_damaged_list",
         "open_verification",
     ),
-    "system.text_safety": ("escape_text",),
+    "system.log_limit": ("SafeHandler",),
+    "system.stop_signals": ("StopSignals",),
+    "system.text_safety": ("escape_text", "make_visible"),
     "completion.release": ("ReleaseOutcome",),
     "config.scaffold": (
         "ScaffoldOptions",

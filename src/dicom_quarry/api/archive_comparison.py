@@ -47,7 +47,9 @@ def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> Archive
         if not write_changes(path, changes, permissions=report_access(out)):
             path.unlink(missing_ok=True)
 
-    return archive_diff.compare(runner.queries, open_existing(out), write, restart=restart)
+    trust_owner = runner.queries.settings.trust_owner
+    folder = open_existing(out, check_owner=True, trust_owner=trust_owner)
+    return archive_diff.compare(runner.queries, folder, write, restart=restart)
 
 
 def archive_diff_lines(out: Path, diff: ArchiveDiff) -> list[str]:

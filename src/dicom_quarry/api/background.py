@@ -20,6 +20,7 @@ from pathlib import Path
 
 from dicom_quarry.cohort.input_source import STANDARD_INPUT, spool_to_disk
 from dicom_quarry.errors import StartError
+from dicom_quarry.system.ownership import open_own_file
 
 #: The number of the job's end of the pipe; set by the launcher, for the job alone.
 _PIPE_VARIABLE = "QUARRY_LAUNCHER"
@@ -86,7 +87,7 @@ class Launcher:
     def release(self, log: Path) -> None:
         """Turn standard output and error to ``log`` and let the launcher end; must be called once."""
         assert self._pipe is not None
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        output = open_own_file(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         os.dup2(nothing, 0)
         for stream in (1, 2):

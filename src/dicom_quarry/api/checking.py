@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dicom_quarry.config.settings import FILE_NAME, Settings, load_settings, read_toml
+from dicom_quarry.config.settings import FILE_NAME, Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.config.time_window import Schedule
 from dicom_quarry.diagnosis.access_request import render_access_request
@@ -24,10 +24,15 @@ class ConnectionCheck:
     """A check of one archive. Raises ConfigError, and InputError where the settings name several archives."""
 
     def __init__(
-        self, config_file: Path | None = None, *, archive: str | None = None, local: str | None = None
+        self,
+        config_file: Path | None = None,
+        *,
+        archive: str | None = None,
+        local: str | None = None,
+        trust_owner: bool = False,
     ) -> None:
         self.settings_file = config_file or Path(FILE_NAME)
-        settings = _load_check_settings(config_file, archive, local)
+        settings = _load_check_settings(config_file, archive, local, trust_owner=trust_owner)
         profile, policy = settings.archives[0], load_site_policy()
         policy.check_archive(profile)
         throttle = build_throttle(profile, 1, policy, Shutdown(), StatusBoard())
@@ -86,12 +91,12 @@ class ConnectionCheck:
         return hours
 
 
-def _load_check_settings(path: Path | None, archive: str | None, local: str | None) -> Settings:
+def _load_check_settings(
+    path: Path | None, archive: str | None, local: str | None, *, trust_owner: bool
+) -> Settings:
     """Load a job's settings; without an output folder the current folder's disk is checked."""
-    file = path or Path(FILE_NAME)
-    in_file = read_toml(file) if path or file.is_file() else {}
-    to = None if "to" in in_file else Path()
-    settings = load_settings(path, {"from": archive, "as": local, "to": to})
+    flags = {"from": archive, "as": local, "trust_owner": trust_owner or None}
+    settings = load_settings(path, flags, {"to": Path()})
     if len(settings.archives) > 1:
         raise InputError("Several archives are configured. Check one at a time: name it with --from")
     return settings

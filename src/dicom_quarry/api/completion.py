@@ -10,7 +10,12 @@ from dicom_quarry.jobs.folder import open_existing
 
 
 def release(
-    out: str | Path, study_uids: Collection[str] = (), *, delete: bool = False
+    out: str | Path,
+    study_uids: Collection[str] = (),
+    *,
+    delete: bool = False,
+    trust_owner: bool = False,
 ) -> Iterator[ReleaseResult]:
     """Release complete studies; see :func:`dicom_quarry.completion.release.release_studies`."""
-    return release_studies(open_existing(Path(out)), study_uids, delete=delete)
+    folder = open_existing(Path(out), check_owner=True, trust_owner=trust_owner)
+    return release_studies(folder, study_uids, delete=delete)

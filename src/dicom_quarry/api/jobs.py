@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import JobFolder, lock_owner, open_existing
+from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.jobs.status import read_job_status as _read_job_status
@@ -84,7 +84,22 @@ class RunningJob:
             time.sleep(_POLL_INTERVAL)
 
 
-def find_running_jobs(out: Path | None = None) -> list[RunningJob]:
-    """Find this user's running jobs, or the one in folder ``out`` (raises InputError if that has no job)."""
-    folders = [open_existing(out)] if out else list(_list_folders())
-    return [RunningJob(folder, process) for folder in folders if (process := lock_owner(folder))]
+def find_running_job(out: Path) -> RunningJob | None:
+    """Find the running job in a folder; raises InputError if it has no job, or a lock of doubtful origin."""
+    folder = open_existing(out)
+    process = confirmed_lock_owner(folder)
+    return RunningJob(folder, process) if process else None
+
+
+def find_running_jobs(on_doubtful: Callable[[InputError], None]) -> list[RunningJob]:
+    """Find this user's running jobs; ``on_doubtful`` gets the errors of jobs that get no signal."""
+    running = []
+    for folder in _list_folders():
+        try:
+            process = confirmed_lock_owner(folder)
+        except InputError as error:
+            on_doubtful(error)
+            continue
+        if process:
+            running.append(RunningJob(folder, process))
+    return running

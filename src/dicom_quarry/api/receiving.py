@@ -9,13 +9,17 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock
+from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock, require_own_state
 from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
-from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverStats
+from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, ReceiverStats
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.system.permissions import make_permissions
 from dicom_quarry.wire.tls import TlsProfile, acceptor_context
+
+#: Seconds for instances that are being written when their connections are cut; and when a user cancels.
+_ABORT_SECONDS = 5.0
+_CANCEL_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ class FolderReceiver:
     """Receives every instance that an admitted sender sends, and stores it under ``directory``.
 
     ``bind`` is ``AET[@IP]:PORT``, or a port alone to accept any called AE title. An empty ``senders`` admits
-    every calling AE title. An instance is durable before it is acknowledged. Raises InputError.
+    every calling AE title. An association without a message for ``idle_limit`` seconds ends; None keeps it.
+    An instance is durable before it is acknowledged. Raises InputError.
     """
 
     def __init__(
@@ -56,7 +61,9 @@ class FolderReceiver:
         file_mode: str | None = None,
         group: str | None = None,
         senders: Collection[str] = (),
+        trust_owner: bool = False,
         tls: ReceiverTls | None = None,
+        idle_limit: float | None = 3600.0,
     ) -> None:
         title, local = _parse_bind(bind)
         tls_context = acceptor_context(tls.certificate, tls.key, tls.ca, profile=tls.profile) if tls else None
@@ -66,6 +73,7 @@ class FolderReceiver:
         access_policy = AccessPolicy(called=called, calling=_parse_senders(senders))
         self._directory = directory
         self._incoming = _make_incoming_folder(directory)
+        require_own_state(JobFolder(directory, directory / ".quarry"), trust_owner=trust_owner)
         apply_access(directory, access)
         self._store = InstanceStore(
             directory,
@@ -76,12 +84,19 @@ class FolderReceiver:
             stores_non_patient=True,
             access=access,
         )
-        self._receiver = Receiver(local, self._store, access_policy=access_policy, tls=tls_context)
+        limits = ReceiverLimits(idle_timeout=idle_limit)
+        self._receiver = Receiver(
+            local, self._store, access_policy=access_policy, limits=limits, tls=tls_context
+        )
 
     @property
     def stats(self) -> ReceiverStats:
         """Return a snapshot of the counters."""
         return self._receiver.stats
+
+    def raise_if_ended(self) -> None:
+        """Raise ReceiverEnded once no connection is accepted any more, though nothing stopped it."""
+        self._receiver.raise_if_ended()
 
     @contextmanager
     def open(self) -> Iterator[Recovered]:
@@ -103,7 +118,9 @@ class FolderReceiver:
 
     def stop(self, grace_seconds: float) -> None:
         """Stop, after at most ``grace_seconds`` for instances in transfer; may be called again with fewer."""
-        self._receiver.stop(grace_seconds)
+        self._receiver.stop(
+            grace_seconds, abort_seconds=min(grace_seconds, _ABORT_SECONDS) or _CANCEL_SECONDS
+        )
 
     @contextmanager
     def _folder_lock(self) -> Iterator[None]:

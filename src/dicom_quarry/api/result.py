@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.command_sources import reject_foreign_commands
+from dicom_quarry.config.settings import Settings, parse_recorded_settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.ledger.reader import LedgerReader
@@ -44,19 +45,28 @@ class Result:
             yield from reader.studies()
 
 
-def load_job_settings(out: Path) -> Settings:
-    """Load the settings of a job's last run; raises InputError if the folder contains no job.
+def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
+    """Load the settings of a job's last run, for another run; raises InputError if the folder has no job.
 
-    ``to`` is set to ``out`` and ``state`` to None, since the folders may have been moved.
+    ``to`` is set to ``out`` and ``state`` to None, since the folders may have been moved. Raises NotOwned if
+    another user owns the job's folder, and ConfigError for a command that another user, also with root as the
+    reader, could have written; ``trust_owner`` accepts both.
     """
-    with closing(LedgerReader(open_existing(out).ledger)) as reader:
-        settings = Settings.model_validate_json(reader.metadata()["settings"])
-        return settings.model_copy(update={"to": out, "state": None})
+    folder = open_existing(out, check_owner=True, trust_owner=trust_owner)
+    settings = _read_settings(folder, {"to": out, "state": None, "trust_owner": trust_owner})
+    for path in (folder.state, folder.ledger):
+        reject_foreign_commands(settings.model_dump(), path, path.stat(), trust_owner=trust_owner)
+    return settings
+
+
+def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
+    with closing(LedgerReader(folder.ledger)) as reader:
+        return parse_recorded_settings(reader.metadata()).model_copy(update=changes)
 
 
 def report_access(out: Path) -> Permissions:
     """Return the permissions of a job's reports: its owner alone where the job's group is not known here."""
     try:
-        return load_job_settings(out).permissions
+        return _read_settings(open_existing(out), {}).permissions
     except ConfigError:
         return PRIVATE

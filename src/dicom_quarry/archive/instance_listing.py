@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.archive.dimse.status import interpret_failure
+from dicom_quarry.archive.reasons import Reasons
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
+from dicom_quarry.system.numbers import parse_number
 
 #: Most results of one query: no series has so many instances.
 LISTING_CAP = 500_000
 
-#: The largest integer string (PS3.5 6.2), and its number of digits.
-_MAX_COUNT, _MAX_COUNT_DIGITS = 2**31 - 1, 10
+#: The largest integer string (PS3.5 6.2).
+MAX_COUNT = 2**31 - 1
 
 #: A query at a level with these keys. The keywords name the attributes to return; the number is that of the
 #: results by a count of the archive, None where it has none.
@@ -52,7 +54,7 @@ class InstanceLister:
         self._claimed_counts: dict[str, int | None] = {}  # the instance count of every series
         self._modalities: dict[str, str] = {}
         self._by_image = True
-        self._incomplete_reasons: list[str] = []
+        self._incomplete_reasons = Reasons()
 
     def run(self) -> Listing:
         """Query the series, then the instances of each; raises ArchiveError."""
@@ -77,7 +79,7 @@ class InstanceLister:
             lists_instances=self._by_image,
             complete=not self._incomplete_reasons,
             count=claimed,
-            incomplete_reason="; ".join(dict.fromkeys(self._incomplete_reasons)),
+            incomplete_reason=str(self._incomplete_reasons),
             modalities=self._modalities,
         )
 
@@ -174,7 +176,7 @@ class InstanceLister:
             return None
         reason = result.incomplete_reason or describe_missing_uids(result.rows, returns[0])
         if reason:
-            self._incomplete_reasons.append(reason)
+            self._incomplete_reasons.add(reason)
         return result
 
     def _max_claimed_count(self) -> int | None:
@@ -202,11 +204,7 @@ def parse_count(text: str) -> int | None:
 
     An integer string is at most 2^31 - 1. A larger number is no count: the ledger could not keep it.
     """
-    text = text.removeprefix("+")
-    if not (text.isascii() and text.isdigit() and len(text.lstrip("0")) <= _MAX_COUNT_DIGITS):
-        return None
-    count = int(text[-_MAX_COUNT_DIGITS:])
-    return count if count <= _MAX_COUNT else None
+    return parse_number(text.removeprefix("+"), MAX_COUNT)
 
 
 def describe_missing_uids(rows: Iterable[Mapping[int, str]], keyword: str) -> str:

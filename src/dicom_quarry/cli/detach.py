@@ -11,6 +11,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.api import JobFolder
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
 
@@ -35,6 +36,6 @@ class DetachedDisplay(PlainDisplay):
         if not self._launcher.is_waiting:
             return
         out = shlex.quote(str(folder.out))
-        print(f"Running in the background (process {os.getpid()}). Log file: {folder.output_log}")
-        print(f"  quarry status {out}\n  quarry stop {out}", flush=True)
+        write_line(f"Running in the background (process {os.getpid()}). Log file: {folder.output_log}")
+        write_line(f"  quarry status {out}\n  quarry stop {out}")
         self._launcher.release(folder.output_log)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import io
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,18 +16,29 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from dicom_quarry import api
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import (
     ArchiveError,
     InputError,
     LedgerError,
+    LedgerFull,
     OperatorActionRequired,
+    ReceiverEnded,
     StartError,
 )
 from dicom_quarry.version import __version__
 
 #: Exit code of an internal error (EX_SOFTWARE of sysexits.h).
 _INTERNAL_ERROR = 70
+
+#: Exit code of a command that was stopped.
+_NOT_FINISHED = 4
+
+#: Exit code after Ctrl-C where there was nothing to finish, as shells give it (128 and the signal's number).
+_INTERRUPTED = 130
+
+_DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
 
@@ -60,9 +74,20 @@ class _LazyCommandGroup(TyperGroup):
         module, function, options = _COMMANDS[cmd_name]
         with _gc_paused():
             command = getattr(import_module(f"dicom_quarry.cli.commands.{module}"), function)
+        # The command is loaded, and can end in order.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name, **options)(command)
         return get_command(alone)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C ends it as not finished, unless it takes that itself."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("stopped by Ctrl-C")
+            raise typer.Exit(_NOT_FINISHED) from None
 
 
 @contextmanager
@@ -108,28 +133,43 @@ def _quarry(
 
 def main() -> None:
     """Run the command; a known cause and an internal error are each a sentence, never a traceback."""
+    # Loaded now: when the computer has no memory or files left, nothing more can be imported.
+    describe_internal = api.describe_internal
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal, or a log, of another encoding must not end a command for a letter that it does not have.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except KeyboardInterrupt:
+        sys.exit(_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the top of the command
-        fail(error if (code := _exit_code(error)) != _INTERNAL_ERROR else _describe_internal(error))
+        code = _exit_code(error)
+        fail(describe_internal(error) if code == _INTERNAL_ERROR else _describe(error))
         sys.exit(code)
     finally:
         # The process ends, so the interpreter need not collect garbage once more.
         gc.freeze()
 
 
+def _describe(error: Exception) -> str:
+    """Return the sentence for a known cause; that of the system's errors is put into the usual order."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in _DISK_FULL_ERRNOS:
+        return f"{where}disk full. Free some space, then run the same command again"
+    return f"{where}{error.strerror}"
+
+
 def _exit_code(error: Exception) -> int:
     """Return 2 for the user's input alone, 3 for what is outside of Quarry, 4 if a person has to act."""
     if isinstance(error, InputError):
         return 2
-    if isinstance(error, OperatorActionRequired):
-        return 4
+    if isinstance(error, OperatorActionRequired | ReceiverEnded | LedgerFull):
+        return _NOT_FINISHED
+    if isinstance(error, OSError) and error.errno in _DISK_FULL_ERRNOS:
+        return _NOT_FINISHED
     if isinstance(error, StartError | ArchiveError | LedgerError | OSError):
         return 3
     return _INTERNAL_ERROR
-
-
-def _describe_internal(error: Exception) -> str:
-    from dicom_quarry import api
-
-    return api.describe_internal(error)

@@ -25,8 +25,17 @@ FileMode = Annotated[
 Group = Annotated[
     str | None, typer.Option(help="Group that may read the files, by name or number.  [default: you alone]")
 ]
+TrustOwner = Annotated[
+    bool,
+    typer.Option(
+        "--trust-owner", help="Use folders and settings of another user, or that others may write to."
+    ),
+]
 Queue = Annotated[
     bool, typer.Option("--queue", help="If another job of this computer uses our port, start after it.")
+]
+IdleLimit = Annotated[
+    float, typer.Option("--idle-limit", min=0, help="Seconds after which an idle association ends; 0: never.")
 ]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Run in the background, also after you close the terminal or SSH.")

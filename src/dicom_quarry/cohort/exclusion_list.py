@@ -18,6 +18,7 @@ from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions, 
 from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
+from dicom_quarry.wire.charsets import readings
 
 
 class ExclusionList:
@@ -85,7 +86,8 @@ class ExclusionList:
 
     def _spellings(self, keyword: str, text: str) -> Iterator[str]:
         """Yield every spelling of a value, and of each of its parts if it has several."""
-        for value in {text, *text.split("\\")}:
+        parts = {text, *text.split("\\")}
+        for value in {form for part in parts for form in _list_readings(part)}:
             cleaned = _clean(value)
             if cleaned:
                 yield cleaned.casefold()
@@ -118,6 +120,14 @@ def read_exclusions(
     return ExclusionList(values, options.rewrites, notes)
 
 
+def _list_readings(text: str) -> frozenset[str]:
+    """Return every reading of a value's bytes; one is without the separators that no screen shows as such."""
+    if text.isascii() and text.isprintable():
+        return frozenset((text,))
+    found = readings(text)
+    return found | {"".join(char for char in one if char.isprintable()) for one in found}
+
+
 @lru_cache(maxsize=1 << 12)
 def _clean(text: str) -> str:
     """Return a value in one Unicode form, without padding and characters that have no glyph.
@@ -141,4 +151,4 @@ def _is_invisible(char: str) -> bool:
 #: Default_Ignorable_Code_Point beyond the category Cf: joiners, fillers and variation selectors.
 _DEFAULT_IGNORABLE = frozenset(
     map(chr, [0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x3164])
-) | frozenset(map(chr, [*range(0xFE00, 0xFE10), 0xFFA0, *range(0xE0100, 0xE01F0)]))
+) | frozenset(map(chr, [*range(0xFE00, 0xFE10), 0xFFA0, *range(0xFFF0, 0xFFF9), *range(0xE0000, 0xE1000)]))

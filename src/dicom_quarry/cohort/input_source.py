@@ -8,6 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class InputSource:
         if path == STANDARD_INPUT:
             self.name = "standard input"
             self._spool = spool_to_disk(sys.stdin.buffer)
+            weakref.finalize(self, self._spool.close)
             return
         with self.translate_errors():
             if not stat.S_ISREG(path.stat().st_mode):
@@ -43,7 +45,7 @@ class InputSource:
     def open(self) -> Iterator[BinaryIO]:
         """Open an independent stream from the beginning; raises InputError if it cannot be read."""
         with self.translate_errors():
-            stream = self._path.open("rb") if self._spool is None else _SpoolReader.open_buffered(self._spool)
+            stream = self._path.open("rb") if self._spool is None else open_spool(self._spool)
             with stream:
                 yield stream
 
@@ -71,6 +73,11 @@ def spool_to_disk(stream: BinaryIO) -> BinaryIO:
     return spool
 
 
+def open_spool(spool: BinaryIO) -> BinaryIO:
+    """Open an independent reader of a file without a name, from its beginning."""
+    return io.BufferedReader(_SpoolReader(spool), 1 << 16)  # type: ignore[type-var]
+
+
 class _SpoolReader(io.RawIOBase):
     """A reader of a spool from its beginning, with its own position, independent of other readers."""
 
@@ -78,10 +85,8 @@ class _SpoolReader(io.RawIOBase):
         self._spool = spool
         self._position = 0
 
-    @classmethod
-    def open_buffered(cls, spool: BinaryIO) -> BinaryIO:
-        """Open a buffered reader."""
-        return io.BufferedReader(cls(spool), 1 << 16)  # type: ignore[type-var]
+    def fileno(self) -> int:
+        return self._spool.fileno()
 
     def readable(self) -> bool:
         return True

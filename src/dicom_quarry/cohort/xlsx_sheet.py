@@ -9,19 +9,26 @@ from __future__ import annotations
 import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import IO
+from typing import IO, Any
 from xml.parsers import expat
 
 from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate
 from dicom_quarry.cohort.number_format import GENERAL, NumberFormat
+from dicom_quarry.cohort.sheet_layout import MergedCells, SheetLayout
 
 _CHUNK = 1 << 16
 #: Excel's limit; a wider row means that the file is damaged.
 _MAX_COLUMNS = 16_384
-#: Characters in a cell, as in a CSV; Excel allows 32,767.
-_MAX_CELL_CHARS = 1 << 24
+#: Excel's limit, too.
+_MAX_ROWS = 1_048_576
+#: Characters in a cell; Excel allows 32,767.
+_MAX_CELL_CHARS = 1 << 17
+#: Characters in a row, as in a line of a CSV.
+_MAX_ROW_CHARS = 1 << 25
+#: Merged ranges of cells, and ranges of hidden columns.
+_MAX_RANGES = 20_000
 #: Signs that a sheet has something hidden or merged.
 _LAYOUT_MARKS = re.compile(rb"hidden|mergeCell|[ \t\r\n](?:ht|width)\s*=\s*.0")
 _LONGEST_MARK = 32
@@ -100,29 +107,6 @@ def read_elements(stream: IO[bytes]) -> list[tuple[str, _Attributes]]:
     return reader.found
 
 
-@dataclass(slots=True)
-class SheetLayout:
-    """The parts of a sheet that are hidden or merged.
-
-    ``hidden_rows`` are the first rows with values that are not shown, ``hidden_row_count`` counts all.
-    ``hidden_columns`` and ``merges`` are ranges: first and last column; first and last column and row.
-    Columns count from 0.
-    """
-
-    hidden_rows: list[int] = field(default_factory=list)
-    hidden_row_count: int = 0
-    hidden_columns: list[tuple[int, int]] = field(default_factory=list)
-    merges: list[tuple[int, int, int, int]] = field(default_factory=list)
-
-    def find_merge(self, line: int, position: int) -> tuple[int, int, int, int] | None:
-        """Return the merged range of which a cell is a part without a value of its own."""
-        for one in self.merges:
-            left, right, top, bottom = one
-            if left <= position <= right and top <= line <= bottom and (position, line) != (left, top):
-                return one
-        return None
-
-
 def read_sheet_layout(stream: IO[bytes]) -> SheetLayout:
     """Read what is hidden or merged; most sheets have nothing of it, and are not parsed."""
     with stream:
@@ -137,16 +121,6 @@ def read_sheet_layout(stream: IO[bytes]) -> SheetLayout:
         for _ in _parse_part(stream, reader):
             pass
     return reader.layout
-
-
-def column_letters(position: int) -> str:
-    """Return the letters of a column; position 0 is A."""
-    letters = ""
-    position += 1
-    while position:
-        position, rest = divmod(position - 1, 26)
-        letters = chr(65 + rest) + letters
-    return letters
 
 
 def read_sheet_rows(stream: IO[bytes], decoder: CellDecoder) -> Iterator[tuple[int, list[str], bool]]:
@@ -208,6 +182,7 @@ class _StringCollector(_XmlHandler):
         self.found: list[str] = []
         self._pieces: list[str] = []
         self._in_text = self._in_phonetic = False
+        self._size = 0
 
     def start(self, name: str, attributes: _Attributes) -> None:  # noqa: ARG002 (the interface)
         name = _local_name(name)
@@ -223,10 +198,14 @@ class _StringCollector(_XmlHandler):
             text = "".join(self._pieces)
             self.found.append(_ESCAPED.sub(_unescape, text) if "_x" in text else text)
             self._pieces.clear()
+            self._size = 0
 
     def text(self, data: str) -> None:
         if self._in_text:
             self._pieces.append(data)
+            self._size += len(data)
+            if self._size > _MAX_CELL_CHARS:
+                raise ValueError("the text of a cell is too long")
 
 
 def _is_true(value: str | None) -> bool:
@@ -261,11 +240,18 @@ class _LayoutCollector(_XmlHandler):
                 self.layout.hidden_rows.append(self._line)
         elif name == "col" and (_is_true(attributes.get("hidden")) or _is_zero(attributes.get("width"))):
             self.layout.hidden_columns.append((int(attributes["min"]) - 1, int(attributes["max"]) - 1))
+            _check_ranges(self.layout.hidden_columns)
         elif name == "mergeCell":
             self.layout.merges.append(_parse_range(attributes["ref"]))
+            _check_ranges(self.layout.merges)
 
 
-def _parse_range(reference: str) -> tuple[int, int, int, int]:
+def _check_ranges(ranges: list[Any]) -> None:
+    if len(ranges) > _MAX_RANGES:
+        raise ValueError(f"more than {_MAX_RANGES:,} ranges of cells are merged or hidden")
+
+
+def _parse_range(reference: str) -> MergedCells:
     """Return first and last column, first and last row of a range such as A2:B4."""
     first, _, last = reference.replace("$", "").partition(":")
     ends = []
@@ -288,7 +274,7 @@ class _RowCollector(_XmlHandler):
         self._column = -1
         self._kind, self._style = "", 0
         self._value: list[str] = []
-        self._size = 0
+        self._size = self._row_size = 0
         self._in_text = self._has_value = self._has_formula = self._in_phonetic = False
 
     def start(self, name: str, attributes: _Attributes) -> None:
@@ -308,8 +294,10 @@ class _RowCollector(_XmlHandler):
             line = int(attributes.get("r", self._line + 1))
             if line <= self._line:
                 raise ValueError(f"row {line} comes after row {self._line}")
+            if line > _MAX_ROWS:
+                raise ValueError(f"there is no row {line} in Excel")
             self._line, self._is_hidden = line, _is_hidden_row(attributes)
-            self._row, self._column = [], -1
+            self._row, self._column, self._row_size = [], -1, 0
 
     def _begin_cell(self, attributes: _Attributes) -> None:
         reference = attributes.get("r", "")
@@ -346,6 +334,9 @@ class _RowCollector(_XmlHandler):
         if text:
             self._row.extend([""] * (self._column - len(self._row)))
             self._row.append(text)
+            self._row_size += len(text)
+            if self._row_size > _MAX_ROW_CHARS:
+                raise ValueError(f"row {self._line} is too long")
 
     def text(self, data: str) -> None:
         if self._in_text:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import random
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +31,11 @@ _POLL_INTERVAL = 0.25
 
 _FOLDER_PLACEHOLDER = "{folder}"
 
+#: Replaced by the path of a file with the folder's path: other users see the words of a command, but not the
+#: content of the file.
+_FOLDER_FILE_PLACEHOLDER = "{folder-file}"
+_FOLDER_FILE = "on-complete."
+
 
 class OnCompleteRunner:
     """A context in which the on-complete command runs for complete studies, if the user gave one.
@@ -40,6 +49,7 @@ class OnCompleteRunner:
         command = self._settings.on_complete
         self._argv = subprocess_runner.parse_command(command) if command else ()
         self._out = context.folder.out.resolve()
+        self._state = context.folder.state
         self._reader = LedgerReader(context.folder.ledger)
         self._queue = OnCompleteQueue(context.ledger.database)
         self._path_of = context.path_of
@@ -59,6 +69,8 @@ class OnCompleteRunner:
         self._threads = [threading.Thread(target=self._run_thread, name=name, daemon=True) for name in names]
 
     def __enter__(self) -> Self:
+        for left_over in self._state.glob(f"{_FOLDER_FILE}*.folder"):  # of a run that was killed
+            left_over.unlink(missing_ok=True)
         self.had_work = self._queue.start_run(enabled=bool(self._argv)) > 0
         for thread in self._threads:
             thread.start()
@@ -130,12 +142,34 @@ class OnCompleteRunner:
         self, item: OnCompleteItem, files: list[InstanceView]
     ) -> subprocess_runner.CommandResult:
         folder = self._out / item.folder
-        if folder == self._out and any(_FOLDER_PLACEHOLDER in word for word in self._argv):
-            return subprocess_runner.CommandResult(
-                f"the study has no folder of its own, which {_FOLDER_PLACEHOLDER} needs", ""
-            )
+        for placeholder in (_FOLDER_PLACEHOLDER, _FOLDER_FILE_PLACEHOLDER):
+            if folder == self._out and any(placeholder in word for word in self._argv):
+                return subprocess_runner.CommandResult(
+                    f"the study has no folder of its own, which {placeholder} needs", ""
+                )
+        with self._fill_in(folder) as command_line:
+            return self._run_filled_in(command_line, item, folder, files)
+
+    @contextmanager
+    def _fill_in(self, folder: Path) -> Iterator[list[str]]:
+        """Replace the placeholders of the command; remove the file of ``{folder-file}`` at the end."""
+        words = [word.replace(_FOLDER_PLACEHOLDER, str(folder)) for word in self._argv]
+        if not any(_FOLDER_FILE_PLACEHOLDER in word for word in words):
+            yield words
+            return
+        fd, name = tempfile.mkstemp(prefix=_FOLDER_FILE, suffix=".folder", dir=self._state)
+        try:
+            with os.fdopen(fd, "w", encoding="utf-8") as file:
+                file.write(f"{folder}\n")
+            yield [word.replace(_FOLDER_FILE_PLACEHOLDER, name) for word in words]
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def _run_filled_in(
+        self, command_line: list[str], item: OnCompleteItem, folder: Path, files: list[InstanceView]
+    ) -> subprocess_runner.CommandResult:
         return subprocess_runner.run_command(
-            [word.replace(_FOLDER_PLACEHOLDER, str(folder)) for word in self._argv],
+            command_line,
             self._command_input(item, folder, files),
             timeout=self._settings.on_complete_limit,
             is_cancelled=self._is_cancelled,
@@ -144,6 +178,7 @@ class OnCompleteRunner:
                 "QUARRY_FOLDER": str(folder),
                 "QUARRY_STUDY_UID": item.study.study_uid,
             },
+            passed=(*subprocess_runner.ORDINARY_VARIABLES, *self._settings.on_complete_env),
         )
 
     def _is_cancelled(self) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
@@ -24,6 +24,7 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.releases import Releases, ReleaseState
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
+from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
@@ -69,7 +70,7 @@ def release_studies(
     with closing(LedgerReader(folder.ledger)) as reader, FileLock(folder.state / "release.lock"):
         if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry works on {folder.out}: use that version, or wait")
-        protocol = Settings.model_validate_json(reader.metadata()["settings"]).protocol
+        protocol = parse_recorded_settings(reader.metadata()).protocol
         ledger = Ledger(folder.ledger)
         audit_log = AuditLog(folder.audit, protocol)
         try:
@@ -160,8 +161,9 @@ class _Releaser:
         return f"{len(bad)} of its files are damaged: {first.ref.sop_uid} {problem}"
 
     def _remove_files(self, state: ReleaseState, present: list[InstanceView]) -> ReleaseResult:
+        directories = Directories(self._out)
         for one in present:
-            (self._out / one.path).unlink(missing_ok=True)
+            directories.unlink(one.path)
         _prune(self._out, {(self._out / one.path).parent for one in present})
         self.releases.mark_removed([state.study_uid])
         return ReleaseResult(

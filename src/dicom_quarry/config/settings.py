@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,10 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
 from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, LedgerError
 from dicom_quarry.model import AE, BaseUri, InstanceInfo, Transport
 from dicom_quarry.system.durations import UNIT_SECONDS, Duration
 from dicom_quarry.system.permissions import Permissions, make_permissions, parse_file_mode
@@ -290,6 +292,8 @@ class Settings(FrozenModel):
     on_complete_parallel: ConcurrencyLimit = 1
     on_complete_limit: Annotated[Duration, Field(gt=0)] = 6 * 3600.0
     on_complete_patience: Duration = 3600.0
+    on_complete_env: Texts = ()
+    trust_owner: bool = False
 
     @property
     def permissions(self) -> Permissions:
@@ -311,7 +315,8 @@ def load_settings(
     with the setting, the problem and the remedy.
     """
     source = path or Path(FILE_NAME)
-    table = read_toml(source) if path or source.is_file() else {}
+    trusted = bool(flags.get("trust_owner"))  # a file cannot make itself trusted
+    table = read_toml(source, accept_commands=trusted) if path or source.is_file() else {}
     archives = table.pop("archive", {})
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         raise ConfigError(f"{source}: each archive needs a table of its own, such as [archive.main]")
@@ -349,10 +354,28 @@ def _join_exclusion_files(in_file: object, given: object, source: Path) -> list[
     return [*found, *(one for one in parse_exclusion_files(given, source) if one.file not in paths)]
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a file of settings, its names normalized; raise ConfigError if it cannot be read."""
+def parse_recorded_settings(metadata: Mapping[str, str]) -> Settings:
+    """Return the settings in a job's record; raise LedgerError if they are not of this version."""
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), path)
+        return Settings.model_validate_json(metadata["settings"])
+    except (KeyError, ValidationError) as error:
+        raise LedgerError(
+            "the settings in the record of this job cannot be read: another version of Quarry wrote them, or "
+            "they were changed. Use that version"
+        ) from error
+
+
+def read_toml(path: Path, *, accept_commands: bool = False) -> dict[str, Any]:
+    """Read a file of settings, its names normalized; raise ConfigError if it cannot be read.
+
+    Commands in a file that another user could have written are refused, unless ``accept_commands``.
+    """
+    try:
+        with path.open("rb") as file:
+            found, text = os.fstat(file.fileno()), file.read().decode("utf-8")
+        table = parse_toml(text, path)
+        reject_foreign_commands(table, path, found, trust_owner=accept_commands)
+        return table
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -9,9 +9,9 @@ all jobs and users together.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from dicom_quarry.config.settings import (
     read_toml,
     validate_model,
 )
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.model import AE, BaseUri
+from dicom_quarry.system.addresses import IPAddress, identify_computer, normalize_host, resolve, wait_for_name
 
 SITE_POLICY_FILE = Path("/etc/quarry/site.toml")
 
@@ -67,11 +68,13 @@ class SitePolicy(Limits):
         """Return the limits that apply to an archive, by the names of their shared counters.
 
         The AE title does not identify an archive, as many answer to any title. A limit on an archive's DIMSE
-        address also applies to its web services, and the other way round.
+        address also applies to its web services, and the other way round. Hosts are the same if they have an
+        address in common. Raises StartError for a name that does not resolve within a minute: its limits
+        would be lost.
         """
         found: dict[str, Limits] = {HOST_WIDE: self}
         for address, limits in self.archive.items():
-            if any(_limits_apply(address, wanted) for wanted in profile.addresses):
+            if any(_limits_apply(address, wanted, profile.http.proxy) for wanted in profile.addresses):
                 found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
         return found
 
@@ -124,25 +127,38 @@ def _inherit_time_zone(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_same_address(allowed: AE | BaseUri, wanted: AE | BaseUri) -> bool:
-    return replace(allowed, host=allowed.host.casefold()) == replace(wanted, host=wanted.host.casefold())
+    """Return whether an address is allowed: no name is resolved, as its owner may let it mean another."""
+    return replace(allowed, host=normalize_host(allowed.host)) == replace(
+        wanted, host=normalize_host(wanted.host)
+    )
 
 
-def _limits_apply(limited: AE | BaseUri, wanted: AE | BaseUri) -> bool:
+def _limits_apply(limited: AE | BaseUri, wanted: AE | BaseUri, proxy: str) -> bool:
     """Return whether the limits of one address apply to another."""
     comparable = type(limited) is type(wanted)
-    return (limited.port == wanted.port or not comparable) and _is_same_host(limited.host, wanted.host)
+    if comparable and limited.port != wanted.port:
+        return False
+    if normalize_host(limited.host) == normalize_host(wanted.host):
+        return True
+    if proxy and isinstance(wanted, BaseUri):
+        # The proxy resolves the name. Where this computer cannot, another spelling must not avoid the limits.
+        try:
+            return not _computers_of(limited.host).isdisjoint(map(identify_computer, resolve(wanted.host)))
+        except OSError:
+            return True
+    return not _computers_of(limited.host).isdisjoint(_computers_of(wanted.host))
 
 
-def _is_same_host(one: str, other: str) -> bool:
-    """Return whether two names are of one computer, as another spelling must not avoid its limits."""
-    return one.casefold() == other.casefold() or not _ip_addresses(one).isdisjoint(_ip_addresses(other))
-
-
-def _ip_addresses(host: str) -> set[str]:
+@cache
+def _computers_of(host: str) -> frozenset[IPAddress]:
+    """Return the addresses of a host; one that was found stays for this process."""
     try:
-        return {str(address[0]) for *_, address in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except OSError:
-        return set()
+        return frozenset(map(identify_computer, wait_for_name(normalize_host(host))))
+    except OSError as error:
+        raise StartError(
+            f"the host name {host} cannot be resolved ({error.strerror or error}), so the limits in "
+            f"{SITE_POLICY_FILE} cannot be applied. Correct the name, or run the command again later"
+        ) from error
 
 
 def _describe_limits(limits: Limits) -> Iterator[str]:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from socket import SOCK_STREAM, getaddrinfo
 from typing import Literal
 
 from dicom_quarry.archive.base import (
@@ -37,6 +36,7 @@ from dicom_quarry.model import (
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.system.addresses import resolve
 from dicom_quarry.wire.tls import acceptor_context
 
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -247,8 +247,7 @@ def _make_receiver(
     context: CheckContext, sink: Sink, refused: list[SenderRejected], extra_networks: Networks
 ) -> Receiver:
     profile, files = context.profile, context.settings.tls
-    found = getaddrinfo(profile.dimse_ae.host, None, type=SOCK_STREAM)
-    own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
+    own = map(ip_network, resolve(profile.dimse_ae.host))
     admission = AccessPolicy(
         called=frozenset({context.local.title}), networks=(*own, *profile.senders, *extra_networks)
     )

@@ -13,14 +13,17 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
+from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.study_task import DoubtfulAnswer, StudyTask
+from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
 from dicom_quarry.receiver.stats import ReceiverStats
-from dicom_quarry.system.shutdown import Stopped
+from dicom_quarry.system.service_loop import start_thread
+from dicom_quarry.system.shutdown import ABANDON_AFTER, ABORT_AFTER, Stopped
 
 T = TypeVar("T")
 
@@ -92,9 +95,12 @@ class Workers:
     The first exception that a thread does not handle stops the job; ``join`` raises it again.
     """
 
-    def __init__(self, context: JobContext, resolver: Resolver, *, parallel: int) -> None:
+    def __init__(
+        self, context: JobContext, rows: RowGuard, guard: InternalErrorGuard, *, parallel: int
+    ) -> None:
         self._context = context
-        self._resolver = resolver
+        self._rows = rows
+        self._guard = guard
         self._requests: list[Request] = []
         # With one retrieval at a time there is one query at a time: the scheduling thread queries itself.
         self._query_thread_count = parallel // 2 + 1 if parallel > 1 else 0
@@ -122,7 +128,7 @@ class Workers:
     def start(self) -> None:
         """Start the threads."""
         for thread in self._threads:
-            thread.start()
+            start_thread(thread, wait=self._context.queries.shutdown.wait_unless_stopping)
 
     def is_alive(self) -> bool:
         """Return True while a thread runs."""
@@ -130,16 +136,22 @@ class Workers:
 
     def join(self, timeout: float) -> None:
         """Wait for the threads, ``timeout`` seconds at most; raises the error that ended the job."""
-        deadline = time.monotonic() + timeout
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self._join_all(timeout)
         if self._error is not None and not self.is_alive():
             raise self._error
 
+    def _join_all(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        for thread in filter(threading.Thread.is_alive, self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+
     def wait(self) -> None:
-        """Wait until every thread has ended; they end when the job is stopped."""
-        for thread in self._threads:
-            thread.join()
+        """Wait until every thread has ended; one that does not end after a cancel is left behind."""
+        shutdown = self._context.queries.shutdown
+        while self.is_alive() and shutdown.seconds_since_cancel < ABANDON_AFTER:
+            self._join_all(_POLL_INTERVAL)
+        if names := [thread.name for thread in self._threads if thread.is_alive()]:
+            _log.warning("not waited for any longer: %s", ", ".join(names))
 
     def _run_thread(self, target: Callable[[], None]) -> None:
         try:
@@ -209,7 +221,7 @@ class Workers:
 
     def _resolve(self, request: Request) -> None:
         """Query for a row; the next query starts while its result is being recorded."""
-        recorded = self._resolver.resolve(request)
+        recorded = self._rows.resolve(request)
         recorded.add_done_callback(partial(self._on_resolved, request.row))
 
     def _on_resolved(self, row: int, recorded: Future[int]) -> None:
@@ -240,8 +252,12 @@ class Workers:
 
     def _start_task(self, task: Task) -> None:
         study_task = StudyTask(task, self._context)
-        if excluded := self._context.queries.exclusions.match_study(task.study):
-            study_task.exclude(excluded)
+        try:
+            if excluded := self._context.queries.exclusions.match_study(task.study):
+                study_task.exclude(excluded)
+                return
+        except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
+            self._end_study(study_task, error)
             return
         with self._changed:
             self._active_tasks.add(task.task_id)
@@ -258,7 +274,20 @@ class Workers:
             study_task.fail(error)
             self._on_task_ended(study_task)
             return
+        except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
+            self._end_study(study_task, error)
+            self._on_task_ended(study_task)
+            return
         self._retrieve_queue.put(study_task)
+
+    def _end_study(self, study_task: StudyTask, error: Exception) -> None:
+        """End a study for an unforeseen error; raise any other, and one of its kind too many."""
+        if not is_internal(error):
+            raise error
+        is_too_many = self._guard.on_error(study_task.row, error)
+        study_task.end_with_internal_error(error)
+        if is_too_many:
+            raise error
 
     def _on_task_ended(self, study_task: StudyTask) -> None:
         with self._changed:
@@ -276,6 +305,9 @@ class Workers:
             while study_task := self._retrieve_queue.take(on_idle=finish):
                 try:
                     study_task.run()
+                    self._guard.on_success()
+                except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
+                    self._end_study(study_task, error)
                 finally:
                     ending.append(study_task)
                 self._finish_tasks(ending, keep=1)
@@ -287,6 +319,8 @@ class Workers:
             study_task = ending.popleft()
             try:
                 study_task.finish()
+            except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
+                self._end_study(study_task, error)
             finally:
                 self._on_task_ended(study_task)
 
@@ -314,10 +348,13 @@ class Engine:
         """
         context, shutdown = self.context, self.context.queries.shutdown
         resolver = Resolver(context.queries, context.clients, context.ledger)
+        report = context.queries.status_board.report
+        rows = RowGuard(resolver.resolve, context.ledger, report)
+        guard = InternalErrorGuard("studies", report)
         has_more = True
         try:
             while has_more:
-                workers = Workers(context, resolver, parallel=parallel)
+                workers = Workers(context, rows, guard, parallel=parallel)
                 self._run_workers(workers)
                 has_more = self._wait_for_late_work()
         except OperatorActionRequired as error:
@@ -333,9 +370,14 @@ class Engine:
 
     def _run_workers(self, workers: Workers) -> None:
         """Publish the progress until the threads have ended; raises the error that ended them."""
+        shutdown = self.context.queries.shutdown
         workers.start()
-        while workers.is_alive():
+        while workers.is_alive() and shutdown.seconds_since_cancel < ABANDON_AFTER:
             workers.join(POLL_INTERVAL)
+            self.receiver_stats()  # raises once the receiver has ended by itself
+            if shutdown.seconds_since_cancel >= ABORT_AFTER:
+                for client in self.context.clients.values():
+                    client.archive.close()
             totals, stopping = self.context.sink.totals, self.context.queries.shutdown.requested
             snapshot = self.progress_meter.snapshot(*totals, stopping=stopping)
             self.publisher.publish(snapshot, self.context.folder)

@@ -315,14 +315,18 @@ class InboundSink:
     def begin(self, arrival: InstanceInfo) -> Writer:
         """Start one instance. Raises InstanceRefused, or OutOfSpace."""
         try:
-            if self._disk_space is not None:
-                self._disk_space.require_space()
+            self.require_space()
             writer = self._store.begin(arrival)
         except Exception as error:
             self.on_refused(arrival.sop_uid, error)
             raise
         limiter = self._bandwidth_limiter_for(arrival) if self._bandwidth_limiter_for else None
         return InboundWriter(self, writer, limiter, arrival.sop_uid)
+
+    def require_space(self) -> None:
+        """Raise OutOfSpace if the disk has less space left than the job has to keep free."""
+        if self._disk_space is not None:
+            self._disk_space.require_space()
 
     def on_refused(self, sop_uid: str, error: Exception) -> None:
         """Count an instance that was refused, or could not be stored, and note the reason."""
@@ -344,6 +348,10 @@ class InboundSink:
             self._size += receipt.size
 
 
+#: Bytes of an instance after which the free space is checked again: some are larger than the reserve.
+_SPACE_CHECK_BYTES: Final = 4 << 20
+
+
 class InboundWriter:
     """One instance on its way to the store; see :class:`model.Writer`."""
 
@@ -355,13 +363,20 @@ class InboundWriter:
         self._sink = sink
         self._writer = writer
         self._limiter = limiter
+        self._unchecked = 0
 
     def write(self, data: memoryview) -> None:
         """Take the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         size = len(data)
         try:
             self._writer.write(data)
+            self._unchecked += size
+            if self._unchecked >= _SPACE_CHECK_BYTES:
+                self._unchecked = 0
+                self._sink.require_space()
         except Exception as error:
+            # Removed before the free space is measured, so that the job waits for more than it gives back.
+            self._writer.abort()
             self._sink.on_write_failed(self._sop_uid, error)
             raise
         if self._limiter is not None:

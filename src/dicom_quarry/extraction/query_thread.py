@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.progress import QueryProgress
-from dicom_quarry.system.shutdown import Shutdown, Stopped
+from dicom_quarry.system.service_loop import start_thread
+from dicom_quarry.system.shutdown import ABANDON_AFTER, Shutdown, Stopped
 
 #: Seconds between two reports of the progress.
 _POLL_INTERVAL = 0.25
@@ -54,7 +55,7 @@ def run_with_progress(
     ``total`` is the number of rows or studies (``unit``); an earlier run queried ``already_done`` of them.
     """
     began, stop_reported = time.monotonic(), False
-    thread.start()
+    start_thread(thread)
     while thread.is_alive():
         thread.join(_POLL_INTERVAL)
         if context.shutdown.requested and not stop_reported:
@@ -63,6 +64,8 @@ def run_with_progress(
         if context.shutdown.cancel_requested:
             for client in thread.clients.values():
                 client.archive.close()
+        if context.shutdown.seconds_since_cancel >= ABANDON_AFTER:
+            break
         for message in context.status_board.take_messages():
             context.observer.on_message(message)
         elapsed = time.monotonic() - began

@@ -132,7 +132,7 @@ class Runner:
         if settings.on_complete:
             command = subprocess_runner.parse_command(settings.on_complete)
             subprocess_runner.check_program("on-complete", command)
-        folder = open_or_create(settings.to, settings.state)
+        folder = open_or_create(settings.to, settings.state, trust_owner=settings.trust_owner)
         apply_access(folder.out, self._permissions)
 
         def reuse_plan() -> None:
@@ -249,7 +249,8 @@ class Runner:
         port_queue = self._make_port_queue(context.folder)
         self._publisher.on_time_left = port_queue.update_time_left
         report, refusals = self.queries.status_board.report, context.sink.refusals
-        return run_receiver(settings, archives, context.sink, report, port_queue, refusals)
+        shutdown = self.queries.user_shutdown
+        return run_receiver(settings, archives, context.sink, report, port_queue, refusals, shutdown)
 
     def _make_port_queue(self, folder: JobFolder) -> PortQueue:
         observer, settings = self.queries.observer, self.queries.settings

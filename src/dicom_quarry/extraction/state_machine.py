@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import RequestState, TaskState
 
 
-class IllegalTransition(QuarryError):
+class IllegalTransition(RuntimeError):
     """An event that is not possible in this state: a defect of Quarry."""
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
@@ -17,6 +16,9 @@ from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
+from dicom_quarry.system.addresses import IPNetwork, resolve
+from dicom_quarry.system.log_limit import RepeatLimit
+from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 from dicom_quarry.wire.requestor import Requestor
 from dicom_quarry.wire.tls import TlsProfile, acceptor_context, self_test_context
@@ -28,6 +30,12 @@ _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 #: Seconds for instances in transfer when the job ends.
 _GRACE = 5.0
 
+#: Seconds for the receiver's threads to end after the user has cancelled the job.
+_CANCELLED = 0.5
+
+#: Refusals that are remembered, so that each is reported once.
+_MAX_REPORTED = 1000
+
 
 @contextmanager
 def run_receiver(
@@ -37,22 +45,33 @@ def run_receiver(
     report: Callable[[str], None],
     port_queue: PortQueue,
     refusals: RefusalLog,
+    user_shutdown: Shutdown,
 ) -> Iterator[Callable[[], ReceiverStats]]:
     """Receive from these archives; yields a function that returns the receiver's counters.
 
-    ``report`` gets a message for every rejected sender, and ``refusals`` each of its attempts. Raises
-    StartError, and Stopped if the job is stopped while it waits for the port.
+    That function raises ReceiverEnded once the receiver accepts nothing more. ``report`` gets a message for
+    rejected senders, limited in rate, and ``refusals`` each of their attempts. After the user's second stop
+    instances in transfer are not waited for. Raises StartError, and Stopped if the job is stopped while it
+    waits for the port.
     """
     local, tls = settings.local, _acceptor_tls(settings)
     networks = tuple(network for archive in archives for network in _sender_networks(archive))
     access_policy = AccessPolicy(called=frozenset({local.title}), networks=networks)
     reported: set[tuple[str, str]] = set()
+    limit = RepeatLimit()
 
     def on_rejected(sender: SenderRejected) -> None:
-        refusals.add_sender(_rejection_message(sender, archives), is_lasting=not sender.transient)
-        if (sender.address, sender.reason) not in reported:
-            reported.add((sender.address, sender.reason))
-            report(_rejection_message(sender, archives))
+        message = _rejection_message(sender, archives)
+        refusals.add_sender(message, is_lasting=not sender.transient)
+        # A sender can vary its AE title, which is in the reason.
+        if (sender.address, sender.reason) not in reported and (line := limit.admit("sender", message)):
+            if len(reported) < _MAX_REPORTED:
+                reported.add((sender.address, sender.reason))
+            report(line)
+
+    def counters() -> ReceiverStats:
+        receiver.raise_if_ended()
+        return receiver.stats
 
     receiver = Receiver(local, sink, access_policy=access_policy, on_event=on_rejected, tls=tls)
     with port_queue.acquire(receiver.listen):
@@ -62,20 +81,29 @@ def run_receiver(
                 AE(local.title, local.host or "127.0.0.1", receiver.port), settings.tls if tls else None
             )
             _log.info("receiving as %s on port %d", local.title, receiver.port)
-            yield lambda: receiver.stats
+            yield counters
         finally:
-            receiver.stop(_GRACE)
+            is_cancelled = user_shutdown.cancel_requested
+            receiver.stop(
+                0.0 if is_cancelled else _GRACE, abort_seconds=_CANCELLED if is_cancelled else _GRACE
+            )
+            if receiver.stats.errors or receiver.stats.gave_way:
+                _log.info(
+                    "the receiver could not serve %d connections; %d idle associations gave way",
+                    receiver.stats.errors,
+                    receiver.stats.gave_way,
+                )
 
 
-def _sender_networks(archive: ArchiveProfile) -> tuple[IPv4Network | IPv6Network, ...]:
+def _sender_networks(archive: ArchiveProfile) -> tuple[IPNetwork, ...]:
     """Return the networks of an archive's instances: its own addresses, and the configured senders."""
     host = archive.dimse_ae.host
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        found = resolve(host)
     except OSError as error:
-        raise StartError(f"the archive's host name {host} cannot be resolved: {error.strerror}") from error
-    own = {ip_network(str(address[0]).partition("%")[0]) for *_, address in found}
-    return (*own, *archive.senders)
+        reason = error.strerror or error
+        raise StartError(f"the archive's host name {host} cannot be resolved: {reason}") from error
+    return (*map(ip_network, found), *archive.senders)
 
 
 def _rejection_message(sender: SenderRejected, archives: Sequence[ArchiveProfile]) -> str:

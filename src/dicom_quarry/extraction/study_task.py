@@ -28,6 +28,7 @@ from dicom_quarry.extraction.retry_policy import (
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
+from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import REFUSED, TaskResult
@@ -35,6 +36,7 @@ from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.system.error_trace import describe_place
 from dicom_quarry.system.shutdown import Stopped
 
 
@@ -165,6 +167,22 @@ class StudyTask:
         """End the task because the archive did not list it; stored instances are kept."""
         self._finish_without_retrieval(lambda _: Finish("query_failed", {"status": str(error)}))
         self._context.queries.status_board.report(f"row {self.row}: {redact(error)}")
+
+    def end_with_internal_error(self, error: BaseException) -> None:
+        """End the task for an error that was not foreseen; stored instances are kept. Raises LedgerError."""
+        if self._pending_result is not None and self._pending_result[2].exception() is None:
+            return  # its outcome was already recorded
+        self._pending_result, self._state = None, TaskState.LISTING
+        finish = Finish("internal_error", {"place": describe_place(error)})
+        try:
+            self._finish_without_retrieval(lambda _: finish)
+        except Exception as second:
+            if not is_internal(second):
+                raise
+            # The defect is in what has arrived: leave that out.
+            result = TaskResult(finish.code, finish.details, None, 0, 0, "", None, ())
+            self._pending_result = None
+            self._context.ledger.conclude_task(self.task.task_id, result).result()
 
     def exclude(self, keys: str) -> None:
         """End the task without a query: its study is on an exclusion list, by these keys."""
@@ -356,6 +374,7 @@ class StudyTask:
             return
         code, result, concluded = self._pending_result
         concluded.result()
+        self._pending_result = None
         self._transition(TaskEvent.OUTCOME_COMMITTED)
         definition = CATALOGUE[code]
         counts = f"{result.stored} of {result.expected} instances"

@@ -19,12 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import LedgerError, LedgerFull
 from dicom_quarry.ledger.views import Counts
 from dicom_quarry.model import Study
 from dicom_quarry.system.csv_cells import escape_cell
 from dicom_quarry.system.file_systems import sync_directory
 from dicom_quarry.system.locks import locked
+from dicom_quarry.system.ownership import NotOwned, open_own_file
 from dicom_quarry.system.processes import user_name
 from dicom_quarry.system.shutdown import Stopped
 
@@ -50,7 +51,7 @@ _DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def _raise_full(reason: str) -> None:
-    raise LedgerError(reason)
+    raise LedgerFull(reason)
 
 
 class AuditLog:
@@ -66,9 +67,10 @@ class AuditLog:
         self._constant_values = {"user": user_name(), "host": socket.gethostname(), "protocol": protocol}
         self._write_lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._written_lines = self._durable_lines = 0
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            self._fd = os.open(path, flags, 0o600)
+            self._fd = open_own_file(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        except NotOwned as error:
+            raise LedgerError(f"the audit log cannot be written: {error}") from None
         except OSError as error:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
         self._prepare_file()

@@ -16,8 +16,12 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import has_job
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.file_systems import file_system_type
-from dicom_quarry.system.locks import FileLock, LockHeld, read_lock_owner
+from dicom_quarry.system.locks import FileLock, LockHeld, inspect_lock, read_lock_owner
+from dicom_quarry.system.log_limit import SafeFileHandler
+from dicom_quarry.system.ownership import open_own_file, require_own_folder
 from dicom_quarry.system.permissions import Permissions
+from dicom_quarry.system.processes import user_name
+from dicom_quarry.system.text_safety import escape_text
 
 #: File systems on which SQLite's locks and shared memory are unreliable (sqlite.org/wal.html).
 _NETWORK_TYPES = {
@@ -98,10 +102,16 @@ class JobFolder:
         return self.out / ".quarry" / "incoming"
 
 
-def open_existing(out: Path) -> JobFolder:
-    """Return the folders of the job in the output folder ``out``; raise InputError if there is none."""
+def open_existing(out: Path, *, check_owner: bool = False, trust_owner: bool = False) -> JobFolder:
+    """Return the folders of the job in the output folder ``out``; raise InputError if there is none.
+
+    ``check_owner``: the job will be written to, so that NotOwned is raised for a folder of another user,
+    unless ``trust_owner``.
+    """
     known = _read_state_pointer(out)
     folder = JobFolder(out, known or out / ".quarry")
+    if check_owner:
+        require_own_state(folder, trust_owner=trust_owner)
     if known is not None and not known.is_dir():
         raise InputError(_describe_missing_state(folder))
     if not folder.ledger.is_file() or not has_job(folder.ledger):
@@ -111,13 +121,16 @@ def open_existing(out: Path) -> JobFolder:
     return folder
 
 
-def open_or_create(out: Path, state: Path | None) -> JobFolder:
+def open_or_create(out: Path, state: Path | None, *, trust_owner: bool = False) -> JobFolder:
     """Create the folders of a job, or return those of an earlier run.
 
     ``state`` is the state folder that the user gave. Raises InputError if the state would be on a network
-    file system, in another folder than in the earlier run, or in the state folder of another job.
+    file system, in another folder than in the earlier run, or in the state folder of another job; NotOwned,
+    before anything is read or written there, if it is a folder of another user, unless ``trust_owner``.
     """
     hidden = out / ".quarry"
+    _reject_unreadable_name(out.absolute())
+    require_own_state(JobFolder(out, hidden), trust_owner=trust_owner)
     known = _read_state_pointer(out)
     if known is not None and state is not None and state.resolve() != known:
         raise InputError(f"this job keeps its state in {known}: leave --state out, or give that folder")
@@ -132,12 +145,38 @@ def open_or_create(out: Path, state: Path | None) -> JobFolder:
     try:
         for path in (out, hidden, folder.state, folder.incoming):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        require_own_state(folder, trust_owner=trust_owner)
         reject_network_file_system(folder.state, "with --state DIR; the images may stay where they are")
         if known is None and elsewhere:
             _write_state_pointer(hidden, folder.state)
     except OSError as error:
         raise InputError(f"{error.filename} cannot be used: {error.strerror}") from error
     return folder
+
+
+def require_own_state(folder: JobFolder, *, trust_owner: bool) -> None:
+    """Raise NotOwned if another user made the job's hidden folder or its state, or may write there.
+
+    Folders that do not exist are accepted. Raises InputError for one that cannot be opened.
+    """
+    for path in dict.fromkeys((folder.out / ".quarry", folder.state, folder.incoming)):
+        try:
+            require_own_folder(path, trust_owner=trust_owner)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise InputError(f"{path} cannot be used: {error.strerror}") from error
+
+
+def _reject_unreadable_name(out: Path) -> None:
+    """Raise InputError for a path that is not text: reports, messages and settings could not name it."""
+    try:
+        str(out).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(
+            f"the name of the folder {escape_text(str(out), limit=300)} is not text in the encoding of this "
+            "system: rename it, or give another folder"
+        ) from None
 
 
 def _describe_missing_state(folder: JobFolder) -> str:
@@ -151,7 +190,12 @@ def _describe_missing_state(folder: JobFolder) -> str:
 def _read_state_pointer(out: Path) -> Path | None:
     """Return the state folder of a job that was started with ``--state``, None for any other job."""
     pointer = out / ".quarry" / _POINTER
-    return Path(pointer.read_text(encoding="utf-8").rstrip("\n")) if pointer.is_file() else None
+    try:
+        return Path(pointer.read_text(encoding="utf-8").rstrip("\n")) if pointer.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{pointer} cannot be read ({error}): it should have the path of the job's state folder"
+        ) from None
 
 
 def _write_state_pointer(hidden: Path, state: Path) -> None:
@@ -216,8 +260,33 @@ def lock_owner(folder: JobFolder) -> int | None:
     return read_lock_owner(_lock_path(folder))
 
 
+def confirmed_lock_owner(folder: JobFolder) -> int | None:
+    """Return the ID of the process that runs the job now, for a signal; None if none does.
+
+    Raises InputError if the process of the lock is not the one that has it: another user may have written it.
+    """
+    owner = inspect_lock(_lock_path(folder))
+    if owner is None:
+        return None
+    if not owner.is_confirmed:
+        raise InputError(
+            f"{folder.out}: its lock names the process {owner.process}, which is not a process of the lock's "
+            f"owner ({user_name(owner.user)}), so it gets no signal. If the job runs in a container or on "
+            "another computer, stop it there"
+        )
+    return owner.process
+
+
 def _lock_path(folder: JobFolder) -> Path:
     return folder.state / "lock"
+
+
+def open_log_file(path: Path) -> SafeFileHandler:
+    """Open a log for appending, readable by its owner only. Raises NotOwned for a file of another user."""
+    fd = open_own_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    if os.fstat(fd).st_uid == os.geteuid():
+        os.fchmod(fd, 0o600)
+    return SafeFileHandler(os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace"))
 
 
 @contextmanager
@@ -226,8 +295,7 @@ def logging_to(path: Path) -> Iterator[None]:
 
     The trace of an internal error that ends the context is logged.
     """
-    handler = logging.FileHandler(path, encoding="utf-8")
-    path.chmod(0o600)
+    handler = open_log_file(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("dicom_quarry")
     root.addHandler(handler)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
@@ -49,5 +49,5 @@ def make_path_function(template: PathTemplate) -> PathFunction:
 
 def load_path_function(reader: LedgerReader) -> PathFunction:
     """Return the path function for the pattern that a job was started with."""
-    settings = Settings.model_validate_json(reader.metadata()["settings"])
+    settings = parse_recorded_settings(reader.metadata())
     return make_path_function(PathTemplate.parse(settings.filepath, columns=reader.columns()))

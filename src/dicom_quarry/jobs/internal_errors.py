@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from dicom_quarry.errors import InstanceRefused, ProtocolError, QuarryError
 from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.system.error_trace import format_trace
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
 
 _NOTE = "trace in "
+_REPEATED = "repeated: "
 
 
 def is_internal(error: BaseException) -> bool:
@@ -32,24 +32,19 @@ def log_internal(error: BaseException, log: Path) -> None:
     error.add_note(f"{_NOTE}{log}")
 
 
-def format_trace(error: BaseException) -> str:
-    """Return the trace of an error and its causes; their texts are left out, as they may name a patient."""
-    lines = []
-    for one in _chain(error):
-        lines.append(f"{type(one).__module__}.{type(one).__qualname__}")
-        lines += [
-            f"  {frame.filename}, line {frame.lineno}, in {frame.name}"
-            for frame in traceback.extract_tb(one.__traceback__)
-        ]
-    return "\n".join(lines)
+def note_repetition(error: BaseException, unit: str, count: int) -> None:
+    """Note that an error of this kind ended so many rows or studies in a row."""
+    error.add_note(f"{_REPEATED}It ended {count} {unit} in a row, so the job was stopped. ")
 
 
 def describe_internal(error: BaseException) -> str:
     """Return the sentence for the user; write the trace to a file of its own if no log has it."""
     notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(_NOTE)]
     where = notes[0].removeprefix(_NOTE) if notes else _write_trace(error)
+    repeated = [note for note in getattr(error, "__notes__", ()) if note.startswith(_REPEATED)]
     return (
-        f"internal error ({type(error).__name__}): this is a defect of Quarry, not of your input. What is "
+        f"internal error ({type(error).__name__}): this is a defect of Quarry, not of your input. "
+        f"{repeated[0].removeprefix(_REPEATED) if repeated else ''}What is "
         f"stored stays stored: run the same command again. If it happens again, report it with {where}"
     )
 
@@ -63,13 +58,3 @@ def _write_trace(error: BaseException) -> str:
     except OSError:
         return f"this trace:\n{trace}"
     return str(path)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and those that it came from."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        yield current
-        seen.add(id(current))
-        current = current.__cause__ or current.__context__

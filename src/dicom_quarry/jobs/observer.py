@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.jobs.folder import JobFolder
@@ -70,7 +71,8 @@ class ProgressPublisher:
             self._notifier.update(self._status_board.operator_action_needed, snapshot.counts)
         if time.monotonic() - self._written_at > _WRITE_INTERVAL:
             self._written_at = time.monotonic()
-            write_progress(folder.progress, snapshot)
+            with suppress(OSError):  # a full disk costs the display of another process alone
+                write_progress(folder.progress, snapshot)
             self.on_time_left(snapshot.seconds_left)
 
     def finish(self, folder: JobFolder) -> None:

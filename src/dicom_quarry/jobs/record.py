@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.study_filter import SeriesFilter
-from dicom_quarry.config.settings import Settings
+from dicom_quarry.config.settings import Settings, parse_recorded_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows
 from dicom_quarry.ledger.ledger import Ledger, write_metadata
@@ -94,7 +94,7 @@ def begin_or_continue(
     if "cohort" not in metadata:
         record_cohort(ledger, cohort, settings)
         return None
-    previous = Settings.model_validate_json(metadata["settings"])
+    previous = parse_recorded_settings(metadata)
     _check_same_job(previous, settings)
     if metadata["cohort"] == cohort.digest and not update:
         if previous != settings:
@@ -134,8 +134,8 @@ def _check_same_job(previous: Settings, settings: Settings) -> None:
 
 def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T | None:
     """Return a value from the settings of the job's last run; None if this is its first run."""
-    stored = ledger.metadata().get("settings")
-    return None if stored is None else select(Settings.model_validate_json(stored))
+    metadata = ledger.metadata()
+    return select(parse_recorded_settings(metadata)) if "settings" in metadata else None
 
 
 def _build_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:

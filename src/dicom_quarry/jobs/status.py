@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,14 @@ from typing import Any
 
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
 from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.system.text_safety import escape_text
+
+#: Limits on a progress file, which another user may have written: bytes, characters of a reason, numbers.
+_MAX_PROGRESS = 1 << 20
+_MAX_REASON = 500
+_MAX_NUMBER = 1e15
+
+_STUDY_KEYS = ("row", "stored", "listed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,32 @@ def read_job_status(folder: JobFolder) -> JobStatus:
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
     """Return the progress that this process wrote; empty before it wrote any."""
     try:
-        progress: dict[str, Any] = json.loads(folder.progress.read_text())
-    except (OSError, ValueError):
+        fd = os.open(folder.progress, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            progress = json.loads(file.read(_MAX_PROGRESS))
+    except (OSError, ValueError, RecursionError):
         return {}
-    return progress if progress.get("process") == process else {}
+    if not isinstance(progress, dict) or progress.get("process") != process:
+        return {}
+    return _clean_progress(progress)
+
+
+def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that have the type of Quarry's; another user may have written others."""
+    studies = progress.get("active_studies")
+    rows = [one for one in studies if isinstance(one, dict)] if isinstance(studies, list) else []
+    clean: dict[str, Any] = {
+        "queued": progress.get("queued") is True,
+        "waiting_for": escape_text(str(progress.get("waiting_for") or ""), limit=_MAX_REASON),
+        "active_studies": [one for one in rows if all(_is_number(one.get(key)) for key in _STUDY_KEYS)],
+    }
+    for name in ("bytes_per_second", "seconds_left"):
+        if not _is_number(progress.get(name)):
+            break  # without a rate the time is not shown either
+        clean[name] = progress[name]
+    return clean
+
+
+def _is_number(value: object) -> bool:
+    """Return True for a number that can be shown, and is no truth value."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _MAX_NUMBER

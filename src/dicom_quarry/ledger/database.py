@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import queue
 import sqlite3
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +22,10 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import LedgerError, LedgerFull
 from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
+from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_file, require_own_folder
 
 #: Page cache of one connection, in kB. A job has a dozen connections, and each would fill a larger cache as
 #: the ledger grows; other pages are in the cache of the operating system, which all connections share.
@@ -39,11 +41,12 @@ _BUSY_TIMEOUT = 600
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open a connection of the driver, with WAL and synchronous FULL: a commit survives a power cut."""
+    _reject_link(path)
     query = "mode=ro" if read_only else "mode=rwc"
     if read_only and _is_read_only_copy(path):
         query += "&immutable=1"
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?{query}",
+        f"file:{quote(os.fsencode(path))}?{query}",
         uri=True,
         timeout=30 if read_only else _BUSY_TIMEOUT,
         # The driver's own transaction handling would commit before savepoints; here each BEGIN is explicit.
@@ -80,8 +83,46 @@ def open_engine(path: Path, *, read_only: bool = False) -> Engine:
     return engine
 
 
+#: SQLite's errors for what happened to the file, without their subclasses, which are defects of statements.
+_DISK_ERRORS = (sqlite3.OperationalError, sqlite3.DatabaseError)
+
+
+def ledger_error(path: Path, error: Exception, problem: str = "cannot be read") -> LedgerError:
+    """Return the error for the user from one of SQLite's, which SQLAlchemy may have wrapped."""
+    cause = getattr(error, "orig", None) or error
+    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF  # without the details of an extended code
+    if code == sqlite3.SQLITE_FULL:
+        return LedgerFull(
+            f"disk full: {path}, the job's record, cannot be written. Free some space, then run the same "
+            "command again: what is stored stays stored"
+        )
+    remedy = ". Have that disk checked, then run again" if code == sqlite3.SQLITE_IOERR else ""
+    return LedgerError(f"the ledger {path} {problem}: {cause}{remedy}")
+
+
+def _reject_link(path: Path) -> None:
+    """Raise LedgerError if a ledger is a link, which could lead to any file, or no file at all."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise LedgerError(f"{path} is a link or a device, not a ledger: look where it comes from")
+
+
+def _require_own_files(path: Path) -> None:
+    """Raise NotOwned if a ledger, or a file that SQLite keeps next to it, is a link or another user's."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        require_own_file(path.with_name(path.name + suffix))
+
+
 def upgrade_ledger(path: Path) -> None:
     """Upgrade the ledger of an older version of Quarry; raises LedgerError if it cannot be written."""
+    try:
+        require_own_folder(path.parent)
+        _require_own_files(path)
+    except NotOwned as error:
+        raise LedgerError(f"the ledger {path} is of an older version of Quarry: {error}") from None
     engine = open_engine(path)
     try:
         with engine.begin() as connection:
@@ -144,9 +185,16 @@ class ReadPool:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = connect(self._path, read_only=True)
+            try:
+                connection = connect(self._path, read_only=True)
+            except sqlite3.DatabaseError as error:
+                raise ledger_error(self._path, error) from error
         try:
             yield connection
+        except sqlite3.DatabaseError as error:
+            if type(error) not in _DISK_ERRORS:
+                raise
+            raise ledger_error(self._path, error) from error
         finally:
             self._idle.append(connection)
             if self._closed:
@@ -171,15 +219,17 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         # The ledger names patients. SQLite gives its other files the mode of this one.
-        if not path.exists():  # touch would change its time, by which its age is judged
-            path.touch(mode=0o600)
+        if not os.path.lexists(path):
+            os.close(open_own_file(path, os.O_RDWR | os.O_CREAT))
+        _require_own_files(path)
         self._engine = open_engine(path)
         try:
             with self._engine.begin() as connection:
                 create_or_upgrade(connection)
         except DatabaseError as error:
             self._engine.dispose()
-            raise LedgerError(f"the ledger {path} cannot be opened: {error.orig}") from error
+            raise ledger_error(path, error, "cannot be opened") from error
+        self._path = path
         self._connection = self._engine.connect()
         self._read_engine = open_engine(path, read_only=True)
         self.read_pool = ReadPool(path)
@@ -209,8 +259,13 @@ class Database:
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on a snapshot of the committed rows."""
-        with self._read_engine.connect() as connection:
-            return work(connection)
+        try:
+            with self._read_engine.connect() as connection:
+                return work(connection)
+        except DatabaseError as error:
+            if type(error.orig) not in _DISK_ERRORS:
+                raise
+            raise ledger_error(self._path, error) from error
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """Return the rows of one statement, as they are committed now."""
@@ -258,7 +313,7 @@ class Database:
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
             for _, future in group:
                 if not future.done():
-                    future.set_exception(LedgerError(f"the ledger could not be written: {error}"))
+                    future.set_exception(ledger_error(self._path, error, "could not be written"))
         else:
             for future, result in done:
                 future.set_result(result)

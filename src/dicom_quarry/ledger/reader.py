@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.database import ReadPool, open_engine, upgrade_ledger
+from dicom_quarry.ledger.database import ReadPool, ledger_error, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
 from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.schema import (
@@ -152,7 +152,7 @@ class LedgerReader:
                 upgrade_ledger(path)
         except DatabaseError as error:
             self.close()
-            raise LedgerError(f"the ledger {path} cannot be read: {error.orig}") from error
+            raise ledger_error(path, error) from error
         except LedgerError:
             self.close()
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -25,6 +26,7 @@ from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
 from dicom_quarry.system.atomic_file import replace_file
+from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_folder
 from dicom_quarry.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ _IRRELEVANT_SETTINGS = {
     "on_complete_parallel",
     "on_complete_limit",
     "on_complete_patience",
+    "on_complete_env",
+    "trust_owner",
 }
 #: The user may raise this setting after reading the plan (``extract --yes``): the rows with too many studies
 #: are then queried again. A lower value makes another plan.
@@ -106,6 +110,7 @@ def open_plan(
     """
     folder = plan_folder(cohort, settings, exclusion_digest)
     folder.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    require_own_folder(folder.state, trust_owner=settings.trust_owner)
     reject_network_file_system(folder.state, "with the variable XDG_STATE_HOME")
     since: datetime | None = None
 
@@ -136,6 +141,7 @@ def reuse(
     try:
         if not plan.ledger.is_file() or (folder.ledger.is_file() and has_job(folder.ledger)):
             return None
+        require_own_folder(plan.state, trust_owner=settings.trust_owner)
         with job_lock(plan, runs_job=False):
             since = _usable_since(plan, settings, detailed=False)
             if since is None:
@@ -143,7 +149,7 @@ def reuse(
             metadata = {**record.build_initial_metadata(cohort, settings), "planned": since.isoformat()}
             _copy_ledger(plan, folder, settings, metadata)
             return reuse_message(since, datetime.now(UTC))
-    except (StartError, LedgerError, OSError, sqlite3.Error) as error:
+    except (StartError, NotOwned, LedgerError, OSError, sqlite3.Error) as error:
         _log.info("the plan of this cohort is not used: %s", error)
         return None
 
@@ -206,8 +212,8 @@ def _copy_ledger(plan: JobFolder, folder: JobFolder, settings: Settings, metadat
     """Copy the plan's ledger to the job, completely or not at all, even in a crash."""
     part = folder.ledger.with_suffix(".part")
     _delete_database(part)
-    part.touch(mode=0o600)
-    uri = f"file:{quote(str(plan.ledger))}?mode=ro"
+    os.close(open_own_file(part, os.O_RDWR | os.O_CREAT))
+    uri = f"file:{quote(os.fsencode(plan.ledger))}?mode=ro"
     with closing(sqlite3.connect(uri, uri=True)) as ours, closing(sqlite3.connect(part)) as copy:
         ours.backup(copy)
     ledger = Ledger(part)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dicom_quarry.errors import OperatorActionRequired
 from dicom_quarry.extraction.archive_client import ArchiveClient, open_clients
+from dicom_quarry.extraction.internal_error_guard import RowGuard
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.query_thread import QueryThread, run_with_progress
 from dicom_quarry.extraction.resolver import Resolver
@@ -89,7 +90,7 @@ class _PlanQueries(QueryThread):
     ) -> None:
         super().__init__("plan", clients, context.shutdown)
         self._ledger = ledger
-        self._resolver = resolver
+        self._rows = RowGuard(resolver.resolve, ledger, context.status_board.report)
 
     def run_queries(self) -> None:
         """Query for the rows, page by page."""
@@ -105,7 +106,7 @@ class _PlanQueries(QueryThread):
         try:
             for request in self._ledger.waiting_requests(_PAGE_SIZE):
                 self.shutdown.raise_if_requested()
-                recorded.append(self._resolver.resolve(request))
+                recorded.append(self._rows.resolve(request))
         finally:
             self.completed += sum(future.result() for future in recorded)
         return bool(recorded)

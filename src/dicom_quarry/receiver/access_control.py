@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
+from dicom_quarry.system.addresses import IPNetwork, normalize_network, parse_address
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.negotiation import AssociateRequest
 
@@ -39,35 +39,38 @@ class AccessPolicy:
 
     called: frozenset[str] = frozenset()
     calling: frozenset[str] = frozenset()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[IPNetwork, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "networks", tuple(map(normalize_network, self.networks)))
+
+    @property
+    def admits_ipv6(self) -> bool:
+        """True if a sender with an IPv6 address is named: the receiver must listen there, too."""
+        return any(network.version == 6 for network in self.networks)
 
     def evaluate(self, request: AssociateRequest, address: str) -> AccessScope | AccessDenial:
         """Decide about a sender by its association request and its network address."""
         denial = self.check_store(request, address)
         if denial is None:
             return AccessScope.STORE
-        if denial.rejection != _CALLED_UNKNOWN and _parse_address(address).is_loopback:
+        ip = parse_address(address)
+        if denial.rejection != _CALLED_UNKNOWN and ip is not None and ip.is_loopback:
             return AccessScope.ECHO
         return denial
 
     def check_store(self, request: AssociateRequest, address: str) -> AccessDenial | None:
         """Return the denial for a sender that may not store; None for one that may."""
-        ip = _parse_address(address)
+        ip = parse_address(address)
         if self.called and request.called not in self.called:
             titles = " or ".join(sorted(self.called))
             return AccessDenial(
                 _CALLED_UNKNOWN, f"it called the AE title {request.called}, but this receiver is {titles}"
             )
-        if self.networks and not any(ip in network for network in self.networks):
+        if self.networks and (ip is None or not any(ip in network for network in self.networks)):
             return AccessDenial(_NO_REASON, f"its address {ip} is not in the list of allowed senders")
         if self.calling and request.calling not in self.calling:
             return AccessDenial(
                 _CALLING_UNKNOWN, f"its AE title {request.calling} is not in the list of allowed senders"
             )
         return None
-
-
-def _parse_address(text: str) -> IPv4Address | IPv6Address:
-    ip = ip_address(text.partition("%")[0])
-    mapped = ip.ipv4_mapped if isinstance(ip, IPv6Address) else None
-    return mapped or ip

@@ -12,11 +12,17 @@ from dicom_quarry.system.processes import find_port_owner
 _BACKLOG = 1024
 
 
-def listen(local: AE) -> socket.socket:
-    """Open a listening socket; raises PortInUse or another StartError."""
-    family = socket.AF_INET6 if ":" in local.host else socket.AF_INET
+def listen(local: AE, *, admits_ipv6: bool = False) -> socket.socket:
+    """Open a listening socket; raises PortInUse or another StartError.
+
+    Without an address it is for IPv4 on every interface, and for IPv6 too if ``admits_ipv6``, or if the
+    address is ``::``. An address of its own is listened on alone.
+    """
+    dual = (local.host == "::" or (not local.host and admits_ipv6)) and socket.has_dualstack_ipv6()
+    host = "" if dual or (local.host == "::") else local.host
+    family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
     try:
-        return socket.create_server((local.host, local.port), family=family, backlog=_BACKLOG)
+        return socket.create_server((host, local.port), family=family, backlog=_BACKLOG, dualstack_ipv6=dual)
     except OSError as error:
         kind = PortInUse if error.errno == errno.EADDRINUSE else StartError
         raise kind(_describe_error(local, error)) from error

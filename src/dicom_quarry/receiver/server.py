@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from dicom_quarry.errors import ReceiverEnded
 from dicom_quarry.model import AE, Sink
 from dicom_quarry.receiver.access_control import AccessDenial, AccessPolicy, AccessScope
 from dicom_quarry.receiver.listen_socket import listen
 from dicom_quarry.receiver.session import ReceiverLimits, Session
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.system.addresses import normalize_host
+from dicom_quarry.system.error_trace import describe_place, format_trace
+from dicom_quarry.system.service_loop import LoopGuard, start_thread
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.c_store import IncomingInstance
@@ -26,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 #: Seconds that threads have to finish their work in the sink after their connections were cut.
 _ABORT_TIMEOUT = 5.0
+#: Errors of the listening socket after which it accepts nothing more.
+_PORT_IS_LOST = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
+#: Seconds for which a new connection waits for a thread, and for an idle association to give way.
+_THREAD_TIMEOUT = 2.0
+_GIVE_WAY_TIMEOUT = 3.0
+_GIVE_WAY_POLL = 0.1
 #: PS3.8 table 9-21: rejected-transient, local limit exceeded.
 _LIMIT_EXCEEDED = Rejection(result=2, source=3, reason=2)
 
@@ -73,19 +84,24 @@ class Receiver:
         self._sessions: set[Session] = set()  # all with a thread
         self._pending: dict[Session, None] = {}  # without an association yet, in order of arrival
         self._associated: set[Session] = set()
+        self._echoing: set[Session] = set()  # associations for C-ECHO alone
+        self._failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._guard = LoopGuard("a connection could not be served", logger, self._stopping.wait)
+        self._gave_way = 0
         self._instances = self._bytes = self._rejected_instances = self._rejected_associations = 0
         self._last_rejection = ""  # so that a full disk is logged once, not for each instance
 
     def listen(self) -> None:
         """Open the port; connections wait for start(). Raises StartError."""
-        self._listener = listen(self._local)
+        self._listener = listen(self._local, admits_ipv6=self._access_policy.admits_ipv6)
         self.port = int(self._listener.getsockname()[1])
 
     def start(self) -> None:
         """Serve from own threads; open the port first if listen() was not called. Raises StartError."""
         if self._listener is None:
             self.listen()
-        self._accept_thread.start()
+        start_thread(self._accept_thread)
 
     @property
     def stats(self) -> ReceiverStats:
@@ -97,11 +113,25 @@ class Receiver:
                 self._bytes,
                 self._rejected_instances,
                 self._rejected_associations,
+                self._gave_way,
+                self._guard.errors,
             )
 
-    def stop(self, grace_seconds: float = 10.0) -> None:
-        """Stop listening, give instances in transfer the grace to arrive, then end every association."""
+    def raise_if_ended(self) -> None:
+        """Raise ReceiverEnded if connections are no longer accepted, though nothing stopped the receiver."""
+        if self._failure is not None:
+            raise ReceiverEnded(
+                f"the receiver on port {self.port} ended by itself ({describe_place(self._failure)}), and "
+                "nothing more can arrive. What is stored stays stored: run the same command again"
+            ) from self._failure
+
+    def stop(self, grace_seconds: float = 10.0, *, abort_seconds: float = _ABORT_TIMEOUT) -> None:
+        """Stop listening, give instances in transfer the grace to arrive, then end every association.
+
+        ``abort_seconds`` are for the threads to end after their connections were cut.
+        """
         self.is_stopping = True
+        self._stopping.set()
         if self._listener is None:
             return
         try:
@@ -118,7 +148,7 @@ class Receiver:
         with self._lock:
             for session in self._sessions:
                 session.abort()
-        self._wait_for_sessions(_ABORT_TIMEOUT)
+        self._wait_for_sessions(abort_seconds)
 
     def _wait_for_sessions(self, seconds: float) -> None:
         with self._session_ended:
@@ -127,68 +157,161 @@ class Receiver:
     # ---- connections
 
     def _accept(self) -> None:
+        """Accept connections until the receiver stops; an error costs a connection, and never the loop."""
+        try:
+            while not self.is_stopping:
+                try:
+                    self._accept_one()
+                    self._guard.on_success()
+                except Exception as error:
+                    if self.is_stopping:
+                        return
+                    if isinstance(error, OSError) and error.errno in _PORT_IS_LOST:
+                        raise
+                    self._release_spare()
+                    self._guard.on_error(error)
+        except BaseException as error:  # noqa: BLE001 - raise_if_ended reports it
+            self._failure = error
+            logger.error("the receiver ended by itself\n%s", format_trace(error))
+
+    def _accept_one(self) -> None:
         assert self._listener is not None
-        while not self.is_stopping:
-            try:
-                sock, address = self._listener.accept()
-            except OSError as error:
-                if not self.is_stopping:
-                    logger.error("no connection could be accepted: %s", error.strerror)
-                    time.sleep(0.1)  # such as no file descriptors left: do not spin
-                continue
-            self._start_session(Session(sock, address[0], self))
+        sock, address = self._listener.accept()
+        try:
+            session = Session(sock, normalize_host(address[0]), self)
+            self._start_session(session)
+        except BaseException:
+            sock.close()
+            raise
 
     def _start_session(self, session: Session) -> None:
+        thread = threading.Thread(target=self._serve, args=(session,), name="association", daemon=True)
         with self._lock:
             if len(self._pending) >= self.limits.max_pending:
                 # Silent connections must not block other senders.
-                oldest = next(iter(self._pending))
-                del self._pending[oldest]
-                oldest.abort()
+                self._abort_oldest_pending()
             self._sessions.add(session)
             self._pending[session] = None
-        threading.Thread(target=self._serve, args=(session,), name="association", daemon=True).start()
+        try:
+            start_thread(thread, timeout=_THREAD_TIMEOUT, wait=self._wait_for_thread)
+        except BaseException:
+            self._forget(session)
+            raise
+
+    def _wait_for_thread(self, seconds: float) -> None:
+        self._release_spare()
+        self._stopping.wait(seconds)
 
     def _serve(self, session: Session) -> None:
         try:
             session.run()
+        except Exception as error:  # noqa: BLE001 - one session must not end the receiver
+            self._guard.on_error(error)
         finally:
-            with self._session_ended:
-                self._sessions.discard(session)
-                self._pending.pop(session, None)
-                self._associated.discard(session)
-                self._session_ended.notify_all()
+            session.close_socket()
+            self._forget(session)
+
+    def _forget(self, session: Session) -> None:
+        with self._session_ended:
+            self._sessions.discard(session)
+            self._pending.pop(session, None)
+            self._associated.discard(session)
+            self._echoing.discard(session)
+            self._session_ended.notify_all()
+
+    # ---- connections that give way
+
+    def _abort_oldest_pending(self) -> None:
+        oldest = next(iter(self._pending))
+        del self._pending[oldest]
+        oldest.abort()
+
+    def _release_spare(self) -> None:
+        """End one connection that is not needed now, so that its thread, file and memory serve another."""
+        with self._lock:
+            # A connection that has just come may send its association request in a moment.
+            if len(self._pending) > 1:
+                self._abort_oldest_pending()
+            elif not self._give_way(self._echoing):
+                self._give_way(self._associated)
+
+    def _give_way(self, sessions: Collection[Session]) -> bool:
+        """End the association that was idle for longest, if one was for a second; the lock must be held.
+
+        Of the senders' addresses, that with the most associations gives way first.
+        """
+        now = time.monotonic()
+        spare = [one for one in sessions if one.spare_seconds(now) >= 0]
+        if not spare:
+            return False
+        counts = {one: sum(other.address == one.address for other in sessions) for one in spare}
+        chosen = max(spare, key=lambda one: (counts[one], one.spare_seconds(now)))
+        self._associated.discard(chosen)
+        self._echoing.discard(chosen)
+        self._gave_way += 1
+        chosen.abort()
+        return True
 
     # ---- SessionHost: calls from sessions
 
     def admit(self, session: Session, request: AssociateRequest) -> AccessScope | AccessDenial:
         """Accept an association and count it, or return the denial."""
         decision = self._access_policy.evaluate(request, session.address)
+        is_echo = all(is_verification(one.abstract_syntax) for one in request.contexts)
+        may_store = decision is AccessScope.STORE
+        if may_store and is_echo:
+            decision = AccessScope.ECHO
+        if decision is AccessScope.STORE:
+            decision = self._admit_sender(session) or decision
         with self._lock:
-            if not isinstance(decision, AccessDenial):
-                decision = self._check_limits(session) or decision
-            if isinstance(decision, AccessDenial):
+            self._pending.pop(session, None)
+            if decision is AccessScope.ECHO:
+                while len(self._echoing) >= self.limits.max_echo:
+                    self._abort_echo()
+                self._echoing.add(session)
+            elif isinstance(decision, AccessDenial):
                 self._rejected_associations += 1
-            else:
-                self._pending.pop(session, None)
-                self._associated.add(session)
         if isinstance(decision, AccessDenial):
             self._report_denial(session, request, decision)
-        elif decision is AccessScope.ECHO and not all(
-            is_verification(c.abstract_syntax) for c in request.contexts
-        ):
+        elif not may_store and not is_echo:
             # Accepted for C-ECHO only, though it requested other services, too.
             self._report_denial(session, request, self._access_policy.check_store(request, session.address))
         return decision
 
-    def _check_limits(self, session: Session) -> AccessDenial | None:
+    def _abort_echo(self) -> None:
+        now = time.monotonic()
+        longest = max(self._echoing, key=lambda one: one.spare_seconds(now))
+        self._echoing.discard(longest)
+        longest.abort()
+
+    def _admit_sender(self, session: Session) -> AccessDenial | None:
+        """Count an association that may store; where there are too many, have an idle one give way.
+
+        Returns the denial if none is idle within a few seconds.
+        """
+        deadline = time.monotonic() + _GIVE_WAY_TIMEOUT
+        while True:
+            with self._lock:
+                denial, rivals = self._check_limits(session)
+                if denial is None:
+                    self._associated.add(session)
+                    return None
+                if self._give_way(rivals):
+                    continue
+            if time.monotonic() >= deadline or self._stopping.wait(_GIVE_WAY_POLL):
+                return denial
+
+    def _check_limits(self, session: Session) -> tuple[AccessDenial | None, Collection[Session]]:
+        """Return the denial for one association too many, and those of which one may give way."""
         limits = self.limits
+        same_peer = [other for other in self._associated if other.address == session.address]
+        if len(same_peer) >= limits.max_per_peer:
+            reason = f"it already has {limits.max_per_peer} associations"
+            return AccessDenial(_LIMIT_EXCEEDED, reason), same_peer
         if len(self._associated) >= limits.max_associations:
-            return AccessDenial(_LIMIT_EXCEEDED, f"all {limits.max_associations} associations are in use")
-        same_peer = sum(other.address == session.address for other in self._associated)
-        if same_peer >= limits.max_per_peer:
-            return AccessDenial(_LIMIT_EXCEEDED, f"it already has {limits.max_per_peer} associations")
-        return None
+            reason = f"all {limits.max_associations} associations are in use"
+            return AccessDenial(_LIMIT_EXCEEDED, reason), self._associated
+        return None, ()
 
     def on_handshake_failed(self, session: Session, reason: str) -> None:
         """Record a peer whose TLS handshake failed."""

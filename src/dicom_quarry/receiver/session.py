@@ -12,6 +12,8 @@ from typing import Protocol
 from dicom_quarry.errors import ConnectionLost, RemoteProtocolError
 from dicom_quarry.model import Sink
 from dicom_quarry.receiver.access_control import AccessDenial, AccessScope
+from dicom_quarry.system.error_trace import format_trace
+from dicom_quarry.system.network import cut
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.association import Aborted, Association, Event, Rejection, ReleaseRequested, State
 from dicom_quarry.wire.c_store import CStoreHandler, IncomingInstance, Sender
@@ -34,6 +36,11 @@ _TICK = 0.5
 _ARTIM = 2.0
 #: Bytes. Within a message, fewer than this in ``stall_timeout`` seconds count as a stalled transfer.
 _STALL_BYTES = 4096
+
+#: Seconds of silence, between messages and within one, after which an association gives way to a new one
+#: where there are too many.
+_SILENT_BETWEEN = 1.0
+_SILENT_WITHIN_MESSAGE = 10.0
 
 #: Seconds that the peer of a failed handshake has to read the TLS alert before the connection is closed.
 _CLOSE_TIMEOUT = 2.0
@@ -64,11 +71,13 @@ class ReceiverLimits:
     """Limits of a receiver; times are in seconds, ``max_pdu`` is in bytes.
 
     An archive may be silent for a long time between two instances of a C-MOVE: an idle association is kept
-    without limit unless ``idle_timeout`` is set.
+    without limit unless ``idle_timeout`` is set. Associations for C-ECHO alone have limits of their own.
     """
 
     max_associations: int = 64
     max_per_peer: int = 32
+    max_echo: int = 16
+    echo_idle_timeout: float = 15.0
     max_pending: int = 64  # connections without an association; one more closes the oldest
     request_timeout: float = 30.0
     idle_timeout: float | None = None
@@ -108,6 +117,8 @@ class Session:
         self._messages = CommandReader(())
         self._store_handler = CStoreHandler(host.sink, {}, Sender("", "", address), host.record_instance)
         self._is_finished = False
+        self._is_handling = False
+        self._idle_timeout = host.limits.idle_timeout
         self._last_activity = self._window_start = time.monotonic()
         self._window_bytes = 0
 
@@ -124,25 +135,39 @@ class Session:
         try:
             while not self._is_finished:
                 count = self._channel.read_once(_TICK)
+                # The commit of an instance may take long: its association is not idle then.
+                self._is_handling = count > 0
                 for event in self._association.events():
                     self._handle_event(event)
                 self._check_timeouts(count)
+                self._is_handling = False
         except ConnectionLost as loss:
             logger.info("association with %s: %s", self.address, loss)
         except RemoteProtocolError as error:
             logger.warning("association with %s aborted, it broke the protocol: %s", self.address, error)
             self._host.on_aborted(self, f"it broke the DICOM protocol: {error}")
         except Exception as error:  # noqa: BLE001 - top of the thread: one session must not end the receiver
-            logger.error("association with %s aborted: %s", self.address, type(error).__name__)
+            logger.error("association with %s aborted: internal error\n%s", self.address, format_trace(error))
         finally:
             self._close()
 
     def abort(self) -> None:
         """Shut down the connection at once; may be called from any thread."""
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # it has ended already
-            pass
+        cut(self._sock)
+
+    def close_socket(self) -> None:
+        """Close the socket, if it is still open; for the end of the session's thread, or if it has none."""
+        self._sock.close()
+
+    def spare_seconds(self, now: float) -> float:
+        """Return for how long the association has not been needed; negative while it is.
+
+        Between two messages a short silence is enough. Within a message a sender may pause for longer.
+        """
+        if self._is_handling:
+            return -1.0
+        silent = now - self._last_activity
+        return silent - (_SILENT_WITHIN_MESSAGE if self._messages.is_within_message else _SILENT_BETWEEN)
 
     def _start_tls(self) -> socket.socket:
         if self._host.tls:
@@ -186,8 +211,8 @@ class Session:
             self._window_start, self._window_bytes = now, 0
             if self._host.is_stopping:
                 raise ConnectionLost("the receiver is stopping")
-            if limits.idle_timeout is not None and now - self._last_activity > limits.idle_timeout:
-                raise ConnectionLost(f"idle for {limits.idle_timeout:g} s")
+            if self._idle_timeout is not None and now - self._last_activity > self._idle_timeout:
+                raise ConnectionLost(f"idle for {self._idle_timeout:g} s")
 
     # ---- the association
 
@@ -215,6 +240,7 @@ class Session:
         policy = AcceptorPolicy(self._host.limits.max_pdu)
         if decision is AccessScope.ECHO:
             policy = AcceptorPolicy(self._host.limits.max_pdu, accepts=is_verification)
+            self._idle_timeout = self._host.limits.echo_idle_timeout
         accept = policy.answer(request)
         accepted = accepted_contexts(request, accept)
         storage = {

@@ -90,7 +90,7 @@ def _format_keys(keys: Keys, with_identifiers: bool) -> str:
 
 def _study_lines(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[str]:
     view = study.view
-    yield f"{name or 'study '}{escape_text(view.study.study_uid)} of {view.archive}"
+    yield f"{name or 'study '}{escape_text(view.study.study_uid)} of {escape_text(view.archive)}"
     if with_identifiers:
         details = [view.study.patient_id, view.study.accession, view.study.study_date, view.study.description]
         yield f"  the archive describes it as {', '.join(escape_text(one) for one in details if one)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count, islice
@@ -16,7 +15,7 @@ from xlsxwriter.worksheet import Worksheet
 
 from dicom_quarry.errors import InputError
 from dicom_quarry.reporting.csv_reports import ReportTable
-from dicom_quarry.system.atomic_file import atomic_write
+from dicom_quarry.system.atomic_file import atomic_write, temporary_folder
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 #: Excel's limits: lines of a sheet below the header, columns, characters (UTF-16 units) of a cell.
@@ -45,8 +44,8 @@ def write_xlsx(path: Path, tables: Mapping[str, ReportTable], *, permissions: Pe
 def _open_workbook(stream: IO[bytes], path: Path) -> Iterator[Workbook]:
     try:
         # XlsxWriter's temporary files name patients, too: they are private, and next to the report.
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as folder:
-            book = Workbook(cast("IO[str]", stream), {"constant_memory": True, "tmpdir": folder})
+        with temporary_folder(path) as folder:
+            book = Workbook(cast("IO[str]", stream), {"constant_memory": True, "tmpdir": str(folder)})
             book.use_zip64()
             yield book
             book.close()

@@ -24,7 +24,7 @@ from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
 from dicom_quarry.scheduling.shared_state import HostState
 from dicom_quarry.system.durations import format_duration
-from dicom_quarry.system.locks import locked, try_lock
+from dicom_quarry.system.locks import try_lock
 from dicom_quarry.system.processes import process_runs_as, user_name
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.system.text_safety import escape_text
@@ -85,17 +85,18 @@ class PortRegistry:
         handle, name = tempfile.mkstemp(prefix=".port.", dir=self._folder)
         temp_path = Path(name)
         try:
+            # Locked while no other user can open it, so that none can have the lock.
+            try_lock(handle)
             os.fchmod(handle, 0o644)
-            with locked(handle):
-                values = {"host": host, "folder": str(folder.resolve())[:_MAX_TEXT], "process": os.getpid()}
-                own_entry = OwnPortEntry(0, handle, values)
-                own_entry.update(queued=queued)
-                # Named only now: other jobs would take an entry that is not locked for stale.
-                own_entry.number = self._link(temp_path)
-                try:
-                    yield own_entry
-                finally:
-                    self._path(own_entry.number).unlink(missing_ok=True)
+            values = {"host": host, "folder": str(folder.resolve())[:_MAX_TEXT], "process": os.getpid()}
+            own_entry = OwnPortEntry(0, handle, values)
+            own_entry.update(queued=queued)
+            # Named only now: other jobs would take an entry that is not locked for stale.
+            own_entry.number = self._link(temp_path)
+            try:
+                yield own_entry
+            finally:
+                self._path(own_entry.number).unlink(missing_ok=True)
         finally:
             temp_path.unlink(missing_ok=True)
             os.close(handle)

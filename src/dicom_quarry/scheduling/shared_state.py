@@ -1,21 +1,29 @@
 """State that all jobs of a host share: semaphores and counters, in a folder that all users can write.
 
 A semaphore's slot is a locked file; the kernel releases it when its process ends. The limits bind the users
-of Quarry. They do not protect from a program of a user's own, which can query the archive without them.
+of Quarry. They do not protect from a program of a user's own, which can query the archive without them, or
+hold a lock and so keep the jobs of others waiting: a message then names the file and the process.
+
+No open and no lock blocks: every wait is a sleep of the job's own, which ends with its shutdown.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import struct
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dicom_quarry.errors import StartError
-from dicom_quarry.system.locks import locked, try_lock
+from dicom_quarry.errors import OperatorActionRequired, StartError
+from dicom_quarry.system.locks import find_holder, try_lock
+from dicom_quarry.system.ownership import describe_kind
+from dicom_quarry.system.processes import process_owner, user_name
 
 #: Seconds between two attempts at a slot.
 _POLL_INTERVAL = 0.1
@@ -25,12 +33,25 @@ Sleep = Callable[[float], None]
 
 _NUMBER = struct.Struct("<d")
 
+#: Tries for the lock on a counter, and seconds between two.
+_COUNTER_TRIES = 600
+_COUNTER_INTERVAL = 0.05
+
+#: Seconds for which the holder of a slot is remembered.
+_HOLDER_SECONDS = 5.0
+
 
 class HostState:
-    """A folder on a local disk, created for all users if it does not exist. Raises StartError."""
+    """A folder on a local disk, created for all users if it does not exist. Raises StartError.
 
-    def __init__(self, path: Path) -> None:
+    ``sleep`` is the wait for a counter that another process has. All methods raise OperatorActionRequired for
+    a file that cannot be used: another user may have put something else there.
+    """
+
+    def __init__(self, path: Path, sleep: Sleep = time.sleep) -> None:
         self._path = path
+        self._sleep = sleep
+        self._holders: dict[str, tuple[float, str]] = {}
         try:
             _create_folder(path)
         except OSError as error:
@@ -53,15 +74,42 @@ class HostState:
 
     def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
         """Replace a number (0 at first) by the first result of ``compute``; return the second."""
-        handle = _open_file(self._path / name)
+        path = self._path / name
+        handle = _open_file(path)
         try:
-            with locked(handle):
-                before = os.pread(handle, _NUMBER.size, 0)
-                new_value, result = compute(_NUMBER.unpack(before)[0] if len(before) == _NUMBER.size else 0.0)
-                os.pwrite(handle, _NUMBER.pack(new_value), 0)
-                return result
+            self._lock_counter(handle, path)
+            new_value, result = compute(_read_number(handle, path))
+            os.pwrite(handle, _NUMBER.pack(new_value), 0)
+            return result
+        except OSError as error:
+            raise _unusable(path, f"cannot be written ({error.strerror})") from error
         finally:
             os.close(handle)
+
+    def describe_holder(self, pool: str) -> str:
+        """Return the process that keeps others from a pool, as far as the kernel shows it, and the file."""
+        now = time.monotonic()
+        seen_at, text = self._holders.get(pool, (float("-inf"), ""))
+        if now - seen_at < _HOLDER_SECONDS:
+            return text
+        path = self._path / f"{pool}.0"
+        handle = _open_file(path)
+        try:
+            text = f"{path} is held by {_describe_process(find_holder(handle))}"
+        finally:
+            os.close(handle)
+        self._holders[pool] = now, text
+        return text
+
+    def _lock_counter(self, handle: int, path: Path) -> None:
+        """Lock a counter; another job has it for a moment only."""
+        for _ in range(_COUNTER_TRIES):
+            if try_lock(handle):
+                return
+            self._sleep(_COUNTER_INTERVAL)
+        holder = _describe_process(find_holder(handle))
+        seconds = round(_COUNTER_TRIES * _COUNTER_INTERVAL)
+        raise _unusable(path, f"has been locked for {seconds} s by {holder}")
 
     @contextmanager
     def _queue_lock(self, name: str, sleep: Sleep) -> Iterator[None]:
@@ -114,13 +162,54 @@ def _create_folder(path: Path) -> None:
         path.chmod(0o1777)
 
 
+def _read_number(handle: int, path: Path) -> float:
+    data = os.pread(handle, _NUMBER.size, 0)
+    number: float = _NUMBER.unpack(data)[0] if len(data) == _NUMBER.size else 0.0
+    if not math.isfinite(number):
+        raise _unusable(path, "has no number that Quarry wrote")
+    return number
+
+
 def _open_file(path: Path) -> int:
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    """Open a file of the folder, and create it if necessary; raise OperatorActionRequired."""
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.open(path, flags)
-    except FileNotFoundError:
-        _create_file(path)
-        return os.open(path, flags)
+        try:
+            handle = os.open(path, flags)
+        except FileNotFoundError:
+            _create_file(path)
+            handle = os.open(path, flags)
+    except OSError as error:
+        raise _unusable(path, _describe_kind(path) or f"cannot be opened ({error.strerror})") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _unusable(path, _describe_kind(path) or "is not a file")
+    return handle
+
+
+def _describe_kind(path: Path) -> str:
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return ""
+    return "" if stat.S_ISREG(mode) else f"is {describe_kind(mode)}"
+
+
+def _unusable(path: Path, problem: str) -> OperatorActionRequired:
+    """Return the error that names a file, its owner, and the action of the administrator."""
+    try:
+        owner = f" It belongs to the user {user_name(path.lstat().st_uid)}."
+    except OSError:
+        owner = ""
+    return OperatorActionRequired(
+        f"{path}, a file of the limits that all jobs of this computer share, {problem}.{owner} The "
+        f"administrator of this computer can end that process, or remove the file with  rm -r {path}"
+    )
+
+
+def _describe_process(pid: int | None) -> str:
+    owner = process_owner(pid) if pid else None
+    return f"process {pid} of the user {owner}" if owner else "a process that the system does not show"
 
 
 def _create_file(path: Path) -> None:
@@ -129,8 +218,8 @@ def _create_file(path: Path) -> None:
     O_CREAT with the final name does not work: in a folder with the sticky bit the kernel refuses it for files
     of others (fs.protected_regular), and the first user's umask would exclude the others.
     """
-    temp_path = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    handle = os.open(temp_path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temp_path = Path(name)
     try:
         os.fchmod(handle, 0o666)
         os.link(temp_path, path)

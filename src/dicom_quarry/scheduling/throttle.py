@@ -20,7 +20,7 @@ from typing import Protocol
 from dicom_quarry.archive.base import RetrieveResult, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, OperatorActionRequired
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency, RateLimiter
 from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
@@ -140,6 +140,7 @@ class ArchiveThrottle:
         )
         self._lock = threading.Lock()
         self._active = 0
+        self._byte_problem: OperatorActionRequired | None = None
         self._announce_lock = threading.Lock()
         self._thread_local = threading.local()
         if self._schedule.next_open(self._now()) is None:
@@ -203,6 +204,8 @@ class ArchiveThrottle:
         """
         with ExitStack() as stack:
             while True:
+                if self._byte_problem is not None:
+                    raise self._byte_problem
                 self.wait_until_open()
                 stack.enter_context(self._slot())
                 for counter in () if is_repeat else self._study_rates:
@@ -214,9 +217,13 @@ class ArchiveThrottle:
 
     def throttle_bytes(self, size: int) -> None:
         """Sleep until so many received bytes were due, which delays their sender. Raises nothing."""
-        wait = max((counter.debit(size) for counter in self._byte_rates), default=0.0)
         # A cancelled retrieval ends in another thread; the receiver only stops waiting.
         with suppress(Stopped):
+            try:
+                wait = max((counter.debit(size) for counter in self._byte_rates), default=0.0)
+            except OperatorActionRequired as error:
+                self._byte_problem = error
+                return
             self._shutdown.wait_unless_cancelled(wait)
 
     def on_rejected(self, started_at: float) -> None:
@@ -273,7 +280,8 @@ class ArchiveThrottle:
             with ExitStack() as stack:
                 for name, limit in self._semaphores:
                     if self._host_state and limit:
-                        stack.enter_context(self._host_state.semaphore(name, limit, self._wait_for_slot))
+                        wait = partial(self._wait_for_slot, self._host_state, name)
+                        stack.enter_context(self._host_state.semaphore(name, limit, wait))
                 yield
         finally:
             with self._lock:
@@ -285,8 +293,10 @@ class ArchiveThrottle:
             self._active += is_acquired
             return is_acquired
 
-    def _wait_for_slot(self, seconds: float) -> None:
-        with self._status_board.report_waiting("another job to finish a study (the site's limit is reached)"):
+    def _wait_for_slot(self, host_state: HostState, pool: str, seconds: float) -> None:
+        holder = host_state.describe_holder(pool)
+        reason = f"another job to finish a study (the site's limit is reached: {holder})"
+        with self._status_board.report_waiting(reason):
             self._shutdown.wait_unless_stopping(seconds)
 
     def _wait_for_rate(self, origin: str, seconds: float) -> None:
@@ -304,7 +314,7 @@ def build_throttle(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
         for one in site_limits.values()
     )
-    host_state = HostState(policy.shared) if is_shared else None
+    host_state = HostState(policy.shared, shutdown.wait_unless_cancelled) if is_shared else None
     return ArchiveThrottle(
         profile,
         site_limits,

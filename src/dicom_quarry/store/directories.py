@@ -1,11 +1,16 @@
-"""The directories below a store's root. No link is followed; names are made durable on request."""
+"""The directories below a store's root. No link is followed; names are made durable on request.
+
+With permissions for a group colleagues may write below the root, and could replace a directory by a link at
+any moment. So files get their names relative to an open directory, opened from the root step by step.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
@@ -57,6 +62,34 @@ class Directories:
                         self._created.clear()
                     self._created.add(path)
         return path
+
+    @contextmanager
+    def entered(self, directory: PurePosixPath) -> Iterator[int]:
+        """Lend an open directory, which is made if it is missing. Raises OSError."""
+        self.create(directory)
+        try:
+            fd = self.open(directory)
+        except FileNotFoundError:  # removed meanwhile
+            self.invalidate(directory)
+            self.create(directory)
+            fd = self.open(directory)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def unlink(self, path: PurePosixPath) -> None:
+        """Remove a file, if it exists. Raises OSError."""
+        try:
+            fd = self.open(path.parent)
+        except FileNotFoundError:
+            return
+        try:
+            os.unlink(path.name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
 
     def invalidate(self, directory: PurePosixPath) -> None:
         """Forget a directory that was found missing, so that it is made again."""

@@ -37,13 +37,17 @@ _LINK_UNSUPPORTED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSY
 
 @dataclass(frozen=True, slots=True)
 class TempFile:
-    """A finished temporary file; its dataset begins at ``offset``."""
+    """A finished temporary file; its dataset begins at ``offset``.
+
+    ``path`` is relative to the open directory ``dir_fd``, if there is one.
+    """
 
     path: str
     offset: int
     size: int
     sop_uid: str
     transfer_syntax: str
+    dir_fd: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +74,23 @@ class FilePlacer:
         If another instance has the name, the new one gets its SOP Instance UID as a suffix. If the same
         instance is there with other content, the new one gets a number as a suffix.
         """
+        try:
+            with self._directories.entered(path.parent) as folder:
+                return self._place_in(folder, temp_file, path)
+        except FileNotFoundError:  # the directory was removed meanwhile
+            self._directories.invalidate(path.parent)
+        with self._directories.entered(path.parent) as folder:
+            return self._place_in(folder, temp_file, path)
+
+    def _place_in(self, folder: int, temp_file: TempFile, path: PurePosixPath) -> PlacedFile:
         base, number, result = path.name, 1, StoreResult.STORED
         while number < _MAX_VERSIONS:
             place = path
             if number > 1 or base != path.name:
                 place = path.with_name(base if number == 1 else safe_names.add_suffix(base, str(number)))
-            if self._claim_name(temp_file.path, place):
+            if self._link(temp_file, place.name, folder):
                 return PlacedFile(place, result)
-            with _open_if_regular(f"{self._directories.root}/{place}") as fd:
+            with _open_if_regular(place.name, folder) as fd:
                 found = read_part10(fd, IDENTIFIERS) if fd is not None else None
                 if fd is not None and found and found.header.get(SOP_UID) == temp_file.sop_uid:
                     if match := _compare(temp_file, fd, found):
@@ -88,33 +101,27 @@ class FilePlacer:
             number += 1
         raise InstanceRefused("too many versions of this instance are stored already", status=0x0110)
 
-    def _claim_name(self, temporary: str, place: PurePosixPath) -> bool:
-        folder, name = place.parent, place.name
+    def _link(self, temp_file: TempFile, name: str, folder: int) -> bool:
         try:
-            return self._link(temporary, f"{self._directories.create(folder)}/{name}")
-        except FileNotFoundError:
-            self._directories.invalidate(folder)
-        return self._link(temporary, f"{self._directories.create(folder)}/{name}")
-
-    def _link(self, temporary: str, final: str) -> bool:
-        try:
-            os.link(temporary, final)
+            os.link(temp_file.path, name, src_dir_fd=temp_file.dir_fd, dst_dir_fd=folder)
         except FileExistsError:
             return False
         except OSError as error:
             if error.errno not in _LINK_UNSUPPORTED:
                 raise
-            return self._rename(temporary, final)
-        os.unlink(temporary)  # noqa: PTH108
+            return self._rename(temp_file, name, folder)
+        os.unlink(temp_file.path, dir_fd=temp_file.dir_fd)
         return True
 
-    def _rename(self, temporary: str, final: str) -> bool:
+    def _rename(self, temp_file: TempFile, name: str, folder: int) -> bool:
         """Rename where there are no hard links, as on exFAT; safe only among threads of this process."""
         with self._rename_lock:
-            if os.path.lexists(final):
-                return False
-            os.rename(temporary, final)  # noqa: PTH104
-        return True
+            try:
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+            except FileNotFoundError:
+                os.rename(temp_file.path, name, src_dir_fd=temp_file.dir_fd, dst_dir_fd=folder)
+                return True
+        return False
 
     def _sync_and_digest(self, fd: int) -> bytes:
         """Return the digest of an existing file; sync it, as an earlier run may not have."""
@@ -124,9 +131,9 @@ class FilePlacer:
 
 
 @contextmanager
-def _open_if_regular(path: str) -> Iterator[int | None]:
+def _open_if_regular(path: str, dir_fd: int | None) -> Iterator[int | None]:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     except OSError:
         yield None  # a link, a socket, unreadable: no instance of ours, but the name is taken
         return
@@ -142,6 +149,6 @@ def _compare(temp_file: TempFile, fd: int, found: Part10File) -> StoreResult | N
         return StoreResult.OTHER_ENCODING
     if found.size - found.offset != temp_file.size - temp_file.offset:
         return None
-    with _open_if_regular(temp_file.path) as mine:
+    with _open_if_regular(temp_file.path, temp_file.dir_fd) as mine:
         same = mine is not None and has_same_bytes(fd, found.offset, mine, temp_file.offset)
     return StoreResult.IDENTICAL if same else None

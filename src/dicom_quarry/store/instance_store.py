@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
+from weakref import finalize
 
 from pydicom.config import IGNORE
 from pydicom.uid import UID
@@ -95,7 +96,10 @@ class InstanceStore:
             raise ConfigError(
                 "incoming files must be on the file system of the results: choose another folder"
             )
-        self._prefix = f"{self._incoming}/{secrets.token_hex(6)}-"
+        # Kept open, so that temporary files stay in this folder, even if it is moved or replaced.
+        self.incoming_fd: Final = os.open(self._incoming, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finalize(self, os.close, self.incoming_fd)
+        self._prefix = f"{secrets.token_hex(6)}-"
         self._numbers = itertools.count()
 
     def begin(self, arrival: InstanceInfo) -> InstanceWriter:
@@ -189,9 +193,10 @@ class InstanceWriter:
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
+            has_header = self._scan.feed(data)
             if self._path is not None:
                 self._write_file(data)
-            elif self._scan.feed(data):
+            elif has_header:
                 self._path = self._admit()
                 self._write_file(self._pending, data)
                 self._pending = bytearray()
@@ -207,10 +212,12 @@ class InstanceWriter:
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
+            self._scan.end()
             if self._path is None:
-                self._scan.end()
                 self._path = self._admit()
                 self._write_file(self._pending)
+            elif self._scan.has_late_values:
+                self._path = self._admit()
             self._close_file()
             placed = self._store.placer.place(self._temp_file(), self._path)
             self._has_temporary = placed.existing is not None
@@ -228,7 +235,7 @@ class InstanceWriter:
             self._fd = -1
         if self._has_temporary:
             with suppress(OSError):
-                os.unlink(self._temporary)  # noqa: PTH108
+                os.unlink(self._temporary, dir_fd=self._store.incoming_fd)
             self._has_temporary = False
 
     @contextmanager
@@ -276,7 +283,7 @@ class InstanceWriter:
 
     def _write_file(self, *buffers: bytes | bytearray | memoryview) -> None:
         if self._fd < 0:
-            self._fd = os.open(self._temporary, _NEW_FILE, 0o600)
+            self._fd = os.open(self._temporary, _NEW_FILE, 0o600, dir_fd=self._store.incoming_fd)
             self._has_temporary = True
         _write_all(self._fd, buffers)
         self._size += sum(map(len, buffers))
@@ -298,7 +305,8 @@ class InstanceWriter:
 
     def _temp_file(self) -> TempFile:
         sop_uid, syntax = self._scan.values[SOP_UID], self._arrival.transfer_syntax
-        return TempFile(self._temporary, self._dataset_offset, self._size, sop_uid, syntax)
+        incoming = self._store.incoming_fd
+        return TempFile(self._temporary, self._dataset_offset, self._size, sop_uid, syntax, incoming)
 
     def _receipt(self, placed: PlacedFile) -> Receipt:
         if placed.existing:

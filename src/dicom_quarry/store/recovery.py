@@ -68,12 +68,16 @@ def relocate(
     path: PurePosixPath, subdirectory: str, placer: FilePlacer, directories: Directories
 ) -> PlacedFile:
     """Move a file out of ``subdirectory`` to its usual place. Raises OSError and InstanceRefused."""
-    old = Path(directories.root, path)
-    file = _read_file(old, (), directories.access)
-    if file is None:
-        raise FileNotFoundError(2, "it is not a DICOM file any more")
-    placed = placer.place(_temp_file(old, file), path.relative_to(subdirectory))
-    old.unlink(missing_ok=True)
+    folder = directories.open(path.parent)
+    try:
+        file = _read_file(path.name, (), directories.access, dir_fd=folder)
+        if file is None:
+            raise FileNotFoundError(2, "it is not a DICOM file any more")
+        placed = placer.place(_temp_file(path.name, file, folder), path.relative_to(subdirectory))
+        with suppress(FileNotFoundError):
+            os.unlink(path.name, dir_fd=folder)
+    finally:
+        os.close(folder)
     _remove_empty(directories, path.parent)
     return placed
 
@@ -87,13 +91,14 @@ def _remove_empty(directories: Directories, directory: PurePosixPath) -> None:
 
 
 def _read_file(
-    path: Path,
+    path: Path | str,
     tags: frozenset[int] | tuple[()],
     access: Permissions,
     *,
     takes_non_patient: bool = False,
+    dir_fd: int | None = None,
 ) -> Part10File | None:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
         if not access.is_private:
             access.apply_to_file(fd)
@@ -107,5 +112,5 @@ def _read_file(
     return file if all(is_uid(file.header.get(tag, "")) for tag in required) else None
 
 
-def _temp_file(path: Path, file: Part10File) -> TempFile:
-    return TempFile(str(path), file.offset, file.size, file.header[SOP_UID], file.transfer_syntax)
+def _temp_file(path: Path | str, file: Part10File, dir_fd: int | None = None) -> TempFile:
+    return TempFile(str(path), file.offset, file.size, file.header[SOP_UID], file.transfer_syntax, dir_fd)

@@ -7,6 +7,8 @@ macOS, SMB) or the Unicode form:
   letters and digits of other scripts stay where that is safe; all else becomes ``%XX`` (UTF-8, hexadecimal);
 - small letters stay too, and a mark at the end shows them: ``abc123`` becomes ``abc123~``;
   where both occur a hexadecimal number follows, one bit for each letter, the first one lowest: ``Smith~1e``;
+- a dot, a hyphen or a space at the beginning becomes ``%XX``, and a dot or a space at the end, so that no
+  name is hidden, or an option of a command that gets it;
 - a value of ``_`` becomes ``%5F``, since ``_`` is the name of an empty value;
 - what is longer than 120 bytes is cut and gets ``~~`` and a digest of the value.
 
@@ -61,7 +63,7 @@ def plain(value: str) -> str:
 
 def component(text: str) -> str:
     """Make a component of a path from literal text and safe names: never empty, reserved or too long."""
-    if not text or text[0] == ".":
+    if not text or text[0] in ".-":
         text = "_" + text
     if text[-1] in ". ":
         text = text[:-1] + _percent(text[-1])
@@ -84,8 +86,8 @@ def _escape(value: str, unescaped: frozenset[str]) -> list[str]:
     pieces = [char if char in unescaped or _has_stable_case(char) else _percent(char) for char in value]
     if not value.isascii() and not _is_stable("".join(pieces)):
         pieces = [char if char in unescaped else _percent(char) for char in value]
-    for end in {0, len(pieces) - 1} if pieces else ():
-        if pieces[end] in ". ":
+    for end, unsafe in ((0, ".- "), (len(pieces) - 1, ". ")) if pieces else ():
+        if pieces[end] in unsafe:
             pieces[end] = _percent(pieces[end])
     return pieces
 

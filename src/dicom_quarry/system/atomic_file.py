@@ -6,14 +6,19 @@ import errno
 import gzip
 import io
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TextIO
 
 from dicom_quarry.system.file_systems import sync_directory
+from dicom_quarry.system.locks import try_lock
 from dicom_quarry.system.permissions import PRIVATE, Permissions
+
+_SUFFIX = ".part"
 
 
 @contextmanager
@@ -25,8 +30,9 @@ def atomic_write(
     After an error the old file is left as it was. ``durable``: content and name are on the disk when the
     context ends; without, a power cut may leave the old file or an empty one.
     """
-    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    temp_path = Path(name)
+    _remove_left_overs(path)
+    fd, temp_path = _make_temp_file(path)
+    lock = os.dup(fd)  # keeps the lock until the file has its name
     try:
         with os.fdopen(fd, "wb") as stream:
             yield stream
@@ -37,6 +43,60 @@ def atomic_write(
         replace_file(temp_path, path, durable=durable)
     finally:
         temp_path.unlink(missing_ok=True)
+        os.close(lock)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Make a private folder next to ``path`` for parts of that file; it is removed with the context.
+
+    One that a killed process left is removed by the next write of the file. Raises OSError.
+    """
+    _remove_left_overs(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent) as name:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with suppress(OSError):  # a file system without locks
+                try_lock(fd)
+            yield Path(name)
+        finally:
+            os.close(fd)
+
+
+def _make_temp_file(path: Path) -> tuple[int, Path]:
+    """Create a temporary file, and lock it, which shows other processes that it is in use."""
+    while True:
+        fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_SUFFIX, dir=path.parent)
+        try:
+            is_locked = try_lock(fd)
+        except OSError:
+            return fd, Path(name)  # a file system without locks, where nothing is removed
+        if is_locked and os.fstat(fd).st_nlink:
+            return fd, Path(name)
+        os.close(fd)  # another process took it for left over before it was locked
+
+
+def _remove_left_overs(path: Path) -> None:
+    """Remove the temporary files and folders of this name that a killed process of this user left."""
+    prefix = f".{path.name}."
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        found = [one.name for one in entries if one.name.startswith(prefix) and one.name.endswith(_SUFFIX)]
+        for name in found:
+            with suppress(OSError):
+                _remove_if_unlocked(path.with_name(name))
+
+
+def _remove_if_unlocked(temp_path: Path) -> None:
+    fd = os.open(temp_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid == os.geteuid() and try_lock(fd):
+            if stat.S_ISDIR(found.st_mode):
+                shutil.rmtree(temp_path)
+            else:
+                temp_path.unlink()
+    finally:
+        os.close(fd)
 
 
 @contextmanager

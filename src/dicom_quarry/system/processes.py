@@ -34,6 +34,16 @@ def process_runs_as(pid: int, uid: int) -> bool:
         return False
 
 
+def process_owner(pid: int) -> str | None:
+    """Return the name of the user that a process runs as; None if there is no such process."""
+    import psutil
+
+    try:
+        return user_name(psutil.Process(pid).uids().effective)
+    except (psutil.Error, OSError, ValueError, OverflowError):
+        return None
+
+
 def user_name(uid: int | None = None) -> str:
     """Return the name of a user, of this process's by default; the number if the system knows no name.
 

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+
+#: Seconds after a cancel: until associations that did not end are aborted and connections are cut; and until
+#: a thread that still waits, such as for a host name, is not waited for any longer.
+ABORT_AFTER = 4.0
+ABANDON_AFTER = 5.0
 
 
 class Stopped(Exception):
@@ -18,10 +24,12 @@ class Shutdown:
     def __init__(self) -> None:
         self._requested = threading.Event()
         self._cancel_requested = threading.Event()
+        self._cancelled_at = float("inf")
 
     def request(self) -> None:
         """Request the shutdown; a second call cancels the work in progress."""
         if self._requested.is_set():
+            self._cancelled_at = min(self._cancelled_at, time.monotonic())
             self._cancel_requested.set()
         self._requested.set()
 
@@ -34,6 +42,11 @@ class Shutdown:
     def cancel_requested(self) -> bool:
         """True after the second request: threads cancel the work in progress."""
         return self._cancel_requested.is_set()
+
+    @property
+    def seconds_since_cancel(self) -> float:
+        """The seconds since the second request; negative without bound before it."""
+        return time.monotonic() - self._cancelled_at
 
     def raise_if_requested(self) -> None:
         """Raise Stopped after the first request."""

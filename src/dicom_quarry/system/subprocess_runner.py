@@ -9,9 +9,10 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import IO
 
 from dicom_quarry.errors import ConfigError
@@ -22,6 +23,13 @@ _GRACE_SECONDS = 2.0
 
 #: Bytes that are kept of the end of a command's output.
 _OUTPUT_BYTES = 1000
+
+
+#: Variables without secrets, which most programs need: where things are, and the language.
+ORDINARY_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE", "LC_*"),
+    *("XDG_*", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,13 @@ def run_command(
     timeout: float,
     is_cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
+    passed: Collection[str] = ("*",),
 ) -> CommandResult:
     """Run a command until it ends, for at most ``timeout`` seconds; ``stdin`` is its standard input.
 
     The command has its own session, so that Ctrl-C reaches Quarry only. After the timeout, or once
-    ``is_cancelled`` returns True, the command ends together with the processes that it started. The variables
-    of ``environment`` are added to those of this process.
+    ``is_cancelled`` returns True, the command ends together with the processes that it started. It gets the
+    variables of ``environment``, and those of this process whose names match one of the patterns ``passed``.
     """
     try:
         child = subprocess.Popen(
@@ -69,7 +78,7 @@ def run_command(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**_select_variables(passed), **(environment or {})},
             start_new_session=True,
         )
     except OSError as error:
@@ -81,6 +90,14 @@ def run_command(
         # A process that the command left behind may keep the pipe open.
         thread.join(_POLL_SECONDS)
     return CommandResult(problem, bytes(tail).decode("utf-8", "replace").strip())
+
+
+def _select_variables(patterns: Collection[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
 
 
 def _wait_for_exit(child: subprocess.Popen[bytes], timeout: float, is_cancelled: Callable[[], bool]) -> str:

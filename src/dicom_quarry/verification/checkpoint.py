@@ -20,6 +20,7 @@ from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.registry import state_home
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.locks import FileLock, LockHeld
+from dicom_quarry.system.ownership import is_own_folder, open_own_file
 
 #: Seconds after which a checkpoint is not used any more: the files may have changed since.
 MAX_AGE = 7 * 86_400.0
@@ -133,12 +134,12 @@ class Checkpoint:
 
 
 def _open_findings(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "wb")
+    return os.fdopen(open_own_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "wb")
 
 
 def _writable_folder(folder: JobFolder) -> Path:
-    """Return the state folder, or a folder of this user if the state folder is read-only."""
-    if os.access(folder.state, os.W_OK):
+    """Return the state folder, or a folder of this user if the state folder is read-only or another's."""
+    if os.access(folder.state, os.W_OK) and is_own_folder(folder.state):
         return folder.state
     name = hashlib.sha256(os.fsencode(folder.out.resolve())).hexdigest()[:16]
     fallback = state_home() / "checkpoints" / name

@@ -84,8 +84,14 @@ def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str])
 
 def _quarantine_file(root: Path, path: str) -> None:
     directories = Directories(root / ".quarry" / "damaged")
-    target = Path(directories.create(PurePosixPath(path).parent), PurePosixPath(path).name)
-    (root / path).rename(next(one for one in _candidate_paths(target) if not one.exists()))
+    place = PurePosixPath(path)
+    target = Path(directories.create(place.parent), place.name)
+    folder = Directories(root).open(place.parent)
+    try:
+        free_path = next(one for one in _candidate_paths(target) if not one.exists())
+        os.rename(place.name, free_path, src_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _candidate_paths(path: Path) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from dicom_quarry.errors import InstanceRefused, RemoteProtocolError
 from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.system.error_trace import describe_place, format_trace
 from dicom_quarry.wire import dimse
 from dicom_quarry.wire.dimse import Command, CommandField, CommandReader
 from dicom_quarry.wire.negotiation import AcceptedContext, is_storage
@@ -73,7 +74,8 @@ class IncomingInstance:
             self._fail(refusal.status, str(refusal))
         except Exception as error:  # noqa: BLE001 - any failure of a sink becomes a failure status
             # The message of the exception may contain the name of a patient's file: log its type and place.
-            logger.error("an instance could not be stored: %s", _describe_error(error))
+            trace = "" if isinstance(error, OSError) else f"\n{format_trace(error)}"
+            logger.error("an instance could not be stored: %s%s", describe_place(error), trace)
             self._fail(_PROCESSING_FAILURE, "processing failure")
         return None
 
@@ -167,14 +169,6 @@ class CStoreHandler:
         self._incoming = None
         self._on_finished(incoming)
         return response
-
-
-def _describe_error(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    place = f" in {trace.tb_frame.f_code.co_qualname}, line {trace.tb_lineno}" if trace else ""
-    return type(error).__name__ + place
 
 
 #: Bytes. Identifiers and responses are kept in memory; instances never are.

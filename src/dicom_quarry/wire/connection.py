@@ -17,6 +17,7 @@ from contextlib import suppress
 
 from dicom_quarry.errors import ConnectionLost, Unreachable
 from dicom_quarry.model import AE
+from dicom_quarry.system.network import keep_alive
 from dicom_quarry.wire import error_messages
 from dicom_quarry.wire.association import Association
 from dicom_quarry.wire.tls import aes_probe_context
@@ -40,6 +41,7 @@ class SocketConnection:
         self._association = association
         self._read_timeout = -1.0
         self.is_tls = isinstance(sock, ssl.SSLSocket)
+        keep_alive(sock)
         with suppress(OSError):  # a peer may have closed the connection: the next read reports it
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if not self.is_tls:

@@ -2,12 +2,16 @@
 
 :class:`HeaderScan` reads up to the first element above the highest requested tag, and keeps only the
 requested values. It skips sequences and long values of any length and depth by counting bytes. For tags that
-are requested ``ANYWHERE`` it reads on up to the pixel data, and also finds values inside of sequences.
+are requested ``ANYWHERE`` it reads on up to the pixel data, and also finds values inside of sequences. The
+values are known then, and the dataset can be stored while the rest of it comes. The rest is scanned, too: a
+requested tag in it refuses the dataset, and values ``ANYWHERE`` are added.
 
 It accepts what pydicom accepts: a dataset that is implicit although its transfer syntax is explicit (and the
-reverse), single elements without a VR, unknown VRs, elements out of order (of several with one tag, the last
-counts), odd lengths, group 0002 in the dataset. It differs from pydicom on purpose in that it
+reverse), single elements without a VR, unknown VRs, elements out of order below the highest requested tag (of
+several with one tag, the last counts), odd lengths, group 0002 in the dataset. It differs from pydicom on
+purpose in that it
 
+- refuses a requested tag above which a tag was that ended the search for it: readers would take the last;
 - refuses a dataset that ends within an element, where pydicom shortens the value;
 - refuses anything but items in a value of undefined length, where pydicom searches for a delimiter;
 - skips an item of defined length by its length, where pydicom looks inside for a delimiter;
@@ -35,8 +39,8 @@ from dicom_quarry.wire.identifier_search import IdentifierSearch
 
 #: No element has this tag. A scan for it reads to the end of the dataset, and so proves it complete.
 SCAN_TO_END: Final = 0xFFFFFFFF
-#: Added to a tag, it requests all values of that tag before the pixel data, at any depth of sequences, joined
-#: by back-slashes. They are for comparisons with exclusion lists, never for the identity of the dataset.
+#: Added to a tag, it requests all values of that tag outside of the pixel data, at any depth of sequences,
+#: joined by back-slashes. They are for comparisons with exclusion lists, never for the dataset's identity.
 ANYWHERE: Final = 1 << 32
 
 _IMPLICIT: Final = "1.2.840.10008.1.2"
@@ -56,6 +60,8 @@ _PIXELS: Final = 0x7FE0
 _MAX_VALUE: Final = 1 << 16
 _INFLATE_STEP: Final = 1 << 16
 _MAX_INFLATED: Final = 1 << 28
+#: The most bytes of a deflated dataset as a whole: as many as one element can have.
+_MAX_INFLATED_DATASET: Final = 1 << 32
 
 _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
@@ -114,7 +120,8 @@ class HeaderScan:
     An attribute that is absent, or whose value is a sequence, is absent; one without a value is ``""``.
 
     ``tags`` with ``ANYWHERE`` change none of the other values. A dataset that is damaged above the highest
-    other tag is not refused for it: the rest of it is searched to the end.
+    other tag is not refused for it: the rest of it is searched to the end. ``has_late_values``: ``end`` added
+    values ``ANYWHERE`` to those that were known when ``is_done`` became true.
     """
 
     __slots__ = (
@@ -133,12 +140,14 @@ class HeaderScan:
         "_past_tags",
         "_raw",
         "_requested",
+        "_rest",
         "_search",
-        "_searching_only",
+        "_searches",
         "_skip",
         "_tag_long",
         "_tag_short",
         "_wanted",
+        "has_late_values",
         "is_done",
         "values",
     )
@@ -151,8 +160,9 @@ class HeaderScan:
         self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
         searched = [tag - ANYWHERE for tag in tags - self._requested]
         self._search = IdentifierSearch(searched, self._order) if searched else None
+        self._searches = self._search is not None  # the bytes that come belong to the search
+        self._rest: IdentifierSearch | None = None  # behind damage, for requested tags
         self._past_tags = False  # all values are known but those of the search
-        self._searching_only = False  # the structure is damaged
         self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
         self._inflate = _Inflater() if transfer_syntax in _DEFLATED else None
         self._inflated = 0
@@ -165,13 +175,11 @@ class HeaderScan:
         self._need = 8  # bytes that the next step needs
         self._carry = bytearray()
         self._raw: dict[int, tuple[str, bytes]] = {}
-        self.is_done = False
+        self.is_done = self.has_late_values = False
         self.values: dict[int, str] = {}
 
     def feed(self, data: memoryview | bytes) -> bool:
         """Scan the next bytes; return True once all values are known. Raises RemoteProtocolError."""
-        if self.is_done:
-            return True
         if self._inflate is None:
             self._consume(data)
         else:
@@ -179,18 +187,32 @@ class HeaderScan:
         return self.is_done
 
     def end(self) -> None:
-        """Finish at the end of the dataset. Raises RemoteProtocolError if it ends within an element."""
-        if self.is_done:
-            return
-        cut = self._inflate is not None and not self._inflate.eof
-        if not self._past_tags and (cut or self._carry or self._skip or self._depth):
-            raise RemoteProtocolError("the dataset ends within an element")
-        self._finish()
+        """Finish at the end of the dataset.
+
+        Raises RemoteProtocolError if it ends within an element, or if another value of a requested tag is
+        behind damage.
+        """
+        if not self.is_done:
+            cut = self._inflate is not None and not self._inflate.eof
+            if not self._past_tags and (cut or self._carry or self._skip or self._depth):
+                raise RemoteProtocolError("the dataset ends within an element")
+            self._finish()
+        elif self._search is not None and self._searches:
+            known = dict(self.values)
+            self._add_searched_values(self._search)
+            self.has_late_values = self.values != known
+        if self._rest is not None:
+            self._rest.end()
+            for tag, found in self._rest.found.items():
+                if {value.strip(b" \0") for value in found} - {
+                    self._raw.get(tag, ("", b""))[1].strip(b" \0")
+                }:
+                    raise _out_of_order(tag)
 
     def _consume_deflated(self, data: memoryview | bytes) -> None:
         inflate = self._inflate
         assert inflate is not None
-        while not self.is_done and not inflate.eof:
+        while not inflate.eof:
             try:
                 piece = inflate.decompress(data, _INFLATE_STEP)
             except zlib.error:
@@ -200,28 +222,24 @@ class HeaderScan:
                 raise RemoteProtocolError("the deflated dataset is damaged") from None
             data = inflate.unconsumed_tail
             self._inflated += len(piece)
-            if self._inflated > _MAX_INFLATED:
+            if self._inflated > _MAX_INFLATED and not self.is_done:
                 raise RemoteProtocolError(
                     f"the deflated dataset has more than {_MAX_INFLATED} bytes before its identifiers"
                 )
+            if self._inflated > _MAX_INFLATED_DATASET:
+                raise RemoteProtocolError(f"the deflated dataset has more than {_MAX_INFLATED_DATASET} bytes")
             if piece:
                 self._consume(piece)
             elif not data:
                 return
 
     def _consume(self, data: memoryview | bytes) -> None:
-        if self._search is None:
+        if self._search is not None and self._searches:
+            self._search.feed(data)
+        if self._rest is None:
             self._consume_elements(data)
-            return
-        self._search.feed(data)
-        if self._searching_only:
-            return
-        try:
-            self._consume_elements(data)
-        except RemoteProtocolError:
-            if not self._past_tags:
-                raise
-            self._searching_only = True
+        else:
+            self._rest.feed(data)
 
     def _consume_elements(self, data: memoryview | bytes) -> None:
         if self._skip:
@@ -237,7 +255,7 @@ class HeaderScan:
             data = bytes(self._carry)
             self._carry.clear()
         at = self._scan_elements(data)
-        if not self.is_done and at < len(data):
+        if at < len(data):
             self._carry += data[at:]
 
     def _scan_elements(self, data: memoryview | bytes) -> int:
@@ -249,7 +267,7 @@ class HeaderScan:
                 if at > size - 8:
                     break
             after = self._item(data, at) if self._item_due else self._element(data, at)
-            if after < 0 or self.is_done:
+            if after < 0:
                 return at
             if after > size:
                 self._skip = after - size
@@ -271,7 +289,7 @@ class HeaderScan:
                 break
             after = at + 8 + length
             if tag in wanted:
-                if after > last + 8:
+                if after > last + 8 or self._past_tags:
                     break
                 self._raw[tag] = (vr.decode("latin-1"), bytes(data[at + 8 : after]))
             at = after
@@ -287,12 +305,11 @@ class HeaderScan:
             return -1
         if self._depth and tag == _ITEM_END:
             return self._end_item(body)
-        if not self._depth and tag > self._highest:
-            if self._search is None or tag >> 16 == _PIXELS:
-                self._finish()
-                return at
-            self._past_tags = True
-            self._wanted, self._highest = frozenset(), (_PIXELS << 16) - 1
+        if not self._depth:
+            if tag > self._highest:
+                self._pass_highest(data[at:], tag)
+            if self._past_tags and tag in self._wanted:
+                raise _out_of_order(tag)
         if length == _UNDEFINED:
             self._depth += 1
             self._item_due = True
@@ -300,6 +317,27 @@ class HeaderScan:
         if tag in self._wanted and not self._depth and vr != b"SQ":
             return self._read_value(data, at, tag, vr, body, body + length)
         return body + length
+
+    def _pass_highest(self, rest: memoryview | bytes, tag: int) -> None:
+        """Note the first tag above the requested ones, the pixel data, or the first tag behind those."""
+        self._past_tags = True
+        has_pixels = tag >> 16 == _PIXELS
+        if self.is_done:
+            if not has_pixels:
+                self._highest = SCAN_TO_END
+                self._search_from(rest)
+        elif self._search is None or has_pixels:
+            self._finish()
+            self._searches = False
+            self._highest = -1 if self._search else SCAN_TO_END
+        else:
+            self._highest = (_PIXELS << 16) - 1
+
+    def _search_from(self, rest: memoryview | bytes) -> None:
+        """Have these bytes and all that follow searched for values ``ANYWHERE``."""
+        if self._search is not None and not self._searches:
+            self._searches = True
+            self._search.feed(rest)
 
     def _decode_element_header(self, data: memoryview | bytes, at: int) -> tuple[int, bytes, int, int]:
         """Return tag, VR, length and the value's offset (PS3.5 7.1); an absent VR is empty."""
@@ -337,7 +375,12 @@ class HeaderScan:
             self._depth -= 1
             self._item_due = False
         elif tag != _ITEM:
-            raise RemoteProtocolError("a sequence holds something that is not an item")
+            if not self._past_tags:
+                raise RemoteProtocolError("a sequence holds something that is not an item")
+            self._search_from(data[at:])
+            self._rest = IdentifierSearch(self._wanted, self._order)
+            self._rest.feed(data[at:])
+            return len(data)
         elif length == _UNDEFINED:
             self._item_due = False
             self._at_first_element = True
@@ -367,7 +410,6 @@ class HeaderScan:
 
     def _finish(self) -> None:
         self.is_done = True
-        self._carry.clear()
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, (vr, raw) in self._raw.items():
             if tag not in self._requested:
@@ -380,17 +422,38 @@ class HeaderScan:
             if text is not None:
                 self.values[tag] = text
         if self._search is not None:
-            self._search.end()
-            for tag, found in self._search.found.items():
-                self.values[tag | ANYWHERE] = "\\".join(_decode_anywhere(found, charset))
+            self._add_searched_values(self._search)
+
+    def _add_searched_values(self, search: IdentifierSearch) -> None:
+        search.end()
+        charset = self._raw.get(_CHARSET, ("", b""))[1]
+        for tag, found in search.found.items():
+            self.values[tag | ANYWHERE] = "\\".join(_decode_anywhere(found, charset))
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
-    """Scan a whole small dataset, such as a C-FIND identifier. Raises RemoteProtocolError."""
+    """Scan a whole small dataset, such as a C-FIND identifier. Raises RemoteProtocolError.
+
+    Its elements may be in any order, unless it is damaged.
+    """
+    wanted = frozenset(tags)
+    try:
+        return _scan_bytes(data, transfer_syntax, wanted | {SCAN_TO_END})
+    except RemoteProtocolError:
+        return _scan_bytes(data, transfer_syntax, wanted)
+
+
+def _scan_bytes(data: bytes | memoryview, transfer_syntax: str, tags: frozenset[int]) -> dict[int, str]:
     header = HeaderScan(transfer_syntax, tags)
     header.feed(data)
     header.end()
     return header.values
+
+
+def _out_of_order(tag: int) -> RemoteProtocolError:
+    return RemoteProtocolError(
+        f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is behind a higher tag, where programs read it differently"
+    )
 
 
 def _decode_anywhere(found: Iterable[bytes], charset: bytes) -> list[str]:

@@ -44,8 +44,9 @@ class IdentifierSearch:
             self._search()
 
     def end(self) -> None:
-        """Search the last bytes. Raises RemoteProtocolError."""
+        """Search the last bytes; a later ``feed`` does not continue them. Raises RemoteProtocolError."""
         self._search()
+        self._unsearched.clear()
 
     def _search(self) -> None:
         text = bytes(self._unsearched)

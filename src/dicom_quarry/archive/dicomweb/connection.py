@@ -22,8 +22,10 @@ from dicom_quarry.archive.dicomweb.http_errors import (
     HttpError,
     InvalidResponse,
     ReadTimeout,
+    ResponseTimeout,
     WriteTimeout,
 )
+from dicom_quarry.system.network import cut, keep_alive
 
 #: Seconds between two calls of a request's ``tick``.
 TICK = 1.0
@@ -38,6 +40,13 @@ _WRITE_TIMEOUT = 30.0
 MAX_INTERIM_RESPONSES = 1_000
 _MAX_HEADER_BYTES = 1 << 20
 
+#: The headers of a response, and the whole response, may take this many times the longest silence.
+_HEADER_TIMEOUT_FACTOR = 3
+_BODY_TIMEOUT_FACTOR = 10
+
+#: Most bytes of the framing of a body (the lengths of chunks, their extensions, trailers) between two pieces.
+_MAX_FRAMING_BYTES = 1 << 20
+
 #: Bytes that are buffered while headers and the lengths of chunks are read.
 _BUFFER_BYTES = 1 << 15
 
@@ -50,11 +59,15 @@ class HttpConnection:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        keep_alive(sock)
         self._tick: Callable[[], None] = lambda: None
         self._read_timeout: float | None = None
-        self._header_bytes_left: int | None = None  # None while a body is read
+        self._deadline: tuple[float, float] | None = None  # the moment, and the seconds up to it
+        self._framing_bytes_left = _MAX_HEADER_BYTES
+        self._is_cut = self._reads_headers = False
         self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
         self._idle_since = self._ticked_at = time.monotonic()
+        self._tick_interval = TICK
 
     def start_tls(self, tls: ssl.SSLContext, host: str, timeout: float) -> None:
         """Encrypt the connection from here on; raises ConnectError."""
@@ -83,13 +96,15 @@ class HttpConnection:
     ) -> HTTPResponse:
         """Send a request without a body, and read the response up to its body.
 
-        ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second until the
-        response is read; what it raises ends the request. Raises HttpError.
+        ``read_timeout`` is the longest silence in seconds; with it the headers, and the whole response, have
+        a deadline, too. ``tick`` is called about once a second until the response is read, whatever comes;
+        what it raises ends the request. Raises HttpError.
         """
         lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers), "", ""]
         if any("\r" in line or "\n" in line for line in lines):
             raise HttpError("a request header contains the end of a line")
         self._tick, self._read_timeout = tick, read_timeout
+        began = time.monotonic()
         self._sock.settimeout(_WRITE_TIMEOUT)
         try:
             self._sock.sendall("\r\n".join(lines).encode("ascii"))
@@ -97,13 +112,22 @@ class HttpConnection:
             raise WriteTimeout(str(error)) from error
         except OSError as error:
             raise BrokenConnection(str(error)) from error
+        # A little less: a wait that ends early must not skip its call.
+        self._tick_interval = 0.9 * (TICK if read_timeout is None else min(TICK, read_timeout))
         self._sock.settimeout(TICK if read_timeout is None else min(TICK, read_timeout))
         # Bytes behind the previous response must not answer this request.
         self._file = _ResponseFile(_SocketReader(self), _BUFFER_BYTES)
-        self._header_bytes_left = _MAX_HEADER_BYTES
+        self._framing_bytes_left = _MAX_HEADER_BYTES
+        self._set_deadline(began, _HEADER_TIMEOUT_FACTOR)
+        self._reads_headers = True
         response = self._read_response(method)
-        self._header_bytes_left = None
+        self._reads_headers = False
+        self._set_deadline(began, _BODY_TIMEOUT_FACTOR)
         return response
+
+    def _set_deadline(self, began: float, factor: int) -> None:
+        seconds = None if self._read_timeout is None else factor * self._read_timeout
+        self._deadline = None if seconds is None else (began + seconds, seconds)
 
     def _read_response(self, method: str) -> HTTPResponse:
         """Return the first response that is not interim: a client must skip those (RFC 9110 15.2)."""
@@ -122,7 +146,10 @@ class HttpConnection:
         return self._file
 
     def read_into(self, buffer: memoryview) -> int:
-        """Wait for bytes and call ``tick`` meanwhile; raises ReadTimeout after too long a silence."""
+        """Wait for bytes and call ``tick`` meanwhile; raises ReadTimeout after too long a silence.
+
+        Bytes that trickle in extend no deadline: raises ResponseTimeout.
+        """
         began = time.monotonic()
         while True:
             try:
@@ -130,13 +157,22 @@ class HttpConnection:
                     self._sock.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
                 count = self._sock.recv_into(buffer)
             except TimeoutError as error:
-                self._call_tick()
+                self._check_time()
                 if self._read_timeout is not None and time.monotonic() - began >= self._read_timeout:
                     raise ReadTimeout("silence") from error
             else:
-                if self._header_bytes_left is not None:
-                    self._count_header_bytes(count)
+                if not count and (self._is_cut or self._reads_headers):
+                    # The library would take headers without an end for whole ones.
+                    raise InvalidResponse("an end in the middle of the headers, or of our own")
+                self._framing_bytes_left -= count
+                if self._framing_bytes_left < 0:
+                    raise InvalidResponse("headers or trailers without an end")
+                self._check_time()
                 return count
+
+    def expect_piece(self, size: int) -> None:
+        """Allow as many bytes as the next piece of a body, of at most ``size`` bytes, may need."""
+        self._framing_bytes_left = size + _BUFFER_BYTES + _MAX_FRAMING_BYTES
 
     def mark_idle(self) -> None:
         """Note that the response is over."""
@@ -146,18 +182,19 @@ class HttpConnection:
         """Close the socket."""
         self._sock.close()
 
-    def _call_tick(self) -> None:
-        self._ticked_at = time.monotonic()
-        self._tick()
+    def cut(self) -> None:
+        """Shut down the connection from any thread: a thread that reads it gets an error at once."""
+        self._is_cut = True
+        cut(self._sock)
 
-    def _count_header_bytes(self, count: int) -> None:
-        """Limit headers in size, and call ``tick`` while they trickle in: a time-out may never come."""
-        assert self._header_bytes_left is not None
-        self._header_bytes_left -= count
-        if self._header_bytes_left < 0:
-            raise InvalidResponse("headers without an end")
-        if time.monotonic() - self._ticked_at >= TICK:
-            self._call_tick()
+    def _check_time(self) -> None:
+        """Call ``tick`` once a second, also while bytes trickle in; raise ResponseTimeout at the deadline."""
+        now = time.monotonic()
+        if now - self._ticked_at >= self._tick_interval:
+            self._ticked_at = now
+            self._tick()
+        if self._deadline is not None and now >= self._deadline[0]:
+            raise ResponseTimeout(self._deadline[1])
 
 
 def _find_defect(response: HTTPResponse) -> str:

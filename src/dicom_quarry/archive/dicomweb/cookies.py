@@ -11,12 +11,16 @@ from datetime import datetime, timedelta
 
 from dicom_quarry.archive.dicomweb.status import parse_http_date
 from dicom_quarry.model import BaseUri
+from dicom_quarry.system.numbers import parse_number
 
 #: Most cookies of the origin; a further one replaces the oldest.
 MAX_COOKIES = 20
 
 #: Longest Set-Cookie header, in characters; a longer one is ignored.
 MAX_COOKIE_SIZE = 4096
+
+#: Most characters of all cookies in a request: servers refuse larger headers.
+MAX_COOKIES_SIZE = 6144
 
 #: Longest life of a cookie, in seconds.
 _MAX_AGE = 400 * 86_400
@@ -58,7 +62,7 @@ class CookieJar:
         expires = _expiry(attributes, now)
         if expires is None or expires > now:
             self._cookies[key] = _Cookie(found[2] or "", expires)
-        if len(self._cookies) > MAX_COOKIES:
+        while len(self._cookies) > MAX_COOKIES or self._size > MAX_COOKIES_SIZE:
             del self._cookies[next(iter(self._cookies))]
 
     def header(self, request_path: str, now: datetime) -> str:
@@ -73,6 +77,10 @@ class CookieJar:
         ]
         return "; ".join(pair for _, pair in sorted(matching, key=lambda one: -len(one[0])))
 
+    @property
+    def _size(self) -> int:
+        return sum(len(name) + len(cookie.value) + 3 for (_, name), cookie in self._cookies.items())
+
     def _is_own(self, attributes: dict[str, str]) -> bool:
         """Return True if the origin may set it: not for another domain, and none for https over http."""
         domain = attributes.get("domain", "").removeprefix(".").lower()
@@ -85,8 +93,11 @@ class CookieJar:
 def _expiry(attributes: dict[str, str], now: datetime) -> datetime | None:
     """Return the moment at which a cookie ends: Max-Age counts before Expires (RFC 6265 5.3)."""
     age = attributes.get("max-age", "")
-    if re.fullmatch(r"-?[0-9]{1,18}", age):
-        return now + timedelta(seconds=max(0, min(int(age), _MAX_AGE)))
+    if re.fullmatch(r"-[0-9]+", age):
+        return now
+    if re.fullmatch("[0-9]+", age):
+        seconds = parse_number(age, _MAX_AGE)
+        return now + timedelta(seconds=_MAX_AGE if seconds is None else seconds)
     return parse_http_date(attributes["expires"]) if "expires" in attributes else None
 
 

@@ -99,9 +99,13 @@ class HttpClient:
             transport.close()
 
     def close(self) -> None:
-        """Refuse further requests; those in progress on other threads end as ConnectionLost."""
+        """Refuse further requests, and cut those in progress on other threads: they end as ConnectionLost."""
         self._closed = True
         self.release_thread()
+        with self._lock:
+            others = list(self._transports.values())
+        for transport in others:
+            transport.cut()
 
     def _request(
         self, target: str, accept: str, read_timeout: float | None, tick: Callable[[], None]
@@ -174,7 +178,7 @@ class HttpClient:
         try:
             return transport.get(target, headers, read_timeout=read_timeout, tick=tick)
         except (InvalidResponse, BrokenConnection):
-            if is_new or time.monotonic() - sent_at > _STALE_WITHIN_SECONDS:
+            if self._closed or is_new or time.monotonic() - sent_at > _STALE_WITHIN_SECONDS:
                 raise
             return transport.get(target, headers, read_timeout=read_timeout, tick=tick)
 

@@ -33,6 +33,14 @@ class ReadTimeout(HttpError):
     """No byte of the response came for too long."""
 
 
+class ResponseTimeout(HttpError):
+    """The response was not complete in time, though bytes of it came; ``seconds`` is that time."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"not complete within {seconds:g} s")
+        self.seconds = seconds
+
+
 class WriteTimeout(HttpError):
     """The server did not read the request in time."""
 
@@ -61,6 +69,8 @@ def translate_errors(
         raise _make_proxy_error(base, error) from error
     except ReadTimeout as error:
         raise ConnectionLost(f"{base} sent nothing for {read_timeout or 0:.0f} s") from error
+    except ResponseTimeout as error:
+        raise ConnectionLost(f"{base} did not complete its response within {error.seconds:.0f} s") from error
     except InvalidResponse as error:
         raise ConnectionLost(
             f"{base} ended the connection in the middle of a response, or does not speak HTTP"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from concurrent.futures import Executor, Future
 
 from dicom_quarry.archive.base import RetrieveMonitor
+from dicom_quarry.archive.dicomweb.multipart import MAX_LENGTH
+from dicom_quarry.archive.reasons import Reasons
 from dicom_quarry.errors import InstanceRefused, RemoteProtocolError
 from dicom_quarry.model import InstanceInfo, Sink, Writer
+from dicom_quarry.system.numbers import parse_number
 from dicom_quarry.wire.file_meta import read_file_meta
 
 
@@ -22,8 +24,7 @@ class InstanceStream:
     def __init__(self, sink: Sink, peer: str, length: str) -> None:
         self._sink = sink
         self._peer = peer
-        # A longer number is no length, and Python refuses to convert some.
-        self._length = int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
+        self._length = parse_number(length, MAX_LENGTH)
         self.size = 0
         self._header_buffer = bytearray()
         self._writer: Writer | None = None
@@ -110,7 +111,7 @@ class InstanceReceiver:
         self._stream: InstanceStream | None = None
         self._pending_commits: deque[Future[str]] = deque()
         self.completed = self.failed = 0
-        self.errors: list[str] = []
+        self.errors = Reasons()
 
     def begin(self, length: str) -> None:
         """Begin a file; ``length`` is the announced number of bytes, or empty."""
@@ -150,7 +151,7 @@ class InstanceReceiver:
     def _record_result(self, error: str) -> None:
         if error:
             self.failed += 1
-            self.errors.append(error)
+            self.errors.add(error)
         else:
             self.completed += 1
         self._monitor.on_activity(self.completed, None)

@@ -21,6 +21,9 @@ _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 #: Character sets that servers declare by default, whatever they send.
 _DOUBTFUL_CHARSETS = frozenset({"", "ascii", "iso8859-1", "cp1252", "utf-8"})
 
+#: Bytes that are no UTF-8, as the error handler "surrogateescape" leaves them.
+_OTHER_BYTES = re.compile("[\udc80-\udcff]+")
+
 #: Digits of a number that is read as such; a longer one stays text.
 _MAX_DIGITS = 18
 
@@ -82,16 +85,12 @@ def _decode(body: bytes, charset: str) -> str:
             return body.decode(name, "surrogatepass" if name.startswith("utf") else "strict")
         except (UnicodeError, LookupError):  # LookupError: a codec of bytes, not of text
             continue
-    return body.decode("utf-8", "quarry-latin-1")
+    # An error handler in Python would be called for each byte.
+    return _OTHER_BYTES.sub(_as_latin_1, body.decode("utf-8", "surrogateescape"))
 
 
-def _as_latin_1(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return error.object[error.start : error.end].decode("latin-1"), error.end
-
-
-codecs.register_error("quarry-latin-1", _as_latin_1)
+def _as_latin_1(match: re.Match[str]) -> str:
+    return match[0].encode("utf-8", "surrogateescape").decode("latin-1")
 
 
 def _attribute_text(attribute: Any) -> str | None:

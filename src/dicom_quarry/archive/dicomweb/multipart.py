@@ -13,10 +13,17 @@ from enum import Enum, auto
 from typing import Final
 
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.system.numbers import parse_number
 
 #: Most bytes of a part's headers, and before the first boundary: servers send hundreds at most.
 _MAX_HEADERS: Final = 1 << 14
 _MAX_PREAMBLE: Final = 1 << 16
+
+#: Most parts of a body: no study has so many instances.
+_MAX_PARTS: Final = 500_000
+
+#: The largest length of a part that is believed, in bytes.
+MAX_LENGTH: Final = 10**18
 
 #: RFC 2046 allows 70 characters, Orthanc sends 73.
 _BOUNDARY: Final = re.compile(r"[!-~](?:[ -~]{0,198}[!-~])?")
@@ -78,7 +85,7 @@ class MultipartReader:
         self._state = _ReaderState.START
         self._buffer = b""
         self._preamble_size = 0
-        self._part_size = 0
+        self._part_size = self._part_count = 0
         self._part_length: int | None = None  # as its headers announce it
         self._has_bare_feeds = False  # lines of the part's headers end in a line feed alone
         self.closed = False
@@ -127,6 +134,7 @@ class MultipartReader:
                     if headers is None:
                         self._buffer = data[at:]
                         return
+                    self._count_part()
                     self._state = _ReaderState.DATA
                     self._part_size, self._part_length = 0, _parse_length(headers)
                     yield PartStart(headers)
@@ -208,6 +216,11 @@ class MultipartReader:
         if self._preamble_size > _MAX_PREAMBLE:
             raise RemoteProtocolError("the response is not multipart: its boundary is missing")
 
+    def _count_part(self) -> None:
+        self._part_count += 1
+        if self._part_count > _MAX_PARTS:
+            raise RemoteProtocolError(f"the response has more than {_MAX_PARTS:,} parts")
+
     def _take_headers(self, data: bytes, at: int) -> tuple[dict[str, str] | None, int]:
         """Return the headers and the index behind them; None while the empty line is missing."""
         begin, lines = at, list[bytes]()
@@ -248,8 +261,7 @@ def _line_end(data: bytes, feed: int, at: int) -> int:
 
 
 def _parse_length(headers: Mapping[str, str]) -> int | None:
-    text = headers.get("content-length", "")
-    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
+    return parse_number(headers.get("content-length", ""), MAX_LENGTH)
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.message import Message
@@ -21,14 +20,12 @@ from dicom_quarry.archive.dicomweb.paging import (
 from dicom_quarry.archive.dicomweb.search_request import SearchRequest
 from dicom_quarry.archive.dicomweb.status import describe, parse_retry_after
 from dicom_quarry.archive.dicomweb.transport import Response
-from dicom_quarry.errors import ConnectionLost, QueryFailed, Rejected, RemoteProtocolError
+from dicom_quarry.errors import QueryFailed, Rejected, RemoteProtocolError
 from dicom_quarry.model import Level
 
-#: Most bytes of one page of results.
-_MAX_BODY_BYTES = 1 << 27
-
-#: One page may take this many times the longest silence.
-_BODY_TIMEOUT_FACTOR = 10
+#: Most bytes of one page of results, and objects and arrays in it: each attribute has one or two.
+_MAX_BODY_BYTES = 16 << 20
+_MAX_CONTAINERS = 1_000_000
 
 #: Most bytes of the text of a refusal.
 _MAX_REFUSAL_BYTES = 1 << 16
@@ -153,19 +150,22 @@ class PageClient:
         return Page(rows, limit, announces_more(response.header("Warning")), is_partial=is_partial)
 
     def _read_body(self, response: Response) -> bytes:
-        timeout = _BODY_TIMEOUT_FACTOR * self._read_timeout
-        body, deadline = bytearray(), time.monotonic() + timeout
+        body = bytearray()
         # JSON never looks like gzip, so that a compressed body is recognised without a header, too.
         for piece in decode_body(response.iter_raw(), response.header("Content-Encoding") or "gzip"):
             body += piece
             if len(body) > _MAX_BODY_BYTES:
-                detail = f"{self._http.base} answers a query with more than {_MAX_BODY_BYTES >> 20} MB"
-                raise QueryFailed(detail, status=response.status, is_http=True)
-            if time.monotonic() > deadline:
-                raise ConnectionLost(
-                    f"{self._http.base} did not complete its response within {timeout:.0f} s"
-                )
+                raise self._too_large(response, f"{_MAX_BODY_BYTES >> 20} MB")
+        if body.count(b"{") + body.count(b"[") > _MAX_CONTAINERS:
+            raise self._too_large(response, f"{_MAX_CONTAINERS:,} objects")
         return bytes(body)
+
+    def _too_large(self, response: Response, size: str) -> QueryFailed:
+        detail = (
+            f"{self._http.base} answers a query with more than {size} in one page. It ignores the number of "
+            "answers that Quarry requests. Query this archive over DIMSE"
+        )
+        return QueryFailed(detail, status=response.status, is_http=True)
 
 
 def _may_be_empty(status: int, offset: int) -> bool:

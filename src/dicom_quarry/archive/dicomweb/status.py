@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from dicom_quarry.archive.base import StatusMeaning, Verdict
+from dicom_quarry.system.numbers import parse_number
 
 #: The longest pause of a busy archive that is respected, in seconds.
 MAX_RETRY_AFTER = 3600.0
@@ -85,7 +86,8 @@ def parse_retry_after(status: int, header: str, now: datetime) -> float | None:
     if status not in _BUSY_STATUSES:
         return None
     if header.isascii() and header.isdigit():
-        return min(float(header[:9]), MAX_RETRY_AFTER)
+        seconds = parse_number(header, int(MAX_RETRY_AFTER))
+        return MAX_RETRY_AFTER if seconds is None else float(seconds)
     until = parse_http_date(header)
     return min(max(0.0, (until - now).total_seconds()), MAX_RETRY_AFTER) if until else 0.0
 

@@ -95,6 +95,7 @@ class HttpTransport:
         self._origin = find_origin(base)
         self._cookies = CookieJar(base)
         self._idle_connection: HttpConnection | None = None
+        self._used_connection: HttpConnection | None = None
         self._closed = False
 
     def get(
@@ -116,7 +117,10 @@ class HttpTransport:
             connection = None
         if connection is None:
             connection = self._connect()
+        self._used_connection = connection
         try:
+            if self._closed:
+                raise BrokenConnection("this side closed it")
             path = target.partition("?")[0]
             fields = self._complete_headers(path, headers)
             # A proxy needs the whole URL, unless it only tunnels (RFC 9112 3.2.2).
@@ -137,6 +141,13 @@ class HttpTransport:
         connection, self._idle_connection = self._idle_connection, None
         if connection is not None:
             connection.close()
+
+    def cut(self) -> None:
+        """Cut the connection in use, from any thread, and refuse further requests."""
+        self._closed = True
+        connection = self._used_connection
+        if connection is not None:
+            connection.cut()
 
     def release(self, connection: HttpConnection) -> None:
         """Keep the connection of a response that was read to its end for the next request."""
@@ -229,6 +240,7 @@ class Response:
     def iter_raw(self) -> Iterator[bytes]:
         """Read the body in pieces as they come, without decoding them; raises HttpError."""
         while True:
+            self._connection.expect_piece(_CHUNK_BYTES)
             with translate_read_errors():
                 piece = self._message.read1(_CHUNK_BYTES)
             if not piece:

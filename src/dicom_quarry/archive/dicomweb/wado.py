@@ -62,15 +62,15 @@ class WadoRetrieval:
                 verdict, pause = self._fetch(path)
             except _StoppedByMonitor as stopped:
                 verdict = Verdict.CANCELLED if stopped.action is MonitorAction.CANCEL else Verdict.LOST
-                self._messages.append("Quarry ended the retrieval")
+                self._messages.add("Quarry ended the retrieval")
             except (ConnectionLost, RemoteProtocolError) as lost:
                 verdict = Verdict.LOST
-                self._messages.append(str(lost))
+                self._messages.add(str(lost))
             except Unreachable as error:
                 if not verdicts:
                     raise
                 verdict = Verdict.LOST
-                self._messages.append(str(error))
+                self._messages.add(str(error))
             verdicts.append(verdict)
             if verdict in _STOPPING_VERDICTS:
                 break
@@ -78,7 +78,7 @@ class WadoRetrieval:
             self._combine_verdicts(verdicts),
             completed=self._receiver.completed,
             failed=self._receiver.failed,
-            comment="; ".join(dict.fromkeys(self._messages)),
+            comment=str(self._messages),
             retry_after=pause,
         )
 
@@ -98,7 +98,7 @@ class WadoRetrieval:
             status = response.status
             meaning = interpret_http(status)
             if meaning.verdict is not Verdict.SUCCESS:
-                self._messages.append(describe(status))
+                self._messages.add(describe(status))
             if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
                 verdict = self._read_body(response)
                 return (verdict if meaning.verdict is Verdict.SUCCESS else meaning.verdict), None
@@ -119,7 +119,7 @@ class WadoRetrieval:
             if boundary is not None:
                 self._read_parts(_chain(start, pieces), MultipartReader(boundary))
             elif "html" in content_type.lower():
-                self._messages.append(
+                self._messages.add(
                     "The archive answers with a web page: it is being maintained, or requires a login"
                 )
                 return Verdict.RETRY
@@ -138,7 +138,7 @@ class WadoRetrieval:
         return Verdict.SUCCESS
 
     def _unsupported(self, reason: str) -> Verdict:
-        self._messages.append(reason)
+        self._messages.add(reason)
         return Verdict.UNSUPPORTED
 
     def _read_parts(self, pieces: Iterable[bytes], reader: MultipartReader) -> None:
@@ -168,17 +168,17 @@ class WadoRetrieval:
         self._receiver.end()
 
     def _on_bytes(self, size: int) -> None:
-        """Count bytes, and call the monitor once a second. A trickle is not reported as activity."""
+        """Count bytes, and call the monitor once a second."""
         self._received_bytes += size
         if time.monotonic() - self._checked_at >= TICK:
-            if self._received_bytes >= _ACTIVITY_BYTES:
-                self._monitor.on_activity(self._receiver.completed, None)
-                self._received_bytes = 0
             self._check_monitor()
 
     def _check_monitor(self) -> None:
-        """End the retrieval if the monitor wants it."""
+        """End the retrieval if the monitor wants it. A trickle is not reported to it as activity."""
         self._checked_at = time.monotonic()
+        if self._received_bytes >= _ACTIVITY_BYTES:
+            self._monitor.on_activity(self._receiver.completed, None)
+            self._received_bytes = 0
         action = self._monitor.next_action()
         if action is not MonitorAction.WAIT:
             raise _StoppedByMonitor(action)

@@ -19,6 +19,7 @@ from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, describe_serv
 from dicom_quarry.archive.dimse.storage_contexts import StorageProposal
 from dicom_quarry.errors import ConnectionLost, ServiceNotOffered
 from dicom_quarry.model import AE
+from dicom_quarry.system.shutdown import ABORT_AFTER
 from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_cancel_rq
 from dicom_quarry.wire.negotiation import Roles
@@ -200,7 +201,7 @@ class Timeouts:
     connect: float = 10.0  # to accept a connection
     associate: float = 30.0  # to answer the association request
     query: float = 60.0  # between two responses of a query
-    cancel: float = 10.0  # to end a retrieval after its C-CANCEL
+    cancel: float = ABORT_AFTER  # to end a retrieval after its C-CANCEL
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dimse.associations import PooledAssociation
 from dicom_quarry.archive.dimse.status import describe, interpret_find, is_pending
 from dicom_quarry.errors import ConnectionLost, QueryFailed, RemoteProtocolError
+from dicom_quarry.system.shutdown import ABORT_AFTER
 from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_find_rq
 from dicom_quarry.wire.header_scan import scan_dataset
 
 #: Seconds that the archive has to end a cancelled query before its association is aborted.
-CANCEL_TIMEOUT = 5.0
+CANCEL_TIMEOUT = ABORT_AFTER
 
 _CHARACTER_SET = 0x00080005
 

@@ -46,7 +46,8 @@ from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_get_rq, c_move_rq
 from dicom_quarry.wire.header_scan import scan_dataset
 
-_TICK = 1.0
+#: Seconds between two calls of the monitor: it also sends the C-CANCEL of a user who stops the job.
+_TICK = 0.5
 _FAILED_UIDS = 0x00080058
 
 

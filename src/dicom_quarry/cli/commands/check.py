@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from dicom_quarry.api import CheckStep, ConnectionCheck, StepStatus
 from dicom_quarry.cli import cohort_options, options
@@ -18,9 +18,9 @@ from dicom_quarry.cli.console import err, out
 from dicom_quarry.errors import InputError
 
 _SYMBOLS = {
-    StepStatus.GOOD: "[green]✓[/green]",
-    StepStatus.NOTE: "[yellow]–[/yellow]",
-    StepStatus.BAD: "[red]✗[/red]",
+    StepStatus.GOOD: Text("✓", "green"),
+    StepStatus.NOTE: Text("–", "yellow"),
+    StepStatus.BAD: Text("✗", "red"),
 }
 _STANDARD_OUTPUT = Path("-")
 
@@ -44,6 +44,7 @@ def check(
         typer.Option("--letter", help="Write the page to send to the PACS team; - is standard output."),
     ] = None,
     config_file: options.ConfigFile = None,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Check the connection to an archive, step by step.
 
@@ -59,7 +60,7 @@ def check(
         signal.signal(number, lambda *_: sys.exit(3))
     # The steps report what the receiver would log of senders.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
-    connection = ConnectionCheck(config_file, archive=from_, local=as_)
+    connection = ConnectionCheck(config_file, archive=from_, local=as_, trust_owner=trust_owner)
     if access_request is not None and not connection.is_dimse:
         raise InputError("The letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter on standard output must be the only text there.
@@ -80,15 +81,15 @@ def check(
 
 
 def _show_step(console: Console, step: CheckStep) -> None:
-    console.print(f"{_SYMBOLS[step.status]} {escape(f'{step.name}: {step.message}')}")
+    console.print(_SYMBOLS[step.status], f"{step.name}: {step.message}")
     if step.remedy:
-        console.print(f"    {step.remedy}", markup=False)
+        console.print(f"    {step.remedy}")
 
 
 def _show_saved(console: Console, path: Path, changes: list[str]) -> None:
-    console.print(f"{path}: written" if changes else f"{path}: nothing new", markup=False)
+    console.print(f"{path}: written" if changes else f"{path}: nothing new")
     for line in changes:
-        console.print(f"    {line}", markup=False)
+        console.print(f"    {line}")
 
 
 def _write_access_request(path: Path, text: str) -> None:
@@ -100,4 +101,4 @@ def _write_access_request(path: Path, text: str) -> None:
             file.write(text)
     except FileExistsError as error:
         raise InputError(f"{path} exists already, and may have been filled in: name another file") from error
-    out.print(f"letter: {path}. Fill in the parts in brackets", markup=False)
+    out.print(f"letter: {path}. Fill in the parts in brackets")

@@ -59,9 +59,9 @@ def demo(
             folder = to / (f"{cohort.stem}-dicomweb" if dicomweb else cohort.stem)
             command = f"quarry extract {cohort} {given} --to {folder}"
             if serve:
-                out.print(f"  {command}", markup=False)
+                out.print(f"  {command}")
             else:
-                out.print(f"\n[bold]$ {command}[/bold]")
+                out.print(f"\n$ {command}", style="bold")
                 _extract(cohort, folder, flags)
         if serve:
             _serve(running)
@@ -69,16 +69,16 @@ def demo(
 
 def _show_tutorial(given: str) -> None:
     out.print("\nOpen another terminal. Begin with the first step of docs/first-extraction.md:")
-    out.print(f"  quarry check {given} --accession A1001", markup=False)
+    out.print(f"  quarry check {given} --accession A1001")
     out.print("Or extract one of these tables:")
 
 
 def _extract(cohort: Path, folder: Path, flags: Mapping[str, str]) -> None:
-    out.print(cohort.read_text(), markup=False, end="")
+    out.print(cohort.read_text(), end="")
     code = run_job(api.load_settings(None, {**flags, "to": folder}), lambda job: job.extract(cohort))
     out.print(f"exit code {code}; some of the files in {folder}:")
     for path in islice(sorted(folder.rglob("*.dcm")), _MAX_SHOWN):
-        out.print(f"  {path}", markup=False)
+        out.print(f"  {path}")
 
 
 def _serve(running: RunningDemo) -> None:

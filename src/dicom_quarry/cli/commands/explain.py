@@ -10,6 +10,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import options
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.errors import InputError
 
 
@@ -43,4 +44,4 @@ def explain(
     if as_json:
         print(api.explain_json(rows, studies))
     else:
-        print("\n".join(api.explain_lines(rows, studies, with_identifiers=sys.stdout.isatty())))
+        write_line("\n".join(api.explain_lines(rows, studies, with_identifiers=sys.stdout.isatty())))

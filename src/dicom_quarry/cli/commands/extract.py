@@ -60,7 +60,14 @@ def extract(
     on_complete: Annotated[
         str | None,
         typer.Option(
-            help="A command to run for every complete study; {folder} is its folder, JSON on its stdin."
+            help="A command to run for every complete study; {folder} is its folder, {folder-file} a file "
+            "with its path, JSON on its stdin."
+        ),
+    ] = None,
+    on_complete_env: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further variable of the environment for that command, such as 'AWS_*'; repeatable."
         ),
     ] = None,
     filepath: Annotated[
@@ -100,6 +107,7 @@ def extract(
         bool,
         typer.Option("--update", help="Continue with a cohort file that was changed meanwhile."),
     ] = False,
+    trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
@@ -124,6 +132,7 @@ def extract(
         "give_up_after": give_up_after,
         "protocol": protocol,
         "on_complete": on_complete,
+        "on_complete_env": on_complete_env,
         "filepath": filepath,
         "map": map_,
         "ignore_column": ignore_column,
@@ -144,6 +153,7 @@ def extract(
         "max_studies": _UNLIMITED_STUDIES if yes else max_studies,
         "accept_mismatch": accept_mismatch,
         "skip_bad_rows": skip_bad_rows,
+        "trust_owner": trust_owner,
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _load_job(cohort, niffler, config_file, chosen)
@@ -161,7 +171,7 @@ def _load_job(
         raise InputError("--niffler and --config both contain settings: give one of them")
     job = api.load_niffler_job(niffler, cohort, flags)
     for note in job.notes:
-        err.print(note, markup=False)
+        err.print(note)
     return job.settings, job.cohort
 
 
@@ -178,6 +188,7 @@ def retry(
         bool,
         typer.Option("--changed", help="Instead: new instances that quarry verify --against-archive found."),
     ] = False,
+    trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
@@ -189,12 +200,11 @@ def retry(
     """
     if detach:
         run_in_background()
+    if outcome and (damaged or changed):
+        raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
+    settings = api.load_job_settings(folder, trust_owner=trust_owner)
     if damaged or changed:
-        if outcome:
-            raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
-        raise typer.Exit(run_job(api.load_job_settings(folder), refetch, queue=queue))
+        raise typer.Exit(run_job(settings, refetch, queue=queue))
     statuses = frozenset(outcome) if outcome else _RETRIED_BY_DEFAULT
-    raise typer.Exit(
-        run_job(api.load_job_settings(folder), lambda runner: runner.retry(statuses), queue=queue)
-    )
+    raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses), queue=queue))

@@ -47,16 +47,16 @@ def init(
         if answers.archive
         else "Fill in the archive, then run: quarry check"
     )
-    out.print(f"{path}: written. {next_step}", markup=False)
+    out.print(f"{path}: written. {next_step}")
 
 
 def _convert_niffler(path: Path) -> ScaffoldOptions:
     conversion = api.convert_niffler_config(path)
-    out.print(f"cohort: {conversion.cohort}", markup=False)
+    out.print(f"cohort: {conversion.cohort}")
     if conversion.is_plan:
-        out.print("This job only queried (CFIND). The command for that is: quarry plan", markup=False)
+        out.print("This job only queried (CFIND). The command for that is: quarry plan")
     for note in conversion.options.notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
     return conversion.options
 
 
@@ -88,4 +88,4 @@ def _prompt(question: str, parse: Callable[[str], T], default: str | None = None
         try:
             return parse(typer.prompt(question, default=default))
         except ConfigError as error:
-            out.print(str(error), style="red", markup=False)
+            out.print(str(error), style="red")

@@ -21,7 +21,7 @@ def list_jobs(as_json: options.AsJson = False) -> None:
 
     Example:  quarry list
     """
-    jobs = api.list_job_statuses(on_damaged=lambda error: err.print(str(error), markup=False))
+    jobs = api.list_job_statuses(on_damaged=lambda error: err.print(str(error)))
     if as_json:
         print(json.dumps([_to_json(job) for job in jobs], indent=2))
         return
@@ -54,6 +54,6 @@ def _show_job(job: JobStatus) -> None:
         *([f"{api.format_duration(left)} left"] if left is not None else []),
         api.escape_text(str(job.folder.out), limit=_MAX_PATH),
     ]
-    out.print("  ".join(parts), markup=False)
+    out.print("  ".join(parts))
     if job.waiting_for:
-        out.print(f"{'':<12}  waiting for {job.waiting_for}", markup=False)
+        out.print(f"{'':<12}  waiting for {job.waiting_for}")

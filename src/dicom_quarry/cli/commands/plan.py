@@ -10,7 +10,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import cohort_options, options
-from dicom_quarry.cli.console import fail, out
+from dicom_quarry.cli.console import fail, out, write_line
 from dicom_quarry.cli.display.run_job import run_with_display
 from dicom_quarry.errors import InputError
 
@@ -47,6 +47,7 @@ def plan(
     whole_patients: cohort_options.WholePatients = False,
     max_studies: cohort_options.MaxStudies = None,
     no_diagnosis: cohort_options.NoDiagnosis = False,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Show what an extraction would fetch, and fetch nothing.
 
@@ -80,6 +81,7 @@ def plan(
         "allow_several_patients": allow_several_patients,
         "whole_patients": whole_patients,
         "max_studies": max_studies,
+        "trust_owner": trust_owner,
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings = api.load_plan_settings(config_file, chosen)
@@ -102,4 +104,4 @@ def _show_plan(plan_result: api.Plan, output: Path | None, *, as_json: bool) -> 
     elif sys.stdout.isatty():
         out.print(api.render_plan(plan_result.summary, plan_result.rows(), output), soft_wrap=False)
     else:
-        print("\n".join(api.plan_lines(plan_result.summary, output)))
+        write_line("\n".join(api.plan_lines(plan_result.summary, output)))

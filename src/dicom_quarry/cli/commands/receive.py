@@ -16,6 +16,7 @@ import typer
 
 from dicom_quarry.api import DEFAULT_FILEPATH, FolderReceiver, ReceiverTls, Recovered
 from dicom_quarry.cli import options
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals, log_warnings
 from dicom_quarry.errors import ConfigError
 
@@ -45,9 +46,11 @@ def receive(
     accept_unknown: Annotated[
         bool, typer.Option("--accept-unknown", help="No effect: any SOP class is always accepted.")
     ] = False,
+    trust_owner: options.TrustOwner = False,
     until_idle: Annotated[
         float | None, typer.Option(min=0, help="Stop after so many seconds without an association.")
     ] = None,
+    idle_limit: options.IdleLimit = 3600.0,
     pid_file: Annotated[
         Path | None, typer.Option(help="File that contains the process id while it receives.")
     ] = None,
@@ -72,7 +75,15 @@ def receive(
     senders = _merge_senders(accept or (), context.args)
     signals = _StopSignals()
     receiver = FolderReceiver(
-        bind, directory, filepath=filepath, file_mode=file_mode, group=group, senders=senders, tls=tls
+        bind,
+        directory,
+        filepath=filepath,
+        file_mode=file_mode,
+        group=group,
+        senders=senders,
+        trust_owner=trust_owner,
+        tls=tls,
+        idle_limit=idle_limit or None,
     )
     with log_warnings(), receiver.open() as recovered:
         try:
@@ -80,11 +91,11 @@ def receive(
             with _write_pid_file(pid_file):
                 receiver.start()
                 address = f"port {bind}" if bind.isdigit() else bind
-                print(f"ready: {address} (process {os.getpid()})", flush=True)
+                write_line(f"ready: {address} (process {os.getpid()})")
                 _show_until_stopped(receiver, signals.stop_requested, until_idle)
         finally:
             signals.stop(receiver)
-    print(f"stopped: {format_totals(receiver.stats)}", flush=True)
+    write_line(f"stopped: {format_totals(receiver.stats)}")
 
 
 def _parse_tls(
@@ -108,10 +119,9 @@ def _merge_senders(accept: Sequence[str], extra: Sequence[str]) -> tuple[str, ..
 
 def _show_recovered(recovered: Recovered) -> None:
     if recovered.whole or recovered.incomplete:
-        print(
+        write_line(
             f"left over from a crash: {recovered.whole} instances recovered, "
-            f"{recovered.incomplete} incomplete, kept in {recovered.incoming}",
-            flush=True,
+            f"{recovered.incomplete} incomplete, kept in {recovered.incoming}"
         )
 
 
@@ -162,6 +172,7 @@ def _show_until_stopped(
     last = receiver.stats
     with ReceiverDisplay(last) as display:
         while not stop_requested.wait(_POLL_INTERVAL):
+            receiver.raise_if_ended()
             now, stats = time.monotonic(), receiver.stats
             if stats.open_associations or stats != last:
                 busy_at = now

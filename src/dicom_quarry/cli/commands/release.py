@@ -25,6 +25,7 @@ def release(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete their files here, after verifying them by SHA-256.")
     ] = False,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Release studies whose files were moved elsewhere.
 
@@ -36,11 +37,11 @@ def release(
     """
     counts: Counter[ReleaseOutcome] = Counter()
     removed = size = 0
-    for one in api.release(folder, study or (), delete=delete):
+    for one in api.release(folder, study or (), delete=delete, trust_owner=trust_owner):
         counts[one.outcome] += 1
         removed, size = removed + one.removed, size + one.size
         if one.problem and counts[ReleaseOutcome.NOT_RELEASED] <= _MAX_SHOWN:
-            err.print(f"study {one.study_uid}: {one.problem}; not released", markup=False)
+            err.print(f"study {one.study_uid}: {one.problem}; not released")
     files = f"; {api.format_count(removed, 'file')} removed, {api.format_size(size)}" if removed else ""
     out.print(f"{_count_studies(counts[ReleaseOutcome.RELEASED])} released{files}")
     if counts[ReleaseOutcome.ALREADY_RELEASED]:

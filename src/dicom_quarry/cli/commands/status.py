@@ -73,7 +73,7 @@ def _show_job(job: JobStatus) -> None:
     for study in progress.get("active_studies", []):
         out.print(f"  row {study['row']}: {study['stored']:,} of {study['listed']:,} instances")
     if job.waiting_for:
-        out.print(f"waiting for {job.waiting_for}", markup=False)
+        out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:
         rate = api.format_size(round(progress["bytes_per_second"]))
         out.print(f"{rate}/s, {api.format_duration(progress['seconds_left'])} left")

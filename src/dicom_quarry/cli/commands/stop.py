@@ -8,7 +8,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import options
-from dicom_quarry.cli.console import out
+from dicom_quarry.cli.console import fail, out
 from dicom_quarry.errors import InputError
 
 
@@ -28,15 +28,17 @@ def stop(
     """
     if (folder is None) is not all_:
         raise InputError("Which job? Give its folder, or --all for all jobs")
-    running = api.find_running_jobs(folder)
+    if folder is None:
+        running = api.find_running_jobs(fail)
+    else:
+        job = api.find_running_job(folder)
+        running = [job] if job else []
     if not running:
         out.print("Nothing to stop: no job is running")
     action = "cancelling" if now else "finishing"
     for job in running:
         job.stop(cancel=now)
-        out.print(
-            f"{job.folder.out}: {action} the studies being transferred (process {job.process})", markup=False
-        )
+        out.print(f"{job.folder.out}: {action} the studies being transferred (process {job.process})")
     for job in running:
         job.wait()
-        out.print(f"{job.folder.out}: stopped. Run the same command again to continue", markup=False)
+        out.print(f"{job.folder.out}: stopped. Run the same command again to continue")

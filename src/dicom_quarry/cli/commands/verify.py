@@ -44,6 +44,7 @@ def verify(
         bool,
         typer.Option("--against-archive", help="Instead: list complete studies again and show changes."),
     ] = False,
+    trust_owner: options.TrustOwner = False,
 ) -> None:
     """Compare the stored files with the record.
 
@@ -58,20 +59,20 @@ def verify(
     if against_archive:
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
-        _verify_against_archive(folder, restart=restart)
+        _verify_against_archive(folder, restart=restart, trust_owner=trust_owner)
     share = None if sample is None else api.parse_share(sample)
     _verify_files(folder, VerifyOptions(quick, share, seed, threads, restart))
 
 
-def _verify_against_archive(folder: Path, *, restart: bool) -> NoReturn:
+def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -> NoReturn:
     # Imported here: the comparison of files needs neither archive nor job.
     from dicom_quarry.cli.display.run_job import run_with_display
 
     compare = partial(api.compare_with_archive, folder, restart=restart)
-    diff = run_with_display(api.load_job_settings(folder), compare)
+    diff = run_with_display(api.load_job_settings(folder, trust_owner=trust_owner), compare)
     if diff.is_finished:
         for line in api.archive_diff_lines(folder, diff):
-            out.print(line, markup=False)
+            out.print(line)
         raise typer.Exit(1 if diff.changed_studies else 0)
     out.print(
         f"Interrupted: {diff.studies:,} of {diff.total:,} complete studies compared. "
@@ -136,11 +137,10 @@ def _show_result(
         listed = f' (listed in {list_file.name} as "stray")' if list_file else ""
         out.print(f"{files} not stored by Quarry{listed}")
     if list_file is not None:
-        out.print(f"List of files: {list_file}", markup=False)
+        out.print(f"List of files: {list_file}")
     if verified.damaged:
         out.print(
             f"To set damaged files apart and fetch them again: quarry retry {folder} --damaged",
-            markup=False,
         )
 
 
@@ -172,7 +172,7 @@ class _DamagedFilePrinter:
                 if err.is_terminal
                 else result.file.sop_uid
             )
-            (out if out.is_terminal else err).print(f"{name} {result.problem}", markup=False)
+            (out if out.is_terminal else err).print(f"{name} {result.problem}")
 
     def finish(self) -> None:
         """Print the number of files that were not named."""

@@ -38,13 +38,13 @@ class LiveDisplay(JobObserver):
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
         """Print how the table was read, and the notes on it."""
-        self._console.print(format_cohort(mapping, rows), markup=False)
+        self._console.print(format_cohort(mapping, rows))
         for note in notes:
-            self._console.print(f"  {note}", markup=False)
+            self._console.print(f"  {note}")
 
     def on_cohort_updated(self, change: CohortChange) -> None:
         """Print what an updated table has changed."""
-        self._console.print(format_cohort_change(change), markup=False)
+        self._console.print(format_cohort_change(change))
 
     def on_queued(self, waiting_for: str) -> None:
         """Redraw."""
@@ -66,7 +66,7 @@ class LiveDisplay(JobObserver):
 
     def on_message(self, message: str) -> None:
         """Print a message with the time above the display."""
-        self._console.print(f"{datetime.now():%H:%M:%S} {message}", markup=False)
+        self._console.print(f"{datetime.now():%H:%M:%S} {message}")
 
 
 def _render_progress(snapshot: Snapshot) -> RenderableType:

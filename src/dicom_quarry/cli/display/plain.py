@@ -14,6 +14,7 @@ from dicom_quarry.api import (
     format_duration,
     format_size,
 )
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.model import OutcomeStatus
 
 #: Seconds between two progress lines, and before the first.
@@ -61,7 +62,7 @@ class PlainDisplay(JobObserver):
 
     def on_message(self, message: str) -> None:
         """Print a message with a timestamp."""
-        print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {message}", flush=True)
+        write_line(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {message}")
 
 
 def format_query_progress(progress: QueryProgress) -> str:

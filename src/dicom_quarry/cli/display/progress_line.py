@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dicom_quarry import api
 from dicom_quarry.api import VerifyProgress
-from dicom_quarry.cli.console import out
+from dicom_quarry.cli.console import out, write_line
 
 #: Seconds between two printed lines, before the first of them, and between two redraws on a terminal.
 _INTERVAL, _FIRST_DELAY, _REDRAW_INTERVAL = 60.0, 5.0, 0.25
@@ -48,9 +48,9 @@ class ProgressLine:
 def print_line(line: str) -> None:
     """Print a line; in a file or pipe with the time before it."""
     if out.is_terminal:
-        out.print(line, markup=False)
+        out.print(line)
     else:
-        print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}", flush=True)
+        write_line(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}")
 
 
 def format_files_progress(progress: VerifyProgress) -> str:

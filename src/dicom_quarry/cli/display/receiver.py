@@ -12,15 +12,13 @@ from typing import Self
 from rich.live import Live
 from rich.text import Text
 
-from dicom_quarry.api import ReceiverStats, format_size
-from dicom_quarry.cli.console import err, out
+from dicom_quarry.api import ReceiverStats, SafeHandler, format_size
+from dicom_quarry.cli.console import err, out, write_line
 
-#: Seconds between two lines of a file or pipe, and between two warnings of the same text.
+#: Seconds between two lines of a file or pipe.
 _INTERVAL = 60.0
 
 _REDRAW_INTERVAL = 1.0
-
-_MAX_REMEMBERED = 1000
 
 
 class ReceiverDisplay:
@@ -48,7 +46,7 @@ class ReceiverDisplay:
         if out.is_terminal:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif stats != self._shown:
-            print(f"{_timestamp()} {line}", flush=True)
+            write_line(f"{_timestamp()} {line}")
         self._shown, self._shown_at = stats, time.monotonic()
 
 
@@ -59,13 +57,17 @@ def format_totals(stats: ReceiverStats) -> str:
         text += f", {stats.rejected_instances:,} refused"
     if stats.rejected_associations:
         text += f", rejected associations: {stats.rejected_associations:,}"
+    if stats.gave_way:
+        text += f", idle associations ended for a new one: {stats.gave_way:,}"
+    if stats.errors:
+        text += f", connections that could not be served: {stats.errors:,}"
     return text
 
 
 @contextmanager
 def log_warnings() -> Iterator[None]:
     """Print the receiver's warnings to standard error."""
-    root, handler = logging.getLogger("dicom_quarry"), _RateLimitedHandler()
+    root, handler = logging.getLogger("dicom_quarry"), _WarningHandler(logging.WARNING)
     root.addHandler(handler)
     try:
         yield
@@ -73,24 +75,14 @@ def log_warnings() -> Iterator[None]:
         root.removeHandler(handler)
 
 
-class _RateLimitedHandler(logging.Handler):
-    """Prints warnings; the same text at most once a minute, however often a sender tries."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._last_logged: dict[str, float] = {}
+class _WarningHandler(SafeHandler):
+    """Prints warnings, limited in rate, however often a sender tries."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a warning, unless the same was printed in the last minute."""
-        message, now = record.getMessage(), time.monotonic()
-        if now - self._last_logged.get(message, -_INTERVAL) < _INTERVAL:
-            return
-        if len(self._last_logged) > _MAX_REMEMBERED:
-            self._last_logged.clear()
-        self._last_logged[message] = now
+        """Print a warning."""
         # On a terminal by the console that draws the live line, so that the warning appears above it.
         console = out if out.is_terminal and err.is_terminal else err
-        console.print(f"{_timestamp()} {message}", markup=False)
+        console.print(f"{_timestamp()} {record.getMessage()}")
 
 
 def _timestamp() -> str:

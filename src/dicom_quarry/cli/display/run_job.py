@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -10,12 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dicom_quarry import api
 from dicom_quarry.cli import detach
-from dicom_quarry.cli.console import err, fail, out
+from dicom_quarry.cli.console import err, fail, out, write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
 if TYPE_CHECKING:
     # Only a command that runs a job loads what runs it; quarry report shows a summary alone.
-    from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings
+    from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings, StopSignals
 
 
 def show_summary(result: Result) -> None:
@@ -24,7 +23,7 @@ def show_summary(result: Result) -> None:
         out.print(api.render_summary(result.summary, result.report))
     else:
         for line in api.summary_lines(result.summary, result.report):
-            print(line)
+            write_line(line)
 
 
 T = TypeVar("T")
@@ -32,15 +31,19 @@ T = TypeVar("T")
 
 def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False) -> int:
     """Run a job with its display, write its reports and show its summary; returns the exit code."""
-    with api.notify_on_end(settings, lambda message: err.print(message, markup=False)) as notify_end:
-        end = run_with_display(settings, work, queue=queue)
+    with (
+        api.StopSignals() as signals,
+        api.notify_on_end(settings, err.print) as notify_end,
+    ):
+        end = _run_with_signals(settings, work, signals, queue=queue)
         if end.nothing_to_do:
-            out.print(f"Nothing to do: the job in {end.folder.out} is finished", markup=False)
+            out.print(f"Nothing to do: the job in {end.folder.out} is finished")
         result = api.write_final_reports(end)
         show_summary(result)
         if end.problem:
             # The archive's own words may contain patient identifiers.
             fail(end.problem if err.is_terminal else end.redacted_problem)
+        signals.exit_code = result.exit_code
         notify_end(end, result)
     return result.exit_code
 
@@ -49,10 +52,26 @@ def run_with_display(
     settings: Settings, work: Callable[[Runner], T], *, quiet: bool = False, queue: bool = False
 ) -> T:
     """Call ``work`` with a display, unless ``quiet``; Ctrl-C and SIGTERM stop it."""
+    with api.StopSignals() as signals:
+        return _run_with_signals(settings, work, signals, quiet=quiet, queue=queue)
+
+
+def _run_with_signals(
+    settings: Settings,
+    work: Callable[[Runner], T],
+    signals: StopSignals,
+    *,
+    quiet: bool = False,
+    queue: bool = False,
+) -> T:
+    """Call ``work``: the first signal finishes the studies being transferred, the second cancels them."""
     with nullcontext(api.JobObserver()) if quiet else _open_display() as display:
         runner = api.make_runner(settings, display, queue=queue)
-        with _stop_on_signals(runner):
+        signals.begin(runner.queries.stop)
+        try:
             return work(runner)
+        finally:
+            signals.finish()
 
 
 @contextmanager
@@ -67,16 +86,3 @@ def _open_display() -> Iterator[JobObserver]:
             yield live
     else:
         yield PlainDisplay()
-
-
-@contextmanager
-def _stop_on_signals(runner: Runner) -> Iterator[None]:
-    """On the first Ctrl-C or SIGTERM finish the studies being transferred, on the second cancel them."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: runner.queries.stop())
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
