@@ -140,7 +140,7 @@ def test_moves_at_every_level_are_counted() -> None:
             assert (final.Status, counters(final)) == (0, (count, 0, 0, None))
             assert len(received.requests) == count
         assert received.associations == len(cases)
-        assert received.requests[0].MoveOriginatorApplicationEntityTitle == "DEMO"
+        assert received.requests[0].MoveOriginatorApplicationEntityTitle == "CLIENT"
 
 
 def served(port: int) -> DemoArchive:
