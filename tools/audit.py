@@ -1,4 +1,4 @@
-"""Look up known vulnerabilities of Quarry's runtime: ``python -m tools.audit FILE...`` (pip-audit does the work).
+"""Look up known vulnerabilities of Quarry's runtime, with pip-audit: ``python -m tools.audit FILE...``.
 
 Exit codes: 0 none is known; 1 some are, and each is named; 2 the question could not be asked, so nothing is
 known. A script must not take the last for the first.
