@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
+.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -99,6 +99,9 @@ check-wheelhouse: wheelhouse build/tools ## install it without a network, run th
 
 sbom: $(STAMP) build/tools ## dist/quarry-VERSION.cdx.json: what Quarry is made of, with licenses (CycloneDX)
 	deploy/sbom.sh $(PYTHON)
+
+audit: $(STAMP) build/tools ## look up known vulnerabilities of the runtime; fails where it cannot ask
+	$(BIN)/python -m tools.audit requirements/runtime.txt
 
 build/tools: requirements/release.txt
 	$(PYTHON) -m venv $@

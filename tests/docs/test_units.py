@@ -35,3 +35,5 @@ def test_exit_codes_without_a_restart(unit: str) -> None:
     assert settings["Restart"] == "on-failure"
     # 3, could not start, is tried again; after 4 a person has to act, or has acted.
     assert settings["RestartPreventExitStatus"].split() == ["0", "1", "2", "4"]
+    # A defect that ends a job each time must not query the archive for ever.
+    assert settings["StartLimitBurst"] == "3" and settings["StartLimitIntervalSec"] == "1d"

@@ -127,13 +127,14 @@ STOP = """
 import os, pathlib, sys, threading
 if sys.argv and sys.argv[0].endswith("quarry"):
     real, calls = os.unlink, []
-    def unlink(path, *rest, **more):
-        if "/mismatch/" in str(path):
+    def unlink(path, *rest, dir_fd=None, **more):
+        folder = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else ""
+        if "/mismatch/" in f"{folder}/{path}":
             calls.append(path)
             if len(calls) == MOMENT:
                 pathlib.Path("reached").write_text("")
                 threading.Event().wait()
-        return real(path, *rest, **more)
+        return real(path, *rest, dir_fd=dir_fd, **more)
     os.unlink = unlink
 """
 

@@ -286,10 +286,13 @@ LISTENER = """
 import os, sys
 real = {name: getattr(os, name) for name in ("fsync", "fdatasync", "link")}
 def tell(name):
-    def called(first, *rest):
-        path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else rest[0]
+    def called(first, *rest, **more):
+        if isinstance(first, int):
+            path = os.readlink(f"/proc/self/fd/{first}")
+        else:
+            path = os.path.join(os.readlink(f"/proc/self/fd/{more['dst_dir_fd']}"), rest[0])
         print("SYNC", name, path, file=sys.stderr, flush=True)
-        return real[name](first, *rest)
+        return real[name](first, *rest, **more)
     return called
 for name in real:
     setattr(os, name, tell(name))

@@ -63,6 +63,10 @@ class Recorder:
         if path is not None:
             self.events.append(Event(kind, path, node, data, log))
 
+    def _add_name(self, path: Any, dir_fd: int | None) -> None:
+        node = os.stat(path, dir_fd=dir_fd).st_ino
+        self._add("name", self._path(path, dir_fd), self._nodes.get(node, 0))
+
     def _path(self, path: Any, dir_fd: int | None = None) -> str | None:
         """Relative to the root; None if it is not below it, or Quarry's own."""
         base = os.readlink(f"/proc/self/fd/{dir_fd}") if dir_fd is not None else os.getcwd()  # noqa: PTH109, PTH115
@@ -94,7 +98,7 @@ class Recorder:
         def linked(source: Any, target: Any, **options: Any) -> None:
             with self._lock:
                 real(source, target, **options)
-                self._add("name", self._path(target), self._nodes.get(os.stat(target).st_ino, 0))  # noqa: PTH116
+                self._add_name(target, options.get("dst_dir_fd"))
 
         return linked
 
@@ -102,8 +106,8 @@ class Recorder:
         def renamed(source: Any, target: Any, **options: Any) -> None:
             with self._lock:
                 real(source, target, **options)
-                self._add("gone", self._path(source))
-                self._add("name", self._path(target), self._nodes.get(os.stat(target).st_ino, 0))  # noqa: PTH116
+                self._add("gone", self._path(source, options.get("src_dir_fd")))
+                self._add_name(target, options.get("dst_dir_fd"))
 
         return renamed
 

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -45,8 +46,12 @@ def test_the_longest_idle_association_gives_way(
 ) -> None:
     receiver = make(limits=ReceiverLimits(max_associations=2))
     oldest, younger, archive = (peers(receiver.port) for _ in range(3))
-    for peer in (oldest, younger, archive):
+    for peer in (oldest, younger):
         peer.associate()
+    wait_for(
+        lambda: all(one.spare_seconds(time.monotonic()) >= 0 for one in receiver._associated), "idle ones"
+    )
+    archive.associate()
     assert oldest.is_closed()
     for peer in (younger, archive):
         assert peer.store(b"x").status == dimse.SUCCESS

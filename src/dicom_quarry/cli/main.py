@@ -7,7 +7,7 @@ import gc
 import io
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Annotated, Any
@@ -16,7 +16,6 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from dicom_quarry import api
 from dicom_quarry.cli.console import fail
 from dicom_quarry.errors import (
     ArchiveError,
@@ -83,6 +82,8 @@ class _LazyCommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C ends it as not finished, unless it takes that itself."""
+        # Loaded now: when the computer has no memory or files left, nothing more can be imported.
+        _load_describe_internal()
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -133,8 +134,6 @@ def _quarry(
 
 def main() -> None:
     """Run the command; a known cause and an internal error are each a sentence, never a traceback."""
-    # Loaded now: when the computer has no memory or files left, nothing more can be imported.
-    describe_internal = api.describe_internal
     for stream in (sys.stdout, sys.stderr):
         # A terminal, or a log, of another encoding must not end a command for a letter that it does not have.
         if isinstance(stream, io.TextIOWrapper):
@@ -145,7 +144,7 @@ def main() -> None:
         sys.exit(_INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - the top of the command
         code = _exit_code(error)
-        fail(describe_internal(error) if code == _INTERNAL_ERROR else _describe(error))
+        fail(_load_describe_internal()(error) if code == _INTERNAL_ERROR else _describe(error))
         sys.exit(code)
     finally:
         # The process ends, so the interpreter need not collect garbage once more.
@@ -173,3 +172,9 @@ def _exit_code(error: Exception) -> int:
     if isinstance(error, StartError | ArchiveError | LedgerError | OSError):
         return 3
     return _INTERNAL_ERROR
+
+
+def _load_describe_internal() -> Callable[[BaseException], str]:
+    from dicom_quarry import api
+
+    return api.describe_internal

@@ -121,7 +121,7 @@ def read_exclusions(
 
 
 def _list_readings(text: str) -> frozenset[str]:
-    """Return every reading of a value's bytes; one is without the separators that no screen shows as such."""
+    """Return every reading of a value's bytes; one is without separators that look like nothing."""
     if text.isascii() and text.isprintable():
         return frozenset((text,))
     found = readings(text)

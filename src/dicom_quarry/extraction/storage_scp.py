@@ -89,7 +89,7 @@ def run_receiver(
             )
             if receiver.stats.errors or receiver.stats.gave_way:
                 _log.info(
-                    "the receiver could not serve %d connections; %d idle associations gave way",
+                    "waits for a thread, a file or memory: %d; idle associations that gave way: %d",
                     receiver.stats.errors,
                     receiver.stats.gave_way,
                 )

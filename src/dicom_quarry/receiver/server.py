@@ -199,6 +199,7 @@ class Receiver:
             raise
 
     def _wait_for_thread(self, seconds: float) -> None:
+        self._guard.errors += 1
         self._release_spare()
         self._stopping.wait(seconds)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class ReceiverStats:
     """Counters of a receiver since its start; ``open_associations`` is the current number, without C-ECHO.
 
-    ``gave_way`` are idle associations that ended for a new one; ``errors`` are connections that could not be
-    served for lack of threads, files or memory.
+    ``gave_way`` are idle associations that ended for a new one; ``errors`` counts the waits for a thread, a
+    file or memory, and connections that could not be served.
     """
 
     open_associations: int = 0

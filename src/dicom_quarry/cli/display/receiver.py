@@ -60,7 +60,7 @@ def format_totals(stats: ReceiverStats) -> str:
     if stats.gave_way:
         text += f", idle associations ended for a new one: {stats.gave_way:,}"
     if stats.errors:
-        text += f", connections that could not be served: {stats.errors:,}"
+        text += f", waits for a thread, a file or memory: {stats.errors:,}"
     return text
 
 
