@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives quick-peers
+.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -27,10 +27,7 @@ archives: ## install Orthanc and DCMTK (Debian packages) if they are missing
 demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show what came out
 	$(BIN)/quarry demo --to demo
 
-quick-peers:
-	@PYTHON=$(PYTHON) tests/install-peers.sh quick
-
-test: $(STAMP) archives quick-peers ## all tests, against real archives too
+test: $(STAMP) archives ## all tests, against real archives too
 	$(BIN)/python -m pytest -n 4 --dist loadfile
 
 test-hostile: $(STAMP) ## attacks by other users, and poor machines; many need root and are skipped without

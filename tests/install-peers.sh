@@ -1,7 +1,6 @@
 #!/bin/sh
 # Further archives for the tests, in environments of their own below build/peers: nothing of Quarry needs them.
-#   tests/install-peers.sh quick   those of requirements/peers.txt, which make test runs too
-#   tests/install-peers.sh         all of them, for make test-peers; what cannot be installed is named and left out
+# What cannot be installed is named and left out.
 set -eu
 cd "$(dirname "$0")/.."
 into="$PWD/build/peers"
@@ -16,7 +15,6 @@ if ! up_to_date "$into/python.stamp" requirements/peers.txt; then
     "$into/python/bin/python" -m pip install --quiet --require-hashes -r requirements/peers.txt
     touch "$into/python.stamp"
 fi
-[ "${1:-all}" = quick ] && exit 0
 
 if [ "$(id -u)" = 0 ]; then as_root=""
 elif sudo -n true 2>/dev/null; then as_root="sudo"

@@ -21,7 +21,7 @@ RLE, JPEG_2000 = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.90"
 def split(path: Path) -> tuple[str, str, bytes]:
     """Transfer syntax, SOP Instance UID and dataset of a file (PS3.10 7.1), found without Quarry's reader."""
     data = path.read_bytes()
-    assert data[:132] == bytes(128) + b"DICM"
+    assert data[128:132] == b"DICM"
     group, element, vr, _, length = struct.unpack_from("<HH2sHL", data[132:144] + b"\0\0")
     assert (group, element, vr) == (0x0002, 0x0000, b"UL")
     (length,) = struct.unpack_from("<L", data, 140)

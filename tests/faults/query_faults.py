@@ -31,7 +31,7 @@ UMLAUT = (make_study(make_patient(_CHANCE, "MÜ-17", "Müller^Jörg"), "U1", dat
 
 _MERGED_BY_PATIENT = make_patient(Random(15), "MERGED-15")
 
-#: A study; one accession of two patients; three studies of another patient.
+#: A study; one accession of two patients; three studies of another patient; one that its row names by UID.
 MERGED = (
     STUDIES[0],
     *(
@@ -41,6 +41,7 @@ MERGED = (
     make_study(_MERGED_BY_PATIENT, "M1", date(2018, 1, 1), (TINY, 2), (TINY, 2)),
     make_study(_MERGED_BY_PATIENT, "M2", date(2018, 2, 1), (TINY, 1)),
     make_study(_MERGED_BY_PATIENT, "M3", date(2018, 3, 1), (TINY, 1)),
+    make_study(make_patient(Random(16), "NAMED-16"), "N1", date(2018, 4, 1), (TINY, 1), (TINY, 1)),
 )
 
 #: Conditions on series, each with the attribute that it needs.
@@ -198,12 +199,13 @@ SCENARIOS = (
             "sees that list and counts differ, and queries without counts before anything moves",
             lambda totals=totals: [find_faults.MergedByCounts(with_totals=totals)],  # type: ignore[misc]
             studies=MERGED,
-            cohort=f"Accession,EMPI\n{MERGED[0].accession},\nTWO-14,\n,{MERGED[3].patient.patient_id}\n",
+            cohort="Accession,EMPI,Study Instance UID\n"
+            f"{MERGED[0].accession},,\nTWO-14,,\n,{MERGED[3].patient.patient_id},\n,,{MERGED[6].study_uid}\n",
             options={"whole_patients": True},
-            rows=(COMPLETE, ("several_patients", "several_patients"), COMPLETE),
-            stored=(4, 0, 0, 4, 1, 1),
+            rows=(COMPLETE, ("several_patients", "several_patients"), COMPLETE, COMPLETE),
+            stored=(4, 0, 0, 4, 1, 1, 2),
             exit_code=1,
-            requests=ArchiveRequests(("STUDY", "", "", "STUDY", "STUDY", "STUDY"), None, None),
+            requests=ArchiveRequests(("STUDY", "", "", *["STUDY"] * 4), None, None),
         )
         for name, counts, totals in (
             ("totals", "the totals", True),

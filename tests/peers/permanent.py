@@ -96,7 +96,6 @@ PERMANENT = {
             ("move", "get", "wado"),
             lambda: installed.lacks(installed.PYTHON),
             doubts=frozenset({"unlisted_arrived", "count_disagrees"}),
-            quick=("wado",),
             omits=frozenset({COUNTS}),
             notes="its answers to C-FIND repeat one instance in place of others: its lists prove nothing",
         ),

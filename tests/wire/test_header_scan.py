@@ -23,6 +23,7 @@ from pydicom.filereader import read_dataset, read_preamble
 from pydicom.multival import MultiValue
 
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.charsets import readings
 from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan, scan_dataset
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (f"1.2.840.10008.1.2{rest}" for rest in ("", ".1", ".2", ".1.99"))
@@ -171,7 +172,9 @@ def test_of_damaged_datasets_both_read_the_same_or_both_refuse(sample: Sample) -
         return
     assume("\ufffd" not in "".join(expected.values()))
     assume(not SHORT_UNKNOWN.search(sample.dataset[:1500]))
-    assert values == expected
+    # Without a usable character set pydicom reads Latin-1, and Quarry UTF-8 where it is that.
+    assert values.keys() == expected.keys()
+    assert all(values[tag] in readings(expected[tag]) for tag in values)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,4 +1,4 @@
-"""What our own receiver did not take, so that a study that lacks it is not blamed on the archive."""
+"""Refusals of our own receiver, so that a study that lacks instances is not blamed on the archive."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class DimseArchive:
         self, keys: Mapping[str, str], returns: Sequence[str], *, charset: str = ""
     ) -> QueryRows:
         """Query at STUDY level; if the archive merges answers with counts, query those study by study."""
-        if self._requests_counts or "StudyInstanceUID" in keys:
+        if self._requests_counts:
             return self._query(Level.STUDY, keys, returns, self._max_studies, charset=charset)
         plain = [keyword for keyword in returns if keyword not in STUDY_COUNT_KEYS]
         found = self._query(Level.STUDY, keys, plain, self._max_studies, charset=charset)
