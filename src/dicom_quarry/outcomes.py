@@ -27,6 +27,9 @@ class OutcomeDefinition:
     cause: str = ""
 
 
+#: The code of a row or study that a defect of Quarry ended.
+INTERNAL_ERROR = "internal_error"
+
 _RETRY_STEP = "run quarry retry (it fetches only what is missing)"
 _REFUSED_STEP = (
     f"remove the cause, then {_RETRY_STEP}; if it is in the images themselves, show it to the PACS team"
@@ -213,7 +216,7 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "none of the {expected:instance} that the archive lists arrived ({status})",
         "ask the PACS team whether the study is online, and whether it may be sent to this computer",
     ),
-    "internal_error": OutcomeDefinition(
+    INTERNAL_ERROR: OutcomeDefinition(
         OutcomeStatus.FAILED,
         "Quarry itself failed here: a defect of Quarry, not of the archive or of the table",
         "a defect of Quarry ({place}); its trace, without identifiers, is in quarry.log of the job",
@@ -279,5 +282,8 @@ _WORST_FIRST = (
 
 
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return the outcome of a row from those of its studies (at least one): the first of the worst."""
-    return min(outcomes, key=lambda one: _WORST_FIRST.index(one.status))
+    """Return the outcome of a row from those of its studies (at least one): the first of the worst.
+
+    Of those that failed, one that failed for a defect of Quarry is the worst.
+    """
+    return min(outcomes, key=lambda one: (_WORST_FIRST.index(one.status), one.code != INTERNAL_ERROR))

@@ -124,12 +124,12 @@ def test_a_defect_ends_its_row_alone_and_its_trace_is_in_the_log(
         command = arguments(stage, archive, STUDIES)
         with monkeypatch.context() as defect:
             defect.setattr(*owner, fail_once)
-            assert run(defect, *command) == 1
+            assert run(defect, *command) == 70
         said = capsys.readouterr()
         rows = (stage.out / "report.csv").read_text()
         assert rows.count("internal_error") == 1 and rows.count("all_listed_stored") == len(STUDIES) - 1
         # A restart does not try it again, and quarry retry does.
-        assert run(monkeypatch, *command) == 1
+        assert run(monkeypatch, *command) == 70
         assert "Nothing to do" in capsys.readouterr().out
         assert run(monkeypatch, "retry", stage.out) == 0
     assert "Traceback" not in said.out + said.err
@@ -153,7 +153,7 @@ def test_three_defects_of_one_kind_stop_the_job_with_a_sentence(
             assert run(defect, *command) == 70
         said = capsys.readouterr()
         # Without the defect the same command goes on with the others.
-        assert run(monkeypatch, *command) == 1
+        assert run(monkeypatch, *command) == 70
         rows = (stage.out / "report.csv").read_text()
         ended = rows.count("internal_error")
         assert 3 <= ended < len(studies) and rows.count("all_listed_stored") == len(studies) - ended

@@ -266,3 +266,18 @@ def test_a_ledger_that_is_a_link_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "link.db").symlink_to("l.db")
     with pytest.raises(LedgerError, match="is a link"):
         ReadPool(tmp_path / "link.db").fetch_all(METADATA)
+
+
+def test_nobody_waits_for_a_writer_that_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(tmp_path / "l.db")
+
+    def end(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_commit", end)
+        with pytest.raises(LedgerError, match="MemoryError"):
+            database.submit(put("lost")).result(10)
+        with pytest.raises(LedgerError, match="is closed"):
+            database.submit(put("late"))
+    database.close()

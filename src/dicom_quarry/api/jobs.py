@@ -27,10 +27,12 @@ def read_job_status(out: Path) -> JobStatus:
 
 
 def status_exit_code(status: JobStatus) -> int:
-    """0 every row complete, 1 finished with rows that need attention, 4 not finished."""
+    """0 every row complete, 1 finished with rows that need attention, 4 not finished, 70 a defect."""
     counts = status.counts
     if not counts.is_finished:
         return 4
+    if counts.rows_with_internal_error:
+        return 70
     all_complete = set(counts.rows_by_status) <= {OutcomeStatus.COMPLETE}
     return 0 if all_complete and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
 

@@ -34,9 +34,6 @@ _INTERNAL_ERROR = 70
 #: Exit code of a command that was stopped.
 _NOT_FINISHED = 4
 
-#: Exit code after Ctrl-C where there was nothing to finish, as shells give it (128 and the signal's number).
-_INTERRUPTED = 130
-
 _DISK_FULL_ERRNOS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _SHOW_HELP: dict[str, Any] = {"no_args_is_help": True}
@@ -141,7 +138,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        sys.exit(_INTERRUPTED)
+        sys.exit(_NOT_FINISHED)
     except Exception as error:  # noqa: BLE001 - the top of the command
         code = _exit_code(error)
         fail(_load_describe_internal()(error) if code == _INTERNAL_ERROR else _describe(error))

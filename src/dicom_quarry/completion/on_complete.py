@@ -22,6 +22,7 @@ from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.backoff import on_complete_retry_delay
+from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.system.shutdown import Shutdown
 
 _log = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class OnCompleteRunner:
             left_over.unlink(missing_ok=True)
         self.had_work = self._queue.start_run(enabled=bool(self._argv)) > 0
         for thread in self._threads:
-            thread.start()
+            start_thread(thread, wait=self._user_shutdown.wait_unless_stopping)
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

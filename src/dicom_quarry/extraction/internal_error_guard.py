@@ -12,6 +12,7 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.internal_errors import is_internal, note_repetition
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
+from dicom_quarry.outcomes import INTERNAL_ERROR
 from dicom_quarry.system.error_trace import describe_place, format_trace
 
 _log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class RowGuard:
                 settled.set_result(ended.result())
 
         try:
-            ended = self._ledger.conclude_request(request, "internal_error", place=describe_place(error))
+            ended = self._ledger.conclude_request(request, INTERNAL_ERROR, place=describe_place(error))
         except LedgerError as closed:
             settled.set_exception(closed)
         else:

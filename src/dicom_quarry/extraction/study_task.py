@@ -35,7 +35,7 @@ from dicom_quarry.ledger.ledger import REFUSED, TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
-from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.system.error_trace import describe_place
 from dicom_quarry.system.shutdown import Stopped
 
@@ -173,7 +173,7 @@ class StudyTask:
         if self._pending_result is not None and self._pending_result[2].exception() is None:
             return  # its outcome was already recorded
         self._pending_result, self._state = None, TaskState.LISTING
-        finish = Finish("internal_error", {"place": describe_place(error)})
+        finish = Finish(INTERNAL_ERROR, {"place": describe_place(error)})
         try:
             self._finish_without_retrieval(lambda _: finish)
         except Exception as second:

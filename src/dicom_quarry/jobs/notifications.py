@@ -7,6 +7,7 @@ job. No notification contains an identifier of a patient.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import smtplib
@@ -25,10 +26,13 @@ from socket import gethostname
 
 from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.backoff import notification_retry_delay
+from dicom_quarry.system.service_loop import LoopGuard, start_thread
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,10 @@ def _send_mail(settings: NotificationSettings, to: str, notification: Notificati
             problems.append("")
 
     thread = threading.Thread(target=send, name="mail", daemon=True)
-    thread.start()
+    try:
+        start_thread(thread)
+    except StartError as error:
+        return str(error)
     thread.join(settings.limit)
     return problems[0] if problems else f"it took longer than {settings.limit:g} s"
 
@@ -198,9 +205,15 @@ def send_notification(
         )
         for channel in build_channels(settings.notify)
     ]
+    started = []
     for thread in threads:
-        thread.start()
-    for thread in threads:
+        try:
+            start_thread(thread)
+        except StartError as error:
+            report(f"a notification was not sent: {error}")
+        else:
+            started.append(thread)
+    for thread in started:
         thread.join()
 
 
@@ -267,9 +280,24 @@ class Notifier:
             build_notification(event, summary, self._settings.to, (f"{counts_line} complete", *hint), data)
         )
         if self._thread is None:
-            self._thread = threading.Thread(target=self._send_queued, name="notices", daemon=True)
-            self._thread.start()
+            self._start_sending()
+
+    def _start_sending(self) -> None:
+        """Start the thread that sends; if there are none left, the next notification tries again."""
+        thread = threading.Thread(target=self._send_queued, name="notices", daemon=True)
+        try:
+            start_thread(thread, timeout=0)
+        except StartError as error:
+            self._report(f"a notification waits: {error}")
+        else:
+            self._thread = thread
 
     def _send_queued(self) -> None:
+        guard = LoopGuard("notifications", _log)
         while True:
-            send_notification(self._settings, self._queue.get(), self._report)
+            try:
+                send_notification(self._settings, self._queue.get(), self._report)
+            except Exception as error:  # noqa: BLE001 - one notification may be lost, not the next
+                guard.on_error(error)
+            else:
+                guard.on_success()

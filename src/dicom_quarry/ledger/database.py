@@ -26,6 +26,7 @@ from dicom_quarry.errors import LedgerError, LedgerFull
 from dicom_quarry.ledger.migrations import create_or_upgrade
 from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
 from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_file, require_own_folder
+from dicom_quarry.system.service_loop import start_thread
 
 #: Page cache of one connection, in kB. A job has a dozen connections, and each would fill a larger cache as
 #: the ledger grows; other pages are in the cache of the operating system, which all connections share.
@@ -238,7 +239,7 @@ class Database:
         self._closed = False
         self._close_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
-        self._thread.start()
+        start_thread(self._thread)
 
     def write(self, work: Work[T]) -> T:
         """Run ``work`` in a transaction; return when it is durable."""
@@ -285,18 +286,37 @@ class Database:
         self._engine.dispose()
 
     def _run_writer(self) -> None:
+        group: list[tuple[Work[object], Future[object]]] = []
         open_ = True
-        while open_:
-            first = self._queue.get()
-            group = [] if first is None else [first]
-            open_ = first is not None
-            while open_ and len(group) < _MAX_COMMIT_GROUP and not self._queue.empty():
-                item = self._queue.get()
-                open_ = item is not None
-                if item is not None:
-                    group.append(item)
-            self._commit(group)
+        try:
+            while open_:
+                open_ = self._take_group(group)
+                self._commit(group)
+                group.clear()
+        except BaseException as error:  # noqa: BLE001 - no caller may wait for a thread that has ended
+            self._fail_all(group, error)
         self._connection.close()
+
+    def _take_group(self, group: list[tuple[Work[object], Future[object]]]) -> bool:
+        """Wait for work, and add what is queued to ``group``; return False at the end mark."""
+        while not group or (len(group) < _MAX_COMMIT_GROUP and not self._queue.empty()):
+            item = self._queue.get()
+            if item is None:
+                return False
+            group.append(item)
+        return True
+
+    def _fail_all(self, group: list[tuple[Work[object], Future[object]]], error: BaseException) -> None:
+        """Give everything that waits, or is queued later, the error that ended the writer."""
+        with self._close_lock:
+            self._closed = True
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is not None:
+                group.append(item)
+        for _, future in group:
+            if not future.done():
+                future.set_exception(LedgerError(f"the ledger {self._path} could not be written: {error!r}"))
 
     def _commit(self, group: list[tuple[Work[object], Future[object]]]) -> None:
         """Run a group in one transaction.

@@ -26,7 +26,7 @@ from dicom_quarry.model import (
     Study,
     TaskState,
 )
-from dicom_quarry.outcomes import CATALOGUE, codes_of, worst_outcome
+from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR, codes_of, worst_outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +184,7 @@ class Counts:
     """The counts of a job. ``rows_waiting`` are rows that are not resolved yet.
 
     ``on_complete_counts`` counts complete studies by the state of their on-complete command.
+    ``rows_with_internal_error`` are rows that ended for a defect of Quarry.
     """
 
     rows: int
@@ -197,6 +198,7 @@ class Counts:
     size: int
     studies_released: int = 0
     on_complete_counts: dict[str, int] = field(default_factory=dict)
+    rows_with_internal_error: int = 0
 
     @property
     def is_fetched(self) -> bool:
@@ -213,7 +215,7 @@ def compute_counts(connection: sqlite3.Connection) -> Counts:
     """Count the rows, studies and instances of a job; takes a second or two with a million rows."""
     states = _STUDIES.fetch_all(connection)
     done = [row for row in states if row.state == TaskState.CONCLUDED]
-    by_status = _count_rows_by_status(connection)
+    by_status, internal_errors = _count_rows_by_status(connection)
     return Counts(
         rows=sum(by_status.values()),
         rows_waiting=_WAITING.fetch_all(connection)[0].rows,
@@ -228,24 +230,28 @@ def compute_counts(connection: sqlite3.Connection) -> Counts:
         size=sum(row.size or 0 for row in states),
         studies_released=sum(row.released for row in states),
         on_complete_counts={row.state: row.number for row in _ON_COMPLETE_STATES.fetch_all(connection)},
+        rows_with_internal_error=internal_errors,
     )
 
 
-def _count_rows_by_status(connection: sqlite3.Connection) -> dict[OutcomeStatus, int]:
-    """Count rows by the worst outcome of their tasks.
+def _count_rows_by_status(connection: sqlite3.Connection) -> tuple[dict[OutcomeStatus, int], int]:
+    """Count rows by the worst outcome of their tasks, and those that ended for a defect of Quarry.
 
     Most rows of a large job are complete, or not resolved yet: those are counted without a look at each. The
     others have few combinations of codes: SQL groups them, and worst_outcome runs once for each combination.
     """
     counted: Counter[OutcomeStatus] = Counter()
+    internal_errors = 0
     for state, code, rows in _UNLINKED.fetch_all(connection):
         # The outcome of a resolved row is that of its tasks, which is counted below.
         counted[CATALOGUE[code].status if state != RequestState.RESOLVED else OutcomeStatus.PENDING] += rows
+        internal_errors += rows if code == INTERNAL_ERROR else 0
     linked = _LINKED.fetch_all(connection)[0].rows
     counted[OutcomeStatus.PENDING] -= linked
     counted[OutcomeStatus.COMPLETE] += linked
     for codes, rows in _INCOMPLETE_CODES.fetch_all(connection):
-        status = worst_outcome(Outcome(CATALOGUE[one].status, one, "") for one in codes.split(",")).status
+        worst = worst_outcome(Outcome(CATALOGUE[one].status, one, "") for one in codes.split(","))
         counted[OutcomeStatus.COMPLETE] -= rows
-        counted[status] += rows
-    return {word: number for word, number in counted.items() if number}
+        counted[worst.status] += rows
+        internal_errors += rows if worst.code == INTERNAL_ERROR else 0
+    return {word: number for word, number in counted.items() if number}, internal_errors

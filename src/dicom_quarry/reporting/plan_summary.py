@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import OutcomeStatus, Study
+from dicom_quarry.outcomes import INTERNAL_ERROR
 from dicom_quarry.reporting.estimate import Forecast
 from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.reporting.summary import (
@@ -76,10 +77,12 @@ class PlanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row has studies, 1 if some rows have none, 4 if some rows were not queried yet."""
+        """0 if every row has studies, 1 if some have none, 4 if some were not queried, 70 for a defect."""
         statuses = {group.status for group in self.counts.unresolved_groups}
         if OutcomeStatus.PENDING in statuses:
             return 4
+        if any(group.code == INTERNAL_ERROR for group in self.counts.unresolved_groups):
+            return 70
         return 1 if statuses else 0
 
     @property

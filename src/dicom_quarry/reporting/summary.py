@@ -13,7 +13,7 @@ from rich.text import Text
 
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import OnCompleteState, Outcome, OutcomeStatus
-from dicom_quarry.outcomes import CATALOGUE
+from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.system.text_safety import escape_text
 
@@ -65,15 +65,22 @@ class JobSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row is complete, 1 if finished and some are not, 4 if not finished."""
+        """0 if every row is complete, 1 if finished and some are not, 4 if not finished, 70 for a defect."""
         statuses = {status for status, _ in self.outcome_counts}
         if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(OnCompleteState.WAITING):
             return 4
+        if self.internal_errors:
+            return 70
         return (
             1
             if statuses - {OutcomeStatus.COMPLETE} or self.on_complete_counts.get(OnCompleteState.FAILED)
             else 0
         )
+
+    @property
+    def internal_errors(self) -> int:
+        """The number of rows that ended for a defect of Quarry."""
+        return sum(group.count for group in self.attention_groups if group.code == INTERNAL_ERROR)
 
     @property
     def incomplete_rows(self) -> int:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import IO
 
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.errors import ConfigError, StartError
+from dicom_quarry.system.service_loop import start_thread
 
 #: Seconds between two checks of a running command, and seconds that it has to end after SIGTERM.
 _POLL_SECONDS = 0.1
@@ -84,7 +85,11 @@ def run_command(
     except OSError as error:
         return CommandResult(f"it could not be started: {error.strerror}", "")
     tail = bytearray()
-    threads = _start_pipe_threads(child, stdin.encode("utf-8", "surrogateescape"), tail)
+    try:
+        threads = _start_pipe_threads(child, stdin.encode("utf-8", "surrogateescape"), tail)
+    except StartError as error:
+        _terminate(child)
+        return CommandResult(f"it could not be started: {error}", "")
     problem = _wait_for_exit(child, timeout, is_cancelled)
     for thread in threads:
         # A process that the command left behind may keep the pipe open.
@@ -134,7 +139,7 @@ def _start_pipe_threads(
     writer, reader = (_write_stdin, (child.stdin, stdin)), (_read_output, (child.stdout, tail))
     threads = [threading.Thread(target=target, args=args, daemon=True) for target, args in (writer, reader)]
     for thread in threads:
-        thread.start()
+        start_thread(thread)
     return threads
 
 
