@@ -58,7 +58,7 @@ def history(out: Path, row: int) -> tuple[list[RowHistory], list[StudyHistory]]:
     with closing(api.open_history(out)) as reader:
         found = reader.row_history(row)
         assert found is not None
-        return [found], list(reader.study_histories_of_row(row))
+        return [found], list(reader.study_histories_of_rows([row]))
 
 
 def test_a_row_that_is_complete(out: Path) -> None:

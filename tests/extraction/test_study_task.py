@@ -488,7 +488,7 @@ def test_why_a_study_was_put_off_and_how_it_was_listed_is_remembered(bench: Benc
     bench.run()
     bench.ledger.close()
     reader = HistoryReader(bench.path / "ledger.db", "mismatch")
-    (history,) = reader.study_histories_of_row(1)
+    (history,) = reader.study_histories_of_rows([1])
     reader.close()
     (listing,) = history.queries
     assert (listing.purpose, listing.result_count, listing.why) == ("listing", len(LISTED.instances), "")

@@ -48,6 +48,6 @@ def test_the_reason_of_our_own_store_is_named(
     assert all(line["reason"].startswith("Quarry's own receiver refused it: ") for line in missing)
     assert all(why in line["reason"] for line in missing)
     with closing(api.open_history(stage.out)) as reader:
-        studies = list(reader.study_histories_of_row(1))
+        studies = list(reader.study_histories_of_rows([1]))
         text = "\n".join(api.explain_lines([], studies, with_identifiers=False))
     assert all(f"{uid}: Quarry's own receiver refused it" in text for uid in refused)

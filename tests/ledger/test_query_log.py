@@ -73,7 +73,7 @@ def test_a_study_has_its_rounds_pauses_and_first_missing_instances(path: Path) -
     ledger.retry({"instances_missing"})
     ledger.close()
     reader = HistoryReader(path, "mismatch")
-    (found,) = reader.study_histories_of_row(1)
+    (found,) = reader.study_histories_of_rows([1])
     assert [number for number, _ in found.rounds] == [1]
     assert len(found.retried_at) == 1
     assert found.postponements == (Postponement(5.0, 10.0, "the archive is busy"),)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
     from dicom_quarry.api.jobs import RunningJob as RunningJob
+    from dicom_quarry.api.jobs import find_default_job as find_default_job
     from dicom_quarry.api.jobs import find_running_job as find_running_job
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
     from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
@@ -113,6 +114,7 @@ EXPORTS = {
     ),
     "api.jobs": (
         "RunningJob",
+        "find_default_job",
         "find_running_job",
         "find_running_jobs",
         "list_job_statuses",

@@ -10,9 +10,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_quarry.config.settings import FILE_NAME, read_toml
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
-from dicom_quarry.jobs.registry import list_registered
+from dicom_quarry.jobs.registry import last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.jobs.status import read_job_status as _read_job_status
 from dicom_quarry.model import OnCompleteState, OutcomeStatus
@@ -24,6 +25,38 @@ _POLL_INTERVAL = 0.2
 def read_job_status(out: Path) -> JobStatus:
     """Read the status of the job in folder ``out``; raises InputError if there is none, and LedgerError."""
     return _read_job_status(open_existing(out))
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultJob:
+    """The job of a command without a folder, and the reason; ``is_last``: only because it ran last."""
+
+    folder: Path
+    reason: str
+    is_last: bool = False
+
+
+def find_default_job() -> DefaultJob | None:
+    """Find the job of quarry.toml's ``to``, else of the current folder, else the last one; None if none.
+
+    Raises ConfigError for a quarry.toml that cannot be read.
+    """
+    settings = Path(FILE_NAME)
+    to = read_toml(settings).get("to") if settings.is_file() else None
+    if isinstance(to, str) and _has_job(Path(to)):
+        return DefaultJob(Path(to), f"'to' in {FILE_NAME}")
+    if _has_job(Path()):
+        return DefaultJob(Path(), "the current folder")
+    last = next(filter(_has_job, last_registered()), None)
+    return DefaultJob(last, "the last job on this computer", is_last=True) if last else None
+
+
+def _has_job(out: Path) -> bool:
+    try:
+        open_existing(out)
+    except (InputError, LedgerError):
+        return False
+    return True
 
 
 def status_exit_code(status: JobStatus) -> int:

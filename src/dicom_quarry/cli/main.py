@@ -16,7 +16,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from dicom_quarry.cli.command_class import QuarryCommand, explain_unknown_option, options_of
 from dicom_quarry.cli.console import fail
+from dicom_quarry.cli.did_you_mean import suggest_command
 from dicom_quarry.errors import (
     ArchiveError,
     InputError,
@@ -44,12 +46,13 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "check": ("check", "check", {}),
     "plan": ("plan", "plan", _SHOW_HELP),
     "extract": ("extract", "extract", _SHOW_HELP),
-    "status": ("status", "status", _SHOW_HELP),
+    "resume": ("resume", "resume", {}),
+    "status": ("status", "status", {}),
     "list": ("list_jobs", "list_jobs", {}),
     "stop": ("stop", "stop", _SHOW_HELP),
-    "report": ("report", "report", _SHOW_HELP),
-    "explain": ("explain", "explain", _SHOW_HELP),
-    "verify": ("verify", "verify", _SHOW_HELP),
+    "report": ("report", "report", {}),
+    "explain": ("explain", "explain", {}),
+    "verify": ("verify", "verify", {}),
     "retry": ("extract", "retry", _SHOW_HELP),
     "release": ("release", "release", _SHOW_HELP),
     # Further arguments are AE titles behind --accept.
@@ -74,8 +77,46 @@ class _LazyCommandGroup(TyperGroup):
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(cmd_name, **options)(command)
+        alone.command(cmd_name, cls=QuarryCommand, **options)(command)
         return get_command(alone)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words before the command's name."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if hasattr(error, "option_name") and hasattr(error, "possibilities"):
+                explain_unknown_option(error, words, options_of(self), self._behind_command(words))
+            raise
+
+    def _behind_command(self, words: list[str]) -> Callable[[str], str]:
+        """Return the suggestion for an option of a command that is typed before the command."""
+
+        def suggest(option: str) -> str:
+            command = next((word for word in words if word in _COMMANDS), self.command_with(option))
+            return f"Write it behind the command: quarry {command} {option}" if command else ""
+
+        return suggest
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command; an unknown one is an error that names what may be meant."""
+        if args[0] not in _COMMANDS:
+            suggestion = suggest_command(args[0], _COMMANDS)
+            ctx.fail(f"No such command '{args[0]}'." + (f" {suggestion}" if suggestion else ""))
+        QuarryCommand.suggest_elsewhere = self._suggest_elsewhere
+        return super().resolve_command(ctx, args)
+
+    def _suggest_elsewhere(self, option: str) -> str:
+        command = self.command_with(option)
+        return f"It is an option of quarry {command}" if command else ""
+
+    def command_with(self, option: str) -> str:
+        """Return the first command that has an option, empty if none has."""
+        # Most options are those of extract.
+        names = sorted(_COMMANDS, key=lambda name: name != "extract")
+        has_option = (name for name in names if option in options_of(self.get_command(None, name)))
+        return next(has_option, "")
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; Ctrl-C ends it as not finished, unless it takes that itself."""

@@ -10,6 +10,13 @@ import typer
 _FOLDER = typer.Argument(help="The folder of a job (its --to).")
 Folder = Annotated[Path, _FOLDER]
 OptionalFolder = Annotated[Path | None, _FOLDER]
+FolderOrDefault = Annotated[
+    Path | None,
+    typer.Argument(
+        help="The folder of a job (its --to).  [default: 'to' in quarry.toml, the current folder, or the "
+        "last job]"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts; without patient identifiers.")]
 
 _TO = typer.Option("--to", help="Output folder: images, reports and the job's record.")

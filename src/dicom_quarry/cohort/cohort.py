@@ -83,6 +83,7 @@ class CohortFile:
             path, lambda header: is_key_header(header, options.mapping), options.hidden_rows
         )
         self._options = options
+        self.path = path
         self.name = self._table.name
         self.columns = self._table.header
         try:

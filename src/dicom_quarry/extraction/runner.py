@@ -117,6 +117,17 @@ class Runner:
                 observer.on_cohort_updated(change)
             return self.run(folder, ledger)
 
+    def resume(self) -> JobResult:
+        """Continue with the rows of the job's record; its table is not needed.
+
+        Raises InputError, StartError and LedgerError.
+        """
+        settings, observer = self.queries.settings, self.queries.observer
+        with self.open_job() as (folder, ledger):
+            if change := record.describe_table_change(ledger.metadata(), settings):
+                observer.on_message(change)
+            return self.run(folder, ledger)
+
     def retry(self, statuses: frozenset[OutcomeStatus]) -> JobResult:
         """Work again on the rows and studies that ended with one of these outcomes."""
         with self.open_job() as (folder, ledger):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
+from dicom_quarry.cohort.input_source import STANDARD_INPUT
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.study_filter import SeriesFilter
 from dicom_quarry.config.settings import Settings, parse_recorded_settings
@@ -97,8 +98,8 @@ def begin_or_continue(
     previous = parse_recorded_settings(metadata)
     _check_same_job(previous, settings)
     if metadata["cohort"] == cohort.digest and not update:
-        if previous != settings:
-            ledger.set_metadata(settings=settings.model_dump_json())
+        if previous != settings or metadata.get("table") != _table_path(cohort):
+            ledger.set_metadata(settings=settings.model_dump_json(), table=_table_path(cohort))
         return None
     if not update:
         raise InputError(
@@ -141,10 +142,32 @@ def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T 
 def _build_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
     return {
         "cohort": cohort.digest,
+        "table": _table_path(cohort),
         "columns": json.dumps(cohort.columns),
         "settings": settings.model_dump_json(),
         "version": __version__,
     }
+
+
+def _table_path(cohort: CohortFile) -> str:
+    """Return the absolute path of a table, empty for standard input."""
+    return "" if cohort.path == STANDARD_INPUT else str(cohort.path.absolute())
+
+
+def describe_table_change(metadata: Mapping[str, str], settings: Settings) -> str:
+    """Describe how the table of a job differs from its record; empty if it does not, or is not known."""
+    path = metadata.get("table", "")
+    if not path:
+        return ""
+    try:
+        if CohortFile(Path(path), parse_read_options(settings)).digest == metadata["cohort"]:
+            return ""
+    except InputError:
+        return f"the table {path} cannot be read any more; the rows of the job's record are used"
+    return (
+        f"the table {path} has changed since; the rows of the job's record are used. To use the new rows, "
+        "run quarry extract with the table and --update"
+    )
 
 
 def _now() -> str:

@@ -14,13 +14,11 @@ from dicom_quarry.system.atomic_file import atomic_write_text
 
 def register(out: Path) -> None:
     """Add a job's folder. Without a writable home folder nothing is registered, and the job still runs."""
-    path = str(out.resolve())
-    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     with suppress(OSError):
-        folder = _registry_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with atomic_write_text(folder / f"{name}.json") as file:
-            json.dump({"out": path}, file)
+        entry = _entry(out)
+        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with atomic_write_text(entry) as file:
+            json.dump({"out": str(out.resolve())}, file)
 
 
 def state_home() -> Path:
@@ -38,6 +36,21 @@ def list_registered() -> Iterator[Path]:
                 yield out
             else:  # a folder on a disk that is not mounted raises, and stays registered
                 entry.unlink()
+
+
+def last_registered() -> Iterator[Path]:
+    """Yield the folders of this user's jobs, that of the latest run first."""
+    started = {}
+    for out in list_registered():
+        with suppress(OSError):
+            started[out] = _entry(out).stat().st_mtime_ns
+    yield from sorted(started, key=started.__getitem__, reverse=True)
+
+
+def _entry(out: Path) -> Path:
+    path = str(out.resolve())
+    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return _registry_folder() / f"{name}.json"
 
 
 def _registry_folder() -> Path:

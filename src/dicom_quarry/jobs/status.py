@@ -42,6 +42,11 @@ class JobStatus:
         return str(self.progress.get("waiting_for") or "")
 
     @property
+    def can_be_resumed(self) -> bool:
+        """True if the job is not finished, and no process runs it."""
+        return self.process is None and not self.counts.is_finished
+
+    @property
     def state(self) -> str:
         """The state in a word or two: running, waiting, queued, finished, not finished."""
         if self.process is None:

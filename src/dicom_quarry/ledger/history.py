@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,9 +95,42 @@ class HistoryReader(LedgerReader):
             found = connection.scalars(query.where(tasks.c.study_uid == study_uid))
             return sorted(found)
 
-    def study_histories_of_row(self, row: int) -> Iterator[StudyHistory]:
-        """Yield the history of each task of a row."""
-        yield from self._histories(select(request_tasks.c.task_id).where(request_tasks.c.row == row))
+    def rows_with(self, keyword: str, value: str) -> list[int]:
+        """Return the rows that search for a value, or that request a study with it.
+
+        ``keyword`` is ``PatientID`` or ``AccessionNumber``. A row that cannot be used is found by its cells.
+        If no value is the same, values are found that differ only in capital letters, leading zeros, or
+        spaces around them.
+        """
+        same: set[int] = set()
+        similar: set[int] = set()
+        plain = _plain_spelling(value)
+        for row, values in self._values_of_rows(keyword):
+            if value in values:
+                same.add(row)
+            elif plain in map(_plain_spelling, values):
+                similar.add(row)
+        return sorted(same or similar)
+
+    def _values_of_rows(self, keyword: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield the values that each row has for a key; then those of the studies that it requests."""
+        held = {"PatientID": "patient_id", "AccessionNumber": "accession"}[keyword]
+        studies = select(request_tasks.c.row, tasks.c[held]).join(
+            tasks, tasks.c.id == request_tasks.c.task_id
+        )
+        rows = select(requests.c.row, requests.c["keys"], requests.c.alternatives, requests.c.cells)
+        with self._engine.connect().execution_options(yield_per=1000) as connection:
+            for row, keys, alternatives, cells in connection.execute(rows):
+                searches = [json.loads(keys), *json.loads(alternatives or "[]")]
+                values = [text for search in searches for name, text in search if name == keyword]
+                yield row, values if searches[0] else json.loads(cells)
+            for row, text in connection.execute(studies):
+                yield row, [text]
+
+    def study_histories_of_rows(self, rows: Sequence[int]) -> Iterator[StudyHistory]:
+        """Yield the history of each task of these rows."""
+        wanted = request_tasks.c.row.in_(rows)
+        yield from self._histories(select(request_tasks.c.task_id).where(wanted).distinct())
 
     def study_histories(self, study_uid: str) -> Iterator[StudyHistory]:
         """Yield the history of each task of a study: one for each archive and selection of series."""
@@ -143,6 +176,11 @@ class HistoryReader(LedgerReader):
                 ),
                 mismatch_paths=tuple(connection.scalars(mismatch_paths.limit(MAX_NAMED))),
             )
+
+
+def _plain_spelling(value: str) -> str:
+    """Return a value without capital letters, leading zeros and spaces around it."""
+    return value.strip().casefold().lstrip("0")
 
 
 def _keys(pairs: list[list[str]]) -> Keys:

@@ -7,6 +7,7 @@ import json
 from dicom_quarry import api
 from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
+from dicom_quarry.cli.chosen_folder import resume_command
 from dicom_quarry.cli.console import err, out
 from dicom_quarry.model import OutcomeStatus
 
@@ -37,6 +38,7 @@ def _to_json(job: JobStatus) -> dict[str, object]:
         "state": job.state,
         "waiting_for": job.waiting_for or None,
         "process": job.process,
+        "resume": resume_command(job.folder.out) if job.can_be_resumed else None,
         "began": job.started_at.isoformat(),
         "rows": job.counts.rows,
         "rows_complete": job.counts.rows_by_status.get(OutcomeStatus.COMPLETE, 0),
@@ -57,3 +59,5 @@ def _show_job(job: JobStatus) -> None:
     out.print("  ".join(parts))
     if job.waiting_for:
         out.print(f"{'':<12}  waiting for {job.waiting_for}")
+    if job.can_be_resumed:
+        out.print(f"{'':<12}  to continue: {resume_command(job.folder.out)}")

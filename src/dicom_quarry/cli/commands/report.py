@@ -8,11 +8,12 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import options
+from dicom_quarry.cli.chosen_folder import choose_folder
 from dicom_quarry.cli.display.run_job import show_summary
 
 
 def report(
-    folder: options.Folder,
+    folder: options.FolderOrDefault = None,
     xlsx: Annotated[
         bool,
         typer.Option("--xlsx", help="Also write report.xlsx, all cells as text; later runs update it."),
@@ -26,6 +27,6 @@ def report(
 
     Example:  quarry report out/ --xlsx
     """
-    result = api.report(folder, xlsx=xlsx)
+    result = api.report(choose_folder(folder), xlsx=xlsx)
     show_summary(result)
     raise typer.Exit(result.exit_code)

@@ -9,10 +9,11 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
+from dicom_quarry.cli.chosen_folder import choose_folder, resume_command
 from dicom_quarry.cli.console import out
 
 
-def status(folder: options.Folder, as_json: options.AsJson = False) -> None:
+def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = False) -> None:
     """Show the progress of a job.
 
     Rows, studies and instances so far, and the time left.
@@ -21,7 +22,7 @@ def status(folder: options.Folder, as_json: options.AsJson = False) -> None:
 
     Example:  quarry status out/
     """
-    job = api.read_job_status(folder)
+    job = api.read_job_status(choose_folder(folder))
     if as_json:
         print(json.dumps(_to_json(job), indent=2))
     else:
@@ -36,6 +37,7 @@ def _to_json(job: JobStatus) -> dict[str, object]:
         "queued": job.is_queued,
         "process": job.process,
         "finished": counts.is_finished,
+        "resume": resume_command(job.folder.out) if job.can_be_resumed else None,
         "rows": counts.rows,
         "rows_by_outcome": dict(counts.rows_by_status),
         "studies": counts.studies,
@@ -59,7 +61,7 @@ def _show_job(job: JobStatus) -> None:
     elif counts.is_finished:
         out.print("finished")
     else:
-        out.print("Not finished, and not running. Run the same command again to continue")
+        out.print(f"Not finished, and not running. To continue: {resume_command(job.folder.out)}")
     for outcome, count in counts.rows_by_status.items():
         out.print(f"  {count:>9,} rows {outcome.replace('_', ' ')}")
     out.print(

@@ -8,6 +8,7 @@ import typer
 
 from dicom_quarry import api
 from dicom_quarry.cli import options
+from dicom_quarry.cli.chosen_folder import resume_command
 from dicom_quarry.cli.console import fail, out
 from dicom_quarry.errors import InputError
 
@@ -41,4 +42,4 @@ def stop(
         out.print(f"{job.folder.out}: {action} the studies being transferred (process {job.process})")
     for job in running:
         job.wait()
-        out.print(f"{job.folder.out}: stopped. Run the same command again to continue")
+        out.print(f"{job.folder.out}: stopped. To continue: {resume_command(job.folder.out)}")

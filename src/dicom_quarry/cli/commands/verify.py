@@ -15,6 +15,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.api import FileResult, Verification, VerifyOptions, VerifySummary
 from dicom_quarry.cli import options
+from dicom_quarry.cli.chosen_folder import choose_folder
 from dicom_quarry.cli.console import err, fail, out
 from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
 from dicom_quarry.errors import ConfigError
@@ -26,7 +27,7 @@ _MAX_PATH_SHOWN = 1000
 
 
 def verify(
-    folder: options.Folder,
+    folder: options.FolderOrDefault = None,
     quick: Annotated[bool, typer.Option("--quick", help="Compare file sizes only.")] = False,
     sample: Annotated[
         str | None, typer.Option(help="Read a random part of the files only, such as 1%.")
@@ -59,9 +60,9 @@ def verify(
     if against_archive:
         if quick or sample is not None or threads is not None:
             raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
-        _verify_against_archive(folder, restart=restart, trust_owner=trust_owner)
+        _verify_against_archive(choose_folder(folder), restart=restart, trust_owner=trust_owner)
     share = None if sample is None else api.parse_share(sample)
-    _verify_files(folder, VerifyOptions(quick, share, seed, threads, restart))
+    _verify_files(choose_folder(folder), VerifyOptions(quick, share, seed, threads, restart))
 
 
 def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -> NoReturn:
