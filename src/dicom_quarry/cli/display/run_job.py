@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dicom_quarry import api
 from dicom_quarry.cli import detach
+from dicom_quarry.cli.chosen_folder import resume_command
 from dicom_quarry.cli.console import err, fail, out, write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
@@ -28,6 +29,9 @@ def show_summary(result: Result) -> None:
 
 T = TypeVar("T")
 
+#: Exit code of a job that is not finished.
+_NOT_FINISHED = 4
+
 
 def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: bool = False) -> int:
     """Run a job with its display, write its reports and show its summary; returns the exit code."""
@@ -40,6 +44,8 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
             out.print(f"Nothing to do: the job in {end.folder.out} is finished")
         result = api.write_final_reports(end)
         show_summary(result)
+        if result.exit_code == _NOT_FINISHED:
+            out.print(f"to continue: {resume_command(end.folder.out)}")
         if end.problem:
             # The archive's own words may contain patient identifiers.
             fail(end.problem if err.is_terminal else end.redacted_problem)
