@@ -11,12 +11,13 @@ from pathlib import Path
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import open_or_create
-from dicom_quarry.jobs.instance_paths import make_path_function, parse_template
+from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger, TaskResult
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import AE, InstanceInfo, InstanceRef, Selection, Study
 from dicom_quarry.store.part10 import encode_file_head
+from dicom_quarry.store.path_template import PathTemplate
 
 _CLASS, _SYNTAX = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 _SERIES = 25
@@ -41,7 +42,7 @@ def record_job(
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([["Accession"], *([study.accession] for study in known)])
     ledger = Ledger(open_or_create(out, None).ledger)
-    derive = make_path_function(parse_template(settings.filepath, ("Accession",)))
+    derive = make_path_function(PathTemplate.parse(settings.filepath))
     chance, paths = random.Random(6), []
     try:
         record.begin_or_continue(ledger, record.read_cohort(table, settings)[0], settings, update=False)

@@ -231,7 +231,9 @@ def test_another_archive_or_layout_is_refused(job: Job) -> None:
     assert job.run().code == 0
     with GatedArchive(STUDIES, title="OTHER") as other:
         assert "is filled from DEMO" in sentence(job.run("--from", other.ae))
-    assert "are named by --filepath" in sentence(job.run("--filepath", "{SOPInstanceUID}.dcm"))
+    assert "are named by --layout niffler: give that option again" in sentence(
+        job.run("--filepath", "{SOPInstanceUID}.dcm")
+    )
 
 
 def test_a_finished_folder_needs_no_archive(job: Job) -> None:

@@ -81,6 +81,27 @@ def test_a_port_alone_takes_any_title_and_stops_when_idle(work: Path) -> None:
     assert len(files(work / "in")) == 2
 
 
+def test_names_of_folders_are_those_with_which_it_was_begun(work: Path) -> None:
+    def tops(receiving: Receiving, patient: str) -> set[str]:
+        assert send("storescu", receiving.ae, *dicom(work, patient, patient=patient))[0] == 1
+        return {name.partition("/")[0] for name in files(receiving.folder)}
+
+    with Receiving(work) as receiving:
+        tops(receiving, "mismatch")
+        assert tops(receiving, "case7") == {"case7", "%6Dismatch"}
+        receiving.running.terminate()
+        assert receiving.running.wait() == 0
+        late = quarry("receive", "-b", free_port(), "--directory", receiving.folder, "--portable-names")
+        assert late.code == 2
+        assert "named without --portable-names, and they keep their names" in " ".join(late.err.split())
+        (receiving.folder / ".quarry" / "names").unlink()  # a folder of an earlier version
+        receiving.start()
+        assert tops(receiving, "case8") == {"case7", "%6Dismatch", "case8~"}
+    with Receiving(work, "--portable-names", "--layout", "accession", folder="new") as receiving:
+        assert tops(receiving, "case9") == {"A1"}
+        assert (receiving.folder / ".quarry" / "names").read_text() == "portable\n"
+
+
 def test_not_idle_while_somebody_is_connected(work: Path) -> None:
     with Receiving(work, "--until-idle", 1) as receiving:
         with RawPeer(receiving.ae.port) as peer:

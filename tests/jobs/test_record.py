@@ -10,14 +10,14 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.config.settings import Settings, load_settings
-from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.errors import ConfigError, InputError, LedgerError
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import open_or_create
-from dicom_quarry.jobs.instance_paths import load_path_function, make_path_function, parse_template
+from dicom_quarry.jobs.instance_paths import load_path_function, make_path_function
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
-from dicom_quarry.model import OutcomeStatus, Selection
+from dicom_quarry.model import OutcomeStatus, Selection, Study
 from dicom_quarry.store.path_template import PathTemplate
 from tests.ledger.helpers import conclude, missing_row, ref, stored_row, study
 
@@ -52,6 +52,13 @@ class Bench:
     def waiting(self) -> list[int]:
         return [one.row for one in self.ledger.waiting_requests(100)]
 
+    def path_of_patient(self, patient_id: str) -> str:
+        reader = LedgerReader(self.folder.ledger)
+        try:
+            return load_path_function(reader)(Study("1.2", patient_id), ref("1.2", 1)).parts[0]
+        finally:
+            reader.close()
+
     def complete(self, row: int, number: int) -> None:
         asked = next(one for one in self.ledger.waiting_requests(100) if one.row == row)
         self.ledger.resolve_request(asked, "PACS", [(study(number), Selection())]).result()
@@ -72,7 +79,7 @@ def test_a_new_job(bench: Bench) -> None:
     assert bench.enter() is None
     assert bench.waiting() == [1, 2]
     facts = bench.ledger.metadata()
-    assert set(facts) == {"cohort", "columns", "created", "settings", "version"}
+    assert set(facts) == {"cohort", "columns", "created", "names", "settings", "version"}
     assert facts["columns"] == '["EMPI", "Accession"]'
     assert Settings.model_validate_json(facts["settings"]) == bench.settings()
 
@@ -123,7 +130,7 @@ def test_update_with_the_same_table_looks_at_its_rows_again(bench: Bench) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"filepath": "{00080018}.dcm"}, "are named by --filepath '.00100020"),
+        ({"filepath": "{00080018}.dcm"}, "are named by --layout niffler"),
         ({"from": "OTHER@127.0.0.1:104"}, "is filled from PACS: use that archive"),
     ],
 )
@@ -241,6 +248,38 @@ def test_verify_finds_what_is_missing_and_what_has_changed(bench: Bench) -> None
 
 
 def test_the_folder_for_what_is_kept_apart_is_no_folder_of_a_pattern() -> None:
-    with pytest.raises(ConfigError, match="another patient"):
-        parse_template("mismatch/{SOPInstanceUID}", ())
-    assert parse_template("matched/{SOPInstanceUID}", ()).pattern == "matched/{SOPInstanceUID}"
+    with pytest.raises(ConfigError, match="Quarry's own"):
+        PathTemplate.parse("mismatch/{SOPInstanceUID}")
+    assert PathTemplate.parse("matched/{SOPInstanceUID}").pattern == "matched/{SOPInstanceUID}"
+
+
+def test_the_rule_of_the_names_is_recorded_and_stays(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.enter()
+    assert bench.ledger.metadata()["names"] == "values"
+    monkeypatch.setattr("dicom_quarry.jobs.naming.distinguishes_names", lambda _folder: False)
+    bench.enter()
+    assert bench.ledger.metadata()["names"] == "values"
+    with pytest.raises(InputError, match="--portable-names"):
+        bench.enter(portable_names=True)
+
+
+def test_a_disk_that_ignores_case_gets_portable_names(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dicom_quarry.jobs.naming.distinguishes_names", lambda _folder: False)
+    bench.enter()
+    assert bench.ledger.metadata()["names"] == "portable"
+    bench.enter(portable_names=True)
+
+
+def test_a_job_without_a_rule_has_the_names_of_before(bench: Bench) -> None:
+    bench.enter()
+    bench.ledger.database.write(
+        lambda connection: connection.exec_driver_sql("DELETE FROM job WHERE name = 'names'")
+    )
+    bench.enter(portable_names=True)
+    assert "names" not in bench.ledger.metadata()
+    assert bench.path_of_patient("mismatch") == "mismatch~"
+    bench.ledger.set_metadata(names="values")
+    assert bench.path_of_patient("mismatch") == "%6Dismatch"
+    bench.ledger.set_metadata(names="of-2031")
+    with pytest.raises(LedgerError, match="another version"):
+        bench.enter()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.store.safe_names import NameRule
 
 HEADER = {
     0x00080008: "ORIGINAL\\PRIMARY\\AXIAL",
@@ -104,6 +105,39 @@ def test_forms(pattern: str, path: str | None) -> None:
             rendered(pattern, Site="A/B")
     else:
         assert rendered(pattern, Site=" A/B ") == path
+
+
+@pytest.mark.parametrize(
+    ("pattern", "patient", "path"),
+    [
+        ("{00100020}/{00080018}", "case", "case/1.2.3.4.5"),
+        ("{00100020}/{00080018}", "mismatch", "%6Dismatch/1.2.3.4.5"),
+        ("x/{00100020}/{00080018}", "report.csv", "x/%72eport.csv/1.2.3.4.5"),
+        # Values that make a reserved name together with text, or by a form that keeps no values apart.
+        ("mis{00100020}/{00080018}", "match", "%6Dismatch/1.2.3.4.5"),
+        ("{00100020}.csv/{00080018}", "report", "%72eport.csv/1.2.3.4.5"),
+        ("{00100020,slice,0,8}/{00080018}", "mismatches", "%6Dismatch/1.2.3.4.5"),
+        ("{00100020,urlencoded}/{00080018}", "SHA256SUMS", "%53HA256SUMS/1.2.3.4.5"),
+        ("{00100020,slice,0,4}/{00080018}", "abc~1", "abc%7E/1.2.3.4.5"),
+        # The user's own words below the first level stay.
+        ("x/mismatch/{00100020}/{00080018}", "a", "x/mismatch/a/1.2.3.4.5"),
+        ("x/{00080018}/report.csv", "a", "x/1.2.3.4.5/report.csv"),
+        ("{00100020}/mismatch/{00080018}", "mismatch", "%6Dismatch/mismatch/1.2.3.4.5"),
+        ("{csv:Site}/{00080018}", "", "Emory/1.2.3.4.5"),
+    ],
+)
+def test_names_that_are_values(pattern: str, patient: str, path: str) -> None:
+    template = PathTemplate.parse(pattern, columns=["Site"], names=NameRule.VALUES)
+    assert str(template.render({**HEADER, 0x00100020: patient}, {"Site": "Emory"})) == path
+
+
+@pytest.mark.parametrize("name", ["mismatch", "Report.csv", "'SHA256SUMS'", "non-patient"])
+def test_a_pattern_cannot_begin_with_a_name_of_quarrys_own(name: str) -> None:
+    for rule in (NameRule.VALUES, NameRule.PORTABLE):
+        with pytest.raises(ConfigError, match="Quarry's own files"):
+            PathTemplate.parse(f"{name}/{{00080018}}", names=rule)
+    # A job that was begun so goes on.
+    PathTemplate.parse(f"{name}/{{00080018}}", names=NameRule.LEGACY)
 
 
 @pytest.mark.parametrize(
@@ -256,16 +290,19 @@ fields = st.sampled_from(
     st.lists(fields | st.sampled_from(["x", "'..'", "x."]), min_size=1, max_size=4),
     st.lists(values, min_size=6, max_size=6),
     values,
+    st.sampled_from(NameRule),
 )
-def test_no_value_leaves_the_root(parts: list[str], texts: list[str], cell: str) -> None:
+def test_no_value_leaves_the_root(parts: list[str], texts: list[str], cell: str, rule: NameRule) -> None:
     tags = (0x00100020, 0x00100010, 0x00080050, 0x00080008, 0x00080020, 0x00200013)
-    template = PathTemplate.parse("x" + "/".join(parts).replace("/'", "/x'"), columns=["Site"], for_job=False)
+    pattern = "x" + "/".join(parts).replace("/'", "/x'")
+    template = PathTemplate.parse(pattern, columns=["Site"], for_job=False, names=rule)
     path = template.render(dict(zip(tags, texts, strict=True)), {"Site": cell})
     assert not path.is_absolute()
     assert path.parts
     for part in path.parts:
         assert part not in ("", ".", "..")
         assert part.isprintable()
+        assert part[0] not in ".-"
         assert "\\" not in part
         assert len(part.encode()) <= 180
 

@@ -1,13 +1,20 @@
-"""The type and the free space of a file system; durable names in a directory."""
+"""The type, the free space and the names of a file system; durable names in a directory."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from dicom_quarry.system.file_systems import file_system_type, free_bytes, sync_directory
+from dicom_quarry.system.file_systems import (
+    distinguishes_names,
+    file_system_type,
+    free_bytes,
+    sync_directory,
+)
 
 MOUNTS = """\
 /dev/sda1 / ext4 rw,relatime 0 0
@@ -76,3 +83,50 @@ def test_a_directory_is_synced_by_path_or_descriptor(tmp_path: Path, monkeypatch
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         sync_directory(tmp_path / "file")
+
+
+def ignore_ascii_case(name: str) -> str:
+    return "".join(char.lower() if char.isascii() else char for char in name)
+
+
+def ignore_canonical_form(name: str) -> str:
+    return unicodedata.normalize("NFD", name)
+
+
+def ignore_compatible_form(name: str) -> str:
+    return unicodedata.normalize("NFKC", name)
+
+
+def ignore_other_case(name: str) -> str:
+    return "".join(char if char.isascii() else char.lower() for char in name)
+
+
+@pytest.mark.parametrize(
+    "fold",
+    [str.casefold, ignore_ascii_case, ignore_other_case, ignore_canonical_form, ignore_compatible_form],
+)
+def test_a_disk_that_takes_two_names_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fold: Callable[[str], str]
+) -> None:
+    def exists(path: str) -> bool:
+        folder, _, name = path.rpartition("/")
+        return fold(name) in (fold(one.name) for one in Path(folder).iterdir())
+
+    monkeypatch.setattr("os.path.lexists", exists)
+    assert not distinguishes_names(tmp_path)
+
+
+def test_a_disk_that_distinguishes_all_names(tmp_path: Path) -> None:
+    (tmp_path / "A").touch()
+    if (tmp_path / "a").exists():
+        pytest.skip("the disk of this test ignores case")
+    assert distinguishes_names(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["A"]
+
+
+def test_a_disk_without_such_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touch(*_args: object, **_options: object) -> None:
+        raise OSError(84, "Invalid or incomplete multibyte or wide character")
+
+    monkeypatch.setattr(Path, "touch", touch)
+    assert not distinguishes_names(tmp_path)

@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
+    from dicom_quarry.config.layouts import choose_filepath as choose_filepath
     from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
     from dicom_quarry.config.scaffold import render_config as render_config
-    from dicom_quarry.config.settings import DEFAULT_FILEPATH as DEFAULT_FILEPATH
     from dicom_quarry.config.settings import DEFAULT_LOCAL as DEFAULT_LOCAL
     from dicom_quarry.config.settings import FILE_NAME as FILE_NAME
     from dicom_quarry.config.settings import Settings as Settings
@@ -155,12 +155,12 @@ EXPORTS = {
     "system.stop_signals": ("StopSignals",),
     "system.text_safety": ("escape_text", "make_visible"),
     "completion.release": ("ReleaseOutcome",),
+    "config.layouts": ("choose_filepath",),
     "config.scaffold": (
         "ScaffoldOptions",
         "render_config",
     ),
     "config.settings": (
-        "DEFAULT_FILEPATH",
         "DEFAULT_LOCAL",
         "FILE_NAME",
         "Settings",

@@ -10,6 +10,7 @@ from pathlib import Path
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock, require_own_state
+from dicom_quarry.jobs.naming import begin_or_continue_names
 from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, ReceiverStats
 from dicom_quarry.store.instance_store import InstanceStore
@@ -49,7 +50,8 @@ class FolderReceiver:
 
     ``bind`` is ``AET[@IP]:PORT``, or a port alone to accept any called AE title. An empty ``senders`` admits
     every calling AE title. An association without a message for ``idle_limit`` seconds ends; None keeps it.
-    An instance is durable before it is acknowledged. Raises InputError.
+    An instance is durable before it is acknowledged. ``portable_names``: name the files of a new folder for
+    disks that ignore case. Raises InputError.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class FolderReceiver:
         directory: Path,
         *,
         filepath: str = DEFAULT_FILEPATH,
+        portable_names: bool = False,
         file_mode: str | None = None,
         group: str | None = None,
         senders: Collection[str] = (),
@@ -67,13 +70,17 @@ class FolderReceiver:
     ) -> None:
         title, local = _parse_bind(bind)
         tls_context = acceptor_context(tls.certificate, tls.key, tls.ca, profile=tls.profile) if tls else None
-        template = PathTemplate.parse(filepath, for_job=False)
+        PathTemplate.parse(filepath, for_job=False)  # an error must not leave a folder
         access = make_permissions(file_mode, group)
         called = frozenset({title}) if title else frozenset()
         access_policy = AccessPolicy(called=called, calling=_parse_senders(senders))
         self._directory = directory
+        state = directory / ".quarry"
+        is_new = not state.exists()
         self._incoming = _make_incoming_folder(directory)
-        require_own_state(JobFolder(directory, directory / ".quarry"), trust_owner=trust_owner)
+        require_own_state(JobFolder(directory, state), trust_owner=trust_owner)
+        names = begin_or_continue_names(directory, state, is_new=is_new, portable=portable_names)
+        template = PathTemplate.parse(filepath, for_job=False, names=names)
         apply_access(directory, access)
         self._store = InstanceStore(
             directory,

@@ -26,6 +26,18 @@ ToWithDefault = Annotated[Path, _TO]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Settings file.  [default: ./quarry.toml, if there is one]")
 ]
+Layout = Annotated[
+    str | None,
+    typer.Option(
+        help="Folders by a known layout: niffler, patient/date-modality or accession.  [default: niffler]"
+    ),
+]
+PortableNames = Annotated[
+    bool,
+    typer.Option(
+        "--portable-names", help="Folder names for disks that Windows reads, too: abc123 becomes abc123~."
+    ),
+]
 FileMode = Annotated[
     str | None, typer.Option(help="Mode of the files, such as 0640; folders to match.  [default: 0600]")
 ]

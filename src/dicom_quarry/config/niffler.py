@@ -15,6 +15,7 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 
 from dicom_quarry.config import time_window
+from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import ArchiveProfile, Settings, validate_model
 from dicom_quarry.errors import ConfigError
@@ -73,7 +74,7 @@ class NifflerConfig:
 
     def to_settings(self, flags: Mapping[str, object] | None = None) -> Settings:
         """Return the settings of a job; ``flags`` that are not None override them. Raises ConfigError."""
-        given = {name: value for name, value in (flags or {}).items() if value is not None}
+        given = resolve_layout({name: value for name, value in (flags or {}).items() if value is not None})
         merged: dict[str, object] = {**self.flags, **given}
         address = AE.parse_remote(str(merged.pop("from")))
         merged["local"] = merged.pop("as")
@@ -89,7 +90,7 @@ def load_niffler_config(config: Path) -> NifflerConfig:
     values = _load_json(config)
     system_path = config.parent / _get_text(values, "NifflerSystem", config, "system.json")
     system = _load_json(system_path)
-    pattern = _get_text(values, "FilePath", config, "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm")
+    pattern = _get_text(values, "FilePath", config, LAYOUTS["niffler"])
     plan_mode = _PLAN_MODES.get(pattern.strip().upper(), "")
     flags = {
         "from": str(AE.parse_remote(_get_text(system, "SrcAet", system_path))),

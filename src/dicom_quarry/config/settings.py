@@ -22,6 +22,7 @@ from pydantic import (
 
 from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
+from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
 from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
 from dicom_quarry.errors import ConfigError, LedgerError
@@ -29,7 +30,7 @@ from dicom_quarry.model import AE, BaseUri, InstanceInfo, Transport
 from dicom_quarry.system.durations import UNIT_SECONDS, Duration
 from dicom_quarry.system.permissions import Permissions, make_permissions, parse_file_mode
 
-DEFAULT_FILEPATH = "{00100020}/{0020000D}/{0020000E}/{00080018}.dcm"
+DEFAULT_FILEPATH = LAYOUTS["niffler"]
 DEFAULT_LOCAL = "QUARRY:11112"
 FILE_NAME = "quarry.toml"
 
@@ -262,6 +263,7 @@ class Settings(FrozenModel):
     group: Annotated[str, Field(min_length=1)] | None = None
     tls: TlsFiles = TlsFiles()
     filepath: str = DEFAULT_FILEPATH
+    portable_names: bool = False
     parallel: ConcurrencyLimit = 1
     allow_several_patients: bool = False
     whole_patients: bool = False
@@ -321,10 +323,10 @@ def load_settings(
     if not isinstance(archives, dict) or not all(isinstance(one, dict) for one in archives.values()):
         raise ConfigError(f"{source}: each archive needs a table of its own, such as [archive.main]")
     # Named as the flags are: `--from` is the archive, `--as` the receiver.
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = resolve_layout({name: value for name, value in flags.items() if value is not None})
     # The flag applies to every archive of the job; the file has a setting for each.
     for_each = {"retrieve": given.pop("retrieve")} if "retrieve" in given else {}
-    merged = {**(defaults or {}), **table, **given}
+    merged = {**(defaults or {}), **resolve_layout(table, str(source)), **given}
     # A flag adds to the lists of the file, as a list that is dropped by mistake would harm patients.
     merged["exclude"] = _join_exclusion_files(table.get("exclude", []), given.get("exclude", []), source)
     chosen = merged.pop("from", None)

@@ -22,7 +22,8 @@ from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
 from dicom_quarry.jobs.folder import JobFolder, apply_access, open_job, open_or_create
-from dicom_quarry.jobs.instance_paths import make_path_function, parse_template
+from dicom_quarry.jobs.instance_paths import make_path_function
+from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter, write_queued
 from dicom_quarry.ledger.ledger import Ledger
@@ -33,6 +34,8 @@ from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
 from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.path_template import PathTemplate
+from dicom_quarry.store.safe_names import NameRule
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.shutdown import Stopped
 from dicom_quarry.version import __version__
@@ -106,7 +109,8 @@ class Runner:
         settings, observer = self.queries.settings, self.queries.observer
         cohort, rows = record.read_cohort(cohort_path, settings)
         observer.on_cohort_read(cohort.mapping, rows, cohort.notes)
-        parse_template(settings.filepath, cohort.columns)  # an error must not leave a folder
+        # An error must not leave a folder.
+        PathTemplate.parse(settings.filepath, columns=cohort.columns)
         with self.open_job(cohort) as (folder, ledger):
             previous_check = record.load_previous_setting(ledger, _identity_check)
             if settings.accept_mismatch or _identity_check(settings) != previous_check:
@@ -115,6 +119,8 @@ class Runner:
             change = record.begin_or_continue(ledger, cohort, settings, update=update)
             if change is not None:
                 observer.on_cohort_updated(change)
+            if recorded_names(ledger.metadata()) is NameRule.PORTABLE and not settings.portable_names:
+                observer.on_message(PORTABLE_NOTE)
             return self.run(folder, ledger)
 
     def resume(self) -> JobResult:
@@ -179,7 +185,8 @@ class Runner:
         self, folder: JobFolder, ledger: Ledger, columns: tuple[str, ...], audit_log: AuditLog
     ) -> JobContext:
         queries, settings = self.queries, self.queries.settings
-        template = parse_template(settings.filepath, columns)
+        names = recorded_names(ledger.metadata())
+        template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
         inbound = InboundStudies(
             ledger,
             lambda task: dict(zip(columns, ledger.cells(ledger.first_row(task.task_id)), strict=False)),

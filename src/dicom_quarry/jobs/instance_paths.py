@@ -5,24 +5,14 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from dicom_quarry.config.settings import parse_recorded_settings
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.jobs.naming import recorded_names
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
 from dicom_quarry.store.path_template import PathTemplate
 
-#: Folder below the output folder for images whose patient ID or accession differs from the expected one. A
-#: path pattern marks lower case, so no value of an image makes this name.
+#: Folder below the output folder for images whose patient ID or accession differs from the expected one. It
+#: is a reserved name, so no value of an image makes it.
 MISMATCH_DIR = "mismatch"
-
-
-def parse_template(filepath: str, columns: tuple[str, ...]) -> PathTemplate:
-    """Parse the pattern of a job's file names; raise ConfigError."""
-    template = PathTemplate.parse(filepath, columns=columns)
-    if filepath.partition("/")[0].strip("'") == MISMATCH_DIR:
-        raise ConfigError(
-            f"--filepath: the folder {MISMATCH_DIR} is for images of another patient; use another name"
-        )
-    return template
 
 
 def make_path_function(template: PathTemplate) -> PathFunction:
@@ -49,5 +39,6 @@ def make_path_function(template: PathTemplate) -> PathFunction:
 
 def load_path_function(reader: LedgerReader) -> PathFunction:
     """Return the path function for the pattern that a job was started with."""
-    settings = parse_recorded_settings(reader.metadata())
-    return make_path_function(PathTemplate.parse(settings.filepath, columns=reader.columns()))
+    metadata = reader.metadata()
+    filepath, names = parse_recorded_settings(metadata).filepath, recorded_names(metadata)
+    return make_path_function(PathTemplate.parse(filepath, columns=reader.columns(), names=names))

@@ -14,8 +14,10 @@ from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
 from dicom_quarry.cohort.input_source import STANDARD_INPUT
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.study_filter import SeriesFilter
+from dicom_quarry.config.layouts import describe_filepath
 from dicom_quarry.config.settings import Settings, parse_recorded_settings
 from dicom_quarry.errors import InputError
+from dicom_quarry.jobs.naming import NAMES, check_names, choose_names, recorded_names
 from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows
 from dicom_quarry.ledger.ledger import Ledger, write_metadata
 from dicom_quarry.model import Request
@@ -69,19 +71,25 @@ def read_cohort(path: Path, settings: Settings) -> tuple[CohortFile, int]:
     return cohort, rows
 
 
-def record_cohort(ledger: Ledger, cohort: CohortFile, settings: Settings) -> None:
-    """Write the cohort into an empty ledger."""
+def record_cohort(ledger: Ledger, cohort: CohortFile, metadata: Mapping[str, str]) -> None:
+    """Write the cohort and its metadata into an empty ledger."""
 
     def work(connection: Connection) -> None:
         insert_rows(connection, cohort.read_requests())
-        write_metadata(connection, build_initial_metadata(cohort, settings))
+        write_metadata(connection, dict(metadata))
 
     ledger.database.write(work)
 
 
-def build_initial_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
-    """Return the metadata of a job that starts now."""
+def build_plan_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:
+    """Return the metadata of a plan that starts now."""
     return {"created": _now(), **_build_metadata(cohort, settings)}
+
+
+def build_job_metadata(cohort: CohortFile, settings: Settings, out: Path) -> dict[str, str]:
+    """Return the metadata of a job that starts now in the folder ``out``, which exists. Raises InputError."""
+    names = choose_names(out, portable=settings.portable_names)
+    return {**build_plan_metadata(cohort, settings), NAMES: names}
 
 
 def begin_or_continue(
@@ -93,10 +101,11 @@ def begin_or_continue(
     """
     metadata = ledger.metadata()
     if "cohort" not in metadata:
-        record_cohort(ledger, cohort, settings)
+        record_cohort(ledger, cohort, build_job_metadata(cohort, settings, settings.to))
         return None
     previous = parse_recorded_settings(metadata)
     _check_same_job(previous, settings)
+    check_names(recorded_names(metadata), settings.to, portable=settings.portable_names)
     if metadata["cohort"] == cohort.digest and not update:
         if previous != settings or metadata.get("table") != _table_path(cohort):
             ledger.set_metadata(settings=settings.model_dump_json(), table=_table_path(cohort))
@@ -118,8 +127,8 @@ def _check_same_job(previous: Settings, settings: Settings) -> None:
     """Raise InputError if the settings do not match those of the job's last run."""
     if previous.filepath != settings.filepath:
         raise InputError(
-            f"the files in {settings.to} are named by --filepath '{previous.filepath}': use that pattern, or "
-            "another folder"
+            f"the files in {settings.to} are named by {describe_filepath(previous.filepath)}: give that "
+            "option again, or another folder"
         )
     removed = {archive.name for archive in previous.archives} - {
         archive.name for archive in settings.archives

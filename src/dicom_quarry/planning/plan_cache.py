@@ -42,6 +42,7 @@ _IRRELEVANT_SETTINGS = {
     "group",
     "tls",
     "filepath",
+    "portable_names",
     "parallel",
     "accept_mismatch",
     "exclude",
@@ -122,7 +123,7 @@ def open_plan(
 
     with open_job(folder, prepare=delete_if_unusable, is_plan=True) as ledger:
         if since is None:
-            record.record_cohort(ledger, cohort, settings)
+            record.record_cohort(ledger, cohort, record.build_plan_metadata(cohort, settings))
             ledger.set_metadata(detailed="yes" if detailed else "")
         else:
             _requery(ledger, settings)
@@ -146,7 +147,10 @@ def reuse(
             since = _usable_since(plan, settings, detailed=False)
             if since is None:
                 return None
-            metadata = {**record.build_initial_metadata(cohort, settings), "planned": since.isoformat()}
+            metadata = {
+                **record.build_job_metadata(cohort, settings, folder.out),
+                "planned": since.isoformat(),
+            }
             _copy_ledger(plan, folder, settings, metadata)
             return reuse_message(since, datetime.now(UTC))
     except (StartError, NotOwned, LedgerError, OSError, sqlite3.Error) as error:

@@ -25,6 +25,7 @@ from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Header
 from dicom_quarry.store import safe_names, template_functions
+from dicom_quarry.store.safe_names import NameRule
 
 _SOP_INSTANCE_UID: Final = 0x00080018
 _PIXEL_DATA: Final = 0x7FE00000
@@ -32,7 +33,6 @@ _MAX_COMPONENTS: Final = 16
 _MAX_PATTERN: Final = 1024
 
 _FUNCTIONS: Final[dict[str, Callable[[str], template_functions.TemplateFunction]]] = {
-    "": template_functions.distinct_value,
     "upper": template_functions.upper,
     "slice": template_functions.slice_,
     "offset": template_functions.offset,
@@ -58,50 +58,73 @@ _PartRenderer = Callable[[Header, Mapping[str, str]], str]
 
 @dataclass(frozen=True, slots=True)
 class PathTemplate:
-    """A parsed pattern; ``tags`` are the attributes that it needs."""
+    """A parsed pattern; ``tags`` are the attributes that it needs, ``names`` is the rule of the names.
+
+    ``_literals`` are the levels without a field.
+    """
 
     pattern: str
+    names: NameRule
     tags: frozenset[int]
+    _literals: frozenset[str]
     _parts: tuple[str | _PartRenderer, ...]
 
     @classmethod
-    def parse(cls, pattern: str, *, columns: Collection[str] = (), for_job: bool = True) -> PathTemplate:
+    def parse(
+        cls,
+        pattern: str,
+        *,
+        columns: Collection[str] = (),
+        for_job: bool = True,
+        names: NameRule = NameRule.PORTABLE,
+    ) -> PathTemplate:
         """Parse a pattern. Raises ConfigError.
 
         A pattern ``for_job`` must include the SOP Instance UID, and give an instance the same path each time.
         """
         _check_text(pattern)
-        parser = _TemplateParser(columns, for_job)
+        parser = _TemplateParser(columns, for_job, names)
         parts = tuple(
             part if not is_field else parser.parse_field(part) for part, is_field in _split(pattern)
         )
-        _check_components("".join(part if isinstance(part, str) else "\0" for part in parts))
+        levels = "".join(part if isinstance(part, str) else "\0" for part in parts).split("/")
+        _check_levels(levels, names)
         if for_job and not parser.is_unique:
             raise ConfigError(
                 f"'{pattern}': two instances could get one name; add {{00080018}}, the SOP Instance UID"
             )
-        return cls(pattern, frozenset(parser.tags), parts)
+        literals = frozenset(level for level in levels[1:] if "\0" not in level)
+        return cls(pattern, names, frozenset(parser.tags), literals, parts)
 
     def render(self, header: Header, cells: Mapping[str, str] | None = None) -> PurePosixPath:
         """Make the path of an instance: relative and safe; an empty component becomes ``_``."""
         row = cells or {}
         text = "".join([part if isinstance(part, str) else part(header, row) for part in self._parts])
         *folders, name = text.split("/")
-        return _folder(tuple(folders)) / safe_names.component(name)
+        if not folders:
+            return PurePosixPath(safe_names.component(name, self.names))
+        rule = NameRule.LEGACY if name in self._literals else self.names
+        return _folder(tuple(folders), self.names, self._literals) / safe_names.component(name, rule)
 
 
 @lru_cache(maxsize=512)
-def _folder(components: tuple[str, ...]) -> PurePosixPath:
-    """Make the directory of a path; cached, as the instances of a series share it."""
-    return PurePosixPath(*map(safe_names.component, components))
+def _folder(components: tuple[str, ...], names: NameRule, literals: frozenset[str]) -> PurePosixPath:
+    """Make the directory of a path; cached, as the instances of a series share it.
+
+    Below the first level the user's own words are kept: Quarry has no files there.
+    """
+    first, *others = components
+    rules = (NameRule.LEGACY if one in literals else names for one in others)
+    return PurePosixPath(safe_names.component(first, names), *map(safe_names.component, others, rules))
 
 
 class _TemplateParser:
     """Turns the fields of one pattern into functions, and collects the tags that they need."""
 
-    def __init__(self, columns: Collection[str], for_job: bool) -> None:
+    def __init__(self, columns: Collection[str], for_job: bool, names: NameRule) -> None:
         self._columns = columns
         self._for_job = for_job
+        self._names = names
         self.tags: set[int] = set()
         self.is_unique = False
 
@@ -122,7 +145,8 @@ class _TemplateParser:
         if column not in self._columns:
             known = ", ".join(self._columns) or "none, as there is no table"
             raise ConfigError(f"'{{csv:{column}}}': no such column; columns: {known}")
-        return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip())
+        names = self._names
+        return lambda _header, cells: safe_names.distinct(cells.get(column, "").strip(), names)
 
     def _parse_attribute(self, field: str, name: str, kind: str, argument: str) -> _PartRenderer:
         found = _ATTRIBUTE.fullmatch(name)
@@ -132,7 +156,7 @@ class _TemplateParser:
             raise ConfigError(f"'{{{field}}}': {why}")
         tag = _parse_tag(found[1], field)
         vr = _usable_vr(tag, field)
-        function = _make_function(kind, argument, vr, field)
+        function = _make_function(kind, argument, vr, field, self._names)
         self.tags.add(tag)
         self.is_unique |= tag == _SOP_INSTANCE_UID and kind in _UNIQUE_FUNCTIONS and not int(found[2] or 0)
         if found[2] is None and _is_single_valued(tag):
@@ -174,12 +198,15 @@ def _check_text(pattern: str) -> None:
         )
 
 
-def _check_components(outline: str) -> None:
-    if outline.startswith("/"):
+def _check_levels(levels: list[str], names: NameRule) -> None:
+    if len(levels) > 1 and not levels[0]:
         raise ConfigError("a path pattern is relative: it does not begin with '/'")
-    for component in outline.split("/"):
-        if not component or component.startswith("."):
-            raise ConfigError("no level of a path pattern may be empty or begin with '.'")
+    if any(not level or level.startswith(".") for level in levels):
+        raise ConfigError("no level of a path pattern may be empty or begin with '.'")
+    if names is not NameRule.LEGACY and levels[0].casefold() in safe_names.RESERVED:
+        raise ConfigError(
+            f"the name {levels[0]} is for Quarry's own files: begin the pattern with another one"
+        )
 
 
 def _parse_tag(name: str, field: str) -> int:
@@ -201,11 +228,15 @@ def _usable_vr(tag: int, field: str) -> str:
     return vr
 
 
-def _make_function(kind: str, argument: str, vr: str, field: str) -> template_functions.TemplateFunction:
+def _make_function(
+    kind: str, argument: str, vr: str, field: str, names: NameRule
+) -> template_functions.TemplateFunction:
+    if not kind:
+        return template_functions.distinct_value(argument, names)
     if _DATE_OR_TIME.fullmatch(kind):
         return template_functions.date_time(kind, argument, vr)
     if kind not in _FUNCTIONS:
-        known = ", ".join(filter(None, _FUNCTIONS))
+        known = ", ".join(_FUNCTIONS)
         raise ConfigError(f"'{{{field}}}': '{kind}' is unknown; write one of {known}, date, time")
     return _FUNCTIONS[kind](argument)
 

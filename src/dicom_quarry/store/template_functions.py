@@ -19,6 +19,7 @@ from urllib.parse import quote_plus
 
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.store import safe_names
+from dicom_quarry.store.safe_names import NameRule
 
 TemplateFunction = Callable[[str | None], str]
 
@@ -37,10 +38,10 @@ _DATE_TIME: Final = re.compile(
 )
 
 
-def distinct_value(argument: str) -> TemplateFunction:
+def distinct_value(argument: str, names: NameRule) -> TemplateFunction:
     """Write the value as a name that no other value has."""
     _check_no_argument("a plain attribute", argument)
-    return lambda value: safe_names.distinct(value or "")
+    return lambda value: safe_names.distinct(value or "", names)
 
 
 def upper(argument: str) -> TemplateFunction:

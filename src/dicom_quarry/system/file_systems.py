@@ -1,10 +1,12 @@
-"""File systems: the type and the free space of the one that a folder is on, and durable names in a folder."""
+"""File systems: the type, the free space and the names of the one that a folder is on; durable names."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
+import tempfile
+import unicodedata
 from pathlib import Path
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
@@ -23,6 +25,29 @@ def sync_directory(directory: Path | int) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def distinguishes_names(folder: Path) -> bool:
+    """Return True if different names are different files in a folder. Raises OSError.
+
+    Some file systems ignore case, in ASCII or in all letters, or the Unicode form. A file is created to find
+    out, and removed: a mount table does not show the properties of a server, or of a single folder.
+    """
+    with tempfile.TemporaryDirectory(prefix=".quarry-names-", dir=folder) as place:
+        # One letter of each kind: small, with an accent, and one with a compatible form.
+        name = "name-a\u00e9\uff11"
+        try:
+            Path(place, name).touch(exist_ok=False)
+        except (OSError, UnicodeError):
+            return False  # a disk that has no such letters
+        others = (
+            name.replace("name-a", "NAME-A"),
+            name.upper(),
+            name.replace("\u00e9", "\u00c9"),
+            unicodedata.normalize("NFD", name),
+            unicodedata.normalize("NFKC", name),
+        )
+        return not any(os.path.lexists(f"{place}/{other}") for other in others)
 
 
 def free_bytes(path: Path) -> int:

@@ -76,6 +76,8 @@ def extract(
             help="Pattern of file names; also {csv:COLUMN}.  [default: PatientID/Study/Series/SOP.dcm]"
         ),
     ] = None,
+    layout: options.Layout = None,
+    portable_names: options.PortableNames = False,
     map_: cohort_options.Map = None,
     ignore_column: cohort_options.IgnoreColumn = None,
     verbatim: cohort_options.Verbatim = None,
@@ -134,6 +136,8 @@ def extract(
         "on_complete": on_complete,
         "on_complete_env": on_complete_env,
         "filepath": filepath,
+        "layout": layout,
+        "portable_names": portable_names,
         "map": map_,
         "ignore_column": ignore_column,
         "verbatim": verbatim,

@@ -14,7 +14,8 @@ from typing import Annotated
 
 import typer
 
-from dicom_quarry.api import DEFAULT_FILEPATH, FolderReceiver, ReceiverTls, Recovered
+from dicom_quarry import api
+from dicom_quarry.api import FolderReceiver, ReceiverTls, Recovered
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals, log_warnings
@@ -35,8 +36,14 @@ def receive(
     bind: Annotated[str, typer.Option("--bind", "-b", help="Address to listen on: [AET[@IP]:]PORT.")],
     directory: Annotated[Path, typer.Option(help="Output folder.")] = Path(),
     filepath: Annotated[
-        str, typer.Option(help="Pattern of file names; also {rnd} and {now,date,yyyyMMdd}.")
-    ] = DEFAULT_FILEPATH,
+        str | None,
+        typer.Option(
+            help="Pattern of file names; also {rnd} and {now,date,yyyyMMdd}.  "
+            "[default: PatientID/Study/Series/SOP.dcm]"
+        ),
+    ] = None,
+    layout: options.Layout = None,
+    portable_names: options.PortableNames = False,
     file_mode: options.FileMode = None,
     group: options.Group = None,
     accept: Annotated[
@@ -77,7 +84,8 @@ def receive(
     receiver = FolderReceiver(
         bind,
         directory,
-        filepath=filepath,
+        filepath=api.choose_filepath(filepath, layout),
+        portable_names=portable_names,
         file_mode=file_mode,
         group=group,
         senders=senders,
