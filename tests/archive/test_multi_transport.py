@@ -41,6 +41,9 @@ class Adapter:
     def release_thread(self) -> None:
         self.calls.append("release_thread")
 
+    def release_idle(self) -> None:
+        self.calls.append("release_idle")
+
     def close(self) -> None:
         self.calls.append("close")
 

@@ -116,6 +116,9 @@ class Bench:
     def release_thread(self) -> None:
         pass
 
+    def release_idle(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -197,6 +197,9 @@ class Life:
     def release_thread(self) -> None:
         pass
 
+    def release_idle(self) -> None:
+        pass
+
     def list_instances(self, task: Task) -> Listing:
         self.world.step()
         if self.world.listing_fails:

@@ -72,6 +72,9 @@ class Probed:
     def release_thread(self) -> None:
         raise NotImplementedError
 
+    def release_idle(self) -> None:
+        pass
+
     def close(self) -> None:
         raise NotImplementedError
 
@@ -310,7 +313,7 @@ def test_outside_the_window_no_association_is_kept_and_nothing_is_asked() -> Non
     archive, stop, board = Probed(), Shutdown(), StatusBoard()
     events: list[str] = []
     throttle = Closed(stop, board)
-    archive.release_thread = lambda: events.append(f"hung up, open: {throttle.open}")  # type: ignore[method-assign]
+    archive.release_idle = lambda: events.append(f"hung up, open: {throttle.open}")  # type: ignore[method-assign]
 
     def question() -> str:
         events.append(f"asked, open: {throttle.open}")
@@ -335,7 +338,6 @@ def test_outside_the_window_it_does_not_even_probe(pauses: list[int]) -> None:
         return asked()
 
     archive.before_answer = probed
-    archive.release_thread = lambda: None  # type: ignore[method-assign]
     asked = Question(DOWN)
     assert CircuitBreaker(archive, stop, board, throttle).call(question) == "answer"
     assert seen == [True, True]

@@ -204,6 +204,9 @@ class Archive(Protocol):
     def release_thread(self) -> None:
         """Release the calling thread's connections."""
 
+    def release_idle(self) -> None:
+        """Release the connections of all threads that no request uses now; from any thread."""
+
     def close(self) -> None:
         """Release every connection; calls in progress end as ConnectionLost."""
 

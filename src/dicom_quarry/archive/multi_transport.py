@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dicom_quarry.archive.base import (
@@ -33,6 +34,7 @@ class MultiTransportArchive:
         self._finder = finder
         self._fetchers = fetchers
         self._open_transports = open_transports
+        self._thread_local = threading.local()
 
     @property
     def name(self) -> str:
@@ -65,6 +67,7 @@ class MultiTransportArchive:
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
         """Fetch by the request's transport. A permanent rejection is CONFIGURATION, no connection LOST."""
         fetcher = self._fetchers[request.transport]
+        self._release_other(fetcher)
         try:
             result = fetcher.retrieve(request, sink, monitor)
         except ArchiveError as error:
@@ -79,11 +82,24 @@ class MultiTransportArchive:
             fetcher.release_thread()
         return result
 
+    def _release_other(self, fetcher: Archive) -> None:
+        """Release the connection of the transport that this thread used before, if that was another."""
+        before = getattr(self._thread_local, "fetcher", fetcher)
+        if before is not fetcher:
+            before.release_thread()
+        self._thread_local.fetcher = fetcher
+
     def release_thread(self) -> None:
         """Release the calling thread's connections."""
         self._finder.release_thread()
         for fetcher in self._distinct_fetchers():
             fetcher.release_thread()
+
+    def release_idle(self) -> None:
+        """Release the connections that no thread uses now."""
+        self._finder.release_idle()
+        for fetcher in self._distinct_fetchers():
+            fetcher.release_idle()
 
     def close(self) -> None:
         """Close every connection; calls in progress end as ConnectionLost."""

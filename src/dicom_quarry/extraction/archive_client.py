@@ -22,6 +22,8 @@ from dicom_quarry.model import Level, Listing, SeriesInfo, Study, Task, Transpor
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.scheduling.transport_selection import TransportSelector
+from dicom_quarry.scheduling.window_guard import WindowGuard
+from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.wire.tls import requestor_context
 
 T = TypeVar("T")
@@ -105,8 +107,9 @@ class ArchiveClient:
 
         def run_timed() -> T:
             nonlocal started
-            started = time.time()
-            return query()
+            with self.throttle.query_slot():
+                started = time.time()
+                return query()
 
         def write_log(results: int | None, why: str, status: int | None = None) -> None:
             if log is None:
@@ -176,6 +179,10 @@ def open_clients(queries: QueryContext, *, has_delivered: bool) -> Iterator[Mapp
                 archive, queries.shutdown, queries.status_board, throttle, settings.give_up_after
             )
             clients[profile.name] = ArchiveClient(profile, archive, breaker, throttle, selector)
+            if throttle.has_window:
+                window_guard = WindowGuard(archive, throttle)
+                start_thread(window_guard)
+                opened.callback(window_guard.end)
         for client in clients.values():
             _verify_connection(client)
         yield clients

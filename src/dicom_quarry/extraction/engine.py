@@ -22,6 +22,7 @@ from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.scheduling.throttle import count_query_threads
 from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.system.shutdown import ABANDON_AFTER, ABORT_AFTER, Stopped
 
@@ -103,7 +104,7 @@ class Workers:
         self._guard = guard
         self._requests: list[Request] = []
         # With one retrieval at a time there is one query at a time: the scheduling thread queries itself.
-        self._query_thread_count = parallel // 2 + 1 if parallel > 1 else 0
+        self._query_thread_count = count_query_threads(parallel) if parallel > 1 else 0
         self._query_queue: ClosableQueue[Callable[[], None]] = ClosableQueue(
             2 * _MAX_ROWS_AHEAD, context.queries.shutdown.raise_if_requested
         )

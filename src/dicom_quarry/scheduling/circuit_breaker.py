@@ -109,7 +109,7 @@ class CircuitBreaker:
     def wait_until_closed(self) -> None:
         """Wait until the window is open and the archive answers; raise Stopped or OperatorActionRequired."""
         if not self._throttle.is_open:
-            self._archive.release_thread()
+            self._archive.release_idle()
             self._throttle.wait_until_open()
         while not self._closed.is_set():
             if self._probe_lock.acquire(timeout=0.5):
@@ -132,6 +132,8 @@ class CircuitBreaker:
                 pause = backoff(failures, random.random(), initial=1.0, maximum=60.0)
                 self._shutdown.wait_unless_stopping(max(pause, self._retry_not_before - time.monotonic()))
                 self._throttle.wait_until_open()
+                # A probe takes an association of its own.
+                self._archive.release_idle()
                 try:
                     self._archive.probe()
                 except ArchiveError as error:

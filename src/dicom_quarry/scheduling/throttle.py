@@ -96,6 +96,11 @@ class RetrievalPermit:
         return result
 
 
+def count_query_threads(parallel: int) -> int:
+    """Return the number of queries at once for so many retrievals at once."""
+    return parallel // 2 + 1 if parallel > 1 else 1
+
+
 class ArchiveThrottle:
     """The throttle of one archive, shared by the threads of a job.
 
@@ -124,6 +129,8 @@ class ArchiveThrottle:
         self._concurrency = AdaptiveConcurrency(
             min([parallel, *(one.parallel for one in all_limits if one.parallel)])
         )
+        self.max_queries = count_query_threads(self._concurrency.max_limit)
+        self._query_slots = threading.BoundedSemaphore(self.max_queries)
         self._host_state = host_state
         # An archive's slots before the host's: a wait for one archive must not block retrievals from another.
         self._semaphores = [
@@ -159,6 +166,11 @@ class ArchiveThrottle:
         return bool(self._byte_rates)
 
     @property
+    def has_window(self) -> bool:
+        """True if there is a time window."""
+        return bool(self._schedule.windows)
+
+    @property
     def is_open(self) -> bool:
         """True inside the time window."""
         return self._schedule.is_open(self._now())
@@ -185,8 +197,19 @@ class ArchiveThrottle:
         finally:
             self._announce_lock.release()
 
+    @contextmanager
+    def query_slot(self) -> Iterator[None]:
+        """Hold one of the slots for queries at once while the context lasts; raise Stopped."""
+        while not self._query_slots.acquire(timeout=_POLL_INTERVAL):
+            self._shutdown.wait_unless_cancelled(0)
+        try:
+            yield
+        finally:
+            self._query_slots.release()
+
     def acquire_query(self) -> None:
         """Wait until a query may start, also one that continues a listing; raise Stopped."""
+        self.wait_until_open()
         for counter in self._query_rates:
             counter.acquire(self._shutdown.wait_unless_cancelled)
         self._thread_local.queries = self.query_count + 1

@@ -121,6 +121,10 @@ class DicomWebArchive:
         """Close the calling thread's connection."""
         self._http.release_thread()
 
+    def release_idle(self) -> None:
+        """Close the connections that no thread uses now."""
+        self._http.release_idle()
+
     def close(self) -> None:
         """Refuse further requests; calls in progress end as ConnectionLost."""
         self._http.close()

@@ -98,6 +98,13 @@ class HttpClient:
         if transport is not None:
             transport.close()
 
+    def release_idle(self) -> None:
+        """Close the connections of all threads that no request uses now."""
+        with self._lock:
+            transports = list(self._transports.values())
+        for transport in transports:
+            transport.release_idle()
+
     def close(self) -> None:
         """Refuse further requests, and cut those in progress on other threads: they end as ConnectionLost."""
         self._closed = True

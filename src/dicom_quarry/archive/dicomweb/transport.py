@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -94,6 +95,7 @@ class HttpTransport:
         self._connect_timeout = connect_timeout
         self._origin = find_origin(base)
         self._cookies = CookieJar(base)
+        self._lock = threading.Lock()
         self._idle_connection: HttpConnection | None = None
         self._used_connection: HttpConnection | None = None
         self._closed = False
@@ -111,7 +113,7 @@ class HttpTransport:
         ``read_timeout`` is the longest silence in seconds. ``tick`` is called about once a second until the
         response is read; what it raises ends the request. Raises HttpError.
         """
-        connection, self._idle_connection = self._idle_connection, None
+        connection = self._take_idle()
         if connection is not None and not connection.is_reusable():
             connection.close()
             connection = None
@@ -138,9 +140,18 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connection; one in use is closed when its response is."""
         self._closed = True
-        connection, self._idle_connection = self._idle_connection, None
+        self.release_idle()
+
+    def release_idle(self) -> None:
+        """Close the connection unless it is in use; from any thread."""
+        connection = self._take_idle()
         if connection is not None:
             connection.close()
+
+    def _take_idle(self) -> HttpConnection | None:
+        with self._lock:
+            connection, self._idle_connection = self._idle_connection, None
+        return connection
 
     def cut(self) -> None:
         """Cut the connection in use, from any thread, and refuse further requests."""
@@ -151,11 +162,13 @@ class HttpTransport:
 
     def release(self, connection: HttpConnection) -> None:
         """Keep the connection of a response that was read to its end for the next request."""
-        if self._closed or self._idle_connection is not None:
+        with self._lock:
+            is_kept = not self._closed and self._idle_connection is None
+            if is_kept:
+                connection.mark_idle()
+                self._idle_connection = connection
+        if not is_kept:
             connection.close()
-        else:
-            connection.mark_idle()
-            self._idle_connection = connection
 
     def _complete_headers(self, path: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Add Host and Cookie, unless the settings name them."""

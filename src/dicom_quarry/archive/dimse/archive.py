@@ -214,7 +214,7 @@ class DimseArchive:
         model = MODELS["patient"]
         is_other = model is not self._model
         if is_other:
-            self._associations.release_thread()
+            self._associations.release_idle()
         try:
             found = self._query(Level.PATIENT, {"PatientID": patient_id}, PATIENT_RETURN_KEYS, model=model)
         except Rejected as error:
@@ -227,7 +227,7 @@ class DimseArchive:
             raise
         finally:
             if is_other:
-                self._associations.release_thread()
+                self._associations.release_idle()
         return parse_study_count(found, patient_id)
 
     def list_series(self, study: Study, attributes: Collection[str] = ()) -> tuple[SeriesInfo, ...]:
@@ -284,6 +284,10 @@ class DimseArchive:
         """Release the calling thread's associations."""
         self._associations.release_thread()
         self._retriever.release_thread()
+
+    def release_idle(self) -> None:
+        """Release the associations that no thread uses now, also those of other adapters of this archive."""
+        self._factory.limit.release_idle()
 
     def close(self) -> None:
         """Abort every association; calls in progress raise ConnectionLost or return Verdict.LOST."""

@@ -93,7 +93,7 @@ class AssociationLimit:
             self._waiting += 1
         try:
             while True:
-                self._release_idle()
+                self.release_idle()
                 if self._try_reserve():
                     return
                 self._wait(_POLL_INTERVAL)
@@ -134,7 +134,7 @@ class AssociationLimit:
         others = self._end_opening()
         if not _may_be_limit(error):
             return False
-        released = self._release_idle()
+        released = self.release_idle()
         is_closing = time.monotonic() - self._ended_at < _CLOSING_TIME
         if others and (released or not is_closing or tries >= _MAX_CLOSING_TRIES):
             self._learn(others)
@@ -154,7 +154,8 @@ class AssociationLimit:
             number = "one association" if limit == 1 else f"{limit} associations"
             self._report(f"the archive accepts no more than {number} at once: Quarry keeps to that")
 
-    def _release_idle(self) -> bool:
+    def release_idle(self) -> bool:
+        """Release the associations that no thread uses now; return False if there was none."""
         released = [release() for release in self._idle_releasers]
         if any(released):
             self._ended_at = time.monotonic()

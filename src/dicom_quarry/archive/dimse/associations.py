@@ -1,7 +1,7 @@
 """Associations with an archive: the factory, and the pool.
 
-:class:`AssociationFactory` opens associations. :class:`AssociationPool` keeps them open, one per thread and
-SOP class, and replaces one that the archive has ended meanwhile.
+:class:`AssociationFactory` opens associations. :class:`AssociationPool` keeps them open for the next
+operation, never more than were needed at once, and replaces one that the archive has ended meanwhile.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ AssociationSelector = Callable[[PooledAssociation | None], PooledAssociation]
 
 
 class AssociationPool:
-    """Pool of the associations of a factory, one per thread and SOP class."""
+    """Pool of the associations of a factory: a thread uses its own, else one that no thread uses."""
 
     def __init__(self, factory: AssociationFactory) -> None:
         self._associate = factory.associate
         self._limit = factory.limit
-        self._limit.add_idle_releaser(self._release_idle)
+        self._limit.add_idle_releaser(self.release_idle)
         self._lock = threading.Lock()
         self._associations: dict[tuple[int, str], PooledAssociation] = {}
         self._in_use: set[tuple[int, str]] = set()
@@ -149,7 +149,9 @@ class AssociationPool:
 
     def _acquire(self, key: tuple[int, str], select: AssociationSelector) -> PooledAssociation:
         with self._lock:
-            existing = self._associations.get(key)
+            existing = self._associations.pop(key, None) or self._pop_idle(key[1])
+            if existing is not None:
+                self._associations[key] = existing
         if existing is not None and not existing.requestor.check_idle():
             existing = None
         association = select(existing)
@@ -164,6 +166,12 @@ class AssociationPool:
             raise ConnectionLost("the connections to the archive were closed by this side")
         return association
 
+    def _pop_idle(self, sop_class: str) -> PooledAssociation | None:
+        """Return the association of another thread that does not use it now, None if there is none."""
+        idle = (key for key in self._associations if key[1] == sop_class and key not in self._in_use)
+        key = next(idle, None)
+        return self._associations.pop(key) if key else None
+
     def release_thread(self) -> None:
         """Release the calling thread's associations."""
         thread_id = threading.get_ident()
@@ -174,7 +182,7 @@ class AssociationPool:
         for association in released:
             association.requestor.release()
 
-    def _release_idle(self) -> bool:
+    def release_idle(self) -> bool:
         """Release the associations that no thread uses now; return False if there is none."""
         with self._lock:
             released = [
