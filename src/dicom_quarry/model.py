@@ -43,6 +43,11 @@ class Transport(StrEnum):
     GET = "get"
     WADO = "wado"
 
+    @property
+    def label(self) -> str:
+        """The name in the standard (PS3.4, PS3.18)."""
+        return {Transport.MOVE: "C-MOVE", Transport.GET: "C-GET", Transport.WADO: "WADO-RS"}[self]
+
 
 @dataclass(frozen=True, slots=True)
 class AE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
@@ -18,7 +19,7 @@ from dicom_quarry.diagnosis.query_checks import MAX_RESULTS, find_result_cap
 from dicom_quarry.diagnosis.retrieval_diagnosis import RetrievalTrial, diagnose_move
 from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.model import InstanceInfo, InstanceRef, Receipt, Study
+from dicom_quarry.model import InstanceInfo, InstanceRef, Receipt, Study, Transport
 
 PACS = "PACS@10.1.2.3:104"
 TODAY = date(2026, 3, 1)
@@ -224,8 +225,12 @@ def test_letter(tmp_path: Path) -> None:
         "| Quarry, this computer (research-7) | QUARRY | 10.7.7.7 | 11112 |",
         "| 10.7.7.7 | 10.1.2.3 | 104 | queries and requests |",
         "| 10.1.2.3 | 10.7.7.7 | 11112 | the images (C-STORE) |",
-        "| hours | 19:00-07:00 |",
+        "| hours | 19:00-07:00; a study in transfer at the end is finished |",
         "| studies at once | 2 |",
+        "| associations at once | 4: 2 for queries, 2 for retrievals |",
+        "fetches the studies of an approved list\nfrom the archive, 2 at a time",
+        "for C-ECHO, C-FIND, C-MOVE and C-GET (Query/Retrieve, Study Root model)",
+        "C-FIND with a key in every query, never a wildcard.",
         "| studies an hour | 60 |",
         "contact: [name, telephone, e-mail]",
         "quarry stop --all",
@@ -239,3 +244,64 @@ def test_letter_without_findings(tmp_path: Path) -> None:
     text = render_access_request(bench(tmp_path), [Limits()], "research-7", [])
     assert "found" not in text
     assert "| hours | any: please name the hours if you want a limit |" in text
+
+
+def letter(tmp_path: Path, toml: str, name: str = "main", *site: Limits, **flags: object) -> str:
+    one = bench(tmp_path, name, toml, **flags)
+    return render_access_request(one, [one.profile, *site], "research-7", [])
+
+
+def test_the_letter_for_c_get_needs_no_destination_and_no_port(tmp_path: Path) -> None:
+    text = letter(tmp_path, f'[archive.main]\naddress = "{PACS}"\nretrieve = "get"\nmodel = "patient"\n')
+    assert "for C-ECHO, C-FIND and C-GET (Query/Retrieve, Patient Root model)" in text
+    assert "**No C-MOVE destination**" in text
+    assert "It opens no port" in text
+    assert "| QUARRY | 10.7.7.7 | none is opened |" in text
+    for absent in ("11112", "Register", "C-STORE", "C-MOVE of", "also sends from"):
+        assert absent not in text, absent
+
+
+def test_the_letter_of_a_site_without_c_get_does_not_request_it(tmp_path: Path) -> None:
+    one = bench(tmp_path, "main", f'[archive.main]\naddress = "{PACS}"\n')
+    moves = one.profile.restricted_to(frozenset({Transport.MOVE}))
+    settings = one.settings.model_copy(update={"archives": (moves,)})
+    text = render_access_request(replace(one, settings=settings), [moves], "research-7", [])
+    assert "C-GET" not in text
+    assert "for C-ECHO, C-FIND and C-MOVE (" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected", "absent"),
+    [
+        ("allow-wildcards = true", "**wildcards are allowed** (`allow-wildcards`)", "never a wildcard"),
+        (
+            'where = ["StudyDescription=*CHEST*", "Modality=CT"]',
+            "never a wildcard, but in the condition `StudyDescription=*CHEST*`.",
+            "Modality=CT",
+        ),
+        ("whole-patients = true", "All studies of a patient, for a row with the patient alone", "Never all"),
+        ("diagnosis = false", "Never all studies of a patient", "For a row without a match"),
+    ],
+)
+def test_the_letter_follows_the_settings(tmp_path: Path, settings: str, expected: str, absent: str) -> None:
+    text = letter(tmp_path, f'{settings}\n[archive.main]\naddress = "{PACS}"\n')
+    assert expected in text
+    assert absent not in text
+
+
+def test_the_letter_names_both_windows_and_the_end_of_transfers(tmp_path: Path) -> None:
+    toml = f'[archive.main]\naddress = "{PACS}"\nwindow = "19:00-07:00"\nafter-window = "2h"\n'
+    site = Limits(window="Sat-Sun 00:00-24:00", time_zone="America/New_York", after_window="30m")
+    text = letter(tmp_path, toml, "main", site)
+    assert (
+        "| hours | 19:00-07:00 and within Sat-Sun 00:00-24:00 (America/New_York); a study in transfer at the "
+        "end is cancelled 30m later |"
+    ) in text
+
+
+def test_the_letter_for_web_services(tmp_path: Path) -> None:
+    text = letter(tmp_path, "", "https://pacs.example/dicom-web")
+    assert "from 10.7.7.7 to https://pacs.example/dicom-web, for searches (QIDO-RS) and images" in text
+    assert "| 10.7.7.7 | pacs.example | 443 |" in text
+    for absent in ("C-FIND", "C-MOVE", "AE title", "destination", "association", "C-CANCEL", "11112"):
+        assert absent not in text, absent

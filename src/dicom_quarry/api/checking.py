@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import reduce
+from operator import and_
 from pathlib import Path
 
 from dicom_quarry.config.settings import FILE_NAME, Settings, load_settings
@@ -33,18 +35,14 @@ class ConnectionCheck:
     ) -> None:
         self.settings_file = config_file or Path(FILE_NAME)
         settings = _load_check_settings(config_file, archive, local, trust_owner=trust_owner)
-        profile, policy = settings.archives[0], load_site_policy()
-        policy.check_archive(profile)
+        policy = load_site_policy()
+        profile = policy.apply(settings.archives[0])
+        settings = settings.model_copy(update={"archives": (profile,)})
         throttle = build_throttle(profile, 1, policy, Shutdown(), StatusBoard())
         limits = RequestLimits(throttle.acquire_query, throttle.acquire_retrieval, throttle.throttle_bytes)
         self._limits = [profile, *policy.limits_for(profile).values()]
         self._context = CheckContext(settings, limits)
         self.steps: list[CheckStep] = []
-
-    @property
-    def is_dimse(self) -> bool:
-        """False where the archive is reached over DICOMweb alone."""
-        return self._context.profile.address is not None
 
     @property
     def failed(self) -> bool:
@@ -60,9 +58,14 @@ class ConnectionCheck:
         Patient Root model needs. ``probe_cap`` looks for a limit on the number
         of query results. Raises StartError outside the hours in which the archive may be queried.
         """
+        if self.closed_reason:
+            raise StartError(
+                f"{self.closed_reason}. The page for the PACS team can be written now: add --letter FILE, and leave "
+                "out --accession, --probe and --save"
+            )
         steps = run_checks(
             self._context,
-            self._open_hours(),
+            self._hours,
             accession=accession,
             patient_id=patient_id,
             probe_cap=probe_cap,
@@ -76,19 +79,22 @@ class ConnectionCheck:
         return save_profile(self.settings_file, self._context)
 
     def access_request(self) -> str:
-        """Return the page for the PACS team in Markdown; DIMSE only."""
+        """Return the page for the PACS team in Markdown; it sends nothing, and needs no ``run`` before."""
         return render_access_request(self._context, self._limits, socket.gethostname(), self.steps)
 
-    def _open_hours(self) -> Schedule:
-        hours = Schedule()
-        for one in self._limits:
-            hours &= one.schedule
+    @property
+    def _hours(self) -> Schedule:
+        return reduce(and_, (one.schedule for one in self._limits))
+
+    @property
+    def closed_reason(self) -> str:
+        """The reason why the archive may not be queried now, empty inside the time window."""
         now = datetime.now(UTC)
-        if not hours.is_open(now):
-            opens = hours.next_open(now)
-            when = f" until {hours.format_time(opens)}" if opens else ""
-            raise StartError(f"outside the time window: the archive may not be queried{when}")
-        return hours
+        if self._hours.is_open(now):
+            return ""
+        opens = self._hours.next_open(now)
+        when = f" until {self._hours.format_time(opens)}" if opens else ""
+        return f"outside the time window: the archive may not be queried{when}"
 
 
 def _load_check_settings(

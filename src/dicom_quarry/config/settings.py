@@ -16,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     Field,
+    PrivateAttr,
     ValidationError,
     model_validator,
 )
@@ -196,6 +197,7 @@ class ArchiveProfile(Limits):
     move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
     retrieve: Literal["auto", "move", "get", "wado"] = "auto"
+    _allowed: frozenset[Transport] = PrivateAttr(default=frozenset(Transport))
 
     @model_validator(mode="after")
     def _check_addresses(self) -> Self:
@@ -235,11 +237,25 @@ class ArchiveProfile(Limits):
 
     @property
     def transports(self) -> tuple[Transport, ...]:
-        """The transports for instances, in the order in which they are tried."""
+        """The transports for instances, in the order in which they are tried; none that the site forbids."""
+        return tuple(one for one in self._wanted_transports if one in self._allowed)
+
+    @property
+    def _wanted_transports(self) -> tuple[Transport, ...]:
         if self.retrieve != "auto":
             return (Transport(self.retrieve),)
         over_http = (Transport.WADO,) if self.dicomweb is not None else ()
         return (*over_http, Transport.MOVE, Transport.GET) if self.address is not None else over_http
+
+    def allows(self, transport: Transport) -> bool:
+        """Return whether the site allows a transport."""
+        return transport in self._allowed
+
+    def restricted_to(self, allowed: frozenset[Transport]) -> Self:
+        """Return the profile without the transports that the site does not allow; they are not recorded."""
+        restricted = self.model_copy()
+        restricted._allowed = allowed
+        return restricted
 
     @property
     def needs_receiver(self) -> bool:

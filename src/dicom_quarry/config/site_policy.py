@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from dicom_quarry.config.settings import (
     ArchiveAddress,
@@ -28,7 +28,7 @@ from dicom_quarry.config.settings import (
     validate_model,
 )
 from dicom_quarry.errors import ConfigError, StartError
-from dicom_quarry.model import AE, BaseUri
+from dicom_quarry.model import AE, BaseUri, Transport
 from dicom_quarry.system.addresses import IPAddress, identify_computer, normalize_host, resolve, wait_for_name
 
 SITE_POLICY_FILE = Path("/etc/quarry/site.toml")
@@ -40,7 +40,17 @@ HOST_WIDE = "all"
 DEFAULT_QUERIES_PER_ROW = 200
 
 
-class SitePolicy(Limits):
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class SiteLimits(Limits):
+    """Limits of the site; ``retrieve`` are the only methods of retrieval that it allows, None for all."""
+
+    retrieve: Annotated[tuple[Transport, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+
+
+class SitePolicy(SiteLimits):
     """The policy in site.toml.
 
     ``archives``: the only ones that are allowed. ``shared``: the folder on this host with the counters of all
@@ -50,7 +60,22 @@ class SitePolicy(Limits):
     archives: tuple[ArchiveAddress, ...] | None = None
     shared: Path = Path("/run/lock/quarry")
     exclude: ExclusionFiles = ()
-    archive: dict[ArchiveAddress, Limits] = Field(default_factory=dict)
+    archive: dict[ArchiveAddress, SiteLimits] = Field(default_factory=dict)
+
+    def apply(self, profile: ArchiveProfile) -> ArchiveProfile:
+        """Return the profile with the methods of retrieval that the site allows.
+
+        Raises ConfigError if it does not allow the archive, or none of the methods; StartError as
+        ``limits_for``.
+        """
+        self.check_archive(profile)
+        allowed = frozenset(Transport)
+        for limits in self.limits_for(profile).values():
+            allowed &= frozenset(Transport) if limits.retrieve is None else frozenset(limits.retrieve)
+        restricted = profile.restricted_to(allowed)
+        if not restricted.transports:
+            raise ConfigError(_describe_forbidden(profile, allowed))
+        return restricted
 
     def check_archive(self, profile: ArchiveProfile) -> None:
         """Raise ConfigError if the archive is not allowed."""
@@ -64,7 +89,7 @@ class SitePolicy(Limits):
                     ". The administrator can add it to 'archives' in that file"
                 )
 
-    def limits_for(self, profile: ArchiveProfile) -> dict[str, Limits]:
+    def limits_for(self, profile: ArchiveProfile) -> dict[str, SiteLimits]:
         """Return the limits that apply to an archive, by the names of their shared counters.
 
         The AE title does not identify an archive, as many answer to any title. A limit on an archive's DIMSE
@@ -72,7 +97,7 @@ class SitePolicy(Limits):
         address in common. Raises StartError for a name that does not resolve within a minute: its limits
         would be lost.
         """
-        found: dict[str, Limits] = {HOST_WIDE: self}
+        found: dict[str, SiteLimits] = {HOST_WIDE: self}
         for address, limits in self.archive.items():
             if any(_limits_apply(address, wanted, profile.http.proxy) for wanted in profile.addresses):
                 found[re.sub(r"[^A-Za-z0-9.]", "_", f"{address.host}.{address.port}")] = limits
@@ -161,7 +186,23 @@ def _computers_of(host: str) -> frozenset[IPAddress]:
         ) from error
 
 
-def _describe_limits(limits: Limits) -> Iterator[str]:
+def _describe_forbidden(profile: ArchiveProfile, allowed: frozenset[Transport]) -> str:
+    """Return why a profile cannot be used: the site allows none of its methods of retrieval."""
+    wanted = " and ".join(one.label for one in profile.transports)
+    names = " and ".join(one.label for one in Transport if one in allowed) or "none"
+    by_user = "without retrieve in quarry.toml and without --retrieve" if profile.retrieve != "auto" else ""
+    web = 'with dicomweb = "https://HOST/PATH" in its table' if Transport.WADO in allowed else ""
+    remedy = by_user or web or 'with address = "AET@HOST:PORT" in its table'
+    return (
+        f"{SITE_POLICY_FILE}: this site does not allow {wanted} from the archive {profile.description}. "
+        f"Allowed: {names}. Use the archive {remedy}, or ask the administrator, who can change "
+        "'retrieve' in that file"
+    )
+
+
+def _describe_limits(limits: SiteLimits) -> Iterator[str]:
+    if limits.retrieve is not None:
+        yield f"images by {' and '.join(one.label for one in limits.retrieve)} alone"
     if limits.window is not None:
         zone = f" ({limits.time_zone})" if limits.time_zone else ""
         yield f"window {limits.window}{zone}"

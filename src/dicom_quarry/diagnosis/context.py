@@ -13,7 +13,7 @@ from typing import Literal
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.config.settings import ArchiveProfile, Settings
-from dicom_quarry.model import AE
+from dicom_quarry.model import AE, Transport
 from dicom_quarry.wire.tls import requestor_context
 
 ModelName = Literal["study", "patient"]
@@ -77,6 +77,11 @@ class CheckContext:
     def profile(self) -> ArchiveProfile:
         """The archive that is checked."""
         return self.settings.archives[0]
+
+    @property
+    def uses_get_alone(self) -> bool:
+        """True if C-GET is the only method of retrieval that the settings and the site leave."""
+        return self.profile.transports == (Transport.GET,)
 
     @property
     def local(self) -> AE:

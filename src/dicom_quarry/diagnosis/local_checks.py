@@ -31,8 +31,9 @@ def check_local_port(context: CheckContext) -> CheckStep:
     """Check that our receiver could listen."""
     local = context.local
     if not context.profile.needs_receiver:
+        transport = context.profile.transports[0].label
         return CheckStep(
-            "our port", StepStatus.NOTE, "not needed: images arrive over our own connection (C-GET)"
+            "our port", StepStatus.NOTE, f"not needed: images arrive over our own connection ({transport})"
         )
     try:
         listen(local).close()

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 
 from dicom_quarry.archive.dimse.archive import DimseArchive
-from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, MODELS
+from dicom_quarry.archive.dimse.identifier import IMPLICIT_LITTLE, MODELS, InformationModel
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected
+from dicom_quarry.model import Transport
 from dicom_quarry.wire import error_messages
 from dicom_quarry.wire.dimse import VERIFICATION
 from dicom_quarry.wire.requestor import Requestor
@@ -59,7 +60,7 @@ def check_archive_port(context: CheckContext) -> CheckStep:
         with socket.create_connection((peer.host, peer.port), _CONNECT_TIMEOUT) as connection:
             context.findings.our_address = str(connection.getsockname()[0])
     except OSError as error:
-        context.findings.our_address = _our_address(peer.host, peer.port)
+        context.findings.our_address = find_our_address(peer.host, peer.port)
         remedy = (
             "if address and port are right, ask the network team to allow connections from "
             f"{context.findings.our_address or 'this computer'} to {peer.host}, TCP port {peer.port}"
@@ -77,7 +78,7 @@ def check_archive_port(context: CheckContext) -> CheckStep:
     return CheckStep("port", StepStatus.GOOD, message)
 
 
-def _our_address(host: str, port: int) -> str:
+def find_our_address(host: str, port: int) -> str:
     """Return the address from which packets to the archive would leave, without sending one."""
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as route:
@@ -130,41 +131,56 @@ def _echo_refused_step(context: CheckContext, archive: DimseArchive, error: Arch
 
 
 def _check_services(context: CheckContext) -> CheckStep:
-    """Propose the SOP classes of queries and retrievals, and use none of them yet."""
+    """Propose the SOP classes of queries and retrievals, and use none of them yet.
+
+    Those of a method that the site does not allow are not proposed.
+    """
+    allowed = [one for one in (Transport.MOVE, Transport.GET) if context.profile.allows(one)]
     try:
         requestor = _connect(
-            context, [uid for model in MODELS.values() for uid in (model.find, model.move, model.get)]
+            context,
+            [
+                uid
+                for model in MODELS.values()
+                for uid in (model.find, *(_sop_class(model, transport) for transport in allowed))
+            ],
         )
     except ArchiveError as error:
         return CheckStep("services", StepStatus.BAD, str(error))
     requestor.release()
+    if context.uses_get_alone:
+        allowed.reverse()
     findings, accepted = context.findings, requestor.accepted
     for name, model in MODELS.items():
         findings.get_models[name] = model.find in accepted and model.get in accepted
-        findings.usable_models[name] = model.find in accepted and model.move in accepted
-    moves, gets = (
-        any(model.move in accepted for model in MODELS.values()),
-        any(model.get in accepted for model in MODELS.values()),
-    )
-    transport, other_transport = "C-MOVE", "C-GET" if gets else "no C-GET"
-    if context.profile.retrieve == "get":
-        findings.usable_models |= findings.get_models
-        transport, other_transport = "C-GET", "C-MOVE" if moves else "no C-MOVE"
-    return _services_step(context, transport, other_transport)
+        needed = (_sop_class(model, transport) for transport in allowed[:1])
+        findings.usable_models[name] = model.find in accepted and all(uid in accepted for uid in needed)
+    others = [
+        transport.label
+        if any(_sop_class(model, transport) in accepted for model in MODELS.values())
+        else f"no {transport.label}"
+        for transport in allowed[1:]
+    ]
+    return _services_step(context, ["C-FIND", *(one.label for one in allowed[:1])], others)
 
 
-def _services_step(context: CheckContext, transport: str, other_transport: str) -> CheckStep:
+def _sop_class(model: InformationModel, transport: Transport) -> str:
+    return model.get if transport is Transport.GET else model.move
+
+
+def _services_step(context: CheckContext, services: list[str], others: list[str]) -> CheckStep:
     models = context.findings.usable_models
     offered = [f"{model.title()} Root" for model, is_offered in models.items() if is_offered]
+    needed = " and ".join(services)
     if not offered:
         return CheckStep(
             "services",
             StepStatus.BAD,
-            "the archive offers us no information model with both C-FIND and "
-            f"{transport} ({other_transport})",
+            f"the archive offers us no information model with {'both ' * (len(services) - 1)}{needed}"
+            + "".join(f" ({other})" for other in others),
             f"ask the PACS team to allow {context.local.title} to query and retrieve in Study Root",
         )
-    message = f"C-FIND and {transport} in {' and '.join(offered)}; {other_transport}"
+    message = f"{needed} in {' and '.join(offered)}" + "".join(f"; {other}" for other in others)
     if models[context.profile.model]:
         return CheckStep("services", StepStatus.GOOD, message)
     model = next(model for model, whole in models.items() if whole)

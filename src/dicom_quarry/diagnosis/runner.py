@@ -20,6 +20,7 @@ from dicom_quarry.diagnosis.retrieval_diagnosis import (
     diagnose_move,
 )
 from dicom_quarry.errors import ArchiveError, StartError
+from dicom_quarry.model import Transport
 
 _USE_GET_REMEDY = (
     'C-GET works. Quarry uses it when C-MOVE fails. To use it always, put retrieve = "get" in quarry.toml'
@@ -66,11 +67,12 @@ def _check_study(context: CheckContext, query_check: StudyQueryCheck) -> Iterato
     if model is None or study is None:
         return
     expected = ExpectedStudy(model, study, listing.instances if listing else ())
-    get_required = context.profile.retrieve == "get"
-    move_check = None if get_required else _check_move(context, expected)
+    get_required = context.uses_get_alone
+    moves = context.profile.allows(Transport.MOVE) and not get_required
+    move_check = _check_move(context, expected) if moves else None
     get_check = (
         _check_get(context, expected, is_required=get_required)
-        if context.findings.get_models[model]
+        if context.profile.allows(Transport.GET) and context.findings.get_models[model]
         else None
     )
     if move_check:

@@ -72,8 +72,9 @@ def make_query_context(settings: Settings, observer: JobObserver) -> QueryContex
     be used, and InputError where an exclusion list cannot be read.
     """
     site_policy, shutdown, status_board = load_site_policy(), Shutdown(), StatusBoard()
-    for archive in settings.archives:
-        site_policy.check_archive(archive)
+    settings = settings.model_copy(
+        update={"archives": tuple(site_policy.apply(archive) for archive in settings.archives)}
+    )
     lists = (*settings.exclude, *site_policy.exclude)
     return QueryContext(
         settings=settings,

@@ -18,8 +18,6 @@ _DESTINATION_UNKNOWN = 0xA801
 #: Out of resources for sub-operations: the status of many archives that cannot reach the destination.
 _CANNOT_PERFORM_SUBOPERATIONS = 0xA702
 
-_TRANSPORT_NAMES = {Transport.MOVE: "C-MOVE", Transport.GET: "C-GET", Transport.WADO: "WADO-RS"}
-
 
 class TransportSelector:
     """Selects the transports of one archive, in order of preference; for any thread.
@@ -115,7 +113,7 @@ class TransportSelector:
         )
 
     def _disable(self, transport: Transport, describe: Callable[[str], str], result: RetrieveResult) -> None:
-        by = f"by {_TRANSPORT_NAMES[transport]}: " if len(self._fruitless_studies) > 1 else ""
+        by = f"by {transport.label}: " if len(self._fruitless_studies) > 1 else ""
         self._reasons.append(by + describe(result.comment.rstrip(".")))
         self._redacted_reasons.append(by + describe(strip_archive_comment(result.comment).rstrip(".")))
         self._available = tuple(one for one in self._available if one is not transport)
@@ -124,7 +122,7 @@ class TransportSelector:
             raise OperatorActionRequired("; ".join(self._reasons), redacted="; ".join(self._redacted_reasons))
         hint = ", destination probably not registered" if transport is Transport.MOVE else ""
         code = f" ({result.status:04X}{hint})" if result.status else ""
-        failed, used = _TRANSPORT_NAMES[transport], _TRANSPORT_NAMES[self._available[0]]
+        failed, used = transport.label, self._available[0].label
         self._report(f"{failed} failed{code}. Using {used} from now on. Details: quarry explain")
 
 

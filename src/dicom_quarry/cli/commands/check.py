@@ -61,17 +61,19 @@ def check(
     # The steps report what the receiver would log of senders.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
     connection = ConnectionCheck(config_file, archive=from_, local=as_, trust_owner=trust_owner)
-    if access_request is not None and not connection.is_dimse:
-        raise InputError("The letter is about DIMSE, and this archive is reached over DICOMweb alone")
     # A letter on standard output must be the only text there.
     console = err if access_request == _STANDARD_OUTPUT else out
+    if access_request is not None and connection.closed_reason and not (accession or probe or save_settings):
+        console.print(f"{connection.closed_reason}. Nothing was sent to it, so the page has no findings")
+        _write_access_request(access_request, connection.access_request())
+        return
     for step in connection.run(accession=accession or "", patient_id=patient_id or "", probe_cap=probe):
         _show_step(console, step)
     if save_settings:
         _show_saved(console, connection.settings_file, connection.save())
     if access_request is not None:
         _write_access_request(access_request, connection.access_request())
-    if connection.failed and access_request is None and connection.is_dimse:
+    if connection.failed and access_request is None:
         console.print("To write these findings as a page for the PACS team, add: --letter FILE")
     if not accession and not connection.failed:
         console.print(
