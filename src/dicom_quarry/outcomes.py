@@ -35,7 +35,8 @@ _REFUSED_STEP = (
     f"remove the cause, then {_RETRY_STEP}; if it is in the images themselves, show it to the PACS team"
 )
 _EXCLUDED_STEP = (
-    "nothing to do if that is intended; otherwise correct the list and run quarry retry --outcome excluded"
+    "nothing to do if that is intended; otherwise correct the list (a list of this site: ask its "
+    "administrator) and run quarry retry --outcome excluded"
 )
 
 CATALOGUE: dict[str, OutcomeDefinition] = {

@@ -325,9 +325,18 @@ def test_a_site_s_exclusion_list_holds_for_everybody(policy: Policy, tmp_path: P
     flags = {"from": PACS, "to": str(tmp_path / "out"), "exclude": own}
     said = Messages("")
     queries = make_query_context(load_settings(None, flags), said)
-    assert [queries.exclusions.match_values({"PatientID": one}) for one in "123"] == ["patient ID"] * 2 + [""]
+    assert [queries.exclusions.match_values({"PatientID": one}) for one in "123"] == [
+        "patient ID (list of this site)",
+        "patient ID",
+        "",
+    ]
+    queries.report_limits()
+    assert said.messages[-2:] == [
+        f"exclusion list of this site, for every user ({site_policy.SITE_POLICY_FILE}): 1 patient ID",
+        "exclusion list (--exclude): 1 patient ID",
+    ]
     site_list.unlink()
-    with pytest.raises(InputError, match="exclusion list cannot be used"):
+    with pytest.raises(InputError, match="exclusion list of this site cannot be used"):
         make_query_context(load_settings(None, flags), said)
 
 

@@ -60,8 +60,8 @@ class ConnectionCheck:
         """
         if self.closed_reason:
             raise StartError(
-                f"{self.closed_reason}. The page for the PACS team can be written now: add --letter FILE, and leave "
-                "out --accession, --probe and --save"
+                f"{self.closed_reason}. The letter can be written now: add --letter FILE, and "
+                "leave out --accession, --probe and --save"
             )
         steps = run_checks(
             self._context,

@@ -20,12 +20,20 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
 from dicom_quarry.wire.charsets import readings
 
+_NONE: frozenset[str] = frozenset()
+
+
+def _describe(values: Mapping[str, frozenset[str]]) -> str:
+    """Return the number of identifiers of each kind, for messages; empty if there are none."""
+    counts = [(IDENTIFIER_LABELS[keyword], len(found)) for keyword, found in values.items() if found]
+    return ", ".join(f"{count:,} {noun}{'s' if count > 1 else ''}" for noun, count in counts)
+
 
 class ExclusionList:
     """The values that must not be fetched, by keyword; ``notes`` are remarks for the user on the tables.
 
-    Each ``match`` method returns the name of the identifier that is on a list, such as ``patient ID``; empty
-    if none is.
+    ``site_values`` are those of the site's lists. Each ``match`` method returns the name of the identifier
+    that is on a list, such as ``patient ID``, or ``patient ID (list of this site)``; empty if none is.
     """
 
     def __init__(
@@ -33,14 +41,17 @@ class ExclusionList:
         values: Mapping[str, frozenset[str]] | None = None,
         rewrites: Sequence[Rewrite] = (),
         notes: Sequence[str] = (),
+        site_values: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self.notes = tuple(notes)
+        self.description = _describe(values or {})
+        self.site_description = _describe(site_values or {})
         self._rewrites = tuple(rewrites)
-        self._listed_values = {keyword: found for keyword, found in (values or {}).items() if found}
-        self._excluded_values = {
-            keyword: frozenset(form for value in found for form in self._spellings(keyword, value))
-            for keyword, found in self._listed_values.items()
-        }
+        both = [values or {}, site_values or {}]
+        joined = {word: both[0].get(word, _NONE) | both[1].get(word, _NONE) for word in IDENTIFIER_LABELS}
+        self._listed_values = {keyword: found for keyword, found in joined.items() if found}
+        self._excluded_values = self._spell_all(self._listed_values)
+        self._site_values = self._spell_all(both[1])
 
     def __bool__(self) -> bool:
         return bool(self._listed_values)
@@ -55,18 +66,15 @@ class ExclusionList:
         )
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    @property
-    def description(self) -> str:
-        """The number of identifiers of each kind, for messages."""
-        counts = [(IDENTIFIER_LABELS[keyword], len(found)) for keyword, found in self._listed_values.items()]
-        return ", ".join(f"{count:,} {noun}{'s' if count > 1 else ''}" for noun, count in counts)
-
     def match_values(self, values: Mapping[str, str]) -> str:
         """Match values by keyword."""
         for keyword, excluded in self._excluded_values.items():
             value = values.get(keyword, "")
             if value and not excluded.isdisjoint(self._spellings(keyword, value)):
-                return IDENTIFIER_LABELS[keyword]
+                is_of_site = not self._site_values.get(keyword, _NONE).isdisjoint(
+                    self._spellings(keyword, value)
+                )
+                return IDENTIFIER_LABELS[keyword] + (" (list of this site)" if is_of_site else "")
         return ""
 
     def match_request(self, request: Request) -> str:
@@ -83,6 +91,12 @@ class ExclusionList:
                 "StudyInstanceUID": study.study_uid,
             }
         )
+
+    def _spell_all(self, values: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+        return {
+            keyword: frozenset(form for value in found for form in self._spellings(keyword, value))
+            for keyword, found in values.items()
+        }
 
     def _spellings(self, keyword: str, text: str) -> Iterator[str]:
         """Yield every spelling of a value, and of each of its parts if it has several."""
@@ -102,22 +116,31 @@ NO_EXCLUSIONS = ExclusionList()
 
 
 def read_exclusions(
-    files: Sequence[ExclusionFile | Path], options: ReadOptions = DEFAULT_READ_OPTIONS
+    files: Sequence[ExclusionFile | Path],
+    options: ReadOptions = DEFAULT_READ_OPTIONS,
+    site_files: Sequence[ExclusionFile] = (),
 ) -> ExclusionList:
     """Read all of these tables; ``options`` are those of the cohort, for headers and rewrites.
 
     Raises InputError if a table cannot be read, has no rows, or is not understood completely.
     """
-    found: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFIER_LABELS}
     notes: list[str] = []
+    values = _read_tables(files, options, notes, "the exclusion list")
+    site_values = _read_tables(site_files, options, notes, "the exclusion list of this site")
+    return ExclusionList(values, options.rewrites, notes, site_values)
+
+
+def _read_tables(
+    files: Sequence[ExclusionFile | Path], options: ReadOptions, notes: list[str], name: str
+) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {keyword: set() for keyword in IDENTIFIER_LABELS}
     for file in files:
         try:
             decided = file if isinstance(file, ExclusionFile) else ExclusionFile(file=file)
             notes += read_exclusion_table(decided, options, found)
         except InputError as error:
-            raise InputError(f"the exclusion list cannot be used: {error}") from error
-    values = {keyword: frozenset(texts) for keyword, texts in found.items()}
-    return ExclusionList(values, options.rewrites, notes)
+            raise InputError(f"{name} cannot be used: {error}") from error
+    return {keyword: frozenset(texts) for keyword, texts in found.items() if texts}
 
 
 def _list_readings(text: str) -> frozenset[str]:

@@ -142,6 +142,11 @@ def load_site_policy() -> SitePolicy:
         ) from error
 
 
+def describe_site_list(counts: str) -> str:
+    """Return the site's exclusion lists as a message; ``counts`` are the identifiers in them."""
+    return f"exclusion list of this site, for every user ({SITE_POLICY_FILE}): {counts}"
+
+
 def _inherit_time_zone(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values with the time zone at the top as the default of every archive."""
     zone = {name: values[name] for name in ("time_zone",) if name in values}

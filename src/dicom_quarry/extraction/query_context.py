@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dicom_quarry.cohort.exclusion_list import ExclusionList, read_exclusions
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.config.site_policy import SitePolicy, load_site_policy
+from dicom_quarry.config.site_policy import SitePolicy, describe_site_list, load_site_policy
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
@@ -48,7 +48,9 @@ class QueryContext:
             limits = self.site_policy.describe_limits(archive)
             if limits:
                 self.observer.on_message(limits)
-        if self.exclusions:
+        if self.exclusions.site_description:
+            self.observer.on_message(describe_site_list(self.exclusions.site_description))
+        if self.exclusions.description:
             self.observer.on_message(f"exclusion list (--exclude): {self.exclusions.description}")
         for note in self.exclusions.notes:
             self.observer.on_message(note)
@@ -75,7 +77,6 @@ def make_query_context(settings: Settings, observer: JobObserver) -> QueryContex
     settings = settings.model_copy(
         update={"archives": tuple(site_policy.apply(archive) for archive in settings.archives)}
     )
-    lists = (*settings.exclude, *site_policy.exclude)
     return QueryContext(
         settings=settings,
         observer=observer,
@@ -83,7 +84,9 @@ def make_query_context(settings: Settings, observer: JobObserver) -> QueryContex
         shutdown=shutdown,
         user_shutdown=Shutdown(),
         site_policy=site_policy,
-        exclusions=read_exclusions(lists, record.parse_read_options(settings)),
+        exclusions=read_exclusions(
+            settings.exclude, record.parse_read_options(settings), site_policy.exclude
+        ),
         throttles={
             archive.name: build_throttle(archive, settings.parallel, site_policy, shutdown, status_board)
             for archive in settings.archives

@@ -19,7 +19,7 @@ from dicom_quarry.system.file_systems import file_system_type
 from dicom_quarry.system.locks import FileLock, LockHeld, inspect_lock, read_lock_owner
 from dicom_quarry.system.log_limit import SafeFileHandler
 from dicom_quarry.system.ownership import open_own_file, require_own_folder
-from dicom_quarry.system.permissions import Permissions
+from dicom_quarry.system.permissions import Permissions, make_private_folder
 from dicom_quarry.system.processes import user_name
 from dicom_quarry.system.text_safety import escape_text
 
@@ -143,8 +143,9 @@ def open_or_create(out: Path, state: Path | None, *, trust_owner: bool = False) 
     if known is None and elsewhere and folder.ledger.exists():
         raise InputError(f"{folder.state} has the state of another job: give another folder with --state")
     try:
-        for path in (out, hidden, folder.state, folder.incoming):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (hidden, folder.state, folder.incoming):
+            make_private_folder(path)
         require_own_state(folder, trust_owner=trust_owner)
         reject_network_file_system(folder.state, "with --state DIR; the images may stay where they are")
         if known is None and elsewhere:

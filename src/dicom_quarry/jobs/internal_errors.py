@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
-from dicom_quarry.errors import InstanceRefused, ProtocolError, QuarryError
-from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.errors import InputError, InstanceRefused, ProtocolError, QuarryError
+from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.system.error_trace import format_trace
+from dicom_quarry.system.ownership import open_own_file
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
@@ -53,8 +55,9 @@ def _write_trace(error: BaseException) -> str:
     path = state_home() / "internal-error.log"
     trace = format_trace(error)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(f"{trace}\n", encoding="utf-8")
-    except OSError:
+        make_state_folder(path.parent)
+        with os.fdopen(open_own_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as file:
+            file.write(f"{trace}\n")
+    except (OSError, InputError):
         return f"this trace:\n{trace}"
     return str(path)

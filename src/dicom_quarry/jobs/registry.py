@@ -10,13 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from dicom_quarry.system.atomic_file import atomic_write_text
+from dicom_quarry.system.permissions import make_private_folder
 
 
 def register(out: Path) -> None:
     """Add a job's folder. Without a writable home folder nothing is registered, and the job still runs."""
     with suppress(OSError):
         entry = _entry(out)
-        entry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_state_folder(entry.parent)
         with atomic_write_text(entry) as file:
             json.dump({"out": str(out.resolve())}, file)
 
@@ -25,6 +26,21 @@ def state_home() -> Path:
     """Return the folder of Quarry's data about this user (XDG base directories)."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "quarry"
+
+
+def make_state_folder(path: Path) -> None:
+    """Make a folder below :func:`state_home` for this user alone; raise OSError.
+
+    Folders above it that earlier versions let other users list are closed. One that others may write to
+    stays as it is, for the checks that refuse it.
+    """
+    make_private_folder(path)
+    root = state_home()
+    for folder in {root, *path.parents}:
+        if folder.is_relative_to(root):
+            found = folder.stat()
+            if found.st_uid == os.geteuid() and found.st_mode & 0o055 and not found.st_mode & 0o022:
+                folder.chmod(0o700)
 
 
 def list_registered() -> Iterator[Path]:

@@ -22,7 +22,7 @@ from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import JobFolder, job_lock, open_job, reject_network_file_system
-from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
 from dicom_quarry.system.atomic_file import replace_file
@@ -110,7 +110,7 @@ def open_plan(
     details. Raises InputError for an unsuitable folder, and StartError while another process makes the plan.
     """
     folder = plan_folder(cohort, settings, exclusion_digest)
-    folder.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state_folder(folder.state)
     require_own_folder(folder.state, trust_owner=settings.trust_owner)
     reject_network_file_system(folder.state, "with the variable XDG_STATE_HOME")
     since: datetime | None = None

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 from dicom_quarry.errors import ConfigError
 
@@ -60,6 +61,16 @@ class Permissions:
 
 #: For the owner alone: files name patients.
 PRIVATE = Permissions()
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder and its missing parents, all for this user alone; raise OSError.
+
+    ``Path.mkdir`` gives the parents the mode of the umask.
+    """
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
 
 
 def parse_file_mode(text: str) -> int:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Self
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.registry import state_home
+from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.locks import FileLock, LockHeld
 from dicom_quarry.system.ownership import is_own_folder, open_own_file
@@ -143,5 +143,5 @@ def _writable_folder(folder: JobFolder) -> Path:
         return folder.state
     name = hashlib.sha256(os.fsencode(folder.out.resolve())).hexdigest()[:16]
     fallback = state_home() / "checkpoints" / name
-    fallback.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_state_folder(fallback)
     return fallback
