@@ -69,7 +69,8 @@ def test_questions_go_to_the_finder_and_retrievals_the_road_that_they_name() -> 
     archive.release_thread()
     archive.close()
     assert dimse.calls == ["find", "release_thread", "close"]
-    assert get.calls == web.calls == ["retrieve", "release_thread", "close"]
+    assert get.calls == ["retrieve", "release_thread", "close"]
+    assert web.calls == ["retrieve", "release_thread", "release_thread", "close"], "once for the next one"
 
 
 @pytest.mark.parametrize(
