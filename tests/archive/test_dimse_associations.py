@@ -78,6 +78,18 @@ def test_each_thread_has_its_own_association() -> None:
         assert peer.associations == 3
 
 
+def test_a_thread_uses_an_association_that_no_other_thread_uses() -> None:
+    with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
+        pacs.find({"PatientID": "P1"})
+        other = threading.Thread(target=lambda: pacs.find({"PatientID": "P1"}))
+        other.start()
+        other.join()
+        pacs.find({"PatientID": "P1"})
+        assert peer.associations == 1
+        pacs.release_idle()
+        wait_for(lambda: peer.released == 1, "the release")
+
+
 def test_hang_up_releases_in_order() -> None:
     with ScriptedArchive(answering()) as peer, archive(peer.ae) as pacs:
         pacs.find({"PatientID": "P1"})

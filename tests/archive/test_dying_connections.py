@@ -112,10 +112,11 @@ def test_an_idle_association_that_has_ended_is_released_and_replaced(kind: str) 
             raise Over
 
     with ScriptedArchive(script) as peer, archive(peer.ae, timeouts=LONG) as pacs:
-        pacs.find({"PatientID": "IDLE"})
         found: list[int] = []
         slow = threading.Thread(target=lambda: found.append(len(pacs.find({"PatientID": "SLOW"}).studies)))
         slow.start()
+        assert told.wait(10)
+        pacs.find({"PatientID": "IDLE"})
         assert ended.wait(10)
         assert len(pacs.find({"PatientID": "P1"}).studies) == 2
         go_on.set()
