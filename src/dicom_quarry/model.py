@@ -382,6 +382,7 @@ class OutcomeStatus(StrEnum):
     """The status in which a row, or a task, ended; ``pending`` if it has not ended yet."""
 
     COMPLETE = "complete"
+    FILTERED = "filtered"
     PARTIAL = "partial"
     UNVERIFIED = "unverified"
     NO_IMAGES = "no_images"
@@ -392,6 +393,10 @@ class OutcomeStatus(StrEnum):
     EXCLUDED = "excluded"
     FAILED = "failed"
     PENDING = "pending"
+
+
+#: The statuses that need no attention: complete, and left out by the user's own conditions.
+SETTLED = frozenset({OutcomeStatus.COMPLETE, OutcomeStatus.FILTERED})
 
 
 @dataclass(frozen=True, slots=True)

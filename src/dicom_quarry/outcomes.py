@@ -93,12 +93,19 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive has the study but lists no images in it",
         next_step="ask the PACS team: the images may be offline or deleted",
     ),
+    "study_filtered": OutcomeDefinition(
+        OutcomeStatus.FILTERED,
+        "the study exists, but your condition (--where) leaves it out",
+        "{what}",
+        "nothing to do if that is intended; otherwise run the command again with another --where, and with "
+        "--update",
+    ),
     "no_series_wanted": OutcomeDefinition(
-        OutcomeStatus.NO_IMAGES,
+        OutcomeStatus.FILTERED,
         "the study was found, but it has none of the series that you selected",
         "{studies:study} found, but with none of the series that you selected",
         "nothing to do if that is intended; otherwise run the command again with another selection of series "
-        "(--series, --series-not, --min-instances), then run quarry retry --outcome no_images",
+        "(--series, --series-not, --min-instances)",
     ),
     "study_not_found": OutcomeDefinition(
         OutcomeStatus.NOT_FOUND,
@@ -139,6 +146,14 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "select by it; nothing was fetched",
         "select by another attribute (see quarry extract --help), or leave this condition out, and run the "
         "command again, then run quarry retry",
+    ),
+    "condition_not_returned": OutcomeDefinition(
+        OutcomeStatus.FAILED,
+        "the archive does not return an attribute of your condition (--where), so nothing was fetched",
+        "the archive does not return {keys} for this study, so Quarry cannot apply your condition (--where); "
+        "nothing was fetched",
+        "use another condition, such as --series Modality=CT, or leave it out, and run the command again "
+        "with --update",
     ),
     "stored_differs": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
@@ -278,6 +293,7 @@ _WORST_FIRST = (
     OutcomeStatus.NOT_FOUND,
     OutcomeStatus.INVALID_ROW,
     OutcomeStatus.EXCLUDED,
+    OutcomeStatus.FILTERED,
     OutcomeStatus.COMPLETE,
 )
 

@@ -92,7 +92,7 @@ def test_a_month_and_a_condition_for_every_row(archive: DemoArchive, work: Path)
     )
     rows, done = extract(archive, work, table, *flags)
     assert rows[0]["quarry_outcome"] == "complete", done.out + done.err
-    assert rows[1]["quarry_outcome"] == "not_found"
+    assert rows[1]["quarry_outcome"] == "filtered"
 
 
 def test_a_rewrite_is_tried_after_the_value_as_given_and_told(archive: DemoArchive, work: Path) -> None:

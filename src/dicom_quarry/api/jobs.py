@@ -16,7 +16,7 @@ from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner
 from dicom_quarry.jobs.registry import last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.jobs.status import read_job_status as _read_job_status
-from dicom_quarry.model import OnCompleteState, OutcomeStatus
+from dicom_quarry.model import SETTLED, OnCompleteState
 
 #: Seconds between two reads of a job's lock.
 _POLL_INTERVAL = 0.2
@@ -60,14 +60,14 @@ def _has_job(out: Path) -> bool:
 
 
 def status_exit_code(status: JobStatus) -> int:
-    """0 every row complete, 1 finished with rows that need attention, 4 not finished, 70 a defect."""
+    """0 every row complete or filtered, 1 rows need attention, 4 not finished, 70 a defect."""
     counts = status.counts
     if not counts.is_finished:
         return 4
     if counts.rows_with_internal_error:
         return 70
-    all_complete = set(counts.rows_by_status) <= {OutcomeStatus.COMPLETE}
-    return 0 if all_complete and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
+    settled = set(counts.rows_by_status) <= SETTLED
+    return 0 if settled and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
 
 
 def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStatus]:

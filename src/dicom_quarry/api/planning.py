@@ -16,6 +16,7 @@ from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import compute_past_throughput
 from dicom_quarry.planning.planner import PlanResult, make_plan
+from dicom_quarry.reporting.cohort_content import CohortContent
 from dicom_quarry.reporting.estimate import DataVolume, make_forecast
 from dicom_quarry.reporting.plan_files import write_plan_csv, write_plan_json
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows
@@ -81,10 +82,12 @@ def load_plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settin
 def build_plan(settings: Settings, end: PlanResult, *, detailed: bool) -> Plan:
     """Summarise a plan that has just been made."""
     amounts = {archive.name: DataVolume() for archive in settings.archives}
+    content = CohortContent()
     with closing(PlanReader(end.folder.ledger)) as reader:
         counts = count_rows(reader.planned_rows())
         for archive, study in reader.found_studies():
             amounts[archive].add(study)
+            content.add(study)
     policy, now = load_site_policy(), datetime.now(UTC)
     forecasts = tuple(
         make_forecast(
@@ -101,5 +104,5 @@ def build_plan(settings: Settings, end: PlanResult, *, detailed: bool) -> Plan:
     )
     free = max(0, free_bytes(existing) - settings.keep_free_bytes)
     filtered = bool(settings.series or settings.series_not or settings.min_instances)
-    summary = PlanSummary(counts, forecasts, settings.to, free, filtered)
+    summary = PlanSummary(counts, forecasts, settings.to, free, filtered, content)
     return Plan(end.folder, summary, detailed, end.problem)

@@ -26,7 +26,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 every row complete, 1 finished with rows that need attention, 4 not finished."""
+        """0 every row complete or filtered, 1 finished with rows that need attention, 4 not finished."""
         return self.summary.exit_code
 
     @property

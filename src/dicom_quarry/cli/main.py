@@ -165,8 +165,9 @@ def _quarry(
 ) -> None:
     """Extract a research cohort from a PACS: from CSV to a verified DICOM tree.
 
-    Exit codes: 0 every row complete; 1 finished, some rows need attention; 2 usage, configuration or input;
-    3 could not start; 4 not finished, run again to go on; 70 internal error, a defect of Quarry.
+    Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 2 usage,
+    configuration or input; 3 could not start; 4 not finished, run again to go on; 70 internal error, a
+    defect of Quarry.
     """
 
 

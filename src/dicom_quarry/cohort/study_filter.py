@@ -43,6 +43,11 @@ def may_match(study: Study, keys: Mapping[str, str]) -> bool:
     )
 
 
+def study_attribute(study: Study, keyword: str) -> str:
+    """Return the value of a study's attribute, empty if the archive gave none."""
+    return _attributes(study).get(keyword, "").strip(" \0")
+
+
 def _attributes(study: Study) -> dict[str, str]:
     return {
         **dict(study.extra_attributes),

@@ -9,6 +9,7 @@ from datetime import date, datetime
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_filter import differ_in_case_alone, matches
 from dicom_quarry.extraction.partition import FindStudies
+from dicom_quarry.extraction.row_conditions import NO_CONDITIONS, RowConditions
 from dicom_quarry.model import Request, Study
 
 #: Names of the keys in messages.
@@ -22,19 +23,27 @@ _KEY_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class ResolveResult:
-    """The studies to retrieve for a request; if there are none, the code and details of its outcome."""
+    """The studies to retrieve for a request; if there are none, the code and details of its outcome.
+
+    ``filtered_count`` studies match the row, and not the conditions of ``--where``.
+    """
 
     studies: tuple[Study, ...] = ()
     code: str = ""
     details: Mapping[str, object] = field(default_factory=dict)
+    filtered_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ResolveRules:
-    """Limits for a row: may its studies belong to several patients, and how many studies may match."""
+    """Limits for a row: may its studies belong to several patients, and how many studies may match.
+
+    ``conditions`` are those of ``--where``, which select among the studies of a row.
+    """
 
     allow_several_patients: bool = False
     max_studies: int = 10
+    conditions: RowConditions = NO_CONDITIONS
 
 
 def _count_patients(studies: Sequence[Study]) -> int:
@@ -70,6 +79,11 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
         return ResolveResult(code="answers_do_not_match", details=details)
     if not matching:
         return ResolveResult(code="study_not_found", details={"keys": key_names})
+    kept, code, unmet = rules.conditions.select(matching)
+    filtered_count = len(matching) - len(kept)
+    if not kept:
+        return ResolveResult(code=code, details=unmet, filtered_count=filtered_count)
+    matching = kept
     patients = _count_patients(matching)
     if patients > 1 and "PatientID" not in keys and not rules.allow_several_patients:
         if not all(study.patient_id for study in matching):
@@ -77,7 +91,7 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
         return ResolveResult(code="several_patients", details={"keys": key_names, "patients": patients})
     if len(matching) > rules.max_studies:
         return ResolveResult(code="too_many_studies", details={"keys": key_names, "studies": len(matching)})
-    return ResolveResult(studies=matching)
+    return ResolveResult(studies=matching, filtered_count=filtered_count)
 
 
 #: Queries for the near misses of one row, at most.

@@ -21,13 +21,12 @@ from dicom_quarry.extraction.matching import (
 )
 from dicom_quarry.extraction.partition import STUDY_COUNT, FindStudies, QueryBudget, find_in_parts
 from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.extraction.row_conditions import Keys, RowConditions
 from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request, Selection, Study
 
 _log = logging.getLogger(__name__)
-
-Keys = tuple[tuple[str, str], ...]
 
 
 class Resolver:
@@ -46,10 +45,11 @@ class Resolver:
         settings = queries.settings
         self._clients = clients
         self._ledger = ledger
-        self._attributes = attributes
+        conditions = RowConditions(record.parse_read_options(settings).where)
+        self._attributes = tuple(dict.fromkeys((*attributes, *conditions.attributes)))
         self._status_board = queries.status_board
         self._exclusions = queries.exclusions
-        self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies)
+        self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies, conditions)
         self._series_filter = record.parse_series_filter(settings)
         self._explains_near_misses = settings.diagnosis
         self._query_limits = {
@@ -67,6 +67,7 @@ class Resolver:
         result = (
             ResolveResult(code="row_excluded", details={"keys": excluded}) if excluded else ResolveResult()
         )
+        filtered: ResolveResult | None = None
         for keys, client in () if excluded else self._query_order(request):
             budget, is_original = budgets[client.profile.name], keys == request.keys
             result = self._find_studies(replace(request, keys=keys), client, log, is_original, budget)
@@ -77,10 +78,17 @@ class Resolver:
                 if isinstance(wanted, ResolveResult):
                     result = wanted
                     break
-                notes = _join_notes(describe_rewrites(request, keys), excluded_count)
+                left_out = {"by your conditions (--where)": result.filtered_count}
+                left_out["on the exclusion list"] = excluded_count
+                notes = _join_notes(describe_rewrites(request, keys), left_out)
                 return self._ledger.resolve_request(request, name, wanted, notes)
-            if result.code != "study_not_found":
+            if result.code == "study_filtered":
+                # Another archive may have the study that the user means.
+                filtered = filtered or result
+            elif result.code != "study_not_found":
                 break
+        if result.code == "study_not_found" and filtered is not None:
+            result = filtered
         if result.code == "study_not_found" and self._explains_near_misses:
             result = self._explain_no_match(request, result, log)
         _log.info("row %d: %s", request.row, result.code)
@@ -106,11 +114,33 @@ class Resolver:
             return client.count_studies(patient_id, log=log)
 
         tomorrow = datetime.now(UTC).date() + timedelta(days=1)
+        conditions = self._rules.conditions
+        queried = replace(request, keys=conditions.query_keys(request.keys))
+        own = replace(request, keys=conditions.own_keys(request.keys))
         try:
-            found = find_in_parts(find, count_studies, dict(request.keys), tomorrow, budget)
+            found = find_in_parts(find, count_studies, dict(queried.keys), tomorrow, budget)
+            result = self._classify(queried, found)
+            if result.code == "study_not_found" and queried.keys != own.keys and _is_allowed(own, client):
+                found = client.find(dict(own.keys), self._attributes, log=log, purpose="unfiltered")
+                wider = self._classify(own, found)
+                result = wider if wider.code == "study_filtered" else result
         except (QueryFailed, ConnectionLost) as error:
             return self._query_failed(request, error)
-        return classify(request, found, self._rules)
+        return result
+
+    def _classify(self, request: Request, found: StudyQueryResult) -> ResolveResult:
+        """Classify a query result; no reason describes a study that is on an exclusion list."""
+        result = classify(request, found, self._rules)
+        if result.code != "study_filtered":
+            return result
+        excluded = {study.study_uid: self._exclusions.match_study(study) for study in found.studies}
+        allowed = tuple(study for study in found.studies if not excluded[study.study_uid])
+        if len(allowed) == len(found.studies):
+            return result
+        result = classify(request, replace(found, studies=allowed), self._rules)
+        if result.code == "study_filtered":
+            return result
+        return ResolveResult(code="study_excluded", details={"keys": next(filter(None, excluded.values()))})
 
     def _query_failed(self, request: Request, error: QueryFailed | ConnectionLost) -> ResolveResult:
         self._status_board.report(f"row {request.row}: {redact(error)}")
@@ -153,7 +183,7 @@ class Resolver:
         """Look in every archive for a study that is similar to the one of the row."""
         for client in self._clients.values():
             try:
-                keys = dict(request.keys)
+                keys = dict(self._rules.conditions.own_keys(request.keys))
                 hint = find_near_miss(self._allowed_finder(client, keys, log), keys)
             except (QueryFailed, ConnectionLost):
                 continue  # the row has an outcome without a hint, too
@@ -184,8 +214,15 @@ class Resolver:
         return find_allowed
 
 
-def _join_notes(note: str, excluded_count: int) -> str:
-    if not excluded_count:
-        return note
-    studies = "1 study" if excluded_count == 1 else f"{excluded_count:,} studies"
-    return "; ".join(filter(None, [note, f"{studies} left out: on the exclusion list"]))
+def _is_allowed(request: Request, client: ArchiveClient) -> bool:
+    """Return True if a row may be queried by its own keys: in the Patient Root model with a Patient ID."""
+    return not client.requires_patient_id or "PatientID" in dict(request.keys)
+
+
+def _join_notes(note: str, left_out: Mapping[str, int]) -> str:
+    """Add to a note the numbers of studies of the row that are not fetched, by their reason."""
+    notes = [note]
+    for reason, count in left_out.items():
+        if count:
+            notes.append(f"{'1 study' if count == 1 else f'{count:,} studies'} left out: {reason}")
+    return "; ".join(filter(None, notes))

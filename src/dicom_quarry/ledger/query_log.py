@@ -24,10 +24,10 @@ _ADD_POSTPONEMENT = CompiledStatement(
 class QueryLogEntry:
     """A query for a row or a task; a listing takes ``request_count`` requests.
 
-    ``started`` is a POSIX time, ``duration`` is in seconds. ``purpose`` is row, rewritten, part, count, near,
-    series or listing; ``model`` is study or patient (root), or qido. ``keys`` has the names of the keys, not
-    their values. The ``result_count`` of a failed query is None, and ``status`` is the archive's, if it gave
-    one. ``why`` describes a failure, or a result that was cut short.
+    ``started`` is a POSIX time, ``duration`` is in seconds. ``purpose`` is row, rewritten, part, count,
+    unfiltered, near, series or listing; ``model`` is study or patient (root), or qido. ``keys`` has the names
+    of the keys, not their values. The ``result_count`` of a failed query is None, and ``status`` is the
+    archive's, if it gave one. ``why`` describes a failure, or a result that was cut short.
     """
 
     archive: str

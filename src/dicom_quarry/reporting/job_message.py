@@ -54,7 +54,7 @@ def _end_subject(summary: JobSummary, problem: str) -> str:
     if summary.exit_code == 4:
         return "not finished, your action is needed" if problem else "stopped, not finished"
     if summary.exit_code == 0:
-        return "finished, every row is complete"
+        return f"finished, {summary.settled_text}"
     if not summary.incomplete_rows:
         return "finished, an on-complete command failed"
     need = "needs" if summary.incomplete_rows == 1 else "need"

@@ -122,6 +122,8 @@ def _summary_json(summary: PlanSummary) -> dict[str, object]:
         "rows_repeated": summary.counts.repeated,
         "rows_by_code": {group.code: group.count for group in summary.counts.unresolved_groups},
         "studies": summary.studies,
+        "studies_by_modality": dict(summary.content.modalities.most_common()),
+        "studies_by_description": dict(summary.content.descriptions.most_common()),
         "instances": summary.instances,
         "bytes_estimated": summary.size,
         "bytes_free": summary.free_bytes,

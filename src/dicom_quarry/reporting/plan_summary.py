@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.ledger.plan_reader import PlannedRow
-from dicom_quarry.model import OutcomeStatus, Study
+from dicom_quarry.model import SETTLED, OutcomeStatus, Study
 from dicom_quarry.outcomes import INTERNAL_ERROR
+from dicom_quarry.reporting.cohort_content import CohortContent
 from dicom_quarry.reporting.estimate import Forecast
 from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.reporting.summary import (
@@ -48,7 +49,8 @@ class PlanSummary:
     """The totals of a plan.
 
     ``free_bytes`` is the free space on the disk of ``output_folder``, less the space that Quarry keeps free.
-    ``has_series_filter`` is true if only some series of the studies will be fetched.
+    ``has_series_filter`` is true if only some series of the studies will be fetched. ``content`` counts the
+    descriptions and modalities of the studies.
     """
 
     counts: RowCounts
@@ -56,6 +58,7 @@ class PlanSummary:
     output_folder: Path
     free_bytes: int
     has_series_filter: bool = False
+    content: CohortContent = field(default_factory=CohortContent)
 
     @property
     def studies(self) -> int:
@@ -77,23 +80,31 @@ class PlanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row has studies, 1 if some have none, 4 if some were not queried, 70 for a defect."""
+        """0 if every row has studies or is filtered, 1 if some have none, 4 if not queried, 70 for a defect."""
         statuses = {group.status for group in self.counts.unresolved_groups}
         if OutcomeStatus.PENDING in statuses:
             return 4
         if any(group.code == INTERNAL_ERROR for group in self.counts.unresolved_groups):
             return 70
-        return 1 if statuses else 0
+        return 1 if statuses - SETTLED else 0
 
     @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
         counts = self.counts
+        filtered = sum(
+            group.count for group in counts.unresolved_groups if group.status is OutcomeStatus.FILTERED
+        )
+        if self.exit_code == 0 and filtered:
+            return (
+                "every row has studies to fetch, or is filtered by your own options "
+                f"({filtered:,} of {counts.rows:,})"
+            )
         if self.exit_code == 0:
             return "every row has studies to fetch"
         if self.exit_code == 4:
             return "some rows were not queried yet: run the same command again to continue"
-        missing = counts.rows - counts.found
+        missing = counts.rows - counts.found - filtered
         has = "has" if missing == 1 else "have"
         return f"{missing:,} of {format_count(counts.rows, 'row')} {has} no study to fetch; see above"
 
@@ -117,6 +128,7 @@ def plan_lines(summary: PlanSummary, file: Path | None = None) -> list[str]:
     lines = [_rows_line(summary)]
     for group in summary.counts.unresolved_groups:
         lines.extend(group_lines(group))
+    lines.extend(summary.content.lines())
     lines.extend(_total_lines(summary))
     if file is not None:
         lines.append(f"plan: {file}")
@@ -133,7 +145,7 @@ def render_plan(summary: PlanSummary, rows: Iterable[PlannedRow], file: Path | N
     parts.append(Text(f"\n{_rows_line(summary)}", style="bold"))
     for group in summary.counts.unresolved_groups:
         parts.extend(render_group(group))
-    parts.append(Text("\n" + "\n".join(_total_lines(summary))))
+    parts.append(Text("\n" + "\n".join([*summary.content.lines(), *_total_lines(summary)])))
     if file is not None:
         parts.append(Text(f"plan: {file}"))
     parts.append(Text(summary.exit_code_text, style="bold"))

@@ -25,6 +25,7 @@ _PURPOSES = {
     "rewritten": "queried {} for the row with rewritten values",
     "part": "queried {} for a part of the studies, because the answer to the row was cut short",
     "count": "queried {} for its own number of the patient's studies, to compare the parts with it",
+    "unfiltered": "queried {} without the conditions of --where, because no study matched",
     "near": "queried {} for similar studies, because no study matched",
     "series": "queried {} for the series of the study, to select from them",
     "listing": "queried {} for the series and instances of the study",

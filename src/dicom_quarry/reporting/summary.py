@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dicom_quarry.ledger.views import RowView, StudyView
-from dicom_quarry.model import OnCompleteState, Outcome, OutcomeStatus
+from dicom_quarry.model import SETTLED, OnCompleteState, Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.reporting.formatting import format_count, format_size
 from dicom_quarry.system.text_safety import escape_text
@@ -23,7 +23,12 @@ MAX_SHOWN = 20
 #: Listed for every study, because a person has to delete its folder.
 _EXCLUDED_BUT_STORED = "excluded_but_stored"
 
-_STYLES = {OutcomeStatus.COMPLETE: "green", OutcomeStatus.PENDING: "cyan", OutcomeStatus.FAILED: "red"}
+_STYLES = {
+    OutcomeStatus.COMPLETE: "green",
+    OutcomeStatus.FILTERED: "",
+    OutcomeStatus.PENDING: "cyan",
+    OutcomeStatus.FAILED: "red",
+}
 
 
 @dataclass(slots=True)
@@ -65,17 +70,14 @@ class JobSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row is complete, 1 if finished and some are not, 4 if not finished, 70 for a defect."""
+        """0 every row complete or filtered, 1 rows need attention, 4 not finished, 70 a defect."""
         statuses = {status for status, _ in self.outcome_counts}
         if OutcomeStatus.PENDING in statuses or self.on_complete_counts.get(OnCompleteState.WAITING):
             return 4
         if self.internal_errors:
             return 70
-        return (
-            1
-            if statuses - {OutcomeStatus.COMPLETE} or self.on_complete_counts.get(OnCompleteState.FAILED)
-            else 0
-        )
+        failed = self.on_complete_counts.get(OnCompleteState.FAILED)
+        return 1 if statuses - SETTLED or failed else 0
 
     @property
     def internal_errors(self) -> int:
@@ -84,19 +86,27 @@ class JobSummary:
 
     @property
     def incomplete_rows(self) -> int:
-        """The number of rows that are not complete."""
-        return self.rows - dict(self.outcome_counts).get(OutcomeStatus.COMPLETE, 0)
+        """The number of rows that are neither complete nor filtered."""
+        return sum(count for status, count in self.outcome_counts if status not in SETTLED)
+
+    @property
+    def settled_text(self) -> str:
+        """The sentence for a job whose rows need no attention."""
+        filtered = dict(self.outcome_counts).get(OutcomeStatus.FILTERED, 0)
+        if filtered:
+            return f"every row is complete, or filtered by your own options ({filtered:,} of {self.rows:,})"
+        return "every row is complete"
 
     @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
         if self.exit_code == 0:
-            return "every row is complete"
+            return self.settled_text
         if self.exit_code == 4:
             return "not finished: run the same command again to continue"
         if not self.incomplete_rows:
-            return "finished: every row is complete, but an on-complete command failed; see studies.csv"
-        complete = self.rows - self.incomplete_rows
+            return f"finished: {self.settled_text}, but an on-complete command failed; see studies.csv"
+        complete = dict(self.outcome_counts).get(OutcomeStatus.COMPLETE, 0)
         return (
             f"finished: {complete:,} of {format_count(self.rows, 'row')} complete, {self.incomplete_rows:,} "
             f"{'needs' if self.incomplete_rows == 1 else 'need'} your attention; see above and report.csv"

@@ -15,13 +15,13 @@ from dicom_quarry.cli.console import err
 from dicom_quarry.cli.detach import run_in_background
 from dicom_quarry.cli.display.run_job import run_job
 from dicom_quarry.errors import InputError
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import SETTLED, OutcomeStatus
 
 _UNLIMITED_STUDIES = 1_000_000
 
 #: The outcomes that ``retry`` tries again without --outcome: those that another try may change.
 _RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
-    OutcomeStatus.COMPLETE,
+    *SETTLED,
     OutcomeStatus.PENDING,
     OutcomeStatus.INVALID_ROW,
     OutcomeStatus.EXCLUDED,

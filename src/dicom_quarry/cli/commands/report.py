@@ -23,7 +23,7 @@ def report(
 
     The reports are report.csv, studies.csv and manifest.csv.gz. Also works while the job runs.
 
-    Exit codes: 0 every row complete; 1 finished, some rows need attention; 4 not finished.
+    Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
     Example:  quarry report out/ --xlsx
     """

@@ -18,7 +18,7 @@ def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = Fal
 
     Rows, studies and instances so far, and the time left.
 
-    Exit codes: 0 every row complete; 1 finished, some rows need attention; 4 not finished.
+    Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
     Example:  quarry status out/
     """

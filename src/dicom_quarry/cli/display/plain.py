@@ -15,7 +15,7 @@ from dicom_quarry.api import (
     format_size,
 )
 from dicom_quarry.cli.console import write_line
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import SETTLED, OutcomeStatus
 
 #: Seconds between two progress lines, and before the first.
 _INTERVAL = 60.0
@@ -95,7 +95,7 @@ def format_totals(snapshot: Snapshot) -> str:
     """Format the rows, studies and instances done so far."""
     counts = snapshot.counts
     done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
-    needing_attention = done - counts.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
+    needing_attention = done - sum(counts.rows_by_status.get(status, 0) for status in SETTLED)
     text = (
         f"{done:,} of {counts.rows:,} rows, "
         f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
