@@ -19,7 +19,7 @@ from hypothesis.errors import NoSuchExample
 from dicom_quarry import api
 from dicom_quarry.errors import StartError
 from dicom_quarry.ledger.views import RowView
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import SETTLED, OutcomeStatus
 from tests.e2e.command import check_folder, files
 from tests.faults.archive_model import Connection, Model, Row, models
 from tests.faults.model_servers import ModelArchive, ModelWeb
@@ -156,8 +156,8 @@ def check(model: Model, played: Played) -> None:
             _check_complete(model, played, row, view)
         else:
             _check_explained(model, row, view)
-    complete = all(view.outcome.status is OutcomeStatus.COMPLETE for view in played.rows)
-    require(complete or played.exit_code != 0, "exit code 0, and a row is not complete")
+    settled = all(view.outcome.status in SETTLED for view in played.rows)
+    require(settled or played.exit_code != 0, "exit code 0, and a row needs attention")
 
 
 def _check_complete(model: Model, played: Played, row: Row, view: RowView) -> None:
@@ -178,6 +178,9 @@ def _check_explained(model: Model, row: Row, view: RowView) -> None:
     if outcome.status is OutcomeStatus.PENDING:
         disturbed = model.connection != Connection() or model.sendings
         require(disturbed, "the job ends early, and no person must act", view)
+    if outcome.status is OutcomeStatus.FILTERED:
+        require(model.where or model.selects, "filtered without a condition", view)
+        require(not wanted, "filtered, and a study is wanted", view)
     if model.is_honest and wanted and not model.excluded:
         require(False, "an honest archive, and the row is not complete", (row, outcome))
 

@@ -80,7 +80,7 @@ class PlanSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 if every row has studies or is filtered, 1 if some have none, 4 if not queried, 70 for a defect."""
+        """0 every row has studies or is filtered, 1 some have none, 4 not queried, 70 a defect."""
         statuses = {group.status for group in self.counts.unresolved_groups}
         if OutcomeStatus.PENDING in statuses:
             return 4
