@@ -305,7 +305,7 @@ class Closed(ArchiveThrottle):
     def wait_until_open(self) -> None:
         self.open = True
 
-    def on_rejected(self, started_at: float) -> None:
+    def on_rejected(self, started_at: float, why: str = "") -> None:
         self.refusals += 1
 
 

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.formatting import format_count as format_count
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
     from dicom_quarry.reporting.plan_summary import plan_lines as plan_lines
     from dicom_quarry.reporting.plan_summary import render_plan as render_plan
@@ -190,7 +191,10 @@ EXPORTS = {
         "format_count",
         "format_size",
     ),
-    "reporting.plan_files": ("plan_json",),
+    "reporting.plan_files": (
+        "is_plan_file",
+        "plan_json",
+    ),
     "reporting.plan_summary": (
         "plan_lines",
         "render_plan",

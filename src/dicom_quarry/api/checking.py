@@ -49,6 +49,19 @@ class ConnectionCheck:
         """True if a step has failed so far."""
         return any(step.status is StepStatus.BAD for step in self.steps)
 
+    @property
+    def not_shown(self) -> str:
+        """What the steps so far have not shown, although none failed; empty if nothing."""
+        profile = self._context.profile
+        if profile.needs_receiver:
+            if any(step.name == "C-MOVE" and step.status is StepStatus.GOOD for step in self.steps):
+                return ""
+            return f"whether the archive knows {self._context.local.title} as a destination"
+        is_shown = any(
+            step.name in ("C-GET", "WADO-RS") and step.status is StepStatus.GOOD for step in self.steps
+        )
+        return "" if is_shown else "whether the archive answers queries and sends images"
+
     def run(
         self, *, accession: str = "", patient_id: str = "", probe_cap: bool = False
     ) -> Iterator[CheckStep]:

@@ -9,6 +9,12 @@ from typing import Protocol
 
 from dicom_quarry.model import InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task, Transport
 
+#: Final statuses of an archive that lacks resources: later, or less at once (PS3.4 C.4.2.1.5, PS3.7 C).
+BUSY_STATUSES = frozenset({0xA700, 0xA701, 0x0213})
+
+#: Final statuses of an archive whose sub-operations fail: it cannot connect to us, or we refuse it.
+CANNOT_SEND_STATUSES = frozenset({0xA702, 0xC502})
+
 
 class Verdict(StrEnum):
     """The next action after a final status; never a proof that the task is complete."""

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pydicom.config import IGNORE
 from pydicom.uid import UID
 
-from dicom_quarry.archive.base import RetrieveResult, Verdict
+from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
 from dicom_quarry.archive.dimse.status import quote_archive_comment
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.model import InstanceInfo, Receipt
 from dicom_quarry.receiver.server import SenderRejected
 
 _DESTINATION_UNKNOWN = 0xA801
-#: The archive could not connect to the destination: A702 of many archives, C502 of some (PN#764, PN#310).
-_CANNOT_REACH = frozenset({0xA702, 0xC502})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +122,7 @@ def _explain_no_arrivals(
         return f"the archive does not know {title} as a destination (A801)", register_remedy
     if result.verdict is Verdict.CONFIGURATION:
         return result.comment, f"ask the PACS team to allow {title} to retrieve"
-    if result.failed or status in _CANNOT_REACH:
+    if result.failed or status in CANNOT_SEND_STATUSES:
         # Neither status nor counters show that the archive knows us: only arrivals do.
         message = f"the archive could not send to {title} ({status:04X}), and nothing arrived: it has another"
         return (

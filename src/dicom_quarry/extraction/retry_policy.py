@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from dicom_quarry.archive.base import RetrieveRequest, Verdict
+from dicom_quarry.archive.base import BUSY_STATUSES, CANNOT_SEND_STATUSES, RetrieveRequest, Verdict
 from dicom_quarry.archive.dimse.identifier import describe_sop_classes
 from dicom_quarry.extraction.narrowing import next_requests, with_sop_classes
 from dicom_quarry.extraction.refusals import Refusal
@@ -119,7 +119,8 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
     # A later try has one round: while an archive fails it has few requests.
     is_last_round = not requests or bool(failed and earlier and not _too_large(failed))
     if failed and failed.verdict in (Verdict.RETRY, Verdict.LOST) and is_last_round:
-        return Postpone(backoff(failures, jitter), _reason_to_wait(failed))
+        is_proven = bool(snapshot.stored) or snapshot.transport in snapshot.proven
+        return Postpone(backoff(failures, jitter), _reason_to_wait(failed, is_proven=is_proven))
     if last and not snapshot.stored and is_nearline:
         return _wait_for_recall(snapshot, failures, jitter)
     if requests:
@@ -131,11 +132,18 @@ def _retrieve_by_transport(snapshot: TaskSnapshot, jitter: float) -> Step:
     return Relist() if snapshot.listing_count < 2 else _give_up(snapshot)
 
 
-def _reason_to_wait(failed: Round) -> str:
+def _reason_to_wait(failed: Round, *, is_proven: bool) -> str:
+    """Return the reason of a pause. Only an archive that reports a lack of resources is called busy."""
     if failed.verdict is Verdict.LOST:
         return "the connection to the archive was lost"
-    is_partial = may_concern_request(failed, is_proven=True)
-    return "the archive could not send what is missing" if is_partial else "the archive is busy"
+    if failed.status in BUSY_STATUSES or failed.retry_after is not None:
+        return "the archive is busy"
+    status = "" if failed.status is None else f" ({failed.status:04X})"
+    if is_proven:
+        return f"the archive could not send what is missing{status}"
+    if failed.status in CANNOT_SEND_STATUSES:
+        return f"the archive could not send to this computer{status}"
+    return f"the archive could not send{status}: it may not know this computer as a destination"
 
 
 def _after_refusal(snapshot: TaskSnapshot, refusal: Refusal, failures: int, jitter: float) -> Step:

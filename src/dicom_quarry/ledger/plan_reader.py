@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reader import ROWS_WITH_TASKS, LedgerReader
+from dicom_quarry.ledger.reader import ROWS_WITH_KEYS, LedgerReader
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import make_outcome
@@ -21,7 +21,7 @@ from dicom_quarry.outcomes import make_outcome
 class PlannedRow:
     """A row of the user's table with the archive and study of each task, or else with its outcome.
 
-    ``note`` describes values that were rewritten.
+    ``keys`` are the keys that the row is searched by. ``note`` describes values that were rewritten.
     """
 
     row: int
@@ -30,6 +30,11 @@ class PlannedRow:
     studies: tuple[tuple[str, Study], ...]
     outcome: Outcome | None = None
     note: str = ""
+    keys: tuple[tuple[str, str], ...] = ()
+
+    def key(self, keyword: str) -> str:
+        """Return the value that the row has for a keyword, empty if it has none."""
+        return dict(self.keys).get(keyword, "")
 
 
 class PlanReader(LedgerReader):
@@ -37,7 +42,7 @@ class PlanReader(LedgerReader):
 
     def planned_rows(self) -> Iterator[PlannedRow]:
         """Yield every row of the user's table, in its order."""
-        for _, group in groupby(self._read_pool.stream(ROWS_WITH_TASKS), key=lambda row: row.row):
+        for _, group in groupby(self._read_pool.stream(ROWS_WITH_KEYS), key=lambda row: row.row):
             yield _planned_row(list(group))
 
     def found_studies(self) -> Iterator[tuple[str, Study]]:
@@ -59,4 +64,5 @@ def _planned_row(group: list[Any]) -> PlannedRow:
         ended = make_outcome(head.row_code, **json.loads(head.row_details))
     elif not studies:
         ended = make_outcome("pending")
-    return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note)
+    keys = tuple((keyword, value) for keyword, value in json.loads(head.row_keys))
+    return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note, keys)

@@ -60,8 +60,9 @@ _rows = (
     .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
     .order_by(requests.c.row, tasks.c.id)
 )
-#: Every row with the tasks that it requests.
+#: Every row with the tasks that it requests; and the same with the keys of the row.
 ROWS_WITH_TASKS = CompiledStatement(_rows)
+ROWS_WITH_KEYS = CompiledStatement(_rows.add_columns(requests.c["keys"].label("row_keys")))
 _ROW = CompiledStatement(_rows.where(requests.c.row == bindparam("only")))
 
 _attempt_count = (

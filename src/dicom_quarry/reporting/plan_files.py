@@ -52,6 +52,16 @@ def write_plan_csv(path: Path, rows: Iterable[PlannedRow], *, detailed: bool) ->
     return write_csv(path, (*dicom_columns, *QUARRY_COLUMNS), lines)
 
 
+def is_plan_file(path: Path) -> bool:
+    """Return True if a file begins as a plan does, in CSV or JSON."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(80)
+    except OSError:
+        return False
+    return start.startswith((",".join(BASIC_COLUMNS).encode(), b'{"summary": '))
+
+
 def _csv_lines(row: PlannedRow, dicom_columns: Sequence[str]) -> Iterator[Sequence[object]]:
     row_cells = _row_cells(row)
     for archive, study in row.studies:
@@ -67,7 +77,12 @@ def _csv_lines(row: PlannedRow, dicom_columns: Sequence[str]) -> Iterator[Sequen
             escape_cell(study.availability),
         )
     if not row.studies:
-        yield (*("" for _ in dicom_columns), *row_cells, *("" for _ in QUARRY_COLUMNS[len(row_cells) :]))
+        # The keys of the row, so that the line can be found, and corrected, in the user's table.
+        yield (
+            *(escape_cell(row.key(name)) for name in dicom_columns),
+            *row_cells,
+            *("" for _ in QUARRY_COLUMNS[len(row_cells) :]),
+        )
 
 
 def _row_cells(row: PlannedRow) -> tuple[object, ...]:
@@ -155,7 +170,7 @@ def _row_json(row: PlannedRow, keywords: Sequence[str]) -> dict[str, object]:
         "same_as_row": row.same_as_row,
     }
     if keywords:
-        fields |= {"reason": outcome.reason if outcome else "", "note": row.note}
+        fields |= {"reason": outcome.reason if outcome else "", "note": row.note, "keys": dict(row.keys)}
     return {**fields, "studies": [_study_json(archive, study, keywords) for archive, study in row.studies]}
 
 

@@ -17,6 +17,7 @@ from dicom_quarry.outcomes import INTERNAL_ERROR
 from dicom_quarry.reporting.cohort_content import CohortContent
 from dicom_quarry.reporting.estimate import Forecast
 from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.reporting.plan_advice import for_plan
 from dicom_quarry.reporting.summary import (
     OutcomeGroup,
     add_to_group,
@@ -119,7 +120,7 @@ def count_rows(rows: Iterable[PlannedRow]) -> RowCounts:
         if row.outcome is None:
             found += 1
         else:
-            add_to_group(groups, row.row, row.outcome)
+            add_to_group(groups, row.row, for_plan(row.outcome))
     return RowCounts(total, found, repeated, sort_groups(groups))
 
 
@@ -154,7 +155,7 @@ def render_plan(summary: PlanSummary, rows: Iterable[PlannedRow], file: Path | N
 
 def _table(rows: Iterable[PlannedRow]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("row", "patient", "date", "modality", "description", "series", "instances"):
+    for name in ("row", "patient", "accession", "date", "modality", "description", "series", "instances"):
         table.add_column(name, justify="right" if name in ("row", "series", "instances") else "left")
     for row in rows:
         for cells in _cells(row):
@@ -164,10 +165,16 @@ def _table(rows: Iterable[PlannedRow]) -> Table:
 
 def _cells(row: PlannedRow) -> Iterator[tuple[Text, ...]]:
     if row.outcome is not None:
-        yield Text("–"), Text(""), Text(""), Text(row.outcome.status.replace("_", " "), style="yellow")
+        wanted = (row.key("PatientID"), row.key("AccessionNumber"), row.key("StudyDate"))
+        yield (
+            *(Text(escape_text(value, limit=40)) for value in wanted),
+            Text(""),
+            Text(row.outcome.status.replace("_", " "), style="yellow"),
+        )
     repeated = f" (as row {row.same_as_row})" if row.same_as_row is not None else ""
     for _, study in row.studies:
-        values = (study.patient_id, study.study_date, study.modalities.replace("\\", " "), study.description)
+        modalities = study.modalities.replace("\\", " ")
+        values = (study.patient_id, study.accession, study.study_date, modalities, study.description)
         texts = [Text(escape_text(value, limit=40)) for value in values]
         texts[-1].append(f"{repeated}{_availability_note(study)}", style="dim")
         yield (

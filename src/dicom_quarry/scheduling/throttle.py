@@ -17,7 +17,7 @@ from functools import partial, reduce
 from operator import and_
 from typing import Protocol
 
-from dicom_quarry.archive.base import RetrieveResult, Verdict
+from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
@@ -27,7 +27,7 @@ from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 #: Statuses for lack of resources (PS3.4 C.4.2.1.5): the archive may need fewer retrievals at once.
-_OUT_OF_RESOURCES = frozenset({0xA700, 0xA701, 0xA702})
+_OVERLOADED = frozenset({0xA700, 0xA701, 0xA702})
 
 #: Longest sleep in seconds, as the host's clock may be set meanwhile.
 _MAX_SLEEP = 60.0
@@ -87,10 +87,10 @@ class RetrievalPermit:
 
     def record_result(self, result: RetrieveResult) -> RetrieveResult:
         """Adapt the concurrency limit to the archive's answer, and return that."""
-        busy = result.status in _OUT_OF_RESOURCES or result.retry_after is not None
-        if busy or result.verdict is Verdict.LOST:
+        overloaded = result.status in _OVERLOADED or result.retry_after is not None
+        if overloaded or result.verdict is Verdict.LOST:
             # Some archives crash under several retrievals at once instead of rejecting them.
-            self._throttle.on_rejected(self._started_at)
+            self._throttle.on_rejected(self._started_at, _describe_overload(result))
         elif result.verdict in (Verdict.SUCCESS, Verdict.WARNING):
             self._throttle.on_success()
         return result
@@ -99,6 +99,15 @@ class RetrievalPermit:
 def count_query_threads(parallel: int) -> int:
     """Return the number of queries at once for so many retrievals at once."""
     return parallel // 2 + 1 if parallel > 1 else 1
+
+
+def _describe_overload(result: RetrieveResult) -> str:
+    """Describe why fewer retrievals run at once. A failure to send need not mean that the archive is busy."""
+    if result.verdict is Verdict.LOST:
+        return "the connection to the archive was lost"
+    if result.status in CANNOT_SEND_STATUSES:
+        return f"the archive could not send ({result.status:04X})"
+    return "the archive is busy"
 
 
 class ArchiveThrottle:
@@ -249,13 +258,13 @@ class ArchiveThrottle:
                 return
             self._shutdown.wait_unless_cancelled(wait)
 
-    def on_rejected(self, started_at: float) -> None:
-        """Record that the archive was too busy for a request of ``started_at`` (``clock.monotonic``)."""
+    def on_rejected(self, started_at: float, why: str = "the archive is busy") -> None:
+        """Record that the archive had too many requests at ``started_at`` (``clock.monotonic``)."""
         with self._lock:
             was_reduced = self._concurrency.on_rejected(started_at, self.clock.monotonic())
             current_limit = self._concurrency.current_limit
         if was_reduced:
-            self._status_board.report(f"the archive is busy: at most {current_limit} at once for a while")
+            self._status_board.report(f"{why}: at most {current_limit} at once for a while")
 
     def on_success(self) -> None:
         """Record a successful retrieval."""

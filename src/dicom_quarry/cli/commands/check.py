@@ -15,6 +15,7 @@ from rich.text import Text
 from dicom_quarry.api import CheckStep, ConnectionCheck, StepStatus
 from dicom_quarry.cli import cohort_options, options
 from dicom_quarry.cli.console import err, out
+from dicom_quarry.cli.output_file import check_output_file
 from dicom_quarry.errors import InputError
 
 _SYMBOLS = {
@@ -61,6 +62,8 @@ def check(
     # The steps report what the receiver would log of senders.
     logging.getLogger("dicom_quarry").addHandler(logging.NullHandler())
     connection = ConnectionCheck(config_file, archive=from_, local=as_, trust_owner=trust_owner)
+    if access_request is not None and access_request != _STANDARD_OUTPUT:
+        _check_letter(access_request)
     # A letter on standard output must be the only text there.
     console = err if access_request == _STANDARD_OUTPUT else out
     if access_request is not None and connection.closed_reason and not (accession or probe or save_settings):
@@ -75,11 +78,18 @@ def check(
         _write_access_request(access_request, connection.access_request())
     if connection.failed and access_request is None:
         console.print("To write these findings as a page for the PACS team, add: --letter FILE")
-    if not accession and not connection.failed:
+    if not connection.failed and connection.not_shown:
         console.print(
-            "Queries and transfers were not tested. To test them with one study, add: --accession NUMBER"
+            f"Not yet shown: {connection.not_shown}. To show it with one study, add: --accession NUMBER"
         )
     raise typer.Exit(1 if connection.failed else 0)
+
+
+def _check_letter(path: Path) -> None:
+    """Raise InputError, before the archive is queried, if the letter cannot be written."""
+    check_output_file(path, "letter.md")
+    if path.exists():
+        raise InputError(f"{path} exists already, and may have been filled in: name another file")
 
 
 def _show_step(console: Console, step: CheckStep) -> None:
@@ -98,9 +108,6 @@ def _write_access_request(path: Path, text: str) -> None:
     if path == _STANDARD_OUTPUT:
         print(text, end="")
         return
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError as error:
-        raise InputError(f"{path} exists already, and may have been filled in: name another file") from error
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
     out.print(f"letter: {path}. Fill in the parts in brackets")

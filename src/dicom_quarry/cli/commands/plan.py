@@ -12,7 +12,7 @@ from dicom_quarry import api
 from dicom_quarry.cli import cohort_options, options
 from dicom_quarry.cli.console import fail, out, write_line
 from dicom_quarry.cli.display.run_job import run_with_display
-from dicom_quarry.errors import InputError
+from dicom_quarry.cli.output_file import check_plan_file
 
 
 def plan(
@@ -58,8 +58,8 @@ def plan(
 
     Example:  quarry plan cohort.csv --from PACS@10.1.2.3:104 -o plan.csv
     """
-    if output is not None and not output.absolute().parent.is_dir():
-        raise InputError(f"{output}: there is no folder {output.parent}")
+    if output is not None:
+        check_plan_file(output, cohort, is_plan=api.is_plan_file(output))
     flags = {
         "from": from_,
         "as": as_,
