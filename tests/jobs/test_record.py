@@ -79,7 +79,7 @@ def test_a_new_job(bench: Bench) -> None:
     assert bench.enter() is None
     assert bench.waiting() == [1, 2]
     facts = bench.ledger.metadata()
-    assert set(facts) == {"cohort", "columns", "created", "names", "settings", "version"}
+    assert set(facts) == {"cohort", "columns", "created", "names", "settings", "table", "version"}
     assert facts["columns"] == '["EMPI", "Accession"]'
     assert Settings.model_validate_json(facts["settings"]) == bench.settings()
 

@@ -20,8 +20,8 @@ PLAN_STEPS = {
     "quarry extract --skip-bad-rows",
     "row_excluded": f"nothing to do if that is intended; otherwise correct the exclusion list, {_AGAIN}",
     "study_excluded": f"nothing to do if that is intended; otherwise correct the exclusion list, {_AGAIN}",
-    "query_failed": "run quarry plan again: it repeats the queries that failed; if they fail again, show this "
-    "status to the PACS team",
+    "query_failed": "run quarry plan again: it repeats the queries that failed; if they fail again, show "
+    "this status to the PACS team",
     "query_cut_short": f"add an accession or a range of study dates to the row, {_AGAIN}",
     "attribute_not_returned": f"select by another attribute, or leave this condition out, {_AGAIN}",
     "no_series_wanted": "nothing to do if that is intended; otherwise choose other series (--series, "
