@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dicom_quarry.cohort.headers import name_keyword
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.errors import ConfigError, InputError
 from tests.cohort.test_tables import read, row_keys
@@ -29,19 +30,20 @@ def test_a_doubtful_column_is_refused_with_both_remedies(
     with pytest.raises(InputError) as caught:
         read(tmp_path, table)
     assert str(caught.value) == (
-        f"{tmp_path / 'cohort.csv'}, line 1: the column '{column}' (2) may be meant as {keyword}; to search "
-        f"by it use --map '{column}={keyword}', to leave it out use --ignore-column '{column}'"
+        f"{tmp_path / 'cohort.csv'}, line 1: the column '{column}' (2) is not searched by under this name: "
+        f"did you mean {name_keyword(keyword)}? If so, add --map '{column}={keyword}'; if not, add "
+        f"--ignore-column '{column}'"
     )
     left_out = read(tmp_path, table, ignore_column=[column])
     assert [mapped for _, mapped in left_out.mapping] == ["AccessionNumber"]
-    assert left_out.notes == (f"column '{column}' is not searched by (--ignore-column)",)
+    assert left_out.unused == (column,)
     if keyword != "StudyDate":
         used = read(tmp_path, table, map=[f"{column}={keyword}"])
         assert [mapped for _, mapped in used.mapping] == ["AccessionNumber", keyword]
 
 
 def test_all_doubtful_columns_are_named_at_once(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'Acc. No. \(RIS\)' \(1\) .* 'MRN or EMPI' \(2\)"):
+    with pytest.raises(InputError, match=r"(?s)'Acc. No. \(RIS\)' \(1\) .* 'MRN or EMPI' \(2\)"):
         read(tmp_path, "Acc. No. (RIS),MRN or EMPI\n1,2\n")
 
 
@@ -56,7 +58,7 @@ def test_a_key_that_map_decides_leaves_no_doubt(tmp_path: Path) -> None:
 
 
 def test_a_range_whose_end_is_doubtful_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the column 'From\*' \(2\) may be meant as StudyDateFrom"):
+    with pytest.raises(InputError, match=r"the column 'From\*' \(2\) .* did you mean Study Date From\?"):
         read(tmp_path, "MRN,From*,Until\n1,20180101,20180131\n", whole_patients=True)
     assert row_keys(read(tmp_path, "Accession,From*\n2,ward 7\n")) == [(1, 2, "A=2")]
 

@@ -182,15 +182,18 @@ def test_rows_say_what_is_wrong_with_them(
     assert read(tmp_path, content, **options).requests[0].problem == problem
 
 
-def test_columns_that_could_be_keys_are_told(tmp_path: Path) -> None:
-    cohort = read(tmp_path, "Accession,Study Description,Note,PatientSex\n2,x,y,z\n")
-    assert cohort.notes == (
-        "columns 'Study Description', 'PatientSex' are copied to the report, but not searched by (use --map "
-        "to search by them)",
+def test_the_columns_that_are_not_searched_by_are_named(tmp_path: Path) -> None:
+    table = "Accession,Study Description,Note,,,MRN,quarry_row\n2,x,y,z,,,1\n"
+    assert read(tmp_path, table).unused == (
+        "Study Description",
+        "Note",
+        "column 4 (without a header)",
+        "MRN (empty in every row)",
     )
-    assert read(tmp_path, "Accession,PatientSex\n2,z\n").notes == (
-        "column 'PatientSex' is copied to the report, but not searched by (use --map to search by it)",
-    )
+    used = read(tmp_path, table, map=["Study Description=StudyDescription"], ignore_column=["MRN"])
+    assert used.unused == ("Note", "column 4 (without a header)", "MRN")
+    many = read(tmp_path, f"Accession,{','.join(f'Score {chr(65 + n)}' for n in range(25))}\n2{',' * 25}\n")
+    assert many.unused[-2:] == ("Score T", "and 5 more")
 
 
 def test_options_that_change_the_keys_change_the_digest(tmp_path: Path) -> None:

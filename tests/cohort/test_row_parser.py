@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.cohort.cell_values import parse_value
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors, read_cohort
-from dicom_quarry.cohort.columns import find_keyword
+from dicom_quarry.cohort.headers import find_keyword
 from dicom_quarry.errors import InputError
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.outcomes import make_outcome

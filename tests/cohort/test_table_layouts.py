@@ -42,7 +42,7 @@ def test_a_header_below_titles_is_found_and_noted(
         ("Title\nMRN,x\n1,2\nEMPI,y\n", "lines 2 and 4 both look like a header, and line 1"),
         (
             "Title\nPatientID*,Name\n1,x\n",
-            r"line 2: the column 'PatientID\*' \(1\) may be meant as PatientID",
+            r"line 2: the column 'PatientID\*' \(1\) .* did you mean Patient ID\?",
         ),
         ("PatientID*,ID type\nabc,MRN\n", r"line 1: the column 'PatientID\*' \(1\)"),
         ("PatientID*\n123\n", r"line 1: the column 'PatientID\*' \(1\)"),

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.folder import JobFolder as JobFolder
     from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
+    from dicom_quarry.jobs.observer import describe_unused_columns as describe_unused_columns
     from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
     from dicom_quarry.jobs.status import JobStatus as JobStatus
@@ -178,7 +179,7 @@ EXPORTS = {
     ),
     "jobs.folder": ("JobFolder",),
     "jobs.internal_errors": ("describe_internal",),
-    "jobs.observer": ("JobObserver",),
+    "jobs.observer": ("JobObserver", "describe_unused_columns"),
     "jobs.progress": (
         "QueryProgress",
         "Snapshot",

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.cohort.columns import find_unused_columns, is_key_header, map_columns
+from dicom_quarry.cohort.column_use import ColumnUse
+from dicom_quarry.cohort.columns import is_key_header, map_columns
+from dicom_quarry.cohort.headers import DATE_KEYS
 from dicom_quarry.cohort.read_options import (
-    DATE_KEYS,
     DEFAULT_READ_OPTIONS,
     ReadOptions,
 )
@@ -38,7 +39,13 @@ def describe_row_errors(requests: Iterable[Request]) -> str:
     if not wrong:
         return ""
     lines = [f"{wrong:,} of {total:,} rows cannot be used:"]
-    lines += [f"  row {one.row}, line {one.line}: {one.problem}" for one in bad]
+    # A problem of the whole table is explained once.
+    explained = {one.problem: one for one in reversed(bad)}
+    lines += [
+        f"  row {one.row}, line {one.line}: "
+        + (one.problem if explained[one.problem] is one else f"the same as row {explained[one.problem].row}")
+        for one in bad
+    ]
     if wrong > len(bad):
         lines.append(f"  … and {wrong - len(bad):,} more")
     return "\n".join(lines)
@@ -61,7 +68,8 @@ class Cohort:
 
     ``columns`` are the user's headers, unchanged, and every request has as many cells. ``mapping`` pairs the
     headers that are keys with their DICOM keywords. ``digest`` is the SHA-256 of the file and of the options
-    that change its keys. ``notes`` describe what was repaired, the first few and a count.
+    that change its keys. ``notes`` describe what was repaired, the first few and a count. ``unused`` are the
+    columns that are not searched by.
     """
 
     columns: tuple[str, ...]
@@ -69,6 +77,7 @@ class Cohort:
     requests: tuple[Request, ...]
     digest: str
     notes: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 class CohortFile:
@@ -95,6 +104,7 @@ class CohortFile:
         self._repair_count = 0
         self.mapping = tuple((self.columns[at].strip(), keyword) for at, keyword in self._key_columns)
         self.where = options.where
+        self._column_use = ColumnUse(self.columns, self._key_columns)
         self.digest = options.digest(file_digest)
 
     @property
@@ -103,13 +113,14 @@ class CohortFile:
         more = self._repair_count - len(self._notes)
         return (
             *self._table.notes,
-            *_unused_columns_note(
-                find_unused_columns(self.columns, self._key_columns, self._options.ignored)
-            ),
-            *(f"column '{name}' is not searched by (--ignore-column)" for name in self._options.ignored),
             *self._notes,
             *((f"and {more:,} more values repaired",) if more else ()),
         )
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The columns that the rows read so far are not searched by, as a message shows them."""
+        return self._column_use.unused
 
     def read_requests(self) -> Iterator[Request]:
         """Yield a request for every row that is not blank, in order.
@@ -119,7 +130,10 @@ class CohortFile:
         self._notes.clear()
         self._repair_count = number = 0
         rows = RowParser(self._table, self._key_columns, self._options)
+        use = self._column_use
         for number, (line, cells) in enumerate(self._table.rows(), 1):
+            if use.empty_columns:
+                use.note_row(cells)
             request = rows.parse(number, line, cells)
             if rows.notes:
                 self._collect_notes(rows.notes)
@@ -161,15 +175,6 @@ class CohortFile:
                 raise InputError(f"{key} is both in the column '{name}' and in --where; remove one of them")
 
 
-def _unused_columns_note(names: Sequence[str]) -> tuple[str, ...]:
-    if not names:
-        return ()
-    shown = ", ".join(f"'{name}'" for name in names)
-    if len(names) == 1:
-        return (f"column {shown} is copied to the report, but not searched by (use --map to search by it)",)
-    return (f"columns {shown} are copied to the report, but not searched by (use --map to search by them)",)
-
-
 def read_cohort(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Cohort:
     """Read a whole table; raises InputError if the table cannot be read.
 
@@ -177,4 +182,4 @@ def read_cohort(path: Path, options: ReadOptions = DEFAULT_READ_OPTIONS) -> Coho
     """
     table = CohortFile(path, options)
     requests = tuple(table.read_requests())
-    return Cohort(table.columns, table.mapping, requests, table.digest, table.notes)
+    return Cohort(table.columns, table.mapping, requests, table.digest, table.notes, table.unused)

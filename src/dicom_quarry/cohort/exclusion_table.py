@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate, make_plain_check, parse_value
 from dicom_quarry.cohort.cohort import describe_row_errors
-from dicom_quarry.cohort.columns import (
+from dicom_quarry.cohort.headers import (
     HEADER_ALIASES,
     find_keyword,
-    find_similar_keyword,
     normalize_header,
     replace_unprintable,
 )
 from dicom_quarry.cohort.read_options import ReadOptions
+from dicom_quarry.cohort.similar_headers import find_possible_keyword, find_similar_keyword
 from dicom_quarry.cohort.table import InputTable, open_table
 from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
@@ -117,14 +117,15 @@ def _choose_columns(
             and (similar := find_similar_keyword(header)) in IDENTIFIER_LABELS
         ):
             raise InputError(_doubtful_column_message(table, file, at, similar))
-        if at not in ignored and normalize_header(header) in _BARE_HEADERS:
-            bare.append(at)
+        possible = "PatientID" if normalize_header(header) in _BARE_HEADERS else find_possible_keyword(header)
+        if at not in ignored and possible in IDENTIFIER_LABELS:
+            bare.append((at, possible))
         if shown:
             unused.append(shown)
     if not columns:
         raise InputError(_no_known_column_message(table))
     if bare:
-        raise InputError(_doubtful_column_message(table, file, bare[0], "PatientID"))
+        raise InputError(_doubtful_column_message(table, file, *bare[0]))
     if others := verbatim - {one.at for one in columns}:
         raise InputError(
             f"{table.name}: verbatim names the column '{_show(table.header[min(others)])}', which is not a "

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from dicom_quarry.cohort.columns import RANGE_COLUMNS, find_keyword, find_similar_keyword
+from dicom_quarry.cohort.headers import RANGE_COLUMNS, find_keyword
+from dicom_quarry.cohort.similar_headers import find_similar_keyword
 from dicom_quarry.errors import InputError
 
 #: Lines that may contain the header: titles, authors and dates of an export are above it.

@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from dicom_quarry.cohort.cell_values import QUERY_KEYS, check_date_format, parse_value
-from dicom_quarry.cohort.columns import normalize_header, parse_ignored_columns, parse_keyword, parse_map
+from dicom_quarry.cohort.columns import parse_ignored_columns, parse_keyword, parse_map
+from dicom_quarry.cohort.headers import normalize_header
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text
-
-#: The columns of dates, which together make one StudyDate.
-DATE_KEYS = frozenset({"StudyDate", "StudyMonth", "StudyDateFrom", "StudyDateUntil"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from dicom_quarry.cohort.cell_values import CellValue, join_range, make_plain_check, parse_value
-from dicom_quarry.cohort.columns import find_columns, find_keyword
-from dicom_quarry.cohort.read_options import (
+from dicom_quarry.cohort.column_use import list_other_headers
+from dicom_quarry.cohort.columns import find_columns
+from dicom_quarry.cohort.headers import (
     DATE_KEYS,
+    find_keyword,
+    suggest_ignore,
+    suggest_map,
+)
+from dicom_quarry.cohort.read_options import (
     Keys,
     ReadOptions,
     combine_keys,
     list_candidates,
 )
+from dicom_quarry.cohort.similar_headers import guess_keyword
 from dicom_quarry.cohort.table import InputTable
 from dicom_quarry.model import Request
 from dicom_quarry.system.text_safety import escape_text
@@ -223,16 +231,39 @@ class RowParser:
         if filled & _PATIENT_KEYS and "SeriesInstanceUID" not in filled:
             if self._options.whole_patients:
                 return ""
-            return (
-                f"a patient alone would fetch all studies of the patient; {_remedy(empty)}, or allow it with "
-                "--whole-patients"
-            )
+            # All studies of the patient are not suggested while a column is left that may name the study.
+            others = self._suggest({"AccessionNumber", "StudyDate"}, ", or allow it with --whole-patients")
+            return f"a patient alone would fetch all studies of the patient; {_remedy(empty)}{others}"
         if filled == {"StudyDate"}:
-            return f"a date alone would fetch all studies of the archive on that day; {_remedy(empty)}"
+            others = self._suggest({"AccessionNumber", "PatientID"}, "")
+            return (
+                f"a date alone would fetch all studies of the archive on that day; {_remedy(empty)}{others}"
+            )
         if filled == {"SeriesInstanceUID"}:
             return f"a series can be found only within its study; {_remedy(empty, 'StudyInstanceUID')}"
         only = " and ".join(sorted(filled))
         return f"{only} alone may match studies of many patients; {_remedy(empty)}"
+
+    def _suggest(self, keys_enough: AbstractSet[str], otherwise: str) -> str:
+        """Return a further remedy for rows without the keys that they need: a column that is not used.
+
+        Returns ``otherwise`` if the user has decided on every column, or the table has ``keys_enough``.
+        """
+        keys = {_merged_keyword(keyword) for _, keyword in self._keys}
+        positions = {at for at, _ in self._keys}
+        positions |= find_columns(self._header, "--ignore-column", self._options.ignored)
+        left = list_other_headers(self._header, positions)
+        if not left or keys_enough <= keys:
+            return otherwise
+        names = ", ".join(f"'{escape_text(name.strip())}'" for name in left)
+        guesses = [(name, guess_keyword(name)) for name in left]
+        maps = [suggest_map(name, keyword) for name, keyword in guesses if keyword and keyword not in keys]
+        search = f"to search by one add {maps[0]}, " if maps else ""
+        them = "them" if len(left) > 1 else "it"
+        return (
+            f". Not used for searching: {names}; {search}to leave {them} out add "
+            f"{' '.join(suggest_ignore(name) for name in left)}"
+        )
 
     def _make_key_sets(self, values: dict[str, list[str]]) -> tuple[Keys, tuple[Keys, ...]]:
         """Return the keys to query first, and the alternatives to query after them."""

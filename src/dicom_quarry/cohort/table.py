@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from dicom_quarry.cohort.columns import find_keyword
 from dicom_quarry.cohort.csv_table import detect_encoding, open_csv
+from dicom_quarry.cohort.headers import find_keyword
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.errors import InputError
 

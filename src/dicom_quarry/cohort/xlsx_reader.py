@@ -23,7 +23,7 @@ from typing import IO, Any, BinaryIO, NamedTuple
 from xml.parsers.expat import ExpatError, errors
 
 from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate
-from dicom_quarry.cohort.columns import replace_unprintable
+from dicom_quarry.cohort.headers import replace_unprintable
 from dicom_quarry.cohort.xlsx_sheet import (
     CellDecoder,
     read_elements,

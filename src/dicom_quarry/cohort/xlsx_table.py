@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dicom_quarry.cohort.columns import find_keyword, find_similar_keyword
 from dicom_quarry.cohort.header_search import IsKey, SeveralHeaders, find_data_above, find_header
+from dicom_quarry.cohort.headers import find_keyword
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.sheet_layout import SheetLayout, column_letters
+from dicom_quarry.cohort.similar_headers import find_similar_keyword
 from dicom_quarry.cohort.workbook import Workbook, describe_damage, read_workbook
 from dicom_quarry.errors import InputError
 from dicom_quarry.system.text_safety import escape_text

@@ -109,6 +109,7 @@ class Runner:
         settings, observer = self.queries.settings, self.queries.observer
         cohort, rows = record.read_cohort(cohort_path, settings)
         observer.on_cohort_read(cohort.mapping, rows, cohort.notes)
+        observer.on_columns_unused(cohort.unused)
         # An error must not leave a folder.
         PathTemplate.parse(settings.filepath, columns=cohort.columns)
         with self.open_job(cohort) as (folder, ledger):
@@ -137,6 +138,7 @@ class Runner:
     def retry(self, statuses: frozenset[OutcomeStatus]) -> JobResult:
         """Work again on the rows and studies that ended with one of these outcomes."""
         with self.open_job() as (folder, ledger):
+            self.queries.observer.on_columns_unused(record.list_unused_columns(ledger, self.queries.settings))
             count = ledger.retry(codes_of(statuses))
             outcomes = ", ".join(sorted(statuses))
             return self.run(folder, ledger, retried=f"{count} rows and studies are tried again ({outcomes})")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from dicom_quarry.config.settings import Settings
@@ -12,12 +13,24 @@ from dicom_quarry.jobs.notifications import Notifier
 from dicom_quarry.jobs.progress import QueryProgress, Snapshot, StatusBoard, write_progress
 from dicom_quarry.ledger.cohort_rows import CohortChange
 
+_log = logging.getLogger(__name__)
+
+
+def describe_unused_columns(names: Sequence[str]) -> str:
+    """Describe the columns that are not searched by, for the first lines of a command."""
+    return f"Not used for searching: {', '.join(names)}"
+
 
 class JobObserver:
     """Callbacks of a running job or plan; a display overrides those that it needs."""
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
         """The table was read: ``mapping`` has the headers and their DICOM keywords."""
+
+    def on_columns_unused(self, names: tuple[str, ...]) -> None:
+        """These columns of the table are not searched by. Without a display it is a warning of the log."""
+        if names:
+            _log.warning(describe_unused_columns(names))
 
     def on_cohort_updated(self, change: CohortChange) -> None:
         """A newer table replaced that of the job."""

@@ -11,6 +11,9 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from dicom_quarry.cohort.cohort import CohortFile, describe_row_errors
+from dicom_quarry.cohort.column_use import list_other_headers
+from dicom_quarry.cohort.columns import map_columns
+from dicom_quarry.cohort.headers import show_header
 from dicom_quarry.cohort.input_source import STANDARD_INPUT
 from dicom_quarry.cohort.read_options import ReadOptions
 from dicom_quarry.cohort.study_filter import SeriesFilter
@@ -79,6 +82,17 @@ def record_cohort(ledger: Ledger, cohort: CohortFile, metadata: Mapping[str, str
         write_metadata(connection, dict(metadata))
 
     ledger.database.write(work)
+
+
+def list_unused_columns(ledger: Ledger, settings: Settings) -> tuple[str, ...]:
+    """Return the columns of the job's table that its rows are not searched by."""
+    options = parse_read_options(settings)
+    columns = json.loads(ledger.metadata().get("columns", "[]"))
+    try:
+        keys = map_columns(columns, options.mapping, options.ignored)
+    except InputError:  # an earlier version accepted headers that are refused today
+        return ()
+    return tuple(map(show_header, list_other_headers(columns, {position for position, _ in keys})))
 
 
 def build_plan_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:

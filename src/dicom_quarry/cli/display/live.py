@@ -10,7 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.api import CohortChange, JobObserver, QueryProgress, Snapshot
+from dicom_quarry.api import (
+    CohortChange,
+    JobObserver,
+    QueryProgress,
+    Snapshot,
+    describe_unused_columns,
+)
 from dicom_quarry.cli.display.plain import (
     format_cohort,
     format_cohort_change,
@@ -41,6 +47,11 @@ class LiveDisplay(JobObserver):
         self._console.print(format_cohort(mapping, rows))
         for note in notes:
             self._console.print(f"  {note}")
+
+    def on_columns_unused(self, names: tuple[str, ...]) -> None:
+        """Print the columns that are not searched by."""
+        if names:
+            self._console.print(describe_unused_columns(names), markup=False)
 
     def on_cohort_updated(self, change: CohortChange) -> None:
         """Print what an updated table has changed."""

@@ -10,6 +10,7 @@ from dicom_quarry.api import (
     JobObserver,
     QueryProgress,
     Snapshot,
+    describe_unused_columns,
     format_count,
     format_duration,
     format_size,
@@ -34,6 +35,11 @@ class PlainDisplay(JobObserver):
         self.on_message(format_cohort(mapping, rows))
         if notes:
             self.on_message(f"{format_count(len(notes), 'note')} on the table, shown only in a terminal")
+
+    def on_columns_unused(self, names: tuple[str, ...]) -> None:
+        """Print the columns that are not searched by."""
+        if names:
+            self.on_message(describe_unused_columns(names))
 
     def on_cohort_updated(self, change: CohortChange) -> None:
         """Print what an updated table has changed."""
