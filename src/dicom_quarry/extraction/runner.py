@@ -131,6 +131,7 @@ class Runner:
         """
         settings, observer = self.queries.settings, self.queries.observer
         with self.open_job() as (folder, ledger):
+            observer.on_columns_unused(record.list_unused_columns(ledger, settings))
             if change := record.describe_table_change(ledger.metadata(), settings):
                 observer.on_message(change)
             return self.run(folder, ledger)
