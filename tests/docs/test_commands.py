@@ -81,8 +81,11 @@ def test_commands_that_are_not_run_are_parsed(line: str) -> None:
 
 @pytest.mark.parametrize("name", arguments.COMMANDS)
 def test_the_examples_of_the_help_are_parsed(name: str) -> None:
-    text = " ".join(arguments.COMMANDS[name].help.split())
-    examples = re.findall(r"Example: (quarry .+)", text)
-    assert examples
+    examples = re.findall(
+        r"^ *(quarry .+)$", arguments.COMMANDS[name].help.partition("Examples:")[2], re.MULTILINE
+    )
+    assert len(examples) == 3
     for example in examples:
-        arguments.parse(example)
+        for command in re.split(r" (?:&&|\|) ", example):
+            if command.startswith("quarry "):
+                arguments.parse(command)

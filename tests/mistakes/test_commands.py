@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from dicom_quarry.cli.help_groups import GROUP_OF
+from tests.docs import arguments
 from tests.mistakes.commands import Shell
 
 
@@ -125,3 +127,48 @@ def test_the_output_folder_without_its_option(shell: Shell) -> None:
     assert done.code == 2
     assert "If it is the output folder, write --to before it" in done.text
     assert shell.extract().code == 0
+
+
+def test_the_help_has_groups_and_examples(shell: Shell) -> None:
+    text = shell.quarry("extract", "--help").out
+    groups = ("Examples:", "What:", "From where:", "Which studies:", "Limits:", "Running:")
+    places = [text.index(f"\n{group}\n") for group in groups]
+    assert places == sorted(places)
+    assert text.index("Which studies:") < text.index("--series-not") < text.index("Limits:")
+    assert "list[" not in text
+
+
+@pytest.mark.parametrize("name", arguments.COMMANDS)
+def test_every_option_has_a_group_in_the_help(name: str) -> None:
+    options = {max(one.opts, key=len) for one in arguments.COMMANDS[name].params}
+    assert {option for option in options if option.startswith("-")} <= set(GROUP_OF), (
+        "add it to help_groups.py"
+    )
+
+
+def completions(shell: Shell, line: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the Tab key offers at the end of a line."""
+    monkeypatch.setenv("_QUARRY_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    found = shell.quarry().out.split()
+    monkeypatch.delenv("_QUARRY_COMPLETE")
+    return found
+
+
+def test_the_tab_key_knows_archives_transports_and_jobs(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell.table("Accession\nQA00003\n")
+    assert shell.extract().code == 0
+    (shell.folder / "quarry.toml").write_text(
+        "[archive.main]\naddress = 'A@h:104'\n[archive.mobile]\naddress = 'B@h:104'\n"
+    )
+    assert completions(shell, "quarry res", monkeypatch) == ["resume"]
+    assert completions(shell, "quarry extract c.csv --from m", monkeypatch) == ["main", "mobile"]
+    assert completions(shell, "quarry plan c.csv --from main,", monkeypatch) == ["main,mobile"]
+    assert completions(shell, "quarry extract c.csv --retrieve g", monkeypatch) == ["get"]
+    assert completions(shell, "quarry status o", monkeypatch) == ["out"]
+    assert completions(shell, "quarry verify /", monkeypatch) == [str(shell.out)]
+    (shell.folder / "quarry.toml").write_text("from = ")
+    assert completions(shell, "quarry extract c.csv --from m", monkeypatch) == []

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
     from dicom_quarry.api.jobs import RunningJob as RunningJob
+    from dicom_quarry.api.jobs import configured_archives as configured_archives
     from dicom_quarry.api.jobs import find_default_job as find_default_job
     from dicom_quarry.api.jobs import find_running_job as find_running_job
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
     from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
     from dicom_quarry.api.jobs import read_job_status as read_job_status
+    from dicom_quarry.api.jobs import registered_folders as registered_folders
     from dicom_quarry.api.jobs import status_exit_code as status_exit_code
     from dicom_quarry.api.niffler import NifflerJob as NifflerJob
     from dicom_quarry.api.niffler import convert_niffler_config as convert_niffler_config
@@ -116,11 +118,13 @@ EXPORTS = {
     ),
     "api.jobs": (
         "RunningJob",
+        "configured_archives",
         "find_default_job",
         "find_running_job",
         "find_running_jobs",
         "list_job_statuses",
         "read_job_status",
+        "registered_folders",
         "status_exit_code",
     ),
     "api.niffler": (

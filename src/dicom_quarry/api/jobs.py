@@ -51,6 +51,18 @@ def find_default_job() -> DefaultJob | None:
     return DefaultJob(last, "the last job on this computer", is_last=True) if last else None
 
 
+def configured_archives() -> list[str]:
+    """Return the names of the archives in ./quarry.toml; raises ConfigError if it cannot be read."""
+    settings = Path(FILE_NAME)
+    archives = read_toml(settings).get("archive") if settings.is_file() else None
+    return list(archives) if isinstance(archives, dict) else []
+
+
+def registered_folders() -> list[Path]:
+    """Return the folders of this user's jobs on this computer, that of the latest run first."""
+    return [out for out in last_registered() if _has_job(out)]
+
+
 def _has_job(out: Path) -> bool:
     try:
         open_existing(out)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.api import DEFAULT_LOCAL
+from dicom_quarry.cli.completion import complete_archive
 
 _COHORT = typer.Argument(
     help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for standard input."
@@ -21,6 +22,7 @@ From = Annotated[
     typer.Option(
         "--from",
         help="Archive: AET@HOST:PORT, https://HOST/PATH, or a name from quarry.toml; several with commas.",
+        autocompletion=complete_archive,
     ),
 ]
 As = Annotated[
@@ -40,7 +42,10 @@ Verbatim = Annotated[
 ]
 HiddenRows = Annotated[
     str | None,
-    typer.Option(help="Hidden rows and columns of a workbook: take or skip.  [default: refuse them]"),
+    typer.Option(
+        help="Hidden rows and columns of a workbook: take or skip.  [default: refuse them]",
+        autocompletion=lambda: ["take", "skip"],
+    ),
 ]
 Where = Annotated[
     list[str] | None, typer.Option(help="A condition for every row, such as Modality=CT; repeatable.")

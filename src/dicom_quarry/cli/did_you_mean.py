@@ -25,8 +25,8 @@ _OTHER_COMMANDS = {
 
 #: What users and other tools call an option, by the option of Quarry.
 _OTHER_OPTIONS = {
-    "--to": "--out --output --output-dir --outdir --dir --directory --folder --dest --destination --target",
     "--output": "--out --file --csv --to-file",
+    "--to": "--out --output --output-dir --outdir --dir --directory --folder --dest --destination --target",
     "--from": "--archive --pacs --host --server --source --remote --peer --url --aec --called",
     "--as": "--aet --ae --aetitle --ae-title --local --me --calling --port --receiver --listen --bind",
     "--parallel": "--threads --workers --jobs --concurrency --processes",
@@ -111,8 +111,9 @@ def suggest_option(word: str, known: Iterable[str], suggest_elsewhere: Callable[
     if elsewhere := suggest_elsewhere(plain):
         return elsewhere
     others = {word: name for name in names for word in _OTHER_OPTIONS.get(name, "").split()}
-    close = get_close_matches(plain, names, 1, _CUTOFF) or get_close_matches(plain, others, 1, _CUTOFF)
-    return f"Did you mean {others.get(close[0], close[0])}?" if close else ""
+    close = get_close_matches(plain, names, 1, _CUTOFF)
+    close = close or [others[word] for word in get_close_matches(plain, others, 1, _CUTOFF)]
+    return f"Did you mean {close[0]}?" if close else ""
 
 
 def find_long_dash(words: Iterable[str], known: Iterable[str]) -> str:

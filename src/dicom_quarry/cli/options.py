@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-_FOLDER = typer.Argument(help="The folder of a job (its --to).")
+from dicom_quarry.cli.completion import complete_job
+
+_FOLDER = typer.Argument(help="The folder of a job (its --to).", autocompletion=complete_job)
 Folder = Annotated[Path, _FOLDER]
 OptionalFolder = Annotated[Path | None, _FOLDER]
 FolderOrDefault = Annotated[
     Path | None,
     typer.Argument(
         help="The folder of a job (its --to).  [default: 'to' in quarry.toml, the current folder, or the "
-        "last job]"
+        "last job]",
+        autocompletion=complete_job,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts; without patient identifiers.")]

@@ -54,7 +54,10 @@ def check(
     Exit codes: 0 all is well; 1 something is wrong, and explained; 2 usage or configuration;
     3 could not start.
 
-    Example:  quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112 --accession 4711
+    Examples:
+      quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112
+      quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112 --accession A1001 --save
+      quarry check --from PACS@10.1.2.3:104 --as QUARRY:11112 --letter letter.md
     """
     # A signal raises SystemExit, so that the receiver is stopped and the temporary folder deleted.
     for number in (signal.SIGINT, signal.SIGTERM):

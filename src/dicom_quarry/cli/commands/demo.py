@@ -44,7 +44,10 @@ def demo(
 
     Extracts three cohorts from it.
 
-    Example:  quarry demo --to demo/
+    Examples:
+      quarry demo
+      quarry demo --to demo/ --dicomweb
+      quarry demo --serve
     """
     ports = {"archive_port": _ARCHIVE_PORT, "local_port": _LOCAL_PORT} if serve else {}
     with api.run_demo(to, **ports) as running:

@@ -26,17 +26,14 @@ def explain(
     study: Annotated[str | None, typer.Option(help="A Study Instance UID.")] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show everything that happened to a row, a patient, an accession or a study.
+    """Show everything that happened to a row or a study.
 
     Every query, answer, retrieval and pause, and what to do next. A terminal shows the values of the row.
     Redirected output contains nothing that identifies a patient.
 
     Examples:
-
       quarry explain out/ --row 4711
-
       quarry explain out/ --accession A1001
-
       quarry explain out/ --patient 0004711
     """
     if sum(one is not None for one in (row, patient, accession, study)) != 1:

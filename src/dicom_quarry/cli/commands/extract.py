@@ -11,6 +11,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.api import Settings
 from dicom_quarry.cli import cohort_options, options
+from dicom_quarry.cli.completion import complete_transport
 from dicom_quarry.cli.console import err
 from dicom_quarry.cli.detach import run_in_background
 from dicom_quarry.cli.display.run_job import run_job
@@ -34,7 +35,10 @@ def extract(
     as_: cohort_options.As = None,
     retrieve: Annotated[
         str | None,
-        typer.Option(help="Transfer method: move, get or wado.  [default: auto, the first that works]"),
+        typer.Option(
+            help="Transfer method: move, get or wado.  [default: auto, the first that works]",
+            autocompletion=complete_transport,
+        ),
     ] = None,
     to: options.To = None,
     state: Annotated[
@@ -118,7 +122,10 @@ def extract(
     The report explains every row. After an interruption run the same command again: it continues where it
     stopped.
 
-    Example:  quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
+    Examples:
+      quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/
+      quarry extract cohort.xlsx --to out/ --series Modality=CT --detach
+      quarry extract longer.csv --to out/ --update
     """
     if detach:
         run_in_background(table=cohort)
@@ -200,7 +207,10 @@ def retry(
 
     These are the rows that were not found, are partial, have failed and similar.
 
-    Example:  quarry retry out/ --outcome not_found
+    Examples:
+      quarry retry out/
+      quarry retry out/ --outcome not_found
+      quarry retry out/ --damaged
     """
     if detach:
         run_in_background()

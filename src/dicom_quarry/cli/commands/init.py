@@ -29,7 +29,10 @@ def init(
 
     At a terminal it prompts for the archive, your receiver, the output folder and the hours.
 
-    Example:  quarry init
+    Examples:
+      quarry init
+      quarry init --from-niffler config.json
+      quarry init && quarry check
     """
     path = Path(FILE_NAME)
     if path.exists():

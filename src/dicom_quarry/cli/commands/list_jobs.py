@@ -20,7 +20,10 @@ def list_jobs(as_json: options.AsJson = False) -> None:
 
     Running, queued and past jobs, the latest first.
 
-    Example:  quarry list
+    Examples:
+      quarry list
+      quarry list --json
+      quarry list | grep 'to continue'
     """
     jobs = api.list_job_statuses(on_damaged=lambda error: err.print(str(error)))
     if as_json:

@@ -56,7 +56,10 @@ def plan(
     the query results for a day. Exit codes: 0 every row has studies to fetch; 1 some have none; 2 usage,
     configuration or input; 3 could not start; 4 not every row was queried.
 
-    Example:  quarry plan cohort.csv --from PACS@10.1.2.3:104 -o plan.csv
+    Examples:
+      quarry plan cohort.csv --from PACS@10.1.2.3:104
+      quarry plan cohort.csv -o plan.csv
+      quarry plan cohort.xlsx --map 'Acc No=AccessionNumber' --series Modality=CT
     """
     if output is not None:
         check_plan_file(output, cohort, is_plan=api.is_plan_file(output))

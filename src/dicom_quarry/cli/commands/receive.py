@@ -75,7 +75,10 @@ def receive(
 
     Runs until Ctrl-C or SIGTERM. Every instance is safely on disk before it is acknowledged.
 
-    Example:  quarry receive -b QUARRY:11112 --directory incoming/
+    Examples:
+      quarry receive -b QUARRY:11112 --directory incoming/
+      quarry receive -b QUARRY:11112 --accept PACS --until-idle 600
+      quarry receive -b 2762 --tls-cert receiver.pem --tls-ca hospital.pem
     """
     del accept_unknown
     tls = _parse_tls(tls_cert, tls_key, tls_ca, tls_profile)

@@ -33,7 +33,10 @@ def release(
     whose files you have moved away. May run while the job runs, and from its on-complete command. Exit code 1
     if a study could not be released.
 
-    Example:  quarry release out/ --study 2.25.1234 --delete
+    Examples:
+      quarry release out/
+      quarry release out/ --study 2.25.1234
+      quarry release out/ --study 2.25.1234 --delete
     """
     counts: Counter[ReleaseOutcome] = Counter()
     removed = size = 0

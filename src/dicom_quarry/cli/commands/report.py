@@ -25,7 +25,10 @@ def report(
 
     Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
-    Example:  quarry report out/ --xlsx
+    Examples:
+      quarry report out/
+      quarry report out/ --xlsx
+      quarry report
     """
     result = api.report(choose_folder(folder), xlsx=xlsx)
     show_summary(result)

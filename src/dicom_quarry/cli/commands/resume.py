@@ -24,11 +24,8 @@ def resume(
     is that of the setting to in quarry.toml, or that of the current folder.
 
     Examples:
-
       quarry resume out/
-
       quarry resume out/ --detach
-
       quarry resume
     """
     chosen = choose_folder(folder, changes_job=True)

@@ -20,7 +20,10 @@ def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = Fal
 
     Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
-    Example:  quarry status out/
+    Examples:
+      quarry status out/
+      quarry status
+      quarry status out/ --json
     """
     job = api.read_job_status(choose_folder(folder))
     if as_json:

@@ -25,7 +25,10 @@ def stop(
     The studies being transferred are finished first. Returns when the job has ended. Run the command of the
     job again to continue it.
 
-    Example:  quarry stop out/
+    Examples:
+      quarry stop out/
+      quarry stop out/ --now
+      quarry stop --all
     """
     if (folder is None) is not all_:
         raise InputError("Which job? Give its folder, or --all for all jobs")

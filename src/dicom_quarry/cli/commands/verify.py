@@ -53,7 +53,10 @@ def verify(
     interruption it continues. Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
     interrupted.
 
-    Example:  quarry verify out/
+    Examples:
+      quarry verify out/
+      quarry verify out/ --sample 1%
+      quarry verify out/ --against-archive
     """
     if seed is not None and sample is None:
         raise ConfigError("--seed repeats a --sample: give both")

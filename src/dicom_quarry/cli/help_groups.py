@@ -1,0 +1,30 @@
+"""The groups of options in the help of a command, in the order of a user's questions."""
+
+from __future__ import annotations
+
+#: The group of every option, by its name with two hyphens; a group lists its options in the command's order.
+_GROUPS = {
+    "What": "--to --output --filepath --layout --portable-names --directory --file-mode --group --map "
+    "--ignore-column --verbatim --hidden-rows --date-format --pad --skip-bad-rows --update --xlsx --json "
+    "--detailed --letter --probe --save --from-niffler --delete",
+    "From where": "--from --as --retrieve --config --niffler --bind --accept --accept-unknown --tls-cert "
+    "--tls-key --tls-ca --tls-profile --serve --dicomweb",
+    "Which studies": "--row --patient --patient-id --accession --study --outcome --damaged --changed --where "
+    "--rewrite --exclude --series --series-not --min-instances --whole-patients --allow-several-patients "
+    "--allow-wildcards --long-identifiers --accept-mismatch --no-diagnosis --against-archive",
+    "Limits": "--parallel --max-studies --yes --give-up-after --until-idle --idle-limit --threads --sample "
+    "--seed --quick",
+    "Running": "--detach --queue --restart --state --protocol --on-complete --on-complete-env --all --now "
+    "--pid-file --trust-owner --version --install-completion --show-completion --help",
+}
+
+GROUP_OF = {option: group for group, options in _GROUPS.items() for option in options.split()}
+
+
+def sort_into_groups(options: list[tuple[str, tuple[str, str]]]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Return the help of options by group; each option comes with its longest name and its line of help."""
+    found = [
+        (group, [line for name, line in options if GROUP_OF.get(name, "Running") == group])
+        for group in _GROUPS
+    ]
+    return [(group, lines) for group, lines in found if lines]
