@@ -17,7 +17,7 @@ from dicom_quarry.demo.dimse_operations import MoveOperation
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.wire import dimse
 from tests.e2e.command import Running, quarry, until
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_for
 from tests.peers.smtp import MailServer
 from tests.receiver.helpers import CT, RawPeer
 from tests.scripted.archive import Fault, ScriptedArchive
@@ -110,11 +110,13 @@ def association(work: Path) -> Iterator[Job]:
 def token_command(work: Path) -> Iterator[Job]:
     ran = work / "ran"
     script = work / "token"
-    script.write_text(f"#!/bin/sh\ntouch {ran}\nexec sleep 30\n")
+    script.write_text(f"#!/bin/sh\necho $$ > {ran}.new\nmv {ran}.new {ran}\nexec sleep 300\n")
     script.chmod(0o700)
     with DrippingWeb("silence", 1.0) as web:
         source = f'dicomweb = "{web.base_url}"\nhttp = {{ token-command = "{script}" }}'
         yield Job(command(work, source), ran.exists)
+    # Nothing that the job started is left.
+    wait_for(lambda: not is_running(int(ran.read_text())), "the end of the command")
 
 
 @contextmanager
@@ -175,6 +177,13 @@ WAITS: dict[str, Callable[[Path], AbstractContextManager[Job]]] = {
     "the ledger's lock": locked_ledger,
     **{f"http, {drip}": web(drip) for drip in ("silence", "a header", "trailers")},
 }
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return "(sleep) Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
 
 
 def watch_end(running: Running, code: int) -> None:

@@ -25,6 +25,9 @@ from dicom_quarry.system.backoff import on_complete_retry_delay
 from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.system.shutdown import Shutdown
 
+#: Characters that are shown of the end of a failed command's output.
+_SHOWN_OUTPUT = 1000
+
 _log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the queue.
@@ -188,7 +191,7 @@ class OnCompleteRunner:
     def _on_failure(self, item: OnCompleteItem, result: subprocess_runner.CommandResult) -> None:
         now, tries = time.time(), item.tries + 1
         pause = on_complete_retry_delay(tries, self._settings.on_complete_patience, random.random())
-        problem = f"{result.problem}: {result.output}" if result.output else result.problem
+        problem = f"{result.problem}: {result.output[-_SHOWN_OUTPUT:]}" if result.output else result.problem
         self._queue.mark_failed(item, problem, now, None if pause is None else now + pause)
         then = "not again in this run" if pause is None else f"again in {pause:.0f} s"
         # The output of the command may name a patient: only studies.csv gets it.

@@ -56,15 +56,19 @@ def next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
         return requests
     is_proven = snapshot.stored or snapshot.transport in snapshot.proven
     limit = _MAX_REQUESTS_AFTER_FAILURE if is_proven else _MAX_REQUESTS_UNPROVEN
-    start = turn % len(requests)
+    # Those that the last turn left out come first; if it left out none, another one does.
+    start = turn * (limit if len(requests) > limit else 1) % len(requests)
     return (requests[start:] + requests[:start])[:limit]
 
 
 def _first_step(snapshot: TaskSnapshot, count: int) -> int:
-    """Return the step at which a try begins: that of the first two is the widest."""
+    """Return the step at which a try begins: each later one begins narrower.
+
+    Where a failure ends the association, a try makes one request: some tries must be left for the narrowest.
+    """
     if snapshot.is_nearline:
         return 0
-    return min(max(0, snapshot.earlier_failures - 1), count - 1)
+    return min(snapshot.earlier_failures, count - 1)
 
 
 def _narrowing_steps(snapshot: TaskSnapshot) -> list[tuple[RetrieveRequest, ...]]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Self
 
+from dicom_quarry.system.subprocess_runner import kill_running_commands
+
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 #: Exit code of a job that was stopped.
@@ -114,4 +116,5 @@ class StopSignals:
             if sys.stderr.isatty():
                 os.write(2, _SHOW_CURSOR)
             os.write(2, text.encode())
+        kill_running_commands()
         os._exit(self.exit_code)

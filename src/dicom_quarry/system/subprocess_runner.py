@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
@@ -22,8 +23,8 @@ from dicom_quarry.system.service_loop import start_thread
 _POLL_SECONDS = 0.1
 _GRACE_SECONDS = 2.0
 
-#: Bytes that are kept of the end of a command's output.
-_OUTPUT_BYTES = 1000
+#: Bytes that are kept of the end of a command's output: a token has some thousands.
+_OUTPUT_BYTES = 64_000
 
 
 #: Variables without secrets, which most programs need: where things are, and the language.
@@ -31,6 +32,10 @@ ORDINARY_VARIABLES = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TERM", "TZ", "TMPDIR", "LANG", "LANGUAGE", "LC_*"),
     *("XDG_*", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"),
 )
+
+
+#: Process ids of the commands that run, each the leader of its own session.
+_running: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +71,36 @@ def run_command(
     is_cancelled: Callable[[], bool] = lambda: False,
     environment: Mapping[str, str] | None = None,
     passed: Collection[str] = ("*",),
+    with_errors: bool = True,
 ) -> CommandResult:
     """Run a command until it ends, for at most ``timeout`` seconds; ``stdin`` is its standard input.
 
     The command has its own session, so that Ctrl-C reaches Quarry only. After the timeout, or once
     ``is_cancelled`` returns True, the command ends together with the processes that it started. It gets the
     variables of ``environment``, and those of this process whose names match one of the patterns ``passed``.
+    Its standard error is a part of the output, unless ``with_errors`` is False.
     """
     try:
         child = subprocess.Popen(
             command_line,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if with_errors else subprocess.DEVNULL,
             env={**_select_variables(passed), **(environment or {})},
             start_new_session=True,
         )
     except OSError as error:
         return CommandResult(f"it could not be started: {error.strerror}", "")
+    _running.add(child.pid)
+    try:
+        return _run(child, stdin, timeout, is_cancelled)
+    finally:
+        _running.discard(child.pid)
+
+
+def _run(
+    child: subprocess.Popen[bytes], stdin: str, timeout: float, is_cancelled: Callable[[], bool]
+) -> CommandResult:
     tail = bytearray()
     try:
         threads = _start_pipe_threads(child, stdin.encode("utf-8", "surrogateescape"), tail)
@@ -91,10 +108,22 @@ def run_command(
         _terminate(child)
         return CommandResult(f"it could not be started: {error}", "")
     problem = _wait_for_exit(child, timeout, is_cancelled)
+    until = time.monotonic() + _GRACE_SECONDS
     for thread in threads:
         # A process that the command left behind may keep the pipe open.
-        thread.join(_POLL_SECONDS)
+        thread.join(max(0.0, until - time.monotonic()))
     return CommandResult(problem, bytes(tail).decode("utf-8", "replace").strip())
+
+
+def kill_running_commands() -> None:
+    """Kill every command that runs, with the processes that it started: this process ends at once."""
+    for pid in tuple(_running):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+
+
+# A thread that waits for a command does not keep the process from its end.
+atexit.register(kill_running_commands)
 
 
 def _select_variables(patterns: Collection[str]) -> dict[str, str]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shlex
-import subprocess
 import threading
 from pathlib import Path
 
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
+from dicom_quarry.system.subprocess_runner import parse_command, run_command
 
 #: A header's name and value (RFC 9110 5.1, 5.5); the end of a line would begin another header.
 _HEADER_NAME = re.compile(r"[!#-'*+\-.0-9A-Z^_`a-z|~]+")
@@ -101,14 +100,13 @@ def _read_secret_file(path: Path) -> str:
 def _run_command(command: str) -> str:
     """Return the output of a command. Its standard error is not shown: it may contain a part of a secret."""
     try:
-        done = subprocess.run(
-            shlex.split(command), capture_output=True, text=True, timeout=_COMMAND_TIMEOUT, check=False
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise ConfigError(f"token-command could not be run: {type(error).__name__}") from error
-    if done.returncode:
-        raise ConfigError(f"token-command failed with exit code {done.returncode}")
-    return done.stdout.strip()
+        words = parse_command(command)
+    except ValueError as error:
+        raise ConfigError(f"token-command: {error}") from error
+    done = run_command(words, "", timeout=_COMMAND_TIMEOUT, with_errors=False)
+    if done.problem:
+        raise ConfigError(f"token-command failed: {done.problem}")
+    return done.output
 
 
 def _check_header_value(value: str, source: str) -> str:
