@@ -94,7 +94,7 @@ def test_dashes_and_underscores_are_the_same(tmp_path: Path, spelling: str) -> N
         ),
         ("parallel = 99", "parallel: Input should be less than or equal to 16 (it is 99)"),
         ("parallel = 0", "parallel: Input should be greater than or equal to 1 (it is 0)"),
-        ('whole-patients = "perhaps"', "whole-patients: Input should be a valid boolean"),
+        ('whole-patients = "perhaps"', "whole-patients: write true or false (it is 'perhaps')"),
         ('as = "QUARRY"', "'QUARRY' is not a receiver: write AET[@IP]:PORT, as in QUARRY:11112"),
         ('[archive]\nmain = "PACS@h:1"', "each archive needs a table of its own, such as [archive.main]"),
         ("archive = 5", "each archive needs a table of its own, such as [archive.main]"),

@@ -136,7 +136,7 @@ class Office:
         """Extract a table; its first row is the header."""
         table = self.folder / "cohort.csv"
         table.write_text("\n".join(rows) + "\n")
-        return dicom_quarry.extract(table, to=self.folder / "out", config_file=self.settings, **options)
+        return dicom_quarry.extract(table, to=self.folder / "out", config=self.settings, **options)
 
     @contextmanager
     def start(self, rows: Iterable[str], **options: Any) -> Iterator[Run]:

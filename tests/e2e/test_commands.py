@@ -417,7 +417,11 @@ def test_retry_of_a_job_that_was_begun_with_a_relative_path(job: Job) -> None:
 def test_the_function_does_what_the_command_does(job: Job) -> None:
     job.write([STUDIES[0].accession, "NOBODY"])
     result = dicom_quarry.extract(
-        job.cohort, archive=str(job.archive.ae), local=f"QUARRY@127.0.0.1:{job.port}", to=job.out, parallel=2
+        job.cohort,
+        archive=str(job.archive.ae),
+        receiver=f"QUARRY@127.0.0.1:{job.port}",
+        to=job.out,
+        parallel=2,
     )
     assert result.exit_code == 1
     assert [row.outcome.status for row in result.rows()] == [OutcomeStatus.COMPLETE, OutcomeStatus.NOT_FOUND]

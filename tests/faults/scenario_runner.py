@@ -86,8 +86,8 @@ class Stage:
             self.cohort(cohort),
             archive=",".join(archives),
             to=self.out,
-            local=self.local,
-            config_file=self.config(archives, **profile),
+            receiver=self.local,
+            config=self.config(archives, **profile),
             observer=Ear(),
             **{"keep_free": 0, **options},  # type: ignore[arg-type]
         )

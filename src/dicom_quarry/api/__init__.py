@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
+    from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT as RETRIED_BY_DEFAULT
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import configured_archives as configured_archives
     from dicom_quarry.api.jobs import find_default_job as find_default_job
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.niffler import NifflerJob as NifflerJob
     from dicom_quarry.api.niffler import convert_niffler_config as convert_niffler_config
     from dicom_quarry.api.niffler import load_niffler_job as load_niffler_job
+    from dicom_quarry.api.options import UNLIMITED_STUDIES as UNLIMITED_STUDIES
     from dicom_quarry.api.planning import Plan as Plan
     from dicom_quarry.api.planning import build_plan as build_plan
     from dicom_quarry.api.planning import load_plan_settings as load_plan_settings
@@ -117,6 +119,7 @@ EXPORTS = {
         "notify_on_end",
     ),
     "api.jobs": (
+        "RETRIED_BY_DEFAULT",
         "RunningJob",
         "configured_archives",
         "find_default_job",
@@ -127,6 +130,7 @@ EXPORTS = {
         "registered_folders",
         "status_exit_code",
     ),
+    "api.options": ("UNLIMITED_STUDIES",),
     "api.niffler": (
         "NifflerJob",
         "convert_niffler_config",

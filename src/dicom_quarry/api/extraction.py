@@ -5,18 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Unpack
 
+from dicom_quarry.api.boundary import clear_errors
+from dicom_quarry.api.cohort_rows import Cohort, as_table
+from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, make_flags, make_path
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
+from dicom_quarry.api.running import running
 from dicom_quarry.completion.on_complete import OnCompleteRunner
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
 from dicom_quarry.jobs.notifications import send_notification
-from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.observer import GuardedObserver, JobObserver
 from dicom_quarry.planning import plan_cache
 from dicom_quarry.reporting.job_message import end_notification, failure_notification
 
@@ -37,30 +42,50 @@ def make_runner(settings: Settings, observer: JobObserver, *, queue: bool = Fals
     )
 
 
+@clear_errors
 def extract(
-    cohort: str | Path,
+    cohort: Cohort,
     *,
-    archive: str | None = None,
-    to: str | Path | None = None,
-    local: str | None = None,
-    config_file: str | Path | None = None,
+    archive: Texts | None = None,
+    to: StrPath | None = None,
+    receiver: str | None = None,
+    config: StrPath | None = None,
     update: bool = False,
+    queue: bool = False,
     observer: JobObserver | None = None,
-    **options: object,
+    **options: Unpack[ExtractOptions],
 ) -> Result:
     """Extract a cohort into a folder, or continue an earlier call that was interrupted.
 
-    ``archive`` is ``AET@HOST:PORT`` or a name from quarry.toml, ``local`` our receiver as ``AET[@IP]:PORT``;
-    further ``options`` are those of :class:`dicom_quarry.config.settings.Settings`, such as ``parallel=4``.
-    Blocks until the job has ended and its reports are written. Raises InputError, StartError or LedgerError.
+    ``cohort`` is the path of a table, a DataFrame, or a list of dicts. ``archive`` (``--from``) is
+    ``AET@HOST:PORT``, ``https://HOST/PATH`` or a name from quarry.toml. ``receiver`` (``--as``) is our own,
+    as ``AET[@IP]:PORT``. ``config`` is the settings file; without it quarry.toml of the current folder. The
+    ``options`` have the names of the flags, such as ``parallel=4``. ``observer`` is called while the job
+    runs; what it raises is a warning. Blocks until the job has ended and its reports are written. Raises
+    InputError, StartError or LedgerError.
     """
-    flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
-    settings = load_settings(None if config_file is None else Path(config_file), flags)
-    observer = observer or JobObserver()
-    runner = make_runner(settings, observer)
-    with notify_on_end(settings, observer.on_message) as notify_end:
-        end = runner.extract(Path(cohort), update=update)
-        result = write_final_reports(end)
+    path = None if config is None else make_path(config, "config")
+    flags = make_flags("extract", options, ExtractOptions, archive=archive, to=to, receiver=receiver)
+    with as_table(cohort) as table:
+        settings = load_settings(path, flags)
+        return run_to_end(
+            settings, lambda runner: runner.extract(table, update=update), observer, queue=queue
+        )
+
+
+def run_to_end(
+    settings: Settings,
+    work: Callable[[Runner], JobResult],
+    observer: JobObserver | None,
+    *,
+    queue: bool = False,
+) -> Result:
+    """Run a job from Python code, write its reports and send its notifications."""
+    guarded = GuardedObserver(observer) if observer is not None else JobObserver()
+    runner = make_runner(settings, guarded, queue=queue)
+    with notify_on_end(settings, guarded.on_message) as notify_end, running(runner):
+        end = work(runner)
+        result = replace(write_final_reports(end), problem=end.problem)
         notify_end(end, result)
     return result
 

@@ -16,7 +16,15 @@ from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner
 from dicom_quarry.jobs.registry import last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.jobs.status import read_job_status as _read_job_status
-from dicom_quarry.model import SETTLED, OnCompleteState
+from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
+
+#: The outcomes that a retry tries again where none are named: those that another try may change.
+RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
+    *SETTLED,
+    OutcomeStatus.PENDING,
+    OutcomeStatus.INVALID_ROW,
+    OutcomeStatus.EXCLUDED,
+}
 
 #: Seconds between two reads of a job's lock.
 _POLL_INTERVAL = 0.2

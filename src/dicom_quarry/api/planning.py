@@ -7,12 +7,16 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Unpack
 
+from dicom_quarry.api.boundary import clear_errors
+from dicom_quarry.api.cohort_rows import Cohort, as_table
+from dicom_quarry.api.options import PlanOptions, StrPath, Texts, make_flags, make_path
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.observer import GuardedObserver, JobObserver
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import compute_past_throughput
 from dicom_quarry.planning.planner import PlanResult, make_plan
@@ -52,26 +56,30 @@ class Plan:
         return path
 
 
+@clear_errors
 def plan(
-    cohort: str | Path,
+    cohort: Cohort,
     *,
-    archive: str | None = None,
-    to: str | Path | None = None,
-    local: str | None = None,
-    config_file: str | Path | None = None,
+    archive: Texts | None = None,
+    to: StrPath | None = None,
+    receiver: str | None = None,
+    config: StrPath | None = None,
     detailed: bool = False,
     observer: JobObserver | None = None,
-    **options: object,
+    **options: Unpack[PlanOptions],
 ) -> Plan:
     """Query the archive for every row and fetch nothing; parameters are those of :func:`extract`.
 
     ``detailed`` requests more attributes of every study. A later extraction of the same cohort from the same
     archives, with the same rules, uses the query results. Raises InputError, StartError or LedgerError.
     """
-    flags = {"from": archive, "to": None if to is None else str(to), "as": local, **options}
-    settings = load_plan_settings(None if config_file is None else Path(config_file), flags)
-    queries = make_query_context(settings, observer or JobObserver())
-    return build_plan(settings, make_plan(queries, Path(cohort), detailed=detailed), detailed=detailed)
+    path = None if config is None else make_path(config, "config")
+    flags = make_flags("plan", options, PlanOptions, archive=archive, to=to, receiver=receiver)
+    with as_table(cohort) as table:
+        settings = load_plan_settings(path, flags)
+        guarded = GuardedObserver(observer) if observer is not None else JobObserver()
+        queries = make_query_context(settings, guarded)
+        return build_plan(settings, make_plan(queries, table, detailed=detailed), detailed=detailed)
 
 
 def load_plan_settings(path: Path | None, flags: Mapping[str, object]) -> Settings:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dicom_quarry.api.boundary import clear_errors
+from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR, load_path_function
@@ -33,12 +35,13 @@ _REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
 _XLSX_FILE = "report.xlsx"
 
 
-def report(out: str | Path, *, xlsx: bool = False) -> Result:
+@clear_errors
+def report(folder: StrPath, *, xlsx: bool = False) -> Result:
     """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
     With ``xlsx`` write report.xlsx too; from then on it is kept up to date like the other reports.
     """
-    return write_reports(open_existing(Path(out)), xlsx=xlsx)
+    return write_reports(open_existing(make_path(folder, "folder")), xlsx=xlsx)
 
 
 def write_final_reports(end: JobResult) -> Result:

@@ -19,10 +19,14 @@ from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The present result of a job: its summary, and its rows and studies one by one."""
+    """The present result of a job: its summary, and its rows and studies one by one.
+
+    ``problem`` is what a person has to solve before the job can continue, empty if nothing.
+    """
 
     folder: JobFolder
     summary: JobSummary
+    problem: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -36,13 +40,23 @@ class Result:
 
     def rows(self) -> Iterator[RowView]:
         """Read every row of the table with its outcome."""
-        with closing(LedgerReader(self.folder.ledger)) as reader:
-            yield from reader.rows()
+        return read_rows(self.folder)
 
     def studies(self) -> Iterator[StudyView]:
         """Read every study with its outcome."""
-        with closing(LedgerReader(self.folder.ledger)) as reader:
-            yield from reader.studies()
+        return read_studies(self.folder)
+
+
+def read_rows(folder: JobFolder) -> Iterator[RowView]:
+    """Read every row of a job's table with its present outcome."""
+    with closing(LedgerReader(folder.ledger)) as reader:
+        yield from reader.rows()
+
+
+def read_studies(folder: JobFolder) -> Iterator[StudyView]:
+    """Read every study of a job with its present outcome."""
+    with closing(LedgerReader(folder.ledger)) as reader:
+        yield from reader.studies()
 
 
 def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dicom_quarry.api.boundary import clear_errors
+from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import report_access
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.reporting.csv_reports import write_damaged
@@ -13,9 +15,10 @@ from dicom_quarry.verification.verifier import FileResult, Verification, VerifyO
 from dicom_quarry.verification.verifier import verify as _verify
 
 
-def verify(out: str | Path, *, quick: bool = False, threads: int | None = None) -> Iterator[FileResult]:
+@clear_errors
+def verify(folder: StrPath, *, quick: bool = False, threads: int | None = None) -> Iterator[FileResult]:
     """Compare every recorded file with the disk; see :func:`dicom_quarry.verification.verifier.verify`."""
-    return _verify(open_existing(Path(out)), quick=quick, threads=threads)
+    return _verify(open_existing(make_path(folder, "folder")), quick=quick, threads=threads)
 
 
 def open_verification(out: Path, options: VerifyOptions) -> Verification:

@@ -26,6 +26,7 @@ from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
 from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
+from dicom_quarry.config.type_words import describe_type
 from dicom_quarry.errors import ConfigError, LedgerError
 from dicom_quarry.model import AE, BaseUri, InstanceInfo, Transport
 from dicom_quarry.system.durations import UNIT_SECONDS, Duration
@@ -446,7 +447,7 @@ def validate_model(model: type[T], values: Mapping[str, object], source: Path, p
             raise ConfigError(
                 f"{source}: {prefix}'{setting}' is not a setting. Known settings: {known}"
             ) from error
-        message = first["msg"].removeprefix("Value error, ")
+        message = describe_type(first["type"]) or first["msg"].removeprefix("Value error, ")
         if isinstance(first["input"], dict):
             # The problem is in the table as a whole: its values are not repeated.
             raise ConfigError(f"{source}: {prefix}{setting}{': ' if setting else ''}{message}") from error

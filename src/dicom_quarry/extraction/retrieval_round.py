@@ -205,7 +205,8 @@ class RetrievalRound:
         listed = {ref.sop_uid for ref in listing.instances}
         failed = sum(result.failed or 0 for result in results)
         sent_nothing = all(
-            result.completed == 0 or (result.completed is None and result.verdict is Verdict.RETRY)
+            result.completed == 0
+            or (result.completed is None and result.verdict in (Verdict.RETRY, Verdict.CONFIGURATION))
             for result in results
         )
         quiet_limit = min(self._client.profile.settle, _NOTHING_SENT_WAIT if sent_nothing else float("inf"))

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partialmethod
 
 from dicom_quarry.config.settings import Settings
+from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.notifications import Notifier
 from dicom_quarry.jobs.progress import QueryProgress, Snapshot, StatusBoard, write_progress
@@ -49,6 +52,38 @@ class JobObserver:
 
     def on_message(self, message: str) -> None:
         """A message for the user, with row numbers and without identifiers."""
+
+
+class GuardedObserver(JobObserver):
+    """Calls an observer of a user: what it raises is a warning, once for each callback, and ends nothing."""
+
+    def __init__(self, observer: JobObserver) -> None:
+        """Raises ConfigError for an object without any of the callbacks."""
+        if not any(hasattr(observer, name) for name in vars(JobObserver) if name.startswith("on_")):
+            raise ConfigError(
+                "observer: give an object of a class of yours, class Mine(dicom_quarry.JobObserver), with "
+                f"methods such as on_message(self, message) (it is {observer!r})"
+            )
+        self._observer = observer
+        self._failed: set[str] = set()
+
+    def call(self, name: str, *values: object) -> None:
+        """Call a callback of the observer, if it has that one."""
+        try:
+            callback = getattr(self._observer, name, None)
+            if callback is not None:
+                callback(*values)
+        except Exception as error:  # noqa: BLE001 - the user's code must not end the job
+            if name in self._failed:
+                return
+            self._failed.add(name)
+            text = f"the observer's {name} raised {type(error).__name__}: {error}. The job goes on"
+            with suppress(Warning):  # where warnings are errors
+                warnings.warn(text, stacklevel=2)
+
+
+for _name in [name for name in vars(JobObserver) if name.startswith("on_")]:
+    setattr(GuardedObserver, _name, partialmethod(GuardedObserver.call, _name))
 
 
 #: Seconds between two updates of the progress file.

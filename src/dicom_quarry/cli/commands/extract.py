@@ -16,17 +16,7 @@ from dicom_quarry.cli.console import err
 from dicom_quarry.cli.detach import run_in_background
 from dicom_quarry.cli.display.run_job import run_job
 from dicom_quarry.errors import InputError
-from dicom_quarry.model import SETTLED, OutcomeStatus
-
-_UNLIMITED_STUDIES = 1_000_000
-
-#: The outcomes that ``retry`` tries again without --outcome: those that another try may change.
-_RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
-    *SETTLED,
-    OutcomeStatus.PENDING,
-    OutcomeStatus.INVALID_ROW,
-    OutcomeStatus.EXCLUDED,
-}
+from dicom_quarry.model import OutcomeStatus
 
 
 def extract(
@@ -161,7 +151,7 @@ def extract(
         "min_instances": min_instances,
         "allow_several_patients": allow_several_patients,
         "whole_patients": whole_patients,
-        "max_studies": _UNLIMITED_STUDIES if yes else max_studies,
+        "max_studies": api.UNLIMITED_STUDIES if yes else max_studies,
         "accept_mismatch": accept_mismatch,
         "skip_bad_rows": skip_bad_rows,
         "trust_owner": trust_owner,
@@ -220,5 +210,5 @@ def retry(
     if damaged or changed:
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
         raise typer.Exit(run_job(settings, refetch, queue=queue))
-    statuses = frozenset(outcome) if outcome else _RETRIED_BY_DEFAULT
+    statuses = frozenset(outcome) if outcome else api.RETRIED_BY_DEFAULT
     raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses), queue=queue))
