@@ -52,17 +52,18 @@ from tests.cohort.test_tables import read, row_keys
         (
             "1,2,01/02/2018,",
             "column 'Study Date': \"01/02/2018\" is not a clear date; write YYYYMMDD or "
-            "YYYY-MM-DD, or give the order of day and month, as in --date-format %d/%m/%Y",
+            "YYYY-MM-DD, or use --date-format %d/%m/%Y to read it as 2018-02-01, or --date-format %m/%d/%Y to "
+            "read it as 2018-01-02",
         ),
         (
             "1,2,43304,",
             "column 'Study Date': \"43304\" is not a clear date; write YYYYMMDD or YYYY-MM-DD, or "
-            "if it is an Excel date number, use --date-format excel",
+            "use --date-format excel to read it as 2018-07-23",
         ),
         (
             "1,2,2018-07-23T10:30:00,",
             "column 'Study Date': \"2018-07-23T10:30:00\" is not a clear date; write YYYYMMDD or "
-            "YYYY-MM-DD, or give the format, as in --date-format '%Y-%m-%dT%H:%M:%S'",
+            "YYYY-MM-DD, or use --date-format %Y-%m-%dT%H:%M:%S to read it as 2018-07-23",
         ),
         (
             "1,2,20180202-20180201,",

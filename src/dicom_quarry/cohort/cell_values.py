@@ -1,23 +1,19 @@
-"""Values of cells: reading one cell as the value of a DICOM key, and all forms of a date.
+"""Values of cells: reading one cell as the value of a DICOM key.
 
 Values are text, so leading zeros stay. A change that a spreadsheet made is undone if nothing was lost
 (``12345.0``, ``12345,0``, ``="00123"``, ``'00123``), and reported to the user; a cell that lost digits
-(``1.23E+10``), or is probably not one identifier (``4,711``, ``A1; A2``), is refused. A date is accepted only
-in a form that has one meaning, or in the form that the user declares; days, months and ranges become one
-StudyDate key (range matching, PS3.4 C.2.2.2.5).
+(``1.23E+10``), or is probably not one identifier (``4,711``, ``A1; A2``), is refused.
 """
 
 from __future__ import annotations
 
 import re
-from calendar import monthrange
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
-from functools import lru_cache
 
 from dicom_quarry.cohort.cell_doubts import find_damage, find_doubt
-from dicom_quarry.errors import ConfigError
+from dicom_quarry.cohort.dates import FLOAT as _FLOAT
+from dicom_quarry.cohort.dates import is_dicom_date, parse_date_key
 from dicom_quarry.system.text_safety import escape_text
 
 #: Characters without a glyph, which copying from mail, web pages or Windows dialogs leaves around a value.
@@ -37,7 +33,6 @@ _QUOTED = re.compile(
     "|\u00bb([^\u00ab\u00bb]*)\u00ab"
 )
 _APOSTROPHES = ("'", "\N{RIGHT SINGLE QUOTATION MARK}", "\N{LEFT SINGLE QUOTATION MARK}")
-_FLOAT = re.compile(r"([0-9]+)[.,]0+")
 #: More digits than a 64-bit float keeps.
 _FLOAT_DIGITS = 15
 _NULL_WORDS = frozenset({"null", "none", "nan", "na", "n/a", "<na>", "nat", "(null)"})
@@ -241,7 +236,7 @@ def _parse_typed(keyword: str, text: str, date_format: str) -> tuple[str, str]:
     """Return the value under the rules of its value representation (PS3.5 6.2), or else the problem."""
     vr = QUERY_KEYS[keyword][0]
     if vr == "DA":
-        return _parse_date(keyword, text, date_format)
+        return parse_date_key(keyword, text, date_format)
     if vr == "UI" and not _UID.fullmatch(text):
         return "", "is not a UID; write digits and dots only"
     if vr == "CS":
@@ -254,155 +249,3 @@ def _parse_typed(keyword: str, text: str, date_format: str) -> tuple[str, str]:
     if keyword in _NUMERIC_KEYS and (match := _FLOAT.fullmatch(text)):
         text = match[1]
     return text, ""
-
-
-def _parse_date(keyword: str, text: str, date_format: str) -> tuple[str, str]:
-    if keyword == "StudyMonth":
-        day, not_a_day = parse_day(text, date_format)
-        # A spreadsheet turns a month that was typed into the first day of that month.
-        return parse_month(day[:6] if not not_a_day and day.endswith("01") else text)
-    return parse_day_or_range(text, date_format) if keyword == "StudyDate" else parse_day(text, date_format)
-
-
-#: The ``--date-format`` for numbers of days, as Excel stores dates.
-EXCEL_SERIAL = "excel"
-
-_DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|([-/])([0-9]{1,2})\4([0-9]{1,2}))")
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_BEFORE_MIDNIGHT = re.compile(r"(.{8,10})[ T]00:00(?::00(?:\.0+)?)?")
-_MONTH = re.compile(r"([0-9]{4})([-/]?)(0?[1-9]|1[0-2])")
-_SERIAL = re.compile(r"([0-9]{2,7})(?:\.[0-9]+)?")
-#: Excel treats 1900 as a leap year, so its numbers are certain only from March 1900.
-_SERIALS = range(61, 2_958_466)
-_SERIAL_ZERO = date(1899, 12, 30)
-_COMPACT_RANGE = re.compile(r"([0-9]{8})?-([0-9]{8})?")
-_WORDED_RANGE = re.compile(r"\s+(?:-|to|until)\s+|\s*(?:\.\.|\N{EN DASH})\s*")
-
-#: Patterns of dates with more than one meaning, and the option that declares the meaning.
-_HINTS = (
-    (re.compile(r"[0-9]{5}"), "if it is an Excel date number, use --date-format excel"),
-    (
-        re.compile(r"[0-9]{1,2}([./-])[0-9]{1,2}\1[0-9]{4}"),
-        "give the order of day and month, as in --date-format %d{0}%m{0}%Y",
-    ),
-    (
-        re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T]).*"),
-        "give the format, as in --date-format '%Y-%m-%d{0}%H:%M:%S'",
-    ),
-)
-
-
-def check_date_format(date_format: str) -> str:
-    """Return a format that determines a day: ``excel``, or strptime's with year, month and day.
-
-    Raises ConfigError for any other.
-    """
-    probe = datetime(2018, 7, 23)
-    try:
-        if (
-            date_format == EXCEL_SERIAL
-            or datetime.strptime(probe.strftime(date_format), date_format).date() == probe.date()
-        ):
-            return date_format
-    except ValueError:
-        pass
-    raise ConfigError(
-        f"--date-format '{date_format}' does not contain year, month and day; write them as in %d/%m/%Y, "
-        "or write excel"
-    )
-
-
-@lru_cache(maxsize=1 << 15)
-def parse_day(text: str, date_format: str = "") -> tuple[str, str]:
-    """Read one day; returns it as YYYYMMDD, or else the problem."""
-    if date_format == EXCEL_SERIAL and (match := _SERIAL.fullmatch(text)):
-        number = int(match[1])
-        if number in _SERIALS:
-            return _format_day(_SERIAL_ZERO + timedelta(days=number)), ""
-    elif (
-        date_format
-        and date_format != EXCEL_SERIAL
-        and not (_ISO.fullmatch(text) and not date_format.startswith("%Y"))
-    ):
-        try:
-            return _format_day(datetime.strptime(text, date_format).date()), ""
-        except ValueError:
-            return (
-                "",
-                f"is not a date in the format {date_format}; correct it, or give another --date-format",
-            )
-    if match := _BEFORE_MIDNIGHT.fullmatch(text) or _FLOAT.fullmatch(text):
-        text = match[1]
-    match = _DATE.fullmatch(text)
-    if not match:
-        return "", f"is not a clear date; write YYYYMMDD or YYYY-MM-DD{_hint(text)}"
-    try:
-        day = date(int(match[1]), int(match[2] or match[5]), int(match[3] or match[6]))
-    except ValueError:
-        return "", "is not a day of the calendar; correct the date"
-    return _format_day(day), ""
-
-
-def is_dicom_date(text: str) -> bool:
-    """True if this is a day in the form of DICOM (DA, PS3.5 6.2)."""
-    return len(text) == 8 and parse_day(text)[0] == text
-
-
-def _format_day(day: date) -> str:
-    return f"{day.year:04d}{day.month:02d}{day.day:02d}"
-
-
-def _hint(text: str) -> str:
-    for pattern, remedy in _HINTS:
-        if match := pattern.fullmatch(text):
-            return f", or {remedy.format(*match.groups())}"
-    return ""
-
-
-def parse_day_or_range(text: str, date_format: str = "") -> tuple[str, str]:
-    """Read a day, or a range of days; returns it as one StudyDate key, or else the problem."""
-    value, problem = parse_day(text, date_format)
-    ends = _split_range(text) if problem else None
-    if ends is None:
-        return value, problem
-    first, last = ("", "")
-    if ends[0]:
-        first, problem = parse_day(ends[0], date_format)
-    else:
-        problem = ""
-    if ends[1] and not problem:
-        last, problem = parse_day(ends[1], date_format)
-    return ("", problem) if problem else join_range(first, last)
-
-
-def _split_range(text: str) -> tuple[str, str] | None:
-    """Return the two ends of a text that looks like a range; one of them may be empty."""
-    if match := _COMPACT_RANGE.fullmatch(text):
-        ends = (match[1] or "", match[2] or "")
-        return ends if any(ends) else None
-    parts = _WORDED_RANGE.split(text)
-    return (parts[0], parts[1]) if len(parts) == 2 and any(parts) else None
-
-
-def parse_month(text: str) -> tuple[str, str]:
-    """Read a month, YYYYMM; returns the range of its days, or else the problem."""
-    if match := _FLOAT.fullmatch(text):
-        text = match[1]
-    match = _MONTH.fullmatch(text)
-    if not match or not int(match[1]) or (not match[2] and len(text) != 6):
-        return "", "is not a month; write YYYYMM"
-    year, month = int(match[1]), int(match[3])
-    return f"{year:04d}{month:02d}01-{year:04d}{month:02d}{monthrange(year, month)[1]}", ""
-
-
-def join_range(first: str, last: str) -> tuple[str, str]:
-    """Join two days, one of which may be empty, to one StudyDate key; or else return the problem."""
-    if first and last and first > last:
-        return "", f"ends ({last}) before it begins ({first}); exchange the two dates"
-    return (first if first == last else f"{first}-{last}"), ""
-
-
-def range_bounds(value: str) -> tuple[str, str]:
-    """Return the first and the last day of a StudyDate key; empty for an open end."""
-    first, dash, last = value.partition("-")
-    return (first, last) if dash else (value, value)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dicom_quarry.cohort.column_use import ColumnUse
 from dicom_quarry.cohort.columns import is_key_header, map_columns
+from dicom_quarry.cohort.date_columns import DateColumns
 from dicom_quarry.cohort.headers import DATE_KEYS
 from dicom_quarry.cohort.read_options import (
     DEFAULT_READ_OPTIONS,
@@ -104,6 +105,7 @@ class CohortFile:
         self._repair_count = 0
         self.mapping = tuple((self.columns[at].strip(), keyword) for at, keyword in self._key_columns)
         self.where = options.where
+        self._dates = DateColumns(self._table, self._key_columns)
         self._column_use = ColumnUse(self.columns, self._key_columns)
         self.digest = options.digest(file_digest)
 
@@ -122,6 +124,11 @@ class CohortFile:
         """The columns that the rows read so far are not searched by, as a message shows them."""
         return self._column_use.unused
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The formats of dates that were found for columns in the rows read so far, as messages."""
+        return self._dates.choices
+
     def read_requests(self) -> Iterator[Request]:
         """Yield a request for every row that is not blank, in order.
 
@@ -129,7 +136,7 @@ class CohortFile:
         """
         self._notes.clear()
         self._repair_count = number = 0
-        rows = RowParser(self._table, self._key_columns, self._options)
+        rows = RowParser(self._table, self._key_columns, self._options, self._dates)
         use = self._column_use
         for number, (line, cells) in enumerate(self._table.rows(), 1):
             if use.empty_columns:

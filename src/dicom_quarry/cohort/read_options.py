@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from dicom_quarry.cohort.cell_values import QUERY_KEYS, check_date_format, parse_value
+from dicom_quarry.cohort.cell_values import QUERY_KEYS, parse_value
 from dicom_quarry.cohort.columns import parse_ignored_columns, parse_keyword, parse_map
+from dicom_quarry.cohort.date_formats import check_date_format
 from dicom_quarry.cohort.headers import normalize_header
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Request

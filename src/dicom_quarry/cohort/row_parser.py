@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from dicom_quarry.cohort.cell_values import CellValue, join_range, make_plain_check, parse_value
+from dicom_quarry.cohort.cell_values import QUERY_KEYS, CellValue, make_plain_check, parse_value
 from dicom_quarry.cohort.column_use import list_other_headers
 from dicom_quarry.cohort.columns import find_columns
+from dicom_quarry.cohort.date_columns import DateColumns
+from dicom_quarry.cohort.dates import join_range
 from dicom_quarry.cohort.headers import (
     DATE_KEYS,
     find_keyword,
@@ -51,10 +53,13 @@ class RowParser:
     Raises InputError if an option names a column that does not exist.
     """
 
-    def __init__(self, table: InputTable, keys: Sequence[tuple[int, str]], options: ReadOptions) -> None:
+    def __init__(
+        self, table: InputTable, keys: Sequence[tuple[int, str]], options: ReadOptions, dates: DateColumns
+    ) -> None:
         self._table = table
         self._header = table.header
         self._keys = keys
+        self._dates = dates
         self._options = options
         self._verbatim = find_columns(table.header, "--verbatim", options.verbatim)
         self._rewritten_keywords = frozenset().union(*(one.keywords for one in options.rewrites))
@@ -137,6 +142,8 @@ class RowParser:
             long_identifiers=options.long_identifiers,
             verbatim=position in self._verbatim,
         )
+        if value.problem and not options.date_format and QUERY_KEYS[keyword][0] == "DA":
+            value = self._parse_by_column(position, keyword, cell, value)
         problem = value.problem or self._table.find_cell_problem(line, position, value.text)
         if value.is_doubt:
             problem += f"; if it is right, use --verbatim '{self._header[position].strip()}'"
@@ -151,6 +158,14 @@ class RowParser:
             self._add_rewrites(f"row {row}", label, keyword, value.text, found)
         elif value.text:
             found.values[keyword] = [value.text]
+
+    def _parse_by_column(self, position: int, keyword: str, cell: str, value: CellValue) -> CellValue:
+        """Read a date whose form is not clear in the format of its column; or suggest formats."""
+        if form := self._dates.find(position).settled:
+            return parse_value(keyword, cell, date_format=form)
+        if problem := self._dates.describe_problem(position, cell):
+            return CellValue(problem=f'"{escape_text(cell.strip())}" {problem}')
+        return value
 
     def _parse_rewritten(self, keyword: str, text: str) -> CellValue:
         options = self._options

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 
-from dicom_quarry.cohort.cell_values import QUERY_KEYS, range_bounds
+from dicom_quarry.cohort.cell_values import QUERY_KEYS
+from dicom_quarry.cohort.dates import range_bounds
 from dicom_quarry.cohort.headers import normalize_header
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import SeriesInfo, Study

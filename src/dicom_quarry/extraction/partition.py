@@ -35,7 +35,7 @@ from datetime import date, timedelta
 from dicom_quarry.archive.base import StudyQueryResult, Verdict
 from dicom_quarry.archive.dimse.status import interpret_failure, strip_archive_comment
 from dicom_quarry.archive.instance_listing import parse_count
-from dicom_quarry.cohort.cell_values import range_bounds
+from dicom_quarry.cohort.dates import range_bounds
 from dicom_quarry.cohort.study_filter import matches, matches_value, may_match
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import Study

@@ -110,6 +110,8 @@ class Runner:
         cohort, rows = record.read_cohort(cohort_path, settings)
         observer.on_cohort_read(cohort.mapping, rows, cohort.notes)
         observer.on_columns_unused(cohort.unused)
+        for choice in cohort.choices:
+            observer.on_message(choice)
         # An error must not leave a folder.
         PathTemplate.parse(settings.filepath, columns=cohort.columns)
         with self.open_job(cohort) as (folder, ledger):

@@ -52,6 +52,8 @@ def make_plan(context: QueryContext, cohort_path: Path, *, detailed: bool) -> Pl
     cohort, rows = record.read_cohort(cohort_path, settings.model_copy(update={"skip_bad_rows": True}))
     context.observer.on_cohort_read(cohort.mapping, rows, cohort.notes)
     context.observer.on_columns_unused(cohort.unused)
+    for choice in cohort.choices:
+        context.observer.on_message(choice)
     now = datetime.now(UTC)
     plan_cache.delete_expired(now)
     digest = context.exclusions.digest
