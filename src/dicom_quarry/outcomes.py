@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from dicom_quarry.model import Outcome, OutcomeStatus
+from dicom_quarry.plurals import format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +260,7 @@ class _CountedNoun(int):
     """A number that formats its noun with it: ``{n:study}`` gives ``1 study`` or ``2,345 studies``."""
 
     def __format__(self, noun: str) -> str:
-        if not noun:
-            return f"{int(self):,}"
-        if self != 1:
-            noun = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-        return f"{int(self):,} {noun}"
+        return format_count(int(self), noun) if noun else f"{int(self):,}"
 
 
 def make_outcome(code: str, **details: object) -> Outcome:

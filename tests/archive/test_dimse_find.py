@@ -264,7 +264,7 @@ def test_a_series_without_a_usable_uid_is_not_left_out_of_a_list() -> None:
     with (
         ScriptedArchive(answering(*rows)) as peer,
         archive(peer.ae) as pacs,
-        pytest.raises(QueryFailed, match="1 answers of the archive lack a usable SeriesInstanceUID"),
+        pytest.raises(QueryFailed, match="1 answer of the archive lacks a usable SeriesInstanceUID"),
     ):
         pacs.list_series(Study("1.2.3"))
 

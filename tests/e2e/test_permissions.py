@@ -122,7 +122,7 @@ def test_the_receiver_shares_too(work: Path, group: grp.struct_group) -> None:
         (receiver.incoming / "left.part").chmod(0o600)
         stored.unlink()
         receiver.start()
-        assert "1 instances recovered" in receiver.said
+        assert "1 instance recovered" in receiver.said
         assert modes(receiver.folder) == {(True, 0o2750, group.gr_gid), (False, 0o640, group.gr_gid)}
     assert is_private(receiver.folder)
 

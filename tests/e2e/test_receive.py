@@ -385,7 +385,7 @@ def test_a_live_line(work: Path) -> None:
         terminal.wait_for("called the AE title NOBODY")
         with RawPeer(ae.port) as peer:
             peer.associate()
-            terminal.wait_for("1 associations, ")
+            terminal.wait_for("1 association, ")
         terminal.type("\x03")
         assert terminal.end() == 0
     finally:

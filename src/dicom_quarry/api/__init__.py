@@ -72,8 +72,9 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.status import JobStatus as JobStatus
     from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
     from dicom_quarry.planning.planner import make_plan as make_plan
+    from dicom_quarry.plurals import format_count as format_count
+    from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
-    from dicom_quarry.reporting.formatting import format_count as format_count
     from dicom_quarry.reporting.formatting import format_size as format_size
     from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
@@ -196,10 +197,8 @@ EXPORTS = {
     "ledger.cohort_rows": ("CohortChange",),
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
-    "reporting.formatting": (
-        "format_count",
-        "format_size",
-    ),
+    "plurals": ("format_count", "format_part"),
+    "reporting.formatting": ("format_size",),
     "reporting.plan_files": (
         "is_plan_file",
         "plan_json",

@@ -9,8 +9,8 @@ from dicom_quarry.api.result import report_access
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.ledger.views import ChangeView
+from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import write_changes
-from dicom_quarry.reporting.formatting import format_count
 from dicom_quarry.verification import archive_diff, quarantine
 from dicom_quarry.verification.archive_diff import GONE, NEW, NOT_COMPARED, STUDY_GONE, ArchiveDiff
 from dicom_quarry.verification.quarantine import read_study_uids
@@ -59,7 +59,7 @@ def archive_diff_lines(out: Path, diff: ArchiveDiff) -> list[str]:
     lines = [f"{listed} listed again: {unchanged:,} unchanged"]
     for code, description in _CHANGE_DESCRIPTIONS.items():
         if diff.studies_by_code.get(code):
-            studies = format_count(diff.studies_by_code[code], "study", "studies")
+            studies = format_count(diff.studies_by_code[code], "study")
             instances = format_count(diff.instances_by_code[code], "instance")
             lines.append(f"  {studies} {description.format(instances=instances)}")
     if diff.changed_studies:

@@ -10,6 +10,7 @@ from dicom_quarry.config.niffler import NifflerConfig, load_niffler_config
 from dicom_quarry.config.scaffold import ScaffoldOptions
 from dicom_quarry.config.settings import DEFAULT_FILEPATH, Settings
 from dicom_quarry.errors import InputError
+from dicom_quarry.plurals import format_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,8 @@ def _table_flags(config: NifflerConfig, table: Path) -> dict[str, object]:
     missing = [index for index in config.columns if index >= len(header)]
     if missing:
         raise InputError(
-            f"{table} has {len(header)} columns; there is no column {missing[0]}, counted from 0"
+            f"{table} has {format_count(len(header), 'column')}; there is no column {missing[0]}, "
+            "counted from 0"
         )
     columns = [f"{header[index].strip()}={keyword}" for index, keyword in config.columns.items()]
     rewrite = {"rewrite": ["long-accession"]} if config.long_accession else {}

@@ -10,6 +10,7 @@ from dicom_quarry.archive.dimse.status import interpret_failure
 from dicom_quarry.archive.reasons import Reasons
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import InstanceRef, Level, Listing, Task
+from dicom_quarry.plurals import format_count
 from dicom_quarry.system.numbers import parse_number
 
 #: Most results of one query: no series has so many instances.
@@ -213,4 +214,5 @@ def describe_missing_uids(rows: Iterable[Mapping[int, str]], keyword: str) -> st
     A result without any value is no defect: some archives end with one.
     """
     count = sum(1 for row in rows if any(row.values()) and not is_uid(get_text(row, keyword)))
-    return f"{count} answers of the archive lack a usable {keyword}" if count else ""
+    lacking = format_count(count, "answer of the archive lacks", "answers of the archive lack")
+    return f"{lacking} a usable {keyword}" if count else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dicom_quarry.plurals import format_count
+
 _MAX_REASONS = 10
 
 #: Characters of one reason: an archive's own words may be in it.
@@ -30,5 +32,5 @@ class Reasons:
 
     def __str__(self) -> str:
         """Return them as one text."""
-        others = [f"and {self._others:,} others"] if self._others else []
+        others = [f"and {format_count(self._others, 'other')}"] if self._others else []
         return "; ".join([*self._first, *others])

@@ -22,6 +22,7 @@ from dicom_quarry.cohort.row_parser import RowParser
 from dicom_quarry.cohort.table import open_table
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request
+from dicom_quarry.plurals import format_count, format_part
 
 #: Notes, and unusable rows, that a message lists; the others are counted.
 MAX_SHOWN = 20
@@ -39,7 +40,7 @@ def describe_row_errors(requests: Iterable[Request]) -> str:
                 bad.append(request)
     if not wrong:
         return ""
-    lines = [f"{wrong:,} of {total:,} rows cannot be used:"]
+    lines = [f"{format_part(wrong, total, 'row')} cannot be used:"]
     # A problem of the whole table is explained once.
     explained = {one.problem: one for one in reversed(bad)}
     lines += [
@@ -116,7 +117,7 @@ class CohortFile:
         return (
             *self._table.notes,
             *self._notes,
-            *((f"and {more:,} more values repaired",) if more else ()),
+            *((f"and {format_count(more, 'more value')} repaired",) if more else ()),
         )
 
     @property

@@ -18,6 +18,7 @@ from dicom_quarry.cohort.read_options import DEFAULT_READ_OPTIONS, ReadOptions, 
 from dicom_quarry.config.settings import ExclusionFile
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import Request, Study
+from dicom_quarry.plurals import format_count
 from dicom_quarry.wire.charsets import readings
 
 _NONE: frozenset[str] = frozenset()
@@ -26,7 +27,7 @@ _NONE: frozenset[str] = frozenset()
 def _describe(values: Mapping[str, frozenset[str]]) -> str:
     """Return the number of identifiers of each kind, for messages; empty if there are none."""
     counts = [(IDENTIFIER_LABELS[keyword], len(found)) for keyword, found in values.items() if found]
-    return ", ".join(f"{count:,} {noun}{'s' if count > 1 else ''}" for noun, count in counts)
+    return ", ".join(format_count(count, noun) for noun, count in counts)
 
 
 class ExclusionList:

@@ -12,6 +12,7 @@ from dicom_quarry.cohort.sheet_layout import SheetLayout, column_letters
 from dicom_quarry.cohort.similar_headers import find_similar_keyword
 from dicom_quarry.cohort.workbook import Workbook, describe_damage, read_workbook
 from dicom_quarry.errors import InputError
+from dicom_quarry.plurals import format_count
 from dicom_quarry.system.text_safety import escape_text
 
 
@@ -168,4 +169,6 @@ def _describe_rows(layout: SheetLayout) -> str:
     more = " and others" if layout.hidden_row_count > len(layout.hidden_rows) else ""
     if layout.hidden_row_count == 1:
         return f"1 row is hidden (row {shown})"
-    return f"{layout.hidden_row_count:,} rows are hidden (rows {shown}{more})"
+    count = layout.hidden_row_count
+    number = "row" if count == 1 else "rows"
+    return f"{format_count(count, 'row is', 'rows are')} hidden ({number} {shown}{more})"

@@ -24,6 +24,7 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.releases import Releases, ReleaseState
 from dicom_quarry.ledger.views import InstanceView
 from dicom_quarry.model import Study
+from dicom_quarry.plurals import format_count
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.system.locks import FileLock
@@ -131,9 +132,8 @@ class _Releaser:
         if not self._delete and len(present) == len(files):
             return ReleaseResult(state.study_uid, ReleaseOutcome.STILL_PRESENT)
         if not self._delete or (len(present) < len(files) and not state.removing):
-            return replace(
-                kept, problem=f"{len(present)} of its {len(files)} files exist, the others are missing"
-            )
+            of_all = f"{len(present):,} of its {format_count(len(files), 'file')}"
+            return replace(kept, problem=f"{of_all} exist, the others are missing")
         problem = self._find_damage(present)
         if not problem and not self._record_release(state, files, removing=True):
             problem = _NO_LONGER_COMPLETE

@@ -17,6 +17,7 @@ from dicom_quarry.diagnosis.local_checks import check_clock, check_disk, is_cloc
 from dicom_quarry.diagnosis.network_checks import check_archive_port, check_host_name
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import InstanceInfo, InstanceRef, Receipt, Study, Task, Transport
+from dicom_quarry.plurals import format_count, format_part
 
 _NO_PATH = PurePosixPath()
 
@@ -93,7 +94,9 @@ def _check_study(context: CheckContext, archive: DicomWebArchive, accession: str
             )
             return
         yield CheckStep(
-            "list", StepStatus.GOOD, f"{len(listed)} instances in {len(listing.series_uids)} series"
+            "list",
+            StepStatus.GOOD,
+            f"{format_count(len(listed), 'instance')} in {len(listing.series_uids)} series",
         )
         yield check_attributes(archive, study, listing)
         yield _check_retrieval(context, archive, study, listed)
@@ -110,7 +113,7 @@ def _check_retrieval(
             RetrieveRequest(study.study_uid, transport=Transport.WADO), sink, _WaitingMonitor()
         )
     context.request_limits.record_received(sink.size)
-    received = f"{len(sink.uids)} of {len(listed)} instances arrived, {sink.size / 1e6:.1f} MB"
+    received = f"{format_part(len(sink.uids), len(listed), 'instance')} arrived, {sink.size / 1e6:.1f} MB"
     syntaxes = f"; transfer syntaxes {', '.join(sorted(sink.syntaxes))}" if sink.syntaxes else ""
     if result.verdict is not Verdict.SUCCESS or not listed <= sink.uids:
         return CheckStep("WADO-RS", StepStatus.BAD, f"{received}. {result.comment}".strip())

@@ -14,6 +14,7 @@ from dicom_quarry.diagnosis.attribute_check import check_attributes
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, ModelName, StepStatus
 from dicom_quarry.errors import ArchiveError
 from dicom_quarry.model import Listing, Study, Task
+from dicom_quarry.plurals import format_count
 
 #: Values that no study has: an archive that honours the key returns no study.
 _UNUSED_VALUES = {
@@ -145,7 +146,9 @@ class StudyQueryCheck:
             return CheckStep(name, StepStatus.BAD, message, remedy)
         if not listing.complete:
             return CheckStep(name, StepStatus.BAD, f"the list ended early: {listing.incomplete_reason}")
-        message = f"{len(listing.series_uids)} series, {len(listing.instances)} instances listed"
+        message = (
+            f"{len(listing.series_uids)} series, {format_count(len(listing.instances), 'instance')} listed"
+        )
         return CheckStep(name, StepStatus.GOOD if listing.instances else StepStatus.BAD, message)
 
 

@@ -12,6 +12,7 @@ from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verd
 from dicom_quarry.archive.dimse.status import quote_archive_comment
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.model import InstanceInfo, Receipt
+from dicom_quarry.plurals import format_count, format_part
 from dicom_quarry.receiver.server import SenderRejected
 
 _DESTINATION_UNKNOWN = 0xA801
@@ -66,8 +67,10 @@ def _syntax_name(uid: str) -> str:
 
 
 def _describe_arrivals(trial: RetrievalTrial) -> str:
-    of = f" of {trial.expected_count}" if trial.expected_count is not None else ""
-    return f"{len(trial.arrived)}{of} instances arrived"
+    arrived = len(trial.arrived)
+    if trial.expected_count is None:
+        return f"{format_count(arrived, 'instance')} arrived"
+    return f"{format_part(arrived, trial.expected_count, 'instance')} arrived"
 
 
 def _diagnose_refused_senders(
@@ -136,7 +139,8 @@ def _explain_no_arrivals(
         message += " as a destination, or has another host or port for it"
         return message, f"{register_remedy}. If it is registered, check its host and port, and the firewall"
     if result.completed:
-        message = f"the archive reports that it sent {result.completed} instances, and nothing arrived"
+        sent = format_count(result.completed, "instance")
+        message = f"the archive reports that it sent {sent}, and nothing arrived"
         return f"{message}: a firewall, or it has another host or port for {title}", network_remedy
     if result.verdict is Verdict.SUCCESS:
         message = (

@@ -11,6 +11,7 @@ from dicom_quarry.cohort.study_filter import differ_in_case_alone, matches
 from dicom_quarry.extraction.partition import FindStudies
 from dicom_quarry.extraction.row_conditions import NO_CONDITIONS, RowConditions
 from dicom_quarry.model import Request, Study
+from dicom_quarry.plurals import format_count
 
 #: Names of the keys in messages.
 _KEY_NAMES = {
@@ -183,5 +184,5 @@ def _parse_date(text: str) -> date | None:
 
 def _format_date(day: date, wanted: date) -> str:
     days = (day - wanted).days
-    near = f" ({abs(days)} day{'s' if abs(days) > 1 else ''} {'later' if days > 0 else 'before'})"
+    near = f" ({format_count(abs(days), 'day')} {'later' if days > 0 else 'before'})"
     return f"{day:%Y%m%d}{near if abs(days) <= 1 else ''}"

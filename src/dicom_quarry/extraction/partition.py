@@ -39,6 +39,7 @@ from dicom_quarry.cohort.dates import range_bounds
 from dicom_quarry.cohort.study_filter import matches, matches_value, may_match
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import Study
+from dicom_quarry.plurals import format_count
 
 FindStudies = Callable[[Mapping[str, str]], StudyQueryResult]
 CountStudies = Callable[[str], int | None]
@@ -189,17 +190,18 @@ class _PartedQuery:
             return
         needed = len({*self._known_modalities(), *MODALITIES})
         if not self._has_usable_modalities():
-            missing = f"; the archive counts {counted:,} studies of this patient" if counted else ""
-            raise _NotProvedError(
-                f"{len(self._found):,} studies were found, but studies without a date may be missing{missing}"
+            missing = (
+                f"; the archive counts {format_count(counted, 'study')} of this patient" if counted else ""
             )
+            found = format_count(len(self._found), "study was", "studies were")
+            raise _NotProvedError(f"{found} found, but studies without a date may be missing{missing}")
         if self._budget.remaining < needed:
             raise self._out_of_queries()
         self._query_modalities()
         if counted is not None and counted > len(self._found):
             raise _NotProvedError(
-                f"the archive counts {counted:,} studies of this patient, but only {len(self._found):,} were "
-                "found"
+                f"the archive counts {format_count(counted, 'study')} of this patient, but only "
+                f"{len(self._found):,} were found"
             )
 
     def check(self) -> None:
@@ -344,7 +346,8 @@ class _PartedQuery:
         self._budget.used += 1
 
     def _out_of_queries(self) -> _NotProvedError:
-        return _NotProvedError(f"the row needs more than {self._budget.limit} queries (max-queries-per-row)")
+        limit = format_count(self._budget.limit, "query")
+        return _NotProvedError(f"the row needs more than {limit} (max-queries-per-row)")
 
 
 def _modalities(study: Study) -> Iterator[str]:

@@ -25,6 +25,7 @@ from dicom_quarry.extraction.row_conditions import Keys, RowConditions
 from dicom_quarry.jobs import record
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request, Selection, Study
+from dicom_quarry.plurals import format_count
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ class Resolver:
             result = self._find_studies(replace(request, keys=keys), client, log, is_original, budget)
             if result.studies:
                 name = client.profile.name
-                _log.info("row %d: %d studies found in %s", request.row, len(result.studies), name)
+                found = format_count(len(result.studies), "study")
+                _log.info("row %d: %s found in %s", request.row, found, name)
                 wanted, excluded_count = self._select_studies(request, result.studies, client, log)
                 if isinstance(wanted, ResolveResult):
                     result = wanted
@@ -224,5 +226,5 @@ def _join_notes(note: str, left_out: Mapping[str, int]) -> str:
     notes = [note]
     for reason, count in left_out.items():
         if count:
-            notes.append(f"{'1 study' if count == 1 else f'{count:,} studies'} left out: {reason}")
+            notes.append(f"{format_count(count, 'study')} left out: {reason}")
     return "; ".join(filter(None, notes))

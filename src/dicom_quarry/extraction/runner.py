@@ -30,6 +30,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
+from dicom_quarry.plurals import format_count
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
@@ -144,7 +145,8 @@ class Runner:
             self.queries.observer.on_columns_unused(record.list_unused_columns(ledger, self.queries.settings))
             count = ledger.retry(codes_of(statuses))
             outcomes = ", ".join(sorted(statuses))
-            return self.run(folder, ledger, retried=f"{count} rows and studies are tried again ({outcomes})")
+            tried = format_count(count, "row or study is", "rows and studies are")
+            return self.run(folder, ledger, retried=f"{tried} tried again ({outcomes})")
 
     @contextmanager
     def open_job(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:

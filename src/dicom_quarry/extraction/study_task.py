@@ -36,6 +36,7 @@ from dicom_quarry.ledger.query_log import Postponement, log_postponement
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
+from dicom_quarry.plurals import format_count
 from dicom_quarry.system.error_trace import describe_place
 from dicom_quarry.system.shutdown import Stopped
 
@@ -260,7 +261,8 @@ class StudyTask:
                 if listed or receipt.ref.study_uid == self.task.study.study_uid:
                     found.append(self._move_if_accepted(receipt))
         if found:
-            _log.info("row %d: %d instances are stored from an earlier run", self.row, len(found))
+            stored = format_count(len(found), "instance")
+            _log.info("row %d: %s stored in an earlier run", self.row, stored)
         return found
 
     def _move_if_accepted(self, receipt: Receipt) -> Receipt:
@@ -377,7 +379,7 @@ class StudyTask:
         self._pending_result = None
         self._transition(TaskEvent.OUTCOME_COMMITTED)
         definition = CATALOGUE[code]
-        counts = f"{result.stored} of {result.expected} instances"
+        counts = f"{result.stored:,} of {format_count(result.expected or 0, 'instance')}"
         _log.info("row %d: %s (%s), %s", self.row, definition.status, code, counts)
         if definition.status is OutcomeStatus.COMPLETE:
             self._context.on_task_complete(self.task.task_id)

@@ -28,6 +28,7 @@ from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError, StartError
 from dicom_quarry.ledger.reader import Counts
+from dicom_quarry.plurals import format_part
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.backoff import notification_retry_delay
 from dicom_quarry.system.service_loop import LoopGuard, start_thread
@@ -264,7 +265,8 @@ class Notifier:
     def _enqueue(self, event: str, summary: str, operator_action_needed: str, counts: Counts) -> None:
         done = counts.rows - counts.rows_by_status.get("pending", 0)  # type: ignore[call-overload]
         counts_line = (
-            f"{done:,} of {counts.rows:,} rows, {counts.studies_complete:,} of {counts.studies:,} studies"
+            f"{format_part(done, counts.rows, 'row')}, "
+            f"{format_part(counts.studies_complete, counts.studies, 'study')}"
         )
         hint = ("The job continues by itself once this is solved.",) if operator_action_needed else ()
         data = {

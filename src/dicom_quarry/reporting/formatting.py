@@ -29,11 +29,6 @@ def format_size(size: int) -> str:
     return f"{value:.0f} {_UNITS[unit]}" if unit == 0 or value >= 99.95 else f"{value:.1f} {_UNITS[unit]}"
 
 
-def format_count(number: int, noun: str, plural: str = "") -> str:
-    """Format a number with its noun: ``1 study``, ``2,345 instances``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def format_timestamp(when: datetime | None) -> str:
     """Format a time in UTC, ISO 8601 to the second; empty for None."""
     return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if when else ""

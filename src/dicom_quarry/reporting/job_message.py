@@ -8,7 +8,8 @@ from pathlib import Path
 
 from dicom_quarry.errors import ArchiveError, InputError, LedgerError, StartError, redact
 from dicom_quarry.jobs.notifications import Notification, build_notification
-from dicom_quarry.reporting.formatting import format_count, format_timestamp
+from dicom_quarry.plurals import format_count
+from dicom_quarry.reporting.formatting import format_timestamp
 from dicom_quarry.reporting.summary import JobSummary, summary_lines
 
 _ERROR_TEXTS = {

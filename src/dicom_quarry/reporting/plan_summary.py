@@ -14,9 +14,10 @@ from rich.text import Text
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.model import SETTLED, OutcomeStatus, Study
 from dicom_quarry.outcomes import INTERNAL_ERROR
+from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.cohort_content import CohortContent
 from dicom_quarry.reporting.estimate import Forecast
-from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.plan_advice import for_plan
 from dicom_quarry.reporting.summary import (
     OutcomeGroup,
@@ -202,7 +203,7 @@ def _rows_line(summary: PlanSummary) -> str:
 
 def _total_lines(summary: PlanSummary) -> list[str]:
     """Return totals, durations and disk space, each with its assumptions."""
-    studies = format_count(summary.studies, "study", "studies")
+    studies = format_count(summary.studies, "study")
     if summary.instances is None or summary.size is None:
         lines = [f"{studies}; number of instances and size unknown: the archive does not report them"]
     else:

@@ -17,7 +17,8 @@ from dicom_quarry.ledger.ledger import Attempt
 from dicom_quarry.ledger.query_log import QueryLogEntry
 from dicom_quarry.model import Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
-from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.plurals import format_count
+from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.system.text_safety import escape_text
 
 _PURPOSES = {

@@ -14,7 +14,8 @@ from rich.text import Text
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import SETTLED, OnCompleteState, Outcome, OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
-from dicom_quarry.reporting.formatting import format_count, format_size
+from dicom_quarry.plurals import format_count
+from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.system.text_safety import escape_text
 
 #: Maximum number of rows listed for one reason; report.csv has all of them.
@@ -221,7 +222,7 @@ def group_lines(group: OutcomeGroup) -> list[str]:
 
 
 def _totals_line(summary: JobSummary) -> str:
-    studies = format_count(summary.studies, "study", "studies")
+    studies = format_count(summary.studies, "study")
     text = (
         f"{studies}, {summary.studies_complete:,} of them complete; "
         f"{format_count(summary.instances, 'instance')} stored, {format_size(summary.size)}"
@@ -251,7 +252,7 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
     if summary.on_complete_counts.get(OnCompleteState.FAILED):
         lines.append("  what to do: see studies.csv for the error, then run quarry retry")
     if summary.released_studies:
-        released = format_count(summary.released_studies, "study", "studies")
+        released = format_count(summary.released_studies, "study")
         lines.append(f"{released} released (the data was moved elsewhere)")
     return lines
 

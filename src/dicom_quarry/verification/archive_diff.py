@@ -15,6 +15,7 @@ from dicom_quarry.jobs.folder import JobFolder, job_lock, logging_to
 from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Task
+from dicom_quarry.plurals import format_count
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.verification.checkpoint import Checkpoint, Position
 
@@ -66,7 +67,9 @@ def compare(
     ):
         total, before = reader.count_complete(), checkpoint.position.done
         if checkpoint.interrupted_at is not None:
-            context.observer.on_message(f"resuming after {before:,} studies; --restart starts over")
+            context.observer.on_message(
+                f"resuming after {format_count(before, 'study')}; --restart starts over"
+            )
         problem = ""
         if before < total:
             problem = _run_queries(context, reader, checkpoint, total)

@@ -23,6 +23,7 @@ from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.config.credentials import HttpSettings
 from dicom_quarry.errors import LocalProtocolError, QueryFailed
 from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.plurals import format_count
 
 #: A study that cannot exist (PS3.5 B.2, a UUID of zeros): its query costs an archive next to nothing.
 _PROBE_STUDY_UID = "2.25.0"
@@ -166,6 +167,7 @@ class DicomWebArchive:
         result = self._qido.search(level, keys, returns, cap, expected_count=expected_count)
         if self._result_cap is not None and result.answer_count >= self._result_cap:
             result.incomplete_reason = (
-                result.incomplete_reason or f"the archive never gives more than {self._result_cap} answers"
+                result.incomplete_reason
+                or f"the archive never gives more than {format_count(self._result_cap, 'answer')}"
             )
         return result

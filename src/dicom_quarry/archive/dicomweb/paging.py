@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 from dicom_quarry.archive.base import QueryRows
+from dicom_quarry.plurals import format_count
 
 #: Results that are requested in one page.
 PAGE_SIZE = 1000
@@ -161,8 +162,9 @@ class PagedResults:
 
     def end_by_refusal(self, status: int) -> None:
         """Note that the server refuses the next page."""
+        first = format_count(self.received, "answer")
         self.found.incomplete_reason = (
-            f"the archive refuses to send what follows its first {self.received} answers (HTTP {status})"
+            f"the archive refuses to send what follows its first {first} (HTTP {status})"
         )
 
 

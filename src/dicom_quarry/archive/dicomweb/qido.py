@@ -17,6 +17,7 @@ from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.archive.instance_listing import get_count, get_text
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.model import Level
+from dicom_quarry.plurals import format_count
 
 _COUNT_KEYS = {
     Level.STUDY: "NumberOfStudyRelatedInstances",
@@ -129,7 +130,9 @@ class QidoClient:
             brings_new = results.add(page)
             if len(found.rows) > cap:
                 del found.rows[cap:]
-                found.incomplete_reason = f"the archive gave more than {cap} answers, and was stopped"
+                found.incomplete_reason = (
+                    f"the archive gave more than {format_count(cap, 'answer')}, and was stopped"
+                )
             elif not page.rows:
                 results.end_by_empty_page()
             elif not brings_new:

@@ -41,6 +41,7 @@ from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, g
 from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, ServiceNotOffered
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.plurals import format_count
 from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
 #: Studies whose counts are checked without a result: those of some archives are wrong for every study.
@@ -337,7 +338,8 @@ class DimseArchive:
         self._answer_charset = found.charset or self._answer_charset
         if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
-                found.incomplete_reason or f"the archive never sends more than {self._result_cap} answers"
+                found.incomplete_reason
+                or f"the archive never sends more than {format_count(self._result_cap, 'answer')}"
             )
         return found
 

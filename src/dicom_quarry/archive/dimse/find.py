@@ -9,6 +9,7 @@ from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dimse.associations import PooledAssociation
 from dicom_quarry.archive.dimse.status import describe, interpret_find, is_pending
 from dicom_quarry.errors import ConnectionLost, QueryFailed, RemoteProtocolError
+from dicom_quarry.plurals import format_count
 from dicom_quarry.system.shutdown import ABORT_AFTER
 from dicom_quarry.wire.c_store import DimseMessage
 from dicom_quarry.wire.dimse import Command, c_find_rq
@@ -42,7 +43,9 @@ def run_find(
             _handle_final_status(found, message.command)
             return found
         if len(found.rows) == cap:
-            found.incomplete_reason = f"the archive sent more than {cap} answers; the query was cancelled"
+            found.incomplete_reason = (
+                f"the archive sent more than {format_count(cap, 'answer')}; the query was cancelled"
+            )
             _cancel(association, request)
             return found
         _add_row(found, message, association.transfer_syntax, wanted)

@@ -55,7 +55,7 @@ def _show_job(job: JobStatus) -> None:
     parts = [
         f"{job.state:<12}",
         f"{job.started_at.astimezone():%Y-%m-%d %H:%M}",
-        f"{complete:>9,} of {job.counts.rows:,} rows complete",
+        f"{complete:>9,} of {api.format_count(job.counts.rows, 'row')} complete",
         *([f"{api.format_duration(left)} left"] if left is not None else []),
         api.escape_text(str(job.folder.out), limit=_MAX_PATH),
     ]

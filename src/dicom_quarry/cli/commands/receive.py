@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import FolderReceiver, ReceiverTls, Recovered
+from dicom_quarry.api import FolderReceiver, ReceiverTls, Recovered, format_count
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals, log_warnings
@@ -131,7 +131,7 @@ def _merge_senders(accept: Sequence[str], extra: Sequence[str]) -> tuple[str, ..
 def _show_recovered(recovered: Recovered) -> None:
     if recovered.whole or recovered.incomplete:
         write_line(
-            f"left over from a crash: {recovered.whole} instances recovered, "
+            f"left over from a crash: {format_count(recovered.whole, 'instance')} recovered, "
             f"{recovered.incomplete} incomplete, kept in {recovered.incoming}"
         )
 

@@ -59,4 +59,4 @@ def release(
 
 
 def _count_studies(number: int) -> str:
-    return api.format_count(number, "study", "studies")
+    return api.format_count(number, "study")

@@ -66,17 +66,18 @@ def _show_job(job: JobStatus) -> None:
     else:
         out.print(f"Not finished, and not running. To continue: {resume_command(job.folder.out)}")
     for outcome, count in counts.rows_by_status.items():
-        out.print(f"  {count:>9,} rows {outcome.replace('_', ' ')}")
+        out.print(f"  {count:>9,} {'row' if count == 1 else 'rows'} {outcome.replace('_', ' ')}")
     out.print(
-        f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
-        f"{counts.instances_stored:,} instances, {api.format_size(counts.size)}"
+        f"{api.format_part(counts.studies_complete, counts.studies, 'study')} complete, "
+        f"{api.format_count(counts.instances_stored, 'instance')}, {api.format_size(counts.size)}"
     )
     for state, count in counts.on_complete_counts.items():
-        out.print(f"  {count:>9,} studies: on-complete {state}")
+        out.print(f"  {count:>9,} {'study' if count == 1 else 'studies'}: on-complete {state}")
     if counts.studies_released:
-        out.print(f"  {counts.studies_released:>9,} studies released: their files were moved elsewhere")
+        released = "study" if counts.studies_released == 1 else "studies"
+        out.print(f"  {counts.studies_released:>9,} {released} released: the files were moved elsewhere")
     for study in progress.get("active_studies", []):
-        out.print(f"  row {study['row']}: {study['stored']:,} of {study['listed']:,} instances")
+        out.print(f"  row {study['row']}: {api.format_part(study['stored'], study['listed'], 'instance')}")
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:

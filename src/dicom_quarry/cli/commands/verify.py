@@ -79,7 +79,7 @@ def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -
             out.print(line)
         raise typer.Exit(1 if diff.changed_studies else 0)
     out.print(
-        f"Interrupted: {diff.studies:,} of {diff.total:,} complete studies compared. "
+        f"Interrupted: {api.format_part(diff.studies, diff.total, 'complete study')} compared. "
         "Run the same command again to continue"
     )
     if diff.problem:
@@ -98,9 +98,8 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
                 )
         except KeyboardInterrupt:
             printer.finish()
-            print_line(
-                f"Interrupted after {verification.files_done:,} files. Run the same command again to continue"
-            )
+            done = api.format_count(verification.files_done, "file")
+            print_line(f"Interrupted after {done}. Run the same command again to continue")
             raise typer.Exit(4) from None
         printer.finish()
         list_file = api.write_damaged_list(verification, verified, is_full=options.is_full)
@@ -129,11 +128,15 @@ def _show_result(
     list_file: Path | None,
 ) -> None:
     method = "by size" if options.quick else "by SHA-256"
-    out.print(f"{verified.files:,} files compared {method}: {verified.damaged:,} damaged or missing")
+    files = api.format_count(verified.files, "file")
+    out.print(f"{files} compared {method}: {verified.damaged:,} damaged or missing")
     if verified.uncompared:
         out.print(f"{verified.uncompared:,} more arrived meanwhile. Run again to compare them")
     if verified.released:
-        out.print(f"{verified.released:,} files of released studies were not compared")
+        released = api.format_count(
+            verified.released, "file of a released study was", "files of released studies were"
+        )
+        out.print(f"{released} not compared")
     if verification.sample is not None:
         out.print(_describe_sample(verified))
     if verified.unrecorded:

@@ -13,6 +13,7 @@ from dicom_quarry.api import (
     describe_unused_columns,
     format_count,
     format_duration,
+    format_part,
     format_size,
 )
 from dicom_quarry.cli.console import write_line
@@ -92,9 +93,8 @@ def format_cohort(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
 
 def format_cohort_change(change: CohortChange) -> str:
     """Format what an updated table has changed."""
-    return (
-        f"Cohort updated: {change.added:,} rows added, {change.removed:,} removed, {change.changed:,} changed"
-    )
+    added = format_count(change.added, "row")
+    return f"Cohort updated: {added} added, {change.removed:,} removed, {change.changed:,} changed"
 
 
 def format_totals(snapshot: Snapshot) -> str:
@@ -103,9 +103,9 @@ def format_totals(snapshot: Snapshot) -> str:
     done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
     needing_attention = done - sum(counts.rows_by_status.get(status, 0) for status in SETTLED)
     text = (
-        f"{done:,} of {counts.rows:,} rows, "
-        f"{counts.studies_complete:,} of {counts.studies:,} studies complete, "
-        f"{snapshot.instances:,} instances ({format_size(snapshot.size)}) received"
+        f"{format_part(done, counts.rows, 'row')}, "
+        f"{format_part(counts.studies_complete, counts.studies, 'study')} complete, "
+        f"{format_count(snapshot.instances, 'instance')} ({format_size(snapshot.size)}) received"
     )
     return (
         f"{text}, {format_count(needing_attention, 'row needs', 'rows need')} attention"

@@ -57,7 +57,7 @@ def format_files_progress(progress: VerifyProgress) -> str:
     """Format the files compared so far, the rate and the time left."""
     done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
     text = (
-        f"{progress.done.files:,} of {progress.total.files:,} files ({done} %), "
+        f"{api.format_part(progress.done.files, progress.total.files, 'file')} ({done} %), "
         f"{progress.files_per_second:,.0f} files/s, {api.format_size(round(progress.bytes_per_second))}/s"
     )
     if progress.seconds_left is None:

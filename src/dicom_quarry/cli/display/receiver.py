@@ -12,7 +12,7 @@ from typing import Self
 from rich.live import Live
 from rich.text import Text
 
-from dicom_quarry.api import ReceiverStats, SafeHandler, format_size
+from dicom_quarry.api import ReceiverStats, SafeHandler, format_count, format_size
 from dicom_quarry.cli.console import err, out, write_line
 
 #: Seconds between two lines of a file or pipe.
@@ -42,7 +42,7 @@ class ReceiverDisplay:
         if seconds < self._interval:
             return
         rate = format_size(round((stats.bytes - self._shown.bytes) / seconds))
-        line = f"{stats.open_associations} associations, {rate}/s, {format_totals(stats)}"
+        line = f"{format_count(stats.open_associations, 'association')}, {rate}/s, {format_totals(stats)}"
         if out.is_terminal:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif stats != self._shown:
@@ -52,7 +52,7 @@ class ReceiverDisplay:
 
 def format_totals(stats: ReceiverStats) -> str:
     """Format the instances received and refused, and the associations rejected."""
-    text = f"{stats.instances:,} instances ({format_size(stats.bytes)})"
+    text = f"{format_count(stats.instances, 'instance')} ({format_size(stats.bytes)})"
     if stats.rejected_instances:
         text += f", {stats.rejected_instances:,} refused"
     if stats.rejected_associations:
