@@ -40,7 +40,8 @@ def commands(page: Path) -> list[Part]:
 RUN_HERE = [
     page
     for page in PAGES
-    if page != FIRST_EXTRACTION and any(part.text not in NOT_RUN for part in commands(page))
+    if page != FIRST_EXTRACTION
+    and any(part.kind in ("command", "python") and part.text not in NOT_RUN for part in parts(page))
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import datetime
 import importlib
 import math
@@ -9,6 +10,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -434,6 +436,24 @@ def test_stop_finishes_the_study_in_transfer(paused: tuple[Office, Pause]) -> No
             office.folder / "cohort.csv", to=office.folder / "out", config=office.settings
         )
         assert result.exit_code == 0
+
+
+def test_an_interrupted_kernel_cancels_the_job(paused: tuple[Office, Pause]) -> None:
+    office, pause = paused
+    rows = ["Accession", "QA00003", "QA00004"]
+
+    def interrupt() -> None:
+        assert pause.reached.wait(60)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        office.extract(rows)
+    job = dicom_quarry.open(office.folder / "out")
+    assert not job.is_running
+    assert not job.cancel()
+    pause.go_on.set()
+    assert office.extract(rows).exit_code == 0
 
 
 def test_a_second_call_while_the_job_runs(paused: tuple[Office, Pause]) -> None:

@@ -159,7 +159,7 @@ class _Letter:
     def _wildcards(self) -> str:
         conditions = [one for one in self.settings.where if "*" in one or "?" in one]
         if self.settings.allow_wildcards:
-            return "; **wildcards are allowed** (`allow-wildcards`): \\* and ? in the list are sent as such"
+            return "; **wildcards are allowed** (`allow-wildcards`): \\* and ? in the list match any text"
         if conditions:
             shown = _join([f"`{one}`" for one in conditions])
             return f", never a wildcard, but in the condition {shown}"
