@@ -52,8 +52,8 @@ from tests.cohort.test_tables import read, row_keys
         (
             "1,2,01/02/2018,",
             "column 'Study Date': \"01/02/2018\" is not a clear date; write YYYYMMDD or "
-            "YYYY-MM-DD, or use --date-format %d/%m/%Y to read it as 2018-02-01, or --date-format %m/%d/%Y to "
-            "read it as 2018-01-02",
+            "YYYY-MM-DD, or use --date-format %d/%m/%Y to read it as 2018-02-01, or --date-format "
+            "%m/%d/%Y to read it as 2018-01-02",
         ),
         (
             "1,2,43304,",

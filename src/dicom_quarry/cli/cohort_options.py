@@ -62,7 +62,8 @@ Exclude = Annotated[
     typer.Option(help="A table of patients, accessions or study UIDs never to fetch; repeatable."),
 ]
 DateFormat = Annotated[
-    str | None, typer.Option(help="Format of dates, such as %d.%m.%Y, or excel for serial numbers.")
+    str | None,
+    typer.Option(help="Format of dates, such as mm/dd/yyyy or %d.%m.%Y, or excel for serial numbers."),
 ]
 AllowWildcards = Annotated[
     bool, typer.Option("--allow-wildcards", help="Use * and ? in the table as wildcards.")

@@ -128,7 +128,7 @@ class CohortFile:
     @property
     def choices(self) -> tuple[str, ...]:
         """The formats of dates that were found for columns in the rows read so far, as messages."""
-        return self._dates.choices
+        return () if self._options.date_format else self._dates.choices
 
     def read_requests(self) -> Iterator[Request]:
         """Yield a request for every row that is not blank, in order.

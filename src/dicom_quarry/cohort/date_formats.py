@@ -1,8 +1,8 @@
 """Formats of dates: those that the user declares, and the one that fits a column as a whole.
 
-A single ``02/03/2018`` has two meanings. In a column that has ``12/24/2018``, too, it has one: no other format
-fits every row. Such a format is taken if it has a year of four digits and no time; otherwise the formats that
-fit are suggested.
+A single ``02/03/2018`` has two meanings. In a column that has ``12/24/2018``, too, it has one: no other
+format fits every row. Such a format is taken if it has a year of four digits and no time; otherwise the
+formats that fit are suggested.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def check_date_format(date_format: str) -> str:
     try:
         if datetime.strptime(probe.strftime(form), form).date() == probe.date():
             return form
-    except ValueError:
+    except (ValueError, re.error):  # strptime makes a pattern of the format, in which a part may be twice
         pass
     raise ConfigError(
         f"--date-format '{date_format}' does not contain year, month and day; write them as in %d/%m/%Y or "
@@ -150,7 +150,7 @@ class DateFormats:
     """The formats that fit every date of a column whose form is not clear, found date by date.
 
     ``fitting`` is empty if no format fits all; ``contradiction`` then names two lines. ``decisive_line`` is
-    the line that excluded the last other format. ``has_clear_dates``: other dates of the column are clear.
+    the first line after which one format was left. ``has_clear_dates``: other dates of the column are clear.
     """
 
     fitting: tuple[str, ...] = ()
@@ -165,9 +165,9 @@ class DateFormats:
     def settled(self) -> str:
         """The format that the column has; empty if the user must decide.
 
-        Formats that mean the same days, as those of ``05/05/2018``, are one. A year of two digits, and a time,
-        are left to the user; so is a column with clear dates as well: a spreadsheet makes such a column of
-        dates in another order than its own, and turns day and month of some.
+        Formats that mean the same days, as those of ``05/05/2018``, are one. A year of two digits, and a
+        time, are left to the user; so is a column with clear dates as well: a spreadsheet makes such a column
+        of dates in another order than its own, and exchanges day and month of some.
         """
         if self.has_clear_dates or not self.fitting:
             return ""
@@ -183,15 +183,15 @@ class DateFormats:
             self.fitting, self._first_line = tuple(formats), line
         fitting = tuple(one for one in self.fitting if one in formats)
         if not fitting:
-            other = max(self._excluded.get(one, self._first_line) for one in formats)
+            other = max(self._excluded.get(one, self.decisive_line or self._first_line) for one in formats)
             self.contradiction = (
                 f"line {other} can only be {' or '.join(self.fitting)}, line {line} only "
                 f"{' or '.join(formats)}"
             )
         for one in {*self.fitting, *formats} - set(fitting):
             self._excluded.setdefault(one, line if one in self.fitting else self._first_line)
-        if len(fitting) < len(self.fitting):
-            self.decisive_line = line
+        if len(fitting) == 1:
+            self.decisive_line = self.decisive_line or line
         self.fitting = fitting
         self._days[text] = formats
 

@@ -142,7 +142,7 @@ class RowParser:
             long_identifiers=options.long_identifiers,
             verbatim=position in self._verbatim,
         )
-        if value.problem and not options.date_format and QUERY_KEYS[keyword][0] == "DA":
+        if value.problem and QUERY_KEYS[keyword][0] == "DA":
             value = self._parse_by_column(position, keyword, cell, value)
         problem = value.problem or self._table.find_cell_problem(line, position, value.text)
         if value.is_doubt:
@@ -161,9 +161,12 @@ class RowParser:
 
     def _parse_by_column(self, position: int, keyword: str, cell: str, value: CellValue) -> CellValue:
         """Read a date whose form is not clear in the format of its column; or suggest formats."""
-        if form := self._dates.find(position).settled:
+        given = self._options.date_format
+        if not given and (form := self._dates.find(position).settled):
             return parse_value(keyword, cell, date_format=form)
         if problem := self._dates.describe_problem(position, cell):
+            if given:
+                problem = problem.replace("a clear date", f"a date in the format {given}", 1)
             return CellValue(problem=f'"{escape_text(cell.strip())}" {problem}')
         return value
 

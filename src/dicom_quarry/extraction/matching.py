@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.study_filter import differ_in_case_alone, matches
+from dicom_quarry.extraction.lost_zeros import LostZeros
 from dicom_quarry.extraction.partition import FindStudies
 from dicom_quarry.extraction.row_conditions import NO_CONDITIONS, RowConditions
 from dicom_quarry.model import Request, Study
@@ -95,6 +96,8 @@ def classify(request: Request, found: StudyQueryResult, rules: ResolveRules) -> 
     return ResolveResult(studies=matching, filtered_count=filtered_count)
 
 
+_Find = Callable[[Mapping[str, str]], tuple[Study, ...]]
+
 #: Queries for the near misses of one row, at most.
 _MAX_QUERIES = 4
 
@@ -102,7 +105,7 @@ _MAX_QUERIES = 4
 _MAX_DATES_SHOWN = 3
 
 
-def find_near_miss(find: FindStudies, keys: Mapping[str, str]) -> str:
+def find_near_miss(find: FindStudies, keys: Mapping[str, str], zeros: LostZeros) -> str:
     """Describe a study that is similar to the requested one, empty if none is found; sends a few queries."""
     query_count = 0
 
@@ -112,23 +115,33 @@ def find_near_miss(find: FindStudies, keys: Mapping[str, str]) -> str:
         return find(query_keys).studies if query_count <= _MAX_QUERIES else ()
 
     if "AccessionNumber" in keys:
-        return _explain_accession(find_bounded, keys)
+        return _explain_accession(find_bounded, keys, zeros)
     if "PatientID" in keys:
-        return _explain_patient(find_bounded, keys)
+        return _explain_patient(find_bounded, keys, zeros)
     return ""
 
 
-def _explain_accession(
-    find: Callable[[Mapping[str, str]], tuple[Study, ...]], keys: Mapping[str, str]
-) -> str:
+def _explain_accession(find: _Find, keys: Mapping[str, str], zeros: LostZeros) -> str:
     accession = keys["AccessionNumber"]
     if len(keys) > 1:
         same = [one for one in find({"AccessionNumber": accession}) if accession in one.accession.split("\\")]
         if same:
-            return _describe_difference(same[0], keys)
+            lost = zeros.describe("PatientID", keys.get("PatientID", ""), same[0])
+            return lost or _describe_difference(same[0], keys)
     for other in accession_spellings(accession):
-        if any(one.accession == other for one in find({"AccessionNumber": other})):
-            return f"the archive has the accession as {other}"
+        if same := [one for one in find({"AccessionNumber": other}) if one.accession == other]:
+            lost = zeros.describe("AccessionNumber", accession, same[0])
+            return lost or f"the archive has the accession as {other}"
+    # One query for the accession alone, and one for another spelling, leave this number of queries.
+    return _find_padded(find, "AccessionNumber", accession, zeros, 2 if len(keys) > 1 else 3)
+
+
+def _find_padded(find: _Find, keyword: str, value: str, zeros: LostZeros, tries: int) -> str:
+    """Describe a study with the same identifier, but with zeros in front; empty if none is found."""
+    for padded in zeros.padded_values(keyword, value, tries):
+        for study in find({keyword: padded}):
+            if lost := zeros.describe(keyword, value, study):
+                return lost
     return ""
 
 
@@ -155,12 +168,12 @@ def accession_spellings(accession: str) -> Iterator[str]:
             yield other
 
 
-def _explain_patient(find: Callable[[Mapping[str, str]], tuple[Study, ...]], keys: Mapping[str, str]) -> str:
+def _explain_patient(find: _Find, keys: Mapping[str, str], zeros: LostZeros) -> str:
     patient_id = keys["PatientID"]
     days = {one.study_date for one in find({"PatientID": patient_id}) if one.patient_id == patient_id}
     wanted = _parse_date(keys.get("StudyDate", ""))
     if not days:
-        return _explain_case(find, patient_id)
+        return _explain_case(find, patient_id) or _find_padded(find, "PatientID", patient_id, zeros, 3)
     known = [day for day in map(_parse_date, days) if day]
     if wanted is None or not known:
         return f"the patient has studies, {len(days)} in all"
@@ -168,7 +181,7 @@ def _explain_patient(find: Callable[[Mapping[str, str]], tuple[Study, ...]], key
     return "the patient has studies on " + ", ".join(_format_date(day, wanted) for day in nearest)
 
 
-def _explain_case(find: Callable[[Mapping[str, str]], tuple[Study, ...]], patient_id: str) -> str:
+def _explain_case(find: _Find, patient_id: str) -> str:
     for other in {patient_id.upper(), patient_id.lower()} - {patient_id}:
         if any(one.patient_id == other for one in find({"PatientID": other})):
             return f"the archive has the patient ID as {other}: upper and lower case differ"

@@ -13,6 +13,7 @@ from dicom_quarry.archive.base import StudyQueryResult
 from dicom_quarry.cohort.read_options import describe_rewrites
 from dicom_quarry.errors import ConnectionLost, QueryFailed, redact
 from dicom_quarry.extraction.archive_client import ArchiveClient, QueryLog
+from dicom_quarry.extraction.lost_zeros import LostZeros
 from dicom_quarry.extraction.matching import (
     ResolveResult,
     ResolveRules,
@@ -53,6 +54,7 @@ class Resolver:
         self._rules = ResolveRules(settings.allow_several_patients, settings.max_studies, conditions)
         self._series_filter = record.parse_series_filter(settings)
         self._explains_near_misses = settings.diagnosis
+        self._zeros = LostZeros()
         self._query_limits = {
             name: queries.site_policy.row_query_limit(client.profile) for name, client in clients.items()
         }
@@ -73,6 +75,7 @@ class Resolver:
             budget, is_original = budgets[client.profile.name], keys == request.keys
             result = self._find_studies(replace(request, keys=keys), client, log, is_original, budget)
             if result.studies:
+                self._zeros.note_match(dict(keys))
                 name = client.profile.name
                 found = format_count(len(result.studies), "study")
                 _log.info("row %d: %s found in %s", request.row, found, name)
@@ -186,7 +189,7 @@ class Resolver:
         for client in self._clients.values():
             try:
                 keys = dict(self._rules.conditions.own_keys(request.keys))
-                hint = find_near_miss(self._allowed_finder(client, keys, log), keys)
+                hint = find_near_miss(self._allowed_finder(client, keys, log), keys, self._zeros)
             except (QueryFailed, ConnectionLost):
                 continue  # the row has an outcome without a hint, too
             if hint:
