@@ -133,8 +133,8 @@ def test_options_that_do_not_fit_the_table(
         (
             "MRN,StudyDate\n1,07/23/2018\n",
             {"date_format": "%d/%m/%Y"},
-            "column 'StudyDate': \"07/23/2018\" is not a date in the format %d/%m/%Y; correct it, or give "
-            "another --date-format",
+            "column 'StudyDate': \"07/23/2018\" is not a date in the format %d/%m/%Y; write YYYYMMDD "
+            "or YYYY-MM-DD, or use --date-format %m/%d/%Y to read it as 2018-07-23",
         ),
         (
             "MRN,From,Until\n1,20180202,20180201\n",
