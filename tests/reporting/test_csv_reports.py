@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import gzip
+import hashlib
 import io
 import stat
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 
@@ -23,7 +26,9 @@ from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
     write_manifest,
     write_missing,
+    write_problems,
     write_report,
+    write_sha256sums,
     write_studies,
 )
 from dicom_quarry.system.permissions import Permissions
@@ -33,7 +38,12 @@ DONE = make_outcome("all_listed_stored", instances=3)
 
 def row(number: int, cells: tuple[str, ...], ended: Outcome = DONE, same_as: int | None = None) -> RowView:
     proved = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
-    return RowView(number, number + 1, cells, ended, same_as, 1, 1, 3, 3, 1234, proved, ("1.2.3", "1.2.4"))
+    found = (
+        Study("1.2.3", study_date="20180723", modalities="CT\\SR", description="=CT"),
+        Study("1.2.4", study_date="20180724", modalities="CT"),
+    )
+    folders = ("4711/1.2.3", "=4711/1.2.4")
+    return RowView(number, number + 1, cells, ended, same_as, 1, 1, 3, 3, 1234, proved, found, folders)
 
 
 def study(description: str = "CT CHEST", folder: str = "4711/1.2.3", **fields: str) -> StudyView:
@@ -64,10 +74,16 @@ def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> 
     assert tuple(first[:3]) == cells
     cells_by_name = dict(zip(REPORT_COLUMNS, first[3:], strict=True))
     assert cells_by_name == {
+        "quarry_row": "1",
+        "quarry_line": "2",
         "quarry_outcome": "complete",
-        "quarry_code": "all_listed_stored",
         "quarry_reason": "3 instances stored: all that the archive lists",
-        "quarry_next_step": "",
+        "quarry_what_to_do": "",
+        "quarry_folders": "4711/1.2.3 | ./=4711/1.2.4",
+        "quarry_study_date": "20180723 | 20180724",
+        "quarry_modality": "CT\\SR | CT",
+        "quarry_description": "'=CT | ",
+        "quarry_images": "3",
         "quarry_same_as_row": "",
         "quarry_studies_found": "1",
         "quarry_studies_complete": "1",
@@ -75,10 +91,16 @@ def test_the_report_is_the_users_table_and_what_became_of_it(tmp_path: Path) -> 
         "quarry_instances_stored": "3",
         "quarry_bytes": "1234",
         "quarry_proved_at": "2026-01-02T03:04:05Z",
+        "quarry_code": "all_listed_stored",
         "quarry_study_uids": "1.2.3 1.2.4",
     }
-    assert second[3:6] == ["not_found", "study_not_found", "no study matches this accession"]
-    assert second[7] == "1"
+    by_name = dict(zip(REPORT_COLUMNS, second[3:], strict=True))
+    assert [by_name[f"quarry_{name}"] for name in ("outcome", "reason", "code", "same_as_row")] == [
+        "not_found",
+        "no study matches this accession",
+        "study_not_found",
+        "1",
+    ]
 
 
 def test_the_time_of_proof_is_told_in_utc(tmp_path: Path) -> None:
@@ -103,9 +125,10 @@ def test_a_report_can_be_the_next_jobs_table(tmp_path: Path) -> None:
 
 def test_the_users_own_quarry_columns_stay(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    write_report(path, ("quarry_site", "Quarry_Code", "Accession"), [row(1, ("pit 3", "old", "1"))])
-    assert lines(path)[0][:3] == ["quarry_site", "Accession", "quarry_outcome"]
-    assert lines(path)[1][:3] == ["pit 3", "1", "complete"]
+    columns = ("quarry_site", "Quarry_Code", "quarry_next_step", "Accession")
+    write_report(path, columns, [row(1, ("pit 3", "old", "of an earlier version", "1"))])
+    assert lines(path)[0][:3] == ["quarry_site", "Accession", "quarry_row"]
+    assert lines(path)[1][:3] == ["pit 3", "1", "1"]
 
 
 @given(st.lists(st.tuples(st.text(), st.text()).map(lambda pair: (pair[0], f"{pair[1]}.")), max_size=5))
@@ -114,6 +137,42 @@ def test_the_users_cells_read_back_exactly(rows: list[tuple[str, str]]) -> None:
         path = Path(folder) / "report.csv"
         write_report(path, ("a", "b"), [row(at, cells) for at, cells in enumerate(rows, 1)])
         assert [tuple(line[:2]) for line in lines(path)[1:]] == rows
+
+
+def test_a_row_without_studies_has_empty_cells(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    write_report(path, (), [RowView(1, 2, (), DONE, None, 0, 0, 0, 0, 0, None, (Study("1.2"),), ("",))])
+    cells = dict(zip(REPORT_COLUMNS, lines(path)[1], strict=True))
+    assert {cells[f"quarry_{name}"] for name in ("folders", "study_date", "modality", "description")} == {""}
+
+
+def test_a_byte_order_mark_on_request(tmp_path: Path) -> None:
+    path = tmp_path / "report.csv"
+    write_report(path, ("EMPI", "Größe"), [row(1, ("01", "ü"))], bom=True)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfEMPI,Gr\xc3\xb6")
+    assert read_cohort(path).requests[0].keys == (("PatientID", "01"),)
+
+
+def test_the_rows_that_need_attention(tmp_path: Path) -> None:
+    path = tmp_path / "problems.csv"
+    absent, waits = make_outcome("study_not_found", keys="accession"), make_outcome("pending")
+    rows = [row(1, ("a",)), row(2, ("b",), absent), row(3, ("c",), waits)]
+    assert write_problems(path, ("Accession",), rows) == 2
+    assert [line[0] for line in lines(path)] == ["Accession", "b", "c"]
+    assert write_problems(path, ("Accession",), rows[:1]) == 0
+    assert not path.exists()
+
+
+def test_checksums_are_those_of_sha256sum(tmp_path: Path) -> None:
+    content = tmp_path / "a b" / "é.dcm"
+    content.parent.mkdir()
+    content.write_bytes(b"x")
+    here = replace(instance("a b/é.dcm"), digest=hashlib.sha256(b"x").digest())
+    elsewhere = replace(instance("gone.dcm"), released=True)
+    assert write_sha256sums(tmp_path / "SHA256SUMS", [here, elsewhere]) == 1
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (checked.returncode, checked.stdout) == (0, "a b/é.dcm: OK\n")
 
 
 def test_studies_stand_one_in_a_line(tmp_path: Path) -> None:
@@ -175,7 +234,7 @@ def test_text_from_the_archive_is_harmless(tmp_path: Path, text: str, written: s
 def test_a_reason_that_quotes_the_archive_is_harmless(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
     write_report(path, ("Accession",), [row(1, ("1",), make_outcome("row_unusable", problem="=1\x1b"))])
-    assert lines(path)[1][3] == "'=1\\x1b"
+    assert lines(path)[1][1 + REPORT_COLUMNS.index("quarry_reason")] == "'=1\\x1b"
 
 
 def test_a_path_stays_the_same_path(tmp_path: Path) -> None:

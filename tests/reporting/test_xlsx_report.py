@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,6 +20,7 @@ from dicom_quarry.cohort.cohort import read_cohort
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
 from dicom_quarry.errors import InputError
+from dicom_quarry.outcomes import make_outcome
 from dicom_quarry.reporting import xlsx_report
 from dicom_quarry.reporting.csv_reports import (
     REPORT_COLUMNS,
@@ -53,10 +56,10 @@ def test_it_says_what_the_csv_files_say(tmp_path: Path) -> None:
         [("0012345678901234567890", "=1+1"), ("1e5", "-"), ("", "\ttwo\r\nlines ")],
     )
     rows = [row(at, one) for at, one in enumerate(cells, 1)]
-    write_csv(tmp_path / "report.csv", *make_report_table(columns, rows))
+    write_csv(tmp_path / "report.csv", *make_report_table(columns, rows)[:2])
     write_xlsx(tmp_path / "report.xlsx", {"report": make_report_table(columns, rows)})
     assert read_back(tmp_path / "report.xlsx") == csv_lines(tmp_path / "report.csv")
-    write_csv(tmp_path / "studies.csv", *make_study_table([study()]))
+    write_csv(tmp_path / "studies.csv", *make_study_table([study()])[:2])
     write_xlsx(tmp_path / "studies.xlsx", {"studies": make_study_table([study()])})
     assert read_back(tmp_path / "studies.xlsx") == csv_lines(tmp_path / "studies.csv")
 
@@ -81,6 +84,53 @@ def test_every_cell_is_text(tmp_path: Path) -> None:
     assert sheet.count('t="inlineStr"') == 2 * len(values) == sheet.count("<c ")
     assert "<f>" not in sheet and "hyperlink" not in sheet
     assert read_back(path)[1] == [*map(str, values)]
+
+
+def test_quarrys_columns_are_for_reading(tmp_path: Path) -> None:
+    path = tmp_path / "report.xlsx"
+    missing = make_outcome("study_not_found", keys="accession")
+    # Columns of the user's with names of Quarry's stay text.
+    rows = [row(1, ("00012", "x")), row(2, ("17", "1"), missing)]
+    write_xlsx(path, {"report": make_report_table(("EMPI", "folder"), rows)})
+    book = parts(path)
+    sheet, links = book["xl/worksheets/sheet1.xml"], book["xl/worksheets/_rels/sheet1.xml.rels"]
+    at = 2 + REPORT_COLUMNS.index("quarry_images")
+    assert re.search(rf'<c r="{chr(65 + at)}2" s="\d+"><v>3</v></c>', sheet)
+    assert re.search(r'<c r="A2" s="\d+" t="inlineStr"><is><t>00012</t></is></c>', sheet)
+    assert re.search(r'<c r="B3" s="\d+" t="inlineStr"><is><t>1</t></is></c>', sheet)
+    assert links.count("Target=") == 2 == links.count('Target="4711/1.2.3" TargetMode="External"')
+    outcome = chr(67 + REPORT_COLUMNS.index("quarry_outcome"))
+    styles = [re.search(rf'<c r="{outcome}{line}" s="(\d+)"', sheet) for line in (2, 3)]
+    assert all(styles) and len({style[1] for style in styles if style}) == 2
+    assert "FFC6EFCE" in book["xl/styles.xml"] and 'wrapText="1"' in book["xl/styles.xml"]
+    widths = [float(width) for width in re.findall(r'<col [^>]*width="([\d.]+)"', sheet)]
+    assert 5 < min(widths) < max(widths) < 60
+
+
+@pytest.mark.parametrize(
+    ("folder", "target"),
+    [
+        ("A", "A"),
+        ("a%2Fb/1", "a%252Fb/1"),
+        ("a b", "a%20b"),
+        ("./=x", "=x"),
+        ("X#1", "X%231"),
+        ("é/1", "é/1"),
+    ],
+)
+def test_links_lead_to_the_folder(tmp_path: Path, folder: str, target: str) -> None:
+    path = tmp_path / "studies.xlsx"
+    write_xlsx(path, {"studies": make_study_table([study(folder=folder), study(folder="")])})
+    assert f'Target="{target}" TargetMode' in parts(path)["xl/worksheets/_rels/sheet1.xml.rels"]
+    assert unquote(target) == folder.removeprefix("./")
+
+
+def test_more_links_than_a_sheet_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(xlsx_report, "_MAX_LINKS", 2)
+    path = tmp_path / "studies.xlsx"
+    write_xlsx(path, {"studies": make_study_table([study()] * 3)})
+    assert parts(path)["xl/worksheets/_rels/sheet1.xml.rels"].count("Target=") == 2
+    assert [line[STUDY_COLUMNS.index("folder")] for line in read_back(path)[1:]] == ["4711/1.2.3"] * 3
 
 
 def test_what_xml_cannot_hold_is_escaped(tmp_path: Path) -> None:

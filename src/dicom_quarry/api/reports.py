@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,13 @@ from dicom_quarry.reporting.csv_reports import (
     make_study_table,
     write_manifest,
     write_missing,
+    write_problems,
     write_report,
+    write_sha256sums,
     write_studies,
 )
-from dicom_quarry.reporting.summary import summarise
+from dicom_quarry.reporting.summary import JobSummary, summarise
+from dicom_quarry.reporting.summary_table import make_summary_table
 
 if TYPE_CHECKING:
     from dicom_quarry.extraction.runner import JobResult
@@ -32,16 +36,39 @@ def open_history(out: Path) -> HistoryReader:
 
 
 _REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
-_XLSX_FILE = "report.xlsx"
+_XLSX_FILE, _PROBLEMS_FILE, _CHECKSUMS_FILE = "report.xlsx", "problems.csv", "SHA256SUMS"
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """Reports that are written on request; later runs update those that are there.
+
+    ``bom``: the CSV files begin with a byte order mark, for Excel; None leaves that as it is.
+    """
+
+    xlsx: bool = False
+    problems: bool = False
+    sha256sums: bool = False
+    bom: bool | None = None
 
 
 @clear_errors
-def report(folder: StrPath, *, xlsx: bool = False) -> Result:
+def report(
+    folder: StrPath,
+    *,
+    xlsx: bool = False,
+    problems: bool = False,
+    sha256sums: bool = False,
+    bom: bool | None = None,
+) -> Result:
     """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
-    With ``xlsx`` write report.xlsx too; from then on it is kept up to date like the other reports.
+    Also write report.xlsx, ``problems`` with the rows that need attention, and ``sha256sums`` of all files.
+    These are kept up to date from then on. ``bom`` is for Excel.
     """
-    return write_reports(open_existing(make_path(folder, "folder")), xlsx=xlsx)
+    options = ReportOptions(xlsx, problems, sha256sums, bom)
+    return write_reports(open_existing(make_path(folder, "folder")), options=options)
 
 
 def write_final_reports(end: JobResult) -> Result:
@@ -52,43 +79,87 @@ def write_final_reports(end: JobResult) -> Result:
     return write_reports(end.folder, force=not end.nothing_to_do)
 
 
-def write_reports(folder: JobFolder, *, force: bool = True, xlsx: bool = False) -> Result:
+def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptions | None = None) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
 
-    Without ``force`` nothing is written if the reports are newer than the ledger. report.xlsx is written with
-    ``xlsx``, and where there is one already, so that an old one is not taken for the newest.
+    Without ``force`` nothing is written if the reports are newer than the ledger. A report on request is
+    written where there is one already, too, so that an old one is not taken for the newest.
     """
+    options = options or ReportOptions()
     reader = LedgerReader(folder.ledger)
     try:
-        if force or not _are_current(folder):
-            if xlsx or (folder.out / _XLSX_FILE).exists():
-                _write_xlsx_report(folder, reader)
-            _write_csv_reports(folder, reader)
         refused = int(reader.metadata().get("refused", "0"))
-        return Result(folder, summarise(reader.rows(), reader.studies(), refused))
+        summary = summarise(reader.rows(), reader.studies(), refused)
+        requested = _requested_files(folder.out, options)
+        if force or not _are_current(folder):
+            bom = _has_bom(folder.out / "report.csv") if options.bom is None else options.bom
+            writer = _ReportWriter(folder.out, reader, bom=bom)
+            if _XLSX_FILE in requested:
+                writer.write_xlsx(summary)
+            writer.write_csv_reports()
+            if _PROBLEMS_FILE in requested:
+                writer.write_problems()
+            if _CHECKSUMS_FILE in requested:
+                writer.write_checksums()
+        written = tuple(folder.out / name for name in requested if (folder.out / name).exists())
+        return Result(folder, summary, written)
     finally:
         reader.close()
 
 
-def _write_csv_reports(folder: JobFolder, reader: LedgerReader) -> None:
-    shared = report_access(folder.out)
-    write_report(folder.out / "report.csv", reader.columns(), reader.rows(), permissions=shared)
-    write_studies(folder.out / "studies.csv", reader.studies(), permissions=shared)
-    write_manifest(
-        folder.out / "manifest.csv.gz", reader.instances(load_path_function(reader)), permissions=shared
-    )
-    write_missing(folder.out / "missing.csv", reader.missing(), permissions=shared)
+def _requested_files(out: Path, options: ReportOptions) -> list[str]:
+    """Return the names of the reports on request that are to be written."""
+    files = {_XLSX_FILE: options.xlsx, _PROBLEMS_FILE: options.problems, _CHECKSUMS_FILE: options.sha256sums}
+    return [name for name, is_requested in files.items() if is_requested or (out / name).exists()]
 
 
-def _write_xlsx_report(folder: JobFolder, reader: LedgerReader) -> None:
-    # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
-    from dicom_quarry.reporting.xlsx_report import write_xlsx
+class _ReportWriter:
+    """Writes the reports of one job from its ledger."""
 
-    tables = {
-        "report": make_report_table(reader.columns(), reader.rows()),
-        "studies": make_study_table(reader.studies()),
-    }
-    write_xlsx(folder.out / _XLSX_FILE, tables, permissions=report_access(folder.out))
+    def __init__(self, out: Path, reader: LedgerReader, *, bom: bool) -> None:
+        self._out = out
+        self._reader = reader
+        self._bom = bom
+        self._shared = report_access(out)
+
+    def write_csv_reports(self) -> None:
+        """Write the reports that every job has."""
+        out, reader, shared = self._out, self._reader, self._shared
+        columns, path_of = reader.columns(), load_path_function(reader)
+        write_report(out / "report.csv", columns, reader.rows(), permissions=shared, bom=self._bom)
+        write_studies(out / "studies.csv", reader.studies(), permissions=shared, bom=self._bom)
+        write_manifest(out / "manifest.csv.gz", reader.instances(path_of), permissions=shared)
+        write_missing(out / "missing.csv", reader.missing(), permissions=shared, bom=self._bom)
+
+    def write_problems(self) -> None:
+        """Write the rows that need attention."""
+        columns, rows = self._reader.columns(), self._reader.rows()
+        write_problems(self._out / _PROBLEMS_FILE, columns, rows, permissions=self._shared, bom=self._bom)
+
+    def write_checksums(self) -> None:
+        """Write the checksums of the files."""
+        instances = self._reader.instances(load_path_function(self._reader))
+        write_sha256sums(self._out / _CHECKSUMS_FILE, instances, permissions=self._shared)
+
+    def write_xlsx(self, summary: JobSummary) -> None:
+        """Write the workbook."""
+        # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
+        from dicom_quarry.reporting.xlsx_report import write_xlsx
+
+        tables = {
+            "report": make_report_table(self._reader.columns(), self._reader.rows()),
+            "studies": make_study_table(self._reader.studies()),
+            "Summary": make_summary_table(summary),
+        }
+        write_xlsx(self._out / _XLSX_FILE, tables, permissions=self._shared)
+
+
+def _has_bom(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_BOM)) == _BOM
+    except FileNotFoundError:
+        return False
 
 
 def _are_current(folder: JobFolder) -> bool:

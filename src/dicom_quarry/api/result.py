@@ -22,11 +22,13 @@ class Result:
     """The present result of a job: its summary, and its rows and studies one by one.
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing.
+    ``further_reports`` are the reports on request that are there, such as report.xlsx.
     """
 
     folder: JobFolder
     summary: JobSummary
     problem: str = ""
+    further_reports: tuple[Path, ...] = ()
 
     @property
     def exit_code(self) -> int:

@@ -301,7 +301,8 @@ def _row_view(group: list[Any]) -> RowView:
         instances_stored=sum(row.stored for row in found),
         size=sum(row.size for row in found),
         proved_at=datetime.fromtimestamp(max(proofs), UTC) if proofs and None not in proofs else None,
-        study_uids=tuple(row.study_uid for row in found),
+        studies=tuple(study_of(row) for row in found),
+        folders=tuple(row.folder for row in found),
     )
 
 

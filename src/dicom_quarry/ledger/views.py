@@ -31,7 +31,10 @@ from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR, codes_of, worst_out
 
 @dataclass(frozen=True, slots=True)
 class RowView:
-    """A row of the user's table with its outcome. Counts and bytes are over all of its studies."""
+    """A row of the user's table with its outcome. Counts and bytes are over all of its studies.
+
+    ``folders`` are those of its ``studies``, one each, relative to the output folder.
+    """
 
     row: int
     line: int
@@ -44,7 +47,13 @@ class RowView:
     instances_stored: int
     size: int
     proved_at: datetime | None
-    study_uids: tuple[str, ...]
+    studies: tuple[Study, ...]
+    folders: tuple[str, ...] = ()
+
+    @property
+    def study_uids(self) -> tuple[str, ...]:
+        """The UIDs of its studies."""
+        return tuple(study.study_uid for study in self.studies)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,15 +20,23 @@ from dicom_quarry.ledger.views import (
     RowView,
     StudyView,
 )
+from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.reporting.formatting import escape_cell, escape_path, format_timestamp
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
+#: What most people read is first; counts, code and UIDs are last.
 REPORT_COLUMNS = (
+    "quarry_row",
+    "quarry_line",
     "quarry_outcome",
-    "quarry_code",
     "quarry_reason",
-    "quarry_next_step",
+    "quarry_what_to_do",
+    "quarry_folders",
+    "quarry_study_date",
+    "quarry_modality",
+    "quarry_description",
+    "quarry_images",
     "quarry_same_as_row",
     "quarry_studies_found",
     "quarry_studies_complete",
@@ -36,8 +44,13 @@ REPORT_COLUMNS = (
     "quarry_instances_stored",
     "quarry_bytes",
     "quarry_proved_at",
+    "quarry_code",
     "quarry_study_uids",
 )
+#: Columns of reports of earlier versions.
+_FORMER_COLUMNS = frozenset({"quarry_next_step"})
+#: Separates the folders, dates, modalities and descriptions of a row with several studies.
+FOLDER_SEPARATOR = " | "
 STUDY_COLUMNS = (
     "rows",
     "patient_id",
@@ -73,21 +86,53 @@ MISSING_COLUMNS = ("rows", "study_uid", "series_uid", "sop_uid", "sop_class", "r
 DAMAGED_COLUMNS = ("rows", "path", "study_uid", "series_uid", "sop_uid", "code", "problem", "bytes", "sha256")
 CHANGES_COLUMNS = ("rows", "archive", "study_uid", "series_uid", "sop_uid", "code", "change")
 
+_REPLACED_COLUMNS = frozenset(REPORT_COLUMNS) | _FORMER_COLUMNS
+
 _Cells = Sequence[object]
 
 
 class ReportTable(NamedTuple):
-    """A header, and the lines below it, which can be iterated once."""
+    """A header, and the lines below it, which can be iterated once.
+
+    The first ``own_columns`` are the user's (None: all of them), the others Quarry's.
+    """
 
     header: Sequence[str]
     lines: Iterable[_Cells]
+    own_columns: int | None = None
 
 
 def write_report(
-    path: Path, columns: Sequence[str], rows: Iterable[RowView], *, permissions: Permissions = PRIVATE
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[RowView],
+    *,
+    permissions: Permissions = PRIVATE,
+    bom: bool = False,
 ) -> int:
     """Write ``make_report_table`` as CSV; returns the number of rows."""
-    return write_csv(path, *make_report_table(columns, rows), permissions)
+    return write_csv(path, *make_report_table(columns, rows)[:2], permissions, bom=bom)
+
+
+def write_problems(
+    path: Path,
+    columns: Sequence[str],
+    rows: Iterable[RowView],
+    *,
+    permissions: Permissions = PRIVATE,
+    bom: bool = False,
+) -> int:
+    """Write the rows of the report that need attention; returns their number.
+
+    If there is none, no file is written and that of an earlier run is removed.
+    """
+    table = make_report_table(columns, filter(needs_attention, rows))
+    return _write_or_remove(path, table.header, table.lines, permissions, bom)
+
+
+def needs_attention(row: RowView) -> bool:
+    """Return True for a row that is not complete."""
+    return row.outcome.status is not OutcomeStatus.COMPLETE
 
 
 def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> ReportTable:
@@ -96,18 +141,25 @@ def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Report
     If the table is an earlier report, its columns of Quarry are replaced, so that a report can be the next
     job's table.
     """
-    own = [at for at, name in enumerate(columns) if name.strip().casefold() not in REPORT_COLUMNS]
+    own = [at for at, name in enumerate(columns) if name.strip().casefold() not in _REPLACED_COLUMNS]
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
-    return ReportTable(header, ([*(row.cells[at] for at in own), *_row_cells(row)] for row in rows))
+    lines = ([*(row.cells[at] for at in own), *_row_cells(row)] for row in rows)
+    return ReportTable(header, lines, len(own))
 
 
 def _row_cells(row: RowView) -> _Cells:
-    outcome = row.outcome
+    outcome, studies = row.outcome, row.studies
     return (
+        row.row,
+        row.line,
         outcome.status,
-        outcome.code,
         escape_cell(outcome.reason),
         escape_cell(outcome.next_step),
+        FOLDER_SEPARATOR.join([escape_path(folder) for folder in row.folders if folder]),
+        _join_texts([study.study_date for study in studies]),
+        _join_texts([study.modalities for study in studies]),
+        _join_texts([study.description for study in studies]),
+        row.instances_stored,
         "" if row.same_as_row is None else row.same_as_row,
         row.studies_found,
         row.studies_complete,
@@ -115,18 +167,26 @@ def _row_cells(row: RowView) -> _Cells:
         row.instances_stored,
         row.size,
         format_timestamp(row.proved_at),
-        escape_cell(" ".join(row.study_uids)),
+        outcome.code,
+        escape_cell(" ".join([study.study_uid for study in studies])),
     )
 
 
-def write_studies(path: Path, studies: Iterable[StudyView], *, permissions: Permissions = PRIVATE) -> int:
+def _join_texts(texts: Sequence[str]) -> str:
+    """Join the texts of a row's studies; empty if no study has one."""
+    return FOLDER_SEPARATOR.join(map(escape_cell, texts)) if any(texts) else ""
+
+
+def write_studies(
+    path: Path, studies: Iterable[StudyView], *, permissions: Permissions = PRIVATE, bom: bool = False
+) -> int:
     """Write ``make_study_table`` as CSV; returns the number of studies."""
-    return write_csv(path, *make_study_table(studies), permissions)
+    return write_csv(path, *make_study_table(studies)[:2], permissions, bom=bom)
 
 
 def make_study_table(studies: Iterable[StudyView]) -> ReportTable:
     """Return a table with one line for each study."""
-    return ReportTable(STUDY_COLUMNS, map(_study_cells, studies))
+    return ReportTable(STUDY_COLUMNS, map(_study_cells, studies), 0)
 
 
 def _study_cells(view: StudyView) -> _Cells:
@@ -175,17 +235,25 @@ def _instance_cells(view: InstanceView) -> _Cells:
     )
 
 
-def write_missing(path: Path, missing: Iterable[MissingView], *, permissions: Permissions = PRIVATE) -> int:
+def write_missing(
+    path: Path, missing: Iterable[MissingView], *, permissions: Permissions = PRIVATE, bom: bool = False
+) -> int:
     """Write one line for each instance that the archive lists and that is not stored; returns their number.
 
-    If there is none, no file is written and the file of an earlier run is removed.
+    If there is none, no file is written and that of an earlier run is removed.
     """
-    rest = iter(missing)
+    return _write_or_remove(path, MISSING_COLUMNS, map(_missing_cells, missing), permissions, bom)
+
+
+def _write_or_remove(
+    path: Path, header: Sequence[str], lines: Iterable[_Cells], permissions: Permissions, bom: bool
+) -> int:
+    rest = iter(lines)
     first = next(rest, None)
     if first is None:
         path.unlink(missing_ok=True)
         return 0
-    return write_csv(path, MISSING_COLUMNS, map(_missing_cells, chain([first], rest)), permissions)
+    return write_csv(path, header, chain([first], rest), permissions, bom=bom)
 
 
 def _missing_cells(view: MissingView) -> _Cells:
@@ -220,12 +288,37 @@ def _join_numbers(rows: Iterable[int]) -> str:
     return " ".join(map(str, rows))
 
 
-def write_csv(
-    path: Path, header: Sequence[str], lines: Iterable[_Cells], permissions: Permissions = PRIVATE
+def write_sha256sums(
+    path: Path, instances: Iterable[InstanceView], *, permissions: Permissions = PRIVATE
 ) -> int:
-    """Write a CSV file atomically; returns the number of lines below the header."""
+    """Write the checksums of the stored files that are here, as ``sha256sum`` does; returns their number.
+
+    A safe name has no character that ``sha256sum`` would escape.
+    """
+    number = 0
+    with atomic_write_text(path, permissions) as stream:
+        for view in instances:
+            if not view.released:
+                stream.write(f"{view.digest.hex()}  {view.path}\n")
+                number += 1
+    return number
+
+
+def write_csv(
+    path: Path,
+    header: Sequence[str],
+    lines: Iterable[_Cells],
+    permissions: Permissions = PRIVATE,
+    *,
+    bom: bool = False,
+) -> int:
+    """Write a CSV file atomically; returns the number of lines below the header.
+
+    ``bom``: begin with a byte order mark, by which Excel recognises UTF-8.
+    """
     count = 0
     with atomic_write_text(path, permissions) as stream:
+        stream.write("\ufeff" * bom)
         # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
         writer = csv.writer(stream, lineterminator="\r\n")
         writer.writerow(header)

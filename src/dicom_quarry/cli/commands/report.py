@@ -9,6 +9,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder
+from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.run_job import show_summary
 
 
@@ -16,12 +17,28 @@ def report(
     folder: options.FolderOrDefault = None,
     xlsx: Annotated[
         bool,
-        typer.Option("--xlsx", help="Also write report.xlsx, all cells as text; later runs update it."),
+        typer.Option("--xlsx", help="Also write report.xlsx, a workbook to read; later runs update it."),
     ] = False,
+    problems: Annotated[
+        bool,
+        typer.Option("--problems", help="Also write problems.csv: the rows that need attention alone."),
+    ] = False,
+    sha256sums: Annotated[
+        bool,
+        typer.Option("--sha256sums", help="Also write SHA256SUMS, for  sha256sum -c SHA256SUMS."),
+    ] = False,
+    bom: Annotated[
+        bool | None,
+        typer.Option(
+            "--bom/--no-bom",
+            help="Begin the CSV files with a byte order mark, for Excel.  [default: as they are]",
+        ),
+    ] = None,
 ) -> None:
     """Write the reports of a job and show its summary.
 
-    The reports are report.csv, studies.csv and manifest.csv.gz. Also works while the job runs.
+    The reports are report.csv, studies.csv and manifest.csv.gz. Also works while the job runs. Reports that
+    you request once are kept up to date by later runs.
 
     Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
@@ -30,6 +47,9 @@ def report(
       quarry report out/ --xlsx
       quarry report
     """
-    result = api.report(choose_folder(folder), xlsx=xlsx)
+    out = choose_folder(folder)
+    result = api.report(out, xlsx=xlsx, problems=problems, sha256sums=sha256sums, bom=bom)
     show_summary(result)
+    if problems and not (out / "problems.csv").exists():
+        write_line("no row needs attention: there is no problems.csv")
     raise typer.Exit(result.exit_code)

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     # Only a command that runs a job loads what runs it; quarry report shows a summary alone.
     from dicom_quarry.api import JobObserver, JobResult, Result, Runner, Settings, StopSignals
 
+#: Reports that are written on request, by name.
+_FURTHER_REPORTS = {
+    "report.xlsx": "workbook",
+    "problems.csv": "rows that need attention",
+    "SHA256SUMS": "checksums",
+}
+
 
 def show_summary(result: Result) -> None:
     """Show how a job ended: in full on a terminal, by row numbers alone elsewhere."""
@@ -25,6 +32,8 @@ def show_summary(result: Result) -> None:
     else:
         for line in api.summary_lines(result.summary, result.report):
             write_line(line)
+    for path in result.further_reports:
+        write_line(f"{_FURTHER_REPORTS[path.name]}: {path}")
 
 
 T = TypeVar("T")
