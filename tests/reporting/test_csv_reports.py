@@ -148,9 +148,9 @@ def test_a_row_without_studies_has_empty_cells(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_on_request(tmp_path: Path) -> None:
     path = tmp_path / "report.csv"
-    write_report(path, ("EMPI", "Größe"), [row(1, ("01", "ü"))], bom=True)
-    assert path.read_bytes().startswith(b"\xef\xbb\xbfEMPI,Gr\xc3\xb6")
-    assert read_cohort(path).requests[0].keys == (("PatientID", "01"),)
+    write_report(path, ("Accession", "Größe"), [row(1, ("01", "ü"))], bom=True)
+    assert path.read_bytes().startswith(b"\xef\xbb\xbfAccession,Gr\xc3\xb6")
+    assert read_cohort(path).requests[0].keys == (("AccessionNumber", "01"),)
 
 
 def test_the_rows_that_need_attention(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
     from dicom_quarry.system.text_safety import make_visible as make_visible
+    from dicom_quarry.verification.manifest import MANIFEST_NAME as MANIFEST_NAME
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
     from dicom_quarry.verification.verifier import Verification as Verification
@@ -216,6 +217,7 @@ EXPORTS = {
         "summary_lines",
     ),
     "system.durations": ("format_duration",),
+    "verification.manifest": ("MANIFEST_NAME",),
     "verification.sampling": ("parse_share",),
     "verification.verifier": (
         "FileResult",

@@ -1,29 +1,58 @@
-"""The stored files of a job compared with its record."""
+"""The stored files of a job compared with its record, or those of a folder with its manifest."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import report_access
-from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.errors import InputError
+from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.reporting.csv_reports import write_damaged
+from dicom_quarry.system.permissions import PRIVATE
+from dicom_quarry.verification.manifest import MANIFEST_NAME
 from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary
 from dicom_quarry.verification.verifier import verify as _verify
 
 
 @clear_errors
-def verify(folder: StrPath, *, quick: bool = False, threads: int | None = None) -> Iterator[FileResult]:
-    """Compare every recorded file with the disk; see :func:`dicom_quarry.verification.verifier.verify`."""
-    return _verify(open_existing(make_path(folder, "folder")), quick=quick, threads=threads)
+def verify(
+    folder: StrPath, *, quick: bool = False, threads: int | None = None, manifest: StrPath | None = None
+) -> Iterator[FileResult]:
+    """Compare every recorded file with the disk; see :func:`dicom_quarry.verification.verifier.verify`.
+
+    The record is that of the job; without one, or with ``manifest``, it is the manifest of the folder.
+    """
+    given = None if manifest is None else make_path(manifest, "manifest")
+    job, chosen = _choose_record(make_path(folder, "folder"), given)
+    return _verify(job, quick=quick, threads=threads, manifest=chosen)
 
 
 def open_verification(out: Path, options: VerifyOptions) -> Verification:
-    """Prepare a verification that can be interrupted and continued; raises InputError if there is no job."""
-    return Verification(open_existing(out), options)
+    """Prepare a verification that can be interrupted and continued.
+
+    Without a readable record of the job the folder's manifest is used. Raises InputError if there is neither.
+    """
+    folder, manifest = _choose_record(out, options.manifest)
+    return Verification(folder, replace(options, manifest=manifest))
+
+
+def _choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | None]:
+    """Return the folders to verify, and the manifest to use instead of the job's record."""
+    without_job = JobFolder(out, out / ".quarry")
+    if manifest is not None:
+        return without_job, manifest
+    try:
+        return open_existing(out), None
+    except InputError:
+        # Handed over without the record, or the record is another user's.
+        if not (out / MANIFEST_NAME).is_file():
+            raise
+        return without_job, out / MANIFEST_NAME
 
 
 def write_damaged_list(verification: Verification, verified: VerifySummary, *, is_full: bool) -> Path | None:
@@ -35,7 +64,8 @@ def write_damaged_list(verification: Verification, verified: VerifySummary, *, i
     if not os.access(path.parent, os.W_OK):
         path = verification.writable_folder / "damaged.csv"
     if verified.damaged or verified.unrecorded:
-        write_damaged(path, verification.damaged_views(), permissions=report_access(verification.folder.out))
+        permissions = report_access(verification.folder.out) if verification.manifest is None else PRIVATE
+        write_damaged(path, verification.damaged_views(), permissions=permissions)
         return path
     if is_full:
         path.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from dicom_quarry.ledger.views import (
     RowView,
     StudyView,
 )
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import SETTLED
 from dicom_quarry.reporting.formatting import escape_cell, escape_path, format_timestamp
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.permissions import PRIVATE, Permissions
@@ -131,8 +131,8 @@ def write_problems(
 
 
 def needs_attention(row: RowView) -> bool:
-    """Return True for a row that is not complete."""
-    return row.outcome.status is not OutcomeStatus.COMPLETE
+    """Return True for a row that is neither complete nor filtered by the user's own options."""
+    return row.outcome.status not in SETTLED
 
 
 def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> ReportTable:

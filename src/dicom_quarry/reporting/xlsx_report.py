@@ -37,6 +37,7 @@ _MIN_WIDTH, _MAX_WIDTH, _WRAPPED_WIDTH, _MEASURED_LINES = 8, 44, 50, 1000
 #: Background by outcome, in the colours that Excel uses for good, bad and neutral; yellow for all others.
 _COLOURS: Final = {
     OutcomeStatus.COMPLETE: "#C6EFCE",
+    OutcomeStatus.FILTERED: "#E2EFDA",
     OutcomeStatus.PENDING: "#DDEBF7",
     OutcomeStatus.FAILED: "#FFC7CE",
 }

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dicom_quarry.ledger.reader import PathFunction
-from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
+from dicom_quarry.ledger.stored_files import StoredFile
+from dicom_quarry.verification.file_records import FileRecords
 
 #: Quarry's own folder in the tree.
 _QUARRY_FOLDER = ".quarry"
@@ -34,9 +34,9 @@ class UnrecordedFiles:
         """Add a missing recorded file: with an unrecorded one in its folder the number would be right."""
         self._folders_with_missing.add(path.rpartition("/")[0])
 
-    def find(self, reader: StoredFilesReader, path_of: PathFunction) -> Iterator[str]:
+    def find(self, records: FileRecords) -> Iterator[str]:
         """Yield every unrecorded file, relative to the root; skips the folders of unfinished tasks."""
-        busy = reader.unfinished_folders()
+        busy = records.unfinished_folders()
         suspect = {
             folder: names
             for folder, names in self._walk()
@@ -46,13 +46,13 @@ class UnrecordedFiles:
         if not suspect:
             return
         # A crash may have left files of a released study; they are recorded.
-        for _, page in reader.files(path_of, released=True):
+        for _, page in records.files(released=True):
             for file in page:
                 folder, _, name = file.path.rpartition("/")
                 if folder in suspect:
                     suspect[folder].discard(name)
         # Folders of tasks that started meanwhile.
-        busy = reader.unfinished_folders()
+        busy = records.unfinished_folders()
         for folder, names in sorted(suspect.items()):
             if folder not in busy:
                 yield from sorted(_printable(f"{folder}/{name}" if folder else name) for name in names)

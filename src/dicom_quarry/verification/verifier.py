@@ -1,4 +1,7 @@
-"""Compares every recorded file of a job with the disk, byte for byte; needs no archive."""
+"""Compares every recorded file with the disk, byte for byte; needs no archive.
+
+The record is that of the job, or a manifest.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from pathlib import Path
 from typing import Any, Self
 
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.instance_paths import load_path_function
-from dicom_quarry.ledger.stored_files import FileTotals, StoredFile, StoredFilesReader
+from dicom_quarry.ledger.stored_files import FileTotals, StoredFile
 from dicom_quarry.ledger.views import DamagedView
 from dicom_quarry.store.hash_worker import Batch, Problems
 from dicom_quarry.verification.checkpoint import Checkpoint, Position
+from dicom_quarry.verification.file_records import FileRecords, open_file_records
 from dicom_quarry.verification.hash_pool import HashPool, default_threads
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage
 from dicom_quarry.verification.unrecorded_files import UnrecordedFiles
@@ -38,13 +41,17 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class VerifyOptions:
-    """Options: ``quick`` compares sizes only; ``sample_share`` selects a share of the files by ``seed``."""
+    """Options: ``quick`` compares sizes only; ``sample_share`` selects a share of the files by ``seed``.
+
+    ``manifest`` is compared with instead of the job's record.
+    """
 
     quick: bool = False
     sample_share: float | None = None
     seed: str | None = None
     threads: int | None = None
     restart: bool = False
+    manifest: Path | None = None
 
     @property
     def is_full(self) -> bool:
@@ -88,10 +95,15 @@ class FileBatch:
     last_task_id: int
 
 
-def verify(folder: JobFolder, *, quick: bool = False, threads: int | None = None) -> Iterator[FileResult]:
-    """Compare every recorded file by size and SHA-256, or only by size if ``quick``."""
-    with closing(StoredFilesReader(folder.ledger)) as reader:
-        pages = reader.files(load_path_function(reader))
+def verify(
+    folder: JobFolder, *, quick: bool = False, threads: int | None = None, manifest: Path | None = None
+) -> Iterator[FileResult]:
+    """Compare every recorded file by size and SHA-256, or only by size if ``quick``.
+
+    ``manifest`` is compared with instead of the job's record.
+    """
+    with closing(open_file_records(folder, manifest)) as records:
+        pages = records.files()
         for part, problems in _compare_files(folder, pages, quick=quick, sample=None, threads=threads):
             for index, file in enumerate(part.files):
                 code, problem = problems.get(index, ("", ""))
@@ -110,16 +122,18 @@ class Verification:
         parameters: dict[str, Any] = {"quick": options.quick, "sample_share": options.sample_share}
         if options.seed is not None:
             parameters["seed"] = options.seed
+        if options.manifest is not None:
+            found = options.manifest.stat()
+            parameters["manifest"] = [str(options.manifest.absolute()), found.st_size, found.st_mtime_ns]
         self._checkpoint = Checkpoint(folder, "verify", parameters, restart=options.restart)
         self.sample: Sample | None = None
 
     def __enter__(self) -> Self:
-        self._reader = StoredFilesReader(self.folder.ledger)
+        self._records = open_file_records(self.folder, self._options.manifest)
         try:
-            self._path_of = load_path_function(self._reader)
             self._checkpoint.__enter__()
         except BaseException:
-            self._reader.close()
+            self._records.close()
             raise
         if self._options.sample_share is not None:
             sample = Sample.draw(self._options.sample_share)
@@ -128,7 +142,17 @@ class Verification:
 
     def __exit__(self, *error: object) -> None:
         self._checkpoint.__exit__(*error)
-        self._reader.close()
+        self._records.close()
+
+    @property
+    def manifest(self) -> Path | None:
+        """The manifest that the files are compared with; None for the job's record."""
+        return self._options.manifest
+
+    @property
+    def totals(self) -> FileTotals:
+        """The files on record."""
+        return self._records.totals()
 
     @property
     def interrupted_at(self) -> float | None:
@@ -150,8 +174,8 @@ class Verification:
     ) -> VerifySummary:
         """Compare the remaining files; report each damaged one, and the progress after each batch."""
         start, unrecorded = self._checkpoint.position, UnrecordedFiles(self.folder.out)
-        pages = self._reader.files(self._path_of, after=start.task_id)
-        meter = _VerifyMeter(self._reader, start, self._options.sample_share)
+        pages = self._records.files(after=start.task_id)
+        meter = _VerifyMeter(self._records, start, self._options.sample_share)
         options = self._options
         parts = _compare_files(
             self.folder, pages, quick=options.quick, sample=self.sample, threads=options.threads
@@ -180,13 +204,13 @@ class Verification:
     ) -> int:
         if start.task_id:
             # Files that were compared before an interruption are recorded files, too.
-            for _, page in self._reader.files(self._path_of, last=start.task_id):
+            for _, page in self._records.files(last=start.task_id):
                 unrecorded.add_recorded(page)
         for finding in self._checkpoint.findings():
             if finding["code"] == "missing":
                 unrecorded.add_missing(finding["file"][0])
         number = 0
-        for path in unrecorded.find(self._reader, self._path_of):
+        for path in unrecorded.find(self._records):
             number += 1
             self._record_finding(
                 FileResult(StoredFile(path, 0, b"", 0, "", "", ""), "is not in the record", "stray"),
@@ -195,14 +219,14 @@ class Verification:
         return number
 
     def _summarize(self, files: int, size: int, damaged: int, unrecorded: int) -> VerifySummary:
-        recorded = self._reader.totals().files
+        recorded = self._records.totals().files
         return VerifySummary(
             files=files,
             size=size,
             damaged=damaged,
             unrecorded=unrecorded,
             uncompared=0 if self.sample else max(0, recorded - files),
-            released=self._reader.totals(released=True).files,
+            released=self._records.totals(released=True).files,
             max_undetected_damage=max_undetected_damage(files, recorded)
             if self.sample and not damaged
             else 0,
@@ -212,7 +236,7 @@ class Verification:
         """Yield the findings for a report file."""
         for finding in self._checkpoint.findings():
             path, size, digest, task_id, study_uid, series_uid, sop_uid = finding["file"]
-            rows = self._reader.rows_of(task_id) if task_id else ()
+            rows = self._records.rows_of(task_id) if task_id else ()
             yield DamagedView(
                 rows, path, study_uid, series_uid, sop_uid, finding["code"], finding["problem"], size, digest
             )
@@ -257,8 +281,8 @@ def _split_into_batches(
 class _VerifyMeter:
     """Measures the rate since the start of this run, and the time left at that rate."""
 
-    def __init__(self, reader: StoredFilesReader, start: Position, sample_share: float | None) -> None:
-        recorded = reader.totals()
+    def __init__(self, records: FileRecords, start: Position, sample_share: float | None) -> None:
+        recorded = records.totals()
         fraction = 1.0 if sample_share is None else sample_share
         self._total = FileTotals(round(recorded.files * fraction), round(recorded.size * fraction))
         self._start = start

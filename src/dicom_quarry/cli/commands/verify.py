@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -45,12 +46,20 @@ def verify(
         bool,
         typer.Option("--against-archive", help="Instead: list complete studies again and show changes."),
     ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Compare with this manifest.csv.gz.  [default: the job's record, else the folder's manifest]"
+        ),
+    ] = None,
     trust_owner: options.TrustOwner = False,
 ) -> None:
     """Compare the stored files with the record.
 
-    Reads every file and compares it with the checksum recorded when it arrived. Run again after an
-    interruption it continues. Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
+    Reads every file and compares it with the checksum recorded when it arrived. In a folder that was handed
+    over without the job's record, its manifest.csv.gz is used. Run again after an interruption it continues.
+
+    Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
     interrupted.
 
     Examples:
@@ -61,11 +70,20 @@ def verify(
     if seed is not None and sample is None:
         raise ConfigError("--seed repeats a --sample: give both")
     if against_archive:
-        if quick or sample is not None or threads is not None:
-            raise ConfigError("--against-archive reads no files: leave --quick, --sample and --threads out")
+        if quick or sample is not None or threads is not None or manifest is not None:
+            raise ConfigError(
+                "--against-archive reads no files: leave --quick, --sample, --threads and --manifest out"
+            )
         _verify_against_archive(choose_folder(folder), restart=restart, trust_owner=trust_owner)
     share = None if sample is None else api.parse_share(sample)
-    _verify_files(choose_folder(folder), VerifyOptions(quick, share, seed, threads, restart))
+    if folder is None and _is_handed_over(Path()):
+        folder = Path()
+    _verify_files(choose_folder(folder), VerifyOptions(quick, share, seed, threads, restart, manifest))
+
+
+def _is_handed_over(folder: Path) -> bool:
+    """Return True for a folder with a manifest and without a job's record."""
+    return (folder / api.MANIFEST_NAME).is_file() and not (folder / ".quarry").exists()
 
 
 def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -> NoReturn:
@@ -109,6 +127,13 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
 
 
 def _show_start(verification: Verification) -> None:
+    if verification.manifest is not None:
+        written = datetime.fromtimestamp(verification.manifest.stat().st_mtime).astimezone()
+        files = api.format_count(verification.totals.files, "file")
+        print_line(
+            f"Comparing with {verification.manifest} of {written:%Y-%m-%d %H:%M} ({files}), "
+            "not with a job's record"
+        )
     if verification.interrupted_at is not None:
         ago = api.format_duration(max(0.0, time.time() - verification.interrupted_at))
         files = api.format_count(verification.files_done, "file")
@@ -145,7 +170,11 @@ def _show_result(
         out.print(f"{files} not stored by Quarry{listed}")
     if list_file is not None:
         out.print(f"List of files: {list_file}")
-    if verified.damaged:
+    if verified.damaged and verification.manifest is not None:
+        out.print(
+            "To mend them, copy these files again from where the folder came from, then verify it again"
+        )
+    elif verified.damaged:
         out.print(
             f"To set damaged files apart and fetch them again: quarry retry {folder} --damaged",
         )
