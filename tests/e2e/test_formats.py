@@ -62,7 +62,7 @@ def told(row: dict[str, str]) -> Expected:
     complete = row["quarry_outcome"] == "complete"
     assert bool(row["quarry_proved_at"]) == complete
     assert (int(row["quarry_bytes"]) > 0) == complete
-    assert row["quarry_reason"] and bool(row["quarry_next_step"]) != complete
+    assert row["quarry_reason"] and bool(row["quarry_what_to_do"]) != complete
     return Expected(
         row["quarry_outcome"], row["quarry_code"], frozenset(uids), int(row["quarry_instances_stored"])
     )

@@ -23,7 +23,7 @@ def test_the_next_step_of_a_filtered_row_is_another_condition(shell: Shell) -> N
     shell.table("Accession\nQA00001\nQA00013\n")
     shell.extract("--where", "Modality=CR")
     assert shell.outcomes() == ["filtered", "filtered"]
-    assert "with --update" in shell.report()[0]["quarry_next_step"]
+    assert "with --update" in shell.report()[0]["quarry_what_to_do"]
     done = shell.extract("--where", "Modality=CT", "--update")
     assert done.code == 0, done.text
     assert shell.outcomes() == ["complete", "filtered"]

@@ -102,7 +102,7 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
             if _CHECKSUMS_FILE in requested:
                 writer.write_checksums()
         written = tuple(folder.out / name for name in requested if (folder.out / name).exists())
-        return Result(folder, summary, written)
+        return Result(folder, summary, further_reports=written)
     finally:
         reader.close()
 

@@ -45,7 +45,7 @@ def report(
     Examples:
       quarry report out/
       quarry report out/ --xlsx
-      quarry report
+      quarry report out/ --problems
     """
     out = choose_folder(folder)
     result = api.report(out, xlsx=xlsx, problems=problems, sha256sums=sha256sums, bom=bom)
