@@ -105,8 +105,8 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         OutcomeStatus.FILTERED,
         "the study was found, but it has none of the series that you selected",
         "{studies:study} found, but with none of the series that you selected",
-        "nothing to do if that is intended; otherwise run the command again with another selection of series "
-        "(--series, --series-not, --min-instances)",
+        "nothing to do if that is intended; otherwise extract to another folder (--to) with another "
+        "selection of series (--series, --series-not, --min-instances)",
     ),
     "study_not_found": OutcomeDefinition(
         OutcomeStatus.NOT_FOUND,
@@ -124,15 +124,15 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         OutcomeStatus.SEVERAL_PATIENTS,
         "the row matches studies of several patients, so nothing was fetched",
         "studies of {patients:patient} match this {keys}, so nothing was fetched",
-        "add the patient ID to the row and run the command again with --update; to fetch all of these "
-        "studies, run it with --allow-several-patients, then run quarry retry",
+        "add the patient ID to the row and run the command again with --update; or fetch all of these "
+        "studies: run quarry retry with --allow-several-patients",
     ),
     "too_many_studies": OutcomeDefinition(
         OutcomeStatus.FAILED,
         "the row matches more studies than --max-studies allows, so nothing was fetched",
         "{studies:study} match this {keys}, more than --max-studies allows, so nothing was fetched",
-        "add a date or an accession to the row and run the command again with --update; to fetch all of "
-        "these studies, run it with a higher --max-studies, then run quarry retry",
+        "add a date or an accession to the row and run the command again with --update; or fetch all of "
+        "these studies: run quarry retry with a higher --max-studies",
     ),
     "answers_do_not_match": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
@@ -145,8 +145,8 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the archive does not return an attribute by which you select, so nothing was fetched",
         "the archive does not return {keys}, neither for the series nor for their images, so Quarry cannot "
         "select by it; nothing was fetched",
-        "select by another attribute (see quarry extract --help), or leave this condition out, and run the "
-        "command again, then run quarry retry",
+        "extract to another folder (--to): select by another attribute (see quarry extract --help), or leave "
+        "this condition out",
     ),
     "condition_not_returned": OutcomeDefinition(
         OutcomeStatus.FAILED,
@@ -161,15 +161,15 @@ CATALOGUE: dict[str, OutcomeDefinition] = {
         "the images contain another identifier than the archive's answer",
         "the {keys} inside the images differs from the archive's answer",
         "the images are in the folder mismatch: ask the PACS team which value is right; to accept the "
-        "images, run the command again with --accept-mismatch",
+        "images, run quarry retry with --accept-mismatch",
     ),
     "other_study_uid": OutcomeDefinition(
         OutcomeStatus.MISMATCH,
         "images contain another Study Instance UID than the archive's answer, so they were refused",
         "the Study Instance UID inside images differs from the archive's answer, so they were refused: "
         "{missing:instance} missing, {stored} stored",
-        "ask the PACS team which study they belong to; to store them in the folder mismatch, run the command "
-        "again with --accept-mismatch",
+        "ask the PACS team which study they belong to; to store them in the folder mismatch, run quarry "
+        "retry with --accept-mismatch",
     ),
     "row_unusable": OutcomeDefinition(
         OutcomeStatus.INVALID_ROW,

@@ -131,7 +131,7 @@ def test_update_with_the_same_table_looks_at_its_rows_again(bench: Bench) -> Non
     ("options", "sentence"),
     [
         ({"filepath": "{00080018}.dcm"}, "are named by --layout niffler"),
-        ({"from": "OTHER@127.0.0.1:104"}, "is filled from PACS: use that archive"),
+        ({"from": "OTHER@127.0.0.1:104"}, r"is filled from PACS \(PACS@127.0.0.1:104\): use that archive"),
     ],
 )
 def test_another_layout_or_archive_is_refused(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.reports import write_final_reports as write_final_reports
     from dicom_quarry.api.result import Result as Result
     from dicom_quarry.api.result import load_job_settings as load_job_settings
+    from dicom_quarry.api.result import override_settings as override_settings
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
@@ -157,6 +158,7 @@ EXPORTS = {
     "api.result": (
         "Result",
         "load_job_settings",
+        "override_settings",
     ),
     "api.verification": (
         "verify",

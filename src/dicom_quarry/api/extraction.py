@@ -52,6 +52,7 @@ def extract(
     config: StrPath | None = None,
     update: bool = False,
     queue: bool = False,
+    archive_moved: bool = False,
     observer: JobObserver | None = None,
     **options: Unpack[ExtractOptions],
 ) -> Result:
@@ -68,9 +69,11 @@ def extract(
     flags = make_flags("extract", options, ExtractOptions, archive=archive, to=to, receiver=receiver)
     with as_table(cohort) as table:
         settings = load_settings(path, flags)
-        return run_to_end(
-            settings, lambda runner: runner.extract(table, update=update), observer, queue=queue
-        )
+
+        def work(runner: Runner) -> JobResult:
+            return runner.extract(table, update=update, archive_moved=archive_moved)
+
+        return run_to_end(settings, work, observer, queue=queue)
 
 
 def run_to_end(

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.config.command_sources import reject_foreign_commands
-from dicom_quarry.config.settings import Settings, parse_recorded_settings
+from dicom_quarry.config.settings import (
+    FILE_NAME,
+    ArchiveProfile,
+    Settings,
+    parse_recorded_settings,
+    validate_model,
+)
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.ledger.reader import LedgerReader
@@ -73,6 +79,21 @@ def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
     for path in (folder.state, folder.ledger):
         reject_foreign_commands(settings.model_dump(), path, path.stat(), trust_owner=trust_owner)
     return settings
+
+
+def override_settings(settings: Settings, flags: Mapping[str, object]) -> Settings:
+    """Return the settings of a job with options of a command; raises ConfigError.
+
+    ``retrieve`` applies to every archive.
+    """
+    changes, source = dict(flags), Path(FILE_NAME)
+    if "retrieve" in changes:
+        retrieve = {"retrieve": changes.pop("retrieve")}
+        changes["archives"] = tuple(
+            validate_model(ArchiveProfile, {**dict(one), **retrieve}, source, f"[archive.{one.name}] ")
+            for one in settings.archives
+        )
+    return validate_model(Settings, {**dict(settings), **changes}, source) if changes else settings
 
 
 def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:

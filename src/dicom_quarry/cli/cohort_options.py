@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dicom_quarry.api import DEFAULT_LOCAL
-from dicom_quarry.cli.completion import complete_archive
+from dicom_quarry.cli.completion import complete_archive, complete_transport
 
 _COHORT = typer.Argument(
     help="A table with a header, such as EMPI,Accession: CSV, TSV, XLSX, or - for standard input."
@@ -92,6 +92,18 @@ MaxStudies = Annotated[
 ]
 NoDiagnosis = Annotated[
     bool, typer.Option("--no-diagnosis", help="Do not search for similar studies when a row has no match.")
+]
+AnyNumber = Annotated[bool, typer.Option("--yes", help="Retrieve any number of studies per row.")]
+AcceptMismatch = Annotated[
+    bool,
+    typer.Option("--accept-mismatch", help="Store images even if patient ID or accession differ."),
+]
+Retrieve = Annotated[
+    str | None,
+    typer.Option(
+        help="Transfer method: move, get or wado.  [default: auto, the first that works]",
+        autocompletion=complete_transport,
+    ),
 ]
 
 

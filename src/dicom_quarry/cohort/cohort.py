@@ -108,6 +108,7 @@ class CohortFile:
         self.where = options.where
         self._dates = DateColumns(self._table, self._key_columns)
         self._column_use = ColumnUse(self.columns, self._key_columns)
+        self._file_digest = file_digest
         self.digest = options.digest(file_digest)
 
     @property
@@ -129,6 +130,10 @@ class CohortFile:
     def choices(self) -> tuple[str, ...]:
         """The formats of dates that were found for columns in the rows read so far, as messages."""
         return () if self._options.date_format else self._dates.choices
+
+    def digest_with(self, options: ReadOptions) -> str:
+        """Return the digest that the same table has with other options."""
+        return options.digest(self._file_digest)
 
     def read_requests(self) -> Iterator[Request]:
         """Yield a request for every row that is not blank, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,8 +105,11 @@ class Runner:
         self._publisher = ProgressPublisher(queries.settings, queries.status_board, queries.observer)
         self._permissions = queries.settings.permissions
 
-    def extract(self, cohort_path: Path, *, update: bool = False) -> JobResult:
-        """Extract a cohort, or continue with it. Raises InputError, StartError and LedgerError."""
+    def extract(self, cohort_path: Path, *, update: bool = False, archive_moved: bool = False) -> JobResult:
+        """Extract a cohort, or continue with it; ``archive_moved``: an archive has another address now.
+
+        Raises InputError, StartError and LedgerError.
+        """
         settings, observer = self.queries.settings, self.queries.observer
         cohort, rows = record.read_cohort(cohort_path, settings)
         observer.on_cohort_read(cohort.mapping, rows, cohort.notes)
@@ -116,13 +119,12 @@ class Runner:
         # An error must not leave a folder.
         PathTemplate.parse(settings.filepath, columns=cohort.columns)
         with self.open_job(cohort) as (folder, ledger):
-            previous_check = record.load_previous_setting(ledger, _identity_check)
-            if settings.accept_mismatch or _identity_check(settings) != previous_check:
-                # Instances in the folder for mismatches are compared again.
-                ledger.retry({"stored_differs", "other_study_uid"})
-            change = record.begin_or_continue(ledger, cohort, settings, update=update)
+            changes = record.compare_options(ledger, settings, archive_moved=archive_moved)
+            change = record.begin_or_continue(ledger, cohort, settings, update=update, changes=changes)
             if change is not None:
                 observer.on_cohort_updated(change)
+            for message in changes.apply(ledger) if changes else ():
+                observer.on_message(message)
             if recorded_names(ledger.metadata()) is NameRule.PORTABLE and not settings.portable_names:
                 observer.on_message(PORTABLE_NOTE)
             return self.run(folder, ledger)
@@ -139,9 +141,13 @@ class Runner:
                 observer.on_message(change)
             return self.run(folder, ledger)
 
-    def retry(self, statuses: frozenset[OutcomeStatus]) -> JobResult:
-        """Work again on the rows and studies that ended with one of these outcomes."""
+    def retry(self, statuses: frozenset[OutcomeStatus], options: Collection[str] = ()) -> JobResult:
+        """Work again on the rows and studies that ended with one of these outcomes.
+
+        ``options`` are the settings that were given for this retry; they are recorded.
+        """
         with self.open_job() as (folder, ledger):
+            record.record_options(ledger, self.queries.settings, options)
             self.queries.observer.on_columns_unused(record.list_unused_columns(ledger, self.queries.settings))
             count = ledger.retry(codes_of(statuses))
             outcomes = ", ".join(sorted(statuses))

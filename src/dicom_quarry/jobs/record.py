@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -21,12 +20,11 @@ from dicom_quarry.config.layouts import describe_filepath
 from dicom_quarry.config.settings import Settings, parse_recorded_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.naming import NAMES, check_names, choose_names, recorded_names
+from dicom_quarry.jobs.option_changes import OptionChanges
 from dicom_quarry.ledger.cohort_rows import CohortChange, insert_rows, replace_rows
 from dicom_quarry.ledger.ledger import Ledger, write_metadata
 from dicom_quarry.model import Request
 from dicom_quarry.version import __version__
-
-T = TypeVar("T")
 
 
 def parse_read_options(settings: Settings) -> ReadOptions:
@@ -107,23 +105,38 @@ def build_job_metadata(cohort: CohortFile, settings: Settings, out: Path) -> dic
 
 
 def begin_or_continue(
-    ledger: Ledger, cohort: CohortFile, settings: Settings, *, update: bool
+    ledger: Ledger,
+    cohort: CohortFile,
+    settings: Settings,
+    *,
+    update: bool,
+    changes: OptionChanges | None = None,
 ) -> CohortChange | None:
     """Start the job's record, or check that cohort and settings match it; return the changes of an update.
 
-    Raises InputError if the cohort, the archive, the path pattern or the exclusion list does not match.
+    ``changes`` are those of the options, if they were compared before. Raises InputError if the cohort, or an
+    option that is refused, does not match.
     """
     metadata = ledger.metadata()
     if "cohort" not in metadata:
         record_cohort(ledger, cohort, build_job_metadata(cohort, settings, settings.to))
         return None
     previous = parse_recorded_settings(metadata)
-    _check_same_job(previous, settings)
+    changes = changes or OptionChanges.check(ledger, previous, settings)
+    _check_same_paths(previous, settings)
     check_names(recorded_names(metadata), settings.to, portable=settings.portable_names)
+    update = update or (metadata["cohort"] == cohort.digest and changes.rereads_table)
     if metadata["cohort"] == cohort.digest and not update:
         if previous != settings or metadata.get("table") != _table_path(cohort):
             ledger.set_metadata(settings=settings.model_dump_json(), table=_table_path(cohort))
         return None
+    is_same_table = cohort.digest_with(parse_read_options(previous)) == metadata["cohort"]
+    if not update and is_same_table and changes.update_reason:
+        raise InputError(
+            f"{changes.update_reason}: the rows would be searched in another way. Give the options as "
+            "before, or run again with --update to search the rows again (stored files stay), or extract to "
+            "another folder"
+        )
     if not update:
         raise InputError(
             "the cohort file has changed since this job was started: run again with --update to use the new "
@@ -137,29 +150,32 @@ def begin_or_continue(
     return ledger.database.write(replace_cohort)
 
 
-def _check_same_job(previous: Settings, settings: Settings) -> None:
-    """Raise InputError if the settings do not match those of the job's last run."""
+def _check_same_paths(previous: Settings, settings: Settings) -> None:
+    """Raise InputError if files would have other names than those of the job's last run."""
     if previous.filepath != settings.filepath:
         raise InputError(
             f"the files in {settings.to} are named by {describe_filepath(previous.filepath)}: give that "
             "option again, or another folder"
         )
-    removed = {archive.name for archive in previous.archives} - {
-        archive.name for archive in settings.archives
-    }
-    if removed:
-        names = ", ".join(sorted(removed))
-        raise InputError(f"{settings.to} is filled from {names}: use that archive, or another folder")
-    if previous.exclude and not settings.exclude:
-        raise InputError(
-            f"this job was started with --exclude {previous.exclude[0].file}: give that list, or a newer one"
-        )
 
 
-def load_previous_setting(ledger: Ledger, select: Callable[[Settings], T]) -> T | None:
-    """Return a value from the settings of the job's last run; None if this is its first run."""
+def compare_options(
+    ledger: Ledger, settings: Settings, *, archive_moved: bool = False
+) -> OptionChanges | None:
+    """Compare the options with those of the job's last run, None if there was none. Raises InputError."""
     metadata = ledger.metadata()
-    return select(parse_recorded_settings(metadata)) if "settings" in metadata else None
+    if "settings" not in metadata:
+        return None
+    previous = parse_recorded_settings(metadata)
+    return OptionChanges.check(ledger, previous, settings, archive_moved=archive_moved)
+
+
+def record_options(ledger: Ledger, settings: Settings, names: Collection[str]) -> None:
+    """Record some settings of a retry, for the runs after it."""
+    previous = parse_recorded_settings(ledger.metadata())
+    changed = previous.model_copy(update={name: getattr(settings, name) for name in names})
+    if changed != previous:
+        ledger.set_metadata(settings=changed.model_dump_json())
 
 
 def _build_metadata(cohort: CohortFile, settings: Settings) -> dict[str, str]:

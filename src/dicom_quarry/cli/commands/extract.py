@@ -4,32 +4,29 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dicom_quarry import api
 from dicom_quarry.api import Settings
 from dicom_quarry.cli import cohort_options, options
-from dicom_quarry.cli.completion import complete_transport
 from dicom_quarry.cli.console import err
 from dicom_quarry.cli.detach import run_in_background
 from dicom_quarry.cli.display.run_job import run_job
 from dicom_quarry.errors import InputError
 from dicom_quarry.model import OutcomeStatus
 
+if TYPE_CHECKING:
+    # Only a command that runs a job loads what runs it.
+    from dicom_quarry.api import JobResult, Runner
+
 
 def extract(
     cohort: cohort_options.OptionalCohort = None,
     from_: cohort_options.From = None,
     as_: cohort_options.As = None,
-    retrieve: Annotated[
-        str | None,
-        typer.Option(
-            help="Transfer method: move, get or wado.  [default: auto, the first that works]",
-            autocompletion=complete_transport,
-        ),
-    ] = None,
+    retrieve: cohort_options.Retrieve = None,
     to: options.To = None,
     state: Annotated[
         Path | None,
@@ -89,12 +86,9 @@ def extract(
     allow_several_patients: cohort_options.AllowSeveralPatients = False,
     whole_patients: cohort_options.WholePatients = False,
     max_studies: cohort_options.MaxStudies = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Retrieve any number of studies per row.")] = False,
+    yes: cohort_options.AnyNumber = False,
     no_diagnosis: cohort_options.NoDiagnosis = False,
-    accept_mismatch: Annotated[
-        bool,
-        typer.Option("--accept-mismatch", help="Store images even if patient ID or accession differ."),
-    ] = False,
+    accept_mismatch: cohort_options.AcceptMismatch = False,
     skip_bad_rows: Annotated[
         bool,
         typer.Option("--skip-bad-rows", help="Continue without unusable rows; the report lists them."),
@@ -102,6 +96,10 @@ def extract(
     update: Annotated[
         bool,
         typer.Option("--update", help="Continue with a cohort file that was changed meanwhile."),
+    ] = False,
+    archive_moved: Annotated[
+        bool,
+        typer.Option("--archive-moved", help="The archive of this job has another address now."),
     ] = False,
     trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
@@ -158,7 +156,12 @@ def extract(
     }
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _load_job(cohort, niffler, config_file, chosen)
-    raise typer.Exit(run_job(settings, lambda runner: runner.extract(table, update=update), queue=queue))
+    work = partial(_extract, table, update=update, archive_moved=archive_moved)
+    raise typer.Exit(run_job(settings, work, queue=queue))
+
+
+def _extract(table: Path, runner: Runner, *, update: bool, archive_moved: bool) -> JobResult:
+    return runner.extract(table, update=update, archive_moved=archive_moved)
 
 
 def _load_job(
@@ -189,13 +192,20 @@ def retry(
         bool,
         typer.Option("--changed", help="Instead: new instances that quarry verify --against-archive found."),
     ] = False,
+    as_: cohort_options.As = None,
+    retrieve: cohort_options.Retrieve = None,
+    allow_several_patients: cohort_options.AllowSeveralPatients = False,
+    max_studies: cohort_options.MaxStudies = None,
+    yes: cohort_options.AnyNumber = False,
+    accept_mismatch: cohort_options.AcceptMismatch = False,
     trust_owner: options.TrustOwner = False,
     queue: options.Queue = False,
     detach: options.Detach = False,
 ) -> None:
     """Try again the rows that are not complete.
 
-    These are the rows that were not found, are partial, have failed and similar.
+    These are the rows that were not found, are partial, have failed and similar. Options that are given hold
+    for the runs after this one, too.
 
     Examples:
       quarry retry out/
@@ -206,9 +216,18 @@ def retry(
         run_in_background()
     if outcome and (damaged or changed):
         raise InputError("--outcome does not go with --damaged or --changed: leave one of them out")
-    settings = api.load_job_settings(folder, trust_owner=trust_owner)
+    flags = {
+        "local": as_,
+        "retrieve": retrieve,
+        "allow_several_patients": allow_several_patients,
+        "max_studies": api.UNLIMITED_STUDIES if yes else max_studies,
+        "accept_mismatch": accept_mismatch,
+    }
+    given = cohort_options.drop_unset(flags)
+    settings = api.override_settings(api.load_job_settings(folder, trust_owner=trust_owner), given)
     if damaged or changed:
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
         raise typer.Exit(run_job(settings, refetch, queue=queue))
     statuses = frozenset(outcome) if outcome else api.RETRIED_BY_DEFAULT
-    raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses), queue=queue))
+    recorded = ["archives" if name == "retrieve" else name for name in given]
+    raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses, recorded), queue=queue))
