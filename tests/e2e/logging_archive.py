@@ -64,7 +64,7 @@ class LoggingArchive(ScriptedArchive):
         }
         contexts = requestor.requested_contexts
         proposal = Proposal(
-            calling=requestor.ae_title.strip(),
+            calling=str(requestor.primitive.calling_ae_title).strip(),
             sop_classes=tuple(str(one.abstract_syntax) for one in contexts),
             transfer_syntaxes=frozenset(str(uid) for one in contexts for uid in one.transfer_syntax),
             max_pdu=requestor.maximum_length,

@@ -99,7 +99,7 @@ class _Letter:
             tls = " (TLS)" if self.profile.tls == "both" else ""
             yield (
                 f"**Register {title} as a C-MOVE destination**: host {self.address}, port {port}{tls}."
-                + (" C-GET is only for the case that C-MOVE delivers nothing." if gets else "")
+                + (" C-GET is only for what C-MOVE does not deliver." if gets else "")
             )
         elif gets:
             yield (
