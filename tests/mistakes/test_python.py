@@ -182,7 +182,7 @@ def test_options_are_those_of_the_flags_and_of_the_settings() -> None:
         return {{"from": "archive", "as": "receiver", "config_file": "config"}.get(one, one) for one in names}
 
     extract = {*ExtractOptions.__annotations__, *PlanOptions.__annotations__}
-    arguments = {"archive", "receiver", "config", "to", "update", "queue"}
+    arguments = {"archive", "receiver", "config", "to", "update", "queue", "archive_moved"}
     assert flags(extract_command.extract) <= extract | arguments
     own = {"archive", "receiver", "config", "to", "output", "as_json", "detailed"}
     assert flags(plan_command.plan) <= set(PlanOptions.__annotations__) | own
@@ -286,7 +286,7 @@ def test_a_row_that_cannot_be_used_is_named_without_a_temporary_file(notebook: N
 # -- jobs
 
 
-@pytest.mark.parametrize("call", ["open", "status", "retry", "report", "verify", "release"])
+@pytest.mark.parametrize("call", ["open", "status", "resume", "retry", "report", "verify", "release"])
 def test_a_folder_without_a_job(notebook: Notebook, call: str) -> None:
     function = getattr(dicom_quarry, call)
     Path("empty").mkdir()
@@ -432,10 +432,7 @@ def test_stop_finishes_the_study_in_transfer(paused: tuple[Office, Pause]) -> No
         assert run.wait().exit_code == 4
         assert sorted(row.outcome.status for row in job.rows()) == ["complete", "pending"]
         assert [study.stored for study in job.studies() if study.outcome.status == "complete"] == [3]
-        result = dicom_quarry.extract(
-            office.folder / "cohort.csv", to=office.folder / "out", config=office.settings
-        )
-        assert result.exit_code == 0
+        assert job.resume().exit_code == 0
 
 
 def test_an_interrupted_kernel_cancels_the_job(paused: tuple[Office, Pause]) -> None:

@@ -92,6 +92,10 @@ class Job:
             observer=observer,
         )
 
+    def resume(self, *, queue: bool = False, observer: JobObserver | None = None) -> Result:
+        """Continue a job that was stopped; see :func:`resume`."""
+        return resume(self.folder, queue=queue, trust_owner=self._trust_owner, observer=observer)
+
     @clear_errors
     def release(self, study_uids: Collection[str] = (), *, delete: bool = False) -> list[ReleaseResult]:
         """Release complete studies; see :func:`release`."""
@@ -151,6 +155,19 @@ def open(folder: StrPath, *, trust_owner: bool = False) -> Job:
 def status(folder: StrPath) -> JobStatus:
     """Read how far the job in a folder is; raises InputError if there is none, and LedgerError."""
     return read_job_status(make_path(folder, "folder"))
+
+
+@clear_errors
+def resume(
+    folder: StrPath, *, queue: bool = False, trust_owner: bool = False, observer: JobObserver | None = None
+) -> Result:
+    """Continue a job that was stopped, with the options and the rows of its record.
+
+    To change an option or the table, call ``extract`` again. Blocks until the job has ended. Raises
+    InputError, StartError or LedgerError.
+    """
+    settings = load_job_settings(make_path(folder, "folder"), trust_owner=trust_owner)
+    return run_to_end(settings, lambda runner: runner.resume(), observer, queue=queue)
 
 
 @clear_errors

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.config.settings import FILE_NAME, read_toml
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
 from dicom_quarry.jobs.registry import last_registered, list_registered
@@ -49,6 +48,8 @@ def find_default_job() -> DefaultJob | None:
 
     Raises ConfigError for a quarry.toml that cannot be read.
     """
+    from dicom_quarry.config.settings import FILE_NAME, read_toml  # what shows a job needs no settings
+
     settings = Path(FILE_NAME)
     to = read_toml(settings).get("to") if settings.is_file() else None
     if isinstance(to, str) and _has_job(Path(to)):
@@ -61,6 +62,8 @@ def find_default_job() -> DefaultJob | None:
 
 def configured_archives() -> list[str]:
     """Return the names of the archives in ./quarry.toml; raises ConfigError if it cannot be read."""
+    from dicom_quarry.config.settings import FILE_NAME, read_toml  # what shows a job needs no settings
+
     settings = Path(FILE_NAME)
     archives = read_toml(settings).get("archive") if settings.is_file() else None
     return list(archives) if isinstance(archives, dict) else []
