@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.summary import render_summary as render_summary
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
+    from dicom_quarry.system.durations import format_time_left as format_time_left
     from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
     from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
@@ -218,7 +219,7 @@ EXPORTS = {
         "render_summary",
         "summary_lines",
     ),
-    "system.durations": ("format_duration",),
+    "system.durations": ("format_duration", "format_time_left"),
     "verification.manifest": ("MANIFEST_NAME",),
     "verification.sampling": ("parse_share",),
     "verification.verifier": (

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFailed
+from dicom_quarry.errors import ConnectionLost, LedgerError, OperatorActionRequired, QueryFailed
 from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
@@ -22,6 +23,7 @@ from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.reporting.time_left import TimeLeftEstimator
 from dicom_quarry.scheduling.throttle import count_query_threads
 from dicom_quarry.system.service_loop import start_thread
 from dicom_quarry.system.shutdown import ABANDON_AFTER, ABORT_AFTER, Stopped
@@ -326,6 +328,9 @@ class Workers:
                 self._on_task_ended(study_task)
 
 
+#: Seconds between two writes of the throughput to the ledger.
+_SAVE_INTERVAL = 600.0
+
 #: Seconds between two reports of a running job.
 POLL_INTERVAL = 0.25
 
@@ -339,6 +344,7 @@ class Engine:
 
     context: JobContext
     receiver_stats: Callable[[], ReceiverStats]
+    estimator: TimeLeftEstimator
     progress_meter: ProgressMeter
     publisher: ProgressPublisher
 
@@ -366,12 +372,13 @@ class Engine:
             for client in context.clients.values():
                 client.archive.close()
             workers.wait()
+            self._save_throughput()
             self.publisher.finish(context.folder)
         return None
 
     def _run_workers(self, workers: Workers) -> None:
         """Publish the progress until the threads have ended; raises the error that ended them."""
-        shutdown = self.context.queries.shutdown
+        shutdown, saved_at = self.context.queries.shutdown, time.monotonic()
         workers.start()
         while workers.is_alive() and shutdown.seconds_since_cancel < ABANDON_AFTER:
             workers.join(POLL_INTERVAL)
@@ -382,7 +389,15 @@ class Engine:
             totals, stopping = self.context.sink.totals, self.context.queries.shutdown.requested
             snapshot = self.progress_meter.snapshot(*totals, stopping=stopping)
             self.publisher.publish(snapshot, self.context.folder)
+            if time.monotonic() - saved_at > _SAVE_INTERVAL:
+                saved_at = time.monotonic()
+                self._save_throughput()
         workers.join(0.0)
+
+    def _save_throughput(self) -> None:
+        """Save the throughput so far, from which the next run estimates its end."""
+        with suppress(LedgerError):  # an estimate is no reason to fail
+            self.context.ledger.set_metadata(throughput=self.estimator.dump_history())
 
     def _wait_for_late_work(self) -> bool:
         """Wait while an archive still sends; return True if a late instance has made a task active again."""

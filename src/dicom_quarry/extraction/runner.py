@@ -32,6 +32,7 @@ from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.plurals import format_count
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.reporting.time_left import TimeLeftEstimator
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
 from dicom_quarry.store.instance_store import InstanceStore
@@ -261,12 +262,21 @@ class Runner:
         ):
             queries.observer.on_started(context.folder)
             context = replace(context, clients=clients)
-            progress_meter = ProgressMeter(reader, queries.status_board)
-            engine = Engine(context, receiver_stats, progress_meter, self._publisher)
+            estimator = self._make_estimator(reader)
+            progress_meter = ProgressMeter(reader, queries.status_board, estimator)
+            engine = Engine(context, receiver_stats, estimator, progress_meter, self._publisher)
             problem = engine.run(max(throttle.max_parallel for throttle in queries.throttles.values()))
         if sink.refused:
             ledger.set_metadata(refused=str(int(ledger.metadata().get("refused", "0")) + sink.refused))
         return problem
+
+    def _make_estimator(self, reader: LedgerReader) -> TimeLeftEstimator:
+        policy = self.queries.site_policy
+        limits = {
+            archive.name: [archive, *policy.limits_for(archive).values()]
+            for archive in self.queries.settings.archives
+        }
+        return TimeLeftEstimator(limits, reader.metadata().get("throughput", ""))
 
     def _open_receiver(self, context: JobContext) -> AbstractContextManager[Callable[[], ReceiverStats]]:
         """Receive while the job runs; takes no port if no archive sends to one."""

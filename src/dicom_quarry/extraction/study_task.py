@@ -146,7 +146,7 @@ class StudyTask:
         meanwhile.
         """
         with self._context.queries.status_board.track_study(
-            self.task.task_id, self.row, self._expected_count()
+            self.task, self.row, self._expected_count()
         ) as active_study:
             self._folders_recorded.result()
             inbound = self._context.inbound.open(self.task, self._load_receipts(), self._recorded_folders)

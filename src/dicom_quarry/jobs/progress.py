@@ -11,9 +11,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.model import Task
 from dicom_quarry.system.atomic_file import atomic_write_text
 
 _log = logging.getLogger("dicom_quarry.job")
@@ -27,16 +30,41 @@ _MAX_COUNT_SHARE = 0.02
 
 @dataclass(slots=True)
 class ActiveStudy:
-    """A study being transferred: its first row, and the numbers of its stored and listed instances."""
+    """A study being transferred: its first row, and the numbers of its stored and listed instances.
+
+    ``patient_id`` and ``accession`` are for a terminal alone.
+    """
 
     row: int
     stored: int
     listed: int
+    task_id: int = 0
+    patient_id: str = ""
+    accession: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLeft:
+    """The seconds that a job still needs, None while that is unknown; its bytes so far, and in the end."""
+
+    seconds: float | None = None
+    bytes_done: int = 0
+    bytes_expected: int = 0
+
+
+class TimeEstimator(Protocol):
+    """Estimates how long a job still needs."""
+
+    def update(self, now: datetime, counts: Counts, instances: int, size: int) -> TimeLeft:
+        """Return the estimate for a moment; ``instances`` and ``size`` were received in this run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job at one moment, in seconds and bytes; ``waiting_for`` is the reason of a wait, or empty."""
+    """A job at one moment, in seconds and bytes; ``waiting_for`` is the reason of a wait, or empty.
+
+    ``bytes_expected`` is estimated; 0 if unknown.
+    """
 
     counts: Counts
     elapsed: float
@@ -48,6 +76,8 @@ class Snapshot:
     active_studies: tuple[ActiveStudy, ...]
     waiting_for: str
     stopping: bool
+    bytes_done: int = 0
+    bytes_expected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +137,10 @@ class StatusBoard:
             return next((reason for reason, needs_operator in self._waits if needs_operator), "")
 
     @contextmanager
-    def track_study(self, task_id: int, row: int, listed: int) -> Iterator[ActiveStudy]:
+    def track_study(self, task: Task, row: int, listed: int) -> Iterator[ActiveStudy]:
         """Show a study as being transferred while the context lasts."""
-        study = ActiveStudy(row, 0, listed)
+        task_id, found = task.task_id, task.study
+        study = ActiveStudy(row, 0, listed, task_id, found.patient_id, found.accession)
         with self._lock:
             self._active_studies[task_id] = study
         try:
@@ -127,12 +158,14 @@ class StatusBoard:
 class ProgressMeter:
     """Makes snapshots from a status board, the ledger's counts and the receiver's totals."""
 
-    def __init__(self, reader: LedgerReader, status_board: StatusBoard) -> None:
+    def __init__(
+        self, reader: LedgerReader, status_board: StatusBoard, estimator: TimeEstimator | None = None
+    ) -> None:
         self._reader = reader
+        self._estimator = estimator
         self._status_board = status_board
         self._started_at = time.monotonic()
         self._counts = reader.counts()
-        self._initial_counts = self._counts
         self._counted_at = self._started_at
         self._count_seconds = 0.0
         self._totals: deque[tuple[float, int, int]] = deque([(self._started_at, 0, 0)])
@@ -146,6 +179,9 @@ class ProgressMeter:
             self._totals.popleft()
         then, instances_then, size_then = self._totals[0]
         span = max(now - then, 0.001)
+        left = TimeLeft()
+        if self._estimator is not None:
+            left = self._estimator.update(datetime.now(UTC), self._counts, instances, size)
         return Snapshot(
             counts=self._counts,
             elapsed=now - self._started_at,
@@ -153,10 +189,12 @@ class ProgressMeter:
             size=size,
             instances_per_second=(instances - instances_then) / span,
             bytes_per_second=(size - size_then) / span,
-            seconds_left=self._seconds_left(now),
+            seconds_left=left.seconds,
             active_studies=self._status_board.active_studies(),
             waiting_for=self._status_board.waiting_for,
             stopping=stopping,
+            bytes_done=left.bytes_done,
+            bytes_expected=left.bytes_expected,
         )
 
     def _update_counts(self, now: float) -> None:
@@ -166,20 +204,14 @@ class ProgressMeter:
         self._counted_at = time.monotonic()
         self._count_seconds = self._counted_at - now
 
-    def _seconds_left(self, now: float) -> float | None:
-        done = _count_done_rows(self._counts) - _count_done_rows(self._initial_counts)
-        if done <= 0:
-            return None
-        return (self._counts.rows - _count_done_rows(self._counts)) * (now - self._started_at) / done
-
-
-def _count_done_rows(counts: Counts) -> int:
-    return sum(count for status, count in counts.rows_by_status.items() if status != "pending")
-
 
 def write_progress(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot to the progress file."""
-    _write_progress_file(path, asdict(snapshot))
+    values = asdict(snapshot)
+    del values["counts"]["study_groups"]  # for the estimate alone
+    for study in values["active_studies"]:
+        del study["patient_id"], study["accession"]  # the file is read by programs that write logs
+    _write_progress_file(path, values)
 
 
 def write_queued(path: Path, waiting_for: str) -> None:

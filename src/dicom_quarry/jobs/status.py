@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
 from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.model import Study
 from dicom_quarry.system.text_safety import escape_text
 
 #: Limits on a progress file, which another user may have written: bytes, characters of a reason, numbers.
@@ -18,18 +19,22 @@ _MAX_PROGRESS = 1 << 20
 _MAX_REASON = 500
 _MAX_NUMBER = 1e15
 
-_STUDY_KEYS = ("row", "stored", "listed")
+_STUDY_KEYS = ("row", "stored", "listed", "task_id")
 
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file."""
+    """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file.
+
+    ``active_studies`` are the studies of the progress file, by their rows.
+    """
 
     folder: JobFolder
     started_at: datetime
     counts: Counts
     process: int | None
     progress: Mapping[str, Any]
+    active_studies: Mapping[int, Study] = field(default_factory=dict)
 
     @property
     def is_queued(self) -> bool:
@@ -61,11 +66,16 @@ def read_job_status(folder: JobFolder) -> JobStatus:
     reader = LedgerReader(folder.ledger)
     try:
         counts, metadata = reader.counts(), reader.metadata()
+        process = lock_owner(folder)
+        progress = _read_progress(folder, process) if process else {}
+        active = {
+            one["row"]: view.study
+            for one in progress.get("active_studies", [])
+            for view in reader.studies(only=int(one.get("task_id") or 0))
+        }
     finally:
         reader.close()
-    process = lock_owner(folder)
-    progress = _read_progress(folder, process) if process else {}
-    return JobStatus(folder, datetime.fromisoformat(metadata["created"]), counts, process, progress)
+    return JobStatus(folder, datetime.fromisoformat(metadata["created"]), counts, process, progress, active)
 
 
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
@@ -88,7 +98,11 @@ def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
     clean: dict[str, Any] = {
         "queued": progress.get("queued") is True,
         "waiting_for": escape_text(str(progress.get("waiting_for") or ""), limit=_MAX_REASON),
-        "active_studies": [one for one in rows if all(_is_number(one.get(key)) for key in _STUDY_KEYS)],
+        "active_studies": [
+            {key: one[key] for key in _STUDY_KEYS}
+            for one in rows
+            if all(_is_number(one.get(key)) for key in _STUDY_KEYS)
+        ],
     }
     for name in ("bytes_per_second", "seconds_left"):
         if not _is_number(progress.get(name)):

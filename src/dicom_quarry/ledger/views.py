@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Any
 
 from sqlalchemy import and_, case, func, literal, not_, select
 
@@ -141,6 +142,7 @@ _ON_COMPLETE_STATES = CompiledStatement(
     select(on_complete_items.c.state, func.count().label("number")).group_by(on_complete_items.c.state)
 )
 
+_instances = func.coalesce(tasks.c.expected, tasks.c.instance_count)
 _STUDIES = CompiledStatement(
     select(
         tasks.c.state,
@@ -150,9 +152,13 @@ _STUDIES = CompiledStatement(
         func.sum(tasks.c.stored).label("stored"),
         func.sum(tasks.c.size).label("size"),
         func.count(tasks.c.released_at).label("released"),
+        tasks.c.archive,
+        tasks.c.modalities,
+        func.sum(_instances).label("instances"),
+        func.count(_instances).label("counted"),
     )
     .where(tasks.c.id.in_(select(request_tasks.c.task_id)))
-    .group_by(tasks.c.state, tasks.c.code)
+    .group_by(tasks.c.state, tasks.c.code, tasks.c.archive, tasks.c.modalities)
 )
 
 _WAITING = CompiledStatement(
@@ -189,6 +195,23 @@ _INCOMPLETE_CODES = CompiledStatement(
 
 
 @dataclass(frozen=True, slots=True)
+class StudyGroup:
+    """Studies of one archive and one combination of modalities, done or not.
+
+    ``instances`` are listed, or counted by the archive; it gave no number for ``uncounted`` of the studies.
+    """
+
+    archive: str
+    modalities: str
+    is_done: bool
+    studies: int
+    instances: int
+    uncounted: int
+    stored: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """The counts of a job. ``rows_waiting`` are rows that are not resolved yet.
 
@@ -207,6 +230,7 @@ class Counts:
     size: int
     studies_released: int = 0
     on_complete_counts: dict[str, int] = field(default_factory=dict)
+    study_groups: tuple[StudyGroup, ...] = ()
     rows_with_internal_error: int = 0
 
     @property
@@ -240,6 +264,20 @@ def compute_counts(connection: sqlite3.Connection) -> Counts:
         studies_released=sum(row.released for row in states),
         on_complete_counts={row.state: row.number for row in _ON_COMPLETE_STATES.fetch_all(connection)},
         rows_with_internal_error=internal_errors,
+        study_groups=tuple(map(_study_group, states)),
+    )
+
+
+def _study_group(row: Any) -> StudyGroup:
+    return StudyGroup(
+        archive=row.archive,
+        modalities=row.modalities,
+        is_done=row.state == TaskState.CONCLUDED,
+        studies=row.number,
+        instances=row.instances or 0,
+        uncounted=row.number - row.counted,
+        stored=row.stored or 0,
+        size=row.size or 0,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
@@ -32,3 +33,23 @@ def format_duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+#: Seconds from which the time of day of an end is named, too.
+_CLOCK_FROM = 120.0
+
+
+def format_time_left(seconds: float, now: datetime) -> str:
+    """Return the time left and the time of the end, such as ``3 h 10 min left, done about Thu 03:10``.
+
+    The weekday is left out today, and the date is added where the weekday is not enough; times are in the
+    zone of ``now``.
+    """
+    left = f"{format_duration(seconds)} left"
+    if seconds < _CLOCK_FROM:
+        return left
+    end = now + timedelta(seconds=seconds)
+    if end.date() == now.date():
+        return f"{left}, done about {end:%H:%M}"
+    day = f"{end:%a}" if end - now < timedelta(days=6) else f"{end:%a %Y-%m-%d}"
+    return f"{left}, done about {day} {end:%H:%M}"

@@ -11,6 +11,7 @@ from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder, resume_command
 from dicom_quarry.cli.console import out
+from dicom_quarry.cli.display.plain import format_left, format_study
 
 
 def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = False) -> None:
@@ -77,9 +78,12 @@ def _show_job(job: JobStatus) -> None:
         released = "study" if counts.studies_released == 1 else "studies"
         out.print(f"  {counts.studies_released:>9,} {released} released: the files were moved elsewhere")
     for study in progress.get("active_studies", []):
-        out.print(f"  row {study['row']}: {api.format_part(study['stored'], study['listed'], 'instance')}")
+        found = job.active_studies.get(study["row"])
+        keys = (found.patient_id, found.accession) if found and out.is_terminal else ("", "")
+        part = api.format_part(study["stored"], study["listed"], "instance")
+        out.print(f"  {format_study(study['row'], *keys)}: {part}")
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:
         rate = api.format_size(round(progress["bytes_per_second"]))
-        out.print(f"{rate}/s, {api.format_duration(progress['seconds_left'])} left")
+        out.print(f"{rate}/s, {format_left(progress['seconds_left'])}")

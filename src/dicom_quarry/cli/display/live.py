@@ -16,12 +16,17 @@ from dicom_quarry.api import (
     QueryProgress,
     Snapshot,
     describe_unused_columns,
+    format_count,
+    format_duration,
+    format_part,
+    format_size,
 )
 from dicom_quarry.cli.display.plain import (
     format_cohort,
     format_cohort_change,
+    format_left,
     format_query_progress,
-    format_rate,
+    format_study,
     format_totals,
 )
 from dicom_quarry.model import OutcomeStatus
@@ -81,13 +86,11 @@ class LiveDisplay(JobObserver):
 
 
 def _render_progress(snapshot: Snapshot) -> RenderableType:
-    counts = snapshot.counts
-    done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
-    head = Table.grid(padding=(0, 1))
-    head.add_row(ProgressBar(counts.rows, done, width=40), f"{100 * done // max(counts.rows, 1)} %")
-    lines: list[RenderableType] = [head, Text(format_totals(snapshot)), Text(format_rate(snapshot))]
+    lines: list[RenderableType] = [_render_bar(*_share(snapshot)), Text(_format_amounts(snapshot))]
+    lines.append(Text(_format_times(snapshot)))
     for study in snapshot.active_studies:
-        lines.append(Text(f"  row {study.row}: {study.stored:,} of {study.listed:,} instances", "cyan"))
+        name = format_study(study.row, study.patient_id, study.accession)
+        lines.append(Text(f"  {name}: {format_part(study.stored, study.listed, 'instance')}"))
     if snapshot.waiting_for:
         lines.append(Text(f"waiting for {snapshot.waiting_for}", "yellow"))
     if snapshot.stopping:
@@ -97,11 +100,43 @@ def _render_progress(snapshot: Snapshot) -> RenderableType:
     return Group(*lines)
 
 
+def _share(snapshot: Snapshot) -> tuple[int, int]:
+    """Return the bytes so far and in the end; rows where the bytes are not known."""
+    if snapshot.bytes_expected:
+        return snapshot.bytes_done, snapshot.bytes_expected
+    counts = snapshot.counts
+    return counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0), counts.rows
+
+
+def _format_amounts(snapshot: Snapshot) -> str:
+    totals = format_totals(snapshot)
+    if not snapshot.bytes_expected:
+        return totals
+    return f"{format_size(snapshot.bytes_done)} of about {format_size(snapshot.bytes_expected)}; {totals}"
+
+
+def _format_times(snapshot: Snapshot) -> str:
+    parts = [
+        f"{format_count(round(snapshot.instances_per_second), 'instance')}/s",
+        f"{format_size(round(snapshot.bytes_per_second))}/s",
+        f"running for {format_duration(snapshot.elapsed)}",
+        *([format_left(snapshot.seconds_left)] if snapshot.seconds_left is not None else []),
+    ]
+    return ", ".join(parts)
+
+
+def _render_bar(done: int, total: int) -> RenderableType:
+    """Render a bar as wide as the terminal, in the terminal's own colours: red and green have meanings."""
+    line = Table.grid(padding=(0, 1), expand=True)
+    line.add_column(ratio=1)
+    line.add_column(justify="right")
+    bar = ProgressBar(max(total, 1), done, style="dim", complete_style="default", finished_style="default")
+    line.add_row(bar, f"{min(100, 100 * done // max(total, 1))} %")
+    return line
+
+
 def _render_query_progress(progress: QueryProgress) -> RenderableType:
-    head = Table.grid(padding=(0, 1))
-    done = 100 * progress.done // max(progress.total, 1)
-    head.add_row(ProgressBar(progress.total, progress.done, width=40), f"{done} %")
     return Group(
-        head,
+        _render_bar(progress.done, progress.total),
         Text(format_query_progress(progress), "yellow" if progress.waiting_for or progress.stopping else ""),
     )

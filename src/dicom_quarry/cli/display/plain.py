@@ -11,10 +11,11 @@ from dicom_quarry.api import (
     QueryProgress,
     Snapshot,
     describe_unused_columns,
+    escape_text,
     format_count,
-    format_duration,
     format_part,
     format_size,
+    format_time_left,
 )
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.model import SETTLED, OutcomeStatus
@@ -78,11 +79,7 @@ def format_query_progress(progress: QueryProgress) -> str:
     text = f"{progress.done:,} of {progress.total:,} {unit} queried, {rate} {unit}/s"
     if progress.waiting_for:
         return f"{text}, waiting for {progress.waiting_for}"
-    return (
-        f"{text}, {format_duration(progress.seconds_left)} left"
-        if progress.seconds_left is not None
-        else text
-    )
+    return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
 
 
 def format_cohort(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
@@ -116,13 +113,18 @@ def format_totals(snapshot: Snapshot) -> str:
 
 def format_rate(snapshot: Snapshot) -> str:
     """Format the transfer rate, and the time left or the reason to wait."""
-    text = (
-        f"{snapshot.instances_per_second:,.0f} instances/s, {format_size(round(snapshot.bytes_per_second))}/s"
-    )
+    text = f"{format_count(round(snapshot.instances_per_second), 'instance')}/s, {format_size(round(snapshot.bytes_per_second))}/s"
     if snapshot.waiting_for:
-        return f"{text}, waiting for {snapshot.waiting_for}"
-    return (
-        f"{text}, {format_duration(snapshot.seconds_left)} left"
-        if snapshot.seconds_left is not None
-        else text
-    )
+        text = f"{text}, waiting for {snapshot.waiting_for}"
+    return text if snapshot.seconds_left is None else f"{text}, {format_left(snapshot.seconds_left)}"
+
+
+def format_study(row: int, patient_id: str = "", accession: str = "") -> str:
+    """Format the row of a study; for a terminal, with its patient and its accession."""
+    keys = [(name, value) for name, value in (("patient", patient_id), ("accession", accession)) if value]
+    return ", ".join([f"row {row}", *(f"{name} {escape_text(value, limit=40)}" for name, value in keys)])
+
+
+def format_left(seconds: float) -> str:
+    """Format the time left, and the time of the end by this computer's clock."""
+    return format_time_left(seconds, datetime.now().astimezone())
