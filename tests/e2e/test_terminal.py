@@ -71,7 +71,9 @@ def test_progress_and_control_c(work: Path) -> None:
         try:
             terminal.wait_for("4 rows; Accession as AccessionNumber")
             terminal.wait_for("2 of 4 rows")
-            terminal.wait_for("row 2: 1 of 3 instances")
+            keys = f"patient {STUDIES[1].patient.patient_id}, accession {STUDIES[1].accession}"
+            terminal.wait_for(f"row 2, {keys}: 1 of 3 instances")
+            terminal.wait_for("running for ")
             terminal.wait_for("1 of 3 studies complete")
             terminal.type("\x03")
             terminal.wait_for("Press Ctrl-C again")
@@ -82,4 +84,5 @@ def test_progress_and_control_c(work: Path) -> None:
             terminal.child.wait()
         assert code == 4
         assert "run the same command again to continue" in terminal.shown
+        assert f"to continue: quarry resume {work / 'out'}" in terminal.shown
         assert quarry(*command).code == 1

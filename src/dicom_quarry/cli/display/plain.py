@@ -113,7 +113,8 @@ def format_totals(snapshot: Snapshot) -> str:
 
 def format_rate(snapshot: Snapshot) -> str:
     """Format the transfer rate, and the time left or the reason to wait."""
-    text = f"{format_count(round(snapshot.instances_per_second), 'instance')}/s, {format_size(round(snapshot.bytes_per_second))}/s"
+    instances = format_count(round(snapshot.instances_per_second), "instance")
+    text = f"{instances}/s, {format_size(round(snapshot.bytes_per_second))}/s"
     if snapshot.waiting_for:
         text = f"{text}, waiting for {snapshot.waiting_for}"
     return text if snapshot.seconds_left is None else f"{text}, {format_left(snapshot.seconds_left)}"
