@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # as in typing, which takes most of the time of this impo
 if TYPE_CHECKING:
     from dicom_quarry.api.checking import ConnectionCheck
     from dicom_quarry.api.extraction import extract
-    from dicom_quarry.api.job import Job, check, release, resume, retry, status
+    from dicom_quarry.api.job import Job, check, prune, release, resume, retry, status
     from dicom_quarry.api.job import open as open
     from dicom_quarry.api.options import ExtractOptions, PlanOptions
     from dicom_quarry.api.planning import Plan, plan
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "api.checking": ("ConnectionCheck",),
     "api.extraction": ("extract",),
-    "api.job": ("Job", "check", "open", "release", "resume", "retry", "status"),
+    "api.job": ("Job", "check", "open", "prune", "release", "resume", "retry", "status"),
     "api.options": ("ExtractOptions", "PlanOptions"),
     "api.planning": ("Plan", "plan"),
     "api.reports": ("report",),
@@ -78,6 +78,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "retry",
     "check",
     "release",
+    "prune",
     "Result",
     "Plan",
     "Job",

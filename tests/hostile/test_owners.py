@@ -98,7 +98,7 @@ def test_readers_may_read_a_job_of_another_user(alice: User, mallory: User, arch
     assert alice.quarry("explain", out, "--row", "1").code == 0
     assert alice.quarry("verify", out).code == 0
     assert closed_files(out) == before
-    for words in (["retry", out], ["release", out]):
+    for words in (["retry", out], ["release", out], ["prune", out]):
         refused = alice.quarry(*words)
         assert refused.code == 2
         assert "belongs to the user 64002" in refused.err

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.background import is_background_job as is_background_job
     from dicom_quarry.api.background import start_in_background as start_in_background
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
+    from dicom_quarry.api.completion import prune as prune
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
     from dicom_quarry.api.demonstration import run_demo as run_demo
@@ -112,7 +113,7 @@ EXPORTS = {
         "start_in_background",
     ),
     "api.checking": ("ConnectionCheck",),
-    "api.completion": ("release",),
+    "api.completion": ("prune", "release"),
     "api.demonstration": (
         "RunningDemo",
         "run_demo",

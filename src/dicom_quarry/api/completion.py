@@ -1,10 +1,11 @@
-"""The release of complete studies whose files have been moved elsewhere."""
+"""Studies whose files leave the job: released ones, and those that no row requests any more."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from dicom_quarry.completion.prune import PrunedStudy, prune_studies
 from dicom_quarry.completion.release import ReleaseResult, release_studies
 from dicom_quarry.jobs.folder import open_existing
 
@@ -19,3 +20,9 @@ def release(
     """Release complete studies; see :func:`dicom_quarry.completion.release.release_studies`."""
     folder = open_existing(Path(out), check_owner=True, trust_owner=trust_owner)
     return release_studies(folder, study_uids, delete=delete)
+
+
+def prune(out: str | Path, *, delete: bool = False, trust_owner: bool = False) -> Iterator[PrunedStudy]:
+    """Move away what no row requests any more; see :func:`dicom_quarry.completion.prune.prune_studies`."""
+    folder = open_existing(Path(out), check_owner=True, trust_owner=trust_owner)
+    return prune_studies(folder, delete=delete)

@@ -10,6 +10,7 @@ from functools import partial
 from dicom_quarry.api.archive_comparison import refetch
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.checking import ConnectionCheck
+from dicom_quarry.api.completion import prune as _prune
 from dicom_quarry.api.completion import release as _release
 from dicom_quarry.api.extraction import run_to_end
 from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT, find_running_job, read_job_status
@@ -18,6 +19,7 @@ from dicom_quarry.api.reports import report as _report
 from dicom_quarry.api.result import Result, load_job_settings, read_rows, read_studies
 from dicom_quarry.api.running import find_runner
 from dicom_quarry.api.verification import verify as _verify
+from dicom_quarry.completion.prune import PrunedStudy
 from dicom_quarry.completion.release import ReleaseResult
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
@@ -100,6 +102,11 @@ class Job:
     def release(self, study_uids: Collection[str] = (), *, delete: bool = False) -> list[ReleaseResult]:
         """Release complete studies; see :func:`release`."""
         return list(_release(self.folder, study_uids, delete=delete, trust_owner=self._trust_owner))
+
+    @clear_errors
+    def prune(self, *, delete: bool = False) -> list[PrunedStudy]:
+        """Move away the studies that no row requests any more; see :func:`prune`."""
+        return list(_prune(self.folder, delete=delete, trust_owner=self._trust_owner))
 
     @clear_errors
     def stop(self) -> bool:
@@ -219,6 +226,12 @@ def release(
     ``study_uids`` are the studies; without them all that are complete.
     """
     return list(_release(make_path(folder, "folder"), study_uids, delete=delete, trust_owner=trust_owner))
+
+
+@clear_errors
+def prune(folder: StrPath, *, delete: bool = False, trust_owner: bool = False) -> list[PrunedStudy]:
+    """Move the files of studies that no row requests any more to .quarry/pruned; ``delete`` deletes them."""
+    return list(_prune(make_path(folder, "folder"), delete=delete, trust_owner=trust_owner))
 
 
 @clear_errors

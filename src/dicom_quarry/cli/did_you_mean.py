@@ -18,7 +18,8 @@ _OTHER_COMMANDS = {
     "explain": "why show inspect describe history log row",
     "report": "summary csv excel xlsx results",
     "verify": "validate checksum fsck compare audit",
-    "release": "delete remove rm clean forget",
+    "release": "delete remove rm forget",
+    "prune": "clean cleanup clean-up gc purge tidy orphans",
     "receive": "storescp listen serve server scp",
     "init": "setup configure config new",
 }

@@ -55,6 +55,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "verify": ("verify", "verify", {}),
     "retry": ("extract", "retry", _SHOW_HELP),
     "release": ("release", "release", _SHOW_HELP),
+    "prune": ("prune", "prune", _SHOW_HELP),
     # Further arguments are AE titles behind --accept.
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
     "demo": ("demo", "demo", {}),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -27,6 +27,7 @@ from dicom_quarry.model import Study
 from dicom_quarry.plurals import format_count
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import compare_batch
+from dicom_quarry.store.moving import remove_empty_folders
 from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
 
@@ -164,18 +165,8 @@ class _Releaser:
         directories = Directories(self._out)
         for one in present:
             directories.unlink(one.path)
-        _prune(self._out, {(self._out / one.path).parent for one in present})
+        remove_empty_folders(self._out, {(self._out / one.path).parent for one in present})
         self.releases.mark_removed([state.study_uid])
         return ReleaseResult(
             state.study_uid, ReleaseOutcome.RELEASED, "", len(present), sum(one.size for one in present)
         )
-
-
-def _prune(out: Path, folders: Iterable[Path]) -> None:
-    """Remove these folders and their parents, up to the first that is not empty."""
-    for folder in folders:
-        with suppress(OSError):
-            for each in (folder, *folder.parents):
-                if each == out:
-                    break
-                each.rmdir()

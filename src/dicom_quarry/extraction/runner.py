@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -27,6 +28,7 @@ from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter, write_queued
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.orphans import Orphans
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
@@ -128,7 +130,9 @@ class Runner:
                 observer.on_message(message)
             if recorded_names(ledger.metadata()) is NameRule.PORTABLE and not settings.portable_names:
                 observer.on_message(PORTABLE_NOTE)
-            return self.run(folder, ledger)
+            result = self.run(folder, ledger)
+            self._report_orphans(folder, ledger)
+            return result
 
     def resume(self) -> JobResult:
         """Continue with the rows of the job's record; its table is not needed.
@@ -140,7 +144,9 @@ class Runner:
             observer.on_columns_unused(record.list_unused_columns(ledger, settings))
             if change := record.describe_table_change(ledger.metadata(), settings):
                 observer.on_message(change)
-            return self.run(folder, ledger)
+            result = self.run(folder, ledger)
+            self._report_orphans(folder, ledger)
+            return result
 
     def retry(self, statuses: frozenset[OutcomeStatus], options: Collection[str] = ()) -> JobResult:
         """Work again on the rows and studies that ended with one of these outcomes.
@@ -154,6 +160,18 @@ class Runner:
             outcomes = ", ".join(sorted(statuses))
             tried = format_count(count, "row or study is", "rows and studies are")
             return self.run(folder, ledger, retried=f"{tried} tried again ({outcomes})")
+
+    def _report_orphans(self, folder: JobFolder, ledger: Ledger) -> None:
+        """Report the stored studies that no row requests any more, as after an update with fewer rows."""
+        orphans = Orphans(ledger.database)
+        # A row that waits to be searched for may request any study.
+        if not orphans.count_waiting_rows() and (found := orphans.count()).studies:
+            studies = format_count(found.studies, "stored study", "stored studies")
+            belong = "belongs" if found.studies == 1 else "belong"
+            self.queries.observer.on_message(
+                f"{studies} ({format_count(found.files, 'file')}) {belong} to no row of the table any more; "
+                f"to move them away:  quarry prune {shlex.quote(str(folder.out))}"
+            )
 
     @contextmanager
     def open_job(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:

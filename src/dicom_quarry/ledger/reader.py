@@ -85,7 +85,8 @@ _studies = (
     .outerjoin(request_tasks, request_tasks.c.task_id == tasks.c.id)
     .order_by(tasks.c.id, request_tasks.c.row)
 )
-_STUDIES = CompiledStatement(_studies)
+# A task that no row requests, and that has nothing stored, is no study of the job.
+_STUDIES = CompiledStatement(_studies.where(tasks.c.state != TaskState.UNWANTED))
 _STUDY = CompiledStatement(_studies.where(tasks.c.id == bindparam("only")))
 
 _MAX_ID = 2**63 - 1

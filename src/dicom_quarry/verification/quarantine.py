@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,8 +14,8 @@ from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.ledger.ledger import Ledger, concluded_tasks, reopen_with_folders
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
-from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import Batch
+from dicom_quarry.store.moving import move_file
 from dicom_quarry.verification.hash_pool import HashPool, default_threads
 
 
@@ -76,31 +75,12 @@ def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str])
             for index, (code, _) in problems.items():
                 damaged.add(files[index].sop_uid)
                 if code != "missing":
-                    _quarantine_file(folder.out, files[index].path)
+                    move_file(
+                        folder.out, PurePosixPath(files[index].path), folder.out / ".quarry" / "damaged"
+                    )
             for number in {file.task_id for file in files}:
                 reopen_with_folders(ledger, number, {os.path.dirname(file.path) for file in files})  # noqa: PTH120
     return Quarantined(len(task_ids), frozenset(damaged))
-
-
-def _quarantine_file(root: Path, path: str) -> None:
-    directories = Directories(root / ".quarry" / "damaged")
-    place = PurePosixPath(path)
-    target = Path(directories.create(place.parent), place.name)
-    folder = Directories(root).open(place.parent)
-    try:
-        free_path = next(one for one in _candidate_paths(target) if not one.exists())
-        os.rename(place.name, free_path, src_dir_fd=folder)
-    finally:
-        os.close(folder)
-
-
-def _candidate_paths(path: Path) -> Iterator[Path]:
-    """Yield paths for a file, with a number if a file of the same name was moved there before."""
-    yield path
-    number = 2
-    while True:
-        yield path.with_name(f"{path.name}~{number}")
-        number += 1
 
 
 def count_restored(folder: JobFolder, quarantined: Quarantined, study_uids: list[str]) -> int:
