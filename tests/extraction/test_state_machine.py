@@ -24,6 +24,7 @@ from dicom_quarry.extraction.state_machine import (
 )
 from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.orphans import Orphans
 from dicom_quarry.model import RequestState, TaskState
 from tests.faults.document import ARCHITECTURE
 from tests.ledger.helpers import begin, end, request, resolve, study
@@ -118,6 +119,7 @@ TASK_DEEDS: dict[TaskEvent, Callable[[Ledger], object]] = {
         lambda c: replace_rows(c, [OTHER_ROW]) and None
     ),
     TaskEvent.REQUESTED_AGAIN: resolve_other_row,
+    TaskEvent.PRUNED: lambda ledger: Orphans(ledger.database).forget([1]),
 }
 WAY_TO = {
     TaskState.WAITING: (),

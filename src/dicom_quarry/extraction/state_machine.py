@@ -40,6 +40,7 @@ class TaskEvent(StrEnum):
     RETRIED = "retried"  # by a user, or because an instance arrived late
     NO_LONGER_REQUESTED = "no_longer_requested"  # --update: no row of the new table means this study
     REQUESTED_AGAIN = "requested_again"
+    PRUNED = "pruned"  # quarry prune: its files were moved away, as no row requests it any more
 
 
 REQUEST_TRANSITIONS: Mapping[tuple[RequestState, RequestEvent], RequestState] = {
@@ -72,6 +73,7 @@ TASK_TRANSITIONS: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.SETTLING, TaskEvent.LATE_STORES_SETTLED): TaskState.DECIDING,
     (TaskState.COMMITTING, TaskEvent.OUTCOME_COMMITTED): TaskState.CONCLUDED,
     (TaskState.CONCLUDED, TaskEvent.RETRIED): TaskState.WAITING,
+    (TaskState.CONCLUDED, TaskEvent.PRUNED): TaskState.UNWANTED,
     **{(state, TaskEvent.INTERRUPTED): TaskState.WAITING for state in _ACTIVE_STATES},
 }
 

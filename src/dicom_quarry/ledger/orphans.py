@@ -86,15 +86,20 @@ class Orphans:
         return tuple(self._database.read(lambda c: c.scalars(query).all()))
 
     def forget(self, task_ids: Collection[int]) -> None:
-        """Forget the files of these tasks: if a row requests them again, they are fetched again."""
+        """Forget the files of these tasks; if a row requests one again, it is fetched again.
+
+        A task that waits is in work, and stays as it is.
+        """
 
         def work(connection: Connection) -> None:
+            ended = select(tasks.c.id).where(tasks.c.id.in_(task_ids), tasks.c.state != TaskState.WAITING)
+            forgotten = connection.scalars(ended).all()
             for table in (instances, series, folders, on_complete_items):
-                connection.execute(delete(table).where(table.c.task_id.in_(task_ids)))
+                connection.execute(delete(table).where(table.c.task_id.in_(forgotten)))
             emptied = dict.fromkeys(("not_before", "code", "details", "expected", "proved_at"))
             connection.execute(
                 update(tasks)
-                .where(tasks.c.id.in_(task_ids))
+                .where(tasks.c.id.in_(forgotten))
                 .values(state=TaskState.UNWANTED, stored=0, size=0, folder="", **emptied)
             )
 
