@@ -411,6 +411,13 @@ def test_two_parts_of_one_name_are_refused(tmp_path: Path) -> None:
         read(tmp_path, stream.getvalue())
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "1e3", "x"], ids=lambda text: text[:3])
+def test_a_number_of_a_row_that_is_none_is_refused(tmp_path: Path, number: str) -> None:
+    content = change_part(THREE, _SHEET, '<row r="4"', f'<row r="{number}"')
+    with pytest.raises(InputError, match="is not a number of a row"):
+        read(tmp_path, content)
+
+
 def test_rows_out_of_order_are_refused(tmp_path: Path) -> None:
     content = change_part(THREE, _SHEET, '<row r="4"', '<row r="2"')
     with pytest.raises(InputError, match="row 2 comes after row 3"):
@@ -450,6 +457,7 @@ BOMBS = {
     "shared strings": ("xl/sharedStrings.xml", "<sst>", "<si><t>a</t></si>", 12, _TOO_MUCH),
     "a large cell": (_SHEET, f'{_ROW}<c r="B1" t="str"><v>', "a" * 64, 2, "a cell in row 1 is too long"),
     "wide rows": (_SHEET, f"{_ROW}</row>", '<row><c r="XFD1"><v>1</v></c></row>', 12, "it takes|do not fit"),
+    "too many cells": (_SHEET, _ROW, '<c t="str"><v>1</v></c>', 12, "row 1 has more than 16,384 cells"),
     "a row beyond the last": (_SHEET, _ROW, '</row><row r="1048577">', 1, "there is no row 1048577"),
     "merged cells": (_SHEET, f"{_ROW}</row>", '<mergeCell ref="A1:B9"/>', 2, "more than 20,000 ranges"),
 }

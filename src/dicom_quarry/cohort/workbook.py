@@ -24,7 +24,7 @@ _MEMORY = 1 << 30
 _OUTPUT = 2 << 30
 #: Seconds of processor time: many times those of a workbook of this size.
 _SECONDS = 5
-_SECONDS_PER_MEGABYTE = 20
+_SECONDS_PER_MEGABYTE = 10
 
 _REMEDY = "open it in Excel and save it as XLSX, or as 'CSV UTF-8'"
 

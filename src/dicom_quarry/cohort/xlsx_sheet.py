@@ -17,6 +17,7 @@ from xml.parsers import expat
 from dicom_quarry.cohort.cell_values import UnreadableCell, WorkbookDate
 from dicom_quarry.cohort.number_format import GENERAL, NumberFormat
 from dicom_quarry.cohort.sheet_layout import MergedCells, SheetLayout
+from dicom_quarry.system.numbers import parse_number
 
 _CHUNK = 1 << 16
 #: Excel's limit; a wider row means that the file is damaged.
@@ -29,6 +30,9 @@ _MAX_CELL_CHARS = 1 << 17
 _MAX_ROW_CHARS = 1 << 25
 #: Merged ranges of cells, and ranges of hidden columns.
 _MAX_RANGES = 20_000
+
+#: Maximum number of a row, a column, a style or a shared string.
+_MAX_INDEX = 1 << 31
 #: Signs that a sheet has something hidden or merged.
 _LAYOUT_MARKS = re.compile(rb"hidden|mergeCell|[ \t\r\n](?:ht|width)\s*=\s*.0")
 _LONGEST_MARK = 32
@@ -59,7 +63,7 @@ class CellDecoder:
         """Return the text of a cell from its type, style and stored value."""
         number_format = self.number_formats[style] if style < len(self.number_formats) else GENERAL
         if kind == "s":
-            return number_format.format_text(self.strings[int(value)])
+            return number_format.format_text(self.strings[_index(value)])
         if kind == "b":
             return "TRUE" if value.strip() == "1" else "FALSE"
         if kind == "d" and _ISO_DAY.fullmatch(value):
@@ -82,11 +86,11 @@ def read_number_formats(stream: IO[bytes] | None) -> NumberFormats:
     inside = False
     for name, attributes in read_elements(stream) if stream else ():
         if name == "numFmt":
-            codes[int(attributes["numFmtId"])] = attributes.get("formatCode", "")
+            codes[_index(attributes["numFmtId"])] = attributes.get("formatCode", "")
         if name in ("cellXfs", "cellStyleXfs", "cellStyles", "dxfs"):
             inside = name == "cellXfs"
         elif name == "xf" and inside:
-            number = int(attributes.get("numFmtId", "0"))
+            number = _index(attributes.get("numFmtId", "0"))
             formats.append(NumberFormat.parse(number, codes.get(number, "")))
     return tuple(formats)
 
@@ -208,6 +212,15 @@ class _StringCollector(_XmlHandler):
                 raise ValueError("the text of a cell is too long")
 
 
+@lru_cache(maxsize=1 << 14)
+def _index(text: str) -> int:
+    """Return the number of a row, a column, a style or a string; raises ValueError."""
+    number = parse_number(text.strip(), _MAX_INDEX)
+    if number is None:
+        raise ValueError(f"{text[:20]!r} is not a number of a row, a column, a style or a string")
+    return number
+
+
 def _is_true(value: str | None) -> bool:
     return value in ("1", "true")
 
@@ -231,7 +244,7 @@ class _LayoutCollector(_XmlHandler):
     def start(self, name: str, attributes: _Attributes) -> None:
         name = _local_name(name)
         if name == "row":
-            self._line = int(attributes.get("r", self._line + 1))
+            self._line = _index(attributes.get("r", str(self._line + 1)))
             self._is_hidden = _is_hidden_row(attributes)
         elif name in ("v", "t", "f") and self._is_hidden:
             self._is_hidden = False
@@ -239,7 +252,7 @@ class _LayoutCollector(_XmlHandler):
             if len(self.layout.hidden_rows) < _SHOWN_ROWS:
                 self.layout.hidden_rows.append(self._line)
         elif name == "col" and (_is_true(attributes.get("hidden")) or _is_zero(attributes.get("width"))):
-            self.layout.hidden_columns.append((int(attributes["min"]) - 1, int(attributes["max"]) - 1))
+            self.layout.hidden_columns.append((_index(attributes["min"]) - 1, _index(attributes["max"]) - 1))
             _check_ranges(self.layout.hidden_columns)
         elif name == "mergeCell":
             self.layout.merges.append(_parse_range(attributes["ref"]))
@@ -257,7 +270,7 @@ def _parse_range(reference: str) -> MergedCells:
     ends = []
     for cell in (first, last or first):
         letters = cell.rstrip("0123456789")
-        ends.append((_column_index(letters), int(cell[len(letters) :])))
+        ends.append((_column_index(letters), _index(cell[len(letters) :])))
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]
 
 
@@ -291,7 +304,7 @@ class _RowCollector(_XmlHandler):
         elif name == "rPh":
             self._in_phonetic = True
         elif name == "row":
-            line = int(attributes.get("r", self._line + 1))
+            line = _index(attributes.get("r", str(self._line + 1)))
             if line <= self._line:
                 raise ValueError(f"row {line} comes after row {self._line}")
             if line > _MAX_ROWS:
@@ -302,10 +315,12 @@ class _RowCollector(_XmlHandler):
     def _begin_cell(self, attributes: _Attributes) -> None:
         reference = attributes.get("r", "")
         self._column = _column_index(reference.rstrip("0123456789")) if reference else self._column + 1
+        if self._column >= _MAX_COLUMNS:
+            raise ValueError(f"row {self._line} has more than {_MAX_COLUMNS:,} cells")
         if self._column < len(self._row):
             raise ValueError(f"the cells of row {self._line} are out of order")
         self._kind = attributes.get("t", "")
-        self._style = int(attributes.get("s", "0"))
+        self._style = _index(attributes.get("s", "0"))
         self._value.clear()
         self._size = 0
         self._has_value = self._has_formula = False
