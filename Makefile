@@ -28,7 +28,8 @@ demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show wha
 	$(BIN)/quarry demo --to demo
 
 test: $(STAMP) archives ## all tests, against real archives too
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+# Most tests wait for processes and archives, not for a processor. In alphabetical order the long files are not the last.
+	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test-hostile: $(STAMP) ## attacks by other users, and poor machines; many need root and are skipped without
 	$(BIN)/python -m pytest -n 4 -m hostile tests/hostile
