@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
+    from dicom_quarry.api.file_check import record_verification as record_verification
+    from dicom_quarry.api.file_check import with_file_check as with_file_check
     from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT as RETRIED_BY_DEFAULT
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import configured_archives as configured_archives
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     from dicom_quarry.plurals import format_count as format_count
     from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
+    from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
     from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
@@ -122,6 +125,10 @@ EXPORTS = {
         "extract",
         "make_runner",
         "notify_on_end",
+    ),
+    "api.file_check": (
+        "record_verification",
+        "with_file_check",
     ),
     "api.jobs": (
         "RETRIED_BY_DEFAULT",
@@ -203,6 +210,7 @@ EXPORTS = {
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "plurals": ("format_count", "format_part"),
+    "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
     "reporting.plan_files": (
         "is_plan_file",

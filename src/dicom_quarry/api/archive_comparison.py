@@ -36,7 +36,7 @@ def refetch(out: Path, runner: Runner, *, damaged: bool, changed: bool) -> JobRe
         study_uids += read_study_uids(
             out / "changes.csv", frozenset({NEW}), f"quarry verify {out} --against-archive"
         )
-    return quarantine.refetch(runner, list(dict.fromkeys(study_uids)))
+    return quarantine.refetch(runner, list(dict.fromkeys(study_uids)), is_damage=damaged)
 
 
 def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> ArchiveDiff:

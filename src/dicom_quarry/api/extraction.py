@@ -11,6 +11,7 @@ from typing import Unpack
 
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.cohort_rows import Cohort, as_table
+from dicom_quarry.api.file_check import with_file_check
 from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, make_flags, make_path
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
@@ -73,7 +74,7 @@ def extract(
         def work(runner: Runner) -> JobResult:
             return runner.extract(table, update=update, archive_moved=archive_moved)
 
-        return run_to_end(settings, work, observer, queue=queue)
+        return run_to_end(settings, with_file_check(work), observer, queue=queue)
 
 
 def run_to_end(

@@ -90,6 +90,7 @@ def status_exit_code(status: JobStatus) -> int:
     if counts.rows_with_internal_error:
         return 70
     settled = set(counts.rows_by_status) <= SETTLED
+    settled = settled and status.damage is None
     return 0 if settled and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
 
 

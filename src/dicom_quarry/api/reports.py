@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.instance_paths import MISMATCH_DIR, load_path_function
+from dicom_quarry.ledger.file_state import read_damage
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import (
@@ -23,6 +24,7 @@ from dicom_quarry.reporting.csv_reports import (
     write_sha256sums,
     write_studies,
 )
+from dicom_quarry.reporting.file_damage import describe_damage
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
 
@@ -88,8 +90,11 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
     options = options or ReportOptions()
     reader = LedgerReader(folder.ledger)
     try:
-        refused = int(reader.metadata().get("refused", "0"))
-        summary = summarise(reader.rows(), reader.studies(), refused)
+        metadata = reader.metadata()
+        summary = replace(
+            summarise(reader.rows(), reader.studies(), int(metadata.get("refused", "0"))),
+            file_problem=describe_damage(read_damage(metadata), folder.out),
+        )
         requested = _requested_files(folder.out, options)
         if force or not _are_current(folder):
             bom = _has_bom(folder.out / "report.csv") if options.bom is None else options.bom

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.ledger.file_state import FileDamage, read_damage
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import Study
 from dicom_quarry.system.text_safety import escape_text
@@ -27,6 +28,7 @@ class JobStatus:
     """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file.
 
     ``active_studies`` are the studies of the progress file, by their rows.
+    ``damage`` are files that were found damaged or missing.
     """
 
     folder: JobFolder
@@ -35,6 +37,7 @@ class JobStatus:
     process: int | None
     progress: Mapping[str, Any]
     active_studies: Mapping[int, Study] = field(default_factory=dict)
+    damage: FileDamage | None = None
 
     @property
     def is_queued(self) -> bool:
@@ -75,7 +78,8 @@ def read_job_status(folder: JobFolder) -> JobStatus:
         }
     finally:
         reader.close()
-    return JobStatus(folder, datetime.fromisoformat(metadata["created"]), counts, process, progress, active)
+    began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
+    return JobStatus(folder, began, counts, process, progress, active, damage)
 
 
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, exists, func, select
 
 from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.schema import folders, instances, request_tasks, series, tasks, uids
-from dicom_quarry.model import InstanceRef, Selection, Study, Task, TaskState
+from dicom_quarry.model import InstanceRef, OutcomeStatus, Selection, Study, Task, TaskState
+from dicom_quarry.outcomes import codes_of
 
 #: Most files in one page, unless one study alone has more; and most studies.
 _PAGE, _STUDIES_AT_ONCE = 2000, 100
@@ -86,6 +87,22 @@ class StoredFilesReader(LedgerReader):
     def files_of(self, path_of: PathFunction, task_id: int) -> list[StoredFile]:
         """Return the files of one task."""
         return [file for _, page in self.files(path_of, after=task_id - 1, last=task_id) for file in page]
+
+    def wanted_folders(self) -> dict[int, tuple[str, int]]:
+        """Return the folder, and the number of files, of the tasks that a row requests, by task.
+
+        Tasks that are released, excluded or in work are left out.
+        """
+        excluded = codes_of({OutcomeStatus.EXCLUDED})
+        query = select(tasks.c.id, tasks.c.folder, tasks.c.stored).where(
+            tasks.c.stored > 0,
+            tasks.c.state == TaskState.CONCLUDED,
+            tasks.c.released_at.is_(None),
+            tasks.c.code.not_in(excluded),
+            exists().where(request_tasks.c.task_id == tasks.c.id),
+        )
+        with self._engine.connect() as connection:
+            return {number: (folder, stored) for number, folder, stored in connection.execute(query)}
 
     def count_stored(self, study_uid: str, sop_uids: Collection[str]) -> int:
         """Count the instances of a study that are stored, among these."""

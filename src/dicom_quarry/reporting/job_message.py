@@ -56,6 +56,8 @@ def _end_subject(summary: JobSummary, problem: str) -> str:
         return "not finished, your action is needed" if problem else "stopped, not finished"
     if summary.exit_code == 0:
         return f"finished, {summary.settled_text}"
+    if not summary.incomplete_rows and summary.file_problem:
+        return "finished, files are damaged or missing"
     if not summary.incomplete_rows:
         return "finished, an on-complete command failed"
     need = "needs" if summary.incomplete_rows == 1 else "need"

@@ -56,6 +56,7 @@ class JobSummary:
     ``attention_groups`` are the rows that are not complete, by reason. ``refused_instances`` were sent but
     not stored, because they were not requested or were damaged. ``on_complete_counts`` counts complete
     studies by the state of their on-complete command. The data of ``released_studies`` was moved elsewhere.
+    ``file_problem`` describes files that are damaged or missing, with the command that mends them.
     """
 
     rows: int
@@ -68,6 +69,7 @@ class JobSummary:
     refused_instances: int = 0
     on_complete_counts: Mapping[str, int] = field(default_factory=dict)
     released_studies: int = 0
+    file_problem: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -78,7 +80,7 @@ class JobSummary:
         if self.internal_errors:
             return 70
         failed = self.on_complete_counts.get(OnCompleteState.FAILED)
-        return 1 if statuses - SETTLED or failed else 0
+        return 1 if statuses - SETTLED or failed or self.file_problem else 0
 
     @property
     def internal_errors(self) -> int:
@@ -105,6 +107,8 @@ class JobSummary:
             return self.settled_text
         if self.exit_code == 4:
             return "not finished: run the same command again to continue"
+        if not self.incomplete_rows and self.file_problem:
+            return "finished: every row was complete, but files are damaged or missing; see above"
         if not self.incomplete_rows:
             return f"finished: {self.settled_text}, but an on-complete command failed; see studies.csv"
         complete = dict(self.outcome_counts).get(OutcomeStatus.COMPLETE, 0)
@@ -254,6 +258,8 @@ def _follow_up_lines(summary: JobSummary) -> list[str]:
     if summary.released_studies:
         released = format_count(summary.released_studies, "study")
         lines.append(f"{released} released (the data was moved elsewhere)")
+    if summary.file_problem:
+        lines.append(summary.file_problem)
     return lines
 
 

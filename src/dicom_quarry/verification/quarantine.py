@@ -12,6 +12,7 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.ledger.file_state import clear_damage
 from dicom_quarry.ledger.ledger import Ledger, concluded_tasks, reopen_with_folders
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
 from dicom_quarry.store.hash_worker import Batch
@@ -44,8 +45,11 @@ def read_study_uids(path: Path, codes: frozenset[str], command: str) -> list[str
         ) from None
 
 
-def refetch(runner: Runner, study_uids: list[str]) -> JobResult:
-    """Retrieve studies again in which verify found damage; damaged files are moved to quarantine first."""
+def refetch(runner: Runner, study_uids: list[str], *, is_damage: bool = True) -> JobResult:
+    """Retrieve studies again; their damaged files are moved to quarantine first.
+
+    ``is_damage``: they are all studies in which damage was found, so that the record has no other.
+    """
     with runner.open_job() as (folder, ledger):
         quarantined = quarantine_damaged(folder, ledger, study_uids)
         count = len(quarantined.damaged_sop_uids)
@@ -54,6 +58,9 @@ def refetch(runner: Runner, study_uids: list[str]) -> JobResult:
         if count:
             restored = count_restored(folder, quarantined, study_uids)
             runner.queries.observer.on_message(f"{restored} of the {count} are stored again")
+        if is_damage:
+            # An instance that did not come again is missing from its study, which is not complete any more.
+            clear_damage(ledger)
         return result
 
 

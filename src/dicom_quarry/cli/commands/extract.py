@@ -157,7 +157,7 @@ def extract(
     chosen = cohort_options.drop_unset(flags) | ({"diagnosis": False} if no_diagnosis else {})
     settings, table = _load_job(cohort, niffler, config_file, chosen)
     work = partial(_extract, table, update=update, archive_moved=archive_moved)
-    raise typer.Exit(run_job(settings, work, queue=queue))
+    raise typer.Exit(run_job(settings, api.with_file_check(work), queue=queue))
 
 
 def _extract(table: Path, runner: Runner, *, update: bool, archive_moved: bool) -> JobResult:

@@ -51,6 +51,7 @@ def _to_json(job: JobStatus) -> dict[str, object]:
         "instances_expected": counts.instances_expected,
         "instances_stored": counts.instances_stored,
         "bytes": counts.size,
+        "files_damaged": job.damage.files if job.damage else 0,
         "bytes_per_second": progress.get("bytes_per_second"),
         "seconds_left": progress.get("seconds_left"),
         "waiting_for": job.waiting_for or None,
@@ -82,6 +83,8 @@ def _show_job(job: JobStatus) -> None:
         keys = (found.patient_id, found.accession) if found and out.is_terminal else ("", "")
         part = api.format_part(study["stored"], study["listed"], "instance")
         out.print(f"  {format_study(study['row'], *keys)}: {part}")
+    if job.damage:
+        out.print(api.describe_damage(job.damage, job.folder.out))
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:

@@ -121,6 +121,7 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
             raise typer.Exit(4) from None
         printer.finish()
         list_file = api.write_damaged_list(verification, verified, is_full=options.is_full)
+        api.record_verification(verification, verified, is_full=options.is_full, is_quick=options.quick)
         verification.finish()
     _show_result(folder, options, verification, verified, list_file)
     raise typer.Exit(1 if verified.damaged else 0)
