@@ -443,7 +443,8 @@ def validate_model(model: type[T], values: Mapping[str, object], source: Path, p
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"]).replace("_", "-")
         if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(name.replace("_", "-") for name in model.model_fields))
+            names = {*model.model_fields, *(["layout"] if "filepath" in model.model_fields else [])}
+            known = ", ".join(sorted(name.replace("_", "-") for name in names))
             raise ConfigError(
                 f"{source}: {prefix}'{setting}' is not a setting. Known settings: {known}"
             ) from error
