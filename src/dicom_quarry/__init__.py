@@ -13,13 +13,11 @@ TYPE_CHECKING = False  # as in typing, which takes most of the time of this impo
 if TYPE_CHECKING:
     from dicom_quarry.api.checking import ConnectionCheck
     from dicom_quarry.api.extraction import extract
-    from dicom_quarry.api.job import Job, check, prune, release, resume, retry, status
+    from dicom_quarry.api.job import Job, check, prune, release, report, resume, retry, status, verify
     from dicom_quarry.api.job import open as open
     from dicom_quarry.api.options import ExtractOptions, PlanOptions
     from dicom_quarry.api.planning import Plan, plan
-    from dicom_quarry.api.reports import report
     from dicom_quarry.api.result import Result
-    from dicom_quarry.api.verification import verify
     from dicom_quarry.errors import (
         ArchiveError,
         ConfigError,
@@ -41,12 +39,10 @@ if TYPE_CHECKING:
 _MODULES = {
     "api.checking": ("ConnectionCheck",),
     "api.extraction": ("extract",),
-    "api.job": ("Job", "check", "open", "prune", "release", "resume", "retry", "status"),
+    "api.job": ("Job", "check", "open", "prune", "release", "report", "resume", "retry", "status", "verify"),
     "api.options": ("ExtractOptions", "PlanOptions"),
     "api.planning": ("Plan", "plan"),
-    "api.reports": ("report",),
     "api.result": ("Result",),
-    "api.verification": ("verify",),
     "errors": (
         "ArchiveError",
         "ConfigError",

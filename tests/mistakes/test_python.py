@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import datetime
 import importlib
+import inspect
 import math
 import os
 import pkgutil
@@ -17,11 +18,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import dicom_quarry
+from dicom_quarry.api import boundary
+from dicom_quarry.api.boundary import name_options
 from dicom_quarry.api.options import ExtractOptions, PlanOptions
 from dicom_quarry.cli.commands import extract as extract_command
 from dicom_quarry.cli.commands import plan as plan_command
@@ -156,6 +159,11 @@ def test_an_option_of_extract_at_plan(notebook: Notebook) -> None:
         ({"where": ["Modality=CT", 3]}, "where.1: write a text (it is 3)"),
         ({"protocol": 2026}, "protocol: write a text (it is 2026)"),
         ({"state": 5}, "state: write the path of a file or folder (it is 5)"),
+        (
+            {"series": {"Modality": 2.5}},
+            "series: write a text, or a list of texts, for 'Modality' (it is 2.5)",
+        ),
+        ({"update": "yes"}, "update: write True or False (it is 'yes')"),
         ({"notify": "me"}, "notify: write a table of settings (it is 'me')"),
         ({"to": 7}, 'to: write a path such as "out", or a pathlib.Path (it is 7)'),
         ({"config": 7}, 'config: write a path such as "out", or a pathlib.Path (it is 7)'),
@@ -190,6 +198,80 @@ def test_options_are_those_of_the_flags_and_of_the_settings() -> None:
     assert extract - {"yes", "no_diagnosis", "retrieve", "layout"} == settings, (
         "a new setting needs its option"
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("run again with --update to use the rows", "run again with update=True to use the rows"),
+        ("Give --from AET@HOST:PORT or 'from'", "Give archive=\"AET@HOST:PORT\" or 'from'"),
+        ("add --map 'Accession Num=AccessionNumber'; if", 'add map="Accession Num=AccessionNumber"; if'),
+        ("or use --date-format %d/%m/%Y to read it", 'or use date_format="%d/%m/%Y" to read it'),
+        ("leave --state out", "leave state out"),
+        ("To mend: quarry retry out/ --damaged. Then", "To mend: quarry retry out/ --damaged. Then"),
+        ("skip them with --skip-bad-rows (the report", "skip them with skip_bad_rows=True (the report"),
+        ("a -- b, 2019-01-01--2019-02-01", "a -- b, 2019-01-01--2019-02-01"),
+    ],
+)
+def test_messages_name_arguments_in_place_of_flags(message: str, text: str) -> None:
+    assert name_options(message) == text
+
+
+def test_what_is_missing_is_named_as_an_argument(notebook: Notebook) -> None:
+    assert 'Give archive="AET@HOST:PORT"' in mistake(lambda: dicom_quarry.extract(ONE, to="out"))
+    assert "Give one with to" in mistake(lambda: notebook.extract(to=None))
+    cohort = [{"Accession Num": "QA00003", "MRN": "Q-TEN"}]
+    text = mistake(lambda: notebook.extract(cohort))
+    assert 'add map="Accession Num=AccessionNumber"' in text
+    assert notebook.extract(cohort, map="Accession Num=AccessionNumber").exit_code == 0
+
+
+def test_a_path_with_the_home_folder(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(notebook.shell.folder / "home"))
+    table = notebook.shell.folder / "home" / "cohort.csv"
+    table.parent.mkdir()
+    table.write_text("Accession\nQA00003\n")
+    result = notebook.extract("~/cohort.csv", to="~/out")
+    assert result.report == table.parent / "out" / "report.csv"
+    assert dicom_quarry.status("~/out").state == "finished"
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "text"),
+    [
+        ("check", ["A@127.0.0.1:9"], {"accession": 4711}, "accession: write a text such as"),
+        ("verify", ["out"], {"threads": "two"}, "threads: write a number"),
+        ("retry", ["out"], {"damaged": "yes"}, "damaged: write True or False (it is 'yes')"),
+        ("release", ["out", "1.2.3"], {}, "out has no study 1.2.3: studies.csv has the UIDs"),
+        ("report", [None], {}, 'folder: write a path such as "out"'),
+    ],
+)
+def test_arguments_of_the_other_functions(
+    notebook: Notebook, name: str, arguments: list[Any], options: dict[str, Any], text: str
+) -> None:
+    notebook.extract()
+    assert mistake(lambda: getattr(dicom_quarry, name)(*arguments, **options)).startswith(text)
+    job: Any = dicom_quarry.open("out")
+    assert mistake(lambda: job.wait("long")).startswith("timeout: write a number, such as 60 (it is 'long')")
+
+
+def test_every_flag_without_a_value_is_known_as_such() -> None:
+    found = inspect.get_annotations(extract_command.extract, eval_str=True)
+    flags = {name for name, kind in found.items() if _is_bool(kind)}
+    assert flags
+    assert {name.replace("_", "-") for name in flags} - {"detach"} <= boundary._BOOLEANS
+
+
+def _is_bool(kind: Any) -> bool:
+    return kind is bool or get_args(kind)[:1] == (bool,)
+
+
+def test_a_plan_for_a_folder_that_is_not_there(notebook: Notebook) -> None:
+    plan = notebook.plan()
+    assert "there is no folder plans" in mistake(lambda: plan.write("plans/plan.csv"))
+    Path("plans").mkdir()
+    assert plan.write("plans/plan.csv").is_file()
 
 
 def test_mappings_and_single_texts_are_options_too(notebook: Notebook) -> None:
@@ -267,6 +349,7 @@ def test_values_of_cells_are_as_a_person_writes_them(notebook: Notebook) -> None
             "the list, row 1, Accession: 1.2345678901234567e+19 is a rounded",
         ),
         ("cohrt.csv", "cohrt.csv: cannot be read (No such file or directory)"),
+        ("Accession\nQA00003\n", "the cohort is the text of a table. Give a path"),
     ],
 )
 def test_a_cohort_that_is_none(notebook: Notebook, cohort: Any, text: str) -> None:

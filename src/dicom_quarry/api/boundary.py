@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar, cast
 
@@ -11,11 +12,38 @@ from dicom_quarry.errors import QuarryError
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: A command to type, up to the end of its clause, which stays as it is; or a flag, perhaps with its value.
+_FLAG = re.compile(
+    r"(?P<command>\bquarry [a-z]+ [^.;,]*)"
+    r"|--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?P<value>'[^']*'|[A-Z%][^\s,;)]*))?"
+)
+_NAMES = {"from": "archive", "as": "receiver"}
+#: Flags without a value; a message may name one in front of a word in capitals.
+_BOOLEANS = frozenset(
+    {
+        *(
+            "yes",
+            "update",
+            "queue",
+            "damaged",
+            "changed",
+            "delete",
+            "quick",
+            "probe",
+            "xlsx",
+            "archive-moved",
+        ),
+        *("allow-wildcards", "long-identifiers", "allow-several-patients", "whole-patients", "no-diagnosis"),
+        *("accept-mismatch", "skip-bad-rows", "trust-owner", "portable-names", "archive-moved"),
+    }
+)
+
 
 def clear_errors(function: Callable[P, T]) -> Callable[P, T]:
     """Decorate a function so that its QuarryErrors have no cause and no traceback of Quarry's own code.
 
-    So do those of an iterator that it returns. Any other exception is a defect, and keeps its traceback.
+    Their messages name options as Python code writes them. So do those of an iterator that it returns. Any
+    other exception is a defect, and keeps its traceback.
     """
 
     @functools.wraps(function)
@@ -23,14 +51,36 @@ def clear_errors(function: Callable[P, T]) -> Callable[P, T]:
         try:
             result = function(*args, **kwargs)
         except QuarryError as error:
-            raise error.with_traceback(None) from None
-        return cast("T", _clear(result)) if isinstance(result, Iterator) else result
+            raise _clear(error) from None
+        return cast("T", _clear_items(result)) if isinstance(result, Iterator) else result
 
     return call
 
 
-def _clear(items: Iterator[T]) -> Iterator[T]:
+def _clear_items(items: Iterator[T]) -> Iterator[T]:
     try:
         yield from items
     except QuarryError as error:
-        raise error.with_traceback(None) from None
+        raise _clear(error) from None
+
+
+def _clear(error: QuarryError) -> QuarryError:
+    error.args = tuple(name_options(one) if isinstance(one, str) else one for one in error.args)
+    return error.with_traceback(None)
+
+
+def name_options(message: str) -> str:
+    """Return a message with arguments in place of flags: ``update=True`` for ``--update``."""
+    return _FLAG.sub(_name_option, message)
+
+
+def _name_option(found: re.Match[str]) -> str:
+    flag = found["name"]
+    if flag is None:
+        return found[0]
+    name = _NAMES.get(flag, flag.replace("-", "_"))
+    if flag in _BOOLEANS:
+        return f"{name}=True" + (f" {found['value']}" if found["value"] else "")
+    if found["value"] is None:
+        return name
+    return f'{name}="{found["value"].strip(chr(39))}"'

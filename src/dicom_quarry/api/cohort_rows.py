@@ -38,8 +38,10 @@ def as_table(cohort: Cohort) -> Iterator[Path]:
 
     Raises InputError for a cohort that is no table. Messages name the cohort, not that folder.
     """
+    if isinstance(cohort, str) and "\n" in cohort:
+        raise InputError(f"the cohort is the text of a table. Give {_EXPECTED}")
     if isinstance(cohort, str | os.PathLike):
-        yield Path(cohort)
+        yield Path(cohort).expanduser()
         return
     header, rows, name = _read(cohort)
     with tempfile.TemporaryDirectory(prefix="quarry-cohort-") as folder:

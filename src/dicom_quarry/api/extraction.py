@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Unpack
 
-from dicom_quarry.api.boundary import clear_errors
+from dicom_quarry.api.boundary import clear_errors, name_options
 from dicom_quarry.api.cohort_rows import Cohort, as_table
 from dicom_quarry.api.file_check import with_file_check
-from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, make_flags, make_path
+from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, check_bools, make_flags, make_path
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
 from dicom_quarry.api.running import running
@@ -66,6 +66,7 @@ def extract(
     runs; what it raises is a warning. Blocks until the job has ended and its reports are written. Raises
     InputError, StartError or LedgerError.
     """
+    check_bools(update=update, queue=queue, archive_moved=archive_moved)
     path = None if config is None else make_path(config, "config")
     flags = make_flags("extract", options, ExtractOptions, archive=archive, to=to, receiver=receiver)
     with as_table(cohort) as table:
@@ -89,7 +90,7 @@ def run_to_end(
     runner = make_runner(settings, guarded, queue=queue)
     with notify_on_end(settings, guarded.on_message) as notify_end, running(runner):
         end = work(runner)
-        result = replace(write_final_reports(end), problem=end.problem)
+        result = replace(write_final_reports(end), problem=name_options(end.problem))
         notify_end(end, result)
     return result
 

@@ -14,7 +14,7 @@ from dicom_quarry.api.completion import prune as _prune
 from dicom_quarry.api.completion import release as _release
 from dicom_quarry.api.extraction import run_to_end
 from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT, find_running_job, read_job_status
-from dicom_quarry.api.options import StrPath, make_path
+from dicom_quarry.api.options import StrPath, check_bools, check_number, check_texts, make_path
 from dicom_quarry.api.reports import report as _report
 from dicom_quarry.api.result import Result, load_job_settings, read_rows, read_studies
 from dicom_quarry.api.running import find_runner
@@ -31,6 +31,11 @@ from dicom_quarry.verification.verifier import FileResult
 
 #: Seconds between two looks at a running job.
 _POLL_INTERVAL = 0.2
+
+
+#: Write the reports of a job, and compare its files with its record.
+report = clear_errors(_report)
+verify = clear_errors(_verify)
 
 
 class Job:
@@ -64,15 +69,13 @@ class Job:
         """Read every study with its present outcome."""
         return read_studies(self._job_folder)
 
-    @clear_errors
     def report(self, *, xlsx: bool = False) -> Result:
         """Write the reports, also while the job runs; see :func:`report`."""
-        return _report(self.folder, xlsx=xlsx)
+        return report(self.folder, xlsx=xlsx)
 
-    @clear_errors
     def verify(self, *, quick: bool = False) -> Iterator[FileResult]:
         """Compare every recorded file with the disk; see :func:`verify`."""
-        return _verify(self.folder, quick=quick)
+        return verify(self.folder, quick=quick)
 
     def retry(
         self,
@@ -98,10 +101,9 @@ class Job:
         """Continue a job that was stopped; see :func:`resume`."""
         return resume(self.folder, queue=queue, trust_owner=self._trust_owner, observer=observer)
 
-    @clear_errors
     def release(self, study_uids: Collection[str] = (), *, delete: bool = False) -> list[ReleaseResult]:
         """Release complete studies; see :func:`release`."""
-        return list(_release(self.folder, study_uids, delete=delete, trust_owner=self._trust_owner))
+        return release(self.folder, study_uids, delete=delete, trust_owner=self._trust_owner)
 
     @clear_errors
     def prune(self, *, delete: bool = False) -> list[PrunedStudy]:
@@ -127,6 +129,7 @@ class Job:
     @clear_errors
     def wait(self, timeout: float | None = None) -> JobStatus:
         """Wait until no process works on the job, ``timeout`` seconds at most; returns its status then."""
+        check_number("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             status = read_job_status(self.folder)
@@ -198,6 +201,7 @@ def retry(
     names = [outcomes] if isinstance(outcomes, str) else outcomes
     if not isinstance(names, Collection):
         raise InputError(f"outcomes: write a list such as ['not_found'] (it is {outcomes!r})")
+    check_bools(damaged=damaged, changed=changed, queue=queue)
     statuses = frozenset(_parse_outcome(one) for one in names) or RETRIED_BY_DEFAULT
     if names and (damaged or changed):
         raise InputError("outcomes does not go with damaged or changed: leave one of them out")
@@ -225,7 +229,9 @@ def release(
 
     ``study_uids`` are the studies; without them all that are complete.
     """
-    return list(_release(make_path(folder, "folder"), study_uids, delete=delete, trust_owner=trust_owner))
+    check_bools(delete=delete)
+    uids = [study_uids] if isinstance(study_uids, str) else study_uids
+    return list(_release(make_path(folder, "folder"), uids, delete=delete, trust_owner=trust_owner))
 
 
 @clear_errors
@@ -251,6 +257,7 @@ def check(
     number of results. ``access_request()`` of the result is the letter to the PACS team. Raises ConfigError,
     and StartError outside the time window.
     """
+    check_texts(accession=accession, patient_id=patient_id)
     path = None if config is None else make_path(config, "config")
     connection = ConnectionCheck(path, archive=archive, local=receiver, trust_owner=trust_owner)
     for _ in connection.run(accession=accession, patient_id=patient_id, probe_cap=probe):

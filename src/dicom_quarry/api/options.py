@@ -105,9 +105,13 @@ def make_flags(
         "as": _text(receiver, "receiver", '"QUARRY:11112"'),
     }
     for name, value in options.items():
-        if name in ("yes", "no_diagnosis") and not isinstance(value, bool):
-            raise ConfigError(f"{name}: write True or False (it is {value!r})")
-        flags[name] = _as_list(value) if name in _LISTS else value
+        if name in ("yes", "no_diagnosis"):
+            check_bools(**{name: value})
+        if name in _LISTS:
+            value = _as_list(name, value)
+        elif name in ("state", "exclude"):
+            value = _expand_all(value)
+        flags[name] = value
     if flags.pop("yes", False):
         flags["max_studies"] = UNLIMITED_STUDIES
     if flags.pop("no_diagnosis", False):
@@ -144,14 +148,54 @@ def _text(value: object, name: str, example: str) -> str | None:
 def _path(value: object, name: str) -> str:
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f'{name}: write a path such as "out", or a pathlib.Path (it is {value!r})')
-    return os.fsdecode(value)
+    return _expand(value)
 
 
-def _as_list(value: object) -> object:
+def _expand(value: str | os.PathLike[str]) -> str:
+    """Return a path with the user's home folder for ``~``: no shell has replaced it."""
+    return os.path.expanduser(os.fsdecode(value))  # noqa: PTH111 - Path removes a final slash
+
+
+def _expand_all(value: object) -> object:
+    if isinstance(value, str | os.PathLike):
+        return _expand(value)
+    if isinstance(value, list | tuple):
+        return [_expand_all(one) for one in value]
+    return value
+
+
+def check_bools(**values: object) -> None:
+    """Raise ConfigError for an argument that is neither True nor False."""
+    for name, value in values.items():
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: write True or False (it is {value!r})")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise ConfigError for an argument that is neither None nor a number."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ConfigError(f"{name}: write a number, such as 60 (it is {value!r})")
+
+
+def check_texts(**values: object) -> None:
+    """Raise ConfigError for an argument that is no text."""
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise ConfigError(f'{name}: write a text such as "4711" (it is {value!r})')
+
+
+def _as_list(name: str, value: object) -> object:
     """Return a text as a list of one, and a mapping as texts ``NAME=VALUE``."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, Mapping):
-        texts = (one if isinstance(one, str | int) else ",".join(map(str, one)) for one in value.values())
-        return [f"{name}={text}" for name, text in zip(value, texts, strict=True)]
+        return [f"{key}={_pair_text(name, key, one)}" for key, one in value.items()]
     return value
+
+
+def _pair_text(name: str, key: object, value: object) -> str:
+    if isinstance(value, str | int):
+        return str(value)
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return ",".join(value)
+    raise ConfigError(f"{name}: write a text, or a list of texts, for {key!r} (it is {value!r})")

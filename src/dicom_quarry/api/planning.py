@@ -14,6 +14,7 @@ from dicom_quarry.api.cohort_rows import Cohort, as_table
 from dicom_quarry.api.options import PlanOptions, StrPath, Texts, make_flags, make_path
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
+from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.observer import GuardedObserver, JobObserver
@@ -46,9 +47,12 @@ class Plan:
         with closing(PlanReader(self.folder.ledger)) as reader:
             yield from reader.planned_rows()
 
-    def write(self, path: str | Path) -> Path:
+    @clear_errors
+    def write(self, path: StrPath) -> Path:
         """Write the plan, readable by its owner alone: as JSON where the name ends in .json, else as CSV."""
-        path = Path(path)
+        path = make_path(path, "path")
+        if not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}. Make it, or name another file")
         if path.suffix.casefold() == ".json":
             write_plan_json(path, self.summary, self.rows(), detailed=self.detailed)
         else:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
 from dicom_quarry.jobs.folder import JobFolder, open_existing
@@ -55,7 +54,6 @@ class ReportOptions:
     bom: bool | None = None
 
 
-@clear_errors
 def report(
     folder: StrPath,
     *,

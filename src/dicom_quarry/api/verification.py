@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_quarry.api.boundary import clear_errors
-from dicom_quarry.api.options import StrPath, make_path
+from dicom_quarry.api.options import StrPath, check_bools, check_number, make_path
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
@@ -19,7 +18,6 @@ from dicom_quarry.verification.verifier import FileResult, Verification, VerifyO
 from dicom_quarry.verification.verifier import verify as _verify
 
 
-@clear_errors
 def verify(
     folder: StrPath, *, quick: bool = False, threads: int | None = None, manifest: StrPath | None = None
 ) -> Iterator[FileResult]:
@@ -27,6 +25,8 @@ def verify(
 
     The record is that of the job; without one, or with ``manifest``, it is the manifest of the folder.
     """
+    check_bools(quick=quick)
+    check_number("threads", threads)
     given = None if manifest is None else make_path(manifest, "manifest")
     job, chosen = _choose_record(make_path(folder, "folder"), given)
     return _verify(job, quick=quick, threads=threads, manifest=chosen)
