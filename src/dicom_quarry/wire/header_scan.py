@@ -26,16 +26,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.datadict import dictionary_VR
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, EXPLICIT_VR_LENGTH_32, STANDARD_VR
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
 
 from dicom_quarry.errors import RemoteProtocolError
-from dicom_quarry.wire import charsets
+from dicom_quarry.wire.element_values import decode_anywhere, decode_text
 from dicom_quarry.wire.identifier_search import IdentifierSearch
+from dicom_quarry.wire.inflater import Inflater
 
 #: No element has this tag. A scan for it reads to the end of the dataset, and so proves it complete.
 SCAN_TO_END: Final = 0xFFFFFFFF
@@ -65,9 +64,6 @@ _MAX_INFLATED_DATASET: Final = 1 << 32
 
 _LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
 _SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
-_CHARSET_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
-_SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # back-slashes are text (PS3.5 6.4)
-_NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
 # tag, VR and short length; tag and long length; long length
 _STRUCTS: Final = {
@@ -78,38 +74,6 @@ _STRUCTS: Final = {
     )
     for order in "<>"
 }
-
-
-class _Inflater:
-    """Decompressor of a deflated dataset, with or without a zlib header."""
-
-    __slots__ = ("_inflate", "_start")
-
-    def __init__(self) -> None:
-        self._inflate: zlib._Decompress | None = None
-        self._start = b""  # bytes before it is known whether there is a header
-
-    @property
-    def eof(self) -> bool:
-        """True at the end of the compressed data."""
-        return self._inflate is not None and self._inflate.eof
-
-    @property
-    def unconsumed_tail(self) -> bytes:
-        """The input that the last call did not use."""
-        return self._inflate.unconsumed_tail if self._inflate else b""
-
-    def decompress(self, data: memoryview | bytes, max_length: int) -> bytes:
-        """Decompress the next bytes. Raises zlib.error."""
-        if self._inflate is None:
-            data = self._start + bytes(data)
-            if len(data) < 2:
-                self._start = data
-                return b""
-            # A raw stream with these bits would begin with a stored block, whose padding is zero in practice.
-            has_header = data[0] & 0x0F == 8 and (data[0] << 8 | data[1]) % 31 == 0
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
-        return self._inflate.decompress(data, max_length)
 
 
 class HeaderScan:
@@ -164,7 +128,7 @@ class HeaderScan:
         self._rest: IdentifierSearch | None = None  # behind damage, for requested tags
         self._past_tags = False  # all values are known but those of the search
         self._tag_short, self._tag_long, self._long = _STRUCTS[self._order]
-        self._inflate = _Inflater() if transfer_syntax in _DEFLATED else None
+        self._inflate = Inflater() if transfer_syntax in _DEFLATED else None
         self._inflated = 0
         self._explicit = transfer_syntax != _IMPLICIT
         self._implicit_depth = 0  # depth of the item in which implicit VR began
@@ -414,11 +378,11 @@ class HeaderScan:
         for tag, (vr, raw) in self._raw.items():
             if tag not in self._requested:
                 continue
-            if vr == "UI":  # most requested values are UIDs: spare them the call of _decode_text
+            if vr == "UI":  # most requested values are UIDs: spare them the call of decode_text
                 uid = raw.decode("latin-1").strip(" \0")
-                text = uid if "\\" not in uid else _decode_text(tag, vr, raw, charset, self._order)
+                text = uid if "\\" not in uid else decode_text(tag, vr, raw, charset, self._order)
             else:
-                text = _decode_text(tag, vr, raw, charset, self._order)
+                text = decode_text(tag, vr, raw, charset, self._order)
             if text is not None:
                 self.values[tag] = text
         if self._search is not None:
@@ -428,7 +392,7 @@ class HeaderScan:
         search.end()
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, found in search.found.items():
-            self.values[tag | ANYWHERE] = "\\".join(_decode_anywhere(found, charset))
+            self.values[tag | ANYWHERE] = "\\".join(decode_anywhere(found, charset))
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
@@ -454,37 +418,3 @@ def _out_of_order(tag: int) -> RemoteProtocolError:
     return RemoteProtocolError(
         f"({tag >> 16:04X},{tag & 0xFFFF:04X}) is behind a higher tag, where programs read it differently"
     )
-
-
-def _decode_anywhere(found: Iterable[bytes], charset: bytes) -> list[str]:
-    """Decode values by the character set of the dataset, and by UTF-8, as an item may have its own."""
-    codecs = charsets.codecs_of(charset)
-    texts = [charsets.decode(raw, codecs) for raw in found] + [raw.decode("utf-8", "ignore") for raw in found]
-    return sorted({value.strip(" \0") for text in texts for value in text.split("\\")})
-
-
-def _decode_text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> str | None:
-    if vr not in STANDARD_VR or vr == "UN":
-        vr = _dictionary_vr(tag)
-    if vr == "SQ":
-        return None
-    if vr in _NUMBERS:
-        return _decode_numbers(raw, order + _NUMBERS[vr])
-    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in _CHARSET_VRS else raw.decode("latin-1")
-    if "\\" in text and vr not in _SINGLE_TEXT_VRS:
-        return "\\".join(value.strip(" \0") for value in text.split("\\"))
-    return text.strip(" \0")
-
-
-def _decode_numbers(raw: bytes, struct_format: str) -> str:
-    number = Struct(struct_format)
-    whole = len(raw) - len(raw) % number.size
-    return "\\".join(str(value) for (value,) in number.iter_unpack(raw[:whole]))
-
-
-@lru_cache(maxsize=256)
-def _dictionary_vr(tag: int) -> str:
-    try:
-        return dictionary_VR(tag)
-    except KeyError:
-        return "LO"
