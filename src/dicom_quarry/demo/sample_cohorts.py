@@ -21,8 +21,8 @@ from dicom_quarry.demo.synthetic_studies import (
     make_study,
 )
 
-#: A patient ID, accession and date in the format of the demo studies, which no study has.
-_UNMATCHED = ("9999999", "999991899999", "20181231")
+#: A patient ID and an accession in the format of the demo studies, which no study has.
+_UNMATCHED = ("9999999", "999991899999")
 
 
 def make_demo_studies(seed: int = 1) -> list[DemoStudy]:
@@ -87,18 +87,18 @@ def _make_tutorial_study(number: int) -> DemoStudy:
 def write_cohorts(folder: Path, studies: Sequence[DemoStudy]) -> list[Path]:
     """Write a cohort table of each of the three formats over a third of the studies each.
 
-    Every table has a row without a match and a row that is repeated. Tables with accessions also have an
-    accession of two studies, if the studies have one.
+    Every table has a row that is repeated. The table with dates is complete; tables with accessions also have
+    a row without a match, and an accession of two studies, if the studies have one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    patient, accession, day = _UNMATCHED
+    patient, accession = _UNMATCHED
     double = _find_two_study_accession(studies)
     by_both = [(s.patient.patient_id, s.accession) for s in (*double, *studies[0::3])]
     by_date = [(s.patient.patient_id, s.study_date) for s in studies[1::3]]
     by_accession = [(s.accession,) for s in (*double, *studies[2::3])]
     return [
         _write_cohort(folder / "empi_accession.csv", "EMPI,Accession", ",", by_both, (patient, accession)),
-        _write_cohort(folder / "empi_date.csv", "EMPI, Study Date", ", ", by_date, (patient, day)),
+        _write_cohort(folder / "empi_date.csv", "EMPI, Study Date", ", ", by_date),
         _write_cohort(folder / "accession.csv", "Accession", ",", by_accession, (accession,)),
     ]
 
@@ -110,10 +110,10 @@ def _find_two_study_accession(studies: Iterable[DemoStudy]) -> list[DemoStudy]:
 
 
 def _write_cohort(
-    path: Path, header: str, delimiter: str, rows: Iterable[tuple[str, ...]], unmatched: tuple[str, ...]
+    path: Path, header: str, delimiter: str, rows: Iterable[tuple[str, ...]], *unmatched: tuple[str, ...]
 ) -> Path:
-    """Write header and rows with blank lines between: each once, the unmatched one, the first one again."""
+    """Write header and rows: each once, then those that match nothing, and the first one again."""
     unique = list(dict.fromkeys(rows))
-    lines = [header, *(delimiter.join(row) for row in (*unique, unmatched, *unique[:1]))]
-    path.write_text("\n\n".join(lines) + "\n", encoding="utf-8")
+    lines = [header, *(delimiter.join(row) for row in (*unique, *unmatched, *unique[:1]))]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -42,7 +43,8 @@ def demo(
 ) -> None:
     """Try Quarry with a synthetic archive on this computer.
 
-    Extracts three cohorts from it.
+    Extracts three cohorts from it. The second one is complete; the last one has exceptions, which are
+    explained.
 
     Examples:
       quarry demo
@@ -68,6 +70,8 @@ def demo(
                 _extract(cohort, folder, flags)
         if serve:
             _serve(running)
+        else:
+            _show_next_steps(to, folder)
 
 
 def _show_tutorial(given: str) -> None:
@@ -82,6 +86,21 @@ def _extract(cohort: Path, folder: Path, flags: Mapping[str, str]) -> None:
     out.print(f"exit code {code}; some of the files in {folder}:")
     for path in islice(sorted(folder.rglob("*.dcm")), _MAX_SHOWN):
         out.print(f"  {path}")
+
+
+def _show_next_steps(to: Path, folder: Path) -> None:
+    """Show how to call quarry from here, and commands that need no archive; ``folder`` has exceptions."""
+    out.print("\nThe demo archive has stopped. The folders stay: look into them, or type", style="bold")
+    program = Path(sys.argv[0]).absolute()
+    if program.name == "quarry" and shutil.which("quarry") != str(program):
+        out.print(
+            f'  export PATH="{program.parent}:$PATH"      (once in this terminal, for the command quarry)'
+        )
+    row = next((one.row for one in api.report(folder).rows() if one.outcome.next_step), 1)
+    out.print(f"  quarry explain {folder} --row {row}")
+    out.print(f"  quarry report {folder} --xlsx")
+    out.print(f"  quarry verify {folder}")
+    out.print(f"  quarry demo --serve --to {to}")
 
 
 def _serve(running: RunningDemo) -> None:
