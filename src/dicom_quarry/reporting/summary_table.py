@@ -21,6 +21,8 @@ def _summary_lines(summary: JobSummary) -> Iterator[tuple[object, ...]]:
         yield status, number, "rows of the table", ""
     for group in summary.attention_groups:
         yield group.status, group.count, escape_cell(group.title), escape_cell(group.next_step)
+    if summary.file_problem:
+        yield "", "", escape_cell(summary.file_problem), ""
     totals = (
         (summary.rows, "rows in all"),
         (summary.studies, "studies"),
