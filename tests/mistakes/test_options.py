@@ -7,8 +7,10 @@ from datetime import date
 
 import pytest
 
+import dicom_quarry
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.synthetic_studies import CT, make_patient, make_study
+from dicom_quarry.errors import ConfigError
 from tests.e2e.expected_outcomes import SHARED_ACCESSION
 from tests.mistakes.commands import Done, Shell
 
@@ -200,3 +202,14 @@ def test_without_a_search_for_similar_studies(shell: Shell) -> None:
     assert "without --no-diagnosis from now on; rows that were searched already stay as they are" in done.text
     assert shell.quarry("retry", "out", "--outcome", "not_found").code == 1
     assert "the archive has the accession as QA00013" in shell.report()[0]["quarry_reason"]
+
+
+def test_a_notebook_retries_with_the_option_of_the_advice(shell: Shell) -> None:
+    shell.table(SEVERAL)
+    shell.extract()
+    with pytest.raises(ConfigError, match="retry\\(\\) has no option 'allow_several'"):
+        dicom_quarry.retry(shell.out, allow_several=True)  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="max-studies"):
+        dicom_quarry.retry(shell.out, max_studies=0)
+    assert dicom_quarry.retry(shell.out, allow_several_patients=True).exit_code == 0
+    assert shell.outcomes() == ["complete", "complete"]

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
-    from dicom_quarry.api.file_check import record_verification as record_verification
-    from dicom_quarry.api.file_check import with_file_check as with_file_check
+    from dicom_quarry.api.extraction import with_file_check as with_file_check
     from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT as RETRIED_BY_DEFAULT
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import configured_archives as configured_archives
@@ -49,9 +48,11 @@ if TYPE_CHECKING:
     from dicom_quarry.api.reports import report as report
     from dicom_quarry.api.reports import write_final_reports as write_final_reports
     from dicom_quarry.api.result import Result as Result
+    from dicom_quarry.api.result import list_changed_settings as list_changed_settings
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.result import override_settings as override_settings
     from dicom_quarry.api.verification import open_verification as open_verification
+    from dicom_quarry.api.verification import record_verification as record_verification
     from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
@@ -125,9 +126,6 @@ EXPORTS = {
         "extract",
         "make_runner",
         "notify_on_end",
-    ),
-    "api.file_check": (
-        "record_verification",
         "with_file_check",
     ),
     "api.jobs": (
@@ -166,11 +164,13 @@ EXPORTS = {
     ),
     "api.result": (
         "Result",
+        "list_changed_settings",
         "load_job_settings",
         "override_settings",
     ),
     "api.verification": (
         "verify",
+        "record_verification",
         "write_damaged_list",
         "open_verification",
     ),

@@ -11,7 +11,6 @@ from typing import Unpack
 
 from dicom_quarry.api.boundary import clear_errors, name_options
 from dicom_quarry.api.cohort_rows import Cohort, as_table
-from dicom_quarry.api.file_check import with_file_check
 from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, check_bools, make_flags, make_path
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
@@ -93,6 +92,21 @@ def run_to_end(
         result = replace(write_final_reports(end), problem=name_options(end.problem))
         notify_end(end, result)
     return result
+
+
+def with_file_check(work: Callable[[Runner], JobResult]) -> Callable[[Runner], JobResult]:
+    """Return the work of a run, after which the files of a job that was finished before are compared."""
+
+    def work_and_check(runner: Runner) -> JobResult:
+        end = work(runner)
+        if not end.nothing_to_do:
+            return end
+        # Imported here: a job with something to do needs no verification.
+        from dicom_quarry.api.file_check import check_finished
+
+        return check_finished(runner, end)
+
+    return work_and_check
 
 
 @contextmanager

@@ -1,17 +1,16 @@
-"""The state of a job's files: recorded by verify, compared when a finished job is run again, and shown."""
+"""The files of a finished job that is run again: compared by size, and fetched again if a few are lost."""
 
 from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 from dicom_quarry.api.result import report_access
+from dicom_quarry.api.verification import read_job_damage
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.file_state import FileDamage, record_damage
 from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import DamagedView
 from dicom_quarry.plurals import format_count
@@ -19,50 +18,13 @@ from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.system.durations import format_duration
 from dicom_quarry.verification import quarantine
 from dicom_quarry.verification.quick_check import QuickCheck, check_sizes
-from dicom_quarry.verification.verifier import Verification, VerifySummary
 
 #: Studies whose lost files are fetched again at once: at most a tenth of all, or this number. More, or whole
 #: studies, are rather a disk that is not mounted, or studies that were moved on purpose.
 _FEW_STUDIES = 10
 
 
-def load_damage(folder: JobFolder) -> FileDamage | None:
-    """Read the damage in a job's record."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        return read_damage(reader.metadata())
-
-
-def record_verification(
-    verification: Verification, verified: VerifySummary, *, is_full: bool, is_quick: bool
-) -> None:
-    """Record in the job what a verification found, unless it compared with a manifest, or a read-only copy.
-
-    A comparison of sizes, or of a sample, finds no damage that is not there any more only where the damage
-    was one of sizes.
-    """
-    folder = verification.folder
-    if verification.manifest is not None or verification.writable_folder != folder.state:
-        return
-    before = load_damage(folder)
-    if verified.damaged:
-        command = "quarry verify --quick" if is_quick else "quarry verify"
-        damage = FileDamage(verified.damaged, command, time.time(), by_size=is_quick)
-        record_damage(folder.ledger, before, damage)
-    elif is_full or (is_quick and before is not None and before.by_size and not verification.sample):
-        record_damage(folder.ledger, before, None)
-
-
-def with_file_check(work: Callable[[Runner], JobResult]) -> Callable[[Runner], JobResult]:
-    """Return the work of a run, after which the files of a job that was finished before are compared."""
-
-    def work_and_check(runner: Runner) -> JobResult:
-        end = work(runner)
-        return _check_finished(runner, end) if end.nothing_to_do else end
-
-    return work_and_check
-
-
-def _check_finished(runner: Runner, end: JobResult) -> JobResult:
+def check_finished(runner: Runner, end: JobResult) -> JobResult:
     """Compare the sizes of the files; fetch a few lost ones again, or record them for the user to decide."""
     folder, report = end.folder, runner.queries.observer.on_message
     check = check_sizes(folder)
@@ -86,7 +48,7 @@ def _check_finished(runner: Runner, end: JobResult) -> JobResult:
 
 def _clear_lost(folder: JobFolder, check: QuickCheck) -> None:
     """Remove from the record lost files of an earlier check; damage of another kind stays."""
-    before = load_damage(folder)
+    before = read_job_damage(folder)
     if before is not None and before.by_size and check.files >= check.total:
         record_damage(folder.ledger, before, None)
 
@@ -118,4 +80,4 @@ def _record_lost(folder: JobFolder, check: QuickCheck) -> None:
     )
     write_damaged(folder.out / "damaged.csv", views, permissions=report_access(folder.out))
     damage = FileDamage(len(check.lost), "quarry extract", time.time(), by_size=True)
-    record_damage(folder.ledger, load_damage(folder), damage)
+    record_damage(folder.ledger, read_job_damage(folder), damage)

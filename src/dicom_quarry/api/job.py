@@ -6,17 +6,33 @@ import os
 import time
 from collections.abc import Collection, Iterator
 from functools import partial
+from typing import Unpack
 
 from dicom_quarry.api.archive_comparison import refetch
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.checking import ConnectionCheck
 from dicom_quarry.api.completion import prune as _prune
 from dicom_quarry.api.completion import release as _release
-from dicom_quarry.api.extraction import run_to_end
+from dicom_quarry.api.extraction import run_to_end, with_file_check
 from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT, find_running_job, read_job_status
-from dicom_quarry.api.options import StrPath, check_bools, check_number, check_texts, make_path
+from dicom_quarry.api.options import (
+    RetryOptions,
+    StrPath,
+    check_bools,
+    check_number,
+    check_texts,
+    make_path,
+    make_retry_flags,
+)
 from dicom_quarry.api.reports import report as _report
-from dicom_quarry.api.result import Result, load_job_settings, read_rows, read_studies
+from dicom_quarry.api.result import (
+    Result,
+    list_changed_settings,
+    load_job_settings,
+    override_settings,
+    read_rows,
+    read_studies,
+)
 from dicom_quarry.api.running import find_runner
 from dicom_quarry.api.verification import verify as _verify
 from dicom_quarry.completion.prune import PrunedStudy
@@ -85,6 +101,7 @@ class Job:
         changed: bool = False,
         queue: bool = False,
         observer: JobObserver | None = None,
+        **options: Unpack[RetryOptions],
     ) -> Result:
         """Try again the rows that are not complete; see :func:`retry`."""
         return retry(
@@ -95,6 +112,7 @@ class Job:
             queue=queue,
             trust_owner=self._trust_owner,
             observer=observer,
+            **options,
         )
 
     def resume(self, *, queue: bool = False, observer: JobObserver | None = None) -> Result:
@@ -177,7 +195,7 @@ def resume(
     InputError, StartError or LedgerError.
     """
     settings = load_job_settings(make_path(folder, "folder"), trust_owner=trust_owner)
-    return run_to_end(settings, lambda runner: runner.resume(), observer, queue=queue)
+    return run_to_end(settings, with_file_check(lambda runner: runner.resume()), observer, queue=queue)
 
 
 @clear_errors
@@ -190,12 +208,13 @@ def retry(
     queue: bool = False,
     trust_owner: bool = False,
     observer: JobObserver | None = None,
+    **options: Unpack[RetryOptions],
 ) -> Result:
     """Try again the rows that are not complete, or those with these ``outcomes`` alone.
 
     ``damaged``: instead, files that a verification found damaged; ``changed``: new instances that a
-    comparison with the archive found. Blocks until the job has ended. Raises InputError, StartError or
-    LedgerError.
+    comparison with the archive found. ``options`` are those that the advice of an outcome names, such as
+    ``max_studies=50``. Blocks until the job has ended. Raises InputError, StartError or LedgerError.
     """
     out = make_path(folder, "folder")
     names = [outcomes] if isinstance(outcomes, str) else outcomes
@@ -205,12 +224,14 @@ def retry(
     statuses = frozenset(_parse_outcome(one) for one in names) or RETRIED_BY_DEFAULT
     if names and (damaged or changed):
         raise InputError("outcomes does not go with damaged or changed: leave one of them out")
-    settings = load_job_settings(out, trust_owner=trust_owner)
+    given = make_retry_flags(options)
+    settings = override_settings(load_job_settings(out, trust_owner=trust_owner), given)
     if damaged or changed:
         return run_to_end(
             settings, partial(refetch, out, damaged=damaged, changed=changed), observer, queue=queue
         )
-    return run_to_end(settings, lambda runner: runner.retry(statuses), observer, queue=queue)
+    recorded = list_changed_settings(given)
+    return run_to_end(settings, lambda runner: runner.retry(statuses, recorded), observer, queue=queue)
 
 
 def _parse_outcome(name: str) -> OutcomeStatus:

@@ -48,6 +48,17 @@ class PlanOptions(TypedDict, total=False):
     tls: Mapping[str, object]
 
 
+class RetryOptions(TypedDict, total=False):
+    """Options of ``retry``: those that the advice of an outcome names. They hold for later runs, too."""
+
+    allow_several_patients: bool
+    max_studies: int | None
+    yes: bool
+    accept_mismatch: bool
+    retrieve: Literal["auto", "move", "get", "wado"] | None
+    receiver: str | None
+
+
 class ExtractOptions(PlanOptions, total=False):
     """Options of ``extract``; those without a flag are settings of quarry.toml."""
 
@@ -116,6 +127,20 @@ def make_flags(
         flags["max_studies"] = UNLIMITED_STUDIES
     if flags.pop("no_diagnosis", False):
         flags["diagnosis"] = False
+    return flags
+
+
+def make_retry_flags(options: Mapping[str, object]) -> dict[str, object]:
+    """Return the settings that a retry changes; raise ConfigError for an option that it does not have."""
+    names = RetryOptions.__annotations__.keys()
+    for name in options:
+        if name not in names:
+            raise ConfigError(_describe_unknown("retry", name, [*names]))
+    flags = {name: value for name, value in options.items() if value is not None and value is not False}
+    if flags.pop("yes", False):
+        flags["max_studies"] = UNLIMITED_STUDIES
+    if "receiver" in flags:
+        flags["local"] = flags.pop("receiver")
     return flags
 
 

@@ -96,6 +96,11 @@ def override_settings(settings: Settings, flags: Mapping[str, object]) -> Settin
     return validate_model(Settings, {**dict(settings), **changes}, source) if changes else settings
 
 
+def list_changed_settings(flags: Mapping[str, object]) -> list[str]:
+    """Return the settings that the flags of ``override_settings`` change, to be recorded."""
+    return ["archives" if name == "retrieve" else name for name in flags]
+
+
 def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
     with closing(LedgerReader(folder.ledger)) as reader:
         return parse_recorded_settings(reader.metadata()).model_copy(update=changes)

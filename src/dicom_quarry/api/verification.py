@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from dicom_quarry.api.options import StrPath, check_bools, check_number, make_pa
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
@@ -70,3 +74,29 @@ def write_damaged_list(verification: Verification, verified: VerifySummary, *, i
     if is_full:
         path.unlink(missing_ok=True)
     return None
+
+
+def read_job_damage(folder: JobFolder) -> FileDamage | None:
+    """Read the damage in a job's record."""
+    with closing(LedgerReader(folder.ledger)) as reader:
+        return read_damage(reader.metadata())
+
+
+def record_verification(
+    verification: Verification, verified: VerifySummary, *, is_full: bool, is_quick: bool
+) -> None:
+    """Record in the job what a verification found, unless it compared with a manifest, or a read-only copy.
+
+    A comparison of sizes, or of a sample, finds no damage that is not there any more only where the damage
+    was one of sizes.
+    """
+    folder = verification.folder
+    if verification.manifest is not None or verification.writable_folder != folder.state:
+        return
+    before = read_job_damage(folder)
+    if verified.damaged:
+        command = "quarry verify --quick" if is_quick else "quarry verify"
+        damage = FileDamage(verified.damaged, command, time.time(), by_size=is_quick)
+        record_damage(folder.ledger, before, damage)
+    elif is_full or (is_quick and before is not None and before.by_size and not verification.sample):
+        record_damage(folder.ledger, before, None)

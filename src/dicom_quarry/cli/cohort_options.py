@@ -109,4 +109,8 @@ Retrieve = Annotated[
 
 def drop_unset(flags: Mapping[str, object]) -> dict[str, object]:
     """Return the flags that were given; for the others quarry.toml decides."""
-    return {name: value for name, value in flags.items() if value not in (None, False, [])}
+    return {
+        name: value
+        for name, value in flags.items()
+        if value is not None and value is not False and value != []
+    }

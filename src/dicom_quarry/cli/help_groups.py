@@ -7,8 +7,8 @@ _GROUPS = {
     "What": "--to --output --filepath --layout --portable-names --directory --file-mode --group --map "
     "--ignore-column --verbatim --hidden-rows --date-format --pad --skip-bad-rows --update --xlsx "
     "--problems --sha256sums --bom --json --detailed --letter --probe --save --from-niffler --delete",
-    "From where": "--from --archive-moved --as --retrieve --config --niffler --bind --accept --accept-unknown "
-    "--tls-cert --tls-key --tls-ca --tls-profile --serve --dicomweb",
+    "From where": "--from --archive-moved --as --retrieve --config --niffler --bind --accept "
+    "--accept-unknown --tls-cert --tls-key --tls-ca --tls-profile --serve --dicomweb",
     "Which studies": "--row --patient --patient-id --accession --study --outcome --damaged --changed --where "
     "--rewrite --exclude --series --series-not --min-instances --whole-patients --allow-several-patients "
     "--allow-wildcards --long-identifiers --accept-mismatch --no-diagnosis --against-archive --manifest",

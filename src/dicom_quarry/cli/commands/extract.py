@@ -229,5 +229,5 @@ def retry(
         refetch = partial(api.refetch, folder, damaged=damaged, changed=changed)
         raise typer.Exit(run_job(settings, refetch, queue=queue))
     statuses = frozenset(outcome) if outcome else api.RETRIED_BY_DEFAULT
-    recorded = ["archives" if name == "retrieve" else name for name in given]
+    recorded = api.list_changed_settings(given)
     raise typer.Exit(run_job(settings, lambda runner: runner.retry(statuses, recorded), queue=queue))
