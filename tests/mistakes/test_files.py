@@ -120,6 +120,7 @@ def test_a_study_that_is_gone_is_fetched_again_or_released(job: Shell) -> None:
         assert next_step in done.text
         assert job.quarry(*next_step.split()[1:]).code == 0
         assert len(images(job)) == count
+        assert job.quarry("status", "out").code == 0
         again = job.extract()
         assert again.code == 0, again.text
 

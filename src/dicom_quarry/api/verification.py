@@ -18,6 +18,7 @@ from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
+from dicom_quarry.verification.quick_check import check_sizes
 from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary
 from dicom_quarry.verification.verifier import verify as _verify
 
@@ -100,3 +101,11 @@ def record_verification(
         record_damage(folder.ledger, before, damage)
     elif is_full or (is_quick and before is not None and before.by_size and not verification.sample):
         record_damage(folder.ledger, before, None)
+
+
+def recheck_lost_files(folder: JobFolder) -> None:
+    """Compare the sizes of files again, if the record of the job has files that were lost."""
+    damage = read_job_damage(folder)
+    if damage is not None and damage.by_size:
+        lost = len(check_sizes(folder).lost)
+        record_damage(folder.ledger, damage, replace(damage, files=lost) if lost else None)
