@@ -42,7 +42,7 @@ def test_what_is_in_flight_is_finished(work: Path, archive: GatedArchive, which:
                 assert not job.ended
                 archive.open()
                 assert stopping.wait() == 0
-                assert "Run the same command again to continue" in stopping.output
+                assert "stopped. To continue: quarry resume " in stopping.output
             assert job.wait() == 4
         files = len(list((work / "out").rglob("*.dcm")))
         assert files == 6, "two studies whole, the third not begun"

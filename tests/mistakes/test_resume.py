@@ -6,9 +6,11 @@ import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
+from dicom_quarry.config.credentials import HttpSettings, TlsFiles
 from tests.e2e.expected_outcomes import SHARED_ACCESSION
 from tests.mistakes.commands import Shell
 from tests.peers.corpus import TEN_STUDIES_PATIENT
@@ -38,6 +40,19 @@ def test_resume_needs_neither_table_nor_options(unfinished: Shell) -> None:
     assert done.code == 0, done.text
     assert "cohort.csv cannot be read any more; the rows of the job's record are used" in done.text
     assert unfinished.outcomes() == ["complete", "complete"]
+
+
+def test_resume_from_another_folder(unfinished: Shell, tmp_path: Path) -> None:
+    out = unfinished.out
+    unfinished.folder = tmp_path / "elsewhere"
+    unfinished.folder.mkdir()
+    assert unfinished.quarry("resume", out).code == 0
+    # The places of secrets are recorded as absolute paths, so that they are found from there.
+    secrets = (
+        TlsFiles(certificate=Path("quarry.pem")).certificate,
+        HttpSettings(token_file=Path("t")).token_file,
+    )
+    assert all(path and path.is_absolute() for path in secrets)
 
 
 def test_status_and_list_show_the_command_that_continues(unfinished: Shell) -> None:

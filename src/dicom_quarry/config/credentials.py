@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 class FrozenModel(BaseModel):
@@ -15,15 +15,19 @@ class FrozenModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+#: An absolute path: a later run may start in another folder.
+AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.absolute())]
+
+
 class TlsFiles(FrozenModel):
     """PEM files for DICOM over TLS, ``[tls]`` in quarry.toml: our certificate and key, and the CA of others.
 
     ``hostname`` False is for archives whose certificates do not contain their host name.
     """
 
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    certificate: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+    ca: AbsolutePath | None = None
     hostname: bool = True
 
 
@@ -37,15 +41,15 @@ class HttpSettings(FrozenModel):
 
     user: str = ""
     password_env: str = ""
-    password_file: Path | None = None
+    password_file: AbsolutePath | None = None
     token_env: str = ""
-    token_file: Path | None = None
+    token_file: AbsolutePath | None = None
     token_command: str = ""
     headers: dict[str, str] = Field(default_factory=dict)
     headers_env: dict[str, str] = Field(default_factory=dict)
-    certificate: Path | None = None
-    key: Path | None = None
-    ca: Path | None = None
+    certificate: AbsolutePath | None = None
+    key: AbsolutePath | None = None
+    ca: AbsolutePath | None = None
     proxy: str = ""
 
     @model_validator(mode="after")

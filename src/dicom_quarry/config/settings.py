@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from dicom_quarry.config.command_sources import reject_foreign_commands
-from dicom_quarry.config.credentials import FrozenModel, HttpSettings, TlsFiles
+from dicom_quarry.config.credentials import AbsolutePath, FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
 from dicom_quarry.config.time_window import Schedule, load_time_zone, parse_schedule
@@ -80,8 +80,6 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, str | Path) else value
 
 
-#: An absolute path: a later run may start in another folder.
-AbsolutePath = Annotated[Path, AfterValidator(lambda path: path.absolute())]
 #: One text or several.
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
 
