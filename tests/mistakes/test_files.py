@@ -59,15 +59,14 @@ def test_files_that_were_put_back_are_no_damage_any_more(job: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    "lose",
+    ("lose", "command"),
     [
-        lambda path: path.unlink(),
-        lambda path: path.write_bytes(path.read_bytes()[:100]),
-        lambda path: shutil.rmtree(path.parent),
+        (lambda path: path.unlink(), "extract"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "resume"),
+        (lambda path: shutil.rmtree(path.parent), "extract"),
     ],
     ids=["a file", "a file that was cut short", "a series"],
 )
-@pytest.mark.parametrize("command", ["extract", "resume"])
 def test_a_finished_job_fetches_lost_files_again(
     job: Shell, lose: Callable[[Path], object], command: str
 ) -> None:
