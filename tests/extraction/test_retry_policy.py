@@ -608,7 +608,7 @@ class PartlyUnable:
         return len(good) == len(chosen)
 
 
-@pytest.mark.parametrize("size", [10, 11, 20, 21, 31])
+@pytest.mark.parametrize("size", [10, 11, 16, 20])
 def test_wherever_the_one_instance_is_that_ends_the_association(size: int) -> None:
     held = refs("0", range(size))
     for bad in held:

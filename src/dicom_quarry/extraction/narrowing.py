@@ -62,13 +62,10 @@ def next_requests(snapshot: TaskSnapshot) -> tuple[RetrieveRequest, ...]:
 
 
 def _first_step(snapshot: TaskSnapshot, count: int) -> int:
-    """Return the step at which a try begins: each later one begins narrower.
-
-    Where a failure ends the association, a try makes one request: some tries must be left for the narrowest.
-    """
+    """Return the step at which a try begins: that of the first two is the widest."""
     if snapshot.is_nearline:
         return 0
-    return min(snapshot.earlier_failures, count - 1)
+    return min(max(0, snapshot.earlier_failures - 1), count - 1)
 
 
 def _narrowing_steps(snapshot: TaskSnapshot) -> list[tuple[RetrieveRequest, ...]]:
@@ -90,8 +87,17 @@ def _narrowing_steps(snapshot: TaskSnapshot) -> list[tuple[RetrieveRequest, ...]
             if uid not in requested
         )
     )
-    steps += [_image_requests(snapshot, size) for size in _BATCH_SIZES]
+    steps += [_image_requests(snapshot, size) for size in _batch_sizes(len(snapshot.sendable))]
     return [step for step in dict.fromkeys(steps) if step]
+
+
+def _batch_sizes(missing: int) -> tuple[int, ...]:
+    """Return the sizes of batches for so many instances.
+
+    A few are requested one by one at once: where each failure ends the association, tries are too few for
+    more steps.
+    """
+    return _BATCH_SIZES if missing > _MAX_REQUESTS_AFTER_FAILURE else (_BATCH_SIZES[0], _BATCH_SIZES[-1])
 
 
 def _series_to_retrieve(snapshot: TaskSnapshot) -> list[str]:
