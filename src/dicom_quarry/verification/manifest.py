@@ -1,4 +1,4 @@
-"""Reads manifest.csv.gz, the list of files with their checksums that is handed over with a folder.
+"""Reads manifest.csv.gz, the list of files with their checksums that is delivered with a folder.
 
 The list comes from another person: a line that is not one of Quarry's is refused, and so is a path that leads
 out of the folder.
