@@ -9,7 +9,7 @@ from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import resume_command
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cli.display.plain import format_left
+from dicom_quarry.cli.display.progress_text import format_left
 from dicom_quarry.model import OutcomeStatus
 
 #: The longest path that Linux takes (PATH_MAX).

@@ -11,7 +11,7 @@ from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder, resume_command
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.display.plain import format_left, format_study
+from dicom_quarry.cli.display.progress_text import format_left, format_study
 
 
 def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = False) -> None:

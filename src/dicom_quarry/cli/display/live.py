@@ -21,7 +21,7 @@ from dicom_quarry.api import (
     format_part,
     format_size,
 )
-from dicom_quarry.cli.display.plain import (
+from dicom_quarry.cli.display.progress_text import (
     format_cohort,
     format_cohort_change,
     format_left,

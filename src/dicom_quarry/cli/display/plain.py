@@ -1,4 +1,4 @@
-"""The progress of a running job in words, and the display that prints it line by line without a terminal."""
+"""The display of a running job without a terminal: one line after the other."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from dicom_quarry.api import (
     QueryProgress,
     Snapshot,
     describe_unused_columns,
-    escape_text,
     format_count,
-    format_part,
-    format_size,
-    format_time_left,
 )
 from dicom_quarry.cli.console import write_line
-from dicom_quarry.model import SETTLED, OutcomeStatus
+from dicom_quarry.cli.display.progress_text import (
+    format_cohort,
+    format_cohort_change,
+    format_query_progress,
+    format_rate,
+    format_totals,
+)
 
 #: Seconds between two progress lines, and before the first.
 _INTERVAL = 60.0
@@ -71,61 +73,3 @@ class PlainDisplay(JobObserver):
     def on_message(self, message: str) -> None:
         """Print a message with a timestamp."""
         write_line(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {message}")
-
-
-def format_query_progress(progress: QueryProgress) -> str:
-    """Format the progress of queries."""
-    unit, rate = progress.unit, f"{progress.per_second:,.0f}"
-    text = f"{progress.done:,} of {progress.total:,} {unit} queried, {rate} {unit}/s"
-    if progress.waiting_for:
-        return f"{text}, waiting for {progress.waiting_for}"
-    return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
-
-
-def format_cohort(mapping: tuple[tuple[str, str], ...], rows: int) -> str:
-    """Format the number of rows, and the columns that are searched by."""
-    columns = ", ".join(f"{header} as {keyword}" for header, keyword in mapping)
-    return f"{format_count(rows, 'row')}; {columns}"
-
-
-def format_cohort_change(change: CohortChange) -> str:
-    """Format what an updated table has changed."""
-    added = format_count(change.added, "row")
-    return f"Cohort updated: {added} added, {change.removed:,} removed, {change.changed:,} changed"
-
-
-def format_totals(snapshot: Snapshot) -> str:
-    """Format the rows, studies and instances done so far."""
-    counts = snapshot.counts
-    done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
-    needing_attention = done - sum(counts.rows_by_status.get(status, 0) for status in SETTLED)
-    text = (
-        f"{format_part(done, counts.rows, 'row')}, "
-        f"{format_part(counts.studies_complete, counts.studies, 'study')} complete, "
-        f"{format_count(snapshot.instances, 'instance')} ({format_size(snapshot.size)}) received"
-    )
-    return (
-        f"{text}, {format_count(needing_attention, 'row needs', 'rows need')} attention"
-        if needing_attention
-        else text
-    )
-
-
-def format_rate(snapshot: Snapshot) -> str:
-    """Format the transfer rate, and the time left or the reason to wait."""
-    instances = format_count(round(snapshot.instances_per_second), "instance")
-    text = f"{instances}/s, {format_size(round(snapshot.bytes_per_second))}/s"
-    if snapshot.waiting_for:
-        text = f"{text}, waiting for {snapshot.waiting_for}"
-    return text if snapshot.seconds_left is None else f"{text}, {format_left(snapshot.seconds_left)}"
-
-
-def format_study(row: int, patient_id: str = "", accession: str = "") -> str:
-    """Format the row of a study; for a terminal, with its patient and its accession."""
-    keys = [(name, value) for name, value in (("patient", patient_id), ("accession", accession)) if value]
-    return ", ".join([f"row {row}", *(f"{name} {escape_text(value, limit=40)}" for name, value in keys)])
-
-
-def format_left(seconds: float) -> str:
-    """Format the time left, and the time of the end by this computer's clock."""
-    return format_time_left(seconds, datetime.now().astimezone())

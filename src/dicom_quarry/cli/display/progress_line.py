@@ -13,7 +13,7 @@ from rich.text import Text
 from dicom_quarry import api
 from dicom_quarry.api import VerifyProgress
 from dicom_quarry.cli.console import out, write_line
-from dicom_quarry.cli.display.plain import format_left
+from dicom_quarry.cli.display.progress_text import format_left
 
 #: Seconds between two printed lines, before the first of them, and between two redraws on a terminal.
 _INTERVAL, _FIRST_DELAY, _REDRAW_INTERVAL = 60.0, 5.0, 0.25
