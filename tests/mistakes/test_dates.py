@@ -90,6 +90,7 @@ def test_patient_ids_without_their_zeros(zeros: Shell) -> None:
     zeros.table("MRN,Study Date\n4711,20190305\n4712,20190305\n")
     done = zeros.extract()
     assert done.code == 1 and zeros.outcomes() == ["not_found", "not_found"]
+    assert done.text.count("if Excel dropped zeros, add --pad PatientID=7") == 1
     reasons = [row["quarry_reason"] for row in zeros.report()]
     assert all("if Excel dropped zeros, add --pad PatientID=7" in reason for reason in reasons)
     zeros.table("MRN,Study Date\n4711,20190305\n4712,20190305\n")
@@ -101,5 +102,6 @@ def test_accessions_without_their_zeros_in_a_plan(zeros: Shell) -> None:
     zeros.table("Accession\n47119\n47129\n")
     done = zeros.plan("-o", "plan.csv")
     assert done.code == 1
+    assert "add --pad AccessionNumber=9" in done.text
     assert "add --pad AccessionNumber=9" in (zeros.folder / "plan.csv").read_text()
     assert zeros.plan("--pad", "AccessionNumber=9").code == 0

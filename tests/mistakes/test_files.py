@@ -82,6 +82,14 @@ def test_a_finished_job_fetches_lost_files_again(
     assert job.quarry("verify", "out").code == 0
 
 
+def test_what_verify_has_found_is_forgotten_once_it_is_fetched_again(job: Shell) -> None:
+    next(job.out.rglob("*.dcm")).unlink()
+    assert job.quarry("verify", "out").code == 1
+    done = job.extract()
+    assert done.code == 0 and "damaged or missing (found by" not in done.text, done.text
+    assert job.quarry("status", "out").code == 0
+
+
 def test_a_finished_job_whose_files_are_there(job: Shell) -> None:
     moved, found = job.archive.moves.total(), job.archive.finds.total()
     done = job.extract()

@@ -19,7 +19,13 @@ from dicom_quarry.reporting.csv_reports import write_damaged
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
 from dicom_quarry.verification.quick_check import check_sizes
-from dicom_quarry.verification.verifier import FileResult, Verification, VerifyOptions, VerifySummary
+from dicom_quarry.verification.verifier import (
+    SIZE_CODES,
+    FileResult,
+    Verification,
+    VerifyOptions,
+    VerifySummary,
+)
 from dicom_quarry.verification.verifier import verify as _verify
 
 
@@ -97,7 +103,8 @@ def record_verification(
     before = read_job_damage(folder)
     if verified.damaged:
         command = "quarry verify --quick" if is_quick else "quarry verify"
-        damage = FileDamage(verified.damaged, command, time.time(), by_size=is_quick)
+        by_size = is_quick or {one.code for one in verification.damaged_views()} <= SIZE_CODES
+        damage = FileDamage(verified.damaged, command, time.time(), by_size=by_size)
         record_damage(folder.ledger, before, damage)
     elif is_full or (is_quick and before is not None and before.by_size and not verification.sample):
         record_damage(folder.ledger, before, None)

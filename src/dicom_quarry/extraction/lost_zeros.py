@@ -22,6 +22,7 @@ class LostZeros:
         self._found: dict[str, int] = {}
         self._matched: dict[str, int] = {}
         self._tried = 0
+        self._suggested: dict[str, int] = {}
 
     def note_match(self, keys: Mapping[str, str]) -> None:
         """Note that the archive has studies for these keys: it has identifiers of this width."""
@@ -60,3 +61,18 @@ class LostZeros:
         if self._matched.get(keyword, len(has)) < len(has):
             return found
         return f"{found}: if Excel dropped zeros, add --pad {keyword}={len(has)}"
+
+    def take_suggestion(self) -> str:
+        """Return what the user should know once for the whole table; empty if there is nothing new.
+
+        Unlike the reason of a row it contains no identifier.
+        """
+        for keyword, width in self._found.items():
+            is_wider = self._matched.get(keyword, width) >= width
+            if is_wider and self._suggested.get(keyword) != width:
+                self._suggested[keyword] = width
+                return (
+                    f"rows have no match, but the archive has their {keyword} with zeros in front: if Excel "
+                    f"dropped zeros, add --pad {keyword}={width} (and --update, if the job exists)"
+                )
+        return ""

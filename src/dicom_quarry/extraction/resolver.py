@@ -192,6 +192,8 @@ class Resolver:
                 hint = find_near_miss(self._allowed_finder(client, keys, log), keys, self._zeros)
             except (QueryFailed, ConnectionLost):
                 continue  # the row has an outcome without a hint, too
+            if suggestion := self._zeros.take_suggestion():
+                self._status_board.report(suggestion)
             if hint:
                 return ResolveResult(code="near_miss", details={**result.details, "hint": hint})
         return result

@@ -18,7 +18,7 @@ FILE_STATE = "files"
 class FileDamage:
     """A number of files that are damaged or missing; ``found_by`` is a command, ``found_at`` a POSIX time.
 
-    ``by_size``: only the sizes were compared, so that another comparison of sizes can find the files whole.
+    ``by_size``: all are missing or of another size, so that a comparison of sizes can find them whole.
     """
 
     files: int

@@ -28,6 +28,8 @@ _BATCH_FILES, _BATCH_BYTES = 250, 64 << 20
 
 #: The codes of damage to a recorded file.
 DAMAGE_CODES = frozenset({"missing", "size", "content", "unreadable"})
+#: Those that a comparison of sizes finds, and so finds mended.
+SIZE_CODES = frozenset({"missing", "size"})
 
 
 @dataclass(frozen=True, slots=True)
