@@ -563,7 +563,7 @@ def test_odd_values_are_read_and_none_breaks_anything() -> None:
     assert (study.instance_count, study.description) == (6, "A&#55296;\\\\B")
     assert (study.patient_id, study.accession) == ("4711", "")
     assert (study.modalities, study.study_date) == ("CT", "20180723")
-    assert "lack a usable StudyInstanceUID" in found.incomplete_reason
+    assert "lacks a usable StudyInstanceUID" in found.incomplete_reason
 
 
 def test_values_beyond_measure_break_nothing() -> None:

@@ -308,7 +308,7 @@ def test_a_list_without_an_end_is_stopped() -> None:
 
     found = search(server := Endless([], cap=30))
     assert (len(found.rows), len(server.requests)) == (1_000, 34)
-    assert "more than 1000" in found.incomplete_reason
+    assert "more than 1,000" in found.incomplete_reason
 
 
 # --- what a server announces or refuses ---------------------------------------------------------------------

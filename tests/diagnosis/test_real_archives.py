@@ -91,7 +91,7 @@ def test_without_an_accession_nothing_is_queried(check: Check, orthanc: Orthanc)
     checked = check(orthanc.ae)
     assert checked.code == 0
     assert list(checked.steps) == STEPS
-    assert "To test them with one study, add: --accession" in checked.out
+    assert "To show it with one study, add: --accession" in checked.out
 
 
 def test_orthanc_does_not_know_us(check: Check, orthanc: Orthanc, us: AE) -> None:

@@ -336,9 +336,12 @@ def test_values_of_cells_are_as_a_person_writes_them(notebook: Notebook) -> None
 @pytest.mark.parametrize(
     ("cohort", "text"),
     [
-        (4711, "the cohort is a int. Give a path, a DataFrame, or a list of dicts such as [{'EMPI': '4711'"),
-        ({"EMPI": ["1", "2"]}, "the cohort is a dict. Give a path"),
-        ([("1", "A1")], "row 1 of the cohort is a tuple. Give a path"),
+        (
+            4711,
+            "the cohort is of the type int. Give a path, a DataFrame, or a list of dicts such as [",
+        ),
+        ({"EMPI": ["1", "2"]}, "the cohort is of the type dict. Give a path"),
+        ([("1", "A1")], "row 1 of the cohort has the type tuple. Give a path"),
         ([], "the cohort has no rows. Give a path"),
         (
             [{"Accession": ["A1", "A2"]}],

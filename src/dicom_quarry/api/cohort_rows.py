@@ -76,11 +76,13 @@ def _read(cohort: Any) -> tuple[list[str], Iterable[Sequence[object]], str]:
     if hasattr(cohort, "columns") and hasattr(cohort, "iter_rows"):
         return [str(name) for name in cohort.columns], cohort.iter_rows(), "the DataFrame"
     if isinstance(cohort, Mapping) or not isinstance(cohort, Iterable):
-        raise InputError(f"the cohort is a {type(cohort).__name__}. Give {_EXPECTED}")
+        raise InputError(f"the cohort is of the type {type(cohort).__name__}. Give {_EXPECTED}")
     records = list(cohort)
     for number, row in enumerate(records, start=1):
         if not isinstance(row, Mapping):
-            raise InputError(f"row {number} of the cohort is a {type(row).__name__}. Give {_EXPECTED}")
+            raise InputError(
+                f"row {number} of the cohort has the type {type(row).__name__}. Give {_EXPECTED}"
+            )
     if not records:
         raise InputError(f"the cohort has no rows. Give {_EXPECTED}")
     header = list(dict.fromkeys(str(name) for row in records for name in row))
