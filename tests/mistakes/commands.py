@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,8 +57,11 @@ class Shell:
         with self._monkeypatch.context() as patch:
             patch.chdir(self.folder)
             patch.setattr("sys.argv", ["quarry", *map(str, words)])
+            handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
             with pytest.raises(SystemExit) as ended:
                 command.main()
+            for number, handler in handlers.items():  # a process of its own takes its handlers with it
+                signal.signal(number, handler)
         printed = self._capsys.readouterr()
         assert "Traceback" not in printed.err, printed.err
         code = ended.value.code
