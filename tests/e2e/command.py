@@ -11,11 +11,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
+from tests.e2e.command_server import CommandServer
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")
@@ -34,17 +36,34 @@ class Done:
 
 
 def quarry(*arguments: object, cwd: Path | None = None) -> Done:
-    """Run a command to its end."""
+    """Run a command to its end, in a process of its own."""
+    words = [str(argument) for argument in arguments]
+    server = _command_server()
+    if any(
+        os.environ.get(name) != server.environment.get(name)
+        for name in {*os.environ, *server.environment}
+        if name.startswith("PYTHON")
+    ):
+        return _run_anew(words, cwd)  # the interpreter itself is to start in another way
+    code, out, err = server.run(words, cwd, PATIENCE)
+    return _done(code, out.decode(), err.decode())
+
+
+@cache
+def _command_server() -> CommandServer:
+    return CommandServer()
+
+
+def _run_anew(words: list[str], cwd: Path | None) -> Done:
     done = subprocess.run(
-        [str(QUARRY), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
+        [str(QUARRY), *words], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    assert "Traceback" not in done.stderr, done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
+    return _done(done.returncode, done.stdout, done.stderr)
+
+
+def _done(code: int, out: str, err: str) -> Done:
+    assert "Traceback" not in err, err
+    return Done(code, out, err)
 
 
 class Running:
