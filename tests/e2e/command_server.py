@@ -1,8 +1,8 @@
 """Starts commands for the tests without importing Quarry each time.
 
 ``python -m tests.e2e.command_server FD`` is its server. A process imports all commands once, and forks a
-child for each that is typed. The child is a process like any other: with its own arguments, environment, folder,
-umask and streams.
+child for each that is typed. The child is a process like any other, with its own arguments, environment,
+folder, umask and streams.
 """
 
 from __future__ import annotations
