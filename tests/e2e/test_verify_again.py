@@ -184,7 +184,7 @@ def test_killed_and_run_again_it_lists_the_rest(work: Path) -> None:
         archive.open()
         archive.listed.clear()
         done = quarry("verify", job.out, "--against-archive")
-    told = re.search(r"resuming after (\d) studies", done.out)
+    told = re.search(r"resuming after (\d) stud(?:y|ies)", done.out)
     assert done.code == 1 and told, done.err
     # The bookmark is kept once a second, and the first at once.
     assert 1 <= int(told[1]) <= 3

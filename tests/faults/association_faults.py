@@ -152,7 +152,7 @@ SCENARIOS = (
         "they extend the time-out, but not without limit: without progress it aborts, and tries again",
         lambda: [faults.EndlessPending(times=1)],
         profile={"silence": 0.3},
-        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), 5),
+        requests=ArchiveRequests(("STUDY STUDY", "STUDY"), (2, 3, 6), None),
     ),
     Scenario(
         4,
@@ -206,7 +206,7 @@ SCENARIOS = (
         stored=(0, 0),
         exit_code=1,
         requests=ArchiveRequests(
-            ("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:1 IMAGE:1 IMAGE:1 IMAGE:1",) * 2, (2, 4, 8), 4
+            ("STUDY SERIES SERIES IMAGE:2 IMAGE:2 IMAGE:1 IMAGE:1 IMAGE:1 IMAGE:1",) * 2, (2, 4, 8), 3
         ),
     ),
 )

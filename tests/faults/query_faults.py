@@ -166,7 +166,7 @@ SCENARIOS = (
         lambda: [find_faults.Capped(1, 0xFE00, level="IMAGE")],
         rows=(("unverified", "list_cut_short"),) * 2,
         exit_code=1,
-        requests=ArchiveRequests(finds=(2, 4, 8), associations=4),
+        requests=ArchiveRequests(finds=(2, 4, 8), associations=3),
     ),
     Scenario(
         13,
@@ -176,7 +176,7 @@ SCENARIOS = (
         lambda: [find_faults.Capped(1, 0x0000, level="IMAGE")],
         rows=(("unverified", "unlisted_arrived"),) * 2,
         exit_code=1,
-        requests=ArchiveRequests(finds=(6, 8, 16), associations=4),
+        requests=ArchiveRequests(finds=(6, 8, 16), associations=3),
     ),
     Scenario(
         14,

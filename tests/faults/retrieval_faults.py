@@ -272,7 +272,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         rows=(*[("failed", "nothing_arrived")] * 2, PENDING, PENDING),
         stored=(0,) * 4,
         exit_code=4,
-        requests=ArchiveRequests((*["STUDY SERIES IMAGE:2 IMAGE:1 IMAGE:1"] * 3, ""), None, 4),
+        requests=ArchiveRequests((*["STUDY SERIES IMAGE:2 IMAGE:1 IMAGE:1"] * 3, ""), None, 3),
     ),
     Scenario(
         9,

@@ -59,7 +59,7 @@ SCENARIOS = (
         "the header of a key has a remark: MRN (hospital)",
         "refuses the table until --map or --ignore-column decides",
         f"MRN (hospital),Accession\n{_OTHER}\n",
-        refused="--map 'MRN (hospital)=PatientID', to leave it out use --ignore-column 'MRN (hospital)'",
+        refused='add map="MRN (hospital)=PatientID"; if not, add ignore_column="MRN (hospital)"',
         with_options=(
             ({"map": ["MRN (hospital)=PatientID"]}, (0, 0, 0)),
             ({"ignore_column": ["MRN (hospital)"]}, (0, 2, 0)),

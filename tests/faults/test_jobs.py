@@ -72,7 +72,7 @@ def test_the_archive_does_not_come_back(stage: Stage) -> None:
     assert stored(stage.out, STUDIES) == (4, 0, 0)
     assert count_requests(archive.log, STUDIES, like=ArchiveRequests(finds=None)).moves == ("STUDY", "STUDY")
     with archive_of(stage, STUDIES) as again:
-        result = stage.extract(by_accession(), {"main": address(again)}, {})
+        result = stage.extract(by_accession(), {"main": address(again)}, {}, archive_moved=True)
         assert count_requests(again.log, STUDIES) == ArchiveRequests(("", "STUDY"), (0, 1, 2), 3)
     assert (outcomes(result), result.exit_code) == ([COMPLETE, COMPLETE], 0)
     check_folder(stage.out)
@@ -270,7 +270,7 @@ def test_a_mismatch_is_accepted_later(stage: Stage) -> None:
 )
 def test_matching_characters_are_refused(stage: Stage) -> None:
     with archive_of(stage, STUDIES) as archive:
-        with pytest.raises(InputError, match="skip-bad-rows"):
+        with pytest.raises(InputError, match="skip_bad_rows=True"):
             stage.extract(by_accession() + "A*\n", {"main": address(archive)}, {})
         assert archive.log == []
 

@@ -82,7 +82,7 @@ def test_a_job_goes_on_after_the_power_failed(stage: Stage, monkeypatch: pytest.
         again.folder.mkdir()
         after_power_loss(events[:moment], again.out, chance)
         with ScriptedArchive(HELD, destinations={"QUARRY": ("127.0.0.1", again.port)}) as archive:
-            result = again.extract(by_accession(HELD), {"main": address(archive)}, {})
+            result = again.extract(by_accession(HELD), {"main": address(archive)}, {}, archive_moved=True)
         assert outcomes(result) == [COMPLETE] * 4
         check_folder(again.out)
 

@@ -114,7 +114,9 @@ def test_the_import_loads_nothing_else() -> None:
     code = (
         "import sys; before = set(sys.modules); import dicom_quarry; print(sorted(set(sys.modules) - before))"
     )
-    done = subprocess.run([sys.executable, "-S", "-c", code], check=True, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(dicom_quarry.__file__).parents[1])}
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert done.stdout.strip() == "['dicom_quarry', 'dicom_quarry.version']"
 
 

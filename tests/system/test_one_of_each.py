@@ -27,7 +27,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     ".rename()": {
         "store/file_placement.py": "an instance, on file systems without hard links",
         "store/recovery.py": "a damaged instance, beside the others",
-        "verification/quarantine.py": "a damaged instance, into the quarantine folder",
+        "store/moving.py": "files that are set apart, or pruned",
     },
     "os.killpg": {"system/subprocess_runner.py": "a command and what it has started"},
     "psutil": {"system/processes.py": "processes"},
@@ -38,6 +38,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
         "api/background.py": "by way of open_own_file",
         "jobs/audit_log.py": "by way of open_own_file",
         "jobs/folder.py": "by way of open_own_file",
+        "jobs/internal_errors.py": "by way of open_own_file",
         "ledger/database.py": "by way of open_own_file",
         "planning/plan_cache.py": "by way of open_own_file",
         "system/locks.py": "by way of open_own_file",
@@ -45,6 +46,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     },
     "os.geteuid": {
         "jobs/folder.py": "the mode of a log of ours",
+        "jobs/registry.py": "the mode of folders of ours",
         "system/atomic_file.py": "temporary files that were left",
         "system/ownership.py": "owners",
         "system/permissions.py": "groups",
