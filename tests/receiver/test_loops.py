@@ -41,16 +41,19 @@ def peers() -> Iterator[Callable[..., RawPeer]]:
 # ---- idle associations
 
 
+def idle_ones(receiver: Receiver) -> int:
+    return sum(one.spare_seconds(time.monotonic()) >= 0 for one in tuple(receiver._associated))
+
+
 def test_the_longest_idle_association_gives_way(
     make: Make, soon_spare: None, peers: Callable[..., RawPeer]
 ) -> None:
     receiver = make(limits=ReceiverLimits(max_associations=2))
     oldest, younger, archive = (peers(receiver.port) for _ in range(3))
-    for peer in (oldest, younger):
-        peer.associate()
-    wait_for(
-        lambda: all(one.spare_seconds(time.monotonic()) >= 0 for one in receiver._associated), "idle ones"
-    )
+    oldest.associate()
+    wait_for(lambda: idle_ones(receiver) == 1, "the oldest to be idle")
+    younger.associate()
+    wait_for(lambda: idle_ones(receiver) == 2, "the younger one to be idle")
     archive.associate()
     assert oldest.is_closed()
     for peer in (younger, archive):
