@@ -307,6 +307,18 @@ class Frame:
         )
 
 
+def test_a_cohort_from_memory_leaves_no_path_to_miss(notebook: Notebook) -> None:
+    assert notebook.extract([{"Accession": "QA00003"}]).exit_code == 0
+    messages: list[str] = []
+
+    class Reader(dicom_quarry.JobObserver):
+        def on_message(self, message: str) -> None:
+            messages.append(message)
+
+    assert dicom_quarry.resume("out", observer=Reader()).exit_code == 0
+    assert messages and not any("the table" in one for one in messages), messages
+
+
 def test_a_dataframe_and_a_list_of_dicts_are_the_same_job(notebook: Notebook) -> None:
     first = notebook.extract([{"Patient ID": "Q-TEN", "Accession": "QA00003"}, {"Accession": "QA00004"}])
     assert first.exit_code == 0

@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast, get_type_hints
 
+from dicom_quarry.api.options import ExtractOptions, RetryOptions
 from dicom_quarry.errors import QuarryError
 
 P = ParamSpec("P")
@@ -18,23 +19,18 @@ _FLAG = re.compile(
     r"|--(?P<name>[a-z]+(?:-[a-z]+)*)(?:[ =](?P<value>'[^']*'|[A-Z%][^\s,;)]*))?"
 )
 _NAMES = {"from": "archive", "as": "receiver"}
-#: Flags without a value; a message may name one in front of a word in capitals.
+#: Flags without a value, of the options and of the functions themselves; a message may name one in front of a
+#: word in capitals.
 _BOOLEANS = frozenset(
     {
+        *("update", "archive-moved", "queue", "damaged", "changed", "delete", "quick", "probe"),
+        *("xlsx", "problems", "sha256sums", "bom"),
         *(
-            "yes",
-            "update",
-            "queue",
-            "damaged",
-            "changed",
-            "delete",
-            "quick",
-            "probe",
-            "xlsx",
-            "archive-moved",
+            name.replace("_", "-")
+            for options in (ExtractOptions, RetryOptions)
+            for name, kind in get_type_hints(options).items()
+            if kind is bool
         ),
-        *("allow-wildcards", "long-identifiers", "allow-several-patients", "whole-patients", "no-diagnosis"),
-        *("accept-mismatch", "skip-bad-rows", "trust-owner", "portable-names", "archive-moved"),
     }
 )
 

@@ -51,7 +51,7 @@ class ConnectionCheck:
 
     @property
     def not_shown(self) -> str:
-        """What the steps so far have not shown, although none failed; empty if nothing."""
+        """The question that no step has answered so far, although none failed; empty if there is none."""
         profile = self._context.profile
         if profile.needs_receiver:
             if any(step.name == "C-MOVE" and step.status is StepStatus.GOOD for step in self.steps):

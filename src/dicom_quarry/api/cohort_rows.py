@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from dicom_quarry.errors import InputError, QuarryError
 
@@ -32,6 +32,11 @@ class DataFrame(Protocol):
 Cohort = str | os.PathLike[str] | DataFrame | Sequence[Mapping[str, object]]
 
 
+def is_path(cohort: Cohort) -> TypeGuard[str | os.PathLike[str]]:
+    """Return True for the path of a table, False for a cohort from memory."""
+    return isinstance(cohort, str | os.PathLike)
+
+
 @contextmanager
 def as_table(cohort: Cohort) -> Iterator[Path]:
     """Yield the path of a cohort's table; one from memory is written to a private folder meanwhile.
@@ -40,7 +45,7 @@ def as_table(cohort: Cohort) -> Iterator[Path]:
     """
     if isinstance(cohort, str) and "\n" in cohort:
         raise InputError(f"the cohort is the text of a table. Give {_EXPECTED}")
-    if isinstance(cohort, str | os.PathLike):
+    if is_path(cohort):
         yield Path(cohort).expanduser()
         return
     header, rows, name = _read(cohort)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Unpack
 
 from dicom_quarry.api.boundary import clear_errors, name_options
-from dicom_quarry.api.cohort_rows import Cohort, as_table
+from dicom_quarry.api.cohort_rows import Cohort, as_table, is_path
 from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, check_bools, make_flags, make_path
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
@@ -72,7 +72,9 @@ def extract(
         settings = load_settings(path, flags)
 
         def work(runner: Runner) -> JobResult:
-            return runner.extract(table, update=update, archive_moved=archive_moved)
+            return runner.extract(
+                table, update=update, archive_moved=archive_moved, is_temporary=not is_path(cohort)
+            )
 
         return run_to_end(settings, with_file_check(work), observer, queue=queue)
 

@@ -38,7 +38,7 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 every row complete or filtered, 1 finished with rows that need attention, 4 not finished."""
+        """0 every row complete or filtered, 1 rows need attention, 4 not finished, 70 a defect."""
         return self.summary.exit_code
 
     @property

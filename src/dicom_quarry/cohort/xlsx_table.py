@@ -167,8 +167,5 @@ def _check_layout(table: XlsxTable, is_key: IsKey) -> None:
 def _describe_rows(layout: SheetLayout) -> str:
     shown = ", ".join(map(str, layout.hidden_rows))
     more = " and others" if layout.hidden_row_count > len(layout.hidden_rows) else ""
-    if layout.hidden_row_count == 1:
-        return f"1 row is hidden (row {shown})"
-    count = layout.hidden_row_count
-    number = "row" if count == 1 else "rows"
-    return f"{format_count(count, 'row is', 'rows are')} hidden ({number} {shown}{more})"
+    label = "row" if layout.hidden_row_count == 1 else "rows"
+    return f"{format_count(layout.hidden_row_count, 'row is', 'rows are')} hidden ({label} {shown}{more})"

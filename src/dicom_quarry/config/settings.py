@@ -76,12 +76,13 @@ def _check_time_zone(name: str) -> str:
     return name
 
 
-def _as_list(value: object) -> object:
+def as_list(value: object) -> object:
+    """Return one text, or one path, as a list of one."""
     return [value] if isinstance(value, str | Path) else value
 
 
 #: One text or several.
-Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_as_list)]
+Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(as_list)]
 
 
 class ExclusionFile(FrozenModel):

@@ -22,6 +22,7 @@ from dicom_quarry.config.settings import (
     ArchiveProfile,
     ExclusionFiles,
     Limits,
+    as_list,
     normalize_keys,
     parse_exclusion_files,
     read_toml,
@@ -40,14 +41,10 @@ HOST_WIDE = "all"
 DEFAULT_QUERIES_PER_ROW = 200
 
 
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
 class SiteLimits(Limits):
     """Limits of the site; ``retrieve`` are the only methods of retrieval that it allows, None for all."""
 
-    retrieve: Annotated[tuple[Transport, ...], BeforeValidator(_as_list), Field(min_length=1)] | None = None
+    retrieve: Annotated[tuple[Transport, ...], BeforeValidator(as_list), Field(min_length=1)] | None = None
 
 
 class SitePolicy(SiteLimits):

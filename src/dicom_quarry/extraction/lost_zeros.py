@@ -58,9 +58,13 @@ class LostZeros:
         self._found[keyword] = len(has)
         name = "patient ID" if keyword == "PatientID" else "accession"
         found = f"the archive has the {name} as {has}"
-        if self._matched.get(keyword, len(has)) < len(has):
+        if not self._may_pad(keyword, len(has)):
             return found
         return f"{found}: if Excel dropped zeros, add --pad {keyword}={len(has)}"
+
+    def _may_pad(self, keyword: str, width: int) -> bool:
+        """Return False if the archive has shorter identifiers, too, which padding would change."""
+        return self._matched.get(keyword, width) >= width
 
     def take_suggestion(self) -> str:
         """Return what the user should know once for the whole table; empty if there is nothing new.
@@ -68,8 +72,7 @@ class LostZeros:
         Unlike the reason of a row it contains no identifier.
         """
         for keyword, width in self._found.items():
-            is_wider = self._matched.get(keyword, width) >= width
-            if is_wider and self._suggested.get(keyword) != width:
+            if self._may_pad(keyword, width) and self._suggested.get(keyword) != width:
                 self._suggested[keyword] = width
                 return (
                     f"rows have no match, but the archive has their {keyword} with zeros in front: if Excel "

@@ -108,10 +108,18 @@ class Runner:
         self._publisher = ProgressPublisher(queries.settings, queries.status_board, queries.observer)
         self._permissions = queries.settings.permissions
 
-    def extract(self, cohort_path: Path, *, update: bool = False, archive_moved: bool = False) -> JobResult:
+    def extract(
+        self,
+        cohort_path: Path,
+        *,
+        update: bool = False,
+        archive_moved: bool = False,
+        is_temporary: bool = False,
+    ) -> JobResult:
         """Extract a cohort, or continue with it; ``archive_moved``: an archive has another address now.
 
-        Raises InputError, StartError and LedgerError.
+        ``is_temporary``: the file of the table is deleted afterwards, so its path is not recorded. Raises
+        InputError, StartError and LedgerError.
         """
         settings, observer = self.queries.settings, self.queries.observer
         cohort, rows = record.read_cohort(cohort_path, settings)
@@ -126,6 +134,8 @@ class Runner:
             change = record.begin_or_continue(ledger, cohort, settings, update=update, changes=changes)
             if change is not None:
                 observer.on_cohort_updated(change)
+            if is_temporary:
+                ledger.set_metadata(table="")
             for message in changes.apply(ledger) if changes else ():
                 observer.on_message(message)
             if recorded_names(ledger.metadata()) is NameRule.PORTABLE and not settings.portable_names:

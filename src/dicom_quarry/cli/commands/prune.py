@@ -37,7 +37,7 @@ def prune(
         return
     where = "deleted" if delete else f"moved to {folder / '.quarry' / 'pruned'}"
     out.print(
-        f"{api.format_count(studies, 'study', 'studies')} that no row requests: "
+        f"{api.format_count(studies, 'study')} that no row requests: "
         f"{api.format_count(files, 'file')} ({api.format_size(size)}) {where}"
     )
     api.report(folder)

@@ -56,8 +56,8 @@ def verify(
 ) -> None:
     """Compare the stored files with the record.
 
-    Reads every file and compares it with the checksum recorded when it arrived. In a folder that was handed
-    over without the job's record, its manifest.csv.gz is used. Run again after an interruption it continues.
+    Reads every file and compares it with the checksum recorded when it arrived. In a folder
+    without the job's record, its manifest.csv.gz is used. Run again after an interruption it continues.
 
     Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
     interrupted.
