@@ -1,6 +1,6 @@
 #!/bin/sh
 # Orthanc, DCMTK and GDCM are the archives and senders that the tests run against, openssl makes their
-# certificates, strace sees whom Quarry connects to; never skipped silently.
+# certificates, strace sees whom Quarry connects to, chromium opens the pages; never skipped silently.
 missing=""
 command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
 [ -x /usr/sbin/Orthanc ] || command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc"
@@ -8,6 +8,7 @@ command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
 command -v gdcmscu >/dev/null 2>&1 || missing="$missing libgdcm-tools"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then as_root=""
 elif sudo -n true 2>/dev/null; then as_root="sudo"
@@ -17,4 +18,4 @@ else
 fi
 echo "installing$missing"
 # A service must not start by itself: the tests run their own on free ports.
-$as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq $missing >/dev/null
+$as_root apt-get update -qq && $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends $missing >/dev/null

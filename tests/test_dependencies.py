@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 #: The time zones of computers that have none; nothing imports it.
 DATA_ONLY = {"tzdata"}
+EXTRAS = ("web", "notebook", "sign")
 
 
 def imported() -> set[str]:
@@ -27,7 +28,8 @@ def imported() -> set[str]:
 
 def test_what_is_declared_is_what_is_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = {re.split("[><=~;[ ]", one)[0] for one in project["dependencies"]}
+    extras = [one for name in EXTRAS for one in project["optional-dependencies"][name]]
+    declared = {re.split("[><=~;[ ]", one)[0] for one in (*project["dependencies"], *extras)}
     assert imported() == declared - DATA_ONLY
 
 
