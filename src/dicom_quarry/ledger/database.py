@@ -11,7 +11,7 @@ import sqlite3
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -159,7 +159,7 @@ class ReadPool:
         with self._borrow() as connection:
             return statement.fetch_all(connection, **values)
 
-    def stream(self, statement: CompiledStatement, **values: object) -> Iterator[Any]:
+    def stream(self, statement: CompiledStatement, **values: object) -> Generator[Any, None, None]:
         """Yield the rows of one statement, as they are committed when the first is taken."""
         with self._borrow() as connection, closing(statement.execute(connection, values)) as cursor:
             yield from map(statement.make_row, cursor)

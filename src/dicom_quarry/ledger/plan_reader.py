@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reader import ROWS_WITH_KEYS, LedgerReader
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.row_statements import ROWS_WITH_KEYS
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import make_outcome
