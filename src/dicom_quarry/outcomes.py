@@ -28,6 +28,9 @@ class OutcomeDefinition:
     cause: str = ""
 
 
+#: The one code of a complete row or study.
+COMPLETE_CODE = "all_listed_stored"
+
 #: The code of a row or study that a defect of Quarry ended.
 INTERNAL_ERROR = "internal_error"
 
@@ -41,7 +44,7 @@ _EXCLUDED_STEP = (
 )
 
 CATALOGUE: dict[str, OutcomeDefinition] = {
-    "all_listed_stored": OutcomeDefinition(
+    COMPLETE_CODE: OutcomeDefinition(
         OutcomeStatus.COMPLETE,
         "every instance that the archive lists is stored",
         "{instances:instance} stored: all that the archive lists",

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.jobs.registry import last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
-from dicom_quarry.jobs.status import read_job_status as _read_job_status
 from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
 
 #: The outcomes that a retry tries again where none are named: those that another try may change.
@@ -29,9 +29,10 @@ RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
 _POLL_INTERVAL = 0.2
 
 
-def read_job_status(out: Path) -> JobStatus:
+def read_job_status(out: Path | JobFolder) -> JobStatus:
     """Read the status of the job in folder ``out``; raises InputError if there is none, and LedgerError."""
-    return _read_job_status(open_existing(out))
+    with open_job(out) as job:
+        return job.status()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStat
     statuses = []
     for folder in _list_folders():
         try:
-            statuses.append(_read_job_status(folder))
+            statuses.append(read_job_status(folder))
         except LedgerError as error:
             on_damaged(error)
     return sorted(statuses, key=lambda status: status.started_at, reverse=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
 from dicom_quarry.jobs.folder import JobFolder, open_existing
-from dicom_quarry.jobs.instance_paths import MISMATCH_DIR, load_path_function
+from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.ledger.file_state import read_damage
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def open_history(out: Path) -> HistoryReader:
     """Open the history of a job's rows and studies; raises InputError if there is no job."""
-    return HistoryReader(open_existing(out).ledger, MISMATCH_DIR)
+    return open_job(out).reader
 
 
 _REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")

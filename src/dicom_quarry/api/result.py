@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,11 @@ from dicom_quarry.config.settings import (
     FILE_NAME,
     ArchiveProfile,
     Settings,
-    parse_recorded_settings,
     validate_model,
 )
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.reporting.summary import JobSummary
 from dicom_quarry.system.permissions import PRIVATE, Permissions
@@ -57,14 +55,14 @@ class Result:
 
 def read_rows(folder: JobFolder) -> Iterator[RowView]:
     """Read every row of a job's table with its present outcome."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        yield from reader.rows()
+    with open_job(folder) as job:
+        yield from job.reader.rows()
 
 
 def read_studies(folder: JobFolder) -> Iterator[StudyView]:
     """Read every study of a job with its present outcome."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        yield from reader.studies()
+    with open_job(folder) as job:
+        yield from job.reader.studies()
 
 
 def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
@@ -102,8 +100,8 @@ def list_changed_settings(flags: Mapping[str, object]) -> list[str]:
 
 
 def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
-    with closing(LedgerReader(folder.ledger)) as reader:
-        return parse_recorded_settings(reader.metadata()).model_copy(update=changes)
+    with open_job(folder) as job:
+        return job.settings.model_copy(update=changes)
 
 
 def report_access(out: Path) -> Permissions:

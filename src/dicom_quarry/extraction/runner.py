@@ -22,7 +22,7 @@ from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
-from dicom_quarry.jobs.folder import JobFolder, apply_access, open_job, open_or_create
+from dicom_quarry.jobs.folder import JobFolder, apply_access, open_for_run, open_or_create
 from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
@@ -200,7 +200,7 @@ class Runner:
                 if message is not None:
                     self.queries.observer.on_message(message)
 
-        with open_job(folder, prepare=reuse_plan) as ledger:
+        with open_for_run(folder, prepare=reuse_plan) as ledger:
             yield folder, ledger
 
     def run(self, folder: JobFolder, ledger: Ledger, *, retried: str = "") -> JobResult:

@@ -64,20 +64,16 @@ class JobStatus:
         return "waiting" if self.waiting_for else "running"
 
 
-def read_job_status(folder: JobFolder) -> JobStatus:
-    """Read the status of a job; raise LedgerError if its record cannot be read."""
-    reader = LedgerReader(folder.ledger)
-    try:
-        counts, metadata = reader.counts(), reader.metadata()
-        process = lock_owner(folder)
-        progress = _read_progress(folder, process) if process else {}
-        active = {
-            one["row"]: view.study
-            for one in progress.get("active_studies", [])
-            for view in reader.studies(only=int(one.get("task_id") or 0))
-        }
-    finally:
-        reader.close()
+def read_status(folder: JobFolder, reader: LedgerReader) -> JobStatus:
+    """Read the status of a job from its record, its lock and its progress file; raise LedgerError."""
+    counts, metadata = reader.counts(), reader.metadata()
+    process = lock_owner(folder)
+    progress = _read_progress(folder, process) if process else {}
+    active = {
+        one["row"]: view.study
+        for one in progress.get("active_studies", [])
+        for view in reader.studies(only=int(one.get("task_id") or 0))
+    }
     began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
     return JobStatus(folder, began, counts, process, progress, active, damage)
 

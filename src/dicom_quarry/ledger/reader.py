@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.activity import Activity, compute_activity
 from dicom_quarry.ledger.database import ReadPool, ledger_error, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
 from dicom_quarry.ledger.migrations import is_outdated
@@ -149,6 +150,11 @@ class LedgerReader:
         """Count the rows, studies and instances of the job."""
         with self._read_pool.snapshot() as connection:
             return compute_counts(connection)
+
+    def activity(self) -> Activity:
+        """Compute the load that the job put on its archives so far."""
+        with self._read_pool.snapshot() as connection:
+            return compute_activity(connection)
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Yield every row of the user's table, in its order; or the row with the number ``only``."""
