@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.result import list_changed_settings as list_changed_settings
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.result import override_settings as override_settings
+    from dicom_quarry.api.verification import format_files_progress as format_files_progress
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import record_verification as record_verification
     from dicom_quarry.api.verification import verify as verify
@@ -82,10 +83,18 @@ if TYPE_CHECKING:
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.live_display import LiveDisplay as LiveDisplay
     from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
     from dicom_quarry.reporting.plan_summary import plan_lines as plan_lines
     from dicom_quarry.reporting.plan_summary import render_plan as render_plan
+    from dicom_quarry.reporting.progress_text import format_cohort as format_cohort
+    from dicom_quarry.reporting.progress_text import format_cohort_change as format_cohort_change
+    from dicom_quarry.reporting.progress_text import format_left as format_left
+    from dicom_quarry.reporting.progress_text import format_query_progress as format_query_progress
+    from dicom_quarry.reporting.progress_text import format_rate as format_rate
+    from dicom_quarry.reporting.progress_text import format_study as format_study
+    from dicom_quarry.reporting.progress_text import format_totals as format_totals
     from dicom_quarry.reporting.row_history import explain_json as explain_json
     from dicom_quarry.reporting.row_history import explain_lines as explain_lines
     from dicom_quarry.reporting.summary import render_summary as render_summary
@@ -99,9 +108,8 @@ if TYPE_CHECKING:
     from dicom_quarry.verification.manifest import MANIFEST_NAME as MANIFEST_NAME
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
-    from dicom_quarry.verification.verifier import Verification as Verification
+    from dicom_quarry.verification.verifier import VerificationRun as VerificationRun
     from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
-    from dicom_quarry.verification.verifier import VerifyProgress as VerifyProgress
     from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
 
 #: The names of this package, by the module of ``dicom_quarry`` that defines them.
@@ -169,6 +177,7 @@ EXPORTS = {
         "override_settings",
     ),
     "api.verification": (
+        "format_files_progress",
         "verify",
         "record_verification",
         "write_damaged_list",
@@ -212,6 +221,7 @@ EXPORTS = {
     "plurals": ("format_count", "format_part"),
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
+    "reporting.live_display": ("LiveDisplay",),
     "reporting.plan_files": (
         "is_plan_file",
         "plan_json",
@@ -219,6 +229,15 @@ EXPORTS = {
     "reporting.plan_summary": (
         "plan_lines",
         "render_plan",
+    ),
+    "reporting.progress_text": (
+        "format_cohort",
+        "format_cohort_change",
+        "format_left",
+        "format_query_progress",
+        "format_rate",
+        "format_study",
+        "format_totals",
     ),
     "reporting.row_history": (
         "explain_json",
@@ -233,9 +252,8 @@ EXPORTS = {
     "verification.sampling": ("parse_share",),
     "verification.verifier": (
         "FileResult",
-        "Verification",
+        "VerificationRun",
         "VerifyOptions",
-        "VerifyProgress",
         "VerifySummary",
     ),
 }

@@ -15,15 +15,19 @@ from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.plurals import format_part
 from dicom_quarry.reporting.csv_reports import write_damaged
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.reporting.progress_text import format_left
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
 from dicom_quarry.verification.quick_check import check_sizes
 from dicom_quarry.verification.verifier import (
     SIZE_CODES,
     FileResult,
-    Verification,
+    VerificationRun,
     VerifyOptions,
+    VerifyProgress,
     VerifySummary,
 )
 from dicom_quarry.verification.verifier import verify as _verify
@@ -43,13 +47,13 @@ def verify(
     return _verify(job, quick=quick, threads=threads, manifest=chosen)
 
 
-def open_verification(out: Path, options: VerifyOptions) -> Verification:
+def open_verification(out: Path, options: VerifyOptions) -> VerificationRun:
     """Prepare a verification that can be interrupted and continued.
 
     Without a readable record of the job the folder's manifest is used. Raises InputError if there is neither.
     """
     folder, manifest = _choose_record(out, options.manifest)
-    return Verification(folder, replace(options, manifest=manifest))
+    return VerificationRun(folder, replace(options, manifest=manifest))
 
 
 def _choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | None]:
@@ -66,7 +70,19 @@ def _choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | 
         return without_job, out / MANIFEST_NAME
 
 
-def write_damaged_list(verification: Verification, verified: VerifySummary, *, is_full: bool) -> Path | None:
+def format_files_progress(progress: VerifyProgress) -> str:
+    """Format the files compared so far, the rate and the time left."""
+    done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
+    text = (
+        f"{format_part(progress.done.files, progress.total.files, 'file')} ({done} %), "
+        f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
+    )
+    return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
+
+
+def write_damaged_list(
+    verification: VerificationRun, verified: VerifySummary, *, is_full: bool
+) -> Path | None:
     """Write damaged.csv with the findings of a verification; returns its path, None if nothing was found.
 
     A full verification that finds nothing deletes the list of an earlier one; a partial one cannot know.
@@ -90,7 +106,7 @@ def read_job_damage(folder: JobFolder) -> FileDamage | None:
 
 
 def record_verification(
-    verification: Verification, verified: VerifySummary, *, is_full: bool, is_quick: bool
+    verification: VerificationRun, verified: VerifySummary, *, is_full: bool, is_quick: bool
 ) -> None:
     """Record in the job what a verification found, unless it compared with a manifest, or a read-only copy.
 

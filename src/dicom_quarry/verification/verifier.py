@@ -112,7 +112,7 @@ def verify(
                 yield FileResult(file, problem, code)
 
 
-class Verification:
+class VerificationRun:
     """A verification of a job's files that can be interrupted and resumed; a context.
 
     Raises StartError while another verification of the job runs.

@@ -11,7 +11,6 @@ from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder, resume_command
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.display.progress_text import format_left, format_study
 
 
 def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = False) -> None:
@@ -82,11 +81,11 @@ def _show_job(job: JobStatus) -> None:
         found = job.active_studies.get(study["row"])
         keys = (found.patient_id, found.accession) if found and out.is_terminal else ("", "")
         part = api.format_part(study["stored"], study["listed"], "instance")
-        out.print(f"  {format_study(study['row'], *keys)}: {part}")
+        out.print(f"  {api.format_study(study['row'], *keys)}: {part}")
     if job.damage:
         out.print(api.describe_damage(job.damage, job.folder.out))
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:
         rate = api.format_size(round(progress["bytes_per_second"]))
-        out.print(f"{rate}/s, {format_left(progress['seconds_left'])}")
+        out.print(f"{rate}/s, {api.format_left(progress['seconds_left'])}")

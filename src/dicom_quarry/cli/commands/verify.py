@@ -14,11 +14,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import FileResult, Verification, VerifyOptions, VerifySummary
+from dicom_quarry.api import FileResult, VerificationRun, VerifyOptions, VerifySummary
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder
 from dicom_quarry.cli.console import err, fail, out
-from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
+from dicom_quarry.cli.display.progress_line import ProgressLine, print_line
 from dicom_quarry.errors import ConfigError
 
 #: Damaged files that are named one by one.
@@ -112,7 +112,7 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
         try:
             with ProgressLine() as line:
                 verified = verification.run(
-                    printer.show, lambda progress: line.show(lambda: format_files_progress(progress))
+                    printer.show, lambda progress: line.show(lambda: api.format_files_progress(progress))
                 )
         except KeyboardInterrupt:
             printer.finish()
@@ -127,7 +127,7 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
     raise typer.Exit(1 if verified.damaged else 0)
 
 
-def _show_start(verification: Verification) -> None:
+def _show_start(verification: VerificationRun) -> None:
     if verification.manifest is not None:
         written = datetime.fromtimestamp(verification.manifest.stat().st_mtime).astimezone()
         files = api.format_count(verification.totals.files, "file")
@@ -149,7 +149,7 @@ def _show_start(verification: Verification) -> None:
 def _show_result(
     folder: Path,
     options: VerifyOptions,
-    verification: Verification,
+    verification: VerificationRun,
     verified: VerifySummary,
     list_file: Path | None,
 ) -> None:

@@ -94,10 +94,7 @@ def _open_display() -> Iterator[JobObserver]:
     if api.is_background_job():
         yield detach.DetachedDisplay()
     elif sys.stdout.isatty():
-        # Imported here: only a terminal needs rich's live display.
-        from dicom_quarry.cli.display.live import LiveDisplay
-
-        with LiveDisplay(out) as live:
+        with api.LiveDisplay(out) as live:
             yield live
     else:
         yield PlainDisplay()

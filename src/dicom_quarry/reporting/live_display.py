@@ -10,18 +10,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.api import (
-    CohortChange,
-    JobObserver,
-    QueryProgress,
-    Snapshot,
-    describe_unused_columns,
-    format_count,
-    format_duration,
-    format_part,
-    format_size,
-)
-from dicom_quarry.cli.display.progress_text import (
+from dicom_quarry.jobs.observer import JobObserver, describe_unused_columns
+from dicom_quarry.jobs.progress import QueryProgress, Snapshot
+from dicom_quarry.ledger.cohort_rows import CohortChange
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.plurals import format_count, format_part
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.reporting.progress_text import (
     format_cohort,
     format_cohort_change,
     format_left,
@@ -29,7 +24,7 @@ from dicom_quarry.cli.display.progress_text import (
     format_study,
     format_totals,
 )
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.system.durations import format_duration
 
 
 class LiveDisplay(JobObserver):
