@@ -42,7 +42,7 @@ class Column(NamedTuple):
 
 
 class ArrowTable:
-    """A table of a job for a library that takes Arrow streams; each of these reads the record anew.
+    """A table of a job for a library that takes Arrow streams; each of these reads the record again.
 
     >>> polars.DataFrame(table)  # doctest: +SKIP
     >>> pandas.DataFrame.from_arrow(table)  # doctest: +SKIP
