@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, case, cast, func, not_, select
+from sqlalchemy import Integer, bindparam, case, cast, func, literal, not_, select, union_all
 
 from dicom_quarry.ledger.schema import attempts, postponements, queries, tasks
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
@@ -134,7 +135,7 @@ _retrievals = (
         func.count().label("number"),
         func.sum(attempts.c.newly_stored).label("instances"),
         func.sum(_size).label("size"),
-        func.sum(case((attempts.c.verdict.in_(_REFUSED), 1), else_=0)).label("refused"),
+        func.sum(case((attempts.c.verdict.in_(list(map(literal, _REFUSED))), 1), else_=0)).label("refused"),
         func.sum(case((attempts.c.verdict == _LOST, 1), else_=0)).label("lost"),
         func.sum(_took).label("seconds"),
         func.max(_took).label("longest"),
@@ -206,3 +207,53 @@ def _add_retrievals(archives: dict[str, ArchiveLoad], row: Any, step: int) -> No
         share = overlap / (row.ended - row.started) if first < row.slice else 1.0
         load.slices[number * step].instances += row.instances * share
         load.slices[number * step].size += (row.size or 0) * share
+
+
+#: Every retrieval as two events, its start and its end: the largest sum of these is the most at once.
+_begun = (
+    select(tasks.c.archive, attempts.c.started.label("at"), literal(1).label("change"))
+    .join(tasks, tasks.c.id == attempts.c.task_id)
+    .where(_is_request)
+)
+_over = (
+    select(tasks.c.archive, attempts.c.ended, literal(-1))
+    .join(tasks, tasks.c.id == attempts.c.task_id)
+    .where(_is_request)
+)
+_events = union_all(_begun, _over).subquery()
+_running = select(
+    _events.c.archive,
+    func.sum(_events.c.change)
+    .over(partition_by=_events.c.archive, order_by=(_events.c.at, _events.c.change), rows=(None, 0))
+    .label("running"),
+).subquery()
+_MOST_AT_ONCE = CompiledStatement(
+    select(_running.c.archive, func.max(_running.c.running).label("most")).group_by(_running.c.archive)
+)
+
+_query_minute = (queries.c.started / 60_000).cast(Integer)
+_attempt_minute = cast(attempts.c.started / 60, Integer)
+_MINUTES = CompiledStatement(
+    union_all(
+        select(
+            queries.c.archive,
+            _query_minute.label("minute"),
+            func.sum(queries.c.request_count).label("number"),
+        ).group_by(queries.c.archive, _query_minute),
+        select(tasks.c.archive, _attempt_minute, func.count())
+        .join(tasks, tasks.c.id == attempts.c.task_id)
+        .where(_is_request)
+        .group_by(tasks.c.archive, _attempt_minute),
+    )
+)
+
+
+def most_retrievals_at_once(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the largest number of retrievals that ran at the same time, by archive."""
+    return {row.archive: row.most for row in _MOST_AT_ONCE.fetch_all(connection)}
+
+
+def requests_by_minute(connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
+    """Yield each minute in which requests began: archive, POSIX time and number of requests."""
+    for row in map(_MINUTES.make_row, _MINUTES.execute(connection, {})):
+        yield row.archive, row.minute * 60, row.number

@@ -15,7 +15,13 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.activity import Activity, compute_activity
+from dicom_quarry.ledger.activity import (
+    Activity,
+    compute_activity,
+    most_retrievals_at_once,
+    requests_by_minute,
+)
+from dicom_quarry.ledger.composition import Composition, compute_composition
 from dicom_quarry.ledger.database import ReadPool, ledger_error, open_engine, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
 from dicom_quarry.ledger.migrations import is_outdated
@@ -155,6 +161,21 @@ class LedgerReader:
         """Compute the load that the job put on its archives so far."""
         with self._read_pool.snapshot() as connection:
             return compute_activity(connection)
+
+    def most_retrievals_at_once(self) -> dict[str, int]:
+        """Return the largest number of retrievals that ran at the same time, by archive."""
+        with self._read_pool.snapshot() as connection:
+            return most_retrievals_at_once(connection)
+
+    def requests_by_minute(self) -> list[tuple[str, int, int]]:
+        """Return each minute in which requests began: archive, POSIX time and number of requests."""
+        with self._read_pool.snapshot() as connection:
+            return list(requests_by_minute(connection))
+
+    def composition(self) -> Composition:
+        """Compute the numbers of the stored data."""
+        with self._read_pool.snapshot() as connection:
+            return compute_composition(connection)
 
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Yield every row of the user's table, in its order; or the row with the number ``only``."""
