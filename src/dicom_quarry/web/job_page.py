@@ -1,0 +1,163 @@
+"""The page of one job: its state, progress, outcomes, flow and load, with buttons where they are allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from starlette.responses import Response
+
+from dicom_quarry import api
+from dicom_quarry.api import Bar, JobFolder, JobView, Markup, element, join_markup
+from dicom_quarry.errors import QuarryError
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.web.context import WebContext
+from dicom_quarry.web.frame import live_part, make_page
+from dicom_quarry.web.jobs_page import badge, format_end, job_address, state_badge
+from dicom_quarry.web.live import Parts
+
+
+def job_page(context: WebContext, folder: JobFolder) -> Response:
+    """Return the page."""
+    parts = read_job(context, folder)
+    address = job_address(folder)
+    sections = [
+        element("section", live_part("headline", parts), live_part("actions", parts), class_="headline"),
+        element("section", element("h2", "Outcomes"), live_part("outcomes", parts), _rows_link(address)),
+        element("section", element("h2", "Flow of the rows"), live_part("flow", parts)),
+        element("section", element("h2", "Over time"), live_part("activity", parts)),
+        element("section", element("h2", "Reports"), live_part("reports", parts)),
+    ]
+    return make_page(context, str(folder.out), *sections, events=f"{address}/events")
+
+
+def _rows_link(address: str) -> Markup:
+    return element("p", element("a", "All rows, a page at a time", href=f"{address}/rows"))
+
+
+def read_job(context: WebContext, folder: JobFolder) -> Parts:
+    """Return the live parts of the page."""
+    try:
+        view = context.views.get(folder)
+    except QuarryError as error:
+        return {"headline": element("p", badge("record cannot be read", "bad"), " ", str(error))}
+    address = job_address(folder)
+    return {
+        "headline": join_markup(_headline(view, address)),
+        "actions": join_markup(_actions(view, address)) if context.allow_actions else "",
+        "outcomes": _outcomes(view, address),
+        "flow": api.flow_diagram(view.flow),
+        "activity": _activity(view),
+        "reports": _reports(context, folder, address),
+    }
+
+
+def _headline(view: JobView, address: str) -> Iterator[Markup]:
+    yield element("p", state_badge(view), class_="state")
+    yield element("h2", view.verdict, class_="verdict")
+    if view.waiting_for:
+        yield element("p", f"Waiting for {view.waiting_for}", class_="waiting")
+    yield from _progress(view)
+    yield element("dl", *(_tile(*one) for one in _tiles(view)), class_="tiles")
+    if view.active_studies:
+        items = [
+            element(
+                "li",
+                element("a", f"row {one.row}", href=f"{address}/rows/{one.row}"),
+                f": {api.format_part(one.stored, one.listed, 'image')}",
+            )
+            for one in view.active_studies
+        ]
+        yield element("h3", "Being transferred")
+        yield element("ul", *items)
+
+
+def _progress(view: JobView) -> Iterator[Markup]:
+    if view.process is None or not view.bytes_expected:
+        return
+    done, expected = api.format_size(view.bytes_done), api.format_size(view.bytes_expected)
+    share = view.bytes_done / view.bytes_expected
+    text = f"{share:.0%}: {done} of about {expected}"
+    yield element("progress", value=view.bytes_done, max=view.bytes_expected, aria_label="Progress by bytes")
+    yield element("p", text, class_="quiet")
+
+
+def _tiles(view: JobView) -> Iterator[tuple[str, str, str]]:
+    yield "Rows", f"{view.rows_done:,}", f"of {view.rows:,} ended"
+    yield "Studies complete", f"{view.studies_complete:,}", f"of {view.studies:,}"
+    yield "Images stored", f"{view.instances_stored:,}", f"of {view.instances_expected:,} listed"
+    yield "Stored", api.format_size(view.size), ""
+    if view.process is not None:
+        rate = view.bytes_per_second
+        yield "Rate", "–" if rate is None else f"{api.format_size(round(rate))}/s", "of the last 30 s"
+        left, _, end = format_end(view).partition(", ")
+        yield "Time left", left.removesuffix(" left") or "–", end or ("" if left else "not known yet")
+    elif view.rows_needing_attention:
+        yield "Need attention", f"{view.rows_needing_attention:,}", "rows"
+
+
+def _tile(name: str, value: str, remark: str) -> Markup:
+    return element(
+        "div", element("dt", name), element("dd", value, *([element("small", remark)] if remark else []))
+    )
+
+
+def _actions(view: JobView, address: str) -> Iterator[Markup]:
+    """Yield a form for each thing that can be done with the job now."""
+    if view.process is not None:
+        yield _button(address, "stop", "Stop", "after the studies being transferred")
+        yield _button(address, "cancel", "Stop now", "and cancel the studies being transferred")
+    elif view.rows_by_status.get(OutcomeStatus.PENDING):
+        yield _button(address, "resume", "Resume", "the job, in the background")
+    elif any(view.rows_by_status.get(one) for one in api.RETRIED_BY_DEFAULT):
+        yield _button(address, "retry", "Retry", "the rows that are not complete, in the background")
+
+
+def _button(address: str, action: str, text: str, remark: str) -> Markup:
+    button = element("button", text, type="submit", id=f"do-{action}", title=f"{text} {remark}")
+    return element(
+        "form", button, " ", element("span", remark, class_="quiet"), method="post", action=f"{address}/{action}"
+    )
+
+
+def _outcomes(view: JobView, address: str) -> Markup:
+    rows = [
+        (
+            element("a", one.status.replace("_", " "), href=f"{address}/rows?outcome={one.status}"),
+            f"{one.rows:,}",
+            one.title,
+            one.next_step,
+        )
+        for one in view.outcomes
+    ]
+    return api.html_table(("Outcome", "Rows", "Reason", "What to do"), rows, numeric=(1,), caption="Rows by outcome")
+
+
+def _activity(view: JobView) -> Markup:
+    total = view.activity.total
+    bars = [
+        Bar("Queries", total.queries, f"{total.queries:,}"),
+        Bar("Retrievals", total.retrievals, f"{total.retrievals:,}"),
+        Bar("Refusals", total.refusals, f"{total.refusals:,}", "bad"),
+    ]
+    return api.bar_chart(bars, "Requests to the archive")
+
+
+def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:
+    found = api.existing_reports(folder.out)
+    if not found:
+        return element("p", "None yet: they are written at the end of the job, and by quarry report.")
+    rows = [
+        (
+            element("a", one.name, href=f"{address}/reports/{one.name}")
+            if context.with_identifiers or not one.names_patients
+            else one.name,
+            api.format_size(size),
+            one.content,
+            "may name patients" if one.names_patients else "",
+        )
+        for one, size in found
+    ]
+    locked = any(one.names_patients for one, _ in found) and not context.with_identifiers
+    note = element("p", "To download those that may name patients, start quarry web --identifiers.")
+    table = api.html_table(("File", "Size", "Content", ""), rows, numeric=(1,), caption="Files to download")
+    return join_markup([table, *([note] if locked else [])])

@@ -1,0 +1,70 @@
+"""The page of this user's jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from starlette.responses import Response
+
+from dicom_quarry import api
+from dicom_quarry.api import JobFolder, JobView, Markup, element
+from dicom_quarry.errors import QuarryError
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.web.context import WebContext
+from dicom_quarry.web.frame import live_part, make_page
+from dicom_quarry.web.live import Parts
+
+
+def jobs_page(context: WebContext) -> Response:
+    """Return the page."""
+    return make_page(context, "Jobs", live_part("jobs", read_jobs(context)), events="/events")
+
+
+def read_jobs(context: WebContext) -> Parts:
+    """Return the live part of the page: the jobs, that of the latest run first."""
+    rows = [_job_row(context, folder) for folder in api.latest_job_folders()]
+    if not rows:
+        return {"jobs": element("p", "You have started no job on this computer, or their folders are gone.")}
+    header = ("Job", "State", "Started", "Rows complete", "Images", "Size", "Time left")
+    return {"jobs": api.html_table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
+
+
+def _job_row(context: WebContext, folder: JobFolder) -> tuple[object, ...]:
+    link = element("a", str(folder.out), href=job_address(folder))
+    try:
+        view = context.views.get(folder)
+    except QuarryError:
+        return link, badge("record cannot be read", "bad"), "", "", "", "", ""
+    complete = view.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
+    return (
+        link,
+        state_badge(view),
+        f"{view.started_at.astimezone():%Y-%m-%d %H:%M}",
+        f"{complete:,} of {view.rows:,}",
+        f"{view.instances_stored:,}",
+        api.format_size(view.size),
+        format_end(view),
+    )
+
+
+def job_address(folder: JobFolder) -> str:
+    """Return the address of a job's page."""
+    return f"/jobs/{api.job_key(folder.out)}"
+
+
+def format_end(view: JobView) -> str:
+    """Format the time left and the end of a running job; empty if it is not known."""
+    if view.seconds_left is None:
+        return ""
+    return api.format_time_left(view.seconds_left, datetime.now().astimezone())
+
+
+def state_badge(view: JobView) -> Markup:
+    """Return the state of a job as a word with a colour."""
+    kinds = {"running": "plain", "waiting": "attention", "queued": "attention", "killed": "bad"}
+    return badge(view.state, kinds.get(view.state, view.level.value))
+
+
+def badge(text: str, kind: str) -> Markup:
+    """Return a word on a coloured ground."""
+    return element("span", text, class_=f"badge {kind}")
