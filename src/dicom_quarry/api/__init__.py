@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
     from dicom_quarry.api.demonstration import run_demo as run_demo
+    from dicom_quarry.api.downloads import existing_reports as existing_reports
+    from dicom_quarry.api.downloads import open_report as open_report
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
@@ -27,8 +29,10 @@ if TYPE_CHECKING:
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import configured_archives as configured_archives
     from dicom_quarry.api.jobs import find_default_job as find_default_job
+    from dicom_quarry.api.jobs import find_job as find_job
     from dicom_quarry.api.jobs import find_running_job as find_running_job
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
+    from dicom_quarry.api.jobs import latest_job_folders as latest_job_folders
     from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
     from dicom_quarry.api.jobs import read_job_status as read_job_status
     from dicom_quarry.api.jobs import registered_folders as registered_folders
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
     from dicom_quarry.api.verification import record_verification as record_verification
     from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
+    from dicom_quarry.api.web_place import WebPlace as WebPlace
+    from dicom_quarry.api.web_place import open_web_place as open_web_place
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
     from dicom_quarry.config.layouts import choose_filepath as choose_filepath
     from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
@@ -73,16 +79,23 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
     from dicom_quarry.jobs.observer import describe_unused_columns as describe_unused_columns
+    from dicom_quarry.jobs.opened_job import OpenedJob as OpenedJob
+    from dicom_quarry.jobs.opened_job import open_job as open_job
     from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
+    from dicom_quarry.jobs.registry import job_key as job_key
     from dicom_quarry.jobs.status import JobStatus as JobStatus
+    from dicom_quarry.jobs.status import read_signs as read_signs
     from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
+    from dicom_quarry.ledger.views import RowView as RowView
     from dicom_quarry.planning.planner import make_plan as make_plan
     from dicom_quarry.plurals import format_count as format_count
     from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.job_view import JobView as JobView
+    from dicom_quarry.reporting.job_view import read_job_view as read_job_view
     from dicom_quarry.reporting.live_display import LiveDisplay as LiveDisplay
     from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
@@ -95,12 +108,15 @@ if TYPE_CHECKING:
     from dicom_quarry.reporting.progress_text import format_rate as format_rate
     from dicom_quarry.reporting.progress_text import format_study as format_study
     from dicom_quarry.reporting.progress_text import format_totals as format_totals
+    from dicom_quarry.reporting.row_history import Explanation as Explanation
+    from dicom_quarry.reporting.row_history import explain as explain
     from dicom_quarry.reporting.row_history import explain_json as explain_json
     from dicom_quarry.reporting.row_history import explain_lines as explain_lines
     from dicom_quarry.reporting.summary import render_summary as render_summary
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
     from dicom_quarry.system.durations import format_time_left as format_time_left
+    from dicom_quarry.system.extras import extra_imports as extra_imports
     from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
     from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
@@ -130,6 +146,7 @@ EXPORTS = {
         "RunningDemo",
         "run_demo",
     ),
+    "api.downloads": ("existing_reports", "open_report"),
     "api.extraction": (
         "extract",
         "make_runner",
@@ -141,8 +158,10 @@ EXPORTS = {
         "RunningJob",
         "configured_archives",
         "find_default_job",
+        "find_job",
         "find_running_job",
         "find_running_jobs",
+        "latest_job_folders",
         "list_job_statuses",
         "read_job_status",
         "registered_folders",
@@ -183,6 +202,8 @@ EXPORTS = {
         "write_damaged_list",
         "open_verification",
     ),
+    "api.web_place": ("WebPlace", "open_web_place"),
+    "system.extras": ("extra_imports",),
     "system.log_limit": ("SafeHandler",),
     "system.stop_signals": ("StopSignals",),
     "system.text_safety": ("escape_text", "make_visible"),
@@ -210,18 +231,22 @@ EXPORTS = {
     "jobs.folder": ("JobFolder",),
     "jobs.internal_errors": ("describe_internal",),
     "jobs.observer": ("JobObserver", "describe_unused_columns"),
+    "jobs.opened_job": ("OpenedJob", "open_job"),
     "jobs.progress": (
         "QueryProgress",
         "Snapshot",
     ),
-    "jobs.status": ("JobStatus",),
+    "jobs.registry": ("job_key",),
+    "jobs.status": ("JobStatus", "read_signs"),
     "ledger.cohort_rows": ("CohortChange",),
+    "ledger.views": ("RowView",),
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "plurals": ("format_count", "format_part"),
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),
+    "reporting.job_view": ("JobView", "read_job_view"),
     "reporting.plan_files": (
         "is_plan_file",
         "plan_json",
@@ -240,6 +265,8 @@ EXPORTS = {
         "format_totals",
     ),
     "reporting.row_history": (
+        "Explanation",
+        "explain",
         "explain_json",
         "explain_lines",
     ),

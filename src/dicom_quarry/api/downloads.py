@@ -26,7 +26,7 @@ REPORT_FILES = (
     ReportFile("report.html", "the report with charts, for a browser without a network"),
     ReportFile("studies.csv", "every study with its outcome"),
     ReportFile("problems.csv", "the rows that need attention"),
-    ReportFile("missing.csv", "instances that the archive lists and that are not stored", names_patients=False),
+    ReportFile("missing.csv", "instances that are listed and not stored", names_patients=False),
     ReportFile("manifest.csv.gz", "every stored file with its SHA-256"),
     ReportFile("SHA256SUMS", "the checksums of the files, for sha256sum -c"),
     ReportFile("damaged.csv", "files that a verification found damaged or missing"),

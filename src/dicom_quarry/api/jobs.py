@@ -13,7 +13,7 @@ from pathlib import Path
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
 from dicom_quarry.jobs.opened_job import open_job
-from dicom_quarry.jobs.registry import last_registered, list_registered
+from dicom_quarry.jobs.registry import find_registered, last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
 
@@ -72,7 +72,22 @@ def configured_archives() -> list[str]:
 
 def registered_folders() -> list[Path]:
     """Return the folders of this user's jobs on this computer, that of the latest run first."""
-    return [out for out in last_registered() if _has_job(out)]
+    return [folder.out for folder in latest_job_folders()]
+
+
+def latest_job_folders() -> list[JobFolder]:
+    """Return this user's jobs on this computer, that of the latest run first."""
+    found = []
+    for out in last_registered():
+        with suppress(InputError, LedgerError):
+            found.append(open_existing(out))
+    return found
+
+
+def find_job(key: str) -> JobFolder | None:
+    """Return this user's job with a key of :func:`job_key`, None if there is none."""
+    out = find_registered(key)
+    return None if out is None else open_existing(out)
 
 
 def _has_job(out: Path) -> bool:

@@ -74,6 +74,11 @@ class WebPlace:
         """The port in the link."""
         return DEFAULT_PORT if self.port is None else self.port
 
+    @property
+    def link_minutes(self) -> int:
+        """The minutes in which a link can be used."""
+        return LINK_LIFETIME // 60
+
     def make_link(self) -> str:
         """Return a new link; the former one is void. Raises OSError."""
         token = secrets.token_urlsafe(32)
@@ -146,7 +151,7 @@ def _describe_running(place: WebPlace, owner: int | None) -> str:
     way = f"run  {place.ssh_command}  on your own computer, then open" if place.port is None else "open"
     return (
         f"quarry web is running already (process {owner or 'unknown'}). For its pages, {way} this new link "
-        f"within {LINK_LIFETIME // 60} minutes (it works once): {place.make_link()}"
+        f"within {place.link_minutes} minutes (it works once): {place.make_link()}"
     )
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
@@ -28,7 +29,8 @@ class JobStatus:
     """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file.
 
     ``active_studies`` are the studies of the progress file, by their rows.
-    ``damage`` are files that were found damaged or missing.
+    ``damage`` are files that were found damaged or missing. ``was_killed``: its last process ended without
+    stopping, such as by kill -9 or a restart of the computer.
     """
 
     folder: JobFolder
@@ -38,6 +40,7 @@ class JobStatus:
     progress: Mapping[str, Any]
     active_studies: Mapping[int, Study] = field(default_factory=dict)
     damage: FileDamage | None = None
+    was_killed: bool = False
 
     @property
     def is_queued(self) -> bool:
@@ -75,7 +78,22 @@ def read_status(folder: JobFolder, reader: LedgerReader) -> JobStatus:
         for view in reader.studies(only=int(one.get("task_id") or 0))
     }
     began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
-    return JobStatus(folder, began, counts, process, progress, active, damage)
+    # A process that ends removes its progress file.
+    was_killed = process is None and not counts.is_finished and folder.progress.is_file()
+    return JobStatus(folder, began, counts, process, progress, active, damage, was_killed)
+
+
+def read_signs(folder: JobFolder) -> tuple[object, ...]:
+    """Return what changes when the status does, at little cost: the process of a job, and times of files."""
+    log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
+    return (lock_owner(folder), *map(_modified_at, (folder.progress, folder.ledger, log)))
+
+
+def _modified_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
@@ -104,6 +122,9 @@ def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
             if all(_is_number(one.get(key)) for key in _STUDY_KEYS)
         ],
     }
+    for name in ("bytes_done", "bytes_expected"):
+        if _is_number(progress.get(name)):
+            clean[name] = progress[name]
     for name in ("bytes_per_second", "seconds_left"):
         if not _is_number(progress.get(name)):
             break  # without a rate the time is not shown either

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from dicom_quarry.jobs.opened_job import OpenedJob
+from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.ledger.activity import Activity
 from dicom_quarry.ledger.views import Counts
@@ -54,7 +55,7 @@ class JobView:
     ``name`` is that of the output folder: a user chose it, so it is for pages with identifiers alone.
     ``outcomes`` has the codes of the most rows first. ``instances_missing`` are listed by the archive and not
     stored. ``bytes_per_second``, ``seconds_left`` and ``waiting_for`` are those of a running job, None or
-    empty where unknown.
+    empty where unknown; so are the bytes of its progress, 0 where unknown, and its ``active_studies``.
     """
 
     name: str
@@ -83,6 +84,10 @@ class JobView:
     waiting_for: str
     flow: tuple[FlowStep, ...]
     activity: Activity
+    was_killed: bool = False
+    bytes_done: float = 0
+    bytes_expected: float = 0
+    active_studies: tuple[ActiveStudy, ...] = ()
 
     @property
     def rows_needing_attention(self) -> int:
@@ -129,6 +134,13 @@ def read_job_view(job: OpenedJob) -> JobView:
         waiting_for=status.waiting_for,
         flow=make_flow(counts),
         activity=activity,
+        was_killed=status.was_killed,
+        bytes_done=progress.get("bytes_done", 0),
+        bytes_expected=progress.get("bytes_expected", 0),
+        active_studies=tuple(
+            ActiveStudy(one["row"], one["stored"], one["listed"])
+            for one in progress.get("active_studies", [])
+        ),
     )
 
 
@@ -157,6 +169,12 @@ def _verdict(status: JobStatus) -> tuple[VerdictLevel, str]:
     if status.process is not None:
         state = "is queued" if status.is_queued else "runs"
         return VerdictLevel.UNFINISHED, f"The job {state}: {ended} ended so far."
+    if status.was_killed:
+        return (
+            VerdictLevel.UNFINISHED,
+            f"Killed: the job's process ended without stopping. {ended} ended. Run the same command again to "
+            "continue.",
+        )
     if not counts.is_fetched:
         return (
             VerdictLevel.UNFINISHED,

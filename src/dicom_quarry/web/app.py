@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from dicom_quarry import api
 from dicom_quarry.api import JobFolder, WebPlace
+from dicom_quarry.api.pages import element
 from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.web.actions import describe_failure, run_action
@@ -89,9 +90,9 @@ class _Site:
             )
         response = RedirectResponse("/", status_code=303)
         sessions = self._context.sessions
-        response.set_cookie(
-            sessions.cookie_name, sessions.create(time.monotonic()), httponly=True, samesite="strict", path="/"
-        )
+        value = sessions.create(time.monotonic())
+        cookie = f"{sessions.cookie_name}={value}; Path=/; HttpOnly; SameSite=Strict"
+        response.headers.append("Set-Cookie", cookie)
         return response
 
     def style(self, _: Request) -> Response:
@@ -157,7 +158,7 @@ class _Site:
         try:
             run_action(folder, request.path_params["action"])
         except QuarryError as error:
-            sentence = api.element("p", describe_failure(error))
+            sentence = element("p", describe_failure(error))
             trail = [(str(folder.out), job_address(folder))]
             return make_page(context, "Not done", sentence, trail=trail, status=409)
         return RedirectResponse(job_address(folder), status_code=303)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
-from dicom_quarry import api
+from dicom_quarry.api import pages
 
 
 @cache
 def style_sheet() -> str:
     """Return the style sheet that reports have, and what the pages have besides."""
-    return f"{api.style_sheet()}\n{_read('web.css')}"
+    return f"{pages.style_sheet()}\n{_read('web.css')}"
 
 
 @cache

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from starlette.responses import HTMLResponse, Response
 
-from dicom_quarry.api import Markup, element, join_markup
+from dicom_quarry.api.pages import Markup, element, join
 from dicom_quarry.version import __version__
 from dicom_quarry.web.context import WebContext
 
@@ -41,7 +41,7 @@ def make_page(
     ]
     body = element("body", _header(trail), main, _footer(context), class_="quarry web")
     return HTMLResponse(
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>{join_markup(head)}</head>\n{body}\n</html>\n', status
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>{join(head)}</head>\n{body}\n</html>\n', status
     )
 
 
@@ -52,8 +52,8 @@ def _header(trail: Trail) -> Markup:
 
 
 def _footer(context: WebContext) -> Markup:
-    way = "Buttons are enabled." if context.allow_actions else "Read-only: start with --allow-actions for buttons."
-    return element("footer", element("p", f"Quarry {__version__}. {way}"))
+    way = "" if context.allow_actions else " Read-only: start with --allow-actions for buttons."
+    return element("footer", element("p", f"Quarry {__version__}.{way}"))
 
 
 def live_part(name: str, content: Mapping[str, str]) -> Markup:
@@ -63,7 +63,13 @@ def live_part(name: str, content: Mapping[str, str]) -> Markup:
 
 def make_refusal(context: WebContext, status: int, sentence: str) -> Response:
     """Return the page for a refused request; it shows nothing about jobs."""
-    titles = {400: "Bad request", 401: "No session", 403: "Refused", 404: "Not found", 405: "Not possible here"}
+    titles = {
+        400: "Bad request",
+        401: "No session",
+        403: "Refused",
+        404: "Not found",
+        405: "Not possible here",
+    }
     content = [element("p", sentence)]
     if status == 401:
         content.append(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import Bar, JobFolder, JobView, Markup, element, join_markup
+from dicom_quarry.api import JobFolder, JobView
+from dicom_quarry.api.pages import Bar, Markup, bar_chart, element, flow_diagram, join, table
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.web.context import WebContext
@@ -42,10 +43,10 @@ def read_job(context: WebContext, folder: JobFolder) -> Parts:
         return {"headline": element("p", badge("record cannot be read", "bad"), " ", str(error))}
     address = job_address(folder)
     return {
-        "headline": join_markup(_headline(view, address)),
-        "actions": join_markup(_actions(view, address)) if context.allow_actions else "",
+        "headline": join(_headline(view, address)),
+        "actions": join(_actions(view, address)) if context.allow_actions else "",
         "outcomes": _outcomes(view, address),
-        "flow": api.flow_diagram(view.flow),
+        "flow": flow_diagram(view.flow),
         "activity": _activity(view),
         "reports": _reports(context, folder, address),
     }
@@ -74,7 +75,7 @@ def _headline(view: JobView, address: str) -> Iterator[Markup]:
 def _progress(view: JobView) -> Iterator[Markup]:
     if view.process is None or not view.bytes_expected:
         return
-    done, expected = api.format_size(view.bytes_done), api.format_size(view.bytes_expected)
+    done, expected = api.format_size(round(view.bytes_done)), api.format_size(round(view.bytes_expected))
     share = view.bytes_done / view.bytes_expected
     text = f"{share:.0%}: {done} of about {expected}"
     yield element("progress", value=view.bytes_done, max=view.bytes_expected, aria_label="Progress by bytes")
@@ -115,7 +116,12 @@ def _actions(view: JobView, address: str) -> Iterator[Markup]:
 def _button(address: str, action: str, text: str, remark: str) -> Markup:
     button = element("button", text, type="submit", id=f"do-{action}", title=f"{text} {remark}")
     return element(
-        "form", button, " ", element("span", remark, class_="quiet"), method="post", action=f"{address}/{action}"
+        "form",
+        button,
+        " ",
+        element("span", remark, class_="quiet"),
+        method="post",
+        action=f"{address}/{action}",
     )
 
 
@@ -129,7 +135,7 @@ def _outcomes(view: JobView, address: str) -> Markup:
         )
         for one in view.outcomes
     ]
-    return api.html_table(("Outcome", "Rows", "Reason", "What to do"), rows, numeric=(1,), caption="Rows by outcome")
+    return table(("Outcome", "Rows", "Reason", "What to do"), rows, numeric=(1,), caption="Rows by outcome")
 
 
 def _activity(view: JobView) -> Markup:
@@ -139,7 +145,7 @@ def _activity(view: JobView) -> Markup:
         Bar("Retrievals", total.retrievals, f"{total.retrievals:,}"),
         Bar("Refusals", total.refusals, f"{total.refusals:,}", "bad"),
     ]
-    return api.bar_chart(bars, "Requests to the archive")
+    return bar_chart(bars, "Requests to the archive")
 
 
 def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:
@@ -159,5 +165,5 @@ def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:
     ]
     locked = any(one.names_patients for one, _ in found) and not context.with_identifiers
     note = element("p", "To download those that may name patients, start quarry web --identifiers.")
-    table = api.html_table(("File", "Size", "Content", ""), rows, numeric=(1,), caption="Files to download")
-    return join_markup([table, *([note] if locked else [])])
+    files = table(("File", "Size", "Content", ""), rows, numeric=(1,), caption="Files to download")
+    return join([files, *([note] if locked else [])])

@@ -39,7 +39,7 @@ class JobViews:
 
         Raises LedgerError.
         """
-        signs = api.read_job_signs(folder)
+        signs = api.read_signs(folder)
         with self._lock:
             known = self._reads.get(folder.out)
             if known is None or (signs != known.signs and _is_due(known, signs)):

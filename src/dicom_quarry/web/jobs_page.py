@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, JobView, Markup, element
+from dicom_quarry.api import JobFolder, JobView
+from dicom_quarry.api.pages import Markup, element, table
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.web.context import WebContext
@@ -26,7 +25,7 @@ def read_jobs(context: WebContext) -> Parts:
     if not rows:
         return {"jobs": element("p", "You have started no job on this computer, or their folders are gone.")}
     header = ("Job", "State", "Started", "Rows complete", "Images", "Size", "Time left")
-    return {"jobs": api.html_table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
+    return {"jobs": table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
 
 
 def _job_row(context: WebContext, folder: JobFolder) -> tuple[object, ...]:
@@ -56,7 +55,7 @@ def format_end(view: JobView) -> str:
     """Format the time left and the end of a running job; empty if it is not known."""
     if view.seconds_left is None:
         return ""
-    return api.format_time_left(view.seconds_left, datetime.now().astimezone())
+    return api.format_left(view.seconds_left)
 
 
 def state_badge(view: JobView) -> Markup:

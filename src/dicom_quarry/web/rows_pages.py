@@ -8,8 +8,10 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, Markup, OpenedJob, element
+from dicom_quarry.api import JobFolder, OpenedJob
+from dicom_quarry.api.pages import Markup, element, table, timeline
 from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.web.context import WebContext
 from dicom_quarry.web.frame import make_page
 from dicom_quarry.web.jobs_page import badge, job_address
@@ -52,7 +54,7 @@ def rows_page(
     )
     rows = [_row(context, address, one, len(columns)) for one in views]
     first = 3 + len(columns)
-    table = api.html_table(header, rows, caption="Rows of the table", numeric=(first, first + 1, first + 2))
+    found_rows = table(header, rows, caption="Rows of the table", numeric=(first, first + 1, first + 2))
     pages = element(
         "nav",
         *_page_links(address, outcome, edges, has_earlier=has_earlier, has_later=has_later),
@@ -60,7 +62,7 @@ def rows_page(
         aria_label="Pages",
     )
     title = "All rows" if outcome is None else f"Rows: {outcome.replace('_', ' ')}"
-    content = [table, pages] if views else [element("p", "There is no such row."), pages]
+    content = [found_rows, pages] if views else [element("p", "There is no such row."), pages]
     section = element("section", _outcome_links(context, folder, address, outcome), *content)
     return make_page(context, title, section, trail=_trail(folder))
 
@@ -108,7 +110,7 @@ def _row(context: WebContext, address: str, view: api.RowView, cells: int) -> tu
     return (
         element("a", f"{view.row:,}", href=f"{address}/{view.row}"),
         badge(outcome.status.replace("_", " "), _KINDS.get(outcome.status, "attention")),
-        outcome.reason if context.with_identifiers else api.outcome_title(outcome.code),
+        outcome.reason if context.with_identifiers else CATALOGUE[outcome.code].title,
         *view.cells[:cells],
         *[""] * (cells - len(view.cells)),
         f"{view.studies_complete:,} of {view.studies_found:,}",
@@ -132,7 +134,7 @@ def row_page(context: WebContext, folder: JobFolder, number: int) -> Response | 
         for lines in explained.outcomes
     ]
     remark = [element("p", explained.remark)] if explained.remark else []
-    what_happened = element("section", element("h2", "What happened"), *remark, api.timeline(explained.events))
+    what_happened = element("section", element("h2", "What happened"), *remark, timeline(explained.events))
     trail = [*_trail(folder), ("Rows", f"{job_address(folder)}/rows")]
     return make_page(context, f"Row {number}", *outcomes, what_happened, *subjects, trail=trail)
 
