@@ -16,9 +16,9 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -80,11 +80,9 @@ class Guard:
         return None
 
     def _has_session(self, text: str) -> bool:
-        try:
-            cookie = SimpleCookie(text).get(self._sessions.cookie_name)
-        except CookieError:
-            return False
-        return cookie is not None and self._sessions.is_valid(cookie.value, time.monotonic())
+        # Not the parser of Python: it takes no cookie behind one that it does not like.
+        cookie = cookie_parser(text).get(self._sessions.cookie_name)
+        return cookie is not None and self._sessions.is_valid(cookie, time.monotonic())
 
 
 def is_same_origin(origin: str | None, host: str) -> bool:
