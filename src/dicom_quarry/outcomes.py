@@ -298,9 +298,14 @@ _WORST_FIRST = (
 )
 
 
+def worst_first(status: OutcomeStatus) -> int:
+    """Return the place of a status in an order that begins with the worst."""
+    return _WORST_FIRST.index(status)
+
+
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the outcome of a row from those of its studies (at least one): the first of the worst.
 
     Of those that failed, one that failed for a defect of Quarry is the worst.
     """
-    return min(outcomes, key=lambda one: (_WORST_FIRST.index(one.status), one.code != INTERNAL_ERROR))
+    return min(outcomes, key=lambda one: (worst_first(one.status), one.code != INTERNAL_ERROR))

@@ -302,6 +302,7 @@ class Settings(FrozenModel):
     min_instances: int | None = None
     max_studies: Annotated[int, Field(ge=1)] = 10
     diagnosis: bool = True
+    html: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0

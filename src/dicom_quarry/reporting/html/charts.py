@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
+from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.html.markup import Markup, element
 from dicom_quarry.reporting.job_view import FlowStep
 
 #: Parts of the flow diagram: main column, branches; heights in pixels.
-_MAIN_WIDTH, _BRANCH_LEFT, _MIDDLE = 40, 48, 20
+_MAIN_WIDTH, _BRANCH_LEFT, _MIDDLE = 40, 46, 20
 _BOX_HEIGHT, _LINE, _GAP = 46, 20, 9
 
 
@@ -74,48 +75,28 @@ def _branch_box(step: FlowStep, top: float, height: float) -> list[Markup]:
         baseline = top + 19 + at * _LINE
         kind = "" if number else "faint"
         parts.append(_text(f"{_BRANCH_LEFT + 2.5}%", baseline, name, kind))
-        parts.append(_text("97.5%", baseline, f"n = {number:,}", f"end {kind}".strip()))
+        parts.append(_text("97.5%", baseline, f"{number:,}", f"end strong {kind}".strip()))
     return parts
 
 
 def bar_chart(bars: Sequence[Bar], title: str) -> Markup:
-    """Draw horizontal bars, one below the other, each with its label above it and its value at its end."""
+    """Draw horizontal bars, one below the other, each below its label and its value."""
     largest = max((one.value for one in bars), default=0) or 1
     parts: list[Markup] = []
     for at, one in enumerate(bars):
-        top = at * 40
-        width = max(one.value / largest * 72, 0.3 if one.value else 0)
+        top = at * 38
+        width = max(one.value / largest * 100, 0.4 if one.value else 0)
         parts += [
-            _text("0", top + 14, one.label, ""),
-            _rect(0, top + 20, width, 13, f"bar {one.kind}".strip(), hint=f"{one.label}: {one.text}"),
-            _text(f"{width:.2f}%", top + 31, one.text, "value", dx=6),
+            _text("0", top + 13, one.label, ""),
+            _text("100%", top + 13, one.text, "value end"),
+            _rect(0, top + 19, 100, 9, "track"),
+            _rect(0, top + 19, width, 9, f"bar {one.kind}".strip()),
         ]
     label = f"{title}. " + "; ".join(f"{one.label}: {one.text}" for one in bars)
-    return _svg(max(1, len(bars) * 40), label, parts, "bars")
+    return _svg(max(1, len(bars) * 38 - 8), label, parts, "bars")
 
 
-def column_chart(bars: Sequence[Bar], title: str) -> Markup:
-    """Draw columns side by side, such as those of a distribution, each with its label below it."""
-    largest, height = max((one.value for one in bars), default=0) or 1, 120
-    parts: list[Markup] = []
-    width = 100 / max(1, len(bars))
-    for at, one in enumerate(bars):
-        tall = one.value / largest * height
-        middle = f"{(at + 0.5) * width:.2f}%"
-        parts += [
-            _rect(
-                at * width + width * 0.1,
-                20 + height - tall,
-                width * 0.8,
-                tall,
-                "bar",
-                hint=f"{one.label}: {one.text}",
-            ),
-            _text(middle, 14 + height - tall, one.text, "middle value"),
-            _text(middle, 20 + height + 17, one.label, "middle faint"),
-        ]
-    label = f"{title}. " + "; ".join(f"{one.label}: {one.text}" for one in bars)
-    return _svg(height + 44, label, parts, "columns")
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +120,13 @@ class TimeAxis:
         if span < timedelta(hours=20):
             return f"{time:%H:%M}"
         return f"{time:%d %b %H:%M}" if span < timedelta(days=6) else f"{time:%d %b}"
+
+    @property
+    def step_name(self) -> str:
+        """The length of a slice in words, such as ``30 minutes``."""
+        seconds = round(self.step.total_seconds())
+        unit, size = next(one for one in _UNITS if seconds % one[1] == 0)
+        return unit if seconds == size else format_count(seconds // size, unit)
 
 
 def time_chart(
@@ -203,12 +191,12 @@ def _svg(height: float, label: str, parts: Sequence[Markup], kind: str) -> Marku
 
 
 def _rect(left: float, top: float, width: float, height: float, kind: str, *, hint: str = "") -> Markup:
-    place = {"x": f"{left:.2f}%", "y": f"{top:.1f}", "width": f"{width:.2f}%", "height": f"{height:.1f}"}
-    return element("rect", *([element("title", hint)] if hint else []), class_=kind, rx=2, **place)
+    place = {"x": f"{left:.4g}%", "y": f"{top:.4g}", "width": f"{width:.4g}%", "height": f"{height:.4g}"}
+    return element("rect", *([element("title", hint)] if hint else []), class_=kind, **place)
 
 
-def _text(left: str, baseline: float, text: str, kind: str, dx: int | None = None) -> Markup:
-    return element("text", text, x=left, y=f"{baseline:g}", dx=dx, class_=kind or None)
+def _text(left: str, baseline: float, text: str, kind: str) -> Markup:
+    return element("text", text, x=left, y=f"{baseline:g}", class_=kind or None)
 
 
 def _line(x1: str, y1: float, x2: str, y2: float, kind: str = "edge") -> Markup:

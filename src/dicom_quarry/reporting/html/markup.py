@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dicom_quarry.system.text_safety import escape_text
 
 #: Characters of a value that a page shows; longer ones are cut, with a mark.
-_MAX_VALUE = 2000
+MAX_VALUE = 2000
 
 
 class Markup(str):
@@ -25,7 +25,7 @@ def escape(value: object) -> Markup:
     """
     if isinstance(value, Markup):
         return value
-    return Markup(html.escape(escape_text(str(value), limit=_MAX_VALUE), quote=True))
+    return Markup(html.escape(escape_text(str(value), limit=MAX_VALUE), quote=True))
 
 
 def join(parts: Iterable[str]) -> Markup:
@@ -52,6 +52,7 @@ def table(
     *,
     caption: str = "",
     numeric: Sequence[int] = (),
+    kind: str = "",
 ) -> Markup:
     """Return a table whose first column names each row; the columns ``numeric`` are aligned to the right."""
 
@@ -70,7 +71,7 @@ def table(
     return element(
         "div",
         element("table", *parts),
-        class_="scroll",
+        class_=f"scroll {kind}".strip(),
         tabindex=0,
         role="group",
         aria_label=caption or "Table",
