@@ -10,10 +10,11 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
+from importlib.util import find_spec
 from itertools import islice
 from typing import Any, NamedTuple
 
-from dicom_quarry.errors import InputError
+from dicom_quarry.system.extras import extra_imports
 
 #: Rows of a batch: few enough for little memory, enough that a batch costs little.
 BATCH_ROWS = 4096
@@ -46,6 +47,7 @@ class ArrowTable:
 
     >>> polars.DataFrame(table)  # doctest: +SKIP
     >>> pandas.DataFrame.from_arrow(table)  # doctest: +SKIP
+    >>> duckdb.sql("SELECT * FROM table")  # doctest: +SKIP
     """
 
     def __init__(
@@ -66,15 +68,23 @@ class ArrowTable:
         return f"<{self._title}: {names}. For a DataFrame: polars.DataFrame(table)>"
 
     def __arrow_c_schema__(self) -> object:
-        """Return the columns as an Arrow schema. Raises InputError if neither library is installed."""
+        """Return the columns as an Arrow schema. Raises StartError if neither library is installed."""
         return _load_library().schema_capsule(self._columns)
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return the rows as an Arrow stream, always in the types of this table, as the interface allows.
 
-        Raises InputError if neither library is installed.
+        Raises StartError if neither library is installed.
         """
         return _load_library().stream_capsule(self._columns, self._batches())
+
+    def __iter__(self) -> Iterator[dict[str, object]]:
+        """Yield the rows as dicts, for a library that takes no Arrow; None is null."""
+        for values in self._read():
+            yield {
+                column.name: _encode_text(value) if column.type is ColumnType.TEXT else value
+                for column, value in zip(self._columns, values, strict=True)
+            }
 
     def _batches(self) -> Iterator[list[list[Any]]]:
         """Yield the values of each column, of some rows at a time; the first batch is empty."""
@@ -224,11 +234,7 @@ class _Pyarrow:
 
 
 def _load_library() -> _Nanoarrow | _Pyarrow:
-    for library in (_Nanoarrow, _Pyarrow):
-        try:
-            return library()
-        except ImportError:
-            continue
-    raise InputError(
-        "a table needs nanoarrow (or pyarrow), which is not installed: pip install 'dicom-quarry[notebook]'"
-    )
+    if find_spec("nanoarrow") is None and find_spec("pyarrow") is not None:
+        return _Pyarrow()
+    with extra_imports("notebook", "a table for a DataFrame"):
+        return _Nanoarrow()
