@@ -88,7 +88,7 @@ class ExtractOptions(PlanOptions, total=False):
 _OTHER_NAMES = {"from": "archive", "as": "receiver", "local": "receiver", "config_file": "config"}
 
 _LISTS = ("map", "ignore_column", "verbatim", "where", "rewrite", "pad", "series", "series_not")
-_ARGUMENTS = ("archive", "to", "receiver", "config", "observer")
+_ARGUMENTS = ("archive", "to", "receiver", "config", "observer", "progress")
 
 
 def make_flags(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_quarry.api.notebook import JobOutput
 from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.settings import (
     FILE_NAME,
@@ -21,8 +22,8 @@ from dicom_quarry.reporting.summary import JobSummary
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+@dataclass(frozen=True, slots=True, repr=False)
+class Result(JobOutput):
     """The present result of a job: its summary, and its rows and studies one by one.
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing.
@@ -33,6 +34,17 @@ class Result:
     summary: JobSummary
     problem: str = ""
     further_reports: tuple[Path, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.folder.out}: {self.summary.verdict}>"
+
+    def _job(self) -> JobFolder:
+        return self.folder
+
+    def _note(self, *, identifiers: bool) -> str:
+        if not self.problem or identifiers:
+            return self.problem
+        return "The job needs the help of a person: read the attribute problem of the result."
 
     @property
     def exit_code(self) -> int:

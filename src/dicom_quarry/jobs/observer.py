@@ -86,6 +86,22 @@ for _name in [name for name in vars(JobObserver) if name.startswith("on_")]:
     setattr(GuardedObserver, _name, partialmethod(GuardedObserver.call, _name))
 
 
+class ObserverGroup(JobObserver):
+    """Calls several observers, one after the other."""
+
+    def __init__(self, observers: Sequence[JobObserver]) -> None:
+        self._observers = observers
+
+    def call(self, name: str, *values: object) -> None:
+        """Call a callback of each observer."""
+        for one in self._observers:
+            getattr(one, name)(*values)
+
+
+for _name in [name for name in vars(JobObserver) if name.startswith("on_")]:
+    setattr(ObserverGroup, _name, partialmethod(ObserverGroup.call, _name))
+
+
 #: Seconds between two updates of the progress file.
 _WRITE_INTERVAL = 1.0
 

@@ -1,19 +1,17 @@
-"""The tables of a job and of a plan for a DataFrame: rows, studies and instances, streamed from its record.
+"""The tables of a job for a DataFrame: rows, studies and instances, streamed from its record.
 
-The columns have the names of report.csv, studies.csv, manifest.csv.gz and plan.csv. Text is that of the
+The columns have the names of report.csv, studies.csv and manifest.csv.gz. Text is that of the
 archive and of the user's table: what makes a cell safe for a spreadsheet is for the CSV files alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
-from pathlib import Path
 
 from dicom_quarry.cohort.dates import is_dicom_date
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.opened_job import open_job
-from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.ledger.views import InstanceView, RowView, StudyView
 from dicom_quarry.reporting.arrow_table import ArrowTable, Column, ColumnType
 from dicom_quarry.reporting.csv_reports import (
@@ -25,7 +23,6 @@ from dicom_quarry.reporting.csv_reports import (
     join_texts,
     own_columns,
 )
-from dicom_quarry.reporting.plan_files import FOUND
 
 _INTEGERS = frozenset(
     {
@@ -49,35 +46,6 @@ _INTEGERS = frozenset(
 _TIMES = frozenset({"quarry_proved_at", "on_complete_at", "released_at"})
 _DATES = frozenset({"quarry_study_date", "study_date"})
 
-_PLAN_ROW_COLUMNS = (
-    "quarry_row",
-    "quarry_line",
-    "quarry_outcome",
-    "quarry_reason",
-    "quarry_what_to_do",
-    "quarry_study_date",
-    "quarry_modality",
-    "quarry_description",
-    "quarry_same_as_row",
-    "quarry_studies_found",
-    "quarry_instances_expected",
-    "quarry_code",
-    "quarry_study_uids",
-)
-_PLAN_STUDY_COLUMNS = (
-    "rows",
-    "patient_id",
-    "accession",
-    "study_date",
-    "modality",
-    "description",
-    "study_uid",
-    "archive",
-    "series",
-    "instances",
-    "availability",
-)
-
 _Values = Sequence[object]
 
 
@@ -92,7 +60,7 @@ def rows_table(folder: JobFolder) -> ArrowTable:
             for row in job.reader.rows():
                 yield *(row.cells[at] for at in own), *_row_values(row)
 
-    return ArrowTable("Rows", [*_own(columns, own), *_columns(REPORT_COLUMNS)], read)
+    return ArrowTable("Rows", [*own_text_columns(columns, own), *make_columns(REPORT_COLUMNS)], read)
 
 
 def studies_table(folder: JobFolder) -> ArrowTable:
@@ -102,7 +70,7 @@ def studies_table(folder: JobFolder) -> ArrowTable:
         with open_job(folder) as job:
             yield from map(_study_values, job.reader.studies())
 
-    return ArrowTable("Studies", _columns(STUDY_COLUMNS), read)
+    return ArrowTable("Studies", make_columns(STUDY_COLUMNS), read)
 
 
 def instances_table(folder: JobFolder) -> ArrowTable:
@@ -112,57 +80,16 @@ def instances_table(folder: JobFolder) -> ArrowTable:
         with open_job(folder) as job:
             yield from map(_instance_values, job.reader.instances(job.path_function()))
 
-    return ArrowTable("Instances", _columns(MANIFEST_COLUMNS), read)
+    return ArrowTable("Instances", make_columns(MANIFEST_COLUMNS), read)
 
 
-def plan_rows_table(ledger: Path) -> ArrowTable:
-    """Return the user's table with what a plan found for every row."""
-    columns = _with_plan(ledger, lambda reader: reader.columns())
-    own = own_columns(columns)
-
-    def read() -> Iterator[_Values]:
-        reader = PlanReader(ledger)
-        try:
-            for row in reader.planned_rows():
-                yield *(row.cells[at] for at in own), *_planned_values(row)
-        finally:
-            reader.close()
-
-    return ArrowTable("Rows of the plan", [*_own(columns, own), *_columns(_PLAN_ROW_COLUMNS)], read)
-
-
-def plan_studies_table(ledger: Path) -> ArrowTable:
-    """Return every study that a plan found, with the rows that request it."""
-
-    def read() -> Iterator[_Values]:
-        reader = PlanReader(ledger)
-        try:
-            yield from map(_found_values, reader.studies())
-        finally:
-            reader.close()
-
-    return ArrowTable("Studies of the plan", _columns(_PLAN_STUDY_COLUMNS), read)
-
-
-def no_instances_table() -> ArrowTable:
-    """Return the table of the instances of a plan, which has none: it queries for studies alone."""
-    return ArrowTable("Instances", _columns(MANIFEST_COLUMNS), lambda: iter(()))
-
-
-def _with_plan(ledger: Path, read: Callable[[PlanReader], tuple[str, ...]]) -> tuple[str, ...]:
-    reader = PlanReader(ledger)
-    try:
-        return read(reader)
-    finally:
-        reader.close()
-
-
-def _own(columns: Sequence[str], own: Iterable[int]) -> list[Column]:
+def own_text_columns(columns: Sequence[str], own: Iterable[int]) -> list[Column]:
     """Return the user's columns: text, so that leading zeros stay."""
     return [Column(columns[at]) for at in own]
 
 
-def _columns(names: Iterable[str]) -> list[Column]:
+def make_columns(names: Iterable[str]) -> list[Column]:
+    """Return Quarry's columns with their types."""
     return [Column(name, _type_of(name)) for name in names]
 
 
@@ -183,7 +110,7 @@ def _row_values(row: RowView) -> tuple[object, ...]:
         outcome.reason,
         outcome.next_step,
         FOLDER_SEPARATOR.join(folder for folder in row.folders if folder),
-        _common_date([study.study_date for study in studies]),
+        common_date([study.study_date for study in studies]),
         join_texts([study.modalities for study in studies]),
         join_texts([study.description for study in studies]),
         row.instances_stored,
@@ -205,7 +132,7 @@ def _study_values(view: StudyView) -> tuple[object, ...]:
         join_numbers(view.rows),
         study.patient_id,
         study.accession,
-        _parse_date(study.study_date),
+        parse_date(study.study_date),
         study.modalities,
         study.description,
         study.study_uid,
@@ -230,49 +157,11 @@ def _instance_values(view: InstanceView) -> tuple[object, ...]:
     return (str(view.path), *uids, view.size, view.digest.hex())
 
 
-def _planned_values(row: PlannedRow) -> tuple[object, ...]:
-    outcome, studies = row.outcome, [study for _, study in row.studies]
-    counts = [study.instance_count for study in studies]
-    reason = row.note if outcome is None else outcome.reason
-    return (
-        row.row,
-        row.line,
-        FOUND if outcome is None else outcome.status,
-        f"{reason} ({row.note})" if row.note and outcome is not None else reason,
-        "" if outcome is None else outcome.next_step,
-        _common_date([study.study_date for study in studies]),
-        join_texts([study.modalities for study in studies]),
-        join_texts([study.description for study in studies]),
-        row.same_as_row,
-        len(studies),
-        sum(count or 0 for count in counts) if counts and None not in counts else None,
-        FOUND if outcome is None else outcome.code,
-        " ".join(study.study_uid for study in studies),
-    )
-
-
-def _found_values(view: StudyView) -> tuple[object, ...]:
-    study = view.study
-    return (
-        join_numbers(view.rows),
-        study.patient_id,
-        study.accession,
-        _parse_date(study.study_date),
-        study.modalities,
-        study.description,
-        study.study_uid,
-        view.archive,
-        study.series_count,
-        study.instance_count,
-        study.availability,
-    )
-
-
-def _parse_date(text: str) -> date | None:
+def parse_date(text: str) -> date | None:
     """Return a DICOM date (DA, PS3.5 6.2); None for any other text."""
     return datetime.strptime(text, "%Y%m%d").date() if is_dicom_date(text) else None
 
 
-def _common_date(texts: Sequence[str]) -> date | None:
+def common_date(texts: Sequence[str]) -> date | None:
     """Return the date of a row's studies, None if they have several."""
-    return _parse_date(texts[0]) if len(set(texts)) == 1 else None
+    return parse_date(texts[0]) if len(set(texts)) == 1 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
@@ -68,6 +69,13 @@ class LiveDisplay(JobObserver):
     def on_query_progress(self, progress: QueryProgress) -> None:
         """Redraw."""
         self._draw(_render_query_progress(progress))
+
+    def update(self, done: int, total: int, lines: Sequence[str]) -> None:
+        """Redraw a bar with some lines below it."""
+        self._draw(Group(_render_bar(done, total), *map(Text, lines)))
+
+    def finish(self, done: int, total: int, line: str) -> None:
+        """Leave the terminal as it was: the caller shows the result."""
 
     def _draw(self, renderable: RenderableType) -> None:
         if not self._is_drawing:

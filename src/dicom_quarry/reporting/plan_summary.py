@@ -91,6 +91,11 @@ class PlanSummary:
         return 1 if statuses - SETTLED else 0
 
     @property
+    def verdict(self) -> str:
+        """The exit code in words that stand alone, without a list of rows above them."""
+        return self.exit_code_text.partition("; see")[0]
+
+    @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
         counts = self.counts

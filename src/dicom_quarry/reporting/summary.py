@@ -93,12 +93,22 @@ class JobSummary:
         return sum(count for status, count in self.outcome_counts if status not in SETTLED)
 
     @property
+    def rows_done(self) -> int:
+        """The number of rows that have ended."""
+        return self.rows - dict(self.outcome_counts).get(OutcomeStatus.PENDING, 0)
+
+    @property
     def settled_text(self) -> str:
         """The sentence for a job whose rows need no attention."""
         filtered = dict(self.outcome_counts).get(OutcomeStatus.FILTERED, 0)
         if filtered:
             return f"every row is complete, or filtered by your own options ({filtered:,} of {self.rows:,})"
         return "every row is complete"
+
+    @property
+    def verdict(self) -> str:
+        """The exit code in words that stand alone, without a list of rows above them."""
+        return self.exit_code_text.partition("; see")[0]
 
     @property
     def exit_code_text(self) -> str:
