@@ -87,7 +87,8 @@ class Plan:
                 rows, total = reader.planned_rows(), self.summary.counts.rows
                 shown = make_shown_plan(reader.columns(), rows, total)
         html = plan_output(self.summary, note=self._note(identifiers=identifiers), shown=shown)
-        show_output(html, [*plan_lines(self.summary), self.problem if identifiers else ""], shown)
+        lines = plan_lines(self.summary, descriptions=identifiers)
+        show_output(html, [*lines, self._note(identifiers=identifiers)], shown)
 
     def _repr_html_(self) -> str:
         return plan_output(self.summary, note=self._note(identifiers=False))

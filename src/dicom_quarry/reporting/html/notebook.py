@@ -83,7 +83,8 @@ def _job_tiles(view: JobView) -> Iterator[tuple[str, str, str]]:
     yield "Images stored", f"{view.instances_stored:,}", f"of {view.instances_expected:,} listed"
     yield "Size", format_size(view.size), ""
     if view.rows_needing_attention:
-        yield "Need attention", f"{view.rows_needing_attention:,}", "rows"
+        number = view.rows_needing_attention
+        yield "Need attention", f"{number:,}", "row" if number == 1 else "rows"
 
 
 def plan_output(summary: PlanSummary, *, note: str = "", shown: ShownRows | None = None) -> str:
@@ -187,7 +188,7 @@ def verification_output(view: VerificationView, *, shown: ShownRows | None = Non
     """Return a verification as HTML."""
     level = "bad" if view.damaged else "good" if view.is_finished else "unfinished"
     tiles = [("Files compared", f"{view.files:,}", ""), ("Size", format_size(view.size), "")]
-    tiles += [(code.capitalize(), f"{number:,}", "files") for code, number in view.by_code]
+    tiles += [(code.capitalize(), f"{number:,}", "") for code, number in view.by_code]
     label = "sizes compared" if view.is_quick else "contents compared"
     parts = [
         element("p", element("span", label, class_=f"badge {level}")),
