@@ -63,7 +63,7 @@ def job_output(view: JobView, *, note: str = "", shown: ShownRows | None = None)
         *([element("p", f"Waiting for {view.waiting_for}")] if view.waiting_for and view.process else []),
         _tiles(_job_tiles(view)),
         table(("Outcome", "Rows", "Reason", "What to do"), outcomes, numeric=(1,), caption="Rows by outcome"),
-        element("details", element("summary", "Flow of the rows"), flow_diagram(view.flow)),
+        element("details", element("summary", "Flow of the rows"), flow_diagram(view.flow), open=""),
     ]
     return _output(parts, view.level, shown)
 
@@ -113,7 +113,7 @@ def _plan_tiles(summary: PlanSummary) -> Iterator[tuple[str, str, str]]:
     instances = summary.instances
     yield ("Images", "?", unknown) if instances is None else ("Images", f"{instances:,}", "")
     size = summary.size
-    yield ("Size", "?", unknown) if size is None else ("Size", f"about {format_size(size)}", "uncompressed")
+    yield ("Size", "?", unknown) if size is None else ("Size", format_size(size), "about, uncompressed")
     is_short = size is not None and size > summary.free_bytes
     yield "Free disk space", format_size(summary.free_bytes), "not enough" if is_short else ""
 
