@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import quarry
+from dicom_quarry.api import open_web_place
+from dicom_quarry.errors import StartError
 from tests.web.conftest import Site
-from tests.web.web_server import WebServer
 
 #: A value that is in every row of the job, and in its report.csv.
 VALUE = "A0000000"
@@ -65,11 +65,12 @@ def test_the_cookie_is_for_this_site_and_no_script(site: Site, monkeypatch: pyte
 def _start_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> str:
     """The new link that a second quarry web prints."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(site.server.runtime))
-    second = quarry("web")
-    assert second.code == 3
-    assert f"is running already (process {site.server.child.pid})" in second.err
-    assert f"ssh -L 8765:{site.server.address} " in second.err
-    return "/start?token=" + second.err.split("/start?token=")[1].split()[0]
+    with pytest.raises(StartError) as error, open_web_place():
+        pass
+    message = str(error.value)
+    assert f"is running already (process {site.server.child.pid})" in message
+    assert f"ssh -L 8765:{site.server.address} " in message
+    return "/start?token=" + message.split("/start?token=")[1].split()[0]
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:8765", "localhost.evil.example", ""])
@@ -167,14 +168,3 @@ def test_the_output_has_no_request(site: Site) -> None:
     """A log of requests would have the tokens of links."""
     assert site.server.output.count("token=") == 1
     assert "GET" not in site.server.output
-
-
-def test_a_socket_of_a_dead_server_is_replaced(tmp_path: Path) -> None:
-    with WebServer(tmp_path / "log") as server:
-        server.child.kill()
-        server.child.wait()
-        assert Path(server.address).is_socket()
-        server.start()
-        assert server.open_session().status == 303
-        assert server.interrupt() == 0
-        assert not Path(server.address).exists()

@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,8 @@ import pytest
 from dicom_quarry.api import web_place
 from dicom_quarry.api.web_place import WebPlace, open_web_place
 from dicom_quarry.cli.commands.web import web
-from dicom_quarry.errors import StartError
+from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.web.sessions import LIFETIME, Sessions
-from tests.e2e.command import quarry
 from tests.web.web_server import WebServer
 
 
@@ -45,12 +45,11 @@ def _listening_addresses(port: int) -> set[str]:
     return found
 
 
-def test_a_port_in_use_is_an_error(tmp_path: Path) -> None:
+def test_a_port_in_use_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        done = quarry("web", "--port", port)
-    assert done.code == 3
-    assert f"port {port} is held by" in done.err and "--port" in done.err
+        with pytest.raises(PortInUse, match=f"port {port} is held by .* with --port"):
+            web(port=port)
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn"])
@@ -75,7 +74,7 @@ def test_a_link_is_used_once_and_expires(tmp_path: Path, monkeypatch: pytest.Mon
     assert not place.use_token("") and not place.use_token(second[:-1])
     assert place.use_token(second) and not place.use_token(second)
     late, now = token(), time.time()
-    monkeypatch.setattr(web_place.time, "time", lambda: now + web_place.LINK_LIFETIME)
+    monkeypatch.setattr(time, "time", lambda: now + web_place.LINK_LIFETIME)
     assert not place.use_token(late)
 
 
@@ -91,17 +90,40 @@ def test_a_session_ends_when_it_is_not_used() -> None:
     assert sessions.is_valid(newest, 0.0) and not sessions.is_valid(value, 0.0)
 
 
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a short path, where the socket will be."""
+    path = Path(tempfile.mkdtemp(prefix="q"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
+    yield path
+    shutil.rmtree(path)
+
+
+def test_a_socket_of_a_dead_server_is_replaced(runtime: Path) -> None:
+    with open_web_place() as (place, listener):
+        path = place.socket_path
+        assert (listener.family, path.parent) == (socket.AF_UNIX, runtime / "quarry")
+        with pytest.raises(StartError, match="is running already"), open_web_place():
+            pass
+        assert path.is_socket(), "that of a running server stays"
+    assert not path.exists()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    with open_web_place() as (_, listener), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+
+
 def test_a_long_path_is_not_used_for_the_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long, short = tmp_path / ("x" * 100), Path(tempfile.mkdtemp(prefix="q"))
     long.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(long))
     monkeypatch.setenv("XDG_STATE_HOME", str(long))
-    monkeypatch.setattr(web_place.tempfile, "gettempdir", lambda: str(short))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(short))
     with open_web_place() as (place, listener):
         assert place.folder == short / f"quarry-{os.getuid()}"
         assert len(os.fsencode(place.socket_path)) < 108
         assert listener.family is socket.AF_UNIX
     shutil.rmtree(short)
-    monkeypatch.setattr(web_place.tempfile, "gettempdir", lambda: str(long))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(long))
     with pytest.raises(StartError, match="XDG_RUNTIME_DIR"), open_web_place():
         pass

@@ -106,7 +106,7 @@ class WebServer:
     def connect(self) -> http.client.HTTPConnection:
         if self.address.startswith("/"):
             return UnixConnection(self.address)
-        return http.client.HTTPConnection(*self.address.split(":"), timeout=PATIENCE)  # type: ignore[arg-type]
+        return http.client.HTTPConnection(self.address, timeout=PATIENCE)
 
     def request(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """Send a request with the cookie of the session, and ``headers`` in place of a browser's."""

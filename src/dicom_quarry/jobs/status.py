@@ -53,6 +53,11 @@ class JobStatus:
         return str(self.progress.get("waiting_for") or "")
 
     @property
+    def is_stopping(self) -> bool:
+        """True while the job finishes the studies being transferred, and then ends."""
+        return bool(self.progress.get("stopping"))
+
+    @property
     def can_be_resumed(self) -> bool:
         """True if the job is not finished, and no process runs it."""
         return self.process is None and not self.counts.is_finished
@@ -115,6 +120,7 @@ def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
     rows = [one for one in studies if isinstance(one, dict)] if isinstance(studies, list) else []
     clean: dict[str, Any] = {
         "queued": progress.get("queued") is True,
+        "stopping": progress.get("stopping") is True,
         "waiting_for": escape_text(str(progress.get("waiting_for") or ""), limit=_MAX_REASON),
         "active_studies": [
             {key: one[key] for key in _STUDY_KEYS}

@@ -85,6 +85,7 @@ class JobView:
     flow: tuple[FlowStep, ...]
     activity: Activity
     was_killed: bool = False
+    is_stopping: bool = False
     bytes_done: float = 0
     bytes_expected: float = 0
     active_studies: tuple[ActiveStudy, ...] = ()
@@ -135,6 +136,7 @@ def read_job_view(job: OpenedJob) -> JobView:
         flow=make_flow(counts),
         activity=activity,
         was_killed=status.was_killed,
+        is_stopping=status.is_stopping,
         bytes_done=progress.get("bytes_done", 0),
         bytes_expected=progress.get("bytes_expected", 0),
         active_studies=tuple(

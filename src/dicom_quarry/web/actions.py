@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from pathlib import Path
 
 from dicom_quarry import api
 from dicom_quarry.api import JobFolder
@@ -12,16 +13,30 @@ from dicom_quarry.errors import InputError, QuarryError, StartError
 _MAX_OUTPUT = 4000
 
 
-def run_action(folder: JobFolder, action: str) -> None:
-    """Do what a button names; returns once the job was signalled, or runs. Raises QuarryError."""
-    if action in ("stop", "cancel"):
+class Actions:
+    """The actions of one server."""
+
+    def __init__(self) -> None:
+        self._stopped: set[tuple[Path, int]] = set()
+
+    def run(self, folder: JobFolder, action: str) -> None:
+        """Do what a button names; returns once the job was signalled, or runs. Raises QuarryError."""
+        if action in ("stop", "cancel"):
+            self._stop(folder, cancel=action == "cancel")
+        elif action in ("resume", "retry"):
+            _start(action, folder)
+        else:
+            raise InputError(f"there is no action {action}")
+
+    def _stop(self, folder: JobFolder, *, cancel: bool) -> None:
         job = api.find_running_job(folder.out)
-        if job is not None:
-            job.stop(cancel=action == "cancel")
-    elif action in ("resume", "retry"):
-        _start(action, folder)
-    else:
-        raise InputError(f"there is no action {action}")
+        if job is None:
+            return
+        # A second signal would cancel the studies being transferred: a double click stops it once.
+        key = (folder.out, job.process)
+        if cancel or key not in self._stopped:
+            self._stopped.add(key)
+            job.stop(cancel=cancel)
 
 
 def _start(command: str, folder: JobFolder) -> None:

@@ -20,7 +20,7 @@ from dicom_quarry.api import JobFolder, WebPlace
 from dicom_quarry.api.pages import element
 from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.model import OutcomeStatus
-from dicom_quarry.web.actions import describe_failure, run_action
+from dicom_quarry.web.actions import Actions, describe_failure
 from dicom_quarry.web.assets import live_script, style_sheet
 from dicom_quarry.web.context import WebContext
 from dicom_quarry.web.frame import make_page, make_refusal
@@ -79,6 +79,7 @@ class _Site:
     def __init__(self, context: WebContext, place: WebPlace) -> None:
         self._context = context
         self._place = place
+        self._actions = Actions()
 
     async def start(self, request: Request) -> Response:
         """Begin a session with the token of a link."""
@@ -156,7 +157,7 @@ class _Site:
                 context, 403, "These pages are read-only. Start  quarry web --allow-actions  for buttons."
             )
         try:
-            run_action(folder, request.path_params["action"])
+            self._actions.run(folder, request.path_params["action"])
         except QuarryError as error:
             sentence = element("p", describe_failure(error))
             trail = [(str(folder.out), job_address(folder))]

@@ -105,16 +105,17 @@ def _tile(name: str, value: str, remark: str) -> Markup:
 def _actions(view: JobView, address: str) -> Iterator[Markup]:
     """Yield a form for each thing that can be done with the job now."""
     if view.process is not None:
-        yield _button(address, "stop", "Stop", "after the studies being transferred")
-        yield _button(address, "cancel", "Stop now", "and cancel the studies being transferred")
+        if not view.is_stopping:
+            yield _button(address, "stop", "Stop", "after the studies being transferred")
+        yield _button(address, "cancel", "Stop now", "and cancel these studies", kind="second")
     elif view.rows_by_status.get(OutcomeStatus.PENDING):
         yield _button(address, "resume", "Resume", "the job, in the background")
     elif any(view.rows_by_status.get(one) for one in api.RETRIED_BY_DEFAULT):
         yield _button(address, "retry", "Retry", "the rows that are not complete, in the background")
 
 
-def _button(address: str, action: str, text: str, remark: str) -> Markup:
-    button = element("button", text, type="submit", id=f"do-{action}", title=f"{text} {remark}")
+def _button(address: str, action: str, text: str, remark: str, *, kind: str | None = None) -> Markup:
+    button = element("button", text, type="submit", id=f"do-{action}", class_=kind)
     return element(
         "form",
         button,
@@ -159,11 +160,10 @@ def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:
             else one.name,
             api.format_size(size),
             one.content,
-            "may name patients" if one.names_patients else "",
         )
         for one, size in found
     ]
     locked = any(one.names_patients for one, _ in found) and not context.with_identifiers
     note = element("p", "To download those that may name patients, start quarry web --identifiers.")
-    files = table(("File", "Size", "Content", ""), rows, numeric=(1,), caption="Files to download")
+    files = table(("File", "Size", "Content"), rows, numeric=(1,), caption="Files to download")
     return join([files, *([note] if locked else [])])

@@ -60,7 +60,11 @@ def format_end(view: JobView) -> str:
 
 def state_badge(view: JobView) -> Markup:
     """Return the state of a job as a word with a colour."""
-    kinds = {"running": "plain", "waiting": "attention", "queued": "attention", "killed": "bad"}
+    if view.was_killed:
+        return badge("killed", "bad")
+    if view.is_stopping:
+        return badge("stopping", "attention")
+    kinds = {"running": "plain", "waiting": "attention", "queued": "attention"}
     return badge(view.state, kinds.get(view.state, view.level.value))
 
 
