@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from starlette.responses import Response
 
 from dicom_quarry import api
 from dicom_quarry.api import JobFolder, JobView
-from dicom_quarry.api.pages import Bar, Markup, bar_chart, element, flow_diagram, join, table
+from dicom_quarry.api.pages import (
+    Bar,
+    Markup,
+    bar_chart,
+    element,
+    flow_diagram,
+    join,
+    make_time_axis,
+    table,
+    throughput_chart,
+)
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.web.context import WebContext
@@ -24,8 +35,8 @@ def job_page(context: WebContext, folder: JobFolder) -> Response:
     sections = [
         element("section", live_part("headline", parts), live_part("actions", parts), class_="headline"),
         element("section", element("h2", "Outcomes"), live_part("outcomes", parts), _rows_link(address)),
-        element("section", element("h2", "Flow of the rows"), live_part("flow", parts)),
-        element("section", element("h2", "Over time"), live_part("activity", parts)),
+        element("section", element("h2", "Load on the archive"), live_part("activity", parts)),
+        element("section", element("h2", "From the table to complete rows"), live_part("flow", parts)),
         element("section", element("h2", "Reports"), live_part("reports", parts)),
     ]
     return make_page(context, str(folder.out), *sections, events=f"{address}/events")
@@ -140,13 +151,19 @@ def _outcomes(view: JobView, address: str) -> Markup:
 
 
 def _activity(view: JobView) -> Markup:
+    if not view.activity.ended:
+        return element("p", "Nothing was requested yet.", class_="quiet")
+    zone = datetime.now().astimezone().tzinfo
+    assert zone is not None
     total = view.activity.total
     bars = [
         Bar("Queries", total.queries, f"{total.queries:,}"),
         Bar("Retrievals", total.retrievals, f"{total.retrievals:,}"),
-        Bar("Refusals", total.refusals, f"{total.refusals:,}", "bad"),
+        Bar("Refusals and failed queries", total.refusals, f"{total.refusals:,}", "bad"),
     ]
-    return bar_chart(bars, "Requests to the archive")
+    load = [element("h3", "Requests to the archive"), bar_chart(bars, "Requests to the archive")]
+    charts = (throughput_chart(*make_time_axis(view.activity, zone)), join(load))
+    return element("div", *(element("div", one) for one in charts), class_="columns")
 
 
 def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:

@@ -16,7 +16,8 @@ from dicom_quarry.web.live import Parts
 
 def jobs_page(context: WebContext) -> Response:
     """Return the page."""
-    return make_page(context, "Jobs", live_part("jobs", read_jobs(context)), events="/events")
+    section = element("section", live_part("jobs", read_jobs(context)))
+    return make_page(context, "Jobs", section, events="/events")
 
 
 def read_jobs(context: WebContext) -> Parts:
@@ -24,7 +25,7 @@ def read_jobs(context: WebContext) -> Parts:
     rows = [_job_row(context, folder) for folder in api.latest_job_folders()]
     if not rows:
         return {"jobs": element("p", "You have started no job on this computer, or their folders are gone.")}
-    header = ("Job", "State", "Started", "Rows complete", "Images", "Size", "Time left")
+    header = ("Job", "State", "Started", "Rows complete", "Images", "Size", "Remark")
     return {"jobs": table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
 
 
@@ -42,8 +43,16 @@ def _job_row(context: WebContext, folder: JobFolder) -> tuple[object, ...]:
         f"{complete:,} of {view.rows:,}",
         f"{view.instances_stored:,}",
         api.format_size(view.size),
-        format_end(view),
+        _remark(view),
     )
+
+
+def _remark(view: JobView) -> str:
+    if view.waiting_for:
+        return f"waiting for {view.waiting_for}"
+    if view.process is None and view.rows_needing_attention:
+        return f"{api.format_count(view.rows_needing_attention, 'row needs', 'rows need')} attention"
+    return format_end(view)
 
 
 def job_address(folder: JobFolder) -> str:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from dicom_quarry import api
 from dicom_quarry.api import JobFolder, OpenedJob
-from dicom_quarry.api.pages import Markup, element, table, timeline
+from dicom_quarry.api.pages import Markup, element, table, timeline, tone_of
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
 from dicom_quarry.web.context import WebContext
@@ -19,14 +19,6 @@ from dicom_quarry.web.jobs_page import badge, job_address
 #: Rows of one page, and columns of the table that are shown with identifiers.
 _PAGE = 50
 _MAX_CELLS = 8
-
-_KINDS = {
-    OutcomeStatus.COMPLETE: "good",
-    OutcomeStatus.FILTERED: "good",
-    OutcomeStatus.PENDING: "plain",
-    OutcomeStatus.EXCLUDED: "plain",
-    OutcomeStatus.FAILED: "bad",
-}
 
 
 def rows_page(
@@ -109,7 +101,7 @@ def _row(context: WebContext, address: str, view: api.RowView, cells: int) -> tu
     outcome = view.outcome
     return (
         element("a", f"{view.row:,}", href=f"{address}/{view.row}"),
-        badge(outcome.status.replace("_", " "), _KINDS.get(outcome.status, "attention")),
+        badge(outcome.status.replace("_", " "), tone_of(outcome.status)),
         outcome.reason if context.with_identifiers else CATALOGUE[outcome.code].title,
         *view.cells[:cells],
         *[""] * (cells - len(view.cells)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import pairwise
 
 from dicom_quarry.ledger.activity import Slice
@@ -11,16 +10,17 @@ from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE, worst_first
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.formatting import format_size
-from dicom_quarry.reporting.html.charts import Bar, TimeAxis, bar_chart, flow_diagram, time_chart
+from dicom_quarry.reporting.html.charts import Bar, TimeAxis, bar_chart, flow_diagram
 from dicom_quarry.reporting.html.markup import Markup, element, join, table
 from dicom_quarry.reporting.html.modalities import name_modalities
+from dicom_quarry.reporting.html.over_time import make_time_axis, throughput_chart
 from dicom_quarry.reporting.html.report_data import MAX_ATTENTION, ReportData
 from dicom_quarry.reporting.html.row_data import MAX_ROWS
 from dicom_quarry.reporting.html.tones import tone_of, verdict_word
 from dicom_quarry.reporting.summary import status_text
 
-#: Most columns of a chart over time, and bars of another one.
-_MAX_COLUMNS, _MAX_BARS = 96, 12
+#: Most bars of a chart.
+_MAX_BARS = 12
 
 
 def section(anchor: str, title: str, *content: object, kind: str | None = None) -> Markup:
@@ -216,42 +216,15 @@ def _missing_bars(data: ReportData) -> list[Bar]:
 
 def time_axis(data: ReportData) -> tuple[TimeAxis, list[Slice]]:
     """Return the time axis of the job's charts, and the load of each of its slices."""
-    activity = data.view.activity
-    start = int(activity.began // activity.step) * activity.step
-    number = int((activity.ended - start) // activity.step) + 1
-    together = -(-number // _MAX_COLUMNS)
-    step = activity.step * together
-    slices = [Slice() for _ in range(-(-number // together))]
-    for time, one in activity.slices().items():
-        slices[(time - start) // step].add(one)
     schedules = [data.schedule(archive.name) for archive in data.settings.archives]
-    has_window = any(one.windows for one in schedules) and step <= 6 * 3600
-    axis = TimeAxis(
-        data.local(start),
-        timedelta(seconds=step),
-        len(slices),
-        (lambda at: any(one.is_open(at) for one in schedules)) if has_window else None,
-    )
-    return axis, slices
+    return make_time_axis(data.view.activity, data.zone, schedules)
 
 
 def throughput(data: ReportData) -> Markup:
     """Return the chart of the bytes over time."""
     if not data.view.activity.ended:
         return element("p", "Nothing was requested yet.", class_="quiet")
-    axis, slices = time_axis(data)
-    seconds = axis.step.total_seconds()
-    legend = f"Bytes a second, in each {axis.step_name}; times in {zone_name(data)}."
-    if axis.is_open is not None:
-        legend += " Shaded: the hours in which the archive may be queried."
-    values = [one.size / seconds for one in slices]
-    return join(
-        [
-            element("h3", "Throughput over time"),
-            element("p", legend, class_="quiet"),
-            time_chart(axis, values, lambda value: f"{format_size(round(value))}/s", "Throughput over time"),
-        ]
-    )
+    return throughput_chart(*time_axis(data))
 
 
 def attention_rows(data: ReportData) -> Markup:
