@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
+from dicom_quarry.config.settings import parse_recorded_settings
+from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.jobs.opened_job import open_job
@@ -25,10 +28,14 @@ from dicom_quarry.reporting.csv_reports import (
     write_studies,
 )
 from dicom_quarry.reporting.file_damage import describe_damage
+from dicom_quarry.reporting.proof import PROOF_NAME, write_proof
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
+from dicom_quarry.system.signatures import load_private_key
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from dicom_quarry.extraction.runner import JobResult
 
 
@@ -37,7 +44,7 @@ def open_history(out: Path) -> HistoryReader:
     return open_job(out).reader
 
 
-_REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
+_REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz", PROOF_NAME)
 _XLSX_FILE, _PROBLEMS_FILE, _CHECKSUMS_FILE = "report.xlsx", "problems.csv", "SHA256SUMS"
 _BOM = b"\xef\xbb\xbf"
 
@@ -46,13 +53,15 @@ _BOM = b"\xef\xbb\xbf"
 class ReportOptions:
     """Reports that are written on request; later runs update those that are there.
 
-    ``bom``: the CSV files begin with a byte order mark, for Excel; None leaves that as it is.
+    ``bom``: the CSV files begin with a byte order mark, for Excel; None leaves that as it is. ``sign`` is the
+    key that signs proof.json; None for that of the job's settings.
     """
 
     xlsx: bool = False
     problems: bool = False
     sha256sums: bool = False
     bom: bool | None = None
+    sign: Path | None = None
 
 
 def report(
@@ -62,13 +71,16 @@ def report(
     problems: bool = False,
     sha256sums: bool = False,
     bom: bool | None = None,
+    sign: StrPath | None = None,
 ) -> Result:
     """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
     Also write report.xlsx, ``problems`` with the rows that need attention, and ``sha256sums`` of all files.
-    These are kept up to date from then on. ``bom`` is for Excel.
+    These are kept up to date from then on. ``bom`` is for Excel. ``sign`` is the file of an Ed25519 key that
+    signs proof.json.
     """
-    options = ReportOptions(xlsx, problems, sha256sums, bom)
+    key = None if sign is None else make_path(sign, "sign")
+    options = ReportOptions(xlsx, problems, sha256sums, bom, key)
     return write_reports(open_existing(make_path(folder, "folder")), options=options)
 
 
@@ -81,7 +93,7 @@ def write_final_reports(end: JobResult) -> Result:
 
 
 def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptions | None = None) -> Result:
-    """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
+    """Write report.csv, studies.csv, manifest.csv.gz, proof.json and, if instances are missing, missing.csv.
 
     Without ``force`` nothing is written if the reports are newer than the ledger. A report on request is
     written where there is one already, too, so that an old one is not taken for the newest.
@@ -95,6 +107,7 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
             file_problem=describe_damage(read_damage(metadata), folder.out),
         )
         requested = _requested_files(folder.out, options)
+        key, sign_problem = _load_key(options, metadata)
         if force or not _are_current(folder):
             bom = _has_bom(folder.out / "report.csv") if options.bom is None else options.bom
             writer = _ReportWriter(folder.out, reader, bom=bom)
@@ -105,10 +118,23 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
                 writer.write_problems()
             if _CHECKSUMS_FILE in requested:
                 writer.write_checksums()
+            # Last: a crash before it leaves the earlier proof, which then is of an earlier manifest.
+            write_proof(folder, reader, permissions=report_access(folder.out), key=key)
         written = tuple(folder.out / name for name in requested if (folder.out / name).exists())
-        return Result(folder, summary, further_reports=written)
+        return Result(folder, summary, further_reports=written, sign_problem=sign_problem)
     finally:
         reader.close()
+
+
+def _load_key(options: ReportOptions, metadata: Mapping[str, str]) -> tuple[Ed25519PrivateKey | None, str]:
+    """Return the key that signs the proof, None for none; and why that of the settings cannot be used."""
+    if options.sign is not None:
+        return load_private_key(options.sign), ""
+    path = parse_recorded_settings(metadata).sign
+    try:
+        return None if path is None else load_private_key(path), ""
+    except ConfigError as error:
+        return None, f"proof.json is not signed: {error}"
 
 
 def _requested_files(out: Path, options: ReportOptions) -> list[str]:

@@ -27,13 +27,15 @@ class Result(JobOutput):
     """The present result of a job: its summary, and its rows and studies one by one.
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing.
-    ``further_reports`` are the reports on request that are there, such as report.xlsx.
+    ``further_reports`` are the reports on request that are there, such as report.xlsx. ``sign_problem`` is
+    why proof.json is not signed with the key of the settings, empty if it is.
     """
 
     folder: JobFolder
     summary: JobSummary
     problem: str = ""
     further_reports: tuple[Path, ...] = ()
+    sign_problem: str = ""
 
     def __repr__(self) -> str:
         return f"<Result of {self.folder.out}: {self.summary.verdict}>"

@@ -313,6 +313,8 @@ class Settings(FrozenModel):
     on_complete_patience: Duration = 3600.0
     on_complete_env: Texts = ()
     trust_owner: bool = False
+    sign: AbsolutePath | None = None
+    metrics: AbsolutePath | None = None
 
     @property
     def permissions(self) -> Permissions:

@@ -7,10 +7,11 @@ stored instance and ``missing.csv`` every missing one. The first two can also be
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dicom_quarry.ledger.views import (
     ChangeView,
@@ -226,6 +227,24 @@ def write_manifest(
     return write_csv(path, MANIFEST_COLUMNS, map(_instance_cells, instances), permissions)
 
 
+def hash_manifest(instances: Iterable[InstanceView]) -> str:
+    """Return the SHA-256 of the text that ``write_manifest`` packs, in hexadecimal."""
+    sink = _HashSink()
+    _write_lines(sink, MANIFEST_COLUMNS, map(_instance_cells, instances))
+    return sink.digest.hexdigest()
+
+
+class _HashSink:
+    """Computes the SHA-256 of the text that is written to it."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        self.digest.update(text.encode())
+
+
 def _instance_cells(view: InstanceView) -> _Cells:
     ref = view.ref
     return (
@@ -321,13 +340,22 @@ def write_csv(
 
     ``bom``: begin with a byte order mark, by which Excel recognises UTF-8.
     """
-    count = 0
     with atomic_write_text(path, permissions) as stream:
         stream.write("\ufeff" * bom)
-        # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
-        writer = csv.writer(stream, lineterminator="\r\n")
-        writer.writerow(header)
-        for cells in lines:
-            writer.writerow(cells)
-            count += 1
+        return _write_lines(stream, header, lines)
+
+
+class _Sink(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+
+def _write_lines(stream: _Sink, header: Sequence[str], lines: Iterable[_Cells]) -> int:
+    """Write a header and lines as CSV; return the number of lines below the header."""
+    count = 0
+    # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(header)
+    for cells in lines:
+        writer.writerow(cells)
+        count += 1
     return count

@@ -34,6 +34,8 @@ def show_summary(result: Result) -> None:
             write_line(line)
     for path in result.further_reports:
         write_line(f"{_FURTHER_REPORTS[path.name]}: {path}")
+    if result.sign_problem:
+        err.print(result.sign_problem)
 
 
 T = TypeVar("T")
