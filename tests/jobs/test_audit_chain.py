@@ -81,7 +81,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_is_named(tmp_path: Path, name: str) -> None:
     change, later, named = CHANGES[name]
-    assert differences(tmp_path, 10, change(log_of(10))) == ChainComparison(later, named)  # type: ignore[no-untyped-call]
+    assert differences(tmp_path, 10, change(log_of(10))) == ChainComparison(later, named)
 
 
 def test_two_records_in_the_other_order(tmp_path: Path) -> None:

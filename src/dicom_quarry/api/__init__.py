@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.result import override_settings as override_settings
     from dicom_quarry.api.verification import format_files_progress as format_files_progress
+    from dicom_quarry.api.verification import check_proof as check_proof
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import record_verification as record_verification
     from dicom_quarry.api.verification import verify as verify
@@ -122,6 +123,7 @@ if TYPE_CHECKING:
     from dicom_quarry.system.text_safety import escape_text as escape_text
     from dicom_quarry.system.text_safety import make_visible as make_visible
     from dicom_quarry.verification.manifest import MANIFEST_NAME as MANIFEST_NAME
+    from dicom_quarry.verification.proof_check import ProofCheck as ProofCheck
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
     from dicom_quarry.verification.verifier import VerificationRun as VerificationRun
@@ -197,6 +199,7 @@ EXPORTS = {
     ),
     "api.verification": (
         "format_files_progress",
+        "check_proof",
         "verify",
         "record_verification",
         "write_damaged_list",
@@ -276,6 +279,7 @@ EXPORTS = {
     ),
     "system.durations": ("format_duration", "format_time_left"),
     "verification.manifest": ("MANIFEST_NAME",),
+    "verification.proof_check": ("ProofCheck",),
     "verification.sampling": ("parse_share",),
     "verification.verifier": (
         "FileResult",

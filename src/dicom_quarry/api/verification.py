@@ -29,6 +29,8 @@ from dicom_quarry.reporting.job_tables import rows_table, studies_table
 from dicom_quarry.reporting.progress_text import format_left
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
+from dicom_quarry.verification.proof_check import ProofCheck
+from dicom_quarry.verification.proof_check import check_proof as _check_proof
 from dicom_quarry.verification.quick_check import check_sizes
 from dicom_quarry.verification.verifier import (
     SIZE_CODES,
@@ -250,6 +252,18 @@ def format_files_progress(progress: VerifyProgress) -> str:
         f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
     )
     return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
+
+
+def check_proof(out: Path, *, manifest: Path | None = None, public_key: Path | None = None) -> ProofCheck:
+    """Check proof.json against the manifest, and the job's record or else the reports; reads no images.
+
+    Raises InputError if there is no proof, or the public key is none.
+    """
+    try:
+        job = open_existing(out)
+    except InputError:
+        job = None  # delivered without the record, or the record is another user's
+    return _check_proof(out, job, manifest or out / MANIFEST_NAME, public_key=public_key)
 
 
 def write_damaged_list(

@@ -42,6 +42,7 @@ from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.store.safe_names import NameRule
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.shutdown import Stopped
+from dicom_quarry.system.signatures import load_private_key
 from dicom_quarry.version import __version__
 
 #: Seconds between two tries to write to a full disk.
@@ -188,6 +189,8 @@ class Runner:
         """Open the job's folder and ledger; a job that has not begun starts with its cohort's plan."""
         settings = self.queries.settings
         notifications.check_settings(settings.notify)
+        if settings.sign is not None:
+            load_private_key(settings.sign)  # before the archive is queried for a proof that cannot be signed
         if settings.on_complete:
             command = subprocess_runner.parse_command(settings.on_complete)
             subprocess_runner.check_program("on-complete", command)

@@ -24,7 +24,7 @@ from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.audit_chain import AuditChain, read_chain
 from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.system.atomic_file import atomic_write
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 from dicom_quarry.version import __version__
@@ -40,9 +40,9 @@ _MANIFEST_NAME: Final = "manifest.csv.gz"
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 _STATEMENT: Final = (
-    "This file shows later changes of the files, the manifest, the counts and the audit log of the job. It "
-    "proves nothing against whoever made it, unless its SHA-256 was deposited elsewhere before: a new file "
-    "with other content can be written at any time. A signature shows which key signed it, and no more."
+    "This file shows later changes of the files, the manifest, the counts and the audit log of a job. It "
+    "proves nothing against its maker, unless its SHA-256 was deposited elsewhere: the maker can write "
+    "another one at any time. A signature shows which key signed it, and no more."
 )
 
 
@@ -113,13 +113,15 @@ def _read_same(path: Path, proof: dict[str, Any]) -> bytes | None:
         former["times"]["written"] = proof["times"]["written"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return content if former == json.loads(json.dumps(proof)) else None
+    return content if former == proof else None
 
 
 def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:
     # First the audit log: what is written to it meanwhile shows that the proof is not of the end.
-    audit, metadata, counts = read_chain(folder.audit), reader.metadata(), reader.counts()
+    audit = read_chain(folder.audit)
     listed = digest_manifest(folder.out / _MANIFEST_NAME)
+    facts = describe_job(reader, audit)
+    written = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     return {
         "format": FORMAT,
         "statement": _STATEMENT,
@@ -129,17 +131,8 @@ def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: version(name) for name in ("pydicom", "pynetdicom")},
         },
-        "archives": [
-            {"name": archive.name, "address": archive.description}
-            for archive in parse_recorded_settings(metadata).archives
-        ],
-        "times": {
-            "created": metadata["created"],
-            "started": audit.started,
-            "ended": audit.ended,
-            "written": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-        },
-        **count_outcomes(counts),
+        **facts,
+        "times": {**facts["times"], "written": written},
         "manifest": {
             "file": _MANIFEST_NAME,
             "files": listed.files,
@@ -147,15 +140,34 @@ def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:
             "sha256": listed.sha256,
             "unpacked_sha256": listed.unpacked_sha256,
         },
-        "audit": _audit_json(audit),
+        "audit": {
+            "file": folder.audit.name,
+            "records": audit.records,
+            "head": audit.head,
+            "every": audit.every,
+            "values": list(audit.values),
+        },
     }
 
 
-def count_outcomes(counts: Counts) -> dict[str, Any]:
-    """Return the counts of a job as they are in its proof."""
+def describe_job(reader: LedgerReader, audit: AuditChain) -> dict[str, Any]:
+    """Return what a proof has of a job's record: archives, times and counts."""
+    metadata, counts = reader.metadata(), reader.counts()
     return {
+        "archives": [
+            {"name": archive.name, "address": archive.description}
+            for archive in parse_recorded_settings(metadata).archives
+        ],
+        "times": {
+            "created": metadata["created"].replace("+00:00", "Z"),
+            "started": audit.started,
+            "ended": audit.ended,
+        },
         "finished": counts.is_finished,
-        "rows": {"total": counts.rows, "by_outcome": dict(sorted(counts.rows_by_status.items()))},
+        "rows": {
+            "total": counts.rows,
+            "by_outcome": {str(name): number for name, number in sorted(counts.rows_by_status.items())},
+        },
         "studies": {
             "total": counts.studies,
             "complete": counts.studies_complete,
@@ -166,14 +178,4 @@ def count_outcomes(counts: Counts) -> dict[str, Any]:
             "stored": counts.instances_stored,
             "bytes": counts.size,
         },
-    }
-
-
-def _audit_json(chain: AuditChain) -> dict[str, Any]:
-    return {
-        "file": "audit.csv",
-        "records": chain.records,
-        "head": chain.head,
-        "every": chain.every,
-        "values": chain.values,
     }

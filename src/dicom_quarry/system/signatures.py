@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def load_private_key(path: Path) -> Ed25519PrivateKey:
-    """Load the key to sign with; raise ConfigError if others can read it, or if it is none."""
+    """Load the key to sign with; raise ConfigError if others can read it, or if it is not one."""
     try:
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
@@ -44,7 +44,7 @@ def load_private_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_public_key(path: Path) -> Ed25519PublicKey:
-    """Load the key to check with; raise InputError if it is none."""
+    """Load the key to check with; raise InputError if it is not one."""
     try:
         content = path.read_bytes()
     except OSError as error:
