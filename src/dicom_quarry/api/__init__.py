@@ -55,8 +55,8 @@ if TYPE_CHECKING:
     from dicom_quarry.api.result import list_changed_settings as list_changed_settings
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.result import override_settings as override_settings
-    from dicom_quarry.api.verification import format_files_progress as format_files_progress
     from dicom_quarry.api.verification import check_proof as check_proof
+    from dicom_quarry.api.verification import format_files_progress as format_files_progress
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import record_verification as record_verification
     from dicom_quarry.api.verification import verify as verify

@@ -73,7 +73,6 @@ def verify(
 
     Examples:
       quarry verify out/
-      quarry verify out/ --sample 1%
       quarry verify out/ --proof
       quarry verify out/ --against-archive
     """
