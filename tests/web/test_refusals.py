@@ -23,7 +23,7 @@ def test_a_session_sees_its_job(site: Site) -> None:
     rows = site.server.request(f"{site.job}/rows?outcome=complete")
     assert rows.status == 200 and f"{site.job}/rows/3" in rows.body
     row = site.server.request(f"{site.job}/rows/1")
-    assert "row 1: complete (all_listed_stored)" in row.body
+    assert "Row 1: complete (all_listed_stored)" in row.body
 
 
 def test_no_value_of_the_table_is_on_a_page(site: Site) -> None:

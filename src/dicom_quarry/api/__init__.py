@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
     from dicom_quarry.api.demonstration import run_demo as run_demo
+    from dicom_quarry.api.downloads import ReportFile as ReportFile
     from dicom_quarry.api.downloads import existing_reports as existing_reports
     from dicom_quarry.api.downloads import open_report as open_report
     from dicom_quarry.api.extraction import extract as extract
@@ -148,7 +149,7 @@ EXPORTS = {
         "RunningDemo",
         "run_demo",
     ),
-    "api.downloads": ("existing_reports", "open_report"),
+    "api.downloads": ("ReportFile", "existing_reports", "open_report"),
     "api.extraction": (
         "extract",
         "make_runner",

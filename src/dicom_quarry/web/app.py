@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import BinaryIO
 
 from starlette.applications import Starlette
@@ -25,8 +26,8 @@ from dicom_quarry.web.assets import live_script, style_sheet
 from dicom_quarry.web.context import WebContext
 from dicom_quarry.web.frame import make_page, make_refusal
 from dicom_quarry.web.guard import Guard
-from dicom_quarry.web.job_page import job_page, read_job
-from dicom_quarry.web.jobs_page import job_address, jobs_page, read_jobs
+from dicom_quarry.web.job_page import job_page, look_at_job, make_job
+from dicom_quarry.web.jobs_page import job_address, jobs_page, look_at_jobs, make_jobs
 from dicom_quarry.web.live import live_response
 from dicom_quarry.web.rows_pages import row_page, rows_page
 
@@ -110,7 +111,7 @@ class _Site:
 
     async def jobs_events(self, _: Request) -> Response:
         """Send the changes of the page of all jobs."""
-        return live_response(lambda: read_jobs(self._context), self._context.stopping)
+        return live_response(partial(look_at_jobs, self._context), make_jobs, self._context.stopping)
 
     def job(self, request: Request) -> Response:
         """Return the page of a job."""
@@ -119,7 +120,11 @@ class _Site:
     async def job_events(self, request: Request) -> Response:
         """Send the changes of the page of a job."""
         folder = await run_in_threadpool(_find_job, request)
-        return live_response(lambda: read_job(self._context, folder), self._context.stopping)
+        return live_response(
+            partial(look_at_job, self._context, folder),
+            partial(make_job, self._context, folder),
+            self._context.stopping,
+        )
 
     def rows(self, request: Request) -> Response:
         """Return a page of rows."""

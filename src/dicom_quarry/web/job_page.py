@@ -8,7 +8,7 @@ from datetime import datetime
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, JobView
+from dicom_quarry.api import JobFolder, JobView, ReportFile
 from dicom_quarry.api.pages import (
     Bar,
     Markup,
@@ -30,7 +30,7 @@ from dicom_quarry.web.live import Parts
 
 def job_page(context: WebContext, folder: JobFolder) -> Response:
     """Return the page."""
-    parts = read_job(context, folder)
+    parts = make_job(context, folder, look_at_job(context, folder))
     address = job_address(folder)
     sections = [
         element("section", live_part("headline", parts), live_part("actions", parts), class_="headline"),
@@ -46,12 +46,24 @@ def _rows_link(address: str) -> Markup:
     return element("p", element("a", "All rows, a page at a time", href=f"{address}/rows"))
 
 
-def read_job(context: WebContext, folder: JobFolder) -> Parts:
-    """Return the live parts of the page."""
+#: The view of a job, or the reason why it cannot be read, and its reports with their bytes.
+JobLook = tuple[JobView | str, list[tuple[ReportFile, int]]]
+
+
+def look_at_job(context: WebContext, folder: JobFolder) -> JobLook:
+    """Return the state of a job and of its reports."""
+    reports = api.existing_reports(folder.out)
     try:
-        view = context.views.get(folder)
+        return context.views.get(folder), reports
     except QuarryError as error:
-        return {"headline": element("p", badge("record cannot be read", "bad"), " ", str(error))}
+        return str(error), reports
+
+
+def make_job(context: WebContext, folder: JobFolder, look: JobLook) -> Parts:
+    """Return the live parts of the page."""
+    view, reports = look
+    if isinstance(view, str):
+        return {"headline": element("p", badge("record cannot be read", "bad"), " ", view)}
     address = job_address(folder)
     return {
         "headline": join(_headline(view, address)),
@@ -59,7 +71,7 @@ def read_job(context: WebContext, folder: JobFolder) -> Parts:
         "outcomes": _outcomes(view, address),
         "flow": flow_diagram(view.flow),
         "activity": _activity(view),
-        "reports": _reports(context, folder, address),
+        "reports": _reports(context, reports, address),
     }
 
 
@@ -166,8 +178,7 @@ def _activity(view: JobView) -> Markup:
     return element("div", *(element("div", one) for one in charts), class_="columns")
 
 
-def _reports(context: WebContext, folder: JobFolder, address: str) -> Markup:
-    found = api.existing_reports(folder.out)
+def _reports(context: WebContext, found: list[tuple[ReportFile, int]], address: str) -> Markup:
     if not found:
         return element("p", "None yet: they are written at the end of the job, and by quarry report.")
     rows = [

@@ -2,7 +2,7 @@
 
 A look at a job costs the state of its lock and the times of three files. Its record is read when one of them
 has changed; while it runs, this takes a small share of the time at most. Nothing is looked at by itself: a
-page that is open does so, twice a second.
+page that is open does so, about once a second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from dicom_quarry.api import JobFolder, JobView
 
 #: Seconds between two reads of a running job's record, and the largest share of the time for them.
 _INTERVAL, _MAX_SHARE = 0.8, 0.05
+
+#: Seconds between two looks at the list of jobs.
+_LIST_INTERVAL = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class JobViews:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reads: dict[Path, _Read] = {}
+        self._folders: list[JobFolder] = []
+        self._listed_at = -_LIST_INTERVAL
+
+    def folders(self, *, at_once: bool = False) -> list[JobFolder]:
+        """Return this user's jobs, the latest first; ``at_once``: also those of the last seconds."""
+        with self._lock:
+            if at_once or time.monotonic() - self._listed_at >= _LIST_INTERVAL:
+                self._folders, self._listed_at = api.latest_job_folders(), time.monotonic()
+            return self._folders
 
     def get(self, folder: JobFolder) -> JobView:
         """Return the view of a job; the same object as before if the job has not changed.

@@ -16,24 +16,39 @@ from dicom_quarry.web.live import Parts
 
 def jobs_page(context: WebContext) -> Response:
     """Return the page."""
-    section = element("section", live_part("jobs", read_jobs(context)))
+    parts = make_jobs(look_at_jobs(context, at_once=True))
+    section = element("section", live_part("jobs", parts))
     return make_page(context, "Jobs", section, events="/events")
 
 
-def read_jobs(context: WebContext) -> Parts:
-    """Return the live part of the page: the jobs, that of the latest run first."""
-    rows = [_job_row(context, folder) for folder in api.latest_job_folders()]
+#: A job, and its view; None if its record cannot be read.
+Job = tuple[JobFolder, JobView | None]
+
+
+def look_at_jobs(context: WebContext, *, at_once: bool = False) -> list[Job]:
+    """Return this user's jobs, that of the latest run first."""
+    return [(folder, _view(context, folder)) for folder in context.views.folders(at_once=at_once)]
+
+
+def _view(context: WebContext, folder: JobFolder) -> JobView | None:
+    try:
+        return context.views.get(folder)
+    except QuarryError:
+        return None
+
+
+def make_jobs(jobs: list[Job]) -> Parts:
+    """Return the live part of the page."""
+    rows = [_job_row(folder, view) for folder, view in jobs]
     if not rows:
         return {"jobs": element("p", "You have started no job on this computer, or their folders are gone.")}
     header = ("Job", "State", "Started", "Rows complete", "Images", "Size", "Remark")
     return {"jobs": table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
 
 
-def _job_row(context: WebContext, folder: JobFolder) -> tuple[object, ...]:
+def _job_row(folder: JobFolder, view: JobView | None) -> tuple[object, ...]:
     link = element("a", str(folder.out), href=job_address(folder))
-    try:
-        view = context.views.get(folder)
-    except QuarryError:
+    if view is None:
         return link, badge("record cannot be read", "bad"), "", "", "", "", ""
     complete = view.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
     return (

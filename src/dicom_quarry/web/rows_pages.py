@@ -117,18 +117,17 @@ def row_page(context: WebContext, folder: JobFolder, number: int) -> Response | 
         explained = _explain(context, job, number)
     if explained is None:
         return None
-    subjects = [
-        element("section", element("h2", lines[0]), *(element("p", line.strip()) for line in lines[1:]))
-        for lines in explained.subjects
-    ]
-    outcomes = [
-        element("section", element("h2", lines[0]), *(element("p", line.strip()) for line in lines[1:]))
-        for lines in explained.outcomes
-    ]
+    subjects = [_section(lines) for lines in explained.subjects]
+    outcomes = [_section(lines) for lines in explained.outcomes]
     remark = [element("p", explained.remark)] if explained.remark else []
     what_happened = element("section", element("h2", "What happened"), *remark, timeline(explained.events))
     trail = [*_trail(folder), ("Rows", f"{job_address(folder)}/rows")]
     return make_page(context, f"Row {number}", *outcomes, what_happened, *subjects, trail=trail)
+
+
+def _section(lines: tuple[str, ...]) -> Markup:
+    heading = f"{lines[0][:1].upper()}{lines[0][1:]}"
+    return element("section", element("h2", heading), *(element("p", one.strip()) for one in lines[1:]))
 
 
 def _explain(context: WebContext, job: OpenedJob, number: int) -> api.Explanation | None:
