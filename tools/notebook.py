@@ -48,7 +48,10 @@ def run_notebook(page: Path) -> Any:
 
 def outline(notebook: Any) -> list[Any]:
     """Return what has to be the same in each run: the cells, and their outputs without numbers."""
-    return [(cell.cell_type, cell.source, [*map(_outline_output, cell.get("outputs", []))]) for cell in notebook.cells]
+    return [
+        (cell.cell_type, cell.source, [*map(_outline_output, cell.get("outputs", []))])
+        for cell in notebook.cells
+    ]
 
 
 def _outline_output(output: Any) -> Any:
@@ -66,7 +69,7 @@ def main() -> int:
     """Write the page."""
     notebook = run_notebook(PAGE)
     nbformat.validate(notebook)
-    nbformat.write(notebook, PAGE)
+    nbformat.write(notebook, PAGE)  # type: ignore[no-untyped-call]
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ class OutputDisplay(JobObserver):
     def __init__(self, title: str) -> None:
         self._title = title
         self._id = uuid.uuid4().hex
-        self._is_shown = False
+        self._is_shown = self._is_broken = False
         self._due_at = 0.0
         self._done = self._total = 0
         self._messages: deque[str] = deque(maxlen=_MAX_MESSAGES)
@@ -107,7 +108,12 @@ class OutputDisplay(JobObserver):
         view = ProgressView(title, self._done, self._total, lines, tuple(self._messages))
         text = "\n".join([f"{title}: {min(100, 100 * self._done // max(self._total, 1))} %", *lines])
         bundle = {"text/html": progress_output(view), "text/plain": text}
-        display(bundle, raw=True, display_id=self._id, update=self._is_shown)  # type: ignore[no-untyped-call]
+        try:
+            display(bundle, raw=True, display_id=self._id, update=self._is_shown)  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - a notebook that went away must not end the job
+            if not self._is_broken:
+                self._is_broken = True
+                warnings.warn(f"the progress cannot be shown ({error}). The job goes on", stacklevel=2)
         self._is_shown = True
 
 
@@ -122,8 +128,7 @@ def open_progress(
     observers: list[JobObserver] = [] if observer is None else [GuardedObserver(observer)]
     if progress and is_ipython(kernel=True):
         with OutputDisplay(title) as output:
-            # A notebook that went away must not end the job.
-            yield ObserverGroup([*observers, GuardedObserver(output)]), output
+            yield ObserverGroup([*observers, output]), output
     elif progress and sys.stdout.isatty():
         # Imported here: only a terminal needs rich's live display.
         from rich.console import Console
