@@ -27,7 +27,7 @@ _SECONDS = 120
 
 def run_notebook(page: Path) -> Any:
     """Return the notebook with the outputs of this run."""
-    notebook = nbformat.read(page, as_version=4)
+    notebook: Any = nbformat.read(page, as_version=4)  # type: ignore[no-untyped-call]
     sources = [cell.source for cell in notebook.cells]
     with TemporaryDirectory() as folder, run_demo(Path(folder) / "demo") as demo:
         for cell in notebook.cells:

@@ -9,9 +9,9 @@ from typing import Any
 
 import duckdb
 import narwhals
-import pandas
+import pandas  # type: ignore[import-untyped]
 import polars
-import pyarrow
+import pyarrow  # type: ignore[import-untyped]
 import pytest
 
 import dicom_quarry
