@@ -24,7 +24,7 @@ _NAMES = {"from": "archive", "as": "receiver"}
 _BOOLEANS = frozenset(
     {
         *("update", "archive-moved", "queue", "damaged", "changed", "delete", "quick", "probe"),
-        *("xlsx", "problems", "sha256sums", "bom"),
+        *("xlsx", "problems", "sha256sums", "bom", "html", "identifiers"),
         *(
             name.replace("_", "-")
             for options in (ExtractOptions, RetryOptions)

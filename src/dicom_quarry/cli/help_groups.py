@@ -6,7 +6,8 @@ from __future__ import annotations
 _GROUPS = {
     "What": "--to --output --filepath --layout --portable-names --directory --file-mode --group --map "
     "--ignore-column --verbatim --hidden-rows --date-format --pad --skip-bad-rows --update --xlsx "
-    "--problems --sha256sums --bom --sign --json --detailed --letter --probe --save --from-niffler --delete "
+    "--problems --sha256sums --html --bom --sign --json --detailed --letter --probe --save --from-niffler "
+    "--delete "
     "--identifiers",
     "From where": "--from --archive-moved --as --retrieve --config --niffler --bind --accept "
     "--accept-unknown --tls-cert --tls-key --tls-ca --tls-profile --serve --dicomweb",

@@ -22,6 +22,7 @@ _FURTHER_REPORTS = {
     "report.xlsx": "workbook",
     "problems.csv": "rows that need attention",
     "SHA256SUMS": "checksums",
+    "report.html": "page",
 }
 
 

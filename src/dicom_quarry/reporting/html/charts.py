@@ -156,7 +156,7 @@ def time_chart(
                 )
             )
     parts.append(_line("0", top + height, "100%", top + height, "axis"))
-    for at, anchor in ((0, ""), (axis.slices // 2, "middle"), (axis.slices, "end")):
+    for at, anchor in ((0, "start"), (axis.slices // 2, "middle"), (axis.slices, "end")):
         parts.append(
             _text(f"{at * width:.2f}%", top + height + 17, axis.label(at), f"faint {anchor}".strip())
         )

@@ -156,13 +156,13 @@ def _settings(data: ReportData) -> Iterator[tuple[str, str]]:
     for name in _OF_JOB:
         value = getattr(settings, name)
         if value is not None:
-            yield name.replace("_", " "), _format(value)
+            yield name.replace("_", "-"), _format(value)
     for archive in settings.archives:
         given = [(name, getattr(archive, name)) for name in _OF_ARCHIVE]
         yield (
             f"archive {archive.name}",
             ", ".join(
-                f"{name.replace('_', ' ')} {_format(value)}" for name, value in given if value is not None
+                f"{name.replace('_', '-')} {_format(value)}" for name, value in given if value is not None
             ),
         )
 

@@ -11,8 +11,8 @@ from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.html.charts import TimeAxis, time_chart
 from dicom_quarry.reporting.html.markup import Markup, element, join
 
-#: Most columns of a chart over time.
-_MAX_COLUMNS = 96
+#: Most columns of a chart over time; and the fewest, so that one of a short job is no block.
+_MAX_COLUMNS, _MIN_COLUMNS = 96, 12
 
 
 def make_time_axis(
@@ -26,7 +26,7 @@ def make_time_axis(
     number = int((activity.ended - start) // activity.step) + 1
     together = -(-number // _MAX_COLUMNS)
     step = activity.step * together
-    slices = [Slice() for _ in range(-(-number // together))]
+    slices = [Slice() for _ in range(max(_MIN_COLUMNS, -(-number // together)))]
     for time, one in activity.slices().items():
         slices[(time - start) // step].add(one)
     has_window = any(one.windows for one in schedules) and step <= 6 * 3600

@@ -123,6 +123,6 @@
   search.oninput = filter.onchange = update;
   view.onscroll = () => requestAnimationFrame(draw);
   new ResizeObserver(draw).observe(view);
-  byId("rows-tool").hidden = false;
+  byId("rows-tool").hidden = !(byId("rows-without-script").hidden = true);
   update();
 })();

@@ -50,7 +50,11 @@ def write_report_page(
 
 def make_report_page(data: ReportData) -> str:
     """Return the page; without identifiers it has row numbers, codes and outcome titles alone."""
-    warning = element("div", _WARNING, class_="identifiers", role="note") if data.identifiers else Markup()
+    warning = (
+        element("div", _WARNING, class_="identifiers", role="region", aria_label="Warning")
+        if data.identifiers
+        else Markup()
+    )
     links = [element("li", element("a", name, href=f"#{anchor}")) for anchor, name in _SECTIONS]
     sections = (
         headline(data),

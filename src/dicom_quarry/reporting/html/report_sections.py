@@ -265,11 +265,7 @@ def attention_rows(data: ReportData) -> Markup:
     return section(
         "attention",
         "Rows that need attention",
-        table(
-            ("Outcome", "Reason", "Number", "Rows"),
-            by_code,
-            caption="By reason, with the numbers of the rows",
-        ),
+        table(("Outcome", "Reason", "Number", "Rows"), by_code, caption=by_reason, kind="broad"),
         table(header, lines, caption=_attention_caption(data, len(rows)), numeric=(3, 4), kind="tall broad"),
     )
 
@@ -286,7 +282,9 @@ def all_rows(data: ReportData) -> Markup:
     what = "the rows that need attention" if data.is_cut else "all rows"
     note = f" The job has more than {MAX_ROWS:,} rows: report.csv has all of them." if data.is_cut else ""
     needs_script = element(
-        "p", f"Search, sort and filter {what} here: this part needs JavaScript. report.csv has every row."
+        "p",
+        f"Search, sort and filter {what} here: this part needs JavaScript. report.csv has every row.",
+        id="rows-without-script",
     )
     tools = element(
         "div",
@@ -326,7 +324,7 @@ def all_rows(data: ReportData) -> Markup:
     return section(
         "rows",
         "The rows that need attention" if data.is_cut else "All rows",
-        Markup(f"<noscript>{needs_script}</noscript>"),
+        needs_script,
         Markup(f'<div id="rows-tool" hidden>{tool}</div>'),
         element("script", data.rows.json(), type="application/json", id="row-data"),
     )
