@@ -171,7 +171,7 @@ class _Site:
 
 
 def _find_job(request: Request) -> JobFolder:
-    """Return the job of an address; raises InputError if it is none of this user's."""
+    """Return the job of an address; raises HTTPException (404) if this user has no such job."""
     key = request.path_params["key"]
     folder = api.find_job(key) if _KEY.fullmatch(key) else None
     if folder is None:
