@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.job_dict import job_dict as job_dict
     from dicom_quarry.reporting.job_view import JobView as JobView
     from dicom_quarry.reporting.job_view import read_job_view as read_job_view
     from dicom_quarry.reporting.live_display import LiveDisplay as LiveDisplay
@@ -250,6 +251,7 @@ EXPORTS = {
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),
+    "reporting.job_dict": ("job_dict",),
     "reporting.job_view": ("JobView", "read_job_view"),
     "reporting.plan_files": (
         "is_plan_file",

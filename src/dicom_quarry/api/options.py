@@ -83,6 +83,7 @@ class ExtractOptions(PlanOptions, total=False):
     on_complete_limit: str
     on_complete_patience: str
     sign: StrPath | None
+    metrics: StrPath | None
 
 
 #: Names that are reserved words of Python, or have another name here.
@@ -121,7 +122,7 @@ def make_flags(
             check_bools(**{name: value})
         if name in _LISTS:
             value = _as_list(name, value)
-        elif name in ("state", "exclude", "sign"):
+        elif name in ("state", "exclude", "sign", "metrics"):
             value = _expand_all(value)
         flags[name] = value
     if flags.pop("yes", False):

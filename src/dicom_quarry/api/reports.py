@@ -28,6 +28,7 @@ from dicom_quarry.reporting.csv_reports import (
     write_studies,
 )
 from dicom_quarry.reporting.file_damage import describe_damage
+from dicom_quarry.reporting.metrics import write_final_metrics
 from dicom_quarry.reporting.proof import PROOF_NAME, write_proof
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
@@ -118,6 +119,7 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
         key, sign_problem = _load_key(options, metadata)
         if force or not _are_current(folder, requested):
             _write_files(job, requested, options, summary, key)
+        write_final_metrics(folder)
         # Every job has the page, so only a user who requested it now is shown its place.
         named = [name for name in requested if name != _HTML_FILE or options.html]
         written = tuple(folder.out / name for name in named if (folder.out / name).exists())

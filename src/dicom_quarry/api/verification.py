@@ -18,6 +18,7 @@ from dicom_quarry.api.progress import open_progress
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.plurals import format_count, format_part
@@ -259,11 +260,13 @@ def check_proof(out: Path, *, manifest: Path | None = None, public_key: Path | N
 
     Raises InputError if there is no proof, or the public key is none.
     """
+    listed = manifest or out / MANIFEST_NAME
     try:
-        job = open_existing(out)
-    except InputError:
-        job = None  # delivered without the record, or the record is another user's
-    return _check_proof(out, job, manifest or out / MANIFEST_NAME, public_key=public_key)
+        job = open_job(out)
+    except InputError:  # delivered without the record, or the record is another user's
+        return _check_proof(out, None, listed, public_key=public_key)
+    with job:
+        return _check_proof(out, job, listed, public_key=public_key)
 
 
 def write_damaged_list(

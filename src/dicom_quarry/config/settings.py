@@ -314,6 +314,7 @@ class Settings(FrozenModel):
     on_complete_env: Texts = ()
     trust_owner: bool = False
     sign: AbsolutePath | None = None
+    metrics: AbsolutePath | None = None
 
     @property
     def permissions(self) -> Permissions:

@@ -34,6 +34,7 @@ from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.plurals import format_count
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.reporting.metrics import open_metrics
 from dicom_quarry.reporting.time_left import TimeLeftEstimator
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
@@ -211,7 +212,12 @@ class Runner:
 
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
-        with self._open_audit_log(folder) as audit_log, closing(LedgerReader(folder.ledger)) as reader:
+        metrics, report = self.queries.settings.metrics, self.queries.status_board.report
+        with (
+            self._open_audit_log(folder) as audit_log,
+            closing(LedgerReader(folder.ledger)) as reader,
+            open_metrics(metrics, folder, report) as self._publisher.on_written,
+        ):
             if retried:
                 audit_log.write("retried", details=retried)
                 self.queries.observer.on_message(retried)
@@ -331,6 +337,7 @@ class Runner:
             observer.on_queued(waiting_for)
             observer.on_started(folder)
             write_queued(folder.progress, waiting_for)
+            self._publisher.on_written()
 
         shared_folder = self.queries.site_policy.shared
         return PortQueue(

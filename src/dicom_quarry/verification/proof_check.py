@@ -11,16 +11,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.audit_chain import AuditChain, compare_chain, read_chain
-from dicom_quarry.jobs.folder import JobFolder
-from dicom_quarry.jobs.instance_paths import load_path_function
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.jobs.opened_job import OpenedJob
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import hash_manifest
 from dicom_quarry.reporting.proof import (
@@ -65,7 +62,7 @@ class ProofCheck:
 
 
 def check_proof(
-    out: Path, job: JobFolder | None, manifest: Path, *, public_key: Path | None = None
+    out: Path, job: OpenedJob | None, manifest: Path, *, public_key: Path | None = None
 ) -> ProofCheck:
     """Check the proof in a folder; ``job`` is None where the job's record is not there.
 
@@ -145,7 +142,7 @@ def _digest(value: object) -> str:
 class _Checker:
     """One check of one proof."""
 
-    def __init__(self, out: Path, job: JobFolder | None, manifest: Path, content: bytes) -> None:
+    def __init__(self, out: Path, job: OpenedJob | None, manifest: Path, content: bytes) -> None:
         self._out, self._job, self._manifest, self._content = out, job, manifest, content
         self._result = ProofCheck(hashlib.sha256(content).hexdigest(), "")
         self._recorded = ""
@@ -166,7 +163,8 @@ class _Checker:
             result.unchecked.append("the audit log: it is in the job's record (.quarry), which is not here")
         else:
             self._check_audit(self._job, proof.audit)
-            self._recorded = _hash_recorded_files(self._job)
+            # The SHA-256 of the manifest that the job's record would give now.
+            self._recorded = hash_manifest(self._job.reader.instances(self._job.path_function()))
             self._check_manifest(proof)
             self._check_record(self._job, proof)
         return result
@@ -217,25 +215,26 @@ class _Checker:
         else:
             result.differences.append(f"{name} was changed: it has another SHA-256 than the proof states")
 
-    def _check_audit(self, job: JobFolder, chain: AuditChain) -> None:
-        compared, result = compare_chain(chain, job.audit), self._result
-        result.differences += [f"{job.audit.name}: {one}" for one in compared.differences]
+    def _check_audit(self, job: OpenedJob, chain: AuditChain) -> None:
+        compared, result = compare_chain(chain, job.folder.audit), self._result
+        result.differences += [f"{job.folder.audit.name}: {one}" for one in compared.differences]
         if compared.later:
             result.outdated = (
-                f"the proof is outdated: {job.audit.name} has "
+                f"the proof is outdated: {job.folder.audit.name} has "
                 f"{format_count(compared.later, 'record')} of later work"
             )
         if not compared.differences:
-            result.checked.append(f"{job.audit.name}: the chain over {format_count(chain.records, 'record')}")
+            result.checked.append(
+                f"{job.folder.audit.name}: the chain over {format_count(chain.records, 'record')}"
+            )
 
-    def _check_record(self, job: JobFolder, proof: _Proof) -> None:
+    def _check_record(self, job: OpenedJob, proof: _Proof) -> None:
         """Compare the job's record: later work changes it, so that it then shows no change by a person."""
         result = self._result
         if result.outdated:
             result.unchecked.append("the counts and the list of files: the job was continued since the proof")
             return
-        with closing(LedgerReader(job.ledger)) as reader:
-            facts = describe_job(reader, read_chain(job.audit))
+        facts = describe_job(job.reader, read_chain(job.folder.audit))
         stated = {**proof.facts, "times": {**proof.facts["times"]}}
         stated["times"].pop("written", None)
         found = list(_compare(stated, facts, "the job"))
@@ -273,12 +272,6 @@ class _Checker:
         self._result.differences += differences
         if not differences:
             self._result.checked.append(f"the counts of {subject}: those of {name}")
-
-
-def _hash_recorded_files(job: JobFolder) -> str:
-    """Return the SHA-256 of the manifest that the job's record would give now."""
-    with closing(LedgerReader(job.ledger)) as reader:
-        return hash_manifest(reader.instances(load_path_function(reader)))
 
 
 def _count_rows(lines: Iterable[Mapping[str, str]]) -> dict[str, Any]:
