@@ -119,7 +119,7 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
         key, sign_problem = _load_key(options, metadata)
         if force or not _are_current(folder, requested):
             _write_files(job, requested, options, summary, key)
-        write_final_metrics(folder)
+        write_final_metrics(job)
         # Every job has the page, so only a user who requested it now is shown its place.
         named = [name for name in requested if name != _HTML_FILE or options.html]
         written = tuple(folder.out / name for name in named if (folder.out / name).exists())

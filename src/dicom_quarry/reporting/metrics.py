@@ -157,8 +157,7 @@ def open_metrics(
         yield MetricsFile(folder, opened, report).update
 
 
-def write_final_metrics(job: JobFolder) -> None:
+def write_final_metrics(job: OpenedJob) -> None:
     """Write the metrics of a job that has ended, if its settings have a folder for them; log a failure."""
-    with open_job(job) as opened:
-        if opened.settings.metrics is not None:
-            MetricsFile(opened.settings.metrics, opened, _log.info).update()
+    if job.settings.metrics is not None:
+        MetricsFile(job.settings.metrics, job, _log.info).update()
