@@ -51,7 +51,8 @@ class OutputDisplay(JobObserver):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             interrupted = issubclass(kind, KeyboardInterrupt)
-            self._draw("Interrupted" if interrupted else "Ended by an error", [])
+            lines = ["Run the same call again to go on."] if interrupted else []
+            self._draw("Interrupted" if interrupted else "Ended by an error", lines)
 
     def on_cohort_read(self, mapping: tuple[tuple[str, str], ...], rows: int, notes: tuple[str, ...]) -> None:
         """Show how the table was read; notes contain values of the table, so only their number."""
@@ -100,7 +101,7 @@ class OutputDisplay(JobObserver):
     def finish(self, done: int, total: int, line: str) -> None:
         """Show the end, which stays in the notebook."""
         self._done, self._total = done, total
-        self._draw("Done", [line])
+        self._draw("Done" if done >= total else "Ended", [line])
 
     def _draw(self, title: str, lines: list[str]) -> None:
         from IPython.display import display
