@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.options import ExtractOptions, PlanOptions
     from dicom_quarry.api.planning import Plan, plan
     from dicom_quarry.api.result import Result
-    from dicom_quarry.api.verification import Verification
+    from dicom_quarry.api.verified_files import Verification
     from dicom_quarry.errors import (
         ArchiveError,
         ConfigError,
@@ -44,7 +44,7 @@ _MODULES = {
     "api.options": ("ExtractOptions", "PlanOptions"),
     "api.planning": ("Plan", "plan"),
     "api.result": ("Result",),
-    "api.verification": ("Verification",),
+    "api.verified_files": ("Verification",),
     "errors": (
         "ArchiveError",
         "ConfigError",

@@ -77,14 +77,14 @@ def test_a_verification_is_iterated_as_before(site: Site) -> None:
 
 
 def test_an_interrupted_verification_begins_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dicom_quarry.api import verification
+    from dicom_quarry.api import verified_files
 
     def interrupted(*_: object, **__: object) -> object:
         raise KeyboardInterrupt
 
     checked = dicom_quarry.verify(site.folder / "out")
     with monkeypatch.context() as patch:
-        patch.setattr(verification, "_verify", interrupted)
+        patch.setattr(verified_files, "_verify", interrupted)
         with pytest.raises(KeyboardInterrupt):
             checked.run()
     assert checked.run().damaged == 1

@@ -60,8 +60,9 @@ if TYPE_CHECKING:
     from dicom_quarry.api.verification import format_files_progress as format_files_progress
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import record_verification as record_verification
-    from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
+    from dicom_quarry.api.verified_files import Verification as Verification
+    from dicom_quarry.api.verified_files import verify as verify
     from dicom_quarry.api.web_place import WebPlace as WebPlace
     from dicom_quarry.api.web_place import open_web_place as open_web_place
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
@@ -199,10 +200,10 @@ EXPORTS = {
         "load_job_settings",
         "override_settings",
     ),
+    "api.verified_files": ("Verification", "verify"),
     "api.verification": (
         "format_files_progress",
         "check_proof",
-        "verify",
         "record_verification",
         "write_damaged_list",
         "open_verification",

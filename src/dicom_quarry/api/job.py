@@ -35,8 +35,8 @@ from dicom_quarry.api.result import (
     read_studies,
 )
 from dicom_quarry.api.running import find_runner
-from dicom_quarry.api.verification import Verification
-from dicom_quarry.api.verification import verify as _verify
+from dicom_quarry.api.verified_files import Verification
+from dicom_quarry.api.verified_files import verify as _verify
 from dicom_quarry.completion.prune import PrunedStudy
 from dicom_quarry.completion.release import ReleaseResult
 from dicom_quarry.errors import InputError, QuarryError

@@ -7,11 +7,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.api.cohort_rows import Cohort, as_table
-from dicom_quarry.api.notebook import make_shown_plan, show_output
 from dicom_quarry.api.options import PlanOptions, StrPath, Texts, check_bools, make_flags, make_path
 from dicom_quarry.api.progress import open_progress
 from dicom_quarry.config.settings import Settings, load_settings
@@ -24,14 +23,15 @@ from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import compute_past_throughput
 from dicom_quarry.planning.planner import PlanResult, make_plan
 from dicom_quarry.plurals import format_count
-from dicom_quarry.reporting.arrow_table import ArrowTable
 from dicom_quarry.reporting.cohort_content import CohortContent
 from dicom_quarry.reporting.estimate import DataVolume, make_forecast
-from dicom_quarry.reporting.html.notebook import plan_output
 from dicom_quarry.reporting.plan_files import plan_dict, write_plan_csv, write_plan_json
 from dicom_quarry.reporting.plan_summary import PlanSummary, count_rows, plan_lines
-from dicom_quarry.reporting.plan_tables import no_instances_table, plan_rows_table, plan_studies_table
 from dicom_quarry.system.file_systems import free_bytes
+
+if TYPE_CHECKING:
+    # A notebook's alone: imported where it is used.
+    from dicom_quarry.reporting.arrow_table import ArrowTable
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -64,15 +64,21 @@ class Plan:
     @clear_errors
     def rows_table(self) -> ArrowTable:
         """Return the user's table with what was found for every row, for a DataFrame."""
+        from dicom_quarry.reporting.plan_tables import plan_rows_table
+
         return plan_rows_table(self.folder.ledger)
 
     @clear_errors
     def studies_table(self) -> ArrowTable:
         """Return every study that was found, for a DataFrame."""
+        from dicom_quarry.reporting.plan_tables import plan_studies_table
+
         return plan_studies_table(self.folder.ledger)
 
     def instances_table(self) -> ArrowTable:
         """Return the table of stored instances, which is empty: a plan fetches nothing."""
+        from dicom_quarry.reporting.plan_tables import no_instances_table
+
         return no_instances_table()
 
     @clear_errors
@@ -81,6 +87,9 @@ class Plan:
 
         ``identifiers`` adds the first rows with their cells, and the studies that were found for them.
         """
+        from dicom_quarry.api.outputs import make_shown_plan, show_output
+        from dicom_quarry.reporting.html.notebook import plan_output
+
         shown = None
         if identifiers:
             with closing(PlanReader(self.folder.ledger)) as reader:
@@ -91,6 +100,8 @@ class Plan:
         show_output(html, [*lines, self._note(identifiers=identifiers)], shown)
 
     def _repr_html_(self) -> str:
+        from dicom_quarry.reporting.html.notebook import plan_output
+
         return plan_output(self.summary, note=self._note(identifiers=False))
 
     def _note(self, *, identifiers: bool) -> str:

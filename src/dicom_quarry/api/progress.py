@@ -17,7 +17,6 @@ from dicom_quarry.jobs.progress import QueryProgress, Snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.plurals import format_count
-from dicom_quarry.reporting.html.notebook import ProgressView, progress_output
 from dicom_quarry.reporting.progress_text import (
     format_cohort,
     format_cohort_change,
@@ -105,6 +104,8 @@ class OutputDisplay(JobObserver):
 
     def _draw(self, title: str, lines: list[str]) -> None:
         from IPython.display import display
+
+        from dicom_quarry.reporting.html.notebook import ProgressView, progress_output
 
         view = ProgressView(title, self._done, self._total, lines, tuple(self._messages))
         text = "\n".join([f"{title}: {min(100, 100 * self._done // max(self._total, 1))} %", *lines])
