@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.api import job_key
+from dicom_quarry.api import job_key, report
 from dicom_quarry.jobs.registry import register
 from tests.e2e.finished_job import record_job
 from tests.web.web_server import WebServer
@@ -31,8 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         patch.setenv("XDG_STATE_HOME", str(state_home))
         record_job(out, studies=3, files=2)
         register(out)
-        (out / "report.csv").write_text("Accession\nA00000001\n")
-        (out / "missing.csv").write_text("row,study_uid\n")
+        report(out)
         with WebServer(work / "log", environment=dict(os.environ)) as server:
             server.open_session()
             yield Site(server, out, state_home)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.api import open_web_place
+from dicom_quarry.api import open_web_place, report
 from dicom_quarry.errors import StartError
 from tests.web.conftest import Site
 
@@ -104,7 +104,7 @@ def test_without_allow_actions_nothing_changes(site: Site, action: str) -> None:
     "name",
     [
         *("../cohort.csv", "..%2fcohort.csv", "%2e%2e/out/cohort.csv", "cohort.csv", ".quarry%2fledger.db"),
-        *("%2fetc%2fpasswd", "..%2f..%2f..%2fetc%2fpasswd", "report.csv%00", "missing.csv%2f", "Missing.csv"),
+        *("%2fetc%2fpasswd", "..%2f..%2f..%2fetc%2fpasswd", "report.csv%00", "proof.json%2f", "Proof.json"),
     ],
 )
 def test_only_reports_can_be_downloaded(site: Site, name: str) -> None:
@@ -115,25 +115,33 @@ def test_only_reports_can_be_downloaded(site: Site, name: str) -> None:
 def test_a_report_that_may_name_patients_needs_identifiers(site: Site) -> None:
     refused = site.server.request(f"{site.job}/reports/report.csv")
     assert refused.status == 404 and "--identifiers" in refused.body and VALUE not in refused.body
-    found = site.server.request(f"{site.job}/reports/missing.csv")
-    assert (found.status, found.body) == (200, "row,study_uid\n")
-    assert found.headers["Content-Disposition"] == 'attachment; filename="missing.csv"'
+    found = site.server.request(f"{site.job}/reports/proof.json")
+    assert (found.status, found.body) == (200, (site.out / "proof.json").read_text())
+    assert found.headers["Content-Disposition"] == 'attachment; filename="proof.json"'
+
+
+@pytest.mark.parametrize(("identifiers", "status"), [(True, 404), (False, 200)])
+def test_a_report_page_is_offered_if_it_names_no_patient(site: Site, identifiers: bool, status: int) -> None:
+    report(site.out, html=True, identifiers=identifiers)
+    assert site.server.request(f"{site.job}/reports/report.html").status == status
+    link = f"{site.job}/reports/report.html" in site.server.request(site.job).body
+    assert link is not identifiers
 
 
 def test_a_link_in_place_of_a_report_is_not_followed(site: Site, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    (site.out / "proof.json").symlink_to(secret)
+    (site.out / "proof.json.sig").symlink_to(secret)
     try:
-        assert "secret\n" not in (answer := site.server.request(f"{site.job}/reports/proof.json")).body
+        assert "secret\n" not in (answer := site.server.request(f"{site.job}/reports/proof.json.sig")).body
         assert answer.status == 404
     finally:
-        (site.out / "proof.json").unlink()
+        (site.out / "proof.json.sig").unlink()
 
 
 @pytest.mark.parametrize("key", ["0" * 16, "x", "..", "%2e%2e", "0" * 15 + "%0a"])
 def test_a_job_that_is_not_of_this_user_is_not_found(site: Site, key: str) -> None:
-    for rest in ("", "/rows", "/events", "/reports/missing.csv"):
+    for rest in ("", "/rows", "/events", "/reports/proof.json"):
         assert site.server.request(f"/jobs/{key}{rest}").status == 404
 
 
@@ -145,7 +153,7 @@ def test_a_row_that_is_none_is_not_found(site: Site, rest: str) -> None:
 
 
 def test_every_answer_has_the_headers_that_protect_it(site: Site) -> None:
-    for path in ("/", site.job, "/nowhere", "/style.css", f"{site.job}/reports/missing.csv", "/start"):
+    for path in ("/", site.job, "/nowhere", "/style.css", f"{site.job}/reports/proof.json", "/start"):
         headers = site.server.request(path).headers
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy

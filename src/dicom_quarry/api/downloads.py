@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from dicom_quarry.errors import InputError
+from dicom_quarry.reporting.html.report_page import FILE_NAME as PAGE_NAME
+from dicom_quarry.reporting.html.report_page import may_name_patients
 from dicom_quarry.system.ownership import open_own_file
 
 
@@ -32,6 +35,7 @@ REPORT_FILES = (
     ReportFile("damaged.csv", "files that a verification found damaged or missing"),
     ReportFile("changes.csv", "differences between the archive and the record"),
     ReportFile("proof.json", "the completeness record", names_patients=False),
+    ReportFile("proof.json.sig", "its signature", names_patients=False),
 )
 _BY_NAME = {one.name: one for one in REPORT_FILES}
 
@@ -40,10 +44,9 @@ def existing_reports(out: Path) -> list[tuple[ReportFile, int]]:
     """Return the reports that a job's output folder has, with their bytes."""
     found = []
     for one in REPORT_FILES:
-        try:
-            found.append((one, (out / one.name).lstat().st_size))
-        except OSError:
-            continue
+        with suppress(OSError, InputError), _open(out, one) as stream:
+            named = replace(one, names_patients=_may_name_patients(one, stream))
+            found.append((named, os.fstat(stream.fileno()).st_size))
     return found
 
 
@@ -52,9 +55,20 @@ def open_report(out: Path, name: str, *, with_identifiers: bool) -> BinaryIO:
     known = _BY_NAME.get(name)
     if known is None:
         raise InputError("there is no report of this name")
-    if known.names_patients and not with_identifiers:
-        raise InputError(f"{name} may name patients: start  quarry web --identifiers  to download it")
     try:
-        return os.fdopen(open_own_file(out / name, os.O_RDONLY), "rb")
+        stream = _open(out, known)
     except OSError:
         raise InputError(f"there is no {name} yet: quarry report writes the reports of a job") from None
+    if not with_identifiers and _may_name_patients(known, stream):
+        stream.close()
+        raise InputError(f"{name} may name patients: start  quarry web --identifiers  to download it")
+    return stream
+
+
+def _open(out: Path, report: ReportFile) -> BinaryIO:
+    return os.fdopen(open_own_file(out / report.name, os.O_RDONLY), "rb")
+
+
+def _may_name_patients(report: ReportFile, stream: BinaryIO) -> bool:
+    """Return True if a report may have identifiers; one that is a page shows it at its beginning."""
+    return may_name_patients(stream) if report.name == PAGE_NAME else report.names_patients

@@ -192,6 +192,6 @@ def _reports(context: WebContext, found: list[tuple[ReportFile, int]], address: 
         for one, size in found
     ]
     locked = any(one.names_patients for one, _ in found) and not context.with_identifiers
-    note = element("p", "To download those that may name patients, start quarry web --identifiers.")
+    note = element("p", "Files that may name patients can be downloaded with quarry web --identifiers.")
     files = table(("File", "Size", "Content"), rows, numeric=(1,), caption="Files to download")
     return join([files, *([note] if locked else [])])

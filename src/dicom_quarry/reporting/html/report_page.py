@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 from dicom_quarry.jobs.opened_job import OpenedJob
 from dicom_quarry.reporting.html.archive_section import archive_section
@@ -21,6 +22,9 @@ from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 FILE_NAME = "report.html"
+
+#: Bytes at the beginning of a page in which its warning is.
+_HEAD = 1 << 16
 
 _WARNING = "This page has patient identifiers: keep it where the images are."
 
@@ -46,6 +50,13 @@ def write_report_page(
     page = make_report_page(read_report_data(job, identifiers=identifiers))
     with atomic_write_text(path, permissions) as file:
         file.write(page)
+
+
+def may_name_patients(page: BinaryIO) -> bool:
+    """Return True unless a file is a report that was written without identifiers; the file is read again."""
+    head = page.read(_HEAD)
+    page.seek(0)
+    return b"<header>" not in head or _WARNING.encode() in head.partition(b"<header>")[0]
 
 
 def make_report_page(data: ReportData) -> str:
