@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from dicom_quarry.api import web_place
 from dicom_quarry.api.web_place import WebPlace, open_web_place
 from dicom_quarry.cli.commands.web import web
 from dicom_quarry.errors import PortInUse, StartError
+from dicom_quarry.web.server import serve
 from dicom_quarry.web.sessions import LIFETIME, Sessions
+from tests.e2e.command import PATIENCE
 from tests.web.web_server import WebServer
 
 
@@ -31,6 +40,31 @@ def test_a_port_on_loopback_alone_and_ctrl_c_with_an_open_page(tmp_path: Path) -
         assert events.status == 200 and events.readline() == b"event: parts\n"
         assert server.interrupt() == 0
         assert "Traceback" not in server.output
+
+
+def test_the_end_does_not_wait_for_a_page_that_is_being_made() -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def slow(_: Request) -> Response:
+        entered.set()
+        release.wait(PATIENCE)
+        return Response()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def press_ctrl_c() -> None:
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            entered.wait(PATIENCE)
+            os.kill(os.getpid(), signal.SIGINT)
+            client.recv(1)
+
+    client = threading.Thread(target=press_ctrl_c)
+    client.start()
+    serve(Starlette(routes=[Route("/", slow)]), listener, asyncio.Event())
+    assert not release.is_set()
+    release.set()
+    client.join(PATIENCE)
 
 
 def _listening_addresses(port: int) -> set[str]:

@@ -21,7 +21,7 @@ from dicom_quarry.api.pages import (
     throughput_chart,
 )
 from dicom_quarry.errors import QuarryError
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.model import OnCompleteState, OutcomeStatus
 from dicom_quarry.web.context import WebContext
 from dicom_quarry.web.frame import live_part, make_page
 from dicom_quarry.web.jobs_page import badge, format_end, job_address, state_badge
@@ -131,7 +131,9 @@ def _actions(view: JobView, address: str) -> Iterator[Markup]:
         if not view.is_stopping:
             yield _button(address, "stop", "Stop", "after the studies being transferred")
         yield _button(address, "cancel", "Stop now", "and cancel these studies", kind="second")
-    elif view.rows_by_status.get(OutcomeStatus.PENDING):
+    elif view.rows_by_status.get(OutcomeStatus.PENDING) or view.on_complete_counts.get(
+        OnCompleteState.WAITING
+    ):
         yield _button(address, "resume", "Resume", "the job, in the background")
     elif any(view.rows_by_status.get(one) for one in api.RETRIED_BY_DEFAULT):
         yield _button(address, "retry", "Retry", "the rows that are not complete, in the background")

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 _MAX_CONNECTIONS = 100
 
 #: Seconds that responses have at the end; pages with live updates are closed before.
-_END_TIMEOUT = 2
+_END_TIMEOUT = 1
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -54,11 +54,12 @@ def serve(app: ASGIApp, listener: socket.socket, stopping: asyncio.Event) -> Non
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_graceful_shutdown=_END_TIMEOUT,
     )
-    asyncio.run(_serve(_Server(config, stopping), listener, stopping))
-
-
-async def _serve(server: _Server, listener: socket.socket, stopping: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
+    loop = asyncio.new_event_loop()
     for number in _SIGNALS:
         loop.add_signal_handler(number, stopping.set)
-    await server.serve(sockets=[listener])
+    loop.run_until_complete(_Server(config, stopping).serve(sockets=[listener]))
+    for number in _SIGNALS:
+        loop.remove_signal_handler(number)
+    # asyncio.run would wait for the threads of requests, of which one may read a large record.
+    if not asyncio.all_tasks(loop):
+        loop.close()
