@@ -60,7 +60,8 @@ def _outline_output(output: Any) -> Any:
 
 
 def _without_numbers(text: str) -> str:
-    """Replace sizes, times and other numbers: free disk space, and the versions of libraries."""
+    """Leave out styles, sizes, times and other numbers, such as the free disk space."""
+    text = re.sub(r"<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r"[\d.,]+ (?:B|kB|MB|GB|TB)\b", "SIZE", text)
     return re.sub(r"\d[\d.,]*", "N", text)
 
