@@ -125,8 +125,8 @@ class Verification(Iterator[FileResult]):
         view = self._view()
         shown = None
         if identifiers:
-            found = [(one.file.path, one.code, one.problem) for one in self.problems[:MAX_SHOWN_ROWS]]
-            shown = ShownRows(("File", "Code", "Problem"), found, self.damaged, "damaged file")
+            found = [(one.code, one.problem, one.file.path) for one in self.problems[:MAX_SHOWN_ROWS]]
+            shown = ShownRows(("Code", "Problem", "File"), found, self.damaged, "damaged file")
         show_output(verification_output(view, shown=shown), [view.verdict], shown)
 
     def _repr_html_(self) -> str:

@@ -23,6 +23,13 @@ from dicom_quarry.reporting.summary import OutcomeGroup
 from dicom_quarry.system.durations import format_duration
 
 _PALETTE = re.compile(r"--page:.*?--window: [^;]+;", re.DOTALL)
+#: The codes of damaged files in words.
+_DAMAGE = {
+    "missing": "Missing",
+    "size": "Other size",
+    "content": "Other content",
+    "unreadable": "Unreadable",
+}
 _WARNING = "This output has values of your table and of the archive. Clear it before you share the notebook."
 
 
@@ -188,7 +195,7 @@ def verification_output(view: VerificationView, *, shown: ShownRows | None = Non
     """Return a verification as HTML."""
     level = "bad" if view.damaged else "good" if view.is_finished else "unfinished"
     tiles = [("Files compared", f"{view.files:,}", ""), ("Size", format_size(view.size), "")]
-    tiles += [(code.capitalize(), f"{number:,}", "") for code, number in view.by_code]
+    tiles += [(_DAMAGE.get(code, code), f"{number:,}", "") for code, number in view.by_code]
     label = "sizes compared" if view.is_quick else "contents compared"
     parts = [
         element("p", element("span", label, class_=f"badge {level}")),
