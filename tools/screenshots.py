@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.reporting.recorded_cohort import record_cohort
 
 from dicom_quarry.demo.dimse_operations import RetrieveOperation
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.reporting.html.report_page import write_report_page
-from tests.reporting.recorded_cohort import record_cohort
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 
