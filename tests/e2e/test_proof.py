@@ -321,7 +321,7 @@ def test_a_signature_is_checked(out: Path, keys: tuple[Path, Path, Path]) -> Non
 
 
 def test_the_key_of_the_settings_signs_every_proof(out: Path, keys: tuple[Path, Path, Path]) -> None:
-    key = shutil.copy(keys[0], out.parent / "site.key")
+    key = Path(shutil.copy(keys[0], out.parent / "site.key"))
     _change_settings(out, sign=str(key))
     assert api.report(out).sign_problem == ""
     assert f"the signature: that of {keys[1]}" in api.check_proof(out, public_key=keys[1]).checked
