@@ -29,18 +29,22 @@ from typing import Any
 
 _NUMBER = struct.Struct("i")
 
+#: The environment of the tests before the first one, which may set variables for its commands alone.
+_ENVIRONMENT = dict(os.environ)
+
 
 class CommandServer:
     """The client: commands of several threads may run at once."""
 
     def __init__(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.environment = dict(os.environ)
+        self.environment = _ENVIRONMENT
         with theirs:
             subprocess.Popen(
                 [sys.executable, "-m", "tests.e2e.command_server", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 cwd=Path(__file__).parents[2],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
             )
         self._lock = threading.Lock()
