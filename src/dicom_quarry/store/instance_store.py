@@ -16,9 +16,6 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 from weakref import finalize
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
 from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, RemoteProtocolError
 from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, InstanceRef, Receipt, StoreResult
 from dicom_quarry.store.directories import Directories, rejection_of
@@ -45,6 +42,7 @@ from dicom_quarry.store.part10 import (
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.store.recovery import PART_SUFFIX, recover, relocate
 from dicom_quarry.system.permissions import PRIVATE, Permissions
+from dicom_quarry.wire.data_dictionary import name_of_uid
 from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 
 #: Called once the header of an instance is read; raises InstanceRefused.
@@ -256,7 +254,7 @@ class InstanceWriter:
     def _label(self) -> str:
         """Return the transfer syntax for a refusal, as a dataset under a wrong one cannot be read."""
         syntax = self._arrival.transfer_syntax
-        return f" (the sender labelled it as {UID(syntax, validation_mode=IGNORE).name})"
+        return f" (the sender labelled it as {name_of_uid(syntax)})"
 
     def _admit(self) -> PurePosixPath:
         """Check the header against the announcement, admit the instance, and return its path."""

@@ -29,9 +29,8 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
-
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.data_dictionary import LONG_VRS, SHORT_VRS
 from dicom_quarry.wire.element_values import decode_anywhere, decode_text
 from dicom_quarry.wire.identifier_search import IdentifierSearch
 from dicom_quarry.wire.inflater import Inflater
@@ -62,8 +61,8 @@ _MAX_INFLATED: Final = 1 << 28
 #: The most bytes of a deflated dataset as a whole: as many as one element can have.
 _MAX_INFLATED_DATASET: Final = 1 << 32
 
-_LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
-_SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
+_LONG_VRS: Final = frozenset(vr.encode() for vr in LONG_VRS)
+_SHORT_VRS: Final = frozenset(vr.encode() for vr in SHORT_VRS)
 
 # tag, VR and short length; tag and long length; long length
 _STRUCTS: Final = {

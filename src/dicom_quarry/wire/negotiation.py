@@ -10,11 +10,9 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_quarry.wire.data_dictionary import is_sop_class, name_of_uid
 from dicom_quarry.wire.dimse import VERIFICATION
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -268,11 +266,10 @@ def is_storage(abstract_syntax: str) -> bool:
         return False
     if not abstract_syntax.startswith(_STANDARD_ROOT):
         return True
-    # pydicom's validation would log the peer's text, and Python keeps every warning.
-    uid = UID(abstract_syntax, validation_mode=IGNORE)
-    if uid.name and uid.name != abstract_syntax:
-        return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
-    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than pydicom's dictionary
+    name = name_of_uid(abstract_syntax)
+    if name != abstract_syntax:
+        return is_sop_class(abstract_syntax) and "Storage" in name and "Commitment" not in name
+    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than the dictionary
 
 
 def is_verification(abstract_syntax: str) -> bool:
