@@ -43,11 +43,24 @@ def archive_at(peer: AE, capabilities: QueryCapabilities) -> DimseArchive:
     return DimseArchive("main", peer, calling="QUARRY", destination="QUARRY", capabilities=capabilities)
 
 
-def test_one_query_for_a_study() -> None:
+@pytest.mark.parametrize(
+    ("configured", "count", "expected"),
+    [
+        (None, 3, ["IMAGE"]),
+        (True, 3, ["IMAGE"]),
+        (True, None, ["SERIES", "IMAGE"]),
+        (None, None, ["SERIES", "IMAGE", "IMAGE"]),
+        (False, 3, ["SERIES", "IMAGE", "IMAGE"]),
+    ],
+)
+def test_one_query_for_a_study_of_known_size(
+    configured: bool | None, count: int | None, expected: list[str]
+) -> None:
+    capabilities = QueryCapabilities(relational_queries=configured)
     with ScriptedArchive(relational(HELD)) as peer:
-        listing = archive_at(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
+        listing = archive_at(peer.ae, capabilities).list_instances(task(count))
         levels = [request.identifier()["QueryRetrieveLevel"] for request in peer.requests]
-    assert levels == ["SERIES", "IMAGE"]
+    assert levels == expected
     assert [(ref.series_uid, ref.sop_uid) for ref in listing.instances] == [
         (series, sop) for series, instances in HELD.items() for sop in instances
     ]
@@ -62,9 +75,49 @@ def test_one_query_for_a_study() -> None:
 def test_an_archive_that_is_not_relational_after_all_is_queried_series_by_series(script: Script) -> None:
     with ScriptedArchive(script) as peer:
         listing = archive_at(peer.ae, QueryCapabilities(relational_queries=True)).list_instances(task(3))
-        assert len(peer.requests) == 4
+        assert len(peer.requests) == 5
     assert {ref.sop_uid for ref in listing.instances} == {"1.2.1.1", "1.2.1.2", "1.2.2.1"}
     assert listing.complete
+
+
+@pytest.mark.parametrize(
+    ("script", "tries"),
+    [
+        (relational({"1.2.1": HELD["1.2.1"]}), 3),
+        (relational(HELD, names_series=False), 3),
+        (relational({**HELD, "1.2.3": ["1.2.3.1"]}), 3),
+        (relational({}), 1),
+    ],
+    ids=["a series is left out", "no series is named", "too many", "nothing is answered"],
+)
+def test_an_archive_that_lists_no_study_at_once_is_not_tried_for_ever(script: Script, tries: int) -> None:
+    with ScriptedArchive(script) as peer:
+        archive = archive_at(peer.ae, QueryCapabilities())
+        for _ in range(5):
+            listing = archive.list_instances(task(3))
+            assert {ref.sop_uid for ref in listing.instances} == {"1.2.1.1", "1.2.1.2", "1.2.2.1"}
+        named = [request.identifier()["SeriesInstanceUID"] for request in peer.requests if is_image(request)]
+    assert (named.count(""), len(named)) == (tries, tries + 5 * 2)
+
+
+def test_an_archive_that_breaks_off_at_such_a_query_is_not_tried_again() -> None:
+    by_series = relational(HELD)
+
+    def script(peer: Conversation, request: RelayedMessage) -> None:
+        if is_image(request) and not request.identifier()["SeriesInstanceUID"]:
+            peer.abort()
+        else:
+            by_series(peer, request)
+
+    with ScriptedArchive(script) as peer:
+        archive = archive_at(peer.ae, QueryCapabilities())
+        for _ in range(2):
+            assert len(archive.list_instances(task(3)).instances) == 3
+        assert len(peer.requests) == 1 + 2 * 3
+
+
+def is_image(request: RelayedMessage) -> bool:
+    return request.identifier()["QueryRetrieveLevel"] == Level.IMAGE
 
 
 @pytest.mark.parametrize(("lowest", "queries"), [(Level.SERIES, 1), (Level.STUDY, 0)])

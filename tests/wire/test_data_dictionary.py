@@ -55,7 +55,7 @@ def test_they_do_not_load_pydicom() -> None:
     script = """if True:
         import sys
         from dicom_quarry.wire.data_dictionary import name_of_uid, vr_of_tag
-        assert (vr_of_tag(0x0020000D), name_of_uid("1.2.840.10008.1.2")) == ("UI", "Implicit VR Little Endian")
+        assert vr_of_tag(0x0020000D) == "UI" and name_of_uid("1.2.840.10008.1.1").startswith("Verification")
         assert not {"pydicom", "numpy"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", script], check=True)
