@@ -202,8 +202,7 @@ class Workers:
         with self._changed:
             # Before the ledger is read: a task that ends in between must not look like a waiting one.
             busy = frozenset(self._active_tasks)
-        waiting = self._context.ledger.waiting_tasks(time.time(), len(busy) + _MAX_ROWS_AHEAD)
-        return [task for task in waiting if task.task_id not in busy]
+        return self._context.ledger.waiting_tasks(time.time(), _MAX_ROWS_AHEAD, busy)
 
     def _query_more_rows(self) -> bool:
         """Query for the next few rows; return False if none waits, or enough are being queried."""

@@ -134,9 +134,13 @@ class Ledger:
 
     # -- tasks
 
-    def waiting_tasks(self, now: float, limit: int) -> list[Task]:
-        """Return tasks that can be started now: first postponed ones that are due, then the others."""
-        return [_task(row) for row in self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit)]
+    def waiting_tasks(self, now: float, limit: int, busy: Collection[int] = ()) -> list[Task]:
+        """Return tasks that can be started now: first postponed ones that are due, then the others.
+
+        ``busy`` are the ids of tasks in work, which are left out.
+        """
+        rows = self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit + len(busy))
+        return [_task(row) for row in rows if row.id not in busy][:limit]
 
     def next_due(self) -> float | None:
         """Return the time of the first waiting task (POSIX; 0 for now), None if no task is waiting."""

@@ -9,6 +9,8 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -26,6 +28,10 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
 _ITEM = struct.Struct(">BxH")
+
+#: Negotiations whose values are kept: an archive proposes the same 126 contexts for every C-MOVE, and to
+#: decode and answer them takes as long as to receive a small study.
+_KEPT_NEGOTIATIONS = 8
 
 #: SCU role and SCP role of the requestor of the association (PS3.7 D.3.3.4).
 Roles = tuple[bool, bool]
@@ -64,9 +70,9 @@ class AssociateRequest:
 
     called: str
     calling: str
-    contexts: tuple[PresentationContext, ...]
+    contexts: tuple[PresentationContext, ...] = field(hash=False)
     max_pdu: int
-    roles: Mapping[str, Roles] = field(default_factory=dict)
+    roles: Mapping[str, Roles] = field(default_factory=dict, hash=False)
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = 1
     implementation_uid: str = IMPLEMENTATION_CLASS_UID
@@ -79,9 +85,9 @@ class AssociateAccept:
 
     called: str
     calling: str
-    results: tuple[ContextResult, ...]
+    results: tuple[ContextResult, ...] = field(hash=False)
     max_pdu: int
-    roles: Mapping[str, Roles] = field(default_factory=dict)
+    roles: Mapping[str, Roles] = field(default_factory=dict, hash=False)
     implementation_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version: str = IMPLEMENTATION_VERSION_NAME
 
@@ -112,6 +118,7 @@ def encode_request(request: AssociateRequest) -> bytes:
     return _encode(request, contexts)
 
 
+@lru_cache(_KEPT_NEGOTIATIONS)
 def encode_accept(accept: AssociateAccept) -> bytes:
     """Encode the body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
     contexts = b"".join(
@@ -187,6 +194,7 @@ class _UserInformation:
             self.roles[_decode_text(value[2:end])] = (roles[0] == 1, roles[1] == 1)
 
 
+@lru_cache(_KEPT_NEGOTIATIONS)
 def decode_request(body: bytes) -> AssociateRequest:
     """Decode the body of an A-ASSOCIATE-RQ (PS3.8 9.3.2); raises RemoteProtocolError."""
     version, _, called, calling = _FIXED.unpack_from(body)
@@ -296,17 +304,10 @@ class AcceptorPolicy:
         Extended negotiation, user identity and the asynchronous window are declined by omission, which is
         always legal (PS3.7 D.3.3.3, D.3.3.5, D.3.3.7).
         """
-        results = tuple(self._answer_context(context, request.roles) for context in request.contexts)
-        accepted = {
-            context.abstract_syntax
-            for context, result in zip(request.contexts, results, strict=True)
-            if result.result == ContextResult.ACCEPTED
-        }
-        # Quarry is SCP only: accept the peer's SCU role, not its SCP role (PS3.7 D.3.3.4.2).
-        roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
-        return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
+        return _answer(self, request)
 
-    def _answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
+    def answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
+        """Return the answer to one proposed context."""
         offered = [uid for uid in context.transfer_syntaxes if _is_uid(uid)]
         # A rejected context must name a transfer syntax, too, though it is not significant (PS3.8 9.3.3.2).
         first = offered[0] if offered else ""
@@ -318,6 +319,19 @@ class AcceptorPolicy:
             return ContextResult(context.context_id, ContextResult.USER_REJECTION, first)
         chosen = _EXPLICIT_LITTLE if first == _IMPLICIT_LITTLE and _EXPLICIT_LITTLE in offered else first
         return ContextResult(context.context_id, ContextResult.ACCEPTED, chosen)
+
+
+@lru_cache(_KEPT_NEGOTIATIONS)
+def _answer(policy: AcceptorPolicy, request: AssociateRequest) -> AssociateAccept:
+    results = tuple(policy.answer_context(context, request.roles) for context in request.contexts)
+    accepted = {
+        context.abstract_syntax
+        for context, result in zip(request.contexts, results, strict=True)
+        if result.result == ContextResult.ACCEPTED
+    }
+    # Quarry is SCP only: accept the peer's SCU role, not its SCP role (PS3.7 D.3.3.4.2).
+    roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
+    return AssociateAccept(request.called, request.calling, results, policy.max_pdu, roles)
 
 
 def propose_contexts(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[PresentationContext, ...]:
@@ -343,7 +357,8 @@ class AcceptedContext:
     transfer_syntax: str
 
 
-def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, AcceptedContext]:
+@lru_cache(_KEPT_NEGOTIATIONS)
+def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> Mapping[int, AcceptedContext]:
     """Return the accepted presentation contexts by ID.
 
     Raises RemoteProtocolError if one was accepted with a transfer syntax that was not proposed.
@@ -356,4 +371,4 @@ def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dic
             if answer.transfer_syntax not in context.transfer_syntaxes:
                 raise RemoteProtocolError("it accepted a transfer syntax that was not proposed")
             accepted[answer.context_id] = AcceptedContext(context.abstract_syntax, answer.transfer_syntax)
-    return accepted
+    return MappingProxyType(accepted)
