@@ -1,4 +1,4 @@
-"""Quarry as a share of an archive's ceiling (``bench.ceiling``), then beside the usual shell loop, in one run.
+"""Quarry as a share of an archive's ceiling (bench.ceiling), then beside the usual shell loop, in one run.
 
 The loop starts a DCMTK findscu and a movescu for every row, into a DCMTK storescp. It runs over a sample of
 the rows, so its figures are rates; Quarry's run over all rows, start-up and verification included. Times

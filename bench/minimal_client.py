@@ -3,7 +3,7 @@
 What it reaches is an archive's ceiling. It queries, writes, hashes and proves nothing, and acknowledges each
 instance at once. It sets TCP_NODELAY and re-arms TCP_QUICKACK, as DCMTK-based archives need both.
 
-    python -m bench.minimal_client move|get|wado CALLED@HOST:PORT CALLING@HOST:PORT PARALLEL FILE-OF-STUDY-UIDS
+    python -m bench.minimal_client move|get|wado ARCHIVE@HOST:PORT OWN@HOST:PORT PARALLEL FILE-OF-STUDY-UIDS
 
 For ``wado`` the first address is the base URL. Prints JSON: seconds, processor time, instances, bytes.
 """
