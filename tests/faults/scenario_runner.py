@@ -56,7 +56,7 @@ class Stage:
         lines = []
         for name, ae in archives.items():
             # By the one transport of the scenario, unless it sets another. Listed by series, where an answer
-            # can be lost at two levels; the list of a whole study has tests in tests/archive.
+            # can be lost at two levels. A value of None leaves the default.
             dimse = {"address": str(ae), "retrieve": "move", "relational": False}
             where = dimse if isinstance(ae, AE) else {"dicomweb": ae}
             values: dict[str, object] = {
@@ -64,7 +64,10 @@ class Stage:
                 **TIMES,
                 **{key.replace("_", "-"): v for key, v in profile.items()},
             }
-            lines += [f"[archive.{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+            lines += [
+                f"[archive.{name}]",
+                *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None),
+            ]
         path = self.folder / "quarry.toml"
         path.write_text("\n".join(lines) + "\n")
         return path

@@ -47,6 +47,9 @@ from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 #: Studies whose counts are checked without a result: those of some archives are wrong for every study.
 _COUNT_CHECKS = 10
 
+#: A query for one of these makes some archives merge their answers.
+_COUNT_KEYS = STUDY_COUNT_KEYS | {"NumberOfSeriesRelatedInstances"}
+
 _LATIN_1 = "ISO_IR 100"
 
 
@@ -108,6 +111,7 @@ class DimseArchive:
         self._answer_charset = ""
         self._requests_counts = True
         self._count_checks_left = _COUNT_CHECKS
+        self._has_separate_answers = False
         self._found_without_counts: set[str] = set()
         self._max_studies = max_studies
         self._before_query = before_query
@@ -243,13 +247,21 @@ class DimseArchive:
 
         Else by a query at SERIES level, then one at IMAGE level for every series.
         """
-        if self._requests_counts and (listing := self._list_in_one_query(task)):
+        if self._trusts_counts(task.study) and (listing := self._list_in_one_query(task)):
             return listing
         listing = self._list_instances(task)
         if self._requests_counts and _is_short_of_counts(listing, task) and self._count_checks_left:
             listing = self._check_counts(task, listing)
         is_doubtful = not self._requests_counts and task.study.study_uid not in self._found_without_counts
         return replace(listing, is_doubtful=is_doubtful)
+
+    def _trusts_counts(self, study: Study) -> bool:
+        """Return False while the archive may be one that merges answers into one if counts are requested.
+
+        It shows that in a list of several series, which is requested until one of its answers to queries
+        for counts had several results. A list of one series would show nothing.
+        """
+        return self._requests_counts and (self._has_separate_answers or study.series_count == 1)
 
     def _list_in_one_query(self, task: Task) -> Listing | None:
         """List a study at once; None where that is not the whole list, or lacks SOP classes (for C-GET)."""
@@ -354,6 +366,8 @@ class DimseArchive:
             ),
         )
         self._answer_charset = found.charset or self._answer_charset
+        if any(row != found.rows[0] for row in found.rows) and not _COUNT_KEYS.isdisjoint(returns):
+            self._has_separate_answers = True
         if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
                 found.incomplete_reason
