@@ -302,7 +302,7 @@ class StoreResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that an instance is on disk, created only after its bytes are durable.
+    """Record of a stored instance, created once its file is whole and has its final name.
 
     ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes, as from
     ``sha256sum``) are those of the file at that path.
@@ -328,7 +328,7 @@ class Writer(Protocol):
         """
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name; if it raises InstanceRefused, nothing is stored."""
+        """Store the instance under its final name; if it raises InstanceRefused, nothing is stored."""
 
     def abort(self) -> None:
         """Discard the instance; may be called at any time, also after a failed write or commit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from dicom_quarry.archive.attributes import STUDY_RETURN_KEYS, parse_studies
 from dicom_quarry.archive.base import (
@@ -26,9 +25,6 @@ from dicom_quarry.plurals import format_count
 
 #: A study that cannot exist (PS3.5 B.2, a UUID of zeros): its query costs an archive next to nothing.
 _PROBE_STUDY_UID = "2.25.0"
-
-#: Threads that write files to the disk, for all retrievals together.
-_COMMIT_THREADS = 16
 
 _NO_ACCESS = HttpSettings()
 
@@ -63,7 +59,6 @@ class DicomWebArchive:
             before_query=before_query,
             longest_page=result_cap or 0,
         )
-        self._commit_pool = ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="commit")
         self._max_studies = max_studies
         self._result_cap = result_cap
         self._study_lister = StudyLister()
@@ -112,10 +107,9 @@ class DicomWebArchive:
         ).run()
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """Fetch by WADO-RS: instances are durable in the sink before this returns."""
-        return WadoRetrieval(
-            self._http, InstanceReceiver(sink, monitor, self._commit_pool, str(self._http.base)), monitor
-        ).run(request)
+        """Fetch by WADO-RS: instances are in the sink before this returns."""
+        receiver = InstanceReceiver(sink, monitor, str(self._http.base))
+        return WadoRetrieval(self._http, receiver, monitor).run(request)
 
     def release_thread(self) -> None:
         """Close the calling thread's connection."""
@@ -128,7 +122,6 @@ class DicomWebArchive:
     def close(self) -> None:
         """Refuse further requests; calls in progress end as ConnectionLost."""
         self._http.close()
-        self._commit_pool.shutdown(wait=False)
 
     def _query(
         self,
