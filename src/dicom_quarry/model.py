@@ -321,8 +321,8 @@ class Receipt:
 class Writer(Protocol):
     """A writer for the dataset of one instance, which arrives in pieces."""
 
-    def write(self, data: memoryview) -> None:
-        """Write the next bytes; the caller may reuse the memory afterwards.
+    def write(self, *pieces: memoryview) -> None:
+        """Write the next bytes, in one or more pieces; the caller may reuse the memory afterwards.
 
         Raises InstanceRefused, or its subclass OutOfSpace.
         """

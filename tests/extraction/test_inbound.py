@@ -55,7 +55,7 @@ class Stored:
     def begin(self, _arrival: InstanceInfo) -> Stored:
         return self
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         raise AssertionError("nothing is written here")
 
     def commit(self) -> Receipt:
@@ -247,8 +247,8 @@ class Taken(Stored):
         super().__init__(ready)
         self.taken: list[bytes] = []
 
-    def write(self, data: memoryview) -> None:
-        self.taken.append(bytes(data))
+    def write(self, *pieces: memoryview) -> None:
+        self.taken += map(bytes, pieces)
 
 
 def test_bytes_are_counted_once_they_are_written(deliveries: InboundStudies) -> None:

@@ -160,7 +160,7 @@ def test_an_instance_larger_than_what_is_left_is_refused_on_its_way(disk: Disk, 
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
     class Full:
-        def write(self, data: memoryview) -> None:
+        def write(self, *pieces: memoryview) -> None:
             self.fail("write")
 
         def commit(self) -> None:

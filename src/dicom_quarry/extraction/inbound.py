@@ -425,11 +425,11 @@ class InboundWriter:
         self._limiter = limiter
         self._unchecked = 0
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         """Take the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
-        size = len(data)
+        size = sum(map(len, pieces))
         try:
-            self._writer.write(data)
+            self._writer.write(*pieces)
             self._unchecked += size
             if self._unchecked >= _SPACE_CHECK_BYTES:
                 self._unchecked = 0

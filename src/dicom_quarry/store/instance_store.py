@@ -220,20 +220,22 @@ class InstanceWriter:
         self._writeback_end = 0  # the kernel was called to write the bytes up to here
         self._sha256 = hashlib.sha256()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         """Write the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
-            has_header = self._scan.feed(data)
+            has_header = False
+            for piece in pieces:
+                has_header = self._scan.feed(piece)
             if self._path is not None:
-                self._write_file(data)
+                self._write_file(*pieces)
             elif has_header:
                 self._path = self._admit()
-                self._write_file(self._pending, data)
+                self._write_file(self._pending, *pieces)
                 self._pending = bytearray()
             else:
-                self._buffer(data)
+                self._buffer(pieces)
 
     def commit(self) -> Receipt:
         """Store the instance under its final name. Raises InstanceRefused or OutOfSpace.
@@ -307,8 +309,9 @@ class InstanceWriter:
         path = self._store.template.render(header, admitted.cells)
         return PurePosixPath(admitted.subdirectory, path) if admitted.subdirectory else path
 
-    def _buffer(self, data: memoryview) -> None:
-        self._pending += data
+    def _buffer(self, pieces: Iterable[memoryview]) -> None:
+        for piece in pieces:
+            self._pending += piece
         if len(self._pending) > _MAX_PENDING:
             self._write_file(self._pending)
             self._pending = bytearray()

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
@@ -116,12 +117,8 @@ class HeaderScan:
     )
 
     def __init__(self, transfer_syntax: str, tags: Iterable[int]) -> None:
-        tags = frozenset(tags)
-        self._requested = frozenset(tag for tag in tags if tag < ANYWHERE)
-        self._wanted = self._requested | {_CHARSET}
-        self._highest = max(self._wanted)
+        self._requested, self._wanted, self._highest, searched = _sort_tags(frozenset(tags))
         self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
-        searched = [tag - ANYWHERE for tag in tags - self._requested]
         self._search = IdentifierSearch(searched, self._order) if searched else None
         self._searches = self._search is not None  # the bytes that come belong to the search
         self._rest: IdentifierSearch | None = None  # behind damage, for requested tags
@@ -392,6 +389,14 @@ class HeaderScan:
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, found in search.found.items():
             self.values[tag | ANYWHERE] = "\\".join(decode_anywhere(found, charset))
+
+
+@lru_cache(maxsize=64)
+def _sort_tags(tags: frozenset[int]) -> tuple[frozenset[int], frozenset[int], int, tuple[int, ...]]:
+    """Return the tags at the top level, those with the character set, the highest, and those anywhere."""
+    requested = frozenset(tag for tag in tags if tag < ANYWHERE)
+    wanted = requested | {_CHARSET}
+    return requested, wanted, max(wanted), tuple(tag - ANYWHERE for tag in tags - requested)
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:
