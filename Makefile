@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: audit help install demo test test-hostile test-peers archives-page check bench bench-peers bench-large docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -52,8 +52,15 @@ check: $(STAMP) ## format, lint, types, layers, plain English
 docs: $(STAMP) ## make docs/faults.md and the diagrams in docs/architecture.md from tests and code
 	$(BIN)/python -m tests.faults.document
 
-bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
+bench: $(STAMP) archives ## Quarry as a share of Orthanc's ceiling, and beside the loop that people write today
 	$(BIN)/python -m bench.extraction
+
+bench-peers: $(STAMP) archives ## Quarry beside dicomtrolley, dicom-qr, PACSIFIER, pynetdicom's and DCMTK's tools
+	@PYTHON=$(PYTHON) bench/install-peers.sh
+	$(BIN)/python -m bench.peers
+
+bench-large: $(STAMP) ## one instance of 1 GB, long series, wide studies, long tables (python -m bench.large --full: 4 GB)
+	$(BIN)/python -m bench.large
 
 bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdicom's and plain files
 	$(BIN)/python -m bench.receiver
@@ -84,6 +91,7 @@ lock: ## resolve requirements/*.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra fuzz -o requirements/fuzz.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra release -o requirements/release.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/peers.txt requirements/peers.in
+	for list in requirements/bench-peers-*.in; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o "$${list%.in}.txt" "$$list"; done
 
 dist: $(STAMP) ## build wheel and sdist
 	$(BIN)/python -m build --no-isolation
