@@ -205,6 +205,20 @@ class ReadPool:
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
+
+class _JoiningFuture(Future[T]):
+    """The result of work that joins the next transaction; a thread that waits for it causes one."""
+
+    def __init__(self, commit_soon: Callable[[], object]) -> None:
+        super().__init__()
+        self._commit_soon = commit_soon
+
+    def result(self, timeout: float | None = None) -> T:
+        if not self.done():
+            self._commit_soon()
+        return super().result(timeout)
+
+
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _MAX_COMMIT_GROUP = 256
 
@@ -236,6 +250,7 @@ class Database:
         self.read_pool = ReadPool(path)
         self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
+        self._joining: deque[tuple[Work[object], Future[object]]] = deque()
         self._closed = False
         self._close_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
@@ -252,6 +267,18 @@ class Database:
             if self._closed:
                 raise LedgerError("the ledger is closed")
             self._queue.put((work, future))  # type: ignore[arg-type]
+        return future
+
+    def submit_joining(self, work: Work[T]) -> Future[T]:
+        """Queue ``work`` for the next transaction, before what is queued later; it causes none by itself.
+
+        It is durable when the future is done. A thread that waits for the result need not wait for others.
+        """
+        future: Future[T] = _JoiningFuture(lambda: self.submit(_do_nothing))
+        with self._close_lock:
+            if self._closed:
+                raise LedgerError("the ledger is closed")
+            self._joining.append((work, future))  # type: ignore[arg-type]
         return future
 
     def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
@@ -301,6 +328,8 @@ class Database:
         """Wait for work, and add what is queued to ``group``; return False at the end mark."""
         while not group or (len(group) < _MAX_COMMIT_GROUP and not self._queue.empty()):
             item = self._queue.get()
+            # Queued before it, and what it does may rely on that.
+            group += [self._joining.popleft() for _ in range(len(self._joining))]
             if item is None:
                 return False
             group.append(item)
@@ -314,6 +343,7 @@ class Database:
             item = self._queue.get()
             if item is not None:
                 group.append(item)
+        group += self._joining
         for _, future in group:
             if not future.done():
                 future.set_exception(LedgerError(f"the ledger {self._path} could not be written: {error!r}"))
@@ -370,3 +400,7 @@ class Database:
             rows.setdefault(statement, []).append(row)
         for statement, values in rows.items():
             statement.run_many(connection, values)
+
+
+def _do_nothing(_connection: Connection) -> None:
+    """Be the work of a transaction that commits what joins it."""
