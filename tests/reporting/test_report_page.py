@@ -10,6 +10,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from dicom_quarry.jobs.opened_job import OpenedJob, open_job
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.reporting.html import report_data
+from dicom_quarry.reporting.html.methods_section import methods_text
 from dicom_quarry.reporting.html.report_data import read_report_data
 from dicom_quarry.reporting.html.report_page import make_report_page, write_report_page
 from dicom_quarry.reporting.html.row_data import NumberColumn, RowRanges, base36, pack_size
@@ -121,6 +123,13 @@ def test_a_clock_that_jumps_costs_no_page(tmp_path: Path, began: float, ended: f
         database.execute("UPDATE attempts SET started = ?, ended = ? WHERE id = 2", (began, ended))
     with open_job(tmp_path / "out") as job:
         assert "Throughput over time" in make_report_page(read_report_data(job))
+
+
+def test_one_row_is_singular(job: OpenedJob) -> None:
+    data = read_report_data(job)
+    view = replace(data.view, rows_by_status={OutcomeStatus.FILTERED: 1, OutcomeStatus.PARTIAL: 2})
+    text = methods_text(replace(data, view=view))
+    assert "1 row was left out by the selection" in text and "2 rows were retrieved in part" in text
 
 
 def test_a_page_that_fails_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
