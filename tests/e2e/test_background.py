@@ -92,7 +92,8 @@ def test_it_runs_by_itself_and_says_where(job: Background) -> None:
     assert outcomes(job.out) == [COMPLETE] * 3
     check_folder(job.out)
     # What it said names no patient.
-    assert "3 rows: 3 complete" in job.said
+    # It lets the folder go before it reports.
+    wait_for(lambda: "3 rows: 3 complete" in job.said, "the report", PATIENCE)
     names = {name for study in STUDIES for name in (study.accession, study.patient.patient_id)}
     assert not any(name in job.said for name in names)
     assert "\x1b" not in job.said
