@@ -153,9 +153,10 @@ class Listing(DemoArchive):
     def find(
         self, query: QueryIdentifier, cancelled: Callable[[], bool]
     ) -> Iterator[tuple[int, Record | None]]:
-        if query.level == "SERIES":
-            self.listed.append(query.keys["StudyInstanceUID"])
-            if self.listed[-1] == self.hold:
+        study_uid = query.keys.get("StudyInstanceUID", "")
+        if query.level in ("SERIES", "IMAGE") and study_uid not in self.listed[-1:]:
+            self.listed.append(study_uid)
+            if study_uid == self.hold:
                 self.held.set()
                 self._gate.wait()
         yield from super().find(query, cancelled)
