@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from sqlalchemy import inspect
 
+from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.cohort_rows import insert_rows
-from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult, write_metadata
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
@@ -102,7 +102,7 @@ class TableSchema(NamedTuple):
 
 
 def read_schema(path: Path) -> dict[str, TableSchema]:
-    engine = open_engine(path, read_only=True)
+    engine = backend_of(path).open_engine(read_only=True)
     try:
         found = inspect(engine)
         return {

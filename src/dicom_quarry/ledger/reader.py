@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.ledger.database import ReadPool, ledger_error, open_engine, upgrade_ledger
+from dicom_quarry.ledger.backend import backend_of
+from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.schema import (
     attempts,
@@ -126,15 +128,16 @@ _MISSING = CompiledStatement(_instances.where(instances.c.digest.is_(None), inst
 PathFunction = Callable[[Study, InstanceRef], PurePosixPath]
 
 
-def has_job(path: Path) -> bool:
+def has_job(location: LedgerLocation) -> bool:
     """Return True if a ledger has a job: not if its first run ended before the user's table was stored."""
-    engine = open_engine(path, read_only=True)
+    backend = backend_of(location)
+    engine = backend.open_engine(read_only=True)
     try:
         with engine.connect() as connection:
             return bool(connection.scalar(select(func.count()).where(job.c.name == "cohort")))
     except DatabaseError as error:
         # LedgerReader reports any other damage.
-        return "no such table" not in str(error.orig)
+        return not backend.lacks_tables(error)
     finally:
         engine.dispose()
 
@@ -142,19 +145,19 @@ def has_job(path: Path) -> bool:
 class LedgerReader:
     """Reads a job's ledger, also while another process writes it; upgrades an older version first."""
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise LedgerError(f"there is no job in {path.parent}")
-        self._engine = open_engine(path, read_only=True)
-        self._read_pool = ReadPool(path)
+    def __init__(self, location: LedgerLocation) -> None:
+        backend = backend_of(location)
+        backend.require_job()
+        self._engine = backend.open_engine(read_only=True)
+        self._read_pool = ReadPool(location)
         try:
             with self._engine.connect() as connection:
                 old = is_outdated(connection)
             if old:
-                upgrade_ledger(path)
+                upgrade_ledger(location)
         except DatabaseError as error:
             self.close()
-            raise ledger_error(path, error) from error
+            raise backend.describe(error) from error
         except LedgerError:
             self.close()
             raise
