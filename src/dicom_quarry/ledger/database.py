@@ -49,12 +49,12 @@ def upgrade_ledger(location: LedgerLocation) -> None:
 class ReadPool:
     """Read-only connections for any thread; a connection that is given back is kept for the next use.
 
-    ``patience`` is the number of seconds for which ``fetch_all`` waits for a server that is away.
+    ``max_outage`` is the number of seconds for which ``fetch_all`` waits for a server that is away.
     """
 
-    def __init__(self, location: LedgerLocation, *, patience: float = 0) -> None:
+    def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
         self._backend = backend_of(location)
-        self._patience = patience
+        self._max_outage = max_outage
         self._idle: deque[DriverConnection] = deque()
         self._closed = False
 
@@ -65,7 +65,7 @@ class ReadPool:
             with self._borrow() as connection:
                 return statement.fetch_all(connection, **values)
 
-        return with_patience(self._backend, fetch, self._patience)
+        return retry_while_away(self._backend, fetch, self._max_outage)
 
     def stream(self, statement: CompiledStatement, **values: object) -> Iterator[Any]:
         """Yield the rows of one statement, as they are committed when the first is taken."""
@@ -125,12 +125,12 @@ Work = Callable[[Connection], T]
 _MAX_COMMIT_GROUP = 256
 
 #: Seconds for which a running job waits for a server that is away: a restart, or a fail-over.
-_PATIENCE = 600.0
+_MAX_OUTAGE = 600.0
 
 
-def with_patience(backend: Backend, work: Callable[[], T], patience: float) -> T:
-    """Call ``work`` until its error is no temporary one of the database, for ``patience`` seconds at most."""
-    give_up_at, pause = time.monotonic() + patience, 0.1
+def retry_while_away(backend: Backend, work: Callable[[], T], max_outage: float) -> T:
+    """Call ``work`` again while its error is a temporary one, for ``max_outage`` seconds at most."""
+    give_up_at, pause = time.monotonic() + max_outage, 0.1
     while True:
         try:
             return work()
@@ -183,7 +183,7 @@ class Database:
         self._location = location
         self._connection = self._engine.connect()
         self._read_engine = self._backend.open_engine(read_only=True)
-        self.read_pool = ReadPool(location, patience=_PATIENCE)
+        self.read_pool = ReadPool(location, max_outage=_MAX_OUTAGE)
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
         self._closed = False
@@ -216,7 +216,7 @@ class Database:
                 return work(connection)
 
         try:
-            return with_patience(self._backend, run, _PATIENCE)
+            return retry_while_away(self._backend, run, _MAX_OUTAGE)
         except DatabaseError as error:
             if error.orig is None or not self._backend.is_storage_error(error.orig):
                 raise
@@ -279,7 +279,7 @@ class Database:
         deferred = self._take_deferred()
         transaction = _Transaction(self._backend, self._connection, group, deferred)
         try:
-            with_patience(self._backend, transaction.run, _PATIENCE)
+            retry_while_away(self._backend, transaction.run, _MAX_OUTAGE)
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
             for piece in group:
                 piece.error = piece.error or self._backend.describe(error, "could not be written")

@@ -12,6 +12,7 @@ from sqlalchemy.pool import QueuePool
 from dicom_quarry.errors import ConfigError, LedgerError, LedgerFull
 from dicom_quarry.ledger.backend import DriverConnection, driver_connection
 from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.ledger.schema import metadata
 
 try:
     import psycopg
@@ -24,6 +25,11 @@ except ImportError as error:
     raise ConfigError(
         "a ledger on PostgreSQL needs psycopg: install it with  pip install 'dicom-quarry[cluster]'"
     ) from error
+
+# The schema names SQLite's partial indexes alone: to name PostgreSQL's there would load its dialect always.
+for _table in metadata.tables.values():
+    for _index in _table.indexes:
+        _index.dialect_options["postgresql"]["where"] = _index.dialect_options["sqlite"]["where"]
 
 #: A server that does not answer is given up after some 30 seconds; libpq's own wait is two hours.
 _KEEPALIVE = {
@@ -71,7 +77,14 @@ class PostgresBackend:
             raise self.describe(error, "cannot be opened") from error
 
     def require_job(self) -> None:
-        """Do nothing: the first query finds out whether there is a job."""
+        """Raise LedgerError if the schema has no ledger, or the server does not answer."""
+        try:
+            with self._connect(autocommit=True) as connection:
+                found = connection.execute("SELECT to_regclass('schema_version')").fetchone()
+        except psycopg.Error as error:
+            raise self.describe(error) from error
+        if found == (None,):
+            raise LedgerError(f"there is no job in {self._location} of the database")
 
     def prepare_upgrade(self) -> None:
         """Do nothing: the server knows who may change the schema."""
@@ -175,8 +188,6 @@ class PostgresBackend:
     def describe(self, error: Exception, problem: str = "cannot be read") -> LedgerError:
         """Return the error for the user from one of PostgreSQL's, which SQLAlchemy may have wrapped."""
         cause = getattr(error, "orig", None) or error
-        if self.lacks_tables(error):
-            return LedgerError(f"there is no job in {self._location} of the database")
         if isinstance(cause, psycopg.errors.DiskFull):
             return LedgerFull(
                 f"disk full: the database cannot write the job's record ({self._location}). Have space made "

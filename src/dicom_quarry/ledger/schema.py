@@ -30,8 +30,6 @@ _Big = BigInteger().with_variant(Integer, "sqlite")
 #: Text in the order of its bytes, on PostgreSQL too, so that pages and reports have one order.
 _Text = Text().with_variant(Text(collation="C"), "postgresql")
 
-_HAS_ROW, _HAS_TASK = text("row IS NOT NULL"), text("task_id IS NOT NULL")
-
 #: Facts about the job by name: its settings, its columns, and what it has learned since.
 job = Table(
     "job",
@@ -184,8 +182,8 @@ queries = Table(
     Column("result_count", _Big),
     Column("status", _Big),
     Column("why", _Text, nullable=False),
-    Index("queries_by_row", "row", sqlite_where=_HAS_ROW, postgresql_where=_HAS_ROW),
-    Index("queries_by_task", "task_id", sqlite_where=_HAS_TASK, postgresql_where=_HAS_TASK),
+    Index("queries_by_row", "row", sqlite_where=text("row IS NOT NULL")),
+    Index("queries_by_task", "task_id", sqlite_where=text("task_id IS NOT NULL")),
 )
 
 #: Tasks that were postponed from one POSIX time to another; a part of the query log.
