@@ -320,14 +320,37 @@ class _Transaction:
             token = self._backend.begin(below)
             if self._in_doubt is not None and self._backend.was_committed(below, self._in_doubt):
                 return
-            for statement, values in self._deferred.items():
-                statement.run_many(self._connection, values)
-            for piece in self._group:
-                self._run_piece(below, piece)
+            self._insert_deferred()
+            if len(self._group) > 1:
+                for piece in self._group:
+                    self._run_piece(below, piece)
+            elif self._group and not self._run_alone(below, self._group[0]):
+                token = self._backend.begin(below)
+                self._insert_deferred()
             self._in_doubt = token
             below.commit()
         finally:
             self._end(below)
+
+    def _insert_deferred(self) -> None:
+        for statement, values in self._deferred.items():
+            statement.run_many(self._connection, values)
+
+    def _run_alone(self, below: DriverConnection, piece: _Piece) -> bool:
+        """Run a piece that has the transaction for itself; return False if it failed, and is rolled back.
+
+        Savepoints would be two more messages to a server.
+        """
+        piece.error = None
+        try:
+            piece.result = piece.work(self._connection)
+        except Exception as error:
+            if self._backend.ends_transaction(error):
+                raise
+            below.rollback()
+            piece.error = error
+            return False
+        return True
 
     def _run_piece(self, below: DriverConnection, piece: _Piece) -> None:
         piece.error = None

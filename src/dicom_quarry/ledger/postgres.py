@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -61,11 +62,15 @@ class PostgresBackend:
 
     def __init__(self, location: PostgresLocation) -> None:
         self._location = location
+        digest = sha256(f"quarry {location.schema}".encode()).digest()
+        key = int.from_bytes(digest[:8], signed=True)
+        # One message to the server; a statement within the transaction would be another.
+        self._begin = f"BEGIN; SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock({key})"
 
     def prepare(self) -> None:
         """Make the schema if it is new; raises LedgerError."""
         try:
-            with self._connect(autocommit=True) as connection:
+            with self._connect() as connection:
                 known = connection.execute(
                     "SELECT 1 FROM pg_namespace WHERE nspname = %s", (self._location.schema,)
                 ).fetchone()
@@ -79,7 +84,7 @@ class PostgresBackend:
     def require_job(self) -> None:
         """Raise LedgerError if the schema has no ledger, or the server does not answer."""
         try:
-            with self._connect(autocommit=True) as connection:
+            with self._connect() as connection:
                 found = connection.execute("SELECT to_regclass('schema_version')").fetchone()
         except psycopg.Error as error:
             raise self.describe(error) from error
@@ -89,15 +94,15 @@ class PostgresBackend:
     def prepare_upgrade(self) -> None:
         """Do nothing: the server knows who may change the schema."""
 
-    def connect(self, *, read_only: bool = False) -> DriverConnection:
-        """Open a connection; a writer's begins a transaction with its first statement."""
-        return self._connect(autocommit=read_only)
+    def connect(self, *, read_only: bool = False) -> DriverConnection:  # noqa: ARG002 - snapshots are
+        """Open a connection that begins no transaction by itself."""
+        return self._connect()
 
     def open_engine(self, *, read_only: bool = False) -> Engine:
         """Make an engine whose transactions hold the write lock or, if ``read_only``, see one moment."""
         engine = create_engine(
             "postgresql+psycopg://",
-            creator=lambda: self._connect(autocommit=False),
+            creator=self._connect,
             poolclass=QueuePool,
             pool_pre_ping=True,
             use_native_hstore=False,
@@ -109,7 +114,7 @@ class PostgresBackend:
             if _status(below) is not TransactionStatus.IDLE:
                 return
             if read_only:
-                below.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                self.begin_snapshot(below)
             else:
                 self.begin(below)
 
@@ -121,10 +126,9 @@ class PostgresBackend:
         What a transaction has read still holds when it commits, as with SQLite. Writers of other ledgers, and
         readers, do not wait. The lock ends with the transaction, also when its process or host is gone.
         """
-        return connection.execute(
-            "SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock(hashtextextended(%s, 0))",
-            (f"quarry {self._location.schema}",),
-        ).fetchone()[0]
+        cursor = connection.execute(self._begin)
+        cursor.nextset()  # from BEGIN's result to that of SELECT
+        return cursor.fetchone()[0]
 
     def begin_snapshot(self, connection: DriverConnection) -> None:
         """Begin a transaction that sees one moment."""
@@ -178,7 +182,6 @@ class PostgresBackend:
     def was_committed(self, connection: DriverConnection, token: object) -> bool:
         """Return True if a transaction is committed; a commit in doubt is neither repeated nor lost."""
         status = connection.execute("SELECT pg_xact_status(%s::text::xid8)", (token,)).fetchone()[0]
-        connection.rollback()
         return bool(status == "committed")
 
     def lacks_tables(self, error: Exception) -> bool:
@@ -196,7 +199,7 @@ class PostgresBackend:
         reason = " ".join(str(cause).split())
         return LedgerError(f"the ledger ({self._location} of the database) {problem}: {reason}")
 
-    def _connect(self, *, autocommit: bool) -> psycopg.Connection:
+    def _connect(self) -> psycopg.Connection:
         settings = {
             "search_path": self._location.schema,
             "idle_in_transaction_session_timeout": _MAX_IDLE_IN_TRANSACTION,
@@ -206,7 +209,7 @@ class PostgresBackend:
         }
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         conninfo = make_conninfo(self._location.url, options=options, application_name="quarry", **_KEEPALIVE)
-        connection = psycopg.connect(conninfo, autocommit=autocommit)
+        connection = psycopg.connect(conninfo, autocommit=True)  # each BEGIN is explicit
         connection.adapters.register_loader("numeric", _NumberLoader)
         connection.adapters.register_dumper(str, _TextDumper)
         return connection
