@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
 
-.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -51,6 +51,12 @@ check: $(STAMP) ## format, lint, types, layers, plain English
 
 docs: $(STAMP) ## make docs/faults.md and the diagrams in docs/architecture.md from tests and code
 	$(BIN)/python -m tests.faults.document
+
+screenshots: $(STAMP) archives ## take the pictures in docs/pictures in a browser, against a demo archive
+	$(BIN)/python -m tools.screenshots
+
+notebook: $(STAMP) ## run docs/notebook.ipynb against the demo archive, and keep its outputs
+	$(BIN)/python -m tools.notebook
 
 bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
 	$(BIN)/python -m bench.extraction

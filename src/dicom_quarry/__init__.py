@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.options import ExtractOptions, PlanOptions
     from dicom_quarry.api.planning import Plan, plan
     from dicom_quarry.api.result import Result
+    from dicom_quarry.api.verified_files import Verification
     from dicom_quarry.errors import (
         ArchiveError,
         ConfigError,
@@ -43,6 +44,7 @@ _MODULES = {
     "api.options": ("ExtractOptions", "PlanOptions"),
     "api.planning": ("Plan", "plan"),
     "api.result": ("Result",),
+    "api.verified_files": ("Verification",),
     "errors": (
         "ArchiveError",
         "ConfigError",
@@ -77,6 +79,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "prune",
     "Result",
     "Plan",
+    "Verification",
     "Job",
     "JobStatus",
     "JobObserver",

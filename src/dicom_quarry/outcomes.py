@@ -28,6 +28,9 @@ class OutcomeDefinition:
     cause: str = ""
 
 
+#: The one code of a complete row or study.
+COMPLETE_CODE = "all_listed_stored"
+
 #: The code of a row or study that a defect of Quarry ended.
 INTERNAL_ERROR = "internal_error"
 
@@ -41,7 +44,7 @@ _EXCLUDED_STEP = (
 )
 
 CATALOGUE: dict[str, OutcomeDefinition] = {
-    "all_listed_stored": OutcomeDefinition(
+    COMPLETE_CODE: OutcomeDefinition(
         OutcomeStatus.COMPLETE,
         "every instance that the archive lists is stored",
         "{instances:instance} stored: all that the archive lists",
@@ -295,9 +298,14 @@ _WORST_FIRST = (
 )
 
 
+def worst_first(status: OutcomeStatus) -> int:
+    """Return the place of a status in an order that begins with the worst."""
+    return _WORST_FIRST.index(status)
+
+
 def worst_outcome(outcomes: Iterable[Outcome]) -> Outcome:
     """Return the outcome of a row from those of its studies (at least one): the first of the worst.
 
     Of those that failed, one that failed for a defect of Quarry is the worst.
     """
-    return min(outcomes, key=lambda one: (_WORST_FIRST.index(one.status), one.code != INTERNAL_ERROR))
+    return min(outcomes, key=lambda one: (worst_first(one.status), one.code != INTERNAL_ERROR))

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
-from tests.e2e.command_server import CommandServer
+from tests.e2e.command_server import CommandServer, StartedCommand
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")
@@ -38,15 +38,17 @@ class Done:
 def quarry(*arguments: object, cwd: Path | None = None) -> Done:
     """Run a command to its end, in a process of its own."""
     words = [str(argument) for argument in arguments]
-    server = _command_server()
-    if any(
-        os.environ.get(name) != server.environment.get(name)
-        for name in {*os.environ, *server.environment}
-        if name.startswith("PYTHON")
-    ):
-        return _run_anew(words, cwd)  # the interpreter itself is to start in another way
-    code, out, err = server.run(words, cwd, PATIENCE)
+    if _needs_interpreter():
+        return _run_anew(words, cwd)
+    code, out, err = _command_server().run(words, cwd, PATIENCE)
     return _done(code, out.decode(), err.decode())
+
+
+def _needs_interpreter() -> bool:
+    """Return True if a variable of the environment makes the interpreter itself start in another way."""
+    started, now = _command_server().environment, os.environ
+    names = {name for name in (*started, *now) if name.startswith("PYTHON")}
+    return any(started.get(name) != now.get(name) for name in names)
 
 
 @cache
@@ -67,23 +69,29 @@ def _done(code: int, out: str, err: str) -> Done:
 
 
 class Running:
-    """A command that runs; ended with the context, if the test did not see to that."""
+    """A command that runs; ended with the context, if the test did not see to that.
 
-    def __init__(self, output: Path, *arguments: object, cwd: Path | None = None) -> None:
+    With ``anew`` it is not forked from a process that has imported everything, whose memory it would share.
+    """
+
+    def __init__(self, output: Path, *arguments: object, cwd: Path | None = None, anew: bool = False) -> None:
         self._output = output
+        self._child: subprocess.Popen[bytes] | StartedCommand
+        words = [str(argument) for argument in arguments]
         with output.open("ab") as stream:
-            self._child = subprocess.Popen(
-                [str(QUARRY), *map(str, arguments)], cwd=cwd, stdout=stream, stderr=stream
-            )
+            if anew or _needs_interpreter():
+                self._child = subprocess.Popen([str(QUARRY), *words], cwd=cwd, stdout=stream, stderr=stream)
+            else:
+                self._child = _command_server().start(words, cwd, stream.fileno(), stream.fileno())
         self.pid = self._child.pid
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._child.poll() is None:
-            self._child.kill()
-        self._child.wait(PATIENCE)
+        self.kill()
+        if isinstance(self._child, StartedCommand):
+            self._child.close()
 
     @property
     def ended(self) -> bool:
@@ -102,7 +110,8 @@ class Running:
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        self._child.kill()
+        if self._child.poll() is None:
+            self._child.kill()
         self._child.wait(PATIENCE)
 
     def interrupt(self) -> None:

@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import pkgutil
+import signal
 import socket
 import struct
 import subprocess
@@ -22,11 +23,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-_CODE = struct.Struct("i")
+_NUMBER = struct.Struct("i")
 
 
 class CommandServer:
@@ -45,27 +46,75 @@ class CommandServer:
         self._lock = threading.Lock()
 
     def run(self, words: Sequence[str], cwd: Path | None, timeout: float) -> tuple[int, bytes, bytes]:
-        """Run a command to its end; return its exit code and what it wrote. Raises TimeoutError."""
-        mine, theirs = socket.socketpair()
-        mine.settimeout(timeout)
-        with mine, theirs, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            umask = os.umask(0)
-            os.umask(umask)
-            request = {"words": words, "cwd": str(cwd or Path.cwd()), "umask": umask, "env": dict(os.environ)}
-            fds = array.array("i", [theirs.fileno(), out.fileno(), err.fileno()])
-            with tempfile.TemporaryFile() as body:
-                body.write(json.dumps(request).encode())
-                body.flush()
-                fds.append(body.fileno())
-                with self._lock:
-                    self._control.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-            theirs.close()
-            answer = mine.recv(_CODE.size)
-            if len(answer) < _CODE.size:
-                raise AssertionError("the command server has ended")
+        """Run a command to its end; return its exit code and what it wrote.
+
+        Raises subprocess.TimeoutExpired.
+        """
+        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            with closing(self.start(words, cwd, out.fileno(), err.fileno())) as command:
+                code = command.wait(timeout)
             out.seek(0)
             err.seek(0)
-            return _CODE.unpack(answer)[0], out.read(), err.read()
+            return code, out.read(), err.read()
+
+    def start(self, words: Sequence[str], cwd: Path | None, out: int, err: int) -> StartedCommand:
+        """Start a command that writes to these files."""
+        mine, theirs = socket.socketpair()
+        umask = os.umask(0)
+        os.umask(umask)
+        request = {"words": words, "cwd": str(cwd or Path.cwd()), "umask": umask, "env": dict(os.environ)}
+        with theirs, tempfile.TemporaryFile() as body:
+            body.write(json.dumps(request).encode())
+            body.flush()
+            fds = array.array("i", [theirs.fileno(), out, err, body.fileno()])
+            with self._lock:
+                self._control.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        return StartedCommand(mine)
+
+
+class StartedCommand:
+    """A command that was started by the server; used by one thread at a time."""
+
+    def __init__(self, answers: socket.socket) -> None:
+        self._answers = answers
+        self._code: int | None = None
+        self.pid = self._read(60.0)
+
+    def poll(self) -> int | None:
+        """The exit code; None while the command runs."""
+        if self._code is None:
+            with suppress(BlockingIOError):
+                self._code = self._read(0.0)
+        return self._code
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the end, and return the exit code. Raises subprocess.TimeoutExpired."""
+        if self._code is None:
+            try:
+                self._code = self._read(timeout)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("quarry", timeout) from None
+        return self._code
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the command has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def close(self) -> None:
+        self._answers.close()
+
+    def _read(self, timeout: float) -> int:
+        self._answers.settimeout(timeout)
+        answer = self._answers.recv(_NUMBER.size)
+        if len(answer) < _NUMBER.size:
+            raise AssertionError("the command server has ended")
+        number: int = _NUMBER.unpack(answer)[0]
+        return number
 
 
 def serve(control: socket.socket) -> None:
@@ -82,7 +131,7 @@ def serve(control: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     while True:
-        data, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4 * _CODE.size))
+        data, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4 * _NUMBER.size))
         if not data:
             return
         fds = array.array("i")
@@ -98,7 +147,7 @@ def serve(control: socket.socket) -> None:
 
 
 def _supervise(fds: list[int], main: Any) -> None:
-    """Run the command in a child of its own, and report how it ended."""
+    """Run the command in a child of its own; report its process id, and how it ended."""
     answer, out, err, body = fds
     pid = os.fork()
     if pid == 0:
@@ -108,8 +157,11 @@ def _supervise(fds: list[int], main: Any) -> None:
         os.close(body)
         _become(request, out, err)
         _run(main)
+    os.write(answer, _NUMBER.pack(pid))
     _, status = os.waitpid(pid, 0)
-    os.write(answer, _CODE.pack(os.waitstatus_to_exitcode(status)))
+    # The client may be gone.
+    with suppress(BrokenPipeError):
+        os.write(answer, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
@@ -126,6 +178,7 @@ def _become(request: Mapping[str, Any], out: int, err: int) -> None:
     os.umask(request["umask"])
     os.chdir(request["cwd"])
     sys.argv = ["quarry", *request["words"]]
+    Path("/proc/self/comm").write_text("quarry")
 
 
 def _run(main: Any) -> None:

@@ -37,6 +37,12 @@ class GatedArchive(DemoArchive):
         self.hold_after = None
         self._gate.set()
 
+    def hold_again(self, more: int = 1) -> None:
+        """Hold once more after so many further instances."""
+        self.held.clear()
+        self._gate.clear()
+        self.hold_after = self._sent + more
+
     def stop(self) -> None:
         self.open()
         super().stop()

@@ -18,12 +18,19 @@ class Receiving(AbstractContextManager["Receiving"]):
     """A receiver that is ready when the context is entered; ``folder`` is what it fills."""
 
     def __init__(
-        self, work: Path, *options: object, title: str = "QUARRY", folder: str = "in", port: int = 0
+        self,
+        work: Path,
+        *options: object,
+        title: str = "QUARRY",
+        folder: str = "in",
+        port: int = 0,
+        anew: bool = False,
     ) -> None:
         self.folder = work / folder
         self.ae = AE(title, "127.0.0.1", port or free_port())
         self._work = work
         self._options = options
+        self._anew = anew
         self._stack = ExitStack()
         self._runs = 0
 
@@ -41,6 +48,7 @@ class Receiving(AbstractContextManager["Receiving"]):
         self.running = Running(
             self._work / f"{self.folder.name}-{self._runs}.txt",
             *("receive", "-b", bind, "--directory", self.folder, *self._options),
+            anew=self._anew,
         )
         self._stack.enter_context(self.running)
         until(self.running, "ready", lambda: "ready: " in self.running.output)

@@ -24,7 +24,7 @@ def extracted(work: Path, content: Content, *options: object) -> tuple[int, Path
     started = time.monotonic()
     with DemoProcess(work / "demo", content, destination=port) as archive:
         command = ("extract", cohort, "--from", archive.ae, "--as", f"QUARRY@127.0.0.1:{port}", "--to", out)
-        with Running(work / "output.txt", *command, *options) as running:
+        with Running(work / "output.txt", *command, *options, anew=True) as running:
 
             def ended() -> bool:
                 nonlocal peak

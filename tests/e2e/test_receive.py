@@ -327,7 +327,7 @@ def test_durable_with_its_name_before_it_is_acknowledged(work: Path, monkeypatch
     script.write_text(f"#!{command.QUARRY.with_name('python')}\n{LISTENER}")
     script.chmod(0o700)
     monkeypatch.setattr(command, "QUARRY", script)
-    with Receiving(work) as receiving, RawPeer(receiving.ae.port) as peer:
+    with Receiving(work, anew=True) as receiving, RawPeer(receiving.ae.port) as peer:
         peer.associate()
         assert peer.store(dataset(), "1.2.3.4.5").status == dimse.SUCCESS
         said = [line.split(" ", 2)[1:] for line in receiving.said.splitlines() if line.startswith("SYNC")]
@@ -356,7 +356,7 @@ def test_a_full_disk_refuses_and_recovers(work: Path) -> None:
 def test_memory_is_flat(work: Path) -> None:
     large = [dicom(work, f"large-{n}", patient=f"L{n}", pixel_bytes=120 << 20)[0] for n in range(2)]
     small = dicom(work, "small", count=200)
-    with Receiving(work) as receiving:
+    with Receiving(work, anew=True) as receiving:
         assert send("dcmsend", receiving.ae, *small)[0] == 200
         before = receiving.running.peak()
         threads = [Thread(target=send, args=("storescu", receiving.ae, path)) for path in large]

@@ -16,7 +16,7 @@ OWN = (
     "dicom_quarry.diagnosis",
     "dicom_quarry.demo",
     "dicom_quarry.config.niffler",
-    "dicom_quarry.cli.display.live",
+    "dicom_quarry.reporting.live_display",
     "dicom_quarry.cohort.xlsx_table",
     "dicom_quarry.reporting.row_history",
     "dicom_quarry.reporting.plan_files",

@@ -25,7 +25,7 @@ from dicom_quarry.jobs.folder import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage
-from dicom_quarry.verification.verifier import Verification, VerifyOptions, VerifySummary
+from dicom_quarry.verification.verifier import VerificationRun, VerifyOptions, VerifySummary
 from tests.e2e.command import Running, quarry, until
 from tests.e2e.file_systems import small_disk
 from tests.e2e.finished_job import record_job
@@ -59,7 +59,7 @@ def flip(path: Path) -> None:
 def look(folder: Path, **manner: Any) -> tuple[VerifySummary, float | None, Sample | None]:
     """What the command does, in this process: what it came to, since when it goes on, and its sample."""
     asked = VerifyOptions(**manner)
-    with Verification(open_existing(folder), asked) as verification:
+    with VerificationRun(open_existing(folder), asked) as verification:
         verified = verification.run(lambda _: None, lambda _: None)
         api.write_damaged_list(verification, verified, is_full=asked.is_full)
         verification.finish()

@@ -381,14 +381,23 @@ ODDITIES: dict[str, Change] = {
     "several": _direct(several=_yes),
     "parallel": _direct(parallel=st.integers(2, 3)),
 }
+TRANSPORTS = ("move", "get", "web")
 _WEB_ONLY = {"pages", "refusal", "total"}
 _DIMSE_ONLY = {"limit", "behind", "charset", "cap", "stores"}
+
+
+def oddities_of(transport: str) -> list[str]:
+    """Return the names of what may be odd about an archive with this transport."""
+    without = _DIMSE_ONLY if transport == "web" else _WEB_ONLY
+    if transport == "get":
+        without = without | {"stores"}
+    return [name for name in ODDITIES if name not in without]
 
 
 @st.composite
 def models(draw: Callable[..., Any]) -> Model:
     """Return a strategy for models with a few oddities."""
-    transport = draw(_some(("move", "get", "web")))
+    transport = draw(_some(TRANSPORTS))
     patients = draw(st.lists(_some(_PATIENTS), min_size=1, max_size=3, unique=True))
     accessions = draw(st.lists(_some(_ACCESSIONS), min_size=1, max_size=3, unique=True))
     study = st.builds(
@@ -406,11 +415,7 @@ def models(draw: Callable[..., Any]) -> Model:
         twist=_some(("",) * 6 + ("case", "unknown")),
     )
     model = Model(transport, studies, tuple(draw(st.lists(row, min_size=1, max_size=4))))
-    without = _DIMSE_ONLY if transport == "web" else _WEB_ONLY
-    if transport == "get":
-        without = without | {"stores"}
-    names = [name for name in ODDITIES if name not in without]
-    for name in draw(st.sets(_some(names), min_size=draw(st.integers(0, 3)), max_size=3)):
+    for name in draw(st.sets(_some(oddities_of(transport)), min_size=draw(st.integers(0, 3)), max_size=3)):
         model = ODDITIES[name](draw, model)
     return model
 

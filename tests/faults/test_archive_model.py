@@ -9,12 +9,25 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
 
 from dicom_quarry.extraction import matching, resolver, retry_policy, study_task
 from dicom_quarry.extraction.inbound import InboundStudies
 from dicom_quarry.extraction.retry_policy import Finish, Step
 from dicom_quarry.extraction.task_snapshot import TaskSnapshot
-from tests.faults.archive_model import Answers, Connection, HeldStudy, Model, Pages, Row, models
+from tests.faults.archive_model import (
+    ODDITIES,
+    TRANSPORTS,
+    Answers,
+    Change,
+    Connection,
+    HeldStudy,
+    Model,
+    Pages,
+    Row,
+    models,
+    oddities_of,
+)
 from tests.faults.model_job import Defect, play
 
 _P1 = HeldStudy()
@@ -28,7 +41,7 @@ _TWO = (HeldStudy(), HeldStudy(accession="A2", date="20180501"))
 @example(Model("web", studies=_TWO, rows=(Row("patient"),), pages=Pages(total=1, warns=True)))
 @example(Model("web", studies=_TWO, rows=(Row("patient"),), pages=Pages(size=1, heeds_limit=False)))
 @settings(
-    max_examples=150,
+    max_examples=60,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
@@ -105,19 +118,45 @@ def test_a_spoiled_job_is_found_out(
         play(model)
 
 
+def _fields_of(model: Model, plain: Model = Model()) -> set[str]:  # noqa: B008 (frozen)
+    """The names of what is odd about a model."""
+    pairs = [(getattr(model, part), getattr(plain, part)) for part in ("answers", "pages", "connection")]
+    pairs.append((model, plain))
+    return {
+        name for mine, usual in pairs for name in vars(mine) if getattr(mine, name) != getattr(usual, name)
+    }
+
+
 @pytest.mark.timeout(600)
-def test_models_have_every_oddity() -> None:
-    seen: Counter[str] = Counter()
+def test_models_have_every_oddity(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: Counter[str] = Counter()
+    odd: Counter[str] = Counter()
+    generated = settings(derandomize=True, database=None, phases=[Phase.generate])
 
-    @settings(max_examples=2000, derandomize=True, database=None, phases=[Phase.generate])
+    @settings(generated, max_examples=50)
+    @given(st.data())
+    def one_by_one(data: st.DataObject) -> None:
+        for change in ODDITIES.values():
+            odd.update(_fields_of(change(data.draw, Model())))
+
+    @settings(generated, max_examples=100)
     @given(models())
-    def look(model: Model) -> None:
-        plain = Model()
-        for part in ("answers", "pages", "connection"):
-            mine, usual = getattr(model, part), getattr(plain, part)
-            seen.update(name for name in vars(mine) if getattr(mine, name) != getattr(usual, name))
-        seen.update(name for name in vars(model) if getattr(model, name) != getattr(plain, name))
+    def together(model: Model) -> None:
+        odd.update(_fields_of(model) & {"transport", "studies", "rows"})
 
-    look()
+    one_by_one()
+    for name, change in ODDITIES.items():
+        monkeypatch.setitem(ODDITIES, name, _counted(name, change, drawn))
+    together()
     expected = {*vars(Model()), *vars(Answers()), *vars(Pages()), *vars(Connection())}
-    assert {name for name in expected if seen[name] < 5} == set()
+    assert {name for name in expected if odd[name] < 3} == set()
+    assert {name for transport in TRANSPORTS for name in oddities_of(transport)} == ODDITIES.keys()
+    assert len(drawn) > 15
+
+
+def _counted(name: str, change: Change, drawn: Counter[str]) -> Change:
+    def counted(draw: Callable[..., Any], model: Model) -> Model:
+        drawn[name] += 1
+        return change(draw, model)
+
+    return counted

@@ -21,7 +21,7 @@ def test_what_quarry_wrote_is_read(tmp_path: Path) -> None:
     study = {"row": 1, "stored": 2, "listed": 3, "task_id": 1}
     written = {"bytes_per_second": 1.5, "seconds_left": 60.0, "active_studies": [study]}
     found = read(tmp_path, json.dumps({"process": 4711, "waiting_for": "the window", **written}))
-    assert found == {"queued": False, "waiting_for": "the window", **written}
+    assert found == {"queued": False, "stopping": False, "waiting_for": "the window", **written}
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_stream_that_is_left_half_way_holds_nothing_up(database: Database, tmp
         database.write(add(name))
     stream = database.read_pool.stream(ALL)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     with sqlite3.connect(tmp_path / "l.db", timeout=0) as raw:
         held, _, _ = raw.execute("pragma wal_checkpoint(truncate)").fetchone()
     assert not held

@@ -5,30 +5,33 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, insert, select
 
 from dicom_quarry.errors import ConfigError, LedgerError
 from dicom_quarry.ledger import database as database_module
-from dicom_quarry.ledger.backend import driver_connection
+from dicom_quarry.ledger.backend import backend_of, driver_connection
 from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.instances import add_instance
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.ledger.postgres import PostgresBackend
 from dicom_quarry.ledger.reader import LedgerReader, has_job
-from dicom_quarry.ledger.schema import attempts
+from dicom_quarry.ledger.schema import attempts, metadata
 from dicom_quarry.ledger.statements import METADATA
-from dicom_quarry.model import Study
+from dicom_quarry.ledger.stored_files import StoredFilesReader
+from dicom_quarry.model import OutcomeStatus, Study
 from tests.ledger.helpers import attempt, begin, derive, raw_query, request, resolve, stored_row, study
 from tests.ledger.test_database import gathered, names, put
 from tests.postgres_server import PostgresServer, running_postgres
+from tests.reporting.recorded_cohort import record_cohort
 
 
 @pytest.fixture
@@ -232,3 +235,63 @@ def test_without_the_extra_the_error_names_it() -> None:
     )
     failed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ConfigError: a ledger on PostgreSQL needs psycopg: install it with" in failed.stderr
+
+
+@pytest.fixture
+def both(tmp_path: Path, place: PostgresLocation) -> tuple[Path, PostgresLocation]:
+    """The same job of 400 rows on both databases."""
+    record_cohort(tmp_path / "out", 400, unusable=3)
+    path = tmp_path / "out/.quarry/ledger.db"
+    Database(place).close()
+    source, target = backend_of(path).open_engine(read_only=True), backend_of(place).open_engine()
+    with source.connect() as old, target.begin() as new:
+        for table in metadata.sorted_tables:
+            if rows := [dict(row._mapping) for row in old.execute(select(table))]:
+                new.execute(insert(table), rows)
+    source.dispose()
+    target.dispose()
+    return path, place
+
+
+READS: dict[str, Callable[[StoredFilesReader], object]] = {
+    "counts": lambda reader: replace(reader.counts(), study_groups=frozenset(reader.counts().study_groups)),  # type: ignore[arg-type]
+    "activity": lambda reader: reader.activity(),
+    "most at once": lambda reader: reader.most_retrievals_at_once(),
+    "minutes": lambda reader: sorted(reader.requests_by_minute()),
+    "composition": lambda reader: reader.composition(),
+    "rows": lambda reader: list(reader.rows()),
+    "a row": lambda reader: list(reader.rows(only=17)),
+    "a page": lambda reader: reader.row_page(None, 9, before=200),
+    "incomplete rows": lambda reader: reader.row_page(OutcomeStatus.PARTIAL, 50),
+    "studies": lambda reader: list(reader.studies()),
+    "missing": lambda reader: list(reader.missing()),
+    "retrieval totals": lambda reader: reader.retrieval_totals(),
+    "totals": lambda reader: reader.totals(),
+    "files": lambda reader: list(reader.files(derive)),
+    "wanted folders": lambda reader: reader.wanted_folders(),
+    "complete tasks": lambda reader: list(reader.complete_tasks()),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_what_is_read_is_the_same_on_both(both: tuple[Path, PostgresLocation], name: str) -> None:
+    found = []
+    for location in both:
+        reader = StoredFilesReader(location)
+        found.append(READS[name](reader))
+        reader.close()
+    sqlite, postgresql = found
+    assert postgresql == pytest.approx(sqlite) if name == "retrieval totals" else postgresql == sqlite
+    assert postgresql or name in ("missing", "files")
+
+
+def test_histories_are_the_same_on_both(both: tuple[Path, PostgresLocation]) -> None:
+    readers = [HistoryReader(location, "mismatch") for location in both]
+    for row in range(1, 401, 7):
+        sqlite, postgresql = (
+            (reader.row_history(row), list(reader.study_histories_of_rows([row]))) for reader in readers
+        )
+        assert sqlite == postgresql
+    assert readers[0].rows_with("PatientID", "4712") == readers[1].rows_with("PatientID", "4712") != []
+    for reader in readers:
+        reader.close()

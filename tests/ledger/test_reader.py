@@ -33,6 +33,32 @@ from tests.ledger.helpers import (
 )
 
 
+def test_rows_come_a_page_at_a_time_by_outcome(ledger: Ledger, reader: LedgerReader) -> None:
+    begin(ledger, [request(number, f"A{number}") for number in range(1, 8)])
+    for number in (1, 3, 4, 6):
+        resolve(ledger, request(number, f"A{number}"), study(number))
+    resolve(ledger, request(7, "A7"), study(4), study(6))
+    for number in (1, 3, 6):
+        conclude(ledger, f"1.2.{number}", [stored_row(f"1.2.{number}", 1)])
+    conclude(ledger, "1.2.4", [stored_row("1.2.4", 1), missing_row("1.2.4", 2)])
+
+    def numbers(status: OutcomeStatus | None, **edges: int) -> list[int]:
+        return [view.row for view in reader.row_page(status, 2, **edges)]
+
+    complete, partial, pending = OutcomeStatus.COMPLETE, OutcomeStatus.PARTIAL, OutcomeStatus.PENDING
+    assert numbers(None) == [1, 2]
+    assert numbers(None, after=2) == [3, 4]
+    assert numbers(None, before=7) == [5, 6]
+    assert numbers(complete) == [1, 3]
+    assert numbers(complete, after=3) == [6], "row 7 has a complete study and a partial one"
+    assert numbers(complete, before=6) == [1, 3]
+    assert numbers(partial) == [4, 7]
+    assert numbers(pending) == [2, 5]
+    assert numbers(pending, after=5) == []
+    assert {view.row for view in reader.row_page(partial, 9)} == {4, 7}
+    assert reader.row_page(OutcomeStatus.FAILED, 2) == []
+
+
 def test_a_row_of_several_studies_is_as_good_as_the_worst(ledger: Ledger, reader: LedgerReader) -> None:
     begin(ledger, [request(1, "A", cells=(" a", "=b")), request(2, "B"), request(3, "A")])
     resolve(ledger, request(1, "A"), study(1), study(2))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
     from dicom_quarry.api.demonstration import run_demo as run_demo
+    from dicom_quarry.api.downloads import ReportFile as ReportFile
+    from dicom_quarry.api.downloads import existing_reports as existing_reports
+    from dicom_quarry.api.downloads import open_report as open_report
     from dicom_quarry.api.extraction import extract as extract
     from dicom_quarry.api.extraction import make_runner as make_runner
     from dicom_quarry.api.extraction import notify_on_end as notify_on_end
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
     from dicom_quarry.api.jobs import RunningJob as RunningJob
     from dicom_quarry.api.jobs import configured_archives as configured_archives
     from dicom_quarry.api.jobs import find_default_job as find_default_job
+    from dicom_quarry.api.jobs import find_job as find_job
     from dicom_quarry.api.jobs import find_running_job as find_running_job
     from dicom_quarry.api.jobs import find_running_jobs as find_running_jobs
+    from dicom_quarry.api.jobs import latest_job_folders as latest_job_folders
     from dicom_quarry.api.jobs import list_job_statuses as list_job_statuses
     from dicom_quarry.api.jobs import read_job_status as read_job_status
     from dicom_quarry.api.jobs import registered_folders as registered_folders
@@ -51,10 +56,15 @@ if TYPE_CHECKING:
     from dicom_quarry.api.result import list_changed_settings as list_changed_settings
     from dicom_quarry.api.result import load_job_settings as load_job_settings
     from dicom_quarry.api.result import override_settings as override_settings
+    from dicom_quarry.api.verification import check_proof as check_proof
+    from dicom_quarry.api.verification import format_files_progress as format_files_progress
     from dicom_quarry.api.verification import open_verification as open_verification
     from dicom_quarry.api.verification import record_verification as record_verification
-    from dicom_quarry.api.verification import verify as verify
     from dicom_quarry.api.verification import write_damaged_list as write_damaged_list
+    from dicom_quarry.api.verified_files import Verification as Verification
+    from dicom_quarry.api.verified_files import verify as verify
+    from dicom_quarry.api.web_place import WebPlace as WebPlace
+    from dicom_quarry.api.web_place import open_web_place as open_web_place
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
     from dicom_quarry.config.layouts import choose_filepath as choose_filepath
     from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
@@ -72,36 +82,55 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
     from dicom_quarry.jobs.observer import describe_unused_columns as describe_unused_columns
+    from dicom_quarry.jobs.opened_job import OpenedJob as OpenedJob
+    from dicom_quarry.jobs.opened_job import open_job as open_job
     from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
+    from dicom_quarry.jobs.registry import job_key as job_key
     from dicom_quarry.jobs.status import JobStatus as JobStatus
+    from dicom_quarry.jobs.status import read_signs as read_signs
     from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
+    from dicom_quarry.ledger.views import RowView as RowView
     from dicom_quarry.planning.planner import make_plan as make_plan
     from dicom_quarry.plurals import format_count as format_count
     from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
+    from dicom_quarry.reporting.job_dict import job_dict as job_dict
+    from dicom_quarry.reporting.job_view import JobView as JobView
+    from dicom_quarry.reporting.job_view import read_job_view as read_job_view
+    from dicom_quarry.reporting.live_display import LiveDisplay as LiveDisplay
     from dicom_quarry.reporting.plan_files import is_plan_file as is_plan_file
     from dicom_quarry.reporting.plan_files import plan_json as plan_json
     from dicom_quarry.reporting.plan_summary import plan_lines as plan_lines
     from dicom_quarry.reporting.plan_summary import render_plan as render_plan
+    from dicom_quarry.reporting.progress_text import format_cohort as format_cohort
+    from dicom_quarry.reporting.progress_text import format_cohort_change as format_cohort_change
+    from dicom_quarry.reporting.progress_text import format_left as format_left
+    from dicom_quarry.reporting.progress_text import format_query_progress as format_query_progress
+    from dicom_quarry.reporting.progress_text import format_rate as format_rate
+    from dicom_quarry.reporting.progress_text import format_study as format_study
+    from dicom_quarry.reporting.progress_text import format_totals as format_totals
+    from dicom_quarry.reporting.row_history import Explanation as Explanation
+    from dicom_quarry.reporting.row_history import explain as explain
     from dicom_quarry.reporting.row_history import explain_json as explain_json
     from dicom_quarry.reporting.row_history import explain_lines as explain_lines
     from dicom_quarry.reporting.summary import render_summary as render_summary
     from dicom_quarry.reporting.summary import summary_lines as summary_lines
     from dicom_quarry.system.durations import format_duration as format_duration
     from dicom_quarry.system.durations import format_time_left as format_time_left
+    from dicom_quarry.system.extras import extra_imports as extra_imports
     from dicom_quarry.system.log_limit import SafeHandler as SafeHandler
     from dicom_quarry.system.stop_signals import StopSignals as StopSignals
     from dicom_quarry.system.text_safety import escape_text as escape_text
     from dicom_quarry.system.text_safety import make_visible as make_visible
     from dicom_quarry.verification.manifest import MANIFEST_NAME as MANIFEST_NAME
+    from dicom_quarry.verification.proof_check import ProofCheck as ProofCheck
     from dicom_quarry.verification.sampling import parse_share as parse_share
     from dicom_quarry.verification.verifier import FileResult as FileResult
-    from dicom_quarry.verification.verifier import Verification as Verification
+    from dicom_quarry.verification.verifier import VerificationRun as VerificationRun
     from dicom_quarry.verification.verifier import VerifyOptions as VerifyOptions
-    from dicom_quarry.verification.verifier import VerifyProgress as VerifyProgress
     from dicom_quarry.verification.verifier import VerifySummary as VerifySummary
 
 #: The names of this package, by the module of ``dicom_quarry`` that defines them.
@@ -122,6 +151,7 @@ EXPORTS = {
         "RunningDemo",
         "run_demo",
     ),
+    "api.downloads": ("ReportFile", "existing_reports", "open_report"),
     "api.extraction": (
         "extract",
         "make_runner",
@@ -133,8 +163,10 @@ EXPORTS = {
         "RunningJob",
         "configured_archives",
         "find_default_job",
+        "find_job",
         "find_running_job",
         "find_running_jobs",
+        "latest_job_folders",
         "list_job_statuses",
         "read_job_status",
         "registered_folders",
@@ -168,12 +200,16 @@ EXPORTS = {
         "load_job_settings",
         "override_settings",
     ),
+    "api.verified_files": ("Verification", "verify"),
     "api.verification": (
-        "verify",
+        "format_files_progress",
+        "check_proof",
         "record_verification",
         "write_damaged_list",
         "open_verification",
     ),
+    "api.web_place": ("WebPlace", "open_web_place"),
+    "system.extras": ("extra_imports",),
     "system.log_limit": ("SafeHandler",),
     "system.stop_signals": ("StopSignals",),
     "system.text_safety": ("escape_text", "make_visible"),
@@ -201,17 +237,23 @@ EXPORTS = {
     "jobs.folder": ("JobFolder",),
     "jobs.internal_errors": ("describe_internal",),
     "jobs.observer": ("JobObserver", "describe_unused_columns"),
+    "jobs.opened_job": ("OpenedJob", "open_job"),
     "jobs.progress": (
         "QueryProgress",
         "Snapshot",
     ),
-    "jobs.status": ("JobStatus",),
+    "jobs.registry": ("job_key",),
+    "jobs.status": ("JobStatus", "read_signs"),
     "ledger.cohort_rows": ("CohortChange",),
+    "ledger.views": ("RowView",),
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "plurals": ("format_count", "format_part"),
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
+    "reporting.live_display": ("LiveDisplay",),
+    "reporting.job_dict": ("job_dict",),
+    "reporting.job_view": ("JobView", "read_job_view"),
     "reporting.plan_files": (
         "is_plan_file",
         "plan_json",
@@ -220,7 +262,18 @@ EXPORTS = {
         "plan_lines",
         "render_plan",
     ),
+    "reporting.progress_text": (
+        "format_cohort",
+        "format_cohort_change",
+        "format_left",
+        "format_query_progress",
+        "format_rate",
+        "format_study",
+        "format_totals",
+    ),
     "reporting.row_history": (
+        "Explanation",
+        "explain",
         "explain_json",
         "explain_lines",
     ),
@@ -230,12 +283,12 @@ EXPORTS = {
     ),
     "system.durations": ("format_duration", "format_time_left"),
     "verification.manifest": ("MANIFEST_NAME",),
+    "verification.proof_check": ("ProofCheck",),
     "verification.sampling": ("parse_share",),
     "verification.verifier": (
         "FileResult",
-        "Verification",
+        "VerificationRun",
         "VerifyOptions",
-        "VerifyProgress",
         "VerifySummary",
     ),
 }

@@ -14,9 +14,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import IO
 
 from dicom_quarry.cohort.input_source import STANDARD_INPUT, spool_to_disk
 from dicom_quarry.errors import StartError
@@ -31,11 +33,14 @@ def is_background_job() -> bool:
     return _PIPE_VARIABLE in os.environ
 
 
-def start_in_background(arguments: Sequence[str], table: Path | None = None) -> int | None:
+def start_in_background(
+    arguments: Sequence[str], table: Path | None = None, *, output: IO[bytes] | None = None
+) -> int | None:
     """Run ``quarry`` with these arguments in the background.
 
     Returns None once its job is running, its exit code if it ended before. A ``table`` on standard input is
-    read to its end first. Raises InputError and StartError.
+    read to its end first. ``output`` gets what the command prints until then, by default this process's own.
+    Raises InputError and StartError.
     """
     read_end, write_end = os.pipe()
     with ExitStack() as closing:
@@ -48,12 +53,18 @@ def start_in_background(arguments: Sequence[str], table: Path | None = None) -> 
             # -P: modules in the current folder are not imported, as with the quarry command itself.
             [sys.executable, "-P", "-m", "dicom_quarry", *arguments],
             stdin=stdin,
+            stdout=output,
+            stderr=output,
             pass_fds=[write_end],
             start_new_session=True,
             env={**os.environ, _PIPE_VARIABLE: str(write_end), "NO_COLOR": "1"},
         )
     os.close(write_end)
-    if _wait_until_running(read_end, child):
+    with os.fdopen(read_end, "rb"):
+        is_running = _wait_until_running(read_end, child)
+    if is_running:
+        # A program that goes on, such as a server, takes the exit code at the end.
+        threading.Thread(target=child.wait, name="background job", daemon=True).start()
         return None
     code = child.wait()
     if code < 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import ParamSpec, TypeVar, cast, get_type_hints
 
 from dicom_quarry.api.options import ExtractOptions, RetryOptions
@@ -24,7 +24,7 @@ _NAMES = {"from": "archive", "as": "receiver"}
 _BOOLEANS = frozenset(
     {
         *("update", "archive-moved", "queue", "damaged", "changed", "delete", "quick", "probe"),
-        *("xlsx", "problems", "sha256sums", "bom"),
+        *("xlsx", "problems", "sha256sums", "bom", "html", "identifiers"),
         *(
             name.replace("_", "-")
             for options in (ExtractOptions, RetryOptions)
@@ -48,12 +48,12 @@ def clear_errors(function: Callable[P, T]) -> Callable[P, T]:
             result = function(*args, **kwargs)
         except QuarryError as error:
             raise _clear(error) from None
-        return cast("T", _clear_items(result)) if isinstance(result, Iterator) else result
+        return cast("T", _clear_items(result)) if isinstance(result, Generator) else result
 
     return call
 
 
-def _clear_items(items: Iterator[T]) -> Iterator[T]:
+def _clear_items(items: Generator[T, None, None]) -> Generator[T, None, None]:
     try:
         yield from items
     except QuarryError as error:

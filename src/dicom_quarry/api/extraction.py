@@ -12,6 +12,7 @@ from typing import Unpack
 from dicom_quarry.api.boundary import clear_errors, name_options
 from dicom_quarry.api.cohort_rows import Cohort, as_table, is_path
 from dicom_quarry.api.options import ExtractOptions, StrPath, Texts, check_bools, make_flags, make_path
+from dicom_quarry.api.progress import open_progress
 from dicom_quarry.api.reports import write_final_reports
 from dicom_quarry.api.result import Result
 from dicom_quarry.api.running import running
@@ -21,7 +22,7 @@ from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import logging_to
 from dicom_quarry.jobs.notifications import send_notification
-from dicom_quarry.jobs.observer import GuardedObserver, JobObserver
+from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.planning import plan_cache
 from dicom_quarry.reporting.job_message import end_notification, failure_notification
 
@@ -54,6 +55,7 @@ def extract(
     queue: bool = False,
     archive_moved: bool = False,
     observer: JobObserver | None = None,
+    progress: bool = False,
     **options: Unpack[ExtractOptions],
 ) -> Result:
     """Extract a cohort into a folder, or continue an earlier call that was interrupted.
@@ -62,10 +64,11 @@ def extract(
     ``AET@HOST:PORT``, ``https://HOST/PATH`` or a name from quarry.toml. ``receiver`` (``--as``) is our own,
     as ``AET[@IP]:PORT``. ``config`` is the settings file; without it quarry.toml of the current folder. The
     ``options`` have the names of the flags, such as ``parallel=4``. ``observer`` is called while the job
-    runs; what it raises is a warning. Blocks until the job has ended and its reports are written. Raises
+    runs; what it raises is a warning. ``progress`` shows one output that is updated, in a notebook and on a
+    terminal. Blocks until the job has ended and its reports are written. Raises
     InputError, StartError or LedgerError.
     """
-    check_bools(update=update, queue=queue, archive_moved=archive_moved)
+    check_bools(update=update, queue=queue, archive_moved=archive_moved, progress=progress)
     path = None if config is None else make_path(config, "config")
     flags = make_flags("extract", options, ExtractOptions, archive=archive, to=to, receiver=receiver)
     with as_table(cohort) as table:
@@ -76,7 +79,7 @@ def extract(
                 table, update=update, archive_moved=archive_moved, is_temporary=not is_path(cohort)
             )
 
-        return run_to_end(settings, with_file_check(work), observer, queue=queue)
+        return run_to_end(settings, with_file_check(work), observer, progress=progress, queue=queue)
 
 
 def run_to_end(
@@ -84,15 +87,18 @@ def run_to_end(
     work: Callable[[Runner], JobResult],
     observer: JobObserver | None,
     *,
+    progress: bool = False,
     queue: bool = False,
 ) -> Result:
     """Run a job from Python code, write its reports and send its notifications."""
-    guarded = GuardedObserver(observer) if observer is not None else JobObserver()
-    runner = make_runner(settings, guarded, queue=queue)
-    with notify_on_end(settings, guarded.on_message) as notify_end, running(runner):
-        end = work(runner)
-        result = replace(write_final_reports(end), problem=name_options(end.problem))
-        notify_end(end, result)
+    with open_progress("Extraction", observer, progress=progress) as (shown_to, output):
+        runner = make_runner(settings, shown_to, queue=queue)
+        with notify_on_end(settings, shown_to.on_message) as notify_end, running(runner):
+            end = work(runner)
+            result = replace(write_final_reports(end), problem=name_options(end.problem))
+            notify_end(end, result)
+        if output is not None:
+            output.finish(result.summary.rows_done, result.summary.rows, result.summary.verdict)
     return result
 
 

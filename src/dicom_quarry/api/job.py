@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Unpack
 
@@ -15,6 +15,7 @@ from dicom_quarry.api.completion import prune as _prune
 from dicom_quarry.api.completion import release as _release
 from dicom_quarry.api.extraction import run_to_end, with_file_check
 from dicom_quarry.api.jobs import RETRIED_BY_DEFAULT, find_running_job, read_job_status
+from dicom_quarry.api.notebook import JobOutput
 from dicom_quarry.api.options import (
     RetryOptions,
     StrPath,
@@ -34,16 +35,18 @@ from dicom_quarry.api.result import (
     read_studies,
 )
 from dicom_quarry.api.running import find_runner
-from dicom_quarry.api.verification import verify as _verify
+from dicom_quarry.api.verified_files import Verification
+from dicom_quarry.api.verified_files import verify as _verify
 from dicom_quarry.completion.prune import PrunedStudy
 from dicom_quarry.completion.release import ReleaseResult
-from dicom_quarry.errors import InputError
+from dicom_quarry.errors import InputError, QuarryError
+from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import OutcomeStatus
-from dicom_quarry.verification.verifier import FileResult
+from dicom_quarry.plurals import format_part
 
 #: Seconds between two looks at a running job.
 _POLL_INTERVAL = 0.2
@@ -54,7 +57,7 @@ report = clear_errors(_report)
 verify = clear_errors(_verify)
 
 
-class Job:
+class Job(JobOutput):
     """The job in a folder, whether it runs, has ended or was interrupted; ``folder`` is its ``to``."""
 
     def __init__(self, job_folder: JobFolder, *, trust_owner: bool = False) -> None:
@@ -63,7 +66,16 @@ class Job:
         self._trust_owner = trust_owner
 
     def __repr__(self) -> str:
-        return f"<Job {self.folder}>"
+        try:
+            status = read_job_status(self.folder)
+        except QuarryError:
+            return f"<Job {self.folder}>"
+        counts = status.counts
+        done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
+        return f"<Job {self.folder}: {status.state}, {format_part(done, counts.rows, 'row')} ended>"
+
+    def _job(self) -> JobFolder:
+        return self._job_folder
 
     @clear_errors
     def status(self) -> JobStatus:
@@ -89,9 +101,9 @@ class Job:
         """Write the reports, also while the job runs; see :func:`report`."""
         return report(self.folder, xlsx=xlsx)
 
-    def verify(self, *, quick: bool = False) -> Iterator[FileResult]:
+    def verify(self, *, quick: bool = False, progress: bool = False) -> Verification:
         """Compare every recorded file with the disk; see :func:`verify`."""
-        return verify(self.folder, quick=quick)
+        return verify(self.folder, quick=quick, progress=progress)
 
     def retry(
         self,
@@ -101,6 +113,7 @@ class Job:
         changed: bool = False,
         queue: bool = False,
         observer: JobObserver | None = None,
+        progress: bool = False,
         **options: Unpack[RetryOptions],
     ) -> Result:
         """Try again the rows that are not complete; see :func:`retry`."""
@@ -112,12 +125,17 @@ class Job:
             queue=queue,
             trust_owner=self._trust_owner,
             observer=observer,
+            progress=progress,
             **options,
         )
 
-    def resume(self, *, queue: bool = False, observer: JobObserver | None = None) -> Result:
+    def resume(
+        self, *, queue: bool = False, observer: JobObserver | None = None, progress: bool = False
+    ) -> Result:
         """Continue a job that was stopped; see :func:`resume`."""
-        return resume(self.folder, queue=queue, trust_owner=self._trust_owner, observer=observer)
+        return resume(
+            self.folder, queue=queue, trust_owner=self._trust_owner, observer=observer, progress=progress
+        )
 
     def release(self, study_uids: Collection[str] = (), *, delete: bool = False) -> list[ReleaseResult]:
         """Release complete studies; see :func:`release`."""
@@ -187,15 +205,22 @@ def status(folder: StrPath) -> JobStatus:
 
 @clear_errors
 def resume(
-    folder: StrPath, *, queue: bool = False, trust_owner: bool = False, observer: JobObserver | None = None
+    folder: StrPath,
+    *,
+    queue: bool = False,
+    trust_owner: bool = False,
+    observer: JobObserver | None = None,
+    progress: bool = False,
 ) -> Result:
     """Continue a job that was stopped, with the options and the rows of its record.
 
     To change an option or the table, call ``extract`` again. Blocks until the job has ended. Raises
     InputError, StartError or LedgerError.
     """
+    check_bools(queue=queue, progress=progress)
     settings = load_job_settings(make_path(folder, "folder"), trust_owner=trust_owner)
-    return run_to_end(settings, with_file_check(lambda runner: runner.resume()), observer, queue=queue)
+    work = with_file_check(lambda runner: runner.resume())
+    return run_to_end(settings, work, observer, progress=progress, queue=queue)
 
 
 @clear_errors
@@ -208,6 +233,7 @@ def retry(
     queue: bool = False,
     trust_owner: bool = False,
     observer: JobObserver | None = None,
+    progress: bool = False,
     **options: Unpack[RetryOptions],
 ) -> Result:
     """Try again the rows that are not complete, or those with these ``outcomes`` alone.
@@ -220,18 +246,19 @@ def retry(
     names = [outcomes] if isinstance(outcomes, str) else outcomes
     if not isinstance(names, Collection):
         raise InputError(f"outcomes: write a list such as ['not_found'] (it is {outcomes!r})")
-    check_bools(damaged=damaged, changed=changed, queue=queue)
+    check_bools(damaged=damaged, changed=changed, queue=queue, progress=progress)
     statuses = frozenset(_parse_outcome(one) for one in names) or RETRIED_BY_DEFAULT
     if names and (damaged or changed):
         raise InputError("outcomes does not go with damaged or changed: leave one of them out")
     given = make_retry_flags(options)
     settings = override_settings(load_job_settings(out, trust_owner=trust_owner), given)
-    if damaged or changed:
-        return run_to_end(
-            settings, partial(refetch, out, damaged=damaged, changed=changed), observer, queue=queue
-        )
     recorded = list_changed_settings(given)
-    return run_to_end(settings, lambda runner: runner.retry(statuses, recorded), observer, queue=queue)
+    work: Callable[[Runner], JobResult] = (
+        partial(refetch, out, damaged=damaged, changed=changed)
+        if damaged or changed
+        else lambda runner: runner.retry(statuses, recorded)
+    )
+    return run_to_end(settings, work, observer, progress=progress, queue=queue)
 
 
 def _parse_outcome(name: str) -> OutcomeStatus:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dicom_quarry.errors import InputError, LedgerError
 from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
-from dicom_quarry.jobs.registry import last_registered, list_registered
+from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.registry import find_registered, last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
-from dicom_quarry.jobs.status import read_job_status as _read_job_status
 from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
 
 #: The outcomes that a retry tries again where none are named: those that another try may change.
@@ -29,9 +29,10 @@ RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
 _POLL_INTERVAL = 0.2
 
 
-def read_job_status(out: Path) -> JobStatus:
+def read_job_status(out: Path | JobFolder) -> JobStatus:
     """Read the status of the job in folder ``out``; raises InputError if there is none, and LedgerError."""
-    return _read_job_status(open_existing(out))
+    with open_job(out) as job:
+        return job.status()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,22 @@ def configured_archives() -> list[str]:
 
 def registered_folders() -> list[Path]:
     """Return the folders of this user's jobs on this computer, that of the latest run first."""
-    return [out for out in last_registered() if _has_job(out)]
+    return [folder.out for folder in latest_job_folders()]
+
+
+def latest_job_folders() -> list[JobFolder]:
+    """Return this user's jobs on this computer, that of the latest run first."""
+    found = []
+    for out in last_registered():
+        with suppress(InputError, LedgerError):
+            found.append(open_existing(out))
+    return found
+
+
+def find_job(key: str) -> JobFolder | None:
+    """Return this user's job with a key of :func:`job_key`, None if there is none."""
+    out = find_registered(key)
+    return None if out is None else open_existing(out)
 
 
 def _has_job(out: Path) -> bool:
@@ -99,7 +115,7 @@ def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStat
     statuses = []
     for folder in _list_folders():
         try:
-            statuses.append(_read_job_status(folder))
+            statuses.append(read_job_status(folder))
         except LedgerError as error:
             on_damaged(error)
     return sorted(statuses, key=lambda status: status.started_at, reverse=True)

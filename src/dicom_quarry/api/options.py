@@ -82,13 +82,15 @@ class ExtractOptions(PlanOptions, total=False):
     on_complete_parallel: int
     on_complete_limit: str
     on_complete_patience: str
+    sign: StrPath | None
+    metrics: StrPath | None
 
 
 #: Names that are reserved words of Python, or have another name here.
 _OTHER_NAMES = {"from": "archive", "as": "receiver", "local": "receiver", "config_file": "config"}
 
 _LISTS = ("map", "ignore_column", "verbatim", "where", "rewrite", "pad", "series", "series_not")
-_ARGUMENTS = ("archive", "to", "receiver", "config", "observer")
+_ARGUMENTS = ("archive", "to", "receiver", "config", "observer", "progress")
 
 
 def make_flags(
@@ -120,7 +122,7 @@ def make_flags(
             check_bools(**{name: value})
         if name in _LISTS:
             value = _as_list(name, value)
-        elif name in ("state", "exclude"):
+        elif name in ("state", "exclude", "sign", "metrics"):
             value = _expand_all(value)
         flags[name] = value
     if flags.pop("yes", False):

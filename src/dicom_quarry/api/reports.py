@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
+from dicom_quarry.config.settings import parse_recorded_settings
+from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
-from dicom_quarry.jobs.instance_paths import MISMATCH_DIR, load_path_function
+from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.opened_job import OpenedJob, open_job
 from dicom_quarry.ledger.file_state import read_damage
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
@@ -24,20 +28,26 @@ from dicom_quarry.reporting.csv_reports import (
     write_studies,
 )
 from dicom_quarry.reporting.file_damage import describe_damage
+from dicom_quarry.reporting.metrics import write_final_metrics
+from dicom_quarry.reporting.proof import PROOF_NAME, write_proof
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
+from dicom_quarry.system.signatures import load_private_key
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from dicom_quarry.extraction.runner import JobResult
 
 
 def open_history(out: Path) -> HistoryReader:
     """Open the history of a job's rows and studies; raises InputError if there is no job."""
-    return HistoryReader(open_existing(out).ledger, MISMATCH_DIR)
+    return open_job(out).reader
 
 
-_REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz")
+_REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz", PROOF_NAME)
 _XLSX_FILE, _PROBLEMS_FILE, _CHECKSUMS_FILE = "report.xlsx", "problems.csv", "SHA256SUMS"
+_HTML_FILE = "report.html"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -45,13 +55,18 @@ _BOM = b"\xef\xbb\xbf"
 class ReportOptions:
     """Reports that are written on request; later runs update those that are there.
 
-    ``bom``: the CSV files begin with a byte order mark, for Excel; None leaves that as it is.
+    ``bom``: the CSV files begin with a byte order mark, for Excel; None leaves that as it is. ``sign`` is the
+    key that signs proof.json; None for that of the job's settings. ``html`` writes report.html also where the
+    settings do not; ``identifiers``: with cells and reasons.
     """
 
     xlsx: bool = False
     problems: bool = False
     sha256sums: bool = False
     bom: bool | None = None
+    sign: Path | None = None
+    html: bool = False
+    identifiers: bool = False
 
 
 def report(
@@ -61,13 +76,21 @@ def report(
     problems: bool = False,
     sha256sums: bool = False,
     bom: bool | None = None,
+    sign: StrPath | None = None,
+    html: bool = False,
+    identifiers: bool = False,
 ) -> Result:
     """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
     Also write report.xlsx, ``problems`` with the rows that need attention, and ``sha256sums`` of all files.
-    These are kept up to date from then on. ``bom`` is for Excel.
+    These are kept up to date from then on. ``bom`` is for Excel. ``sign`` is the file of an Ed25519 key that
+    signs proof.json. ``html`` writes report.html even where the settings do not; with ``identifiers`` it has
+    the cells of the table and all reasons.
     """
-    options = ReportOptions(xlsx, problems, sha256sums, bom)
+    if identifiers and not html:
+        raise InputError("--identifiers is for report.html: give --html, too")
+    key = None if sign is None else make_path(sign, "sign")
+    options = ReportOptions(xlsx, problems, sha256sums, bom, key, html, identifiers)
     return write_reports(open_existing(make_path(folder, "folder")), options=options)
 
 
@@ -80,40 +103,72 @@ def write_final_reports(end: JobResult) -> Result:
 
 
 def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptions | None = None) -> Result:
-    """Write report.csv, studies.csv, manifest.csv.gz and, if instances are missing, missing.csv.
+    """Write report.csv, studies.csv, manifest.csv.gz, proof.json, report.html and, if needed, missing.csv.
 
     Without ``force`` nothing is written if the reports are newer than the ledger. A report on request is
     written where there is one already, too, so that an old one is not taken for the newest.
     """
     options = options or ReportOptions()
-    reader = LedgerReader(folder.ledger)
-    try:
-        metadata = reader.metadata()
+    with open_job(folder) as job:
+        reader, metadata = job.reader, job.metadata
         summary = replace(
             summarise(reader.rows(), reader.studies(), int(metadata.get("refused", "0"))),
             file_problem=describe_damage(read_damage(metadata), folder.out),
         )
-        requested = _requested_files(folder.out, options)
-        if force or not _are_current(folder):
-            bom = _has_bom(folder.out / "report.csv") if options.bom is None else options.bom
-            writer = _ReportWriter(folder.out, reader, bom=bom)
-            if _XLSX_FILE in requested:
-                writer.write_xlsx(summary)
-            writer.write_csv_reports()
-            if _PROBLEMS_FILE in requested:
-                writer.write_problems()
-            if _CHECKSUMS_FILE in requested:
-                writer.write_checksums()
-        written = tuple(folder.out / name for name in requested if (folder.out / name).exists())
-        return Result(folder, summary, further_reports=written)
-    finally:
-        reader.close()
+        requested = _requested_files(job, options)
+        key, sign_problem = _load_key(options, metadata)
+        if force or not _are_current(folder, requested):
+            _write_files(job, requested, options, summary, key)
+        write_final_metrics(job)
+        # Every job has the page, so only a user who requested it now is shown its place.
+        named = [name for name in requested if name != _HTML_FILE or options.html]
+        written = tuple(folder.out / name for name in named if (folder.out / name).exists())
+        return Result(folder, summary, further_reports=written, sign_problem=sign_problem)
 
 
-def _requested_files(out: Path, options: ReportOptions) -> list[str]:
-    """Return the names of the reports on request that are to be written."""
-    files = {_XLSX_FILE: options.xlsx, _PROBLEMS_FILE: options.problems, _CHECKSUMS_FILE: options.sha256sums}
-    return [name for name, is_requested in files.items() if is_requested or (out / name).exists()]
+def _write_files(
+    job: OpenedJob,
+    requested: Sequence[str],
+    options: ReportOptions,
+    summary: JobSummary,
+    key: Ed25519PrivateKey | None,
+) -> None:
+    """Write the reports of every job, and those that are requested."""
+    bom = _has_bom(job.out / "report.csv") if options.bom is None else options.bom
+    writer = _ReportWriter(job.out, job.reader, bom=bom)
+    if _XLSX_FILE in requested:
+        writer.write_xlsx(summary)
+    writer.write_csv_reports()
+    if _PROBLEMS_FILE in requested:
+        writer.write_problems()
+    if _CHECKSUMS_FILE in requested:
+        writer.write_checksums()
+    # Last of the data: a crash before it leaves the earlier proof, which is of an earlier manifest.
+    write_proof(job.folder, job.reader, permissions=report_access(job.out), key=key)
+    if _HTML_FILE in requested:
+        writer.write_html(job, identifiers=options.identifiers)
+
+
+def _load_key(options: ReportOptions, metadata: Mapping[str, str]) -> tuple[Ed25519PrivateKey | None, str]:
+    """Return the key that signs the proof, None for none; and why that of the settings cannot be used."""
+    if options.sign is not None:
+        return load_private_key(options.sign), ""
+    path = parse_recorded_settings(metadata).sign
+    try:
+        return None if path is None else load_private_key(path), ""
+    except ConfigError as error:
+        return None, f"proof.json is not signed: {error}"
+
+
+def _requested_files(job: OpenedJob, options: ReportOptions) -> list[str]:
+    """Return the names of the further reports that are to be written."""
+    files = {
+        _XLSX_FILE: options.xlsx,
+        _PROBLEMS_FILE: options.problems,
+        _CHECKSUMS_FILE: options.sha256sums,
+        _HTML_FILE: options.html or job.settings.html,
+    }
+    return [name for name, is_requested in files.items() if is_requested or (job.out / name).exists()]
 
 
 class _ReportWriter:
@@ -144,6 +199,14 @@ class _ReportWriter:
         instances = self._reader.instances(load_path_function(self._reader))
         write_sha256sums(self._out / _CHECKSUMS_FILE, instances, permissions=self._shared)
 
+    def write_html(self, job: OpenedJob, *, identifiers: bool) -> None:
+        """Write the page."""
+        # Imported here: quarry status and others load this module, and need no page.
+        from dicom_quarry.reporting.html.report_page import write_report_page
+
+        path = self._out / _HTML_FILE
+        write_report_page(path, job, identifiers=identifiers, permissions=self._shared)
+
     def write_xlsx(self, summary: JobSummary) -> None:
         """Write the workbook."""
         # Imported here: XlsxWriter takes a tenth of a second, and few jobs need it.
@@ -165,9 +228,11 @@ def _has_bom(path: Path) -> bool:
         return False
 
 
-def _are_current(folder: JobFolder) -> bool:
+def _are_current(folder: JobFolder, requested: Sequence[str]) -> bool:
+    """Return True if the reports that every job has are there, and newer than the record."""
+    names = [*_REPORT_FILES, *(name for name in requested if name == _HTML_FILE)]
     try:
-        oldest = min((folder.out / name).stat().st_mtime_ns for name in _REPORT_FILES)
+        oldest = min((folder.out / name).stat().st_mtime_ns for name in names)
     except FileNotFoundError:
         return False
     # The last writes may be in the write-ahead log alone.

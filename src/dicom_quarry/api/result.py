@@ -3,38 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from dicom_quarry.api.notebook import JobOutput
 from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.settings import (
     FILE_NAME,
     ArchiveProfile,
     Settings,
-    parse_recorded_settings,
     validate_model,
 )
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.reporting.summary import JobSummary
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+@dataclass(frozen=True, slots=True, repr=False)
+class Result(JobOutput):
     """The present result of a job: its summary, and its rows and studies one by one.
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing.
-    ``further_reports`` are the reports on request that are there, such as report.xlsx.
+    ``further_reports`` are the reports on request that are there, such as report.xlsx. ``sign_problem`` is
+    why proof.json is not signed with the key of the settings, empty if it is.
     """
 
     folder: JobFolder
     summary: JobSummary
     problem: str = ""
     further_reports: tuple[Path, ...] = ()
+    sign_problem: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.folder.out}: {self.summary.verdict}>"
+
+    def _job(self) -> JobFolder:
+        return self.folder
+
+    def _note(self, *, identifiers: bool) -> str:
+        if not self.problem or identifiers:
+            return self.problem
+        return "The job needs the help of a person: read the attribute problem of the result."
 
     @property
     def exit_code(self) -> int:
@@ -57,14 +69,14 @@ class Result:
 
 def read_rows(folder: JobFolder) -> Iterator[RowView]:
     """Read every row of a job's table with its present outcome."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        yield from reader.rows()
+    with open_job(folder) as job:
+        yield from job.reader.rows()
 
 
 def read_studies(folder: JobFolder) -> Iterator[StudyView]:
     """Read every study of a job with its present outcome."""
-    with closing(LedgerReader(folder.ledger)) as reader:
-        yield from reader.studies()
+    with open_job(folder) as job:
+        yield from job.reader.studies()
 
 
 def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
@@ -102,8 +114,8 @@ def list_changed_settings(flags: Mapping[str, object]) -> list[str]:
 
 
 def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
-    with closing(LedgerReader(folder.ledger)) as reader:
-        return parse_recorded_settings(reader.metadata()).model_copy(update=changes)
+    with open_job(folder) as job:
+        return job.settings.model_copy(update=changes)
 
 
 def report_access(out: Path) -> Permissions:

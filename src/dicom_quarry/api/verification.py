@@ -4,55 +4,44 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from dicom_quarry.api.options import StrPath, check_bools, check_number, make_path
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.plurals import format_part
 from dicom_quarry.reporting.csv_reports import write_damaged
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.reporting.progress_text import format_left
 from dicom_quarry.system.permissions import PRIVATE
 from dicom_quarry.verification.manifest import MANIFEST_NAME
+from dicom_quarry.verification.proof_check import ProofCheck
+from dicom_quarry.verification.proof_check import check_proof as _check_proof
 from dicom_quarry.verification.quick_check import check_sizes
 from dicom_quarry.verification.verifier import (
     SIZE_CODES,
-    FileResult,
-    Verification,
+    VerificationRun,
     VerifyOptions,
+    VerifyProgress,
     VerifySummary,
 )
-from dicom_quarry.verification.verifier import verify as _verify
 
 
-def verify(
-    folder: StrPath, *, quick: bool = False, threads: int | None = None, manifest: StrPath | None = None
-) -> Iterator[FileResult]:
-    """Compare every recorded file with the disk; see :func:`dicom_quarry.verification.verifier.verify`.
-
-    The record is that of the job; without one, or with ``manifest``, it is the manifest of the folder.
-    """
-    check_bools(quick=quick)
-    check_number("threads", threads)
-    given = None if manifest is None else make_path(manifest, "manifest")
-    job, chosen = _choose_record(make_path(folder, "folder"), given)
-    return _verify(job, quick=quick, threads=threads, manifest=chosen)
-
-
-def open_verification(out: Path, options: VerifyOptions) -> Verification:
+def open_verification(out: Path, options: VerifyOptions) -> VerificationRun:
     """Prepare a verification that can be interrupted and continued.
 
     Without a readable record of the job the folder's manifest is used. Raises InputError if there is neither.
     """
-    folder, manifest = _choose_record(out, options.manifest)
-    return Verification(folder, replace(options, manifest=manifest))
+    folder, manifest = choose_record(out, options.manifest)
+    return VerificationRun(folder, replace(options, manifest=manifest))
 
 
-def _choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | None]:
+def choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | None]:
     """Return the folders to verify, and the manifest to use instead of the job's record."""
     without_job = JobFolder(out, out / ".quarry")
     if manifest is not None:
@@ -66,7 +55,33 @@ def _choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | 
         return without_job, out / MANIFEST_NAME
 
 
-def write_damaged_list(verification: Verification, verified: VerifySummary, *, is_full: bool) -> Path | None:
+def format_files_progress(progress: VerifyProgress) -> str:
+    """Format the files compared so far, the rate and the time left."""
+    done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
+    text = (
+        f"{format_part(progress.done.files, progress.total.files, 'file')} ({done} %), "
+        f"{progress.files_per_second:,.0f} files/s, {format_size(round(progress.bytes_per_second))}/s"
+    )
+    return text if progress.seconds_left is None else f"{text}, {format_left(progress.seconds_left)}"
+
+
+def check_proof(out: Path, *, manifest: Path | None = None, public_key: Path | None = None) -> ProofCheck:
+    """Check proof.json against the manifest, and the job's record or else the reports; reads no images.
+
+    Raises InputError if there is no proof, or the public key is none.
+    """
+    listed = manifest or out / MANIFEST_NAME
+    try:
+        job = open_job(out)
+    except InputError:  # delivered without the record, or the record is another user's
+        return _check_proof(out, None, listed, public_key=public_key)
+    with job:
+        return _check_proof(out, job, listed, public_key=public_key)
+
+
+def write_damaged_list(
+    verification: VerificationRun, verified: VerifySummary, *, is_full: bool
+) -> Path | None:
     """Write damaged.csv with the findings of a verification; returns its path, None if nothing was found.
 
     A full verification that finds nothing deletes the list of an earlier one; a partial one cannot know.
@@ -90,7 +105,7 @@ def read_job_damage(folder: JobFolder) -> FileDamage | None:
 
 
 def record_verification(
-    verification: Verification, verified: VerifySummary, *, is_full: bool, is_quick: bool
+    verification: VerificationRun, verified: VerifySummary, *, is_full: bool, is_quick: bool
 ) -> None:
     """Record in the job what a verification found, unless it compared with a manifest, or a read-only copy.
 

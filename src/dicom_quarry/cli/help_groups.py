@@ -6,15 +6,19 @@ from __future__ import annotations
 _GROUPS = {
     "What": "--to --output --filepath --layout --portable-names --directory --file-mode --group --map "
     "--ignore-column --verbatim --hidden-rows --date-format --pad --skip-bad-rows --update --xlsx "
-    "--problems --sha256sums --bom --json --detailed --letter --probe --save --from-niffler --delete",
+    "--problems --sha256sums --html --bom --sign --json --detailed --letter --probe --save --from-niffler "
+    "--delete "
+    "--identifiers",
     "From where": "--from --archive-moved --as --retrieve --config --niffler --bind --accept "
     "--accept-unknown --tls-cert --tls-key --tls-ca --tls-profile --serve --dicomweb",
     "Which studies": "--row --patient --patient-id --accession --study --outcome --damaged --changed --where "
     "--rewrite --exclude --series --series-not --min-instances --whole-patients --allow-several-patients "
-    "--allow-wildcards --long-identifiers --accept-mismatch --no-diagnosis --against-archive --manifest",
+    "--allow-wildcards --long-identifiers --accept-mismatch --no-diagnosis --against-archive --manifest "
+    "--proof --public-key",
     "Limits": "--parallel --max-studies --yes --give-up-after --until-idle --idle-limit --threads --sample "
     "--seed --quick",
     "Running": "--detach --queue --restart --state --protocol --on-complete --on-complete-env --all --now "
+    "--port --allow-actions "
     "--pid-file --trust-owner --version --install-completion --show-completion --help",
 }
 

@@ -58,6 +58,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "prune": ("prune", "prune", _SHOW_HELP),
     # Further arguments are AE titles behind --accept.
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
+    "web": ("web", "web", {}),
     "demo": ("demo", "demo", {}),
 }
 

@@ -22,6 +22,11 @@ FolderOrDefault = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts; without patient identifiers.")]
 
+Identifiers = Annotated[
+    bool,
+    typer.Option("--identifiers", help="Also show the values of your table, which may name patients."),
+]
+
 _TO = typer.Option("--to", help="Output folder: images, reports and the job's record.")
 To = Annotated[Path | None, _TO]
 ToWithDefault = Annotated[Path, _TO]

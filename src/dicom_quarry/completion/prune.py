@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder, open_job
+from dicom_quarry.jobs.folder import JobFolder, open_for_run
 from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.ledger.orphans import OrphanedStudy, Orphans
 from dicom_quarry.ledger.reader import PathFunction
@@ -47,7 +47,7 @@ def prune_studies(folder: JobFolder, *, delete: bool) -> Iterator[PrunedStudy]:
     Files that a row requests through another task of the study stay. Raises InputError while rows wait to be
     searched for, and StartError while the job runs.
     """
-    with open_job(folder) as ledger, closing(StoredFilesReader(folder.ledger)) as reader:
+    with open_for_run(folder) as ledger, closing(StoredFilesReader(folder.ledger)) as reader:
         orphans = Orphans(ledger.database)
         if waiting := orphans.count_waiting_rows():
             raise InputError(

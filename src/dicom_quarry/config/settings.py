@@ -302,6 +302,7 @@ class Settings(FrozenModel):
     min_instances: int | None = None
     max_studies: Annotated[int, Field(ge=1)] = 10
     diagnosis: bool = True
+    html: bool = True
     keep_free: Annotated[float, Field(ge=0)] = 1.0
     give_up_after: Duration | None = None
     plan_age: Duration = 86_400.0
@@ -312,6 +313,8 @@ class Settings(FrozenModel):
     on_complete_patience: Duration = 3600.0
     on_complete_env: Texts = ()
     trust_owner: bool = False
+    sign: AbsolutePath | None = None
+    metrics: AbsolutePath | None = None
 
     @property
     def permissions(self) -> Permissions:

@@ -12,7 +12,7 @@ from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
 from dicom_quarry.extraction.identity import IdentityCheck
 from dicom_quarry.extraction.refusals import RefusalLog
-from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
+from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.ledger.exclusions import excluded_studies
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger

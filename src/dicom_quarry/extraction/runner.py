@@ -22,7 +22,7 @@ from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
-from dicom_quarry.jobs.folder import JobFolder, apply_access, open_job, open_or_create
+from dicom_quarry.jobs.folder import JobFolder, apply_access, open_for_run, open_or_create
 from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
@@ -34,6 +34,7 @@ from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import codes_of
 from dicom_quarry.plurals import format_count
 from dicom_quarry.receiver.stats import ReceiverStats
+from dicom_quarry.reporting.metrics import open_metrics
 from dicom_quarry.reporting.time_left import TimeLeftEstimator
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
@@ -42,6 +43,7 @@ from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.store.safe_names import NameRule
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.shutdown import Stopped
+from dicom_quarry.system.signatures import load_private_key
 from dicom_quarry.version import __version__
 
 #: Seconds between two tries to write to a full disk.
@@ -188,6 +190,8 @@ class Runner:
         """Open the job's folder and ledger; a job that has not begun starts with its cohort's plan."""
         settings = self.queries.settings
         notifications.check_settings(settings.notify)
+        if settings.sign is not None:
+            load_private_key(settings.sign)  # before the archive is queried for a proof that cannot be signed
         if settings.on_complete:
             command = subprocess_runner.parse_command(settings.on_complete)
             subprocess_runner.check_program("on-complete", command)
@@ -200,7 +204,7 @@ class Runner:
                 if message is not None:
                     self.queries.observer.on_message(message)
 
-        with open_job(folder, prepare=reuse_plan) as ledger:
+        with open_for_run(folder, prepare=reuse_plan) as ledger:
             yield folder, ledger
 
     def run(self, folder: JobFolder, ledger: Ledger, *, retried: str = "") -> JobResult:
@@ -208,7 +212,12 @@ class Runner:
 
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
-        with self._open_audit_log(folder) as audit_log, closing(LedgerReader(folder.ledger)) as reader:
+        metrics, report = self.queries.settings.metrics, self.queries.status_board.report
+        with (
+            self._open_audit_log(folder) as audit_log,
+            closing(LedgerReader(folder.ledger)) as reader,
+            open_metrics(metrics, folder, report) as self._publisher.on_written,
+        ):
             if retried:
                 audit_log.write("retried", details=retried)
                 self.queries.observer.on_message(retried)
@@ -328,6 +337,7 @@ class Runner:
             observer.on_queued(waiting_for)
             observer.on_started(folder)
             write_queued(folder.progress, waiting_for)
+            self._publisher.on_written()
 
         shared_folder = self.queries.site_policy.shared
         return PortQueue(

@@ -27,7 +27,7 @@ from dicom_quarry.extraction.retry_policy import (
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
-from dicom_quarry.jobs.instance_paths import MISMATCH_DIR
+from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
 from dicom_quarry.ledger.instances import InstanceRow

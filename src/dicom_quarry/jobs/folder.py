@@ -60,6 +60,10 @@ _LOCAL_FUSE_TYPES = {
 #: The file in the output folder that contains the path of the state folder.
 _POINTER = "state-folder"
 
+#: Folder below the output folder for images whose patient ID or accession differs from the expected one. It
+#: is a reserved name, so no value of an image makes it.
+MISMATCH_DIR = "mismatch"
+
 #: Seconds to wait for the lock: ``quarry status`` holds it for a moment.
 _LOCK_TIMEOUT = 1.0
 
@@ -313,7 +317,7 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_job(
+def open_for_run(
     folder: JobFolder, *, prepare: Callable[[], object] = lambda: None, is_plan: bool = False
 ) -> Iterator[Ledger]:
     """Open a job's record for one run: lock the folder, log to it, register the job, open the ledger.

@@ -10,10 +10,6 @@ from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.model import InstanceRef, Study
 from dicom_quarry.store.path_template import PathTemplate
 
-#: Folder below the output folder for images whose patient ID or accession differs from the expected one. It
-#: is a reserved name, so no value of an image makes it.
-MISMATCH_DIR = "mismatch"
-
 
 def make_path_function(template: PathTemplate) -> PathFunction:
     """Return a function that computes the path of an instance from the archive's answers.

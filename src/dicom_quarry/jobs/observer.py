@@ -86,6 +86,22 @@ for _name in [name for name in vars(JobObserver) if name.startswith("on_")]:
     setattr(GuardedObserver, _name, partialmethod(GuardedObserver.call, _name))
 
 
+class ObserverGroup(JobObserver):
+    """Calls several observers, one after the other."""
+
+    def __init__(self, observers: Sequence[JobObserver]) -> None:
+        self._observers = observers
+
+    def call(self, name: str, *values: object) -> None:
+        """Call a callback of each observer."""
+        for one in self._observers:
+            getattr(one, name)(*values)
+
+
+for _name in [name for name in vars(JobObserver) if name.startswith("on_")]:
+    setattr(ObserverGroup, _name, partialmethod(ObserverGroup.call, _name))
+
+
 #: Seconds between two updates of the progress file.
 _WRITE_INTERVAL = 1.0
 
@@ -94,7 +110,8 @@ class ProgressPublisher:
     """Shows a run's snapshots to the observer, and passes on the messages of its threads.
 
     ``on_time_left`` receives the estimated seconds that the job still needs, None where there is no estimate;
-    a job that holds a port reports it there to the jobs that wait for the port.
+    a job that holds a port reports it there to the jobs that wait for the port. ``on_written`` is called when
+    the progress file has been written.
     """
 
     def __init__(self, settings: Settings, status_board: StatusBoard, observer: JobObserver) -> None:
@@ -104,6 +121,7 @@ class ProgressPublisher:
         self._is_stop_reported = False
         self._written_at = 0.0
         self.on_time_left: Callable[[float | None], None] = lambda _: None
+        self.on_written: Callable[[], None] = lambda: None
 
     def publish(self, snapshot: Snapshot, folder: JobFolder) -> None:
         """Publish a snapshot of the run; called several times a second."""
@@ -121,6 +139,7 @@ class ProgressPublisher:
             self._written_at = time.monotonic()
             with suppress(OSError):  # a full disk costs the display of another process alone
                 write_progress(folder.progress, snapshot)
+            self.on_written()
             self.on_time_left(snapshot.seconds_left)
 
     def finish(self, folder: JobFolder) -> None:

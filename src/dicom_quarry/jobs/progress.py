@@ -208,7 +208,8 @@ class ProgressMeter:
 def write_progress(path: Path, snapshot: Snapshot) -> None:
     """Write a snapshot to the progress file."""
     values = asdict(snapshot)
-    del values["counts"]["study_groups"]  # for the estimate alone
+    for name in ("study_groups", "rows_by_code", "studies_by_code"):  # in the record for every reader
+        del values["counts"][name]
     for study in values["active_studies"]:
         del study["patient_id"], study["accession"]  # the file is read by programs that write logs
     _write_progress_file(path, values)

@@ -63,10 +63,19 @@ def last_registered() -> Iterator[Path]:
     yield from sorted(started, key=started.__getitem__, reverse=True)
 
 
-def _entry(out: Path) -> Path:
+def job_key(out: Path) -> str:
+    """Return the name of a folder in the registry, and in the addresses of web pages: 16 hex digits."""
     path = str(out.resolve())
-    name = hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    return _registry_folder() / f"{name}.json"
+    return hashlib.sha256(path.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def find_registered(key: str) -> Path | None:
+    """Return the folder of this user's job with a key, None if there is none."""
+    return next((out for out in list_registered() if job_key(out) == key), None)
+
+
+def _entry(out: Path) -> Path:
+    return _registry_folder() / f"{job_key(out)}.json"
 
 
 def _registry_folder() -> Path:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from dicom_quarry.jobs.folder import JobFolder, lock_owner
@@ -28,7 +29,8 @@ class JobStatus:
     """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file.
 
     ``active_studies`` are the studies of the progress file, by their rows.
-    ``damage`` are files that were found damaged or missing.
+    ``damage`` are files that were found damaged or missing. ``was_killed``: its last process ended without
+    stopping, such as by kill -9 or a restart of the computer.
     """
 
     folder: JobFolder
@@ -38,6 +40,7 @@ class JobStatus:
     progress: Mapping[str, Any]
     active_studies: Mapping[int, Study] = field(default_factory=dict)
     damage: FileDamage | None = None
+    was_killed: bool = False
 
     @property
     def is_queued(self) -> bool:
@@ -48,6 +51,11 @@ class JobStatus:
     def waiting_for(self) -> str:
         """The reason of a wait, or empty."""
         return str(self.progress.get("waiting_for") or "")
+
+    @property
+    def is_stopping(self) -> bool:
+        """True while the job finishes the studies being transferred, and then ends."""
+        return bool(self.progress.get("stopping"))
 
     @property
     def can_be_resumed(self) -> bool:
@@ -64,22 +72,33 @@ class JobStatus:
         return "waiting" if self.waiting_for else "running"
 
 
-def read_job_status(folder: JobFolder) -> JobStatus:
-    """Read the status of a job; raise LedgerError if its record cannot be read."""
-    reader = LedgerReader(folder.ledger)
-    try:
-        counts, metadata = reader.counts(), reader.metadata()
-        process = lock_owner(folder)
-        progress = _read_progress(folder, process) if process else {}
-        active = {
-            one["row"]: view.study
-            for one in progress.get("active_studies", [])
-            for view in reader.studies(only=int(one.get("task_id") or 0))
-        }
-    finally:
-        reader.close()
+def read_status(folder: JobFolder, reader: LedgerReader) -> JobStatus:
+    """Read the status of a job from its record, its lock and its progress file; raise LedgerError."""
+    counts, metadata = reader.counts(), reader.metadata()
+    process = lock_owner(folder)
+    progress = _read_progress(folder, process) if process else {}
+    active = {
+        one["row"]: view.study
+        for one in progress.get("active_studies", [])
+        for view in reader.studies(only=int(one.get("task_id") or 0))
+    }
     began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
-    return JobStatus(folder, began, counts, process, progress, active, damage)
+    # A process that ends removes its progress file.
+    was_killed = process is None and not counts.is_finished and folder.progress.is_file()
+    return JobStatus(folder, began, counts, process, progress, active, damage, was_killed)
+
+
+def read_signs(folder: JobFolder) -> tuple[object, ...]:
+    """Return what changes when the status does, at little cost: the process of a job, and times of files."""
+    log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
+    return (lock_owner(folder), *map(_modified_at, (folder.progress, folder.ledger, log)))
+
+
+def _modified_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
@@ -101,6 +120,7 @@ def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
     rows = [one for one in studies if isinstance(one, dict)] if isinstance(studies, list) else []
     clean: dict[str, Any] = {
         "queued": progress.get("queued") is True,
+        "stopping": progress.get("stopping") is True,
         "waiting_for": escape_text(str(progress.get("waiting_for") or ""), limit=_MAX_REASON),
         "active_studies": [
             {key: one[key] for key in _STUDY_KEYS}
@@ -108,6 +128,9 @@ def _clean_progress(progress: dict[str, Any]) -> dict[str, Any]:
             if all(_is_number(one.get(key)) for key in _STUDY_KEYS)
         ],
     }
+    for name in ("bytes_done", "bytes_expected"):
+        if _is_number(progress.get(name)):
+            clean[name] = progress[name]
     for name in ("bytes_per_second", "seconds_left"):
         if not _is_number(progress.get(name)):
             break  # without a rate the time is not shown either

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class ReadPool:
 
         return retry_while_away(self._backend, fetch, self._max_outage)
 
-    def stream(self, statement: CompiledStatement, **values: object) -> Iterator[Any]:
+    def stream(self, statement: CompiledStatement, **values: object) -> Generator[Any, None, None]:
         """Yield the rows of one statement, as they are committed when the first is taken."""
         with self._borrow(check=True) as connection:
             sql, fixed = statement.compile_for(connection)

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import func, select
 
 from dicom_quarry.ledger.ledger import study_of
-from dicom_quarry.ledger.reader import ROWS_WITH_KEYS, LedgerReader
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.row_statements import ROWS_WITH_KEYS
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study
 from dicom_quarry.outcomes import make_outcome
@@ -22,6 +23,7 @@ class PlannedRow:
     """A row of the user's table with the archive and study of each task, or else with its outcome.
 
     ``keys`` are the keys that the row is searched by. ``note`` describes values that were rewritten.
+    ``cells`` are the user's, unchanged.
     """
 
     row: int
@@ -31,6 +33,7 @@ class PlannedRow:
     outcome: Outcome | None = None
     note: str = ""
     keys: tuple[tuple[str, str], ...] = ()
+    cells: tuple[str, ...] = ()
 
     def key(self, keyword: str) -> str:
         """Return the value that the row has for a keyword, empty if it has none."""
@@ -65,4 +68,5 @@ def _planned_row(group: list[Any]) -> PlannedRow:
     elif not studies:
         ended = make_outcome("pending")
     keys = tuple((keyword, value) for keyword, value in json.loads(head.row_keys))
-    return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note, keys)
+    cells = tuple(json.loads(head.cells))
+    return PlannedRow(head.row, head.line, head.same_as, studies, ended, head.note, keys, cells)

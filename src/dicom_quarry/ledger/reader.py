@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -14,18 +15,25 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import DatabaseError
 
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.activity import (
+    Activity,
+    compute_activity,
+    most_retrievals_at_once,
+    requests_by_minute,
+)
 from dicom_quarry.ledger.backend import backend_of
+from dicom_quarry.ledger.composition import Composition, compute_composition
 from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import is_outdated
+from dicom_quarry.ledger.row_statements import ROW, ROWS_WITH_TASKS, page_statement
 from dicom_quarry.ledger.schema import (
     attempts,
     instances,
     job,
     on_complete_items,
     request_tasks,
-    requests,
     series,
     tasks,
     uids,
@@ -38,34 +46,6 @@ from dicom_quarry.outcomes import make_outcome, worst_outcome
 
 #: Most instances in one page, unless one study alone has more; and most studies.
 _PAGE, _STUDIES_AT_ONCE = 1000, 100
-
-_first_row = (
-    select(func.min(request_tasks.c.row))
-    .where(request_tasks.c.task_id == tasks.c.id)
-    .correlate(tasks)
-    .scalar_subquery()
-)
-_rows = (
-    select(
-        requests.c.row,
-        requests.c.line,
-        requests.c.cells,
-        requests.c.same_as,
-        requests.c.note,
-        requests.c.code.label("row_code"),
-        requests.c.details.label("row_details"),
-        _first_row.label("first_row"),
-        *tasks.c,
-    )
-    .select_from(requests)
-    .outerjoin(request_tasks, request_tasks.c.row == requests.c.row)
-    .outerjoin(tasks, tasks.c.id == request_tasks.c.task_id)
-    .order_by(requests.c.row, tasks.c.id)
-)
-#: Every row with the tasks that it requests; and the same with the keys of the row.
-ROWS_WITH_TASKS = CompiledStatement(_rows)
-ROWS_WITH_KEYS = CompiledStatement(_rows.add_columns(requests.c["keys"].label("row_keys")))
-_ROW = CompiledStatement(_rows.where(requests.c.row == bindparam("only")))
 
 _attempt_count = (
     select(func.count())
@@ -180,15 +160,49 @@ class LedgerReader:
         with self._read_pool.snapshot() as connection:
             return compute_counts(connection)
 
+    def activity(self) -> Activity:
+        """Compute the load that the job put on its archives so far."""
+        with self._read_pool.snapshot() as connection:
+            return compute_activity(connection)
+
+    def most_retrievals_at_once(self) -> dict[str, int]:
+        """Return the largest number of retrievals that ran at the same time, by archive."""
+        with self._read_pool.snapshot() as connection:
+            return most_retrievals_at_once(connection)
+
+    def requests_by_minute(self) -> list[tuple[str, int, int]]:
+        """Return each minute in which requests began: archive, POSIX time and number of requests."""
+        with self._read_pool.snapshot() as connection:
+            return list(requests_by_minute(connection))
+
+    def composition(self) -> Composition:
+        """Compute the numbers of the stored data."""
+        with self._read_pool.snapshot() as connection:
+            return compute_composition(connection)
+
     def rows(self, only: int | None = None) -> Iterator[RowView]:
         """Yield every row of the user's table, in its order; or the row with the number ``only``."""
         chosen = (
             self._read_pool.stream(ROWS_WITH_TASKS)
             if only is None
-            else self._read_pool.stream(_ROW, only=only)
+            else self._read_pool.stream(ROW, only=only)
         )
         for _, group in groupby(chosen, key=lambda row: row.row):
             yield _row_view(list(group))
+
+    def row_page(
+        self, status: OutcomeStatus | None, limit: int, *, after: int = 0, before: int | None = None
+    ) -> list[RowView]:
+        """Return rows with an outcome, None for any, in their order.
+
+        These are the first ones behind the row ``after``, or the last ones in front of the row ``before``.
+        """
+        statement = page_statement(status, backwards=before is not None)
+        edge = after if before is None else before
+        with closing(self._read_pool.stream(statement, edge=edge)) as found:
+            views = (_row_view(list(group)) for _, group in groupby(found, key=lambda row: row.row))
+            page = list(islice((one for one in views if status in (None, one.outcome.status)), limit))
+        return page if before is None else page[::-1]
 
     def studies(self, only: int | None = None) -> Iterator[StudyView]:
         """Yield a view of every task, in the order of their ids; or of the task with the id ``only``."""

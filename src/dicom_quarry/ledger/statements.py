@@ -18,6 +18,7 @@ from sqlalchemy import (
     ClauseElement,
     Column,
     Connection,
+    Integer,
     Select,
     SelectBase,
     Table,
@@ -172,6 +173,24 @@ def _join_on_sqlite(element: join_distinct, compiler: SQLCompiler, **options: An
 @compiles(join_distinct, "postgresql")
 def _join_on_postgresql(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
     return f"string_agg(DISTINCT {compiler.process(element.clauses, **options)}, ',')"
+
+
+class whole(FunctionElement[int]):
+    """A positive number without its fraction."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(whole, "sqlite")
+def _whole_on_sqlite(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
+
+
+@compiles(whole, "postgresql")
+def _whole_on_postgresql(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    # A cast would round.
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS BIGINT)"
 
 
 #: Verdict of the attempt that marks a retry of a concluded task: rounds before it do not count as failures.

@@ -27,7 +27,7 @@ from dicom_quarry.model import (
     Study,
     TaskState,
 )
-from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR, codes_of, worst_outcome
+from dicom_quarry.outcomes import CATALOGUE, COMPLETE_CODE, INTERNAL_ERROR, worst_outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,6 @@ _UNLINKED = CompiledStatement(
 
 _LINKED = CompiledStatement(select(func.count(request_tasks.c.row.distinct()).label("rows")))
 
-_COMPLETE = [literal(code) for code in sorted(codes_of({OutcomeStatus.COMPLETE}))]
 _combination = (
     select(
         join_distinct(case((tasks.c.state == TaskState.CONCLUDED, tasks.c.code), else_="pending")).label(
@@ -183,7 +182,7 @@ _combination = (
     )
     .select_from(tasks)
     .join(request_tasks, request_tasks.c.task_id == tasks.c.id)
-    .where(not_(and_(tasks.c.state == TaskState.CONCLUDED, tasks.c.code.in_(_COMPLETE))))
+    .where(not_(and_(tasks.c.state == TaskState.CONCLUDED, tasks.c.code == literal(COMPLETE_CODE))))
     .group_by(request_tasks.c.row)
     .subquery()
 )
@@ -216,7 +215,8 @@ class Counts:
     """The counts of a job. ``rows_waiting`` are rows that are not resolved yet.
 
     ``on_complete_counts`` counts complete studies by the state of their on-complete command.
-    ``rows_with_internal_error`` are rows that ended for a defect of Quarry.
+    ``rows_with_internal_error`` are rows that ended for a defect of Quarry. ``rows_by_code`` and
+    ``studies_by_code`` have the reason codes of all rows and studies.
     """
 
     rows: int
@@ -232,6 +232,8 @@ class Counts:
     on_complete_counts: dict[str, int] = field(default_factory=dict)
     study_groups: tuple[StudyGroup, ...] = ()
     rows_with_internal_error: int = 0
+    rows_by_code: dict[str, int] = field(default_factory=dict)
+    studies_by_code: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_fetched(self) -> bool:
@@ -248,11 +250,17 @@ def compute_counts(connection: DriverConnection) -> Counts:
     """Count the rows, studies and instances of a job; takes a second or two with a million rows."""
     states = _STUDIES.fetch_all(connection)
     done = [row for row in states if row.state == TaskState.CONCLUDED]
-    by_status, internal_errors = _count_rows_by_status(connection)
+    by_code = _count_rows_by_code(connection)
+    by_status: Counter[OutcomeStatus] = Counter()
+    for code, number in by_code.items():
+        by_status[CATALOGUE[code].status] += number
+    studies: Counter[str] = Counter()
+    for row in states:
+        studies[row.code if row.state == TaskState.CONCLUDED else "pending"] += row.number
     return Counts(
         rows=sum(by_status.values()),
         rows_waiting=_WAITING.fetch_all(connection)[0].rows,
-        rows_by_status=by_status,
+        rows_by_status=dict(by_status),
         studies=sum(row.number for row in states),
         studies_done=sum(row.number for row in done),
         studies_complete=sum(
@@ -263,7 +271,9 @@ def compute_counts(connection: DriverConnection) -> Counts:
         size=sum(row.size or 0 for row in states),
         studies_released=sum(row.released for row in states),
         on_complete_counts={row.state: row.number for row in _ON_COMPLETE_STATES.fetch_all(connection)},
-        rows_with_internal_error=internal_errors,
+        rows_with_internal_error=by_code.get(INTERNAL_ERROR, 0),
+        rows_by_code=by_code,
+        studies_by_code=dict(studies),
         study_groups=tuple(map(_study_group, states)),
     )
 
@@ -281,24 +291,21 @@ def _study_group(row: Any) -> StudyGroup:
     )
 
 
-def _count_rows_by_status(connection: DriverConnection) -> tuple[dict[OutcomeStatus, int], int]:
-    """Count rows by the worst outcome of their tasks, and those that ended for a defect of Quarry.
+def _count_rows_by_code(connection: DriverConnection) -> dict[str, int]:
+    """Count rows by the reason code of the worst outcome of their tasks.
 
     Most rows of a large job are complete, or not resolved yet: those are counted without a look at each. The
     others have few combinations of codes: SQL groups them, and worst_outcome runs once for each combination.
     """
-    counted: Counter[OutcomeStatus] = Counter()
-    internal_errors = 0
+    counted: Counter[str] = Counter()
     for state, code, rows in _UNLINKED.fetch_all(connection):
         # The outcome of a resolved row is that of its tasks, which is counted below.
-        counted[CATALOGUE[code].status if state != RequestState.RESOLVED else OutcomeStatus.PENDING] += rows
-        internal_errors += rows if code == INTERNAL_ERROR else 0
+        counted[code if state != RequestState.RESOLVED else "pending"] += rows
     linked = _LINKED.fetch_all(connection)[0].rows
-    counted[OutcomeStatus.PENDING] -= linked
-    counted[OutcomeStatus.COMPLETE] += linked
+    counted["pending"] -= linked
+    counted[COMPLETE_CODE] += linked
     for codes, rows in _INCOMPLETE_CODES.fetch_all(connection):
         worst = worst_outcome(Outcome(CATALOGUE[one].status, one, "") for one in codes.split(","))
-        counted[OutcomeStatus.COMPLETE] -= rows
-        counted[worst.status] += rows
-        internal_errors += rows if worst.code == INTERNAL_ERROR else 0
-    return {word: number for word, number in counted.items() if number}, internal_errors
+        counted[COMPLETE_CODE] -= rows
+        counted[worst.code] += rows
+    return {code: number for code, number in counted.items() if number}

@@ -21,7 +21,7 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder, job_lock, open_job, reject_network_file_system
+from dicom_quarry.jobs.folder import JobFolder, job_lock, open_for_run, reject_network_file_system
 from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
@@ -121,7 +121,7 @@ def open_plan(
         if since is None:
             _delete_database(folder.ledger)
 
-    with open_job(folder, prepare=delete_if_unusable, is_plan=True) as ledger:
+    with open_for_run(folder, prepare=delete_if_unusable, is_plan=True) as ledger:
         if since is None:
             record.record_cohort(ledger, cohort, record.build_plan_metadata(cohort, settings))
             ledger.set_metadata(detailed="yes" if detailed else "")

@@ -29,9 +29,10 @@ class CohortContent:
             self._count(self.modalities, modality)
         self._count(self.descriptions, study.description)
 
-    def lines(self) -> list[str]:
+    def lines(self, *, descriptions: bool = True) -> list[str]:
         """Return a line for the modalities and one for the descriptions, those of the most studies first."""
-        found = (("modalities", self.modalities), ("descriptions", self.descriptions))
+        found = [("modalities", self.modalities)]
+        found += [("descriptions", self.descriptions)] if descriptions else []
         return [f"{name}: {_format_counts(counts)}" for name, counts in found if any(counts)]
 
     @staticmethod

@@ -7,10 +7,11 @@ stored instance and ``missing.csv`` every missing one. The first two can also be
 from __future__ import annotations
 
 import csv
+import hashlib
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from dicom_quarry.ledger.views import (
     ChangeView,
@@ -141,10 +142,15 @@ def make_report_table(columns: Sequence[str], rows: Iterable[RowView]) -> Report
     If the table is an earlier report, its columns of Quarry are replaced, so that a report can be the next
     job's table.
     """
-    own = [at for at, name in enumerate(columns) if name.strip().casefold() not in _REPLACED_COLUMNS]
+    own = own_columns(columns)
     header = [*(columns[at] for at in own), *REPORT_COLUMNS]
     lines = ([*(row.cells[at] for at in own), *_row_cells(row)] for row in rows)
     return ReportTable(header, lines, len(own))
+
+
+def own_columns(columns: Sequence[str]) -> list[int]:
+    """Return the places of the user's columns in a table that may be an earlier report."""
+    return [at for at, name in enumerate(columns) if name.strip().casefold() not in _REPLACED_COLUMNS]
 
 
 def _row_cells(row: RowView) -> _Cells:
@@ -156,9 +162,9 @@ def _row_cells(row: RowView) -> _Cells:
         escape_cell(outcome.reason),
         escape_cell(outcome.next_step),
         FOLDER_SEPARATOR.join([escape_path(folder) for folder in row.folders if folder]),
-        _join_texts([study.study_date for study in studies]),
-        _join_texts([study.modalities for study in studies]),
-        _join_texts([study.description for study in studies]),
+        join_texts([escape_cell(study.study_date) for study in studies]),
+        join_texts([escape_cell(study.modalities) for study in studies]),
+        join_texts([escape_cell(study.description) for study in studies]),
         row.instances_stored,
         "" if row.same_as_row is None else row.same_as_row,
         row.studies_found,
@@ -172,9 +178,9 @@ def _row_cells(row: RowView) -> _Cells:
     )
 
 
-def _join_texts(texts: Sequence[str]) -> str:
+def join_texts(texts: Sequence[str]) -> str:
     """Join the texts of a row's studies; empty if no study has one."""
-    return FOLDER_SEPARATOR.join(map(escape_cell, texts)) if any(texts) else ""
+    return FOLDER_SEPARATOR.join(texts) if any(texts) else ""
 
 
 def write_studies(
@@ -192,7 +198,7 @@ def make_study_table(studies: Iterable[StudyView]) -> ReportTable:
 def _study_cells(view: StudyView) -> _Cells:
     study, outcome = view.study, view.outcome
     return (
-        _join_numbers(view.rows),
+        join_numbers(view.rows),
         escape_cell(study.patient_id),
         escape_cell(study.accession),
         escape_cell(study.study_date),
@@ -219,6 +225,24 @@ def write_manifest(
 ) -> int:
     """Write one line for each stored instance; returns their number."""
     return write_csv(path, MANIFEST_COLUMNS, map(_instance_cells, instances), permissions)
+
+
+def hash_manifest(instances: Iterable[InstanceView]) -> str:
+    """Return the SHA-256 of the text that ``write_manifest`` packs, in hexadecimal."""
+    sink = _HashSink()
+    _write_lines(sink, MANIFEST_COLUMNS, map(_instance_cells, instances))
+    return sink.digest.hexdigest()
+
+
+class _HashSink:
+    """Computes the SHA-256 of the text that is written to it."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        """Add text."""
+        self.digest.update(text.encode())
 
 
 def _instance_cells(view: InstanceView) -> _Cells:
@@ -259,7 +283,7 @@ def _write_or_remove(
 def _missing_cells(view: MissingView) -> _Cells:
     ref = view.ref
     uids = (ref.study_uid, ref.series_uid, ref.sop_uid, ref.sop_class)
-    return (_join_numbers(view.rows), *map(escape_cell, uids), escape_cell(view.reason))
+    return (join_numbers(view.rows), *map(escape_cell, uids), escape_cell(view.reason))
 
 
 def write_damaged(path: Path, damaged: Iterable[DamagedView], *, permissions: Permissions = PRIVATE) -> int:
@@ -270,7 +294,7 @@ def write_damaged(path: Path, damaged: Iterable[DamagedView], *, permissions: Pe
 def _damaged_cells(view: DamagedView) -> _Cells:
     uids = (view.study_uid, view.series_uid, view.sop_uid)
     details = (view.code, view.problem, view.size, view.digest)
-    return (_join_numbers(view.rows), escape_path(view.path), *map(escape_cell, uids), *details)
+    return (join_numbers(view.rows), escape_path(view.path), *map(escape_cell, uids), *details)
 
 
 def write_changes(path: Path, changes: Iterable[ChangeView], *, permissions: Permissions = PRIVATE) -> int:
@@ -280,10 +304,10 @@ def write_changes(path: Path, changes: Iterable[ChangeView], *, permissions: Per
 
 def _change_cells(view: ChangeView) -> _Cells:
     details = (view.archive, view.study_uid, view.series_uid, view.sop_uid, view.code, view.change)
-    return (_join_numbers(view.rows), *map(escape_cell, details))
+    return (join_numbers(view.rows), *map(escape_cell, details))
 
 
-def _join_numbers(rows: Iterable[int]) -> str:
+def join_numbers(rows: Iterable[int]) -> str:
     """Join row numbers in one cell; with commas, a spreadsheet might read one large number."""
     return " ".join(map(str, rows))
 
@@ -316,13 +340,22 @@ def write_csv(
 
     ``bom``: begin with a byte order mark, by which Excel recognises UTF-8.
     """
-    count = 0
     with atomic_write_text(path, permissions) as stream:
         stream.write("\ufeff" * bom)
-        # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
-        writer = csv.writer(stream, lineterminator="\r\n")
-        writer.writerow(header)
-        for cells in lines:
-            writer.writerow(cells)
-            count += 1
+        return _write_lines(stream, header, lines)
+
+
+class _Sink(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+
+def _write_lines(stream: _Sink, header: Sequence[str], lines: Iterable[_Cells]) -> int:
+    """Write a header and lines as CSV; return the number of lines below the header."""
+    count = 0
+    # CRLF (RFC 4180) makes the csv module quote cells with either line break, so they read back the same.
+    writer = csv.writer(stream, lineterminator="\r\n")
+    writer.writerow(header)
+    for cells in lines:
+        writer.writerow(cells)
+        count += 1
     return count

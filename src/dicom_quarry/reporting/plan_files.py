@@ -122,7 +122,7 @@ def plan_json(
     summary: PlanSummary, rows: Iterable[PlannedRow], keywords: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the plan as JSON, in pieces; without ``keywords`` it has nothing that could name a patient."""
-    yield f'{{"summary": {json.dumps(_summary_json(summary), indent=2)},\n"rows": ['
+    yield f'{{"summary": {json.dumps(_summary_with_content(summary), indent=2)},\n"rows": ['
     separator = "\n"
     for row in rows:
         yield f"{separator}{json.dumps(_row_json(row, keywords))}"
@@ -130,7 +130,13 @@ def plan_json(
     yield "\n]}\n"
 
 
-def _summary_json(summary: PlanSummary) -> dict[str, object]:
+def _summary_with_content(summary: PlanSummary) -> dict[str, object]:
+    content = dict(summary.content.descriptions.most_common())
+    return {**plan_dict(summary), "studies_by_description": content}
+
+
+def plan_dict(summary: PlanSummary) -> dict[str, object]:
+    """Return the numbers of a plan, as ``json`` can write them, without descriptions of studies."""
     return {
         "rows": summary.counts.rows,
         "rows_found": summary.counts.found,
@@ -138,7 +144,6 @@ def _summary_json(summary: PlanSummary) -> dict[str, object]:
         "rows_by_code": {group.code: group.count for group in summary.counts.unresolved_groups},
         "studies": summary.studies,
         "studies_by_modality": dict(summary.content.modalities.most_common()),
-        "studies_by_description": dict(summary.content.descriptions.most_common()),
         "instances": summary.instances,
         "bytes_estimated": summary.size,
         "bytes_free": summary.free_bytes,

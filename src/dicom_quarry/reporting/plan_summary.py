@@ -91,6 +91,11 @@ class PlanSummary:
         return 1 if statuses - SETTLED else 0
 
     @property
+    def verdict(self) -> str:
+        """The exit code in words that stand alone, without a list of rows above them."""
+        return self.exit_code_text.partition("; see")[0]
+
+    @property
     def exit_code_text(self) -> str:
         """The exit code in words."""
         counts = self.counts
@@ -125,12 +130,15 @@ def count_rows(rows: Iterable[PlannedRow]) -> RowCounts:
     return RowCounts(total, found, repeated, sort_groups(groups))
 
 
-def plan_lines(summary: PlanSummary, file: Path | None = None) -> list[str]:
-    """Return plain lines for a file or a pipe: row numbers, nothing that could name a patient."""
+def plan_lines(summary: PlanSummary, file: Path | None = None, *, descriptions: bool = True) -> list[str]:
+    """Return plain lines for a file or a pipe: row numbers, nothing that could name a patient.
+
+    ``descriptions`` are those of the studies, which an archive may have filled with anything.
+    """
     lines = [_rows_line(summary)]
     for group in summary.counts.unresolved_groups:
         lines.extend(group_lines(group))
-    lines.extend(summary.content.lines())
+    lines.extend(summary.content.lines(descriptions=descriptions))
     lines.extend(_total_lines(summary))
     if file is not None:
         lines.append(f"plan: {file}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,38 +35,69 @@ _PURPOSES = {
 _MODELS = {"study": "study root", "patient": "patient root", "qido": "QIDO-RS"}
 _TRANSPORTS = {"move": "C-MOVE", "get": "C-GET", "wado": "WADO-RS"}
 
-#: A time (seconds since 1970), and the description of the event.
-_Event = tuple[float, str]
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """Something that happened ``at`` a POSIX time, and took ``seconds``.
+
+    ``kind`` is query, retrieval, retry, pause or proof. ``is_failure``: the archive or the connection failed.
+    """
+
+    at: float
+    kind: str
+    text: str
+    seconds: float = 0.0
+    is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The history of rows and studies in words: what they are, what happened in order of time, the end."""
+
+    subjects: tuple[tuple[str, ...], ...]
+    events: tuple[HistoryEvent, ...]
+    remark: str
+    outcomes: tuple[tuple[str, ...], ...]
+
+
+def explain(
+    rows: Sequence[RowHistory], studies: Sequence[StudyHistory], *, with_identifiers: bool
+) -> Explanation:
+    """Return the history in words; only ``with_identifiers`` may they name a patient."""
+    subjects = [tuple(_row_lines(row, with_identifiers)) for row in rows]
+    events = [event for row in rows for event in _query_events(row.queries, "", with_identifiers)]
+    for number, study in enumerate(studies, 1):
+        name = f"study {number}: " if len(studies) > 1 else ""
+        subjects.append(tuple(_study_lines(study, name, with_identifiers)))
+        events += _study_events(study, name, with_identifiers)
+    outcomes = [
+        tuple(_outcome_lines(row.view.outcome, f"row {row.view.row}", with_identifiers)) for row in rows
+    ]
+    for number, study in enumerate(studies, 1) if len(studies) > 1 or not rows else ():
+        outcomes.append(tuple(_outcome_lines(study.view.outcome, f"study {number}", with_identifiers)))
+    in_order = sorted(events, key=lambda event: event.at)
+    return Explanation(tuple(subjects), tuple(in_order), _remark_on_queries(rows), tuple(outcomes))
+
+
+def _remark_on_queries(rows: Sequence[RowHistory]) -> str:
+    if any(row.queries for row in rows):
+        return ""
+    was_queried = any(row.view.outcome.status not in _NEVER_QUERIED or row.view.studies_found for row in rows)
+    if was_queried:
+        return "no record of the queries: an older version of Quarry made them"
+    return "no archive was queried"
 
 
 def explain_lines(
     rows: Sequence[RowHistory], studies: Sequence[StudyHistory], *, with_identifiers: bool
 ) -> list[str]:
     """Return the history as text lines; only ``with_identifiers`` may they name a patient."""
-    lines: list[str] = []
-    for row in rows:
-        lines += [*_row_lines(row, with_identifiers), ""]
-    events = [event for row in rows for event in _query_events(row.queries, "", with_identifiers)]
-    for number, study in enumerate(studies, 1):
-        name = f"study {number}: " if len(studies) > 1 else ""
-        lines += [*_study_lines(study, name, with_identifiers), ""]
-        events += _study_events(study, name, with_identifiers)
+    explained = explain(rows, studies, with_identifiers=with_identifiers)
+    lines = [line for subject in explained.subjects for line in (*subject, "")]
     lines.append("what happened, in UTC:")
-    lines += [f"  {_format_epoch(at)}  {text}" for at, text in sorted(events, key=lambda event: event[0])]
-    if not any(row.queries for row in rows):
-        was_queried = any(
-            row.view.outcome.status not in _NEVER_QUERIED or row.view.studies_found for row in rows
-        )
-        lines.append(
-            "  no record of the queries: an older version of Quarry made them"
-            if was_queried
-            else "  no archive was queried"
-        )
-    for row in rows:
-        lines += ["", *_outcome_lines(row.view.outcome, f"row {row.view.row}", with_identifiers)]
-    for number, study in enumerate(studies, 1) if len(studies) > 1 or not rows else ():
-        lines += ["", *_outcome_lines(study.view.outcome, f"study {number}", with_identifiers)]
-    return lines
+    lines += [f"  {_format_epoch(event.at)}  {event.text}" for event in explained.events]
+    lines += [f"  {explained.remark}"] if explained.remark else []
+    return [*lines, *(line for outcome in explained.outcomes for line in ("", *outcome))]
 
 
 #: The statuses of rows for which no archive is queried.
@@ -128,30 +160,40 @@ def _row_numbers(rows: Iterable[int]) -> str:
     return " ".join(map(str, rows)) or "not in the table any more"
 
 
-def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[_Event]:
+def _study_events(study: StudyHistory, name: str, with_identifiers: bool) -> Iterator[HistoryEvent]:
     yield from _query_events(study.queries, name, with_identifiers)
     has_received = any(attempt.newly_stored for _, attempt in study.rounds)
     for number, attempt in study.rounds:
         text = _describe_attempt(attempt, with_identifiers, has_received=has_received)
-        yield attempt.started, f"{name}round {number}, {text}"
+        yield HistoryEvent(
+            attempt.started,
+            "retrieval",
+            f"{name}round {number}, {text}",
+            attempt.ended - attempt.started,
+            is_failure=not attempt.newly_stored and attempt.requested > 0,
+        )
     for at in study.retried_at:
-        yield at, f"{name}tried again"
+        yield HistoryEvent(at, "retry", f"{name}tried again")
     for one in study.postponements:
-        yield one.at, f"{name}postponed until {_format_epoch(one.until)}: {one.why}"
+        text = f"{name}postponed until {_format_epoch(one.until)}: {one.why}"
+        yield HistoryEvent(one.at, "pause", text, one.until - one.at)
     if study.proved_at is not None:
-        yield study.proved_at, f"{name}proved complete: every instance that the archive lists is stored"
+        text = f"{name}proved complete: every instance that the archive lists is stored"
+        yield HistoryEvent(study.proved_at, "proof", text)
 
 
-def _query_events(queries: Iterable[QueryLogEntry], name: str, with_identifiers: bool) -> Iterator[_Event]:
+def _query_events(
+    queries: Iterable[QueryLogEntry], name: str, with_identifiers: bool
+) -> Iterator[HistoryEvent]:
     for one in queries:
         keys = f" by {', '.join(one.keys.split())}" if one.keys else ""
         query_count = f", {one.request_count:,} queries" if one.request_count > 1 else ""
         result = _describe_result(one, with_identifiers)
-        yield (
-            one.started,
+        text = (
             f"{name}{_PURPOSES[one.purpose].format(one.archive)}{keys} "
-            f"({one.level} level, {_MODELS[one.model]}{query_count}): {result}, {one.duration:.2f} s",
+            f"({one.level} level, {_MODELS[one.model]}{query_count}): {result}, {one.duration:.2f} s"
         )
+        yield HistoryEvent(one.started, "query", text, one.duration, is_failure=one.result_count is None)
 
 
 def _describe_result(one: QueryLogEntry, with_identifiers: bool) -> str:

@@ -93,12 +93,22 @@ class JobSummary:
         return sum(count for status, count in self.outcome_counts if status not in SETTLED)
 
     @property
+    def rows_done(self) -> int:
+        """The number of rows that have ended."""
+        return self.rows - dict(self.outcome_counts).get(OutcomeStatus.PENDING, 0)
+
+    @property
     def settled_text(self) -> str:
         """The sentence for a job whose rows need no attention."""
         filtered = dict(self.outcome_counts).get(OutcomeStatus.FILTERED, 0)
         if filtered:
             return f"every row is complete, or filtered by your own options ({filtered:,} of {self.rows:,})"
         return "every row is complete"
+
+    @property
+    def verdict(self) -> str:
+        """The exit code in words that stand alone, without a list of rows above them."""
+        return self.exit_code_text.partition("; see")[0]
 
     @property
     def exit_code_text(self) -> str:
@@ -171,7 +181,7 @@ def sort_groups(groups: dict[str, OutcomeGroup]) -> tuple[OutcomeGroup, ...]:
 
 def summary_lines(summary: JobSummary, report: Path | None = None) -> list[str]:
     """Return plain lines for a file or a pipe: row numbers, nothing that could name a patient."""
-    counts = ", ".join(f"{count:,} {_status_text(status)}" for status, count in summary.outcome_counts)
+    counts = ", ".join(f"{count:,} {status_text(status)}" for status, count in summary.outcome_counts)
     lines = [f"{format_count(summary.rows, 'row')}: {counts}" if counts else "no rows", _totals_line(summary)]
     for group in summary.attention_groups:
         lines.extend(group_lines(group))
@@ -188,7 +198,7 @@ def render_summary(summary: JobSummary, report: Path | None = None) -> Renderabl
     table.add_column(justify="right")
     table.add_column()
     for status, count in summary.outcome_counts:
-        table.add_row(f"{count:,}", Text(_status_text(status), style=_style(status)))
+        table.add_row(f"{count:,}", Text(status_text(status), style=_style(status)))
     parts: list[RenderableType] = [Text(format_count(summary.rows, "row"), style="bold"), table]
     parts.append(Text(_totals_line(summary)))
     for group in summary.attention_groups:
@@ -202,7 +212,7 @@ def render_summary(summary: JobSummary, report: Path | None = None) -> Renderabl
 
 def render_group(group: OutcomeGroup) -> Sequence[Text]:
     """Render the rows with the same reason for a terminal."""
-    head = f"\n{_status_text(group.status)}, {format_count(group.count, 'row')}: {group.title}"
+    head = f"\n{status_text(group.status)}, {format_count(group.count, 'row')}: {group.title}"
     lines = [Text(head, style=_style(group.status))]
     # Rows that have not ended have no reason to show yet.
     if group.status is not OutcomeStatus.PENDING:
@@ -216,9 +226,7 @@ def render_group(group: OutcomeGroup) -> Sequence[Text]:
 
 def group_lines(group: OutcomeGroup) -> list[str]:
     """Return plain lines for the rows with the same reason: row numbers only."""
-    lines = [
-        f"{_status_text(group.status)}, {format_count(group.count, 'row')} ({group.code}): {group.title}"
-    ]
+    lines = [f"{status_text(group.status)}, {format_count(group.count, 'row')} ({group.code}): {group.title}"]
     lines.append(f"  {_row_numbers(group)}")
     if group.next_step:
         lines.append(f"  what to do: {escape_text(group.next_step, limit=300)}")
@@ -269,7 +277,8 @@ def _row_numbers(group: OutcomeGroup) -> str:
     return f"row{'s' if group.count > 1 else ''} {numbers}" + (f" and {more:,} more" if more else "")
 
 
-def _status_text(status: OutcomeStatus) -> str:
+def status_text(status: OutcomeStatus) -> str:
+    """Return an outcome in words."""
     return "invalid" if status is OutcomeStatus.INVALID_ROW else status.replace("_", " ")
 
 

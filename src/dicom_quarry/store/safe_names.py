@@ -58,7 +58,7 @@ RESERVED: Final = frozenset(
     {
         *("mismatch", "non-patient"),
         *("report.csv", "report.xlsx", "studies.csv", "missing.csv", "problems.csv", "manifest.csv.gz"),
-        *("damaged.csv", "changes.csv", "sha256sums"),
+        *("damaged.csv", "changes.csv", "sha256sums", "report.html", "proof.json", "proof.json.sig"),
         *("ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.part", "lock", "release.lock"),
         *("audit.csv", "quarry.log", "output.log", "progress.json"),
     }

@@ -66,6 +66,23 @@ def is_own_folder(path: Path) -> bool:
         return False
 
 
+def close_own_folder(path: Path) -> bool:
+    """Close a folder of this user to all others; return False if it is a link or another user's.
+
+    Raises OSError if it cannot be opened.
+    """
+    fd = os.open(path, _FOLDER | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid():
+            return False
+        if found.st_mode & 0o077:
+            os.fchmod(fd, 0o700)
+        return True
+    finally:
+        os.close(fd)
+
+
 def _describe_folder(path: Path, reason: str, *, is_ours: bool) -> str:
     remedy = f"Close it to others with  chmod go-w {path}" if is_ours else "Use a folder of your own"
     return (

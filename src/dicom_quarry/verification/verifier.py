@@ -98,21 +98,29 @@ class FileBatch:
 
 
 def verify(
-    folder: JobFolder, *, quick: bool = False, threads: int | None = None, manifest: Path | None = None
+    folder: JobFolder,
+    *,
+    quick: bool = False,
+    threads: int | None = None,
+    manifest: Path | None = None,
+    on_progress: Callable[[VerifyProgress], None] = lambda _: None,
 ) -> Iterator[FileResult]:
     """Compare every recorded file by size and SHA-256, or only by size if ``quick``.
 
     ``manifest`` is compared with instead of the job's record.
     """
     with closing(open_file_records(folder, manifest)) as records:
-        pages = records.files()
+        pages, files, size = records.files(), 0, 0
+        meter = _VerifyMeter(records, Position(0, 0, 0, 0), None)
         for part, problems in _compare_files(folder, pages, quick=quick, sample=None, threads=threads):
             for index, file in enumerate(part.files):
                 code, problem = problems.get(index, ("", ""))
                 yield FileResult(file, problem, code)
+            files, size = files + len(part.files), size + sum(file.size for file in part.files)
+            on_progress(meter.progress(files, size))
 
 
-class Verification:
+class VerificationRun:
     """A verification of a job's files that can be interrupted and resumed; a context.
 
     Raises StartError while another verification of the job runs.

@@ -9,7 +9,6 @@ from dicom_quarry.api import JobStatus
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import resume_command
 from dicom_quarry.cli.console import err, out
-from dicom_quarry.cli.display.progress_text import format_left
 from dicom_quarry.model import OutcomeStatus
 
 #: The longest path that Linux takes (PATH_MAX).
@@ -57,7 +56,7 @@ def _show_job(job: JobStatus) -> None:
         f"{job.state:<12}",
         f"{job.started_at.astimezone():%Y-%m-%d %H:%M}",
         f"{complete:>9,} of {api.format_count(job.counts.rows, 'row')} complete",
-        *([format_left(left)] if left is not None else []),
+        *([api.format_left(left)] if left is not None else []),
         api.escape_text(str(job.folder.out), limit=_MAX_PATH),
     ]
     out.print("  ".join(parts))

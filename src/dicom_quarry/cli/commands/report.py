@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,6 +28,11 @@ def report(
         bool,
         typer.Option("--sha256sums", help="Also write SHA256SUMS, for  sha256sum -c SHA256SUMS."),
     ] = False,
+    html: Annotated[
+        bool,
+        typer.Option("--html", help="Write report.html, a page for any browser, also with  html = false."),
+    ] = False,
+    identifiers: options.Identifiers = False,
     bom: Annotated[
         bool | None,
         typer.Option(
@@ -34,11 +40,18 @@ def report(
             help="Begin the CSV files with a byte order mark, for Excel.  [default: as they are]",
         ),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY", help="Sign proof.json with this Ed25519 key, a PEM file.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Write the reports of a job and show its summary.
 
-    The reports are report.csv, studies.csv and manifest.csv.gz. Also works while the job runs. Reports that
-    you request once are kept up to date by later runs.
+    The reports are report.csv, studies.csv, manifest.csv.gz, proof.json and report.html. This also works
+    while the job runs.
+    Reports that you request once are kept up to date by later runs.
 
     Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
@@ -46,9 +59,19 @@ def report(
       quarry report out/
       quarry report out/ --xlsx
       quarry report out/ --problems
+      quarry report out/ --html --identifiers
     """
     out = choose_folder(folder)
-    result = api.report(out, xlsx=xlsx, problems=problems, sha256sums=sha256sums, bom=bom)
+    result = api.report(
+        out,
+        xlsx=xlsx,
+        problems=problems,
+        sha256sums=sha256sums,
+        bom=bom,
+        sign=sign,
+        html=html,
+        identifiers=identifiers,
+    )
     show_summary(result)
     if problems and not (out / "problems.csv").exists():
         write_line("no row needs attention: there is no problems.csv")

@@ -7,11 +7,10 @@ import json
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import JobStatus
+from dicom_quarry.api import JobStatus, JobView
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder, resume_command
 from dicom_quarry.cli.console import out
-from dicom_quarry.cli.display.progress_text import format_left, format_study
 
 
 def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = False) -> None:
@@ -26,36 +25,27 @@ def status(folder: options.FolderOrDefault = None, as_json: options.AsJson = Fal
       quarry status
       quarry status out/ --json
     """
-    job = api.read_job_status(choose_folder(folder))
-    if as_json:
-        print(json.dumps(_to_json(job), indent=2))
-    else:
-        _show_job(job)
+    with api.open_job(choose_folder(folder)) as opened:
+        job = opened.status()
+        if as_json:
+            print(json.dumps(_to_json(job, api.read_job_view(opened)), indent=2))
+        else:
+            _show_job(job)
     raise typer.Exit(api.status_exit_code(job))
 
 
-def _to_json(job: JobStatus) -> dict[str, object]:
-    counts, progress = job.counts, job.progress
+def _to_json(job: JobStatus, view: JobView) -> dict[str, object]:
     return {
-        "running": job.process is not None,
+        **api.job_dict(view),
+        "job": api.job_key(job.folder.out),
         "queued": job.is_queued,
-        "process": job.process,
-        "finished": counts.is_finished,
+        "stopping": view.is_stopping,
+        "killed": view.was_killed,
+        "process": view.process,
+        "finished": job.counts.is_finished,
         "resume": resume_command(job.folder.out) if job.can_be_resumed else None,
-        "rows": counts.rows,
-        "rows_by_outcome": dict(counts.rows_by_status),
-        "studies": counts.studies,
-        "studies_complete": counts.studies_complete,
-        "studies_released": counts.studies_released,
-        "on_complete": counts.on_complete_counts,
-        "instances_expected": counts.instances_expected,
-        "instances_stored": counts.instances_stored,
-        "bytes": counts.size,
-        "files_damaged": job.damage.files if job.damage else 0,
-        "bytes_per_second": progress.get("bytes_per_second"),
-        "seconds_left": progress.get("seconds_left"),
-        "waiting_for": job.waiting_for or None,
-        "active_studies": progress.get("active_studies", []),
+        "instances_missing": view.instances_missing,
+        "active_studies": job.progress.get("active_studies", []),
     }
 
 
@@ -82,11 +72,11 @@ def _show_job(job: JobStatus) -> None:
         found = job.active_studies.get(study["row"])
         keys = (found.patient_id, found.accession) if found and out.is_terminal else ("", "")
         part = api.format_part(study["stored"], study["listed"], "instance")
-        out.print(f"  {format_study(study['row'], *keys)}: {part}")
+        out.print(f"  {api.format_study(study['row'], *keys)}: {part}")
     if job.damage:
         out.print(api.describe_damage(job.damage, job.folder.out))
     if job.waiting_for:
         out.print(f"waiting for {job.waiting_for}")
     if progress.get("seconds_left") is not None:
         rate = api.format_size(round(progress["bytes_per_second"]))
-        out.print(f"{rate}/s, {format_left(progress['seconds_left'])}")
+        out.print(f"{rate}/s, {api.format_left(progress['seconds_left'])}")

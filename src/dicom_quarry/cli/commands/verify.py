@@ -14,11 +14,12 @@ from typing import Annotated, NoReturn
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import FileResult, Verification, VerifyOptions, VerifySummary
+from dicom_quarry.api import FileResult, VerificationRun, VerifyOptions, VerifySummary
 from dicom_quarry.cli import options
 from dicom_quarry.cli.chosen_folder import choose_folder
 from dicom_quarry.cli.console import err, fail, out
-from dicom_quarry.cli.display.progress_line import ProgressLine, format_files_progress, print_line
+from dicom_quarry.cli.display.progress_line import ProgressLine, print_line
+from dicom_quarry.cli.display.proof import verify_with_proof
 from dicom_quarry.errors import ConfigError
 
 #: Damaged files that are named one by one.
@@ -52,6 +53,14 @@ def verify(
             help="Compare with this manifest.csv.gz.  [default: the job's record, else the folder's manifest]"
         ),
     ] = None,
+    proof: Annotated[
+        bool,
+        typer.Option("--proof", help="Also check proof.json: manifest, counts and audit log."),
+    ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --proof: check its signature with this key, a PEM file."),
+    ] = None,
     trust_owner: options.TrustOwner = False,
 ) -> None:
     """Compare the stored files with the record.
@@ -59,26 +68,35 @@ def verify(
     Reads every file and compares it with the checksum recorded when it arrived. In a folder
     without the job's record, its manifest.csv.gz is used. Run again after an interruption it continues.
 
-    Exit codes: 0 all files are unchanged; 1 some are damaged or missing; 4
+    Exit codes: 0 all files are unchanged; 1 some are damaged or missing, or the proof does not hold; 4
     interrupted.
 
     Examples:
       quarry verify out/
-      quarry verify out/ --sample 1%
+      quarry verify out/ --proof
       quarry verify out/ --against-archive
     """
     if seed is not None and sample is None:
         raise ConfigError("--seed repeats a --sample: give both")
+    if public_key is not None and not proof:
+        raise ConfigError("--public-key checks the signature of a proof: add --proof")
     if against_archive:
-        if quick or sample is not None or threads is not None or manifest is not None:
+        if quick or proof or sample is not None or threads is not None or manifest is not None:
             raise ConfigError(
-                "--against-archive reads no files: leave --quick, --sample, --threads and --manifest out"
+                "--against-archive reads no files: leave --quick, --sample, --threads, --manifest and "
+                "--proof out"
             )
         _verify_against_archive(choose_folder(folder), restart=restart, trust_owner=trust_owner)
     share = None if sample is None else api.parse_share(sample)
     if folder is None and _is_handed_over(Path()):
         folder = Path()
-    _verify_files(choose_folder(folder), VerifyOptions(quick, share, seed, threads, restart, manifest))
+    chosen = choose_folder(folder)
+    options = VerifyOptions(quick, share, seed, threads, restart, manifest)
+    if proof:
+        holds = verify_with_proof(chosen, manifest, public_key, lambda: _verify_files(chosen, options))
+    else:
+        holds = _verify_files(chosen, options)
+    raise typer.Exit(0 if holds else 1)
 
 
 def _is_handed_over(folder: Path) -> bool:
@@ -105,14 +123,15 @@ def _verify_against_archive(folder: Path, *, restart: bool, trust_owner: bool) -
     raise typer.Exit(4)
 
 
-def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
+def _verify_files(folder: Path, options: VerifyOptions) -> bool:
+    """Compare the files; return whether all that were compared are as recorded."""
     printer = _DamagedFilePrinter()
     with api.open_verification(folder, options) as verification, _sigterm_as_interrupt():
         _show_start(verification)
         try:
             with ProgressLine() as line:
                 verified = verification.run(
-                    printer.show, lambda progress: line.show(lambda: format_files_progress(progress))
+                    printer.show, lambda progress: line.show(lambda: api.format_files_progress(progress))
                 )
         except KeyboardInterrupt:
             printer.finish()
@@ -124,10 +143,10 @@ def _verify_files(folder: Path, options: VerifyOptions) -> NoReturn:
         api.record_verification(verification, verified, is_full=options.is_full, is_quick=options.quick)
         verification.finish()
     _show_result(folder, options, verification, verified, list_file)
-    raise typer.Exit(1 if verified.damaged else 0)
+    return not verified.damaged
 
 
-def _show_start(verification: Verification) -> None:
+def _show_start(verification: VerificationRun) -> None:
     if verification.manifest is not None:
         written = datetime.fromtimestamp(verification.manifest.stat().st_mtime).astimezone()
         files = api.format_count(verification.totals.files, "file")
@@ -149,7 +168,7 @@ def _show_start(verification: Verification) -> None:
 def _show_result(
     folder: Path,
     options: VerifyOptions,
-    verification: Verification,
+    verification: VerificationRun,
     verified: VerifySummary,
     list_file: Path | None,
 ) -> None:

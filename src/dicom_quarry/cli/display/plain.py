@@ -11,16 +11,14 @@ from dicom_quarry.api import (
     QueryProgress,
     Snapshot,
     describe_unused_columns,
-    format_count,
-)
-from dicom_quarry.cli.console import write_line
-from dicom_quarry.cli.display.progress_text import (
     format_cohort,
     format_cohort_change,
+    format_count,
     format_query_progress,
     format_rate,
     format_totals,
 )
+from dicom_quarry.cli.console import write_line
 
 #: Seconds between two progress lines, and before the first.
 _INTERVAL = 60.0

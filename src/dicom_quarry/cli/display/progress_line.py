@@ -10,10 +10,7 @@ from typing import Self
 from rich.live import Live
 from rich.text import Text
 
-from dicom_quarry import api
-from dicom_quarry.api import VerifyProgress
 from dicom_quarry.cli.console import out, write_line
-from dicom_quarry.cli.display.progress_text import format_left
 
 #: Seconds between two printed lines, before the first of them, and between two redraws on a terminal.
 _INTERVAL, _FIRST_DELAY, _REDRAW_INTERVAL = 60.0, 5.0, 0.25
@@ -52,15 +49,3 @@ def print_line(line: str) -> None:
         out.print(line)
     else:
         write_line(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {line}")
-
-
-def format_files_progress(progress: VerifyProgress) -> str:
-    """Format the files compared so far, the rate and the time left."""
-    done = min(100, 100 * progress.done.size // max(progress.total.size, 1))
-    text = (
-        f"{api.format_part(progress.done.files, progress.total.files, 'file')} ({done} %), "
-        f"{progress.files_per_second:,.0f} files/s, {api.format_size(round(progress.bytes_per_second))}/s"
-    )
-    if progress.seconds_left is None:
-        return text
-    return f"{text}, {format_left(progress.seconds_left)}"

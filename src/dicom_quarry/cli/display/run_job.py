@@ -22,6 +22,7 @@ _FURTHER_REPORTS = {
     "report.xlsx": "workbook",
     "problems.csv": "rows that need attention",
     "SHA256SUMS": "checksums",
+    "report.html": "page",
 }
 
 
@@ -34,6 +35,8 @@ def show_summary(result: Result) -> None:
             write_line(line)
     for path in result.further_reports:
         write_line(f"{_FURTHER_REPORTS[path.name]}: {path}")
+    if result.sign_problem:
+        err.print(result.sign_problem)
 
 
 T = TypeVar("T")
@@ -94,10 +97,7 @@ def _open_display() -> Iterator[JobObserver]:
     if api.is_background_job():
         yield detach.DetachedDisplay()
     elif sys.stdout.isatty():
-        # Imported here: only a terminal needs rich's live display.
-        from dicom_quarry.cli.display.live import LiveDisplay
-
-        with LiveDisplay(out) as live:
+        with api.LiveDisplay(out) as live:
             yield live
     else:
         yield PlainDisplay()

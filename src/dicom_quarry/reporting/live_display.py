@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from rich.console import Console, Group, RenderableType
@@ -10,18 +11,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dicom_quarry.api import (
-    CohortChange,
-    JobObserver,
-    QueryProgress,
-    Snapshot,
-    describe_unused_columns,
-    format_count,
-    format_duration,
-    format_part,
-    format_size,
-)
-from dicom_quarry.cli.display.progress_text import (
+from dicom_quarry.jobs.observer import JobObserver, describe_unused_columns
+from dicom_quarry.jobs.progress import QueryProgress, Snapshot
+from dicom_quarry.ledger.cohort_rows import CohortChange
+from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.plurals import format_count, format_part
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.reporting.progress_text import (
     format_cohort,
     format_cohort_change,
     format_left,
@@ -29,7 +25,7 @@ from dicom_quarry.cli.display.progress_text import (
     format_study,
     format_totals,
 )
-from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.system.durations import format_duration
 
 
 class LiveDisplay(JobObserver):
@@ -73,6 +69,13 @@ class LiveDisplay(JobObserver):
     def on_query_progress(self, progress: QueryProgress) -> None:
         """Redraw."""
         self._draw(_render_query_progress(progress))
+
+    def update(self, done: int, total: int, lines: Sequence[str]) -> None:
+        """Redraw a bar with some lines below it."""
+        self._draw(Group(_render_bar(done, total), *map(Text, lines)))
+
+    def finish(self, done: int, total: int, line: str) -> None:
+        """Leave the terminal as it was: the caller shows the result."""
 
     def _draw(self, renderable: RenderableType) -> None:
         if not self._is_drawing:

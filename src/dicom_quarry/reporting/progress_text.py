@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from dicom_quarry.api import (
-    CohortChange,
-    QueryProgress,
-    Snapshot,
-    escape_text,
-    format_count,
-    format_part,
-    format_size,
-    format_time_left,
-)
 from dicom_quarry.model import SETTLED, OutcomeStatus
+from dicom_quarry.plurals import format_count, format_part
+from dicom_quarry.reporting.formatting import format_size
+from dicom_quarry.system.durations import format_time_left
+from dicom_quarry.system.text_safety import escape_text
+
+if TYPE_CHECKING:
+    # quarry status formats a time, and needs none of these.
+    from dicom_quarry.jobs.progress import QueryProgress, Snapshot
+    from dicom_quarry.ledger.cohort_rows import CohortChange
 
 
 def format_query_progress(progress: QueryProgress) -> str:

@@ -1,0 +1,1 @@
+"""Pages and drawings: report.html, and what the web pages and notebooks share with it."""
