@@ -52,7 +52,7 @@ check: $(STAMP) ## format, lint, types, layers, plain English
 docs: $(STAMP) ## make docs/faults.md and the diagrams in docs/architecture.md from tests and code
 	$(BIN)/python -m tests.faults.document
 
-screenshots: $(STAMP) archives ## take the pictures in docs/pictures in a browser, against a demo archive
+screenshots: $(STAMP) archives ## take the pictures in docs/pictures in a browser, of a made-up cohort and a demo archive
 	$(BIN)/python -m tools.screenshots
 
 notebook: $(STAMP) ## run docs/notebook.ipynb against the demo archive, and keep its outputs

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from tests.reporting.recorded_cohort import record_cohort
 
 from dicom_quarry.demo.dimse_operations import RetrieveOperation
 from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.synthetic_studies import generate_studies
+from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.reporting.html.report_page import write_report_page
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 
@@ -104,6 +107,21 @@ def take_live_pages(browser: Browser) -> None:
         _save(page, "web-row", height=760)
 
 
+def take_report(browser: Browser) -> None:
+    """Take the pictures of report.html, of a made-up cohort that was recorded without an archive."""
+    record_cohort(_WORK / "report", 3200, unusable=14)
+    with open_job(_WORK / "report") as job:
+        write_report_page(_WORK / "report.html", job)
+    page = browser.new_page()
+    page.goto((_WORK / "report.html").as_uri())
+    _save(page, "report", width=1080, height=840)
+    page.locator("#archive").screenshot(path=PICTURES / "report-archive.png")
+    page.locator("#row-filter").select_option("instances_missing")
+    page.locator("#rows").screenshot(path=PICTURES / "report-rows.png")
+    page.locator("#summary").scroll_into_view_if_needed()
+    _save(page, "report-dark", width=390, height=844, dark=True)
+
+
 def main() -> int:
     """Take all pictures."""
     PICTURES.mkdir(exist_ok=True)
@@ -115,6 +133,7 @@ def main() -> int:
             with playwright.chromium.launch(
                 executable_path=shutil.which("chromium"), args=arguments
             ) as browser:
+                take_report(browser)
                 take_live_pages(browser)
     finally:
         shutil.rmtree(_WORK, ignore_errors=True)  # the last reports may still be written

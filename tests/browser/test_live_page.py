@@ -140,4 +140,5 @@ def test_a_job_is_followed_and_led_by_its_page(
         pages.check()
         _check_other_pages(pages)
         assert network.errors == []
+        Pages(open_page(f"http://{server.host}/"), violations).check()
         assert len(list(out.rglob("*.dcm"))) == 12

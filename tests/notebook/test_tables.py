@@ -106,7 +106,6 @@ def test_types_are_kept_where_no_row_has_a_value() -> None:
     assert pyarrow.schema(ArrowTable("rows", COLUMNS, lambda: iter(NULLS))) == schema
 
 
-@pytest.mark.usefixtures("library")
 def test_a_large_table_is_read_a_batch_at_a_time() -> None:
     taken = 0
 

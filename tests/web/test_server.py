@@ -39,6 +39,7 @@ def test_a_port_on_loopback_alone_and_ctrl_c_with_an_open_page(tmp_path: Path) -
         events = server.open_stream("/events")
         assert events.status == 200 and events.readline() == b"event: parts\n"
         assert server.interrupt() == 0
+        assert list((server.runtime / "quarry").iterdir()) == []
         assert server.output.endswith("\nended\n"), "nothing about tasks or tracebacks"
 
 

@@ -9,6 +9,7 @@ from dicom_quarry.reporting.html.markup import Markup as Markup
 from dicom_quarry.reporting.html.markup import element as element
 from dicom_quarry.reporting.html.markup import join as join
 from dicom_quarry.reporting.html.markup import table as table
+from dicom_quarry.reporting.html.markup import tiles as tiles
 from dicom_quarry.reporting.html.over_time import make_time_axis as make_time_axis
 from dicom_quarry.reporting.html.over_time import throughput_chart as throughput_chart
 from dicom_quarry.reporting.html.page import style_sheet as style_sheet

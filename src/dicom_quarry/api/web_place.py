@@ -74,17 +74,24 @@ class WebPlace:
         """The port in the link."""
         return DEFAULT_PORT if self.port is None else self.port
 
-    @property
-    def link_minutes(self) -> int:
-        """The minutes in which a link can be used."""
-        return LINK_LIFETIME // 60
-
     def make_link(self) -> str:
         """Return a new link; the former one is void. Raises OSError."""
         token = secrets.token_urlsafe(32)
         with atomic_write_text(self._link, durable=False) as file:
             file.write(f"{_digest(token)} {int(time.time()) + LINK_LIFETIME}\n")
         return f"http://localhost:{self.local_port}/start?token={token}"
+
+    def explain_link(self) -> str:
+        """Make a new link, and return how to open it, line by line."""
+        lines = [
+            "On your own computer, run this command and leave it open:",
+            f"\n  {self.ssh_command}\n",
+            f"Then open this link in a browser there. It works once, within {LINK_LIFETIME // 60} minutes:",
+            f"\n  {self.make_link()}\n",
+        ]
+        if self.port is not None:
+            lines.append("With a browser on this computer, only the link is needed.")
+        return "\n".join(lines)
 
     def use_token(self, token: str) -> bool:
         """Return True if the token is that of the newest link, not expired, and used for the first time."""
@@ -97,10 +104,12 @@ class WebPlace:
             self._link.unlink()
         return is_known
 
-    def void_link(self) -> None:
-        """Remove the link."""
-        with suppress(OSError):
-            self._link.unlink()
+    def remove_files(self) -> None:
+        """Remove the link, the socket, and the lock of a port, which itself keeps others away."""
+        paths = (self._link, self.socket_path) if self.port is None else (self._link, self.lock)
+        for path in paths:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _digest(token: str) -> str:
@@ -131,9 +140,7 @@ def open_web_place(port: int | None = None) -> Iterator[tuple[WebPlace, socket.s
         yield place, listener
     finally:
         listener.close()
-        if port is None:
-            place.socket_path.unlink(missing_ok=True)
-        place.void_link()
+        place.remove_files()
         lock.release()
 
 
@@ -148,11 +155,7 @@ def _listen_on_port(folder: Path, port: int) -> socket.socket:
 
 
 def _describe_running(place: WebPlace, owner: int | None) -> str:
-    way = f"run  {place.ssh_command}  on your own computer, then open" if place.port is None else "open"
-    return (
-        f"quarry web is running already (process {owner or 'unknown'}). For its pages, {way} this new link "
-        f"within {place.link_minutes} minutes (it works once): {place.make_link()}"
-    )
+    return f"quarry web is running already (process {owner or 'unknown'}).\n{place.explain_link()}"
 
 
 def _find_folder() -> Path:

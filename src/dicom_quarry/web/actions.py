@@ -12,6 +12,9 @@ from dicom_quarry.errors import InputError, QuarryError, StartError
 #: Bytes of a command's output that a page shows.
 _MAX_OUTPUT = 4000
 
+#: The beginning of an error message on a terminal.
+_ERROR = "quarry: "
+
 
 class Actions:
     """The actions of one server."""
@@ -46,7 +49,8 @@ def _start(command: str, folder: JobFolder) -> None:
             return  # the job runs, or had nothing left to do
         output.seek(0)
         text = output.read(_MAX_OUTPUT).decode("utf-8", "replace").strip()
-    raise StartError(text.removeprefix("quarry: ") or f"quarry {command} ended with the exit code {code}")
+    errors = [line.removeprefix(_ERROR) for line in text.splitlines() if line.startswith(_ERROR)]
+    raise StartError(errors[-1] if errors else f"quarry {command} ended with the exit code {code}")
 
 
 def describe_failure(error: QuarryError) -> str:

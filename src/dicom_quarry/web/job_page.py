@@ -19,6 +19,7 @@ from dicom_quarry.api.pages import (
     make_time_axis,
     table,
     throughput_chart,
+    tiles,
 )
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import OnCompleteState, OutcomeStatus
@@ -81,7 +82,7 @@ def _headline(view: JobView, address: str) -> Iterator[Markup]:
     if view.waiting_for:
         yield element("p", f"Waiting for {view.waiting_for}", class_="waiting")
     yield from _progress(view)
-    yield element("dl", *(_tile(*one) for one in _tiles(view)), class_="tiles")
+    yield tiles(_tiles(view))
     if view.active_studies:
         items = [
             element(
@@ -117,12 +118,6 @@ def _tiles(view: JobView) -> Iterator[tuple[str, str, str]]:
         yield "Time left", left.removesuffix(" left") or "–", end or ("" if left else "not known yet")
     elif view.rows_needing_attention:
         yield "Need attention", f"{view.rows_needing_attention:,}", "rows"
-
-
-def _tile(name: str, value: str, remark: str) -> Markup:
-    return element(
-        "div", element("dt", name), element("dd", value, *([element("small", remark)] if remark else []))
-    )
 
 
 def _actions(view: JobView, address: str) -> Iterator[Markup]:

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import WebPlace
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import write_line
 
@@ -49,19 +48,10 @@ def web(
 
     context = WebContext(allow_actions=allow_actions, with_identifiers=identifiers)
     with api.open_web_place(port) as (place, listener):
-        _show_place(place)
+        write_line(place.explain_link())
+        write_line("For another link, run quarry web again. Press Ctrl-C to end.")
         serve(make_app(context, place), listener, context.stopping)
     write_line("ended")
     if threading.active_count() > 1:
         # A thread may read a large record for a page that nobody sees any more: it is not waited for.
         os._exit(0)
-
-
-def _show_place(place: WebPlace) -> None:
-    write_line("On your own computer, run this command and leave it open:")
-    write_line(f"\n  {place.ssh_command}\n")
-    write_line(f"Then open this link in a browser there. It works once, within {place.link_minutes} minutes:")
-    write_line(f"\n  {place.make_link()}\n")
-    if place.port is not None:
-        write_line("With a browser on this computer, only the link is needed.")
-    write_line("For another link, run quarry web again. Press Ctrl-C to end.")

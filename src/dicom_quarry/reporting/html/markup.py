@@ -76,3 +76,16 @@ def table(
         role="group",
         aria_label=caption or "Table",
     )
+
+
+def tiles(entries: Iterable[tuple[str, str, str]]) -> Markup:
+    """Return large numbers side by side, each with its name and a remark, which may be empty."""
+    parts = (
+        element(
+            "div",
+            element("dt", name),
+            element("dd", value, *([element("small", remark)] if remark else [])),
+        )
+        for name, value, remark in entries
+    )
+    return element("dl", *parts, class_="tiles")

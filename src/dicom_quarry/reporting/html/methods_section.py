@@ -16,7 +16,7 @@ from dicom_quarry.reporting.html.report_data import ReportData
 from dicom_quarry.reporting.html.report_sections import section
 from dicom_quarry.version import __version__
 
-#: Settings that are numbers, choices or truth values: they name nobody. All others may have the user's words.
+#: Settings that are numbers, choices or truth values. All others may have the user's words.
 _OF_JOB = (
     *("parallel", "max_studies", "allow_several_patients", "whole_patients", "accept_mismatch"),
     *("skip_bad_rows", "allow_wildcards", "long_identifiers", "hidden_rows", "min_instances", "diagnosis"),
@@ -127,7 +127,7 @@ def _condition(data: ReportData, text: str) -> str:
 
 
 def software_section(data: ReportData) -> Markup:
-    """Return the version of the software and the settings that name nobody."""
+    """Return the version of the software and the settings that are numbers and choices."""
     version = (
         __version__
         if data.version in ("", __version__)

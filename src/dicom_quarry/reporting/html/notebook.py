@@ -15,7 +15,7 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.estimate import Forecast
 from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.html.charts import flow_diagram
-from dicom_quarry.reporting.html.markup import Markup, element, join, table
+from dicom_quarry.reporting.html.markup import Markup, element, join, table, tiles
 from dicom_quarry.reporting.html.page import read_asset, style_sheet
 from dicom_quarry.reporting.job_view import JobView
 from dicom_quarry.reporting.plan_summary import PlanSummary
@@ -68,7 +68,7 @@ def job_output(view: JobView, *, note: str = "", shown: ShownRows | None = None)
         verdict,
         *([element("p", note)] if note else []),
         *([element("p", f"Waiting for {view.waiting_for}")] if view.waiting_for and view.process else []),
-        _tiles(_job_tiles(view)),
+        tiles(_job_tiles(view)),
         table(("Outcome", "Rows", "Reason", "What to do"), outcomes, numeric=(1,), caption="Rows by outcome"),
         element("details", element("summary", "Flow of the rows"), flow_diagram(view.flow), open=""),
     ]
@@ -80,8 +80,10 @@ def job_lines(view: JobView) -> list[str]:
     outcomes = [
         f"  {one.rows:>9,} {one.status.replace('_', ' ')} ({one.code}): {one.title}" for one in view.outcomes
     ]
-    tiles = "; ".join(f"{name.lower()}: {value} {remark}".strip() for name, value, remark in _job_tiles(view))
-    return [f"{view.state}: {view.verdict}", *outcomes, tiles]
+    numbers = "; ".join(
+        f"{name.lower()}: {value} {remark}".strip() for name, value, remark in _job_tiles(view)
+    )
+    return [f"{view.state}: {view.verdict}", *outcomes, numbers]
 
 
 def _job_tiles(view: JobView) -> Iterator[tuple[str, str, str]]:
@@ -101,7 +103,7 @@ def plan_output(summary: PlanSummary, *, note: str = "", shown: ShownRows | None
         element("p", element("span", "plan", class_=f"badge {level}")),
         element("p", _sentence(summary.verdict), class_="verdict"),
         *([element("p", note)] if note else []),
-        _tiles(_plan_tiles(summary)),
+        tiles(_plan_tiles(summary)),
         *_unresolved(summary.counts.unresolved_groups),
         *_modalities(summary),
         *_forecasts(summary.forecasts),
@@ -194,13 +196,13 @@ class VerificationView:
 def verification_output(view: VerificationView, *, shown: ShownRows | None = None) -> str:
     """Return a verification as HTML."""
     level = "bad" if view.damaged else "good" if view.is_finished else "unfinished"
-    tiles = [("Files compared", f"{view.files:,}", ""), ("Size", format_size(view.size), "")]
-    tiles += [(_DAMAGE.get(code, code), f"{number:,}", "") for code, number in view.by_code]
+    numbers = [("Files compared", f"{view.files:,}", ""), ("Size", format_size(view.size), "")]
+    numbers += [(_DAMAGE.get(code, code), f"{number:,}", "") for code, number in view.by_code]
     label = "sizes compared" if view.is_quick else "contents compared"
     parts = [
         element("p", element("span", label, class_=f"badge {level}")),
         element("p", view.verdict, class_="verdict"),
-        _tiles(tiles),
+        tiles(numbers),
     ]
     return _output(parts, level, shown)
 
@@ -227,18 +229,6 @@ def progress_output(view: ProgressView) -> str:
         *(element("p", message, class_="quiet") for message in view.messages),
     ]
     return _output(parts, "plain", None)
-
-
-def _tiles(tiles: Iterable[tuple[str, str, str]]) -> Markup:
-    parts = (
-        element(
-            "div",
-            element("dt", name),
-            element("dd", value, *([element("small", remark)] if remark else [])),
-        )
-        for name, value, remark in tiles
-    )
-    return element("dl", *parts, class_="tiles")
 
 
 def _output(parts: Iterable[Markup], level: str, shown: ShownRows | None) -> str:

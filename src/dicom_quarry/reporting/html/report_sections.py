@@ -11,7 +11,7 @@ from dicom_quarry.outcomes import CATALOGUE, worst_first
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.formatting import format_size
 from dicom_quarry.reporting.html.charts import Bar, TimeAxis, bar_chart, flow_diagram
-from dicom_quarry.reporting.html.markup import Markup, element, join, table
+from dicom_quarry.reporting.html.markup import Markup, element, join, table, tiles
 from dicom_quarry.reporting.html.modalities import name_modalities
 from dicom_quarry.reporting.html.over_time import make_time_axis, throughput_chart
 from dicom_quarry.reporting.html.report_data import MAX_ATTENTION, ReportData
@@ -41,7 +41,7 @@ def headline(data: ReportData) -> Markup:
         element("span", verdict_word(view.level), class_=f"badge {view.level}"),
         element("p", view.verdict, class_="verdict"),
         element("p", f"{name}{' · ' if name else ''}{when} ({zone_name(data)}){protocol}", class_="quiet"),
-        element("dl", *_tiles(data), class_="tiles"),
+        tiles(_tiles(data)),
         _proof(data),
         id="summary",
         class_=f"headline {view.level}",
@@ -53,13 +53,13 @@ def zone_name(data: ReportData) -> str:
     return f"{data.local(data.view.activity.ended or data.written_at.timestamp()):%Z}"
 
 
-def _tiles(data: ReportData) -> list[Markup]:
+def _tiles(data: ReportData) -> list[tuple[str, str, str]]:
     view = data.view
     complete = view.rows_by_status.get(OutcomeStatus.COMPLETE, 0)
     missing = sum(number for _, number in data.composition.missing_by_archive.values())
     lacking = sum(studies for studies, _ in data.composition.missing_by_archive.values())
     average = format_size(view.size // view.instances_stored) if view.instances_stored else ""
-    tiles = [
+    return [
         ("Rows complete", f"{complete:,}", f"of {view.rows:,}"),
         ("Studies complete", f"{view.studies_complete:,}", f"of {view.studies:,} found"),
         ("Images stored", f"{view.instances_stored:,}", f"of {view.instances_expected:,} listed"),
@@ -74,10 +74,6 @@ def _tiles(data: ReportData) -> list[Markup]:
             f"{view.rows_needing_attention:,}",
             "see below" if view.rows_needing_attention else "",
         ),
-    ]
-    return [
-        element("div", element("dt", name), element("dd", value, element("small", more)))
-        for name, value, more in tiles
     ]
 
 
