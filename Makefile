@@ -13,8 +13,10 @@ help: ## show this list
 
 $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+# Compiled by all processors, not by pip with one.
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 # Where PYTHONDONTWRITEBYTECODE is set, every command would compile what it loads: 0.1 s.
 	$(BIN)/python -m compileall -q src
 	@touch $@
@@ -29,6 +31,8 @@ demo: $(STAMP) ## start the demo archive, extract a CSV of each format, show wha
 
 test: $(STAMP) archives ## all tests, against real archives too
 # Most tests wait for processes and archives, not for a processor. In alphabetical order the long files are not the last.
+# Each worker collects all tests; one process compiles them before.
+	-@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq > /dev/null
 	$(BIN)/python -m pytest -n 6 --dist loadfile --no-loadscope-reorder
 
 test-hostile: $(STAMP) ## attacks by other users, and poor machines; many need root and are skipped without

@@ -1,6 +1,6 @@
 """Fixtures that every test may use."""
 
-from pathlib import Path
+import itertools
 
 import pytest
 from hypothesis import settings
@@ -14,7 +14,14 @@ settings.load_profile("quarry")
 __all__ = ["corpus", "start"]
 
 
+_numbers = itertools.count()
+
+
 @pytest.fixture(autouse=True)
-def _jobs_of_this_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The list of this user's jobs is neither read nor written by a test; every test has its own."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state-home"))
+def _jobs_of_this_test(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of this user's jobs is neither read nor written by a test; every test has its own.
+
+    The folder is not made: most tests have no job.
+    """
+    folder = tmp_path_factory.getbasetemp() / f"state-home-{next(_numbers)}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -33,8 +34,6 @@ PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 _WORK = Path(tempfile.gettempdir()) / "quarry-pictures"
 
 _STUDIES = generate_studies(60, seed=17, images=8)
-_PORT = 11112
-
 #: Studies that are complete when a running job is shown.
 _DONE = 22
 
@@ -57,13 +56,15 @@ def _quarry(*words: object) -> list[str]:
 @contextmanager
 def _running_job() -> Iterator[tuple[SlowArchive, Path]]:
     """Run a job in the background, with two rows that are not found and one that cannot be used."""
-    with SlowArchive(_STUDIES, destinations={"QUARRY": ("127.0.0.1", _PORT)}) as archive:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with SlowArchive(_STUDIES, destinations={"QUARRY": ("127.0.0.1", port)}) as archive:
         accessions = [study.accession for study in _STUDIES]
         accessions[5:5], accessions[11:11], accessions[17:17] = ["999991899999"], [""], ["999991899998"]
         (_WORK / "cohort.csv").write_text("\n".join(["Accession,Group", *(f"{one},A" for one in accessions)]))
         source, out = f"{archive.title}@{archive.host}:{archive.port}", _WORK / "lung-cohort"
         command = _quarry(
-            "extract", _WORK / "cohort.csv", "--from", source, "--as", f"QUARRY@127.0.0.1:{_PORT}"
+            "extract", _WORK / "cohort.csv", "--from", source, "--as", f"QUARRY@127.0.0.1:{port}"
         )
         subprocess.run([*command, "--to", out, "--skip-bad-rows", "--detach"], check=True)
         try:

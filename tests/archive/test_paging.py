@@ -455,7 +455,7 @@ SERVERS = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(server=SERVERS, counted=st.booleans())
 @example(server=Server(uids(12), cap=12, heeds_offset=False), counted=False)
 def test_any_server_is_complete_only_with_everything(server: Server, counted: bool) -> None:

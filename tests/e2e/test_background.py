@@ -218,8 +218,8 @@ def test_list(job: Background, work: Path) -> None:
     other = ("extract", job.cohort, "--from", job.archive.ae, "--as", f"QUARRY@127.0.0.1:{job.port}")
     assert quarry(*other, "--to", work / "later").code == 0
     assert [Path(one["folder"]).name for one in listed()] == ["later", "out"], "the latest first"
-    remembered = list((work / "state-home" / "quarry" / "jobs").iterdir())
+    remembered = list(Path(os.environ["XDG_STATE_HOME"], "quarry", "jobs").iterdir())
     (work / "later").rename(work / "away")
     assert [Path(one["folder"]).name for one in listed()] == ["out"]
-    left = list((work / "state-home" / "quarry" / "jobs").iterdir())
+    left = list(Path(os.environ["XDG_STATE_HOME"], "quarry", "jobs").iterdir())
     assert len(remembered) == 2 and len(left) == 1, "what is gone is forgotten"

@@ -104,15 +104,17 @@ def test_merged_identities_accepted_later(archive: ScriptedArchive, work: Path) 
 
 
 @pytest.mark.parametrize("moment", [1, 2, 3])
-def test_killed_while_it_is_brought_in(archive: ScriptedArchive, work: Path, moment: int) -> None:
+def test_killed_while_it_is_brought_in(
+    archive: ScriptedArchive, work: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
     job = Job(work, archive, accessions(STUDIES))
     assert job.run().code == 1
     before, moves = digests(job.out), len(archive.requests("move"))
-    stop_at(work, moment)
-    with Running(work / "killed.txt", *job.command("--accept-mismatch")) as running:
-        until(running, "the moment", (work / "reached").exists)
-        running.kill()
-    (work / "sitecustomize.py").unlink()
+    with monkeypatch.context() as patched:
+        stop_at(work, moment, patched)
+        with Running(work / "killed.txt", *job.command("--accept-mismatch")) as running:
+            until(running, "the moment", (work / "reached").exists)
+            running.kill()
     # Nothing is lost, whatever name it has.
     found = {sha for name, sha in digests(job.out).items()}
     assert found == set(before.values())
@@ -139,11 +141,7 @@ if sys.argv and sys.argv[0].endswith("quarry"):
 """
 
 
-def stop_at(work: Path, moment: int) -> None:
+def stop_at(work: Path, moment: int, patched: pytest.MonkeyPatch) -> None:
     """Hold the command when the file has its new name, and is about to lose its old one."""
+    patched.setenv("PYTHONPATH", os.pathsep.join([str(work), os.environ.get("PYTHONPATH", "")]))
     (work / "sitecustomize.py").write_text(STOP.replace("MOMENT", str(moment)))
-
-
-@pytest.fixture(autouse=True)
-def _path(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(work), os.environ.get("PYTHONPATH", "")]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ class Bench:
 
     @property
     def ledgers(self) -> list[Path]:
-        return list((self.work / "state-home" / "quarry" / "plans").glob("*/ledger.db"))
+        return list((Path(os.environ["XDG_STATE_HOME"], "quarry", "plans")).glob("*/ledger.db"))
 
     def age(self, by: timedelta) -> None:
         """Let the plan have been made earlier."""
@@ -168,7 +169,7 @@ def test_no_identifiers_where_nobody_looks(archive: Asked, work: Path, options: 
     done = bench.plan(*options)
     secrets = {part for one in STUDIES for part in (one.patient.patient_id, one.accession, one.study_uid)}
     assert not [secret for secret in (*secrets, "ELSE", "A*") if secret in done.out + done.err]
-    for log in work.glob("state-home/quarry/plans/*/quarry.log"):
+    for log in Path(os.environ["XDG_STATE_HOME"]).glob("quarry/plans/*/quarry.log"):
         assert not [secret for secret in secrets if secret in log.read_text()]
     assert done.code == 1
 

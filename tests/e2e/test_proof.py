@@ -8,9 +8,11 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from dicom_quarry import api
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting import proof as proof_module
 from tests.docs.pages import ROOT, parts
 from tests.e2e.command import Done, quarry
@@ -273,16 +277,11 @@ def test_a_kill_before_the_proof_leaves_one_that_is_outdated(
 
 
 def _remove_last_study(ledger: Path) -> None:
-    import sqlite3
-    from contextlib import closing
-
     with closing(sqlite3.connect(ledger)) as database, database:
         database.execute("DELETE FROM instances WHERE task_id = 3")
 
 
 def _reader(out: Path) -> Any:
-    from dicom_quarry.ledger.reader import LedgerReader
-
     folder = open_existing(out)
     return folder, LedgerReader(folder.ledger)
 
@@ -319,6 +318,27 @@ def test_a_signature_is_checked(out: Path, keys: tuple[Path, Path, Path]) -> Non
     api.report(out)
     assert not (out / "proof.json.sig").exists(), "it was that of another proof"
     assert quarry("verify", out, "--public-key", public).code == 2
+
+
+def test_the_key_of_the_settings_signs_every_proof(out: Path, keys: tuple[Path, Path, Path]) -> None:
+    key = Path(shutil.copy(keys[0], out.parent / "site.key"))
+    _change_settings(out, sign=str(key))
+    assert api.report(out).sign_problem == ""
+    assert f"the signature: that of {keys[1]}" in api.check_proof(out, public_key=keys[1]).checked
+    key.chmod(0o604)
+    _append(out, "released")
+    done = quarry("report", out)
+    assert done.code == 0 and f"proof.json is not signed: --sign: others can read {key}" in done.err
+    assert not (out / "proof.json.sig").exists() and api.check_proof(out).holds
+    resumed = quarry("resume", out)
+    assert resumed.code == 2, "before the archive is queried"
+    assert f"run  chmod 600 {key}" in resumed.err
+
+
+def _change_settings(out: Path, **values: object) -> None:
+    with closing(Ledger(out / ".quarry" / "ledger.db")) as ledger:
+        settings = json.loads(ledger.metadata()["settings"])
+        ledger.set_metadata(settings=json.dumps({**settings, **values}))
 
 
 def test_keys_that_are_refused(

@@ -358,7 +358,7 @@ _ARCHIVES = st.builds(
 
 
 @given(_ARCHIVES, st.sampled_from([{}, {"StudyDate": "20190301-"}, {"ModalitiesInStudy": "CT"}]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_result_is_complete_with_all_studies_or_says_why_not(
     archive: CappedArchive, further: dict[str, str]
 ) -> None:

@@ -111,6 +111,12 @@ def test_a_long_log_has_fewer_values_and_the_place_of_a_change_is_a_range(tmp_pa
     )
 
 
+def test_a_chain_that_was_made_up_costs_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "audit.csv", log_of(3))
+    made_up = AuditChain(10**15, "0" * 64, 10**15, ("1" * 64,))
+    assert compare_chain(made_up, path).differences
+
+
 def test_another_log_is_not_searched_line_by_line(tmp_path: Path) -> None:
     other = [line.replace("study", "x") for line in log_of(900)]
     assert differences(tmp_path, 900, other) == ChainComparison(0, ("records 1 to 900 were changed",))

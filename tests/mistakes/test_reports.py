@@ -220,3 +220,27 @@ def test_a_row_of_several_studies_names_all_folders(shell: Shell) -> None:
     assert all((shell.out / folder).is_dir() for folder in found)
     assert row["quarry_study_date"].split(" | ") == ["20240301", "20240302"]
     assert (row["quarry_description"], row["quarry_images"]) == ("ONE | TWO", "2")
+
+
+def test_the_page_is_there_and_names_no_patient(finished: Shell) -> None:
+    page = finished.out / "report.html"
+    assert page.stat().st_mode & 0o777 == 0o600
+    assert "N0NE" not in page.read_text("utf-8") and "1 needs attention" in page.read_text("utf-8")
+    done = finished.quarry("report", "out", "--html", "--identifiers")
+    assert done.code == 1 and "page: out/report.html" in done.text
+    assert "N0NE" in page.read_text("utf-8")
+    finished.quarry("report", "out")
+    assert "N0NE" not in page.read_text("utf-8"), "identifiers are there only as long as they are requested"
+    refused = finished.quarry("report", "out", "--identifiers")
+    assert refused.code == 2 and "--html" in refused.text
+
+
+def test_no_page_is_written_that_the_settings_forbid(shell: Shell) -> None:
+    shell.table(TABLE)
+    (shell.folder / "quarry.toml").write_text("html = false\n")
+    assert shell.extract().code == 1
+    assert not (shell.out / "report.html").exists()
+    assert shell.quarry("report", "out").code == 1
+    assert not (shell.out / "report.html").exists()
+    assert shell.quarry("report", "out", "--html").code == 1
+    assert (shell.out / "report.html").exists()

@@ -285,7 +285,7 @@ fields = st.sampled_from(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(fields | st.sampled_from(["x", "'..'", "x."]), min_size=1, max_size=4),
     st.lists(values, min_size=6, max_size=6),

@@ -64,7 +64,7 @@ VARIATIONS = (
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(nasty_text, st.sampled_from(VARIATIONS) | nasty_text, rules)
 def test_two_values_never_share_a_name(one: str, change: object, rule: NameRule) -> None:
     other = change(one) if callable(change) else str(change)
@@ -73,7 +73,7 @@ def test_two_values_never_share_a_name(one: str, change: object, rule: NameRule)
     assert seen[0] != seen[1]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(100, 400), nasty_text, nasty_text, rules)
 def test_long_values_that_begin_alike_stay_apart(length: int, one: str, other: str, rule: NameRule) -> None:
     assume(one != other)
@@ -82,7 +82,7 @@ def test_long_values_that_begin_alike_stay_apart(length: int, one: str, other: s
     assert len(names) == 2
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     nasty_text,
     st.sampled_from(["", ".csv", "~", "~2"]),
@@ -95,7 +95,7 @@ def test_no_value_meets_a_name_of_quarrys_own(value: str, end: str, rule: NameRu
         assert rule is NameRule.PORTABLE or not name.endswith("~")
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(nasty_text | st.text(max_size=80))
 def test_a_name_gives_its_value_back(value: str) -> None:
     name = named(value, NameRule.VALUES)
@@ -118,7 +118,7 @@ def assert_safe(name: str) -> None:
     assert name.split(".")[0].rstrip().upper() not in {"CON", "PRN", "AUX", "NUL", "COM1", "LPT9"}
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(nasty_text | st.text(max_size=400), st.booleans(), st.sampled_from(["", ".dcm"]), rules)
 def test_every_name_is_safe(value: str, is_distinct: bool, extension: str, rule: NameRule) -> None:
     assert_safe(component((distinct(value, rule) if is_distinct else plain(value)) + extension, rule))

@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     state_home, out = work / "state", work / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(state_home))
-        record_job(out, studies=3, files=2)
+        record_job(out, studies=60, files=1)
         register(out)
         report(out)
         with WebServer(work / "log", environment=dict(os.environ)) as server:

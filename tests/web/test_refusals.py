@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 import stat
 from pathlib import Path
 
@@ -19,11 +21,25 @@ def test_a_session_sees_its_job(site: Site) -> None:
     jobs = site.server.request("/")
     assert jobs.status == 200 and str(site.out) in jobs.body and site.job in jobs.body
     job = site.server.request(site.job)
-    assert "Every row is complete" in job.body and "n = 3" in job.body
+    assert "Every row is complete" in job.body and "n = 60" in job.body
     rows = site.server.request(f"{site.job}/rows?outcome=complete")
     assert rows.status == 200 and f"{site.job}/rows/3" in rows.body
     row = site.server.request(f"{site.job}/rows/1")
     assert "Row 1: complete (all_listed_stored)" in row.body
+
+
+def test_rows_come_in_pages(site: Site) -> None:
+    def rows_and_links(path: str) -> tuple[list[int], dict[str, str]]:
+        page = site.server.request(path).body
+        rows = [int(one) for one in re.findall(rf'href="{site.job}/rows/(\d+)"', page)]
+        return rows, {rel: html.unescape(to) for to, rel in re.findall(r'href="([^"]+)" rel="(\w+)"', page)}
+
+    first, links = rows_and_links(f"{site.job}/rows?outcome=complete")
+    assert first == list(range(1, 51)) and set(links) == {"next"}
+    second, links = rows_and_links(links["next"])
+    assert second == list(range(51, 61)) and set(links) == {"prev"}
+    again, links = rows_and_links(links["prev"])
+    assert again == first and set(links) == {"next"}
 
 
 def test_no_value_of_the_table_is_on_a_page(site: Site) -> None:
@@ -146,7 +162,7 @@ def test_a_job_that_is_not_of_this_user_is_not_found(site: Site, key: str) -> No
 
 
 @pytest.mark.parametrize(
-    "rest", ["rows/0", "rows/4", f"rows/{'9' * 40}", "rows?outcome=x", "rows?after=x", "rows?before=-1"]
+    "rest", ["rows/0", "rows/61", f"rows/{'9' * 40}", "rows?outcome=x", "rows?after=x", "rows?before=-1"]
 )
 def test_a_row_that_is_none_is_not_found(site: Site, rest: str) -> None:
     assert site.server.request(f"{site.job}/{rest}").status == 404

@@ -37,7 +37,7 @@ def test_mutations_of_the_corpus(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", HARNESSES)
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.binary(max_size=400))
 def test_any_bytes(name: str, data: bytes) -> None:
     HARNESSES[name](data)

@@ -155,7 +155,7 @@ STRICTER = re.compile("ends within an element|not an item|bytes long|behind a hi
 SHORT_UNKNOWN = re.compile(rb"\?\?|UN(?!\0\0)", re.DOTALL)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(damaged())
 def test_of_damaged_datasets_both_read_the_same_or_both_refuse(sample: Sample) -> None:
     header = HeaderScan(sample.transfer_syntax, TAGS)
@@ -177,7 +177,7 @@ def test_of_damaged_datasets_both_read_the_same_or_both_refuse(sample: Sample) -
     assert all(values[tag] in readings(expected[tag]) for tag in values)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_any_split_into_feeds_gives_the_same(data: st.DataObject) -> None:
     sample = data.draw(st.sampled_from(small_samples()))

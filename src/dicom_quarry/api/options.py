@@ -76,6 +76,7 @@ class ExtractOptions(PlanOptions, total=False):
     accept_mismatch: bool
     skip_bad_rows: bool
     keep_free: float
+    html: bool
     notify: Mapping[str, object]
     on_complete: Texts | None
     on_complete_env: Texts

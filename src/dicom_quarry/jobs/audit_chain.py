@@ -155,7 +155,8 @@ class _ChangeFinder:
             _Segment(first, last, before, after) for (first, before), (last, after) in pairwise(ends)
         ]
         self._forms = forms
-        self._window = max(2 * chain.every, _MIN_WINDOW if chain.every > 1 else _MAX_VALUES)
+        window = max(2 * chain.every, _MIN_WINDOW if chain.every > 1 else _MAX_VALUES)
+        self._window = min(window, len(forms))  # the chain may come from another person
 
     def find(self) -> ChainComparison:
         """Return the differences; ``later`` is what follows the last record that the chain knows."""

@@ -58,7 +58,6 @@ def report(
     Examples:
       quarry report out/
       quarry report out/ --xlsx
-      quarry report out/ --problems
       quarry report out/ --html --identifiers
     """
     out = choose_folder(folder)
