@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,16 @@ class Part:
         return "\n".join([f"### {self.title}", "", "| | found | goal |", "|---|---|---|", *table])
 
 
-def keep(part: Part, page: Path, heading: str, introduction: str) -> None:
+class Section(Protocol):
+    """A part of a page with a name."""
+
+    @property
+    def name(self) -> str: ...
+
+    def markdown(self) -> str: ...
+
+
+def keep(part: Section, page: Path, heading: str, introduction: str) -> None:
     """Put a part into its section of a page, in place of the former one; all else stays."""
     start, end = f"<!-- soak: {part.name} -->", f"<!-- soak: end of {part.name} -->"
     block = f"{start}\n{part.markdown()}\n{end}"

@@ -3,8 +3,8 @@
 Run as ``python -m bench.receiver_process KIND PORT FOLDER``.
 
 ``job``: Quarry's receiver with all that an extraction puts behind it: header scan, digest, admission, the
-paths, the ledger. ``fast`` is the same without durability, which users cannot choose. ``pynetdicom``: its
-receiver at its best, writing the bytes as they came.
+paths, the ledger. On SIGUSR1 it makes the studies durable, as a job does at their end, and writes the file
+``synced``. ``pynetdicom``: its receiver at its best, writing the bytes as they came.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pathlib import Path
 
 from bench.store_sender import study_uid
 
+#: The file that a job's receiver makes once what has arrived is durable.
+SYNCED = "synced"
 
-def job(port: int, folder: Path, *, durable: bool) -> None:
+
+def job(port: int, folder: Path) -> None:
     from dicom_quarry.config.settings import DEFAULT_FILEPATH
     from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
     from dicom_quarry.ledger.cohort_rows import insert_rows
@@ -35,14 +38,17 @@ def job(port: int, folder: Path, *, durable: bool) -> None:
         # The study arrives as the archive listed it: no instance is a mismatch.
         study = Study(study_uid(number), patient_id="BENCH", accession="BENCH")
         ledger.resolve_request(request, "bench", [(study, Selection())]).result()
-    for task in ledger.waiting_tasks(0.0, len(requests)):
-        deliveries.open(task, ())
+    studies = [deliveries.open(task, ()) for task in ledger.waiting_tasks(0.0, len(requests))]
     template = PathTemplate.parse(DEFAULT_FILEPATH)
-    store = InstanceStore(
-        folder / "received", template, incoming=folder / "incoming", admit=deliveries.admit, durable=durable
-    )
+    store = InstanceStore(folder / "received", template, incoming=folder / "incoming", admit=deliveries.admit)
     receiver = Receiver(AE("BENCH", "127.0.0.1", port), InboundSink(store, deliveries))
     receiver.start()
+
+    def sync(_signal: int, _frame: object) -> None:
+        store.sync([path for study in studies for path in study.unsynced])
+        (folder / SYNCED).touch()
+
+    signal.signal(signal.SIGUSR1, sync)
 
 
 def pynetdicom(port: int, folder: Path) -> None:
@@ -68,8 +74,9 @@ def main() -> None:
     if kind == "pynetdicom":
         pynetdicom(port, folder)
     else:
-        job(port, folder, durable=kind == "job")
-    signal.pause()
+        job(port, folder)
+    while True:
+        signal.pause()
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from tests.peers.dcmtk import Storescp
 from tests.peers.orthanc import DICOMWEB, Orthanc
 from tests.peers.process import free_port
 
-from bench import extraction
+from bench import cohorts
+from bench.cohorts import SMALL, Cohort, Run, by_quarry
 from bench.contenders import free, place, workspace
-from bench.extraction import SMALL, Cohort, Run, by_quarry
 from dicom_quarry.model import AE
 
-CT = replace(extraction.CT, sample=10)
+CT = replace(cohorts.CT, sample=10)
 BIG = Cohort("BIG", studies=1, series=1, instances=1, pixel_bytes=1_000_000_000, sample=1)
 
 

@@ -18,7 +18,7 @@ def unit(read: ControlPdu | PDVFragment) -> Unit:
     """Convert a unit of the product's reader."""
     if isinstance(read, ControlPdu):
         return (_CONTROL, read.type, read.body)
-    return (read.context_id, read.is_command | read.is_last << 1, bytes(read.data))
+    return (read.context_id, read.is_command | read.is_last << 1, b"".join((read.data, *read.more)))
 
 
 def read(stream: bytes) -> Iterator[Unit]:

@@ -106,13 +106,14 @@ class ScanningWriter:
         self._scan = HeaderScan(stored.arrival.transfer_syntax, TAGS)
         encode_file_head(stored.arrival)
 
-    def write(self, data: memoryview) -> None:
-        assert len(data) <= BUFFER_SIZE
+    def write(self, *pieces: memoryview) -> None:
+        assert sum(map(len, pieces)) <= BUFFER_SIZE
         try:
-            self._scan.feed(data)
+            for piece in pieces:
+                self._scan.feed(piece)
         except RemoteProtocolError as error:
             raise InstanceRefused(str(error), status=0xC000) from None
-        self._stored.data += data
+        self._stored.data += b"".join(pieces)
 
     def commit(self) -> Receipt:
         try:

@@ -302,7 +302,7 @@ class StoreResult(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that an instance is on disk, created only after its bytes are durable.
+    """Record of a stored instance, created once its file is whole and has its final name.
 
     ``path`` is relative to the store's root. ``size`` (bytes) and ``digest`` (SHA-256, 32 bytes, as from
     ``sha256sum``) are those of the file at that path.
@@ -321,14 +321,14 @@ class Receipt:
 class Writer(Protocol):
     """A writer for the dataset of one instance, which arrives in pieces."""
 
-    def write(self, data: memoryview) -> None:
-        """Write the next bytes; the caller may reuse the memory afterwards.
+    def write(self, *pieces: memoryview) -> None:
+        """Write the next bytes, in one or more pieces; the caller may reuse the memory afterwards.
 
         Raises InstanceRefused, or its subclass OutOfSpace.
         """
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name; if it raises InstanceRefused, nothing is stored."""
+        """Store the instance under its final name; if it raises InstanceRefused, nothing is stored."""
 
     def abort(self) -> None:
         """Discard the instance; may be called at any time, also after a failed write or commit."""

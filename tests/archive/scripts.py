@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pydicom.dataset import Dataset
 
 from dicom_quarry.archive.base import MonitorAction, RetrieveRequest
-from dicom_quarry.archive.dimse.archive import DimseArchive
+from dicom_quarry.archive.dimse.archive import DimseArchive, QueryCapabilities
 from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.model import AE, InstanceInfo, Writer
 from tests.peers.relay import RelayedMessage
@@ -17,6 +17,9 @@ from tests.peers.scripted import PENDING, SUCCESS, Conversation, Script
 STUDY = RetrieveRequest("1.2")
 STUDY_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENT_FIND = "1.2.840.10008.5.1.4.1.2.1.1"
+#: Scripts answer queries for a study by series; test_dimse_capabilities.py has those for all at once.
+BY_SERIES = QueryCapabilities(relational_queries=False)
+
 BRISK = Timeouts(connect=5, associate=5, query=0.3, cancel=0.3)
 
 
@@ -55,7 +58,7 @@ def archive(peer: AE, model: str = "study", **options: object) -> Iterator[Dimse
         peer,
         calling="QUARRY",
         destination="DEST",
-        **{"model": model, "timeouts": BRISK, **options},  # type: ignore[arg-type]
+        **{"model": model, "timeouts": BRISK, "capabilities": BY_SERIES, **options},  # type: ignore[arg-type]
     )
     try:
         yield one

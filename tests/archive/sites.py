@@ -75,8 +75,8 @@ class _MemoryWriter:
         self._data = bytearray()
         self._ended = False
 
-    def write(self, data: memoryview) -> None:
-        self._data += data
+    def write(self, *pieces: memoryview) -> None:
+        self._data += b"".join(pieces)
 
     def commit(self) -> Receipt:
         self._end()

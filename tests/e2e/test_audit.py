@@ -72,7 +72,8 @@ def test_killed_and_gone_on_with_no_study_is_left_out(work: Path) -> None:
     with ScriptedArchive(STUDIES, [held]) as archive:
         job = Job(work, archive, accessions(STUDIES))
         with Running(work / "killed.txt", *job.command()) as running:
-            until(running, "the third study", lambda: held.reached)
+            # The end of a study is made durable while the next one comes.
+            until(running, "the third study", lambda: held.reached and len(events(job.out)) == 3)
             running.kill()
         assert events(job.out) == ["started", "study", "study"]
         held.released = True

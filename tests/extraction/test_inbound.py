@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -48,12 +48,14 @@ class Stored:
 
     def __init__(self, ready: Receipt) -> None:
         self.ready = ready
-        self.committed = False
+        self.committed = self.fails = False
+        self.synced: list[PurePosixPath] = []
+        self.discarded: list[PurePosixPath] = []
 
     def begin(self, _arrival: InstanceInfo) -> Stored:
         return self
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         raise AssertionError("nothing is written here")
 
     def commit(self) -> Receipt:
@@ -62,6 +64,14 @@ class Stored:
 
     def abort(self) -> None:
         raise AssertionError("nothing is aborted here")
+
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
+        self.synced.extend(paths)
+        if self.fails:
+            raise InstanceRefused("the disk failed", status=0x0110)
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        self.discarded.extend(paths)
 
 
 @pytest.fixture
@@ -237,8 +247,8 @@ class Taken(Stored):
         super().__init__(ready)
         self.taken: list[bytes] = []
 
-    def write(self, data: memoryview) -> None:
-        self.taken.append(bytes(data))
+    def write(self, *pieces: memoryview) -> None:
+        self.taken += map(bytes, pieces)
 
 
 def test_bytes_are_counted_once_they_are_written(deliveries: InboundStudies) -> None:

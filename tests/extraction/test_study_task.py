@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -19,7 +19,7 @@ from dicom_quarry.archive.base import (
     Verdict,
 )
 from dicom_quarry.config.settings import ArchiveProfile, Limits
-from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.errors import ConnectionLost, InstanceRefused, QueryFailed
 from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
@@ -52,6 +52,7 @@ from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, RetrievalPermit
 from dicom_quarry.scheduling.transport_selection import TransportSelector
+from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.extraction.contexts import query_context
 from tests.ledger.helpers import LITTLE, begin, derive, ref, request, resolve, study
@@ -81,10 +82,13 @@ class Bench:
         self.asked: list[RetrieveRequest] = []
         self.on_disk: dict[str, list[Receipt]] = {}
         self.synced: list[PurePosixPath] = []
+        self.disk_fails = 0
+        self.completed: list[int] = []
         self.stop, self.board = Shutdown(), StatusBoard()
         self.guest: ArchiveThrottle = unlimited(self.stop, self.board)
         self.deliveries = InboundStudies(self.ledger, lambda _task: {})
         self.audit = AuditLog(path / "audit.csv")
+        self.ending = ThreadPoolExecutor(1)
 
     # -- the archive
 
@@ -133,8 +137,24 @@ class Bench:
     def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         raise NotImplementedError
 
-    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+    def list_files(self, directory: PurePosixPath) -> list[PurePosixPath]:
+        raise NotImplementedError
+
+    def find_unsynced(
+        self, directory: PurePosixPath, study_uid: str, synced: Container[PurePosixPath]
+    ) -> Iterator[PurePosixPath]:
+        raise NotImplementedError
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        gone = set(paths)
+        for receipts in self.on_disk.values():
+            receipts[:] = [one for one in receipts if one.path not in gone]
+
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
         self.synced.extend(paths)
+        if self.disk_fails:
+            self.disk_fails -= 1
+            raise InstanceRefused("the disk failed: Input/output error", status=0x0110)
 
     # -- the job
 
@@ -142,8 +162,11 @@ class Bench:
         for one in refs:
             path = PurePosixPath("4711", f"{one.sop_uid}.dcm")
             receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711", accession="A1")
-            self.on_disk.setdefault("4711", []).append(receipt)
-            self.deliveries.record(receipt)
+            stored = self.on_disk.setdefault("4711", [])
+            if receipt not in stored:
+                stored.append(receipt)
+            if not self.deliveries.record(receipt):
+                self.deliveries.record_late_arrival(receipt)
 
     def work(self) -> StudyTask:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
@@ -160,6 +183,8 @@ class Bench:
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.path, 0, self.stop, self.board),
             audit_log=self.audit,
+            ending=self.ending,
+            on_task_complete=self.completed.append,
         )
         task = self.ledger.task_of("1.2.1")
         assert task is not None
@@ -238,6 +263,70 @@ def test_all_arrives_is_made_durable_and_is_complete(bench: Bench) -> None:
     assert bench.levels == ["STUDY"]
     assert [path.name for path in bench.synced] == [f"{one.sop_uid}.dcm" for one in ALL]
     assert bench.view().attempts == 1
+
+
+def test_a_disk_that_takes_no_study_is_tried_again_later_and_nothing_is_complete(bench: Bench) -> None:
+    bench.replies = [sends(*ALL)]
+    bench.disk_fails = 1
+    bench.run()
+    assert bench.view().outcome.status is OutcomeStatus.PENDING
+    assert (bench.on_disk, bench.completed) == ({"4711": []}, [])
+    assert ",study," not in (bench.path / "audit.csv").read_text()
+    (said,) = bench.board.take_messages()
+    assert "the disk failed: Input/output error" in said
+    task = bench.ledger.task_of("1.2.1")
+    assert task is not None
+    assert bench.ledger.fruitless_rounds(task.task_id) == {"move": 1}, "what came was lost"
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+    assert bench.levels == ["STUDY", "STUDY"]
+    assert bench.completed == [task.task_id]
+
+
+def test_a_disk_that_never_takes_a_study_ends_it_with_the_reason(bench: Bench) -> None:
+    bench.replies = [sends(*ALL)]
+    bench.disk_fails = 100
+    for _ in range(MAX_FRUITLESS_ROUNDS):
+        assert bench.view().outcome.status is OutcomeStatus.PENDING
+        bench.run()
+    assert ended(bench) == ("images_refused", 4, 0)
+    assert "Input/output error" in bench.view().outcome.reason
+    assert bench.completed == []
+
+
+def test_instances_of_an_earlier_run_that_the_disk_lost_are_fetched(bench: Bench) -> None:
+    bench.arrive(*ALL)
+    bench.replies = [sends(*ALL)]
+    bench.disk_fails = 1
+    bench.run()
+    assert (bench.asked, bench.view().outcome.status) == ([], OutcomeStatus.PENDING)
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+
+
+def test_a_task_that_cannot_be_listed_ends_without_what_the_disk_lost(bench: Bench) -> None:
+    bench.arrive(*ALL[:2])
+    bench.listings = [QueryFailed("out of resources", status=0xA700)]
+    bench.disk_fails = 1
+    work = bench.work()
+    with pytest.raises(QueryFailed) as failed:
+        work.list_instances()
+    work.fail(failed.value)
+    assert ended(bench) == ("query_failed", None, 0)
+
+
+def test_files_of_an_outcome_are_not_discarded_with_those_of_a_retry(bench: Bench) -> None:
+    bench.replies = [sends(*ALL[:3])]
+    bench.run()
+    assert ended(bench) == ("instances_missing", 4, 3)
+    bench.ledger.retry(["instances_missing"])
+    bench.replies = [sends(ALL[3])]
+    bench.disk_fails = 1
+    bench.run()
+    assert len(bench.on_disk["4711"]) == 3
+    bench.run()
+    assert ended(bench) == ("all_listed_stored", 4, 4)
+    assert bench.asked[-1].sop_uids == (ALL[3].sop_uid,)
 
 
 def test_what_lacks_is_topped_up(bench: Bench) -> None:

@@ -1,9 +1,10 @@
 """A disk that loses power, simulated from what a job did to a real one.
 
-Simulated are the calls of Python's ``os`` module below one folder, which are all that the store makes. A file
-has only the bytes that it had at its last fsync or fdatasync; a name (a file's, a hard link's, a folder's) is
-there only if its folder was fsynced since, or by chance, as disks write on their own: then of each folder the
-first few of the pending changes. SQLite writes from C, and is believed: of the ledger there is what was on
+Simulated are the calls of Python's ``os`` module below one folder, and syncfs, which are all that the store
+makes. A file has only the bytes that it had at its last fsync, fdatasync or syncfs; a name (a file's, a hard
+link's, a folder's) is there only if its folder was synced since. Or by chance, as disks write on their own:
+then of each folder the first few of the pending changes, and of a file that got its name all bytes, the first
+few, or zeros. SQLite writes from C, and is believed: of the ledger there is what was on
 the disk when a commit had returned, so what is tested is the order of the store's writes and the ledger's
 commits, not SQLite's own fsyncs. The folder itself and what else is in ``.quarry`` is there.
 """
@@ -21,13 +22,18 @@ from pathlib import Path
 from typing import Any
 
 from dicom_quarry.ledger.database import Database
+from dicom_quarry.store import file_sync
+from dicom_quarry.system.file_systems import sync_file_system
 
 Change = Callable[[object, str, object], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """``kind`` is name, gone, content, synced or ledger; ``path`` is relative, ``node`` a file or folder."""
+    """``kind`` is name, gone, written, content, synced or ledger.
+
+    ``path`` is relative, ``node`` a file or folder. What is written is not yet durable; content is.
+    """
 
     kind: str
     path: str = ""
@@ -57,6 +63,7 @@ class Recorder:
         change(os, "unlink", self._removing(os.unlink))
         change(os, "fsync", self._syncing(os.fsync))
         change(os, "fdatasync", self._syncing(os.fdatasync))
+        change(file_sync, "sync_file_system", self._syncing_all(sync_file_system))
         change(Database, "_commit", self._committing(Database._commit))
 
     def _add(self, kind: str, path: str | None, node: int = 0, data: bytes = b"", log: bytes = b"") -> None:
@@ -66,6 +73,15 @@ class Recorder:
     def _add_name(self, path: Any, dir_fd: int | None) -> None:
         node = os.stat(path, dir_fd=dir_fd).st_ino
         self._add("name", self._path(path, dir_fd), self._nodes.get(node, 0))
+
+    def _add_content(self, kind: str, path: Any, dir_fd: int | None = None) -> None:
+        fd = os.open(path, os.O_RDONLY, dir_fd=dir_fd)
+        try:
+            status = os.fstat(fd)
+            node = self._nodes.get(status.st_ino, 0)
+            self._add(kind, self._path(path, dir_fd), node, os.pread(fd, status.st_size, 0))
+        finally:
+            os.close(fd)
 
     def _path(self, path: Any, dir_fd: int | None = None) -> str | None:
         """Relative to the root; None if it is not below it, or Quarry's own."""
@@ -97,6 +113,7 @@ class Recorder:
     def _linking(self, real: Callable[..., None]) -> Callable[..., None]:
         def linked(source: Any, target: Any, **options: Any) -> None:
             with self._lock:
+                self._add_content("written", source, options.get("src_dir_fd"))
                 real(source, target, **options)
                 self._add_name(target, options.get("dst_dir_fd"))
 
@@ -136,6 +153,18 @@ class Recorder:
 
         return synced
 
+    def _syncing_all(self, real: Callable[[int], None]) -> Callable[[int], None]:
+        def synced(fd: int) -> None:
+            real(fd)
+            with self._lock:
+                for folder, _, names in os.walk(self.root):
+                    if not folder.startswith(f"{self.root}/.quarry"):
+                        for name in names:
+                            self._add_content("content", os.path.join(folder, name))  # noqa: PTH118
+                        self._add("synced", self._path(folder))
+
+        return synced
+
     def _committing(self, real: Callable[..., None]) -> Callable[..., None]:
         def committed(database: Database, group: list[Any]) -> None:
             mine: list[tuple[Any, Future[Any]]] = [(work, Future()) for work, _ in group]
@@ -162,11 +191,14 @@ def after_power_loss(events: list[Event], target: Path, chance: random.Random | 
     names: dict[str, int] = {}
     pending: dict[str, list[Event]] = defaultdict(list)
     content: dict[int, bytes] = {}
+    written: dict[int, bytes] = {}
     ledger: Event | None = None
     for event in events:
         match event.kind:
             case "name" | "gone":
                 pending[os.path.dirname(event.path)].append(event)  # noqa: PTH120
+            case "written":
+                written[event.node] = event.data
             case "content":
                 content[event.node] = event.data
             case "synced":
@@ -176,12 +208,19 @@ def after_power_loss(events: list[Event], target: Path, chance: random.Random | 
     if chance is not None:
         for changes in pending.values():
             _apply(names, changes[: chance.randint(0, len(changes))])
+        content = {node: _some(data, chance) for node, data in written.items()} | content
     _write(target, names, content)
     if ledger is not None:
         (target / ".quarry" / "ledger.db").write_bytes(ledger.data)
         (target / ".quarry" / "ledger.db-wal").write_bytes(ledger.log)
         for name in ("ledger.db", "ledger.db-wal"):
             (target / ".quarry" / name).chmod(0o600)
+
+
+def _some(data: bytes, chance: random.Random) -> bytes:
+    """Of a file that was not synced."""
+    part = int(chance.random() * len(data))
+    return chance.choice((data, data[:part], data[:part] + bytes(len(data) - part), bytes(len(data)), b""))
 
 
 def _apply(names: dict[str, int], changes: list[Event]) -> None:

@@ -201,6 +201,7 @@ SCENARIOS = (
             studies=MERGED,
             cohort="Accession,EMPI,Study Instance UID\n"
             f"{MERGED[0].accession},,\nTWO-14,,\n,{MERGED[3].patient.patient_id},\n,,{MERGED[6].study_uid}\n",
+            profile={"relational": None},
             options={"whole_patients": True},
             rows=(COMPLETE, ("several_patients", "several_patients"), COMPLETE, COMPLETE),
             stored=(4, 0, 0, 4, 1, 1, 2),

@@ -55,10 +55,19 @@ class Stage:
         """A quarry.toml with these archives, entities or bases of web services, all treated alike."""
         lines = []
         for name, ae in archives.items():
-            # By the one transport of the scenario, unless it sets another.
-            where = {"address": str(ae), "retrieve": "move"} if isinstance(ae, AE) else {"dicomweb": ae}
-            values = {**where, **TIMES, **{key.replace("_", "-"): v for key, v in profile.items()}}
-            lines += [f"[archive.{name}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+            # By the one transport of the scenario, unless it sets another. Listed by series, where an answer
+            # can be lost at two levels. A value of None leaves the default.
+            dimse = {"address": str(ae), "retrieve": "move", "relational": False}
+            where = dimse if isinstance(ae, AE) else {"dicomweb": ae}
+            values: dict[str, object] = {
+                **where,
+                **TIMES,
+                **{key.replace("_", "-"): v for key, v in profile.items()},
+            }
+            lines += [
+                f"[archive.{name}]",
+                *(f"{key} = {_toml(value)}" for key, value in values.items() if value is not None),
+            ]
         path = self.folder / "quarry.toml"
         path.write_text("\n".join(lines) + "\n")
         return path

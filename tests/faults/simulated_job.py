@@ -7,7 +7,8 @@ on the disk and committed to the ledger is there in the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -137,6 +138,7 @@ class Life:
         self.stop, self.board = Shutdown(), StatusBoard()
         self.deliveries = InboundStudies(self.ledger, lambda _task: {})
         self.audit = AuditLog(world.folder / "audit.csv")
+        self.ending = ThreadPoolExecutor(1)
 
     def _stepped(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def stepped(*arguments: Any) -> Any:
@@ -184,6 +186,7 @@ class Life:
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.world.folder, 0, self.stop, self.board),
             audit_log=self.audit,
+            ending=self.ending,
         )
 
     # -- the archive
@@ -235,7 +238,8 @@ class Life:
         receipt = Receipt(one, LITTLE, path, 100, bytes(32), patient_id="4711")
         self.world.disk.setdefault(one.sop_uid, receipt)
         self.world.step()
-        self.deliveries.record(receipt)
+        if not self.deliveries.record(receipt):
+            self.deliveries.record_late_arrival(receipt)
         self.world.acknowledged.add(one.sop_uid)
         self.world.step()
 
@@ -246,6 +250,17 @@ class Life:
     def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         raise NotImplementedError
 
-    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
+    def list_files(self, directory: PurePosixPath) -> list[PurePosixPath]:
+        raise NotImplementedError
+
+    def find_unsynced(
+        self, directory: PurePosixPath, study_uid: str, synced: Container[PurePosixPath]
+    ) -> Iterator[PurePosixPath]:
+        raise NotImplementedError
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        raise NotImplementedError
+
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
         self.world.step()
         assert set(paths) <= {one.path for one in self.world.disk.values()}

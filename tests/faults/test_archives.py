@@ -186,13 +186,14 @@ class Outage:
     def __init__(self, archive: Archive, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._archive, self._stage = archive, stage
         self._state = "before"
-        arrived: Callable[..., None] = inbound.InboundStudies.record
+        arrived: Callable[..., bool] = inbound.InboundStudies.record
 
-        def arrive(*arguments: Any) -> None:
-            arrived(*arguments)
+        def arrive(*arguments: Any) -> bool:
+            is_recorded = arrived(*arguments)
             if len(files(stage.out)) == 30 and self._state == "before":
                 self._state = "killed"
                 archive.kill()
+            return is_recorded
 
         monkeypatch.setattr(inbound.InboundStudies, "record", arrive)
         probe = observer.ProgressPublisher.publish

@@ -1,6 +1,7 @@
 /* Makes calls of the C library fail, or report another time, for the tests of a poor machine.
 
    FAILING_FILES: a part of a path; writes to such files, and their syncs, fail with EIO.
+   FAILING_DISK: syncs of a whole file system fail with EIO.
    CLOCK_OFFSET: a file with a number of seconds that the system clock is ahead, or behind. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +12,7 @@
 #include <string.h>
 #include <sys/time.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,6 +41,14 @@ FAILING(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (fd,
 FAILING(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (fd, data, size, at))
 FAILING(int, fsync, (int fd), (fd))
 FAILING(int, fdatasync, (int fd), (fd))
+FAILING(ssize_t, writev, (int fd, const struct iovec *parts, int count), (fd, parts, count))
+
+int syncfs(int fd) {
+    static int (*real)(int);
+    if (getenv("FAILING_DISK")) { errno = EIO; return -1; }
+    if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "syncfs");
+    return real(fd);
+}
 
 static long offset(void) {
     const char *name = getenv("CLOCK_OFFSET");

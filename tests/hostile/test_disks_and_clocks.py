@@ -11,6 +11,7 @@ import pytest
 
 from dicom_quarry.demo.dimse_operations import MoveOperation
 from dicom_quarry.demo.dimse_server import DemoArchive
+from dicom_quarry.system.file_systems import can_sync_whole
 from tests.hostile.test_low_surroundings import QUARRY, STUDIES, archive, extract, quarry
 from tests.scripted.archive import Fault, ScriptedArchive
 
@@ -44,13 +45,18 @@ def test_a_disk_of_the_record_that_fails_is_a_sentence(
     assert quarry(*command).code == 0
 
 
+@pytest.mark.parametrize(
+    "failing", [{"FAILING_FILES": "incoming"}, {"FAILING_DISK": "1"}], ids=["write", "sync"]
+)
 def test_a_disk_of_the_images_that_fails_loses_nothing(
-    tmp_path: Path, archive: DemoArchive, preload: Path
+    failing: dict[str, str], tmp_path: Path, archive: DemoArchive, preload: Path
 ) -> None:
+    if "FAILING_DISK" in failing and not can_sync_whole(tmp_path):
+        pytest.skip("this file system is not synced as a whole")
     command = extract(tmp_path, archive, tmp_path / "out")
     with subprocess.Popen(
         [*QUARRY, *map(str, command)],
-        env={**os.environ, "LD_PRELOAD": str(preload), "FAILING_FILES": "incoming"},
+        env={**os.environ, "LD_PRELOAD": str(preload), **failing},
         stdout=subprocess.PIPE,
         text=True,
     ) as child:

@@ -46,10 +46,10 @@ class MemoryWriter:
         self._arrival = arrival
         self._data = bytearray()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         self._sink.on_write()
-        self._sink.largest_write = max(self._sink.largest_write, len(data))
-        self._data += data
+        self._sink.largest_write = max(self._sink.largest_write, *map(len, pieces))
+        self._data += b"".join(pieces)
 
     def commit(self) -> Receipt:
         self._sink.on_commit()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import cast
 
@@ -23,7 +23,7 @@ from tests.store.instances import arrival, dataset, files, make_store
 GB = 1_000_000_000
 
 #: A job that keeps no record of its instances.
-UNRECORDED = cast(InboundStudies, SimpleNamespace(record=lambda _: None))
+UNRECORDED = cast(InboundStudies, SimpleNamespace(record=lambda _: True))
 
 
 class Disk:
@@ -160,7 +160,7 @@ def test_an_instance_larger_than_what_is_left_is_refused_on_its_way(disk: Disk, 
 @pytest.mark.parametrize("step", ["write", "commit"])
 def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
     class Full:
-        def write(self, data: memoryview) -> None:
+        def write(self, *pieces: memoryview) -> None:
             self.fail("write")
 
         def commit(self) -> None:
@@ -176,6 +176,11 @@ def test_no_space_left_in_the_middle_is_told(disk: Disk, step: str) -> None:
 
         def begin(self, _arrival: InstanceInfo) -> Writer:
             return self  # type: ignore[return-value]
+
+        def sync(self, paths: Iterable[PurePosixPath]) -> None:
+            raise AssertionError("nothing is stored here")
+
+        discard = sync
 
     writer = InboundSink(Full(), UNRECORDED, disk.monitor).begin(arrival())
     for name in ("write", "commit"):

@@ -68,8 +68,7 @@ def make_store(
     pattern: str = DEFAULT,
     *,
     admit: Callable[[InstanceInfo, Header], InstanceAdmission] = anyone,
-    durable: bool = True,
-    sync_directory: bool = False,
+    sync_each: bool = False,
     access: Permissions = PRIVATE,
     stores_non_patient: bool = False,
 ) -> InstanceStore:
@@ -80,8 +79,7 @@ def make_store(
         template,
         incoming=incoming,
         admit=admit,
-        durable=durable,
-        sync_directory=sync_directory,
+        sync_each=sync_each,
         access=access,
         stores_non_patient=stores_non_patient,
     )

@@ -9,6 +9,7 @@ import resource
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from struct import pack
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, OutOfSpace
 from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, StoreResult
+from dicom_quarry.store import file_sync
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.instance_store import InstanceStore
 from dicom_quarry.store.part10 import encode_file_head
@@ -27,6 +29,7 @@ from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_quarry.wire.header_scan import ANYWHERE, scan_dataset
+from tests.peers.process import wait_for
 from tests.store.instances import (
     CT,
     DEFAULT,
@@ -139,7 +142,7 @@ def test_any_split_gives_the_same_file(tmp_path_factory: pytest.TempPathFactory,
     whole = dataset(pixels=b"\1\2\3\4" * 300)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=10)))
     root = tmp_path_factory.mktemp("split")
-    writer = make_store(root, durable=False).begin(arrival())
+    writer = make_store(root).begin(arrival())
     for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
         buffer = bytearray(whole[begin:end])
         writer.write(memoryview(buffer))
@@ -212,7 +215,7 @@ def test_an_undecided_dataset_that_is_refused_leaves_no_trace(tmp_path: Path) ->
 
 
 def test_memory_does_not_grow_with_the_instance(tmp_path: Path) -> None:
-    writer = make_store(tmp_path, durable=False).begin(arrival())
+    writer = make_store(tmp_path).begin(arrival())
     piece = memoryview(bytes(1 << 18))
     writer.write(memoryview(dataset(without=0x7FE00010)))
     writer.write(memoryview(pack("<HH2sHL", 0x7FE0, 0x0010, b"OW", 0, 200 << 20)))
@@ -410,18 +413,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Record
     yield Recorder(monkeypatch, tmp_path)
 
 
-def test_bytes_are_on_disk_before_the_name_is(tmp_path: Path, recorder: Recorder) -> None:
-    put(make_store(tmp_path), dataset())
-    assert recorder.of("writev", "fdatasync", "link") == [
-        ("writev", "temporary"),
-        ("fdatasync", "temporary"),
-        ("link", "temporary"),
-    ]
-    assert recorder.of("fsync") == []
-
-
 def test_the_stand_alone_receiver_has_the_name_on_disk_too(tmp_path: Path, recorder: Recorder) -> None:
-    store = make_store(tmp_path, sync_directory=True)
+    store = make_store(tmp_path, sync_each=True)
     put(store, dataset())
     assert recorder.of("fdatasync", "link", "fsync") == [
         ("fdatasync", "temporary"),
@@ -436,26 +429,111 @@ def test_the_stand_alone_receiver_has_the_name_on_disk_too(tmp_path: Path, recor
     assert recorder.of("fsync") == [("fsync", "4711/1.2.3/1.2.3.4")]
 
 
-def test_nothing_is_synced_when_durability_is_off(tmp_path: Path, recorder: Recorder) -> None:
-    store = make_store(tmp_path, durable=False)
+def test_a_job_syncs_no_single_instance(tmp_path: Path, recorder: Recorder) -> None:
+    store = make_store(tmp_path)
     put(store, dataset())
     put(store, dataset())
     assert recorder.of("fdatasync", "fsync") == []
 
 
-def test_the_job_syncs_each_folder_once(tmp_path: Path, recorder: Recorder) -> None:
+@pytest.mark.parametrize("unwritten", [None, 10**9], ids=["unable to sync all", "another program writes"])
+def test_files_of_a_study_are_synced_one_by_one(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch, unwritten: int | None
+) -> None:
+    monkeypatch.setattr(file_sync, "can_sync_whole", lambda _: unwritten is not None)
+    monkeypatch.setattr(file_sync, "unwritten_bytes", lambda: unwritten)
     store = make_store(tmp_path)
-    uids = ["1.2.3.4.5", "1.2.3.4.6"]
-    store.sync_directories(put(store, dataset(uid), arrival(uid)).path for uid in uids)
+    uids = [f"1.2.3.4.{number}" for number in range(5, 9)]
+    store.sync(put(store, dataset(uid), arrival(uid)).path for uid in uids)
+    names = [name for _, name in recorder.of("fdatasync")]
+    assert sorted(names) == [f"4711/1.2.3/1.2.3.4/{uid}.dcm" for uid in uids]
     assert sorted(recorder.of("fsync")) == [
         ("fsync", "."),
         ("fsync", "4711"),
         ("fsync", "4711/1.2.3"),
         ("fsync", "4711/1.2.3/1.2.3.4"),
     ]
-    recorder.failing["fsync"] = errno.EIO
-    with pytest.raises(InstanceRefused):
-        store.sync_directories([PurePosixPath(PLACE)])
+    for call in ("fsync", "fdatasync"):
+        recorder.failing = {call: errno.EIO}
+        with pytest.raises(InstanceRefused, match="Input/output error"):
+            store.sync([PurePosixPath(PLACE)])
+
+
+def test_a_whole_file_system_is_synced_once_for_all_who_wait(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, may_end = threading.Event(), threading.Event()
+    errors = [None, OSError(errno.EIO, "Input/output error")]
+    synced: list[str] = []
+
+    def sync(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink()))
+        began.set()
+        assert may_end.wait(30)
+        if error := errors.pop(0):
+            raise error
+
+    monkeypatch.setattr(file_sync, "can_sync_whole", lambda _: True)
+    monkeypatch.setattr(file_sync, "unwritten_bytes", lambda: 0)
+    monkeypatch.setattr(file_sync, "sync_file_system", sync)
+    store = make_store(tmp_path)
+    waiting = store._file_sync._next_pass
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(store.sync, [PurePosixPath("a")])
+        assert began.wait(30)
+        others = [pool.submit(store.sync, [PurePosixPath(name)]) for name in "bcd"]
+        wait_for(lambda: len(store._file_sync._next_pass.paths) == 3, "three to wait", 30)
+        may_end.set()
+        assert first.result() is None
+        for other in others:
+            with pytest.raises(InstanceRefused, match="Input/output error"):
+                other.result()
+    assert waiting.is_over
+    assert synced == [str(tmp_path)] * 2
+    assert recorder.of("fsync", "fdatasync") == []
+
+
+def test_the_disk_that_fails_for_one_study_may_do_for_another(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_sync, "can_sync_whole", lambda _: False)
+    store = make_store(tmp_path)
+    path = put(store, dataset()).path
+    held = store._file_sync._pass_lock
+    with ThreadPoolExecutor(2) as pool:
+        with held:
+            good = pool.submit(store.sync, [path])
+            bad = pool.submit(store.sync, [path.with_name("gone.dcm")])
+            wait_for(lambda: len(store._file_sync._next_pass.paths) == 2, "both to wait", 30)
+        assert good.result() is None
+        with pytest.raises(InstanceRefused):
+            bad.result()
+
+
+def test_what_could_not_be_made_durable_is_removed(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    path = put(store, dataset()).path
+    store.discard([path, path.with_name("gone.dcm")])
+    assert files(tmp_path) == []
+    assert put(store, dataset()).result is StoreResult.STORED
+
+
+def test_after_a_restart_the_instances_of_a_study_are_doubtful_and_no_other_file(tmp_path: Path) -> None:
+    store = make_store(tmp_path, "{PatientID}/{SOPInstanceUID}.dcm")
+    synced = put(store, dataset("1.2.3.4.5")).path
+    torn = put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6")).path
+    cut = put(store, dataset("1.2.3.4.7", pixels=bytes(500)), arrival("1.2.3.4.7")).path
+    folder = tmp_path / synced.parent
+    os.truncate(tmp_path / cut, (tmp_path / cut).stat().st_size - 300)
+    (folder / "empty.dcm").touch()
+    (folder / "zeros.dcm").write_bytes(bytes(5000))
+    (folder / "notes.txt").write_text("not ours")
+    (folder / "link.dcm").symlink_to(tmp_path / torn)
+    found = {path.name for path in store.find_unsynced(synced.parent, "1.2.3", {synced})}
+    assert found == {torn.name, cut.name, "empty.dcm", "zeros.dcm"}
+    found = {path.name for path in store.find_unsynced(synced.parent, "1.2.9", ())}
+    assert found == {"empty.dcm", "zeros.dcm"}
+    assert list(store.find_unsynced(PurePosixPath("nowhere"), "1.2.3", ())) == []
 
 
 def test_of_many_threads_one_makes_a_directory(tmp_path: Path, recorder: Recorder) -> None:
@@ -482,7 +560,7 @@ def test_of_many_threads_one_makes_a_directory(tmp_path: Path, recorder: Recorde
 def test_a_failing_disk_refuses_and_keeps_nothing(
     tmp_path: Path, recorder: Recorder, call: str, code: int, status: int
 ) -> None:
-    store = make_store(tmp_path)
+    store = make_store(tmp_path, sync_each=True)
     recorder.failing[call] = code
     with pytest.raises(InstanceRefused) as refused:
         put(store, dataset())
@@ -495,7 +573,7 @@ def test_a_failing_disk_refuses_and_keeps_nothing(
 
 
 def test_a_folder_that_cannot_be_synced_is_no_acknowledgement(tmp_path: Path, recorder: Recorder) -> None:
-    store = make_store(tmp_path, sync_directory=True)
+    store = make_store(tmp_path, sync_each=True)
     recorder.failing["fsync"] = errno.EIO
     with pytest.raises(InstanceRefused):
         put(store, dataset())

@@ -51,7 +51,9 @@ def feed(association: Association, data: bytes) -> list[Event]:
     reader.get_buffer()[: len(data)] = data
     reader.buffer_updated(len(data))
     return [
-        event._replace(data=memoryview(bytes(event.data))) if isinstance(event, PDVFragment) else event
+        event._replace(data=memoryview(b"".join((event.data, *event.more))), more=())
+        if isinstance(event, PDVFragment)
+        else event
         for event in association.events()
     ]
 

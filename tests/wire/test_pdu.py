@@ -25,7 +25,11 @@ def feed(reader: PduReader, data: bytes) -> Iterable[ControlPdu | PDVFragment]:
         reader.buffer_updated(count)
         data = data[count:]
         for unit in reader.units():
-            yield unit._replace(data=memoryview(bytes(unit.data))) if isinstance(unit, PDVFragment) else unit
+            yield copied(unit) if isinstance(unit, PDVFragment) else unit
+
+
+def copied(fragment: PDVFragment) -> PDVFragment:
+    return fragment._replace(data=memoryview(b"".join((fragment.data, *fragment.more))), more=())
 
 
 Whole = ControlPdu | tuple[int, bool, bool, bytes]
@@ -107,6 +111,28 @@ def test_fragments_are_views_of_the_receive_buffer() -> None:
     assert isinstance(fragment, PDVFragment)
     space[len(stream) - 6 : len(stream)] = b"PIXELS"
     assert bytes(fragment.data) == b"PIXELS"
+
+
+def test_pieces_of_a_dataset_that_have_come_together_are_given_together() -> None:
+    parts = [bytes([number]) * 900 for number in range(6)]
+    stream = p_data(pdv(1, 1, b"com"), pdv(1, 3, b"mand"))
+    stream += b"".join(p_data(pdv(1, 0, part)) for part in parts[:3]) + p_data(
+        pdv(1, 0, b""), pdv(1, 0, parts[3])
+    )
+    stream += p_data(pdv(1, 0, parts[4]), pdv(1, 2, parts[5])) + p_data(pdv(3, 2, b"other"))
+    reader = PduReader(MAX_PDU)
+    for start in range(0, len(stream), 4000):
+        piece = stream[start : start + 4000]
+        reader.get_buffer()[: len(piece)] = piece
+        reader.buffer_updated(len(piece))
+        units = [unit for unit in reader.units() if isinstance(unit, PDVFragment)]
+        if not start:
+            assert [(one.is_command, len(one.more)) for one in units] == [(True, 0), (True, 0), (False, 5)]
+            gathered = b"".join((units[-1].data, *units[-1].more))
+            assert len(gathered) > 3600
+            assert b"".join(parts).startswith(gathered)
+        else:
+            assert [(one.context_id, one.is_last) for one in units] == [(1, True), (3, True)]
 
 
 def test_exactly_the_announced_maximum_is_taken() -> None:

@@ -357,7 +357,7 @@ def test_a_large_dataset_is_sent_within_the_peers_maximum() -> None:
             event = peer.next_event()
             assert isinstance(event, PDVFragment)
             if not event.is_command:
-                got.extend(event.data)
+                got.extend(b"".join((event.data, *event.more)))
                 if event.is_last:
                     return
 

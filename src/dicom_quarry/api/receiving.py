@@ -87,7 +87,7 @@ class FolderReceiver:
             template,
             incoming=self._incoming,
             admit=_admit_all,
-            sync_directory=True,
+            sync_each=True,
             stores_non_patient=True,
             access=access,
         )

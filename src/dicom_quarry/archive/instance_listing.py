@@ -8,8 +8,8 @@ from dicom_quarry.archive.base import QueryRows, Verdict
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.archive.dimse.status import interpret_failure
 from dicom_quarry.archive.reasons import Reasons
-from dicom_quarry.errors import QueryFailed
-from dicom_quarry.model import InstanceRef, Level, Listing, Task
+from dicom_quarry.errors import ConnectionLost, QueryFailed
+from dicom_quarry.model import InstanceRef, Level, Listing, Study, Task
 from dicom_quarry.plurals import format_count
 from dicom_quarry.system.numbers import parse_number
 
@@ -23,8 +23,54 @@ MAX_COUNT = 2**31 - 1
 #: results by a count of the archive, None where it has none.
 QueryFunction = Callable[[Level, Mapping[str, str], Sequence[str], int | None], QueryRows]
 
+#: Lists of studies in a row that differ from the archive's counts: then studies are listed by series.
+_MAX_MISSES = 3
+
 _SERIES_KEYS = ("SeriesInstanceUID", "Modality", "NumberOfSeriesRelatedInstances")
 _IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+class StudyLister:
+    """Lists a study by one query, for as long as an archive answers such queries with what it counts itself.
+
+    The query names the study and no series (PS3.4 C.4.1.2.2.1). An archive that fails or answers nothing is
+    not queried in this way again; ``gives_up`` is False for one that is configured to support it.
+    """
+
+    def __init__(self, *, gives_up: bool = True) -> None:
+        self.is_supported = True
+        self._gives_up = gives_up
+        self._misses = 0
+
+    def run(self, query: QueryFunction, task: Task, keys: Mapping[str, str]) -> Listing | None:
+        """Return the list; None where the study has to be listed by series."""
+        study = task.study
+        if not self.is_supported or not study.instance_count or task.selection.series:
+            return None
+        try:
+            result = query(Level.IMAGE, keys, _IMAGE_KEYS, study.instance_count)
+        except (QueryFailed, ConnectionLost):
+            result = QueryRows()
+        listing = _match_counts(result, study)
+        self._misses = 0 if listing else self._misses + 1
+        if self._gives_up and (not result.rows or self._misses >= _MAX_MISSES):
+            self.is_supported = False
+        return listing
+
+
+def _match_counts(result: QueryRows, study: Study) -> Listing | None:
+    """Return the list if it has as many instances and series as the archive counts in the study."""
+    rows = [row for row in result.rows if any(row.values())]
+    refs = {}
+    for row in rows:
+        uid, series_uid = get_text(row, "SOPInstanceUID"), get_text(row, "SeriesInstanceUID")
+        if is_uid(uid) and get_text(row, "StudyInstanceUID") in ("", study.study_uid):
+            refs[uid] = InstanceRef(study.study_uid, series_uid, uid, get_text(row, "SOPClassUID"))
+    series = dict.fromkeys(ref.series_uid for ref in refs.values())
+    is_whole = len(refs) == len(rows) == study.instance_count and all(map(is_uid, series))
+    if result.incomplete_reason or not is_whole or study.series_count not in (None, len(series)):
+        return None
+    return Listing(tuple(refs.values()), tuple(series), count=study.instance_count)
 
 
 class InstanceLister:

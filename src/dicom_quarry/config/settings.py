@@ -193,7 +193,7 @@ class ArchiveProfile(Limits):
     character_set: str = "ISO_IR 192"
     result_cap: Annotated[int, Field(ge=1)] | None = None
     lowest_level: Literal["image", "series", "study"] = "image"
-    relational: bool = False
+    relational: bool | None = None
     move_identifiers: Literal["uids", "patient"] = "uids"
     nearline_patience: Duration = 4 * 3600.0
     retrieve: Literal["auto", "move", "get", "wado"] = "auto"

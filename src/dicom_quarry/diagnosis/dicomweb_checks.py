@@ -140,8 +140,8 @@ class _CountingWriter:
         self._arrival = arrival
         self._size = len(arrival.head)
 
-    def write(self, data: memoryview) -> None:
-        self._size += len(data)
+    def write(self, *pieces: memoryview) -> None:
+        self._size += sum(map(len, pieces))
 
     def commit(self) -> Receipt:
         sink, arrival = self._sink, self._arrival

@@ -134,9 +134,9 @@ class _RecordingWriter:
         self._arrival = arrival
         self._sink = sink
 
-    def write(self, data: memoryview) -> None:
-        size = len(data)
-        self._inner.write(data)
+    def write(self, *pieces: memoryview) -> None:
+        size = sum(map(len, pieces))
+        self._inner.write(*pieces)
         self._sink.record_bytes(size)
 
     def commit(self) -> Receipt:

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
 from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
 from dicom_quarry.archive.dimse.status import quote_archive_comment
 from dicom_quarry.diagnosis.context import CheckContext, CheckStep, StepStatus
 from dicom_quarry.model import InstanceInfo, Receipt
 from dicom_quarry.plurals import format_count, format_part
 from dicom_quarry.receiver.server import SenderRejected
+from dicom_quarry.wire.data_dictionary import name_of_uid
 
 _DESTINATION_UNKNOWN = 0xA801
 
@@ -63,7 +61,7 @@ def describe_transfer_syntaxes(trial: RetrievalTrial) -> CheckStep:
 
 def _syntax_name(uid: str) -> str:
     # Validation would log the peer's text as a warning.
-    return UID(uid, validation_mode=IGNORE).name or uid
+    return name_of_uid(uid)
 
 
 def _describe_arrivals(trial: RetrievalTrial) -> str:

@@ -88,6 +88,9 @@ _log = logging.getLogger(__name__)
 #: Requests read from the ledger at once.
 _PAGE_SIZE = 100
 
+#: Studies of one thread whose files and outcomes are being made durable while the next one is retrieved.
+_MAX_ENDING = 2
+
 #: Rows that are queried at once, ahead of the listings of their studies.
 _MAX_ROWS_AHEAD = 8
 
@@ -202,8 +205,7 @@ class Workers:
         with self._changed:
             # Before the ledger is read: a task that ends in between must not look like a waiting one.
             busy = frozenset(self._active_tasks)
-        waiting = self._context.ledger.waiting_tasks(time.time(), len(busy) + _MAX_ROWS_AHEAD)
-        return [task for task in waiting if task.task_id not in busy]
+        return self._context.ledger.waiting_tasks(time.time(), _MAX_ROWS_AHEAD, busy)
 
     def _query_more_rows(self) -> bool:
         """Query for the next few rows; return False if none waits, or enough are being queried."""
@@ -301,7 +303,7 @@ class Workers:
     # -- retrieving
 
     def _retrieve(self) -> None:
-        """Retrieve one task while the end of the task before is being written to the ledger."""
+        """Retrieve one task while the ends of those before are being made durable."""
         ending: deque[StudyTask] = deque()
         finish = partial(self._finish_tasks, ending)
         try:
@@ -313,7 +315,7 @@ class Workers:
                     self._end_study(study_task, error)
                 finally:
                     ending.append(study_task)
-                self._finish_tasks(ending, keep=1)
+                self._finish_tasks(ending, keep=_MAX_ENDING)
         finally:
             finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dicom_quarry.model import Study
 from dicom_quarry.wire.charsets import readings
@@ -31,6 +32,7 @@ class IdentityCheck:
         return _describe_difference("patient ID", study.patient_id, patient_id) or accession_differs
 
 
+@lru_cache(maxsize=1024)  # the instances of a study have the same values
 def _describe_difference(name: str, one: str, other: str) -> str:
     """Return the name if the values have none in common; with a note if only case differs."""
     first, second = values_of(one), values_of(other)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Final
+from typing import Final, Protocol
 
 from dicom_quarry.cohort.exclusion_list import NO_EXCLUSIONS, ExclusionList
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
@@ -48,7 +48,9 @@ class InboundStudy:
     """The instances that have arrived for one task.
 
     ``receipts`` are by SOP Instance UID. ``folders`` hold the instances; the ledger has the
-    ``recorded_folders``. ``mismatch`` is the attribute in which an instance differs from its study.
+    ``recorded_folders``. ``unsynced`` are the files that may not be durable yet, each with True if it belongs
+    to no other task, so that it may be discarded; ``synced_paths`` are those of an earlier outcome.
+    ``mismatch`` is the attribute in which an instance differs from its study.
     ``listed_uids`` are the SOP Instance UIDs that the archive lists; ``names_other_study`` is True if one of
     these came with the UID of another study. ``exclusion`` is the key of a refused instance that is on an
     exclusion list. ``received`` counts the instances of this run, ``repeated`` those that arrived more than
@@ -62,6 +64,7 @@ class InboundStudy:
         receipts: Iterable[Receipt],
         identity_check: IdentityCheck,
         recorded_folders: Iterable[PurePosixPath] = (),
+        synced_paths: Container[PurePosixPath] = (),
     ) -> None:
         self.task = task
         self.cells = cells
@@ -75,9 +78,12 @@ class InboundStudy:
         self.tied_uids: set[str] = set()
         self.folders: set[PurePosixPath] = set()
         self.recorded_folders = set(recorded_folders)
+        self.unsynced: dict[PurePosixPath, bool] = {}
         self.conflicts = 0
         for receipt in receipts:
             self._add_existing(receipt)
+            if receipt.path not in synced_paths:
+                self.unsynced[receipt.path] = True
         self.received = self.repeated = 0
         self._received_uids: set[str] = set()
         self.last_arrival = time.monotonic()
@@ -86,7 +92,7 @@ class InboundStudy:
         self._changed = threading.Condition()
 
     def add(self, receipt: Receipt) -> bool:
-        """Add an instance that has become durable; return False if the study is frozen."""
+        """Add an instance that was stored; return False if the study is frozen."""
         with self._changed:
             if self._frozen:
                 return False
@@ -96,6 +102,8 @@ class InboundStudy:
             if receipt.result is StoreResult.CONFLICT:
                 self.conflicts += 1
             self._check_identity(receipt)
+            is_new = receipt.result in (StoreResult.STORED, StoreResult.CONFLICT)
+            self.unsynced[receipt.path] = self.unsynced.get(receipt.path, is_new)
             self.receipts.setdefault(receipt.ref.sop_uid, receipt)
             self.last_arrival = time.monotonic()
             self._changed.notify_all()
@@ -112,6 +120,19 @@ class InboundStudy:
     def _check_identity(self, receipt: Receipt) -> None:
         mismatch = self._identity_check.find_mismatch(self.task.study, receipt.patient_id, receipt.accession)
         self.mismatch = self.mismatch or mismatch
+
+    def drop_unsynced(self) -> tuple[list[str], list[PurePosixPath]]:
+        """Remove the instances that could not be made durable; the study must be frozen.
+
+        Returns their SOP Instance UIDs, and the files to discard.
+        """
+        with self._changed:
+            lost = [uid for uid, receipt in self.receipts.items() if receipt.path in self.unsynced]
+            discarded = [path for path, may_discard in self.unsynced.items() if may_discard]
+            for uid in lost:
+                del self.receipts[uid]
+            self.unsynced.clear()
+        return lost, discarded
 
     def freeze(self, expected: int | None = None) -> bool:
         """Accept no more instances; return False, with no effect, if more than ``expected`` have arrived."""
@@ -150,10 +171,16 @@ class InboundStudies:
         self._lock = threading.Lock()
 
     def open(
-        self, task: Task, receipts: Iterable[Receipt], recorded_folders: Iterable[PurePosixPath] = ()
+        self,
+        task: Task,
+        receipts: Iterable[Receipt],
+        recorded_folders: Iterable[PurePosixPath] = (),
+        synced_paths: Container[PurePosixPath] = (),
     ) -> InboundStudy:
         """Expect the instances of a task; ``receipts`` are of its stored instances."""
-        inbound = InboundStudy(task, self._cells(task), receipts, self._identity_check, recorded_folders)
+        inbound = InboundStudy(
+            task, self._cells(task), receipts, self._identity_check, recorded_folders, synced_paths
+        )
         for receipt in inbound.receipts.values() if self._has_exclusions else ():
             identifiers = {"PatientID": receipt.patient_id, "AccessionNumber": receipt.accession}
             inbound.exclusion = inbound.exclusion or self._exclusions.match_values(identifiers)
@@ -163,8 +190,10 @@ class InboundStudies:
 
     def close(self, inbound: InboundStudy) -> None:
         """Stop waiting for a task's instances."""
+        study_uid = inbound.task.study.study_uid
         with self._lock:
-            self._open_studies.pop(inbound.task.study.study_uid, None)
+            if self._open_studies.get(study_uid) is inbound:
+                del self._open_studies[study_uid]
         inbound.closed.set()
 
     def _find_requested(self, arrival: InstanceInfo) -> InboundStudy | None:
@@ -241,25 +270,28 @@ class InboundStudies:
         """Return the name of the attribute in which an instance differs from its study, empty if none."""
         return self._identity_check.find_mismatch(task.study, receipt.patient_id, receipt.accession)
 
-    def record(self, receipt: Receipt) -> None:
-        """Record a durable instance for its task, before its sender gets the acknowledgement."""
+    def record(self, receipt: Receipt) -> bool:
+        """Record a stored instance for its task, before its sender gets the acknowledgement.
+
+        Returns False if no thread works on its task: see ``record_late_arrival``.
+        """
         ref = receipt.ref
         inbound = self._open_studies.get(ref.study_uid) or self._find_tied(ref.sop_uid)
         if inbound is None:
-            self._record_late_arrival(receipt)
-            return
+            return False
         folder = receipt.path.parent
         if folder not in inbound.recorded_folders:
             self._ledger.add_folders(inbound.task.task_id, [str(folder)]).result()
             inbound.recorded_folders.add(folder)
         inbound.folders.add(folder)
-        if not inbound.add(receipt):
-            # The task is being concluded without it.
-            inbound.closed.wait()
-            self._record_late_arrival(receipt)
+        if inbound.add(receipt):
+            return True
+        # The task is being concluded without it.
+        inbound.closed.wait()
+        return False
 
-    def _record_late_arrival(self, receipt: Receipt) -> None:
-        """Record an instance of a task that no thread works on: it is concluded, or waits for another try."""
+    def record_late_arrival(self, receipt: Receipt) -> None:
+        """Record a durable instance of a task that no thread works on: it is concluded, or waits."""
         task = self._ledger.task_of(receipt.ref.study_uid)
         if task is None:
             return
@@ -278,16 +310,27 @@ def _join(header: Header, tags: Iterable[int]) -> str:
     return "\\".join(filter(None, (header.get(tag, "") for tag in tags)))
 
 
-class InboundSink:
-    """The sink of a job: an instance is acknowledged once it is durable *and* recorded for its task.
+class InboundStore(Sink, Protocol):
+    """The store of a job: instances are stored at once, and made durable later."""
 
-    Instances are refused while the disk has too little free space. ``bandwidth_limiter_for`` returns, for an
-    instance, the function that receives the number of bytes that arrived and may delay their sender.
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
+        """Make files durable, with their names; raises InstanceRefused."""
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        """Remove files that could not be made durable."""
+
+
+class InboundSink:
+    """The sink of a job: an instance is acknowledged once it is stored *and* recorded for its task.
+
+    It is made durable with the others of its study, before the outcome of the task. Instances are refused
+    while the disk has too little free space. ``bandwidth_limiter_for`` returns, for an instance, the function
+    that receives the number of bytes that arrived and may delay their sender.
     """
 
     def __init__(
         self,
-        store: Sink,
+        store: InboundStore,
         inbound: InboundStudies,
         disk_space: DiskSpaceMonitor | None = None,
         bandwidth_limiter_for: Callable[[InstanceInfo], Callable[[int], None] | None] | None = None,
@@ -334,6 +377,11 @@ class InboundSink:
         with self._lock:
             self._refused += 1
 
+    def on_sync_failed(self, sop_uids: Iterable[str], error: Exception) -> None:
+        """Note the instances of a study that could not be made durable, and were discarded."""
+        for sop_uid in sop_uids:
+            self.on_write_failed(sop_uid, error)
+
     def on_write_failed(self, sop_uid: str, error: Exception) -> None:
         """Note an instance that could not be written, and a disk that is full though it seemed not to be."""
         self.on_refused(sop_uid, error)
@@ -341,11 +389,23 @@ class InboundSink:
             self._disk_space.mark_full()
 
     def record(self, receipt: Receipt) -> None:
-        """Record a durable instance for its task, and count it."""
-        self._inbound.record(receipt)
+        """Record a stored instance for its task, and count it. Raises InstanceRefused or OutOfSpace."""
+        if not self._inbound.record(receipt):
+            self._sync_late_arrival(receipt)
+            self._inbound.record_late_arrival(receipt)
         with self._lock:
             self._instances += 1
             self._size += receipt.size
+
+    def _sync_late_arrival(self, receipt: Receipt) -> None:
+        """Make an instance durable whose task is not going to: it may be concluded."""
+        try:
+            self._store.sync([receipt.path])
+        except InstanceRefused as error:
+            if receipt.result in (StoreResult.STORED, StoreResult.CONFLICT):
+                self._store.discard([receipt.path])
+            self.on_write_failed(receipt.ref.sop_uid, error)
+            raise
 
 
 #: Bytes of an instance after which the free space is checked again: some are larger than the reserve.
@@ -365,11 +425,11 @@ class InboundWriter:
         self._limiter = limiter
         self._unchecked = 0
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         """Take the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
-        size = len(data)
+        size = sum(map(len, pieces))
         try:
-            self._writer.write(data)
+            self._writer.write(*pieces)
             self._unchecked += size
             if self._unchecked >= _SPACE_CHECK_BYTES:
                 self._unchecked = 0
@@ -383,7 +443,7 @@ class InboundWriter:
             self._limiter(size)
 
     def commit(self) -> Receipt:
-        """Make the instance durable, and record it for its task. Raises InstanceRefused or OutOfSpace."""
+        """Store the instance, and record it for its task. Raises InstanceRefused or OutOfSpace."""
         try:
             receipt = self._writer.commit()
         except Exception as error:

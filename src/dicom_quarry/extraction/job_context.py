@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -27,14 +28,26 @@ class InstanceFiles(Protocol):
     def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         """Move an instance from below ``subdirectory`` to its usual folder."""
 
-    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
-        """Make the names of these files durable, up to the root."""
+    def list_files(self, directory: PurePosixPath) -> list[PurePosixPath]:
+        """Return the files of a folder; raises InstanceRefused."""
+
+    def find_unsynced(
+        self, directory: PurePosixPath, study_uid: str, synced: Container[PurePosixPath]
+    ) -> Iterator[PurePosixPath]:
+        """Yield the files of a study that may not be whole after a restart of the computer."""
+
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
+        """Make these files durable, with their names up to the root; raises InstanceRefused."""
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        """Remove files that could not be made durable."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
     """The objects that a job's threads share; ``path_of`` returns the path of an instance.
 
+    ``ending`` makes files and outcomes of studies durable while the next ones are retrieved.
     ``clients`` are the archives by name, in the order of the settings; empty until the job has connected.
     ``on_task_complete`` is called with the number of every task that ended complete.
     """
@@ -48,5 +61,6 @@ class JobContext:
     sink: InboundSink
     instance_files: InstanceFiles
     disk_space: DiskSpaceMonitor
+    ending: Executor
     clients: Mapping[str, ArchiveClient] = field(default_factory=dict)
     on_task_complete: Callable[[int], None] = lambda _: None

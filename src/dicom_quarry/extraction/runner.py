@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
+from dicom_quarry.extraction.unsynced_files import track_writer
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
 from dicom_quarry.jobs.folder import JobFolder, apply_access, open_for_run, open_or_create
@@ -224,7 +226,7 @@ class Runner:
             context = self._make_context(folder, ledger, reader.columns(), audit_log)
             if self.queries.exclusions:
                 update_stored_exclusions(context, reader)
-            with self._start_on_complete(context) as on_complete:
+            with _closing(context), self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)
                 result = self._retrieve(context, reader)
                 if on_complete.had_work or not result.nothing_to_do:
@@ -268,7 +270,12 @@ class Runner:
             sink=InboundSink(store, inbound, disk_space, limiter_for),
             instance_files=store,
             disk_space=disk_space,
+            ending=ThreadPoolExecutor(1 + self._max_parallel, thread_name_prefix="ending"),
         )
+
+    @property
+    def _max_parallel(self) -> int:
+        return max(throttle.max_parallel for throttle in self.queries.throttles.values())
 
     def _retrieve(self, context: JobContext, reader: LedgerReader) -> JobResult:
         counts = reader.counts()
@@ -293,6 +300,7 @@ class Runner:
         queries, ledger, sink = self.queries, context.ledger, context.sink
         has_delivered = reader.counts().instances_stored > 0
         with (
+            track_writer(context),
             self._open_receiver(context) as receiver_stats,
             open_clients(queries, has_delivered=has_delivered) as clients,
             self._audit_run(context, reader),
@@ -302,7 +310,7 @@ class Runner:
             estimator = self._make_estimator(reader)
             progress_meter = ProgressMeter(reader, queries.status_board, estimator)
             engine = Engine(context, receiver_stats, estimator, progress_meter, self._publisher)
-            problem = engine.run(max(throttle.max_parallel for throttle in queries.throttles.values()))
+            problem = engine.run(self._max_parallel)
         if sink.refused:
             ledger.set_metadata(refused=str(int(ledger.metadata().get("refused", "0")) + sink.refused))
         return problem
@@ -380,6 +388,15 @@ class Runner:
                 self._publisher.publish(snapshot, context.folder)
                 time.sleep(POLL_INTERVAL)
             self._publisher.finish(context.folder)
+
+
+@contextmanager
+def _closing(context: JobContext) -> Iterator[None]:
+    """End the threads of a context; one that a disk holds is not waited for."""
+    try:
+        yield
+    finally:
+        context.ending.shutdown(wait=False, cancel_futures=True)
 
 
 def _identity_check(settings: Settings) -> IdentityCheck:

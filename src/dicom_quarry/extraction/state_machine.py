@@ -36,6 +36,7 @@ class TaskEvent(StrEnum):
     POSTPONED = "postponed"
     OUTCOME_DECIDED = "outcome_decided"
     OUTCOME_COMMITTED = "outcome_committed"
+    SYNC_FAILED = "sync_failed"  # the disk did not take the files, which are discarded
     INTERRUPTED = "interrupted"  # the process ended, or the job stopped
     RETRIED = "retried"  # by a user, or because an instance arrived late
     NO_LONGER_REQUESTED = "no_longer_requested"  # --update: no row of the new table means this study
@@ -72,6 +73,7 @@ TASK_TRANSITIONS: Mapping[tuple[TaskState, TaskEvent], TaskState] = {
     (TaskState.RETRIEVING, TaskEvent.RETRIEVAL_COMPLETED): TaskState.SETTLING,
     (TaskState.SETTLING, TaskEvent.LATE_STORES_SETTLED): TaskState.DECIDING,
     (TaskState.COMMITTING, TaskEvent.OUTCOME_COMMITTED): TaskState.CONCLUDED,
+    (TaskState.COMMITTING, TaskEvent.SYNC_FAILED): TaskState.DECIDING,
     (TaskState.CONCLUDED, TaskEvent.RETRIED): TaskState.WAITING,
     (TaskState.CONCLUDED, TaskEvent.PRUNED): TaskState.UNWANTED,
     **{(state, TaskEvent.INTERRUPTED): TaskState.WAITING for state in _ACTIVE_STATES},

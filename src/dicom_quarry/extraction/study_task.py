@@ -12,10 +12,18 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from dicom_quarry.archive.base import RetrieveRequest, Verdict
-from dicom_quarry.errors import ArchiveError, ConnectionLost, QueryFailed, Rejected, redact
+from dicom_quarry.errors import (
+    ArchiveError,
+    ConnectionLost,
+    InstanceRefused,
+    QueryFailed,
+    Rejected,
+    redact,
+)
 from dicom_quarry.extraction.archive_client import QueryLog
 from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import (
     Finish,
@@ -27,6 +35,7 @@ from dicom_quarry.extraction.retry_policy import (
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
+from dicom_quarry.extraction.unsynced_files import synced_paths
 from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
@@ -37,6 +46,7 @@ from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.plurals import format_count
+from dicom_quarry.system.backoff import backoff
 from dicom_quarry.system.error_trace import describe_place
 from dicom_quarry.system.shutdown import Stopped
 
@@ -100,6 +110,14 @@ class DoubtfulAnswer(Exception):
     """The archive may have left out studies when it found this one."""
 
 
+class _NotDurable(Exception):
+    """The disk did not take the files of a study; ``refusal`` is the reason for missing.csv."""
+
+    def __init__(self, why: str, refusal: Refusal | None) -> None:
+        super().__init__(why)
+        self.refusal = refusal
+
+
 class StudyTask:
     """The work on one task, from its listing to its outcome."""
 
@@ -118,7 +136,9 @@ class StudyTask:
         self._sent_count = 0
         self._recorded_folders: set[PurePosixPath] = set()
         self._folders_recorded: Future[None] = Future()
-        self._pending_result: tuple[str, TaskResult, Future[None]] | None = None
+        self._began = time.time()
+        #: The end of the task on its way to disk and ledger, and the study that it is of.
+        self._ending: tuple[InboundStudy, Future[tuple[Finish, TaskResult]]] | None = None
 
     def list_instances(self) -> None:
         """List the instances of the task; may run ahead of retrievals.
@@ -142,20 +162,27 @@ class StudyTask:
     def run(self) -> None:
         """Work until the task has ended, is postponed, or the job stops (Stopped).
 
-        The result is then being written to the ledger; ``finish`` waits for it. The next task can start
-        meanwhile.
+        Its files and its result are then being made durable; ``finish`` waits for that. The next task can
+        start meanwhile.
         """
         with self._context.queries.status_board.track_study(
             self.task, self.row, self._expected_count()
         ) as active_study:
             self._folders_recorded.result()
-            inbound = self._context.inbound.open(self.task, self._load_receipts(), self._recorded_folders)
+            inbound = self._open_inbound()
             try:
                 while self._state is TaskState.DECIDING:
                     inbound.listed_uids = frozenset(ref.sop_uid for ref in self._listing.instances)
                     self._run_step(inbound, active_study)
             finally:
-                self._context.inbound.close(inbound)
+                if self._ending is None:
+                    self._context.inbound.close(inbound)
+
+    def _open_inbound(self) -> InboundStudy:
+        """Expect the instances of the task, in addition to those of an earlier run."""
+        receipts = self._load_receipts()
+        synced = synced_paths(self._context, self.task.study) if receipts else ()
+        return self._context.inbound.open(self.task, receipts, self._recorded_folders, synced)
 
     def _record_folders(self) -> None:
         """Record the folders of the listed instances now, not while a sender waits for its response."""
@@ -171,9 +198,9 @@ class StudyTask:
 
     def end_with_internal_error(self, error: BaseException) -> None:
         """End the task for an error that was not foreseen; stored instances are kept. Raises LedgerError."""
-        if self._pending_result is not None and self._pending_result[2].exception() is None:
+        if self._ending is not None and self._ending[1].exception() is None:
             return  # its outcome was already recorded
-        self._pending_result, self._state = None, TaskState.LISTING
+        self._ending, self._state = None, TaskState.LISTING
         finish = Finish(INTERNAL_ERROR, {"place": describe_place(error)})
         try:
             self._finish_without_retrieval(lambda _: finish)
@@ -182,7 +209,7 @@ class StudyTask:
                 raise
             # The defect is in what has arrived: leave that out.
             result = TaskResult(finish.code, finish.details, None, 0, 0, "", None, ())
-            self._pending_result = None
+            self._ending = None
             self._context.ledger.conclude_task(self.task.task_id, result).result()
 
     def exclude(self, keys: str) -> None:
@@ -191,13 +218,14 @@ class StudyTask:
         self._finish_without_retrieval(lambda stored: finish_excluded(keys, stored))
 
     def _finish_without_retrieval(self, make_finish: Callable[[int], Finish]) -> None:
-        inbound = self._context.inbound.open(self.task, self._load_receipts())
+        inbound = self._open_inbound()
+        inbound.freeze()
+        self._conclude(make_finish(len(inbound.receipts)), inbound)
         try:
-            inbound.freeze()
+            self.finish()
+        except _NotDurable:
             self._conclude(make_finish(len(inbound.receipts)), inbound)
-        finally:
-            self._context.inbound.close(inbound)
-        self.finish()
+            self.finish()
 
     def _run_step(self, inbound: InboundStudy, active_study: ActiveStudy) -> None:
         seen = inbound.received
@@ -338,31 +366,40 @@ class StudyTask:
     # -- ending
 
     def _conclude(self, finish: Finish, inbound: InboundStudy) -> None:
+        """Begin to make a frozen study and its outcome durable; ``finish`` reports the result."""
         self._transition(TaskEvent.OUTCOME_DECIDED)
-        self._context.instance_files.sync_directories(receipt.path for receipt in inbound.receipts.values())
-        definition = CATALOGUE[finish.code]
-        # An excluded study has no missing instances.
-        listing = (
-            self._listing if self._listing_count and definition.status is not OutcomeStatus.EXCLUDED else None
-        )
-        finish = self._with_refusals(finish, inbound, listing)
-        result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
-        self._context.audit_log.write(
-            "study",
-            self.task.study,
-            archive=self._client.profile.description,
-            transport=" ".join(dict.fromkeys(one.transport for one in self._rounds if one.newly_stored)),
-            row=self.row,
-            outcome=definition.status,
-            code=finish.code,
-            instances=result.stored,
-            bytes=result.size,
-        )
-        self._pending_result = (
-            finish.code,
-            result,
-            self._context.ledger.conclude_task(self.task.task_id, result),
-        )
+        self._ending = inbound, self._context.ending.submit(self._commit, finish, inbound)
+
+    def _commit(self, finish: Finish, inbound: InboundStudy) -> tuple[Finish, TaskResult]:
+        """Make the files durable, then the line of the audit log, then the outcome.
+
+        Instances that arrive meanwhile are recorded behind the outcome. Raises _NotDurable and LedgerError.
+        """
+        try:
+            self._sync(inbound)
+            # An excluded study has no missing instances.
+            is_excluded = CATALOGUE[finish.code].status is OutcomeStatus.EXCLUDED
+            listing = self._listing if self._listing_count and not is_excluded else None
+            finish = self._with_refusals(finish, inbound, listing)
+            result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
+            self._write_audit(result)
+            concluded = self._context.ledger.conclude_task(self.task.task_id, result)
+        finally:
+            self._context.inbound.close(inbound)
+        concluded.result()
+        return finish, result
+
+    def _sync(self, inbound: InboundStudy) -> None:
+        """Make the files of a frozen study durable; discard them all if that fails."""
+        files = self._context.instance_files
+        try:
+            files.sync(inbound.unsynced)
+        except InstanceRefused as error:
+            lost, discarded = inbound.drop_unsynced()
+            files.discard(discarded)
+            self._context.sink.on_sync_failed(lost, error)
+            raise _NotDurable(str(error), self._context.sink.refusals.find(lost, 0.0)) from error
+        inbound.unsynced.clear()
 
     def _with_refusals(self, finish: Finish, inbound: InboundStudy, listing: Listing | None) -> Finish:
         """Add the reasons why our own receiver refused missing instances, for missing.csv and explain."""
@@ -371,20 +408,57 @@ class StudyTask:
         return replace(finish, details={**finish.details, REFUSED: refused}) if refused else finish
 
     def finish(self) -> None:
-        """Report the outcome once it is durable; do nothing if the task has not ended. Raises LedgerError."""
-        if self._pending_result is None:
+        """Report the outcome once it is durable; do nothing if the task has not ended. Raises LedgerError.
+
+        If the files could not be made durable, the task waits for another try, or ends without them.
+        """
+        if self._ending is None:
             return
-        code, result, concluded = self._pending_result
-        concluded.result()
-        self._pending_result = None
+        inbound, ending = self._ending
+        try:
+            finish, result = ending.result()
+        except _NotDurable as error:
+            self._ending = None
+            self._after_failed_sync(error, inbound)
+            return
+        self._ending = None
         self._transition(TaskEvent.OUTCOME_COMMITTED)
-        definition = CATALOGUE[code]
+        definition = CATALOGUE[finish.code]
         counts = f"{result.stored:,} of {format_count(result.expected or 0, 'instance')}"
-        _log.info("row %d: %s (%s), %s", self.row, definition.status, code, counts)
+        _log.info("row %d: %s (%s), %s", self.row, definition.status, finish.code, counts)
         if definition.status is OutcomeStatus.COMPLETE:
             self._context.on_task_complete(self.task.task_id)
         else:
             self._context.queries.status_board.report(f"row {self.row}: {definition.title}")
+
+    def _write_audit(self, result: TaskResult) -> None:
+        self._context.audit_log.write(
+            "study",
+            self.task.study,
+            archive=self._client.profile.description,
+            transport=" ".join(dict.fromkeys(one.transport for one in self._rounds if one.newly_stored)),
+            row=self.row,
+            outcome=CATALOGUE[result.code].status,
+            code=result.code,
+            instances=result.stored,
+            bytes=result.size,
+        )
+
+    def _after_failed_sync(self, error: _NotDurable, inbound: InboundStudy) -> None:
+        """Go on without the files that the disk did not take: a try that brought nothing."""
+        self._transition(TaskEvent.SYNC_FAILED)
+        self._context.ledger.forget_stored(self.task.task_id, self._began, str(error))
+        if not self._listing_count:
+            raise error
+        self._rounds = [replace(one, newly_stored=0) for one in self._rounds]
+        self._rounds += [replace(last, refusal=error.refusal) for last in self._rounds[-1:]]
+        step = next_step(self._snapshot(inbound), jitter=random.random())
+        if isinstance(step, Finish):
+            self._conclude(step, inbound)
+            self.finish()
+        else:
+            seconds = step.seconds if isinstance(step, Postpone) else backoff(1, random.random())
+            self._postpone(seconds, f"the study could not be stored: {error}; next try in {seconds:.0f} s")
 
     def _transition(self, event: TaskEvent) -> None:
         self._state = advance_task(self._state, event)

@@ -23,7 +23,7 @@ from dicom_quarry.ledger.schema import (
     tasks,
 )
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
-from dicom_quarry.model import Request, RequestState, Selection, Study, Task, TaskState
+from dicom_quarry.model import InstanceRef, Request, RequestState, Selection, Study, Task, TaskState
 
 #: The detail of a task with the instances that our own receiver refused: UIDs by reason.
 REFUSED = "refused"
@@ -134,9 +134,13 @@ class Ledger:
 
     # -- tasks
 
-    def waiting_tasks(self, now: float, limit: int) -> list[Task]:
-        """Return tasks that can be started now: first postponed ones that are due, then the others."""
-        return [_task(row) for row in self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit)]
+    def waiting_tasks(self, now: float, limit: int, busy: Collection[int] = ()) -> list[Task]:
+        """Return tasks that can be started now: first postponed ones that are due, then the others.
+
+        ``busy`` are the ids of tasks in work, which are left out.
+        """
+        rows = self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit + len(busy))
+        return [_task(row) for row in rows if row.id not in busy][:limit]
 
     def next_due(self) -> float | None:
         """Return the time of the first waiting task (POSIX; 0 for now), None if no task is waiting."""
@@ -163,13 +167,34 @@ class Ledger:
         return self.database.submit(lambda c: _add_round(c, task_id, attempts, continues=continues))
 
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
-        """Record folders of an unfinished task; durable before the first instance in them is acknowledged."""
+        """Record folders of an unfinished task; durable before an instance in them is acknowledged."""
         rows = [{"task_id": task_id, "path": path} for path in paths]
         return self.database.submit(lambda c: put.ADD_FOLDER.run_many(c, rows))
 
     def folders_of(self, task_id: int) -> list[str]:
         """Return the folders that may have instances of an unfinished task."""
         return [row.path for row in self.database.fetch_all(put.FOLDERS, task_id=task_id)]
+
+    def unfinished_folders(self) -> list[tuple[Task, str]]:
+        """Return the folders that may have instances of tasks without an outcome, each with its task."""
+        return [(_task(row), row.folder) for row in self.database.fetch_all(put.UNFINISHED_FOLDERS)]
+
+    def stored_instances(self, study_uid: str) -> list[tuple[InstanceRef, str | None]]:
+        """Return the instances of a study that an outcome counts as stored.
+
+        Each has its path, None for the one that the template gives. Their files are durable.
+        """
+        rows = self.database.fetch_all(put.STORED_INSTANCES, study_uid=study_uid)
+        return [
+            (InstanceRef(study_uid, row.series_uid, row.sop_uid, row.sop_class or ""), row.path)
+            for row in rows
+        ]
+
+    def forget_stored(self, task_id: int, since: float, comment: str) -> None:
+        """Record that what the requests of a task since a POSIX time brought was lost, and why."""
+        self.database.write(
+            lambda c: put.FORGET_STORED.run(c, task_id=task_id, since=since, comment=comment) and None
+        )
 
     def conclude_task(self, task_id: int, result: TaskResult) -> Future[None]:
         """Conclude a task: store its outcome and its instances in one transaction.

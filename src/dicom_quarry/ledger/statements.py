@@ -293,11 +293,36 @@ ADD_FOLDER = CompiledStatement(InsertNew(folders), "task_id", "path")
 FOLDERS = CompiledStatement(select(folders.c.path).where(folders.c.task_id == _task_id))
 DELETE_FOLDERS = CompiledStatement(delete(folders).where(folders.c.task_id == _task_id))
 
+#: The instances of a study that were made durable with an outcome.
+STORED_INSTANCES = CompiledStatement(
+    select(series.c.series_uid, instances.c.sop_uid, uids.c.uid.label("sop_class"), instances.c.path)
+    .join_from(tasks, instances, instances.c.task_id == tasks.c.id)
+    .join(series, series.c.id == instances.c.series_id)
+    .outerjoin(uids, uids.c.id == instances.c.class_id)
+    .where(tasks.c.study_uid == bindparam("study_uid"), instances.c.digest.is_not(None))
+)
+
+#: The folders of tasks without an outcome.
+UNFINISHED_FOLDERS = CompiledStatement(
+    select(*TASK_COLUMNS, folders.c.path.label("folder"))
+    .join_from(folders, tasks, tasks.c.id == folders.c.task_id)
+    .where(tasks.c.state != TaskState.CONCLUDED)
+    .order_by(folders.c.task_id, folders.c.path)
+)
+
 # -- attempts
 
 _of_task = attempts.c.task_id == _task_id
 LAST_ROUND = CompiledStatement(select(func.coalesce(func.max(attempts.c.round), 0)).where(_of_task))
 ADD_ATTEMPT = CompiledStatement(insert(attempts), *(one.name for one in attempts.c if not one.primary_key))
+
+#: What the latest rounds of a task brought was lost.
+FORGET_STORED = CompiledStatement(
+    update(attempts)
+    .where(_of_task, attempts.c.started >= bindparam("since"), attempts.c.newly_stored > 0)
+    .values(newly_stored=0),
+    "comment",
+)
 
 _is_fruitful = or_(attempts.c.newly_stored > 0, attempts.c.verdict == RETRIED)
 _last_fruitful_round = select(func.coalesce(func.max(attempts.c.round), 0)).where(_of_task, _is_fruitful)

@@ -35,6 +35,29 @@ def rejection_of(error: OSError) -> InstanceRefused:
     return InstanceRefused(f"the disk failed: {error.strerror}", status=_PROCESSING_FAILURE)
 
 
+class _OpenDirectory:
+    """A directory that stays open until the object goes."""
+
+    def __init__(self, path: PurePosixPath, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+        self._identity = _identify(os.fstat(fd))
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+    def is_at(self, path: str) -> bool:
+        """Return True if the directory is still at this path."""
+        try:
+            return _identify(os.stat(path)) == self._identity  # noqa: PTH116 - a Path costs more than the call
+        except OSError:
+            return False
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
 class Directories:
     """Makes directories below ``root`` with the permissions ``access``, and caches their names."""
 
@@ -45,6 +68,7 @@ class Directories:
         self._created: set[str] = set()
         self._create_locks: Final = tuple(threading.Lock() for _ in range(_LOCK_COUNT))
         self._synced: set[PurePosixPath] = set()
+        self._threads = threading.local()
 
     def create(self, directory: PurePosixPath) -> str:
         """Make a directory if it is missing; return its path.
@@ -65,18 +89,29 @@ class Directories:
 
     @contextmanager
     def entered(self, directory: PurePosixPath) -> Iterator[int]:
-        """Lend an open directory, which is made if it is missing. Raises OSError."""
+        """Lend an open directory, which is made if it is missing. Raises OSError.
+
+        Each thread keeps its last one open: an association has the instances of a series one after the other.
+        Not where others may write, and could exchange it for a link to itself.
+        """
+        kept: _OpenDirectory | None = getattr(self._threads, "directory", None)
+        if (
+            kept is None
+            or not self.access.is_private
+            or kept.path != directory
+            or not kept.is_at(f"{self.root}/{directory}")
+        ):
+            kept = self._threads.directory = _OpenDirectory(directory, self._open_or_create(directory))
+        yield kept.fd
+
+    def _open_or_create(self, directory: PurePosixPath) -> int:
         self.create(directory)
         try:
-            fd = self.open(directory)
+            return self.open(directory)
         except FileNotFoundError:  # removed meanwhile
             self.invalidate(directory)
             self.create(directory)
-            fd = self.open(directory)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+            return self.open(directory)
 
     def unlink(self, path: PurePosixPath) -> None:
         """Remove a file, if it exists. Raises OSError."""

@@ -61,11 +61,14 @@ class PlacedFile:
 
 
 class FilePlacer:
-    """Gives files their final names below one root."""
+    """Gives files their final names below one root.
 
-    def __init__(self, directories: Directories, *, durable: bool) -> None:
+    With ``sync_existing`` a file that makes a new one unnecessary is made durable, as it may not be yet.
+    """
+
+    def __init__(self, directories: Directories, *, sync_existing: bool) -> None:
         self._directories = directories
-        self._durable = durable
+        self._sync_existing = sync_existing
         self._rename_lock = threading.Lock()
 
     def place(self, temp_file: TempFile, path: PurePosixPath) -> PlacedFile:
@@ -124,8 +127,8 @@ class FilePlacer:
         return False
 
     def _sync_and_digest(self, fd: int) -> bytes:
-        """Return the digest of an existing file; sync it, as an earlier run may not have."""
-        if self._durable:
+        """Return the digest of an existing file, synced if it has to be."""
+        if self._sync_existing:
             os.fsync(fd)
         return compute_digest(fd)
 

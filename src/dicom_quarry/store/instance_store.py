@@ -1,6 +1,7 @@
-"""Stores instances as durable files: a temporary file, a sync of its bytes, the final name, then a receipt.
+"""Stores instances as files: a temporary file, the final name, then a receipt.
 
-A file has file meta information and the dataset exactly as received.
+A file has file meta information and the dataset exactly as received. A receiver that cannot fetch again has
+each instance durable before its receipt; a job has a study's files durable at once, before its outcome.
 """
 
 from __future__ import annotations
@@ -9,15 +10,12 @@ import hashlib
 import itertools
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 from weakref import finalize
-
-from pydicom.config import IGNORE
-from pydicom.uid import UID
 
 from dicom_quarry.errors import ConfigError, InstanceRefused, LocalProtocolError, RemoteProtocolError
 from dicom_quarry.model import Header, InstanceAdmission, InstanceInfo, InstanceRef, Receipt, StoreResult
@@ -33,6 +31,7 @@ from dicom_quarry.store.file_placement import (
     PlacedFile,
     TempFile,
 )
+from dicom_quarry.store.file_sync import FileSync
 from dicom_quarry.store.non_patient import is_non_patient, non_patient_path
 from dicom_quarry.store.part10 import (
     Part10File,
@@ -43,8 +42,9 @@ from dicom_quarry.store.part10 import (
     read_part10,
 )
 from dicom_quarry.store.path_template import PathTemplate
-from dicom_quarry.store.recovery import PART_SUFFIX, recover, relocate
+from dicom_quarry.store.recovery import PART_SUFFIX, may_be_torn, recover, relocate
 from dicom_quarry.system.permissions import PRIVATE, Permissions
+from dicom_quarry.wire.data_dictionary import name_of_uid
 from dicom_quarry.wire.header_scan import SCAN_TO_END, HeaderScan
 
 #: Called once the header of an instance is read; raises InstanceRefused.
@@ -62,10 +62,9 @@ class InstanceStore:
     """Stores instances as files below ``root``, under names that ``template`` gives; a :class:`model.Sink`.
 
     Temporary files are in ``incoming``, on the same file system and readable by the owner only; a file gets
-    ``access`` before its final name. With ``durable`` the bytes survive a power cut before the instance is
-    acknowledged. With ``sync_directory`` the file's name does too, for a receiver that cannot fetch again.
-    ``admit`` gets the values of ``tags``, too. With ``stores_non_patient`` objects that belong to no patient
-    are stored below a folder of their own.
+    ``access`` before its final name. With ``sync_each`` bytes and name of an instance survive a power cut
+    once it is committed; without, once ``sync`` has returned. ``admit`` gets the values of ``tags``, too.
+    With ``stores_non_patient`` objects that belong to no patient are stored below a folder of their own.
     """
 
     def __init__(
@@ -75,8 +74,7 @@ class InstanceStore:
         *,
         incoming: Path,
         admit: AdmitFunction,
-        durable: bool = True,
-        sync_directory: bool = False,
+        sync_each: bool = False,
         access: Permissions = PRIVATE,
         tags: frozenset[int] = frozenset(),
         stores_non_patient: bool = False,
@@ -84,13 +82,13 @@ class InstanceStore:
         self.template: Final = template
         self.stores_non_patient: Final = stores_non_patient
         self.admit: Final = admit
-        self.durable: Final = durable
-        self.sync_directory: Final = sync_directory
+        self.sync_each: Final = sync_each
         self.access: Final = access
         self.is_shared: Final = not access.is_private
         self.tags: Final = template.tags | IDENTIFIERS | tags
         self.directories: Final = Directories(root, access)
-        self.placer: Final = FilePlacer(self.directories, durable=durable)
+        self.placer: Final = FilePlacer(self.directories, sync_existing=sync_each)
+        self._file_sync = FileSync(self.directories)
         self._incoming = Directories(incoming).root
         if Path(self._incoming).stat().st_dev != Path(self.directories.root).stat().st_dev:
             raise ConfigError(
@@ -111,12 +109,21 @@ class InstanceStore:
             )
         return InstanceWriter(self, arrival, f"{self._prefix}{next(self._numbers)}{PART_SUFFIX}")
 
-    def sync_directories(self, paths: Iterable[PurePosixPath]) -> None:
-        """Make the names of these files, and of their directories, durable. Raises InstanceRefused."""
+    def sync(self, paths: Iterable[PurePosixPath]) -> None:
+        """Make these files durable, with their names. Raises InstanceRefused or OutOfSpace.
+
+        The caller discards the files after a failure: see :meth:`FileSync.sync`.
+        """
         try:
-            self.directories.sync({path.parent for path in paths})
+            self._file_sync.sync(paths)
         except OSError as error:
             raise rejection_of(error) from None
+
+    def discard(self, paths: Iterable[PurePosixPath]) -> None:
+        """Remove files that could not be made durable; one that cannot be removed stays."""
+        for path in paths:
+            with suppress(OSError):
+                self.directories.unlink(path)
 
     def read_receipts(self, directory: PurePosixPath) -> Iterator[Receipt]:
         """Yield a receipt for every whole DICOM file of a directory, after a crash; skip damaged files.
@@ -141,6 +148,31 @@ class InstanceStore:
                     yield receipt
         finally:
             os.close(fd)
+
+    def list_files(self, directory: PurePosixPath) -> list[PurePosixPath]:
+        """Return the files of a directory; none if it does not exist. Raises InstanceRefused."""
+        try:
+            fd = self.directories.open(directory)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise rejection_of(error) from None
+        try:
+            with os.scandir(fd) as entries:
+                return sorted(directory / one.name for one in entries if one.is_file(follow_symlinks=False))
+        finally:
+            os.close(fd)
+
+    def find_unsynced(
+        self, directory: PurePosixPath, study_uid: str, synced: Container[PurePosixPath]
+    ) -> Iterator[PurePosixPath]:
+        """Yield the files of a study that may not be whole after a restart of the computer.
+
+        These are its instances, and files without content, except for those that are ``synced``.
+        """
+        for path in self.list_files(directory):
+            if path not in synced and may_be_torn(Path(self.directories.root, path), study_uid):
+                yield path
 
     def relocate(self, receipt: Receipt, subdirectory: str) -> Receipt:
         """Move an instance out of ``subdirectory`` to its usual place. Raises InstanceRefused."""
@@ -188,26 +220,28 @@ class InstanceWriter:
         self._writeback_end = 0  # the kernel was called to write the bytes up to here
         self._sha256 = hashlib.sha256()
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         """Write the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
         with self._abort_on_error():
-            has_header = self._scan.feed(data)
+            has_header = False
+            for piece in pieces:
+                has_header = self._scan.feed(piece)
             if self._path is not None:
-                self._write_file(data)
+                self._write_file(*pieces)
             elif has_header:
                 self._path = self._admit()
-                self._write_file(self._pending, data)
+                self._write_file(self._pending, *pieces)
                 self._pending = bytearray()
             else:
-                self._buffer(data)
+                self._buffer(pieces)
 
     def commit(self) -> Receipt:
-        """Make the instance durable under its final name. Raises InstanceRefused or OutOfSpace.
+        """Store the instance under its final name. Raises InstanceRefused or OutOfSpace.
 
-        If only the sync of the directory fails, the file stays but is not acknowledged. If the sender sends
-        the instance again, the store finds the file.
+        With ``sync_each`` it is durable then. If only the sync of the directory fails, the file stays but is
+        not acknowledged. If the sender sends the instance again, the store finds the file.
         """
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
@@ -221,7 +255,7 @@ class InstanceWriter:
             self._close_file()
             placed = self._store.placer.place(self._temp_file(), self._path)
             self._has_temporary = placed.existing is not None
-            if self._store.sync_directory:
+            if self._store.sync_each:
                 self._store.directories.sync_with_parents(placed.path.parent)
         self.abort()
         return self._receipt(placed)
@@ -256,7 +290,7 @@ class InstanceWriter:
     def _label(self) -> str:
         """Return the transfer syntax for a refusal, as a dataset under a wrong one cannot be read."""
         syntax = self._arrival.transfer_syntax
-        return f" (the sender labelled it as {UID(syntax, validation_mode=IGNORE).name})"
+        return f" (the sender labelled it as {name_of_uid(syntax)})"
 
     def _admit(self) -> PurePosixPath:
         """Check the header against the announcement, admit the instance, and return its path."""
@@ -275,8 +309,9 @@ class InstanceWriter:
         path = self._store.template.render(header, admitted.cells)
         return PurePosixPath(admitted.subdirectory, path) if admitted.subdirectory else path
 
-    def _buffer(self, data: memoryview) -> None:
-        self._pending += data
+    def _buffer(self, pieces: Iterable[memoryview]) -> None:
+        for piece in pieces:
+            self._pending += piece
         if len(self._pending) > _MAX_PENDING:
             self._write_file(self._pending)
             self._pending = bytearray()
@@ -287,7 +322,7 @@ class InstanceWriter:
             self._has_temporary = True
         _write_all(self._fd, buffers)
         self._size += sum(map(len, buffers))
-        if self._store.durable and self._size - self._writeback_end >= _WRITEBACK_SIZE:
+        if self._store.sync_each and self._size - self._writeback_end >= _WRITEBACK_SIZE:
             _start_writeback(self._fd, self._writeback_end, self._size)
             self._writeback_end = self._size
         # The disk works while the digest is computed.
@@ -295,10 +330,10 @@ class InstanceWriter:
             self._sha256.update(buffer)
 
     def _close_file(self) -> None:
-        """Sync and close the file; on network file systems either may report a full disk."""
+        """Close the file, synced if it has to be; on network file systems either may report a full disk."""
         if self._store.is_shared:
             self._store.access.apply_to_file(self._fd)
-        if self._store.durable:
+        if self._store.sync_each:
             getattr(os, "fdatasync", os.fsync)(self._fd)
         fd, self._fd = self._fd, -1
         os.close(fd)

@@ -20,12 +20,11 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
-from pydicom.datadict import dictionary_VM, dictionary_VR, tag_for_keyword
-
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.model import Header
 from dicom_quarry.store import safe_names, template_functions
 from dicom_quarry.store.safe_names import NameRule
+from dicom_quarry.wire.data_dictionary import tag_of_keyword, vm_of_tag, vr_of_tag
 
 _SOP_INSTANCE_UID: Final = 0x00080018
 _PIXEL_DATA: Final = 0x7FE00000
@@ -210,7 +209,7 @@ def _check_levels(levels: list[str], names: NameRule) -> None:
 
 
 def _parse_tag(name: str, field: str) -> int:
-    tag = int(name, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else tag_for_keyword(name)
+    tag = int(name, 16) if re.fullmatch(r"[0-9A-Fa-f]{8}", name) else tag_of_keyword(name)
     if tag is None:
         raise ConfigError(f"'{{{field}}}': this is not the keyword of a DICOM attribute")
     if not 0x00080000 <= tag < _PIXEL_DATA:
@@ -220,7 +219,7 @@ def _parse_tag(name: str, field: str) -> int:
 
 def _usable_vr(tag: int, field: str) -> str:
     try:
-        vr = str(dictionary_VR(tag))
+        vr = vr_of_tag(tag)
     except KeyError:
         return "LO"
     if vr in _BINARY_VRS:
@@ -243,7 +242,7 @@ def _make_function(
 
 def _is_single_valued(tag: int) -> bool:
     try:
-        return dictionary_VM(tag) == "1"
+        return vm_of_tag(tag) == "1"
     except KeyError:
         return False
 

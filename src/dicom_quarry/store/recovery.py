@@ -18,6 +18,8 @@ from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.wire.header_scan import SCAN_TO_END
 
 PART_SUFFIX: Final = ".part"
+#: Bytes of the preamble and the prefix of a DICOM file (PS3.10 7.1).
+_HEAD_SIZE: Final = 132
 _DAMAGED_SUFFIX: Final = ".damaged"
 _UIDS: Final = (STUDY_UID, SERIES_UID, SOP_UID)
 
@@ -31,7 +33,7 @@ def recover(
     got no acknowledgement of these instances: if it sends one again, the store finds that it is there.
     ``takes_non_patient``: objects that belong to no patient are stored, too.
     """
-    placer = FilePlacer(directories, durable=True)
+    placer = FilePlacer(directories, sync_existing=True)
     for left_over in sorted(incoming.glob(f"*{PART_SUFFIX}")):
         path = None
         with suppress(OSError, InstanceRefused):
@@ -62,6 +64,23 @@ def _place_left_over(
     else:
         path = template.render(file.header)
     return placer.place(_temp_file(left_over, file), path).path
+
+
+def may_be_torn(path: Path, study_uid: str) -> bool:
+    """Return True for an instance of a study, and for a file that begins with zeros, or is empty.
+
+    Of a file that was written and not synced, a power cut may leave any part, and zeros for the rest.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if file := read_part10(fd, {STUDY_UID}):
+            return file.header.get(STUDY_UID) == study_uid
+        return not os.pread(fd, _HEAD_SIZE, 0).strip(b"\0")
+    finally:
+        os.close(fd)
 
 
 def relocate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import sys
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -74,3 +75,56 @@ def file_system_type(path: Path, mounts: Path = Path("/proc/self/mounts")) -> st
         if (target == mount or mount in target.parents) and len(mount.parts) >= best:
             best, kind = len(mount.parts), type_
     return kind
+
+
+#: File systems on which syncfs writes all bytes and names, and reports every failure since the last call.
+_SYNCED_WHOLE = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs"})
+
+#: Before this version of Linux syncfs reports no failures (syncfs(2)).
+_FIRST_LINUX_WITH_ERRORS = (5, 8)
+
+
+def can_sync_whole(folder: Path) -> bool:
+    """Return True if ``sync_file_system`` makes files below a folder durable, and reports all failures.
+
+    Network file systems, overlays and FUSE do not promise it.
+    """
+    if sys.platform != "linux" or file_system_type(folder) not in _SYNCED_WHOLE:
+        return False
+    numbers = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= _FIRST_LINUX_WITH_ERRORS
+
+
+def sync_file_system(fd: int) -> None:
+    """Make all that was written to the file system of an open directory durable. Raises OSError.
+
+    A failure of any program's file since ``fd`` was opened counts, once.
+    """
+    import ctypes  # here, as most commands write no images
+
+    if ctypes.CDLL(None, use_errno=True).syncfs(fd) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def unwritten_bytes(memory: Path = Path("/proc/meminfo")) -> int | None:
+    """Return the bytes of all files of this computer that wait to be written to a disk; None if unknown."""
+    try:
+        text = memory.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = re.findall(r"^(?:Dirty|Writeback): +(\d+) kB$", text, re.MULTILINE)
+    return sum(map(int, found)) * 1024 if found else None
+
+
+def writing_session(folder: Path, boot: Path = Path("/proc/sys/kernel/random/boot_id")) -> tuple[str, str]:
+    """Return the identities of this computer's run since its start, and of the file system of a folder.
+
+    While both are the same, bytes that were written there are there, synced or not. The first is empty where
+    the system does not give it. Raises OSError.
+    """
+    try:
+        session = boot.read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        session = ""
+    return session, f"{folder.stat().st_dev:x}-{os.statvfs(folder).f_fsid:x}"

@@ -48,11 +48,11 @@ class IncomingInstance:
         else:
             self._fail(_CANNOT_UNDERSTAND, "no SOP Class UID, SOP Instance UID or data set")
 
-    def write(self, data: memoryview) -> None:
+    def write(self, *pieces: memoryview) -> None:
         """Write the next bytes of the dataset."""
-        self.size += len(data)
+        self.size += sum(map(len, pieces))
         if self._writer is not None:
-            self._call_sink(self._writer.write, data)
+            self._call_sink(self._writer.write, *pieces)
 
     def finish(self) -> Command:
         """Commit the instance and return the response (PS3.7 9.3.1.2)."""
@@ -155,7 +155,7 @@ class CStoreHandler:
         incoming = self._incoming
         if incoming is None:
             return None
-        incoming.write(fragment.data)
+        incoming.write(fragment.data, *fragment.more)
         return self._finish(incoming) if fragment.is_last else None
 
     def abort(self) -> None:
@@ -257,7 +257,8 @@ class MessageAssembler:
         self._dataset.clear()
 
     def _append_dataset(self, fragment: PDVFragment) -> None:
-        self._dataset += fragment.data
+        for piece in (fragment.data, *fragment.more):
+            self._dataset += piece
         if len(self._dataset) > MAX_DATASET_SIZE:
             raise RemoteProtocolError(f"a dataset of more than {MAX_DATASET_SIZE} bytes in a response")
 

@@ -14,20 +14,20 @@ from encodings.aliases import aliases
 from functools import lru_cache
 from typing import Final
 
-from pydicom.charset import (
-    CODES_TO_ENCODINGS,
-    STAND_ALONE_ENCODINGS,
-    default_encoding,
-    handled_encodings,
-    python_encoding,
+from dicom_quarry.wire.data_dictionary import (
+    CODECS,
+    DEFAULT_CODEC,
+    ESCAPED_CODECS,
+    ESCAPING_CODECS,
+    STAND_ALONE_TERMS,
+    TEXT_DELIMITERS,
 )
-from pydicom.valuerep import TEXT_VR_DELIMS
 
 _SEGMENT: Final = re.compile(rb"^[^\x1b]+|\x1b[^\x1b]*")
 
 
 #: The codec of text without a declared character set, or with an unknown one (PS3.5 6.1.2.2).
-_UNDECLARED: Final = (default_encoding,)
+_UNDECLARED: Final = (DEFAULT_CODEC,)
 
 
 def _codec_module(name: str) -> str:
@@ -37,26 +37,26 @@ def _codec_module(name: str) -> str:
 
 
 #: Some senders write a Python codec name as the term: accepted for the codecs of DICOM's own terms only.
-_KNOWN_CODEC_MODULES: Final = frozenset(map(_codec_module, python_encoding.values()))
+_KNOWN_CODEC_MODULES: Final = frozenset(map(_codec_module, CODECS.values()))
 
 
 @lru_cache(maxsize=64)
 def codecs_of(charset: bytes) -> tuple[str, ...]:
     """Return Python's codec names for the terms of (0008,0005), each once; Latin-1 for an unknown term."""
     first, *others = (term.strip(" \0") for term in charset.decode("latin-1").split("\\"))
-    if first in STAND_ALONE_ENCODINGS:
-        return (python_encoding[first],)
-    extensions = (_codec_of_term(term) for term in others if term not in STAND_ALONE_ENCODINGS)
+    if first in STAND_ALONE_TERMS:
+        return (CODECS[first],)
+    extensions = (_codec_of_term(term) for term in others if term not in STAND_ALONE_TERMS)
     return tuple(dict.fromkeys((_codec_of_term(first), *extensions)))
 
 
 def _codec_of_term(term: str) -> str:
-    if term in python_encoding:
-        return python_encoding[term]
+    if term in CODECS:
+        return CODECS[term]
     if term.startswith("ISO") and (corrected := _correct_term(term)):
-        return python_encoding.get(corrected, default_encoding)
+        return CODECS.get(corrected, DEFAULT_CODEC)
     module = _codec_module(term)
-    return module if module in _KNOWN_CODEC_MODULES else default_encoding
+    return module if module in _KNOWN_CODEC_MODULES else DEFAULT_CODEC
 
 
 def _correct_term(term: str) -> str:
@@ -106,9 +106,9 @@ def _decode_utf_8(raw: bytes) -> str:
 def _decode_segment(part: bytes, codecs: tuple[str, ...]) -> str:
     """Decode one part by the codec of its escape sequence; if it does not fit, by the first codec."""
     size = 4 if part.startswith((b"\x1b$(", b"\x1b$)")) else 3
-    codec = CODES_TO_ENCODINGS.get(part[:size], "")
+    codec = ESCAPED_CODECS.get(part[:size], "")
     try:
-        if codec in codecs or codec == default_encoding:
+        if codec in codecs or codec == DEFAULT_CODEC:
             return _decode_code_extension(part, size, codec, codecs[0])
     except UnicodeError:
         pass
@@ -116,9 +116,9 @@ def _decode_segment(part: bytes, codecs: tuple[str, ...]) -> str:
 
 
 def _decode_code_extension(part: bytes, size: int, codec: str, first: str) -> str:
-    if codec in handled_encodings:  # Python's codec reads the escape sequence by itself
+    if codec in ESCAPING_CODECS:  # Python's codec reads the escape sequence by itself
         return part.decode(codec)
     part = part[size:]
     # A delimiter brings back the first codec (PS3.5 6.1.2.5.3).
-    at = next((at for at, byte in enumerate(part) if byte in TEXT_VR_DELIMS), len(part))
+    at = next((at for at, byte in enumerate(part) if byte in TEXT_DELIMITERS), len(part))
     return part[:at].decode(codec) + part[at:].decode(first)

@@ -7,12 +7,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.datadict import dictionary_VR
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR, STANDARD_VR
-
 from dicom_quarry.wire import charsets
+from dicom_quarry.wire.data_dictionary import CHARSET_VRS, LONG_VRS, SHORT_VRS, vr_of_tag
 
-_CHARSET_VRS: Final = frozenset(str(vr) for vr in CUSTOMIZABLE_CHARSET_VR)
+_STANDARD_VRS: Final = LONG_VRS | SHORT_VRS
 _SINGLE_TEXT_VRS: Final = frozenset({"LT", "ST", "UT", "UR"})  # back-slashes are text (PS3.5 6.4)
 _NUMBERS: Final = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 
@@ -29,13 +27,13 @@ def decode_text(tag: int, vr: str, raw: bytes, charset: bytes, order: str) -> st
 
     Text is without padding. An unknown VR is that of the dictionary. None for a sequence.
     """
-    if vr not in STANDARD_VR or vr == "UN":
+    if vr not in _STANDARD_VRS or vr == "UN":
         vr = _dictionary_vr(tag)
     if vr == "SQ":
         return None
     if vr in _NUMBERS:
         return _decode_numbers(raw, order + _NUMBERS[vr])
-    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in _CHARSET_VRS else raw.decode("latin-1")
+    text = charsets.decode(raw, charsets.codecs_of(charset)) if vr in CHARSET_VRS else raw.decode("latin-1")
     if "\\" in text and vr not in _SINGLE_TEXT_VRS:
         return "\\".join(value.strip(" \0") for value in text.split("\\"))
     return text.strip(" \0")
@@ -50,6 +48,6 @@ def _decode_numbers(raw: bytes, struct_format: str) -> str:
 @lru_cache(maxsize=256)
 def _dictionary_vr(tag: int) -> str:
     try:
-        return dictionary_VR(tag)
+        return vr_of_tag(tag)
     except KeyError:
         return "LO"

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
-
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.data_dictionary import LONG_VRS
 from dicom_quarry.wire.header_scan import scan_dataset
 
 #: Bytes. Some vendors add private information (0002,0102), but none comes near this size.
@@ -22,7 +21,7 @@ _LAST_NEEDED: Final = 0x0010
 _META_OFFSET: Final = 132
 _HEAD: Final = Struct("<HH2sH")
 _LONG: Final = Struct("<L")
-_LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+_LONG_VRS: Final = frozenset(vr.encode() for vr in LONG_VRS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from struct import Struct
 from typing import Final
 
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32, STANDARD_VR
-
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.data_dictionary import LONG_VRS, SHORT_VRS
 from dicom_quarry.wire.element_values import decode_anywhere, decode_text
 from dicom_quarry.wire.identifier_search import IdentifierSearch
 from dicom_quarry.wire.inflater import Inflater
@@ -62,8 +62,8 @@ _MAX_INFLATED: Final = 1 << 28
 #: The most bytes of a deflated dataset as a whole: as many as one element can have.
 _MAX_INFLATED_DATASET: Final = 1 << 32
 
-_LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
-_SHORT_VRS: Final = frozenset(str(vr).encode() for vr in STANDARD_VR) - _LONG_VRS
+_LONG_VRS: Final = frozenset(vr.encode() for vr in LONG_VRS)
+_SHORT_VRS: Final = frozenset(vr.encode() for vr in SHORT_VRS)
 
 # tag, VR and short length; tag and long length; long length
 _STRUCTS: Final = {
@@ -117,12 +117,8 @@ class HeaderScan:
     )
 
     def __init__(self, transfer_syntax: str, tags: Iterable[int]) -> None:
-        tags = frozenset(tags)
-        self._requested = frozenset(tag for tag in tags if tag < ANYWHERE)
-        self._wanted = self._requested | {_CHARSET}
-        self._highest = max(self._wanted)
+        self._requested, self._wanted, self._highest, searched = _sort_tags(frozenset(tags))
         self._order = ">" if transfer_syntax == _BIG_ENDIAN else "<"
-        searched = [tag - ANYWHERE for tag in tags - self._requested]
         self._search = IdentifierSearch(searched, self._order) if searched else None
         self._searches = self._search is not None  # the bytes that come belong to the search
         self._rest: IdentifierSearch | None = None  # behind damage, for requested tags
@@ -393,6 +389,14 @@ class HeaderScan:
         charset = self._raw.get(_CHARSET, ("", b""))[1]
         for tag, found in search.found.items():
             self.values[tag | ANYWHERE] = "\\".join(decode_anywhere(found, charset))
+
+
+@lru_cache(maxsize=64)
+def _sort_tags(tags: frozenset[int]) -> tuple[frozenset[int], frozenset[int], int, tuple[int, ...]]:
+    """Return the tags at the top level, those with the character set, the highest, and those anywhere."""
+    requested = frozenset(tag for tag in tags if tag < ANYWHERE)
+    wanted = requested | {_CHARSET}
+    return requested, wanted, max(wanted), tuple(tag - ANYWHERE for tag in tags - requested)
 
 
 def scan_dataset(data: bytes | memoryview, transfer_syntax: str, tags: Iterable[int]) -> dict[int, str]:

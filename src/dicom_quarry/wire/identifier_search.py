@@ -12,9 +12,8 @@ from collections.abc import Iterable
 from struct import Struct
 from typing import Final
 
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
-
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.data_dictionary import LONG_VRS
 
 #: Maximum bytes of a value: an identifier has 64 characters, and there may be several.
 _MAX_VALUE: Final = 1 << 14
@@ -23,7 +22,7 @@ _MAX_VALUES: Final = 10_000
 #: Bytes that are searched at once, so that bytes that come one by one cost little.
 _STEP: Final = 1 << 12
 _HEADER: Final = 12
-_LONG_VRS: Final = frozenset(str(vr).encode() for vr in EXPLICIT_VR_LENGTH_32)
+_LONG_VRS: Final = frozenset(vr.encode() for vr in LONG_VRS)
 
 
 class IdentifierSearch:

@@ -9,12 +9,12 @@ import re
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-
-from pydicom.config import IGNORE
-from pydicom.uid import UID
+from functools import lru_cache
+from types import MappingProxyType
 
 from dicom_quarry.errors import LocalProtocolError, RemoteProtocolError
 from dicom_quarry.version import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from dicom_quarry.wire.data_dictionary import is_sop_class, name_of_uid
 from dicom_quarry.wire.dimse import VERIFICATION
 
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
@@ -28,6 +28,10 @@ _UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 _FIXED = struct.Struct(">HH16s16s32x")
 _ITEM = struct.Struct(">BxH")
+
+#: Negotiations whose values are kept: an archive proposes the same 126 contexts for every C-MOVE, and to
+#: decode and answer them takes as long as to receive a small study.
+_KEPT_NEGOTIATIONS = 8
 
 #: SCU role and SCP role of the requestor of the association (PS3.7 D.3.3.4).
 Roles = tuple[bool, bool]
@@ -66,9 +70,9 @@ class AssociateRequest:
 
     called: str
     calling: str
-    contexts: tuple[PresentationContext, ...]
+    contexts: tuple[PresentationContext, ...] = field(hash=False)
     max_pdu: int
-    roles: Mapping[str, Roles] = field(default_factory=dict)
+    roles: Mapping[str, Roles] = field(default_factory=dict, hash=False)
     application_context: str = APPLICATION_CONTEXT
     protocol_version: int = 1
     implementation_uid: str = IMPLEMENTATION_CLASS_UID
@@ -81,9 +85,9 @@ class AssociateAccept:
 
     called: str
     calling: str
-    results: tuple[ContextResult, ...]
+    results: tuple[ContextResult, ...] = field(hash=False)
     max_pdu: int
-    roles: Mapping[str, Roles] = field(default_factory=dict)
+    roles: Mapping[str, Roles] = field(default_factory=dict, hash=False)
     implementation_uid: str = IMPLEMENTATION_CLASS_UID
     implementation_version: str = IMPLEMENTATION_VERSION_NAME
 
@@ -114,6 +118,7 @@ def encode_request(request: AssociateRequest) -> bytes:
     return _encode(request, contexts)
 
 
+@lru_cache(_KEPT_NEGOTIATIONS)
 def encode_accept(accept: AssociateAccept) -> bytes:
     """Encode the body of an A-ASSOCIATE-AC (PS3.8 9.3.3)."""
     contexts = b"".join(
@@ -189,6 +194,7 @@ class _UserInformation:
             self.roles[_decode_text(value[2:end])] = (roles[0] == 1, roles[1] == 1)
 
 
+@lru_cache(_KEPT_NEGOTIATIONS)
 def decode_request(body: bytes) -> AssociateRequest:
     """Decode the body of an A-ASSOCIATE-RQ (PS3.8 9.3.2); raises RemoteProtocolError."""
     version, _, called, calling = _FIXED.unpack_from(body)
@@ -268,11 +274,10 @@ def is_storage(abstract_syntax: str) -> bool:
         return False
     if not abstract_syntax.startswith(_STANDARD_ROOT):
         return True
-    # pydicom's validation would log the peer's text, and Python keeps every warning.
-    uid = UID(abstract_syntax, validation_mode=IGNORE)
-    if uid.name and uid.name != abstract_syntax:
-        return uid.type == "SOP Class" and "Storage" in uid.name and "Commitment" not in uid.name
-    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than pydicom's dictionary
+    name = name_of_uid(abstract_syntax)
+    if name != abstract_syntax:
+        return is_sop_class(abstract_syntax) and "Storage" in name and "Commitment" not in name
+    return abstract_syntax.startswith(_STORAGE_ROOT)  # newer than the dictionary
 
 
 def is_verification(abstract_syntax: str) -> bool:
@@ -299,17 +304,10 @@ class AcceptorPolicy:
         Extended negotiation, user identity and the asynchronous window are declined by omission, which is
         always legal (PS3.7 D.3.3.3, D.3.3.5, D.3.3.7).
         """
-        results = tuple(self._answer_context(context, request.roles) for context in request.contexts)
-        accepted = {
-            context.abstract_syntax
-            for context, result in zip(request.contexts, results, strict=True)
-            if result.result == ContextResult.ACCEPTED
-        }
-        # Quarry is SCP only: accept the peer's SCU role, not its SCP role (PS3.7 D.3.3.4.2).
-        roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
-        return AssociateAccept(request.called, request.calling, results, self.max_pdu, roles)
+        return _answer(self, request)
 
-    def _answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
+    def answer_context(self, context: PresentationContext, roles: Mapping[str, Roles]) -> ContextResult:
+        """Return the answer to one proposed context."""
         offered = [uid for uid in context.transfer_syntaxes if _is_uid(uid)]
         # A rejected context must name a transfer syntax, too, though it is not significant (PS3.8 9.3.3.2).
         first = offered[0] if offered else ""
@@ -321,6 +319,19 @@ class AcceptorPolicy:
             return ContextResult(context.context_id, ContextResult.USER_REJECTION, first)
         chosen = _EXPLICIT_LITTLE if first == _IMPLICIT_LITTLE and _EXPLICIT_LITTLE in offered else first
         return ContextResult(context.context_id, ContextResult.ACCEPTED, chosen)
+
+
+@lru_cache(_KEPT_NEGOTIATIONS)
+def _answer(policy: AcceptorPolicy, request: AssociateRequest) -> AssociateAccept:
+    results = tuple(policy.answer_context(context, request.roles) for context in request.contexts)
+    accepted = {
+        context.abstract_syntax
+        for context, result in zip(request.contexts, results, strict=True)
+        if result.result == ContextResult.ACCEPTED
+    }
+    # Quarry is SCP only: accept the peer's SCU role, not its SCP role (PS3.7 D.3.3.4.2).
+    roles = {uid: (scu, False) for uid, (scu, _) in request.roles.items() if uid in accepted}
+    return AssociateAccept(request.called, request.calling, results, policy.max_pdu, roles)
 
 
 def propose_contexts(syntaxes: Sequence[tuple[str, Sequence[str]]]) -> tuple[PresentationContext, ...]:
@@ -346,7 +357,8 @@ class AcceptedContext:
     transfer_syntax: str
 
 
-def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dict[int, AcceptedContext]:
+@lru_cache(_KEPT_NEGOTIATIONS)
+def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> Mapping[int, AcceptedContext]:
     """Return the accepted presentation contexts by ID.
 
     Raises RemoteProtocolError if one was accepted with a transfer syntax that was not proposed.
@@ -359,4 +371,4 @@ def accepted_contexts(request: AssociateRequest, accept: AssociateAccept) -> dic
             if answer.transfer_syntax not in context.transfer_syntaxes:
                 raise RemoteProtocolError("it accepted a transfer syntax that was not proposed")
             accepted[answer.context_id] = AcceptedContext(context.abstract_syntax, answer.transfer_syntax)
-    return accepted
+    return MappingProxyType(accepted)

@@ -50,13 +50,15 @@ class PduType(IntEnum):
 class PDVFragment(NamedTuple):
     """A piece of a presentation data value (PS3.8 9.3.5.1); ``data`` is valid until the next read.
 
-    ``is_last`` is set on the last piece of the last fragment of a command or dataset.
+    ``more`` are the pieces of the same dataset that follow directly, if they have come already. ``is_last``
+    is set on the last piece of the last fragment of a command or dataset.
     """
 
     context_id: int
     is_command: bool
     is_last: bool
     data: memoryview
+    more: tuple[memoryview, ...] = ()
 
 
 class ControlPdu(NamedTuple):
@@ -116,7 +118,7 @@ class PduReader:
             if self._pdv_left:
                 if self._start == self._end:
                     return
-                yield self._fragment()
+                yield self._gather(self._fragment())
             elif self._end - self._start < 6:
                 return
             elif self._pdu_left:
@@ -138,6 +140,43 @@ class PduReader:
         self._pdu_left -= stop - start
         context_id, is_command, is_last = self._pdv
         return PDVFragment(context_id, is_command, is_last and not self._pdv_left, self._view[start:stop])
+
+    def _gather(self, first: PDVFragment) -> PDVFragment:
+        """Add the pieces of the same dataset that follow at once; many senders have PDUs of 16 kB."""
+        if first.is_command or first.is_last or self._pdv_left:
+            return first
+        more, is_last = [], False
+        while not is_last and self._begin_next(first.context_id):
+            piece = self._fragment()
+            more.append(piece.data)
+            is_last = piece.is_last
+            if self._pdv_left:
+                break
+        return first._replace(is_last=is_last, more=tuple(more)) if more else first
+
+    def _begin_next(self, context_id: int) -> bool:
+        """Begin the next PDV; return False, with no effect, if it is not of the same dataset, or not here.
+
+        So it is for a damaged one: what is before it is given out first.
+        """
+        head, left = self._start, self._pdu_left
+        if not left:
+            if self._end - head < 12:
+                return False
+            number, left = _PDU_HEADER.unpack_from(self._view, head)
+            if number != PduType.P_DATA_TF or (self._max_pdu and left > self._max_pdu):
+                return False
+            head += 6
+        elif self._end - head < 6:
+            return False
+        length, next_id, control = _PDV_HEADER.unpack_from(self._view, head)
+        rest = left - 4 - length
+        if next_id != context_id or control & _IS_COMMAND or length < 2 or rest < 0 or 0 < rest < 6:
+            return False
+        if not self._pdu_left:
+            self._begin_pdu()
+        self._begin_pdv()
+        return True
 
     def _begin_pdv(self) -> None:
         length, context_id, control = _PDV_HEADER.unpack_from(self._view, self._start)

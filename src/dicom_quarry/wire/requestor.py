@@ -125,7 +125,7 @@ class Requestor:
             raise Unreachable(detail, is_connected=True)
         contexts = accepted_contexts(request, event)
         # Reversed, so that the first context of an abstract syntax remains.
-        items = reversed(contexts.items())
+        items = reversed(list(contexts.items()))
         self.accepted = {one.abstract_syntax: (number, one.transfer_syntax) for number, one in items}
         self.roles = event.roles
         self._assembler = MessageAssembler(contexts)

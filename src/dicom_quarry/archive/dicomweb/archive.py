@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from dicom_quarry.archive.attributes import STUDY_RETURN_KEYS, parse_studies
 from dicom_quarry.archive.base import (
@@ -17,23 +16,17 @@ from dicom_quarry.archive.dicomweb.http_client import HttpClient
 from dicom_quarry.archive.dicomweb.instance_receiver import InstanceReceiver
 from dicom_quarry.archive.dicomweb.qido import QidoClient
 from dicom_quarry.archive.dicomweb.wado import WadoRetrieval
-from dicom_quarry.archive.dimse.identifier import is_uid
-from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
+from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, StudyLister
 from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.config.credentials import HttpSettings
-from dicom_quarry.errors import LocalProtocolError, QueryFailed
-from dicom_quarry.model import BaseUri, InstanceRef, Level, Listing, SeriesInfo, Sink, Study, Task
+from dicom_quarry.errors import LocalProtocolError
+from dicom_quarry.model import BaseUri, Level, Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.plurals import format_count
 
 #: A study that cannot exist (PS3.5 B.2, a UUID of zeros): its query costs an archive next to nothing.
 _PROBE_STUDY_UID = "2.25.0"
 
-#: Threads that write files to the disk, for all retrievals together.
-_COMMIT_THREADS = 16
-
 _NO_ACCESS = HttpSettings()
-
-_IMAGE_KEYS = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID")
 
 
 class DicomWebArchive:
@@ -66,10 +59,9 @@ class DicomWebArchive:
             before_query=before_query,
             longest_page=result_cap or 0,
         )
-        self._commit_pool = ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="commit")
         self._max_studies = max_studies
         self._result_cap = result_cap
-        self._lists_studies = True
+        self._study_lister = StudyLister()
 
     @property
     def name(self) -> str:
@@ -108,15 +100,16 @@ class DicomWebArchive:
     def list_instances(self, task: Task) -> Listing:
         """Return the task's instances: from one query where their number is right, else by series."""
         keys = {"StudyInstanceUID": task.study.study_uid}
-        listing = self._list_in_one_query(task, keys) if self._lists_studies else None
-        lister = InstanceLister(self._query, task, keys, relational_queries=self._lists_studies)
-        return listing or lister.run()
+        if listing := self._study_lister.run(self._query, task, keys):
+            return listing
+        return InstanceLister(
+            self._query, task, keys, relational_queries=self._study_lister.is_supported
+        ).run()
 
     def retrieve(self, request: RetrieveRequest, sink: Sink, monitor: RetrieveMonitor) -> RetrieveResult:
-        """Fetch by WADO-RS: instances are durable in the sink before this returns."""
-        return WadoRetrieval(
-            self._http, InstanceReceiver(sink, monitor, self._commit_pool, str(self._http.base)), monitor
-        ).run(request)
+        """Fetch by WADO-RS: instances are in the sink before this returns."""
+        receiver = InstanceReceiver(sink, monitor, str(self._http.base))
+        return WadoRetrieval(self._http, receiver, monitor).run(request)
 
     def release_thread(self) -> None:
         """Close the calling thread's connection."""
@@ -129,31 +122,6 @@ class DicomWebArchive:
     def close(self) -> None:
         """Refuse further requests; calls in progress end as ConnectionLost."""
         self._http.close()
-        self._commit_pool.shutdown(wait=False)
-
-    def _list_in_one_query(self, task: Task, keys: Mapping[str, str]) -> Listing | None:
-        """List a study by one query; None where that fails, or differs from the study's own count."""
-        claimed = task.study.instance_count
-        if not claimed or task.selection.series:
-            return None
-        try:
-            result = self._query(Level.IMAGE, keys, _IMAGE_KEYS, claimed)
-        except QueryFailed:
-            result = QueryRows()
-        if not result.rows:
-            # Some servers list instances by series alone. It would fail for the next studies, too.
-            self._lists_studies = False
-            return None
-        rows = [tuple(get_text(row, keyword) for keyword in _IMAGE_KEYS) for row in result.rows]
-        refs = {
-            sop_uid: InstanceRef(task.study.study_uid, series_uid, sop_uid, sop_class)
-            for sop_uid, sop_class, series_uid in rows
-            if is_uid(sop_uid) and is_uid(series_uid)
-        }
-        if result.incomplete_reason or not len(refs) == len(rows) == claimed:
-            return None
-        series = dict.fromkeys(ref.series_uid for ref in refs.values())
-        return Listing(tuple(refs.values()), tuple(series), count=claimed)
 
     def _query(
         self,

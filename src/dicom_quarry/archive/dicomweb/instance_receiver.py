@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Executor, Future
-
 from dicom_quarry.archive.base import RetrieveMonitor
 from dicom_quarry.archive.dicomweb.multipart import MAX_LENGTH
 from dicom_quarry.archive.reasons import Reasons
@@ -44,7 +41,7 @@ class InstanceStream:
             self._fail(error)
 
     def end(self) -> str:
-        """Make the complete file durable; return the reason why it is not kept, empty if it is."""
+        """Store the complete file; return the reason why it is not kept, empty if it is."""
         if not self._error and self._length is not None and self.size != self._length:
             self._error = f"a file has {self.size} bytes instead of the {self._length} that were announced"
         if not self._error and self._writer is None:
@@ -90,26 +87,17 @@ class InstanceStream:
         self.abort()
 
 
-#: Most files of one retrieval that wait for the disk: it writes several in the time of one.
-_MAX_PENDING_COMMITS = 4
-
-#: A file of fewer bytes is durable sooner than another thread could begin with it.
-_INLINE_COMMIT_BYTES = 1 << 16
-
-
 class InstanceReceiver:
-    """Stores the files of one retrieval. ``pool`` makes them durable; ``peer`` is their origin.
+    """Stores the files of one retrieval; ``peer`` is their origin.
 
     ``completed`` and ``failed`` count them; ``errors`` has the reasons of those that failed.
     """
 
-    def __init__(self, sink: Sink, monitor: RetrieveMonitor, pool: Executor, peer: str) -> None:
+    def __init__(self, sink: Sink, monitor: RetrieveMonitor, peer: str) -> None:
         self._sink = sink
         self._monitor = monitor
-        self._pool = pool
         self._peer = peer
         self._stream: InstanceStream | None = None
-        self._pending_commits: deque[Future[str]] = deque()
         self.completed = self.failed = 0
         self.errors = Reasons()
 
@@ -125,28 +113,14 @@ class InstanceReceiver:
     def end(self) -> None:
         """End the file."""
         stream, self._stream = self._stream, None
-        if stream is None:
-            return
-        if stream.size < _INLINE_COMMIT_BYTES:
+        if stream is not None:
             self._record_result(stream.end())
-            return
-        self._pending_commits.append(self._pool.submit(stream.end))
-        while len(self._pending_commits) > _MAX_PENDING_COMMITS:
-            self._record_result(self._pending_commits.popleft().result())
 
     def finish(self) -> None:
-        """Discard a file that is not complete, and wait until the others are durable."""
+        """Discard a file that is not complete."""
         if self._stream is not None:
             self._stream.abort()
             self._stream = None
-        try:
-            while self._pending_commits:
-                self._record_result(self._pending_commits.popleft().result())
-        finally:
-            # After an unexpected error the other files must not be left in progress.
-            for future in self._pending_commits:
-                future.exception()
-            self._pending_commits.clear()
 
     def _record_result(self, error: str) -> None:
         if error:

@@ -12,9 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydicom.datadict import keyword_for_tag
-
 from dicom_quarry.errors import RemoteProtocolError
+from dicom_quarry.wire.data_dictionary import keyword_of_tag
 
 _TAG = re.compile(r"[0-9A-Fa-f]{8}")
 
@@ -46,7 +45,7 @@ def parse_datasets(body: bytes, tags: Iterable[int], charset: str = "") -> list[
     if not isinstance(datasets, list) or not all(isinstance(one, dict) for one in datasets):
         raise RemoteProtocolError("not an array of datasets (PS3.18 F.2)")
     names = {f"{tag:08X}": tag for tag in tags}
-    names |= {keyword_for_tag(tag).upper(): tag for tag in names.values()}
+    names |= {keyword_of_tag(tag).upper(): tag for tag in names.values()}
     return [
         {
             tag: text

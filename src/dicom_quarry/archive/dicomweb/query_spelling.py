@@ -14,11 +14,10 @@ from enum import Enum, auto
 from fnmatch import translate
 from urllib.parse import quote
 
-from pydicom.datadict import dictionary_VR
-
 from dicom_quarry.archive.base import QueryRows
 from dicom_quarry.archive.dimse.identifier import tag
 from dicom_quarry.archive.instance_listing import get_text
+from dicom_quarry.wire.data_dictionary import vr_of_tag
 
 #: Characters that a value may have as they are. "&", "=", ";" and "+" have another meaning for many servers.
 _PLAIN = "/:@!$'()*,?"
@@ -101,7 +100,7 @@ def _has_value(row: Mapping[int, str], keyword: str, wanted: str, absent: bool) 
     text = get_text(row, keyword)
     if not text:
         return absent
-    vr = dictionary_VR(tag(keyword))
+    vr = vr_of_tag(tag(keyword))
     if vr in ("UI", "DA", "TM"):  # lists and ranges
         return True
     pattern = re.compile(translate(wanted.strip().replace("[", "[[]")), re.IGNORECASE)

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from pydicom.datadict import dictionary_VR
-
 from dicom_quarry.archive.dimse.identifier import is_uid, tag
 from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.model import Level
+from dicom_quarry.wire.data_dictionary import vr_of_tag
 
 #: Attributes that are always returned by the services (PS3.18 tables 10.6.3-3 to 10.6.3-5).
 _DEFAULT_ATTRIBUTES = {
@@ -84,4 +83,4 @@ def quote_uid(uid: str) -> str:
 
 def _format_value(keyword: str, text: str) -> str:
     """Return a key's value: a list of UIDs is separated by commas (PS3.18 8.3.4.1)."""
-    return text.replace("\\", ",") if dictionary_VR(tag(keyword)) == "UI" else text
+    return text.replace("\\", ",") if vr_of_tag(tag(keyword)) == "UI" else text

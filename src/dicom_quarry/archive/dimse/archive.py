@@ -37,7 +37,7 @@ from dicom_quarry.archive.dimse.identifier import (
 )
 from dicom_quarry.archive.dimse.retrieval import GetRetriever, MoveRetriever, Retriever
 from dicom_quarry.archive.dimse.status import describe, interpret_find
-from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, get_text
+from dicom_quarry.archive.instance_listing import LISTING_CAP, InstanceLister, StudyLister, get_text
 from dicom_quarry.archive.series_listing import list_series
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, ServiceNotOffered
 from dicom_quarry.model import AE, Level, Listing, SeriesInfo, Sink, Study, Task
@@ -46,6 +46,9 @@ from dicom_quarry.wire.dimse import VERIFICATION, c_echo_rq
 
 #: Studies whose counts are checked without a result: those of some archives are wrong for every study.
 _COUNT_CHECKS = 10
+
+#: A query for one of these makes some archives merge their answers.
+_COUNT_KEYS = STUDY_COUNT_KEYS | {"NumberOfSeriesRelatedInstances"}
 
 _LATIN_1 = "ISO_IR 100"
 
@@ -63,7 +66,7 @@ class QueryCapabilities:
     """Capabilities of an archive's query service."""
 
     lowest_level: Level = Level.IMAGE  # the lowest level that it supports in queries
-    relational_queries: bool = False  # lists all instances of a study at once (PS3.4 C.4.1.2.2.1)
+    relational_queries: bool | None = None  # lists a study at once (PS3.4 C.4.1.2.2.1); None: to be tried
     patient_id_in_move: bool = False  # retrievals in the Study Root model need the Patient ID, too
 
 
@@ -108,11 +111,15 @@ class DimseArchive:
         self._answer_charset = ""
         self._requests_counts = True
         self._count_checks_left = _COUNT_CHECKS
+        self._has_separate_answers = False
         self._found_without_counts: set[str] = set()
         self._max_studies = max_studies
         self._before_query = before_query
         self._result_cap = result_cap
         self._capabilities = capabilities
+        self._study_lister = StudyLister(gives_up=not capabilities.relational_queries)
+        if capabilities.relational_queries is False or capabilities.lowest_level is not Level.IMAGE:
+            self._study_lister.is_supported = False
         self._associations = AssociationPool(self._factory)
         self._retriever: Retriever
         if retrieve == "get":
@@ -236,12 +243,35 @@ class DimseArchive:
         return list_series(self._query, self._study_keys(study.study_uid, study.patient_id), attributes)
 
     def list_instances(self, task: Task) -> Listing:
-        """List the instances of a task: a query at SERIES level, then one at IMAGE level for every series."""
+        """List the instances of a task: by one query, where its answer equals the counts that the study has.
+
+        Else by a query at SERIES level, then one at IMAGE level for every series.
+        """
+        if self._trusts_counts(task.study) and (listing := self._list_in_one_query(task)):
+            return listing
         listing = self._list_instances(task)
         if self._requests_counts and _is_short_of_counts(listing, task) and self._count_checks_left:
             listing = self._check_counts(task, listing)
         is_doubtful = not self._requests_counts and task.study.study_uid not in self._found_without_counts
         return replace(listing, is_doubtful=is_doubtful)
+
+    def _trusts_counts(self, study: Study) -> bool:
+        """Return False while the archive may be one that merges answers into one if counts are requested.
+
+        It shows that in a list of several series, which is requested until one of its answers to queries
+        for counts had several results. A list of one series would show nothing.
+        """
+        return self._requests_counts and (self._has_separate_answers or study.series_count == 1)
+
+    def _list_in_one_query(self, task: Task) -> Listing | None:
+        """List a study at once; None where that is not the whole list, or lacks SOP classes (for C-GET)."""
+        listing = self._study_lister.run(
+            # An archive that ignores the key of the study would list all that it has.
+            lambda level, keys, returns, count: self._query(level, keys, returns, (count or 0) + 1),
+            task,
+            self._study_keys(task.study.study_uid, task.study.patient_id),
+        )
+        return listing if listing and all(ref.sop_class for ref in listing.instances) else None
 
     def _list_instances(self, task: Task, *, requests_counts: bool | None = None) -> Listing:
         keys = self._study_keys(task.study.study_uid, task.study.patient_id)
@@ -251,7 +281,7 @@ class DimseArchive:
             task,
             keys,
             lowest_level=capabilities.lowest_level,
-            relational_queries=capabilities.relational_queries,
+            relational_queries=bool(capabilities.relational_queries),
             requests_counts=self._requests_counts if requests_counts is None else requests_counts,
         ).run()
 
@@ -336,6 +366,8 @@ class DimseArchive:
             ),
         )
         self._answer_charset = found.charset or self._answer_charset
+        if any(row != found.rows[0] for row in found.rows) and not _COUNT_KEYS.isdisjoint(returns):
+            self._has_separate_answers = True
         if self._result_cap is not None and found.answer_count >= self._result_cap:
             found.incomplete_reason = (
                 found.incomplete_reason

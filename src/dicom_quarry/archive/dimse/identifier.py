@@ -13,13 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from pydicom.charset import encode_string
-from pydicom.config import IGNORE
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.uid import UID
-
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.wire.charsets import codecs_of
+from dicom_quarry.wire.data_dictionary import name_of_uid, tag_of_keyword, vr_of_tag
 from dicom_quarry.wire.dimse import VERIFICATION
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -38,7 +34,7 @@ def is_uid(text: str) -> bool:
 @cache
 def tag(keyword: str) -> int:
     """Return the tag of a keyword; raises ConfigError for an unknown one."""
-    found = tag_for_keyword(keyword)
+    found = tag_of_keyword(keyword)
     if found is None:
         raise ConfigError(f"'{keyword}' is not a DICOM keyword")
     return found
@@ -77,12 +73,14 @@ def _has_character(codec: str, character: str) -> bool:
 
 def _encode_text(value: str, charset: str) -> bytes:
     """Encode a value; several terms of a character set are code extensions (PS3.5 6.1.2.5)."""
+    from pydicom.charset import encode_string  # for few jobs, and takes long to load
+
     return encode_string(value, list(codecs_of(charset.encode())))
 
 
 def _element(number: int, data: bytes) -> bytes:
     if len(data) % 2:
-        data += b"\0" if dictionary_VR(number) == "UI" else b" "
+        data += b"\0" if vr_of_tag(number) == "UI" else b" "
     return struct.pack("<HHL", number >> 16, number & 0xFFFF, len(data)) + data
 
 
@@ -115,5 +113,4 @@ def describe_service(sop_class: str) -> str:
 
 def describe_sop_classes(sop_classes: Iterable[str]) -> str:
     """Return the names of SOP classes as text for the user; a private one has only its UID."""
-    # pydicom's validation would log the archive's text.
-    return ", ".join(sorted(UID(one, validation_mode=IGNORE).name for one in sop_classes))
+    return ", ".join(sorted(map(name_of_uid, sop_classes)))

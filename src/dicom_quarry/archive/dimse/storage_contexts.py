@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydicom.config import IGNORE
-from pydicom.uid import UID
-
+from dicom_quarry.wire.data_dictionary import name_of_uid
 from dicom_quarry.wire.negotiation import MAX_CONTEXTS, is_storage
 
 #: One presentation context is that of C-GET itself.
@@ -198,8 +196,7 @@ def _sort_key(uid: str) -> tuple[bool, str]:
 @lru_cache(maxsize=256)
 def _transfer_syntaxes(sop_class: str) -> tuple[str, ...]:
     """Return the transfer syntaxes to propose for a SOP class."""
-    # pydicom's validation would log the archive's text.
-    name = UID(sop_class, validation_mode=IGNORE).name
+    name = name_of_uid(sop_class)
     if name == sop_class or any(word in name for word in _VIDEO_CLASS_WORDS):
         return _UNCOMPRESSED + _STILL_IMAGE + _VIDEO
     return _UNCOMPRESSED + _STILL_IMAGE if any(word in name for word in _PIXEL_CLASS_WORDS) else _UNCOMPRESSED
