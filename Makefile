@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 SECONDS ?= 300
+NOT_COMPILED := /tests?/|/(pandas|numpy|pyarrow|polars|duckdb|narwhals|playwright|mypy|pip|setuptools)/
 
-.PHONY: audit help install demo test test-hostile test-peers archives-page check bench docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: audit help install demo test test-hostile test-peers archives-page check bench bench-peers bench-large docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -15,8 +16,8 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-# Compiled by all processors, not by pip with one.
-	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
+# Compiled by all processors, not by pip with one; without what commands and most tests do not load.
+	$(BIN)/python -m compileall -qq -j 0 -x '$(NOT_COMPILED)' $(VENV)/lib
 # Where PYTHONDONTWRITEBYTECODE is set, every command would compile what it loads: 0.1 s.
 	$(BIN)/python -m compileall -q src
 	@touch $@
@@ -62,8 +63,15 @@ screenshots: $(STAMP) archives ## take the pictures in docs/pictures in a browse
 notebook: $(STAMP) ## run docs/notebook.ipynb against the demo archive, and keep its outputs
 	$(BIN)/python -m tools.notebook
 
-bench: $(STAMP) archives ## Quarry beside the loop that people write today, against Orthanc
+bench: $(STAMP) archives ## Quarry as a share of Orthanc's ceiling, and beside the loop that people write today
 	$(BIN)/python -m bench.extraction
+
+bench-peers: $(STAMP) archives ## Quarry beside dicomtrolley, dicom-qr, PACSIFIER, pynetdicom's and DCMTK's tools
+	@PYTHON=$(PYTHON) bench/install-peers.sh
+	$(BIN)/python -m bench.peers
+
+bench-large: $(STAMP) ## one instance of 1 GB, long series, wide studies, long tables (python -m bench.large --full: 4 GB)
+	$(BIN)/python -m bench.large
 
 bench-receiver: $(STAMP) archives ## Quarry's receiver beside DCMTK's, pynetdicom's and plain files
 	$(BIN)/python -m bench.receiver
@@ -94,6 +102,7 @@ lock: ## resolve requirements/*.txt again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra fuzz -o requirements/fuzz.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/dev.txt --extra release -o requirements/release.txt pyproject.toml
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o requirements/peers.txt requirements/peers.in
+	for list in requirements/bench-peers-*.in; do uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -o "$${list%.in}.txt" "$$list"; done
 
 dist: $(STAMP) ## build wheel and sdist
 	$(BIN)/python -m build --no-isolation

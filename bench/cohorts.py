@@ -30,6 +30,11 @@ class Cohort:
         return [f"{self.name}{number:05d}" for number in range(self.studies)]
 
     @property
+    def description(self) -> str:
+        size = f"{self.pixel_bytes / 1e3:,.0f} kB"
+        return f"{self.studies} studies of {self.instances_per_study} instances of {size}"
+
+    @property
     def is_small(self) -> bool:
         """True where studies count, not bytes."""
         return self.pixel_bytes < 100_000
@@ -80,11 +85,21 @@ class Run:
         return self.size / self.seconds / 1e6
 
 
-def by_quarry(cohort: Cohort, flags: Sequence[str], folder: Path, name: str) -> Run:
-    """One ``quarry extract`` over the whole cohort, in a process of its own, into a folder of that name."""
+def by_quarry(
+    cohort: Cohort,
+    flags: Sequence[str],
+    folder: Path,
+    name: str,
+    keys: tuple[str, Sequence[str]] | None = None,
+) -> Run:
+    """One ``quarry extract`` over the whole cohort, in a process of its own, into a folder of that name.
+
+    ``keys`` are the column of the table and its values: the accession numbers, if there are none.
+    """
     table = folder / f"{cohort.name}.csv"
+    column, values = keys or ("Accession", cohort.accessions)
     with table.open("w", newline="") as file:
-        csv.writer(file).writerows([["Accession"], *([accession] for accession in cohort.accessions)])
+        csv.writer(file).writerows([[column], *([value] for value in values)])
     target = folder / name
     command = [*QUARRY, "extract", str(table), *flags, "--to", str(target)]
     with (folder / f"{name}.log").open("wb") as log:

@@ -7,12 +7,17 @@ import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.network import Network
+from tests.lazy_module import import_lazily
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = import_lazily("playwright.sync_api")
 
 #: Of axe-core: WCAG 2.2 at level AA, and what is good practice besides.
 _RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -45,7 +50,7 @@ def browser() -> Iterator[Browser]:
     assert chromium, "no chromium: make archives installs it"
     # Root may not use the sandbox; in containers /dev/shm is too small for a long page.
     arguments = ["--disable-dev-shm-usage", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    with sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield running
         running.close()

@@ -6,9 +6,9 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect
 
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.synthetic_studies import generate_studies
@@ -17,13 +17,22 @@ from tests.browser.conftest import OpenPage, Violations
 from tests.browser.network import Network
 from tests.e2e.command import PATIENCE, quarry
 from tests.e2e.paused_archive import GatedArchive
+from tests.lazy_module import import_lazily
 from tests.peers.process import free_port, wait_for
 from tests.web.web_server import WebServer
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+sync_api = import_lazily("playwright.sync_api")
 
 STUDIES = generate_studies(4, seed=17, images=3)
 MARKER = "ZZMARKER"
 
-expect.set_options(timeout=PATIENCE * 1000)
+
+@pytest.fixture(autouse=True)
+def _patience() -> None:
+    sync_api.expect.set_options(timeout=PATIENCE * 1000)
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ class Pages:
 
     def expect_state(self, word: str) -> None:
         """Wait for a state, which comes without a reload."""
-        expect(self.page.locator(".state .badge")).to_have_text(word)
+        sync_api.expect(self.page.locator(".state .badge")).to_have_text(word)
 
     def press(self, name: str) -> None:
         """Press a button."""
@@ -81,11 +90,13 @@ def _check_other_pages(pages: Pages) -> None:
     page = pages.page
     job = page.url
     page.get_by_role("link", name="complete", exact=True).click()
-    expect(page.get_by_role("table")).to_contain_text("every instance that the archive lists is stored")
+    sync_api.expect(page.get_by_role("table")).to_contain_text(
+        "every instance that the archive lists is stored"
+    )
     pages.check()
     page.set_viewport_size({"width": 1280, "height": 800})
     page.get_by_role("link", name="4", exact=True).click()
-    expect(page.get_by_role("list").last).to_contain_text("3 instances requested, 3 stored")
+    sync_api.expect(page.get_by_role("list").last).to_contain_text("3 instances requested, 3 stored")
     pages.check()
     page.goto(job)
 
@@ -102,11 +113,11 @@ def test_a_job_is_followed_and_led_by_its_page(
     with WebServer(tmp_path / "web.log", "--port", 0, "--allow-actions") as server:
         page = open_page(f"http://{server.host}{server.link[1]}")
         pages = Pages(page, violations)
-        expect(page.get_by_text("running", exact=True)).to_be_visible()
+        sync_api.expect(page.get_by_text("running", exact=True)).to_be_visible()
         pages.check()
         page.get_by_role("link", name=str(out)).click()
-        expect(page.get_by_text("1 of 3 images")).to_be_visible()
-        expect(page.get_by_role("progressbar")).to_be_visible()
+        sync_api.expect(page.get_by_text("1 of 3 images")).to_be_visible()
+        sync_api.expect(page.get_by_role("progressbar")).to_be_visible()
         pages.check()
 
         process = _process(out)
@@ -119,8 +130,8 @@ def test_a_job_is_followed_and_led_by_its_page(
         pages.press("Resume")
         archive.open()
         pages.expect_state("finished")
-        expect(page.get_by_text("3 of 4 rows complete; 1 needs attention.")).to_be_visible()
-        expect(page.get_by_role("img", name="Flow of the rows")).to_be_visible()
+        sync_api.expect(page.get_by_text("3 of 4 rows complete; 1 needs attention.")).to_be_visible()
+        sync_api.expect(page.get_by_role("img", name="Flow of the rows")).to_be_visible()
         assert page.get_by_text("None yet").count() == 0, "the reports are listed"
 
         archive.catalogue = Catalogue(STUDIES)
@@ -132,7 +143,7 @@ def test_a_job_is_followed_and_led_by_its_page(
         pages.expect_state("stopping")
         archive.open()
         pages.expect_state("finished")
-        expect(page.locator(".verdict")).to_have_text(
+        sync_api.expect(page.locator(".verdict")).to_have_text(
             "Every row is complete: all that the archive lists is stored."
         )
         page.set_viewport_size({"width": 390, "height": 800})

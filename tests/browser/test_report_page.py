@@ -6,9 +6,9 @@ import random
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Page, expect
 
 from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.reporting.html.report_data import read_report_data
@@ -16,7 +16,13 @@ from dicom_quarry.reporting.html.report_page import make_report_page, write_repo
 from dicom_quarry.reporting.html.row_data import RowData
 from tests.browser.conftest import OpenPage, Violations
 from tests.browser.network import Network
+from tests.lazy_module import import_lazily
 from tests.reporting.recorded_cohort import record_cohort
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+sync_api = import_lazily("playwright.sync_api")
 
 ROWS, UNUSABLE, MANY = 600, 64, 23_000
 
@@ -91,12 +97,12 @@ def test_23000_rows_are_small_and_soon_there(
 ) -> None:
     assert large_report.stat().st_size < 300_000
     page = open_page(large_report)
-    expect(page.locator("#row-count")).to_have_text("23,000 of 23,000 rows")
+    sync_api.expect(page.locator("#row-count")).to_have_text("23,000 of 23,000 rows")
     assert page.locator("#row-view tbody tr").count() < 100, "only the lines in sight are in the page"
     shown = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
     print(f"first rows after {shown:.0f} ms")
     page.locator("#row-view").evaluate("view => view.scrollTop = view.scrollHeight")
-    expect(page.locator("#row-view tbody th").last).to_have_text("23000")
+    sync_api.expect(page.locator("#row-view tbody th").last).to_have_text("23000")
     assert (network.requests, network.connections, network.errors) == ([], [], [])
 
 
@@ -112,12 +118,12 @@ def test_rows_are_searched_sorted_and_filtered(report: Path, open_page: OpenPage
     images = [int(text.replace(",", "")) for text in cells(page, "Images")]
     assert images == sorted(images, reverse=True) and images[0] > 1000
     page.locator("#row-filter").select_option("row_unusable")
-    expect(page.locator("#row-count")).to_have_text(f"{UNUSABLE} of 600 rows")
+    sync_api.expect(page.locator("#row-count")).to_have_text(f"{UNUSABLE} of 600 rows")
     assert set(cells(page, "Outcome")) == {"invalid"}
     page.get_by_role("searchbox").fill("64 cannot")
-    expect(page.locator("#row-count")).to_have_text("1 of 600 rows")
+    sync_api.expect(page.locator("#row-count")).to_have_text("1 of 600 rows")
     page.get_by_role("button", name="64", exact=True).click()
-    expect(page.locator("#row-detail")).to_contain_text("quarry explain . --row 64")
+    sync_api.expect(page.locator("#row-detail")).to_contain_text("quarry explain . --row 64")
 
 
 def test_links_lead_to_their_rows(report: Path, open_page: OpenPage) -> None:
@@ -125,8 +131,8 @@ def test_links_lead_to_their_rows(report: Path, open_page: OpenPage) -> None:
     link = page.locator('a[data-filter="instances_missing"]')
     number = link.inner_text().split()[0]
     link.click()
-    expect(page.locator("#row-count")).to_have_text(f"{number} of 600 rows")
-    expect(page.locator("#row-view")).to_be_in_viewport()
+    sync_api.expect(page.locator("#row-count")).to_have_text(f"{number} of 600 rows")
+    sync_api.expect(page.locator("#row-view")).to_be_in_viewport()
     assert set(cells(page, "Outcome")) == {"partial"}
     anchors = page.locator('a[href^="#"]').evaluate_all("links => links.map(link => link.hash)")
     assert all(page.locator(anchor).count() == 1 for anchor in set(anchors))
@@ -134,11 +140,11 @@ def test_links_lead_to_their_rows(report: Path, open_page: OpenPage) -> None:
 
 def test_without_javascript_charts_and_exceptions_are_there(report: Path, open_page: OpenPage) -> None:
     page = open_page(report, javascript=False)
-    expect(page.locator("#flow svg[role=img]")).to_be_visible()
-    expect(page.locator("#data svg[role=img]").first).to_be_visible()
-    expect(page.locator("#attention table").last.locator("tbody tr").first).to_contain_text("failed")
-    expect(page.locator("#rows-tool")).to_be_hidden()
-    expect(page.get_by_text("this part needs JavaScript")).to_be_visible()
+    sync_api.expect(page.locator("#flow svg[role=img]")).to_be_visible()
+    sync_api.expect(page.locator("#data svg[role=img]").first).to_be_visible()
+    sync_api.expect(page.locator("#attention table").last.locator("tbody tr").first).to_contain_text("failed")
+    sync_api.expect(page.locator("#rows-tool")).to_be_hidden()
+    sync_api.expect(page.get_by_text("this part needs JavaScript")).to_be_visible()
 
 
 @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 390)])
@@ -161,7 +167,7 @@ def test_the_keyboard_is_enough(report: Path, open_page: OpenPage) -> None:
     assert first_rows(page, 1) == ["600"]
     page.locator("#row-view").focus()
     page.keyboard.press("End")
-    expect(page.locator("#row-view tbody th").last).to_have_text("1")
+    sync_api.expect(page.locator("#row-view tbody th").last).to_have_text("1")
 
 
 def test_a_page_with_identifiers_warns_on_the_screen_and_on_paper(
@@ -169,12 +175,12 @@ def test_a_page_with_identifiers_warns_on_the_screen_and_on_paper(
 ) -> None:
     page = open_page(with_identifiers, dark=True)
     page.locator("#software").scroll_into_view_if_needed()
-    expect(page.get_by_text("This page has patient identifiers")).to_be_in_viewport()
+    sync_api.expect(page.get_by_text("This page has patient identifiers")).to_be_in_viewport()
     page.get_by_role("searchbox").fill("951381800050")
-    expect(page.locator("#row-count")).to_have_text("1 of 60 rows")
+    sync_api.expect(page.locator("#row-count")).to_have_text("1 of 60 rows")
     page.get_by_role("button", name="50", exact=True).click()
-    expect(page.locator("#row-detail a")).to_have_attribute("href", "50/2.25.50")
+    sync_api.expect(page.locator("#row-detail a")).to_have_attribute("href", "50/2.25.50")
     assert violations(page) == []
     page.emulate_media(media="print")
-    expect(page.get_by_text("This page has patient identifiers")).to_be_visible()
+    sync_api.expect(page.get_by_text("This page has patient identifiers")).to_be_visible()
     assert network.errors == []

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,7 +15,7 @@ from dicom_quarry.demo.dimse_server import DemoArchive
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.sample_cohorts import make_demo_studies, write_cohorts
 from tests.docs.pages import Part
-from tests.e2e.command import PATIENCE, QUARRY, quarry
+from tests.e2e.command import PATIENCE, command_server, quarry
 from tests.e2e.test_terminal import Terminal
 from tests.peers.process import free_port
 
@@ -63,7 +61,8 @@ class Scene:
             (self.folder / self._file).write_text(self._localize(part.text))
             self._file = ""
         elif part.kind == "python":
-            subprocess.run([sys.executable, "-c", self._localize(part.text)], check=True, timeout=PATIENCE)
+            code, output = command_server().run_code(self._localize(part.text), PATIENCE)
+            assert code == 0, f"{part.text}\n{output}"
 
     def _event(self, word: str) -> None:
         if "." in word:
@@ -176,8 +175,3 @@ class DemoScene(Scene):
         needed = any(re.fullmatch("out/?", word) for word in rest)
         if needed and verb not in _FIRST and not (self.folder / "out").exists():
             assert quarry("extract", "cohort.csv", "--to", "out").code == 1
-
-
-def path_for_shell() -> str:
-    """Return the PATH with which ``quarry`` is the tested one."""
-    return f"{QUARRY.parent}{os.pathsep}{os.environ['PATH']}"

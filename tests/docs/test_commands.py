@@ -9,8 +9,9 @@ import pytest
 
 from tests.docs import arguments
 from tests.docs.pages import PAGES, Part, commands_in_blocks, mentioned, parts
-from tests.docs.scenes import DemoScene, path_for_shell
+from tests.docs.scenes import DemoScene
 from tests.docs.test_first_extraction import PAGE as FIRST_EXTRACTION
+from tests.e2e.command import path_for_shell
 
 #: Commands that cannot be run here, and the reason. Keep it short.
 _FETCHES = "fetches from a package index; make check-wheelhouse and make sbom are run before a release"

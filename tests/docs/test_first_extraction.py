@@ -9,8 +9,8 @@ import pytest
 
 from dicom_quarry.model import AE
 from tests.docs.pages import ROOT, Part, parts
-from tests.docs.scenes import Scene, path_for_shell
-from tests.e2e.command import files, outcomes
+from tests.docs.scenes import Scene
+from tests.e2e.command import files, outcomes, path_for_shell
 from tests.e2e.test_terminal import Terminal
 from tests.peers.corpus import write_study
 from tests.peers.orthanc import Orthanc

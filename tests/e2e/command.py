@@ -40,20 +40,26 @@ def quarry(*arguments: object, cwd: Path | None = None) -> Done:
     words = [str(argument) for argument in arguments]
     if _needs_interpreter():
         return _run_anew(words, cwd)
-    code, out, err = _command_server().run(words, cwd, PATIENCE)
+    code, out, err = command_server().run(words, cwd, PATIENCE)
     return _done(code, out.decode(), err.decode())
 
 
 def _needs_interpreter() -> bool:
     """Return True if a variable of the environment makes the interpreter itself start in another way."""
-    started, now = _command_server().environment, os.environ
+    started, now = command_server().environment, os.environ
     names = {name for name in (*started, *now) if name.startswith("PYTHON")}
     return any(started.get(name) != now.get(name) for name in names)
 
 
 @cache
-def _command_server() -> CommandServer:
+def command_server() -> CommandServer:
+    """Return the server of this process's tests."""
     return CommandServer()
+
+
+def path_for_shell() -> str:
+    """Return the PATH with which ``quarry`` is the tested one, run by the command server."""
+    return os.pathsep.join([str(command_server().folder), str(QUARRY.parent), os.environ["PATH"]])
 
 
 def _run_anew(words: list[str], cwd: Path | None) -> Done:
@@ -82,7 +88,7 @@ class Running:
             if anew or _needs_interpreter():
                 self._child = subprocess.Popen([str(QUARRY), *words], cwd=cwd, stdout=stream, stderr=stream)
             else:
-                self._child = _command_server().start(words, cwd, stream.fileno(), stream.fileno())
+                self._child = command_server().start(words, cwd, stream.fileno(), stream.fileno())
         self.pid = self._child.pid
 
     def __enter__(self) -> Self:

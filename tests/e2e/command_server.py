@@ -1,6 +1,6 @@
 """Starts commands for the tests without importing Quarry each time.
 
-``python -m tests.e2e.command_server FD`` is its server. A process imports all commands once, and forks a
+``python -m tests.e2e.command_server FD FD`` is its server. A process imports all commands once, and forks a
 child for each that is typed. The child is a process like any other, with its own arguments, environment,
 folder, umask and streams.
 """
@@ -14,36 +14,59 @@ import importlib
 import json
 import os
 import pkgutil
+import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-_NUMBER = struct.Struct("i")
+from tests.e2e.command_client import NUMBER, receive, send
+
+#: The environment of the tests before the first one, which may set variables for its commands alone.
+_ENVIRONMENT = dict(os.environ)
 
 
 class CommandServer:
-    """The client: commands of several threads may run at once."""
+    """The client: commands of several threads may run at once.
+
+    Its ``folder`` has a ``quarry`` for the PATH of shells and scripts, which the server runs, too.
+    """
 
     def __init__(self) -> None:
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.environment = dict(os.environ)
-        with theirs:
+        self._temporary = tempfile.TemporaryDirectory(prefix="quarry-")
+        self.folder = Path(self._temporary.name)
+        self._address = str(self.folder / "socket")
+        self._write_program()
+        self.environment = _ENVIRONMENT
+        self._alive, theirs = socket.socketpair()
+        with theirs, socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(self._address)
+            listener.listen(64)
+            fds = [listener.fileno(), theirs.fileno()]
             subprocess.Popen(
-                [sys.executable, "-m", "tests.e2e.command_server", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "tests.e2e.command_server", *map(str, fds)],
+                pass_fds=fds,
                 cwd=Path(__file__).parents[2],
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
             )
-        self._lock = threading.Lock()
+
+    def _write_program(self) -> None:
+        program = self.folder / "quarry"
+        place = str(Path(__file__).parent)
+        program.write_text(
+            f"#!{sys.executable} -IS\nimport sys\nsys.path.append({place!r})\n"
+            f"from command_client import main\nmain({self._address!r})\n"
+        )
+        program.chmod(0o755)
 
     def run(self, words: Sequence[str], cwd: Path | None, timeout: float) -> tuple[int, bytes, bytes]:
         """Run a command to its end; return its exit code and what it wrote.
@@ -57,19 +80,20 @@ class CommandServer:
             err.seek(0)
             return code, out.read(), err.read()
 
+    def run_code(self, code: str, timeout: float) -> tuple[int, str]:
+        """Run a program in Python, as with ``python -c``; return its exit code and all that it wrote."""
+        with tempfile.TemporaryFile() as out, Path(os.devnull).open() as nothing:
+            fds = (nothing.fileno(), out.fileno(), out.fileno())
+            with closing(StartedCommand(send(self._address, {"code": code}, fds))) as program:
+                ended = program.wait(timeout)
+            out.seek(0)
+            return ended, out.read().decode()
+
     def start(self, words: Sequence[str], cwd: Path | None, out: int, err: int) -> StartedCommand:
         """Start a command that writes to these files."""
-        mine, theirs = socket.socketpair()
-        umask = os.umask(0)
-        os.umask(umask)
-        request = {"words": words, "cwd": str(cwd or Path.cwd()), "umask": umask, "env": dict(os.environ)}
-        with theirs, tempfile.TemporaryFile() as body:
-            body.write(json.dumps(request).encode())
-            body.flush()
-            fds = array.array("i", [theirs.fileno(), out, err, body.fileno()])
-            with self._lock:
-                self._control.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        return StartedCommand(mine)
+        request = {"program": "quarry", "words": words, "cwd": str(cwd or Path.cwd())}
+        with Path(os.devnull).open() as nothing:
+            return StartedCommand(send(self._address, request, (nothing.fileno(), out, err)))
 
 
 class StartedCommand:
@@ -110,18 +134,14 @@ class StartedCommand:
 
     def _read(self, timeout: float) -> int:
         self._answers.settimeout(timeout)
-        answer = self._answers.recv(_NUMBER.size)
-        if len(answer) < _NUMBER.size:
-            raise AssertionError("the command server has ended")
-        number: int = _NUMBER.unpack(answer)[0]
-        return number
+        return receive(self._answers)
 
 
-def serve(control: socket.socket) -> None:
-    """Fork a child for each request, until the client is gone."""
+def serve(listener: socket.socket, alive: socket.socket) -> None:
+    """Fork a child for each request, until the client is gone, which closes the other end of ``alive``."""
     from dicom_quarry import api
+    from dicom_quarry.__main__ import main
     from dicom_quarry.cli import commands
-    from dicom_quarry.cli.main import main
 
     for name in (
         *(f"cli.commands.{one.name}" for one in pkgutil.iter_modules(commands.__path__)),
@@ -131,45 +151,58 @@ def serve(control: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     while True:
-        data, ancillary, _, _ = control.recvmsg(1, socket.CMSG_SPACE(4 * _NUMBER.size))
-        if not data:
+        ready, _, _ = select.select([listener, alive], [], [])
+        if alive in ready:
             return
-        fds = array.array("i")
-        fds.frombytes(ancillary[0][2])
+        connection, _ = listener.accept()
         if os.fork() == 0:
-            control.close()
-            _supervise(list(fds), main)
-        for fd in fds:
-            os.close(fd)
+            listener.close()
+            alive.close()
+            _supervise(connection, main)
+        connection.close()
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
 
-def _supervise(fds: list[int], main: Any) -> None:
+def _supervise(connection: socket.socket, main: Any) -> None:
     """Run the command in a child of its own; report its process id, and how it ended."""
-    answer, out, err, body = fds
+    _, ancillary, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(3 * NUMBER.size))
+    fds = array.array("i")
+    fds.frombytes(ancillary[0][2])
+    with connection.makefile("rb") as body:
+        request = json.load(body)
     pid = os.fork()
     if pid == 0:
-        os.close(answer)
-        size = os.fstat(body).st_size
-        request = json.loads(os.pread(body, size, 0))
-        os.close(body)
-        _become(request, out, err)
-        _run(main)
-    os.write(answer, _NUMBER.pack(pid))
-    _, status = os.waitpid(pid, 0)
+        connection.close()
+        _become(request, fds)
+        _run(main if "words" in request else lambda: exec(request["code"], {"__name__": "__main__"}))
+    for fd in fds:
+        os.close(fd)
     # The client may be gone.
     with suppress(BrokenPipeError):
-        os.write(answer, _NUMBER.pack(os.waitstatus_to_exitcode(status)))
+        connection.send(NUMBER.pack(pid))
+        _kill_with_client(pid, connection)
+        _, status = os.waitpid(pid, 0)
+        connection.send(NUMBER.pack(os.waitstatus_to_exitcode(status)))
     os._exit(0)
 
 
-def _become(request: Mapping[str, Any], out: int, err: int) -> None:
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.close(out)
-    os.close(err)
+def _kill_with_client(pid: int, connection: socket.socket) -> None:
+    """Wait for the command's end; kill it if the client ends before."""
+    ended = os.pidfd_open(pid)
+    either = select.poll()
+    either.register(ended, select.POLLIN)
+    either.register(connection, 0)
+    if not any(fd == ended for fd, _ in either.poll()):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _become(request: Mapping[str, Any], fds: Sequence[int]) -> None:
+    for number, fd in enumerate(fds):
+        os.dup2(fd, number)
+        os.close(fd)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
@@ -177,7 +210,7 @@ def _become(request: Mapping[str, Any], out: int, err: int) -> None:
     time.tzset()
     os.umask(request["umask"])
     os.chdir(request["cwd"])
-    sys.argv = ["quarry", *request["words"]]
+    sys.argv = [request.get("program", "-c"), *request.get("words", ())]
     Path("/proc/self/comm").write_text("quarry")
 
 
@@ -189,6 +222,9 @@ def _run(main: Any) -> None:
         code = 0
     except SystemExit as end:
         code = end.code
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+        code = 1
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
@@ -197,4 +233,4 @@ def _run(main: Any) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    serve(*(socket.socket(fileno=int(fd)) for fd in sys.argv[1:]))

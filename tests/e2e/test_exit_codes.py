@@ -69,7 +69,7 @@ def test_each_cause_has_its_exit_code(
         raise error
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr("dicom_quarry.api.read_job_status", fail)
+    monkeypatch.setattr("dicom_quarry.api.open_job", fail)
     assert run(monkeypatch, "status", tmp_path) == code
     said = capsys.readouterr().err
     assert "Traceback" not in said
@@ -83,7 +83,7 @@ def test_ctrl_c_before_a_job_has_begun_is_not_a_failure_of_rows(
     def interrupt(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dicom_quarry.api.read_job_status", interrupt)
+    monkeypatch.setattr("dicom_quarry.api.open_job", interrupt)
     assert run(monkeypatch, "status", tmp_path) == 4
     assert "stopped by Ctrl-C" in capsys.readouterr().err
 

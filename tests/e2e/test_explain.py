@@ -68,7 +68,7 @@ def test_a_row_that_is_complete(out: Path) -> None:
         "the archive describes it as PATIENT-0, ACC0",
         "queried main for the row by AccessionNumber (STUDY level, study root): 1 answer",
         "queried main for the series and instances of the study "
-        "(IMAGE level, study root, 2 queries): 4 answers, complete",
+        "(IMAGE level, study root): 4 answers, complete",
         "round 1, C-MOVE at STUDY level: 4 instances requested, 4 stored",
         "status 0000H: The archive reports success.",
         "proved complete: every instance that the archive lists is stored",

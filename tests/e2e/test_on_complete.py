@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,12 +13,12 @@ import pytest
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.ledger.reader import LedgerReader
 from tests.e2e.command import (
-    QUARRY,
     Running,
     digests,
     files,
     manifest,
     outcomes,
+    path_for_shell,
     quarry,
     report,
     status,
@@ -36,7 +35,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.fixture(autouse=True)
 def _quarry_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", f"{QUARRY.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PATH", path_for_shell())
 
 
 @pytest.fixture

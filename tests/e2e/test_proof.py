@@ -77,7 +77,7 @@ def edit(*path: str, value: object) -> Change:
         for name in path[:-1]:
             part = part[name]
         part[path[-1]] = value
-        (out / "proof.json").write_text(json.dumps(values))
+        (out / "proof.json").write_text(json.dumps(values, indent=2) + "\n")
 
     return change
 
@@ -98,6 +98,12 @@ def edit_lines(name: str, change: Callable[[list[str]], list[str]]) -> Change:
 def damage(out: Path) -> None:
     path = sorted(out.rglob("*.dcm"))[0]
     path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+
+def _replace(out: Path, old: str, new: str) -> None:
+    text = (out / "proof.json").read_text()
+    assert old in text
+    (out / "proof.json").write_text(text.replace(old, new))
 
 
 AUDIT = ".quarry/audit.csv"
@@ -122,6 +128,17 @@ EVERYWHERE: dict[str, tuple[Change, str]] = {
     "instances": (edit("instances", "stored", value=13), "instances.stored is 13, and "),
     "files": (edit("manifest", "files", value=13), "manifest.files is 13, and manifest.csv.gz has 12"),
     "no number": (edit("manifest", "files", value="12"), "proof.json was changed, and cannot be read"),
+    "true is not 1": (edit("rows", "total", value=3.0), "rows.total is 3.0, and "),
+    "member added": (edit("note", value="complete"), "its members are not those of a proof"),
+    "member twice": (
+        lambda out: _replace(out, '  "rows": {', '  "rows": {"total": 99},\n  "rows": {'),
+        "it has not the form in which Quarry writes it",
+    ),
+    "digest": (edit("audit", "values", value=["\ud800" * 64] * 5), "a digest is missing"),
+    "packed again": (
+        lambda out: (out / "manifest.csv.gz").open("ab").write(gzip.compress(b"")),
+        "manifest.csv.gz was packed again",
+    ),
     "no JSON": (
         lambda out: os.truncate(out / "proof.json", 99),
         "proof.json was changed, and cannot be read",
@@ -219,6 +236,19 @@ def test_a_delivered_folder_shows_what_was_not_checked(given: Path) -> None:
     (given / "proof.json").unlink()
     assert quarry("verify", given, "--proof").code == 2
     assert "quarry report writes it" in quarry("verify", given, "--proof").err
+
+
+def test_a_report_that_was_cut_off_differs(given: Path) -> None:
+    with (given / "report.csv").open("a") as file:
+        file.write("1\r\n")
+    assert "rows.total is 3, and report.csv has 4" in "\n".join(api.check_proof(given).differences)
+
+
+def test_a_proof_with_much_behind_it_is_refused(out: Path) -> None:
+    with (out / "proof.json").open("a") as file:
+        file.write(" " * (1 << 20))
+    with pytest.raises(InputError, match="larger than any that Quarry writes"):
+        api.check_proof(out)
 
 
 def test_another_version_is_no_change(out: Path) -> None:

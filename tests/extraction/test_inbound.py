@@ -320,3 +320,29 @@ def test_what_an_earlier_run_left_is_looked_at(ledger: Ledger) -> None:
 def test_sequences_are_searched_only_for_an_exclusion_list(ledger: Ledger) -> None:
     assert InboundStudies(ledger, lambda _task: {}).tags == frozenset()
     assert {tag - ANYWHERE for tag in excluding(ledger).tags} == {0x00080050, 0x00100020, 0x00101000}
+
+
+def test_a_late_instance_is_durable_before_it_is_recorded(ledger: Ledger, deliveries: InboundStudies) -> None:
+    conclude(ledger, "1.2.1", [missing_row("1.2.1", 1)])
+    store = Stored(receipt("1.2.1", 1))
+    store.fails = True
+    sink = InboundSink(store, deliveries)
+    with pytest.raises(InstanceRefused):
+        sink.begin(ARRIVAL).commit()
+    assert store.synced == store.discarded == [store.ready.path]
+    assert (view(ledger)[2], sink.totals, sink.refused) == (0, (0, 0), 1)
+    store.fails = False
+    sink.begin(ARRIVAL).commit()
+    assert (view(ledger)[2], sink.totals[0]) == (1, 1)
+
+
+def test_an_instance_in_time_is_durable_with_its_study(ledger: Ledger, deliveries: InboundStudies) -> None:
+    study = deliveries.open(task(ledger, 1), [])
+    store = Stored(receipt("1.2.1", 1))
+    InboundSink(store, deliveries).begin(ARRIVAL).commit()
+    repeated = receipt("1.2.1", 2, StoreResult.IDENTICAL)
+    deliveries.record(repeated)
+    assert (store.synced, study.unsynced) == ([], {store.ready.path: True, repeated.path: False})
+    study.freeze()
+    assert study.drop_unsynced() == ([ref("1.2.1", 1).sop_uid, ref("1.2.1", 2).sop_uid], [store.ready.path])
+    assert (study.receipts, study.unsynced) == ({}, {})

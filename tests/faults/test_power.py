@@ -15,6 +15,7 @@ from dicom_quarry import api
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.extraction import unsynced_files
+from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.store import file_sync
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.instance_store import InstanceStore
@@ -151,6 +152,21 @@ def test_files_that_are_torn_are_found_out(
     events = recorded(stage, monkeypatch)
     (again,) = go_on(stage, events, acknowledged(events)[3:4], Torn())
     assert digests(again.out) != digests(stage.out)
+
+
+def test_a_job_that_ended_in_order_has_left_nothing_unsynced(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, computer: Computer
+) -> None:
+    written: list[str] = []
+    real = Ledger.set_metadata
+
+    def setting(ledger: Ledger, **values: str) -> None:
+        written.extend(value for name, value in values.items() if name == "writers")
+        real(ledger, **values)
+
+    monkeypatch.setattr(Ledger, "set_metadata", setting)
+    recorded(stage, monkeypatch)
+    assert written == ['{"first start": "disk"}', "{}"]
 
 
 def nothing(*_: Any) -> None:

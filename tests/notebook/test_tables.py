@@ -7,11 +7,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Any
 
-import duckdb
-import narwhals
-import pandas  # type: ignore[import-untyped]
-import polars
-import pyarrow  # type: ignore[import-untyped]
 import pytest
 
 import dicom_quarry
@@ -19,7 +14,13 @@ from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.reporting.arrow_table import BATCH_ROWS, ArrowTable, Column, ColumnType
 from tests.e2e.expected_outcomes import demo_holding
 from tests.e2e.logging_archive import LoggingArchive, Office, Pause
+from tests.lazy_module import import_lazily
 from tests.notebook.conftest import MARK, Site
+
+# Every worker collects this file, and one alone needs these libraries, which take seconds to load.
+duckdb, narwhals, pandas, polars, pyarrow = map(
+    import_lazily, ("duckdb", "narwhals", "pandas", "polars", "pyarrow")
+)
 
 Rows = list[dict[str, Any]]
 

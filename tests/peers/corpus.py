@@ -201,7 +201,7 @@ def _instances(template: Dataset, series: int, instances: int, pixel_bytes: int)
         for i in range(instances):
             template.SOPInstanceUID = f"{template.SeriesInstanceUID}.{i + 1}"
             template.InstanceNumber = i + 1
-            template.PixelData = bytes([s, i]) * (pixel_bytes // 2)
+            template.PixelData = bytes([s % 256, i % 256]) * (pixel_bytes // 2)
             yield template
 
 

@@ -7,23 +7,28 @@ import hashlib
 import html
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dicom_quarry import api
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.folder import open_or_create
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.reporting.html import report_data
+from dicom_quarry.reporting.html.methods_section import methods_text
 from dicom_quarry.reporting.html.report_data import read_report_data
 from dicom_quarry.reporting.html.report_page import make_report_page, write_report_page
 from dicom_quarry.reporting.html.row_data import NumberColumn, RowRanges, base36, pack_size
 from dicom_quarry.reporting.job_view import read_job_view
+from tests.e2e.finished_job import record_job
 from tests.reporting.recorded_cohort import record_cohort
 
 MARKER = "ZQX"
@@ -109,6 +114,35 @@ def test_the_load_has_every_byte_that_is_stored(job: OpenedJob) -> None:
     assert round(view.activity.total.size) == view.size
     assert round(view.activity.total.instances) == view.instances_stored
     assert job.reader.most_retrievals_at_once() == {"main": 2}
+
+
+@pytest.mark.parametrize(("began", "ended"), [(3e8, 3e8 + 9), (2e9, 1e8), (2e9, 3e10)])
+def test_a_clock_that_jumps_costs_no_page(tmp_path: Path, began: float, ended: float) -> None:
+    settings = record_cohort(tmp_path / "out", 3)
+    with closing(sqlite3.connect(settings.to / ".quarry" / "ledger.db")) as database, database:
+        database.execute("UPDATE attempts SET started = ?, ended = ? WHERE id = 2", (began, ended))
+    with open_job(tmp_path / "out") as job:
+        assert "Throughput over time" in make_report_page(read_report_data(job))
+
+
+def test_one_row_is_singular(job: OpenedJob) -> None:
+    data = read_report_data(job)
+    view = replace(data.view, rows_by_status={OutcomeStatus.FILTERED: 1, OutcomeStatus.PARTIAL: 2})
+    text = methods_text(replace(data, view=view))
+    assert "1 row was left out by the selection" in text and "2 rows were retrieved in part" in text
+
+
+def test_a_page_that_fails_costs_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError(MARKER)
+
+    monkeypatch.setattr("dicom_quarry.reporting.html.report_page.make_report_page", fail)
+    record_job(tmp_path / "out", studies=2, files=1)
+    result = api.report(tmp_path / "out")
+    assert result.exit_code == 0 and (tmp_path / "out" / "proof.json").exists()
+    assert "report.html was not written (ValueError). To try again: quarry report" in result.page_problem
+    with pytest.raises(ValueError, match=MARKER):
+        api.report(tmp_path / "out", html=True)
 
 
 def test_every_row_is_in_the_table_as_it_is_in_the_report(job: OpenedJob, page: str) -> None:

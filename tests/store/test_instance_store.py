@@ -477,20 +477,36 @@ def test_a_whole_file_system_is_synced_once_for_all_who_wait(
     monkeypatch.setattr(file_sync, "unwritten_bytes", lambda: 0)
     monkeypatch.setattr(file_sync, "sync_file_system", sync)
     store = make_store(tmp_path)
-    waiting = store._file_sync._next_pass
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(store.sync, [PurePosixPath("a")])
         assert began.wait(30)
         others = [pool.submit(store.sync, [PurePosixPath(name)]) for name in "bcd"]
-        wait_for(lambda: len(store._file_sync._next_pass.paths) == 3, "three to wait", 30)
+        wait_for(lambda: store._file_sync.group.waiting == 3, "three to wait", 30)
         may_end.set()
         assert first.result() is None
         for other in others:
             with pytest.raises(InstanceRefused, match="Input/output error"):
                 other.result()
-    assert waiting.is_over
     assert synced == [str(tmp_path)] * 2
     assert recorder.of("fsync", "fdatasync") == []
+
+
+def test_associations_that_store_at_once_share_the_sync_of_a_folder(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    store = make_store(tmp_path, sync_each=True)
+    put(store, dataset())
+    recorder.calls.clear()
+    uids = [f"1.2.3.4.{number}" for number in range(6, 14)]
+    names = store.directories._names
+    with ThreadPoolExecutor(len(uids)) as pool:
+        with names._pass_lock:
+            waiting = [pool.submit(put, store, dataset(uid), arrival(uid)) for uid in uids]
+            wait_for(lambda: len(recorder.of("link")) == len(uids) and names.waiting == 1, "all to wait", 30)
+        for one in waiting:
+            assert one.result().result is StoreResult.STORED
+    # One of them may have linked its file and not waited yet.
+    assert 1 <= len(recorder.of("fsync")) <= 2
 
 
 def test_the_disk_that_fails_for_one_study_may_do_for_another(
@@ -499,12 +515,12 @@ def test_the_disk_that_fails_for_one_study_may_do_for_another(
     monkeypatch.setattr(file_sync, "can_sync_whole", lambda _: False)
     store = make_store(tmp_path)
     path = put(store, dataset()).path
-    held = store._file_sync._pass_lock
+    held = store._file_sync.group._pass_lock
     with ThreadPoolExecutor(2) as pool:
         with held:
             good = pool.submit(store.sync, [path])
             bad = pool.submit(store.sync, [path.with_name("gone.dcm")])
-            wait_for(lambda: len(store._file_sync._next_pass.paths) == 2, "both to wait", 30)
+            wait_for(lambda: store._file_sync.group.waiting == 2, "both to wait", 30)
         assert good.result() is None
         with pytest.raises(InstanceRefused):
             bad.result()

@@ -6,9 +6,11 @@ import os
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dicom_quarry.system import file_systems
 from dicom_quarry.system.file_systems import (
     distinguishes_names,
     file_system_type,
@@ -130,3 +132,45 @@ def test_a_disk_without_such_letters(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(Path, "touch", touch)
     assert not distinguishes_names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "release", "can"),
+    [
+        ("ext4", "6.1.0-13-amd64", True),
+        ("xfs", "5.8", True),
+        ("btrfs", "5.7.19-generic", False),
+        ("nfs4", "6.1.0", False),
+        ("overlay", "6.1.0", False),
+        ("ext4", "odd", False),
+    ],
+)
+def test_a_file_system_is_synced_as_a_whole_only_where_failures_are_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, release: str, can: bool
+) -> None:
+    monkeypatch.setattr(file_systems, "file_system_type", lambda _: kind)
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(release=release))
+    assert file_systems.can_sync_whole(tmp_path) == can
+
+
+def test_a_sync_of_a_file_system_reports_its_failure(tmp_path: Path) -> None:
+    fd = os.open(tmp_path, os.O_RDONLY)
+    file_systems.sync_file_system(fd)
+    os.close(fd)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        file_systems.sync_file_system(fd)
+
+
+def test_what_waits_for_the_disks_is_the_systems_own_count(tmp_path: Path) -> None:
+    memory = tmp_path / "meminfo"
+    assert file_systems.unwritten_bytes(memory) is None
+    memory.write_text("MemFree:   100 kB\nDirty:      20 kB\nWriteback:   3 kB\nWritebackTmp: 9 kB\n")
+    assert file_systems.unwritten_bytes(memory) == 23 * 1024
+
+
+def test_a_start_of_the_computer_has_a_name(tmp_path: Path) -> None:
+    boot = tmp_path / "boot_id"
+    nameless, disk = file_systems.writing_session(tmp_path, boot)
+    assert nameless == ""
+    boot.write_text("6b3e-41\n")
+    assert file_systems.writing_session(tmp_path, boot) == ("6b3e-41", disk)

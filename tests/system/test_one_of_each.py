@@ -19,6 +19,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
         "jobs/audit_log.py": "lines that are only appended",
         "verification/checkpoint.py": "findings that are only appended",
         "store/file_placement.py": "an instance that was stored before",
+        "store/file_sync.py": "the instances of a study",
         "store/instance_store.py": "an instance",
         "store/recovery.py": "an instance that a crash left behind",
     },
@@ -32,7 +33,10 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     "os.killpg": {"system/subprocess_runner.py": "a command and what it has started"},
     "psutil": {"system/processes.py": "processes"},
     "pwd": {"system/processes.py": "names of users"},
-    "'/proc": {"system/file_systems.py": "the mount table", "system/locks.py": "the holder of a lock"},
+    "'/proc": {
+        "system/file_systems.py": "mounts, memory, the start of the computer",
+        "system/locks.py": "the holder of a lock",
+    },
     "os.O_CREAT": {
         "store/instance_store.py": "an instance, in a folder of ours",
         "api/background.py": "by way of open_own_file",

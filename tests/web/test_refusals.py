@@ -71,6 +71,7 @@ def test_a_link_works_once(site: Site) -> None:
 def test_the_cookie_is_for_this_site_and_no_script(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     started = _start_again(site, monkeypatch)
     former, site.server.cookie = site.server.cookie, ""
+    assert site.server.request(started, "HEAD").status == 405, "a preview of the link does not use it"
     answer = site.server.open_session(started)
     cookie = answer.headers["Set-Cookie"]
     assert "; HttpOnly" in cookie and "; SameSite=Strict" in cookie and "; Path=/" in cookie

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,8 @@ def open_history(out: Path) -> HistoryReader:
     """Open the history of a job's rows and studies; raises InputError if there is no job."""
     return open_job(out).reader
 
+
+_log = logging.getLogger("dicom_quarry.job")
 
 _REPORT_FILES = ("report.csv", "studies.csv", "manifest.csv.gz", PROOF_NAME)
 _XLSX_FILE, _PROBLEMS_FILE, _CHECKSUMS_FILE = "report.xlsx", "problems.csv", "SHA256SUMS"
@@ -117,13 +120,16 @@ def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptio
         )
         requested = _requested_files(job, options)
         key, sign_problem = _load_key(options, metadata)
+        page_problem = ""
         if force or not _are_current(folder, requested):
-            _write_files(job, requested, options, summary, key)
+            page_problem = _write_files(job, requested, options, summary, key)
         write_final_metrics(job)
         # Every job has the page, so only a user who requested it now is shown its place.
         named = [name for name in requested if name != _HTML_FILE or options.html]
         written = tuple(folder.out / name for name in named if (folder.out / name).exists())
-        return Result(folder, summary, further_reports=written, sign_problem=sign_problem)
+        return Result(
+            folder, summary, further_reports=written, sign_problem=sign_problem, page_problem=page_problem
+        )
 
 
 def _write_files(
@@ -132,8 +138,8 @@ def _write_files(
     options: ReportOptions,
     summary: JobSummary,
     key: Ed25519PrivateKey | None,
-) -> None:
-    """Write the reports of every job, and those that are requested."""
+) -> str:
+    """Write the reports of every job, and those that are requested; return why the page was not written."""
     bom = _has_bom(job.out / "report.csv") if options.bom is None else options.bom
     writer = _ReportWriter(job.out, job.reader, bom=bom)
     if _XLSX_FILE in requested:
@@ -145,8 +151,7 @@ def _write_files(
         writer.write_checksums()
     # Last of the data: a crash before it leaves the earlier proof, which is of an earlier manifest.
     write_proof(job.folder, job.reader, permissions=report_access(job.out), key=key)
-    if _HTML_FILE in requested:
-        writer.write_html(job, identifiers=options.identifiers)
+    return writer.write_html(job, options) if _HTML_FILE in requested else ""
 
 
 def _load_key(options: ReportOptions, metadata: Mapping[str, str]) -> tuple[Ed25519PrivateKey | None, str]:
@@ -199,13 +204,22 @@ class _ReportWriter:
         instances = self._reader.instances(load_path_function(self._reader))
         write_sha256sums(self._out / _CHECKSUMS_FILE, instances, permissions=self._shared)
 
-    def write_html(self, job: OpenedJob, *, identifiers: bool) -> None:
-        """Write the page."""
+    def write_html(self, job: OpenedJob, options: ReportOptions) -> str:
+        """Write the page. One that was not requested now costs no result: return why it was not written."""
         # Imported here: quarry status and others load this module, and need no page.
         from dicom_quarry.reporting.html.report_page import write_report_page
 
         path = self._out / _HTML_FILE
-        write_report_page(path, job, identifiers=identifiers, permissions=self._shared)
+        try:
+            write_report_page(path, job, identifiers=options.identifiers, permissions=self._shared)
+        except Exception as error:
+            if options.html:
+                raise
+            # The text of an error may have values of the record.
+            _log.debug("%s was not written", _HTML_FILE, exc_info=error)
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            return f"{_HTML_FILE} was not written ({why}). To try again: quarry report {self._out} --html"
+        return ""
 
     def write_xlsx(self, summary: JobSummary) -> None:
         """Write the workbook."""

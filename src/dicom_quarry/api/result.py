@@ -28,7 +28,8 @@ class Result(JobOutput):
 
     ``problem`` is what a person has to solve before the job can continue, empty if nothing.
     ``further_reports`` are the reports on request that are there, such as report.xlsx. ``sign_problem`` is
-    why proof.json is not signed with the key of the settings, empty if it is.
+    why proof.json is not signed with the key of the settings, empty if it is; ``page_problem`` why
+    report.html was not written.
     """
 
     folder: JobFolder
@@ -36,6 +37,7 @@ class Result(JobOutput):
     problem: str = ""
     further_reports: tuple[Path, ...] = ()
     sign_problem: str = ""
+    page_problem: str = ""
 
     def __repr__(self) -> str:
         return f"<Result of {self.folder.out}: {self.summary.verdict}>"

@@ -89,7 +89,7 @@ _log = logging.getLogger(__name__)
 _PAGE_SIZE = 100
 
 #: Studies of one thread whose files and outcomes are being made durable while the next one is retrieved.
-_MAX_ENDING = 2
+MAX_ENDING = 2
 
 #: Rows that are queried at once, ahead of the listings of their studies.
 _MAX_ROWS_AHEAD = 8
@@ -315,7 +315,7 @@ class Workers:
                     self._end_study(study_task, error)
                 finally:
                     ending.append(study_task)
-                self._finish_tasks(ending, keep=_MAX_ENDING)
+                self._finish_tasks(ending, keep=MAX_ENDING)
         finally:
             finish()
 

@@ -15,7 +15,7 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import OperatorActionRequired, redact
 from dicom_quarry.extraction.archive_client import open_clients
-from dicom_quarry.extraction.engine import POLL_INTERVAL, Engine
+from dicom_quarry.extraction.engine import MAX_ENDING, POLL_INTERVAL, Engine
 from dicom_quarry.extraction.identity import IdentityCheck
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
@@ -270,7 +270,7 @@ class Runner:
             sink=InboundSink(store, inbound, disk_space, limiter_for),
             instance_files=store,
             disk_space=disk_space,
-            ending=ThreadPoolExecutor(1 + self._max_parallel, thread_name_prefix="ending"),
+            ending=ThreadPoolExecutor((1 + MAX_ENDING) * self._max_parallel, thread_name_prefix="ending"),
         )
 
     @property

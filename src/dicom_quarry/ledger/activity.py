@@ -16,6 +16,9 @@ from dicom_quarry.ledger.statements import RETRIED, CompiledStatement, whole
 #: Seconds of a slice of time; the smallest that gives a chart at most so many slices is used.
 _STEPS, _MAX_SLICES = (1, 5, 15, 60, 300, 900, 3600), 150
 
+#: Most slices over which one retrieval is spread: a longer one shows that the clock was set forward.
+_MAX_SPREAD = 1000
+
 #: Final answers of a retrieval that refuse it (see archive.base.Verdict), and the one without an answer.
 _REFUSED, _LOST = ("retry", "unsupported", "configuration"), "lost"
 
@@ -204,6 +207,8 @@ def _add_retrievals(archives: dict[str, ArchiveLoad], row: Any, step: int) -> No
     load.retrieval_seconds += row.seconds
     load.longest_retrieval = max(load.longest_retrieval, row.longest)
     first = int(row.started // step) if row.number == 1 else row.slice
+    if row.slice - first > _MAX_SPREAD:
+        first = row.slice
     for number in range(first, row.slice + 1):
         overlap = min(row.ended, (number + 1) * step) - max(row.started, number * step)
         share = overlap / (row.ended - row.started) if first < row.slice else 1.0

@@ -121,6 +121,20 @@ class ReadPool:
 T = TypeVar("T")
 Work = Callable[[Connection], T]
 
+
+class _JoiningFuture(Future[T]):
+    """The result of work that joins the next transaction; a thread that waits for it causes one."""
+
+    def __init__(self, commit_soon: Callable[[], object]) -> None:
+        super().__init__()
+        self._commit_soon = commit_soon
+
+    def result(self, timeout: float | None = None) -> T:
+        if not self.done():
+            self._commit_soon()
+        return super().result(timeout)
+
+
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _MAX_COMMIT_GROUP = 256
 
@@ -186,6 +200,7 @@ class Database:
         self.read_pool = ReadPool(location, max_outage=_MAX_OUTAGE)
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
+        self._joining: deque[_Piece] = deque()
         self._closed = False
         self._close_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
@@ -202,6 +217,18 @@ class Database:
             if self._closed:
                 raise LedgerError("the ledger is closed")
             self._queue.put(_Piece(work, future))  # type: ignore[arg-type]
+        return future
+
+    def submit_joining(self, work: Work[T]) -> Future[T]:
+        """Queue ``work`` for the next transaction, before what is queued later; it causes none by itself.
+
+        It is durable when the future is done. A thread that waits for the result need not wait for others.
+        """
+        future: Future[T] = _JoiningFuture(lambda: self.submit(_do_nothing))
+        with self._close_lock:
+            if self._closed:
+                raise LedgerError("the ledger is closed")
+            self._joining.append(_Piece(work, future))  # type: ignore[arg-type]
         return future
 
     def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
@@ -255,6 +282,8 @@ class Database:
         """Wait for work, and add what is queued to ``group``; return False at the end mark."""
         while not group or (len(group) < _MAX_COMMIT_GROUP and not self._queue.empty()):
             item = self._queue.get()
+            # Queued before it, and what it does may rely on that.
+            group += [self._joining.popleft() for _ in range(len(self._joining))]
             if item is None:
                 return False
             group.append(item)
@@ -268,6 +297,7 @@ class Database:
             item = self._queue.get()
             if item is not None:
                 group.append(item)
+        group += self._joining
         for piece in group:
             if not piece.future.done():
                 piece.future.set_exception(
@@ -376,3 +406,7 @@ class _Transaction:
         if self._backend.is_lost(below):
             self._connection.invalidate()
             self._connection.rollback()
+
+
+def _do_nothing(_connection: Connection) -> None:
+    """Be the work of a transaction that commits what joins it."""

@@ -162,14 +162,15 @@ class Ledger:
     ) -> Future[None]:
         """Record the retrieval requests of one round with their results.
 
-        ``continues``: they follow the recorded round without a pause, and count as one try with it.
+        ``continues``: they follow the recorded round without a pause, and count as one try with it. It is
+        written with the next change: the task's end, or its postponement.
         """
-        return self.database.submit(lambda c: _add_round(c, task_id, attempts, continues=continues))
+        return self.database.submit_joining(lambda c: _add_round(c, task_id, attempts, continues=continues))
 
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
         """Record folders of an unfinished task; durable before an instance in them is acknowledged."""
         rows = [{"task_id": task_id, "path": path} for path in paths]
-        return self.database.submit(lambda c: put.ADD_FOLDER.run_many(c, rows))
+        return self.database.submit_joining(lambda c: put.ADD_FOLDER.run_many(c, rows))
 
     def folders_of(self, task_id: int) -> list[str]:
         """Return the folders that may have instances of an unfinished task."""

@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -55,6 +55,11 @@ class ManifestDigest:
     sha256: str
     unpacked_sha256: str
 
+    @property
+    def is_packed(self) -> bool:
+        """True unless the manifest is the text itself."""
+        return self.sha256 != self.unpacked_sha256
+
 
 def digest_manifest(path: Path) -> ManifestDigest:
     """Read a manifest, packed or not; raise InputError if it cannot be read, or has no sizes."""
@@ -94,7 +99,7 @@ def write_proof(
     proof = _build_proof(folder, reader)
     content = _read_same(path, proof)
     if content is None:
-        content = json.dumps(proof, indent=2).encode() + b"\n"
+        content = render_proof(proof)
         signature.unlink(missing_ok=True)
         with atomic_write(path, permissions) as file:
             file.write(content)
@@ -110,10 +115,16 @@ def _read_same(path: Path, proof: dict[str, Any]) -> bytes | None:
     try:
         content = path.read_bytes()
         former = json.loads(content)
-        former["times"]["written"] = proof["times"]["written"]
+        times = former["times"]
+        former["times"] = {**times, "written": proof["times"]["written"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return content if former == proof else None
+    return content if former == proof and render_proof({**former, "times": times}) == content else None
+
+
+def render_proof(proof: Mapping[str, Any]) -> bytes:
+    """Return the text of a proof, which has one form alone."""
+    return json.dumps(proof, indent=2).encode() + b"\n"
 
 
 def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
+from dicom_quarry.store.grouped_sync import GroupedSync
 from dicom_quarry.system.file_systems import sync_directory
 from dicom_quarry.system.permissions import PRIVATE, Permissions
 
@@ -69,6 +70,7 @@ class Directories:
         self._create_locks: Final = tuple(threading.Lock() for _ in range(_LOCK_COUNT))
         self._synced: set[PurePosixPath] = set()
         self._threads = threading.local()
+        self._names = GroupedSync(self._sync_names)
 
     def create(self, directory: PurePosixPath) -> str:
         """Make a directory if it is missing; return its path.
@@ -166,7 +168,22 @@ class Directories:
             os.close(fd)
 
     def sync_with_parents(self, directory: PurePosixPath) -> None:
-        """Make the names in this directory durable, the first time in its parents too. Raises OSError."""
+        """Make the names in this directory durable, the first time in its parents too. Raises OSError.
+
+        Associations that store into one directory at once share a sync.
+        """
+        self._names.sync([directory])
+
+    def _sync_names(self, directories: Iterable[PurePosixPath]) -> dict[PurePosixPath, OSError]:
+        failures = {}
+        for directory in directories:
+            try:
+                self._sync_name(directory)
+            except OSError as error:
+                failures[directory] = error
+        return failures
+
+    def _sync_name(self, directory: PurePosixPath) -> None:
         if directory in self._synced:
             self._sync_tree(self.open(directory), {})
             return

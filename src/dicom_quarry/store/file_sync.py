@@ -15,14 +15,12 @@ files                  one after other  8 threads          syncfs          with 
 
 The rule: syncfs, where the file system promises it, unless much more waits for the disks of this computer
 than these files can explain. It would write that, too, so each file is then synced by itself, in threads.
-Callers that come while one syncs are served together by the next pass.
+Studies that end while one is synced are served together by the next pass.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +29,7 @@ from typing import Final
 from weakref import finalize
 
 from dicom_quarry.store.directories import Directories
+from dicom_quarry.store.grouped_sync import GroupedSync
 from dicom_quarry.system.file_systems import can_sync_whole, sync_file_system, unwritten_bytes
 
 #: Bytes of the whole computer that may wait for its disks while syncfs is used.
@@ -39,17 +38,6 @@ _MAX_UNWRITTEN: Final = 256 << 20
 _THREADS: Final = 8
 #: Files that one thread syncs sooner than others could start.
 _FEW_FILES: Final = 2
-
-
-class _Pass:
-    """One sync for all callers that wait for it; ``failures`` are those of single files."""
-
-    def __init__(self) -> None:
-        self.paths: set[PurePosixPath] = set()
-        self.is_over = False
-        self.failures: dict[PurePosixPath, OSError] = {}
-        #: The failure of all files; a pass that ends in an unforeseen way has failed.
-        self.failure: OSError | None = OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 class FileSync:
@@ -61,9 +49,7 @@ class FileSync:
         self._root: Final = os.open(directories.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         finalize(self, os.close, self._root)
         self._syncs_whole = can_sync_whole(Path(directories.root))
-        self._lock = threading.Lock()
-        self._pass_lock = threading.Lock()
-        self._next_pass = _Pass()
+        self.group: Final = GroupedSync(self._sync)
 
     def sync(self, paths: Iterable[PurePosixPath]) -> None:
         """Make these files durable, with their names up to the root. Raises OSError.
@@ -71,33 +57,13 @@ class FileSync:
         After a failure the bytes in the system's cache are not those on the disk: the caller removes the
         files. A second sync would succeed, and prove nothing.
         """
-        own = set(paths)
-        if not own:
-            return
-        with self._lock:
-            mine = self._next_pass
-            mine.paths |= own
-        with self._pass_lock:
-            if not mine.is_over:
-                with self._lock:
-                    self._next_pass = _Pass()
-                self._run(mine)
-        failed = own & mine.failures.keys()
-        failure = mine.failures[min(failed)] if failed else mine.failure
-        if failure is not None:
-            raise OSError(failure.errno, failure.strerror)
+        self.group.sync(paths)
 
-    def _run(self, mine: _Pass) -> None:
-        try:
-            if self._syncs_whole and (unwritten_bytes() or 0) <= _MAX_UNWRITTEN:
-                sync_file_system(self._root)
-            else:
-                mine.failures = self._sync_each(mine.paths)
-            mine.failure = None
-        except OSError as error:
-            mine.failure = error
-        finally:
-            mine.is_over = True
+    def _sync(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, OSError]:
+        if self._syncs_whole and (unwritten_bytes() or 0) <= _MAX_UNWRITTEN:
+            sync_file_system(self._root)
+            return {}
+        return self._sync_each(paths)
 
     def _sync_each(self, paths: Iterable[PurePosixPath]) -> dict[PurePosixPath, OSError]:
         """Sync file by file, then their directories; return the failures of files. Raises OSError."""

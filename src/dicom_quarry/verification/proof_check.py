@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from dicom_quarry.reporting.proof import (
     ManifestDigest,
     describe_job,
     digest_manifest,
+    render_proof,
 )
 from dicom_quarry.system.signatures import is_valid, load_public_key
 from dicom_quarry.system.text_safety import escape_text
@@ -34,10 +36,13 @@ from dicom_quarry.system.text_safety import escape_text
 #: Largest proof that is read: with all values of its chain one has less than 100 kB.
 _MAX_SIZE = 1 << 20
 _MAX_TEXT = 100
-_DIGEST_LENGTH = 64
+_DIGEST = re.compile("[0-9a-f]{64}")
 
-#: The members of a proof that describe the job.
+#: The members of a proof that describe the job, and of its parts those that are compared.
 _FACTS = ("archives", "times", "finished", "rows", "studies", "instances")
+_MEMBERS = {"format", "statement", "check", "versions", *_FACTS, "manifest", "audit"}
+_MANIFEST_MEMBERS = {"file", "files", "bytes", "sha256", "unpacked_sha256"}
+_AUDIT_MEMBERS = {"file", "records", "head", "every", "values"}
 
 
 @dataclass(slots=True)
@@ -75,13 +80,16 @@ def check_proof(
 def _read_proof(out: Path) -> bytes:
     try:
         with (out / PROOF_NAME).open("rb") as file:
-            return file.read(_MAX_SIZE)
+            content = file.read(_MAX_SIZE + 1)
     except FileNotFoundError:
         raise InputError(
             f"{out} has no {PROOF_NAME}: quarry report writes it in the folder of a job"
         ) from None
     except OSError as error:
         raise InputError(f"{out / PROOF_NAME} cannot be read: {error.strerror}") from error
+    if len(content) > _MAX_SIZE:
+        raise InputError(f"{out / PROOF_NAME} is larger than any that Quarry writes: get the original one")
+    return content
 
 
 class _Damaged(Exception):
@@ -108,6 +116,7 @@ class _Proof:
                     f"this version of Quarry reads {FORMAT}: use the version that wrote it"
                 )
             manifest, audit = values["manifest"], values["audit"]
+            _require_form(content, values)
             chain = tuple(_digest(one) for one in audit["values"])
             proof = cls(
                 escape_text(str(values["times"]["written"]), limit=_MAX_TEXT),
@@ -117,7 +126,12 @@ class _Proof:
                     _digest(manifest["sha256"]),
                     _digest(manifest["unpacked_sha256"]),
                 ),
-                AuditChain(_number(audit["records"]), str(audit["head"]), _number(audit["every"]), chain),
+                AuditChain(
+                    _number(audit["records"]),
+                    _digest(audit["head"]) if audit["records"] else "",
+                    _number(audit["every"]),
+                    chain,
+                ),
                 {name: values[name] for name in _FACTS},
             )
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -127,6 +141,15 @@ class _Proof:
         return proof
 
 
+def _require_form(content: bytes, values: Mapping[str, Any]) -> None:
+    """Raise ValueError for another form than Quarry's: a member may be there twice, or be unknown."""
+    known = ((values, _MEMBERS), (values["manifest"], _MANIFEST_MEMBERS), (values["audit"], _AUDIT_MEMBERS))
+    if any(set(part) != members for part, members in known):
+        raise ValueError("its members are not those of a proof")
+    if render_proof(values) != content:
+        raise ValueError("it has not the form in which Quarry writes it")
+
+
 def _number(value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError("a number is missing")
@@ -134,7 +157,7 @@ def _number(value: object) -> int:
 
 
 def _digest(value: object) -> str:
-    if not isinstance(value, str) or len(value) != _DIGEST_LENGTH:
+    if not isinstance(value, str) or not _DIGEST.fullmatch(value):
         raise ValueError("a digest is missing")
     return value
 
@@ -160,7 +183,10 @@ class _Checker:
         if self._job is None:
             self._check_manifest(proof)
             self._check_reports(proof.facts)
-            result.unchecked.append("the audit log: it is in the job's record (.quarry), which is not here")
+            result.unchecked.append(
+                "the audit log: it is in the job's record (.quarry), which is not here; so are the archives, "
+                "the times, and whether the job had finished"
+            )
         else:
             self._check_audit(self._job, proof.audit)
             # The SHA-256 of the manifest that the job's record would give now.
@@ -205,6 +231,8 @@ class _Checker:
                 name,
                 "manifest.",
             )
+            if found.is_packed and found.sha256 != stated.sha256:
+                result.differences.append(f"{name} was packed again: its lines are the same")
         elif self._recorded == found.unpacked_sha256 and result.outdated:
             result.unchecked.append(f"{name}: it was written after the proof")
         elif found.files != stated.files:
@@ -275,7 +303,8 @@ class _Checker:
 
 
 def _count_rows(lines: Iterable[Mapping[str, str]]) -> dict[str, Any]:
-    outcomes = Counter(line["quarry_outcome"] for line in lines)
+    # A line that is cut off has None, which is no outcome.
+    outcomes = Counter(line["quarry_outcome"] or "" for line in lines)
     return {"rows": {"total": sum(outcomes.values()), "by_outcome": dict(outcomes)}}
 
 
@@ -297,7 +326,7 @@ def _compare(
         ours, theirs = found.get(name), stated.get(name)
         if isinstance(ours, dict) and isinstance(theirs, dict):
             yield from _compare(theirs, ours, place, f"{prefix}{name}.")
-        elif ours != theirs:
+        elif json.dumps(ours) != json.dumps(theirs):  # 1 is neither true nor 1.0
             label, states, has = (
                 escape_text(text, limit=_MAX_TEXT)
                 for text in (f"{prefix}{name}", json.dumps(theirs), json.dumps(ours))

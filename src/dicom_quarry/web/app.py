@@ -83,7 +83,9 @@ class _Site:
         self._actions = Actions()
 
     async def start(self, request: Request) -> Response:
-        """Begin a session with the token of a link."""
+        """Begin a session with the token of a link; a program that only looks at a link does not use it."""
+        if request.method == "HEAD":
+            raise HTTPException(405)
         if not self._place.use_token(request.query_params.get("token", "")):
             return make_refusal(
                 self._context,

@@ -35,8 +35,8 @@ def show_summary(result: Result) -> None:
             write_line(line)
     for path in result.further_reports:
         write_line(f"{_FURTHER_REPORTS[path.name]}: {path}")
-    if result.sign_problem:
-        err.print(result.sign_problem)
+    for problem in filter(None, (result.sign_problem, result.page_problem)):
+        err.print(problem)
 
 
 T = TypeVar("T")

@@ -66,11 +66,7 @@ def methods_text(data: ReportData) -> str:
     period = f"on {began:%d %B %Y}"
     if view.activity.ended and ended.date() != began.date():
         period = f"between {began:%d %B %Y} and {ended:%d %B %Y}"
-    lost = [
-        f"{format_count(statuses[status], 'row')} {words}"
-        for status, words in _LOSSES
-        if statuses.get(status)
-    ]
+    lost = [_describe_loss(statuses[status], words) for status, words in _LOSSES if statuses.get(status)]
     complete = statuses.get(OutcomeStatus.COMPLETE, 0)
     share = f" ({complete / view.rows:.1%})" if view.rows else ""
     protocol = f" under {data.settings.protocol}" if data.settings.protocol else ""
@@ -86,6 +82,10 @@ def methods_text(data: ReportData) -> str:
         *([f"Of the others, {_join(lost)}."] if lost else []),
     )
     return " ".join(sentences)
+
+
+def _describe_loss(rows: int, words: str) -> str:
+    return f"{format_count(rows, 'row')} {words.replace('were ', 'was ') if rows == 1 else words}"
 
 
 def _join(parts: list[str]) -> str:

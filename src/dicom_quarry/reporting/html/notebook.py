@@ -246,7 +246,7 @@ def _output(parts: Iterable[Markup], level: str, shown: ShownRows | None) -> str
 def notebook_styles() -> str:
     """Return the style sheet of an output, with colours for the themes of notebooks."""
     sheet = style_sheet()
-    light, dark = _PALETTE.findall(sheet)
+    light, dark = _PALETTE.findall(sheet)[:2]  # behind them is that of a printed page
     own = read_asset("notebook.css").replace("@light", light).replace("@dark", dark)
     # Each output has the styles: comments and indentation would be most of a small notebook.
     return re.sub(r"/\*.*?\*/|\n\s*|@media print \{.*?\n\}", "", sheet + own, flags=re.DOTALL)

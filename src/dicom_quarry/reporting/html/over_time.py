@@ -22,12 +22,14 @@ def make_time_axis(
 
     ``schedules`` are the hours in which the archives may be queried, which a chart shades.
     """
-    start = int(activity.began // activity.step) * activity.step
-    number = int((activity.ended - start) // activity.step) + 1
+    loads = activity.slices()
+    # Where the clock of the computer was set back, there is load before the beginning.
+    start = min([int(activity.began // activity.step) * activity.step, *loads])
+    number = int((max([activity.ended, *loads]) - start) // activity.step) + 1
     together = -(-number // _MAX_COLUMNS)
     step = activity.step * together
     slices = [Slice() for _ in range(max(_MIN_COLUMNS, -(-number // together)))]
-    for time, one in activity.slices().items():
+    for time, one in loads.items():
         slices[(time - start) // step].add(one)
     has_window = any(one.windows for one in schedules) and step <= 6 * 3600
     axis = TimeAxis(
