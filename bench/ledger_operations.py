@@ -1,19 +1,26 @@
-"""Processor time of the ledger for each study of a job of small ones (python -m bench.ledger_operations)."""
+"""Processor time of the ledger for each study of a job of small ones, on SQLite and on PostgreSQL.
+
+``python -m bench.ledger_operations [STUDIES [ROWS]]``; then a table of ROWS rows is entered on both.
+"""
 
 from __future__ import annotations
 
+import resource
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
+from tests.postgres_server import running_postgres
+
 from dicom_quarry.ledger.cohort_rows import insert_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.query_log import QueryLogEntry, log_query
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
@@ -73,27 +80,65 @@ def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
     return PurePosixPath(study.patient_id, ref.sop_uid)
 
 
-def main(studies: int) -> None:
+def bench_studies(location: LedgerLocation, studies: int) -> Meter:
+    """Run a job of small studies, and read its reports."""
     timed = Meter()
-    requests = [
-        Request(row, row + 1, (("AccessionNumber", f"A{row}"),), (f"A{row}",))
-        for row in range(1, studies + 1)
-    ]
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        ledger = Ledger(Path(folder) / "ledger.db")
-        ledger.database.write(lambda connection: insert_rows(connection, requests))
-        for request in requests:
-            turn(ledger, timed, request)
-        ledger.close()
-        reader = LedgerReader(Path(folder) / "ledger.db")
-        for name in ("rows", "studies", "missing"):
-            timed(f"report: {name}", lambda name=name: list(getattr(reader, name)()))  # type: ignore[misc]
-        timed("report: instances", lambda: list(reader.instances(derive)))
-        reader.close()
-    for name, spent in timed.spent.items():
-        print(f"{name:20} {spent / studies / 1000:8.1f} us a study")
-    print(f"{'all':20} {timed.spent.total() / studies / 1000:8.1f} us a study")
+    requests = list(make_requests(studies))
+    ledger = Ledger(location)
+    ledger.database.write(lambda connection: insert_rows(connection, requests))
+    for request in requests:
+        turn(ledger, timed, request)
+    ledger.close()
+    reader = LedgerReader(location)
+    for name in ("rows", "studies", "missing"):
+        timed(f"report: {name}", lambda name=name: list(getattr(reader, name)()))  # type: ignore[misc]
+    timed("report: instances", lambda: list(reader.instances(derive)))
+    reader.close()
+    return timed
+
+
+def make_requests(rows: int) -> Iterator[Request]:
+    """Make the rows of a table one by one, as they are read."""
+    for row in range(1, rows + 1):
+        yield Request(row, row + 1, (("AccessionNumber", f"A{row}"),), (f"A{row}",))
+
+
+def enter_table(location: LedgerLocation, rows: int) -> float:
+    """Enter a table; return the seconds."""
+    ledger = Ledger(location)
+    began = time.monotonic()
+    ledger.database.write(lambda connection: insert_rows(connection, make_requests(rows)))
+    seconds = time.monotonic() - began
+    ledger.close()
+    return seconds
+
+
+def print_meters(meters: dict[str, Meter], studies: int) -> None:
+    """Print microseconds of a processor for each study."""
+    print(f"{'us a study':20}", *(f"{name:>12}" for name in meters))
+    for name in next(iter(meters.values())).spent:
+        print(f"{name:20}", *(f"{one.spent[name] / studies / 1000:12.1f}" for one in meters.values()))
+    print(f"{'all':20}", *(f"{one.spent.total() / studies / 1000:12.1f}" for one in meters.values()))
+
+
+def main(studies: int, rows: int) -> None:
+    """Compare the two databases; the server's processor time is not counted."""
+    meters: dict[str, Meter] = {}
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, running_postgres() as server:
+        places: dict[str, Callable[[str], LedgerLocation]] = {
+            "SQLite": lambda name: Path(folder) / f"{name}.db",
+            "PostgreSQL": lambda _: server.location(),
+        }
+        for name, place in places.items():
+            meters[name] = bench_studies(place("studies"), studies)
+        print_meters(meters, studies)
+        seconds = {name: enter_table(place("table"), rows) for name, place in places.items()}
+    for name, taken in seconds.items():
+        print(f"{rows} rows entered on {name}: {taken:.1f} s")
+    print(f"PostgreSQL takes {seconds['PostgreSQL'] / seconds['SQLite']:.2f} times as long")
+    print(f"largest memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 2000)
+    numbers = [int(one) for one in sys.argv[1:]]
+    main(*(numbers + [2000, 1_000_000][len(numbers) :]))

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Orthanc, DCMTK and GDCM are the archives and senders that the tests run against, openssl makes their
-# certificates, strace sees whom Quarry connects to, chromium opens the pages; never skipped silently.
+# certificates, strace sees whom Quarry connects to, chromium opens the pages,
+# PostgreSQL holds a ledger; never skipped silently.
 missing=""
 command -v storescp >/dev/null 2>&1 || missing="$missing dcmtk"
 [ -x /usr/sbin/Orthanc ] || command -v Orthanc >/dev/null 2>&1 || missing="$missing orthanc"
@@ -9,6 +10,7 @@ command -v gdcmscu >/dev/null 2>&1 || missing="$missing libgdcm-tools"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v strace >/dev/null 2>&1 || missing="$missing strace"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ]; then as_root=""
 elif sudo -n true 2>/dev/null; then as_root="sudo"

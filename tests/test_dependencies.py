@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 #: The time zones of computers that have none; nothing imports it.
 DATA_ONLY = {"tzdata"}
-EXTRAS = ("web", "notebook", "sign")
+EXTRAS = ("web", "notebook", "sign", "cluster")
 #: Used where they are, in a notebook: nothing needs them.
 IF_THERE = {"IPython", "pyarrow"}
 

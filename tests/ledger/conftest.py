@@ -1,4 +1,4 @@
-"""A ledger of its own for every test."""
+"""A ledger of its own for every test, on both databases."""
 
 from __future__ import annotations
 
@@ -8,18 +8,34 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.reader import LedgerReader
+from tests.postgres_server import PostgresServer, running_postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> LedgerLocation:
+    if request.param == "sqlite":
+        return tmp_path / "ledger.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.location()
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = Ledger(tmp_path / "ledger.db")
+def ledger(location: LedgerLocation) -> Iterator[Ledger]:
+    opened = Ledger(location)
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def reader(ledger: Ledger, tmp_path: Path) -> Iterator[LedgerReader]:
-    opened = LedgerReader(tmp_path / "ledger.db")
+def reader(ledger: Ledger, location: LedgerLocation) -> Iterator[LedgerReader]:
+    opened = LedgerReader(location)
     yield opened
     opened.close()

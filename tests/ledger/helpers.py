@@ -7,14 +7,16 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import psycopg
 from sqlalchemy import inspect
 
+from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.cohort_rows import insert_rows
-from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult, write_metadata
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.model import InstanceRef, Request, Selection, Study
 
 ARCHIVE = "main"
@@ -101,8 +103,8 @@ class TableSchema(NamedTuple):
     indexes: list[str]
 
 
-def read_schema(path: Path) -> dict[str, TableSchema]:
-    engine = open_engine(path, read_only=True)
+def read_schema(path: LedgerLocation) -> dict[str, TableSchema]:
+    engine = backend_of(path).open_engine(read_only=True)
     try:
         found = inspect(engine)
         return {
@@ -117,7 +119,9 @@ def read_schema(path: Path) -> dict[str, TableSchema]:
                     for one in found.get_foreign_keys(name)
                 ),
                 sorted(one["column_names"] for one in found.get_unique_constraints(name)),
-                sorted(str(one["name"]) for one in found.get_indexes(name)),
+                sorted(
+                    str(one["name"]) for one in found.get_indexes(name) if "duplicates_constraint" not in one
+                ),
             )
             for name in found.get_table_names()
         }
@@ -125,6 +129,17 @@ def read_schema(path: Path) -> dict[str, TableSchema]:
         engine.dispose()
 
 
-def read_version(path: Path) -> list[tuple[int]]:
-    with closing(sqlite3.connect(path)) as raw:
-        return raw.execute("select version from schema_version").fetchall()
+def read_version(path: LedgerLocation) -> list[tuple[int]]:
+    return raw_query(path, "select version from schema_version")
+
+
+def raw_query(place: LedgerLocation, statement: str) -> list[Any]:
+    """Run a statement on a ledger behind Quarry's back; return its rows."""
+    connection: Any = (
+        sqlite3.connect(place)
+        if isinstance(place, Path)
+        else psycopg.connect(place.url, options=f"-c search_path={place.schema}")
+    )
+    with closing(connection), connection:
+        cursor = connection.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []

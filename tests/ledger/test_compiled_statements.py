@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from sqlalchemy import (
+    BigInteger,
     Column,
     Connection,
     Float,
-    Integer,
     LargeBinary,
     MetaData,
     Row,
@@ -29,9 +29,10 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import schema
+from dicom_quarry.ledger.backend import driver_connection
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import folders, job, tasks
-from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
+from dicom_quarry.ledger.statements import CompiledStatement
 from tests.ledger.test_database import Work, gathered, names, put
 
 ADD = CompiledStatement(insert(job), "name", "value")
@@ -74,7 +75,8 @@ def test_every_transaction_is_a_new_one_to_sqlalchemy_too(database: Database) ->
     def joined(connection: Connection) -> tuple[bool, bool]:
         before = connection.in_transaction()
         connection.execute(select(job.c.name))
-        return before, driver_connection(connection).in_transaction
+        below: Any = driver_connection(connection)
+        return before, below.in_transaction
 
     assert [database.write(joined) for _ in range(2)] == [(False, True)] * 2
 
@@ -188,9 +190,9 @@ def test_values_are_the_same_whoever_writes_and_reads_them(database: Database) -
     """SQLAlchemy makes floats, and wraps bytes, on their way in; SQLite and the driver do so, too."""
     columns = [column for table in schema.metadata.tables.values() for column in table.c]
     kinds = {type(column.type) for column in columns}
-    assert kinds == {Integer, Text, Float, LargeBinary}, "add the new one to this test"
+    assert kinds == {BigInteger, Text, Float, LargeBinary}, "add the new one to this test"
     table = Table("kinds", MetaData(), *(Column(kind.__name__, kind) for kind in kinds))
-    given = {"Integer": 1, "Text": "ä\0", "Float": 2, "LargeBinary": b"\0\xff"}
+    given = {"BigInteger": 1, "Text": "ä\0", "Float": 2, "LargeBinary": b"\0\xff"}
 
     def write(connection: Connection) -> list[Row[Any]]:
         table.create(connection)

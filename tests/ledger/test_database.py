@@ -19,9 +19,10 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from dicom_quarry.errors import LedgerError, LedgerFull
-from dicom_quarry.ledger.database import Database, ReadPool, ledger_error
+from dicom_quarry.ledger.database import Database, ReadPool
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.schema import job
+from dicom_quarry.ledger.sqlite import ledger_error
 from dicom_quarry.ledger.statements import METADATA
 
 Work = Callable[[Connection], object]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.on_complete_queue import OnCompleteItem, OnCompleteQueue
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.releases import Releases
@@ -135,16 +136,18 @@ _WRITER = """
 import sys
 from pathlib import Path
 from dicom_quarry.ledger.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
+from dicom_quarry.ledger.location import PostgresLocation
+name, *place = sys.argv[1:]
+ledger = Ledger(PostgresLocation(*place) if len(place) == 2 else Path(place[0]))
 for number in range(150):
-    ledger.set_metadata(**{f"{sys.argv[2]}-{number}": "x"})
+    ledger.set_metadata(**{f"{name}-{number}": "x"})
 ledger.close()
 """
 
 
-def test_two_processes_write_to_one_ledger(ledger: Ledger, tmp_path: Path) -> None:
-    path = str(tmp_path / "ledger.db")
-    children = [subprocess.Popen([sys.executable, "-c", _WRITER, path, name]) for name in ("a", "b")]
+def test_two_processes_write_to_one_ledger(ledger: Ledger, location: LedgerLocation) -> None:
+    place = [str(location)] if isinstance(location, Path) else [location.url, location.schema]
+    children = [subprocess.Popen([sys.executable, "-c", _WRITER, name, *place]) for name in ("a", "b")]
     for number in range(150):
         ledger.set_metadata(**{f"c-{number}": "x"})
     assert [child.wait(60) for child in children] == [0, 0]

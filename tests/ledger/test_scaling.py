@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.cohort_rows import insert_rows, replace_rows
-from dicom_quarry.ledger.database import open_engine
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.statements import CompiledStatement
@@ -53,9 +54,7 @@ def plans(path: Path) -> Iterator[list[str]]:
 
     on = CompiledStatement.execute
 
-    def noted(
-        self: CompiledStatement, connection: sqlite3.Connection, values: Mapping[str, object]
-    ) -> sqlite3.Cursor:
+    def noted(self: CompiledStatement, connection: Any, values: Mapping[str, object]) -> Any:
         connection.set_trace_callback(lambda sql: asked.append((sql, ())))
         try:
             return on(self, connection, values)
@@ -114,6 +113,7 @@ HOT: dict[str, Callable[[Ledger], object]] = {
 }
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("name", HOT)
 def test_what_is_asked_for_each_study_is_found_by_index(busy: Ledger, tmp_path: Path, name: str) -> None:
     with plans(tmp_path / "ledger.db") as found:
@@ -122,6 +122,7 @@ def test_what_is_asked_for_each_study_is_found_by_index(busy: Ledger, tmp_path: 
     assert not [step for step in found if any(slow in step.upper() for slow in map(str.upper, _SLOW))]
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_counting_asks_the_same_few_questions_however_many_rows(busy: Ledger, tmp_path: Path) -> None:
     reader = LedgerReader(tmp_path / "ledger.db")
     with plans(tmp_path / "ledger.db") as found:
@@ -177,13 +178,14 @@ def test_what_no_row_asks_for_any_more_does_not_stand_in_the_way(ledger: Ledger)
 
 
 def test_the_write_ahead_log_is_cut_back(tmp_path: Path) -> None:
-    engine = open_engine(tmp_path / "l.db")
+    engine = backend_of(tmp_path / "l.db").open_engine()
     with engine.connect() as connection:
         limit = connection.exec_driver_sql("pragma journal_size_limit").scalar()
     engine.dispose()
     assert limit == 64 << 20
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_who_reads_slowly_does_not_hold_the_log_up(
     busy: Ledger, reader: LedgerReader, tmp_path: Path
 ) -> None:

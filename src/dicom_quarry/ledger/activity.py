@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Integer, bindparam, case, cast, func, literal, not_, select, union_all
+from sqlalchemy import Integer, bindparam, case, func, literal, not_, select, union_all
 
+from dicom_quarry.ledger.backend import DriverConnection
 from dicom_quarry.ledger.schema import attempts, postponements, queries, tasks
-from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
+from dicom_quarry.ledger.statements import RETRIED, CompiledStatement, whole
 
 #: Seconds of a slice of time; the smallest that gives a chart at most so many slices is used.
 _STEPS, _MAX_SLICES = (1, 5, 15, 60, 300, 900, 3600), 150
@@ -119,7 +119,7 @@ _SPAN = CompiledStatement(
 _QUERIES = CompiledStatement(
     select(
         queries.c.archive,
-        (queries.c.started / (1000 * _step)).cast(Integer).label("slice"),
+        whole(queries.c.started / (1000 * _step)).label("slice"),
         func.sum(queries.c.request_count).label("number"),
         func.sum(case((queries.c.result_count.is_(None), 1), else_=0)).label("failed"),
         func.sum(queries.c.duration).label("duration"),
@@ -128,8 +128,8 @@ _QUERIES = CompiledStatement(
 )
 
 _took = attempts.c.ended - attempts.c.started
-_size = attempts.c.newly_stored * 1.0 * tasks.c.size / tasks.c.stored
-_first_slice, _last_slice = (cast(one / _step, Integer) for one in (attempts.c.started, attempts.c.ended))
+_size = attempts.c.newly_stored * 1.0 * tasks.c.size / func.nullif(tasks.c.stored, 0)
+_first_slice, _last_slice = (whole(one / _step) for one in (attempts.c.started, attempts.c.ended))
 _retrievals = (
     select(
         tasks.c.archive,
@@ -153,7 +153,9 @@ _is_short = _first_slice == _last_slice
 _SHORT_RETRIEVALS = CompiledStatement(
     _retrievals.where(_is_short).group_by(tasks.c.archive, attempts.c.transport, "slice")
 )
-_LONG_RETRIEVALS = CompiledStatement(_retrievals.where(not_(_is_short)).group_by(attempts.c.id))
+_LONG_RETRIEVALS = CompiledStatement(
+    _retrievals.where(not_(_is_short)).group_by(attempts.c.id, tasks.c.archive)
+)
 
 _waited = postponements.c.until - postponements.c.at
 _POSTPONEMENTS = CompiledStatement(
@@ -164,7 +166,7 @@ _POSTPONEMENTS = CompiledStatement(
 )
 
 
-def compute_activity(connection: sqlite3.Connection) -> Activity:
+def compute_activity(connection: DriverConnection) -> Activity:
     """Compute the load on the archives from the query log and the attempts of a job."""
     [span] = _SPAN.fetch_all(connection)
     starts = [(span.first_query or 0) / 1000, span.first_attempt or 0]
@@ -236,8 +238,8 @@ _MOST_AT_ONCE = CompiledStatement(
     select(_running.c.archive, func.max(_running.c.running).label("most")).group_by(_running.c.archive)
 )
 
-_query_minute = (queries.c.started / 60_000).cast(Integer)
-_attempt_minute = cast(attempts.c.started / 60, Integer)
+_query_minute = whole(queries.c.started / 60_000)
+_attempt_minute = whole(attempts.c.started / 60)
 _MINUTES = CompiledStatement(
     union_all(
         select(
@@ -253,12 +255,12 @@ _MINUTES = CompiledStatement(
 )
 
 
-def most_retrievals_at_once(connection: sqlite3.Connection) -> dict[str, int]:
+def most_retrievals_at_once(connection: DriverConnection) -> dict[str, int]:
     """Return the largest number of retrievals that ran at the same time, by archive."""
     return {row.archive: row.most for row in _MOST_AT_ONCE.fetch_all(connection)}
 
 
-def requests_by_minute(connection: sqlite3.Connection) -> Iterator[tuple[str, int, int]]:
+def requests_by_minute(connection: DriverConnection) -> Iterator[tuple[str, int, int]]:
     """Yield each minute in which requests began: archive, POSIX time and number of requests."""
     for row in map(_MINUTES.make_row, _MINUTES.execute(connection, {})):
         yield row.archive, row.minute * 60, row.number

@@ -10,7 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 
 from sqlalchemy import (
     Column,
@@ -30,6 +30,7 @@ from sqlalchemy import (
     update,
 )
 
+from dicom_quarry.ledger.backend import driver_connection
 from dicom_quarry.ledger.schema import queries, request_tasks, requests, tasks
 from dicom_quarry.model import Request, RequestState, TaskState
 
@@ -79,10 +80,25 @@ def insert_rows(connection: Connection, rows: Iterable[Request]) -> None:
     # write-ahead log.
     by_identity.drop(connection)
     values = map(_values, rows)
-    while batch := list(islice(values, _BATCH)):
-        connection.execute(insert(requests), batch)
+    if connection.dialect.name == "postgresql":
+        _copy(connection, values)
+    else:
+        while batch := list(islice(values, _BATCH)):
+            connection.execute(insert(requests), batch)
     by_identity.create(connection)
     _link_duplicates(connection)
+
+
+def _copy(connection: Connection, rows: Iterator[dict[str, object]]) -> None:
+    """Insert rows by COPY, which takes PostgreSQL a tenth of the time of as many INSERTs."""
+    first = next(rows, None)
+    if first is None:
+        return
+    names = list(first)
+    statement = f"COPY requests ({', '.join(names)}) FROM STDIN"
+    with driver_connection(connection).cursor().copy(statement) as copy:
+        for row in chain([first], rows):
+            copy.write_row([row[name] for name in names])
 
 
 def replace_rows(connection: Connection, rows: Iterable[Request]) -> CohortChange:

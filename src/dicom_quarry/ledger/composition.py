@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, case, func, select
 
+from dicom_quarry.ledger.backend import DriverConnection
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.ledger.statements import CompiledStatement
 
@@ -65,7 +65,7 @@ _MISSING = CompiledStatement(
 )
 
 
-def compute_composition(connection: sqlite3.Connection) -> Composition:
+def compute_composition(connection: DriverConnection) -> Composition:
     """Compute the numbers of the stored data of a job."""
     bounds = {f"bound{at}": bound for at, bound in enumerate(SIZE_BOUNDS)}
     sizes = {row.size_class: row.studies for row in _SIZES.fetch_all(connection, **bounds)}
@@ -78,7 +78,7 @@ def compute_composition(connection: sqlite3.Connection) -> Composition:
     )
 
 
-def _parts(connection: sqlite3.Connection, statement: CompiledStatement) -> dict[str, StoredPart]:
+def _parts(connection: DriverConnection, statement: CompiledStatement) -> dict[str, StoredPart]:
     return {
         row.name: StoredPart(row.studies, row.instances, row.size) for row in statement.fetch_all(connection)
     }

@@ -1,179 +1,88 @@
-"""The SQLite file of a ledger: connections, a pool for readers, and the thread that writes.
+"""The database of a ledger: a pool for readers, and the thread that writes.
 
-A connection is the driver's (``sqlite3``), or SQLAlchemy's over the same driver.
+A connection is the driver's (``sqlite3`` or psycopg), or SQLAlchemy's over the same driver.
 """
 
 from __future__ import annotations
 
-import os
+import logging
 import queue
-import sqlite3
-import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import DatabaseError, OperationalError
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
-from dicom_quarry.errors import LedgerError, LedgerFull
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.ledger.backend import Backend, DriverConnection, backend_of, driver_connection
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import create_or_upgrade
-from dicom_quarry.ledger.statements import CompiledStatement, driver_connection
-from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_file, require_own_folder
+from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.system.service_loop import start_thread
 
-#: Page cache of one connection, in kB. A job has a dozen connections, and each would fill a larger cache as
-#: the ledger grows; other pages are in the cache of the operating system, which all connections share.
-_CACHE_KB = 2000
-
-#: Size in bytes to which SQLite cuts the write-ahead log after a large transaction.
-_WAL_SIZE_LIMIT = 64 << 20
-
-#: Seconds for which a writer waits for the writer of another process, which may be suspended. Readers never
-#: wait for a writer.
-_BUSY_TIMEOUT = 600
+_log = logging.getLogger("dicom_quarry.ledger")
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """Open a connection of the driver, with WAL and synchronous FULL: a commit survives a power cut."""
-    _reject_link(path)
-    query = "mode=ro" if read_only else "mode=rwc"
-    if read_only and _is_read_only_copy(path):
-        query += "&immutable=1"
-    connection = sqlite3.connect(
-        f"file:{quote(os.fsencode(path))}?{query}",
-        uri=True,
-        timeout=30 if read_only else _BUSY_TIMEOUT,
-        # The driver's own transaction handling would commit before savepoints; here each BEGIN is explicit.
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    try:
-        if not read_only:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA journal_size_limit={_WAL_SIZE_LIMIT}")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA foreign_keys=ON")
-        connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def open_engine(path: Path, *, read_only: bool = False) -> Engine:
-    """Make an engine whose transactions begin with the write lock or, if ``read_only``, with a snapshot.
-
-    SQLAlchemy's statements join a transaction that the driver has begun.
-    """
-    engine = create_engine(
-        "sqlite://", creator=lambda: connect(path, read_only=read_only), poolclass=QueuePool
-    )
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        if not driver_connection(connection).in_transaction:
-            connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
-
-    return engine
-
-
-#: SQLite's errors for what happened to the file, without their subclasses, which are defects of statements.
-_DISK_ERRORS = (sqlite3.OperationalError, sqlite3.DatabaseError)
-
-
-def ledger_error(path: Path, error: Exception, problem: str = "cannot be read") -> LedgerError:
-    """Return the error for the user from one of SQLite's, which SQLAlchemy may have wrapped."""
-    cause = getattr(error, "orig", None) or error
-    code = (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF  # without the details of an extended code
-    if code == sqlite3.SQLITE_FULL:
-        return LedgerFull(
-            f"disk full: {path}, the job's record, cannot be written. Free some space, then run the same "
-            "command again: what is stored stays stored"
-        )
-    remedy = ". Have that disk checked, then run again" if code == sqlite3.SQLITE_IOERR else ""
-    return LedgerError(f"the ledger {path} {problem}: {cause}{remedy}")
-
-
-def _reject_link(path: Path) -> None:
-    """Raise LedgerError if a ledger is a link, which could lead to any file, or no file at all."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return
-    if not stat.S_ISREG(found.st_mode):
-        raise LedgerError(f"{path} is a link or a device, not a ledger: look where it comes from")
-
-
-def _require_own_files(path: Path) -> None:
-    """Raise NotOwned if a ledger, or a file that SQLite keeps next to it, is a link or another user's."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        require_own_file(path.with_name(path.name + suffix))
-
-
-def upgrade_ledger(path: Path) -> None:
+def upgrade_ledger(location: LedgerLocation) -> None:
     """Upgrade the ledger of an older version of Quarry; raises LedgerError if it cannot be written."""
-    try:
-        require_own_folder(path.parent)
-        _require_own_files(path)
-    except NotOwned as error:
-        raise LedgerError(f"the ledger {path} is of an older version of Quarry: {error}") from None
-    engine = open_engine(path)
+    backend = backend_of(location)
+    backend.prepare_upgrade()
+    engine = backend.open_engine()
     try:
         with engine.begin() as connection:
             create_or_upgrade(connection)
     except DatabaseError as error:
         raise LedgerError(
-            f"the ledger {path} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
+            f"the ledger {location} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
             "give Quarry write access to its folder, or to a copy of it"
         ) from error
     finally:
         engine.dispose()
 
 
-def _is_read_only_copy(path: Path) -> bool:
-    """Return True if the folder is read-only and there is no write-ahead log: a copy of a job's folder.
-
-    SQLite needs files next to a database in WAL mode, unless the database is declared immutable
-    (sqlite.org/wal.html, read-only databases).
-    """
-    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
-
-
 class ReadPool:
-    """Read-only connections for any thread; a connection that is given back is kept for the next use."""
+    """Read-only connections for any thread; a connection that is given back is kept for the next use.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._idle: deque[sqlite3.Connection] = deque()
+    ``max_outage`` is the number of seconds for which ``fetch_all`` waits for a server that is away.
+    """
+
+    def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
+        self._backend = backend_of(location)
+        self._max_outage = max_outage
+        self._idle: deque[DriverConnection] = deque()
         self._closed = False
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """Return the rows of one statement, as they are committed now."""
-        with self._borrow() as connection:
-            return statement.fetch_all(connection, **values)
+
+        def fetch() -> list[Any]:
+            with self._borrow() as connection:
+                return statement.fetch_all(connection, **values)
+
+        return retry_while_away(self._backend, fetch, self._max_outage)
 
     def stream(self, statement: CompiledStatement, **values: object) -> Generator[Any, None, None]:
         """Yield the rows of one statement, as they are committed when the first is taken."""
-        with self._borrow() as connection, closing(statement.execute(connection, values)) as cursor:
-            yield from map(statement.make_row, cursor)
+        with self._borrow(check=True) as connection:
+            sql, fixed = statement.compile_for(connection)
+            with self._backend.stream(connection, sql, {**fixed, **values}) as cursor:
+                yield from map(statement.make_row, cursor)
 
     @contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
+    def snapshot(self) -> Iterator[DriverConnection]:
         """Lend a connection whose statements all see the same moment."""
-        with self._borrow() as connection:
-            connection.execute("BEGIN")
+        with self._borrow(check=True) as connection:
+            self._backend.begin_snapshot(connection)
             try:
                 yield connection
             finally:
-                if connection.in_transaction:  # SQLite rolls back by itself on some errors
-                    connection.execute("ROLLBACK")
+                self._backend.end_snapshot(connection)
 
     def close(self) -> None:
         """Close the idle connections; each of the others is closed when it is given back."""
@@ -182,24 +91,31 @@ class ReadPool:
             self._idle.pop().close()
 
     @contextmanager
-    def _borrow(self) -> Iterator[sqlite3.Connection]:
+    def _borrow(self, *, check: bool = False) -> Iterator[DriverConnection]:
+        """Lend a connection; ``check``: one that works, for rows that cannot be fetched a second time."""
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            try:
-                connection = connect(self._path, read_only=True)
-            except sqlite3.DatabaseError as error:
-                raise ledger_error(self._path, error) from error
+            connection = self._take(check=check)
+        except self._backend.errors as error:
+            raise self._backend.describe(error) from error
         try:
             yield connection
-        except sqlite3.DatabaseError as error:
-            if type(error) not in _DISK_ERRORS:
+        except self._backend.errors as error:
+            if not self._backend.is_storage_error(error):
                 raise
-            raise ledger_error(self._path, error) from error
+            raise self._backend.describe(error) from error
         finally:
-            self._idle.append(connection)
+            if not self._backend.is_lost(connection):
+                self._idle.append(connection)
             if self._closed:
                 self.close()
+
+    def _take(self, *, check: bool) -> DriverConnection:
+        with suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not check or self._backend.is_alive(connection):
+                    return connection
+        return self._backend.connect(read_only=True)
 
 
 T = TypeVar("T")
@@ -222,35 +138,69 @@ class _JoiningFuture(Future[T]):
 #: At most this many pieces of work share one commit, so that a waiting thread waits for milliseconds.
 _MAX_COMMIT_GROUP = 256
 
+#: Seconds for which a running job waits for a server that is away: a restart, or a fail-over.
+_MAX_OUTAGE = 600.0
+
+
+def retry_while_away(backend: Backend, work: Callable[[], T], max_outage: float) -> T:
+    """Call ``work`` again while its error is a temporary one, for ``max_outage`` seconds at most."""
+    give_up_at, pause = time.monotonic() + max_outage, 0.1
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, LedgerError) else error
+            if cause is None or not backend.is_temporary(cause) or time.monotonic() + pause > give_up_at:
+                raise
+            _log.warning("the database does not answer; trying again in %.1f s", pause)
+        time.sleep(pause)
+        pause = min(2 * pause, 5.0)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A piece of work with its future; its result, or its own error, is known before the commit."""
+
+    work: Work[object]
+    future: Future[object]
+    result: object = None
+    error: Exception | None = None
+
+    def settle(self) -> None:
+        """Give the caller what the piece has ended with."""
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
 
 class Database:
-    """One SQLite file with one writer thread.
+    """The database of one ledger with one writer thread.
 
     ``write`` runs a function in a transaction and returns when the commit is durable. Functions that wait at
     the same time share a transaction. A function that raises is rolled back alone, and its caller gets the
-    exception. Another process may write to the file too: a transaction takes the write lock as it begins, so
-    that what it has read is still true when it commits.
+    exception. Another process may write to the ledger too: a transaction takes the write lock as it begins,
+    so that what it has read is still true when it commits. A server that is away is waited for, and a
+    transaction that it has lost is run again: a function has no effect but in the database.
     """
 
-    def __init__(self, path: Path) -> None:
-        # The ledger names patients. SQLite gives its other files the mode of this one.
-        if not os.path.lexists(path):
-            os.close(open_own_file(path, os.O_RDWR | os.O_CREAT))
-        _require_own_files(path)
-        self._engine = open_engine(path)
+    def __init__(self, location: LedgerLocation) -> None:
+        self._backend = backend_of(location)
+        self._backend.prepare()
+        self._engine = self._backend.open_engine()
         try:
             with self._engine.begin() as connection:
                 create_or_upgrade(connection)
         except DatabaseError as error:
             self._engine.dispose()
-            raise ledger_error(path, error, "cannot be opened") from error
-        self._path = path
+            raise self._backend.describe(error, "cannot be opened") from error
+        self._location = location
         self._connection = self._engine.connect()
-        self._read_engine = open_engine(path, read_only=True)
-        self.read_pool = ReadPool(path)
-        self._queue: queue.SimpleQueue[tuple[Work[object], Future[object]] | None] = queue.SimpleQueue()
+        self._read_engine = self._backend.open_engine(read_only=True)
+        self.read_pool = ReadPool(location, max_outage=_MAX_OUTAGE)
+        self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
-        self._joining: deque[tuple[Work[object], Future[object]]] = deque()
+        self._joining: deque[_Piece] = deque()
         self._closed = False
         self._close_lock = threading.Lock()
         self._thread = threading.Thread(target=self._run_writer, name="ledger", daemon=True)
@@ -266,7 +216,7 @@ class Database:
         with self._close_lock:
             if self._closed:
                 raise LedgerError("the ledger is closed")
-            self._queue.put((work, future))  # type: ignore[arg-type]
+            self._queue.put(_Piece(work, future))  # type: ignore[arg-type]
         return future
 
     def submit_joining(self, work: Work[T]) -> Future[T]:
@@ -278,7 +228,7 @@ class Database:
         with self._close_lock:
             if self._closed:
                 raise LedgerError("the ledger is closed")
-            self._joining.append((work, future))  # type: ignore[arg-type]
+            self._joining.append(_Piece(work, future))  # type: ignore[arg-type]
         return future
 
     def defer(self, insert: CompiledStatement, row: Mapping[str, object]) -> None:
@@ -287,20 +237,24 @@ class Database:
 
     def read(self, work: Work[T]) -> T:
         """Run ``work`` on a snapshot of the committed rows."""
-        try:
+
+        def run() -> T:
             with self._read_engine.connect() as connection:
                 return work(connection)
+
+        try:
+            return retry_while_away(self._backend, run, _MAX_OUTAGE)
         except DatabaseError as error:
-            if type(error.orig) not in _DISK_ERRORS:
+            if error.orig is None or not self._backend.is_storage_error(error.orig):
                 raise
-            raise ledger_error(self._path, error) from error
+            raise self._backend.describe(error) from error
 
     def fetch_all(self, statement: CompiledStatement, **values: object) -> list[Any]:
         """Return the rows of one statement, as they are committed now."""
         return self.read_pool.fetch_all(statement, **values)
 
     def close(self) -> None:
-        """Commit what is queued and close the file."""
+        """Commit what is queued and close the ledger."""
         with self._close_lock:
             # Under the lock, so that no work is queued behind the end mark, where it would never run.
             if self._closed:
@@ -313,7 +267,7 @@ class Database:
         self._engine.dispose()
 
     def _run_writer(self) -> None:
-        group: list[tuple[Work[object], Future[object]]] = []
+        group: list[_Piece] = []
         open_ = True
         try:
             while open_:
@@ -324,7 +278,7 @@ class Database:
             self._fail_all(group, error)
         self._connection.close()
 
-    def _take_group(self, group: list[tuple[Work[object], Future[object]]]) -> bool:
+    def _take_group(self, group: list[_Piece]) -> bool:
         """Wait for work, and add what is queued to ``group``; return False at the end mark."""
         while not group or (len(group) < _MAX_COMMIT_GROUP and not self._queue.empty()):
             item = self._queue.get()
@@ -335,7 +289,7 @@ class Database:
             group.append(item)
         return True
 
-    def _fail_all(self, group: list[tuple[Work[object], Future[object]]], error: BaseException) -> None:
+    def _fail_all(self, group: list[_Piece], error: BaseException) -> None:
         """Give everything that waits, or is queued later, the error that ended the writer."""
         with self._close_lock:
             self._closed = True
@@ -344,62 +298,114 @@ class Database:
             if item is not None:
                 group.append(item)
         group += self._joining
-        for _, future in group:
-            if not future.done():
-                future.set_exception(LedgerError(f"the ledger {self._path} could not be written: {error!r}"))
+        for piece in group:
+            if not piece.future.done():
+                piece.future.set_exception(
+                    LedgerError(f"the ledger {self._location} could not be written: {error!r}")
+                )
 
-    def _commit(self, group: list[tuple[Work[object], Future[object]]]) -> None:
-        """Run a group in one transaction.
-
-        Transaction and savepoints are the driver's: SQLAlchemy's cost more than the statements between them.
-        SQLAlchemy's statements join the transaction.
-        """
-        below = driver_connection(self._connection)
+    def _commit(self, group: list[_Piece]) -> None:
+        """Run a group in one transaction, again if the server has lost it, and settle its futures."""
+        deferred = self._take_deferred()
+        transaction = _Transaction(self._backend, self._connection, group, deferred)
         try:
-            below.execute("BEGIN IMMEDIATE")
-            self._insert_deferred(self._connection)
-            done = self._run_group(below, group)
-            below.commit()
+            retry_while_away(self._backend, transaction.run, _MAX_OUTAGE)
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
-            for _, future in group:
-                if not future.done():
-                    future.set_exception(ledger_error(self._path, error, "could not be written"))
-        else:
-            for future, result in done:
-                future.set_result(result)
-        finally:
-            # Rolls back what was not committed, and ends SQLAlchemy's part of the transaction. If the disk
-            # fails here, the next BEGIN fails and its callers get the error.
-            with suppress(sqlite3.Error, DatabaseError):
-                below.rollback()
-                self._connection.rollback()
+            for piece in group:
+                piece.error = piece.error or self._backend.describe(error, "could not be written")
+        for piece in group:
+            piece.settle()
 
-    def _run_group(
-        self, below: sqlite3.Connection, group: list[tuple[Work[object], Future[object]]]
-    ) -> list[tuple[Future[object], object]]:
-        """Run the functions of a transaction; return the results of those that did not raise."""
-        done: list[tuple[Future[object], object]] = []
-        for work, future in group:
-            below.execute("SAVEPOINT piece")
-            try:
-                done.append((future, work(self._connection)))
-            except (OperationalError, sqlite3.OperationalError):
-                raise
-            except Exception as error:  # noqa: BLE001 - the caller gets it from the future
-                # If SQLite has rolled back the whole transaction this raises, and the group fails.
-                below.execute("ROLLBACK TO piece")
-                future.set_exception(error)
-            below.execute("RELEASE piece")
-        return done
-
-    def _insert_deferred(self, connection: Connection) -> None:
+    def _take_deferred(self) -> dict[CompiledStatement, list[Mapping[str, object]]]:
         rows: dict[CompiledStatement, list[Mapping[str, object]]] = {}
         # Only those that are queued now: other threads go on adding.
         for _ in range(len(self._deferred)):
             statement, row = self._deferred.popleft()
             rows.setdefault(statement, []).append(row)
-        for statement, values in rows.items():
-            statement.run_many(connection, values)
+        return rows
+
+
+class _Transaction:
+    """A group of pieces in one transaction, which may have to be run more than once.
+
+    Transaction and savepoints are the driver's: SQLAlchemy's cost more than the statements between them.
+    SQLAlchemy's statements join the transaction.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        connection: Connection,
+        group: list[_Piece],
+        deferred: Mapping[CompiledStatement, list[Mapping[str, object]]],
+    ) -> None:
+        self._backend, self._connection = backend, connection
+        self._group, self._deferred = group, deferred
+        self._in_doubt: object = None
+
+    def run(self) -> None:
+        """Run the pieces and commit; raises the database's errors."""
+        below = driver_connection(self._connection)
+        try:
+            token = self._backend.begin(below)
+            if self._in_doubt is not None and self._backend.was_committed(below, self._in_doubt):
+                return
+            self._insert_deferred()
+            if len(self._group) > 1:
+                for piece in self._group:
+                    self._run_piece(below, piece)
+            elif self._group and not self._run_alone(below, self._group[0]):
+                token = self._backend.begin(below)
+                self._insert_deferred()
+            self._in_doubt = token
+            below.commit()
+        finally:
+            self._end(below)
+
+    def _insert_deferred(self) -> None:
+        for statement, values in self._deferred.items():
+            statement.run_many(self._connection, values)
+
+    def _run_alone(self, below: DriverConnection, piece: _Piece) -> bool:
+        """Run a piece that has the transaction for itself; return False if it failed, and is rolled back.
+
+        Savepoints would be two more messages to a server.
+        """
+        piece.error = None
+        try:
+            piece.result = piece.work(self._connection)
+        except Exception as error:
+            if self._backend.ends_transaction(error):
+                raise
+            below.rollback()
+            piece.error = error
+            return False
+        return True
+
+    def _run_piece(self, below: DriverConnection, piece: _Piece) -> None:
+        piece.error = None
+        below.execute("SAVEPOINT piece")
+        try:
+            piece.result = piece.work(self._connection)
+        except Exception as error:
+            if self._backend.ends_transaction(error):
+                raise
+            # If the database has rolled back the whole transaction this raises, and the group fails.
+            below.execute("ROLLBACK TO piece")
+            piece.error = error
+        below.execute("RELEASE piece")
+
+    def _end(self, below: DriverConnection) -> None:
+        """Roll back what was not committed, and end SQLAlchemy's part of the transaction.
+
+        If the disk fails here, the next BEGIN fails and its callers get the error.
+        """
+        with suppress(*self._backend.errors, DatabaseError):
+            below.rollback()
+            self._connection.rollback()
+        if self._backend.is_lost(below):
+            self._connection.invalidate()
+            self._connection.rollback()
 
 
 def _do_nothing(_connection: Connection) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from dicom_quarry.ledger.database import open_engine
+from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.ledger import Ledger, write_metadata
+from dicom_quarry.ledger.location import LedgerLocation
 
 #: The name of the fact about the job.
 FILE_STATE = "files"
@@ -42,11 +42,11 @@ def clear_damage(ledger: Ledger) -> None:
         ledger.set_metadata(**{FILE_STATE: ""})
 
 
-def record_damage(ledger: Path, before: FileDamage | None, damage: FileDamage | None) -> None:
+def record_damage(ledger: LedgerLocation, before: FileDamage | None, damage: FileDamage | None) -> None:
     """Record what a comparison found, also while the job runs; nothing is written if nothing has changed."""
     if before is None and damage is None:
         return
-    engine = open_engine(ledger)
+    engine = backend_of(ledger).open_engine()
     try:
         with engine.begin() as connection:
             write_metadata(connection, {FILE_STATE: json.dumps(asdict(damage)) if damage is not None else ""})

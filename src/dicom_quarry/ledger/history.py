@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
 
 from dicom_quarry.ledger.instances import instances_of
 from dicom_quarry.ledger.ledger import Attempt
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.query_log import Postponement, QueryLogEntry
 from dicom_quarry.ledger.reader import LedgerReader, refusal_reasons
 from dicom_quarry.ledger.schema import (
@@ -70,8 +70,8 @@ class HistoryReader(LedgerReader):
     ``mismatch_dir`` is the folder of instances whose identity differs from the archive's answer.
     """
 
-    def __init__(self, path: Path, mismatch_dir: str) -> None:
-        super().__init__(path)
+    def __init__(self, location: LedgerLocation, mismatch_dir: str) -> None:
+        super().__init__(location)
         self._mismatch_dir = mismatch_dir
 
     def row_history(self, number: int) -> RowHistory | None:

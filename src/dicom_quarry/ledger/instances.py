@@ -97,9 +97,9 @@ def _insert(connection: Connection, task_id: int, rows: Sequence[InstanceRow]) -
 
 def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) -> int:
     """Return the id of a series; tries the INSERT first, as nearly every series is new."""
-    added = put.ADD_SERIES.run(connection, task_id=task_id, series_uid=series_uid)
-    if added.rowcount == 1 and added.lastrowid is not None:
-        return added.lastrowid
+    added = put.ADD_SERIES.insert_id(connection, task_id=task_id, series_uid=series_uid)
+    if added is not None:
+        return added
     known: int = put.SERIES_ID.run(connection, task_id=task_id, series_uid=series_uid).fetchone()[0]
     return known
 
@@ -107,6 +107,6 @@ def _get_or_add_series(connection: Connection, task_id: int, series_uid: str) ->
 def _uid_number(connection: Connection, uid: str) -> int:
     """Return the number of a UID; tries the SELECT first, as there are few different ones."""
     known = put.UID_NUMBER.run(connection, uid=uid).fetchone()
-    number: int | None = known[0] if known else put.ADD_UID.run(connection, uid=uid).lastrowid
+    number: int | None = known[0] if known else put.ADD_UID.insert_id(connection, uid=uid)
     assert number is not None
     return number

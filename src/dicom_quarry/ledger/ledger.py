@@ -7,7 +7,6 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
@@ -16,6 +15,7 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.schema import (
     job,
     request_tasks,
@@ -81,8 +81,8 @@ class Ledger:
     Any thread may use it. A change is durable when its call returns, or when its future is done.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.database = Database(path)
+    def __init__(self, location: LedgerLocation) -> None:
+        self.database = Database(location)
 
     def close(self) -> None:
         """Commit what is queued and close the file."""
@@ -307,9 +307,9 @@ _COUNTS = ("series_count", "instance_count")
 
 def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> int:
     """Return the id of the task with these values; make it, or let it wait again if it was unwanted."""
-    added = put.ADD_TASK.run(connection, **values)
-    if added.rowcount == 1 and added.lastrowid is not None:
-        return added.lastrowid
+    added = put.ADD_TASK.insert_id(connection, **values)
+    if added is not None:
+        return added
     names = ("archive", "study_uid", "selection")
     task_id: int = put.TASK_ID.run(connection, **{name: values[name] for name in names}).fetchone()[0]
     put.REACTIVATE_TASK.run(connection, task_id=task_id)

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from sqlalchemy import bindparam, func, select
@@ -21,9 +21,11 @@ from dicom_quarry.ledger.activity import (
     most_retrievals_at_once,
     requests_by_minute,
 )
+from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.composition import Composition, compute_composition
-from dicom_quarry.ledger.database import ReadPool, ledger_error, open_engine, upgrade_ledger
+from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED, study_of
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import is_outdated
 from dicom_quarry.ledger.row_statements import ROW, ROWS_WITH_TASKS, page_statement
 from dicom_quarry.ledger.schema import (
@@ -106,15 +108,16 @@ _MISSING = CompiledStatement(_instances.where(instances.c.digest.is_(None), inst
 PathFunction = Callable[[Study, InstanceRef], PurePosixPath]
 
 
-def has_job(path: Path) -> bool:
+def has_job(location: LedgerLocation) -> bool:
     """Return True if a ledger has a job: not if its first run ended before the user's table was stored."""
-    engine = open_engine(path, read_only=True)
+    backend = backend_of(location)
+    engine = backend.open_engine(read_only=True)
     try:
         with engine.connect() as connection:
             return bool(connection.scalar(select(func.count()).where(job.c.name == "cohort")))
     except DatabaseError as error:
         # LedgerReader reports any other damage.
-        return "no such table" not in str(error.orig)
+        return not backend.lacks_tables(error)
     finally:
         engine.dispose()
 
@@ -122,19 +125,19 @@ def has_job(path: Path) -> bool:
 class LedgerReader:
     """Reads a job's ledger, also while another process writes it; upgrades an older version first."""
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise LedgerError(f"there is no job in {path.parent}")
-        self._engine = open_engine(path, read_only=True)
-        self._read_pool = ReadPool(path)
+    def __init__(self, location: LedgerLocation) -> None:
+        backend = backend_of(location)
+        backend.require_job()
+        self._engine = backend.open_engine(read_only=True)
+        self._read_pool = ReadPool(location)
         try:
             with self._engine.connect() as connection:
                 old = is_outdated(connection)
             if old:
-                upgrade_ledger(path)
+                upgrade_ledger(location)
         except DatabaseError as error:
             self.close()
-            raise ledger_error(path, error) from error
+            raise backend.describe(error) from error
         except LedgerError:
             self.close()
             raise

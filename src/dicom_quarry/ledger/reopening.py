@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, exists, func, select, update
+from sqlalchemy import Connection, bindparam, exists, select, update
 
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.schema import request_tasks, requests, tasks
@@ -19,11 +20,17 @@ def has_studies(database: Database) -> bool:
 def reopen_rows_with_few_studies(database: Database, limit: int) -> int:
     """Let rows with too many studies wait again if ``limit`` allows their number; return their number."""
     ended = requests.c.state == RequestState.CONCLUDED, requests.c.code == "too_many_studies"
-    few = func.json_extract(requests.c.details, "$.studies") <= limit
-    waiting = update(requests).where(*ended, few)
-    return database.write(
-        lambda c: c.execute(waiting.values(state=RequestState.WAITING, code=None, details=None)).rowcount
-    )
+    waiting = update(requests).where(requests.c.row == bindparam("this"))
+    reopened = waiting.values(state=RequestState.WAITING, code=None, details=None)
+
+    def work(connection: Connection) -> int:
+        found = connection.execute(select(requests.c.row, requests.c.details).where(*ended))
+        few = [{"this": row} for row, details in found if json.loads(details)["studies"] <= limit]
+        if few:
+            connection.execute(reopened, few)
+        return len(few)
+
+    return database.write(work)
 
 
 def rename_archives(database: Database, names: Sequence[tuple[str, str]]) -> None:

@@ -8,6 +8,7 @@ template does not give it.
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Float,
     ForeignKey,
@@ -23,29 +24,35 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+#: SQLite's integers have 64 bits, and its primary keys must be called INTEGER.
+_Big = BigInteger().with_variant(Integer, "sqlite")
+
+#: Text in the order of its bytes, on PostgreSQL too, so that pages and reports have one order.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+
 #: Facts about the job by name: its settings, its columns, and what it has learned since.
 job = Table(
     "job",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", _Text, primary_key=True),
+    Column("value", _Text, nullable=False),
 )
 
 #: A row of the user's table. ``state`` is a RequestState; a concluded row has a ``code``.
 requests = Table(
     "requests",
     metadata,
-    Column("row", Integer, primary_key=True, autoincrement=False),
-    Column("line", Integer, nullable=False),
+    Column("row", _Big, primary_key=True, autoincrement=False),
+    Column("line", _Big, nullable=False),
     Column("identity", LargeBinary, nullable=False),
-    Column("keys", Text, nullable=False),
-    Column("alternatives", Text),
-    Column("note", Text, nullable=False, default="", server_default=""),
-    Column("cells", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("code", Text),
-    Column("details", Text),
-    Column("same_as", Integer),
+    Column("keys", _Text, nullable=False),
+    Column("alternatives", _Text),
+    Column("note", _Text, nullable=False, default="", server_default=""),
+    Column("cells", _Text, nullable=False),
+    Column("state", _Text, nullable=False),
+    Column("code", _Text),
+    Column("details", _Text),
+    Column("same_as", _Big),
     Index("requests_by_identity", "identity"),
     Index("requests_by_state", "state", "row"),
 )
@@ -56,30 +63,30 @@ requests = Table(
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("archive", Text, nullable=False),
-    Column("study_uid", Text, nullable=False),
-    Column("selection", Text, nullable=False, default=""),
-    Column("patient_id", Text, nullable=False),
-    Column("accession", Text, nullable=False),
-    Column("study_date", Text, nullable=False),
-    Column("modalities", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("series_count", Integer),
-    Column("instance_count", Integer),
-    Column("availability", Text, nullable=False, default=""),
-    Column("extra_attributes", Text),
-    Column("state", Text, nullable=False),
+    Column("id", _Big, primary_key=True),
+    Column("archive", _Text, nullable=False),
+    Column("study_uid", _Text, nullable=False),
+    Column("selection", _Text, nullable=False, default=""),
+    Column("patient_id", _Text, nullable=False),
+    Column("accession", _Text, nullable=False),
+    Column("study_date", _Text, nullable=False),
+    Column("modalities", _Text, nullable=False),
+    Column("description", _Text, nullable=False),
+    Column("series_count", _Big),
+    Column("instance_count", _Big),
+    Column("availability", _Text, nullable=False, default=""),
+    Column("extra_attributes", _Text),
+    Column("state", _Text, nullable=False),
     Column("not_before", Float),
-    Column("code", Text),
-    Column("details", Text),
-    Column("expected", Integer),
-    Column("stored", Integer, nullable=False, default=0),
-    Column("size", Integer, nullable=False, default=0),
-    Column("folder", Text, nullable=False, default=""),
+    Column("code", _Text),
+    Column("details", _Text),
+    Column("expected", _Big),
+    Column("stored", _Big, nullable=False, default=0),
+    Column("size", _Big, nullable=False, default=0),
+    Column("folder", _Text, nullable=False, default=""),
     Column("proved_at", Float),
     Column("released_at", Float),
-    Column("removing", Integer, nullable=False, default=0, server_default="0"),
+    Column("removing", _Big, nullable=False, default=0, server_default="0"),
     UniqueConstraint("study_uid", "archive", "selection"),
     # In the order in which tasks are started: those without a time by id, then the postponed ones by time.
     Index("tasks_by_state", "state", "not_before", "id"),
@@ -88,8 +95,8 @@ tasks = Table(
 request_tasks = Table(
     "request_tasks",
     metadata,
-    Column("row", Integer, ForeignKey("requests.row"), primary_key=True, autoincrement=False),
-    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("row", _Big, ForeignKey("requests.row"), primary_key=True, autoincrement=False),
+    Column("task_id", _Big, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
     Index("request_tasks_by_task", "task_id", "row"),
     sqlite_with_rowid=False,
 )
@@ -97,9 +104,9 @@ request_tasks = Table(
 series = Table(
     "series",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("task_id", Integer, ForeignKey("tasks.id"), nullable=False),
-    Column("series_uid", Text, nullable=False),
+    Column("id", _Big, primary_key=True),
+    Column("task_id", _Big, ForeignKey("tasks.id"), nullable=False),
+    Column("series_uid", _Text, nullable=False),
     UniqueConstraint("task_id", "series_uid"),
 )
 
@@ -107,23 +114,23 @@ series = Table(
 uids = Table(
     "uids",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("uid", Text, nullable=False, unique=True),
+    Column("id", _Big, primary_key=True),
+    Column("uid", _Text, nullable=False, unique=True),
 )
 
 #: Expected and stored instances. An instance on disk has a digest; ``listed`` is 1 if the archive listed it.
 instances = Table(
     "instances",
     metadata,
-    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
-    Column("sop_uid", Text, primary_key=True),
-    Column("series_id", Integer, nullable=False),
-    Column("class_id", Integer),
-    Column("syntax_id", Integer),
-    Column("size", Integer),
+    Column("task_id", _Big, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("sop_uid", _Text, primary_key=True),
+    Column("series_id", _Big, nullable=False),
+    Column("class_id", _Big),
+    Column("syntax_id", _Big),
+    Column("size", _Big),
     Column("digest", LargeBinary),
-    Column("path", Text),
-    Column("listed", Integer, nullable=False),
+    Column("path", _Text),
+    Column("listed", _Big, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -131,8 +138,8 @@ instances = Table(
 folders = Table(
     "folders",
     metadata,
-    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
-    Column("path", Text, primary_key=True),
+    Column("task_id", _Big, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("path", _Text, primary_key=True),
     sqlite_with_rowid=False,
 )
 
@@ -141,18 +148,18 @@ folders = Table(
 attempts = Table(
     "attempts",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("task_id", Integer, ForeignKey("tasks.id"), nullable=False),
-    Column("round", Integer, nullable=False),
+    Column("id", _Big, primary_key=True),
+    Column("task_id", _Big, ForeignKey("tasks.id"), nullable=False),
+    Column("round", _Big, nullable=False),
     Column("started", Float, nullable=False),
     Column("ended", Float, nullable=False),
-    Column("transport", Text, nullable=False, default="move", server_default="move"),
-    Column("level", Text, nullable=False),
-    Column("requested", Integer, nullable=False),
-    Column("newly_stored", Integer, nullable=False),
-    Column("verdict", Text, nullable=False),
-    Column("status", Integer),
-    Column("comment", Text, nullable=False, default=""),
+    Column("transport", _Text, nullable=False, default="move", server_default="move"),
+    Column("level", _Text, nullable=False),
+    Column("requested", _Big, nullable=False),
+    Column("newly_stored", _Big, nullable=False),
+    Column("verdict", _Text, nullable=False),
+    Column("status", _Big),
+    Column("comment", _Text, nullable=False, default=""),
     Index("attempts_by_task", "task_id"),
 )
 
@@ -161,20 +168,20 @@ attempts = Table(
 queries = Table(
     "queries",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("row", Integer),
-    Column("task_id", Integer),
-    Column("archive", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("purpose", Text, nullable=False),
-    Column("level", Text, nullable=False),
-    Column("keys", Text, nullable=False),
-    Column("started", Integer, nullable=False),
-    Column("duration", Integer, nullable=False),
-    Column("request_count", Integer, nullable=False),
-    Column("result_count", Integer),
-    Column("status", Integer),
-    Column("why", Text, nullable=False),
+    Column("id", _Big, primary_key=True),
+    Column("row", _Big),
+    Column("task_id", _Big),
+    Column("archive", _Text, nullable=False),
+    Column("model", _Text, nullable=False),
+    Column("purpose", _Text, nullable=False),
+    Column("level", _Text, nullable=False),
+    Column("keys", _Text, nullable=False),
+    Column("started", _Big, nullable=False),
+    Column("duration", _Big, nullable=False),
+    Column("request_count", _Big, nullable=False),
+    Column("result_count", _Big),
+    Column("status", _Big),
+    Column("why", _Text, nullable=False),
     Index("queries_by_row", "row", sqlite_where=text("row IS NOT NULL")),
     Index("queries_by_task", "task_id", sqlite_where=text("task_id IS NOT NULL")),
 )
@@ -183,11 +190,11 @@ queries = Table(
 postponements = Table(
     "postponements",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("task_id", Integer, nullable=False),
+    Column("id", _Big, primary_key=True),
+    Column("task_id", _Big, nullable=False),
     Column("at", Float, nullable=False),
     Column("until", Float, nullable=False),
-    Column("why", Text, nullable=False),
+    Column("why", _Text, nullable=False),
     Index("postponements_by_task", "task_id"),
 )
 
@@ -196,12 +203,12 @@ postponements = Table(
 on_complete_items = Table(
     "on_complete_items",
     metadata,
-    Column("task_id", Integer, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
+    Column("task_id", _Big, ForeignKey("tasks.id"), primary_key=True, autoincrement=False),
     Column("proof", Float, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("tries", Integer, nullable=False),
+    Column("state", _Text, nullable=False),
+    Column("tries", _Big, nullable=False),
     Column("not_before", Float),
     Column("ended", Float),
-    Column("error", Text, nullable=False),
+    Column("error", _Text, nullable=False),
     Index("on_complete_items_by_state", "state", "not_before", "task_id"),
 )

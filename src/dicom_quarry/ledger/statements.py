@@ -9,15 +9,20 @@ from __future__ import annotations
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any, cast
 
 from sqlalchemy import (
     BindParameter,
     ClauseElement,
+    Column,
     Connection,
+    Integer,
     Select,
     SelectBase,
+    Table,
+    Text,
     and_,
     bindparam,
     delete,
@@ -29,11 +34,16 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
+from dicom_quarry.ledger.backend import DriverConnection, driver_connection
 from dicom_quarry.ledger.schema import (
     attempts,
     folders,
@@ -47,38 +57,58 @@ from dicom_quarry.ledger.schema import (
 )
 from dicom_quarry.model import RequestState, Study, TaskState
 
-_DIALECT = SQLiteDialect_pysqlite(paramstyle="named")
+_SQLITE = SQLiteDialect_pysqlite(paramstyle="named")
+
+
+@cache
+def _postgresql() -> Dialect:
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg  # only where there is a server
+
+    return PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
 class CompiledStatement:
-    """A statement that is compiled once; values of its ``bindparam``s and ``columns`` are given by name.
+    """A statement that is compiled once a database; values of its ``bindparam``s and ``columns`` have names.
 
     ``columns`` are those that an INSERT or UPDATE sets. The statement is compiled when it is first run, so
     that unused ones do not delay the start of a command. The driver gets and returns values without
     conversion, which the types of the schema do not need (see the tests).
     """
 
-    def __init__(self, statement: ClauseElement, *columns: str) -> None:
+    def __init__(self, statement: ClauseElement | InsertNew, *columns: str) -> None:
         self._statement = statement
         self._columns = columns
 
-    def run(self, connection: Connection, **values: object) -> sqlite3.Cursor:
-        """Run the statement in the transaction of a SQLAlchemy connection."""
+    def run(self, connection: Connection, **values: object) -> Any:
+        """Run the statement in the transaction of a SQLAlchemy connection; return the driver's cursor."""
         return self.execute(driver_connection(connection), values)
 
     def run_many(self, connection: Connection, rows: Iterable[Mapping[str, object]]) -> None:
         """Run the statement for each of the rows, in the transaction of a SQLAlchemy connection."""
-        sql, fixed = self._compiled
-        driver_connection(connection).executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
+        below = driver_connection(connection)
+        sql, fixed = self.compile_for(below)
+        below.cursor().executemany(sql, [fixed | row for row in rows] if fixed else rows)  # type: ignore[operator]
 
-    def execute(self, connection: sqlite3.Connection, values: Mapping[str, object]) -> sqlite3.Cursor:
-        """Run the statement on a connection of the driver."""
-        sql, fixed = self._compiled
+    def insert_id(self, connection: Connection, **values: object) -> int | None:
+        """Insert a row; return its new id, None if there is such a row. For an InsertNew with an id."""
+        cursor = self.run(connection, **values)
+        if isinstance(cursor, sqlite3.Cursor):
+            return cursor.lastrowid if cursor.rowcount == 1 else None
+        row = cursor.fetchone()
+        return row[0] if row else None
+
+    def execute(self, connection: DriverConnection, values: Mapping[str, object]) -> Any:
+        """Run the statement on a connection of the driver; return its cursor."""
+        sql, fixed = self.compile_for(connection)
         return connection.execute(sql, {**fixed, **values} if fixed else values)
 
-    def fetch_all(self, connection: sqlite3.Connection, **values: object) -> list[Any]:
+    def fetch_all(self, connection: DriverConnection, **values: object) -> list[Any]:
         """Return all rows on a connection of the driver, as named tuples."""
         return list(map(self.make_row, self.execute(connection, values)))
+
+    def compile_for(self, connection: DriverConnection) -> tuple[str, dict[str, object]]:
+        """Return the SQL text for a connection, and the values that are fixed in the statement."""
+        return self._for_sqlite if isinstance(connection, sqlite3.Connection) else self._for_postgresql
 
     @cached_property
     def make_row(self) -> Callable[[Iterable[object]], Any]:
@@ -87,10 +117,23 @@ class CompiledStatement:
         row: Any = namedtuple("Row", self._statement.selected_columns.keys())  # type: ignore[misc]
         return cast(Callable[[Iterable[object]], Any], row._make)
 
+    # Two threads may both compile a statement.
+
     @cached_property
-    def _compiled(self) -> tuple[str, dict[str, object]]:
-        """The SQL text, and the values that are fixed in the statement. Two threads may both compile it."""
-        compiled = self._statement.compile(dialect=_DIALECT, column_keys=self._columns or None)
+    def _for_sqlite(self) -> tuple[str, dict[str, object]]:
+        return self._compile(_SQLITE)
+
+    @cached_property
+    def _for_postgresql(self) -> tuple[str, dict[str, object]]:
+        return self._compile(_postgresql())
+
+    def _compile(self, dialect: Dialect) -> tuple[str, dict[str, object]]:
+        statement = self._statement
+        if isinstance(statement, InsertNew):
+            statement = statement.for_dialect(dialect)
+        elif isinstance(statement, Insert):
+            statement = statement.inline()  # without PostgreSQL's RETURNING of the primary key
+        compiled = statement.compile(dialect=dialect, column_keys=self._columns or None)
         assert isinstance(compiled, SQLCompiler)
         fixed = {name: value for name, value in compiled.params.items() if not compiled.binds[name].required}
         for column in compiled.insert_prefetch:
@@ -98,9 +141,56 @@ class CompiledStatement:
         return str(compiled), fixed
 
 
-def driver_connection(connection: Connection) -> sqlite3.Connection:
-    """Return the driver's connection below a SQLAlchemy one; both are in the same transaction."""
-    return connection.connection.driver_connection  # type: ignore[return-value]
+@dataclass(frozen=True, slots=True)
+class InsertNew:
+    """An INSERT that leaves a row as it is if there is one with the same key; PostgreSQL returns ``key``."""
+
+    table: Table
+    key: Column[int] | None = None
+
+    def for_dialect(self, dialect: Dialect) -> ClauseElement:
+        """Return the dialect's own statement; SQLite gives the key without RETURNING, which 3.34 lacks."""
+        if dialect.name == "sqlite":
+            return sqlite.insert(self.table).on_conflict_do_nothing()
+        from sqlalchemy.dialects import postgresql  # only where there is a server
+
+        statement = postgresql.insert(self.table).on_conflict_do_nothing()
+        return statement.inline() if self.key is None else statement.returning(self.key)
+
+
+class join_distinct(FunctionElement[str]):
+    """The different texts of a group, with commas between them, in any order."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(join_distinct, "sqlite")
+def _join_on_sqlite(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
+    return f"group_concat(DISTINCT {compiler.process(element.clauses, **options)})"
+
+
+@compiles(join_distinct, "postgresql")
+def _join_on_postgresql(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
+    return f"string_agg(DISTINCT {compiler.process(element.clauses, **options)}, ',')"
+
+
+class whole(FunctionElement[int]):
+    """A positive number without its fraction."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(whole, "sqlite")
+def _whole_on_sqlite(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
+
+
+@compiles(whole, "postgresql")
+def _whole_on_postgresql(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    # A cast would round.
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS BIGINT)"
 
 
 #: Verdict of the attempt that marks a retry of a concluded task: rounds before it do not count as failures.
@@ -133,9 +223,7 @@ CELLS = CompiledStatement(select(requests.c.cells).where(requests.c.row == bindp
 #: The columns that make a Task.
 TASK_COLUMNS = (tasks.c.id, tasks.c.archive, tasks.c.selection, *(tasks.c[name] for name in Study.__slots__))
 
-ADD_TASK = CompiledStatement(
-    upsert(tasks).on_conflict_do_nothing(), "archive", "selection", "state", *Study.__slots__
-)
+ADD_TASK = CompiledStatement(InsertNew(tasks, tasks.c.id), "archive", "selection", "state", *Study.__slots__)
 TASK_ID = CompiledStatement(
     select(tasks.c.id).where(
         tasks.c.archive == bindparam("archive"),
@@ -153,7 +241,7 @@ ADD_COUNTS = CompiledStatement(
     update(tasks).where(tasks.c.id == _task_id, tasks.c.instance_count.is_(None)),
     *("series_count", "instance_count"),
 )
-LINK_TASK = CompiledStatement(upsert(request_tasks).on_conflict_do_nothing(), "row", "task_id")
+LINK_TASK = CompiledStatement(InsertNew(request_tasks), "row", "task_id")
 
 
 def _wanted(query: Select[Any]) -> Select[Any]:
@@ -201,7 +289,7 @@ CONCLUDE_TASK = CompiledStatement(
     *("code", "details", "expected", "stored", "size", "folder", "proved_at"),
 )
 
-ADD_FOLDER = CompiledStatement(upsert(folders).on_conflict_do_nothing(), "task_id", "path")
+ADD_FOLDER = CompiledStatement(InsertNew(folders), "task_id", "path")
 FOLDERS = CompiledStatement(select(folders.c.path).where(folders.c.task_id == _task_id))
 DELETE_FOLDERS = CompiledStatement(delete(folders).where(folders.c.task_id == _task_id))
 
@@ -251,10 +339,10 @@ FRUITLESS_ROUNDS = CompiledStatement(
 DELETE_INSTANCES = CompiledStatement(delete(instances).where(instances.c.task_id == _task_id))
 ADD_INSTANCE = CompiledStatement(insert(instances))
 
-ADD_SERIES = CompiledStatement(upsert(series).on_conflict_do_nothing(), "task_id", "series_uid")
+ADD_SERIES = CompiledStatement(InsertNew(series, series.c.id), "task_id", "series_uid")
 SERIES_ID = CompiledStatement(
     select(series.c.id).where(series.c.task_id == _task_id, series.c.series_uid == bindparam("series_uid"))
 )
 
 UID_NUMBER = CompiledStatement(select(uids.c.id).where(uids.c.uid == bindparam("uid")))
-ADD_UID = CompiledStatement(insert(uids), "uid")
+ADD_UID = CompiledStatement(InsertNew(uids, uids.c.id), "uid")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,13 +10,14 @@ from typing import Any
 
 from sqlalchemy import and_, case, func, literal, not_, select
 
+from dicom_quarry.ledger.backend import DriverConnection
 from dicom_quarry.ledger.schema import (
     on_complete_items,
     request_tasks,
     requests,
     tasks,
 )
-from dicom_quarry.ledger.statements import CompiledStatement
+from dicom_quarry.ledger.statements import CompiledStatement, join_distinct
 from dicom_quarry.model import (
     InstanceRef,
     OnCompleteState,
@@ -176,9 +176,9 @@ _LINKED = CompiledStatement(select(func.count(request_tasks.c.row.distinct()).la
 
 _combination = (
     select(
-        func.group_concat(
-            case((tasks.c.state == TaskState.CONCLUDED, tasks.c.code), else_="pending").distinct()
-        ).label("codes")
+        join_distinct(case((tasks.c.state == TaskState.CONCLUDED, tasks.c.code), else_="pending")).label(
+            "codes"
+        )
     )
     .select_from(tasks)
     .join(request_tasks, request_tasks.c.task_id == tasks.c.id)
@@ -246,7 +246,7 @@ class Counts:
         return self.is_fetched and not self.on_complete_counts.get(OnCompleteState.WAITING)
 
 
-def compute_counts(connection: sqlite3.Connection) -> Counts:
+def compute_counts(connection: DriverConnection) -> Counts:
     """Count the rows, studies and instances of a job; takes a second or two with a million rows."""
     states = _STUDIES.fetch_all(connection)
     done = [row for row in states if row.state == TaskState.CONCLUDED]
@@ -291,7 +291,7 @@ def _study_group(row: Any) -> StudyGroup:
     )
 
 
-def _count_rows_by_code(connection: sqlite3.Connection) -> dict[str, int]:
+def _count_rows_by_code(connection: DriverConnection) -> dict[str, int]:
     """Count rows by the reason code of the worst outcome of their tasks.
 
     Most rows of a large job are complete, or not resolved yet: those are counted without a look at each. The
