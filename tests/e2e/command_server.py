@@ -31,7 +31,7 @@ from typing import Any
 from tests.e2e.command_client import NUMBER, receive, send
 
 #: The environment of the tests before the first one, which may set variables for its commands alone. A
-#: console keeps the size that is in the environment when it is made, and the server makes that of all commands.
+#: console keeps the size that is in the environment when it is made; the server makes that of all commands.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
 
 
