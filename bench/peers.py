@@ -256,9 +256,8 @@ def _compare(
         rate = median(found[program])
         label = f"{program.label}{' *' if program in sampled else ''}"
         rows.append([label, f"{cohort.studies / rate:.1f}", f"{rate:.1f}", f"{own / rate:.1f}"])
-    notes = [
-        f"{'One round' if rounds == 1 else f'Medians of {rounds} rounds'}; the ratio is that of Quarry's first line to the program."
-    ]
+    runs = "One round" if rounds == 1 else f"Medians of {rounds} rounds"
+    notes = [f"{runs}; the ratio is that of Quarry's first line to the program."]
     if sampled:
         notes.append(f"* One round over the first {cohort.sample} studies; the seconds are for all of them.")
     return Table(
