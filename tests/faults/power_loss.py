@@ -17,7 +17,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,14 +167,15 @@ class Recorder:
 
     def _committing(self, real: Callable[..., None]) -> Callable[..., None]:
         def committed(database: Database, group: list[Any]) -> None:
-            mine: list[tuple[Any, Future[Any]]] = [(work, Future()) for work, _ in group]
+            mine = [replace(piece, future=Future()) for piece in group]
             real(database, mine)
             with self._lock:
                 # The writer's thread: no other thread writes meanwhile, or knows of this commit yet.
                 ledger = self.root / ".quarry" / "ledger.db"
                 log = ledger.with_name("ledger.db-wal")
                 self._add("ledger", "", 0, ledger.read_bytes(), log.read_bytes() if log.exists() else b"")
-            for (_, future_of_caller), (_, future) in zip(group, mine, strict=True):
+            for piece, own in zip(group, mine, strict=True):
+                future_of_caller, future = piece.future, own.future
                 if future.exception() is not None:
                     future_of_caller.set_exception(future.exception())
                 else:

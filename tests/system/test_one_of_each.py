@@ -43,7 +43,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
         "jobs/audit_log.py": "by way of open_own_file",
         "jobs/folder.py": "by way of open_own_file",
         "jobs/internal_errors.py": "by way of open_own_file",
-        "ledger/database.py": "by way of open_own_file",
+        "ledger/sqlite.py": "by way of open_own_file",
         "planning/plan_cache.py": "by way of open_own_file",
         "system/locks.py": "by way of open_own_file",
         "verification/checkpoint.py": "by way of open_own_file",
