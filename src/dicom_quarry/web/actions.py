@@ -1,4 +1,4 @@
-"""What the buttons do: stop a job, or start it in the background as ``--detach`` does."""
+"""The work of the buttons: stop a job, or start it in the background as ``--detach`` does."""
 
 from __future__ import annotations
 
