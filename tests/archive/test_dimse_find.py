@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import time
 
 import pytest
 from pydicom.dataset import Dataset
 
+from dicom_quarry.archive.dimse.associations import Timeouts
 from dicom_quarry.archive.dimse.identifier import tag
 from dicom_quarry.archive.instance_listing import get_count
 from dicom_quarry.errors import ConnectionLost, LocalProtocolError, QueryFailed, Rejected, Unreachable
@@ -42,10 +44,23 @@ def test_probe_without_an_archive_is_unreachable() -> None:
 def test_probe_of_a_silent_archive_is_lost() -> None:
     with (
         ScriptedArchive(silent) as peer,
-        archive(peer.ae) as pacs,
+        archive(peer.ae, timeouts=Timeouts(associate=0.3)) as pacs,
         pytest.raises(ConnectionLost, match="C-ECHO"),
     ):
         pacs.probe()
+
+
+def test_a_short_time_out_of_queries_is_none_for_c_echo() -> None:
+    """An archive that is busy for a moment at the start of a job would not be used for it otherwise."""
+
+    def slow(peer: Conversation, request: RelayedMessage) -> None:
+        time.sleep(0.2)
+        answering()(peer, request)
+
+    with ScriptedArchive(slow) as peer, archive(peer.ae, timeouts=Timeouts(query=0.05)) as pacs:
+        pacs.probe()
+        with pytest.raises(ConnectionLost):
+            pacs.find({"AccessionNumber": "1"})
 
 
 def test_an_archive_that_refuses_c_echo_is_there() -> None:

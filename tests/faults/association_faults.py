@@ -160,7 +160,7 @@ SCENARIOS = (
         "a C-FIND is never answered",
         "gives the query up after query-timeout, and repeats it over a new association",
         lambda: [faults.SilentFind(times=1)],
-        profile={"query-timeout": 0.3},
+        profile={"query-timeout": 1.0},
         requests=ArchiveRequests(finds=(3, 2, 4), associations=5),
     ),
     Scenario(

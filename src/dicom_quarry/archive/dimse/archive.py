@@ -152,13 +152,16 @@ class DimseArchive:
     def echo(self) -> None:
         """Send a C-ECHO over a new association, since a kept one proves nothing about new ones (PS3.4 A.4).
 
+        Its answer may take as long as that to an association request: an archive that is busy for a moment
+        is not one that is absent, however short the time-out of a query is.
+
         Raises Unreachable, Rejected, ConnectionLost or QueryFailed.
         """
         association = self._factory.associate(VERIFICATION)
         try:
             request = c_echo_rq(association.next_message_id())
             association.send_request(request)
-            message = association.receive_response(request, self._factory.timeouts.query)
+            message = association.receive_response(request, self._factory.timeouts.associate)
             if message is None:
                 association.requestor.abort()
                 raise _NoAnswer(f"{self._factory.peer} does not answer C-ECHO")

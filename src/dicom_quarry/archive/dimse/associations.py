@@ -207,7 +207,7 @@ class Timeouts:
     """Time-outs of an archive, in seconds."""
 
     connect: float = 10.0  # to accept a connection
-    associate: float = 30.0  # to answer the association request
+    associate: float = 30.0  # to answer the association request, or a C-ECHO
     query: float = 60.0  # between two responses of a query
     cancel: float = ABORT_AFTER  # to end a retrieval after its C-CANCEL
 
