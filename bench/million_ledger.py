@@ -14,7 +14,7 @@ from sqlalchemy import Connection, insert, update
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Attempt, Ledger, TaskResult
 from dicom_quarry.ledger.reader import LedgerReader
@@ -56,7 +56,7 @@ def read(table: Path, out: Path) -> int:
 
 def enter(table: Path, out: Path) -> int:
     """Read and enter, as a job does; the largest size of the write-ahead log."""
-    ledger = Ledger(open_or_create(out, None).ledger)
+    ledger = Ledger(create_local(out, None).ledger)
     try:
         cohort, _ = record.read_cohort(table, settings_for(out))
         record.begin_or_continue(ledger, cohort, settings_for(out), update=True)
@@ -67,7 +67,7 @@ def enter(table: Path, out: Path) -> int:
 
 def begin_again(table: Path, out: Path) -> int:
     """Do the work of a run before its first query: read the table, and count."""
-    ledger, reader = Ledger(open_or_create(out, None).ledger), LedgerReader(open_or_create(out, None).ledger)
+    ledger, reader = Ledger(create_local(out, None).ledger), LedgerReader(create_local(out, None).ledger)
     try:
         cohort, _ = record.read_cohort(table, settings_for(out))
         record.begin_or_continue(ledger, cohort, settings_for(out), update=False)
@@ -79,7 +79,7 @@ def begin_again(table: Path, out: Path) -> int:
 
 def fill(out: Path, rows: int) -> None:
     """Half of the rows have ended, two in a hundred of them not well; others wait, now or for later."""
-    ledger = Ledger(open_or_create(out, None).ledger)
+    ledger = Ledger(create_local(out, None).ledger)
     try:
         ledger.database.write(lambda connection: _fill(connection, rows))
     finally:
@@ -156,7 +156,7 @@ def _instances(row: int) -> Iterator[dict[str, object]]:
 
 def verbs(out: Path, times: int = 50) -> dict[str, tuple[float, float]]:
     """Seconds that the ledger's verbs take in a job of this size, by name: the median and the longest."""
-    ledger = Ledger(open_or_create(out, None).ledger)
+    ledger = Ledger(create_local(out, None).ledger)
     taken: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], object]) -> None:
@@ -198,7 +198,7 @@ def _turn(ledger: Ledger, timed: Callable[[str, Callable[[], object]], None], nu
 
 def count(out: Path) -> float:
     """Seconds that counting takes; the shortest of three times, as others use the machine."""
-    reader = LedgerReader(open_or_create(out, None).ledger)
+    reader = LedgerReader(create_local(out, None).ledger)
     taken = []
     try:
         for _ in range(3):

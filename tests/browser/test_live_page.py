@@ -12,7 +12,7 @@ import pytest
 
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.synthetic_studies import generate_studies
-from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.system.locks import read_lock_owner
 from tests.browser.conftest import OpenPage, Violations
 from tests.browser.network import Network
 from tests.e2e.command import PATIENCE, quarry
@@ -59,7 +59,7 @@ def out(archive: GatedArchive, tmp_path: Path) -> Iterator[Path]:
 
 
 def _process(out: Path) -> int | None:
-    return lock_owner(JobFolder(out, out / ".quarry"))
+    return read_lock_owner(out / ".quarry" / "lock")
 
 
 class Pages:

@@ -12,8 +12,8 @@ import pytest
 from dicom_quarry.completion.on_complete import OnCompleteRunner
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.audit_log import AuditFile
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.on_complete_queue import OnCompleteQueue
@@ -32,10 +32,10 @@ def test_it_is_busy_until_the_last_study_is_in_the_ledger(
     monkeypatch.setattr(OnCompleteQueue, "enqueue", enqueue)
     archive = ArchiveProfile(name="main", address="PACS@127.0.0.1:104")
     settings = Settings(archives=(archive,), to=tmp_path / "out", on_complete="true")
-    folder = open_or_create(settings.to, None)
+    folder = create_local(settings.to, None)
     ledger = Ledger(folder.ledger)
     queries = SimpleNamespace(settings=settings, status_board=StatusBoard(), user_shutdown=Shutdown())
-    with AuditLog(tmp_path / "audit.csv") as audit_log:
+    with AuditFile(tmp_path / "audit.csv") as audit_log:
         context = SimpleNamespace(
             queries=queries,
             folder=folder,

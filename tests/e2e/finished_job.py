@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import open_or_create
 from dicom_quarry.jobs.instance_paths import make_path_function
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger, TaskResult
 from dicom_quarry.ledger.reader import PathFunction
@@ -41,7 +41,7 @@ def record_job(
     table = out / "cohort.csv"
     with table.open("w", newline="") as stream:
         csv.writer(stream).writerows([["Accession"], *([study.accession] for study in known)])
-    ledger = Ledger(open_or_create(out, None).ledger)
+    ledger = Ledger(create_local(out, None).ledger)
     derive = make_path_function(PathTemplate.parse(settings.filepath))
     chance, paths = random.Random(6), []
     try:

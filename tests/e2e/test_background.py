@@ -17,7 +17,7 @@ import pytest
 
 from dicom_quarry.demo.query_matching import Catalogue
 from dicom_quarry.demo.synthetic_studies import generate_studies
-from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.system.locks import read_lock_owner
 from tests.e2e.command import PATIENCE, QUARRY, Done, check_folder, outcomes, quarry, status
 from tests.e2e.paused_archive import GatedArchive
 from tests.e2e.test_terminal import Terminal
@@ -47,7 +47,7 @@ class Background:
 
     @property
     def process(self) -> int | None:
-        return lock_owner(JobFolder(self.out, self.out / ".quarry"))
+        return read_lock_owner(self.out / ".quarry" / "lock")
 
     @property
     def said(self) -> str:

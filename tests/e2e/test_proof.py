@@ -20,8 +20,8 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.errors import ConfigError, InputError
-from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.jobs.audit_log import AuditFile
+from dicom_quarry.jobs.local_place import open_local
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.reporting import proof as proof_module
@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A job of three studies with its audit log, its reports and its proof."""
     out = tmp_path_factory.mktemp("finished") / "out"
     record_job(out, 3, 4)
-    with AuditLog(open_existing(out).audit, "IRB-1") as log:
+    with AuditFile(open_local(out).audit, "IRB-1") as log:
         log.write("started", details="cohort 123")
         for row in (1, 2, 3):
             log.write("study", row=row, patient_id=f"PATIENT-{row}")
@@ -173,7 +173,7 @@ IN_THE_JOB: dict[str, tuple[Change, str]] = {
 
 
 def _append(out: Path, event: str) -> None:
-    with AuditLog(out / AUDIT) as log:
+    with AuditFile(out / AUDIT) as log:
         log.write(event)
 
 
@@ -312,7 +312,7 @@ def _remove_last_study(ledger: Path) -> None:
 
 
 def _reader(out: Path) -> Any:
-    folder = open_existing(out)
+    folder = open_local(out)
     return folder, LedgerReader(folder.ledger)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.demo.synthetic_studies import generate_studies
-from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.system.locks import read_lock_owner
 from tests.e2e.command import PATIENCE, Done, Running, quarry, status, until
 from tests.e2e.paused_archive import GatedArchive
 from tests.peers.process import free_port, wait_for
@@ -61,7 +61,7 @@ class Jobs:
         return code
 
     def process(self, name: str) -> int | None:
-        return lock_owner(JobFolder(self.out(name), self.out(name) / ".quarry"))
+        return read_lock_owner(self.out(name) / ".quarry" / "lock")
 
     def kill(self, name: str) -> None:
         """What runs in the background would outlive a test that has failed."""

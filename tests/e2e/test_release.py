@@ -16,7 +16,7 @@ from dicom_quarry import api
 from dicom_quarry.completion.release import ReleaseOutcome
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from dicom_quarry.errors import InputError, StartError
-from dicom_quarry.jobs.folder import job_lock, open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from tests.e2e.command import Running, files, manifest, outcomes, quarry, studies, until
@@ -147,6 +147,6 @@ def test_another_version_at_work_is_not_disturbed(job: Job) -> None:
     ledger = Ledger(job.out / ".quarry" / "ledger.db")
     ledger.set_metadata(version="0.0.1")
     ledger.close()
-    with job_lock(open_existing(job.out)), pytest.raises(StartError, match="another version of Quarry"):
+    with open_existing(job.out).lock(), pytest.raises(StartError, match="another version of Quarry"):
         became(job.out, delete=True)
     assert len(files(job.out)) == 12

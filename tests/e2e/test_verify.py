@@ -21,7 +21,7 @@ import pytest
 from dicom_quarry import api
 from dicom_quarry.cli.commands.verify import verify as command
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.releases import Releases
 from dicom_quarry.verification.sampling import Sample, max_undetected_damage

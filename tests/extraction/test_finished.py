@@ -11,13 +11,13 @@ from dicom_quarry import api
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.extraction.runner import JobResult
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder, open_or_create
+from dicom_quarry.jobs.local_place import LocalPlace, create_local
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from tests.ledger.helpers import conclude, resolve, stored_row, study
 
 
-def enter(folder: JobFolder, **options: object) -> None:
+def enter(folder: LocalPlace, **options: object) -> None:
     """What every run does first."""
     settings: Settings = load_settings(None, {"from": "PACS@127.0.0.1:104", "to": str(folder.out), **options})
     table = folder.out / "cohort.csv"
@@ -28,7 +28,7 @@ def enter(folder: JobFolder, **options: object) -> None:
     ledger.close()
 
 
-def reported(folder: JobFolder) -> api.Result:
+def reported(folder: LocalPlace) -> api.Result:
     reader = LedgerReader(folder.ledger)
     counts = reader.counts()
     reader.close()
@@ -36,8 +36,8 @@ def reported(folder: JobFolder) -> api.Result:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[JobFolder]:
-    made = open_or_create(tmp_path / "out", None)
+def folder(tmp_path: Path) -> Iterator[LocalPlace]:
+    made = create_local(tmp_path / "out", None)
     enter(made)
     ledger = Ledger(made.ledger)
     [asked] = ledger.waiting_requests(1)
@@ -48,12 +48,12 @@ def folder(tmp_path: Path) -> Iterator[JobFolder]:
     yield made
 
 
-def inode(folder: JobFolder, name: str = "report.csv") -> int:
+def inode(folder: LocalPlace, name: str = "report.csv") -> int:
     """Another one for every time that a report is written."""
     return (folder.out / name).stat().st_ino
 
 
-def test_reports_that_stand_are_left(folder: JobFolder) -> None:
+def test_reports_that_stand_are_left(folder: LocalPlace) -> None:
     for _ in range(2):
         before = inode(folder), inode(folder, "manifest.csv.gz")
         enter(folder)
@@ -62,20 +62,20 @@ def test_reports_that_stand_are_left(folder: JobFolder) -> None:
 
 
 @pytest.mark.parametrize("name", ["report.csv", "studies.csv", "manifest.csv.gz"])
-def test_one_that_is_gone_is_written_again(folder: JobFolder, name: str) -> None:
+def test_one_that_is_gone_is_written_again(folder: LocalPlace, name: str) -> None:
     (folder.out / name).unlink()
     assert reported(folder).exit_code == 0
     assert (folder.out / name).is_file()
 
 
-def test_what_was_written_to_the_ledger_since_is_reported(folder: JobFolder) -> None:
+def test_what_was_written_to_the_ledger_since_is_reported(folder: LocalPlace) -> None:
     before = inode(folder)
     enter(folder, parallel=3)
     reported(folder)
     assert inode(folder) != before
 
 
-def test_what_is_in_the_write_ahead_log_alone_is_reported(folder: JobFolder) -> None:
+def test_what_is_in_the_write_ahead_log_alone_is_reported(folder: LocalPlace) -> None:
     before = inode(folder)
     ledger = Ledger(folder.ledger)
     ledger.set_metadata(refused="7")

@@ -27,8 +27,8 @@ from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import Finish, Step, next_step
 from dicom_quarry.extraction.study_task import StudyTask
 from dicom_quarry.extraction.task_snapshot import TaskSnapshot
-from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.audit_log import AuditFile
+from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.ledger import Ledger, TaskResult
@@ -87,7 +87,7 @@ class Bench:
         self.stop, self.board = Shutdown(), StatusBoard()
         self.guest: ArchiveThrottle = unlimited(self.stop, self.board)
         self.deliveries = InboundStudies(self.ledger, lambda _task: {})
-        self.audit = AuditLog(path / "audit.csv")
+        self.audit = AuditFile(path / "audit.csv")
         self.ending = ThreadPoolExecutor(1)
 
     # -- the archive
@@ -174,7 +174,7 @@ class Bench:
         roads = TransportSelector((Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True)
         tools = JobContext(
             queries=query_context(self.path, self.stop, self.board, self.guest),
-            folder=JobFolder(self.path, self.path),
+            folder=LocalPlace(self.path, self.path),
             clients={"main": ArchiveClient(profile, self, gate, self.guest, roads)},
             sink=InboundSink(self, self.deliveries),  # type: ignore[arg-type]
             instance_files=self,

@@ -26,8 +26,8 @@ from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.study_task import StudyTask
-from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.audit_log import AuditFile
+from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
@@ -137,7 +137,7 @@ class Life:
         database.write = self._stepped(database.write)
         self.stop, self.board = Shutdown(), StatusBoard()
         self.deliveries = InboundStudies(self.ledger, lambda _task: {})
-        self.audit = AuditLog(world.folder / "audit.csv")
+        self.audit = AuditFile(world.folder / "audit.csv")
         self.ending = ThreadPoolExecutor(1)
 
     def _stepped(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,7 +177,7 @@ class Life:
         )
         return JobContext(
             queries=query_context(self.world.folder, self.stop, self.board, throttle),
-            folder=JobFolder(self.world.folder, self.world.folder),
+            folder=LocalPlace(self.world.folder, self.world.folder),
             clients={"main": ArchiveClient(profile, archive, breaker, throttle, transports)},
             sink=InboundSink(archive, self.deliveries),
             instance_files=archive,

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.jobs.audit_chain import AuditChain, ChainComparison, compare_chain, read_chain
-from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.audit_chain import AuditChain, ChainComparison, compute_chain
+from dicom_quarry.jobs.audit_chain import compare_chain as compare_with
+from dicom_quarry.jobs.audit_log import AuditFile, read_audit_file
 
 HEADER = "time,event,details\r\n"
 
@@ -16,6 +17,14 @@ HEADER = "time,event,details\r\n"
 def write(path: Path, lines: list[str]) -> Path:
     path.write_text(HEADER + "".join(f"{line}\r\n" for line in lines), "utf-8", newline="")
     return path
+
+
+def read_chain(path: Path) -> AuditChain:
+    return compute_chain(read_audit_file(path))
+
+
+def compare_chain(chain: AuditChain, path: Path) -> ChainComparison:
+    return compare_with(chain, lambda: read_audit_file(path))
 
 
 def log_of(number: int) -> list[str]:
@@ -47,7 +56,7 @@ def test_the_chain_is_that_of_its_description(tmp_path: Path) -> None:
 
 def test_a_log_that_is_written_is_read(tmp_path: Path) -> None:
     assert read_chain(tmp_path / "audit.csv") == AuditChain(0, "")
-    with AuditLog(tmp_path / "audit.csv") as log:
+    with AuditFile(tmp_path / "audit.csv") as log:
         log.write("started", details="two\r\nlines, =1+1")
         chain = read_chain(tmp_path / "audit.csv")
         log.write("ended")

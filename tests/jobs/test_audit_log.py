@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import LedgerError
-from dicom_quarry.jobs.audit_log import COLUMNS, AuditLog
+from dicom_quarry.jobs.audit_log import COLUMNS, AuditFile
 from dicom_quarry.model import Study
 from tests.e2e.file_systems import small_disk
 from tests.peers.process import wait_for
@@ -31,7 +31,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_lines_are_added_below_one_header(path: Path) -> None:
     for number in range(3):
-        with AuditLog(path, "IRB-2026-014") as audit:
+        with AuditFile(path, "IRB-2026-014") as audit:
             audit.write("study", STUDY, instances=number, bytes=10, outcome="complete")
     assert path.read_text().count("time,event,user") == 1
     assert [line["instances"] for line in lines(path)] == ["0", "1", "2"]
@@ -45,7 +45,7 @@ def test_lines_are_added_below_one_header(path: Path) -> None:
 
 
 def test_no_cell_is_a_formula_and_no_value_makes_a_line(path: Path) -> None:
-    with AuditLog(path, '=HYPERLINK("http://x")') as audit:
+    with AuditFile(path, '=HYPERLINK("http://x")') as audit:
         audit.write("study", Study("1.2", "+1\r\n2026,study"), code="@SUM", details='-2;=3,"')
     (line,) = lines(path)
     assert (line["protocol"][0], line["patient_id"][:2], line["code"]) == ("'", "'+", "'@SUM")
@@ -54,18 +54,18 @@ def test_no_cell_is_a_formula_and_no_value_makes_a_line(path: Path) -> None:
 
 
 def test_a_line_that_a_crash_cut_off_does_not_spoil_the_next(path: Path) -> None:
-    with AuditLog(path) as audit:
+    with AuditFile(path) as audit:
         audit.write("study", STUDY)
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    with AuditLog(path) as audit:
+    with AuditFile(path) as audit:
         audit.write("study", STUDY, row=7)
     assert path.read_bytes().startswith(whole[:-9]), "what is there stays"
     assert lines(path)[-1]["row"] == "7"
 
 
 def test_threads_share_it(path: Path) -> None:
-    with AuditLog(path) as audit:
+    with AuditFile(path) as audit:
 
         def write(first: int) -> None:
             for row in range(first, first + 50):
@@ -87,7 +87,7 @@ def test_a_full_disk_is_waited_for(tmp_path: Path) -> None:
             messages.append(why)
             go_on.wait(60)
 
-        with AuditLog(path, on_full=full) as audit:
+        with AuditFile(path, on_full=full) as audit:
             filler = disk / "others"
             with filler.open("wb") as stream, pytest.raises(OSError, match="No space"):
                 while True:
@@ -113,7 +113,7 @@ def test_a_line_that_does_not_fit_takes_no_other_process_s_line_with_it(
     write, truncate = os.write, os.ftruncate
     halves = iter([True])
 
-    with AuditLog(path, on_full=lambda _: None) as job, AuditLog(path) as release:
+    with AuditFile(path, on_full=lambda _: None) as job, AuditFile(path) as release:
         other = threading.Thread(target=release.write, args=("released", STUDY))
 
         def half(fd: int, line: bytes) -> int:
@@ -131,7 +131,7 @@ def test_a_line_that_does_not_fit_takes_no_other_process_s_line_with_it(
     assert sorted(line["event"] for line in lines(path)) == ["released", "study"]
 
 
-def _fill(audit: AuditLog) -> None:
+def _fill(audit: AuditFile) -> None:
     for row in range(40):
         audit.write("study", STUDY, row=row, details="x" * 200)
 
@@ -140,4 +140,4 @@ def _fill(audit: AuditLog) -> None:
 def test_a_file_that_cannot_be_added_to_is_said(path: Path, spoil: Callable[[Path], None]) -> None:
     spoil(path)
     with pytest.raises(LedgerError, match="cannot be written"):
-        AuditLog(path)
+        AuditFile(path)

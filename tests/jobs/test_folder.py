@@ -16,17 +16,13 @@ import pytest
 
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs import folder as folders
-from dicom_quarry.jobs.folder import (
-    JobFolder,
-    job_lock,
-    lock_owner,
-    open_existing,
-    open_or_create,
-)
+from dicom_quarry.jobs import local_place
+from dicom_quarry.jobs.local_place import LocalPlace, create_local, open_local
+from dicom_quarry.jobs.place import Holder
 from dicom_quarry.ledger.ledger import Ledger
 
 
-def begun(folder: JobFolder) -> JobFolder:
+def begun(folder: LocalPlace) -> LocalPlace:
     ledger = Ledger(folder.ledger)
     ledger.set_metadata(cohort="digest")
     ledger.close()
@@ -34,12 +30,12 @@ def begun(folder: JobFolder) -> JobFolder:
 
 
 def test_the_state_is_in_the_output_unless_it_is_put_elsewhere(tmp_path: Path) -> None:
-    folder = begun(open_or_create(tmp_path / "new" / "out", None))
+    folder = begun(create_local(tmp_path / "new" / "out", None))
     assert folder.state == tmp_path / "new" / "out" / ".quarry"
     for path in (folder.out, folder.state, folder.incoming):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert open_or_create(folder.out, None) == folder
-    assert open_existing(folder.out) == folder
+    assert create_local(folder.out, None) == folder
+    assert open_local(folder.out) == folder
     assert {path.parent for path in (folder.ledger, folder.log, folder.progress)} == {folder.state}
 
 
@@ -47,26 +43,26 @@ def test_a_state_elsewhere_is_found_again_without_being_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    folder = begun(open_or_create(Path("out"), Path("st ate")))
+    folder = begun(create_local(Path("out"), Path("st ate")))
     assert folder.state == tmp_path / "st ate"
     assert folder.incoming == Path("out/.quarry/incoming"), "on the file system of the images"
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert open_existing(tmp_path / "out").state == folder.state
-    assert open_or_create(tmp_path / "out", None).state == folder.state
-    assert open_or_create(tmp_path / "out", tmp_path / "st ate").state == folder.state
+    assert open_local(tmp_path / "out").state == folder.state
+    assert create_local(tmp_path / "out", None).state == folder.state
+    assert create_local(tmp_path / "out", tmp_path / "st ate").state == folder.state
     with pytest.raises(InputError, match=r"keeps its state in .*st ate: leave --state out"):
-        open_or_create(tmp_path / "out", tmp_path / "other")
+        create_local(tmp_path / "out", tmp_path / "other")
 
 
 def test_a_state_is_not_moved_nor_shared(tmp_path: Path) -> None:
-    begun(open_or_create(tmp_path / "out", None))
+    begun(create_local(tmp_path / "out", None))
     with pytest.raises(InputError, match="leave --state out"):
-        open_or_create(tmp_path / "out", tmp_path / "state")
+        create_local(tmp_path / "out", tmp_path / "state")
     assert not (tmp_path / "state").exists()
-    begun(open_or_create(tmp_path / "one", tmp_path / "state"))
+    begun(create_local(tmp_path / "one", tmp_path / "state"))
     with pytest.raises(InputError, match="the state of another job"):
-        open_or_create(tmp_path / "two", tmp_path / "state")
+        create_local(tmp_path / "two", tmp_path / "state")
     assert not (tmp_path / "two").exists()
 
 
@@ -79,21 +75,21 @@ def test_a_crash_leaves_the_pointer_whole_or_not_at_all(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", crash)
         with pytest.raises(KeyboardInterrupt):
-            open_or_create(tmp_path / "out", tmp_path / "state")
+            create_local(tmp_path / "out", tmp_path / "state")
     assert not (tmp_path / "out" / ".quarry" / "state-folder").exists()
-    assert open_or_create(tmp_path / "out", tmp_path / "state").state == tmp_path / "state"
+    assert create_local(tmp_path / "out", tmp_path / "state").state == tmp_path / "state"
 
 
 def test_no_job_is_a_sentence(tmp_path: Path) -> None:
     for out in (tmp_path, tmp_path / "nothing"):
         with pytest.raises(InputError, match="holds no job"):
-            open_existing(out)
-    open_or_create(tmp_path / "out", None)
+            open_local(out)
+    create_local(tmp_path / "out", None)
     with pytest.raises(InputError, match="holds no job"):
-        open_existing(tmp_path / "out")
+        open_local(tmp_path / "out")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"file.* cannot be used"):
-        open_or_create(tmp_path / "file" / "out", None)
+        create_local(tmp_path / "file" / "out", None)
 
 
 # -- file systems
@@ -105,10 +101,10 @@ def test_a_network_file_system_is_refused_and_another_folder_taken(
     net = tmp_path / "net"
     monkeypatch.setattr(folders, "file_system_type", lambda path: "nfs4" if net in path.parents else "ext4")
     with pytest.raises(InputError, match=r"network file system \(nfs4\).*--state DIR"):
-        open_or_create(net / "out", None)
+        create_local(net / "out", None)
     with pytest.raises(InputError, match="network"):
-        open_or_create(net / "out", net / "state")
-    assert open_or_create(net / "out", tmp_path / "state").state == tmp_path / "state", "as the remedy says"
+        create_local(net / "out", net / "state")
+    assert create_local(net / "out", tmp_path / "state").state == tmp_path / "state", "as the remedy says"
 
 
 # -- who holds it
@@ -117,8 +113,8 @@ _HOLD = """
 import sys
 import time
 from pathlib import Path
-from dicom_quarry.jobs.folder import job_lock, open_or_create
-with job_lock(open_or_create(Path(sys.argv[1]), None)):
+from dicom_quarry.jobs.local_place import create_local
+with create_local(Path(sys.argv[1]), None).lock():
     print("held", flush=True)
     sys.stdin.readline()
 """
@@ -138,29 +134,29 @@ def other_process(out: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_two_runs_on_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "_LOCK_TIMEOUT", 0.05)
-    folder = open_or_create(tmp_path / "out", None)
-    assert lock_owner(folder) is None
+    monkeypatch.setattr(local_place, "_LOCK_TIMEOUT", 0.05)
+    folder = create_local(tmp_path / "out", None)
+    assert folder.holder() is None
     with other_process(folder.out) as child:
-        assert lock_owner(folder) == child.pid
+        assert folder.holder() == Holder(child.pid)
         with pytest.raises(StartError, match=rf"process {child.pid}\) is already working on {folder.out}"):
-            job_lock(folder).__enter__()
-        assert lock_owner(folder) == child.pid
+            folder.lock().__enter__()
+        assert folder.holder() == Holder(child.pid)
         child.kill()
         child.wait(10)
-        assert lock_owner(folder) is None, "kill -9 lets go"
-        with job_lock(folder):
-            assert lock_owner(folder) == os.getpid()
-    assert lock_owner(folder) is None
+        assert folder.holder() is None, "kill -9 lets go"
+        with folder.lock():
+            assert folder.holder() == Holder(os.getpid())
+    assert folder.holder() is None
 
 
 def test_who_only_looks_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
-    folder = open_or_create(tmp_path / "out", None)
-    with job_lock(folder):
+    folder = create_local(tmp_path / "out", None)
+    with folder.lock():
         pass
     looking = os.open(folder.state / "lock", os.O_RDONLY)
     fcntl.flock(looking, fcntl.LOCK_SH)
-    assert lock_owner(folder) is None, "another who looks is not taken for the job"
+    assert folder.holder() is None, "another who looks is not taken for the job"
     # What ``quarry status`` does next, while the job tries again.
     closed: list[int] = []
     real = time.sleep
@@ -173,5 +169,5 @@ def test_who_only_looks_does_not_keep_a_job_from_starting(tmp_path: Path) -> Non
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(time, "sleep", sleep)
-        with job_lock(folder):
+        with folder.lock():
             assert closed

@@ -12,8 +12,8 @@ from dicom_quarry import api
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import ConfigError, InputError, LedgerError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import open_or_create
 from dicom_quarry.jobs.instance_paths import load_path_function, make_path_function
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.cohort_rows import CohortChange
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
@@ -28,7 +28,7 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.out = path / "out"
         self.table = path / "cohort.csv"
-        self.folder = open_or_create(self.out, None)
+        self.folder = create_local(self.out, None)
         self.ledger = Ledger(self.folder.ledger)
 
     def settings(self, **options: object) -> Settings:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.local_place import LocalPlace
+from dicom_quarry.jobs.place import Holder
 from dicom_quarry.jobs.status import _read_progress
 
 
 def read(tmp_path: Path, text: str) -> dict[str, object]:
     (tmp_path / "progress.json").write_text(text)
-    return _read_progress(JobFolder(tmp_path, tmp_path), 4711)
+    return _read_progress(LocalPlace(tmp_path, tmp_path), Holder(4711))
 
 
 def test_what_quarry_wrote_is_read(tmp_path: Path) -> None:
@@ -44,7 +45,7 @@ def test_what_another_user_wrote_is_data(tmp_path: Path, text: str) -> None:
 def test_a_pipe_and_a_link_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
     os.mkfifo(path)
-    assert _read_progress(JobFolder(tmp_path, tmp_path), 4711) == {}
+    assert _read_progress(LocalPlace(tmp_path, tmp_path), Holder(4711)) == {}
     path.unlink()
     path.symlink_to("/etc/hostname")
-    assert _read_progress(JobFolder(tmp_path, tmp_path), 4711) == {}
+    assert _read_progress(LocalPlace(tmp_path, tmp_path), Holder(4711)) == {}

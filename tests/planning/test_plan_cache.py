@@ -11,7 +11,7 @@ import pytest
 from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import job_lock, open_or_create
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.planning import plan_cache
 
 LONG_AGO = timedelta(days=31)
@@ -77,8 +77,8 @@ def test_a_plan_that_is_being_made_is_nobody_else_s(tmp_path: Path, table: Path)
     chosen = settings(tmp_path)
     make(table, chosen)
     cohort = record.read_cohort(table, chosen)[0]
-    job_folder = open_or_create(chosen.to, None)
-    with job_lock(plan_cache.plan_folder(cohort, chosen), runs_job=False):
+    job_folder = create_local(chosen.to, None)
+    with plan_cache.plan_folder(cohort, chosen).lock(runs_job=False):
         with (
             pytest.raises(StartError, match="already working"),
             plan_cache.open_plan(cohort, chosen, detailed=False),
@@ -92,7 +92,7 @@ def test_a_job_that_has_begun_keeps_its_own(tmp_path: Path, table: Path) -> None
     chosen = settings(tmp_path)
     make(table, chosen)
     cohort = record.read_cohort(table, chosen)[0]
-    folder = open_or_create(chosen.to, None)
+    folder = create_local(chosen.to, None)
     assert plan_cache.reuse(folder, cohort, chosen) is not None
     assert folder.ledger.stat().st_mode & 0o077 == 0
     assert {path.name for path in folder.state.iterdir()} <= {"ledger.db", "incoming", "lock"}

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, insert, update
 
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.schema import attempts, job, postponements, queries, request_tasks, requests, tasks
 from dicom_quarry.model import AE, RequestState, TaskState
@@ -61,7 +61,7 @@ def record_cohort(out: Path, rows: int, *, unusable: int = 0, marker: str = "") 
             accession = "" if row <= unusable else f"{marker}{951381800000 + row}"
             file.write(f"{marker}{4711 + row // 2:07d},{accession},{marker}follow-up {row % 7}\n")
     table.rename(out.parent / table.name)
-    ledger = Ledger(open_or_create(out, None).ledger)
+    ledger = Ledger(create_local(out, None).ledger)
     try:
         cohort = record.read_cohort(out.parent / table.name, settings)[0]
         record.begin_or_continue(ledger, cohort, settings, update=False)

@@ -18,7 +18,7 @@ import pytest
 
 from dicom_quarry import api
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import open_or_create
+from dicom_quarry.jobs.local_place import create_local
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import OutcomeStatus
@@ -173,7 +173,7 @@ def test_text_cannot_leave_its_place(tmp_path: Path) -> None:
     settings = record_cohort(tmp_path / "seed" / "out", 1).model_copy(update={"to": tmp_path / "out"})
     table, cell = tmp_path / "hostile.csv", HOSTILE.replace('"', '""')
     table.write_text(f'Accession,"{cell}"\nA1,"{cell}"\n', "utf-8")
-    with closing(Ledger(open_or_create(tmp_path / "out", None).ledger)) as ledger:
+    with closing(Ledger(create_local(tmp_path / "out", None).ledger)) as ledger:
         record.begin_or_continue(ledger, record.read_cohort(table, settings)[0], settings, update=False)
     with open_job(tmp_path / "out") as job:
         text = make_report_page(read_report_data(job, identifiers=True))

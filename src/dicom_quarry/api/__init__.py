@@ -78,17 +78,16 @@ if TYPE_CHECKING:
     from dicom_quarry.diagnosis.context import StepStatus as StepStatus
     from dicom_quarry.extraction.runner import JobResult as JobResult
     from dicom_quarry.extraction.runner import Runner as Runner
-    from dicom_quarry.jobs.folder import JobFolder as JobFolder
     from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
     from dicom_quarry.jobs.observer import describe_unused_columns as describe_unused_columns
     from dicom_quarry.jobs.opened_job import OpenedJob as OpenedJob
     from dicom_quarry.jobs.opened_job import open_job as open_job
+    from dicom_quarry.jobs.place import JobPlace as JobPlace
     from dicom_quarry.jobs.progress import QueryProgress as QueryProgress
     from dicom_quarry.jobs.progress import Snapshot as Snapshot
     from dicom_quarry.jobs.registry import job_key as job_key
     from dicom_quarry.jobs.status import JobStatus as JobStatus
-    from dicom_quarry.jobs.status import read_signs as read_signs
     from dicom_quarry.ledger.cohort_rows import CohortChange as CohortChange
     from dicom_quarry.ledger.views import RowView as RowView
     from dicom_quarry.planning.planner import make_plan as make_plan
@@ -234,7 +233,7 @@ EXPORTS = {
         "JobResult",
         "Runner",
     ),
-    "jobs.folder": ("JobFolder",),
+    "jobs.place": ("JobPlace",),
     "jobs.internal_errors": ("describe_internal",),
     "jobs.observer": ("JobObserver", "describe_unused_columns"),
     "jobs.opened_job": ("OpenedJob", "open_job"),
@@ -243,7 +242,7 @@ EXPORTS = {
         "Snapshot",
     ),
     "jobs.registry": ("job_key",),
-    "jobs.status": ("JobStatus", "read_signs"),
+    "jobs.status": ("JobStatus",),
     "ledger.cohort_rows": ("CohortChange",),
     "ledger.views": ("RowView",),
     "planning.planner": ("make_plan",),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import write_changes

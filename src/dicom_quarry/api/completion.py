@@ -9,7 +9,8 @@ from typing import TypeVar
 from dicom_quarry.api.verification import recheck_lost_files
 from dicom_quarry.completion.prune import PrunedStudy, prune_studies
 from dicom_quarry.completion.release import ReleaseResult, release_studies
-from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.open_place import open_existing
+from dicom_quarry.jobs.place import JobPlace
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ def prune(out: str | Path, *, delete: bool = False, trust_owner: bool = False) -
     return _then_recheck(folder, prune_studies(folder, delete=delete))
 
 
-def _then_recheck(folder: JobFolder, results: Iterator[T]) -> Iterator[T]:
+def _then_recheck(folder: JobPlace, results: Iterator[T]) -> Iterator[T]:
     """Yield the results; then correct the record of lost files, some of which may have left the job."""
     yield from results
     recheck_lost_files(folder)

@@ -9,7 +9,7 @@ from contextlib import closing
 from dicom_quarry.api.result import report_access
 from dicom_quarry.api.verification import read_job_damage
 from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, record_damage
 from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import DamagedView
@@ -46,7 +46,7 @@ def check_finished(runner: Runner, end: JobResult) -> JobResult:
     return end
 
 
-def _clear_lost(folder: JobFolder, check: QuickCheck) -> None:
+def _clear_lost(folder: JobPlace, check: QuickCheck) -> None:
     """Remove from the record lost files of an earlier check; damage of another kind stays."""
     before = read_job_damage(folder)
     if before is not None and before.by_size and check.files >= check.total:
@@ -60,7 +60,7 @@ def _describe_check(check: QuickCheck) -> str:
     return f"{format_count(check.files, 'file')}{part} compared by size in {took}: {found}"
 
 
-def _record_lost(folder: JobFolder, check: QuickCheck) -> None:
+def _record_lost(folder: JobPlace, check: QuickCheck) -> None:
     """Record lost files in the job, and list them in damaged.csv, from which they can be fetched again."""
     with closing(StoredFilesReader(folder.ledger)) as reader:
         rows = {task: reader.rows_of(task) for task in {one.file.task_id for one in check.lost}}

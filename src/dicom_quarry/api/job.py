@@ -41,8 +41,9 @@ from dicom_quarry.completion.prune import PrunedStudy
 from dicom_quarry.completion.release import ReleaseResult
 from dicom_quarry.errors import InputError, QuarryError
 from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.jobs.open_place import open_existing
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import OutcomeStatus
@@ -60,7 +61,7 @@ verify = clear_errors(_verify)
 class Job(JobOutput):
     """The job in a folder, whether it runs, has ended or was interrupted; ``folder`` is its ``to``."""
 
-    def __init__(self, job_folder: JobFolder, *, trust_owner: bool = False) -> None:
+    def __init__(self, job_folder: JobPlace, *, trust_owner: bool = False) -> None:
         self.folder = job_folder.out
         self._job_folder = job_folder
         self._trust_owner = trust_owner
@@ -74,7 +75,7 @@ class Job(JobOutput):
         done = counts.rows - counts.rows_by_status.get(OutcomeStatus.PENDING, 0)
         return f"<Job {self.folder}: {status.state}, {format_part(done, counts.rows, 'row')} ended>"
 
-    def _job(self) -> JobFolder:
+    def _job(self) -> JobPlace:
         return self._job_folder
 
     @clear_errors

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import JobFolder, confirmed_lock_owner, lock_owner, open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.place import Holder, JobPlace
 from dicom_quarry.jobs.registry import find_registered, last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
@@ -29,7 +28,7 @@ RETRIED_BY_DEFAULT = frozenset(OutcomeStatus) - {
 _POLL_INTERVAL = 0.2
 
 
-def read_job_status(out: Path | JobFolder) -> JobStatus:
+def read_job_status(out: Path | JobPlace) -> JobStatus:
     """Read the status of the job in folder ``out``; raises InputError if there is none, and LedgerError."""
     with open_job(out) as job:
         return job.status()
@@ -75,7 +74,7 @@ def registered_folders() -> list[Path]:
     return [folder.out for folder in latest_job_folders()]
 
 
-def latest_job_folders() -> list[JobFolder]:
+def latest_job_folders() -> list[JobPlace]:
     """Return this user's jobs on this computer, that of the latest run first."""
     found = []
     for out in last_registered():
@@ -84,7 +83,7 @@ def latest_job_folders() -> list[JobFolder]:
     return found
 
 
-def find_job(key: str) -> JobFolder | None:
+def find_job(key: str) -> JobPlace | None:
     """Return this user's job with a key of :func:`job_key`, None if there is none."""
     out = find_registered(key)
     return None if out is None else open_existing(out)
@@ -121,7 +120,7 @@ def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStat
     return sorted(statuses, key=lambda status: status.started_at, reverse=True)
 
 
-def _list_folders() -> Iterator[JobFolder]:
+def _list_folders() -> Iterator[JobPlace]:
     for path in list_registered():
         # A folder without a job: its table was refused, or its state was deleted.
         with suppress(InputError):
@@ -132,38 +131,32 @@ def _list_folders() -> Iterator[JobFolder]:
 class RunningJob:
     """A job and the process that runs it."""
 
-    folder: JobFolder
-    process: int
+    folder: JobPlace
+    holder: Holder
+
+    @property
+    def process(self) -> int:
+        """The ID of the process."""
+        return self.holder.process
 
     def stop(self, *, cancel: bool = False) -> None:
         """Stop the job after the studies being transferred; ``cancel`` cancels these transfers.
 
         Returns at once. Raises InputError where the process belongs to another user.
         """
-        try:
-            os.kill(self.process, signal.SIGTERM)
-            if cancel:
-                # Two signals at once are delivered as one: leave time to take the first.
-                time.sleep(_POLL_INTERVAL)
-                os.kill(self.process, signal.SIGTERM)
-        except ProcessLookupError:
-            return
-        except PermissionError as error:
-            raise InputError(
-                f"{self.folder.out}: process {self.process} belongs to another user, who has to stop this job"
-            ) from error
+        self.folder.request_stop(self.holder, cancel=cancel)
 
     def wait(self) -> None:
         """Wait until the process has released the job."""
-        while lock_owner(self.folder) == self.process:
+        while self.folder.holder() == self.holder:
             time.sleep(_POLL_INTERVAL)
 
 
 def find_running_job(out: Path) -> RunningJob | None:
     """Find the running job in a folder; raises InputError if it has no job, or a lock of doubtful origin."""
     folder = open_existing(out)
-    process = confirmed_lock_owner(folder)
-    return RunningJob(folder, process) if process else None
+    holder = folder.find_stoppable()
+    return RunningJob(folder, holder) if holder else None
 
 
 def find_running_jobs(on_doubtful: Callable[[InputError], None]) -> list[RunningJob]:
@@ -171,10 +164,10 @@ def find_running_jobs(on_doubtful: Callable[[InputError], None]) -> list[Running
     running = []
     for folder in _list_folders():
         try:
-            process = confirmed_lock_owner(folder)
+            holder = folder.find_stoppable()
         except InputError as error:
             on_doubtful(error)
             continue
-        if process:
-            running.append(RunningJob(folder, process))
+        if holder:
+            running.append(RunningJob(folder, holder))
     return running

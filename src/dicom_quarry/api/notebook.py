@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dicom_quarry.api.boundary import clear_errors
 from dicom_quarry.errors import QuarryError
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.place import JobPlace
 
 if TYPE_CHECKING:
     from dicom_quarry.reporting.arrow_table import ArrowTable
@@ -29,7 +29,7 @@ class JobOutput:
 
     __slots__ = ()
 
-    def _job(self) -> JobFolder:
+    def _job(self) -> JobPlace:
         """Return the folders of the job."""
         raise NotImplementedError
 

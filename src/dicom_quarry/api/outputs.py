@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from dicom_quarry.api.notebook import is_ipython
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.plan_reader import PlannedRow
 from dicom_quarry.ledger.views import RowView
 from dicom_quarry.model import SETTLED, OutcomeStatus
@@ -19,13 +19,13 @@ from dicom_quarry.reporting.job_view import JobView, read_job_view
 MAX_SHOWN_ROWS = 50
 
 
-def job_html(folder: JobFolder, note: str) -> str:
+def job_html(folder: JobPlace, note: str) -> str:
     """Return a job as HTML without identifiers; raises LedgerError."""
     with open_job(folder) as job:
         return job_output(read_job_view(job), note=note)
 
 
-def show_job(folder: JobFolder, note: str, *, identifiers: bool) -> None:
+def show_job(folder: JobPlace, note: str, *, identifiers: bool) -> None:
     """Show a job; ``identifiers`` adds rows with their cells."""
     with open_job(folder) as job:
         view = read_job_view(job)

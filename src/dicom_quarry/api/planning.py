@@ -17,7 +17,7 @@ from dicom_quarry.config.settings import Settings, load_settings
 from dicom_quarry.config.site_policy import load_site_policy
 from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.query_context import make_query_context
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.ledger.plan_reader import PlannedRow, PlanReader
 from dicom_quarry.planning.past_throughput import compute_past_throughput
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class Plan:
     """A plan's summary, and its rows one by one; ``problem`` is what an operator has to do, if anything."""
 
-    folder: JobFolder
+    folder: LocalPlace
     summary: PlanSummary
     detailed: bool = False
     problem: str = ""

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, apply_access, job_lock, require_own_state
+from dicom_quarry.jobs.folder import apply_access, require_own_state
+from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.naming import begin_or_continue_names
 from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, ReceiverStats
@@ -78,7 +79,7 @@ class FolderReceiver:
         state = directory / ".quarry"
         is_new = not state.exists()
         self._incoming = _make_incoming_folder(directory)
-        require_own_state(JobFolder(directory, state), trust_owner=trust_owner)
+        require_own_state(LocalPlace(directory, state), trust_owner=trust_owner)
         names = begin_or_continue_names(directory, state, is_new=is_new, portable=portable_names)
         template = PathTemplate.parse(filepath, for_job=False, names=names)
         apply_access(directory, access)
@@ -135,7 +136,7 @@ class FolderReceiver:
         state = self._directory / ".quarry"
         if (state / "ledger.db").exists() or (state / "state-folder").exists():
             raise ConfigError(f"{self._directory} is the folder of a job: receive into another folder")
-        with job_lock(JobFolder(self._directory, state), runs_job=False):
+        with LocalPlace(self._directory, state).lock(runs_job=False):
             yield
 
 

@@ -12,9 +12,10 @@ from dicom_quarry.api.options import StrPath, make_path
 from dicom_quarry.api.result import Result, report_access
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import ConfigError, InputError
-from dicom_quarry.jobs.folder import JobFolder, open_existing
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import read_damage
 from dicom_quarry.ledger.history import HistoryReader
 from dicom_quarry.ledger.reader import LedgerReader
@@ -105,7 +106,7 @@ def write_final_reports(end: JobResult) -> Result:
     return write_reports(end.folder, force=not end.nothing_to_do)
 
 
-def write_reports(folder: JobFolder, *, force: bool = True, options: ReportOptions | None = None) -> Result:
+def write_reports(folder: JobPlace, *, force: bool = True, options: ReportOptions | None = None) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz, proof.json, report.html and, if needed, missing.csv.
 
     Without ``force`` nothing is written if the reports are newer than the ledger. A report on request is
@@ -242,14 +243,11 @@ def _has_bom(path: Path) -> bool:
         return False
 
 
-def _are_current(folder: JobFolder, requested: Sequence[str]) -> bool:
+def _are_current(folder: JobPlace, requested: Sequence[str]) -> bool:
     """Return True if the reports that every job has are there, and newer than the record."""
     names = [*_REPORT_FILES, *(name for name in requested if name == _HTML_FILE)]
     try:
         oldest = min((folder.out / name).stat().st_mtime_ns for name in names)
     except FileNotFoundError:
         return False
-    # The last writes may be in the write-ahead log alone.
-    log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
-    written = [one.stat() for one in (folder.ledger, log) if one.is_file()]
-    return all(oldest > one.st_mtime_ns for one in written if one.st_size)
+    return not folder.has_changed_since(oldest)

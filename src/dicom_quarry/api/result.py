@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry.api.notebook import JobOutput
-from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.settings import (
     FILE_NAME,
     ArchiveProfile,
@@ -15,8 +14,9 @@ from dicom_quarry.config.settings import (
     validate_model,
 )
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.reporting.summary import JobSummary
 from dicom_quarry.system.permissions import PRIVATE, Permissions
@@ -32,7 +32,7 @@ class Result(JobOutput):
     report.html was not written.
     """
 
-    folder: JobFolder
+    folder: JobPlace
     summary: JobSummary
     problem: str = ""
     further_reports: tuple[Path, ...] = ()
@@ -42,7 +42,7 @@ class Result(JobOutput):
     def __repr__(self) -> str:
         return f"<Result of {self.folder.out}: {self.summary.verdict}>"
 
-    def _job(self) -> JobFolder:
+    def _job(self) -> JobPlace:
         return self.folder
 
     def _note(self, *, identifiers: bool) -> str:
@@ -69,13 +69,13 @@ class Result(JobOutput):
         return read_studies(self.folder)
 
 
-def read_rows(folder: JobFolder) -> Iterator[RowView]:
+def read_rows(folder: JobPlace) -> Iterator[RowView]:
     """Read every row of a job's table with its present outcome."""
     with open_job(folder) as job:
         yield from job.reader.rows()
 
 
-def read_studies(folder: JobFolder) -> Iterator[StudyView]:
+def read_studies(folder: JobPlace) -> Iterator[StudyView]:
     """Read every study of a job with its present outcome."""
     with open_job(folder) as job:
         yield from job.reader.studies()
@@ -84,14 +84,13 @@ def read_studies(folder: JobFolder) -> Iterator[StudyView]:
 def load_job_settings(out: Path, *, trust_owner: bool = False) -> Settings:
     """Load the settings of a job's last run, for another run; raises InputError if the folder has no job.
 
-    ``to`` is set to ``out`` and ``state`` to None, since the folders may have been moved. Raises NotOwned if
-    another user owns the job's folder, and ConfigError for a command that another user, also with root as the
-    reader, could have written; ``trust_owner`` accepts both.
+    ``to`` is that of the place, since the folders may have been moved. Raises NotOwned if another user owns
+    the job's folder, and ConfigError for a command that another user, also with root as the reader, could
+    have written; ``trust_owner`` accepts both.
     """
     folder = open_existing(out, check_owner=True, trust_owner=trust_owner)
-    settings = _read_settings(folder, {"to": out, "state": None, "trust_owner": trust_owner})
-    for path in (folder.state, folder.ledger):
-        reject_foreign_commands(settings.model_dump(), path, path.stat(), trust_owner=trust_owner)
+    settings = _read_settings(folder, {**folder.settings_of_place(), "trust_owner": trust_owner})
+    folder.reject_commands(settings.model_dump(), trust_owner=trust_owner)
     return settings
 
 
@@ -115,7 +114,7 @@ def list_changed_settings(flags: Mapping[str, object]) -> list[str]:
     return ["archives" if name == "retrieve" else name for name in flags]
 
 
-def _read_settings(folder: JobFolder, changes: Mapping[str, object]) -> Settings:
+def _read_settings(folder: JobPlace, changes: Mapping[str, object]) -> Settings:
     with open_job(folder) as job:
         return job.settings.model_copy(update=changes)
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.folder import JobFolder, open_existing
+from dicom_quarry.jobs.local_place import LocalPlace
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.plurals import format_part
@@ -41,9 +43,9 @@ def open_verification(out: Path, options: VerifyOptions) -> VerificationRun:
     return VerificationRun(folder, replace(options, manifest=manifest))
 
 
-def choose_record(out: Path, manifest: Path | None) -> tuple[JobFolder, Path | None]:
+def choose_record(out: Path, manifest: Path | None) -> tuple[JobPlace, Path | None]:
     """Return the folders to verify, and the manifest to use instead of the job's record."""
-    without_job = JobFolder(out, out / ".quarry")
+    without_job = LocalPlace(out, out / ".quarry")
     if manifest is not None:
         return without_job, manifest
     try:
@@ -98,7 +100,7 @@ def write_damaged_list(
     return None
 
 
-def read_job_damage(folder: JobFolder) -> FileDamage | None:
+def read_job_damage(folder: JobPlace) -> FileDamage | None:
     """Read the damage in a job's record."""
     with closing(LedgerReader(folder.ledger)) as reader:
         return read_damage(reader.metadata())
@@ -125,7 +127,7 @@ def record_verification(
         record_damage(folder.ledger, before, None)
 
 
-def recheck_lost_files(folder: JobFolder) -> None:
+def recheck_lost_files(folder: JobPlace) -> None:
     """Compare the sizes of files again, if the record of the job has files that were lost."""
     damage = read_job_damage(folder)
     if damage is not None and damage.by_size:

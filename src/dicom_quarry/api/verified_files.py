@@ -11,7 +11,7 @@ from dicom_quarry.api.options import StrPath, check_bools, check_number, make_pa
 from dicom_quarry.api.outputs import MAX_SHOWN_ROWS, show_output
 from dicom_quarry.api.progress import open_progress
 from dicom_quarry.api.verification import choose_record, format_files_progress
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.arrow_table import ArrowTable, Column, ColumnType
 from dicom_quarry.reporting.html.notebook import ShownRows, VerificationView, verification_output
@@ -42,7 +42,7 @@ class Verification(Iterator[FileResult]):
     10,000 of them.
     """
 
-    def __init__(self, folder: JobFolder, options: VerifyOptions, *, progress: bool = False) -> None:
+    def __init__(self, folder: JobPlace, options: VerifyOptions, *, progress: bool = False) -> None:
         self._folder = folder
         self._options = options
         self._progress = progress

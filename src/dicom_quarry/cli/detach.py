@@ -10,7 +10,7 @@ from pathlib import Path
 import typer
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder
+from dicom_quarry.api import JobPlace
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
@@ -31,7 +31,7 @@ class DetachedDisplay(PlainDisplay):
         super().__init__()
         self._launcher = api.Launcher()
 
-    def on_started(self, folder: JobFolder) -> None:
+    def on_started(self, folder: JobPlace) -> None:
         """Print how to watch and stop the job, and let the launcher end."""
         if not self._launcher.is_waiting:
             return

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder, open_for_run
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.open_place import open_for_run
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.orphans import OrphanedStudy, Orphans
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
@@ -36,12 +37,12 @@ class PrunedStudy:
     size: int
 
 
-def pruned_folder(folder: JobFolder) -> Path:
+def pruned_folder(folder: JobPlace) -> Path:
     """Return the folder to which the files of a job are moved."""
     return folder.out / _PRUNED
 
 
-def prune_studies(folder: JobFolder, *, delete: bool) -> Iterator[PrunedStudy]:
+def prune_studies(folder: JobPlace, *, delete: bool) -> Iterator[PrunedStudy]:
     """Move the files of every study that no row requests any more; with ``delete`` delete them.
 
     Files that a row requests through another task of the study stay. Raises InputError while rows wait to be
@@ -57,7 +58,7 @@ def prune_studies(folder: JobFolder, *, delete: bool) -> Iterator[PrunedStudy]:
             )
         path_of = load_path_function(reader)
         protocol = parse_recorded_settings(reader.metadata()).protocol
-        with AuditLog(folder.audit, protocol) as audit_log:
+        with folder.open_audit_log(ledger, protocol) as audit_log:
             for one in orphans.list():
                 yield _prune_study(folder, one, _files_of(reader, path_of, one), audit_log, delete=delete)
                 orphans.forget(one.task_ids)
@@ -71,7 +72,7 @@ def _files_of(reader: StoredFilesReader, path_of: PathFunction, one: OrphanedStu
 
 
 def _prune_study(
-    folder: JobFolder, one: OrphanedStudy, files: list[StoredFile], audit_log: AuditLog, *, delete: bool
+    folder: JobPlace, one: OrphanedStudy, files: list[StoredFile], audit_log: AuditLog, *, delete: bool
 ) -> PrunedStudy:
     present = [file for file in files if (folder.out / file.path).is_file()]
     size = sum(file.size for file in present)

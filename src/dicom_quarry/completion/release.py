@@ -17,8 +17,8 @@ from pathlib import Path
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder, lock_owner
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
 from dicom_quarry.ledger.releases import Releases, ReleaseState
@@ -28,7 +28,6 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.hash_worker import compare_batch
 from dicom_quarry.store.moving import remove_empty_folders
-from dicom_quarry.system.locks import FileLock
 from dicom_quarry.version import __version__
 
 _NO_LONGER_COMPLETE = "the job is fetching it again"
@@ -61,7 +60,7 @@ class ReleaseResult:
 
 
 def release_studies(
-    folder: JobFolder, study_uids: Collection[str], *, delete: bool
+    folder: JobPlace, study_uids: Collection[str], *, delete: bool
 ) -> Iterator[ReleaseResult]:
     """Release the given studies, or all complete ones; without ``delete`` only those whose files are gone.
 
@@ -69,12 +68,12 @@ def release_studies(
     version of Quarry runs the job.
     """
     # One release at a time: another would find the files missing that this one removes.
-    with closing(LedgerReader(folder.ledger)) as reader, FileLock(folder.state / "release.lock"):
-        if lock_owner(folder) is not None and reader.metadata()["version"] != __version__:
+    with closing(LedgerReader(folder.ledger)) as reader, folder.named_lock("release"):
+        if folder.holder() is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry works on {folder.out}: use that version, or wait")
         protocol = parse_recorded_settings(reader.metadata()).protocol
         ledger = Ledger(folder.ledger)
-        audit_log = AuditLog(folder.audit, protocol)
+        audit_log = folder.open_audit_log(ledger, protocol)
         try:
             releases = Releases(ledger.database)
             releaser = _Releaser(

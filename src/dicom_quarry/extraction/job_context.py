@@ -12,7 +12,7 @@ from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.audit_log import AuditLog
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Receipt
@@ -53,7 +53,7 @@ class JobContext:
     """
 
     queries: QueryContext
-    folder: JobFolder
+    folder: JobPlace
     ledger: Ledger
     audit_log: AuditLog
     path_of: PathFunction

@@ -24,11 +24,13 @@ from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
-from dicom_quarry.jobs.folder import JobFolder, apply_access, open_for_run, open_or_create
+from dicom_quarry.jobs.folder import apply_access
 from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
-from dicom_quarry.jobs.progress import ProgressMeter, write_queued
+from dicom_quarry.jobs.open_place import open_for_run, open_or_create
+from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.jobs.progress import ProgressMeter, describe_queued
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.orphans import Orphans
 from dicom_quarry.ledger.reader import Counts, LedgerReader
@@ -60,7 +62,7 @@ class JobResult:
     ``redacted_problem`` is the same without the archive's text, which may name a patient.
     """
 
-    folder: JobFolder
+    folder: JobPlace
     counts: Counts
     nothing_to_do: bool = False
     problem: str = ""
@@ -88,7 +90,7 @@ StartOnComplete = Callable[[JobContext], AbstractContextManager[OnComplete]]
 
 #: Copies the query results of the cohort's plan into the folder of a new job. The last argument is
 #: the digest of all exclusion lists. Returns a message for the user, None if there is no usable plan.
-ReusePlan = Callable[[JobFolder, CohortFile, Settings, str], str | None]
+ReusePlan = Callable[[JobPlace, CohortFile, Settings, str], str | None]
 
 
 class Runner:
@@ -175,7 +177,7 @@ class Runner:
             tried = format_count(count, "row or study is", "rows and studies are")
             return self.run(folder, ledger, retried=f"{tried} tried again ({outcomes})")
 
-    def _report_orphans(self, folder: JobFolder, ledger: Ledger) -> None:
+    def _report_orphans(self, folder: JobPlace, ledger: Ledger) -> None:
         """Report the stored studies that no row requests any more, as after an update with fewer rows."""
         orphans = Orphans(ledger.database)
         # A row that waits to be searched for may request any study.
@@ -188,7 +190,7 @@ class Runner:
             )
 
     @contextmanager
-    def open_job(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobFolder, Ledger]]:
+    def open_job(self, cohort: CohortFile | None = None) -> Iterator[tuple[JobPlace, Ledger]]:
         """Open the job's folder and ledger; a job that has not begun starts with its cohort's plan."""
         settings = self.queries.settings
         notifications.check_settings(settings.notify)
@@ -209,14 +211,14 @@ class Runner:
         with open_for_run(folder, prepare=reuse_plan) as ledger:
             yield folder, ledger
 
-    def run(self, folder: JobFolder, ledger: Ledger, *, retried: str = "") -> JobResult:
+    def run(self, folder: JobPlace, ledger: Ledger, *, retried: str = "") -> JobResult:
         """Retrieve the missing instances of an open job, and run the command for complete studies.
 
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
         metrics, report = self.queries.settings.metrics, self.queries.status_board.report
         with (
-            self._open_audit_log(folder) as audit_log,
+            self._open_audit_log(folder, ledger) as audit_log,
             closing(LedgerReader(folder.ledger)) as reader,
             open_metrics(metrics, folder, report) as self._publisher.on_written,
         ):
@@ -235,7 +237,7 @@ class Runner:
                 return result
 
     def _make_context(
-        self, folder: JobFolder, ledger: Ledger, columns: tuple[str, ...], audit_log: AuditLog
+        self, folder: JobPlace, ledger: Ledger, columns: tuple[str, ...], audit_log: AuditLog
     ) -> JobContext:
         queries, settings = self.queries, self.queries.settings
         names = recorded_names(ledger.metadata())
@@ -338,13 +340,13 @@ class Runner:
         shutdown = self.queries.user_shutdown
         return run_receiver(settings, archives, context.sink, report, port_queue, refusals, shutdown)
 
-    def _make_port_queue(self, folder: JobFolder) -> PortQueue:
+    def _make_port_queue(self, folder: JobPlace) -> PortQueue:
         observer, settings = self.queries.observer, self.queries.settings
 
         def on_wait(waiting_for: str) -> None:
             observer.on_queued(waiting_for)
             observer.on_started(folder)
-            write_queued(folder.progress, waiting_for)
+            folder.write_progress(describe_queued(waiting_for))
             self._publisher.on_written()
 
         shared_folder = self.queries.site_policy.shared
@@ -357,7 +359,7 @@ class Runner:
             on_wait=on_wait,
         )
 
-    def _open_audit_log(self, folder: JobFolder) -> AuditLog:
+    def _open_audit_log(self, folder: JobPlace, ledger: Ledger) -> AuditLog:
         queries = self.queries
 
         def on_disk_full(message: str) -> None:
@@ -366,7 +368,7 @@ class Runner:
             with queries.status_board.report_waiting("free disk space", needs_operator=True):
                 queries.shutdown.wait_unless_cancelled(_DISK_FULL_RETRY_SECONDS)
 
-        return AuditLog(folder.audit, queries.settings.protocol, on_disk_full)
+        return folder.open_audit_log(ledger, queries.settings.protocol, on_disk_full)
 
     def _audit_run(self, context: JobContext, reader: LedgerReader) -> AbstractContextManager[None]:
         exclusions = self.queries.exclusions

@@ -7,17 +7,14 @@ begins with an empty value. docs/proof.md has the same rules for others.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
-from dicom_quarry.errors import LedgerError
 from dicom_quarry.plurals import format_count
 
 #: Most values that are kept of a chain; with more records there is one for every 2, 4, 8, ... of them.
@@ -53,12 +50,12 @@ class ChainComparison:
     differences: tuple[str, ...] = field(default=())
 
 
-def read_chain(path: Path) -> AuditChain:
-    """Compute the chain of the audit log ``path``, empty if there is none; raise LedgerError."""
+def compute_chain(log: Iterable[Mapping[str, str]]) -> AuditChain:
+    """Compute the chain over the records of an audit log."""
     records, head, every = 0, "", 1
     values: list[str] = []
     started = ended = ""
-    for record in _read_records(path):
+    for record in log:
         records, head = records + 1, next_value(head, canonical_form(record))
         if records % every == 0:
             values.append(head)
@@ -70,18 +67,18 @@ def read_chain(path: Path) -> AuditChain:
     return AuditChain(records, head, every, tuple(values), started, ended)
 
 
-def compare_chain(chain: AuditChain, path: Path) -> ChainComparison:
-    """Compare the audit log ``path`` with its chain, and name what differs; raise LedgerError."""
+def compare_chain(chain: AuditChain, read: Callable[[], Iterable[Mapping[str, str]]]) -> ChainComparison:
+    """Compare an audit log with its chain, and name what differs; ``read`` returns the log's records."""
     number, head, agrees = 0, "", True
     ends = _segment_ends(chain)
-    for record in _read_records(path):
+    for record in read():
         number += 1
         if number <= chain.records:
             head = next_value(head, canonical_form(record))
             agrees = agrees and ends.get(number, head) == head
     if agrees and number >= chain.records:
         return ChainComparison(number - chain.records)
-    forms = [canonical_form(record) for record in _read_records(path)]
+    forms = [canonical_form(record) for record in read()]
     return _ChangeFinder(chain, forms).find()
 
 
@@ -93,33 +90,6 @@ def canonical_form(record: Mapping[str, str]) -> str:
 def next_value(value: str, form: str) -> str:
     """Return the chain's value after a record in canonical form."""
     return hashlib.sha256(f"{value}{form}".encode()).hexdigest()
-
-
-def _read_records(path: Path) -> Iterator[dict[str, str]]:
-    """Yield the records; a line that a crash has cut off has its text alone, as ``line``."""
-    try:
-        with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
-            lines = (line.rstrip("\r\n") for line in stream)
-            columns = _split_line(next(lines, ""))
-            for line in filter(None, lines):
-                cells = _split_line(line)
-                yield (
-                    {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
-                    if len(cells) == len(columns)
-                    else {"line": line}
-                )
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _split_line(line: str) -> list[str]:
-    """Return the cells of a line; none if it is not CSV."""
-    try:
-        return next(csv.reader([line]), [])
-    except csv.Error:
-        return []
 
 
 def _segment_ends(chain: AuditChain) -> dict[int, str]:

@@ -1,8 +1,8 @@
 """The audit log: which user fetched which study, when, under which approval.
 
-It is ``audit.csv`` in the state folder; lines are only appended. A line is durable before the ledger records
-the same event. After a crash in between the work is repeated and logged again: a study may be in the log
-twice, but is never missing.
+Lines are only appended. A line is durable before the ledger records the same event. After a crash in between
+the work is repeated and logged again: a study may be in the log twice, but is never missing. The log of a job
+in a folder is ``audit.csv`` in its state folder.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import io
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,8 @@ from dicom_quarry.system.locks import locked
 from dicom_quarry.system.ownership import NotOwned, open_own_file
 from dicom_quarry.system.processes import user_name
 from dicom_quarry.system.shutdown import Stopped
+
+AUDIT_NAME = "audit.csv"
 
 COLUMNS = (
     "time",
@@ -54,17 +57,46 @@ def _raise_full(reason: str) -> None:
     raise LedgerFull(reason)
 
 
-class AuditLog:
-    """The audit log, open for appending by any thread. ``protocol`` is the approval under which the job runs.
+class AuditLog(ABC):
+    """The audit log, open for appending by any thread; ``protocol`` is the approval of the job."""
+
+    def __init__(self, protocol: str) -> None:
+        self._constant_values = {"user": user_name(), "host": socket.gethostname(), "protocol": protocol}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def write(self, event: str, study: Study | None = None, **values: object) -> None:
+        """Append a line, durably; ``values`` are by column. Raises LedgerError."""
+        if study is not None:
+            values |= {"study_uid": study.study_uid, "patient_id": study.patient_id}
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": now, "event": event, **self._constant_values, **values}
+        self._append_durably([escape_cell(str(line.get(name, ""))) for name in COLUMNS])
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the log."""
+
+    @abstractmethod
+    def _append_durably(self, cells: Sequence[str]) -> None:
+        """Append a line as a whole; return when it is durable."""
+
+
+class AuditFile(AuditLog):
+    """The audit log in a file.
 
     ``on_full`` is called repeatedly while the disk is full, first with a message for the user, then with an
     empty string. It waits for a while, or raises. Raises LedgerError if the file cannot be written.
     """
 
-    def __init__(self, path: Path, protocol: str = "", on_full: Callable[[str], None] = _raise_full) -> None:
+    def __init__(self, path: Path, protocol: str = "", on_full: Callable[[str], None] | None = None) -> None:
+        super().__init__(protocol)
         self._path = path
-        self._on_full = on_full
-        self._constant_values = {"user": user_name(), "host": socket.gethostname(), "protocol": protocol}
+        self._on_full = on_full or _raise_full
         self._write_lock, self._sync_lock = threading.Lock(), threading.Lock()
         self._written_lines = self._durable_lines = 0
         try:
@@ -75,24 +107,13 @@ class AuditLog:
             raise LedgerError(f"{path} cannot be written: {error.strerror}") from error
         self._prepare_file()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the file."""
         os.close(self._fd)
 
-    def write(self, event: str, study: Study | None = None, **values: object) -> None:
-        """Append a line, durably; ``values`` are by column. Raises LedgerError."""
-        if study is not None:
-            values |= {"study_uid": study.study_uid, "patient_id": study.patient_id}
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line = {"time": now, "event": event, **self._constant_values, **values}
+    def _append_durably(self, cells: Sequence[str]) -> None:
         with self._write_lock:
-            self._append(_format_line([line.get(name, "") for name in COLUMNS]))
+            self._append(format_line(cells))
             self._written_lines = number = self._written_lines + 1
         # One sync serves all threads that wrote their lines before it began.
         with self._sync_lock:
@@ -111,7 +132,7 @@ class AuditLog:
         """Write the header of a new file; end a line that a crash has cut off, so that it stays alone."""
         size = os.fstat(self._fd).st_size
         if not size:
-            self._append(_format_line(COLUMNS))
+            self._append(format_line(COLUMNS))
             self._sync()
             sync_directory(self._path.parent)
         elif os.pread(self._fd, 1, size - 1) != b"\n":
@@ -170,7 +191,38 @@ def _format_counts(counts: Counts) -> str:
     return f"rows: {rows}; studies complete: {counts.studies_complete} of {counts.studies}"
 
 
-def _format_line(cells: Iterable[object]) -> bytes:
+def format_line(cells: Iterable[str]) -> bytes:
+    """Return a line of audit.csv."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow([escape_cell(str(cell)) for cell in cells])
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def read_audit_file(path: Path) -> Iterator[dict[str, str]]:
+    """Yield the records of ``path``, none if there is no file; raise LedgerError.
+
+    A line that a crash has cut off has its text alone, as ``line``.
+    """
+    try:
+        with path.open(encoding="utf-8", errors="backslashreplace", newline="\n") as stream:
+            lines = (line.rstrip("\r\n") for line in stream)
+            columns = _split_line(next(lines, ""))
+            for line in filter(None, lines):
+                cells = _split_line(line)
+                yield (
+                    {name: cell for name, cell in zip(columns, cells, strict=True) if cell}
+                    if len(cells) == len(columns)
+                    else {"line": line}
+                )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise LedgerError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _split_line(line: str) -> list[str]:
+    """Return the cells of a line; none if it is not CSV."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return []

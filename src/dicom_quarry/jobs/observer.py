@@ -11,9 +11,9 @@ from functools import partialmethod
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.notifications import Notifier
-from dicom_quarry.jobs.progress import QueryProgress, Snapshot, StatusBoard, write_progress
+from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.jobs.progress import QueryProgress, Snapshot, StatusBoard, describe_snapshot
 from dicom_quarry.ledger.cohort_rows import CohortChange
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class JobObserver:
     def on_queued(self, waiting_for: str) -> None:
         """The job waits for its receiver's port; called several times a second."""
 
-    def on_started(self, folder: JobFolder) -> None:
+    def on_started(self, folder: JobPlace) -> None:
         """The job is queued, or passed its first checks, and needs no terminal. May be called twice."""
 
     def on_progress(self, snapshot: Snapshot) -> None:
@@ -123,7 +123,7 @@ class ProgressPublisher:
         self.on_time_left: Callable[[float | None], None] = lambda _: None
         self.on_written: Callable[[], None] = lambda: None
 
-    def publish(self, snapshot: Snapshot, folder: JobFolder) -> None:
+    def publish(self, snapshot: Snapshot, folder: JobPlace) -> None:
         """Publish a snapshot of the run; called several times a second."""
         if snapshot.stopping and not self._is_stop_reported:
             self._is_stop_reported = True
@@ -138,15 +138,15 @@ class ProgressPublisher:
         if time.monotonic() - self._written_at > _WRITE_INTERVAL:
             self._written_at = time.monotonic()
             with suppress(OSError):  # a full disk costs the display of another process alone
-                write_progress(folder.progress, snapshot)
+                folder.write_progress(describe_snapshot(snapshot))
             self.on_written()
             self.on_time_left(snapshot.seconds_left)
 
-    def finish(self, folder: JobFolder) -> None:
-        """Publish the last messages, and remove the progress file of the ended run."""
+    def finish(self, folder: JobPlace) -> None:
+        """Publish the last messages, and remove the progress of the ended run."""
         self._forward_messages()
         self._notifier.reset()
-        folder.progress.unlink(missing_ok=True)
+        folder.remove_progress()
 
     def _forward_messages(self) -> None:
         for message in self._status_board.take_messages():

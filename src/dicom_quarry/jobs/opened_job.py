@@ -7,7 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from dicom_quarry.jobs.folder import MISMATCH_DIR, JobFolder, open_existing
+from dicom_quarry.jobs.folder import MISMATCH_DIR
+from dicom_quarry.jobs.open_place import open_existing
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.status import JobStatus, read_status
 from dicom_quarry.ledger.history import HistoryReader
 
@@ -23,7 +25,7 @@ class OpenedJob:
     ``reader`` reads its record: rows, studies, instances, counts, activity and histories.
     """
 
-    def __init__(self, folder: JobFolder) -> None:
+    def __init__(self, folder: JobPlace) -> None:
         self.folder = folder
         self.reader = HistoryReader(folder.ledger, MISMATCH_DIR)
 
@@ -65,9 +67,9 @@ class OpenedJob:
         return load_path_function(self.reader)
 
 
-def open_job(place: Path | JobFolder) -> OpenedJob:
-    """Open the job in the output folder ``place`` for reading.
+def open_job(place: Path | JobPlace) -> OpenedJob:
+    """Open the job of a place, or in the output folder ``place``, for reading.
 
     Raises InputError if there is none, and LedgerError if its record cannot be read.
     """
-    return OpenedJob(place if isinstance(place, JobFolder) else open_existing(place))
+    return OpenedJob(place if isinstance(place, JobPlace) else open_existing(place))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import Task
-from dicom_quarry.system.atomic_file import atomic_write_text
 
 _log = logging.getLogger("dicom_quarry.job")
 
@@ -205,22 +201,16 @@ class ProgressMeter:
         self._count_seconds = self._counted_at - now
 
 
-def write_progress(path: Path, snapshot: Snapshot) -> None:
-    """Write a snapshot to the progress file."""
+def describe_snapshot(snapshot: Snapshot) -> dict[str, object]:
+    """Return a snapshot as the progress of the job, for other processes."""
     values = asdict(snapshot)
     for name in ("study_groups", "rows_by_code", "studies_by_code"):  # in the record for every reader
         del values["counts"][name]
     for study in values["active_studies"]:
         del study["patient_id"], study["accession"]  # the file is read by programs that write logs
-    _write_progress_file(path, values)
+    return values
 
 
-def write_queued(path: Path, waiting_for: str) -> None:
-    """Write to the progress file that the job is queued for its port, with the reason."""
-    _write_progress_file(path, {"queued": True, "waiting_for": waiting_for})
-
-
-def _write_progress_file(path: Path, values: Mapping[str, object]) -> None:
-    # Written every second, and useless after a power cut: it need not be durable.
-    with atomic_write_text(path, durable=False) as file:
-        json.dump({"process": os.getpid(), "time": time.time(), **values}, file)
+def describe_queued(waiting_for: str) -> dict[str, object]:
+    """Return the progress of a job that is queued for its port, with the reason."""
+    return {"queued": True, "waiting_for": waiting_for}

@@ -1,23 +1,19 @@
-"""The status of a job, read by another process: from its ledger, its lock and its progress file."""
+"""The status of a job, read by another process: from its ledger, its lock and its progress."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from dicom_quarry.jobs.folder import JobFolder, lock_owner
+from dicom_quarry.jobs.place import Holder, JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, read_damage
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.model import Study
 from dicom_quarry.system.text_safety import escape_text
 
-#: Limits on a progress file, which another user may have written: bytes, characters of a reason, numbers.
-_MAX_PROGRESS = 1 << 20
+#: Limits on a progress, which another user may have written: characters of a reason, numbers.
 _MAX_REASON = 500
 _MAX_NUMBER = 1e15
 
@@ -26,21 +22,26 @@ _STUDY_KEYS = ("row", "stored", "listed", "task_id")
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job at one moment. ``process`` runs it, None if none does; ``progress`` is its progress file.
+    """A job at one moment. ``holder`` is the process that runs it, None if none does.
 
-    ``active_studies`` are the studies of the progress file, by their rows.
+    ``active_studies`` are the studies of the progress, by their rows.
     ``damage`` are files that were found damaged or missing. ``was_killed``: its last process ended without
     stopping, such as by kill -9 or a restart of the computer.
     """
 
-    folder: JobFolder
+    folder: JobPlace
     started_at: datetime
     counts: Counts
-    process: int | None
+    holder: Holder | None
     progress: Mapping[str, Any]
     active_studies: Mapping[int, Study] = field(default_factory=dict)
     damage: FileDamage | None = None
     was_killed: bool = False
+
+    @property
+    def process(self) -> int | None:
+        """The ID of the process that runs the job, None if none does."""
+        return self.holder.process if self.holder else None
 
     @property
     def is_queued(self) -> bool:
@@ -72,44 +73,25 @@ class JobStatus:
         return "waiting" if self.waiting_for else "running"
 
 
-def read_status(folder: JobFolder, reader: LedgerReader) -> JobStatus:
+def read_status(folder: JobPlace, reader: LedgerReader) -> JobStatus:
     """Read the status of a job from its record, its lock and its progress file; raise LedgerError."""
     counts, metadata = reader.counts(), reader.metadata()
-    process = lock_owner(folder)
-    progress = _read_progress(folder, process) if process else {}
+    holder = folder.holder()
+    progress = _read_progress(folder, holder) if holder else {}
     active = {
         one["row"]: view.study
         for one in progress.get("active_studies", [])
         for view in reader.studies(only=int(one.get("task_id") or 0))
     }
     began, damage = datetime.fromisoformat(metadata["created"]), read_damage(metadata)
-    # A process that ends removes its progress file.
-    was_killed = process is None and not counts.is_finished and folder.progress.is_file()
-    return JobStatus(folder, began, counts, process, progress, active, damage, was_killed)
+    was_killed = holder is None and not counts.is_finished and folder.was_left()
+    return JobStatus(folder, began, counts, holder, progress, active, damage, was_killed)
 
 
-def read_signs(folder: JobFolder) -> tuple[object, ...]:
-    """Return what changes when the status does, at little cost: the process of a job, and times of files."""
-    log = folder.ledger.with_name(f"{folder.ledger.name}-wal")
-    return (lock_owner(folder), *map(_modified_at, (folder.progress, folder.ledger, log)))
-
-
-def _modified_at(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _read_progress(folder: JobFolder, process: int) -> dict[str, Any]:
+def _read_progress(folder: JobPlace, holder: Holder) -> dict[str, Any]:
     """Return the progress that this process wrote; empty before it wrote any."""
-    try:
-        fd = os.open(folder.progress, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(fd, "rb") as file:
-            progress = json.loads(file.read(_MAX_PROGRESS))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(progress, dict) or progress.get("process") != process:
+    progress = folder.read_progress()
+    if not isinstance(progress, dict) or progress.get("process") != holder.process:
         return {}
     return _clean_progress(progress)
 

@@ -7,7 +7,7 @@ from itertools import islice
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import InputError, LedgerError
-from dicom_quarry.jobs.folder import open_existing
+from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import AE, BaseUri

@@ -21,7 +21,10 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import LedgerError, StartError
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder, job_lock, open_for_run, reject_network_file_system
+from dicom_quarry.jobs.folder import reject_network_file_system
+from dicom_quarry.jobs.local_place import LocalPlace
+from dicom_quarry.jobs.open_place import open_for_run
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader, has_job
@@ -80,7 +83,7 @@ _REQUERY_CODES = frozenset({"query_failed", "too_many_studies"})
 _MAX_AGE = timedelta(days=30)
 
 
-def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = "") -> JobFolder:
+def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = "") -> LocalPlace:
     """Return the folder of a cohort's plan, whether or not it exists.
 
     ``exclusion_digest`` is the digest of the exclusion lists.
@@ -97,13 +100,13 @@ def plan_folder(cohort: CohortFile, settings: Settings, exclusion_digest: str = 
     }
     text = json.dumps(key, sort_keys=True)
     path = _plans_root() / hashlib.sha256(text.encode()).hexdigest()[:32]
-    return JobFolder(path, path)
+    return LocalPlace(path, path)
 
 
 @contextmanager
 def open_plan(
     cohort: CohortFile, settings: Settings, *, detailed: bool, exclusion_digest: str = ""
-) -> Iterator[tuple[JobFolder, Ledger, datetime | None]]:
+) -> Iterator[tuple[LocalPlace, Ledger, datetime | None]]:
     """Open the plan of a cohort: yields its folder, its ledger with all rows, and the time of its results.
 
     The time is None if the plan has no usable results: there are none, they are too old, or they lack the
@@ -130,20 +133,20 @@ def open_plan(
         yield folder, ledger, since
 
 
-def reuse(
-    folder: JobFolder, cohort: CohortFile, settings: Settings, exclusion_digest: str = ""
-) -> str | None:
+def reuse(folder: JobPlace, cohort: CohortFile, settings: Settings, exclusion_digest: str = "") -> str | None:
     """Copy the results of a cohort's plan into a job that has not begun.
 
     Returns a message for the user, None if there is no usable plan. A plan only saves queries, so no failure
     here keeps the job from starting.
     """
+    if not isinstance(folder, LocalPlace):
+        return None  # a plan is a SQLite file
     plan = plan_folder(cohort, settings, exclusion_digest)
     try:
         if not plan.ledger.is_file() or (folder.ledger.is_file() and has_job(folder.ledger)):
             return None
         require_own_folder(plan.state, trust_owner=settings.trust_owner)
-        with job_lock(plan, runs_job=False):
+        with plan.lock(runs_job=False):
             since = _usable_since(plan, settings, detailed=False)
             if since is None:
                 return None
@@ -169,11 +172,11 @@ def reuse_message(since: datetime, now: datetime) -> str:
 def delete_expired(now: datetime) -> None:
     """Delete the plans that were not used for a month."""
     for path in _plans_root().glob("?" * 32):
-        folder = JobFolder(path, path)
+        folder = LocalPlace(path, path)
         with suppress(OSError, StartError):
             if now.timestamp() - folder.ledger.stat().st_mtime < _MAX_AGE.total_seconds():
                 continue
-            with job_lock(folder, runs_job=False):
+            with folder.lock(runs_job=False):
                 _delete_database(folder.ledger)
                 folder.log.unlink(missing_ok=True)
                 (path / "lock").unlink()
@@ -185,7 +188,7 @@ def _plans_root() -> Path:
     return state_home() / "plans"
 
 
-def _usable_since(plan: JobFolder, settings: Settings, *, detailed: bool) -> datetime | None:
+def _usable_since(plan: LocalPlace, settings: Settings, *, detailed: bool) -> datetime | None:
     """Return the time of a plan's results; None if there is no plan, or it cannot be used."""
     try:
         if not plan.ledger.is_file() or not has_job(plan.ledger):
@@ -212,7 +215,7 @@ def _requery(ledger: Ledger, settings: Settings) -> None:
     ledger.set_metadata(settings=settings.model_dump_json())
 
 
-def _copy_ledger(plan: JobFolder, folder: JobFolder, settings: Settings, metadata: dict[str, str]) -> None:
+def _copy_ledger(plan: LocalPlace, folder: LocalPlace, settings: Settings, metadata: dict[str, str]) -> None:
     """Copy the plan's ledger to the job, completely or not at all, even in a crash."""
     part = folder.ledger.with_suffix(".part")
     _delete_database(part)

@@ -16,7 +16,7 @@ from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.query_thread import QueryThread, run_with_progress
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.jobs import record
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.planning import plan_cache
@@ -38,7 +38,7 @@ DETAIL_ATTRIBUTES = (
 class PlanResult:
     """The end of a plan. ``problem``: what a person has to solve before the plan can continue."""
 
-    folder: JobFolder
+    folder: LocalPlace
     problem: str = ""
 
 
@@ -64,7 +64,7 @@ def make_plan(context: QueryContext, cohort_path: Path, *, detailed: bool) -> Pl
         return PlanResult(folder, _query_rows(context, folder, ledger))
 
 
-def _query_rows(context: QueryContext, folder: JobFolder, ledger: Ledger) -> str:
+def _query_rows(context: QueryContext, folder: LocalPlace, ledger: Ledger) -> str:
     """Query for the rows without a result; returns the problem that a person has to solve, empty if none."""
     with closing(LedgerReader(folder.ledger)) as reader:
         counts = reader.counts()

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime
 
 from dicom_quarry.cohort.dates import is_dicom_date
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.opened_job import open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.views import InstanceView, RowView, StudyView
 from dicom_quarry.reporting.arrow_table import ArrowTable, Column, ColumnType
 from dicom_quarry.reporting.csv_reports import (
@@ -49,7 +49,7 @@ _DATES = frozenset({"quarry_study_date", "study_date"})
 _Values = Sequence[object]
 
 
-def rows_table(folder: JobFolder) -> ArrowTable:
+def rows_table(folder: JobPlace) -> ArrowTable:
     """Return the user's table with the present outcome of every row, as report.csv has it."""
     with open_job(folder) as job:
         columns = job.reader.columns()
@@ -63,7 +63,7 @@ def rows_table(folder: JobFolder) -> ArrowTable:
     return ArrowTable("Rows", [*own_text_columns(columns, own), *make_columns(REPORT_COLUMNS)], read)
 
 
-def studies_table(folder: JobFolder) -> ArrowTable:
+def studies_table(folder: JobPlace) -> ArrowTable:
     """Return every study with its present outcome, as studies.csv has it."""
 
     def read() -> Iterator[_Values]:
@@ -73,7 +73,7 @@ def studies_table(folder: JobFolder) -> ArrowTable:
     return ArrowTable("Studies", make_columns(STUDY_COLUMNS), read)
 
 
-def instances_table(folder: JobFolder) -> ArrowTable:
+def instances_table(folder: JobPlace) -> ArrowTable:
     """Return every stored instance on record, as manifest.csv.gz has it."""
 
     def read() -> Iterator[_Values]:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.opened_job import OpenedJob, open_job
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.registry import job_key
 from dicom_quarry.ledger.activity import ArchiveLoad
 from dicom_quarry.model import OnCompleteState, OutcomeStatus
@@ -147,7 +147,7 @@ class MetricsFile:
 
 @contextmanager
 def open_metrics(
-    folder: Path | None, job: JobFolder, report: Callable[[str], None]
+    folder: Path | None, job: JobPlace, report: Callable[[str], None]
 ) -> Iterator[Callable[[], None]]:
     """Yield the function that updates the metrics of a running job; without ``folder`` it does nothing."""
     if folder is None:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from dicom_quarry.config.settings import parse_recorded_settings
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.audit_chain import AuditChain, read_chain
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.audit_chain import AuditChain, compute_chain
+from dicom_quarry.jobs.audit_log import AUDIT_NAME
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.system.atomic_file import atomic_write
 from dicom_quarry.system.permissions import PRIVATE, Permissions
@@ -84,7 +85,7 @@ def digest_manifest(path: Path) -> ManifestDigest:
 
 
 def write_proof(
-    folder: JobFolder,
+    folder: JobPlace,
     reader: LedgerReader,
     *,
     permissions: Permissions = PRIVATE,
@@ -127,9 +128,9 @@ def render_proof(proof: Mapping[str, Any]) -> bytes:
     return json.dumps(proof, indent=2).encode() + b"\n"
 
 
-def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:
+def _build_proof(folder: JobPlace, reader: LedgerReader) -> dict[str, Any]:
     # First the audit log: what is written to it meanwhile shows that the proof is not of the end.
-    audit = read_chain(folder.audit)
+    audit = compute_chain(folder.read_audit())
     listed = digest_manifest(folder.out / _MANIFEST_NAME)
     facts = describe_job(reader, audit)
     written = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -152,7 +153,7 @@ def _build_proof(folder: JobFolder, reader: LedgerReader) -> dict[str, Any]:
             "unpacked_sha256": listed.unpacked_sha256,
         },
         "audit": {
-            "file": folder.audit.name,
+            "file": AUDIT_NAME,
             "records": audit.records,
             "head": audit.head,
             "every": audit.every,

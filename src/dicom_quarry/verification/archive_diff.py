@@ -11,7 +11,8 @@ from dicom_quarry.errors import ConnectionLost, OperatorActionRequired, QueryFai
 from dicom_quarry.extraction.archive_client import ArchiveClient, open_clients
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.query_thread import QueryThread, run_with_progress
-from dicom_quarry.jobs.folder import JobFolder, job_lock, logging_to
+from dicom_quarry.jobs.folder import logging_to
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.stored_files import StoredFilesReader
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.model import Task
@@ -48,7 +49,7 @@ class ArchiveDiff:
 
 def compare(
     context: QueryContext,
-    folder: JobFolder,
+    folder: JobPlace,
     write: Callable[[Iterator[ChangeView]], object],
     *,
     restart: bool,
@@ -60,7 +61,7 @@ def compare(
     context.report_limits()
     checkpoint = Checkpoint(folder, "archive-diff", {}, restart=restart)
     with (
-        job_lock(folder),
+        folder.lock(),
         logging_to(folder.log),
         closing(StoredFilesReader(folder.ledger)) as reader,
         checkpoint,

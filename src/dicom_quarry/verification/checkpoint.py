@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from dicom_quarry.errors import StartError
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.registry import make_state_folder, state_home
 from dicom_quarry.system.atomic_file import atomic_write_text
 from dicom_quarry.system.locks import FileLock, LockHeld
@@ -46,7 +46,7 @@ class Checkpoint:
     ``interrupted_at`` is the POSIX time of the interruption; None for a new verification.
     """
 
-    def __init__(self, folder: JobFolder, name: str, parameters: Mapping[str, Any], *, restart: bool) -> None:
+    def __init__(self, folder: JobPlace, name: str, parameters: Mapping[str, Any], *, restart: bool) -> None:
         self._name = name
         self._out = folder.out
         self.parameters = dict(parameters)
@@ -137,7 +137,7 @@ def _open_findings(path: Path) -> BinaryIO:
     return os.fdopen(open_own_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "wb")
 
 
-def _writable_folder(folder: JobFolder) -> Path:
+def _writable_folder(folder: JobPlace) -> Path:
     """Return the state folder, or a folder of this user if the state folder is read-only or another's."""
     if os.access(folder.state, os.W_OK) and is_own_folder(folder.state):
         return folder.state

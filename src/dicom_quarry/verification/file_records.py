@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.stored_files import FileTotals, StoredFile, StoredFilesReader
 from dicom_quarry.verification.manifest import ManifestRecords
 
@@ -39,7 +40,7 @@ class FileRecords(Protocol):
 class _LedgerRecords:
     """The records of a job's ledger; the number of a page is its last task."""
 
-    def __init__(self, ledger: Path) -> None:
+    def __init__(self, ledger: LedgerLocation) -> None:
         reader = StoredFilesReader(ledger)
         try:
             self._path_of = load_path_function(reader)
@@ -55,6 +56,6 @@ class _LedgerRecords:
         return self._files(self._path_of, after=after, last=last, released=released)
 
 
-def open_file_records(folder: JobFolder, manifest: Path | None) -> FileRecords:
+def open_file_records(folder: JobPlace, manifest: Path | None) -> FileRecords:
     """Open the records of a job, or of ``manifest``. Raises LedgerError, and InputError for a manifest."""
     return _LedgerRecords(folder.ledger) if manifest is None else ManifestRecords(manifest)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dicom_quarry.errors import InputError
-from dicom_quarry.jobs.audit_chain import AuditChain, compare_chain, read_chain
+from dicom_quarry.jobs.audit_chain import AuditChain, compare_chain, compute_chain
+from dicom_quarry.jobs.audit_log import AUDIT_NAME
 from dicom_quarry.jobs.opened_job import OpenedJob
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import hash_manifest
@@ -244,17 +245,15 @@ class _Checker:
             result.differences.append(f"{name} was changed: it has another SHA-256 than the proof states")
 
     def _check_audit(self, job: OpenedJob, chain: AuditChain) -> None:
-        compared, result = compare_chain(chain, job.folder.audit), self._result
-        result.differences += [f"{job.folder.audit.name}: {one}" for one in compared.differences]
+        compared, result = compare_chain(chain, job.folder.read_audit), self._result
+        result.differences += [f"{AUDIT_NAME}: {one}" for one in compared.differences]
         if compared.later:
             result.outdated = (
-                f"the proof is outdated: {job.folder.audit.name} has "
+                f"the proof is outdated: {AUDIT_NAME} has "
                 f"{format_count(compared.later, 'record')} of later work"
             )
         if not compared.differences:
-            result.checked.append(
-                f"{job.folder.audit.name}: the chain over {format_count(chain.records, 'record')}"
-            )
+            result.checked.append(f"{AUDIT_NAME}: the chain over {format_count(chain.records, 'record')}")
 
     def _check_record(self, job: OpenedJob, proof: _Proof) -> None:
         """Compare the job's record: later work changes it, so that it then shows no change by a person."""
@@ -262,7 +261,7 @@ class _Checker:
         if result.outdated:
             result.unchecked.append("the counts and the list of files: the job was continued since the proof")
             return
-        facts = describe_job(job.reader, read_chain(job.folder.audit))
+        facts = describe_job(job.reader, compute_chain(job.folder.read_audit()))
         stated = {**proof.facts, "times": {**proof.facts["times"]}}
         stated["times"].pop("written", None)
         found = list(_compare(stated, facts, "the job"))

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from dicom_quarry.errors import InputError
 from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import clear_damage
 from dicom_quarry.ledger.ledger import Ledger, concluded_tasks, reopen_with_folders
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
@@ -64,7 +64,7 @@ def refetch(runner: Runner, study_uids: list[str], *, is_damage: bool = True) ->
         return result
 
 
-def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str]) -> Quarantined:
+def quarantine_damaged(folder: JobPlace, ledger: Ledger, study_uids: list[str]) -> Quarantined:
     """Reopen these studies; move each of their files that differs from its record to ``.quarry/damaged``.
 
     All files of the studies are compared, not only those in damaged.csv: a job adopts every file in the
@@ -90,7 +90,7 @@ def quarantine_damaged(folder: JobFolder, ledger: Ledger, study_uids: list[str])
     return Quarantined(len(task_ids), frozenset(damaged))
 
 
-def count_restored(folder: JobFolder, quarantined: Quarantined, study_uids: list[str]) -> int:
+def count_restored(folder: JobPlace, quarantined: Quarantined, study_uids: list[str]) -> int:
     """Count the damaged and missing instances that are stored now."""
     with closing(StoredFilesReader(folder.ledger)) as reader:
         return sum(reader.count_stored(study_uid, quarantined.damaged_sop_uids) for study_uid in study_uids)

@@ -15,8 +15,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
-from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.jobs.instance_paths import load_path_function
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
 from dicom_quarry.store.hash_worker import Problems, compare_batch
 
@@ -55,7 +55,7 @@ class QuickCheck:
         return list(dict.fromkeys(one.file.study_uid for one in self.lost))
 
 
-def check_sizes(folder: JobFolder, *, time_limit: float = TIME_LIMIT) -> QuickCheck:
+def check_sizes(folder: JobPlace, *, time_limit: float = TIME_LIMIT) -> QuickCheck:
     """Compare the sizes of the files that rows of the job want, and that are not released or excluded."""
     started = time.monotonic()
     with closing(StoredFilesReader(folder.ledger)) as reader:

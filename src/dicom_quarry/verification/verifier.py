@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.stored_files import FileTotals, StoredFile
 from dicom_quarry.ledger.views import DamagedView
 from dicom_quarry.store.hash_worker import Batch, Problems
@@ -98,7 +98,7 @@ class FileBatch:
 
 
 def verify(
-    folder: JobFolder,
+    folder: JobPlace,
     *,
     quick: bool = False,
     threads: int | None = None,
@@ -126,7 +126,7 @@ class VerificationRun:
     Raises StartError while another verification of the job runs.
     """
 
-    def __init__(self, folder: JobFolder, options: VerifyOptions) -> None:
+    def __init__(self, folder: JobPlace, options: VerifyOptions) -> None:
         self.folder = folder
         self._options = options
         parameters: dict[str, Any] = {"quick": options.quick, "sample_share": options.sample_share}
@@ -257,7 +257,7 @@ class VerificationRun:
 
 
 def _compare_files(
-    folder: JobFolder,
+    folder: JobPlace,
     pages: Iterator[tuple[int, list[StoredFile]]],
     *,
     quick: bool,

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder
+from dicom_quarry.api import JobPlace
 from dicom_quarry.errors import InputError, QuarryError, StartError
 
 #: Bytes of a command's output that a page shows.
@@ -22,7 +22,7 @@ class Actions:
     def __init__(self) -> None:
         self._stopped: set[tuple[Path, int]] = set()
 
-    def run(self, folder: JobFolder, action: str) -> None:
+    def run(self, folder: JobPlace, action: str) -> None:
         """Do what a button names; returns once the job was signalled, or runs. Raises QuarryError."""
         if action in ("stop", "cancel"):
             self._stop(folder, cancel=action == "cancel")
@@ -31,7 +31,7 @@ class Actions:
         else:
             raise InputError(f"there is no action {action}")
 
-    def _stop(self, folder: JobFolder, *, cancel: bool) -> None:
+    def _stop(self, folder: JobPlace, *, cancel: bool) -> None:
         job = api.find_running_job(folder.out)
         if job is None:
             return
@@ -42,7 +42,7 @@ class Actions:
             job.stop(cancel=cancel)
 
 
-def _start(command: str, folder: JobFolder) -> None:
+def _start(command: str, folder: JobPlace) -> None:
     with tempfile.TemporaryFile() as output:
         code = api.start_in_background([command, str(folder.out), "--detach"], output=output)
         if not code:

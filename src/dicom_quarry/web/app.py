@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, WebPlace
+from dicom_quarry.api import JobPlace, WebPlace
 from dicom_quarry.api.pages import element
 from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.model import OutcomeStatus
@@ -172,7 +172,7 @@ class _Site:
         return RedirectResponse(job_address(folder), status_code=303)
 
 
-def _find_job(request: Request) -> JobFolder:
+def _find_job(request: Request) -> JobPlace:
     """Return the job of an address; raises HTTPException (404) if this user has no such job."""
     key = request.path_params["key"]
     folder = api.find_job(key) if _KEY.fullmatch(key) else None

@@ -8,7 +8,7 @@ from datetime import datetime
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, JobView, ReportFile
+from dicom_quarry.api import JobPlace, JobView, ReportFile
 from dicom_quarry.api.pages import (
     Bar,
     Markup,
@@ -29,7 +29,7 @@ from dicom_quarry.web.jobs_page import badge, format_end, job_address, state_bad
 from dicom_quarry.web.live import Parts
 
 
-def job_page(context: WebContext, folder: JobFolder) -> Response:
+def job_page(context: WebContext, folder: JobPlace) -> Response:
     """Return the page."""
     parts = make_job(context, folder, look_at_job(context, folder))
     address = job_address(folder)
@@ -51,7 +51,7 @@ def _rows_link(address: str) -> Markup:
 JobLook = tuple[JobView | str, list[tuple[ReportFile, int]]]
 
 
-def look_at_job(context: WebContext, folder: JobFolder) -> JobLook:
+def look_at_job(context: WebContext, folder: JobPlace) -> JobLook:
     """Return the state of a job and of its reports."""
     reports = api.existing_reports(folder.out)
     try:
@@ -60,7 +60,7 @@ def look_at_job(context: WebContext, folder: JobFolder) -> JobLook:
         return str(error), reports
 
 
-def make_job(context: WebContext, folder: JobFolder, look: JobLook) -> Parts:
+def make_job(context: WebContext, folder: JobPlace, look: JobLook) -> Parts:
     """Return the live parts of the page."""
     view, reports = look
     if isinstance(view, str):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, JobView
+from dicom_quarry.api import JobPlace, JobView
 
 #: Seconds between two reads of a running job's record, and the largest share of the time for them.
 _INTERVAL, _MAX_SHARE = 0.8, 0.05
@@ -36,22 +36,22 @@ class JobViews:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reads: dict[Path, _Read] = {}
-        self._folders: list[JobFolder] = []
+        self._folders: list[JobPlace] = []
         self._listed_at = -_LIST_INTERVAL
 
-    def folders(self, *, at_once: bool = False) -> list[JobFolder]:
+    def folders(self, *, at_once: bool = False) -> list[JobPlace]:
         """Return this user's jobs, the latest first; ``at_once``: also those of the last seconds."""
         with self._lock:
             if at_once or time.monotonic() - self._listed_at >= _LIST_INTERVAL:
                 self._folders, self._listed_at = api.latest_job_folders(), time.monotonic()
             return self._folders
 
-    def get(self, folder: JobFolder) -> JobView:
+    def get(self, folder: JobPlace) -> JobView:
         """Return the view of a job; the same object as before if the job has not changed.
 
         Raises LedgerError.
         """
-        signs = api.read_signs(folder)
+        signs = folder.signs()
         with self._lock:
             known = self._reads.get(folder.out)
             if known is None or (signs != known.signs and _is_due(known, signs)):
@@ -65,7 +65,7 @@ def _is_due(known: _Read, signs: tuple[object, ...]) -> bool:
     return owner_changed or time.monotonic() - known.ended_at >= max(_INTERVAL, known.seconds / _MAX_SHARE)
 
 
-def _read(folder: JobFolder, signs: tuple[object, ...]) -> _Read:
+def _read(folder: JobPlace, signs: tuple[object, ...]) -> _Read:
     began_at = time.monotonic()
     with api.open_job(folder) as job:
         view = api.read_job_view(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, JobView
+from dicom_quarry.api import JobPlace, JobView
 from dicom_quarry.api.pages import Markup, element, table
 from dicom_quarry.errors import QuarryError
 from dicom_quarry.model import OutcomeStatus
@@ -22,7 +22,7 @@ def jobs_page(context: WebContext) -> Response:
 
 
 #: A job, and its view; None if its record cannot be read.
-Job = tuple[JobFolder, JobView | None]
+Job = tuple[JobPlace, JobView | None]
 
 
 def look_at_jobs(context: WebContext, *, at_once: bool = False) -> list[Job]:
@@ -30,7 +30,7 @@ def look_at_jobs(context: WebContext, *, at_once: bool = False) -> list[Job]:
     return [(folder, _view(context, folder)) for folder in context.views.folders(at_once=at_once)]
 
 
-def _view(context: WebContext, folder: JobFolder) -> JobView | None:
+def _view(context: WebContext, folder: JobPlace) -> JobView | None:
     try:
         return context.views.get(folder)
     except QuarryError:
@@ -46,7 +46,7 @@ def make_jobs(jobs: list[Job]) -> Parts:
     return {"jobs": table(header, rows, caption="Your jobs on this computer", numeric=(3, 4, 5))}
 
 
-def _job_row(folder: JobFolder, view: JobView | None) -> tuple[object, ...]:
+def _job_row(folder: JobPlace, view: JobView | None) -> tuple[object, ...]:
     link = element("a", str(folder.out), href=job_address(folder))
     if view is None:
         return link, badge("record cannot be read", "bad"), "", "", "", "", ""
@@ -70,7 +70,7 @@ def _remark(view: JobView) -> str:
     return format_end(view)
 
 
-def job_address(folder: JobFolder) -> str:
+def job_address(folder: JobPlace) -> str:
     """Return the address of a job's page."""
     return f"/jobs/{api.job_key(folder.out)}"
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from starlette.responses import Response
 
 from dicom_quarry import api
-from dicom_quarry.api import JobFolder, OpenedJob
+from dicom_quarry.api import JobPlace, OpenedJob
 from dicom_quarry.api.pages import Markup, element, table, timeline, tone_of
 from dicom_quarry.model import OutcomeStatus
 from dicom_quarry.outcomes import CATALOGUE
@@ -23,7 +23,7 @@ _MAX_CELLS = 8
 
 def rows_page(
     context: WebContext,
-    folder: JobFolder,
+    folder: JobPlace,
     outcome: OutcomeStatus | None,
     after: int,
     before: int | None,
@@ -59,12 +59,12 @@ def rows_page(
     return make_page(context, title, section, trail=_trail(folder))
 
 
-def _trail(folder: JobFolder) -> list[tuple[str, str]]:
+def _trail(folder: JobPlace) -> list[tuple[str, str]]:
     return [(folder.out.name or str(folder.out), job_address(folder))]
 
 
 def _outcome_links(
-    context: WebContext, folder: JobFolder, address: str, chosen: OutcomeStatus | None
+    context: WebContext, folder: JobPlace, address: str, chosen: OutcomeStatus | None
 ) -> Markup:
     counts = context.views.get(folder).rows_by_status
     choices: list[tuple[str, OutcomeStatus | None, int]] = [("all", None, sum(counts.values()))]
@@ -111,7 +111,7 @@ def _row(context: WebContext, address: str, view: api.RowView, cells: int) -> tu
     )
 
 
-def row_page(context: WebContext, folder: JobFolder, number: int) -> Response | None:
+def row_page(context: WebContext, folder: JobPlace, number: int) -> Response | None:
     """Return the history of a row as a timeline, None if there is no such row."""
     with api.open_job(folder) as job:
         explained = _explain(context, job, number)

@@ -1,0 +1,143 @@
+"""A job as a place: a folder with its record in SQLite, or a name with its record in a database.
+
+A place has the folder of the images. The rest of a job that is not in the ledger is reached through it
+alone: the lock, the progress, requests to stop, the audit log, and named locks.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+from dicom_quarry.jobs.folder import JobFolder
+from dicom_quarry.ledger.location import LedgerLocation
+
+if TYPE_CHECKING:
+    from dicom_quarry.jobs.audit_log import AuditLog
+    from dicom_quarry.ledger.ledger import Ledger
+
+#: The audit log's callback for a full disk, see AuditLog.
+OnFull = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The process that runs a job; ``host`` is empty where it is a process of this computer."""
+
+    process: int
+    host: str = ""
+
+    def __str__(self) -> str:
+        return f"process {self.process}" + (f" on {self.host}" if self.host else "")
+
+
+class NamedLock(Protocol):
+    """A lock of a job, for one kind of work; as a context manager it waits for as long as it takes."""
+
+    def acquire(self, timeout: float | None = None) -> None:
+        """Wait up to ``timeout`` seconds for the lock, None for ever; raise LockHeld then."""
+
+    def release(self) -> None:
+        """Give the lock back, if this has it."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def do_nothing() -> None:
+    """Be the callback of a run that cannot be stopped."""
+
+
+class JobPlace(JobFolder, ABC):
+    """The folder of a job's images, and the place of its record."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """The job as a user names it in a command."""
+
+    @property
+    @abstractmethod
+    def ledger(self) -> LedgerLocation:
+        """The location of the ledger."""
+
+    @abstractmethod
+    def lock(
+        self, *, runs_job: bool = True, on_stop: Callable[[], object] = do_nothing
+    ) -> AbstractContextManager[None]:
+        """Hold the job's lock; raise StartError if another process has it. A crash releases it.
+
+        ``runs_job``: the process with the lock runs a job, whose status can be read. ``on_stop`` is called
+        for a request to stop that comes by the record: once to finish the studies being transferred, twice
+        to cancel them.
+        """
+
+    @abstractmethod
+    def named_lock(self, name: str) -> NamedLock:
+        """Return the job's lock for one kind of work, such as a release."""
+
+    @abstractmethod
+    def holder(self) -> Holder | None:
+        """Return the process that runs the job now, None if none does."""
+
+    @abstractmethod
+    def find_stoppable(self) -> Holder | None:
+        """Return the process that runs the job now, for ``request_stop``; None if none does.
+
+        Raises InputError if the process of the lock is not the one that has it.
+        """
+
+    @abstractmethod
+    def request_stop(self, holder: Holder, *, cancel: bool) -> None:
+        """Have the process finish the studies being transferred and end, or ``cancel`` them; returns at once.
+
+        Raises InputError where this user may not do that.
+        """
+
+    @abstractmethod
+    def write_progress(self, values: Mapping[str, object]) -> None:
+        """Publish the progress of the running job for ``quarry status``; raise OSError."""
+
+    @abstractmethod
+    def remove_progress(self) -> None:
+        """Remove the progress of the ended run."""
+
+    @abstractmethod
+    def read_progress(self) -> object:
+        """Return the progress as it was decoded from JSON, None if there is none or it is damaged."""
+
+    @abstractmethod
+    def was_left(self) -> bool:
+        """Return True if the last process ended without removing its progress; called while none runs."""
+
+    @abstractmethod
+    def open_audit_log(self, ledger: Ledger, protocol: str = "", on_full: OnFull | None = None) -> AuditLog:
+        """Open the audit log for appending; raise LedgerError."""
+
+    @abstractmethod
+    def read_audit(self) -> Iterator[dict[str, str]]:
+        """Yield the records of the audit log, without empty cells; raise LedgerError."""
+
+    @abstractmethod
+    def prepare_record(self, ledger: Ledger) -> None:
+        """Make what the job has beside its ledger; called under the lock."""
+
+    @abstractmethod
+    def signs(self) -> tuple[object, ...]:
+        """Return what changes when the status does, at little cost."""
+
+    @abstractmethod
+    def has_changed_since(self, time_ns: int) -> bool:
+        """Return True if the record may have changed since a POSIX time in nanoseconds."""
+
+    @abstractmethod
+    def reject_commands(self, settings: Mapping[str, object], *, trust_owner: bool) -> None:
+        """Raise ConfigError for settings with a command, if another user could have written the record."""
+
+    @abstractmethod
+    def settings_of_place(self) -> dict[str, object]:
+        """Return the settings that name this place, for another run of the job."""
