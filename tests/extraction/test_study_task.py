@@ -50,6 +50,7 @@ from dicom_quarry.model import (
 from dicom_quarry.scheduling import circuit_breaker as gates
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.scheduling.shared_state import ProcessState
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, RetrievalPermit
 from dicom_quarry.scheduling.transport_selection import TransportSelector
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
@@ -213,7 +214,9 @@ class Visited(ArchiveThrottle):
 
     def __init__(self) -> None:
         stop, board = Shutdown(), StatusBoard()
-        super().__init__(Limits(), {}, parallel=1, host_state=None, shutdown=stop, status_board=board)
+        super().__init__(
+            Limits(), {}, parallel=1, shared_state=ProcessState(), shutdown=stop, status_board=board
+        )
         self.expired = False
         self.repeats: list[bool] = []
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.scheduling.shared_state import HostState
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.scheduling.host_state import HostState
+from dicom_quarry.scheduling.shared_state import Clock
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown
 
 _speaking = threading.Lock()
@@ -69,15 +70,13 @@ def main() -> None:
     what, folder, count = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     site = {"all": Limits(parallel=2, queries_per_second=50)}
     tick = LastTick()
-    shared = HostState(folder)
     throttle = ArchiveThrottle(
         Limits(),
         site,
         parallel=16,
-        host_state=shared,
+        shared_state=HostState(folder, clock=Clock(monotonic=tick)),
         shutdown=Telling(),
         status_board=StatusBoard(),
-        clock=Clock(monotonic=tick),
     )
     if what == "moves":
         _moves(throttle, count)

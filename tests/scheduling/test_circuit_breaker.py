@@ -22,6 +22,7 @@ from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import Listing, SeriesInfo, Sink, Study, Task
 from dicom_quarry.scheduling import circuit_breaker as gates
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
+from dicom_quarry.scheduling.shared_state import ProcessState
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS
 from dicom_quarry.system.shutdown import Shutdown, Stopped
@@ -294,7 +295,9 @@ class Closed(ArchiveThrottle):
     """Outside the window until somebody has waited for it."""
 
     def __init__(self, stop: Shutdown, board: StatusBoard) -> None:
-        super().__init__(Limits(), {}, parallel=4, host_state=None, shutdown=stop, status_board=board)
+        super().__init__(
+            Limits(), {}, parallel=4, shared_state=ProcessState(), shutdown=stop, status_board=board
+        )
         self.open = False
         self.refusals = 0
 

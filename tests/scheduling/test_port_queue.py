@@ -8,7 +8,7 @@ import pytest
 
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.scheduling import port_queue
+from dicom_quarry.scheduling import host_state
 from dicom_quarry.scheduling.port_queue import PortQueue, PortRegistry
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
@@ -66,7 +66,7 @@ def test_without_a_folder_to_meet_in_a_job_runs_but_does_not_queue(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    monkeypatch.setattr(port_queue, "_FALLBACK_FOLDER", file)
+    monkeypatch.setattr(host_state, "FALLBACK_FOLDER", file)
     Harbour(file, "", queue=False).enter()
     with pytest.raises(StartError, match=f"install -d -m 1777 {file}"):
         Harbour(file, "", queue=True).enter()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dicom_quarry.scheduling import port_queue
+from dicom_quarry.scheduling import host_state
 from dicom_quarry.scheduling.port_queue import PortEntry, PortRegistry
 
 PORT = 11112
@@ -145,7 +145,7 @@ def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_without_the_sites_folder_another_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(port_queue, "_FALLBACK_FOLDER", tmp_path / "elsewhere")
+    monkeypatch.setattr(host_state, "FALLBACK_FOLDER", tmp_path / "elsewhere")
     (tmp_path / "file").touch()
     with PortRegistry(tmp_path / "file", PORT).register("", tmp_path, queued=False):
         assert len(PortRegistry(tmp_path / "file", PORT).active()) == 1

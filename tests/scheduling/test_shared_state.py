@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import OperatorActionRequired, StartError
-from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
+from dicom_quarry.scheduling.host_state import HostState
+from dicom_quarry.scheduling.shared_state import Numbers, ProcessState
 from dicom_quarry.system.locks import try_lock
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
@@ -108,16 +109,16 @@ def test_who_gives_a_slot_back_queues_behind_who_waits(tmp_path: Path) -> None:
     waits, entered, leave = threading.Event(), threading.Event(), threading.Event()
 
     def other() -> None:
-        with folder.semaphore("all", 1, lambda _: waits.set()):
+        with folder.slot("all", 1, lambda _: waits.set()):
             entered.set()
             leave.wait(TIMEOUT)
 
     thread = threading.Thread(target=other)
-    with folder.semaphore("all", 1, lambda _: None):
+    with folder.slot("all", 1, lambda _: None):
         thread.start()
         # It waits at the head of the queue, and spins there.
         assert waits.wait(TIMEOUT)
-    with pytest.raises(TimeoutError), folder.semaphore("all", 1, _only_until(entered)):
+    with pytest.raises(TimeoutError), folder.slot("all", 1, _only_until(entered)):
         pass
     leave.set()
     thread.join(TIMEOUT)
@@ -135,8 +136,8 @@ def test_every_user_may_use_the_folder_and_its_files(tmp_path: Path) -> None:
     umask = os.umask(0o077)
     try:
         folder = HostState(tmp_path / "run" / "quarry")
-        with folder.semaphore("all", 1, lambda _: None):
-            folder.update("all.queries", lambda _: (1.0, 0.0))
+        with folder.slot("all", 1, lambda _: None):
+            folder.update("all.queries", lambda _: ((1.0,), None))
     finally:
         os.umask(umask)
     made = tmp_path / "run" / "quarry"
@@ -146,39 +147,40 @@ def test_every_user_may_use_the_folder_and_its_files(tmp_path: Path) -> None:
 
 
 def test_a_number_is_kept_for_the_next_process(tmp_path: Path) -> None:
-    HostState(tmp_path).update("all.queries", lambda before: (before + 7.5, 0.0))
-    assert HostState(tmp_path).update("all.queries", lambda before: (before, before)) == 7.5
+    HostState(tmp_path).update("all.queries", lambda _: ((7.5, 8.5), None))
+    assert HostState(tmp_path).update("all.queries", lambda before: (before, before)) == (7.5, 8.5)
+    assert HostState(tmp_path).read("all.queries") == (7.5, 8.5)
 
 
 def test_a_number_is_changed_by_one_at_a_time(tmp_path: Path) -> None:
     folder, between = HostState(tmp_path), threading.Event()
 
-    def later(before: float) -> tuple[float, float]:
+    def later(before: Numbers) -> tuple[Numbers, None]:
         between.set()
-        return before + 1, 0.0
+        return (before[0] + 1,), None
 
     thread = threading.Thread(target=lambda: folder.update("all.queries", later))
 
-    def step(before: float) -> tuple[float, float]:
+    def step(before: Numbers) -> tuple[Numbers, None]:
         thread.start()
         assert not between.wait(0.2), "it was let in between reading and writing"
-        return before + 1, 0.0
+        return (*before, 1.0), None
 
     folder.update("all.queries", step)
     thread.join(TIMEOUT)
-    assert folder.update("all.queries", lambda before: (before, before)) == 2.0
+    assert folder.update("all.queries", lambda before: (before, before)) == (2.0,)
 
 
 def test_a_damaged_number_is_nothing(tmp_path: Path) -> None:
     (tmp_path / "all.queries").write_bytes(b"\x00\x01")
-    assert HostState(tmp_path).update("all.queries", lambda before: (9.0, before)) == 0.0
+    assert HostState(tmp_path).update("all.queries", lambda before: ((9.0,), before)) == ()
 
 
 def test_numbers_have_names(tmp_path: Path) -> None:
-    for numbers in (LocalCounters(), HostState(tmp_path)):
-        numbers.update("one", lambda _: (1.0, 0.0))
-        assert numbers.update("other", lambda before: (2.0, before)) == 0.0
-        assert numbers.update("one", lambda before: (before, before)) == 1.0
+    for numbers in (ProcessState(), HostState(tmp_path)):
+        numbers.update("one", lambda _: ((1.0,), None))
+        assert numbers.update("other", lambda before: ((2.0,), before)) == ()
+        assert numbers.update("one", lambda before: (before, before)) == (1.0,)
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
@@ -188,7 +190,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     folder = HostState(shared)
     (shared / "all.queries").symlink_to(victim)
     with pytest.raises(OperatorActionRequired, match=r"is a link.*belongs to the user"):
-        folder.update("all.queries", lambda _: (1.0, 0.0))
+        folder.update("all.queries", lambda _: ((1.0,), None))
     assert victim.read_bytes() == b"precious"
 
 
@@ -209,33 +211,33 @@ def test_what_another_user_left_is_named_with_its_owner(
     with pytest.raises(
         OperatorActionRequired, match=f"{path}.* {problem}.*user .*administrator.* rm -r {path}"
     ):
-        HostState(tmp_path).update("all.queries", lambda _: (1.0, 0.0))
+        HostState(tmp_path).update("all.queries", lambda _: ((1.0,), None))
 
 
 def test_a_lock_that_is_held_for_ever_is_named_with_its_holder(tmp_path: Path) -> None:
     folder = HostState(tmp_path, sleep=lambda _: None)
-    folder.update("all.queries", lambda _: (1.0, 0.0))
+    folder.update("all.queries", lambda _: ((1.0,), None))
     with (tmp_path / "all.queries").open("rb") as held:
         assert try_lock(held.fileno())
         with pytest.raises(OperatorActionRequired, match=f"process {os.getpid()} of the user"):
-            folder.update("all.queries", lambda _: (1.0, 0.0))
+            folder.update("all.queries", lambda _: ((1.0,), None))
 
 
 def test_a_wait_for_a_counter_ends_with_the_job(tmp_path: Path) -> None:
     shutdown = Shutdown()
     folder = HostState(tmp_path, shutdown.wait_unless_cancelled)
-    folder.update("all.queries", lambda _: (1.0, 0.0))
+    folder.update("all.queries", lambda _: ((1.0,), None))
     shutdown.request()
     shutdown.request()
     with (tmp_path / "all.queries").open("rb") as held:
         assert try_lock(held.fileno())
         with pytest.raises(Stopped):
-            folder.update("all.queries", lambda _: (1.0, 0.0))
+            folder.update("all.queries", lambda _: ((1.0,), None))
 
 
 def test_a_slot_that_another_process_has_is_described(tmp_path: Path) -> None:
     folder = HostState(tmp_path)
-    with folder.semaphore("all", 1, lambda _: None):
+    with folder.slot("all", 1, lambda _: None):
         text = folder.describe_holder("all")
     assert text.startswith(f"{tmp_path}/all.0 is held by process {os.getpid()} of the user ")
 

@@ -18,9 +18,10 @@ from dicom_quarry.archive.base import RetrieveResult, Verdict
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.scheduling.host_state import HostState
 from dicom_quarry.scheduling.rate_limit import SUCCESSES_BEFORE_INCREASE
-from dicom_quarry.scheduling.shared_state import HostState
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.scheduling.shared_state import Clock, ProcessState
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.scheduling.throttles import Simulated
 
@@ -46,16 +47,15 @@ def throttle_of(
     own: Limits, stop: Shutdown, clock: Simulated, *, site: Mapping[str, Limits] | None = None, **more: object
 ) -> tuple[ArchiveThrottle, StatusBoard]:
     board = StatusBoard()
-    shared: HostState | None = more.get("shared")  # type: ignore[assignment]
+    folder: Path | None = more.get("shared")  # type: ignore[assignment]
     at_once = int(str(more.get("at_once", 1)))
     throttle = ArchiveThrottle(
         own,
         site or {},
         parallel=at_once,
-        host_state=shared,
+        shared_state=HostState(folder, clock=clock.clock) if folder else ProcessState(clock.clock),
         shutdown=stop,
         status_board=board,
-        clock=clock.clock,
     )
     return throttle, board
 
@@ -127,7 +127,7 @@ def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
     clock = Simulated(start)
     site = {"all": NIGHTS, "pacs.104": Limits(window="22:00-09:00", time_zone="UTC", studies_per_hour=6)}
     own = Limits(studies_per_hour=60)
-    throttle, _ = throttle_of(own, clock, clock, site=site, shared=HostState(tmp_path))
+    throttle, _ = throttle_of(own, clock, clock, site=site, shared=tmp_path)
     seen = live(throttle, clock, start + timedelta(days=14))
     begins = [began for began, _ in seen.moves]
     assert min(after - before for before, after in itertools.pairwise(begins)) >= 599.99
@@ -140,8 +140,7 @@ def test_the_tighter_of_two_holds(tmp_path: Path) -> None:
 def test_the_rate_of_the_site_is_of_two_jobs_together(tmp_path: Path) -> None:
     clock = Simulated(local("2026-03-01"))
     site = {"all": Limits(studies_per_hour=60, queries_per_second=2)}
-    folder = HostState(tmp_path)
-    jobs = [throttle_of(Limits(), clock, clock, site=site, shared=folder)[0] for _ in range(2)]
+    jobs = [throttle_of(Limits(), clock, clock, site=site, shared=tmp_path)[0] for _ in range(2)]
     begins, queries = list[float](), list[float]()
     for _ in range(50):
         for job in jobs:
@@ -242,7 +241,7 @@ def test_of_many_that_wait_for_the_window_one_says_so() -> None:
     stop, board = Held(), StatusBoard()
     clock = Clock(now=lambda: now[0])
     throttle = ArchiveThrottle(
-        NIGHTS, {}, parallel=1, host_state=None, shutdown=stop, status_board=board, clock=clock
+        NIGHTS, {}, parallel=1, shared_state=ProcessState(clock), shutdown=stop, status_board=board
     )
     with ThreadPoolExecutor() as pool:
         waits = [pool.submit(throttle.wait_until_open) for _ in range(3)]
@@ -389,7 +388,7 @@ def test_who_waits_for_one_archive_keeps_nobody_from_another(tmp_path: Path) -> 
         stop = Waits()
         site = {"all": everything, **site}
         return ArchiveThrottle(
-            Limits(), site, parallel=1, host_state=folder, shutdown=stop, status_board=StatusBoard()
+            Limits(), site, parallel=1, shared_state=folder, shutdown=stop, status_board=StatusBoard()
         ), stop
 
     (first, _), (second, queueing), (third, refused) = job(busy), job(busy), job({})

@@ -6,13 +6,16 @@ from datetime import datetime
 
 from dicom_quarry.config.settings import Limits
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, Clock
+from dicom_quarry.scheduling.shared_state import Clock, ProcessState
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 
 def unlimited(stop: Shutdown, board: StatusBoard) -> ArchiveThrottle:
     """May ask at any time, one move at once."""
-    return ArchiveThrottle(Limits(), {}, parallel=1, host_state=None, shutdown=stop, status_board=board)
+    return ArchiveThrottle(
+        Limits(), {}, parallel=1, shared_state=ProcessState(), shutdown=stop, status_board=board
+    )
 
 
 class Simulated(Shutdown):

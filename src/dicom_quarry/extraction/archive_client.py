@@ -193,6 +193,7 @@ def _verify_connection(client: ArchiveClient) -> None:
         return  # outside the window not even a C-ECHO is allowed
     try:
         client.archive.probe()
+        client.circuit_breaker.close()
     except Rejected as error:
         if error.permanent:
             raise StartError(f"the archive {client.profile.name} cannot be used: {error}") from error

@@ -1,7 +1,8 @@
 """The circuit breaker of an archive: while it does not answer, all threads wait and one of them probes it.
 
-Closed: requests pass. Open, after ``trip``: every thread waits. Half-open: one thread sends a C-ECHO (or its
-HTTP counterpart) at growing intervals, and closes the circuit breaker when the archive answers.
+Closed: requests pass. Open, after ``trip``: every thread waits, of all jobs that share the archive's state.
+Half-open: one thread of one job sends a C-ECHO (or its HTTP counterpart) at growing intervals, and closes the
+circuit breaker of all jobs when the archive answers.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ from typing import TypeVar
 
 from dicom_quarry.archive.base import Archive, Verdict
 from dicom_quarry.archive.dimse.status import interpret_failure
-from dicom_quarry.errors import ArchiveError, ConnectionLost, OperatorActionRequired, QueryFailed, Rejected
+from dicom_quarry.errors import (
+    ArchiveError,
+    ConnectionLost,
+    OperatorActionRequired,
+    QueryFailed,
+    Rejected,
+    Unreachable,
+)
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.backoff import MAX_FRUITLESS_ROUNDS, backoff
@@ -22,6 +30,9 @@ from dicom_quarry.system.durations import format_duration
 from dicom_quarry.system.shutdown import Shutdown
 
 T = TypeVar("T")
+
+#: Seconds after which a waiting thread checks whether another job has had an answer.
+_POLL_INTERVAL = 0.5
 
 #: Attempts at a query that the archive answers with a failure, with a pause between them.
 _MAX_QUERY_ATTEMPTS = 3
@@ -55,8 +66,10 @@ class CircuitBreaker:
         self._closed = threading.Event()
         self._closed.set()
         self._probe_lock = threading.Lock()
-        self._retry_not_before = 0.0
+        self._state = throttle.archive_state
         self._failures_before = 0
+        #: The end of this job's own pause after an operation that fails although the archive answers others.
+        self._paused_until = 0.0
 
     def call(self, operation: Callable[[], T], *, is_query: bool = False) -> T:
         """Run an operation once the circuit breaker is closed, and again after each trip.
@@ -100,51 +113,80 @@ class CircuitBreaker:
 
         ``trips`` counts those of one operation: the archive may answer every probe and not the operation.
         """
-        self._record_rejection(error)
-        if self._closed.is_set():
+        was_closed = self._closed.is_set()
+        pause = _probe_pause(trips - 1) if was_closed else 0.0
+        # The pause of an operation that fails again and again is this job's alone.
+        self._state.mark_unavailable(min(pause, 1.0), _requested_pause(error))
+        if was_closed:
             self._failures_before = trips - 1
+            self._paused_until = self._state.now + pause
             self._closed.clear()
             self._status_board.report(f"the archive is not available: {error}")
+
+    def close(self) -> None:
+        """Note that the archive has answered: no job needs to wait for it."""
+        if not self._state.is_available:
+            self._state.mark_available()
+        self._closed.set()
 
     def wait_until_closed(self) -> None:
         """Wait until the window is open and the archive answers; raise Stopped or OperatorActionRequired."""
         if not self._throttle.is_open:
             self._archive.release_idle()
             self._throttle.wait_until_open()
+        if not self._state.is_available and self._closed.is_set():
+            self._failures_before, self._paused_until = 0, 0.0
+            self._closed.clear()
+            self._status_board.report("the archive is not available to another job of this computer")
         while not self._closed.is_set():
-            if self._probe_lock.acquire(timeout=0.5):
+            if self._probe_lock.acquire(timeout=_POLL_INTERVAL):
                 try:
                     self._half_open_probe()
                 finally:
                     self._probe_lock.release()
             self._shutdown.raise_if_requested()
 
-    def _record_rejection(self, error: ArchiveError) -> None:
-        """Keep the earliest time of the next request, if a busy archive gave one."""
-        if isinstance(error, Rejected):
-            self._retry_not_before = max(self._retry_not_before, time.monotonic() + error.retry_after)
-
     def _half_open_probe(self) -> None:
-        failures = self._failures_before
-        since = time.monotonic()
+        """Probe when it is this job's turn, until this or another job has had an answer."""
+        since, state, failures = time.monotonic(), self._state, self._failures_before
         with self._status_board.report_waiting("the archive to answer", needs_operator=True):
             while not self._closed.is_set():
-                pause = backoff(failures, random.random(), initial=1.0, maximum=60.0)
-                self._shutdown.wait_unless_stopping(max(pause, self._retry_not_before - time.monotonic()))
-                self._throttle.wait_until_open()
-                # A probe takes an association of its own.
-                self._archive.release_idle()
-                try:
-                    self._archive.probe()
-                except ArchiveError as error:
-                    if isinstance(error, Rejected) and error.permanent:
-                        raise OperatorActionRequired(str(error)) from error
-                    failures += 1
-                    self._record_rejection(error)
-                    self._check_give_up(since, error)
+                self._shutdown.raise_if_requested()
+                state.refresh()
+                own_pause = self._paused_until - state.now
+                if own_pause <= 0 and state.is_available:
+                    self._report_answer(since)
+                    return
+                if (wait := max(own_pause, state.seconds_to_probe)) > 0:
+                    if state.failures > failures:
+                        failures = state.failures
+                        self._check_give_up(since, Unreachable("no job of this computer has had an answer"))
+                    self._shutdown.wait_unless_stopping(min(wait, _POLL_INTERVAL))
                     continue
-                self._closed.set()
-                self._status_board.report(f"the archive answers again after {time.monotonic() - since:.0f} s")
+                self._throttle.wait_until_open()
+                if state.claim_probe():
+                    failures = max(failures, state.failures) + 1
+                    if self._probe(since, failures):
+                        self._report_answer(since)
+
+    def _probe(self, since: float, failures: int) -> bool:
+        """Probe the archive; return True if it answers. ``failures`` counts the probes, this one included."""
+        # A probe takes an association of its own.
+        self._archive.release_idle()
+        try:
+            self._archive.probe()
+        except ArchiveError as error:
+            if isinstance(error, Rejected) and error.permanent:
+                raise OperatorActionRequired(str(error)) from error
+            self._state.on_probe_failed(failures, _probe_pause(failures), _requested_pause(error))
+            self._check_give_up(since, error)
+            return False
+        self._state.mark_available()
+        return True
+
+    def _report_answer(self, since: float) -> None:
+        self._closed.set()
+        self._status_board.report(f"the archive answers again after {time.monotonic() - since:.0f} s")
 
     def _check_give_up(self, since: float, error: ArchiveError) -> None:
         """Raise OperatorActionRequired if requests have failed for too long."""
@@ -152,3 +194,13 @@ class CircuitBreaker:
             raise OperatorActionRequired(
                 f"it has not answered for {format_duration(self._give_up_after)} (give-up-after): {error}"
             ) from error
+
+
+def _probe_pause(failures: int) -> float:
+    """Return the seconds before the next probe."""
+    return backoff(failures, random.random(), initial=1.0, maximum=60.0)
+
+
+def _requested_pause(error: ArchiveError) -> float:
+    """Return the seconds for which a busy archive wants no request; 0 if it requested none."""
+    return error.retry_after if isinstance(error, Rejected) else 0.0

@@ -22,15 +22,12 @@ from pathlib import Path
 
 from dicom_quarry.errors import PortInUse, StartError
 from dicom_quarry.model import AE
-from dicom_quarry.scheduling.shared_state import HostState
+from dicom_quarry.scheduling.host_state import usable_folder
 from dicom_quarry.system.durations import format_duration
 from dicom_quarry.system.locks import try_lock
 from dicom_quarry.system.processes import process_runs_as, user_name
 from dicom_quarry.system.shutdown import Shutdown
 from dicom_quarry.system.text_safety import escape_text
-
-#: Used if the site's folder cannot be. The name is fixed, as TMPDIR may differ from user to user.
-_FALLBACK_FOLDER = Path("/tmp/.quarry-jobs")
 
 _ENTRY_NAME = re.compile(r"port\.(\d{1,5})\.(\d{1,20})", re.ASCII)
 _ENTRY_SIZE = 2048
@@ -76,7 +73,7 @@ class PortRegistry:
     """The entries for one port. Raises StartError if no folder for them can be used."""
 
     def __init__(self, shared_folder: Path, port: int) -> None:
-        self._folder = _usable_folder(shared_folder)
+        self._folder = usable_folder(shared_folder)
         self._port = port
 
     @contextmanager
@@ -132,15 +129,6 @@ class PortRegistry:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"port.{self._port}.{number}"
-
-
-def _usable_folder(shared_folder: Path) -> Path:
-    try:
-        HostState(shared_folder)
-    except StartError:
-        HostState(_FALLBACK_FOLDER)
-        return _FALLBACK_FOLDER
-    return shared_folder
 
 
 def _read_entry(path: Path, number: int) -> PortEntry | None:

@@ -46,7 +46,7 @@ class AdaptiveConcurrency:
         self.max_limit = max_limit
         self.current_limit = max_limit
         self._successes = 0
-        self._halved_at = self._changed_at = float("-inf")
+        self.halved_at = self._changed_at = float("-inf")
 
     def on_rejected(self, started_at: float, now: float) -> bool:
         """Record that a request started at ``started_at`` was rejected; return True if the limit fell.
@@ -55,10 +55,10 @@ class AdaptiveConcurrency:
         """
         self._successes = 0
         self._changed_at = now
-        if started_at < self._halved_at:
+        if started_at < self.halved_at:
             return False
         before, self.current_limit = self.current_limit, max(1, self.current_limit // 2)
-        self._halved_at = now
+        self.halved_at = now
         return self.current_limit < before
 
     def on_success(self) -> None:

@@ -1,230 +1,93 @@
-"""State that all jobs of a host share: semaphores and counters, in a folder that all users can write.
+"""The port for everything that limits share: slots, numbers and a clock, under names.
 
-A semaphore's slot is a locked file; the kernel releases it when its process ends. The limits bind the users
-of Quarry. They do not protect from a program of a user's own, which can query the archive without them, or
-hold a lock and so keep the jobs of others waiting: a message then names the file and the process.
-
-No open and no lock blocks: every wait is a sleep of the job's own, which ends with its shutdown.
+Slots, rates, the concurrency limit, the circuit breaker and the time windows of an archive use it alone, so
+that another place than the host's folder (``host_state``) is one more adapter. Its clock decides about
+windows and rates: all that share a state must have the same.
 """
 
 from __future__ import annotations
 
-import math
-import os
-import stat
-import struct
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from dicom_quarry.errors import OperatorActionRequired, StartError
-from dicom_quarry.system.locks import find_holder, try_lock
-from dicom_quarry.system.ownership import describe_kind
-from dicom_quarry.system.processes import process_owner, user_name
-
-#: Seconds between two attempts at a slot.
-_POLL_INTERVAL = 0.1
+T = TypeVar("T")
 
 #: Sleeps for so many seconds; raises Stopped when a shutdown is requested.
 Sleep = Callable[[float], None]
 
-_NUMBER = struct.Struct("<d")
+#: Seconds between two attempts at a slot.
+_POLL_INTERVAL = 0.1
 
-#: Tries for the lock on a counter, and seconds between two.
-_COUNTER_TRIES = 600
-_COUNTER_INTERVAL = 0.05
-
-#: Seconds for which the holder of a slot is remembered.
-_HOLDER_SECONDS = 5.0
+#: The numbers under one name; empty at first.
+Numbers = tuple[float, ...]
 
 
-class HostState:
-    """A folder on a local disk, created for all users if it does not exist. Raises StartError.
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clocks: ``now`` is POSIX time; ``monotonic`` never jumps, and is the same in all processes."""
 
-    ``sleep`` is the wait for a counter that another process has. All methods raise OperatorActionRequired for
-    a file that cannot be used: another user may have put something else there.
+    now: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class SharedState(Protocol):
+    """Slots and numbers that several jobs share, or the threads of one.
+
+    All methods raise OperatorActionRequired where the place of the state cannot be used.
     """
 
-    def __init__(self, path: Path, sleep: Sleep = time.sleep) -> None:
-        self._path = path
-        self._sleep = sleep
-        self._holders: dict[str, tuple[float, str]] = {}
-        try:
-            _create_folder(path)
-        except OSError as error:
-            raise StartError(
-                f"{path}, the folder of the limits that all jobs of this computer share, cannot be used "
-                f"({error.strerror}). Its administrator can create it with  install -d -m 1777 {path}"
-            ) from error
+    @property
+    def clock(self) -> Clock:
+        """The clock of all that share this state."""
 
-    @contextmanager
-    def semaphore(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
-        """Hold one of ``limit`` slots of a pool; sleep until one is free."""
-        # Fairness: a waiting job holds the pool's queue lock, so one that releases a slot cannot take it
-        # again at once.
-        with self._queue_lock(f"{pool}.queue", sleep):
-            handle = self._lock_any([f"{pool}.{number}" for number in range(limit)], sleep)
-        try:
-            yield
-        finally:
-            os.close(handle)
+    def slot(self, pool: str, limit: int, sleep: Sleep) -> AbstractContextManager[None]:
+        """Hold one of ``limit`` slots of a pool; sleep until one is free. A killed process holds none."""
 
-    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Replace a number (0 at first) by the first result of ``compute``; return the second."""
-        path = self._path / name
-        handle = _open_file(path)
-        try:
-            self._lock_counter(handle, path)
-            new_value, result = compute(_read_number(handle, path))
-            os.pwrite(handle, _NUMBER.pack(new_value), 0)
-            return result
-        except OSError as error:
-            raise _unusable(path, f"cannot be written ({error.strerror})") from error
-        finally:
-            os.close(handle)
+    def update(self, name: str, compute: Callable[[Numbers], tuple[Numbers, T]]) -> T:
+        """Replace the numbers under a name by the first result of ``compute``; return the second."""
+
+    def read(self, name: str) -> Numbers:
+        """Return the numbers under a name, as the last update left them."""
 
     def describe_holder(self, pool: str) -> str:
-        """Return the process that keeps others from a pool, as far as the kernel shows it, and the file."""
-        now = time.monotonic()
-        seen_at, text = self._holders.get(pool, (float("-inf"), ""))
-        if now - seen_at < _HOLDER_SECONDS:
-            return text
-        path = self._path / f"{pool}.0"
-        handle = _open_file(path)
-        try:
-            text = f"{path} is held by {_describe_process(find_holder(handle))}"
-        finally:
-            os.close(handle)
-        self._holders[pool] = now, text
-        return text
+        """Return what keeps others from a pool, as a part of a sentence."""
 
-    def _lock_counter(self, handle: int, path: Path) -> None:
-        """Lock a counter; another job has it for a moment only."""
-        for _ in range(_COUNTER_TRIES):
-            if try_lock(handle):
-                return
-            self._sleep(_COUNTER_INTERVAL)
-        holder = _describe_process(find_holder(handle))
-        seconds = round(_COUNTER_TRIES * _COUNTER_INTERVAL)
-        raise _unusable(path, f"has been locked for {seconds} s by {holder}")
+
+class ProcessState:
+    """The state of one process: nothing of it is shared with others."""
+
+    def __init__(self, clock: Clock = Clock()) -> None:
+        self.clock = clock
+        self._lock = threading.Lock()
+        self._values: dict[str, Numbers] = {}
+        self._slots: dict[str, threading.BoundedSemaphore] = {}
 
     @contextmanager
-    def _queue_lock(self, name: str, sleep: Sleep) -> Iterator[None]:
-        handle = self._lock_any([name], sleep)
+    def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
+        """Hold one of ``limit`` slots of a pool."""
+        with self._lock:
+            slots = self._slots.setdefault(pool, threading.BoundedSemaphore(limit))
+        while not slots.acquire(blocking=False):
+            sleep(_POLL_INTERVAL)
         try:
             yield
         finally:
-            os.close(handle)
+            slots.release()
 
-    def _lock_any(self, names: list[str], sleep: Sleep) -> int:
-        while True:
-            for name in names:
-                handle = self._try_lock(name)
-                if handle is not None:
-                    return handle
-            sleep(_POLL_INTERVAL)
-
-    def _try_lock(self, name: str) -> int | None:
-        handle = _open_file(self._path / name)
-        if try_lock(handle):
-            return handle
-        os.close(handle)
-        return None
-
-
-class LocalCounters:
-    """Counters shared by the threads of one job only."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values: dict[str, float] = {}
-
-    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Replace a number (0 at first) by the first result of ``compute``; return the second."""
+    def update(self, name: str, compute: Callable[[Numbers], tuple[Numbers, T]]) -> T:
+        """Replace the numbers under a name."""
         with self._lock:
-            self._values[name], result = compute(self._values.get(name, 0.0))
+            self._values[name], result = compute(self._values.get(name, ()))
             return result
 
+    def read(self, name: str) -> Numbers:
+        """Return the numbers under a name."""
+        return self._values.get(name, ())
 
-def _create_folder(path: Path) -> None:
-    try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        found = path.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise NotADirectoryError(20, "it is not a folder") from None
-        if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(13, "this user may not write there") from None
-    else:
-        path.chmod(0o1777)
-
-
-def _read_number(handle: int, path: Path) -> float:
-    data = os.pread(handle, _NUMBER.size, 0)
-    number: float = _NUMBER.unpack(data)[0] if len(data) == _NUMBER.size else 0.0
-    if not math.isfinite(number):
-        raise _unusable(path, "has no number that Quarry wrote")
-    return number
-
-
-def _open_file(path: Path) -> int:
-    """Open a file of the folder, and create it if necessary; raise OperatorActionRequired."""
-    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        try:
-            handle = os.open(path, flags)
-        except FileNotFoundError:
-            _create_file(path)
-            handle = os.open(path, flags)
-    except OSError as error:
-        raise _unusable(path, _describe_kind(path) or f"cannot be opened ({error.strerror})") from error
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise _unusable(path, _describe_kind(path) or "is not a file")
-    return handle
-
-
-def _describe_kind(path: Path) -> str:
-    try:
-        mode = path.lstat().st_mode
-    except OSError:
-        return ""
-    return "" if stat.S_ISREG(mode) else f"is {describe_kind(mode)}"
-
-
-def _unusable(path: Path, problem: str) -> OperatorActionRequired:
-    """Return the error that names a file, its owner, and the action of the administrator."""
-    try:
-        owner = f" It belongs to the user {user_name(path.lstat().st_uid)}."
-    except OSError:
-        owner = ""
-    return OperatorActionRequired(
-        f"{path}, a file of the limits that all jobs of this computer share, {problem}.{owner} The "
-        f"administrator of this computer can end that process, or remove the file with  rm -r {path}"
-    )
-
-
-def _describe_process(pid: int | None) -> str:
-    owner = process_owner(pid) if pid else None
-    return f"process {pid} of the user {owner}" if owner else "a process that the system does not show"
-
-
-def _create_file(path: Path) -> None:
-    """Create a file that every user may open, with its final permissions from the first moment.
-
-    O_CREAT with the final name does not work: in a folder with the sticky bit the kernel refuses it for files
-    of others (fs.protected_regular), and the first user's umask would exclude the others.
-    """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    temp_path = Path(name)
-    try:
-        os.fchmod(handle, 0o666)
-        os.link(temp_path, path)
-    except FileExistsError:
-        pass  # another process created it first
-    finally:
-        os.close(handle)
-        temp_path.unlink()
+    def describe_holder(self, pool: str) -> str:  # noqa: ARG002 - only this process has slots
+        """Return a sentence's part: only this job has slots."""
+        return "this job has all slots"

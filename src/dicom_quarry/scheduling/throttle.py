@@ -7,23 +7,25 @@ and what to repeat.
 
 from __future__ import annotations
 
+import re
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
+from hashlib import sha256
 from operator import and_
-from typing import Protocol
 
 from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.config.site_policy import SitePolicy
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency, RateLimiter
-from dicom_quarry.scheduling.shared_state import HostState, LocalCounters
+from dicom_quarry.scheduling.archive_state import ArchiveState
+from dicom_quarry.scheduling.host_state import open_host_state
+from dicom_quarry.scheduling.rate_counters import OWN, build_counters
+from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency
+from dicom_quarry.scheduling.shared_state import Clock, ProcessState, SharedState
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 #: Statuses for lack of resources (PS3.4 C.4.2.1.5): the archive may need fewer retrievals at once.
@@ -32,44 +34,8 @@ _OVERLOADED = frozenset({0xA700, 0xA701, 0xA702})
 #: Longest sleep in seconds, as the host's clock may be set meanwhile.
 _MAX_SLEEP = 60.0
 
-#: The name of the counters of this job alone.
-_OWN = "own"
-
 #: Seconds between two checks of the limit on this job's retrievals.
 _POLL_INTERVAL = 0.1
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The clocks: ``now`` is POSIX time; ``monotonic`` never jumps, and is the same in all processes."""
-
-    now: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-
-
-class CounterStore(Protocol):
-    """Counters by name, of this process or shared by all jobs of the host."""
-
-    def update(self, name: str, compute: Callable[[float], tuple[float, float]]) -> float:
-        """Replace a number by the first result of ``compute``; return the second."""
-
-
-@dataclass(frozen=True, slots=True)
-class _RateCounter:
-    name: str
-    origin: str
-    limiter: RateLimiter
-    counters: CounterStore
-    monotonic: Callable[[], float]
-
-    def acquire(self, sleep: Callable[[float], None]) -> None:
-        while wait := self.counters.update(
-            self.name, lambda due: self.limiter.try_acquire(due, self.monotonic())
-        ):
-            sleep(wait)
-
-    def debit(self, amount: float) -> float:
-        return self.counters.update(self.name, lambda due: self.limiter.debit(due, self.monotonic(), amount))
 
 
 class RetrievalPermit:
@@ -113,9 +79,9 @@ def _describe_overload(result: RetrieveResult) -> str:
 class ArchiveThrottle:
     """The throttle of one archive, shared by the threads of a job.
 
-    ``archive_limits`` are those of the archive's profile; ``site_limits`` those of the site, by the names of
-    their counters in ``host_state``; ``parallel`` is the number of retrievals at once that the user wants.
-    Raises ConfigError if the time windows have no hour in common.
+    ``archive_limits`` are those of the archive's profile; ``site_limits`` those of the site, by their names
+    in ``shared_state``, where the archive's own record is under ``archive``. ``parallel`` is the number of
+    retrievals at once that the user wants. Raises ConfigError if the time windows have no hour in common.
     """
 
     def __init__(
@@ -124,13 +90,15 @@ class ArchiveThrottle:
         site_limits: Mapping[str, Limits],
         *,
         parallel: int,
-        host_state: HostState | None,
+        shared_state: SharedState,
         shutdown: Shutdown,
         status_board: StatusBoard,
-        clock: Clock = Clock(),
+        archive: str = "archive",
     ) -> None:
         all_limits = [archive_limits, *site_limits.values()]
-        self.clock = clock
+        self._shared_state = shared_state
+        #: What all jobs that share the state know about the archive.
+        self.archive_state = ArchiveState(shared_state, archive)
         self._shutdown = shutdown
         self._status_board = status_board
         self._schedule = reduce(and_, (limits.schedule for limits in all_limits))
@@ -140,20 +108,16 @@ class ArchiveThrottle:
         )
         self.max_queries = count_query_threads(self._concurrency.max_limit)
         self._query_slots = threading.BoundedSemaphore(self.max_queries)
-        self._host_state = host_state
         # An archive's slots before the host's: a wait for one archive must not block retrievals from another.
-        self._semaphores = [
+        self._shared_slots = [
             (name, one.parallel) for name, one in reversed(list(site_limits.items())) if one.parallel
         ]
-        scopes: list[tuple[str, CounterStore, Limits]] = [(_OWN, LocalCounters(), archive_limits)]
-        scopes += [(name, host_state, limits) for name, limits in site_limits.items() if host_state]
-        self._query_rates = self._build_counters(scopes, "queries", lambda one: one.queries_per_second)
-        self._study_rates = self._build_counters(
-            scopes, "studies", lambda one: one.studies_per_hour, unit=1 / 3600
-        )
-        self._byte_rates = self._build_counters(
-            scopes, "bytes", lambda one: one.megabytes_per_second, unit=1e6
-        )
+        # The limits of the profile are for one job.
+        scopes: list[tuple[str, SharedState, Limits]] = [(OWN, ProcessState(self.clock), archive_limits)]
+        scopes += [(name, shared_state, limits) for name, limits in site_limits.items()]
+        self._query_rates = build_counters(scopes, "queries", lambda one: one.queries_per_second)
+        self._study_rates = build_counters(scopes, "studies", lambda one: one.studies_per_hour, unit=1 / 3600)
+        self._byte_rates = build_counters(scopes, "bytes", lambda one: one.megabytes_per_second, unit=1e6)
         self._lock = threading.Lock()
         self._active = 0
         self._byte_problem: OperatorActionRequired | None = None
@@ -163,6 +127,11 @@ class ArchiveThrottle:
             raise ConfigError(
                 "the archive could never be queried: its time window and the site's have no hour in common"
             )
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of all that share the limits."""
+        return self._shared_state.clock
 
     @property
     def max_parallel(self) -> int:
@@ -260,36 +229,33 @@ class ArchiveThrottle:
 
     def on_rejected(self, started_at: float, why: str = "the archive is busy") -> None:
         """Record that the archive had too many requests at ``started_at`` (``clock.monotonic``)."""
+        now = self.clock.monotonic()
+        self.archive_state.refresh()
+        self._adopt_rejections()
         with self._lock:
-            was_reduced = self._concurrency.on_rejected(started_at, self.clock.monotonic())
-            current_limit = self._concurrency.current_limit
+            was_reduced = self._concurrency.on_rejected(started_at, now)
+            is_new, current_limit = self._concurrency.halved_at == now, self._concurrency.current_limit
+        if is_new:
+            self.archive_state.mark_busy(now)
         if was_reduced:
             self._status_board.report(f"{why}: at most {current_limit} at once for a while")
+
+    def _adopt_rejections(self) -> None:
+        """Lower the limit for a rejection that another job had since this one's last."""
+        busy_at = self.archive_state.busy_at
+        with self._lock:
+            is_new = busy_at > self._concurrency.halved_at
+            was_reduced = is_new and self._concurrency.on_rejected(busy_at, busy_at)
+            current_limit = self._concurrency.current_limit
+        if was_reduced:
+            self._status_board.report(
+                f"the archive is busy with another job: at most {current_limit} at once for a while"
+            )
 
     def on_success(self) -> None:
         """Record a successful retrieval."""
         with self._lock:
             self._concurrency.on_success()
-
-    def _build_counters(
-        self,
-        scopes: list[tuple[str, CounterStore, Limits]],
-        what: str,
-        rate_of: Callable[[Limits], float | None],
-        unit: float = 1.0,
-    ) -> list[_RateCounter]:
-        rates = [(name, counters, rate_of(limits)) for name, counters, limits in scopes]
-        return [
-            _RateCounter(
-                f"{name}.{what}",
-                "set for this archive" if name == _OWN else "set by the site",
-                RateLimiter(rate * unit),
-                counters,
-                self.clock.monotonic,
-            )
-            for name, counters, rate in rates
-            if rate
-        ]
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
@@ -310,23 +276,23 @@ class ArchiveThrottle:
             self._shutdown.wait_unless_stopping(_POLL_INTERVAL)
         try:
             with ExitStack() as stack:
-                for name, limit in self._semaphores:
-                    if self._host_state and limit:
-                        wait = partial(self._wait_for_slot, self._host_state, name)
-                        stack.enter_context(self._host_state.semaphore(name, limit, wait))
+                for name, limit in self._shared_slots:
+                    wait = partial(self._wait_for_slot, name)
+                    stack.enter_context(self._shared_state.slot(name, limit, wait))
                 yield
         finally:
             with self._lock:
                 self._active -= 1
 
     def _try_acquire(self) -> bool:
+        self._adopt_rejections()
         with self._lock:
             is_acquired = self._active < self._concurrency.limit(self.clock.monotonic())
             self._active += is_acquired
             return is_acquired
 
-    def _wait_for_slot(self, host_state: HostState, pool: str, seconds: float) -> None:
-        holder = host_state.describe_holder(pool)
+    def _wait_for_slot(self, pool: str, seconds: float) -> None:
+        holder = self._shared_state.describe_holder(pool)
         reason = f"another job to finish a study (the site's limit is reached: {holder})"
         with self._status_board.report_waiting(reason):
             self._shutdown.wait_unless_stopping(seconds)
@@ -346,12 +312,20 @@ def build_throttle(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
         for one in site_limits.values()
     )
-    host_state = HostState(policy.shared, shutdown.wait_unless_cancelled) if is_shared else None
     return ArchiveThrottle(
         profile,
         site_limits,
         parallel=parallel,
-        host_state=host_state,
+        shared_state=open_host_state(policy.shared, shutdown.wait_unless_cancelled, is_required=is_shared),
         shutdown=shutdown,
         status_board=status_board,
+        archive=_state_name(profile),
     )
+
+
+def _state_name(profile: ArchiveProfile) -> str:
+    """Return the name of an archive's record: that of all profiles with the same addresses."""
+    addresses = profile.addresses
+    place = re.sub(r"[^A-Za-z0-9.]", "_", f"{addresses[0].host}.{addresses[0].port}".lower())
+    digest = sha256(" ".join(sorted(map(str, addresses))).encode()).hexdigest()
+    return f"archive.{place[:80]}.{digest[:12]}"
