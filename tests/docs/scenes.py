@@ -17,7 +17,7 @@ from dicom_quarry.demo.sample_cohorts import make_demo_studies, write_cohorts
 from tests.docs.pages import Part
 from tests.e2e.command import PATIENCE, command_server, quarry
 from tests.e2e.test_terminal import Terminal
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_for
 
 #: Text that differs between computers and between days.
 _VARYING = (
@@ -175,3 +175,6 @@ class DemoScene(Scene):
         needed = any(re.fullmatch("out/?", word) for word in rest)
         if needed and verb not in _FIRST and not (self.folder / "out").exists():
             assert quarry("extract", "cohort.csv", "--to", "out").code == 1
+        if verb == "list" and (self.folder / "ct").exists():
+            # A job in the background goes on to its wait when the command that started it has returned.
+            wait_for(lambda: "waiting for" in quarry("list").out, "the job of the page to wait")

@@ -61,7 +61,7 @@ def test_how_it_ended_without_a_patient(work: Path) -> None:
         f"folder: {job.out}",
         "4 rows: 3 complete, 1 not found",
         "  row 4",
-        f"report: {job.out}/report.csv",
+        f"report: {job.out}/report.csv, as a page: {job.out}/report.html",
     ):
         assert line in text
     (facts,) = told(work)

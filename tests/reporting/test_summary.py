@@ -49,6 +49,13 @@ def test_all_is_well() -> None:
     ]
 
 
+def test_a_page_next_to_the_report_is_named(tmp_path: Path) -> None:
+    summary, report = summarise(rows(DONE), studies(DONE)), tmp_path / "report.csv"
+    assert f"report: {report}" in summary_lines(summary, report)
+    (tmp_path / "report.html").touch()
+    assert f"report: {report}, as a page: {tmp_path}/report.html" in summary_lines(summary, report)
+
+
 def test_rows_that_need_attention_are_grouped_with_what_to_do() -> None:
     summary = summarise(rows(DONE, ABSENT, BAD_ROW, ABSENT), studies(DONE, DONE))
     assert summary.exit_code == 1

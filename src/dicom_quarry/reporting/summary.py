@@ -187,7 +187,7 @@ def summary_lines(summary: JobSummary, report: Path | None = None) -> list[str]:
         lines.extend(group_lines(group))
     lines.extend(_follow_up_lines(summary))
     if report is not None:
-        lines.append(f"report: {report}")
+        lines.append(_report_line(report))
     lines.append(f"{summary.exit_code_text} (exit code {summary.exit_code})")
     return lines
 
@@ -205,9 +205,15 @@ def render_summary(summary: JobSummary, report: Path | None = None) -> Renderabl
         parts.extend(render_group(group))
     parts.extend(Text(line) for line in _follow_up_lines(summary))
     if report is not None:
-        parts.append(Text(f"report: {report}"))
+        parts.append(Text(_report_line(report)))
     parts.append(Text(summary.exit_code_text, style="bold"))
     return Group(*parts)
+
+
+def _report_line(report: Path) -> str:
+    """Return the line that names the report, and its page for a browser, if there is one."""
+    page = report.with_name("report.html")
+    return f"report: {report}, as a page: {page}" if page.is_file() else f"report: {report}"
 
 
 def render_group(group: OutcomeGroup) -> Sequence[Text]:
