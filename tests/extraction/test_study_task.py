@@ -229,12 +229,12 @@ class Visited(ArchiveThrottle):
 
 class Cut(RetrievalPermit):
     def __init__(self, throttle: Visited) -> None:
-        super().__init__(throttle, float("inf"))
+        super().__init__(throttle, float("inf"), ())
         self._visited = throttle
 
     @property
-    def expired(self) -> bool:
-        return self._visited.expired
+    def ended_by(self) -> str:
+        return "the time window has closed" if self._visited.expired else ""
 
 
 @pytest.fixture
@@ -523,7 +523,7 @@ def test_the_worst_answer_of_a_round_speaks_for_it() -> None:
 
     def verdict(*answers: Verdict) -> Verdict:
         told: Sequence[RetrieveResult] = [RetrieveResult(one) for one in answers]
-        return RoundResult(Transport.MOVE, Level.SERIES, told, [], 0, False).round.verdict
+        return RoundResult(Transport.MOVE, Level.SERIES, told, [], 0, "").round.verdict
 
     assert verdict(Verdict.SUCCESS, Verdict.SUCCESS) is Verdict.SUCCESS
     assert verdict(Verdict.WARNING, Verdict.RETRY) is Verdict.RETRY

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.host_state import HostState
 from dicom_quarry.scheduling.rate_limit import SUCCESSES_BEFORE_INCREASE
-from dicom_quarry.scheduling.shared_state import Clock, ProcessState
+from dicom_quarry.scheduling.shared_state import Clock, ProcessState, Sleep
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from tests.scheduling.throttles import Simulated
@@ -157,7 +157,7 @@ def test_what_runs_is_finished_unless_a_time_is_set() -> None:
     throttle, _ = throttle_of(NIGHTS, clock, clock)
     with throttle.acquire_retrieval() as visit:
         clock.seconds += 6 * 3600
-        assert not visit.expired
+        assert not visit.ended_by
 
 
 def test_after_the_time_that_is_set_a_move_is_over() -> None:
@@ -168,7 +168,31 @@ def test_after_the_time_that_is_set_a_move_is_over() -> None:
     with throttle.acquire_retrieval() as visit:
         for minutes, over in [(0, False), (39, False), (1, True), (60, True), (11 * 60, False)]:
             clock.seconds += minutes * 60
-            assert visit.expired == over, "from 07:30 until 19:00"
+            assert ("window has closed" in visit.ended_by) == over, "from 07:30 until 19:00"
+
+
+def test_a_retrieval_is_over_when_its_slot_may_be_given_away() -> None:
+    class Slot:
+        is_lost = False
+
+    class Leases(ProcessState):
+        @contextmanager
+        def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[Slot]:
+            yield slot
+
+    slot = Slot()
+    throttle = ArchiveThrottle(
+        Limits(),
+        {"all": Limits(parallel=1)},
+        parallel=1,
+        shared_state=Leases(),
+        shutdown=Shutdown(),
+        status_board=StatusBoard(),
+    )
+    with throttle.acquire_retrieval() as permit:
+        assert not permit.ended_by
+        slot.is_lost = True
+        assert "the database with the limits does not answer" in permit.ended_by
 
 
 def test_it_says_once_until_when_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:

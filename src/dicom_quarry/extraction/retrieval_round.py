@@ -30,8 +30,9 @@ class RoundResult:
     """The result of a round.
 
     ``newly_stored`` includes late instances; ``repeated`` counts instances that arrived more than once.
-    ``window_closed``: the round was cancelled because the archive's time window closed. ``series_uids`` are
-    the series that were requested whole. ``refusal`` is why our own receiver did not take instances.
+    ``interrupted_by`` is why this job cancelled the round, to go on with it later; empty if it did not.
+    ``series_uids`` are the series that were requested whole. ``refusal`` is why our own receiver did not take
+    instances.
     """
 
     transport: Transport
@@ -39,7 +40,7 @@ class RoundResult:
     results: Sequence[RetrieveResult]
     attempts: Sequence[Attempt]
     newly_stored: int
-    window_closed: bool
+    interrupted_by: str
     repeated: int = 0
     series_uids: frozenset[str] = frozenset()
     refusal: Refusal | None = None
@@ -72,7 +73,8 @@ class RetrievalRound:
         self._client = client
         self._inbound = inbound
         self._active_study = active_study
-        self._window_closed = self._cancelled = False
+        self._cancelled = False
+        self._interrupted_by = ""
         self._stored_before = self._repeated_before = 0
         self._started = time.monotonic()
         self._results: list[RetrieveResult] = []
@@ -108,7 +110,7 @@ class RetrievalRound:
             self._results,
             self._recordable_attempts(newly_stored, refusal),
             newly_stored,
-            self._window_closed,
+            self._interrupted_by,
             repeated,
             frozenset(self._series_uids),
             refusal,
@@ -148,10 +150,8 @@ class RetrievalRound:
                 if self._find_refusal(listing, sent) is None:
                     permit.record_result(result)
                 self._cancelled = monitor.cancelled
-                self._window_closed = monitor.window_closed and result.verdict in (
-                    Verdict.CANCELLED,
-                    Verdict.LOST,
-                )
+                if result.verdict in (Verdict.CANCELLED, Verdict.LOST):
+                    self._interrupted_by = monitor.interrupted_by
                 return result
 
         result = client.circuit_breaker.call(run_request)
@@ -184,7 +184,7 @@ class RetrievalRound:
     def _recordable_attempts(self, newly_stored: int, refusal: Refusal | None) -> list[Attempt]:
         """Return the attempts for the ledger; late instances and a refusal are added to the last one."""
         attempts = self._attempts
-        if self._context.queries.shutdown.cancel_requested or self._window_closed:
+        if self._context.queries.shutdown.cancel_requested or self._interrupted_by:
             # A retrieval that Quarry cancelled is no failure of the archive.
             attempts = [one for one in attempts if one.verdict not in (Verdict.CANCELLED, Verdict.LOST)]
         if not attempts:
@@ -247,7 +247,8 @@ class _Monitor:
         has_received: Callable[[], bool],
     ) -> None:
         self.has_received = has_received
-        self.window_closed = self.cancelled = False
+        self.cancelled = False
+        self.interrupted_by = ""
         self._inbound = inbound
         self._active_study = active_study
         self._silence_timeout = silence_timeout
@@ -272,8 +273,8 @@ class _Monitor:
             # A retrieval may have waited for an association before its request was sent.
             self._last_activity = self._last_progress = time.monotonic()
         self._active_study.stored = len(self._inbound.receipts)
-        self.window_closed = self.window_closed or self._permit.expired
-        if self._shutdown.cancel_requested or self.window_closed or self._inbound.exclusion:
+        self.interrupted_by = self.interrupted_by or self._permit.ended_by
+        if self._shutdown.cancel_requested or self.interrupted_by or self._inbound.exclusion:
             self.cancelled = True
             return MonitorAction.CANCEL
         now, arrived = time.monotonic(), self._inbound.last_arrival

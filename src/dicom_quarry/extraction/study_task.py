@@ -322,10 +322,8 @@ class StudyTask:
             before = self._rounds[-1] if self._rounds else None
             continues = before is not None and not before.newly_stored
             self._context.ledger.record_round(self.task.task_id, result.attempts, continues=continues)
-        if result.window_closed:
-            self._postpone(
-                0.0, "stopped because the time window has closed; it continues when the window opens"
-            )
+        if result.interrupted_by:
+            self._postpone(0.0, f"stopped because {result.interrupted_by}")
             return
         self._record_round(result, inbound)
 

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from dicom_quarry.errors import OperatorActionRequired, StartError
-from dicom_quarry.scheduling.shared_state import Clock, Numbers, ProcessState, SharedState, Sleep
+from dicom_quarry.scheduling.shared_state import (
+    Clock,
+    KeptSlot,
+    Numbers,
+    ProcessState,
+    SharedState,
+    Sleep,
+    Slot,
+)
 from dicom_quarry.system.locks import find_holder, try_lock
 from dicom_quarry.system.ownership import describe_kind
 from dicom_quarry.system.processes import process_owner, user_name
@@ -72,14 +80,14 @@ class HostState:
             ) from error
 
     @contextmanager
-    def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
+    def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[Slot]:
         """Hold one of ``limit`` slots of a pool; sleep until one is free."""
         # Fairness: a waiting job holds the pool's queue lock, so one that releases a slot cannot take it
         # again at once.
         with self._queue_lock(f"{pool}.queue", sleep):
             handle = self._lock_any([f"{pool}.{number}" for number in range(limit)], sleep)
         try:
-            yield
+            yield KeptSlot()
         finally:
             os.close(handle)
 

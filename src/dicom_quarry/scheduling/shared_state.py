@@ -34,6 +34,20 @@ class Clock:
     monotonic: Callable[[], float] = time.monotonic
 
 
+class Slot(Protocol):
+    """A slot that is held."""
+
+    @property
+    def is_lost(self) -> bool:
+        """True if another may be about to get the slot: what is done under it has to end."""
+
+
+class KeptSlot:
+    """A slot that only its holder gives back."""
+
+    is_lost = False
+
+
 class SharedState(Protocol):
     """Slots and numbers that several jobs share, or the threads of one.
 
@@ -44,7 +58,7 @@ class SharedState(Protocol):
     def clock(self) -> Clock:
         """The clock of all that share this state."""
 
-    def slot(self, pool: str, limit: int, sleep: Sleep) -> AbstractContextManager[None]:
+    def slot(self, pool: str, limit: int, sleep: Sleep) -> AbstractContextManager[Slot]:
         """Hold one of ``limit`` slots of a pool; sleep until one is free. A killed process holds none."""
 
     def update(self, name: str, compute: Callable[[Numbers], tuple[Numbers, T]]) -> T:
@@ -67,14 +81,14 @@ class ProcessState:
         self._slots: dict[str, threading.BoundedSemaphore] = {}
 
     @contextmanager
-    def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[None]:
+    def slot(self, pool: str, limit: int, sleep: Sleep) -> Iterator[Slot]:
         """Hold one of ``limit`` slots of a pool."""
         with self._lock:
             slots = self._slots.setdefault(pool, threading.BoundedSemaphore(limit))
         while not slots.acquire(blocking=False):
             sleep(_POLL_INTERVAL)
         try:
-            yield
+            yield KeptSlot()
         finally:
             slots.release()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
@@ -25,7 +25,7 @@ from dicom_quarry.scheduling.archive_state import ArchiveState
 from dicom_quarry.scheduling.host_state import open_host_state
 from dicom_quarry.scheduling.rate_counters import OWN, build_counters
 from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency
-from dicom_quarry.scheduling.shared_state import Clock, ProcessState, SharedState
+from dicom_quarry.scheduling.shared_state import Clock, ProcessState, SharedState, Slot
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 
 #: Statuses for lack of resources (PS3.4 C.4.2.1.5): the archive may need fewer retrievals at once.
@@ -41,15 +41,20 @@ _POLL_INTERVAL = 0.1
 class RetrievalPermit:
     """The permit for one retrieval, from the moment at which it may start."""
 
-    def __init__(self, throttle: ArchiveThrottle, expires_at: float) -> None:
+    def __init__(self, throttle: ArchiveThrottle, expires_at: float, slots: Sequence[Slot]) -> None:
         self._throttle = throttle
         self._expires_at = expires_at
+        self._slots = slots
         self._started_at = throttle.clock.monotonic()
 
     @property
-    def expired(self) -> bool:
-        """True once the time window has closed and the grace period after it has passed."""
-        return self._throttle.clock.now() >= self._expires_at and not self._throttle.is_open
+    def ended_by(self) -> str:
+        """Why the retrieval has to end now, and when it continues; empty while it may go on."""
+        if self._throttle.clock.now() >= self._expires_at and not self._throttle.is_open:
+            return "the time window has closed; it continues when the window opens"
+        if any(slot.is_lost for slot in self._slots):
+            return "the database with the limits does not answer; it continues when it does"
+        return ""
 
     def record_result(self, result: RetrieveResult) -> RetrieveResult:
         """Adapt the concurrency limit to the archive's answer, and return that."""
@@ -208,13 +213,13 @@ class ArchiveThrottle:
                 if self._byte_problem is not None:
                     raise self._byte_problem
                 self.wait_until_open()
-                stack.enter_context(self._slot())
+                slots = stack.enter_context(self._slot())
                 for counter in () if is_repeat else self._study_rates:
                     counter.acquire(partial(self._wait_for_rate, counter.origin))
                 if self.is_open:
                     break
                 stack.close()
-            yield RetrievalPermit(self, self._compute_expiry())
+            yield RetrievalPermit(self, self._compute_expiry(), slots)
 
     def throttle_bytes(self, size: int) -> None:
         """Sleep until so many received bytes were due, which delays their sender. Raises nothing."""
@@ -271,15 +276,17 @@ class ArchiveThrottle:
             self._shutdown.wait_unless_stopping(min(left, _MAX_SLEEP) if left > 0 else _MAX_SLEEP)
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def _slot(self) -> Iterator[list[Slot]]:
         while not self._try_acquire():
             self._shutdown.wait_unless_stopping(_POLL_INTERVAL)
         try:
             with ExitStack() as stack:
-                for name, limit in self._shared_slots:
-                    wait = partial(self._wait_for_slot, name)
-                    stack.enter_context(self._shared_state.slot(name, limit, wait))
-                yield
+                yield [
+                    stack.enter_context(
+                        self._shared_state.slot(name, limit, partial(self._wait_for_slot, name))
+                    )
+                    for name, limit in self._shared_slots
+                ]
         finally:
             with self._lock:
                 self._active -= 1
