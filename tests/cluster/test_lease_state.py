@@ -15,29 +15,13 @@ import psycopg
 import pytest
 
 from dicom_quarry.cluster.lease_state import Lease, LeaseState
-from dicom_quarry.cluster.tables import CREATE_SHARED_STATE
 from dicom_quarry.scheduling.shared_state import Numbers
 from dicom_quarry.system.shutdown import Stopped
 from tests.peers.process import wait_for
-from tests.postgres_server import PostgresServer, running_postgres
+from tests.postgres_server import PostgresServer
 
 #: Seconds of a lease where a test waits for its end; renewed six times meanwhile.
 SHORT = 1.5
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server of these tests alone: they stop it."""
-    with running_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def url(server: PostgresServer) -> str:
-    with psycopg.connect(server.url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS quarry CASCADE; CREATE SCHEMA quarry")
-        connection.execute(CREATE_SHARED_STATE)
-    return server.url
 
 
 @pytest.fixture

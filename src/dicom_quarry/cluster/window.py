@@ -1,0 +1,146 @@
+"""The short window: as many tokens lie with the engine as the workers can use, and a few more.
+
+The studies that wait stay in the ledgers of their jobs, whatever their number, so that a stopped job, a
+closed window or a postponed study has nothing to take back. Any worker fills the window up: after each study,
+and every second. Jobs get their tokens in turn, by their weights, however many rows they have.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, SCHEMA, STUDY_TASK, archive_of
+
+#: Held by the worker that fills the window up; the others have nothing to do then.
+_LOCK = 0x51574E44
+
+#: Tokens for a queue beyond those that the workers use at once.
+LOOK_AHEAD = 4
+
+#: Rows that one token stands for, at most.
+ROWS_PER_TOKEN = 50
+
+# A job whose tables another version made, or that was removed, has none.
+_JOBS = """
+SELECT number, weight FROM quarry.jobs
+WHERE by_workers AND stop_request = '' AND to_regclass('job_' || number || '.claims') IS NOT NULL
+ORDER BY number
+"""
+_TOKENS = f"""
+SELECT queue_name, (args->>'job')::bigint, count(*), count(*) FILTER (WHERE status = 'todo')
+FROM {SCHEMA}.procrastinate_jobs WHERE status IN ('todo', 'doing') GROUP BY 1, 2
+"""
+
+# Two ranges of the index on tasks; what a worker has claimed has a token already.
+_STUDIES = """
+SELECT count(*) FROM (
+    SELECT FROM {job}.tasks
+    WHERE state = 'waiting' AND not_before IS NULL AND archive = %(archive)s
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id)
+        AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
+    UNION ALL
+    SELECT FROM {job}.tasks
+    WHERE state = 'waiting' AND not_before <= extract(epoch FROM clock_timestamp()) AND archive = %(archive)s
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id)
+        AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
+    LIMIT %(limit)s
+) found
+"""
+_ROWS = """
+SELECT count(*) FROM (
+    SELECT FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'row' AND item = requests.row)
+    LIMIT %(limit)s
+) found
+"""
+_DEFER = """
+SELECT procrastinate_defer_jobs_v1(ARRAY(
+    SELECT ROW(queue, task, 0, NULL, NULL, args, NULL)::procrastinate_job_to_defer_v1
+    FROM unnest(%s::text[], %s::text[], %s::jsonb[]) AS token (queue, task, args)
+))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A job with work for a queue: its tokens, and how many more it could use."""
+
+    job: int
+    weight: float
+    has: int
+    wants: int
+
+
+def share_out(free: int, demands: Sequence[Demand]) -> list[int]:
+    """Return the jobs of new tokens in order: each is for the job with the fewest tokens for its weight."""
+    jobs: list[int] = []
+    given: Counter[int] = Counter()
+    while len(jobs) < free:
+        hungry = [one for one in demands if given[one.job] < one.wants]
+        if not hungry:
+            break
+        next_one = min(hungry, key=lambda one: ((one.has + given[one.job] + 1) / one.weight, one.job))
+        given[next_one.job] += 1
+        jobs.append(next_one.job)
+    return jobs
+
+
+def top_up(connection: psycopg.Connection, capacity: Mapping[str, int]) -> int:
+    """Fill the window up; return the number of new tokens. Raises psycopg.Error.
+
+    ``capacity`` is the number of tokens at once of all workers, by queue. While another worker fills it up,
+    this does nothing.
+    """
+    with connection.transaction():
+        if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
+            return 0
+        connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+        weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
+        tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
+        new = [
+            (queue, job)
+            for queue, at_once in capacity.items()
+            for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, weights, tokens)
+        ]
+        if new:
+            queues, names, arguments = zip(*(_token(queue, job) for queue, job in new), strict=True)
+            connection.execute(_DEFER, (list(queues), list(names), list(arguments)))
+        return len(new)
+
+
+def _share_queue(
+    connection: psycopg.Connection,
+    queue: str,
+    size: int,
+    weights: Mapping[int, float],
+    tokens: Mapping[tuple[str, int], tuple[int, int]],
+) -> list[int]:
+    """Return the jobs of a queue's new tokens; ``size`` is how many the queue may have."""
+    free = size - sum(held for (name, _), (held, _) in tokens.items() if name == queue)
+    demands = []
+    for job, weight in weights.items() if free > 0 else ():
+        held, todo = tokens.get((queue, job), (0, 0))
+        wants = _count_waiting(connection, queue, job, free + todo) - todo
+        demands.append(Demand(job, weight, held, wants))
+    return share_out(free, demands)
+
+
+def _count_waiting(connection: psycopg.Connection, queue: str, job: int, limit: int) -> int:
+    """Return how many tokens the waiting rows or studies of a job could use, ``limit`` at most."""
+    each = ROWS_PER_TOKEN if queue == ROWS_QUEUE else 1
+    statement = (_ROWS if queue == ROWS_QUEUE else _STUDIES).format(job=f"job_{job}")
+    values = {"limit": limit * each, "archive": archive_of(queue)}
+    found: Any = connection.execute(statement, values).fetchone()
+    return -(-int(found[0]) // each)
+
+
+def _token(queue: str, job: int) -> tuple[str, str, Jsonb]:
+    if queue == ROWS_QUEUE:
+        return queue, ROWS_TASK, Jsonb({"job": job})
+    return queue, STUDY_TASK, Jsonb({"job": job, "archive": archive_of(queue)})
