@@ -201,7 +201,7 @@ def _parts(body: bytes, seed: int) -> tuple[list[object], bool]:
                     parts[-1] += event
                 else:
                     parts.append(bytes(event) if isinstance(event, memoryview) else event)
-            assert len(reader._buffer) <= _LONGEST_HEADERS + _LONGEST_READ
+            assert reader.kept <= _LONGEST_HEADERS + _LONGEST_READ
             begin = end
     except RemoteProtocolError:
         return [], False

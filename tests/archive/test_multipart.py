@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import pairwise
 
 import pytest
@@ -128,7 +129,7 @@ def test_the_announced_length_decides_where_a_file_ends(content: bytes, line: by
     whole = (head + content + line) * 2 + (b"--frontier--" if closed else b"")
     for cut in range(len(whole)):
         reader = MultipartReader(B)
-        events = [event for piece in (whole[:cut], whole[cut:]) for event in reader.feed(piece)]
+        events = [_kept(event) for piece in (whole[:cut], whole[cut:]) for event in reader.feed(piece)]
         if closed:
             events += reader.end()
         else:
@@ -136,6 +137,11 @@ def test_the_announced_length_decides_where_a_file_ends(content: bytes, line: by
                 events += _until_error(events, reader)
         assert b"".join(event for event in events if isinstance(event, memoryview)) == content * 2
         assert events.count(MultipartMarker.PART_END) == 2
+
+
+def _kept(event: MultipartEvent) -> MultipartEvent:
+    """The event with bytes of its own: those in the reader's buffer are valid until the next read."""
+    return memoryview(bytes(event)) if isinstance(event, memoryview) else event
 
 
 def _until_error(events: list[MultipartEvent], reader: MultipartReader) -> list[MultipartEvent]:
@@ -148,7 +154,7 @@ def _until_error(events: list[MultipartEvent], reader: MultipartReader) -> list[
 @pytest.mark.parametrize("tail", [b"", b"\r", b"-"])
 def test_a_last_boundary_that_does_not_close_ends_its_part(tail: bytes) -> None:
     reader, events = MultipartReader(B), list[MultipartEvent]()
-    events += reader.feed(b"--frontier\r\n\r\nA\r\n--frontier" + tail)
+    events += map(_kept, reader.feed(b"--frontier\r\n\r\nA\r\n--frontier" + tail))
     with pytest.raises(RemoteProtocolError, match="closing boundary"):
         _until_error(events, reader)
     assert events[-1] is MultipartMarker.PART_END
@@ -224,3 +230,16 @@ def test_nothing_of_a_part_is_held_back() -> None:
 )
 def test_boundaries(content_type: str, boundary: str | None) -> None:
     assert parse_boundary(content_type) == boundary
+
+
+def test_a_body_is_read_into_the_reader_s_own_buffer() -> None:
+    """It grows once a read has filled it; an epilogue does not fill it."""
+    content = bytes(range(256)) * 8_192
+    source = io.BytesIO(body(content, content) + b"e" * (1 << 20))
+    reader, sizes, contents = MultipartReader(B), list[int](), b""
+    while count := source.readinto(reader.get_buffer()):
+        sizes.append(count)
+        reader.buffer_updated(count)
+        contents += b"".join(event for event in reader.events() if isinstance(event, memoryview))
+    assert contents == content * 2 and reader.closed and source.tell() == len(source.getvalue())
+    assert sizes[0] < sizes[1] and len(sizes) < 12

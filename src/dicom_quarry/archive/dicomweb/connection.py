@@ -232,6 +232,10 @@ class _ResponseFile(io.BufferedReader):
     def close(self) -> None:
         """Leave the closing to the connection."""
 
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        """Read what has come, in one call: the body of a response does not wait for a full buffer."""
+        return self.readinto1(buffer)
+
 
 @contextmanager
 def translate_read_errors() -> Iterator[None]:

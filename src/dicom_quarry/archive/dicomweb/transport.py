@@ -259,6 +259,24 @@ class Response:
             if not piece:
                 break
             yield piece
+        self._complete()
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read the next bytes of the body as they come; return 0 at its end. Raises HttpError."""
+        self._connection.expect_piece(len(buffer))
+        with translate_read_errors():
+            if self._message.chunked:
+                # The library's readinto would wait until the buffer is full.
+                piece = self._message.read1(len(buffer))
+                count = len(piece)
+                buffer[:count] = piece
+            else:
+                count = self._message.readinto(buffer)
+        if not count:
+            self._complete()
+        return count
+
+    def _complete(self) -> None:
         if self._message.length:
             raise InvalidResponse(f"{self._message.length} bytes are missing")
         self._is_complete = True

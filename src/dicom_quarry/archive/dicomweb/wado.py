@@ -117,7 +117,7 @@ class WadoRetrieval:
             boundary = ""  # multipart, whatever its header states
         try:
             if boundary is not None:
-                self._read_parts(_chain(start, pieces), MultipartReader(boundary))
+                self._read_parts(response, pieces if coding else iter(()), MultipartReader(boundary), start)
             elif "html" in content_type.lower():
                 self._messages.add(
                     "The archive answers with a web page: it is being maintained, or requires a login"
@@ -141,10 +141,17 @@ class WadoRetrieval:
         self._messages.add(reason)
         return Verdict.UNSUPPORTED
 
-    def _read_parts(self, pieces: Iterable[bytes], reader: MultipartReader) -> None:
-        for piece in pieces:
+    def _read_parts(
+        self, response: Response, decoded: Iterable[bytes], reader: MultipartReader, start: bytes
+    ) -> None:
+        """Read a body with this ``start``: the pieces that were ``decoded``, then the bytes as they come."""
+        for piece in _chain(start, iter(decoded)):
             self._on_bytes(len(piece))
             self._process(reader.feed(piece))
+        while count := response.read_into(reader.get_buffer()):
+            reader.buffer_updated(count)
+            self._on_bytes(count)
+            self._process(reader.events())
         self._process(reader.end())
 
     def _process(self, events: Iterable[MultipartEvent]) -> None:
