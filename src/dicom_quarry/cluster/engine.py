@@ -104,7 +104,7 @@ class Engine:
         self._thread.join()
 
     def _run(self) -> None:
-        """Begin the loops again whenever they end: without the database they end as if they were told to."""
+        """Begin the loops again whenever they end: without the database they end as if they were stopped."""
         while not self._stopping.is_set():
             with asyncio.Runner() as runner:
                 try:
