@@ -1,0 +1,101 @@
+"""The workers of a database: who they are, what they take, and when they last gave a sign of life."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from dicom_quarry.cluster.engine import VANISHED_SECONDS
+from dicom_quarry.version import __version__
+
+_ADD = """
+INSERT INTO quarry.workers (name, host, process, receiver, root, queues, version)
+VALUES (%(name)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s)
+ON CONFLICT (name) DO UPDATE SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s
+"""
+_LIST = """
+SELECT name, host, process, receiver, root, queues, version, started, state,
+    extract(epoch FROM clock_timestamp() - beat)::double precision AS silent
+FROM quarry.workers ORDER BY name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker: ``receiver`` is its AE title and port, ``root`` the folder below which it may write.
+
+    ``queues`` is the number of tokens at once by queue, ``silent`` the seconds since its last sign of life.
+    """
+
+    name: str
+    host: str
+    process: int
+    receiver: str
+    root: str
+    queues: Mapping[str, int]
+    version: str
+    started: datetime
+    state: str
+    silent: float
+
+    @property
+    def has_vanished(self) -> bool:
+        """True if its studies are given to others."""
+        return self.silent >= VANISHED_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """This process as a worker."""
+
+    name: str
+    receiver: str
+    root: str
+
+    def beat(self, connection: psycopg.Connection, queues: Mapping[str, int], state: str = "") -> None:
+        """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for."""
+        values = {
+            "name": self.name,
+            "host": socket.gethostname(),
+            "process": os.getpid(),
+            "receiver": self.receiver,
+            "root": self.root,
+            "queues": Jsonb(dict(queues)),
+            "version": __version__,
+            "state": state,
+        }
+        connection.execute(_ADD, values)
+
+    def remove(self, connection: psycopg.Connection) -> None:
+        """Leave the list."""
+        connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
+
+
+def list_workers(connection: psycopg.Connection) -> list[WorkerRow]:
+    """Return all workers, by name; those that vanished, too."""
+    with connection.cursor(row_factory=class_row(WorkerRow)) as cursor:
+        return cursor.execute(_LIST).fetchall()
+
+
+def forget_vanished(connection: psycopg.Connection, seconds: float = 86400.0) -> None:
+    """Remove the workers that vanished long ago."""
+    connection.execute(
+        "DELETE FROM quarry.workers WHERE beat < clock_timestamp() - %s * interval '1 s'", (seconds,)
+    )
+
+
+def total_capacity(workers: list[WorkerRow]) -> Counter[str]:
+    """Return the number of tokens at once, of the workers that are there, by queue."""
+    total: Counter[str] = Counter()
+    for worker in workers:
+        if not worker.has_vanished:
+            total.update(worker.queues)
+    return total
