@@ -1,0 +1,90 @@
+"""A worker: it takes tokens from the engine, keeps the window full, and gives signs of life."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+import psycopg
+
+from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
+from dicom_quarry.cluster.registry import Registration, forget_vanished, list_workers, total_capacity
+from dicom_quarry.cluster.window import top_up
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two signs of life; the window is filled up then, too.
+_BEAT_INTERVAL = 1.0
+
+
+class WorkerJobs(Protocol):
+    """The work on the jobs of a database, for any thread."""
+
+    def open_queues(self) -> Mapping[str, int]:
+        """Return the number of tokens at once by queue, without the queues that have to wait now."""
+
+    def describe_wait(self) -> str:
+        """Return what a queue waits for, empty if none does."""
+
+    def query_rows(self, job: int) -> None:
+        """Query for the next rows of a job."""
+
+    def fetch_study(self, job: int, archive: str) -> None:
+        """Fetch the next study of a job from an archive."""
+
+
+class Worker:
+    """One worker of a database, until ``stopping`` is set; ``connect`` opens a connection to the database."""
+
+    def __init__(
+        self,
+        connect: Callable[[], psycopg.Connection],
+        conninfo: str,
+        registration: Registration,
+        queues: Mapping[str, int],
+        jobs: WorkerJobs,
+        stopping: threading.Event,
+    ) -> None:
+        self._connect = connect
+        self._registration = registration
+        self._jobs = jobs
+        self._stopping = stopping
+        self._wake = threading.Event()
+        work = {
+            ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
+            STUDY_TASK: lambda job, archive: self._do(lambda: jobs.fetch_study(job, archive)),
+        }
+        self._engine = Engine(conninfo, registration.name, queues, work)
+
+    def run(self) -> None:
+        """Work until the stop; what was begun is ended. Waits for a database that is away."""
+        self._engine.start()
+        try:
+            while not self._stopping.is_set():
+                try:
+                    with self._connect() as connection:
+                        self._serve(connection)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                    _log.warning("the database does not answer (%s); trying again", type(error).__name__)
+                    self._stopping.wait(_BEAT_INTERVAL)
+        finally:
+            self._engine.stop()
+            with suppress(psycopg.Error), self._connect() as connection:
+                self._registration.remove(connection)
+
+    def _serve(self, connection: psycopg.Connection) -> None:
+        forget_vanished(connection)
+        while not self._stopping.is_set():
+            self._registration.beat(connection, self._jobs.open_queues(), self._jobs.describe_wait())
+            top_up(connection, total_capacity(list_workers(connection)))
+            self._wake.wait(_BEAT_INTERVAL)
+            self._wake.clear()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        finally:
+            self._wake.set()  # there may be something for the window now
