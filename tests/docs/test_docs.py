@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.config.credentials import HttpSettings, TlsFiles
 from dicom_quarry.config.notifications import NotificationSettings
 from dicom_quarry.config.settings import ArchiveProfile, Settings
@@ -21,8 +22,9 @@ def test_every_setting_is_explained() -> None:
         *TlsFiles.model_fields,
         *HttpSettings.model_fields,
         *NotificationSettings.model_fields,
+        *ClusterSettings.model_fields,
     }
-    names -= {"name", "archives", "local", "tls", "notify"}
+    names -= {"name", "archives", "local", "tls", "notify", "cluster"}
     missing = {name for name in names if f"`{name.replace('_', '-')}`" not in text and f"`{name}" not in text}
     assert not missing
 

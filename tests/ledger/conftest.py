@@ -10,13 +10,7 @@ import pytest
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.reader import LedgerReader
-from tests.postgres_server import PostgresServer, running_postgres
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with running_postgres() as server:
-        yield server
+from tests.postgres_server import PostgresServer
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

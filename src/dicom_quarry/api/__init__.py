@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.background import is_background_job as is_background_job
     from dicom_quarry.api.background import start_in_background as start_in_background
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
+    from dicom_quarry.api.clusters import init_cluster as init_cluster
     from dicom_quarry.api.completion import prune as prune
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from dicom_quarry.jobs.internal_errors import describe_internal as describe_internal
     from dicom_quarry.jobs.observer import JobObserver as JobObserver
     from dicom_quarry.jobs.observer import describe_unused_columns as describe_unused_columns
+    from dicom_quarry.jobs.open_place import find_folder as find_folder
     from dicom_quarry.jobs.opened_job import OpenedJob as OpenedJob
     from dicom_quarry.jobs.opened_job import open_job as open_job
     from dicom_quarry.jobs.place import JobPlace as JobPlace
@@ -193,6 +195,7 @@ EXPORTS = {
         "report",
         "write_final_reports",
     ),
+    "api.clusters": ("init_cluster",),
     "api.result": (
         "Result",
         "list_changed_settings",
@@ -236,6 +239,7 @@ EXPORTS = {
     "jobs.place": ("JobPlace",),
     "jobs.internal_errors": ("describe_internal",),
     "jobs.observer": ("JobObserver", "describe_unused_columns"),
+    "jobs.open_place": ("find_folder",),
     "jobs.opened_job": ("OpenedJob", "open_job"),
     "jobs.progress": (
         "QueryProgress",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dicom_quarry.api.result import report_access
 from dicom_quarry.extraction.runner import JobResult, Runner
-from dicom_quarry.jobs.open_place import open_existing
+from dicom_quarry.jobs.open_place import find_folder, open_existing
 from dicom_quarry.ledger.views import ChangeView
 from dicom_quarry.plurals import format_count
 from dicom_quarry.reporting.csv_reports import write_changes
@@ -29,26 +29,26 @@ def refetch(out: Path, runner: Runner, *, damaged: bool, changed: bool) -> JobRe
 
     Raises InputError where verify has left no list of these.
     """
-    study_uids: list[str] = []
+    folder, study_uids = find_folder(out), list[str]()
     if damaged:
-        study_uids += read_study_uids(out / "damaged.csv", DAMAGE_CODES, f"quarry verify {out}")
+        study_uids += read_study_uids(folder / "damaged.csv", DAMAGE_CODES, f"quarry verify {out}")
     if changed:
         study_uids += read_study_uids(
-            out / "changes.csv", frozenset({NEW}), f"quarry verify {out} --against-archive"
+            folder / "changes.csv", frozenset({NEW}), f"quarry verify {out} --against-archive"
         )
     return quarantine.refetch(runner, list(dict.fromkeys(study_uids)), is_damage=damaged)
 
 
 def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> ArchiveDiff:
     """List every complete study again, and write the differences to changes.csv, if there are any."""
-    path = out / "changes.csv"
-
-    def write(changes: Iterator[ChangeView]) -> None:
-        if not write_changes(path, changes, permissions=report_access(out)):
-            path.unlink(missing_ok=True)
-
     trust_owner = runner.queries.settings.trust_owner
     folder = open_existing(out, check_owner=True, trust_owner=trust_owner)
+    path = folder.out / "changes.csv"
+
+    def write(changes: Iterator[ChangeView]) -> None:
+        if not write_changes(path, changes, permissions=report_access(folder.out)):
+            path.unlink(missing_ok=True)
+
     return archive_diff.compare(runner.queries, folder, write, restart=restart)
 
 
@@ -63,7 +63,7 @@ def archive_diff_lines(out: Path, diff: ArchiveDiff) -> list[str]:
             instances = format_count(diff.instances_by_code[code], "instance")
             lines.append(f"  {studies} {description.format(instances=instances)}")
     if diff.changed_studies:
-        lines.append(f"List of changes: {out / 'changes.csv'}. Nothing was fetched")
+        lines.append(f"List of changes: {find_folder(out) / 'changes.csv'}. Nothing was fetched")
     if diff.studies_by_code.get(NEW):
         lines.append(f"To fetch the new instances: quarry retry {out} --changed")
     return lines

@@ -41,7 +41,7 @@ def check_finished(runner: Runner, end: JobResult) -> JobResult:
     _record_lost(folder, check)
     report(
         f"files of {format_count(studies, 'study')} are gone. Is the disk of {folder.out} mounted? If you "
-        f"moved these studies elsewhere: quarry release {shlex.quote(str(folder.out))}"
+        f"moved these studies elsewhere: quarry release {shlex.quote(folder.label)}"
     )
     return end
 

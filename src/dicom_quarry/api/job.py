@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Unpack
 
 from dicom_quarry.api.archive_comparison import refetch
@@ -59,16 +60,17 @@ verify = clear_errors(_verify)
 
 
 class Job(JobOutput):
-    """The job in a folder, whether it runs, has ended or was interrupted; ``folder`` is its ``to``."""
+    """A job, whether it runs, has ended or was interrupted; ``folder`` is its ``to``."""
 
-    def __init__(self, job_folder: JobPlace, *, trust_owner: bool = False) -> None:
+    def __init__(self, job_folder: JobPlace, *, trust_owner: bool = False, place: Path | None = None) -> None:
         self.folder = job_folder.out
         self._job_folder = job_folder
+        self._place = place or self.folder
         self._trust_owner = trust_owner
 
     def __repr__(self) -> str:
         try:
-            status = read_job_status(self.folder)
+            status = read_job_status(self._job_folder)
         except QuarryError:
             return f"<Job {self.folder}>"
         counts = status.counts
@@ -81,7 +83,7 @@ class Job(JobOutput):
     @clear_errors
     def status(self) -> JobStatus:
         """Read how far the job is; raises LedgerError."""
-        return read_job_status(self.folder)
+        return read_job_status(self._job_folder)
 
     @property
     def is_running(self) -> bool:
@@ -100,11 +102,11 @@ class Job(JobOutput):
 
     def report(self, *, xlsx: bool = False) -> Result:
         """Write the reports, also while the job runs; see :func:`report`."""
-        return report(self.folder, xlsx=xlsx)
+        return report(self._place, xlsx=xlsx)
 
     def verify(self, *, quick: bool = False, progress: bool = False) -> Verification:
         """Compare every recorded file with the disk; see :func:`verify`."""
-        return verify(self.folder, quick=quick, progress=progress)
+        return verify(self._place, quick=quick, progress=progress)
 
     def retry(
         self,
@@ -119,7 +121,7 @@ class Job(JobOutput):
     ) -> Result:
         """Try again the rows that are not complete; see :func:`retry`."""
         return retry(
-            self.folder,
+            self._place,
             outcomes,
             damaged=damaged,
             changed=changed,
@@ -135,17 +137,17 @@ class Job(JobOutput):
     ) -> Result:
         """Continue a job that was stopped; see :func:`resume`."""
         return resume(
-            self.folder, queue=queue, trust_owner=self._trust_owner, observer=observer, progress=progress
+            self._place, queue=queue, trust_owner=self._trust_owner, observer=observer, progress=progress
         )
 
     def release(self, study_uids: Collection[str] = (), *, delete: bool = False) -> list[ReleaseResult]:
         """Release complete studies; see :func:`release`."""
-        return release(self.folder, study_uids, delete=delete, trust_owner=self._trust_owner)
+        return release(self._place, study_uids, delete=delete, trust_owner=self._trust_owner)
 
     @clear_errors
     def prune(self, *, delete: bool = False) -> list[PrunedStudy]:
         """Move away the studies that no row requests any more; see :func:`prune`."""
-        return list(_prune(self.folder, delete=delete, trust_owner=self._trust_owner))
+        return list(_prune(self._place, delete=delete, trust_owner=self._trust_owner))
 
     @clear_errors
     def stop(self) -> bool:
@@ -169,7 +171,7 @@ class Job(JobOutput):
         check_number("timeout", timeout)
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            status = read_job_status(self.folder)
+            status = read_job_status(self._job_folder)
             is_late = deadline is not None and time.monotonic() >= deadline
             if status.process is None or is_late:
                 return status
@@ -182,7 +184,7 @@ class Job(JobOutput):
             if cancel:
                 runner.queries.stop()
             return True
-        running = find_running_job(self.folder)
+        running = find_running_job(self._place)
         if running is None or running.process == os.getpid():
             return False  # in this process: the run ends, and its runner has been removed already
         running.stop(cancel=cancel)
@@ -191,11 +193,14 @@ class Job(JobOutput):
 
 @clear_errors
 def open(folder: StrPath, *, trust_owner: bool = False) -> Job:
-    """Open the job in a folder: the ``to`` of an extraction. Raises InputError if there is none.
+    """Open the job in a folder, the ``to`` of an extraction, or ``"job:NAME"`` in a database.
+
+    Raises InputError if there is none.
 
     ``trust_owner`` lets ``retry`` and ``release`` work in the folder of another user.
     """
-    return Job(open_existing(make_path(folder, "folder")), trust_owner=trust_owner)
+    place = make_path(folder, "folder")
+    return Job(open_existing(place), trust_owner=trust_owner, place=place)
 
 
 @clear_errors

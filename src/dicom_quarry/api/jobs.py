@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_quarry.errors import InputError, LedgerError
+from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.jobs.place import Holder, JobPlace
@@ -109,10 +109,13 @@ def status_exit_code(status: JobStatus) -> int:
     return 0 if settled and not counts.on_complete_counts.get(OnCompleteState.FAILED) else 1
 
 
-def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStatus]:
-    """Read the status of every job, the latest first; ``on_damaged`` gets errors of unreadable records."""
+def list_job_statuses(on_damaged: Callable[[QuarryError], None]) -> list[JobStatus]:
+    """Read the status of this user's jobs, and of those in the database that ./quarry.toml names.
+
+    The latest comes first; ``on_damaged`` gets the errors of records that cannot be read.
+    """
     statuses = []
-    for folder in _list_folders():
+    for folder in (*_list_folders(on_damaged), *_list_cluster(on_damaged)):
         try:
             statuses.append(read_job_status(folder))
         except LedgerError as error:
@@ -120,11 +123,31 @@ def list_job_statuses(on_damaged: Callable[[LedgerError], None]) -> list[JobStat
     return sorted(statuses, key=lambda status: status.started_at, reverse=True)
 
 
-def _list_folders() -> Iterator[JobPlace]:
+def _list_folders(on_damaged: Callable[[QuarryError], None]) -> Iterator[JobPlace]:
     for path in list_registered():
         # A folder without a job: its table was refused, or its state was deleted.
-        with suppress(InputError):
-            yield open_existing(path)
+        try:
+            found = open_existing(path)
+        except InputError:
+            continue
+        except LedgerError as error:  # the database of a job is away
+            on_damaged(error)
+        else:
+            yield found
+
+
+def _list_cluster(on_damaged: Callable[[QuarryError], None]) -> Iterator[JobPlace]:
+    """Yield the jobs in the database of ./quarry.toml, without those of this user's folders here."""
+    if not Path("quarry.toml").is_file():
+        return
+    # Imported here: what shows a job needs no settings, which take time to load.
+    from dicom_quarry.jobs.cluster.opening import list_places
+
+    registered = {out.resolve() for out in list_registered()}
+    try:
+        yield from (place for place in list_places() if place.out not in registered)
+    except (InputError, LedgerError) as error:
+        on_damaged(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +182,15 @@ def find_running_job(out: Path) -> RunningJob | None:
     return RunningJob(folder, holder) if holder else None
 
 
-def find_running_jobs(on_doubtful: Callable[[InputError], None]) -> list[RunningJob]:
+def find_running_jobs(on_doubtful: Callable[[QuarryError], None]) -> list[RunningJob]:
     """Find this user's running jobs; ``on_doubtful`` gets the errors of jobs that get no signal."""
     running = []
-    for folder in _list_folders():
+    for folder in _list_folders(on_doubtful):
         try:
             holder = folder.find_stoppable()
-        except InputError as error:
+        except (InputError, LedgerError) as error:
             on_doubtful(error)
             continue
-        if holder:
+        if holder and not holder.host:  # a job that was continued elsewhere is not of this computer
             running.append(RunningJob(folder, holder))
     return running

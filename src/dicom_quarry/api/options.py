@@ -64,6 +64,8 @@ class ExtractOptions(PlanOptions, total=False):
 
     retrieve: Literal["auto", "move", "get", "wado"] | None
     state: StrPath | None
+    job: str | None
+    cluster: Mapping[str, object]
     file_mode: str | None
     group: str | None
     parallel: int | None

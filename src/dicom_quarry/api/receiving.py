@@ -9,8 +9,8 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import DEFAULT_FILEPATH
 from dicom_quarry.errors import ConfigError
-from dicom_quarry.jobs.folder import apply_access, require_own_state
-from dicom_quarry.jobs.local_place import LocalPlace
+from dicom_quarry.jobs.folder import JOB_FILE, apply_access, require_own_state
+from dicom_quarry.jobs.local_place import LocalPlace, has_record
 from dicom_quarry.jobs.naming import begin_or_continue_names
 from dicom_quarry.model import AE, Header, InstanceAdmission, InstanceInfo
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, ReceiverLimits, ReceiverStats
@@ -134,7 +134,7 @@ class FolderReceiver:
     def _folder_lock(self) -> Iterator[None]:
         # Recovery moves unfinished files, so no other process may be writing them.
         state = self._directory / ".quarry"
-        if (state / "ledger.db").exists() or (state / "state-folder").exists():
+        if has_record(self._directory) or (state / JOB_FILE).exists():
             raise ConfigError(f"{self._directory} is the folder of a job: receive into another folder")
         with LocalPlace(self._directory, state).lock(runs_job=False):
             yield

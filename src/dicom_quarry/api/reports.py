@@ -113,6 +113,7 @@ def write_reports(folder: JobPlace, *, force: bool = True, options: ReportOption
     written where there is one already, too, so that an old one is not taken for the newest.
     """
     options = options or ReportOptions()
+    folder.require_folder()
     with open_job(folder) as job:
         reader, metadata = job.reader, job.metadata
         summary = replace(
@@ -150,6 +151,7 @@ def _write_files(
         writer.write_problems()
     if _CHECKSUMS_FILE in requested:
         writer.write_checksums()
+    job.folder.export_audit()
     # Last of the data: a crash before it leaves the earlier proof, which is of an earlier manifest.
     write_proof(job.folder, job.reader, permissions=report_access(job.out), key=key)
     return writer.write_html(job, options) if _HTML_FILE in requested else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from dicom_quarry.api.result import report_access
 from dicom_quarry.errors import InputError
 from dicom_quarry.jobs.local_place import LocalPlace
-from dicom_quarry.jobs.open_place import open_existing
+from dicom_quarry.jobs.open_place import find_folder, open_existing
 from dicom_quarry.jobs.opened_job import open_job
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.ledger.file_state import FileDamage, read_damage, record_damage
@@ -45,16 +45,18 @@ def open_verification(out: Path, options: VerifyOptions) -> VerificationRun:
 
 def choose_record(out: Path, manifest: Path | None) -> tuple[JobPlace, Path | None]:
     """Return the folders to verify, and the manifest to use instead of the job's record."""
-    without_job = LocalPlace(out, out / ".quarry")
     if manifest is not None:
-        return without_job, manifest
+        folder = find_folder(out)
+        return LocalPlace(folder, folder / ".quarry"), manifest
     try:
-        return open_existing(out), None
+        place = open_existing(out)
     except InputError:
         # Handed over without the record, or the record is another user's.
         if not (out / MANIFEST_NAME).is_file():
             raise
-        return without_job, out / MANIFEST_NAME
+        return LocalPlace(out, out / ".quarry"), out / MANIFEST_NAME
+    place.require_folder()
+    return place, None
 
 
 def format_files_progress(progress: VerifyProgress) -> str:
@@ -72,13 +74,13 @@ def check_proof(out: Path, *, manifest: Path | None = None, public_key: Path | N
 
     Raises InputError if there is no proof, or the public key is none.
     """
-    listed = manifest or out / MANIFEST_NAME
     try:
         job = open_job(out)
     except InputError:  # delivered without the record, or the record is another user's
-        return _check_proof(out, None, listed, public_key=public_key)
+        return _check_proof(out, None, manifest or out / MANIFEST_NAME, public_key=public_key)
     with job:
-        return _check_proof(out, job, listed, public_key=public_key)
+        job.folder.require_folder()
+        return _check_proof(job.out, job, manifest or job.out / MANIFEST_NAME, public_key=public_key)
 
 
 def write_damaged_list(

@@ -35,6 +35,6 @@ def quote_path(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(label: str) -> str:
     """Return the command that continues a job."""
-    return f"quarry resume {quote_path(folder)}"
+    return f"quarry resume {shlex.quote(label)}"

@@ -35,7 +35,7 @@ class DetachedDisplay(PlainDisplay):
         """Print how to watch and stop the job, and let the launcher end."""
         if not self._launcher.is_waiting:
             return
-        out = shlex.quote(str(folder.out))
+        job = shlex.quote(folder.label)
         write_line(f"Running in the background (process {os.getpid()}). Log file: {folder.output_log}")
-        write_line(f"  quarry status {out}\n  quarry stop {out}")
+        write_line(f"  quarry status {job}\n  quarry stop {job}")
         self._launcher.release(folder.output_log)

@@ -17,7 +17,8 @@ _GROUPS = {
     "--proof --public-key",
     "Limits": "--parallel --max-studies --yes --give-up-after --until-idle --idle-limit --threads --sample "
     "--seed --quick",
-    "Running": "--detach --queue --restart --state --protocol --on-complete --on-complete-env --all --now "
+    "Running": "--detach --queue --restart --state --job --protocol "
+    "--on-complete --on-complete-env --all --now "
     "--port --allow-actions "
     "--pid-file --trust-owner --version --install-completion --show-completion --help",
 }

@@ -59,6 +59,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # Further arguments are AE titles behind --accept.
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
     "web": ("web", "web", {}),
+    "cluster": ("cluster", "cluster", {}),
     "demo": ("demo", "demo", {}),
 }
 
@@ -78,6 +79,8 @@ class _LazyCommandGroup(TyperGroup):
         # The command is loaded, and can end in order.
         if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        if isinstance(command, typer.Typer):  # a command with commands of its own
+            return get_command(command)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(cmd_name, cls=QuarryCommand, **options)(command)
         return get_command(alone)

@@ -64,6 +64,16 @@ Queue = Annotated[
 IdleLimit = Annotated[
     float, typer.Option("--idle-limit", min=0, help="Seconds after which an idle association ends; 0: never.")
 ]
+JobName = Annotated[
+    str | None,
+    typer.Option(
+        "--job",
+        metavar="NAME",
+        help="Keep the job's record under this name in the database of [cluster] ledger.  "
+        "[default: in the folder]",
+        show_default=False,
+    ),
+]
 Detach = Annotated[
     bool, typer.Option("--detach", help="Run in the background, also after you close the terminal or SSH.")
 ]

@@ -54,7 +54,7 @@ def prune_studies(folder: JobPlace, *, delete: bool) -> Iterator[PrunedStudy]:
             raise InputError(
                 f"{format_count(waiting, 'row')} of this job {'has' if waiting == 1 else 'have'} not been "
                 "searched for yet, and may need these studies: run the job first, with  quarry resume "
-                f"{folder.out}"
+                f"{folder.label}"
             )
         path_of = load_path_function(reader)
         protocol = parse_recorded_settings(reader.metadata()).protocol

@@ -70,7 +70,7 @@ def release_studies(
     # One release at a time: another would find the files missing that this one removes.
     with closing(LedgerReader(folder.ledger)) as reader, folder.named_lock("release"):
         if folder.holder() is not None and reader.metadata()["version"] != __version__:
-            raise StartError(f"another version of Quarry works on {folder.out}: use that version, or wait")
+            raise StartError(f"another version of Quarry works on {folder.label}: use that version, or wait")
         protocol = parse_recorded_settings(reader.metadata()).protocol
         ledger = Ledger(folder.ledger)
         audit_log = folder.open_audit_log(ledger, protocol)

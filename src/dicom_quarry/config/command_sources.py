@@ -21,6 +21,11 @@ def reject_foreign_commands(
     ``found`` is the state of the open file ``source``, or of the folder that it is in.
     """
     reason = "" if trust_owner else foreign_reason(found, root_is_trusted=True)
+    reject_untrusted_commands(values, str(source), reason)
+
+
+def reject_untrusted_commands(values: Mapping[str, object], source: str, reason: str) -> None:
+    """Raise ConfigError if there is a ``reason`` not to trust the source, and the settings name a command."""
     commands = [name.replace("_", "-") for name in _find_commands(values)] if reason else []
     if commands:
         raise ConfigError(

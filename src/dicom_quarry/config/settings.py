@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.config.credentials import AbsolutePath, FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
@@ -315,6 +316,8 @@ class Settings(FrozenModel):
     trust_owner: bool = False
     sign: AbsolutePath | None = None
     metrics: AbsolutePath | None = None
+    cluster: ClusterSettings = ClusterSettings()
+    job: str | None = None
 
     @property
     def permissions(self) -> Permissions:
@@ -325,6 +328,10 @@ class Settings(FrozenModel):
     def keep_free_bytes(self) -> int:
         """The bytes that the job leaves free on the disk; ``keep_free`` is in GB."""
         return int(self.keep_free * 1e9)
+
+
+#: The tables of quarry.toml, besides those of the archives, whose names have dashes.
+_TABLES: dict[str, type[BaseModel]] = {"notify": NotificationSettings, "cluster": ClusterSettings}
 
 
 def load_settings(
@@ -360,10 +367,9 @@ def load_settings(
         )
     if "to" not in merged:
         raise ConfigError("which output folder? Give one with --to, or 'to' in quarry.toml")
-    if isinstance(merged.get("notify"), dict):
-        merged["notify"] = validate_model(
-            NotificationSettings, normalize_keys(merged["notify"]), source, "[notify] "
-        )
+    for name, model in _TABLES.items():
+        if isinstance(merged.get(name), dict):
+            merged[name] = validate_table(model, merged[name], source, name)
     profiles = [_load_profile(name.strip(), archives, source, for_each) for name in str(chosen).split(",")]
     return validate_model(Settings, {**merged, "archives": profiles}, source)
 
@@ -435,6 +441,13 @@ def _load_profile(
     if isinstance(address, BaseUri):
         return validate_model(ArchiveProfile, {"name": address.host, "dicomweb": address, **flags}, source)
     return validate_model(ArchiveProfile, {"name": address.title, "address": address, **flags}, source)
+
+
+def validate_table(model: type[T], values: object, source: Path, name: str) -> T:
+    """Return a model of the table ``name`` of a file; raise ConfigError."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{source}: {name} is a table: write its settings below [{name}]")
+    return validate_model(model, normalize_keys(values), source, f"[{name}] ")
 
 
 def validate_model(model: type[T], values: Mapping[str, object], source: Path, prefix: str = "") -> T:

@@ -186,7 +186,7 @@ class Runner:
             belong = "belongs" if found.studies == 1 else "belong"
             self.queries.observer.on_message(
                 f"{studies} ({format_count(found.files, 'file')}) {belong} to no row of the table any more; "
-                f"to move them away:  quarry prune {shlex.quote(str(folder.out))}"
+                f"to move them away:  quarry prune {shlex.quote(folder.label)}"
             )
 
     @contextmanager
@@ -199,7 +199,7 @@ class Runner:
         if settings.on_complete:
             command = subprocess_runner.parse_command(settings.on_complete)
             subprocess_runner.check_program("on-complete", command)
-        folder = open_or_create(settings.to, settings.state, trust_owner=settings.trust_owner)
+        folder = open_or_create(settings)
         apply_access(folder.out, self._permissions)
 
         def reuse_plan() -> None:
@@ -208,7 +208,7 @@ class Runner:
                 if message is not None:
                     self.queries.observer.on_message(message)
 
-        with open_for_run(folder, prepare=reuse_plan) as ledger:
+        with open_for_run(folder, prepare=reuse_plan, on_stop=self.queries.stop) as ledger:
             yield folder, ledger
 
     def run(self, folder: JobPlace, ledger: Ledger, *, retried: str = "") -> JobResult:

@@ -50,6 +50,9 @@ _LOCAL_FUSE_TYPES = {
     "fuse.ntfs-3g",
 }
 
+#: The file in the hidden folder that names the job whose record is in a database.
+JOB_FILE = "job.json"
+
 #: Folder below the output folder for images whose patient ID or accession differs from the expected one. It
 #: is a reserved name, so no value of an image makes it.
 MISMATCH_DIR = "mismatch"

@@ -40,9 +40,9 @@ class LocalPlace(JobPlace):
     """The folder of a job whose record is in SQLite."""
 
     @property
-    def label(self) -> str:
-        """The output folder."""
-        return str(self.out)
+    def name(self) -> None:
+        """The job has no name: it is named by its folder."""
+        return
 
     @property
     def ledger(self) -> Path:
@@ -156,6 +156,12 @@ class LocalPlace(JobPlace):
         """Read audit.csv."""
         return read_audit_file(self.audit)
 
+    def export_audit(self) -> None:
+        """Do nothing: audit.csv is the log."""
+
+    def require_folder(self) -> None:
+        """Do nothing: the record is in the folder."""
+
     def prepare_record(self, ledger: Ledger) -> None:
         """Do nothing: the files are made when they are written."""
 
@@ -207,6 +213,11 @@ def open_local(out: Path, *, check_owner: bool = False, trust_owner: bool = Fals
     return folder
 
 
+def has_record(out: Path) -> bool:
+    """Return True if a folder has, or names, the SQLite record of a job."""
+    return any((out / ".quarry" / name).exists() for name in ("ledger.db", _POINTER))
+
+
 def create_local(out: Path, state: Path | None, *, trust_owner: bool = False) -> LocalPlace:
     """Create the folders of a job, or return those of an earlier run.
 
@@ -215,7 +226,7 @@ def create_local(out: Path, state: Path | None, *, trust_owner: bool = False) ->
     before anything is read or written there, if it is a folder of another user, unless ``trust_owner``.
     """
     hidden = out / ".quarry"
-    _reject_unreadable_name(out.absolute())
+    reject_unreadable_name(out.absolute())
     require_own_state(JobFolder(out, hidden), trust_owner=trust_owner)
     known = _read_state_pointer(out)
     if known is not None and state is not None and state.resolve() != known:
@@ -241,7 +252,7 @@ def create_local(out: Path, state: Path | None, *, trust_owner: bool = False) ->
     return folder
 
 
-def _reject_unreadable_name(out: Path) -> None:
+def reject_unreadable_name(out: Path) -> None:
     """Raise InputError for a path that is not text: reports, messages and settings could not name it."""
     try:
         str(out).encode("utf-8")

@@ -31,6 +31,7 @@ from dicom_quarry.ledger.reader import Counts
 from dicom_quarry.plurals import format_part
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.backoff import notification_retry_delay
+from dicom_quarry.system.secret_file import read_secret_file
 from dicom_quarry.system.service_loop import LoopGuard, start_thread
 
 _log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _parse_smtp_address(settings: NotificationSettings) -> tuple[str, int]:
 
 def _load_password(settings: NotificationSettings) -> str:
     if settings.password_file is not None:
-        return _read_password_file(settings)
+        return read_secret_file(settings.password_file, "[notify] password-file")
     if not settings.password_env:
         raise ConfigError("[notify] user: set its password with password-env or password-file")
     try:
@@ -177,17 +178,6 @@ def _load_password(settings: NotificationSettings) -> str:
         raise ConfigError(
             f"[notify] password-env: the environment variable {settings.password_env} is not set"
         ) from None
-
-
-def _read_password_file(settings: NotificationSettings) -> str:
-    path = settings.password_file
-    assert path is not None
-    try:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(f"[notify] password-file: others can read {path}: run  chmod 600 {path}")
-        return path.read_text(encoding="utf-8").rstrip("\r\n")
-    except OSError as error:
-        raise ConfigError(f"[notify] password-file: {path} cannot be read: {error.strerror}") from error
 
 
 Report = Callable[[str], None]

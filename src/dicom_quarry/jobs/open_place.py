@@ -5,26 +5,58 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dicom_quarry.jobs.folder import logging_to
+from dicom_quarry.errors import InputError
+from dicom_quarry.jobs.folder import JOB_FILE, logging_to, require_own_state
 from dicom_quarry.jobs.local_place import create_local, open_local
 from dicom_quarry.jobs.place import JobPlace, do_nothing
 from dicom_quarry.jobs.registry import register
 from dicom_quarry.ledger.ledger import Ledger
 
+if TYPE_CHECKING:
+    from dicom_quarry.config.settings import Settings
+
+
+#: The beginning of a job's name, where a folder may be given, too.
+PREFIX = "job:"
+
 
 def open_existing(place: Path, *, check_owner: bool = False, trust_owner: bool = False) -> JobPlace:
-    """Return the place of the job in the output folder ``place``; raise InputError if there is none.
+    """Return the job in the folder ``place``, or the one that ``job:NAME`` names; raise InputError if none.
 
-    ``check_owner``: the job will be written to, so that NotOwned is raised for a folder of another user,
-    unless ``trust_owner``.
+    A path that exists is that path. ``check_owner``: the job will be written to, so that NotOwned is raised
+    for a folder of another user, unless ``trust_owner``.
     """
-    return open_local(place, check_owner=check_owner, trust_owner=trust_owner)
+    is_name = str(place).startswith(PREFIX) and not place.exists()
+    if not is_name and not (place / ".quarry" / JOB_FILE).exists():
+        return open_local(place, check_owner=check_owner, trust_owner=trust_owner)
+    # Imported here: a job in a folder needs neither psycopg nor, to be shown, settings.
+    from dicom_quarry.jobs.cluster.opening import open_by_folder, open_named
+
+    found = open_named(str(place).removeprefix(PREFIX)) if is_name else open_by_folder(place)
+    if check_owner:
+        found.require_folder()
+        require_own_state(found, trust_owner=trust_owner)
+    return found
 
 
-def open_or_create(out: Path, state: Path | None, *, trust_owner: bool = False) -> JobPlace:
-    """Create the place of a job, or return that of an earlier run; see :func:`create_local`."""
-    return create_local(out, state, trust_owner=trust_owner)
+def find_folder(place: Path) -> Path:
+    """Return the folder of the images of ``job:NAME``; any other path is that folder."""
+    return open_existing(place).out if str(place).startswith(PREFIX) and not place.exists() else place
+
+
+def open_or_create(settings: Settings) -> JobPlace:
+    """Create the place of a job, or return that of an earlier run; raise InputError and NotOwned."""
+    if settings.job is not None:
+        from dicom_quarry.jobs.cluster.opening import create_named
+
+        return create_named(settings)
+    if (settings.to / ".quarry" / JOB_FILE).exists():
+        raise InputError(
+            f"{settings.to} is the folder of a job in a database: give its name with --job, or another folder"
+        )
+    return create_local(settings.to, settings.state, trust_owner=settings.trust_owner)
 
 
 @contextmanager

@@ -44,6 +44,7 @@ RULES: dict[str, OptionRule] = {
     "--retrieve": OptionRule(Effect.REOPENS),
     "--to": OptionRule(Effect.RUN, ("to",)),
     "--state": OptionRule(Effect.REFUSED, ("state",)),
+    "--job": OptionRule(Effect.REFUSED, ("job",)),
     "--file-mode": OptionRule(Effect.LATER, ("file_mode",)),
     "--group": OptionRule(Effect.LATER, ("group",)),
     "--config": OptionRule(Effect.RUN),

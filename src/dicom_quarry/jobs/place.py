@@ -57,8 +57,13 @@ class JobPlace(JobFolder, ABC):
 
     @property
     @abstractmethod
+    def name(self) -> str | None:
+        """The name of a job in a database, None for one in a folder."""
+
+    @property
     def label(self) -> str:
         """The job as a user names it in a command."""
+        return str(self.out) if self.name is None else f"job:{self.name}"
 
     @property
     @abstractmethod
@@ -121,6 +126,14 @@ class JobPlace(JobFolder, ABC):
     @abstractmethod
     def read_audit(self) -> Iterator[dict[str, str]]:
         """Yield the records of the audit log, without empty cells; raise LedgerError."""
+
+    @abstractmethod
+    def export_audit(self) -> None:
+        """Write audit.csv in the state folder, if the log is elsewhere."""
+
+    @abstractmethod
+    def require_folder(self) -> None:
+        """Raise InputError if the folder of the images is not on this computer."""
 
     @abstractmethod
     def prepare_record(self, ledger: Ledger) -> None:

@@ -15,12 +15,15 @@ _SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 class PostgresLocation:
     """A schema of a PostgreSQL database; ``url`` is a connection URI or string as libpq takes it.
 
+    ``password_file`` has the password; without it libpq looks at the variable PGPASSWORD and ``~/.pgpass``.
+
     Every job has a schema of its own, so that no statement names the job: the connection's ``search_path``
     chooses it. Raises ConfigError for a name that is not lower-case letters, digits and underscores.
     """
 
     url: str
     schema: str
+    password_file: Path | None = None
 
     def __post_init__(self) -> None:
         if not _SCHEMA.fullmatch(self.schema) or self.schema.startswith("pg_"):

@@ -14,6 +14,7 @@ from dicom_quarry.errors import ConfigError, LedgerError, LedgerFull
 from dicom_quarry.ledger.backend import DriverConnection, driver_connection
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.ledger.schema import metadata
+from dicom_quarry.system.secret_file import read_secret_file
 
 try:
     import psycopg
@@ -50,6 +51,9 @@ _LOCK_TIMEOUT = 120_000
 
 #: The server's word for a transaction that was idle for too long.
 _TIMEOUTS = (psycopg.errors.IdleInTransactionSessionTimeout,)
+
+#: The server's words for tables that were removed, and for those that this user has no rights to.
+_UNUSABLE = (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege)
 
 #: Rows that a stream fetches at once.
 _STREAMED_ROWS = 1000
@@ -167,8 +171,8 @@ class PostgresBackend:
         return bool(connection.closed or connection.broken)
 
     def is_storage_error(self, error: BaseException) -> bool:
-        """Return True for a lost server, a full disk, and tables that were removed."""
-        return isinstance(error, (psycopg.OperationalError, psycopg.errors.UndefinedTable, *_TIMEOUTS))
+        """Return True for a lost server, a full disk, and tables that were removed or are another's."""
+        return isinstance(error, (psycopg.OperationalError, *_UNUSABLE, *_TIMEOUTS))
 
     def ends_transaction(self, error: BaseException) -> bool:
         """Return True for a lost server, a full disk and a deadlock."""
@@ -209,6 +213,8 @@ class PostgresBackend:
         }
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         conninfo = make_conninfo(self._location.url, options=options, application_name="quarry", **_KEEPALIVE)
+        if (file := self._location.password_file) is not None:
+            conninfo = make_conninfo(conninfo, password=read_secret_file(file, "[cluster] password-file"))
         connection = psycopg.connect(conninfo, autocommit=True)  # each BEGIN is explicit
         connection.adapters.register_loader("numeric", _NumberLoader)
         connection.adapters.register_dumper(str, _TextDumper)

@@ -61,6 +61,8 @@ _IRRELEVANT_SETTINGS = {
     "on_complete_patience",
     "on_complete_env",
     "trust_owner",
+    "cluster",
+    "job",
 }
 #: The user may raise this setting after reading the plan (``extract --yes``): the rows with too many studies
 #: are then queried again. A lower value makes another plan.

@@ -37,11 +37,13 @@ def list_jobs(as_json: options.AsJson = False) -> None:
 
 def _to_json(job: JobStatus) -> dict[str, object]:
     return {
+        "name": job.folder.name,
         "folder": str(job.folder.out),
         "state": job.state,
         "waiting_for": job.waiting_for or None,
         "process": job.process,
-        "resume": resume_command(job.folder.out) if job.can_be_resumed else None,
+        "host": job.holder.host or None if job.holder else None,
+        "resume": resume_command(job.folder.label) if job.can_be_resumed else None,
         "began": job.started_at.isoformat(),
         "rows": job.counts.rows,
         "rows_complete": job.counts.rows_by_status.get(OutcomeStatus.COMPLETE, 0),
@@ -57,10 +59,11 @@ def _show_job(job: JobStatus) -> None:
         f"{job.started_at.astimezone():%Y-%m-%d %H:%M}",
         f"{complete:>9,} of {api.format_count(job.counts.rows, 'row')} complete",
         *([api.format_left(left)] if left is not None else []),
+        *([job.folder.label] if job.folder.name else []),
         api.escape_text(str(job.folder.out), limit=_MAX_PATH),
     ]
     out.print("  ".join(parts))
     if job.waiting_for:
         out.print(f"{'':<12}  waiting for {job.waiting_for}")
     if job.can_be_resumed:
-        out.print(f"{'':<12}  to continue: {resume_command(job.folder.out)}")
+        out.print(f"{'':<12}  to continue: {resume_command(job.folder.label)}")

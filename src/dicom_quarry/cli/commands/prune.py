@@ -35,7 +35,7 @@ def prune(
     if not studies:
         out.print("Nothing to do: a row of the table requests every stored study")
         return
-    where = "deleted" if delete else f"moved to {folder / '.quarry' / 'pruned'}"
+    where = "deleted" if delete else f"moved to {api.find_folder(folder) / '.quarry' / 'pruned'}"
     out.print(
         f"{api.format_count(studies, 'study')} that no row requests: "
         f"{api.format_count(files, 'file')} ({api.format_size(size)}) {where}"

@@ -72,6 +72,6 @@ def report(
         identifiers=identifiers,
     )
     show_summary(result)
-    if problems and not (out / "problems.csv").exists():
+    if problems and not result.report.with_name("problems.csv").exists():
         write_line("no row needs attention: there is no problems.csv")
     raise typer.Exit(result.exit_code)

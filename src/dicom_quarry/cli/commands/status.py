@@ -38,12 +38,14 @@ def _to_json(job: JobStatus, view: JobView) -> dict[str, object]:
     return {
         **api.job_dict(view),
         "job": api.job_key(job.folder.out),
+        "name": job.folder.name,
         "queued": job.is_queued,
         "stopping": view.is_stopping,
         "killed": view.was_killed,
         "process": view.process,
+        "host": job.holder.host or None if job.holder else None,
         "finished": job.counts.is_finished,
-        "resume": resume_command(job.folder.out) if job.can_be_resumed else None,
+        "resume": resume_command(job.folder.label) if job.can_be_resumed else None,
         "instances_missing": view.instances_missing,
         "active_studies": job.progress.get("active_studies", []),
     }
@@ -52,11 +54,11 @@ def _to_json(job: JobStatus, view: JobView) -> dict[str, object]:
 def _show_job(job: JobStatus) -> None:
     counts, progress = job.counts, job.progress
     if job.process:
-        out.print(f"{'queued' if job.is_queued else 'running'} (process {job.process})")
+        out.print(f"{'queued' if job.is_queued else 'running'} ({job.holder})")
     elif counts.is_finished:
         out.print("finished")
     else:
-        out.print(f"Not finished, and not running. To continue: {resume_command(job.folder.out)}")
+        out.print(f"Not finished, and not running. To continue: {resume_command(job.folder.label)}")
     for outcome, count in counts.rows_by_status.items():
         out.print(f"  {count:>9,} {'row' if count == 1 else 'rows'} {outcome.replace('_', ' ')}")
     out.print(

@@ -42,7 +42,7 @@ def stop(
     action = "cancelling" if now else "finishing"
     for job in running:
         job.stop(cancel=now)
-        out.print(f"{job.folder.out}: {action} the studies being transferred (process {job.process})")
+        out.print(f"{job.folder.label}: {action} the studies being transferred ({job.holder})")
     for job in running:
         job.wait()
-        out.print(f"{job.folder.out}: stopped. To continue: {resume_command(job.folder.out)}")
+        out.print(f"{job.folder.label}: stopped. To continue: {resume_command(job.folder.label)}")

@@ -57,7 +57,7 @@ def run_job(settings: Settings, work: Callable[[Runner], JobResult], *, queue: b
         result = api.write_final_reports(end)
         show_summary(result)
         if result.exit_code == _NOT_FINISHED:
-            out.print(f"to continue: {resume_command(end.folder.out)}")
+            out.print(f"to continue: {resume_command(end.folder.label)}")
         if end.problem:
             # The archive's own words may contain patient identifiers.
             fail(end.problem if err.is_terminal else end.redacted_problem)

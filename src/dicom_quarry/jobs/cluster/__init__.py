@@ -1,0 +1,1 @@
+"""Jobs in a PostgreSQL database: their list, their leases and their places. Needs the extra [cluster]."""

@@ -1,0 +1,192 @@
+"""The database that has the jobs of many hosts: the schema ``quarry`` with a row for each job.
+
+The record of job N is in the schema ``job_N``. psycopg is imported when a connection is made.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from dicom_quarry.config.cluster import ClusterSettings
+from dicom_quarry.errors import InputError, LedgerError
+from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.system.processes import user_name
+
+#: The schema with the list of jobs, and the version of its tables.
+_SCHEMA, _VERSION = "quarry", 1
+
+#: Times are those of the database's clock. ``holder_token`` is that of the process that runs the job;
+#: ``progress`` is as in progress.json; ``stop_request`` is empty, ``finish`` or ``cancel``.
+_TABLES = """
+CREATE SCHEMA IF NOT EXISTS quarry;
+CREATE TABLE IF NOT EXISTS quarry.version (version integer NOT NULL);
+CREATE TABLE IF NOT EXISTS quarry.jobs (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE,
+    folder text NOT NULL,
+    host text NOT NULL,
+    owner text NOT NULL,
+    created timestamptz NOT NULL DEFAULT now(),
+    holder_token text,
+    holder_host text,
+    holder_process bigint,
+    heartbeat timestamptz,
+    progress text,
+    stop_request text NOT NULL DEFAULT ''
+);
+INSERT INTO quarry.version SELECT {version} WHERE NOT EXISTS (SELECT FROM quarry.version);
+"""
+
+#: Held while the tables are made, so that two that make them do not collide.
+_INIT_LOCK = 0x51554152
+
+#: The server notices within half a minute that a host is gone, and releases its locks.
+_SERVER_KEEPALIVE = (
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 4"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """A job in the list: ``folder`` on ``host`` has its images, ``owner`` is the user who made it there."""
+
+    number: int
+    name: str
+    folder: Path
+    host: str
+    owner: str
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The database of jobs; ``url`` has no password."""
+
+    url: str
+    password_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: ClusterSettings) -> Cluster:
+        """Return the database of the settings."""
+        return cls(settings.ledger, settings.password_file)
+
+    @property
+    def settings(self) -> ClusterSettings:
+        """The settings that name the database."""
+        return ClusterSettings(ledger=self.url, password_file=self.password_file)
+
+    def location(self, number: int) -> PostgresLocation:
+        """Return the location of a job's record."""
+        return PostgresLocation(self.url, f"job_{number}", self.password_file)
+
+    def open_connection(self) -> Any:
+        """Open a connection of psycopg that commits each statement; raise LedgerError."""
+        from dicom_quarry.ledger.postgres import PostgresBackend
+
+        backend = PostgresBackend(PostgresLocation(self.url, _SCHEMA, self.password_file))
+        import psycopg
+
+        with self._described():
+            try:
+                connection: Any = backend.connect()
+            except psycopg.ProgrammingError as error:
+                raise InputError(f"{self.url} names no database: {_first_line(error)}") from error
+            connection.execute(_SERVER_KEEPALIVE)
+        return connection
+
+    @contextmanager
+    def connected(self) -> Iterator[Any]:
+        """Lend a connection; raise InputError where the list of jobs is missing, and LedgerError."""
+        with self.open_connection() as connection, self._described():
+            yield connection
+
+    def init(self) -> bool:
+        """Make the list of jobs; return False if it was there. Raises LedgerError and InputError."""
+        with self.connected() as connection, connection.transaction():
+            connection.execute(f"SELECT pg_advisory_xact_lock({_INIT_LOCK})")
+            if connection.execute("SELECT to_regclass('quarry.version')").fetchone() != (None,):
+                self._check_version(connection)
+                return False
+            connection.execute(_TABLES.format(version=_VERSION))
+        return True
+
+    def find(self, name: str) -> JobRow | None:
+        """Return the job with a name, None if there is none."""
+        rows = self._select("WHERE name = %s", name)
+        return rows[0] if rows else None
+
+    def list_begun(self) -> list[JobRow]:
+        """Return the jobs that have a record which this user may read."""
+        return self._select(
+            "WHERE has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')"
+            " AND has_table_privilege(to_regclass('job_' || number || '.job'), 'SELECT') ORDER BY number"
+        )
+
+    def add(self, name: str, folder: Path) -> JobRow:
+        """Add a job of this user on this host, or return that of the name, if there is one."""
+        with self.connected() as connection:
+            self._check_version(connection)
+            connection.execute(
+                "INSERT INTO quarry.jobs (name, folder, host, owner) VALUES (%s, %s, %s, %s) "
+                "ON CONFLICT (name) DO NOTHING",
+                (name, str(folder), socket.gethostname(), user_name()),
+            )
+        found = self.find(name)
+        assert found is not None
+        return found
+
+    def move(self, number: int, folder: Path) -> None:
+        """Record that the folder of a job is at another path, or on this host."""
+        with self.connected() as connection:
+            connection.execute(
+                "UPDATE quarry.jobs SET folder = %s, host = %s WHERE number = %s",
+                (str(folder), socket.gethostname(), number),
+            )
+
+    def _select(self, condition: str, *values: object) -> list[JobRow]:
+        with self.connected() as connection:
+            self._check_version(connection)
+            rows = connection.execute(
+                f"SELECT number, name, folder, host, owner, created FROM quarry.jobs {condition}", values
+            ).fetchall()
+        return [JobRow(number, name, Path(folder), *rest) for number, name, folder, *rest in rows]
+
+    def _check_version(self, connection: Any) -> None:
+        (found,) = connection.execute("SELECT max(version) FROM quarry.version").fetchone()
+        if found != _VERSION:
+            raise LedgerError(
+                f"the list of jobs in {self.url} is of another version of Quarry ({found}, this one knows "
+                f"{_VERSION}): use that version"
+            )
+
+    @contextmanager
+    def _described(self) -> Iterator[None]:
+        """Raise the errors of psycopg as sentences for the user."""
+        import psycopg
+
+        try:
+            yield
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+            raise InputError(
+                f"{self.url} has no list of jobs yet: make it once with  quarry cluster init {self.url}"
+            ) from error
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise LedgerError(
+                f"{self.url} does not give you the rights for this ({_first_line(error)}): have its "
+                "administrator grant them, see docs/many-hosts.md"
+            ) from error
+        except psycopg.OperationalError as error:
+            raise LedgerError(
+                f"the database of the jobs cannot be used ({self.url}): {_first_line(error)}"
+            ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return the server's own words, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__

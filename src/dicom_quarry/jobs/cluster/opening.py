@@ -1,0 +1,145 @@
+"""Open the place of a job in a database: by its name, by its folder, or for a first run."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from dicom_quarry.config.cluster import ClusterSettings
+from dicom_quarry.config.settings import FILE_NAME, Settings, read_toml, validate_table
+from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.jobs.cluster.database import Cluster, JobRow
+from dicom_quarry.jobs.cluster.place import ClusterPlace, check_job_name, read_pointer, write_pointer
+from dicom_quarry.jobs.folder import JobFolder, require_own_state
+from dicom_quarry.jobs.local_place import has_record, reject_unreadable_name
+from dicom_quarry.jobs.registry import list_registered
+from dicom_quarry.ledger.reader import has_job
+from dicom_quarry.system.ownership import is_own_folder
+from dicom_quarry.system.permissions import make_private_folder
+
+_WHICH_DATABASE = 'write [cluster] ledger = "postgresql://USER@HOST/DATABASE" to quarry.toml'
+
+
+def configured_cluster() -> Cluster | None:
+    """Return the database of jobs of ./quarry.toml, None if it names none; raise ConfigError."""
+    path = Path(FILE_NAME)
+    table = read_toml(path).get("cluster", {}) if path.is_file() else {}
+    settings = validate_table(ClusterSettings, table, path, "cluster")
+    return Cluster.of(settings) if settings.ledger else None
+
+
+def open_named(name: str) -> ClusterPlace:
+    """Return the place of the job with a name; raise InputError if there is none, and LedgerError."""
+    check_job_name(name)
+    cluster = configured_cluster() or _find_registered_cluster(name)
+    if cluster is None:
+        raise InputError(
+            f"which database has job:{name}? To name it, {_WHICH_DATABASE} in the current folder"
+        )
+    return _open(cluster, name, None)
+
+
+def open_by_folder(out: Path) -> ClusterPlace:
+    """Return the place of the job that a folder names; raise InputError and LedgerError."""
+    pointer = read_pointer(out)
+    assert pointer is not None
+    configured = configured_cluster()
+    if configured is not None and configured.url == pointer.cluster.url:
+        return _open(configured, pointer.name, out)
+    # A folder of another user must not send this user's password to a server of theirs.
+    if not is_own_folder(out / ".quarry"):
+        raise InputError(
+            f"{out} is the folder of job:{pointer.name}, and of another user. To use it, {_WHICH_DATABASE}"
+        )
+    return _open(pointer.cluster, pointer.name, out)
+
+
+def create_named(settings: Settings) -> ClusterPlace:
+    """Make a job, its folder and its row in the list; or return the one that an earlier run made.
+
+    Raises InputError if the folder, or the name, is that of another job, and NotOwned for a folder of another
+    user, unless the settings trust it.
+    """
+    name, out = settings.job or "", settings.to.resolve()
+    cluster = _check_settings(settings, name)
+    reject_unreadable_name(out)
+    folder = JobFolder(out, out / ".quarry")
+    require_own_state(folder, trust_owner=settings.trust_owner)
+    if has_record(out):
+        raise InputError(
+            f"{out} has the record of a job: leave --job out to go on with that one, or give another folder"
+        )
+    pointer = read_pointer(out)
+    if pointer is not None and (pointer.name, pointer.cluster.url) != (name, cluster.url):
+        raise InputError(f"{out} is the folder of job:{pointer.name}: give another folder for job:{name}")
+    job = cluster.find(name)
+    if job is not None and (job.folder, job.host) != (out, socket.gethostname()):
+        job = _find_again(cluster, job, out, is_named=pointer is not None)
+    try:
+        for path in (out, folder.state, folder.incoming):
+            make_private_folder(path)
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be used: {error.strerror}") from error
+    require_own_state(folder, trust_owner=settings.trust_owner)
+    place = ClusterPlace(out, folder.state, cluster, job or cluster.add(name, out))
+    if place.job.folder != out:
+        raise InputError(_describe_elsewhere(place.job))
+    write_pointer(place)
+    return place
+
+
+def list_places() -> list[ClusterPlace]:
+    """Return the places of the jobs in the database of ./quarry.toml that have begun, none without one.
+
+    Raises InputError and LedgerError.
+    """
+    cluster = configured_cluster()
+    jobs = [] if cluster is None else cluster.list_begun()
+    return [ClusterPlace(job.folder, job.folder / ".quarry", cluster, job) for job in jobs if cluster]
+
+
+def _check_settings(settings: Settings, name: str) -> Cluster:
+    check_job_name(name)
+    if settings.state is not None:
+        raise ConfigError("--state does not go with --job: the record of the job is in the database")
+    if not settings.cluster.ledger:
+        raise ConfigError(f"--job: which database? To name it, {_WHICH_DATABASE}")
+    return Cluster.of(settings.cluster)
+
+
+def _find_again(cluster: Cluster, job: JobRow, out: Path, *, is_named: bool) -> JobRow:
+    """Return the job if its folder was moved, or is mounted here; ``is_named``: ``out`` names the job."""
+    was_moved = job.folder == out or not job.folder.exists()
+    if not is_named or not was_moved:
+        raise InputError(_describe_elsewhere(job))
+    cluster.move(job.number, out)
+    return cluster.find(job.name) or job
+
+
+def _describe_elsewhere(job: JobRow) -> str:
+    return (
+        f"job:{job.name} extracts to {job.folder} of the computer {job.host}: give that folder with --to "
+        "there, or another name"
+    )
+
+
+def _open(cluster: Cluster, name: str, out: Path | None) -> ClusterPlace:
+    job = cluster.find(name)
+    if job is None:
+        raise InputError(f"{cluster.url} has no job:{name}: quarry list shows the jobs")
+    folder = out or job.folder
+    place = ClusterPlace(folder, folder / ".quarry", cluster, job)
+    if not has_job(place.ledger):
+        raise InputError(
+            f"job:{name} has no record that you may read: nothing was extracted for it yet, or it is another "
+            "user's"
+        )
+    return place
+
+
+def _find_registered_cluster(name: str) -> Cluster | None:
+    """Return the database of a job that this user has run on this computer."""
+    for out in list_registered():
+        if is_own_folder(out / ".quarry") and (pointer := read_pointer(out)) and pointer.name == name:
+            return pointer.cluster
+    return None

@@ -1,0 +1,231 @@
+"""A job with a name: its record is a schema of a database, its images are in a folder.
+
+The folder has no record: below ``.quarry`` it has the incoming instances, the logs, a copy of the audit log
+that the reports make, and a file that names the job.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_quarry.config.command_sources import reject_untrusted_commands
+from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.jobs.audit_log import AUDIT_NAME, COLUMNS, AuditLog, format_line
+from dicom_quarry.jobs.cluster.database import Cluster, JobRow
+from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
+from dicom_quarry.jobs.cluster.locks import AdvisoryLock
+from dicom_quarry.jobs.cluster.tables import AuditTable, create_tables, read_audit_table
+from dicom_quarry.jobs.folder import JOB_FILE
+from dicom_quarry.jobs.place import Holder, JobPlace, OnFull, do_nothing
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text
+from dicom_quarry.system.processes import user_name
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(slots=True)
+class _Running:
+    """The lease of a job that this process runs, None while it does not."""
+
+    lease: JobLease | None = None
+
+
+@dataclass(frozen=True)
+class ClusterPlace(JobPlace):
+    """The place of a job whose record is in a database; ``job`` is its row in the list of jobs."""
+
+    cluster: Cluster
+    job: JobRow
+    _running: _Running = field(default_factory=_Running, compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name in the list of jobs."""
+        return self.job.name
+
+    @property
+    def ledger(self) -> PostgresLocation:
+        """The schema of the job."""
+        return self.cluster.location(self.job.number)
+
+    @contextmanager
+    def lock(self, *, runs_job: bool = True, on_stop: Callable[[], object] = do_nothing) -> Iterator[None]:  # noqa: ARG002 - the list of jobs is always there
+        """Hold the lease of the job; raise StartError if another process has it."""
+        lease = JobLease(self.cluster, self.job, on_stop)
+        lease.acquire()
+        self._running.lease = lease
+        try:
+            yield
+        finally:
+            self._running.lease = None
+            lease.release()
+
+    def named_lock(self, name: str) -> AdvisoryLock:
+        """Return a lock in the database."""
+        return AdvisoryLock(self.cluster, name, self.job.number)
+
+    def holder(self) -> Holder | None:
+        """Return the process that has the lease."""
+        return self._read_lease().holder
+
+    def find_stoppable(self) -> Holder | None:
+        """Return the process that has the lease: it reads the request in the database."""
+        return self.holder()
+
+    def request_stop(self, holder: Holder, *, cancel: bool) -> None:  # noqa: ARG002 - the row has it
+        """Write the request into the list of jobs, from any host."""
+        with self.cluster.connected() as connection:
+            connection.execute(
+                "UPDATE quarry.jobs SET stop_request = %s WHERE number = %s AND holder_token IS NOT NULL"
+                " AND stop_request <> 'cancel'",
+                ("cancel" if cancel else "finish", self.job.number),
+            )
+
+    def write_progress(self, values: Mapping[str, object]) -> None:
+        """Publish the progress with the next renewal of the lease."""
+        if self._running.lease is not None:
+            progress = {"process": os.getpid(), "time": time.time(), **values}
+            self._running.lease.publish(json.dumps(progress))
+
+    def remove_progress(self) -> None:
+        """Remove the progress with the next renewal of the lease."""
+        if self._running.lease is not None:
+            self._running.lease.publish(None)
+
+    def read_progress(self) -> object:
+        """Read the progress from the list of jobs, which another user may have written."""
+        with self.cluster.connected() as connection:
+            row = connection.execute(
+                "SELECT progress FROM quarry.jobs WHERE number = %s", (self.job.number,)
+            ).fetchone()
+        try:
+            return json.loads(row[0]) if row and row[0] else None
+        except (ValueError, RecursionError):
+            return None
+
+    def was_left(self) -> bool:
+        """Return True if the last process did not give its lease back, or left its progress."""
+        state = self._read_lease()
+        return state.token is not None or state.has_progress
+
+    def open_audit_log(
+        self,
+        ledger: Ledger,
+        protocol: str = "",
+        on_full: OnFull | None = None,  # noqa: ARG002 - a full server ends the run, as for the ledger
+    ) -> AuditLog:
+        """Open the table of the audit log."""
+        return AuditTable(ledger.database, protocol)
+
+    def read_audit(self) -> Iterator[dict[str, str]]:
+        """Read the table of the audit log."""
+        return read_audit_table(self.ledger)
+
+    def export_audit(self) -> None:
+        """Write audit.csv from the table."""
+        with atomic_write(self.state / AUDIT_NAME) as file:
+            file.write(format_line(COLUMNS))
+            for record in self.read_audit():
+                file.write(format_line([record.get(name, "") for name in COLUMNS]))
+
+    def prepare_record(self, ledger: Ledger) -> None:
+        """Make the tables that are files in a job with SQLite."""
+        ledger.database.write(create_tables)
+
+    def signs(self) -> tuple[object, ...]:
+        """Return the row of the job, and the number of changes that the server has counted in its schema."""
+        with self.cluster.connected() as connection:
+            row: tuple[object, ...] = connection.execute(
+                "SELECT holder_token, heartbeat, progress, (SELECT sum(n_tup_ins + n_tup_upd + n_tup_del)"
+                " FROM pg_stat_user_tables WHERE schemaname = %s) FROM quarry.jobs WHERE number = %s",
+                (self.ledger.schema, self.job.number),
+            ).fetchone()
+            return (*row, read_lease(connection, self.job.number).holder)
+
+    def has_changed_since(self, time_ns: int) -> bool:  # noqa: ARG002 - the database keeps no such time
+        """Return True: the reports are written again."""
+        return True
+
+    def reject_commands(self, settings: Mapping[str, object], *, trust_owner: bool) -> None:
+        """Raise ConfigError for settings with a command, if another user made the job or may change it."""
+        if trust_owner:
+            return
+        with self.cluster.connected() as connection:
+            schema_owner, others = connection.execute(
+                "SELECT pg_get_userbyid(relowner) = current_user, EXISTS (SELECT FROM aclexplode(relacl) a"
+                " WHERE a.grantee <> relowner AND a.privilege_type IN ('INSERT', 'UPDATE', 'DELETE'))"
+                " FROM pg_class WHERE oid = to_regclass(%s)",
+                (f"{self.ledger.schema}.job",),
+            ).fetchone()
+        reason = ""
+        if not schema_owner or self.job.owner != user_name():
+            reason = f"user {self.job.owner} made it"
+        elif others:
+            reason = "other users of the database may change it"
+        reject_untrusted_commands(settings, f"the record of {self.label}", reason)
+
+    def settings_of_place(self) -> dict[str, object]:
+        """Return the folder, the name and the database."""
+        return {"to": self.out, "state": None, "job": self.job.name, "cluster": self.cluster.settings}
+
+    def require_folder(self) -> None:
+        """Raise InputError if the folder of the images is not here."""
+        if (pointer := read_pointer(self.out)) is None or pointer.name != self.job.name:
+            raise InputError(
+                f"the images of {self.label} are in {self.out} of the computer {self.job.host}: run this "
+                "command there, or mount that folder here at the same path"
+            )
+
+    def _read_lease(self) -> LeaseState:
+        with self.cluster.connected() as connection:
+            return read_lease(connection, self.job.number)
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The job that a folder belongs to."""
+
+    name: str
+    cluster: Cluster
+
+
+def check_job_name(name: str) -> None:
+    """Raise ConfigError for a text that cannot name a job."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"--job: {name!r} cannot be the name of a job. Use letters, digits, '.', '_' and '-', beginning "
+            "with a letter or a digit, 63 characters at most"
+        )
+
+
+def read_pointer(out: Path) -> Pointer | None:
+    """Return the job of a folder, None if the folder has no job in a database; raise InputError."""
+    path = out / ".quarry" / JOB_FILE
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else None
+        if text is None:
+            return None
+        data = json.loads(text)
+        file = data["password_file"]
+        return Pointer(str(data["job"]), Cluster(str(data["ledger"]), None if file is None else Path(file)))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({error}): it should name the job of this folder and its database"
+        ) from None
+
+
+def write_pointer(place: ClusterPlace) -> None:
+    """Write the file that names the job of a folder."""
+    file = place.cluster.password_file
+    with atomic_write_text(place.state / JOB_FILE) as stream:
+        data = {"job": place.job.name, "ledger": place.cluster.url, "password_file": file and str(file)}
+        json.dump(data, stream)

@@ -1,0 +1,59 @@
+"""The tables that a job in a database has besides its ledger: what is in files next to a SQLite ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+
+from sqlalchemy import BigInteger, Column, Connection, Identity, MetaData, Table, Text, insert, select
+
+from dicom_quarry.jobs.audit_log import COLUMNS, AuditLog
+from dicom_quarry.ledger.database import Database, ReadPool
+from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.ledger.statements import CompiledStatement
+
+_metadata = MetaData()
+
+#: The audit log, in the order of ``id``; its cells are those of audit.csv.
+audit = Table(
+    "audit",
+    _metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    *(Column(name, Text, nullable=False) for name in COLUMNS),
+)
+
+_INSERT_AUDIT = CompiledStatement(insert(audit), *COLUMNS)
+_SELECT_AUDIT = CompiledStatement(select(*(audit.c[name] for name in COLUMNS)).order_by(audit.c.id))
+
+
+def create_tables(connection: Connection) -> None:
+    """Make the tables that are not there."""
+    _metadata.create_all(connection)
+
+
+class AuditTable(AuditLog):
+    """The audit log in a table of the job's schema.
+
+    A line is committed before the ledger records the same event, in an earlier transaction of the same
+    writer: a line is never missing, and lines have the order of their commits.
+    """
+
+    def __init__(self, database: Database, protocol: str) -> None:
+        super().__init__(protocol)
+        self._database = database
+
+    def close(self) -> None:
+        """Do nothing: each line is committed, and the ledger has the connection."""
+
+    def _append_durably(self, cells: Sequence[str]) -> None:
+        # As in a file: what is no text is escaped, and not refused.
+        texts = [cell.encode("utf-8", "backslashreplace").decode() for cell in cells]
+        line = dict(zip(COLUMNS, texts, strict=True))
+        self._database.write(lambda connection: _INSERT_AUDIT.run(connection, **line))
+
+
+def read_audit_table(location: PostgresLocation) -> Iterator[dict[str, str]]:
+    """Yield the records of the audit log, without empty cells; raise LedgerError."""
+    with closing(ReadPool(location)) as pool:
+        for row in pool.stream(_SELECT_AUDIT):
+            yield {name: cell for name, cell in zip(COLUMNS, row, strict=True) if cell}

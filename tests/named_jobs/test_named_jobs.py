@@ -1,0 +1,157 @@
+"""A job with a name: the same result as in a folder, every command on ``job:NAME``, and what is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import psycopg
+import pytest
+
+import dicom_quarry
+from dicom_quarry.errors import InputError
+from tests.named_jobs.named_job import STUDIES, NamedJob
+from tests.e2e.command import check_folder, digests, quarry, report, studies
+from tests.peers.process import free_port
+
+
+def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [{name: cell for name, cell in row.items() if not name.endswith("_at")} for row in rows]
+
+
+def test_the_result_is_that_of_a_job_in_a_folder(job: NamedJob) -> None:
+    done = job.run("--protocol", "IRB-1")
+    assert done.code == 1, done.err
+    assert {path.name for path in (job.out / ".quarry").iterdir()} == {
+        *("incoming", "quarry.log", "job.json", "audit.csv")
+    }
+    check_folder(job.out)
+    there = job.work / "there"
+    assert job.run_in_folder(there).code == 1
+    assert without_times(report(job.out)) == without_times(report(there))
+    assert without_times(studies(job.out)) == without_times(studies(there))
+    assert digests(job.out) == digests(there)
+    before = job.place.job.number
+    again = job.run("--protocol", "IRB-1")
+    assert again.code == 1 and "Nothing to do" in again.out and job.place.job.number == before
+
+
+def test_every_command_takes_the_name(job: NamedJob) -> None:
+    assert job.run().code == 1
+    facts = json.loads(quarry("status", job.label, "--json").out)
+    assert (facts["name"], facts["finished"], facts["killed"]) == (job.name, True, False)
+    assert "4 rows complete" in quarry("status", job.label).out
+    assert "proved complete" in quarry("explain", job.label, "--row", 1).out
+    assert quarry("report", job.label, "--problems").code == 1 and (job.out / "problems.csv").exists()
+    proved = quarry("verify", job.label, "--proof")
+    assert proved.code == 0 and "The proof holds" in proved.out, proved.out + proved.err
+    compared = quarry("verify", job.label, "--against-archive")
+    assert compared.code == 0 and "4 complete studies listed again: 4 unchanged" in compared.out
+    listed = json.loads(quarry("list", "--json").out)
+    assert [(one["name"], one["folder"]) for one in listed if one["name"] == job.name] == [
+        (job.name, str(job.out))
+    ]
+    lost = next(job.out.rglob("*.dcm"))
+    lost.unlink()
+    assert quarry("verify", job.label, "--quick").code == 1
+    assert quarry("retry", job.label, "--damaged").code == 1 and lost.exists()
+    assert quarry("resume", job.label).code == 1
+    assert "no job is running" in quarry("stop", job.label).out
+    assert "Nothing to do" in quarry("prune", job.label).out
+    uid = STUDIES[0].study_uid
+    assert "1 study released" in quarry("release", job.label, "--study", uid, "--delete").out
+    events = [record["event"] for record in job.place.read_audit()]
+    assert events == [
+        *("started", "study", "study", "study", "study", "ended"),
+        *("retried", "started", "study", "ended", "released"),
+    ]
+    assert quarry("report", job.label).code == 1
+    with (job.out / ".quarry" / "audit.csv").open(encoding="utf-8", newline="") as stream:
+        assert [line["event"] for line in csv.DictReader(stream)] == events
+    assert quarry("verify", job.label, "--proof").code == 0
+
+
+def test_the_functions_take_the_name(job: NamedJob) -> None:
+    assert job.run().code == 1
+    for opened in (dicom_quarry.open(job.label), dicom_quarry.open(job.out)):
+        assert opened.status().state == "finished" and opened.folder == job.out
+        assert [row.outcome.status for row in opened.rows()][-1] == "not_found"
+        assert not opened.verify().damaged and opened.report().exit_code == 1
+        assert opened.retry(["not_found"]).exit_code == 1
+        assert not opened.stop()
+
+
+def test_a_path_that_exists_is_that_path(job: NamedJob) -> None:
+    assert job.run().code == 1
+    quarry(*job.command()[:2])  # a job of another kind is not begun by that
+    folder = job.work / job.label
+    assert job.run_in_folder(folder).code == 1
+    facts = json.loads(quarry("status", job.label, "--json").out)
+    assert facts["name"] is None
+    unknown = quarry("status", job.name)
+    assert unknown.code == 2 and f"{job.name} holds no job" in unknown.err
+
+
+def test_what_is_refused(job: NamedJob) -> None:
+    assert job.run().code == 1
+    elsewhere = quarry(*job.command("--to", "elsewhere"))
+    assert elsewhere.code == 2 and f"{job.label} extracts to {job.out}" in elsewhere.err
+    assert not (job.work / "elsewhere").exists()
+    other = quarry(*job.command("--job", "other"))
+    assert other.code == 2 and f"is the folder of {job.label}" in other.err
+    nameless = job.run_in_folder(job.out)
+    assert nameless.code == 2 and "give its name with --job" in nameless.err
+    received = quarry("receive", "-b", f"QUARRY:{free_port()}", "--directory", job.out)
+    assert received.code == 2 and "is the folder of a job" in received.err
+    there = job.work / "there"
+    assert job.run_in_folder(there).code == 1
+    recorded = quarry(*job.command("--job", "other", "--to", there))
+    assert recorded.code == 2 and "leave --job out" in recorded.err
+    for name in ("", "-x", "a/b", "a b", "ä", "x" * 64):
+        done = quarry(*job.command(f"--job={name}"))
+        assert done.code == 2 and "cannot be the name of a job" in done.err, name
+    assert "--state does not go with --job" in job.run("--state", "s").err
+    assert f"no {job.label}x" in quarry("status", f"{job.label}x").err
+    with job.cluster.connected() as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM quarry.jobs")}
+    assert "other" not in names
+
+
+def test_a_database_is_needed(work: Path, job: NamedJob) -> None:
+    text = (work / "quarry.toml").read_text()
+    (work / "quarry.toml").write_text(text.replace(job.database, f"{job.database}_2"))
+    assert job.run().code == 3
+    (work / "quarry.toml").write_text(text.split("[cluster]")[0])
+    done = job.run()
+    assert done.code == 2 and "which database?" in done.err and not job.out.exists()
+    with pytest.raises(InputError, match="which database has job:"):
+        dicom_quarry.status(job.label)
+
+
+def test_a_database_without_a_list(work: Path, job: NamedJob, empty_database: str) -> None:
+    text = (work / "quarry.toml").read_text()
+    (work / "quarry.toml").write_text(text.replace(job.database, empty_database))
+    done = job.run()
+    assert done.code == 2 and f"quarry cluster init {empty_database}" in done.err
+
+
+def test_a_folder_may_be_moved(job: NamedJob) -> None:
+    assert job.run().code == 1
+    moved = job.out.rename(job.work / "moved")
+    assert quarry("status", moved).code == 1
+    gone = quarry("report", job.label)
+    assert gone.code == 2 and f"the images of {job.label} are in {job.out}" in gone.err
+    assert quarry(*job.command("--to", moved)).code == 1
+    assert job.place.out == moved
+
+
+def test_commands_of_another_role_are_not_run(job: NamedJob) -> None:
+    assert job.run("--on-complete", "true").code == 1
+    assert quarry("resume", job.label).code == 1
+    with psycopg.connect(job.database, autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{job.name}"')
+        connection.execute(f'GRANT UPDATE ON {job.place.ledger.schema}.job TO "{job.name}"')
+    done = quarry("resume", job.label)
+    assert done.code == 2 and "other users of the database may change it" in done.err
+    assert quarry("resume", job.label, "--trust-owner").code == 1
