@@ -13,8 +13,8 @@ from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster import lease as leases
 from dicom_quarry.jobs.cluster.locks import lock_key
 from dicom_quarry.jobs.place import Holder
-from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.e2e.command import Running, outcomes, quarry, until
+from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.peers.process import wait_for
 
 

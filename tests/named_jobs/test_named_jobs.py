@@ -11,8 +11,8 @@ import pytest
 
 import dicom_quarry
 from dicom_quarry.errors import InputError
-from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.e2e.command import check_folder, digests, quarry, report, studies
+from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.peers.process import free_port
 
 
