@@ -152,5 +152,9 @@ class LedgerError(QuarryError):
     """The job's ledger cannot be opened or does not fit this version of Quarry."""
 
 
+class ClaimLost(LedgerError):
+    """A row or a study is another worker's now; what this worker has found out about it is not recorded."""
+
+
 class LedgerFull(LedgerError):
     """The disk of the job's record is full: what was recorded stays, and the job can go on later."""

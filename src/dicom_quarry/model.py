@@ -150,7 +150,8 @@ class Request:
     ``row`` counts data rows from 1, ``line`` is the line of the file on which the row begins, ``keys`` are
     DICOM keywords with the values to query, ``cells`` are the user's cells, unchanged. ``problem`` is set,
     and ``keys`` may be empty, if the row cannot be used. ``alternatives`` are complete sets of keys, to be
-    queried in their order if ``keys`` match nothing; ``note`` names the values that were rewritten.
+    queried in their order if ``keys`` match nothing; ``note`` names the values that were rewritten. ``claim``
+    is the number of the worker's claim on the row, 0 without one.
     """
 
     row: int
@@ -160,6 +161,7 @@ class Request:
     problem: str = ""
     alternatives: tuple[tuple[tuple[str, str], ...], ...] = ()
     note: str = ""
+    claim: int = field(default=0, compare=False)
 
     def key_hash(self) -> bytes:
         """Return a digest of the keys (16 bytes), which identifies a row in a table that has grown."""
@@ -229,12 +231,16 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A study, or a selection of it, to fetch from one archive."""
+    """A study, or a selection of it, to fetch from one archive.
+
+    ``claim`` is the number of the worker's claim on it, 0 without one.
+    """
 
     task_id: int
     archive: str
     study: Study
     selection: Selection = field(default_factory=Selection)
+    claim: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -567,9 +567,9 @@ def test_who_took_what_is_written_before_the_ledger_says_so(
     told: list[str] = []
     conclude = bench.ledger.conclude_task
 
-    def concluding(task_id: int, end: TaskResult) -> Future[None]:
+    def concluding(task_id: int, end: TaskResult, claim: int) -> Future[None]:
         told.append((bench.path / "audit.csv").read_text())
-        return conclude(task_id, end)
+        return conclude(task_id, end, claim)
 
     monkeypatch.setattr(bench.ledger, "conclude_task", concluding)
     bench.replies = [sends(*LISTED.instances)]

@@ -21,8 +21,8 @@ from tests.ledger.helpers import begin, request
 class _Unlucky(Workers):
     """All rows that are out are settled just before it is looked whether there is anything to wait for."""
 
-    def _await_change(self) -> bool:
-        while self._querying_rows:
+    def _wait_for_change(self) -> bool:
+        while self._open_rows:
             pass
         return super()._wait_for_change()
 

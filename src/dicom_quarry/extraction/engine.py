@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from dicom_quarry.errors import ConnectionLost, LedgerError, OperatorActionRequired, QueryFailed
+from dicom_quarry.errors import ClaimLost, ConnectionLost, LedgerError, OperatorActionRequired, QueryFailed
 from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
@@ -85,8 +85,8 @@ class ClosableQueue(Generic[T]):
 
 _log = logging.getLogger(__name__)
 
-#: Requests read from the ledger at once.
-_PAGE_SIZE = 100
+#: Rows that are claimed at once: one transaction for so many.
+_PAGE_SIZE = 32
 
 #: Studies of one thread whose files and outcomes are being made durable while the next one is retrieved.
 MAX_ENDING = 2
@@ -117,8 +117,8 @@ class Workers:
         self._retrieve_queue: ClosableQueue[StudyTask] = ClosableQueue(
             2 * parallel + 2, context.queries.shutdown.raise_if_requested
         )
-        self._querying_rows: set[int] = set()
-        self._active_tasks: set[int] = set()
+        #: Claimed rows and tasks whose work has not ended.
+        self._open_rows = self._open_tasks = 0
         self._changed = threading.Condition()
         self._wakeup = False
         self._error: BaseException | None = None
@@ -202,40 +202,34 @@ class Workers:
             query()
 
     def _next_tasks(self) -> list[Task]:
-        with self._changed:
-            # Before the ledger is read: a task that ends in between must not look like a waiting one.
-            busy = frozenset(self._active_tasks)
-        return self._context.ledger.waiting_tasks(time.time(), _MAX_ROWS_AHEAD, busy)
+        return self._context.ledger.claims.take_tasks(time.time(), _MAX_ROWS_AHEAD)
 
     def _query_more_rows(self) -> bool:
         """Query for the next few rows; return False if none waits, or enough are being queried."""
-        with self._changed:
-            querying = frozenset(self._querying_rows)
         if not self._requests:
-            waiting = self._context.ledger.waiting_requests(_PAGE_SIZE + len(querying))
-            self._requests = [request for request in reversed(waiting) if request.row not in querying]
-        chosen = [
-            self._requests.pop() for _ in range(min(_MAX_ROWS_AHEAD - len(querying), len(self._requests)))
-        ]
+            self._requests = self._context.ledger.claims.take_requests(_PAGE_SIZE)[::-1]
+        count = min(_MAX_ROWS_AHEAD - self._open_rows, len(self._requests))
+        chosen = [self._requests.pop() for _ in range(count)]
         for request in chosen:
             self._context.queries.shutdown.raise_if_requested()
             with self._changed:
-                self._querying_rows.add(request.row)
+                self._open_rows += 1
             self._submit_query(partial(self._resolve, request))
         return bool(chosen)
 
     def _resolve(self, request: Request) -> None:
         """Query for a row; the next query starts while its result is being recorded."""
         recorded = self._rows.resolve(request)
-        recorded.add_done_callback(partial(self._on_resolved, request.row))
+        recorded.add_done_callback(self._on_resolved)
 
-    def _on_resolved(self, row: int, recorded: Future[int]) -> None:
-        if error := recorded.exception():
+    def _on_resolved(self, recorded: Future[int]) -> None:
+        error = recorded.exception()
+        if error is not None and not isinstance(error, ClaimLost):
             self._fail(error)
         with self._changed:
-            self._querying_rows.discard(row)
+            self._open_rows -= 1
             # Several at a time: the scheduling thread starts their tasks, and queries for more rows.
-            if len(self._querying_rows) <= _MAX_ROWS_AHEAD // 2:
+            if self._open_rows <= _MAX_ROWS_AHEAD // 2:
                 self._wake()
 
     def _wait_for_change(self) -> bool:
@@ -245,7 +239,7 @@ class Workers:
                 self._wakeup = False
                 return True
             due = self._context.ledger.next_due()
-            if not self._querying_rows and not self._active_tasks and due is None:
+            if not self._open_rows and not self._open_tasks and due is None:
                 return False
             pause = 1.0 if due is None else min(1.0, max(0.05, due - time.time()))
             self._changed.wait(pause)
@@ -265,39 +259,48 @@ class Workers:
             self._end_study(study_task, error)
             return
         with self._changed:
-            self._active_tasks.add(task.task_id)
+            self._open_tasks += 1
         self._submit_query(partial(self._list_instances, study_task))
 
     def _list_instances(self, study_task: StudyTask) -> None:
         try:
-            study_task.list_instances()
-        except DoubtfulAnswer:
-            self._context.ledger.requery_rows(study_task.task.task_id)
-            self._on_task_ended(study_task)
-            return
-        except (QueryFailed, ConnectionLost) as error:
-            study_task.fail(error)
-            self._on_task_ended(study_task)
-            return
+            if self._list_or_end(study_task):
+                self._retrieve_queue.put(study_task)
+                return
         except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
             self._end_study(study_task, error)
-            self._on_task_ended(study_task)
-            return
-        self._retrieve_queue.put(study_task)
+        self._on_task_ended(study_task)
+
+    def _list_or_end(self, study_task: StudyTask) -> bool:
+        """List the instances of a study; return False if it is not to be retrieved now."""
+        try:
+            study_task.list_instances()
+        except DoubtfulAnswer:
+            self._context.ledger.requery_rows(study_task.task.task_id, study_task.task.claim)
+            return False
+        except (QueryFailed, ConnectionLost) as error:
+            study_task.fail(error)
+            return False
+        return True
 
     def _end_study(self, study_task: StudyTask, error: Exception) -> None:
         """End a study for an unforeseen error; raise any other, and one of its kind too many."""
+        if isinstance(error, ClaimLost):
+            _log.warning("row %d: another worker has taken over its study", study_task.row)
+            return
         if not is_internal(error):
             raise error
         is_too_many = self._guard.on_error(study_task.row, error)
-        study_task.end_with_internal_error(error)
+        with suppress(ClaimLost):
+            study_task.end_with_internal_error(error)
         if is_too_many:
             raise error
 
     def _on_task_ended(self, study_task: StudyTask) -> None:
         with self._changed:
-            self._active_tasks.discard(study_task.task.task_id)
-            if not self._active_tasks:
+            self._open_tasks -= 1
+            # A task that was postponed, and the rows of one that has to be queried again, wait for a time.
+            if not self._open_tasks or not study_task.is_concluded:
                 self._wake()
 
     # -- retrieving
@@ -374,6 +377,7 @@ class Engine:
             for client in context.clients.values():
                 client.archive.close()
             workers.wait()
+            self._give_claims_back()
             self._save_throughput()
             self.publisher.finish(context.folder)
         return None
@@ -395,6 +399,10 @@ class Engine:
                 saved_at = time.monotonic()
                 self._save_throughput()
         workers.join(0.0)
+
+    def _give_claims_back(self) -> None:
+        with suppress(LedgerError):  # the next run frees them
+            self.context.ledger.claims.give_back()
 
     def _save_throughput(self) -> None:
         """Save the throughput so far, from which the next run estimates its end."""

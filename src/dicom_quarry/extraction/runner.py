@@ -300,6 +300,8 @@ class Runner:
     ) -> OperatorActionRequired | None:
         """Retrieve, with a receiver if one is needed; return what a person has to solve. Raises Stopped."""
         queries, ledger, sink = self.queries, context.ledger, context.sink
+        # This process has the job's lock: another worker that has claims was killed.
+        ledger.claims.free(lambda _: True)
         has_delivered = reader.counts().instances_stored > 0
         with (
             track_writer(context),

@@ -140,6 +140,11 @@ class StudyTask:
         #: The end of the task on its way to disk and ledger, and the study that it is of.
         self._ending: tuple[InboundStudy, Future[tuple[Finish, TaskResult]]] | None = None
 
+    @property
+    def is_concluded(self) -> bool:
+        """True once the outcome is durable."""
+        return self._state is TaskState.CONCLUDED
+
     def list_instances(self) -> None:
         """List the instances of the task; may run ahead of retrievals.
 
@@ -210,7 +215,7 @@ class StudyTask:
             # The defect is in what has arrived: leave that out.
             result = TaskResult(finish.code, finish.details, None, 0, 0, "", None, ())
             self._ending = None
-            self._context.ledger.conclude_task(self.task.task_id, result).result()
+            self._context.ledger.conclude_task(self.task.task_id, result, self.task.claim).result()
 
     def exclude(self, keys: str) -> None:
         """End the task without a query: its study is on an exclusion list, by these keys."""
@@ -321,7 +326,9 @@ class StudyTask:
         if result.attempts:
             before = self._rounds[-1] if self._rounds else None
             continues = before is not None and not before.newly_stored
-            self._context.ledger.record_round(self.task.task_id, result.attempts, continues=continues)
+            self._context.ledger.record_round(
+                self.task.task_id, result.attempts, self.task.claim, continues=continues
+            )
         if result.interrupted_by:
             self._postpone(0.0, f"stopped because {result.interrupted_by}")
             return
@@ -358,7 +365,7 @@ class StudyTask:
         self._transition(TaskEvent.POSTPONED)
         now, ledger = time.time(), self._context.ledger
         log_postponement(ledger.database, self.task.task_id, Postponement(now, now + seconds, why))
-        ledger.postpone_task(self.task.task_id, now + seconds)
+        ledger.postpone_task(self.task.task_id, now + seconds, self.task.claim)
         self._context.queries.status_board.report(f"row {self.row}: {why}")
 
     # -- ending
@@ -381,7 +388,7 @@ class StudyTask:
             finish = self._with_refusals(finish, inbound, listing)
             result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
             self._write_audit(result)
-            concluded = self._context.ledger.conclude_task(self.task.task_id, result)
+            concluded = self._context.ledger.conclude_task(self.task.task_id, result, self.task.claim)
         finally:
             self._context.inbound.close(inbound)
         concluded.result()

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import replace_instances
-from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import tasks
 from dicom_quarry.model import OutcomeStatus, Study, TaskState
 from dicom_quarry.outcomes import codes_of

@@ -7,15 +7,16 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import statements as put
+from dicom_quarry.ledger.claims import Claims
 from dicom_quarry.ledger.database import Database
 from dicom_quarry.ledger.instances import InstanceRow, add_instance, replace_instances, stored_totals
 from dicom_quarry.ledger.location import LedgerLocation
+from dicom_quarry.ledger.records import make_request, make_task
 from dicom_quarry.ledger.schema import (
     job,
     request_tasks,
@@ -24,6 +25,7 @@ from dicom_quarry.ledger.schema import (
 )
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
 from dicom_quarry.model import InstanceRef, Request, RequestState, Selection, Study, Task, TaskState
+from dicom_quarry.system.worker_identity import worker_identity
 
 #: The detail of a task with the instances that our own receiver refused: UIDs by reason.
 REFUSED = "refused"
@@ -78,11 +80,14 @@ class TaskResult:
 class Ledger:
     """The record of one job.
 
-    Any thread may use it. A change is durable when its call returns, or when its future is done.
+    Any thread may use it. A change is durable when its call returns, or when its future is done. A ``claim``
+    is the number of the worker's claim on a task, 0 without one: ClaimLost is raised, and nothing changed, if
+    another worker has taken it over. ``worker`` names this worker, by default the process.
     """
 
-    def __init__(self, location: LedgerLocation) -> None:
+    def __init__(self, location: LedgerLocation, worker: str = "") -> None:
         self.database = Database(location)
+        self.claims = Claims(self.database, worker or worker_identity())
 
     def close(self) -> None:
         """Commit what is queued and close the file."""
@@ -102,7 +107,7 @@ class Ledger:
 
     def waiting_requests(self, limit: int) -> list[Request]:
         """Return the next rows to resolve, in their order; of rows with the same keys the first alone."""
-        return [_request(row) for row in self.database.fetch_all(put.WAITING_REQUESTS, limit=limit)]
+        return [make_request(row) for row in self.database.fetch_all(put.WAITING_REQUESTS, limit=limit)]
 
     def resolve_request(
         self, request: Request, archive: str, wanted: Sequence[tuple[Study, Selection]], note: str = ""
@@ -114,36 +119,41 @@ class Ledger:
         """
         values = [_task_values(archive, study, _selection_text(chosen)) for study, chosen in wanted]
 
-        def work(connection: Connection) -> int:
-            ids = [_get_or_add_task(connection, one) for one in values]
+        def work(connection: Connection) -> tuple[int, list[Task]]:
+            self.claims.end(connection, "row", request.row, request.claim)
+            found = [_get_or_add_task(connection, one) for one in values]
             rows = _update_rows_with_keys(
                 connection, put.RESOLVE_WITH_KEYS, request, state=RequestState.RESOLVED, note=note
             )
-            links = [{"row": row, "task_id": task_id} for row in rows for task_id in ids]
+            links = [{"row": row, "task_id": task_id} for row in rows for task_id, _ in found]
             put.LINK_TASK.run_many(connection, links)
-            return len(rows)
+            new = (
+                Task(task_id, archive, *one)
+                for one, (task_id, is_new) in zip(wanted, found, strict=True)
+                if is_new
+            )
+            return len(rows), self.claims.take_new(connection, new) if request.claim else []
 
-        return self.database.submit(work)
+        return self.claims.keep(self.database.submit(work))
 
     def conclude_request(self, request: Request, code: str, **details: object) -> Future[int]:
         """Conclude the request, and every row with the same keys, without a study; see resolve_request."""
         ended = {"state": RequestState.CONCLUDED, "code": code, "details": json.dumps(details)}
-        return self.database.submit(
-            lambda c: len(_update_rows_with_keys(c, put.CONCLUDE_WITH_KEYS, request, **ended))
-        )
+
+        def work(connection: Connection) -> int:
+            self.claims.end(connection, "row", request.row, request.claim)
+            return len(_update_rows_with_keys(connection, put.CONCLUDE_WITH_KEYS, request, **ended))
+
+        return self.database.submit(work)
 
     # -- tasks
 
-    def waiting_tasks(self, now: float, limit: int, busy: Collection[int] = ()) -> list[Task]:
-        """Return tasks that can be started now: first postponed ones that are due, then the others.
-
-        ``busy`` are the ids of tasks in work, which are left out.
-        """
-        rows = self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit + len(busy))
-        return [_task(row) for row in rows if row.id not in busy][:limit]
+    def waiting_tasks(self, now: float, limit: int) -> list[Task]:
+        """Return tasks that can be started now, and no worker has claimed; see ``claims.take_tasks``."""
+        return [make_task(row) for row in self.database.fetch_all(put.WAITING_TASKS, now=now, limit=limit)]
 
     def next_due(self) -> float | None:
-        """Return the time of the first waiting task (POSIX; 0 for now), None if no task is waiting."""
+        """Return the time of the first waiting task (POSIX; 0 for now), None if none waits for a worker."""
         rows = self.database.fetch_all(put.NEXT_DUE)
         return rows[0].not_before or 0.0 if rows else None
 
@@ -151,21 +161,29 @@ class Ledger:
         """Return True if every task is proved complete."""
         return not self.database.fetch_all(put.UNPROVED_TASK)
 
-    def postpone_task(self, task_id: int, not_before: float) -> None:
+    def postpone_task(self, task_id: int, not_before: float, claim: int = 0) -> None:
         """Postpone a task to a POSIX time."""
-        self.database.write(
-            lambda c: put.POSTPONE_TASK.run(c, task_id=task_id, not_before=not_before) and None
-        )
+
+        def work(connection: Connection) -> None:
+            self.claims.end(connection, "task", task_id, claim)
+            put.POSTPONE_TASK.run(connection, task_id=task_id, not_before=not_before)
+
+        self.database.write(work)
 
     def record_round(
-        self, task_id: int, attempts: Sequence[Attempt], *, continues: bool = False
+        self, task_id: int, attempts: Sequence[Attempt], claim: int = 0, *, continues: bool = False
     ) -> Future[None]:
         """Record the retrieval requests of one round with their results.
 
         ``continues``: they follow the recorded round without a pause, and count as one try with it. It is
         written with the next change: the task's end, or its postponement.
         """
-        return self.database.submit_joining(lambda c: _add_round(c, task_id, attempts, continues=continues))
+
+        def work(connection: Connection) -> None:
+            self.claims.require(connection, "task", task_id, claim)
+            _add_round(connection, task_id, attempts, continues=continues)
+
+        return self.database.submit_joining(work)
 
     def add_folders(self, task_id: int, paths: Collection[str]) -> Future[None]:
         """Record folders of an unfinished task; durable before an instance in them is acknowledged."""
@@ -178,7 +196,7 @@ class Ledger:
 
     def unfinished_folders(self) -> list[tuple[Task, str]]:
         """Return the folders that may have instances of tasks without an outcome, each with its task."""
-        return [(_task(row), row.folder) for row in self.database.fetch_all(put.UNFINISHED_FOLDERS)]
+        return [(make_task(row), row.folder) for row in self.database.fetch_all(put.UNFINISHED_FOLDERS)]
 
     def stored_instances(self, study_uid: str) -> list[tuple[InstanceRef, str | None]]:
         """Return the instances of a study that an outcome counts as stored.
@@ -197,7 +215,7 @@ class Ledger:
             lambda c: put.FORGET_STORED.run(c, task_id=task_id, since=since, comment=comment) and None
         )
 
-    def conclude_task(self, task_id: int, result: TaskResult) -> Future[None]:
+    def conclude_task(self, task_id: int, result: TaskResult, claim: int = 0) -> Future[None]:
         """Conclude a task: store its outcome and its instances in one transaction.
 
         Callers report the outcome only after the future is done. It raises LedgerError if the task is not
@@ -205,6 +223,7 @@ class Ledger:
         """
 
         def work(connection: Connection) -> None:
+            self.claims.end(connection, "task", task_id, claim)
             replace_instances(connection, task_id, result.instances)
             known = {
                 name: getattr(result, name)
@@ -274,10 +293,11 @@ class Ledger:
 
         return self.database.write(work)
 
-    def requery_rows(self, task_id: int) -> None:
+    def requery_rows(self, task_id: int, claim: int = 0) -> None:
         """Let the rows of a task that has not begun wait to be queried again; the task waits for them."""
 
         def work(connection: Connection) -> None:
+            self.claims.end(connection, "task", task_id, claim)
             rows = select(request_tasks.c.row).where(request_tasks.c.task_id == task_id).scalar_subquery()
             waiting = update(requests).where(requests.c.row.in_(rows))
             connection.execute(waiting.values(state=RequestState.WAITING))
@@ -290,7 +310,7 @@ class Ledger:
     def task_of(self, study_uid: str) -> Task | None:
         """Return the task of a study, None if no row requests it or it is released."""
         rows = self.database.fetch_all(put.TASK_OF_STUDY, study_uid=study_uid)
-        return _task(rows[0]) if rows else None
+        return make_task(rows[0]) if rows else None
 
     def first_row(self, task_id: int) -> int:
         """Return the number of the first row that requests a task, 0 if there is none."""
@@ -305,16 +325,16 @@ class Ledger:
 _COUNTS = ("series_count", "instance_count")
 
 
-def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> int:
-    """Return the id of the task with these values; make it, or let it wait again if it was unwanted."""
+def _get_or_add_task(connection: Connection, values: Mapping[str, object]) -> tuple[int, bool]:
+    """Return the id of the task with these values, and True if it is new; an unwanted one waits again."""
     added = put.ADD_TASK.insert_id(connection, **values)
     if added is not None:
-        return added
+        return added, True
     names = ("archive", "study_uid", "selection")
     task_id: int = put.TASK_ID.run(connection, **{name: values[name] for name in names}).fetchone()[0]
     put.REACTIVATE_TASK.run(connection, task_id=task_id)
     put.ADD_COUNTS.run(connection, task_id=task_id, **{name: values[name] for name in _COUNTS})
-    return task_id
+    return task_id, False
 
 
 def _update_rows_with_keys(
@@ -354,36 +374,6 @@ def reopen_tasks(connection: Connection, task_ids: Iterable[int]) -> None:
         connection.execute(
             reopened.values(state=TaskState.WAITING, not_before=None, code=None, details=None, proved_at=None)
         )
-
-
-def _request(row: Any) -> Request:
-    keys = tuple((keyword, value) for keyword, value in json.loads(row.keys))
-    others = tuple(
-        tuple((keyword, value) for keyword, value in one) for one in json.loads(row.alternatives or "[]")
-    )
-    cells = tuple(json.loads(row.cells))
-    return Request(row.row, row.line, keys, cells, alternatives=others, note=row.note)
-
-
-def _task(row: Any) -> Task:
-    selection = Selection(frozenset(row.selection.split())) if row.selection else Selection()
-    return Task(row.id, row.archive, study_of(row), selection)
-
-
-def study_of(row: Any) -> Study:
-    """Make the study that a row of the tasks table describes."""
-    return Study(
-        study_uid=row.study_uid,
-        patient_id=row.patient_id,
-        accession=row.accession,
-        study_date=row.study_date,
-        modalities=row.modalities,
-        description=row.description,
-        series_count=row.series_count,
-        instance_count=row.instance_count,
-        availability=row.availability,
-        extra_attributes=tuple(json.loads(row.extra_attributes).items()) if row.extra_attributes else (),
-    )
 
 
 def _selection_text(selection: Selection) -> str:

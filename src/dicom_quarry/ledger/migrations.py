@@ -9,13 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.schema import job, metadata
 
+
+def _add_claims(connection: Connection) -> None:
+    """Add the claims of workers."""
+    big = BigInteger().with_variant(Integer, "sqlite")
+    words = Text().with_variant(Text(collation="C"), "postgresql")
+    Table(
+        "claims",
+        MetaData(),
+        Column("kind", words, primary_key=True),
+        Column("item", big, primary_key=True, autoincrement=False),
+        Column("worker", words, nullable=False),
+        Column("number", big, nullable=False),
+        Column("claimed_at", Float, nullable=False),
+        sqlite_with_rowid=False,
+    ).create(connection)
+
+
 #: The function at index n upgrades a ledger of version n + 1 to version n + 2.
-MIGRATIONS: list[Callable[[Connection], None]] = []
+MIGRATIONS: list[Callable[[Connection], None]] = [_add_claims]
 
 _schema_version = Table("schema_version", MetaData(), Column("version", Integer, nullable=False))
 

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import (
     on_complete_items,
     tasks,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, select, update
 
 from dicom_quarry.ledger.database import Database
-from dicom_quarry.ledger.ledger import study_of
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import (
     folders,
     instances,

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.row_statements import ROWS_WITH_KEYS
 from dicom_quarry.ledger.schema import request_tasks, tasks
 from dicom_quarry.model import Outcome, Study

@@ -24,9 +24,10 @@ from dicom_quarry.ledger.activity import (
 from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.composition import Composition, compute_composition
 from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
-from dicom_quarry.ledger.ledger import REFUSED, study_of
+from dicom_quarry.ledger.ledger import REFUSED
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.migrations import is_outdated
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.row_statements import ROW, ROWS_WITH_TASKS, page_statement
 from dicom_quarry.ledger.schema import (
     attempts,

@@ -198,6 +198,19 @@ postponements = Table(
     Index("postponements_by_task", "task_id"),
 )
 
+#: The rows and tasks in work: ``kind`` is row or task, ``item`` its number. ``worker`` and ``number`` name a
+#: claim for ever, so that a worker that was suspended cannot end what another has taken over.
+claims = Table(
+    "claims",
+    metadata,
+    Column("kind", _Text, primary_key=True),
+    Column("item", _Big, primary_key=True, autoincrement=False),
+    Column("worker", _Text, nullable=False),
+    Column("number", _Big, nullable=False),
+    Column("claimed_at", Float, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 #: Complete studies for which the user's on-complete command runs. ``proof`` is the ``proved_at`` of the task:
 #: for a study that was proved again the command runs again. ``error`` is the failure of the last try.
 on_complete_items = Table(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, cast
 
@@ -17,12 +16,10 @@ from sqlalchemy import (
     BindParameter,
     ClauseElement,
     Column,
+    ColumnElement,
     Connection,
-    Integer,
     Select,
     SelectBase,
-    Table,
-    Text,
     and_,
     bindparam,
     delete,
@@ -34,18 +31,17 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from sqlalchemy.engine import Dialect
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Insert
-from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 
 from dicom_quarry.ledger.backend import DriverConnection, driver_connection
+from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import (
     attempts,
+    claims,
     folders,
     instances,
     job,
@@ -141,58 +137,6 @@ class CompiledStatement:
         return str(compiled), fixed
 
 
-@dataclass(frozen=True, slots=True)
-class InsertNew:
-    """An INSERT that leaves a row as it is if there is one with the same key; PostgreSQL returns ``key``."""
-
-    table: Table
-    key: Column[int] | None = None
-
-    def for_dialect(self, dialect: Dialect) -> ClauseElement:
-        """Return the dialect's own statement; SQLite gives the key without RETURNING, which 3.34 lacks."""
-        if dialect.name == "sqlite":
-            return sqlite.insert(self.table).on_conflict_do_nothing()
-        from sqlalchemy.dialects import postgresql  # only where there is a server
-
-        statement = postgresql.insert(self.table).on_conflict_do_nothing()
-        return statement.inline() if self.key is None else statement.returning(self.key)
-
-
-class join_distinct(FunctionElement[str]):
-    """The different texts of a group, with commas between them, in any order."""
-
-    type = Text()
-    inherit_cache = True
-
-
-@compiles(join_distinct, "sqlite")
-def _join_on_sqlite(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
-    return f"group_concat(DISTINCT {compiler.process(element.clauses, **options)})"
-
-
-@compiles(join_distinct, "postgresql")
-def _join_on_postgresql(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
-    return f"string_agg(DISTINCT {compiler.process(element.clauses, **options)}, ',')"
-
-
-class whole(FunctionElement[int]):
-    """A positive number without its fraction."""
-
-    type = Integer()
-    inherit_cache = True
-
-
-@compiles(whole, "sqlite")
-def _whole_on_sqlite(element: whole, compiler: SQLCompiler, **options: Any) -> str:
-    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
-
-
-@compiles(whole, "postgresql")
-def _whole_on_postgresql(element: whole, compiler: SQLCompiler, **options: Any) -> str:
-    # A cast would round.
-    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS BIGINT)"
-
-
 #: Verdict of the attempt that marks a retry of a concluded task: rounds before it do not count as failures.
 RETRIED = "retried"
 
@@ -203,13 +147,25 @@ METADATA = CompiledStatement(select(job.c.name, job.c.value))
 
 # -- requests
 
-#: The next rows to resolve, in their order; of rows with the same keys the first alone.
-WAITING_REQUESTS = CompiledStatement(
+
+def _unclaimed(kind: str, item: Column[int]) -> ColumnElement[bool]:
+    """Return the condition that no worker works on a row or a task. The few claims cost little."""
+    return ~exists().where(claims.c.kind == kind, claims.c.item == item)
+
+
+waiting_requests = (
     select(requests)
-    .where(requests.c.state == RequestState.WAITING, requests.c.same_as.is_(None))
+    .where(
+        requests.c.state == RequestState.WAITING,
+        requests.c.same_as.is_(None),
+        _unclaimed("row", requests.c.row),
+    )
     .order_by(requests.c.row)
     .limit(_limit)
 )
+
+#: The next rows to resolve, in their order; of rows with the same keys the first alone.
+WAITING_REQUESTS = CompiledStatement(waiting_requests)
 
 _same_keys = and_(requests.c.identity == bindparam("keys"), requests.c.state == RequestState.WAITING)
 WAITING_WITH_KEYS = CompiledStatement(select(requests.c.row).where(_same_keys))
@@ -245,21 +201,26 @@ LINK_TASK = CompiledStatement(InsertNew(request_tasks), "row", "task_id")
 
 
 def _wanted(query: Select[Any]) -> Select[Any]:
-    """Limit a query to waiting tasks that a row requests. Nearly all have one, so the check costs little."""
+    """Limit a query to waiting tasks that a row requests, and no worker has. Nearly all are such tasks."""
     return query.where(
-        tasks.c.state == TaskState.WAITING, exists().where(request_tasks.c.task_id == tasks.c.id)
+        tasks.c.state == TaskState.WAITING,
+        exists().where(request_tasks.c.task_id == tasks.c.id),
+        _unclaimed("task", tasks.c.id),
     )
 
 
 # Two queries, each a range of the index: one query would sort all waiting tasks.
-_due = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now"))
-_due = _due.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
-_fresh = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id).limit(_limit)
-
+due_tasks = _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before <= bindparam("now"))
+due_tasks = due_tasks.order_by(tasks.c.not_before, tasks.c.id).limit(_limit)
+fresh_tasks = (
+    _wanted(select(*TASK_COLUMNS)).where(tasks.c.not_before.is_(None)).order_by(tasks.c.id).limit(_limit)
+)
 #: Tasks that can be started now: first postponed ones that are due, then the others.
-WAITING_TASKS = CompiledStatement(union_all(select(_due.subquery()), select(_fresh.subquery())).limit(_limit))
+WAITING_TASKS = CompiledStatement(
+    union_all(select(due_tasks.subquery()), select(fresh_tasks.subquery())).limit(_limit)
+)
 
-#: The time of the first waiting task; no row if no task waits.
+#: The time of the first waiting task that no worker has; no row if no such task waits.
 NEXT_DUE = CompiledStatement(
     _wanted(select(tasks.c.not_before)).order_by(tasks.c.not_before.nulls_first(), tasks.c.id).limit(1)
 )

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, exists, func, select
 
-from dicom_quarry.ledger.ledger import study_of
 from dicom_quarry.ledger.reader import LedgerReader, PathFunction
+from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.schema import folders, instances, request_tasks, series, tasks, uids
 from dicom_quarry.model import InstanceRef, OutcomeStatus, Selection, Study, Task, TaskState
 from dicom_quarry.outcomes import codes_of

@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import and_, case, func, literal, not_, select
 
 from dicom_quarry.ledger.backend import DriverConnection
+from dicom_quarry.ledger.dialects import join_distinct
 from dicom_quarry.ledger.schema import (
     on_complete_items,
     request_tasks,
     requests,
     tasks,
 )
-from dicom_quarry.ledger.statements import CompiledStatement, join_distinct
+from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import (
     InstanceRef,
     OnCompleteState,

@@ -1,6 +1,6 @@
 """Processor time of the ledger for each study of a job of small ones, on SQLite and on PostgreSQL.
 
-``python -m bench.ledger_operations [STUDIES [ROWS]]``; then a table of ROWS rows is entered on both.
+``python -m bench.verbs [STUDIES [ROWS]]``; then a table of ROWS rows is entered on both.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
     study, database = study_of(request.row), ledger.database
     timed("note query", lambda: log_query(database, _ASKED, row=request.row))
     timed("resolve", lambda: ledger.resolve_request(request, "main", [(study, Selection())]))
-    task = timed("waiting tasks", lambda: ledger.waiting_tasks(time.time(), 4))[0]
+    (task,) = timed("claim tasks", lambda: ledger.claims.take_tasks(time.time(), 4))
     timed("next due", ledger.next_due)
     row = timed("first row", lambda: ledger.first_row(task.task_id))
     timed("strikes", lambda: ledger.fruitless_rounds(task.task_id))
@@ -67,13 +67,13 @@ def turn(ledger: Ledger, timed: Meter, request: Request) -> None:
     timed("folders", lambda: ledger.folders_of(task.task_id))
     timed("cells", lambda: ledger.cells(row))
     attempt = Attempt(1.0, 2.0, "STUDY", INSTANCES, INSTANCES, "success", 200, "", "wado")
-    timed("record round", lambda: ledger.record_round(task.task_id, [attempt]))
+    timed("record round", lambda: ledger.record_round(task.task_id, [attempt], task.claim))
     series = f"{study.study_uid}.1"
     refs = [InstanceRef(study.study_uid, series, f"{series}.{one}", _CLASS) for one in range(INSTANCES)]
     rows = [InstanceRow(ref, True, _SYNTAX, 9000, bytes(32)) for ref in refs]
     facts = {"instances": INSTANCES}
     end = TaskResult("all_listed_stored", facts, INSTANCES, INSTANCES, 9000 * INSTANCES, "P", 1.5e9, rows)
-    timed("conclude", lambda: ledger.conclude_task(task.task_id, end))
+    timed("conclude", lambda: ledger.conclude_task(task.task_id, end, task.claim))
 
 
 def derive(study: Study, ref: InstanceRef) -> PurePosixPath:
@@ -86,8 +86,9 @@ def bench_studies(location: LedgerLocation, studies: int) -> Meter:
     requests = list(make_requests(studies))
     ledger = Ledger(location)
     ledger.database.write(lambda connection: insert_rows(connection, requests))
-    for request in requests:
-        turn(ledger, timed, request)
+    while page := timed("claim rows", lambda: ledger.claims.take_requests(32)):
+        for request in page:
+            turn(ledger, timed, request)
     ledger.close()
     reader = LedgerReader(location)
     for name in ("rows", "studies", "missing"):

@@ -1,0 +1,76 @@
+"""What SQLite and PostgreSQL write differently: an INSERT of what is new, and two functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ClauseElement, Column, Integer, Select, Table, Text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+
+@dataclass(frozen=True, slots=True)
+class InsertNew:
+    """An INSERT that leaves a row as it is if there is one with the same key; PostgreSQL returns ``key``.
+
+    The rows are those of the query ``source``, with all columns of the table, if there is one.
+    """
+
+    table: Table
+    key: Column[int] | None = None
+    source: Select[Any] | None = None
+
+    def for_dialect(self, dialect: Dialect) -> ClauseElement:
+        """Return the dialect's own statement; SQLite gives the key without RETURNING, which 3.34 lacks."""
+        names = [column.name for column in self.table.columns]
+        if dialect.name == "sqlite":
+            made = sqlite.insert(self.table)
+            return (
+                made if self.source is None else made.from_select(names, self.source)
+            ).on_conflict_do_nothing()
+        from sqlalchemy.dialects import postgresql  # only where there is a server
+
+        statement = postgresql.insert(self.table)
+        if self.source is not None:
+            statement = statement.from_select(names, self.source)
+        statement = statement.on_conflict_do_nothing()
+        return statement.inline() if self.key is None else statement.returning(self.key)
+
+
+class join_distinct(FunctionElement[str]):
+    """The different texts of a group, with commas between them, in any order."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(join_distinct, "sqlite")
+def _join_on_sqlite(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
+    return f"group_concat(DISTINCT {compiler.process(element.clauses, **options)})"
+
+
+@compiles(join_distinct, "postgresql")
+def _join_on_postgresql(element: join_distinct, compiler: SQLCompiler, **options: Any) -> str:
+    return f"string_agg(DISTINCT {compiler.process(element.clauses, **options)}, ',')"
+
+
+class whole(FunctionElement[int]):
+    """A positive number without its fraction."""
+
+    type = Integer()
+    inherit_cache = True
+
+
+@compiles(whole, "sqlite")
+def _whole_on_sqlite(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    return f"CAST({compiler.process(element.clauses, **options)} AS INTEGER)"
+
+
+@compiles(whole, "postgresql")
+def _whole_on_postgresql(element: whole, compiler: SQLCompiler, **options: Any) -> str:
+    # A cast would round.
+    return f"CAST(floor({compiler.process(element.clauses, **options)}) AS BIGINT)"
