@@ -17,7 +17,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
         "system/atomic_file.py": "the content of an atomic file",
         "system/file_systems.py": "a directory",
         "jobs/audit_log.py": "lines that are only appended",
-        "verification/checkpoint.py": "findings that are only appended",
+        "jobs/checkpoint_store.py": "findings that are only appended",
         "store/file_placement.py": "an instance that was stored before",
         "store/file_sync.py": "the instances of a study",
         "store/instance_store.py": "an instance",
@@ -46,7 +46,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
         "ledger/sqlite.py": "by way of open_own_file",
         "planning/plan_cache.py": "by way of open_own_file",
         "system/locks.py": "by way of open_own_file",
-        "verification/checkpoint.py": "by way of open_own_file",
+        "jobs/checkpoint_store.py": "by way of open_own_file",
     },
     "os.geteuid": {
         "jobs/folder.py": "the mode of a log of ours",

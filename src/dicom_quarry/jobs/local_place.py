@@ -13,6 +13,7 @@ from pathlib import Path
 from dicom_quarry.config.command_sources import reject_foreign_commands
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.audit_log import AUDIT_NAME, AuditFile, AuditLog, read_audit_file
+from dicom_quarry.jobs.checkpoint_store import CheckpointFiles, CheckpointStore, writable_folder
 from dicom_quarry.jobs.folder import JobFolder, reject_network_file_system, require_own_state
 from dicom_quarry.jobs.place import Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -155,6 +156,10 @@ class LocalPlace(JobPlace):
     def read_audit(self) -> Iterator[dict[str, str]]:
         """Read audit.csv."""
         return read_audit_file(self.audit)
+
+    def open_checkpoint(self, name: str) -> CheckpointStore:
+        """Return files in the state folder."""
+        return CheckpointFiles(writable_folder(self), name)
 
     def export_audit(self) -> None:
         """Do nothing: audit.csv is the log."""

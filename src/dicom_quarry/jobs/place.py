@@ -17,6 +17,7 @@ from dicom_quarry.ledger.location import LedgerLocation
 
 if TYPE_CHECKING:
     from dicom_quarry.jobs.audit_log import AuditLog
+    from dicom_quarry.jobs.checkpoint_store import CheckpointStore
     from dicom_quarry.ledger.ledger import Ledger
 
 #: The audit log's callback for a full disk, see AuditLog.
@@ -126,6 +127,10 @@ class JobPlace(JobFolder, ABC):
     @abstractmethod
     def read_audit(self) -> Iterator[dict[str, str]]:
         """Yield the records of the audit log, without empty cells; raise LedgerError."""
+
+    @abstractmethod
+    def open_checkpoint(self, name: str) -> CheckpointStore:
+        """Return the place where a kind of verification keeps its position."""
 
     @abstractmethod
     def export_audit(self) -> None:

@@ -92,7 +92,7 @@ class Cluster:
         backend = PostgresBackend(PostgresLocation(self.url, _SCHEMA, self.password_file))
         import psycopg
 
-        with self._described():
+        with self.described():
             try:
                 connection: Any = backend.connect()
             except psycopg.ProgrammingError as error:
@@ -103,7 +103,7 @@ class Cluster:
     @contextmanager
     def connected(self) -> Iterator[Any]:
         """Lend a connection; raise InputError where the list of jobs is missing, and LedgerError."""
-        with self.open_connection() as connection, self._described():
+        with self.open_connection() as connection, self.described():
             yield connection
 
     def init(self) -> bool:
@@ -166,7 +166,7 @@ class Cluster:
             )
 
     @contextmanager
-    def _described(self) -> Iterator[None]:
+    def described(self) -> Iterator[None]:
         """Raise the errors of psycopg as sentences for the user."""
         import psycopg
 

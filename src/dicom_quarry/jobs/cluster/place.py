@@ -18,6 +18,13 @@ from pathlib import Path
 from dicom_quarry.config.command_sources import reject_untrusted_commands
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.audit_log import AUDIT_NAME, COLUMNS, AuditLog, format_line
+from dicom_quarry.jobs.checkpoint_store import (
+    CheckpointFiles,
+    CheckpointStore,
+    own_folder,
+    writable_folder,
+)
+from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
@@ -129,6 +136,17 @@ class ClusterPlace(JobPlace):
     def read_audit(self) -> Iterator[dict[str, str]]:
         """Read the table of the audit log."""
         return read_audit_table(self.ledger)
+
+    def open_checkpoint(self, name: str) -> CheckpointStore:
+        """Return rows of the job; files of this user, if the user may only read the job."""
+        with self.cluster.connected() as connection:
+            (may_write,) = connection.execute(
+                "SELECT has_table_privilege(to_regclass(%s), 'INSERT')",
+                (f"{self.ledger.schema}.checkpoints",),
+            ).fetchone()
+        if not may_write:
+            return CheckpointFiles(own_folder(self.out), name)
+        return CheckpointRows(self.cluster, self.job.number, name, writable_folder(self))
 
     def export_audit(self) -> None:
         """Write audit.csv from the table."""

@@ -22,6 +22,21 @@ audit = Table(
     *(Column(name, Text, nullable=False) for name in COLUMNS),
 )
 
+#: The positions and the findings of interrupted verifications, see checkpoints.py.
+Table(
+    "checkpoints",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+)
+Table(
+    "checkpoint_findings",
+    _metadata,
+    Column("name", Text, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("finding", Text, nullable=False),
+)
+
 _INSERT_AUDIT = CompiledStatement(insert(audit), *COLUMNS)
 _SELECT_AUDIT = CompiledStatement(select(*(audit.c[name] for name in COLUMNS)).order_by(audit.c.id))
 
