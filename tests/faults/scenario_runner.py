@@ -120,13 +120,13 @@ def scripted(scenario: Scenario, stage: Stage) -> ScriptedArchive:
     )
 
 
-def play(scenario: Scenario, folder: Path) -> Stage:
-    """Run the scenario's job, and compare all that came of it with what must."""
+def play(scenario: Scenario, folder: Path, **options: object) -> Stage:
+    """Run the job with further ``options``, and compare all that came of it with what must."""
     stage = Stage(folder)
     with scripted(scenario, stage) as archive:
         cohort = scenario.cohort or by_accession(scenario.studies)
         archives = {"main": address(archive)}
-        result = stage.extract(cohort, archives, scenario.profile, **scenario.options)
+        result = stage.extract(cohort, archives, scenario.profile, **scenario.options, **options)
         _the_job_has_ended()
         log = list(archive.log)
     print(*stage.messages, *outcomes(result), sep="\n")

@@ -99,3 +99,17 @@ def test_without_the_extra_the_error_names_it(work: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=dict(os.environ)
     )
     assert failed.returncode == 2 and "pip install 'dicom-quarry[cluster]'" in failed.stderr
+
+
+def test_a_job_in_a_folder_loads_no_driver(work: Path) -> None:
+    """Also where quarry.toml names a database; what runs a job and what shows one."""
+    (work / "quarry.toml").write_text('[cluster]\nledger = "postgresql://127.0.0.1:1/quarry"\n')
+    code = (
+        "import sys; from pathlib import Path; import dicom_quarry, dicom_quarry.api.extraction;"
+        "from tests.e2e.finished_job import record_job; record_job(Path('out'), 1, 1);"
+        "opened = dicom_quarry.open('out'); opened.status(), opened.report(), opened.verify().damaged;"
+        "print([one for one in ('psycopg', 'procrastinate', 'dicom_quarry.jobs.cluster.place')"
+        " if one in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n", done.stderr

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster import lease as leases
+from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.locks import lock_key
 from dicom_quarry.jobs.place import Holder
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.peers.process import wait_for
+from tests.postgres_server import running_postgres
 
 
 def facts_of(job: NamedJob) -> dict[str, Any]:
@@ -130,3 +133,17 @@ def test_a_lost_connection_is_made_again(job: NamedJob, monkeypatch: pytest.Monk
         wait_for(lambda: leases.read_lease(connection, row.number).is_locked, "another connection", 60)
         assert leases.read_lease(connection, row.number).holder == Holder(os.getpid())
     lease.release()
+
+
+def test_a_server_that_is_started_again_costs_nothing(work: Path) -> None:
+    with running_postgres() as server:
+        Cluster(server.url).init()
+        with NamedJob(work, server.url) as job:
+            with job.start() as running:
+                until_held(job, running)
+                server.kill()
+                job.hold.released = True
+                server.start()
+                assert running.wait() == 1, running.output
+            assert [code for code, _ in outcomes(job.out)] == ["complete"] * 4 + ["not_found"]
+            assert job.status().holder is None and not job.status().was_killed

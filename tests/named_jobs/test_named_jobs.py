@@ -10,10 +10,12 @@ import psycopg
 import pytest
 
 import dicom_quarry
+from dicom_quarry import api
 from dicom_quarry.errors import InputError
+from dicom_quarry.ledger.file_state import FileDamage, record_damage
 from tests.e2e.command import check_folder, digests, quarry, report, studies
 from tests.named_jobs.named_job import STUDIES, NamedJob
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_for
 
 
 def without_times(rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -155,3 +157,13 @@ def test_commands_of_another_role_are_not_run(job: NamedJob) -> None:
     done = quarry("resume", job.label)
     assert done.code == 2 and "other users of the database may change it" in done.err
     assert quarry("resume", job.label, "--trust-owner").code == 1
+
+
+def test_the_pages_notice_what_changes(job: NamedJob) -> None:
+    assert job.run().code == 1
+    (place,) = api.latest_job_folders()
+    assert place.label == job.label
+    signs = place.signs()
+    assert place.signs() == signs
+    record_damage(place.ledger, None, FileDamage(1, "quarry verify", 0.0))
+    wait_for(lambda: place.signs() != signs, "that the server counts the change", 60)

@@ -46,7 +46,7 @@ def compare_with_archive(out: Path, runner: Runner, *, restart: bool) -> Archive
     path = folder.out / "changes.csv"
 
     def write(changes: Iterator[ChangeView]) -> None:
-        if not write_changes(path, changes, permissions=report_access(folder.out)):
+        if not write_changes(path, changes, permissions=report_access(folder)):
             path.unlink(missing_ok=True)
 
     return archive_diff.compare(runner.queries, folder, write, restart=restart)

@@ -78,6 +78,6 @@ def _record_lost(folder: JobPlace, check: QuickCheck) -> None:
         )
         for one in check.lost
     )
-    write_damaged(folder.out / "damaged.csv", views, permissions=report_access(folder.out))
+    write_damaged(folder.out / "damaged.csv", views, permissions=report_access(folder))
     damage = FileDamage(len(check.lost), "quarry extract", time.time(), by_size=True)
     record_damage(folder.ledger, read_job_damage(folder), damage)

@@ -44,7 +44,7 @@ from dicom_quarry.errors import InputError, QuarryError
 from dicom_quarry.extraction.runner import JobResult, Runner
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.open_place import open_existing
-from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.jobs.place import Holder, JobPlace
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.ledger.views import RowView, StudyView
 from dicom_quarry.model import OutcomeStatus
@@ -185,7 +185,7 @@ class Job(JobOutput):
                 runner.queries.stop()
             return True
         running = find_running_job(self._place)
-        if running is None or running.process == os.getpid():
+        if running is None or running.holder == Holder(os.getpid()):
             return False  # in this process: the run ends, and its runner has been removed already
         running.stop(cancel=cancel)
         return True

@@ -34,6 +34,7 @@ from dicom_quarry.reporting.metrics import write_final_metrics
 from dicom_quarry.reporting.proof import PROOF_NAME, write_proof
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
+from dicom_quarry.system.permissions import Permissions
 from dicom_quarry.system.signatures import load_private_key
 
 if TYPE_CHECKING:
@@ -143,7 +144,8 @@ def _write_files(
 ) -> str:
     """Write the reports of every job, and those that are requested; return why the page was not written."""
     bom = _has_bom(job.out / "report.csv") if options.bom is None else options.bom
-    writer = _ReportWriter(job.out, job.reader, bom=bom)
+    shared = report_access(job.folder)
+    writer = _ReportWriter(job.out, job.reader, bom=bom, shared=shared)
     if _XLSX_FILE in requested:
         writer.write_xlsx(summary)
     writer.write_csv_reports()
@@ -153,7 +155,7 @@ def _write_files(
         writer.write_checksums()
     job.folder.export_audit()
     # Last of the data: a crash before it leaves the earlier proof, which is of an earlier manifest.
-    write_proof(job.folder, job.reader, permissions=report_access(job.out), key=key)
+    write_proof(job.folder, job.reader, permissions=shared, key=key)
     return writer.write_html(job, options) if _HTML_FILE in requested else ""
 
 
@@ -182,11 +184,11 @@ def _requested_files(job: OpenedJob, options: ReportOptions) -> list[str]:
 class _ReportWriter:
     """Writes the reports of one job from its ledger."""
 
-    def __init__(self, out: Path, reader: LedgerReader, *, bom: bool) -> None:
+    def __init__(self, out: Path, reader: LedgerReader, *, bom: bool, shared: Permissions) -> None:
         self._out = out
         self._reader = reader
         self._bom = bom
-        self._shared = report_access(out)
+        self._shared = shared
 
     def write_csv_reports(self) -> None:
         """Write the reports that every job has."""

@@ -119,9 +119,9 @@ def _read_settings(folder: JobPlace, changes: Mapping[str, object]) -> Settings:
         return job.settings.model_copy(update=changes)
 
 
-def report_access(out: Path) -> Permissions:
+def report_access(place: JobPlace) -> Permissions:
     """Return the permissions of a job's reports: its owner alone where the job's group is not known here."""
     try:
-        return _read_settings(open_existing(out), {}).permissions
+        return _read_settings(place, {}).permissions
     except ConfigError:
         return PRIVATE

@@ -94,7 +94,7 @@ def write_damaged_list(
     if not os.access(path.parent, os.W_OK):
         path = verification.writable_folder / "damaged.csv"
     if verified.damaged or verified.unrecorded:
-        permissions = report_access(verification.folder.out) if verification.manifest is None else PRIVATE
+        permissions = report_access(verification.folder) if verification.manifest is None else PRIVATE
         write_damaged(path, verification.damaged_views(), permissions=permissions)
         return path
     if is_full:

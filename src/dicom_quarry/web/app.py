@@ -167,7 +167,7 @@ class _Site:
             self._actions.run(folder, request.path_params["action"])
         except QuarryError as error:
             sentence = element("p", describe_failure(error))
-            trail = [(str(folder.out), job_address(folder))]
+            trail = [(folder.label, job_address(folder))]
             return make_page(context, "Not done", sentence, trail=trail, status=409)
         return RedirectResponse(job_address(folder), status_code=303)
 

@@ -40,7 +40,7 @@ def job_page(context: WebContext, folder: JobPlace) -> Response:
         element("section", element("h2", "From the table to complete rows"), live_part("flow", parts)),
         element("section", element("h2", "Reports"), live_part("reports", parts)),
     ]
-    return make_page(context, str(folder.out), *sections, events=f"{address}/events")
+    return make_page(context, folder.label, *sections, events=f"{address}/events")
 
 
 def _rows_link(address: str) -> Markup:

@@ -47,7 +47,7 @@ def make_jobs(jobs: list[Job]) -> Parts:
 
 
 def _job_row(folder: JobPlace, view: JobView | None) -> tuple[object, ...]:
-    link = element("a", str(folder.out), href=job_address(folder))
+    link = element("a", folder.label, href=job_address(folder))
     if view is None:
         return link, badge("record cannot be read", "bad"), "", "", "", "", ""
     complete = view.rows_by_status.get(OutcomeStatus.COMPLETE, 0)

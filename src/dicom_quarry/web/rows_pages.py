@@ -60,7 +60,7 @@ def rows_page(
 
 
 def _trail(folder: JobPlace) -> list[tuple[str, str]]:
-    return [(folder.out.name or str(folder.out), job_address(folder))]
+    return [(folder.out.name or folder.label, job_address(folder))]
 
 
 def _outcome_links(
