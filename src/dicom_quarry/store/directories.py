@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeAlias
 
@@ -89,11 +88,11 @@ class Directories:
                     self._created.add(path)
         return path
 
-    @contextmanager
-    def entered(self, directory: PurePosixPath) -> Iterator[int]:
-        """Lend an open directory, which is made if it is missing. Raises OSError.
+    def enter(self, directory: PurePosixPath) -> int:
+        """Return an open directory, which is made if it is missing. Raises OSError.
 
-        Each thread keeps its last one open: an association has the instances of a series one after the other.
+        Each thread keeps its last one open, until it enters another: an association has the instances of a
+        series one after the other.
         Not where others may write, and could exchange it for a link to itself.
         """
         kept: _OpenDirectory | None = getattr(self._threads, "directory", None)
@@ -104,7 +103,7 @@ class Directories:
             or not kept.is_at(f"{self.root}/{directory}")
         ):
             kept = self._threads.directory = _OpenDirectory(directory, self._open_or_create(directory))
-        yield kept.fd
+        return kept.fd
 
     def _open_or_create(self, directory: PurePosixPath) -> int:
         self.create(directory)

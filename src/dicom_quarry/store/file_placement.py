@@ -78,12 +78,10 @@ class FilePlacer:
         instance is there with other content, the new one gets a number as a suffix.
         """
         try:
-            with self._directories.entered(path.parent) as folder:
-                return self._place_in(folder, temp_file, path)
+            return self._place_in(self._directories.enter(path.parent), temp_file, path)
         except FileNotFoundError:  # the directory was removed meanwhile
             self._directories.invalidate(path.parent)
-        with self._directories.entered(path.parent) as folder:
-            return self._place_in(folder, temp_file, path)
+        return self._place_in(self._directories.enter(path.parent), temp_file, path)
 
     def _place_in(self, folder: int, temp_file: TempFile, path: PurePosixPath) -> PlacedFile:
         base, number, result = path.name, 1, StoreResult.STORED

@@ -11,7 +11,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -224,7 +224,7 @@ class InstanceWriter:
         """Write the next bytes of the dataset. Raises InstanceRefused or OutOfSpace."""
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
-        with self._abort_on_error():
+        try:
             has_header = False
             for piece in pieces:
                 has_header = self._scan.feed(piece)
@@ -236,6 +236,9 @@ class InstanceWriter:
                 self._pending = bytearray()
             else:
                 self._buffer(pieces)
+        except BaseException as error:
+            self._abort_on(error)
+            raise
 
     def commit(self) -> Receipt:
         """Store the instance under its final name. Raises InstanceRefused or OutOfSpace.
@@ -245,7 +248,7 @@ class InstanceWriter:
         """
         if self._is_closed:
             raise LocalProtocolError("the instance is committed or aborted already")
-        with self._abort_on_error():
+        try:
             self._scan.end()
             if self._path is None:
                 self._path = self._admit()
@@ -257,6 +260,9 @@ class InstanceWriter:
             self._has_temporary = placed.existing is not None
             if self._store.sync_each:
                 self._store.directories.sync_with_parents(placed.path.parent)
+        except BaseException as error:
+            self._abort_on(error)
+            raise
         self.abort()
         return self._receipt(placed)
 
@@ -272,20 +278,13 @@ class InstanceWriter:
                 os.unlink(self._temporary, dir_fd=self._store.incoming_fd)
             self._has_temporary = False
 
-    @contextmanager
-    def _abort_on_error(self) -> Iterator[None]:
-        """Abort on any error; turn it into a refusal with a status for the sender (PS3.4 B.2.3)."""
-        try:
-            yield
-        except OSError as error:
-            self.abort()
+    def _abort_on(self, error: BaseException) -> None:
+        """Abort, and raise the refusal that this error is, with a status for the sender (PS3.4 B.2.3)."""
+        self.abort()
+        if isinstance(error, OSError):
             raise rejection_of(error) from None
-        except RemoteProtocolError as error:
-            self.abort()
+        if isinstance(error, RemoteProtocolError):
             raise InstanceRefused(f"{error}{self._label()}", status=_CANNOT_UNDERSTAND) from None
-        except BaseException:
-            self.abort()
-            raise
 
     def _label(self) -> str:
         """Return the transfer syntax for a refusal, as a dataset under a wrong one cannot be read."""

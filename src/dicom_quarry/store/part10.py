@@ -29,6 +29,7 @@ _UID: Final = re.compile(r"[!-)+-.0->@-\[\]-~]{1,128}")
 _SYNTAX_UID: Final = re.compile(r"[0-9.]{1,128}", re.ASCII)
 
 
+@lru_cache(maxsize=256)  # the instances of a series share most of theirs
 def is_uid(text: str) -> bool:
     """Return True for a value that identifies one object: printable ASCII without wildcards,
     backslashes (lists) and slashes.

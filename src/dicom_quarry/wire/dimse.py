@@ -12,6 +12,7 @@ from collections.abc import Container
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
+from operator import attrgetter
 
 from dicom_quarry.errors import RemoteProtocolError
 from dicom_quarry.wire.pdu import PDVFragment
@@ -144,7 +145,7 @@ def c_cancel_rq(message_id: int) -> Command:
 def response(request: Command, status: int, comment: str = "") -> Command:
     """Build the response to a request; the comment is cut to 64 characters (LO, PS3.5 6.2)."""
     return Command(
-        CommandField(request.field | 0x8000),
+        _FIELDS[request.field | 0x8000],
         message_id_responded_to=request.message_id,
         status=status,
         affected_sop_class=request.affected_sop_class,
@@ -185,7 +186,10 @@ _ENCODED_ELEMENTS = {
     kind: tuple(element for element in _ELEMENTS if element[1] not in names)
     for kind, names in _OMITTED_FIELDS.items()
 }
-
+#: The values of these, in one call.
+_ENCODED_VALUES = {
+    kind: attrgetter(*(name for _, name, _ in elements)) for kind, elements in _ENCODED_ELEMENTS.items()
+}
 
 _REQUIRED = {
     "response": ("message_id_responded_to", "status", "has_dataset"),
@@ -200,12 +204,17 @@ def _kind(field: CommandField) -> str:
     return "cancel" if field is CommandField.C_CANCEL_RQ else "request"
 
 
+_KINDS = {field: _kind(field) for field in CommandField}
+
+
 def encode(command: Command) -> bytes:
     """Encode a command set, group length first (PS3.7 6.3.1)."""
     parts = []
-    for number, name, vr in _ENCODED_ELEMENTS[_kind(command.field)]:
-        value = getattr(command, name)
-        if value is None or value in ("", ()):
+    kind = _KINDS[command.field]
+    for (number, name, vr), value in zip(
+        _ENCODED_ELEMENTS[kind], _ENCODED_VALUES[kind](command), strict=True
+    ):
+        if value is None or value == "" or value == ():
             continue
         if name == "has_dataset":
             value = _DATASET if value else _NO_DATASET
@@ -244,17 +253,16 @@ def decode(data: bytes | bytearray) -> Command:
         known = _BY_NUMBER.get(number) if group == 0 else None
         if known:
             name, vr = known
-            value = data[offset : offset + length]
-            # A number of any other length counts as absent: an error where the number is required.
-            if vr != "US" or length == 2:
-                values[name] = _decode_value(vr, value)
+            if vr != "US":
+                values[name] = _decode_value(vr, data[offset : offset + length])
+            elif length == 2:
+                # A number of any other length counts as absent: an error where the number is required.
+                values[name] = data[offset] | data[offset + 1] << 8
         offset += length
     return _build_command(values)
 
 
 def _decode_value(vr: str, value: bytes) -> object:
-    if vr == "US":
-        return value[0] | value[1] << 8
     if vr == "AT":
         pairs = struct.iter_unpack("<HH", value[: len(value) // 4 * 4])
         return tuple(group << 16 | element for group, element in pairs)
@@ -270,7 +278,7 @@ def _build_command(values: dict[str, object]) -> Command:
     field = _FIELDS.get(number)  # type: ignore[call-overload]
     if field is None:
         raise RemoteProtocolError(f"unknown command field {number}")
-    for name in _REQUIRED[_kind(field)]:
+    for name in _REQUIRED[_KINDS[field]]:
         if name not in values:
             raise RemoteProtocolError(f"{field.name} without {name.replace('_', ' ')}")
     values["has_dataset"] = values["has_dataset"] != _NO_DATASET
@@ -358,4 +366,6 @@ class CommandReader:
         self._partial.clear()
         self._dataset_due, self._dataset_begun = _dataset_expected(command), False
         self._dataset_dropped = not self._dataset_due
-        return replace(command, has_dataset=command.has_dataset and self._dataset_due)
+        if command.has_dataset and not self._dataset_due:
+            return replace(command, has_dataset=False)
+        return command
