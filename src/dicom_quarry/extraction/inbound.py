@@ -77,6 +77,7 @@ class InboundStudy:
         self.move_ids: set[int] = set()
         self.tied_uids: set[str] = set()
         self.folders: set[PurePosixPath] = set()
+        self.last_folder: tuple[str, ...] | None = None  # its levels; it is among the folders
         self.recorded_folders = set(recorded_folders)
         self.unsynced: dict[PurePosixPath, bool] = {}
         self.conflicts = 0
@@ -279,16 +280,21 @@ class InboundStudies:
         inbound = self._open_studies.get(ref.study_uid) or self._find_tied(ref.sop_uid)
         if inbound is None:
             return False
-        folder = receipt.path.parent
-        if folder not in inbound.recorded_folders:
-            self._ledger.add_folders(inbound.task.task_id, [str(folder)]).result()
-            inbound.recorded_folders.add(folder)
-        inbound.folders.add(folder)
+        # The instances of a series share a folder; a comparison of paths costs more than one of their parts.
+        if (levels := receipt.path.parts[:-1]) != inbound.last_folder:
+            self._record_folder(inbound, receipt.path.parent)
+            inbound.last_folder = levels
         if inbound.add(receipt):
             return True
         # The task is being concluded without it.
         inbound.closed.wait()
         return False
+
+    def _record_folder(self, inbound: InboundStudy, folder: PurePosixPath) -> None:
+        if folder not in inbound.recorded_folders:
+            self._ledger.add_folders(inbound.task.task_id, [str(folder)]).result()
+            inbound.recorded_folders.add(folder)
+        inbound.folders.add(folder)
 
     def record_late_arrival(self, receipt: Receipt) -> None:
         """Record a durable instance of a task that no thread works on: it is concluded, or waits."""

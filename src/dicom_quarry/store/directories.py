@@ -38,7 +38,7 @@ def rejection_of(error: OSError) -> InstanceRefused:
 class _OpenDirectory:
     """A directory that stays open until the object goes."""
 
-    def __init__(self, path: PurePosixPath, fd: int) -> None:
+    def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
         self._identity = _identify(os.fstat(fd))
@@ -46,10 +46,10 @@ class _OpenDirectory:
     def __del__(self) -> None:
         os.close(self.fd)
 
-    def is_at(self, path: str) -> bool:
-        """Return True if the directory is still at this path."""
+    def is_there(self) -> bool:
+        """Return True if the directory is still at its path."""
         try:
-            return _identify(os.stat(path)) == self._identity  # noqa: PTH116 - a Path costs more than the call
+            return _identify(os.stat(self.path)) == self._identity  # noqa: PTH116 - a Path costs more than the call
         except OSError:
             return False
 
@@ -96,13 +96,9 @@ class Directories:
         Not where others may write, and could exchange it for a link to itself.
         """
         kept: _OpenDirectory | None = getattr(self._threads, "directory", None)
-        if (
-            kept is None
-            or not self.access.is_private
-            or kept.path != directory
-            or not kept.is_at(f"{self.root}/{directory}")
-        ):
-            kept = self._threads.directory = _OpenDirectory(directory, self._open_or_create(directory))
+        path = f"{self.root}/{directory}"
+        if kept is None or not self.access.is_private or kept.path != path or not kept.is_there():
+            kept = self._threads.directory = _OpenDirectory(path, self._open_or_create(directory))
         return kept.fd
 
     def _open_or_create(self, directory: PurePosixPath) -> int:
