@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dicom_quarry.cluster.tables import CREATE_SHARED_STATE
+from dicom_quarry.jobs.cluster.database import Cluster
 from tests.postgres_server import PostgresServer, running_postgres
 
 
@@ -25,6 +25,5 @@ def url(server: PostgresServer) -> str:
             "SELECT nspname FROM pg_namespace WHERE nspname ~ '^(quarry|job_)'"
         ).fetchall():
             connection.execute(f"DROP SCHEMA {name} CASCADE")
-        connection.execute("CREATE SCHEMA quarry")
-        connection.execute(CREATE_SHARED_STATE)
+    assert Cluster(server.url).init()
     return server.url

@@ -22,6 +22,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 from psycopg_pool import PoolTimeout
 
+from dicom_quarry.jobs.cluster.workers import VANISHED_SECONDS
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
@@ -33,10 +34,8 @@ SCHEMA = "quarry_engine"
 ROWS_QUEUE, ROWS_TASK, STUDY_TASK = "rows", "rows", "study"
 _STUDIES = "studies:"
 
-#: Seconds between two signs of life, after which a worker without one has vanished, and between two looks for
-#: the tokens of those.
+#: Seconds between two signs of life, and between two looks for the tokens of workers that vanished.
 _BEAT_INTERVAL = 5.0
-VANISHED_SECONDS = 30.0
 _RESCUE_INTERVAL = 5.0
 
 #: Seconds between two looks for tokens; a notification comes sooner.

@@ -29,7 +29,7 @@ ROWS_PER_TOKEN = 50
 # A job whose tables another version made, or that was removed, has none.
 _JOBS = """
 SELECT number, weight FROM quarry.jobs
-WHERE by_workers AND stop_request = '' AND to_regclass('job_' || number || '.claims') IS NOT NULL
+WHERE with_workers AND to_regclass('job_' || number || '.claims') IS NOT NULL
 ORDER BY number
 """
 _TOKENS = f"""

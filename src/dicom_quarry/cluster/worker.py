@@ -11,8 +11,8 @@ from typing import Protocol
 import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
-from dicom_quarry.cluster.registry import Registration, forget_vanished, list_workers, total_capacity
 from dicom_quarry.cluster.window import top_up
+from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers, total_capacity
 
 _log = logging.getLogger(__name__)
 

@@ -24,14 +24,23 @@ if TYPE_CHECKING:
 OnFull = Callable[[str], None]
 
 
+#: The host of a holder that is not one process.
+WORKERS = "the workers of the database"
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """The process that runs a job; ``host`` is empty where it is a process of this computer."""
+    """The process that runs a job; ``host`` is empty where it is a process of this computer.
+
+    It is ``WORKERS`` where the workers of a database do.
+    """
 
     process: int
     host: str = ""
 
     def __str__(self) -> str:
+        if self.host == WORKERS:
+            return WORKERS
         return f"process {self.process}" + (f" on {self.host}" if self.host else "")
 
 
@@ -103,6 +112,16 @@ class JobPlace(JobFolder, ABC):
 
         Raises InputError where this user may not do that.
         """
+
+    def hand_over(self) -> bool:
+        """Give the job, which this process has locked, to the workers of its database.
+
+        Returns False, with no effect, if there are none: then this process does the work.
+        """
+        return False
+
+    def take_back(self) -> None:
+        """Have the workers begin nothing more for the job."""
 
     @abstractmethod
     def write_progress(self, values: Mapping[str, object]) -> None:

@@ -21,8 +21,17 @@ from dicom_quarry.system.processes import user_name
 #: The schema with the list of jobs, and the version of its tables.
 _SCHEMA, _VERSION = "quarry", 1
 
-#: Times are those of the database's clock. ``holder_token`` is that of the process that runs the job;
-#: ``progress`` is as in progress.json; ``stop_request`` is empty, ``finish`` or ``cancel``.
+#: Times are those of the database's clock.
+#:
+#: ``jobs``: ``holder_token`` is that of the process that runs the job; ``progress`` is as in progress.json;
+#: ``stop_request`` is empty, ``finish`` or ``cancel``. The workers have a job while it is ``with_workers``;
+#: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
+#:
+#: ``workers``: ``queues`` has the number of studies at once by queue of the engine, ``beat`` is the last sign
+#: of life, ``state`` is empty or what the worker waits for.
+#:
+#: ``slots``: a place in a pool, such as one retrieval from an archive, leased to a worker until a time.
+#: ``numbers``: those of limits that all workers share.
 _TABLES = """
 CREATE SCHEMA IF NOT EXISTS quarry;
 CREATE TABLE IF NOT EXISTS quarry.version (version integer NOT NULL);
@@ -38,7 +47,35 @@ CREATE TABLE IF NOT EXISTS quarry.jobs (
     holder_process bigint,
     heartbeat timestamptz,
     progress text,
-    stop_request text NOT NULL DEFAULT ''
+    stop_request text NOT NULL DEFAULT '',
+    with_workers boolean NOT NULL DEFAULT false,
+    cancelled boolean NOT NULL DEFAULT false,
+    weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0)
+);
+CREATE TABLE IF NOT EXISTS quarry.workers (
+    name text PRIMARY KEY,
+    host text NOT NULL,
+    process bigint NOT NULL,
+    receiver text NOT NULL,
+    root text NOT NULL,
+    queues jsonb NOT NULL,
+    version text NOT NULL,
+    started timestamptz NOT NULL DEFAULT clock_timestamp(),
+    beat timestamptz NOT NULL DEFAULT clock_timestamp(),
+    state text NOT NULL DEFAULT ''
+);
+CREATE SEQUENCE IF NOT EXISTS quarry.leases;
+CREATE TABLE IF NOT EXISTS quarry.slots (
+    pool text NOT NULL,
+    number integer NOT NULL,
+    lease bigint NOT NULL UNIQUE,
+    worker text NOT NULL,
+    until timestamptz NOT NULL,
+    PRIMARY KEY (pool, number)
+);
+CREATE TABLE IF NOT EXISTS quarry.numbers (
+    name text PRIMARY KEY,
+    numbers double precision[] NOT NULL
 );
 INSERT INTO quarry.version SELECT {version} WHERE NOT EXISTS (SELECT FROM quarry.version);
 """

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dicom_quarry.config.command_sources import reject_untrusted_commands
 from dicom_quarry.errors import ConfigError, InputError
@@ -29,8 +30,9 @@ from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
 from dicom_quarry.jobs.cluster.tables import AuditTable, create_tables, read_audit_table
+from dicom_quarry.jobs.cluster.workers import list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
-from dicom_quarry.jobs.place import Holder, JobPlace, OnFull, do_nothing
+from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.system.atomic_file import atomic_write, atomic_write_text
@@ -81,11 +83,12 @@ class ClusterPlace(JobPlace):
         return AdvisoryLock(self.cluster, name, self.job.number)
 
     def holder(self) -> Holder | None:
-        """Return the process that has the lease."""
-        return self._read_lease().holder
+        """Return the process that has the lease; the workers, if they have the job."""
+        with self.cluster.connected() as connection:
+            return read_lease(connection, self.job.number).holder or _find_workers(connection, self.job)
 
     def find_stoppable(self) -> Holder | None:
-        """Return the process that has the lease: it reads the request in the database."""
+        """Return the same: they read the request in the database."""
         return self.holder()
 
     def request_stop(self, holder: Holder, *, cancel: bool) -> None:  # noqa: ARG002 - the row has it
@@ -95,6 +98,28 @@ class ClusterPlace(JobPlace):
                 "UPDATE quarry.jobs SET stop_request = %s WHERE number = %s AND holder_token IS NOT NULL"
                 " AND stop_request <> 'cancel'",
                 ("cancel" if cancel else "finish", self.job.number),
+            )
+            connection.execute(
+                "UPDATE quarry.jobs SET with_workers = false, cancelled = %s WHERE number = %s AND with_workers",
+                (cancel, self.job.number),
+            )
+
+    def hand_over(self) -> bool:
+        """Give the job to the workers, if one gives signs of life."""
+        with self.cluster.connected() as connection:
+            if all(worker.has_vanished for worker in list_workers(connection)):
+                return False
+            connection.execute(
+                "UPDATE quarry.jobs SET with_workers = true, cancelled = false WHERE number = %s",
+                (self.job.number,),
+            )
+            return True
+
+    def take_back(self) -> None:
+        """Have the workers begin nothing more."""
+        with self.cluster.connected() as connection:
+            connection.execute(
+                "UPDATE quarry.jobs SET with_workers = false WHERE number = %s", (self.job.number,)
             )
 
     def write_progress(self, values: Mapping[str, object]) -> None:
@@ -206,6 +231,17 @@ class ClusterPlace(JobPlace):
     def _read_lease(self) -> LeaseState:
         with self.cluster.connected() as connection:
             return read_lease(connection, self.job.number)
+
+
+def _find_workers(connection: Any, job: JobRow) -> Holder | None:
+    """Return the workers as the holder of a job that they have, or still fetch studies for."""
+    (with_workers,) = connection.execute(
+        "SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,)
+    ).fetchone()
+    claims = f"job_{job.number}.claims"
+    if not with_workers and connection.execute("SELECT to_regclass(%s)", (claims,)).fetchone() != (None,):
+        (with_workers,) = connection.execute(f"SELECT EXISTS (SELECT FROM {claims})").fetchone()
+    return Holder(0, WORKERS) if with_workers else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from dicom_quarry.cluster.engine import VANISHED_SECONDS
-from dicom_quarry.cluster.registry import Registration, forget_vanished, list_workers, total_capacity
+from dicom_quarry.jobs.cluster.workers import (
+    VANISHED_SECONDS,
+    Registration,
+    forget_vanished,
+    list_workers,
+    total_capacity,
+)
 
 
 @pytest.fixture

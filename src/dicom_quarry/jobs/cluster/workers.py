@@ -13,8 +13,10 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from dicom_quarry.cluster.engine import VANISHED_SECONDS
 from dicom_quarry.version import __version__
+
+#: Seconds without a sign of life after which a worker has vanished: its studies are given to others.
+VANISHED_SECONDS = 30.0
 
 _ADD = """
 INSERT INTO quarry.workers (name, host, process, receiver, root, queues, version)
