@@ -16,13 +16,13 @@ from psycopg.types.json import Jsonb
 from dicom_quarry.cluster.engine import (
     ROWS_QUEUE,
     ROWS_TASK,
-    SCHEMA,
     STUDY_TASK,
     Engine,
     Work,
     create_schema,
     study_queue,
 )
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA
 from tests.peers.process import wait_for
 from tests.postgres_server import PostgresServer
 
@@ -34,7 +34,7 @@ def connection(url: str) -> Iterator[psycopg.Connection]:
     with psycopg.connect(url, autocommit=True) as connection:
         create_schema(connection)
         create_schema(connection)  # once more does no harm
-        connection.execute(f"SET search_path = {SCHEMA}")
+        connection.execute(f"SET search_path = {ENGINE_SCHEMA}")
         yield connection
 
 
@@ -169,6 +169,6 @@ def test_the_loops_begin_again_when_the_database_is_back(
     time.sleep(0.3)  # long enough for the loops to meet a dead server
     server.start()
     with psycopg.connect(url, autocommit=True) as again:
-        again.execute(f"SET search_path = {SCHEMA}")
+        again.execute(f"SET search_path = {ENGINE_SCHEMA}")
         give(again, 3)
         wait_for(lambda: len(done) >= 4 and not left(again), "the tokens after the absence")

@@ -22,13 +22,10 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 from psycopg_pool import PoolTimeout
 
-from dicom_quarry.jobs.cluster.workers import VANISHED_SECONDS
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE, VANISHED_SECONDS
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
-
-#: The engine's schema; its functions name their tables without one.
-SCHEMA = "quarry_engine"
 
 #: Names of the queues and of the tasks. A queue of studies is that of an archive.
 ROWS_QUEUE, ROWS_TASK, STUDY_TASK = "rows", "rows", "study"
@@ -58,14 +55,15 @@ def archive_of(queue: str) -> str:
     return queue.removeprefix(_STUDIES)
 
 
-def create_schema(connection: psycopg.Connection) -> None:
-    """Make the engine's schema and its tables, unless they are there."""
-    if connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.procrastinate_jobs",)).fetchone() != (None,):
-        return
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+def create_schema(connection: psycopg.Connection) -> bool:
+    """Make the engine's schema and its tables; return False if they are there."""
+    if connection.execute("SELECT to_regclass(%s)", (ENGINE_TABLE,)).fetchone() != (None,):
+        return False
+    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ENGINE_SCHEMA}")
     with connection.transaction():
-        connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+        connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
         connection.execute(SchemaManager.get_schema())
+    return True
 
 
 class Engine:
@@ -142,7 +140,7 @@ class Engine:
             min_size=1,
             # A listening connection for each queue, and one for what else it does.
             max_size=2 * len(self._threads) + 2,
-            kwargs={"options": f"-c search_path={SCHEMA}"},
+            kwargs={"options": f"-c search_path={ENGINE_SCHEMA}"},
         )
         app = procrastinate.App(connector=connector)
         for name, work in self._work.items():

@@ -15,7 +15,8 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, SCHEMA, STUDY_TASK, archive_of
+from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, STUDY_TASK, archive_of
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE
 
 #: Held by the worker that fills the window up; the others have nothing to do then.
 _LOCK = 0x51574E44
@@ -34,7 +35,19 @@ ORDER BY number
 """
 _TOKENS = f"""
 SELECT queue_name, (args->>'job')::bigint, count(*), count(*) FILTER (WHERE status = 'todo')
-FROM {SCHEMA}.procrastinate_jobs WHERE status IN ('todo', 'doing') GROUP BY 1, 2
+FROM {ENGINE_TABLE} WHERE status IN ('todo', 'doing') GROUP BY 1, 2
+"""
+
+# A job has ended when nothing waits, also not for a time, and nothing is in work.
+_END = """
+UPDATE quarry.jobs SET with_workers = false
+WHERE number = %(number)s
+    AND NOT EXISTS (SELECT FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL)
+    AND NOT EXISTS (
+        SELECT FROM {job}.tasks WHERE state = 'waiting'
+            AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
+    )
+    AND NOT EXISTS (SELECT FROM {job}.claims)
 """
 
 # Two ranges of the index on tasks; what a worker has claimed has a token already.
@@ -100,8 +113,10 @@ def top_up(connection: psycopg.Connection, capacity: Mapping[str, int]) -> int:
     with connection.transaction():
         if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
             return 0
-        connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+        connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
         weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
+        for job in weights:
+            connection.execute(_END.format(job=f"job_{job}"), {"number": job})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
             (queue, job)

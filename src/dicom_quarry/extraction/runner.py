@@ -22,6 +22,7 @@ from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
+from dicom_quarry.extraction.watcher import Watcher
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
 from dicom_quarry.jobs.folder import apply_access
@@ -216,7 +217,8 @@ class Runner:
 
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
-        metrics, report = self.queries.settings.metrics, self.queries.status_board.report
+        queries = self.queries
+        metrics, report = queries.settings.metrics, queries.status_board.report
         with (
             self._open_audit_log(folder, ledger) as audit_log,
             closing(LedgerReader(folder.ledger)) as reader,
@@ -224,10 +226,13 @@ class Runner:
         ):
             if retried:
                 audit_log.write("retried", details=retried)
-                self.queries.observer.on_message(retried)
+                queries.observer.on_message(retried)
             context = self._make_context(folder, ledger, reader.columns(), audit_log)
-            if self.queries.exclusions:
+            if queries.exclusions:
                 update_stored_exclusions(context, reader)
+            if folder.has_workers() and not reader.counts().is_fetched:
+                folder.hand_over()
+                return JobResult(folder, Watcher(queries, self._publisher, folder, reader).watch())
             with _closing(context), self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)
                 result = self._retrieve(context, reader)

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 
+from dicom_quarry.errors import LocalProtocolError
 from dicom_quarry.jobs.folder import JobFolder
 from dicom_quarry.ledger.location import LedgerLocation
 
@@ -113,15 +114,13 @@ class JobPlace(JobFolder, ABC):
         Raises InputError where this user may not do that.
         """
 
-    def hand_over(self) -> bool:
-        """Give the job, which this process has locked, to the workers of its database.
-
-        Returns False, with no effect, if there are none: then this process does the work.
-        """
+    def has_workers(self) -> bool:
+        """Return True if workers give signs of life that can do the work of the job."""
         return False
 
-    def take_back(self) -> None:
-        """Have the workers begin nothing more for the job."""
+    def hand_over(self) -> None:
+        """Give the job, which this process has locked, to the workers."""
+        raise LocalProtocolError("a job in a folder has no workers")
 
     @abstractmethod
     def write_progress(self, values: Mapping[str, object]) -> None:

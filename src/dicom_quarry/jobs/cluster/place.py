@@ -30,7 +30,7 @@ from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
 from dicom_quarry.jobs.cluster.tables import AuditTable, create_tables, read_audit_table
-from dicom_quarry.jobs.cluster.workers import list_workers
+from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
 from dicom_quarry.ledger.ledger import Ledger
@@ -100,26 +100,22 @@ class ClusterPlace(JobPlace):
                 ("cancel" if cancel else "finish", self.job.number),
             )
             connection.execute(
-                "UPDATE quarry.jobs SET with_workers = false, cancelled = %s WHERE number = %s AND with_workers",
+                "UPDATE quarry.jobs SET with_workers = false, cancelled = %s"
+                " WHERE number = %s AND with_workers",
                 (cancel, self.job.number),
             )
 
-    def hand_over(self) -> bool:
-        """Give the job to the workers, if one gives signs of life."""
+    def has_workers(self) -> bool:
+        """Return True if a worker of the database gives signs of life."""
         with self.cluster.connected() as connection:
-            if all(worker.has_vanished for worker in list_workers(connection)):
-                return False
+            return not all(worker.has_vanished for worker in list_workers(connection))
+
+    def hand_over(self) -> None:
+        """Give the job to the workers of the database."""
+        with self.cluster.connected() as connection:
             connection.execute(
                 "UPDATE quarry.jobs SET with_workers = true, cancelled = false WHERE number = %s",
                 (self.job.number,),
-            )
-            return True
-
-    def take_back(self) -> None:
-        """Have the workers begin nothing more."""
-        with self.cluster.connected() as connection:
-            connection.execute(
-                "UPDATE quarry.jobs SET with_workers = false WHERE number = %s", (self.job.number,)
             )
 
     def write_progress(self, values: Mapping[str, object]) -> None:
@@ -234,14 +230,16 @@ class ClusterPlace(JobPlace):
 
 
 def _find_workers(connection: Any, job: JobRow) -> Holder | None:
-    """Return the workers as the holder of a job that they have, or still fetch studies for."""
-    (with_workers,) = connection.execute(
+    """Return the workers as the holder of a job that they have, or are just finishing studies of."""
+    (has_it,) = connection.execute(
         "SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,)
     ).fetchone()
-    claims = f"job_{job.number}.claims"
-    if not with_workers and connection.execute("SELECT to_regclass(%s)", (claims,)).fetchone() != (None,):
-        (with_workers,) = connection.execute(f"SELECT EXISTS (SELECT FROM {claims})").fetchone()
-    return Holder(0, WORKERS) if with_workers else None
+    if not has_it and connection.execute(f"SELECT to_regclass('{ENGINE_TABLE}')").fetchone() != (None,):
+        (has_it,) = connection.execute(
+            f"SELECT EXISTS (SELECT FROM {ENGINE_TABLE} WHERE status = 'doing' AND args->>'job' = %s)",
+            (str(job.number),),
+        ).fetchone()
+    return Holder(0, WORKERS) if has_it else None
 
 
 @dataclass(frozen=True, slots=True)

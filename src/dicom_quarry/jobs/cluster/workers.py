@@ -15,6 +15,10 @@ from psycopg.types.json import Jsonb
 
 from dicom_quarry.version import __version__
 
+#: The engine's schema, whose functions name its tables without one, and its table of work.
+ENGINE_SCHEMA = "quarry_engine"
+ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
+
 #: Seconds without a sign of life after which a worker has vanished: its studies are given to others.
 VANISHED_SECONDS = 30.0
 

@@ -1,0 +1,80 @@
+"""The run of a job that the workers of its database do: this process shows how far they are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from dicom_quarry.errors import LedgerError
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.jobs.observer import ProgressPublisher
+from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.jobs.progress import ProgressMeter
+from dicom_quarry.ledger.reader import Counts, LedgerReader
+from dicom_quarry.system.shutdown import Stopped
+
+_log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the record, and at the list of workers.
+_INTERVAL = 0.5
+_WORKERS_INTERVAL = 5.0
+
+
+class Watcher:
+    """Publishes the progress of the workers until the job has ended, or the user lets go of it."""
+
+    def __init__(
+        self, queries: QueryContext, publisher: ProgressPublisher, folder: JobPlace, reader: LedgerReader
+    ) -> None:
+        self._queries = queries
+        self._publisher = publisher
+        self._folder = folder
+        self._reader = reader
+        self._looked_at = time.monotonic()
+        self._has_workers = True
+
+    def watch(self) -> Counts:
+        """Return the counts at the end; the workers go on if the user lets go. Raises LedgerError."""
+        label = self._folder.label
+        self._queries.status_board.report(
+            f"the workers of the database fetch the studies. Ctrl-C lets go of {label}; to stop it:  quarry "
+            f"stop {label}"
+        )
+        self._queries.observer.on_started(self._folder)
+        meter, before = ProgressMeter(self._reader, self._queries.status_board), self._reader.counts()
+        with suppress(Stopped):
+            while not self._is_ended(meter, before):
+                self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+        self._publisher.finish(self._folder)
+        return self._reader.counts()
+
+    def _is_ended(self, meter: ProgressMeter, before: Counts) -> bool:
+        """Publish the progress; return True at the end. A database that is away is waited for."""
+        board = self._queries.status_board
+        try:
+            counts = self._publish(meter, before)
+            while not (counts.is_fetched or self._workers_are_there()):
+                with board.report_waiting("a worker: none gives signs of life", needs_operator=True):
+                    counts = self._publish(meter, before)
+                    self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+        except LedgerError as error:
+            _log.warning("%s", error)
+            with board.report_waiting("the database to answer"):
+                self._queries.shutdown.wait_unless_stopping(_INTERVAL)
+            return False
+        return counts.is_fetched
+
+    def _publish(self, meter: ProgressMeter, before: Counts) -> Counts:
+        snapshot = meter.snapshot(0, 0, stopping=False)
+        counts = snapshot.counts
+        # The workers' totals of this run are the differences of the record.
+        instances, size = counts.instances_stored - before.instances_stored, counts.size - before.size
+        self._publisher.publish(replace(snapshot, instances=instances, size=size), self._folder)
+        return counts
+
+    def _workers_are_there(self) -> bool:
+        if time.monotonic() - self._looked_at >= _WORKERS_INTERVAL:
+            self._has_workers, self._looked_at = self._folder.has_workers(), time.monotonic()
+        return self._has_workers
