@@ -54,15 +54,18 @@ class PostgresServer:
 
     def start(self) -> None:
         settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        self._process = subprocess.Popen(
-            self._as_user("postgres", "-p", str(self.port), "-k", str(self._folder), *settings),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd=self._folder,
-        )
+        command = self._as_user("postgres", "-p", str(self.port), "-k", str(self._folder), *settings)
+        deadline = time.monotonic() + 60
+        self._process = self._launch(command)
         while not self._answers():
-            assert self._process.poll() is None, "PostgreSQL has not started"
+            assert time.monotonic() < deadline, "PostgreSQL has not started"
+            if self._process.poll() is not None:  # processes of the killed server may still be ending
+                self._process = self._launch(command)
             time.sleep(0.02)
+
+    def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
+        null = subprocess.DEVNULL
+        return subprocess.Popen(command, stdout=null, stderr=null, cwd=self._folder)
 
     def kill(self) -> None:
         """kill -9 of the server; its other processes end with it."""

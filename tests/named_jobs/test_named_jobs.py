@@ -50,7 +50,9 @@ def test_every_command_takes_the_name(job: NamedJob) -> None:
     assert proved.code == 0 and "The proof holds" in proved.out, proved.out + proved.err
     compared = quarry("verify", job.label, "--against-archive")
     assert compared.code == 0 and "4 complete studies listed again: 4 unchanged" in compared.out
-    listed = json.loads(quarry("list", "--json").out)
+    shown = quarry("list", "--json")
+    assert shown.code == 0, shown
+    listed = json.loads(shown.out)
     assert [(one["name"], one["folder"]) for one in listed if one["name"] == job.name] == [
         (job.name, str(job.out))
     ]

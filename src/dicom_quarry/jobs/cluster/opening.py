@@ -94,8 +94,10 @@ def list_places() -> list[ClusterPlace]:
     Raises InputError and LedgerError.
     """
     cluster = configured_cluster()
-    jobs = [] if cluster is None else cluster.list_begun()
-    return [ClusterPlace(job.folder, job.folder / ".quarry", cluster, job) for job in jobs if cluster]
+    if cluster is None:
+        return []
+    places = [ClusterPlace(job.folder, job.folder / ".quarry", cluster, job) for job in cluster.list_begun()]
+    return [place for place in places if has_job(place.ledger)]
 
 
 def _check_settings(settings: Settings, name: str) -> Cluster:
