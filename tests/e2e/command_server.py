@@ -147,6 +147,8 @@ def serve(listener: socket.socket, alive: socket.socket) -> None:
     for name in (
         *(f"cli.commands.{one.name}" for one in pkgutil.iter_modules(commands.__path__)),
         *api.EXPORTS,
+        "jobs.cluster.opening",
+        "ledger.postgres",
     ):
         importlib.import_module(f"dicom_quarry.{name}")
     gc.collect()

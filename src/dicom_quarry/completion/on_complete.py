@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.on_complete_queue import OnCompleteItem, OnCompleteQueue
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import InstanceView
@@ -54,7 +55,7 @@ class OnCompleteRunner:
         self._argv = subprocess_runner.parse_command(command) if command else ()
         self._out = context.folder.out.resolve()
         self._state = context.folder.state
-        self._reader = LedgerReader(context.folder.ledger)
+        self._reader = LedgerReader(context.folder.ledger, max_outage=MAX_OUTAGE)
         self._queue = OnCompleteQueue(context.ledger.database)
         self._path_of = context.path_of
         self._audit_log = context.audit_log

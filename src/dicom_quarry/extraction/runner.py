@@ -32,6 +32,7 @@ from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.open_place import open_for_run, open_or_create
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.progress import ProgressMeter, describe_queued
+from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.orphans import Orphans
 from dicom_quarry.ledger.reader import Counts, LedgerReader
@@ -221,7 +222,7 @@ class Runner:
         metrics, report = queries.settings.metrics, queries.status_board.report
         with (
             self._open_audit_log(folder, ledger) as audit_log,
-            closing(LedgerReader(folder.ledger)) as reader,
+            closing(LedgerReader(folder.ledger, max_outage=MAX_OUTAGE)) as reader,
             open_metrics(metrics, folder, report) as self._publisher.on_written,
         ):
             if retried:

@@ -46,10 +46,14 @@ def upgrade_ledger(location: LedgerLocation) -> None:
         engine.dispose()
 
 
+T = TypeVar("T")
+
+
 class ReadPool:
     """Read-only connections for any thread; a connection that is given back is kept for the next use.
 
-    ``max_outage`` is the number of seconds for which ``fetch_all`` waits for a server that is away.
+    A server that is away is waited for, ``max_outage`` seconds at most: before the first row of a stream, and
+    at any moment of the other reads.
     """
 
     def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
@@ -74,6 +78,15 @@ class ReadPool:
             with self._backend.stream(connection, sql, {**fixed, **values}) as cursor:
                 yield from map(statement.make_row, cursor)
 
+    def read_snapshot(self, work: Callable[[DriverConnection], T]) -> T:
+        """Run ``work`` on a connection whose statements all see the same moment, again if that is lost."""
+
+        def read() -> T:
+            with self.snapshot() as connection:
+                return work(connection)
+
+        return retry_while_away(self._backend, read, self._max_outage)
+
     @contextmanager
     def snapshot(self) -> Iterator[DriverConnection]:
         """Lend a connection whose statements all see the same moment."""
@@ -94,7 +107,7 @@ class ReadPool:
     def _borrow(self, *, check: bool = False) -> Iterator[DriverConnection]:
         """Lend a connection; ``check``: one that works, for rows that cannot be fetched a second time."""
         try:
-            connection = self._take(check=check)
+            connection = retry_while_away(self._backend, lambda: self._take(check=check), self._max_outage)
         except self._backend.errors as error:
             raise self._backend.describe(error) from error
         try:
@@ -118,7 +131,6 @@ class ReadPool:
         return self._backend.connect(read_only=True)
 
 
-T = TypeVar("T")
 Work = Callable[[Connection], T]
 
 
@@ -139,7 +151,7 @@ class _JoiningFuture(Future[T]):
 _MAX_COMMIT_GROUP = 256
 
 #: Seconds for which a running job waits for a server that is away: a restart, or a fail-over.
-_MAX_OUTAGE = 600.0
+MAX_OUTAGE = 600.0
 
 
 def retry_while_away(backend: Backend, work: Callable[[], T], max_outage: float) -> T:
@@ -197,7 +209,7 @@ class Database:
         self._location = location
         self._connection = self._engine.connect()
         self._read_engine = self._backend.open_engine(read_only=True)
-        self.read_pool = ReadPool(location, max_outage=_MAX_OUTAGE)
+        self.read_pool = ReadPool(location, max_outage=MAX_OUTAGE)
         self._queue: queue.SimpleQueue[_Piece | None] = queue.SimpleQueue()
         self._deferred: deque[tuple[CompiledStatement, Mapping[str, object]]] = deque()
         self._joining: deque[_Piece] = deque()
@@ -243,7 +255,7 @@ class Database:
                 return work(connection)
 
         try:
-            return retry_while_away(self._backend, run, _MAX_OUTAGE)
+            return retry_while_away(self._backend, run, MAX_OUTAGE)
         except DatabaseError as error:
             if error.orig is None or not self._backend.is_storage_error(error.orig):
                 raise
@@ -309,7 +321,7 @@ class Database:
         deferred = self._take_deferred()
         transaction = _Transaction(self._backend, self._connection, group, deferred)
         try:
-            retry_while_away(self._backend, transaction.run, _MAX_OUTAGE)
+            retry_while_away(self._backend, transaction.run, MAX_OUTAGE)
         except Exception as error:  # noqa: BLE001 - every caller must get a disk's failure
             for piece in group:
                 piece.error = piece.error or self._backend.describe(error, "could not be written")

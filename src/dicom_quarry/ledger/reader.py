@@ -124,13 +124,16 @@ def has_job(location: LedgerLocation) -> bool:
 
 
 class LedgerReader:
-    """Reads a job's ledger, also while another process writes it; upgrades an older version first."""
+    """Reads a job's ledger, also while another process writes it; upgrades an older version first.
 
-    def __init__(self, location: LedgerLocation) -> None:
+    ``max_outage`` is the number of seconds for which a server that is away is waited for.
+    """
+
+    def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
         backend = backend_of(location)
         backend.require_job()
         self._engine = backend.open_engine(read_only=True)
-        self._read_pool = ReadPool(location)
+        self._read_pool = ReadPool(location, max_outage=max_outage)
         try:
             with self._engine.connect() as connection:
                 old = is_outdated(connection)
@@ -158,8 +161,7 @@ class LedgerReader:
 
     def counts(self) -> Counts:
         """Count the rows, studies and instances of the job."""
-        with self._read_pool.snapshot() as connection:
-            return compute_counts(connection)
+        return self._read_pool.read_snapshot(compute_counts)
 
     def activity(self) -> Activity:
         """Compute the load that the job put on its archives so far."""

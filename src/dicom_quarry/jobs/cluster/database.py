@@ -159,7 +159,7 @@ class Cluster:
         return rows[0] if rows else None
 
     def list_begun(self) -> list[JobRow]:
-        """Return the jobs that have a record which this user may read."""
+        """Return the jobs with tables that this user may read."""
         return self._select(
             "WHERE has_schema_privilege(to_regnamespace('job_' || number), 'USAGE')"
             " AND has_table_privilege(to_regclass('job_' || number || '.job'), 'SELECT') ORDER BY number"
