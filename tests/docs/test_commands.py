@@ -17,6 +17,7 @@ from tests.e2e.command import path_for_shell
 _FETCHES = "fetches from a package index; make check-wheelhouse and make sbom are run before a release"
 _UNPACKED = "needs what make wheelhouse has made; make check-wheelhouse does this without a network"
 _ENGINE = "needs a container engine; the Dockerfile is checked by tests/test_deploy.py"
+_DATABASE = "needs a database, as tests/named_jobs has one"
 NOT_RUN = {
     'quarry release "$QUARRY_OUT" --study "$QUARRY_STUDY_UID" --delete': "a line of a script that is run",
     "make demo": "needs a fresh checkout; it is `quarry demo --to demo`, which tests/e2e/test_demo.py runs",
@@ -30,6 +31,7 @@ NOT_RUN = {
     "docker build -t quarry quarry-0.1.0-linux-x86_64": _ENGINE,
     "docker run --rm --network host --user $(id -u):$(id -g) -v $PWD:/data -v ~/.local/state:/state "
     "quarry extract cohort.csv --from PACS@10.1.2.3:104 --as QUARRY:11112 --to out/": _ENGINE,
+    "$ quarry extract cohort.csv --job ct-2026 --to out": _DATABASE,
     "ExecStart=/opt/quarry/bin/quarry extract ct.csv --to ct --queue": "systemd runs it: test_units.py",
 }
 

@@ -36,6 +36,7 @@ PRIMITIVES: dict[str, dict[str, str]] = {
     "'/proc": {
         "system/file_systems.py": "mounts, memory, the start of the computer",
         "system/locks.py": "the holder of a lock",
+        "system/worker_identity.py": "the start of a process",
     },
     "os.O_CREAT": {
         "store/instance_store.py": "an instance, in a folder of ours",

@@ -11,17 +11,27 @@ from dicom_quarry import api
 from dicom_quarry.cli.command_class import QuarryCommand
 from dicom_quarry.cli.console import write_line
 
+#: The lines behind the mark stay as they are.
+_HELP = """Prepare the PostgreSQL database that has the jobs of many hosts.
+
+\b
+Examples:
+  quarry cluster init postgresql://quarry@db.hospital.example/quarry
+  quarry cluster init 'postgresql://quarry@db.hospital.example/quarry?sslmode=verify-full'
+  quarry cluster init postgresql://quarry@db.hospital.example/quarry --password-file quarry.password
+"""
+
 cluster = typer.Typer(
-    help="Prepare the PostgreSQL database that has the jobs of many hosts.",
+    help=_HELP,
     add_completion=False,
     rich_markup_mode=None,
     no_args_is_help=True,
 )
 
 
-@cluster.callback()
+@cluster.callback(help=_HELP)
 def _cluster() -> None:
-    """Prepare the PostgreSQL database that has the jobs of many hosts."""
+    """Have commands of its own, also while there is one."""
 
 
 @cluster.command("init", cls=QuarryCommand, no_args_is_help=True)
