@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import resource
+import shutil
 import threading
 import tracemalloc
 from collections.abc import Iterator
@@ -491,22 +492,27 @@ def test_a_whole_file_system_is_synced_once_for_all_who_wait(
     assert recorder.of("fsync", "fdatasync") == []
 
 
-def test_associations_that_store_at_once_share_the_sync_of_a_folder(
+def test_a_folder_whose_parents_are_durable_is_synced_by_each_association_itself(
     tmp_path: Path, recorder: Recorder
 ) -> None:
+    """None waits until that of another is synced: the file system's journal groups their commits."""
     store = make_store(tmp_path, sync_each=True)
     put(store, dataset())
     recorder.calls.clear()
-    uids = [f"1.2.3.4.{number}" for number in range(6, 14)]
-    names = store.directories._names
-    with ThreadPoolExecutor(len(uids)) as pool:
-        with names._pass_lock:
-            waiting = [pool.submit(put, store, dataset(uid), arrival(uid)) for uid in uids]
-            wait_for(lambda: len(recorder.of("link")) == len(uids) and names.waiting == 1, "all to wait", 30)
-        for one in waiting:
-            assert one.result().result is StoreResult.STORED
-    # One of them may have linked its file and not waited yet.
-    assert 1 <= len(recorder.of("fsync")) <= 2
+    with store.directories._names._pass_lock:
+        assert put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6")).result is StoreResult.STORED
+    assert recorder.of("fsync") == [("fsync", "4711/1.2.3/1.2.3.4")]
+
+
+def test_a_folder_that_was_removed_has_its_own_name_made_durable_again(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    store = make_store(tmp_path, sync_each=True)
+    folder = tmp_path / put(store, dataset()).path.parent
+    shutil.rmtree(folder)
+    recorder.calls.clear()
+    put(store, dataset("1.2.3.4.6"), arrival("1.2.3.4.6"))
+    assert ("fsync", "4711/1.2.3") in recorder.of("fsync")
 
 
 def test_the_disk_that_fails_for_one_study_may_do_for_another(

@@ -124,8 +124,9 @@ class Directories:
             os.close(fd)
 
     def invalidate(self, directory: PurePosixPath) -> None:
-        """Forget a directory that was found missing, so that it is made again."""
+        """Forget a directory that was found missing, so that it is made again, and its name made durable."""
         self._created.discard(f"{self.root}/{directory}")
+        self._synced.discard(directory)
 
     def open(self, directory: PurePosixPath, *, create: bool = False) -> int:
         """Open a directory level by level, without following a link. Raises OSError."""
@@ -165,9 +166,13 @@ class Directories:
     def sync_with_parents(self, directory: PurePosixPath) -> None:
         """Make the names in this directory durable, the first time in its parents too. Raises OSError.
 
-        Associations that store into one directory at once share a sync.
+        Threads that sync at once share a commit of the file system's journal.
         """
-        self._names.sync([directory])
+        kept: _OpenDirectory | None = getattr(self._threads, "directory", None)
+        if directory in self._synced and kept is not None and kept.path == f"{self.root}/{directory}":
+            sync_directory(kept.fd)
+        else:
+            self._names.sync([directory])
 
     def _sync_names(self, directories: Iterable[PurePosixPath]) -> dict[PurePosixPath, OSError]:
         failures = {}

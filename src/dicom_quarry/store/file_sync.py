@@ -49,6 +49,7 @@ class FileSync:
         self._root: Final = os.open(directories.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         finalize(self, os.close, self._root)
         self._syncs_whole = can_sync_whole(Path(directories.root))
+        self._pool: Final = ThreadPoolExecutor(_THREADS, thread_name_prefix="sync")  # threads come with use
         self.group: Final = GroupedSync(self._sync)
 
     def sync(self, paths: Iterable[PurePosixPath]) -> None:
@@ -74,21 +75,19 @@ class FileSync:
         for directory, files in names.items():
             fd = self._directories.open(directory)
             try:
-                failures.update({directory / name: error for name, error in _sync_files(fd, files)})
+                failures.update({directory / name: error for name, error in self._sync_files(fd, files)})
             finally:
                 os.close(fd)
         self._directories.sync(names)
         return failures
 
-
-def _sync_files(directory: int, names: Sequence[str]) -> list[tuple[str, OSError]]:
-    """Sync files of one directory; return the failures by name."""
-    if len(names) <= _FEW_FILES:
-        errors = [_sync_file(directory, name) for name in names]
-    else:
-        with ThreadPoolExecutor(min(_THREADS, len(names)), thread_name_prefix="sync") as pool:
-            errors = list(pool.map(lambda name: _sync_file(directory, name), names))
-    return [(name, error) for name, error in zip(names, errors, strict=True) if error is not None]
+    def _sync_files(self, directory: int, names: Sequence[str]) -> list[tuple[str, OSError]]:
+        """Sync files of one directory; return the failures by name."""
+        if len(names) <= _FEW_FILES:
+            errors = [_sync_file(directory, name) for name in names]
+        else:
+            errors = list(self._pool.map(lambda name: _sync_file(directory, name), names))
+        return [(name, error) for name, error in zip(names, errors, strict=True) if error is not None]
 
 
 def _sync_file(directory: int, name: str) -> OSError | None:
