@@ -113,3 +113,14 @@ def test_a_job_in_a_folder_loads_no_driver(work: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_new_job_never_gets_the_record_of_another(empty_database: str, tmp_path: Path) -> None:
+    cluster = Cluster(empty_database)
+    assert cluster.init()
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA job_1")
+        connection.execute("CREATE SCHEMA job_2")
+    assert cluster.add("trial", tmp_path).number == 3
+    assert cluster.add("trial", tmp_path).number == 3
+    assert cluster.add("other", tmp_path).number > 3

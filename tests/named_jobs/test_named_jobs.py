@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -148,6 +151,36 @@ def test_a_folder_may_be_moved(job: NamedJob) -> None:
     assert gone.code == 2 and f"the images of {job.label} are in {job.out}" in gone.err
     assert quarry(*job.command("--to", moved)).code == 1
     assert job.place.out == moved
+
+
+def test_the_rights_of_the_documentation(work: Path, empty_database: str) -> None:
+    assert api.init_cluster(empty_database)
+    page = (Path(__file__).parents[2] / "docs" / "many-hosts.md").read_text()
+    name = secrets.token_hex(4)
+    anna, bob = f"anna_{name}", f"bob_{name}"
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        for role in (anna, bob):
+            connection.execute(f"CREATE ROLE {role} LOGIN")
+            for line in re.findall(r"^ +(GRANT .* TO anna;)$", page, re.MULTILINE):
+                database = urlsplit(empty_database).path[1:]
+                connection.execute(
+                    line.replace("DATABASE quarry", f"DATABASE {database}").replace("anna", role)
+                )
+    with NamedJob(work, empty_database.replace("quarry@", f"{anna}@")) as job:
+        assert job.run().code == 1
+        assert quarry("verify", job.label, "--proof").code == 0
+        schema = job.place.ledger.schema
+        (work / "quarry.toml").write_text(
+            (work / "quarry.toml").read_text().replace(f"//{anna}@", f"//{bob}@")
+        )
+        done = quarry("status", job.label)
+        assert done.code == 2 and "no record that you may read" in done.err
+        with psycopg.connect(job.database, autocommit=True) as connection:
+            for line in re.findall(r"(GRANT [^;]*job_17 TO bob;)", page):
+                connection.execute(line.replace("job_17", schema).replace("bob", bob))
+        assert quarry("status", job.label).code == 1
+        refused = quarry("retry", job.label)
+        assert refused.code == 3 and "permission denied" in refused.err
 
 
 def test_commands_of_another_role_are_not_run(job: NamedJob) -> None:

@@ -390,7 +390,7 @@ class _Transaction:
             if self._backend.ends_transaction(error):
                 raise
             below.rollback()
-            piece.error = error
+            piece.error = self._describe(error)
             return False
         return True
 
@@ -404,8 +404,15 @@ class _Transaction:
                 raise
             # If the database has rolled back the whole transaction this raises, and the group fails.
             below.execute("ROLLBACK TO piece")
-            piece.error = error
+            piece.error = self._describe(error)
         below.execute("RELEASE piece")
+
+    def _describe(self, error: Exception) -> Exception:
+        """Return a piece's error as a sentence for the user, unless it is its own, or a defect."""
+        cause = getattr(error, "orig", None) or error
+        if isinstance(cause, self._backend.errors) and self._backend.is_storage_error(cause):
+            return self._backend.describe(error, "could not be written")
+        return error
 
     def _end(self, below: DriverConnection) -> None:
         """Roll back what was not committed, and end SQLAlchemy's part of the transaction.

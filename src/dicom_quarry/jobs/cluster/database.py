@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.errors import InputError, LedgerError
@@ -114,6 +115,12 @@ class Cluster:
         return cls(settings.ledger, settings.password_file)
 
     @property
+    def database(self) -> tuple[str, int, str]:
+        """The host, the port and the name of the database, whichever role and options the URL has."""
+        parts = urlsplit(self.url)
+        return (parts.hostname or "", parts.port or 5432, parts.path.strip("/"))
+
+    @property
     def settings(self) -> ClusterSettings:
         """The settings that name the database."""
         return ClusterSettings(ledger=self.url, password_file=self.password_file)
@@ -167,13 +174,20 @@ class Cluster:
 
     def add(self, name: str, folder: Path) -> JobRow:
         """Add a job of this user on this host, or return that of the name, if there is one."""
-        with self.connected() as connection:
+        with self.connected() as connection, connection.transaction():
             self._check_version(connection)
-            connection.execute(
+            row = connection.execute(
                 "INSERT INTO quarry.jobs (name, folder, host, owner) VALUES (%s, %s, %s, %s) "
-                "ON CONFLICT (name) DO NOTHING",
+                "ON CONFLICT (name) DO NOTHING RETURNING number",
                 (name, str(folder), socket.gethostname(), user_name()),
-            )
+            ).fetchone()
+            # A schema of that number is of an earlier list of jobs, or a copy: its rows are not this job's.
+            while row and connection.execute(
+                "SELECT to_regnamespace(%s)", (self.location(row[0]).schema,)
+            ).fetchone() != (None,):
+                row = connection.execute(
+                    "UPDATE quarry.jobs SET number = DEFAULT WHERE number = %s RETURNING number", row
+                ).fetchone()
         found = self.find(name)
         assert found is not None
         return found

@@ -44,7 +44,7 @@ def open_by_folder(out: Path) -> ClusterPlace:
     pointer = read_pointer(out)
     assert pointer is not None
     configured = configured_cluster()
-    if configured is not None and configured.url == pointer.cluster.url:
+    if configured is not None and configured.database == pointer.cluster.database:
         return _open(configured, pointer.name, out)
     # A folder of another user must not send this user's password to a server of theirs.
     if not is_own_folder(out / ".quarry"):
@@ -62,19 +62,10 @@ def create_named(settings: Settings) -> ClusterPlace:
     """
     name, out = settings.job or "", settings.to.resolve()
     cluster = _check_settings(settings, name)
-    reject_unreadable_name(out)
     folder = JobFolder(out, out / ".quarry")
+    reject_unreadable_name(out)
     require_own_state(folder, trust_owner=settings.trust_owner)
-    if has_record(out):
-        raise InputError(
-            f"{out} has the record of a job: leave --job out to go on with that one, or give another folder"
-        )
-    pointer = read_pointer(out)
-    if pointer is not None and (pointer.name, pointer.cluster.url) != (name, cluster.url):
-        raise InputError(f"{out} is the folder of job:{pointer.name}: give another folder for job:{name}")
-    job = cluster.find(name)
-    if job is not None and (job.folder, job.host) != (out, socket.gethostname()):
-        job = _find_again(cluster, job, out, is_named=pointer is not None)
+    job = _find_job_of_folder(cluster, name, out)
     try:
         for path in (out, folder.state, folder.incoming):
             make_private_folder(path)
@@ -86,6 +77,26 @@ def create_named(settings: Settings) -> ClusterPlace:
         raise InputError(_describe_elsewhere(place.job))
     write_pointer(place)
     return place
+
+
+def _find_job_of_folder(cluster: Cluster, name: str, out: Path) -> JobRow | None:
+    """Return the job with a name, None if there is none; raise InputError if name and folder do not match."""
+    if has_record(out):
+        raise InputError(
+            f"{out} has the record of a job: leave --job out to go on with that one, or give another folder"
+        )
+    pointer = read_pointer(out)
+    if pointer is not None and pointer.name != name:
+        raise InputError(f"{out} is the folder of job:{pointer.name}: give another folder for job:{name}")
+    job = cluster.find(name)
+    if pointer is not None and job is None:
+        raise InputError(
+            f"{out} is the folder of job:{name} in the database {pointer.cluster.url}, and {cluster.url} has "
+            "no job of that name: give that database, or another folder"
+        )
+    if job is not None and (job.folder, job.host) != (out, socket.gethostname()):
+        return _find_again(cluster, job, out, is_named=pointer is not None)
+    return job
 
 
 def list_places() -> list[ClusterPlace]:
