@@ -13,10 +13,8 @@ from tests.faults.scenario_runner import DEADLINE, play
 from tests.faults.short_delays import hasten
 
 _NAMES = {
-    "transient-reject-at-the-start",
     "abort-behind-every-answer",
     "A801",
-    "B000-some-listed",
     "success-all-failed",
     "unrequested",
     "duplicates",
@@ -24,7 +22,6 @@ _NAMES = {
     "capped-silently",
     "find-fails-at-first",
     "one-accession-two-patients",
-    "undeclared-latin-1",
     "emoji-and-surrogates",
 }
 CHOSEN = [scenario for scenario in SCENARIOS if scenario.name in _NAMES]

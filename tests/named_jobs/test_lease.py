@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster import lease as leases
-from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.locks import lock_key
+from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.place import Holder
 from tests.e2e.command import Running, outcomes, quarry, until
 from tests.named_jobs.named_job import STUDIES, NamedJob
 from tests.peers.process import wait_for
-from tests.postgres_server import running_postgres
+from tests.postgres_server import PostgresServer
 
 
 def facts_of(job: NamedJob) -> dict[str, Any]:
@@ -26,9 +25,14 @@ def facts_of(job: NamedJob) -> dict[str, Any]:
     return json.loads(done.out) if done.out else {}
 
 
+def progress_of(place: ClusterPlace, name: str) -> object:
+    progress = place.read_progress()
+    return progress.get(name) if isinstance(progress, dict) else None
+
+
 def until_held(job: NamedJob, running: Running) -> None:
     until(running, "the second study", lambda: job.hold.reached)
-    until(running, "its progress", lambda: job.status().progress.get("active_studies"))
+    until(running, "its progress", lambda: progress_of(job.place, "active_studies"))
 
 
 def test_a_killed_process_is_seen_and_followed(job: NamedJob) -> None:
@@ -41,7 +45,8 @@ def test_a_killed_process_is_seen_and_followed(job: NamedJob) -> None:
         assert second.code == 3
         assert f"another quarry (process {running.pid}) is already working on {job.label}" in second.err
         running.kill()
-    wait_for(lambda: job.status().holder is None, "the end of its connection", 60)
+    place = job.place
+    wait_for(lambda: place.holder() is None, "the end of its connection", 60)
     facts = facts_of(job)
     assert facts["killed"] and facts["resume"] == f"quarry resume {job.label}"
     job.hold.released = True
@@ -59,20 +64,12 @@ def test_a_request_to_stop_is_a_row(job: NamedJob) -> None:
         holder = place.find_stoppable()
         assert holder == Holder(running.pid)
         place.request_stop(holder, cancel=False)
-        until(running, "that it stops", lambda: job.status().is_stopping)
-        job.hold.released = True
-        assert running.wait() == 4
-    assert outcomes(job.out).count(("complete", "all_listed_stored")) == 2
-    assert job.status().holder is None and not job.status().was_killed
-
-
-def test_the_command_cancels_and_waits(job: NamedJob) -> None:
-    with job.start() as running:
-        until_held(job, running)
+        until(running, "that it stops", lambda: progress_of(place, "stopping"))
         done = quarry("stop", job.label, "--now")
         assert done.code == 0 and f"{job.label}: stopped. To continue: quarry resume {job.label}" in done.out
         assert running.wait() == 4
     assert outcomes(job.out).count(("complete", "all_listed_stored")) == 1
+    assert job.status().holder is None and not job.status().was_killed
 
 
 def lease_of(job: NamedJob, stops: list[str] | None = None) -> leases.JobLease:
@@ -135,15 +132,12 @@ def test_a_lost_connection_is_made_again(job: NamedJob, monkeypatch: pytest.Monk
     lease.release()
 
 
-def test_a_server_that_is_started_again_costs_nothing(work: Path) -> None:
-    with running_postgres() as server:
-        Cluster(server.url).init()
-        with NamedJob(work, server.url) as job:
-            with job.start() as running:
-                until_held(job, running)
-                server.kill()
-                job.hold.released = True
-                server.start()
-                assert running.wait() == 1, running.output
-            assert [code for code, _ in outcomes(job.out)] == ["complete"] * 4 + ["not_found"]
-            assert job.status().holder is None and not job.status().was_killed
+def test_a_server_that_is_started_again_costs_nothing(job: NamedJob, postgres: PostgresServer) -> None:
+    with job.start() as running:
+        until_held(job, running)
+        postgres.kill()
+        job.hold.released = True
+        postgres.start()
+        assert running.wait() == 1, running.output
+    assert [code for code, _ in outcomes(job.out)] == ["complete"] * 4 + ["not_found"]
+    assert job.status().holder is None and not job.status().was_killed
