@@ -30,6 +30,7 @@ from bench.contenders import (
     Pynetdicom,
     QuarryJob,
     QuarryReceive,
+    Receiving,
     Result,
     Storescp,
     StorescpRaw,
@@ -78,20 +79,30 @@ class Goal:
     against: str
     least: float
     ratio: Callable[[Seconds], float]
+    ours: type[Receiving] = QuarryJob
 
 
 GOALS = (
-    Goal(
-        "CT 0.5 MB, 1 association",
-        "storescp +B, or 0.8 of plain files with fsync, whichever is lower",
-        1.0,
-        lambda s: max(s[StorescpRaw], s[Files] / 0.8) / s[QuarryJob],
-    ),
+    Goal("CT 0.5 MB, 1 association", "storescp +B", 0.6, lambda s: s[StorescpRaw] / s[QuarryJob]),
+    Goal("CT 0.5 MB, 4 associations", "storescp +B", 0.5, lambda s: s[StorescpRaw] / s[QuarryJob]),
     Goal("CT 0.5 MB, 4 associations", "pynetdicom", 5.0, lambda s: s[Pynetdicom] / s[QuarryJob]),
-    Goal("CT 0.5 MB, 4 associations", "plain files, 4 threads", 0.8, lambda s: s[Files] / s[QuarryJob]),
     Goal("9 kB, 1 association", "storescp, not durable", 1.0, lambda s: s[Storescp] / s[QuarryJob]),
     Goal("9 kB, 4 associations", "pynetdicom", 6.0, lambda s: s[Pynetdicom] / s[QuarryJob]),
     Goal("100 MB, 1 association", "storescp +B", 1.0, lambda s: s[StorescpRaw] / s[QuarryJob]),
+    Goal(
+        "CT 0.5 MB, 1 association",
+        "plain files with fsync",
+        0.85,
+        lambda s: s[Files] / s[QuarryReceive],
+        QuarryReceive,
+    ),
+    Goal(
+        "CT 0.5 MB, 4 associations",
+        "plain files with fsync, 4 threads",
+        0.85,
+        lambda s: s[Files] / s[QuarryReceive],
+        QuarryReceive,
+    ),
 )
 _MEMORY_GOAL = 120e6
 
@@ -141,18 +152,18 @@ def tables(works: list[Work], measured: Measured) -> str:
 
 
 def _goals(works: list[Work], measured: Measured) -> list[str]:
-    lines = ["| Quarry, in a job | against | goal | reached | |", "|---|---|--:|--:|---|"]
+    lines = ["| receiver | work | against | goal | reached | |", "|---|---|---|--:|--:|---|"]
     names = {work.name for work in works}
     for goal in GOALS:
         if goal.work in names:
             ratio = measured.ratio(goal)
             verdict = "met" if ratio >= goal.least else "**not met**"
-            lines.append(f"| {goal.work} | {goal.against} | ≥ {goal.least} | {ratio:.2f} | {verdict} |")
+            ours = f"{goal.ours.label} | {goal.work}"
+            lines.append(f"| {ours} | {goal.against} | ≥ {goal.least} | {ratio:.2f} | {verdict} |")
     peak = max(measured.peak(name, QuarryJob) for name in names)
     verdict = "met" if peak < _MEMORY_GOAL else "**not met**"
-    lines.append(
-        f"| memory, all of the above | | < {_MEMORY_GOAL / 1e6:.0f} MB | {peak / 1e6:.0f} | {verdict} |"
-    )
+    limit = f"< {_MEMORY_GOAL / 1e6:.0f} MB | {peak / 1e6:.0f}"
+    lines.append(f"| {QuarryJob.label} | memory, all of the above | | {limit} | {verdict} |")
     return lines
 
 
