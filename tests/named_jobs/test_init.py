@@ -124,3 +124,16 @@ def test_a_new_job_never_gets_the_record_of_another(empty_database: str, tmp_pat
     assert cluster.add("trial", tmp_path).number == 3
     assert cluster.add("trial", tmp_path).number == 3
     assert cluster.add("other", tmp_path).number > 3
+
+
+def test_a_database_that_others_could_have_named_is_not_used(work: Path) -> None:
+    settings = work / "quarry.toml"
+    settings.write_text(
+        'from = "P@127.0.0.1:104"\nto = "out"\n[cluster]\nledger = "postgresql://db/quarry"\n'
+    )
+    settings.chmod(0o666)
+    with pytest.raises(ConfigError, match="your password is sent only to a database"):
+        api.read_job_status(Path("job:trial"))
+    with pytest.raises(ConfigError, match="your password is sent only to a database"):
+        load_settings(None, {})
+    assert load_settings(None, {"trust_owner": True}).cluster.ledger == "postgresql://db/quarry"

@@ -1,4 +1,4 @@
-"""The files that may name commands: only settings of this user or of root, which no other user can change."""
+"""The files that may name commands, or a database: those of this user or root, which no other can change."""
 
 from __future__ import annotations
 
@@ -22,6 +22,21 @@ def reject_foreign_commands(
     """
     reason = "" if trust_owner else foreign_reason(found, root_is_trusted=True)
     reject_untrusted_commands(values, str(source), reason)
+
+
+def reject_foreign_database(
+    values: Mapping[str, object], source: Path, found: os.stat_result, *, trust_owner: bool
+) -> None:
+    """Raise ConfigError if a settings file names a database, and another user could have written it."""
+    table = values.get("cluster")
+    reason = "" if trust_owner else foreign_reason(found, root_is_trusted=True)
+    if reason and isinstance(table, Mapping) and table.get("ledger"):
+        raise ConfigError(
+            f"{source} names a database ([cluster] ledger), but {reason}: your password is sent only to a "
+            "database whose name is in a file that you or root own and no other user can change. Copy the "
+            "file to a folder of yours, or take the lines out; or, if you trust everybody who can write to "
+            "it, add --trust-owner to quarry extract"
+        )
 
 
 def reject_untrusted_commands(values: Mapping[str, object], source: str, reason: str) -> None:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from dicom_quarry.config.cluster import ClusterSettings
-from dicom_quarry.config.command_sources import reject_foreign_commands
+from dicom_quarry.config.command_sources import reject_foreign_commands, reject_foreign_database
 from dicom_quarry.config.credentials import AbsolutePath, FrozenModel, HttpSettings, TlsFiles
 from dicom_quarry.config.layouts import LAYOUTS, resolve_layout
 from dicom_quarry.config.notifications import CommandLine, NotificationSettings
@@ -402,6 +402,7 @@ def read_toml(path: Path, *, accept_commands: bool = False) -> dict[str, Any]:
             found, text = os.fstat(file.fileno()), file.read().decode("utf-8")
         table = parse_toml(text, path)
         reject_foreign_commands(table, path, found, trust_owner=accept_commands)
+        reject_foreign_database(table, path, found, trust_owner=accept_commands)
         return table
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

@@ -26,6 +26,7 @@ from sqlalchemy import (
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.schema import job, metadata
+from dicom_quarry.ledger.statements import CompiledStatement
 
 
 def _add_claims(connection: Connection) -> None:
@@ -48,6 +49,9 @@ def _add_claims(connection: Connection) -> None:
 MIGRATIONS: list[Callable[[Connection], None]] = [_add_claims]
 
 _schema_version = Table("schema_version", MetaData(), Column("version", Integer, nullable=False))
+
+#: The version of a ledger.
+VERSION = CompiledStatement(select(_schema_version.c.version))
 
 
 def schema_version() -> int:

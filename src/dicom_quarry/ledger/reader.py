@@ -25,8 +25,8 @@ from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.composition import Composition, compute_composition
 from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
 from dicom_quarry.ledger.ledger import REFUSED
-from dicom_quarry.ledger.location import LedgerLocation
-from dicom_quarry.ledger.migrations import is_outdated
+from dicom_quarry.ledger.location import LedgerLocation, PostgresLocation
+from dicom_quarry.ledger.migrations import VERSION, is_outdated, schema_version
 from dicom_quarry.ledger.records import study_of
 from dicom_quarry.ledger.row_statements import ROW, ROWS_WITH_TASKS, page_statement
 from dicom_quarry.ledger.schema import (
@@ -131,10 +131,13 @@ class LedgerReader:
 
     def __init__(self, location: LedgerLocation, *, max_outage: float = 0) -> None:
         backend = backend_of(location)
-        backend.require_job()
         self._engine = backend.open_engine(read_only=True)
         self._read_pool = ReadPool(location, max_outage=max_outage)
+        # To a server each connection is a process: where one has shown all, two more are saved.
+        if isinstance(location, PostgresLocation) and self._is_current():
+            return
         try:
+            backend.require_job()
             with self._engine.connect() as connection:
                 old = is_outdated(connection)
             if old:
@@ -145,6 +148,13 @@ class LedgerReader:
         except LedgerError:
             self.close()
             raise
+
+    def _is_current(self) -> bool:
+        """Return True for a ledger of this version; False if that is not known."""
+        try:
+            return [row.version for row in self._read_pool.fetch_all(VERSION)] == [schema_version()]
+        except LedgerError:
+            return False
 
     def close(self) -> None:
         """Close the file."""
