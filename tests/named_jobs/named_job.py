@@ -67,6 +67,10 @@ class NamedJob:
     def place(self) -> ClusterPlace:
         return open_named(self.name)
 
+    def count_queries(self) -> int:
+        """Return the number of queries for studies that the archive has had."""
+        return sum(seen.kind == "find" and seen.level == "STUDY" for seen in self._archive.log)
+
     def status(self) -> JobStatus:
         """Read its status in this process, as ``quarry status`` does."""
         return read_job_status(self.place)

@@ -26,7 +26,9 @@ from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.open_place import open_for_run
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.registry import make_state_folder, state_home
+from dicom_quarry.ledger.copying import snapshot_of
 from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.reader import LedgerReader, has_job
 from dicom_quarry.system.atomic_file import replace_file
 from dicom_quarry.system.ownership import NotOwned, open_own_file, require_own_folder
@@ -141,11 +143,9 @@ def reuse(folder: JobPlace, cohort: CohortFile, settings: Settings, exclusion_di
     Returns a message for the user, None if there is no usable plan. A plan only saves queries, so no failure
     here keeps the job from starting.
     """
-    if not isinstance(folder, LocalPlace):
-        return None  # a plan is a SQLite file
     plan = plan_folder(cohort, settings, exclusion_digest)
     try:
-        if not plan.ledger.is_file() or (folder.ledger.is_file() and has_job(folder.ledger)):
+        if not plan.ledger.is_file() or _has_begun(folder):
             return None
         require_own_folder(plan.state, trust_owner=settings.trust_owner)
         with plan.lock(runs_job=False):
@@ -156,11 +156,20 @@ def reuse(folder: JobPlace, cohort: CohortFile, settings: Settings, exclusion_di
                 **record.build_job_metadata(cohort, settings, folder.out),
                 "planned": since.isoformat(),
             }
-            _copy_ledger(plan, folder, settings, metadata)
+            if isinstance(folder, LocalPlace):
+                _copy_ledger(plan, folder, settings, metadata)
+            else:
+                _copy_rows(plan, folder.ledger, settings, metadata)
             return reuse_message(since, datetime.now(UTC))
     except (StartError, NotOwned, LedgerError, OSError, sqlite3.Error) as error:
         _log.info("the plan of this cohort is not used: %s", error)
         return None
+
+
+def _has_begun(folder: JobPlace) -> bool:
+    if isinstance(folder, LocalPlace) and not folder.ledger.is_file():
+        return False
+    return has_job(folder.ledger)
 
 
 def reuse_message(since: datetime, now: datetime) -> str:
@@ -212,9 +221,24 @@ def _study_limit(metadata: Mapping[str, str]) -> int:
 
 
 def _requery(ledger: Ledger, settings: Settings) -> None:
-    raised = settings.max_studies > _study_limit(ledger.metadata())
-    ledger.retry(_REQUERY_CODES if raised else _REQUERY_CODES - {"too_many_studies"})
+    ledger.retry(_requery_codes(ledger.metadata(), settings))
     ledger.set_metadata(settings=settings.model_dump_json())
+
+
+def _requery_codes(metadata: Mapping[str, str], settings: Settings) -> frozenset[str]:
+    raised = settings.max_studies > _study_limit(metadata)
+    return _REQUERY_CODES if raised else _REQUERY_CODES - {"too_many_studies"}
+
+
+def _copy_rows(
+    plan: LocalPlace, location: LedgerLocation, settings: Settings, metadata: dict[str, str]
+) -> None:
+    """Copy the plan's ledger to that of a job in a database; the job begins with the last transaction."""
+    with closing(Ledger(location)) as ledger:
+        with snapshot_of(plan.ledger) as rows:
+            ledger.database.write(rows.replace)
+        ledger.retry(_requery_codes(rows.metadata, settings))
+        ledger.set_metadata(**{**rows.metadata, "settings": settings.model_dump_json(), **metadata})
 
 
 def _copy_ledger(plan: LocalPlace, folder: LocalPlace, settings: Settings, metadata: dict[str, str]) -> None:
