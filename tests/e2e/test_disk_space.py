@@ -54,7 +54,7 @@ def test_it_pauses_and_goes_on_by_itself(work: Path, disk: Path, keep_free: floa
             here = len(files(job.out))
             assert 0 < here < 24
             assert told.failed > 0
-            assert not list((job.out / ".quarry" / "incoming").iterdir())
+            assert not list((job.out / ".quarry" / "incoming").rglob("*.part"))
             others.unlink()
             assert running.wait() == 0
             assert "there is enough free disk space again" in running.output

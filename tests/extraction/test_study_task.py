@@ -27,6 +27,7 @@ from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import Finish, Step, next_step
 from dicom_quarry.extraction.study_task import StudyTask
 from dicom_quarry.extraction.task_snapshot import TaskSnapshot
+from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.audit_log import AuditFile
 from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.progress import StatusBoard
@@ -47,6 +48,7 @@ from dicom_quarry.model import (
     Task,
     Transport,
 )
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling import circuit_breaker as gates
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
@@ -176,7 +178,6 @@ class Bench:
         tools = JobContext(
             queries=query_context(self.path, self.stop, self.board, self.guest),
             folder=LocalPlace(self.path, self.path),
-            clients={"main": ArchiveClient(profile, self, gate, self.guest, roads)},
             sink=InboundSink(self, self.deliveries),  # type: ignore[arg-type]
             instance_files=self,
             path_of=derive,
@@ -184,12 +185,12 @@ class Bench:
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.path, 0, self.stop, self.board),
             audit_log=self.audit,
-            ending=self.ending,
             on_task_complete=self.completed.append,
         )
         task = self.ledger.task_of("1.2.1")
         assert task is not None
-        return StudyTask(task, tools)
+        clients = {"main": ArchiveClient(profile, self, gate, self.guest, roads)}
+        return StudyTask(task, tools, Worker(clients, ReceiverStats, self.ending))
 
     def run(self) -> None:
         work = self.work()

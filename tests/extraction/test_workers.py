@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -12,8 +12,10 @@ import pytest
 from dicom_quarry.extraction.engine import Workers
 from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Request
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.system.shutdown import Shutdown
 from tests.ledger.helpers import begin, request
 
@@ -40,11 +42,10 @@ def test_no_row_is_left_when_all_that_are_asked_about_are_settled_at_once(
         return ledger.conclude_request(one, "study_not_found")
 
     stop = Shutdown()
-    tools = cast(
-        JobContext, SimpleNamespace(ledger=ledger, queries=SimpleNamespace(shutdown=stop), clients={})
-    )
+    tools = cast(JobContext, SimpleNamespace(ledger=ledger, queries=SimpleNamespace(shutdown=stop)))
+    worker = Worker({}, ReceiverStats, ThreadPoolExecutor(1))
     guard = InternalErrorGuard("studies", print)
-    workers = _Unlucky(tools, RowGuard(resolve, ledger, print), guard, parallel=parallel)
+    workers = _Unlucky(tools, worker, RowGuard(resolve, ledger, print), guard, parallel=parallel)
     workers.start()
     workers.wait()
     workers.join(0.0)

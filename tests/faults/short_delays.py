@@ -12,7 +12,7 @@ from dicom_quarry.archive.dicomweb import connection, wado
 from dicom_quarry.archive.dimse import archive, associations, find, retrieval
 from dicom_quarry.archive.dimse.archive import DimseArchive
 from dicom_quarry.archive.dimse.associations import Timeouts
-from dicom_quarry.extraction import engine, retrieval_round, retry_policy, runner
+from dicom_quarry.extraction import engine, job_setup, retrieval_round, retry_policy
 from dicom_quarry.scheduling import circuit_breaker, disk_space
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.system import backoff
@@ -35,7 +35,7 @@ def hasten(change: Callable[[object, str, object], None]) -> None:
     for module in (connection, wado):
         change(module, "TICK", 0.05)
     change(retrieval_round, "_NOTHING_SENT_WAIT", 0.1)
-    change(runner, "DiskSpaceMonitor", partial(DiskSpaceMonitor, poll_interval=0.02))
+    change(job_setup, "DiskSpaceMonitor", partial(DiskSpaceMonitor, poll_interval=0.02))
     change(disk_space, "_RETRY_SECONDS", 0.5)
     change(engine, "POLL_INTERVAL", 0.05)
     # An archive that does not heed a cancel is left after half a second.

@@ -26,6 +26,7 @@ from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.study_task import StudyTask
+from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.audit_log import AuditFile
 from dicom_quarry.jobs.local_place import LocalPlace
 from dicom_quarry.jobs.progress import StatusBoard
@@ -33,6 +34,7 @@ from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.views import StudyView
 from dicom_quarry.model import InstanceRef, Listing, Receipt, Sink, Task, Transport
+from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.transport_selection import TransportSelector
@@ -156,9 +158,9 @@ class Life:
 
     def work(self) -> None:
         """Do the work of a job's threads in one thread."""
-        tools = self._tools()
+        tools, worker = self._tools()
         while tasks := self.ledger.waiting_tasks(float("inf"), 1):
-            work = StudyTask(tasks[0], tools)
+            work = StudyTask(tasks[0], tools, worker)
             try:
                 work.list_instances()
             except QueryFailed as error:
@@ -167,7 +169,7 @@ class Life:
             work.run()
             work.finish()
 
-    def _tools(self) -> JobContext:
+    def _tools(self) -> tuple[JobContext, Worker]:
         profile = ArchiveProfile(name="main", address="PACS@127.0.0.1:104", silence=60, settle=0.001)
         throttle = unlimited(self.stop, self.board)
         archive: Any = self
@@ -175,10 +177,11 @@ class Life:
         transports = TransportSelector(
             (Transport.MOVE,), "QUARRY:11112", self.board.report, has_delivered=True
         )
+        client = ArchiveClient(profile, archive, breaker, throttle, transports)
+        worker = Worker({"main": client}, ReceiverStats, self.ending)
         return JobContext(
             queries=query_context(self.world.folder, self.stop, self.board, throttle),
             folder=LocalPlace(self.world.folder, self.world.folder),
-            clients={"main": ArchiveClient(profile, archive, breaker, throttle, transports)},
             sink=InboundSink(archive, self.deliveries),
             instance_files=archive,
             path_of=derive,
@@ -186,8 +189,7 @@ class Life:
             ledger=self.ledger,
             disk_space=DiskSpaceMonitor(self.world.folder, 0, self.stop, self.board),
             audit_log=self.audit,
-            ending=self.ending,
-        )
+        ), worker
 
     # -- the archive
 

@@ -14,12 +14,11 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import ClaimLost
-from dicom_quarry.ledger import claims
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import OutcomeStatus, Selection, Task
-from dicom_quarry.system.worker_identity import is_gone, worker_identity
+from dicom_quarry.system.worker_identity import is_gone, new_worker_identity
 from tests.ledger.helpers import ARCHIVE, attempt, begin, end, raw_query, request, resolve, stored_row, study
 
 NOW = 1e9
@@ -108,10 +107,32 @@ def test_of_many_studies_of_a_row_some_are_left_for_others(worker: Open) -> None
     first, second = worker("first"), worker("second")
     begin(first, [request(1, "A1")])
     (row,) = first.claims.take_requests(1)
-    found = [(study(number), Selection()) for number in range(1, claims._MAX_AHEAD + 5)]
+    found = [(study(number), Selection()) for number in range(1, 21)]
     first.resolve_request(row, ARCHIVE, found).result()
     assert len(second.claims.take_tasks(NOW, 100)) == 4
-    assert len(first.claims.take_tasks(NOW, 100)) == claims._MAX_AHEAD
+    assert len(first.claims.take_tasks(NOW, 100)) == 16
+
+
+def test_a_worker_that_claims_nothing_ahead_leaves_all_to_others(location: LedgerLocation) -> None:
+    ledger = Ledger(location, "first", claims_ahead=0)
+    begin(ledger, [request(1, "A1")])
+    (row,) = ledger.claims.take_requests(1)
+    ledger.resolve_request(row, ARCHIVE, [(study(1), Selection())]).result()
+    assert claimed(location) == []
+    ledger.close()
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_tasks_of_one_archive_can_be_taken(worker: Open, ahead: bool) -> None:
+    ledger = worker("first")
+    begin(ledger, [request(1, "A1"), request(2, "A2")])
+    for row, archive in zip(ledger.claims.take_requests(2), (ARCHIVE, "other"), strict=True):
+        ledger.resolve_request(row, archive, [(study(row.row), Selection())]).result()
+    if not ahead:
+        ledger.claims.give_back()
+    assert [task.task_id for task in ledger.claims.take_tasks(NOW, 5, "other")] == [2]
+    assert [task.task_id for task in ledger.claims.take_tasks(NOW, 5, ARCHIVE)] == [1]
+    assert ledger.claims.take_tasks(NOW, 5, "other") == []
 
 
 def test_a_study_that_another_row_has_found_is_not_claimed_again(worker: Open) -> None:
@@ -201,6 +222,18 @@ def test_what_is_not_in_work_any_more_is_anybodys(worker: Open, location: Ledger
     assert claimed(location) == [("task", 1, "second")]
 
 
+def test_two_openings_of_one_process_are_two_workers(location: LedgerLocation) -> None:
+    first = Ledger(location)
+    enter(first, 1)
+    first.claims.take_tasks(NOW, 1)
+    first.close()
+    second = Ledger(location)
+    assert second.claims.take_tasks(NOW, 1) == []
+    second.claims.free(lambda _: True)
+    assert len(second.claims.take_tasks(NOW, 1)) == 1
+    second.close()
+
+
 def test_only_the_claims_of_workers_that_are_gone_are_freed(worker: Open, location: LedgerLocation) -> None:
     first, second = worker("first"), worker("second")
     enter(first, 2)
@@ -236,14 +269,14 @@ def test_studies_that_are_claimed_with_their_rows_cost_no_transaction(
 
 
 _IDENTITY = """
-from dicom_quarry.system.worker_identity import worker_identity
-print(worker_identity(), flush=True)
+from dicom_quarry.system.worker_identity import new_worker_identity
+print(new_worker_identity(), flush=True)
 input()
 """
 
 
 def test_a_process_that_has_ended_is_gone() -> None:
-    assert not is_gone(worker_identity())
+    assert not is_gone(new_worker_identity())
     child = subprocess.Popen(
         [sys.executable, "-c", _IDENTITY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -252,9 +285,10 @@ def test_a_process_that_has_ended_is_gone() -> None:
     assert not is_gone(identity)
     child.communicate("\n", timeout=60)
     assert is_gone(identity)
-    host, boot, pid, start = worker_identity().split("/")
+    host, boot, space, pid, start, _ = new_worker_identity().split("/")
     assert (host, int(pid)) == (socket.gethostname(), os.getpid())
-    assert is_gone(f"{host}/{boot}/{pid}/{int(start) + 1}"), "another process has the number now"
-    assert is_gone(f"{host}/other/{pid}/{start}"), "the computer was started again"
-    assert not is_gone(f"other/{boot}/{pid}/{start}"), "this host cannot know"
+    assert is_gone(f"{host}/{boot}/{space}/{pid}/{int(start) + 1}/1"), "another process has the number now"
+    assert is_gone(f"{host}/other/{space}/{pid}/{start}/1"), "the computer was started again"
+    assert not is_gone(f"other/{boot}/{space}/{pid}/{start}/1"), "this host cannot know"
+    assert not is_gone(f"{host}/{boot}/1/{pid}/{int(start) + 1}/1"), "nor can another container"
     assert not is_gone("")

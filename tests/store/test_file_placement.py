@@ -212,16 +212,6 @@ def test_adoption_follows_no_link(tmp_path: Path) -> None:
         list(store.read_receipts(FOLDER))
 
 
-def test_left_over_temporary_files_are_cleared(tmp_path: Path) -> None:
-    store = make_store(tmp_path)
-    put(store, dataset())
-    store.begin(arrival()).write(memoryview(dataset()))
-    (tmp_path / ".incoming" / "mine.txt").write_text("hello")
-    assert len(files(tmp_path)) == 3
-    make_store(tmp_path).clear_incoming()
-    assert files(tmp_path) == [".incoming/mine.txt", f"{FOLDER}/{NAME}"]
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone may give files to any group")
 def test_mode_and_group_are_given_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group = 1 + os.getegid()

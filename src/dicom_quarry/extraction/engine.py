@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from dicom_quarry.errors import ClaimLost, ConnectionLost, LedgerError, OperatorActionRequired, QueryFailed
+from dicom_quarry.errors import ClaimLost, LedgerError, OperatorActionRequired
 from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.resolver import Resolver
-from dicom_quarry.extraction.study_task import DoubtfulAnswer, StudyTask
-from dicom_quarry.jobs.internal_errors import is_internal
+from dicom_quarry.extraction.study_work import StudyWork
+from dicom_quarry.extraction.worker import MAX_ENDING, Worker
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.progress import ProgressMeter
 from dicom_quarry.model import Request, Task
-from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.reporting.time_left import TimeLeftEstimator
 from dicom_quarry.scheduling.throttle import count_query_threads
 from dicom_quarry.system.service_loop import start_thread
@@ -88,9 +87,6 @@ _log = logging.getLogger(__name__)
 #: Rows that are claimed at once: one transaction for so many.
 _PAGE_SIZE = 32
 
-#: Studies of one thread whose files and outcomes are being made durable while the next one is retrieved.
-MAX_ENDING = 2
-
 #: Rows that are queried at once, ahead of the listings of their studies.
 _MAX_ROWS_AHEAD = 8
 
@@ -102,9 +98,16 @@ class Workers:
     """
 
     def __init__(
-        self, context: JobContext, rows: RowGuard, guard: InternalErrorGuard, *, parallel: int
+        self,
+        context: JobContext,
+        worker: Worker,
+        rows: RowGuard,
+        guard: InternalErrorGuard,
+        *,
+        parallel: int,
     ) -> None:
         self._context = context
+        self._worker = worker
         self._rows = rows
         self._guard = guard
         self._requests: list[Request] = []
@@ -114,7 +117,7 @@ class Workers:
             2 * _MAX_ROWS_AHEAD, context.queries.shutdown.raise_if_requested
         )
         # Bounded, as a list of instances takes memory.
-        self._retrieve_queue: ClosableQueue[StudyTask] = ClosableQueue(
+        self._retrieve_queue: ClosableQueue[StudyWork] = ClosableQueue(
             2 * parallel + 2, context.queries.shutdown.raise_if_requested
         )
         #: Claimed rows and tasks whose work has not ended.
@@ -167,8 +170,7 @@ class Workers:
         except BaseException as error:  # noqa: BLE001 - any error of a thread must end the job, and be raised by join
             self._fail(error)
         finally:
-            for client in self._context.clients.values():
-                client.archive.release_thread()
+            self._worker.release_thread()
             if target == self._schedule:
                 self._query_queue.close()
                 self._retrieve_queue.close()
@@ -250,87 +252,47 @@ class Workers:
         self._changed.notify()
 
     def _start_task(self, task: Task) -> None:
-        study_task = StudyTask(task, self._context)
-        try:
-            if excluded := self._context.queries.exclusions.match_study(task.study):
-                study_task.exclude(excluded)
-                return
-        except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
-            self._end_study(study_task, error)
-            return
+        study = StudyWork(task, self._context, self._worker, self._guard)
         with self._changed:
             self._open_tasks += 1
-        self._submit_query(partial(self._list_instances, study_task))
+        self._submit_query(partial(self._prepare, study))
 
-    def _list_instances(self, study_task: StudyTask) -> None:
-        try:
-            if self._list_or_end(study_task):
-                self._retrieve_queue.put(study_task)
-                return
-        except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
-            self._end_study(study_task, error)
-        self._on_task_ended(study_task)
+    def _prepare(self, study: StudyWork) -> None:
+        if study.prepare():
+            self._retrieve_queue.put(study)
+        else:
+            self._on_task_ended(study)
 
-    def _list_or_end(self, study_task: StudyTask) -> bool:
-        """List the instances of a study; return False if it is not to be retrieved now."""
-        try:
-            study_task.list_instances()
-        except DoubtfulAnswer:
-            self._context.ledger.requery_rows(study_task.task.task_id, study_task.task.claim)
-            return False
-        except (QueryFailed, ConnectionLost) as error:
-            study_task.fail(error)
-            return False
-        return True
-
-    def _end_study(self, study_task: StudyTask, error: Exception) -> None:
-        """End a study for an unforeseen error; raise any other, and one of its kind too many."""
-        if isinstance(error, ClaimLost):
-            _log.warning("row %d: another worker has taken over its study", study_task.row)
-            return
-        if not is_internal(error):
-            raise error
-        is_too_many = self._guard.on_error(study_task.row, error)
-        with suppress(ClaimLost):
-            study_task.end_with_internal_error(error)
-        if is_too_many:
-            raise error
-
-    def _on_task_ended(self, study_task: StudyTask) -> None:
+    def _on_task_ended(self, study: StudyWork) -> None:
         with self._changed:
             self._open_tasks -= 1
             # A task that was postponed, and the rows of one that has to be queried again, wait for a time.
-            if not self._open_tasks or not study_task.is_concluded:
+            if not self._open_tasks or not study.is_concluded:
                 self._wake()
 
     # -- retrieving
 
     def _retrieve(self) -> None:
         """Retrieve one task while the ends of those before are being made durable."""
-        ending: deque[StudyTask] = deque()
+        ending: deque[StudyWork] = deque()
         finish = partial(self._finish_tasks, ending)
         try:
-            while study_task := self._retrieve_queue.take(on_idle=finish):
+            while study := self._retrieve_queue.take(on_idle=finish):
                 try:
-                    study_task.run()
-                    self._guard.on_success()
-                except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
-                    self._end_study(study_task, error)
+                    study.retrieve()
                 finally:
-                    ending.append(study_task)
+                    ending.append(study)
                 self._finish_tasks(ending, keep=MAX_ENDING)
         finally:
             finish()
 
-    def _finish_tasks(self, ending: deque[StudyTask], keep: int = 0) -> None:
+    def _finish_tasks(self, ending: deque[StudyWork], keep: int = 0) -> None:
         while len(ending) > keep:
-            study_task = ending.popleft()
+            study = ending.popleft()
             try:
-                study_task.finish()
-            except Exception as error:  # noqa: BLE001 - the study ends with it, if it was not foreseen
-                self._end_study(study_task, error)
+                study.finish()
             finally:
-                self._on_task_ended(study_task)
+                self._on_task_ended(study)
 
 
 #: Seconds between two writes of the throughput to the ledger.
@@ -342,31 +304,28 @@ POLL_INTERVAL = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """Runs the threads of a connected job and publishes their progress.
-
-    ``receiver_stats`` returns the counters of the job's receiver.
-    """
+    """Runs the threads of a worker on one job, and publishes their progress."""
 
     context: JobContext
-    receiver_stats: Callable[[], ReceiverStats]
+    worker: Worker
     estimator: TimeLeftEstimator
     progress_meter: ProgressMeter
     publisher: ProgressPublisher
 
-    def run(self, parallel: int) -> OperatorActionRequired | None:
-        """Run the threads, ``parallel`` of them for retrievals, to their end.
+    def run(self) -> OperatorActionRequired | None:
+        """Run the threads to their end.
 
         Returns the problem that a person has to solve before the job can continue, None if there is none.
         """
-        context, shutdown = self.context, self.context.queries.shutdown
-        resolver = Resolver(context.queries, context.clients, context.ledger)
+        context, worker, shutdown = self.context, self.worker, self.context.queries.shutdown
+        resolver = Resolver(context.queries, worker.clients, context.ledger)
         report = context.queries.status_board.report
         rows = RowGuard(resolver.resolve, context.ledger, report)
         guard = InternalErrorGuard("studies", report)
         has_more = True
         try:
             while has_more:
-                workers = Workers(context, rows, guard, parallel=parallel)
+                workers = Workers(context, worker, rows, guard, parallel=worker.max_parallel)
                 self._run_workers(workers)
                 has_more = self._wait_for_late_work()
         except OperatorActionRequired as error:
@@ -374,8 +333,7 @@ class Engine:
         finally:
             shutdown.request()
             shutdown.request()
-            for client in context.clients.values():
-                client.archive.close()
+            worker.close_archives()
             workers.wait()
             self._give_claims_back()
             self._save_throughput()
@@ -388,10 +346,9 @@ class Engine:
         workers.start()
         while workers.is_alive() and shutdown.seconds_since_cancel < ABANDON_AFTER:
             workers.join(POLL_INTERVAL)
-            self.receiver_stats()  # raises once the receiver has ended by itself
+            self.worker.receiver_stats()  # raises once the receiver has ended by itself
             if shutdown.seconds_since_cancel >= ABORT_AFTER:
-                for client in self.context.clients.values():
-                    client.archive.close()
+                self.worker.close_archives()
             totals, stopping = self.context.sink.totals, self.context.queries.shutdown.requested
             snapshot = self.progress_meter.snapshot(*totals, stopping=stopping)
             self.publisher.publish(snapshot, self.context.folder)
@@ -412,13 +369,15 @@ class Engine:
     def _wait_for_late_work(self) -> bool:
         """Wait while an archive still sends; return True if a late instance has made a task active again."""
         ledger, shutdown = self.context.ledger, self.context.queries.shutdown
-        settle = max(client.profile.settle for client in self.context.clients.values())
-        seen, since = self.receiver_stats().instances, time.monotonic()
+        settle = self.worker.settle_seconds
+        seen, since = self.worker.receiver_stats().instances, time.monotonic()
         while (
-            not shutdown.requested and not ledger.all_complete() and self.receiver_stats().open_associations
+            not shutdown.requested
+            and not ledger.all_complete()
+            and self.worker.receiver_stats().open_associations
         ):
-            if self.receiver_stats().instances != seen:
-                seen, since = self.receiver_stats().instances, time.monotonic()
+            if self.worker.receiver_stats().instances != seen:
+                seen, since = self.worker.receiver_stats().instances, time.monotonic()
             if time.monotonic() - since >= settle:
                 break
             time.sleep(POLL_INTERVAL)

@@ -224,6 +224,10 @@ class InboundStudies:
                 )
         return inbound
 
+    def expects(self, arrival: InstanceInfo) -> bool:
+        """Return True if an instance was requested for an open study, as far as that can be seen."""
+        return self._find_requested(arrival) is not None
+
     def _find_tied(self, sop_uid: str) -> InboundStudy | None:
         with self._lock:
             return next((one for one in self._open_studies.values() if sop_uid in one.tied_uids), None)
@@ -371,6 +375,10 @@ class InboundSink:
             raise
         limiter = self._bandwidth_limiter_for(arrival) if self._bandwidth_limiter_for else None
         return InboundWriter(self, writer, limiter, arrival.sop_uid)
+
+    def expects(self, arrival: InstanceInfo) -> bool:
+        """Return True if an instance was requested for an open study of this job."""
+        return self._inbound.expects(arrival)
 
     def require_space(self) -> None:
         """Raise OutOfSpace if the disk has less space left than the job has to keep free."""

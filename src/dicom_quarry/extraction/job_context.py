@@ -1,14 +1,12 @@
-"""The collaborators of a job's threads."""
+"""A job, apart from the worker that works on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from dicom_quarry.extraction.archive_client import ArchiveClient
 from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.audit_log import AuditLog
@@ -45,10 +43,8 @@ class InstanceFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """The objects that a job's threads share; ``path_of`` returns the path of an instance.
+    """What a job has, whatever worker works on it; ``path_of`` returns the path of an instance.
 
-    ``ending`` makes files and outcomes of studies durable while the next ones are retrieved.
-    ``clients`` are the archives by name, in the order of the settings; empty until the job has connected.
     ``on_task_complete`` is called with the number of every task that ended complete.
     """
 
@@ -61,6 +57,4 @@ class JobContext:
     sink: InboundSink
     instance_files: InstanceFiles
     disk_space: DiskSpaceMonitor
-    ending: Executor
-    clients: Mapping[str, ArchiveClient] = field(default_factory=dict)
     on_task_complete: Callable[[int], None] = lambda _: None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,18 +14,17 @@ from dicom_quarry.cohort.cohort import CohortFile
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.errors import OperatorActionRequired, redact
 from dicom_quarry.extraction.archive_client import open_clients
-from dicom_quarry.extraction.engine import MAX_ENDING, POLL_INTERVAL, Engine
-from dicom_quarry.extraction.identity import IdentityCheck
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.engine import POLL_INTERVAL, Engine
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
 from dicom_quarry.extraction.watcher import Watcher
+from dicom_quarry.extraction.worker import JobSinks, open_worker
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
 from dicom_quarry.jobs.folder import apply_access
-from dicom_quarry.jobs.instance_paths import make_path_function
 from dicom_quarry.jobs.naming import PORTABLE_NOTE, recorded_names
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.open_place import open_for_run, open_or_create
@@ -42,14 +40,14 @@ from dicom_quarry.plurals import format_count
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.reporting.metrics import open_metrics
 from dicom_quarry.reporting.time_left import TimeLeftEstimator
-from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
 from dicom_quarry.scheduling.port_queue import PortQueue
-from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.incoming import open_incoming
 from dicom_quarry.store.path_template import PathTemplate
 from dicom_quarry.store.safe_names import NameRule
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.shutdown import Stopped
 from dicom_quarry.system.signatures import load_private_key
+from dicom_quarry.system.worker_identity import is_gone
 from dicom_quarry.version import __version__
 
 #: Seconds between two tries to write to a full disk.
@@ -220,70 +218,31 @@ class Runner:
         """
         queries = self.queries
         metrics, report = queries.settings.metrics, queries.status_board.report
+        # The job's lock excludes all but the workers of a database.
+        is_past = is_gone if folder.has_workers() else _always
         with (
             self._open_audit_log(folder, ledger) as audit_log,
             closing(LedgerReader(folder.ledger, max_outage=MAX_OUTAGE)) as reader,
             open_metrics(metrics, folder, report) as self._publisher.on_written,
+            open_incoming(folder.incoming, ledger.claims.worker, is_past) as incoming,
         ):
+            ledger.claims.free(is_past)
             if retried:
                 audit_log.write("retried", details=retried)
                 queries.observer.on_message(retried)
-            context = self._make_context(folder, ledger, reader.columns(), audit_log)
+            context = make_job_context(queries, folder, ledger, audit_log, incoming, reader.columns())
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
             if folder.has_workers() and not reader.counts().is_fetched:
                 folder.hand_over()
                 return JobResult(folder, Watcher(queries, self._publisher, folder, reader).watch())
-            with _closing(context), self._start_on_complete(context) as on_complete:
+            with self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)
                 result = self._retrieve(context, reader)
                 if on_complete.had_work or not result.nothing_to_do:
                     self._wait_for_on_complete(context, reader, on_complete)
                     result = replace(result, counts=reader.counts(), nothing_to_do=False)
                 return result
-
-    def _make_context(
-        self, folder: JobPlace, ledger: Ledger, columns: tuple[str, ...], audit_log: AuditLog
-    ) -> JobContext:
-        queries, settings = self.queries, self.queries.settings
-        names = recorded_names(ledger.metadata())
-        template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
-        inbound = InboundStudies(
-            ledger,
-            lambda task: dict(zip(columns, ledger.cells(ledger.first_row(task.task_id)), strict=False)),
-            _identity_check(settings),
-            queries.exclusions,
-        )
-        store = InstanceStore(
-            folder.out,
-            template,
-            incoming=folder.incoming,
-            admit=inbound.admit,
-            access=self._permissions,
-            tags=inbound.tags,
-        )
-        store.clear_incoming()
-        disk_space = DiskSpaceMonitor(
-            folder.out, settings.keep_free_bytes, queries.shutdown, queries.status_board
-        )
-        limits_bytes = any(throttle.has_byte_limit for throttle in queries.throttles.values())
-        limiter_for = queries.bandwidth_limiter_for if limits_bytes else None
-        return JobContext(
-            queries=queries,
-            folder=folder,
-            ledger=ledger,
-            audit_log=audit_log,
-            path_of=make_path_function(template),
-            inbound=inbound,
-            sink=InboundSink(store, inbound, disk_space, limiter_for),
-            instance_files=store,
-            disk_space=disk_space,
-            ending=ThreadPoolExecutor((1 + MAX_ENDING) * self._max_parallel, thread_name_prefix="ending"),
-        )
-
-    @property
-    def _max_parallel(self) -> int:
-        return max(throttle.max_parallel for throttle in self.queries.throttles.values())
 
     def _retrieve(self, context: JobContext, reader: LedgerReader) -> JobResult:
         counts = reader.counts()
@@ -306,21 +265,18 @@ class Runner:
     ) -> OperatorActionRequired | None:
         """Retrieve, with a receiver if one is needed; return what a person has to solve. Raises Stopped."""
         queries, ledger, sink = self.queries, context.ledger, context.sink
-        # This process has the job's lock: another worker that has claims was killed.
-        ledger.claims.free(lambda _: True)
         has_delivered = reader.counts().instances_stored > 0
         with (
             track_writer(context),
             self._open_receiver(context) as receiver_stats,
             open_clients(queries, has_delivered=has_delivered) as clients,
+            open_worker(clients, receiver_stats) as worker,
             self._audit_run(context, reader),
         ):
             queries.observer.on_started(context.folder)
-            context = replace(context, clients=clients)
             estimator = self._make_estimator(reader)
             progress_meter = ProgressMeter(reader, queries.status_board, estimator)
-            engine = Engine(context, receiver_stats, estimator, progress_meter, self._publisher)
-            problem = engine.run(self._max_parallel)
+            problem = Engine(context, worker, estimator, progress_meter, self._publisher).run()
         if sink.refused:
             ledger.set_metadata(refused=str(int(ledger.metadata().get("refused", "0")) + sink.refused))
         return problem
@@ -344,9 +300,8 @@ class Runner:
 
         port_queue = self._make_port_queue(context.folder)
         self._publisher.on_time_left = port_queue.update_time_left
-        report, refusals = self.queries.status_board.report, context.sink.refusals
-        shutdown = self.queries.user_shutdown
-        return run_receiver(settings, archives, context.sink, report, port_queue, refusals, shutdown)
+        report, shutdown = self.queries.status_board.report, self.queries.user_shutdown
+        return run_receiver(settings, archives, JobSinks(context.sink), report, port_queue, shutdown)
 
     def _make_port_queue(self, folder: JobPlace) -> PortQueue:
         observer, settings = self.queries.observer, self.queries.settings
@@ -400,17 +355,6 @@ class Runner:
             self._publisher.finish(context.folder)
 
 
-@contextmanager
-def _closing(context: JobContext) -> Iterator[None]:
-    """End the threads of a context; one that a disk holds is not waited for."""
-    try:
-        yield
-    finally:
-        context.ending.shutdown(wait=False, cancel_futures=True)
-
-
-def _identity_check(settings: Settings) -> IdentityCheck:
-    return IdentityCheck(
-        accept_all=settings.accept_mismatch,
-        accept_patients=all(archive.merged_ids == "accept" for archive in settings.archives),
-    )
+def _always(_worker: str) -> bool:
+    """Return True: a worker that has claims, or files in flight, was killed."""
+    return True

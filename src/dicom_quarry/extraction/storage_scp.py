@@ -11,8 +11,8 @@ from ipaddress import ip_network
 from dicom_quarry.config.credentials import TlsFiles
 from dicom_quarry.config.settings import ArchiveProfile, Settings
 from dicom_quarry.errors import ArchiveError, ConfigError, StartError
-from dicom_quarry.extraction.refusals import RefusalLog
-from dicom_quarry.model import AE, Sink
+from dicom_quarry.extraction.worker import JobSinks
+from dicom_quarry.model import AE
 from dicom_quarry.receiver.server import AccessPolicy, Receiver, SenderRejected
 from dicom_quarry.receiver.stats import ReceiverStats
 from dicom_quarry.scheduling.port_queue import PortQueue
@@ -41,16 +41,15 @@ _MAX_REPORTED = 1000
 def run_receiver(
     settings: Settings,
     archives: Sequence[ArchiveProfile],
-    sink: Sink,
+    sink: JobSinks,
     report: Callable[[str], None],
     port_queue: PortQueue,
-    refusals: RefusalLog,
     user_shutdown: Shutdown,
 ) -> Iterator[Callable[[], ReceiverStats]]:
     """Receive from these archives; yields a function that returns the receiver's counters.
 
     That function raises ReceiverEnded once the receiver accepts nothing more. ``report`` gets a message for
-    rejected senders, limited in rate, and ``refusals`` each of their attempts. After the user's second stop
+    rejected senders, limited in rate, and ``sink`` each of their attempts. After the user's second stop
     instances in transfer are not waited for. Raises StartError, and Stopped if the job is stopped while it
     waits for the port.
     """
@@ -62,7 +61,7 @@ def run_receiver(
 
     def on_rejected(sender: SenderRejected) -> None:
         message = _rejection_message(sender, archives)
-        refusals.add_sender(message, is_lasting=not sender.transient)
+        sink.add_sender(message, is_lasting=not sender.transient)
         # A sender can vary its AE title, which is in the reason.
         if (sender.address, sender.reason) not in reported and (line := limit.admit("sender", message)):
             if len(reported) < _MAX_REPORTED:

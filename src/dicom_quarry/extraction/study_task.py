@@ -36,6 +36,7 @@ from dicom_quarry.extraction.retry_policy import (
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.extraction.unsynced_files import synced_paths
+from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
@@ -121,11 +122,12 @@ class _NotDurable(Exception):
 class StudyTask:
     """The work on one task, from its listing to its outcome."""
 
-    def __init__(self, task: Task, context: JobContext) -> None:
+    def __init__(self, task: Task, context: JobContext, worker: Worker) -> None:
         self.task = task
         self.row = context.ledger.first_row(task.task_id)
         self._context = context
-        self._client = context.clients[task.archive]
+        self._worker = worker
+        self._client = worker.clients[task.archive]
         self._state = TaskState.WAITING
         self._listing = Listing((), ())
         self._listing_count = 0
@@ -181,10 +183,26 @@ class StudyTask:
                     self._run_step(inbound, active_study)
             finally:
                 if self._ending is None:
-                    self._context.inbound.close(inbound)
+                    self._close_inbound(inbound)
 
     def _open_inbound(self) -> InboundStudy:
-        """Expect the instances of the task, in addition to those of an earlier run."""
+        """Expect the instances of the task, in addition to those of an earlier run.
+
+        Another task with the same study has its turn before. Raises Stopped.
+        """
+        uid, shutdown = self.task.study.study_uid, self._context.queries.shutdown
+        self._worker.turns.take(uid, self, shutdown.raise_if_cancelled)
+        try:
+            return self._make_inbound()
+        except BaseException:
+            self._worker.turns.end(uid, self)
+            raise
+
+    def _close_inbound(self, inbound: InboundStudy) -> None:
+        self._context.inbound.close(inbound)
+        self._worker.turns.end(self.task.study.study_uid, self)
+
+    def _make_inbound(self) -> InboundStudy:
         receipts = self._load_receipts()
         synced = synced_paths(self._context, self.task.study) if receipts else ()
         return self._context.inbound.open(self.task, receipts, self._recorded_folders, synced)
@@ -373,7 +391,7 @@ class StudyTask:
     def _conclude(self, finish: Finish, inbound: InboundStudy) -> None:
         """Begin to make a frozen study and its outcome durable; ``finish`` reports the result."""
         self._transition(TaskEvent.OUTCOME_DECIDED)
-        self._ending = inbound, self._context.ending.submit(self._commit, finish, inbound)
+        self._ending = inbound, self._worker.ending.submit(self._commit, finish, inbound)
 
     def _commit(self, finish: Finish, inbound: InboundStudy) -> tuple[Finish, TaskResult]:
         """Make the files durable, then the line of the audit log, then the outcome.
@@ -390,7 +408,7 @@ class StudyTask:
             self._write_audit(result)
             concluded = self._context.ledger.conclude_task(self.task.task_id, result, self.task.claim)
         finally:
-            self._context.inbound.close(inbound)
+            self._close_inbound(inbound)
         concluded.result()
         return finish, result
 

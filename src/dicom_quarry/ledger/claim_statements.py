@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Select, Subquery, and_, bindparam, delete, insert, literal, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    delete,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from dicom_quarry.ledger.dialects import InsertNew
 from dicom_quarry.ledger.schema import claims, requests, tasks
@@ -31,6 +43,8 @@ def _claim_all(kind: str, source: Select[Any], item: str) -> CompiledStatement:
 
 
 def _locked(query: Select[Any]) -> Subquery[Any]:
+    wanted: BindParameter[str] = bindparam("archive", type_=tasks.c.archive.type)
+    query = query.where(or_(wanted == "", tasks.c.archive == wanted))
     return query.with_for_update(skip_locked=True, of=tasks).subquery()
 
 

@@ -25,32 +25,34 @@ from dicom_quarry.ledger.schema import claims
 from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS, CompiledStatement
 from dicom_quarry.model import Request, Task
 
-#: Tasks that a worker claims ahead, with the row that requests them, at most.
-_MAX_AHEAD = 16
-
 
 class Claims:
     """The claims of one worker in a ledger; for any thread.
 
-    ``worker`` is its identity. A claim has a number that no other of the worker's has, later or before.
+    ``worker`` is its identity. A claim has a number that no other of the worker's has, later or before. Up to
+    ``ahead`` new tasks are claimed with the row that requests them, which costs no transaction.
     """
 
-    def __init__(self, database: Database, worker: str) -> None:
+    def __init__(self, database: Database, worker: str, ahead: int) -> None:
         self._database = database
-        self._worker = worker
+        self.worker = worker
+        self._max_ahead = ahead
         self._lock = threading.Lock()
         self._last_number = 0
         self._ahead: deque[Task] = deque()
 
-    def take_tasks(self, now: float, limit: int) -> list[Task]:
-        """Claim tasks that can be started now: first postponed ones that are due, then the others."""
-        taken = self._pop_ahead(limit)
+    def take_tasks(self, now: float, limit: int, archive: str = "") -> list[Task]:
+        """Claim tasks that can be started now: first postponed ones that are due, then the others.
+
+        With an ``archive``, those of this archive alone.
+        """
+        taken = self._pop_ahead(limit, archive)
         if taken or not self._is_task_due(now):
             return taken
         values = self._new_claim()
 
         def work(connection: Connection) -> list[Any]:
-            put.CLAIM_TASKS.run(connection, **values, now=now, limit=limit)
+            put.CLAIM_TASKS.run(connection, **values, now=now, limit=limit, archive=archive)
             return _claimed(connection, put.CLAIMED_TASKS, values)
 
         return [make_task(row, values["number"]) for row in self._database.write(work)]
@@ -72,7 +74,7 @@ class Claims:
         values = self._new_claim()
         taken: list[Task] = []
         for task in tasks:
-            if len(self._ahead) + len(taken) >= _MAX_AHEAD:
+            if len(self._ahead) + len(taken) >= self._max_ahead:
                 break
             put.CLAIM_TASK.run(connection, **values, item=task.task_id)
             taken.append(Task(task.task_id, task.archive, task.study, task.selection, values["number"]))
@@ -98,28 +100,29 @@ class Claims:
         """Remove a claim within a larger transaction; raise ClaimLost if it is not there any more."""
         if not number:
             return
-        claim = {"worker": self._worker, "number": number, "kind": kind, "item": item}
+        claim = {"worker": self.worker, "number": number, "kind": kind, "item": item}
         if put.END_CLAIM.run(connection, **claim).rowcount != 1:
             raise ClaimLost(f"{kind} {item} is another worker's")
 
     def require(self, connection: Connection, kind: str, item: int, number: int) -> None:
         """Raise ClaimLost within a larger transaction if a claim is not there any more."""
-        claim = {"worker": self._worker, "number": number, "kind": kind, "item": item}
+        claim = {"worker": self.worker, "number": number, "kind": kind, "item": item}
         if number and put.FIND_CLAIM.run(connection, **claim).fetchone() is None:
             raise ClaimLost(f"{kind} {item} is another worker's")
 
     def free(self, is_gone: Callable[[str], bool]) -> None:
         """Remove the claims of other workers that are gone; without any, no transaction is made."""
         found = self._database.fetch_all(put.CLAIMING_WORKERS)
-        gone = [row.worker for row in found if row.worker != self._worker and is_gone(row.worker)]
+        gone = [row.worker for row in found if row.worker != self.worker and is_gone(row.worker)]
         if gone:
             theirs = claims.c.worker.in_(gone)
             self._database.write(lambda c: c.execute(delete(claims).where(theirs)) and None)
 
     def give_back(self) -> None:
         """Remove the claims that this worker still has, at the end of its work."""
-        self._pop_ahead(_MAX_AHEAD * 2)
-        mine = claims.c.worker == self._worker
+        with self._lock:
+            self._ahead.clear()
+        mine = claims.c.worker == self.worker
         if self._database.read(lambda c: c.scalar(select(claims.c.item).where(mine).limit(1))) is not None:
             self._database.write(lambda c: c.execute(delete(claims).where(mine)) and None)
 
@@ -127,14 +130,17 @@ class Claims:
         due = self._database.fetch_all(NEXT_DUE)
         return bool(due) and (due[0].not_before or 0.0) <= now
 
-    def _pop_ahead(self, limit: int) -> list[Task]:
+    def _pop_ahead(self, limit: int, archive: str) -> list[Task]:
         with self._lock:
-            return [self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))]
+            taken = [task for task in self._ahead if archive in ("", task.archive)][:limit]
+            for task in taken:
+                self._ahead.remove(task)
+            return taken
 
     def _new_claim(self) -> dict[str, Any]:
         with self._lock:
             self._last_number = max(self._last_number + 1, time.time_ns())
-            return {"worker": self._worker, "number": self._last_number, "claimed_at": time.time()}
+            return {"worker": self.worker, "number": self._last_number, "claimed_at": time.time()}
 
 
 def _claimed(connection: Connection, statement: CompiledStatement, values: dict[str, Any]) -> list[Any]:

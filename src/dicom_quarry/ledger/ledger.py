@@ -25,7 +25,7 @@ from dicom_quarry.ledger.schema import (
 )
 from dicom_quarry.ledger.statements import RETRIED, CompiledStatement
 from dicom_quarry.model import InstanceRef, Request, RequestState, Selection, Study, Task, TaskState
-from dicom_quarry.system.worker_identity import worker_identity
+from dicom_quarry.system.worker_identity import new_worker_identity
 
 #: The detail of a task with the instances that our own receiver refused: UIDs by reason.
 REFUSED = "refused"
@@ -82,12 +82,13 @@ class Ledger:
 
     Any thread may use it. A change is durable when its call returns, or when its future is done. A ``claim``
     is the number of the worker's claim on a task, 0 without one: ClaimLost is raised, and nothing changed, if
-    another worker has taken it over. ``worker`` names this worker, by default the process.
+    another worker has taken it over. ``worker`` names this worker; with
+    ``claims_ahead`` of 0 the studies that it finds are for any worker.
     """
 
-    def __init__(self, location: LedgerLocation, worker: str = "") -> None:
+    def __init__(self, location: LedgerLocation, worker: str = "", *, claims_ahead: int = 16) -> None:
         self.database = Database(location)
-        self.claims = Claims(self.database, worker or worker_identity())
+        self.claims = Claims(self.database, worker or new_worker_identity(), claims_ahead)
 
     def close(self) -> None:
         """Commit what is queued and close the file."""

@@ -193,11 +193,6 @@ class InstanceStore:
             takes_non_patient=self.stores_non_patient,
         )
 
-    def clear_incoming(self) -> None:
-        """Remove the files that a crash left; call it before anything is received."""
-        for left_over in Path(self._incoming).glob(f"*{PART_SUFFIX}"):
-            left_over.unlink()
-
 
 class InstanceWriter:
     """Writes one instance; see :class:`model.Writer`.

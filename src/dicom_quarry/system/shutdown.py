@@ -53,6 +53,11 @@ class Shutdown:
         if self.requested:
             raise Stopped
 
+    def raise_if_cancelled(self) -> None:
+        """Raise Stopped after the second request."""
+        if self.cancel_requested:
+            raise Stopped
+
     def wait_unless_stopping(self, seconds: float) -> None:
         """Sleep; raise Stopped as soon as a shutdown is requested."""
         if self._requested.wait(seconds):

@@ -1,0 +1,70 @@
+"""The setup of a job's context: its store, the admission of instances, and the check of the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dicom_quarry.config.settings import Settings
+from dicom_quarry.extraction.identity import IdentityCheck
+from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.jobs.audit_log import AuditLog
+from dicom_quarry.jobs.instance_paths import make_path_function
+from dicom_quarry.jobs.naming import recorded_names
+from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.scheduling.disk_space import DiskSpaceMonitor
+from dicom_quarry.store.instance_store import InstanceStore
+from dicom_quarry.store.path_template import PathTemplate
+
+
+def make_job_context(
+    queries: QueryContext,
+    folder: JobPlace,
+    ledger: Ledger,
+    audit_log: AuditLog,
+    incoming: Path,
+    columns: tuple[str, ...],
+) -> JobContext:
+    """Return the context of an open job; ``incoming`` is the worker's folder, ``columns`` the user's."""
+    settings = queries.settings
+    names = recorded_names(ledger.metadata())
+    template = PathTemplate.parse(settings.filepath, columns=columns, names=names)
+    inbound = InboundStudies(
+        ledger,
+        lambda task: dict(zip(columns, ledger.cells(ledger.first_row(task.task_id)), strict=False)),
+        _identity_check(settings),
+        queries.exclusions,
+    )
+    store = InstanceStore(
+        folder.out,
+        template,
+        incoming=incoming,
+        admit=inbound.admit,
+        access=settings.permissions,
+        tags=inbound.tags,
+    )
+    disk_space = DiskSpaceMonitor(
+        folder.out, settings.keep_free_bytes, queries.shutdown, queries.status_board
+    )
+    limits_bytes = any(throttle.has_byte_limit for throttle in queries.throttles.values())
+    limiter_for = queries.bandwidth_limiter_for if limits_bytes else None
+    return JobContext(
+        queries=queries,
+        folder=folder,
+        ledger=ledger,
+        audit_log=audit_log,
+        path_of=make_path_function(template),
+        inbound=inbound,
+        sink=InboundSink(store, inbound, disk_space, limiter_for),
+        instance_files=store,
+        disk_space=disk_space,
+    )
+
+
+def _identity_check(settings: Settings) -> IdentityCheck:
+    return IdentityCheck(
+        accept_all=settings.accept_mismatch,
+        accept_patients=all(archive.merged_ids == "accept" for archive in settings.archives),
+    )
