@@ -13,8 +13,8 @@ from dicom_quarry.store.recovery import PART_SUFFIX
 def open_incoming(incoming: Path, worker: str, is_gone: Callable[[str], bool]) -> Iterator[Path]:
     """Make the folder of a worker, and remove those of workers that are gone, with what is in them.
 
-    A worker that lives keeps its files in flight while another starts. At the end the folder is removed, unless
-    something is in it.
+    A worker that lives keeps its files in flight while another starts. At the end the folder is removed,
+    unless something is in it.
     """
     _remove_left_over(incoming, worker, is_gone)
     own = incoming / _name_of(worker)
