@@ -410,6 +410,9 @@ class StudyTask:
         finally:
             self._close_inbound(inbound)
         concluded.result()
+        if CATALOGUE[finish.code].status is OutcomeStatus.COMPLETE:
+            # Not by the thread that retrieves: it may wait for the space that an on-complete command makes.
+            self._context.on_task_complete(self.task.task_id)
         return finish, result
 
     def _sync(self, inbound: InboundStudy) -> None:
@@ -449,9 +452,7 @@ class StudyTask:
         definition = CATALOGUE[finish.code]
         counts = f"{result.stored:,} of {format_count(result.expected or 0, 'instance')}"
         _log.info("row %d: %s (%s), %s", self.row, definition.status, finish.code, counts)
-        if definition.status is OutcomeStatus.COMPLETE:
-            self._context.on_task_complete(self.task.task_id)
-        else:
+        if definition.status is not OutcomeStatus.COMPLETE:
             self._context.queries.status_board.report(f"row {self.row}: {definition.title}")
 
     def _write_audit(self, result: TaskResult) -> None:
