@@ -137,3 +137,9 @@ def test_a_database_that_others_could_have_named_is_not_used(work: Path) -> None
     with pytest.raises(ConfigError, match="your password is sent only to a database"):
         load_settings(None, {})
     assert load_settings(None, {"trust_owner": True}).cluster.ledger == "postgresql://db/quarry"
+
+
+def test_a_database_is_the_same_for_another_role_and_with_other_options() -> None:
+    named = Cluster("postgresql://anna@db1:5432,DB2:5433/quarry").database
+    assert Cluster("postgres://db1:5432,db2:5433/quarry?sslmode=verify-full").database == named
+    assert Cluster("postgresql://anna@db1:5432,db2:5433/other").database != named

@@ -115,10 +115,10 @@ class Cluster:
         return cls(settings.ledger, settings.password_file)
 
     @property
-    def database(self) -> tuple[str, int, str]:
-        """The host, the port and the name of the database, whichever role and options the URL has."""
+    def database(self) -> tuple[str, str]:
+        """The hosts with their ports, and the database; role and options of the URL do not count."""
         parts = urlsplit(self.url)
-        return (parts.hostname or "", parts.port or 5432, parts.path.strip("/"))
+        return parts.netloc.rpartition("@")[2].lower(), parts.path.strip("/")
 
     @property
     def settings(self) -> ClusterSettings:
