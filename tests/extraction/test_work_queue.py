@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dicom_quarry.extraction.engine import ClosableQueue
+from dicom_quarry.extraction.closable_queue import ClosableQueue
 from dicom_quarry.system.shutdown import Stopped
 
 
