@@ -22,7 +22,8 @@ SYNCED = "synced"
 
 def job(port: int, folder: Path) -> None:
     from dicom_quarry.config.settings import DEFAULT_FILEPATH
-    from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+    from dicom_quarry.extraction.inbound import InboundStudies
+    from dicom_quarry.extraction.inbound_sink import InboundSink
     from dicom_quarry.ledger.cohort_rows import insert_rows
     from dicom_quarry.ledger.ledger import Ledger
     from dicom_quarry.model import AE, Request, Selection, Study

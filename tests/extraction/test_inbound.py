@@ -12,7 +12,8 @@ import pytest
 from dicom_quarry.cohort.exclusion_list import ExclusionList
 from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.extraction.identity import IdentityCheck
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.model import InstanceInfo, OutcomeStatus, Receipt, Selection, StoreResult, Task

@@ -21,7 +21,8 @@ from dicom_quarry.archive.base import (
 from dicom_quarry.config.settings import ArchiveProfile, Limits
 from dicom_quarry.errors import ConnectionLost, InstanceRefused, QueryFailed
 from dicom_quarry.extraction.archive_client import ArchiveClient
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import Finish, Step, next_step

@@ -23,7 +23,8 @@ from dicom_quarry.archive.base import (
 from dicom_quarry.config.settings import ArchiveProfile
 from dicom_quarry.errors import QueryFailed
 from dicom_quarry.extraction.archive_client import ArchiveClient
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.study_task import StudyTask
 from dicom_quarry.extraction.worker import Worker

@@ -11,7 +11,8 @@ from typing import cast
 import pytest
 
 from dicom_quarry.errors import InstanceRefused, OutOfSpace
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import InstanceInfo, Writer
 from dicom_quarry.scheduling import disk_space as rooms

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.place import JobPlace

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dicom_quarry.config.settings import Settings
 from dicom_quarry.extraction.identity import IdentityCheck
-from dicom_quarry.extraction.inbound import InboundSink, InboundStudies
+from dicom_quarry.extraction.inbound import InboundStudies
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.audit_log import AuditLog

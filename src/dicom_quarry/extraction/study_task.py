@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -34,75 +33,21 @@ from dicom_quarry.extraction.retry_policy import (
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
+from dicom_quarry.extraction.task_result import build_task_result
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.extraction.unsynced_files import synced_paths
 from dicom_quarry.extraction.worker import Worker
 from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
-from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import REFUSED, TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
-from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.plurals import format_count
 from dicom_quarry.system.backoff import backoff
 from dicom_quarry.system.error_trace import describe_place
 from dicom_quarry.system.shutdown import Stopped
-
-
-def build_task_result(
-    finish: Finish, inbound: InboundStudy, listing: Listing | None, path_of: PathFunction, now: float
-) -> TaskResult:
-    """Build the result of a task; ``listing`` is None if the archive never returned one."""
-    expected = None
-    if listing is not None:
-        expected = len(listing.instances) if listing.lists_instances else listing.count
-    receipts = inbound.receipts.values()
-    return TaskResult(
-        code=finish.code,
-        details=finish.details,
-        expected=expected,
-        stored=len(receipts),
-        size=sum(receipt.size for receipt in receipts),
-        folder=_study_folder(inbound.task.study.study_uid, inbound.folders),
-        proved_at=now if CATALOGUE[finish.code].status is OutcomeStatus.COMPLETE else None,
-        instances=_instance_rows(inbound, listing, path_of),
-    )
-
-
-def _instance_rows(
-    inbound: InboundStudy, listing: Listing | None, path_of: PathFunction
-) -> list[InstanceRow]:
-    listed = {ref.sop_uid: ref for ref in listing.instances} if listing else {}
-    rows = [
-        InstanceRow(
-            receipt.ref,
-            listed=uid in listed,
-            transfer_syntax=receipt.transfer_syntax,
-            size=receipt.size,
-            digest=receipt.digest,
-            path=_path_unless_derivable(inbound.task, receipt, path_of),
-        )
-        for uid, receipt in inbound.receipts.items()
-    ]
-    rows += [InstanceRow(ref, True) for uid, ref in listed.items() if uid not in inbound.receipts]
-    return rows
-
-
-def _path_unless_derivable(task: Task, receipt: Receipt, path_of: PathFunction) -> str | None:
-    """Return the path of an instance; None, which the ledger stores, if the template gives the same."""
-    return None if path_of(task.study, receipt.ref) == receipt.path else str(receipt.path)
-
-
-def _study_folder(study_uid: str, folders: Iterable[PurePosixPath]) -> str:
-    """Return the folder named after the study, else the lowest one that contains all of its instances."""
-    if not folders:
-        return ""
-    common = PurePosixPath(os.path.commonpath([str(folder) for folder in folders]))
-    return str(next((one for one in (common, *common.parents) if one.name == study_uid), common))
-
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.extraction.archive_client import ArchiveClient
-from dicom_quarry.extraction.inbound import InboundSink
+from dicom_quarry.extraction.inbound_sink import InboundSink
 from dicom_quarry.model import InstanceInfo, Writer
 from dicom_quarry.receiver.stats import ReceiverStats
 
