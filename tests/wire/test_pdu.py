@@ -101,6 +101,17 @@ def test_a_pdu_larger_than_the_buffer_passes_in_pieces_and_only_the_final_one_is
     assert b"".join(unit.data for unit in units) == data
 
 
+def test_the_buffer_grows_once_a_read_has_filled_it_and_keeps_what_was_not_read() -> None:
+    body = bytes(range(256)) * 800
+    stream = pdu.encode_pdu(PduType.ASSOCIATE_RQ, body) + p_data(pdv(5, 2, body))
+    reader, sizes = PduReader(0), list[int]()
+    sizes.append(len(reader.get_buffer()))
+    units = list(feed(reader, stream))
+    sizes.append(len(reader.get_buffer()))
+    assert joined(units) == [ControlPdu(PduType.ASSOCIATE_RQ, body), (5, False, True, body)]
+    assert sizes[0] < len(body) and sizes[1] == pdu.BUFFER_SIZE
+
+
 def test_fragments_are_views_of_the_receive_buffer() -> None:
     reader = PduReader(MAX_PDU)
     stream = p_data(pdv(1, 2, b"pixels"))

@@ -17,8 +17,10 @@ from dicom_quarry.errors import RemoteProtocolError
 
 #: Bytes. 128 presentation contexts with 40 transfer syntaxes each need 170 kB.
 MAX_CONTROL_PDU = 262144
-#: Bytes. From 256 kB to 4 MB, instances of 0.5 MB were received at the same rate.
-BUFFER_SIZE = 524288
+#: Bytes. With 1 MB, an instance of 100 MB takes a tenth less of the processor than with 512 kB.
+BUFFER_SIZE = 1048576
+#: Bytes of the buffer until a read has filled it: some archives open an association for every small study.
+_FIRST_BUFFER = 65536
 #: Bytes of a PDU that is sent to a peer without a limit (a maximum length of 0, PS3.8 D.1).
 _UNLIMITED_PDU_SIZE = 1048576
 
@@ -89,7 +91,8 @@ class PduReader:
     def __init__(self, max_pdu: int, buffer_size: int = BUFFER_SIZE) -> None:
         self._max_pdu = max_pdu
         self._excess_is_logged = False
-        self._view = memoryview(bytearray(buffer_size))
+        self._buffer_size = buffer_size
+        self._view = memoryview(bytearray(min(buffer_size, _FIRST_BUFFER)))
         self._start = 0
         self._end = 0
         self._pdu_left = 0  # missing bytes of the current P-DATA-TF, PDV headers included
@@ -99,7 +102,11 @@ class PduReader:
     def get_buffer(self) -> memoryview:
         """Return the memory for the next read; fragments returned before are no longer valid."""
         left = self._end - self._start
-        if left and self._start:
+        if self._end == len(self._view) < self._buffer_size:
+            rest = self._view[self._start :]
+            self._view = memoryview(bytearray(self._buffer_size))
+            self._view[:left] = rest
+        elif left and self._start:
             self._view[:left] = bytes(self._view[self._start : self._end])
         self._start, self._end = 0, left
         return self._view[left:]
@@ -200,7 +207,7 @@ class PduReader:
             self._start += 6
             self._pdu_left = length
             return None
-        if length not in _LEGAL_LENGTHS.get(number, ()) or length + 6 > len(self._view):
+        if length not in _LEGAL_LENGTHS.get(number, ()) or length + 6 > self._buffer_size:
             raise RemoteProtocolError(f"a PDU of type 0x{number:02X} and {length} bytes")
         if self._end - self._start < 6 + length:
             return None

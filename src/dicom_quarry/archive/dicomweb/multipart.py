@@ -36,7 +36,7 @@ _MAX_FIRST_LINE: Final = 300
 
 #: Bytes of the buffer at first, more than is ever kept, and once a read has filled it.
 _FIRST_BUFFER: Final = 1 << 16
-_LARGE_BUFFER: Final = 1 << 19
+_LARGE_BUFFER: Final = 1 << 20
 
 _CR, _LF = 0x0D, 0x0A
 
