@@ -30,18 +30,18 @@ def silence(connection: psycopg.Connection, name: str, seconds: float) -> None:
 
 
 def test_what_the_workers_take_is_added_up(connection: psycopg.Connection) -> None:
-    Registration("W1", "W1:11112", "/data").beat(connection, {"rows": 1, "studies:main": 4})
-    Registration("W2", "W2:11112", "/data").beat(connection, {"rows": 1, "studies:other": 2})
-    Registration("W2", "W2:11112", "/data").beat(connection, {"rows": 1}, "the window, until 19:00")
-    first, second = list_workers(connection)
+    Registration("W1", "id-1", "W1:11112", "/data").beat(connection, {"rows": 1, "studies:main": 4})
+    Registration("W2", "id-2", "W2:11112", "/data").beat(connection, {"rows": 1, "studies:other": 2})
+    Registration("W2", "id-2", "W2:11112", "/data").beat(connection, {"rows": 1}, "the window, until 19:00")
+    first, other = list_workers(connection)
     assert (first.name, first.receiver, first.root, first.state) == ("W1", "W1:11112", "/data", "")
-    assert second.state == "the window, until 19:00"
-    assert total_capacity([first, second]) == {"rows": 2, "studies:main": 4}
+    assert other.state == "the window, until 19:00"
+    assert total_capacity([first, other]) == {"rows": 2, "studies:main": 4}
 
 
 def test_a_worker_that_vanished_takes_nothing_and_is_listed_for_a_day(connection: psycopg.Connection) -> None:
     for name in ("W1", "W2"):
-        Registration(name, f"{name}:11112", "/data").beat(connection, {"rows": 1})
+        Registration(name, name, f"{name}:11112", "/data").beat(connection, {"rows": 1})
     silence(connection, "W1", VANISHED_SECONDS)
     vanished, there = list_workers(connection)
     assert vanished.has_vanished
@@ -55,7 +55,7 @@ def test_a_worker_that_vanished_takes_nothing_and_is_listed_for_a_day(connection
 
 
 def test_a_worker_that_ends_leaves_the_list(connection: psycopg.Connection) -> None:
-    registration = Registration("W1", "W1:11112", "/data")
+    registration = Registration("W1", "id-1", "W1:11112", "/data")
     registration.beat(connection, {})
     registration.remove(connection)
     assert list_workers(connection) == []

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.verified_files import verify as verify
     from dicom_quarry.api.web_place import WebPlace as WebPlace
     from dicom_quarry.api.web_place import open_web_place as open_web_place
+    from dicom_quarry.api.workers import make_worker as make_worker
     from dicom_quarry.completion.release import ReleaseOutcome as ReleaseOutcome
     from dicom_quarry.config.layouts import choose_filepath as choose_filepath
     from dicom_quarry.config.scaffold import ScaffoldOptions as ScaffoldOptions
@@ -196,6 +197,7 @@ EXPORTS = {
         "write_final_reports",
     ),
     "api.clusters": ("init_cluster",),
+    "api.workers": ("make_worker",),
     "api.result": (
         "Result",
         "list_changed_settings",

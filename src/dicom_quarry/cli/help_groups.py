@@ -4,7 +4,7 @@ from __future__ import annotations
 
 #: The group of every option, by its name with two hyphens; a group lists its options in the command's order.
 _GROUPS = {
-    "What": "--to --output --filepath --layout --portable-names --directory --file-mode --group --map "
+    "What": "--to --root --output --filepath --layout --portable-names --directory --file-mode --group --map "
     "--ignore-column --verbatim --hidden-rows --date-format --pad --skip-bad-rows --update --xlsx "
     "--problems --sha256sums --html --bom --sign --json --detailed --letter --probe --save --from-niffler "
     "--delete "

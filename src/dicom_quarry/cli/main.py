@@ -60,6 +60,7 @@ _COMMANDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "receive": ("receive", "receive", {**_SHOW_HELP, "context_settings": {"allow_extra_args": True}}),
     "web": ("web", "web", {}),
     "cluster": ("cluster", "cluster", {}),
+    "worker": ("worker", "worker", _SHOW_HELP),
     "demo": ("demo", "demo", {}),
 }
 

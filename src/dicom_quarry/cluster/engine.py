@@ -55,9 +55,14 @@ def archive_of(queue: str) -> str:
     return queue.removeprefix(_STUDIES)
 
 
+def is_prepared(connection: psycopg.Connection) -> bool:
+    """Return True if the tables of the engine are there."""
+    return connection.execute("SELECT to_regclass(%s)", (ENGINE_TABLE,)).fetchone() != (None,)
+
+
 def create_schema(connection: psycopg.Connection) -> bool:
     """Make the engine's schema and its tables; return False if they are there."""
-    if connection.execute("SELECT to_regclass(%s)", (ENGINE_TABLE,)).fetchone() != (None,):
+    if is_prepared(connection):
         return False
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ENGINE_SCHEMA}")
     with connection.transaction():
@@ -140,7 +145,7 @@ class Engine:
             min_size=1,
             # A listening connection for each queue, and one for what else it does.
             max_size=2 * len(self._threads) + 2,
-            kwargs={"options": f"-c search_path={ENGINE_SCHEMA}"},
+            kwargs={"options": f"-c search_path={ENGINE_SCHEMA} -c timezone=UTC"},
         )
         app = procrastinate.App(connector=connector)
         for name, work in self._work.items():

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, ROWS_TASK, STUDY_TASK, archive_of
-from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE, WorkerRow, total_capacity
 
 #: Held by the worker that fills the window up; the others have nothing to do then.
 _LOCK = 0x51574E44
@@ -49,6 +49,8 @@ WHERE number = %(number)s
     )
     AND NOT EXISTS (SELECT FROM {job}.claims)
 """
+
+_FREE_CLAIMS = "DELETE FROM {job}.claims WHERE worker <> ALL (%(living)s)"
 
 # Two ranges of the index on tasks; what a worker has claimed has a token already.
 _STUDIES = """
@@ -104,23 +106,25 @@ def share_out(free: int, demands: Sequence[Demand]) -> list[int]:
     return jobs
 
 
-def top_up(connection: psycopg.Connection, capacity: Mapping[str, int]) -> int:
+def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
     """Fill the window up; return the number of new tokens. Raises psycopg.Error.
 
-    ``capacity`` is the number of tokens at once of all workers, by queue. While another worker fills it up,
-    this does nothing.
+    ``workers`` is the list of workers: the claims of those that vanished are freed. While another worker does
+    this, nothing is done.
     """
+    living = [one.identity for one in workers if not one.has_vanished]
     with connection.transaction():
         if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
             return 0
         connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
         weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
         for job in weights:
+            connection.execute(_FREE_CLAIMS.format(job=f"job_{job}"), {"living": living})
             connection.execute(_END.format(job=f"job_{job}"), {"number": job})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
             (queue, job)
-            for queue, at_once in capacity.items()
+            for queue, at_once in total_capacity(workers).items()
             for job in _share_queue(connection, queue, at_once + LOOK_AHEAD, weights, tokens)
         ]
         if new:

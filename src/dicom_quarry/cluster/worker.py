@@ -1,4 +1,4 @@
-"""A worker: it takes tokens from the engine, keeps the window full, and gives signs of life."""
+"""A worker's loop: it takes tokens from the engine, keeps the window full, and gives signs of life."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
-from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers, total_capacity
+from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers
+from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ class WorkerJobs(Protocol):
     def describe_wait(self) -> str:
         """Return what a queue waits for, empty if none does."""
 
+    def attend(self, connection: psycopg.Connection) -> None:
+        """End the work on jobs that the workers do not have any more."""
+
     def query_rows(self, job: int) -> None:
         """Query for the next rows of a job."""
 
@@ -36,8 +40,12 @@ class WorkerJobs(Protocol):
         """Fetch the next study of a job from an archive."""
 
 
-class Worker:
-    """One worker of a database, until ``stopping`` is set; ``connect`` opens a connection to the database."""
+class WorkerLoop:
+    """One worker of a database, until ``stopping`` is set and what it had begun has ended.
+
+    ``connect`` opens a connection to the database, ``conninfo`` is the engine's. ``queues`` is the number of
+    tokens at once by queue. A worker that stops goes on to give signs of life: its studies are its own.
+    """
 
     def __init__(
         self,
@@ -52,6 +60,7 @@ class Worker:
         self._registration = registration
         self._jobs = jobs
         self._stopping = stopping
+        self._ended = threading.Event()
         self._wake = threading.Event()
         work = {
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
@@ -60,28 +69,36 @@ class Worker:
         self._engine = Engine(conninfo, registration.name, queues, work)
 
     def run(self) -> None:
-        """Work until the stop; what was begun is ended. Waits for a database that is away."""
+        """Work until the stop. Waits for a database that is away."""
         self._engine.start()
-        try:
-            while not self._stopping.is_set():
-                try:
-                    with self._connect() as connection:
-                        self._serve(connection)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                    _log.warning("the database does not answer (%s); trying again", type(error).__name__)
-                    self._stopping.wait(_BEAT_INTERVAL)
-        finally:
-            self._engine.stop()
-            with suppress(psycopg.Error), self._connect() as connection:
-                self._registration.remove(connection)
+        start_thread(threading.Thread(target=self._stop_engine, name="stop", daemon=True))
+        while not self._ended.is_set():
+            try:
+                with self._connect() as connection:
+                    self._serve(connection)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                _log.warning("the database does not answer (%s); trying again", type(error).__name__)
+                self._ended.wait(_BEAT_INTERVAL)
+        with suppress(psycopg.Error), self._connect() as connection:
+            self._registration.remove(connection)
 
     def _serve(self, connection: psycopg.Connection) -> None:
         forget_vanished(connection)
-        while not self._stopping.is_set():
-            self._registration.beat(connection, self._jobs.open_queues(), self._jobs.describe_wait())
-            top_up(connection, total_capacity(list_workers(connection)))
+        while not self._ended.is_set():
+            is_stopping = self._stopping.is_set()
+            queues = {} if is_stopping else self._jobs.open_queues()
+            state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
+            self._registration.beat(connection, queues, state)
+            top_up(connection, list_workers(connection))
+            self._jobs.attend(connection)
             self._wake.wait(_BEAT_INTERVAL)
             self._wake.clear()
+
+    def _stop_engine(self) -> None:
+        self._stopping.wait()
+        self._engine.stop()
+        self._ended.set()
+        self._wake.set()
 
     def _do(self, work: Callable[[], None]) -> None:
         try:

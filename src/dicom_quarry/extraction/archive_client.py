@@ -156,10 +156,13 @@ def _describe_listing(listing: Listing) -> tuple[int, str]:
 
 
 @contextmanager
-def open_clients(queries: QueryContext, *, has_delivered: bool) -> Iterator[Mapping[str, ArchiveClient]]:
+def open_clients(
+    queries: QueryContext, *, has_delivered: bool, must_answer: bool = True
+) -> Iterator[Mapping[str, ArchiveClient]]:
     """Connect to every archive of the settings, in their order, by name; raises StartError.
 
     ``has_delivered``: instances arrived in an earlier run, so the archives know the receiver's address.
+    ``must_answer``: an archive that does not answer is an error, and not waited for.
     """
     settings = queries.settings
     with ExitStack() as opened:
@@ -184,22 +187,24 @@ def open_clients(queries: QueryContext, *, has_delivered: bool) -> Iterator[Mapp
                 start_thread(window_guard)
                 opened.callback(window_guard.end)
         for client in clients.values():
-            _verify_connection(client)
+            _verify_connection(client, must_answer=must_answer)
         yield clients
 
 
-def _verify_connection(client: ArchiveClient) -> None:
+def _verify_connection(client: ArchiveClient, *, must_answer: bool) -> None:
     if not client.throttle.is_open:
         return  # outside the window not even a C-ECHO is allowed
     try:
         client.archive.probe()
         client.circuit_breaker.close()
     except Rejected as error:
-        if error.permanent:
+        if error.permanent and must_answer:
             raise StartError(f"the archive {client.profile.name} cannot be used: {error}") from error
         client.circuit_breaker.trip(error)  # it is busy, so it can be reached
     except ArchiveError as error:
-        raise StartError(f"the archive {client.profile.name} cannot be used: {error}") from error
+        if must_answer:
+            raise StartError(f"the archive {client.profile.name} cannot be used: {error}") from error
+        client.circuit_breaker.trip(error)
 
 
 def _make_archive(

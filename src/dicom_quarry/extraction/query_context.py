@@ -12,6 +12,7 @@ from dicom_quarry.jobs import record
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import InstanceInfo
+from dicom_quarry.scheduling.shared_state import SharedState
 from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
 from dicom_quarry.system.shutdown import Shutdown
 
@@ -67,9 +68,12 @@ class QueryContext:
         return throttle.throttle_bytes if throttle.has_byte_limit else None
 
 
-def make_query_context(settings: Settings, observer: JobObserver) -> QueryContext:
+def make_query_context(
+    settings: Settings, observer: JobObserver, shared_state: SharedState | None = None
+) -> QueryContext:
     """Read the site's policy and the exclusion lists, and make the throttle of every archive.
 
+    ``shared_state`` has the numbers and slots of all limits, by default the folder of the host.
     Raises ConfigError and StartError where the site's policy forbids an archive or its shared counters cannot
     be used, and InputError where an exclusion list cannot be read.
     """
@@ -88,7 +92,9 @@ def make_query_context(settings: Settings, observer: JobObserver) -> QueryContex
             settings.exclude, record.parse_read_options(settings), site_policy.exclude
         ),
         throttles={
-            archive.name: build_throttle(archive, settings.parallel, site_policy, shutdown, status_board)
+            archive.name: build_throttle(
+                archive, settings.parallel, site_policy, shutdown, status_board, shared_state
+            )
             for archive in settings.archives
         },
     )

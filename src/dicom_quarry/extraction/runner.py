@@ -47,7 +47,6 @@ from dicom_quarry.store.safe_names import NameRule
 from dicom_quarry.system import subprocess_runner
 from dicom_quarry.system.shutdown import Stopped
 from dicom_quarry.system.signatures import load_private_key
-from dicom_quarry.system.worker_identity import is_gone
 from dicom_quarry.version import __version__
 
 #: Seconds between two tries to write to a full disk.
@@ -216,30 +215,30 @@ class Runner:
 
         ``retried`` describes, for the user and the audit log, what is tried again.
         """
-        queries = self.queries
+        queries, is_gone = self.queries, folder.find_gone_workers()
         metrics, report = queries.settings.metrics, queries.status_board.report
-        # The job's lock excludes all but the workers of a database.
-        is_past = is_gone if folder.has_workers() else _always
         with (
             self._open_audit_log(folder, ledger) as audit_log,
             closing(LedgerReader(folder.ledger, max_outage=MAX_OUTAGE)) as reader,
             open_metrics(metrics, folder, report) as self._publisher.on_written,
-            open_incoming(folder.incoming, ledger.claims.worker, is_past) as incoming,
+            open_incoming(folder.incoming, ledger.claims.worker, is_gone) as incoming,
         ):
-            ledger.claims.free(is_past)
+            ledger.claims.free(is_gone)
             if retried:
                 audit_log.write("retried", details=retried)
                 queries.observer.on_message(retried)
             context = make_job_context(queries, folder, ledger, audit_log, incoming, reader.columns())
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
-            if folder.has_workers() and not reader.counts().is_fetched:
+            if is_watched := folder.has_workers() and not reader.counts().is_fetched:
                 folder.hand_over()
-                return JobResult(folder, Watcher(queries, self._publisher, folder, reader).watch())
+                counts = Watcher(queries, self._publisher, folder, reader).watch()
+                if not counts.is_fetched:
+                    return JobResult(folder, counts)
             with self._start_on_complete(context) as on_complete:
                 context = replace(context, on_task_complete=on_complete.enqueue)
                 result = self._retrieve(context, reader)
-                if on_complete.had_work or not result.nothing_to_do:
+                if is_watched or on_complete.had_work or not result.nothing_to_do:
                     self._wait_for_on_complete(context, reader, on_complete)
                     result = replace(result, counts=reader.counts(), nothing_to_do=False)
                 return result
@@ -353,8 +352,3 @@ class Runner:
                 self._publisher.publish(snapshot, context.folder)
                 time.sleep(POLL_INTERVAL)
             self._publisher.finish(context.folder)
-
-
-def _always(_worker: str) -> bool:
-    """Return True: a worker that has claims, or files in flight, was killed."""
-    return True

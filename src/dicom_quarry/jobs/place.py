@@ -114,6 +114,13 @@ class JobPlace(JobFolder, ABC):
         Raises InputError where this user may not do that.
         """
 
+    def find_gone_workers(self) -> Callable[[str], bool]:
+        """Return the function that is True for the identity of a worker that works no more.
+
+        Called under the lock: without workers of a database any other worker of the job was killed.
+        """
+        return lambda _: True
+
     def has_workers(self) -> bool:
         """Return True if workers give signs of life that can do the work of the job."""
         return False

@@ -10,11 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, and_, delete, select
 
 from dicom_quarry.errors import ClaimLost
 from dicom_quarry.ledger import claim_statements as put
@@ -117,6 +117,11 @@ class Claims:
         if gone:
             theirs = claims.c.worker.in_(gone)
             self._database.write(lambda c: c.execute(delete(claims).where(theirs)) and None)
+
+    def give_back_items(self, kind: str, items: Collection[int]) -> None:
+        """Remove the claims that this worker still has on these rows or tasks."""
+        mine = and_(claims.c.worker == self.worker, claims.c.kind == kind, claims.c.item.in_(items))
+        self._database.write(lambda c: c.execute(delete(claims).where(mine)) and None)
 
     def give_back(self) -> None:
         """Remove the claims that this worker still has, at the end of its work."""

@@ -211,14 +211,20 @@ class PostgresBackend:
             "timezone": "UTC",
             "client_encoding": "UTF8",
         }
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        conninfo = make_conninfo(self._location.url, options=options, application_name="quarry", **_KEEPALIVE)
-        if (file := self._location.password_file) is not None:
-            conninfo = make_conninfo(conninfo, password=read_secret_file(file, "[cluster] password-file"))
+        conninfo = connection_string(self._location, settings)
         connection = psycopg.connect(conninfo, autocommit=True)  # each BEGIN is explicit
         connection.adapters.register_loader("numeric", _NumberLoader)
         connection.adapters.register_dumper(str, _TextDumper)
         return connection
+
+
+def connection_string(location: PostgresLocation, settings: Mapping[str, object]) -> str:
+    """Return the string for a connection with the server's ``settings``, with the password from its file."""
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    text = make_conninfo(location.url, options=options, application_name="quarry", **_KEEPALIVE)
+    if (file := location.password_file) is not None:
+        text = make_conninfo(text, password=read_secret_file(file, "[cluster] password-file"))
+    return text
 
 
 def _status(connection: Any) -> TransactionStatus:

@@ -311,19 +311,29 @@ class ArchiveThrottle:
 
 
 def build_throttle(
-    profile: ArchiveProfile, parallel: int, policy: SitePolicy, shutdown: Shutdown, status_board: StatusBoard
+    profile: ArchiveProfile,
+    parallel: int,
+    policy: SitePolicy,
+    shutdown: Shutdown,
+    status_board: StatusBoard,
+    shared_state: SharedState | None = None,
 ) -> ArchiveThrottle:
-    """Return the throttle for an archive under the site's policy; raise ConfigError or StartError."""
+    """Return the throttle for an archive under the site's policy; raise ConfigError or StartError.
+
+    ``shared_state`` is by default that of this host.
+    """
     site_limits = policy.limits_for(profile)
     is_shared = any(
         one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
         for one in site_limits.values()
     )
+    if shared_state is None:
+        shared_state = open_host_state(policy.shared, shutdown.wait_unless_cancelled, is_required=is_shared)
     return ArchiveThrottle(
         profile,
         site_limits,
         parallel=parallel,
-        shared_state=open_host_state(policy.shared, shutdown.wait_unless_cancelled, is_required=is_shared),
+        shared_state=shared_state,
         shutdown=shutdown,
         status_board=status_board,
         archive=_state_name(profile),

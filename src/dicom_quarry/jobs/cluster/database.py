@@ -28,8 +28,8 @@ _SCHEMA, _VERSION = "quarry", 1
 #: ``stop_request`` is empty, ``finish`` or ``cancel``. The workers have a job while it is ``with_workers``;
 #: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
 #:
-#: ``workers``: ``queues`` has the number of studies at once by queue of the engine, ``beat`` is the last sign
-#: of life, ``state`` is empty or what the worker waits for.
+#: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
+#: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for.
 #:
 #: ``slots``: a place in a pool, such as one retrieval from an archive, leased to a worker until a time.
 #: ``numbers``: those of limits that all workers share.
@@ -55,6 +55,7 @@ CREATE TABLE IF NOT EXISTS quarry.jobs (
 );
 CREATE TABLE IF NOT EXISTS quarry.workers (
     name text PRIMARY KEY,
+    identity text NOT NULL,
     host text NOT NULL,
     process bigint NOT NULL,
     receiver text NOT NULL,
@@ -129,6 +130,12 @@ class Cluster:
         """Return the location of a job's record."""
         return PostgresLocation(self.url, f"job_{number}", self.password_file)
 
+    def conninfo(self) -> str:
+        """Return the connection string of libpq, with the password where a file has it."""
+        from dicom_quarry.ledger.postgres import connection_string
+
+        return connection_string(PostgresLocation(self.url, _SCHEMA, self.password_file), {})
+
     def open_connection(self) -> Any:
         """Open a connection of psycopg that commits each statement; raise LedgerError."""
         from dicom_quarry.ledger.postgres import PostgresBackend
@@ -163,6 +170,11 @@ class Cluster:
     def find(self, name: str) -> JobRow | None:
         """Return the job with a name, None if there is none."""
         rows = self._select("WHERE name = %s", name)
+        return rows[0] if rows else None
+
+    def get(self, number: int) -> JobRow | None:
+        """Return the job with a number, None if there is none."""
+        rows = self._select("WHERE number = %s", number)
         return rows[0] if rows else None
 
     def list_begun(self) -> list[JobRow]:

@@ -105,6 +105,12 @@ class ClusterPlace(JobPlace):
                 (cancel, self.job.number),
             )
 
+    def find_gone_workers(self) -> Callable[[str], bool]:
+        """Return True for all but those in the list of workers that give signs of life."""
+        with self.cluster.connected() as connection:
+            living = {one.identity for one in list_workers(connection) if not one.has_vanished}
+        return lambda identity: identity not in living
+
     def has_workers(self) -> bool:
         """Return True if a worker of the database gives signs of life."""
         with self.cluster.connected() as connection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,8 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from dicom_quarry.errors import StartError
+from dicom_quarry.system.worker_identity import is_gone
 from dicom_quarry.version import __version__
 
 #: The engine's schema, whose functions name its tables without one, and its table of work.
@@ -23,12 +25,13 @@ ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 VANISHED_SECONDS = 30.0
 
 _ADD = """
-INSERT INTO quarry.workers (name, host, process, receiver, root, queues, version)
-VALUES (%(name)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s)
+INSERT INTO quarry.workers (name, identity, host, process, receiver, root, queues, version)
+VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s)
 ON CONFLICT (name) DO UPDATE SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s
+WHERE workers.identity = EXCLUDED.identity
 """
 _LIST = """
-SELECT name, host, process, receiver, root, queues, version, started, state,
+SELECT name, identity, host, process, receiver, root, queues, version, started, state,
     extract(epoch FROM clock_timestamp() - beat)::double precision AS silent
 FROM quarry.workers ORDER BY name
 """
@@ -38,10 +41,12 @@ FROM quarry.workers ORDER BY name
 class WorkerRow:
     """A worker: ``receiver`` is its AE title and port, ``root`` the folder below which it may write.
 
-    ``queues`` is the number of tokens at once by queue, ``silent`` the seconds since its last sign of life.
+    ``identity`` is in its claims, ``queues`` is the number of tokens at once by queue, ``silent`` the seconds
+    since its last sign of life.
     """
 
     name: str
+    identity: str
     host: str
     process: int
     receiver: str
@@ -60,16 +65,30 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """This process as a worker."""
+    """This process as a worker; ``identity`` is that of its claims."""
 
     name: str
+    identity: str
     receiver: str
     root: str
+
+    def enter(self, connection: psycopg.Connection) -> None:
+        """Enter the list; raise StartError if a living worker has the name, which is that of the receiver."""
+        with connection.transaction():
+            found = [one for one in list_workers(connection) if one.name == self.name]
+            if found and not found[0].has_vanished and not is_gone(found[0].identity):
+                raise StartError(
+                    f"a worker {self.name} runs already: process {found[0].process} on {found[0].host}. Give "
+                    "this one an AE title of its own, with --as"
+                )
+            self.remove(connection)
+            self.beat(connection, {})
 
     def beat(self, connection: psycopg.Connection, queues: Mapping[str, int], state: str = "") -> None:
         """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for."""
         values = {
             "name": self.name,
+            "identity": self.identity,
             "host": socket.gethostname(),
             "process": os.getpid(),
             "receiver": self.receiver,
@@ -98,7 +117,7 @@ def forget_vanished(connection: psycopg.Connection, seconds: float = 86400.0) ->
     )
 
 
-def total_capacity(workers: list[WorkerRow]) -> Counter[str]:
+def total_capacity(workers: Sequence[WorkerRow]) -> Counter[str]:
     """Return the number of tokens at once, of the workers that are there, by queue."""
     total: Counter[str] = Counter()
     for worker in workers:

@@ -1,0 +1,42 @@
+"""A worker of a database of jobs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dicom_quarry.config.settings import FILE_NAME, load_settings, read_toml
+from dicom_quarry.errors import ConfigError
+from dicom_quarry.jobs.observer import JobObserver
+
+if TYPE_CHECKING:
+    from dicom_quarry.cluster.service import WorkerService
+
+
+def make_worker(
+    config: Path | None, root: Path, receiver: str | None, parallel: int | None, observer: JobObserver
+) -> WorkerService:
+    """Make the worker with the archives of the settings file; ``root`` has the folders of its jobs.
+
+    ``receiver`` is ``AET[@IP]:PORT``; the database is ``[cluster] ledger``. Raises ConfigError.
+    """
+    source = config or Path(FILE_NAME)
+    archives = read_toml(source).get("archive", {}) if source.is_file() else {}
+    if not isinstance(archives, dict) or not archives:
+        raise ConfigError(
+            f"{source} names no archive: a worker fetches from those that it has a table for, such as "
+            "[archive.main]"
+        )
+    flags = {"to": root, "as": receiver, "parallel": parallel, "from": ",".join(archives)}
+    settings = load_settings(config, flags)
+    if not settings.cluster.ledger:
+        raise ConfigError(
+            f'{source} does not name the database of the jobs: write  [cluster]  ledger = "postgresql://'
+            'USER@HOST/DATABASE"  there'
+        )
+    if not root.is_dir():
+        raise ConfigError(f"--root {root} is not a folder: make it, or mount the disk that has it")
+    # Imported here: it needs the extra [cluster].
+    from dicom_quarry.cluster.service import WorkerService
+
+    return WorkerService(settings.model_copy(update={"to": root.absolute()}), observer)

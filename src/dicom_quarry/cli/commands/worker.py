@@ -1,0 +1,41 @@
+"""``quarry worker``: work on the jobs of a database."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dicom_quarry import api
+from dicom_quarry.cli import cohort_options, options
+from dicom_quarry.cli.console import write_line
+from dicom_quarry.cli.display.plain import PlainDisplay
+
+
+def worker(
+    root: Annotated[
+        Path, typer.Option(help="Folder that has the folders of the jobs; the same disk on every worker.")
+    ],
+    as_: cohort_options.As = None,
+    parallel: Annotated[
+        int | None, typer.Option(help="Maximum studies to retrieve at the same time.  [default: 1]")
+    ] = None,
+    config: options.ConfigFile = None,
+) -> None:
+    """Work on the jobs of a database, until Ctrl-C or SIGTERM.
+
+    The database and the archives are those of quarry.toml. Jobs are made with quarry extract --job NAME, on
+    any computer. What is being transferred is finished first; a second signal cancels it.
+
+    Examples:
+      quarry worker --as QUARRY1:11112 --root /data/research
+    """
+    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
+    with api.StopSignals(end_after=float("inf")) as signals:
+        service = api.make_worker(config, root, as_, parallel, PlainDisplay())
+        signals.begin(service.stop)
+        service.run(lambda: write_line(f"ready: {service.name}, for the jobs below {root}"))
+        signals.finish()
+    write_line("stopped")

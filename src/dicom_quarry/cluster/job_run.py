@@ -1,0 +1,141 @@
+"""One job on one worker: what the worker has open for it, and the work on its rows and studies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import wait
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dicom_quarry.cluster.window import ROWS_PER_TOKEN
+from dicom_quarry.cohort.exclusion_list import read_exclusions
+from dicom_quarry.config.settings import parse_recorded_settings
+from dicom_quarry.errors import ClaimLost, InputError
+from dicom_quarry.extraction.internal_error_guard import InternalErrorGuard, RowGuard
+from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.extraction.job_setup import make_job_context
+from dicom_quarry.extraction.query_context import QueryContext
+from dicom_quarry.extraction.resolver import Resolver
+from dicom_quarry.extraction.study_work import work_on_study
+from dicom_quarry.extraction.worker import JobSinks, Worker
+from dicom_quarry.jobs import record
+from dicom_quarry.jobs.audit_log import record_run
+from dicom_quarry.jobs.cluster.place import ClusterPlace
+from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.store.incoming import open_incoming
+from dicom_quarry.system.shutdown import Shutdown, Stopped
+from dicom_quarry.version import __version__
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What a worker works on jobs with: its own settings and limits, its receiver, and its identity.
+
+    The folders of its jobs are below ``root``.
+    """
+
+    queries: QueryContext
+    worker: Worker
+    sinks: JobSinks
+    identity: str
+    root: Path
+
+
+class JobRun:
+    """A job that a worker has open; its threads may work on it at the same time."""
+
+    def __init__(self, context: JobContext, worker: Worker) -> None:
+        self._context = context
+        self._worker = worker
+        report = context.queries.status_board.report
+        resolver = Resolver(context.queries, worker.clients, context.ledger)
+        self._rows = RowGuard(resolver.resolve, context.ledger, report)
+        self._studies = InternalErrorGuard("studies", report)
+
+    def query_rows(self) -> None:
+        """Query for the next rows; those that are left when the job is stopped are given back."""
+        claims, shutdown = self._context.ledger.claims, self._context.queries.shutdown
+        requests, recorded = claims.take_requests(ROWS_PER_TOKEN), []
+        try:
+            for request in requests:
+                shutdown.raise_if_requested()
+                recorded.append(self._rows.resolve(request))
+        except Stopped:
+            pass
+        finally:
+            wait(recorded)
+            if len(recorded) < len(requests):
+                claims.give_back_items("row", [one.row for one in requests[len(recorded) :]])
+        for one in recorded:
+            with suppress(ClaimLost):
+                one.result()
+
+    def fetch_study(self, archive: str) -> None:
+        """Fetch the next study from an archive, if there is one."""
+        claims = self._context.ledger.claims
+        for task in claims.take_tasks(time.time(), 1, archive):
+            try:
+                work_on_study(task, self._context, self._worker, self._studies)
+            except BaseException as error:
+                claims.give_back_items("task", [task.task_id])
+                if not isinstance(error, Stopped):
+                    raise
+
+    def stop(self, *, cancel: bool) -> None:
+        """Begin nothing more; ``cancel`` what is being transferred."""
+        shutdown = self._context.queries.shutdown
+        if not shutdown.requested:
+            shutdown.request()
+        if cancel and not shutdown.cancel_requested:
+            shutdown.request()
+
+
+@contextmanager
+def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
+    """Open a job; raise InputError if this worker cannot work on it, and LedgerError."""
+    if not place.out.resolve().is_relative_to(equipment.root.resolve()):
+        raise InputError(f"its folder {place.out} is not below {equipment.root}, the root of this worker")
+    with ExitStack() as stack:
+        reader = stack.enter_context(closing(LedgerReader(place.ledger)))
+        queries = _make_queries(reader, equipment.queries)
+        ledger = stack.enter_context(closing(Ledger(place.ledger, equipment.identity, claims_ahead=0)))
+        audit_log = stack.enter_context(place.open_audit_log(ledger, queries.settings.protocol))
+        incoming = stack.enter_context(
+            open_incoming(place.incoming, equipment.identity, place.find_gone_workers())
+        )
+        context = make_job_context(queries, place, ledger, audit_log, incoming, reader.columns())
+        stack.enter_context(equipment.sinks.open(context.sink))
+        archives = [one.description for one in queries.settings.archives]
+        details = f"worker {equipment.identity}; Quarry {__version__}"
+        stack.enter_context(record_run(audit_log, archives, details, reader.counts))
+        yield JobRun(context, equipment.worker)
+
+
+def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:
+    """Return the job's settings with this worker's receiver, archives and limits."""
+    settings = parse_recorded_settings(reader.metadata())
+    known = {archive.name: archive for archive in own.settings.archives}
+    missing = [one.name for one in settings.archives if one.name not in known]
+    if missing:
+        raise InputError(f"this worker does not know the archive {missing[0]}: see its quarry.toml")
+    settings = settings.model_copy(
+        update={
+            "archives": tuple(known[one.name] for one in settings.archives),
+            "local": own.settings.local,
+            "parallel": own.settings.parallel,
+        }
+    )
+    return replace(
+        own,
+        settings=settings,
+        status_board=StatusBoard(),
+        shutdown=Shutdown(),
+        user_shutdown=Shutdown(),
+        exclusions=read_exclusions(
+            settings.exclude, record.parse_read_options(settings), own.site_policy.exclude
+        ),
+    )

@@ -1,0 +1,185 @@
+"""The jobs that a worker has open, and the archives that it can use now."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+
+from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
+from dicom_quarry.cluster.job_run import Equipment, JobRun, open_job_run
+from dicom_quarry.errors import InputError, LedgerError, OperatorActionRequired, QuarryError, redact
+from dicom_quarry.jobs.cluster.database import Cluster
+from dicom_quarry.jobs.cluster.place import ClusterPlace
+
+_log = logging.getLogger(__name__)
+
+#: Seconds for which an archive, or a job, that this worker cannot use is left to the others.
+_LEAVE_SECONDS = 60.0
+
+#: Seconds for which a token waits that has nothing to do: another worker may take the next one.
+_REFUSED_PAUSE = 1.0
+
+#: Queries for rows at once, on one worker: a row has its studies before any other waits for them.
+ROWS_AT_ONCE = 2
+
+_JOBS = "SELECT number, with_workers, cancelled FROM quarry.jobs WHERE number = ANY (%s)"
+
+
+@dataclass(slots=True)
+class _OpenJob:
+    """A job that is open, and the number of threads that work on it."""
+
+    run: JobRun
+    closing: ExitStack
+    users: int = 0
+    is_stopping: bool = False
+
+
+@dataclass(slots=True)
+class _Left:
+    """What is left to the other workers, by job or archive: until when, and why."""
+
+    until: dict[object, float] = field(default_factory=dict)
+    reasons: dict[object, str] = field(default_factory=dict)
+
+    def add(self, key: object, reason: str) -> None:
+        _log.warning("%s: %s", key, reason)
+        self.until[key], self.reasons[key] = time.monotonic() + _LEAVE_SECONDS, reason
+
+    def has(self, key: object) -> bool:
+        if time.monotonic() < self.until.get(key, 0.0):
+            return True
+        self.reasons.pop(key, None)
+        return False
+
+
+class JobRuns:
+    """The work of one worker on the jobs of a database; see :class:`worker.WorkerJobs`."""
+
+    def __init__(self, cluster: Cluster, equipment: Equipment, wait: Callable[[float], object]) -> None:
+        self._cluster = cluster
+        self._equipment = equipment
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._opening = threading.Lock()
+        self._open: dict[int, _OpenJob] = {}
+        self._left = _Left()
+
+    def open_queues(self) -> Mapping[str, int]:
+        """Return the tokens at once by queue: of the archives that are inside their windows, and answer."""
+        queues = {
+            study_queue(name): client.throttle.max_parallel
+            for name, client in self._equipment.worker.clients.items()
+            if client.throttle.is_open
+            and client.throttle.archive_state.is_available
+            and not self._left.has(f"archive {name}")
+        }
+        return queues | {ROWS_QUEUE: ROWS_AT_ONCE} if queues else {}
+
+    def describe_wait(self) -> str:
+        """Return what the worker waits for, and what it cannot use."""
+        waits = [self._equipment.queries.status_board.waiting_for, *self._left.reasons.values()]
+        return "; ".join(filter(None, waits))
+
+    def query_rows(self, job: int) -> None:
+        """Query for the next rows of a job."""
+        with self._working_on(job) as run:
+            if run is not None:
+                run.query_rows()
+
+    def fetch_study(self, job: int, archive: str) -> None:
+        """Fetch the next study of a job; an archive that refuses this worker is left to the others."""
+        with self._working_on(job) as run:
+            if run is None:
+                return
+            try:
+                run.fetch_study(archive)
+            except OperatorActionRequired as error:
+                self._left.add(f"archive {archive}", redact(error))
+
+    def attend(self, connection: psycopg.Connection) -> None:
+        """Stop the jobs that the workers do not have any more, and close those that no thread works on."""
+        with self._lock:
+            numbers = list(self._open)
+        found = connection.execute(_JOBS, (numbers,)).fetchall() if numbers else []
+        states = {number: (has_it, cancelled) for number, has_it, cancelled in found}
+        for number in numbers:
+            has_it, cancelled = states.get(number, (False, True))
+            if not has_it:
+                self._stop(number, cancel=cancelled)
+
+    def close(self, *, cancel: bool) -> None:
+        """Stop all jobs; those in work are closed when their threads have ended."""
+        with self._lock:
+            numbers = list(self._open)
+        for number in numbers:
+            self._stop(number, cancel=cancel)
+
+    @contextmanager
+    def _working_on(self, job: int) -> Iterator[JobRun | None]:
+        """Lend an open job, None if this worker cannot work on it now."""
+        opened = self._take(job)
+        if opened is None:
+            self._wait(_REFUSED_PAUSE)
+            yield None
+            return
+        try:
+            yield opened.run
+        except LedgerError as error:
+            self._left.add(f"job {job}", str(error))
+        finally:
+            self._give_back(job, opened)
+
+    def _take(self, job: int) -> _OpenJob | None:
+        with self._opening:
+            with self._lock:
+                opened = self._open.get(job)
+                if opened is not None:
+                    opened.users += not opened.is_stopping
+                    return None if opened.is_stopping else opened
+            if self._left.has(f"job {job}"):
+                return None
+            try:
+                opened = self._open_job(job)
+            except QuarryError as error:
+                self._left.add(f"job {job}", str(error))
+                return None
+            with self._lock:
+                self._open[job] = opened
+            return opened
+
+    def _open_job(self, job: int) -> _OpenJob:
+        row = self._cluster.get(job)
+        if row is None:
+            raise InputError("it was removed")
+        place = ClusterPlace(row.folder, row.folder / ".quarry", self._cluster, row)
+        with ExitStack() as stack:
+            run = stack.enter_context(open_job_run(place, self._equipment))
+            _log.info("job %d is open", job)
+            return _OpenJob(run, stack.pop_all(), users=1)
+
+    def _stop(self, job: int, *, cancel: bool) -> None:
+        with self._lock:
+            opened = self._open[job]
+            opened.is_stopping = True
+        opened.run.stop(cancel=cancel)
+        self._close_if_unused(job, opened)
+
+    def _give_back(self, job: int, opened: _OpenJob) -> None:
+        with self._lock:
+            opened.users -= 1
+        self._close_if_unused(job, opened)
+
+    def _close_if_unused(self, job: int, opened: _OpenJob) -> None:
+        with self._lock:
+            if opened.users or not opened.is_stopping or self._open.get(job) is not opened:
+                return
+            del self._open[job]
+        opened.closing.close()
+        _log.info("job %d is closed", job)
