@@ -66,7 +66,7 @@ class Site:
         peer = f"{self.archive.title}@{self.archive.host}:{self.archive.port}"
         (folder / "quarry.toml").write_text(
             f'[archive.main]\naddress = "{peer}"\nsettle = 0.3\n{self._settings}\n'
-            f'[cluster]\nledger = "{self._url}"\n'
+            f'[cluster]\nledger = "{self._url}"\nvanished-after = 3\n'
         )
 
     def start_worker(self, title: str, *options: object) -> Running:

@@ -10,6 +10,7 @@ import pytest
 from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.cluster.site import Site
 from tests.e2e.command import Running, quarry
+from tests.peers.process import wait_for
 
 STUDIES = generate_studies(12, seed=20, images=2)
 
@@ -59,7 +60,7 @@ def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site)
         assert stopping.wait() == 0, stopping.output
     assert "stopped" in stopping.output
     assert site.archive.now == 0, "the archive was told to cancel"
-    assert "not finished" in quarry("status", "job:trial").out
+    assert "Not finished, and not running" in quarry("status", "job:trial").out
     site.archive.hold = False
     assert site.run("trial", STUDIES).code == 0
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)

@@ -8,7 +8,6 @@ import psycopg
 import pytest
 
 from dicom_quarry.jobs.cluster.workers import (
-    VANISHED_SECONDS,
     Registration,
     forget_vanished,
     list_workers,
@@ -42,7 +41,7 @@ def test_what_the_workers_take_is_added_up(connection: psycopg.Connection) -> No
 def test_a_worker_that_vanished_takes_nothing_and_is_listed_for_a_day(connection: psycopg.Connection) -> None:
     for name in ("W1", "W2"):
         Registration(name, name, f"{name}:11112", "/data").beat(connection, {"rows": 1})
-    silence(connection, "W1", VANISHED_SECONDS)
+    silence(connection, "W1", 30)
     vanished, there = list_workers(connection)
     assert vanished.has_vanished
     assert not there.has_vanished

@@ -22,7 +22,7 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.schema import SchemaManager
 from psycopg_pool import PoolTimeout
 
-from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE, VANISHED_SECONDS
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Engine:
         threads: Mapping[str, int],
         work: Mapping[str, Work],
         *,
-        vanished_after: float = VANISHED_SECONDS,
+        vanished_after: float,
     ) -> None:
         self._conninfo = conninfo
         self._worker = worker

@@ -126,7 +126,6 @@ class JobRuns:
         """Lend an open job, None if this worker cannot work on it now."""
         opened = self._take(job)
         if opened is None:
-            self._wait(_REFUSED_PAUSE)
             yield None
             return
         try:
@@ -143,16 +142,17 @@ class JobRuns:
                 if opened is not None:
                     opened.users += not opened.is_stopping
                     return None if opened.is_stopping else opened
-            if self._left.has(f"job {job}"):
-                return None
-            try:
-                opened = self._open_job(job)
-            except QuarryError as error:
-                self._left.add(f"job {job}", str(error))
-                return None
-            with self._lock:
-                self._open[job] = opened
-            return opened
+            if not self._left.has(f"job {job}"):
+                try:
+                    opened = self._open_job(job)
+                except QuarryError as error:
+                    self._left.add(f"job {job}", str(error))
+                else:
+                    with self._lock:
+                        self._open[job] = opened
+                    return opened
+        self._wait(_REFUSED_PAUSE)
+        return None
 
     def _open_job(self, job: int) -> _OpenJob:
         row = self._cluster.get(job)

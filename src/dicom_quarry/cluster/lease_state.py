@@ -24,9 +24,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds for which a slot is leased, between two renewals, and before the end of a lease at which a worker
-#: that could not renew gives up what it does under it: the time that a C-CANCEL and an abort may take.
-LEASE_SECONDS = 30.0
+#: Seconds between two renewals of a lease, and before its end at which a worker that could not renew gives up
+#: what it does under it: the time that a C-CANCEL and an abort may take.
 _RENEW_INTERVAL = 5.0
 _MARGIN = 10.0
 
@@ -89,9 +88,7 @@ class LeaseState:
     has connections, and a thread that renews its leases.
     """
 
-    def __init__(
-        self, url: str, worker: str, sleep: Sleep = time.sleep, *, seconds: float = LEASE_SECONDS
-    ) -> None:
+    def __init__(self, url: str, worker: str, sleep: Sleep = time.sleep, *, seconds: float = 30.0) -> None:
         self._worker = worker
         self._sleep = sleep
         self._seconds = seconds

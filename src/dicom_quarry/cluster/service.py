@@ -64,7 +64,12 @@ class WorkerService:
                 )
         with ExitStack() as stack:
             state = stack.enter_context(
-                LeaseState(self._cluster.conninfo(), self.name, self._shutdown.wait_unless_cancelled)
+                LeaseState(
+                    self._cluster.conninfo(),
+                    self.name,
+                    self._shutdown.wait_unless_cancelled,
+                    seconds=self._settings.cluster.vanished_after,
+                )
             )
             queries = make_query_context(self._settings, self._observer, state)
             sinks = JobSinks()
@@ -100,7 +105,11 @@ class WorkerService:
 
     def _work(self, equipment: Equipment, on_ready: Callable[[], object]) -> None:
         registration = Registration(
-            self.name, equipment.identity, str(self._settings.local), str(equipment.root)
+            self.name,
+            equipment.identity,
+            str(self._settings.local),
+            str(equipment.root),
+            self._settings.cluster.vanished_after,
         )
         with self._cluster.connected() as connection:
             registration.enter(connection)

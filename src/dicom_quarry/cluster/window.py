@@ -50,6 +50,10 @@ WHERE number = %(number)s
     AND NOT EXISTS (SELECT FROM {job}.claims)
 """
 
+# Of jobs that were stopped.
+_TAKE_BACK = f"""
+DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> ALL (%(jobs)s)
+"""
 _FREE_CLAIMS = "DELETE FROM {job}.claims WHERE worker <> ALL (%(living)s)"
 
 # Two ranges of the index on tasks; what a worker has claimed has a token already.
@@ -121,6 +125,7 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
         for job in weights:
             connection.execute(_FREE_CLAIMS.format(job=f"job_{job}"), {"living": living})
             connection.execute(_END.format(job=f"job_{job}"), {"number": job})
+        connection.execute(_TAKE_BACK, {"jobs": list(weights)})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
             (queue, job)

@@ -66,7 +66,9 @@ class WorkerLoop:
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
             STUDY_TASK: lambda job, archive: self._do(lambda: jobs.fetch_study(job, archive)),
         }
-        self._engine = Engine(conninfo, registration.name, queues, work)
+        self._engine = Engine(
+            conninfo, registration.name, queues, work, vanished_after=registration.vanished_after
+        )
 
     def run(self) -> None:
         """Work until the stop. Waits for a database that is away."""

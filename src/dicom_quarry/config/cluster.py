@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from dicom_quarry.config.credentials import AbsolutePath, FrozenModel
+from dicom_quarry.system.durations import Duration
 
 #: Parameters of a connection that are secrets.
 _SECRETS = {"password", "sslpassword"}
@@ -17,11 +18,13 @@ class ClusterSettings(FrozenModel):
     """The database of jobs, ``[cluster]`` in quarry.toml.
 
     ``ledger`` is a URL of PostgreSQL without a password. ``password_file`` has the password; without it
-    PostgreSQL's own places are used, the variable PGPASSWORD and ``~/.pgpass``.
+    PostgreSQL's own places are used, the variable PGPASSWORD and ``~/.pgpass``. A worker without a sign of
+    life for ``vanished_after`` seconds has its studies given to others.
     """
 
     ledger: str = ""
     password_file: AbsolutePath | None = None
+    vanished_after: Annotated[Duration, Field(ge=1)] = 30.0
 
     @model_validator(mode="after")
     def _check_ledger(self) -> Self:

@@ -53,7 +53,7 @@ def _to_json(job: JobStatus, view: JobView) -> dict[str, object]:
 
 def _show_job(job: JobStatus) -> None:
     counts, progress = job.counts, job.progress
-    if job.process:
+    if job.holder:
         out.print(f"{'queued' if job.is_queued else 'running'} ({job.holder})")
     elif counts.is_finished:
         out.print("finished")

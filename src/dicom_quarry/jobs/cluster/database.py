@@ -29,7 +29,8 @@ _SCHEMA, _VERSION = "quarry", 1
 #: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
 #:
 #: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
-#: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for.
+#: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for;
+#: without a sign of life for ``vanished_after`` seconds its studies are given to others.
 #:
 #: ``slots``: a place in a pool, such as one retrieval from an archive, leased to a worker until a time.
 #: ``numbers``: those of limits that all workers share.
@@ -62,6 +63,7 @@ CREATE TABLE IF NOT EXISTS quarry.workers (
     root text NOT NULL,
     queues jsonb NOT NULL,
     version text NOT NULL,
+    vanished_after double precision NOT NULL,
     started timestamptz NOT NULL DEFAULT clock_timestamp(),
     beat timestamptz NOT NULL DEFAULT clock_timestamp(),
     state text NOT NULL DEFAULT ''

@@ -21,17 +21,15 @@ from dicom_quarry.version import __version__
 ENGINE_SCHEMA = "quarry_engine"
 ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 
-#: Seconds without a sign of life after which a worker has vanished: its studies are given to others.
-VANISHED_SECONDS = 30.0
-
 _ADD = """
-INSERT INTO quarry.workers (name, identity, host, process, receiver, root, queues, version)
-VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s)
+INSERT INTO quarry.workers (name, identity, host, process, receiver, root, queues, version, vanished_after)
+VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s,
+    %(vanished_after)s)
 ON CONFLICT (name) DO UPDATE SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s
 WHERE workers.identity = EXCLUDED.identity
 """
 _LIST = """
-SELECT name, identity, host, process, receiver, root, queues, version, started, state,
+SELECT name, identity, host, process, receiver, root, queues, version, vanished_after, started, state,
     extract(epoch FROM clock_timestamp() - beat)::double precision AS silent
 FROM quarry.workers ORDER BY name
 """
@@ -53,6 +51,7 @@ class WorkerRow:
     root: str
     queues: Mapping[str, int]
     version: str
+    vanished_after: float
     started: datetime
     state: str
     silent: float
@@ -60,17 +59,18 @@ class WorkerRow:
     @property
     def has_vanished(self) -> bool:
         """True if its studies are given to others."""
-        return self.silent >= VANISHED_SECONDS
+        return self.silent >= self.vanished_after
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """This process as a worker; ``identity`` is that of its claims."""
+    """This process as a worker; ``identity`` is that of its claims, ``vanished_after`` is in seconds."""
 
     name: str
     identity: str
     receiver: str
     root: str
+    vanished_after: float = 30.0
 
     def enter(self, connection: psycopg.Connection) -> None:
         """Enter the list; raise StartError if a living worker has the name, which is that of the receiver."""
@@ -95,6 +95,7 @@ class Registration:
             "root": self.root,
             "queues": Jsonb(dict(queues)),
             "version": __version__,
+            "vanished_after": self.vanished_after,
             "state": state,
         }
         connection.execute(_ADD, values)

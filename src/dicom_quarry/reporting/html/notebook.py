@@ -67,7 +67,11 @@ def job_output(view: JobView, *, note: str = "", shown: ShownRows | None = None)
         state,
         verdict,
         *([element("p", note)] if note else []),
-        *([element("p", f"Waiting for {view.waiting_for}")] if view.waiting_for and view.process else []),
+        *(
+            [element("p", f"Waiting for {view.waiting_for}")]
+            if view.waiting_for and view.process is not None
+            else []
+        ),
         tiles(_job_tiles(view)),
         table(("Outcome", "Rows", "Reason", "What to do"), outcomes, numeric=(1,), caption="Rows by outcome"),
         element("details", element("summary", "Flow of the rows"), flow_diagram(view.flow), open=""),
