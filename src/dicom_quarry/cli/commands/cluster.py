@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dicom_quarry import api
+from dicom_quarry.cli import options
 from dicom_quarry.cli.command_class import QuarryCommand
 from dicom_quarry.cli.console import write_line
 
 #: The lines behind the mark stay as they are.
-_HELP = """Prepare the PostgreSQL database that has the jobs of many hosts.
+_HELP = "Prepare and show the PostgreSQL database that has the jobs of many hosts.""Prepare the PostgreSQL database that has the jobs of many hosts.
 
 \b
 Examples:
@@ -34,16 +37,15 @@ def _cluster() -> None:
     """Have commands of its own, also while there is one."""
 
 
+_Url = Annotated[str, typer.Argument(help="The database: postgresql://USER@HOST/DATABASE, without password.")]
+_PasswordFile = Annotated[
+    Path | None,
+    typer.Option(help="File with the password.  [default: the variable PGPASSWORD, or ~/.pgpass]"),
+]
+
+
 @cluster.command("init", cls=QuarryCommand, no_args_is_help=True)
-def init(
-    url: Annotated[
-        str, typer.Argument(help="The database: postgresql://USER@HOST/DATABASE, without password.")
-    ],
-    password_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the password.  [default: the variable PGPASSWORD, or ~/.pgpass]"),
-    ] = None,
-) -> None:
+def init(url: _Url, password_file: _PasswordFile = None) -> None:
     """Make the list of jobs in a database, once.
 
     The list is the schema quarry. Nothing is changed if it is there. Each job gets a schema of its own.
@@ -59,3 +61,44 @@ def init(
         f'Write to quarry.toml:\n  [cluster]\n  ledger = "{url}"\n'
         "Then a job is made with  quarry extract cohort.csv --job NAME --to DIR"
     )
+
+
+@cluster.command("upgrade", cls=QuarryCommand, no_args_is_help=True)
+def upgrade(url: _Url, password_file: _PasswordFile = None) -> None:
+    """Bring the records of all jobs to this version of Quarry.
+
+    Stop the workers of older versions first.
+
+    Examples:
+      quarry cluster upgrade postgresql://quarry@db.hospital.example/quarry
+    """
+    count = api.upgrade_cluster(url, password_file)
+    write_line(f"The records of {api.format_count(count, 'job')} are of this version")
+
+
+@cluster.command("status", cls=QuarryCommand)
+def status(as_json: options.AsJson = False) -> None:
+    """Show the workers of the database of ./quarry.toml, its limits in use, and its jobs.
+
+    Examples:
+      quarry cluster status
+      quarry cluster status --json
+    """
+    found = api.read_cluster_status()
+    if as_json:
+        write_line(json.dumps(asdict(found), default=str))
+        return
+    write_line(f"{api.format_count(len(found.workers), 'worker')} in {found.url}")
+    for worker in found.workers:
+        state = (
+            f"no sign of life for {worker.silent:.0f} s" if worker.has_vanished else worker.state or "works"
+        )
+        queues = (
+            ", ".join(f"{count} x {queue}" for queue, count in worker.queues.items()) or "takes nothing now"
+        )
+        write_line(f"  {worker.name}  {queues}  ({state}; process {worker.process} on {worker.host})")
+    for slots in found.slots:
+        write_line(f"  limit {slots.pool}: {slots.used} in use, by {', '.join(slots.workers)}")
+    write_line(f"{api.format_count(len(found.jobs), 'job')} with the workers")
+    for job in found.jobs:
+        write_line(f"  job:{job.name}  {job.active} in work, weight {job.weight:g}  ({job.owner})")

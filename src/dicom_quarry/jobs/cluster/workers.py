@@ -33,6 +33,12 @@ SELECT name, identity, host, process, receiver, root, queues, version, vanished_
     extract(epoch FROM clock_timestamp() - beat)::double precision AS silent
 FROM quarry.workers ORDER BY name
 """
+_SHARES = f"""
+SELECT name, owner, (
+    SELECT count(*) FROM {ENGINE_TABLE} WHERE status = 'doing' AND args->>'job' = number::text
+), weight, created
+FROM quarry.jobs WHERE with_workers ORDER BY number
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,11 @@ def list_workers(connection: psycopg.Connection) -> list[WorkerRow]:
     """Return all workers, by name; those that vanished, too."""
     with connection.cursor(row_factory=class_row(WorkerRow)) as cursor:
         return cursor.execute(_LIST).fetchall()
+
+
+def list_shares(connection: psycopg.Connection) -> list[tuple[str, str, int, float, datetime]]:
+    """Return the jobs that the workers have: name, owner, studies and rows in work, weight, creation."""
+    return connection.execute(_SHARES).fetchall()
 
 
 def forget_vanished(connection: psycopg.Connection, seconds: float = 86400.0) -> None:
