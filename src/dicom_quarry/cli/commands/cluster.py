@@ -15,13 +15,13 @@ from dicom_quarry.cli.command_class import QuarryCommand
 from dicom_quarry.cli.console import write_line
 
 #: The lines behind the mark stay as they are.
-_HELP = "Prepare and show the PostgreSQL database that has the jobs of many hosts.""Prepare the PostgreSQL database that has the jobs of many hosts.
+_HELP = """Prepare and show the PostgreSQL database that has the jobs of many hosts.
 
 \b
 Examples:
   quarry cluster init postgresql://quarry@db.hospital.example/quarry
   quarry cluster init 'postgresql://quarry@db.hospital.example/quarry?sslmode=verify-full'
-  quarry cluster init postgresql://quarry@db.hospital.example/quarry --password-file quarry.password
+  quarry cluster status
 """
 
 cluster = typer.Typer(
@@ -90,13 +90,12 @@ def status(as_json: options.AsJson = False) -> None:
         return
     write_line(f"{api.format_count(len(found.workers), 'worker')} in {found.url}")
     for worker in found.workers:
-        state = (
-            f"no sign of life for {worker.silent:.0f} s" if worker.has_vanished else worker.state or "works"
-        )
-        queues = (
-            ", ".join(f"{count} x {queue}" for queue, count in worker.queues.items()) or "takes nothing now"
-        )
-        write_line(f"  {worker.name}  {queues}  ({state}; process {worker.process} on {worker.host})")
+        state = worker.state or "works"
+        if worker.has_vanished:
+            state = f"no sign of life for {worker.silent:.0f} s"
+        takes = ", ".join(f"{count} x {queue}" for queue, count in worker.queues.items())
+        place = f"process {worker.process} on {worker.host}"
+        write_line(f"  {worker.name}  {takes or 'takes nothing now'}  ({state}; {place})")
     for slots in found.slots:
         write_line(f"  limit {slots.pool}: {slots.used} in use, by {', '.join(slots.workers)}")
     write_line(f"{api.format_count(len(found.jobs), 'job')} with the workers")
