@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-import psycopg
-from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
+from typing import Any
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.system.worker_identity import is_gone
@@ -23,7 +21,7 @@ ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 
 _ADD = """
 INSERT INTO quarry.workers (name, identity, host, process, receiver, root, queues, version, vanished_after)
-VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s, %(version)s,
+VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s::jsonb, %(version)s,
     %(vanished_after)s)
 ON CONFLICT (name) DO UPDATE SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s
 WHERE workers.identity = EXCLUDED.identity
@@ -78,7 +76,7 @@ class Registration:
     root: str
     vanished_after: float = 30.0
 
-    def enter(self, connection: psycopg.Connection) -> None:
+    def enter(self, connection: Any) -> None:
         """Enter the list; raise StartError if a living worker has the name, which is that of the receiver."""
         with connection.transaction():
             found = [one for one in list_workers(connection) if one.name == self.name]
@@ -90,7 +88,7 @@ class Registration:
             self.remove(connection)
             self.beat(connection, {})
 
-    def beat(self, connection: psycopg.Connection, queues: Mapping[str, int], state: str = "") -> None:
+    def beat(self, connection: Any, queues: Mapping[str, int], state: str = "") -> None:
         """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for."""
         values = {
             "name": self.name,
@@ -99,30 +97,30 @@ class Registration:
             "process": os.getpid(),
             "receiver": self.receiver,
             "root": self.root,
-            "queues": Jsonb(dict(queues)),
+            "queues": json.dumps(dict(queues)),
             "version": __version__,
             "vanished_after": self.vanished_after,
             "state": state,
         }
         connection.execute(_ADD, values)
 
-    def remove(self, connection: psycopg.Connection) -> None:
+    def remove(self, connection: Any) -> None:
         """Leave the list."""
         connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
 
 
-def list_workers(connection: psycopg.Connection) -> list[WorkerRow]:
+def list_workers(connection: Any) -> list[WorkerRow]:
     """Return all workers, by name; those that vanished, too."""
-    with connection.cursor(row_factory=class_row(WorkerRow)) as cursor:
-        return cursor.execute(_LIST).fetchall()
+    return [WorkerRow(*row) for row in connection.execute(_LIST)]
 
 
-def list_shares(connection: psycopg.Connection) -> list[tuple[str, str, int, float, datetime]]:
+def list_shares(connection: Any) -> list[tuple[str, str, int, float, datetime]]:
     """Return the jobs that the workers have: name, owner, studies and rows in work, weight, creation."""
-    return connection.execute(_SHARES).fetchall()
+    shares: list[tuple[str, str, int, float, datetime]] = connection.execute(_SHARES).fetchall()
+    return shares
 
 
-def forget_vanished(connection: psycopg.Connection, seconds: float = 86400.0) -> None:
+def forget_vanished(connection: Any, seconds: float = 86400.0) -> None:
     """Remove the workers that vanished long ago."""
     connection.execute(
         "DELETE FROM quarry.workers WHERE beat < clock_timestamp() - %s * interval '1 s'", (seconds,)
