@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 SECONDS ?= 300
 NOT_COMPILED := /tests?/|/(pandas|numpy|pyarrow|polars|duckdb|narwhals|playwright|mypy|pip|setuptools)/
 
-.PHONY: audit help install demo test test-hostile test-peers archives-page check bench bench-peers bench-large docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
+.PHONY: audit help install demo test test-hostile test-cluster test-peers archives-page check bench bench-peers bench-large docs notebook screenshots bench-receiver bench-transports bench-tables bench-verify soak fuzz format lock dist wheelhouse check-wheelhouse sbom clean archives
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 18
@@ -38,6 +38,9 @@ test: $(STAMP) archives ## all tests, against real archives too
 
 test-hostile: $(STAMP) ## attacks by other users, and poor machines; many need root and are skipped without
 	$(BIN)/python -m pytest -n 4 -m hostile tests/hostile
+
+test-cluster: $(STAMP) archives ## jobs on several workers: what is killed, frozen, cut off
+	$(BIN)/python -m pytest -n 2 -m cluster tests/cluster
 
 test-peers: $(STAMP) archives ## the tests against further archives, about ten minutes
 	@PYTHON=$(PYTHON) tests/install-peers.sh

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-import psycopg
-
 from dicom_quarry.demo.dimse_operations import MoveOperation
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
 from tests.e2e.command import Done, Running, quarry
@@ -95,17 +93,6 @@ class Site:
     def start(self, name: str, studies: list[DemoStudy], *options: object) -> Running:
         """Start it; return at once."""
         return Running(self.work / f"{name}.txt", *self.extract(name, studies, *options))
-
-    def count_tokens(self, name: str) -> int:
-        """Return how many studies of a job lie with the engine."""
-        with psycopg.connect(self._url) as connection:
-            row = connection.execute(
-                "SELECT count(*) FROM quarry_engine.procrastinate_jobs, quarry.jobs"
-                " WHERE args->>'job' = number::text AND name = %s AND queue_name <> 'rows'",
-                (name,),
-            ).fetchone()
-        assert row is not None
-        return int(row[0])
 
     def outcomes(self, name: str) -> list[str]:
         """Return the outcome of every row in report.csv."""

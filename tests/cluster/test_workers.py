@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from dicom_quarry.demo.synthetic_studies import generate_studies
 from tests.cluster.site import Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
-from tests.postgres_server import PostgresServer
 
 STUDIES = generate_studies(12, seed=20, images=2)
 
@@ -37,19 +35,6 @@ def test_two_workers_do_a_job_as_one_host_does(site: Site) -> None:
     assert len(site.archive.moves) == len(STUDIES)
 
 
-def test_a_killed_worker_costs_a_repeated_move_and_nothing_else(site: Site) -> None:
-    first = site.start_worker("W1")
-    site.archive.hold = True
-    with site.start("trial", STUDIES) as watching:
-        wait_for(lambda: site.archive.now == 1, "a move", 60)
-        first.kill()
-        site.start_worker("W2")
-        site.archive.hold = False
-        assert watching.wait() == 0, watching.output
-    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
-    assert sorted(site.archive.moves.values()) == [1] * (len(STUDIES) - 1) + [2]
-
-
 def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site) -> None:
     site.start_worker("W1")
     site.archive.hold = True
@@ -67,69 +52,6 @@ def test_letting_go_leaves_the_job_to_the_workers_and_a_stop_ends_it(site: Site)
     site.archive.hold = False
     assert site.run("trial", STUDIES).code == 0
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)
-
-
-def test_a_small_job_does_not_wait_for_a_large_one(site: Site) -> None:
-    site.start_worker("W1")
-    site.archive.hold = True
-    with site.start("large", STUDIES[:10]) as large:
-        wait_for(lambda: site.archive.now == 1, "a move of the large one", 60)
-        with site.start("small", STUDIES[10:]) as small:
-            wait_for(lambda: site.count_tokens("small") > 0, "the small one's turn", 60)
-            site.archive.hold = False
-            assert small.wait() == 0, small.output
-            assert large.wait() == 0, large.output
-    moved = [seen.uids[0] for seen in site.archive.requests("move")]
-    last_of_small = max(moved.index(study.study_uid) for study in STUDIES[10:])
-    assert last_of_small < len(moved) - 2, moved
-    assert set(site.archive.moves.values()) == {1}
-
-
-def test_a_database_that_is_killed_is_waited_for_and_nothing_is_moved_twice(
-    site: Site, server: PostgresServer
-) -> None:
-    worker = site.start_worker("W1")
-    site.archive.hold = True
-    with site.start("trial", STUDIES) as watching:
-        wait_for(lambda: site.archive.now == 1, "a move", 60)
-        server.kill()
-        site.archive.hold = False
-        server.start()
-        assert watching.wait() == 0, watching.output + worker.output
-    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
-    assert set(site.archive.moves.values()) == {1}
-
-
-def test_a_worker_that_was_frozen_changes_nothing_when_it_goes_on(site: Site) -> None:
-    frozen = site.start_worker("W1")
-    site.archive.hold = True
-    with site.start("trial", STUDIES) as watching:
-        wait_for(lambda: site.archive.now == 1, "a move", 60)
-        frozen.signal(signal.SIGSTOP)
-        site.start_worker("W2")
-        site.archive.hold = False
-        assert watching.wait() == 0, watching.output
-        frozen.signal(signal.SIGCONT)
-    frozen.terminate()
-    assert frozen.wait() == 0, frozen.output
-    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
-    assert len(site.files("trial")) == sum(len(list(study.instances())) for study in STUDIES)
-    assert quarry("verify", "job:trial").code == 0
-
-
-def test_a_worker_that_is_stopped_ends_what_it_has_begun_and_leaves_the_list(site: Site) -> None:
-    worker = site.start_worker("W1")
-    site.archive.hold = True
-    with site.start("trial", STUDIES) as watching:
-        wait_for(lambda: site.archive.now == 1, "a move", 60)
-        worker.terminate()
-        wait_for(lambda: "ending what it has begun" in quarry("cluster", "status").out, "its word", 60)
-        site.archive.hold = False
-        assert worker.wait() == 0, worker.output
-        assert "0 workers" in quarry("cluster", "status").out
-        site.start_worker("W2")
-        assert watching.wait() == 0, watching.output
-    assert set(site.archive.moves.values()) == {1}
 
 
 def test_a_second_worker_of_the_same_title_is_refused_and_so_is_one_without_a_database(site: Site) -> None:

@@ -125,6 +125,7 @@ class Engine:
         loop.set_default_executor(
             ThreadPoolExecutor(sum(self._threads.values()), thread_name_prefix="retrieve")
         )
+        loop.set_exception_handler(_log_error)
         self._cancel = partial(_cancel_soon, loop, main)
         if self._stopping.is_set():
             return
@@ -172,6 +173,13 @@ class Engine:
             for token in stalled:
                 with suppress(ConnectorException):  # another worker has just done so
                     await app.job_manager.retry_job(token)
+
+
+def _log_error(_: asyncio.AbstractEventLoop, context: Mapping[str, object]) -> None:
+    """Log an error of the engine in a line: it may have given a token to another worker meanwhile."""
+    error = context.get("exception")
+    reason = getattr(error, "__cause__", None) or error or context.get("message")
+    _log.warning("the engine: %s", " ".join(str(reason).split()))
 
 
 def _cancel_soon(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:

@@ -1,0 +1,102 @@
+"""Workers that are killed, frozen or stopped, and a database that goes away (make test-cluster)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from tests.cluster.site import Site
+from tests.e2e.command import quarry
+from tests.peers.process import wait_for
+from tests.postgres_server import PostgresServer
+
+pytestmark = pytest.mark.cluster
+
+STUDIES = generate_studies(12, seed=20, images=2)
+
+
+@pytest.fixture
+def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.chdir(tmp_path)
+    with Site(tmp_path, url, STUDIES) as site:
+        yield site
+
+
+def test_a_killed_worker_costs_a_repeated_move_and_nothing_else(site: Site) -> None:
+    first = site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        first.kill()
+        site.start_worker("W2")
+        site.archive.hold = False
+        assert watching.wait() == 0, watching.output
+    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+    assert sorted(site.archive.moves.values()) == [1] * (len(STUDIES) - 1) + [2]
+
+
+def test_a_small_job_does_not_wait_for_a_large_one(site: Site) -> None:
+    site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("large", STUDIES[:10]) as large:
+        wait_for(lambda: site.archive.now == 1, "a move of the large one", 60)
+        with site.start("small", STUDIES[10:]) as small:
+            wait_for(lambda: "job:small" in quarry("cluster", "status").out, "the small one", 60)
+            site.archive.hold = False
+            assert small.wait() == 0, small.output
+            assert large.wait() == 0, large.output
+    moved = [seen.uids[0] for seen in site.archive.requests("move")]
+    last_of_small = max(moved.index(study.study_uid) for study in STUDIES[10:])
+    assert last_of_small < len(moved) - 2, moved
+    assert set(site.archive.moves.values()) == {1}
+
+
+def test_a_database_that_is_killed_is_waited_for_and_nothing_is_moved_twice(
+    site: Site, server: PostgresServer
+) -> None:
+    worker = site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        server.kill()
+        site.archive.hold = False
+        server.start()
+        assert watching.wait() == 0, watching.output + worker.output
+    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+    assert set(site.archive.moves.values()) == {1}
+
+
+def test_a_worker_that_was_frozen_changes_nothing_when_it_goes_on(site: Site) -> None:
+    frozen = site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        frozen.signal(signal.SIGSTOP)
+        site.start_worker("W2")
+        site.archive.hold = False
+        assert watching.wait() == 0, watching.output
+        frozen.signal(signal.SIGCONT)
+    frozen.terminate()
+    assert frozen.wait() == 0, frozen.output
+    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+    assert len(site.files("trial")) == sum(len(list(study.instances())) for study in STUDIES)
+    assert quarry("verify", "job:trial").code == 0
+
+
+def test_a_worker_that_is_stopped_ends_what_it_has_begun_and_leaves_the_list(site: Site) -> None:
+    worker = site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        worker.terminate()
+        wait_for(lambda: "ending what it has begun" in quarry("cluster", "status").out, "its word", 60)
+        site.archive.hold = False
+        assert worker.wait() == 0, worker.output
+        assert "0 workers" in quarry("cluster", "status").out
+        site.start_worker("W2")
+        assert watching.wait() == 0, watching.output
+    assert set(site.archive.moves.values()) == {1}
