@@ -69,12 +69,13 @@ class Site:
             f'[cluster]\nledger = "{self._url}"\nvanished-after = 3\n'
         )
 
-    def start_worker(self, title: str, *options: object) -> Running:
-        """Start ``quarry worker``; return when it is ready."""
+    def start_worker(self, title: str, *options: object, is_known: bool = True) -> Running:
+        """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title."""
         port, folder = free_port(), self.work / title
         folder.mkdir(exist_ok=True)
         self._write_settings(folder)
-        self.archive.destinations[title] = ("127.0.0.1", port)
+        if is_known:
+            self.archive.destinations[title] = ("127.0.0.1", port)
         command = ["worker", "--as", f"{title}@127.0.0.1:{port}", "--root", self.root, *options]
         worker = self._stack.enter_context(Running(folder / "output.txt", *command, cwd=folder))
         wait_for(lambda: "ready: " in worker.output or worker.ended, "the worker", 60)

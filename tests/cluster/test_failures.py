@@ -100,3 +100,16 @@ def test_a_worker_that_is_stopped_ends_what_it_has_begun_and_leaves_the_list(sit
         site.start_worker("W2")
         assert watching.wait() == 0, watching.output
     assert set(site.archive.moves.values()) == {1}
+
+
+def test_an_archive_that_does_not_know_a_worker_takes_it_off_the_archive_alone(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Site(tmp_path, url, STUDIES, settings='retrieve = "move"') as site:
+        site.start_worker("UNKNOWN", is_known=False)
+        with site.start("trial", STUDIES) as watching:
+            wait_for(lambda: "archive main: " in quarry("cluster", "status").out, "its word", 60)
+            site.start_worker("W2")
+            assert watching.wait() == 0, watching.output
+        assert site.outcomes("trial") == ["complete"] * len(STUDIES)

@@ -84,7 +84,8 @@ class JobRuns:
 
     def describe_wait(self) -> str:
         """Return what the worker waits for, and what it cannot use."""
-        waits = [self._equipment.queries.status_board.waiting_for, *self._left.reasons.values()]
+        left = [f"{key}: {reason}" for key, reason in self._left.reasons.items()]
+        waits = [self._equipment.queries.status_board.waiting_for, *left]
         return "; ".join(filter(None, waits))
 
     def query_rows(self, job: int) -> None:
@@ -95,13 +96,19 @@ class JobRuns:
 
     def fetch_study(self, job: int, archive: str) -> None:
         """Fetch the next study of a job; an archive that refuses this worker is left to the others."""
+        key, selector = f"archive {archive}", self._equipment.worker.clients[archive].transport_selector
+        if self._left.has(key):
+            self._wait(_REFUSED_PAUSE)
+            return
+        if not selector.available:
+            selector.reset()
         with self._working_on(job) as run:
             if run is None:
                 return
             try:
                 run.fetch_study(archive)
             except OperatorActionRequired as error:
-                self._left.add(f"archive {archive}", redact(error))
+                self._left.add(key, redact(error))
 
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on."""

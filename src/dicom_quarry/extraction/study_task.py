@@ -240,7 +240,7 @@ class StudyTask:
             names_other_study=inbound.names_other_study
             and not self._context.queries.settings.accept_mismatch,
             nearline_timeout=self._client.profile.nearline_patience,
-            transports=self._client.transport_selector.available,
+            transports=self._client.transport_selector.require_available(),
             proven=self._client.transport_selector.proven,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from dicom_quarry.archive.base import RetrieveResult, Verdict
 from dicom_quarry.archive.dimse.status import strip_archive_comment
@@ -47,6 +48,22 @@ class TransportSelector:
     def available(self) -> tuple[Transport, ...]:
         """The transports that may be tried, in order of preference."""
         return self._available
+
+    def require_available(self) -> tuple[Transport, ...]:
+        """Return the same; raise OperatorActionRequired if there is none, for a study that comes too late."""
+        with self._lock:
+            if not self._available:
+                self._raise_unusable()
+            return self._available
+
+    def reset(self) -> None:
+        """Try all transports again: a person may have acted."""
+        with self._lock:
+            self._available = tuple(self._fruitless_studies)
+            for studies in self._fruitless_studies.values():
+                studies.clear()
+            self._reasons.clear()
+            self._redacted_reasons.clear()
 
     @property
     def proven(self) -> frozenset[Transport]:
@@ -119,11 +136,14 @@ class TransportSelector:
         self._available = tuple(one for one in self._available if one is not transport)
         # Logs get the redacted reasons: an archive's message may name a patient.
         if not self._available:
-            raise OperatorActionRequired("; ".join(self._reasons), redacted="; ".join(self._redacted_reasons))
+            self._raise_unusable()
         hint = ", destination probably not registered" if transport is Transport.MOVE else ""
         code = f" ({result.status:04X}{hint})" if result.status else ""
         failed, used = transport.label, self._available[0].label
         self._report(f"{failed} failed{code}. Using {used} from now on. Details: quarry explain")
+
+    def _raise_unusable(self) -> NoReturn:
+        raise OperatorActionRequired("; ".join(self._reasons), redacted="; ".join(self._redacted_reasons))
 
 
 def _is_fruitless(result: RetrieveResult) -> bool:
