@@ -85,3 +85,15 @@ def test_the_only_road_out_of_reach_is_waited_for_not_closed() -> None:
     for task in range(9):
         selector.record_result(task, Transport.GET, LOST, 0)
     assert selector.available == (Transport.GET,)
+
+
+def test_after_a_while_all_are_tried_again() -> None:
+    selector = Messages().selector(Transport.MOVE)
+    with pytest.raises(OperatorActionRequired):
+        selector.record_result(1, Transport.MOVE, UNKNOWN, 0)
+    with pytest.raises(OperatorActionRequired, match="unknown"):
+        selector.require_available()
+    selector.reset()
+    assert selector.require_available() == (Transport.MOVE,)
+    with pytest.raises(OperatorActionRequired, match=r"^unknown[^;]*$"):
+        selector.record_result(2, Transport.MOVE, UNKNOWN, 0)
