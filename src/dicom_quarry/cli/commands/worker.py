@@ -31,6 +31,8 @@ def worker(
 
     Examples:
       quarry worker --as QUARRY1:11112 --root /data/research
+      quarry worker --as QUARRY1:11112 --root /data/research --parallel 4
+      quarry worker --as QUARRY2@10.1.2.9:11112 --root /data/research --config worker.toml
     """
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
     with api.StopSignals(end_after=float("inf")) as signals:
