@@ -164,6 +164,8 @@ def test_a_late_word_is_refused(worker: Open, location: LedgerLocation) -> None:
     with pytest.raises(ClaimLost):
         first.requery_rows(old.task_id, old.claim)
     with pytest.raises(ClaimLost):
+        first.forget_stored(old.task_id, 0.0, "the disk failed", old.claim)
+    with pytest.raises(ClaimLost):
         first.record_round(old.task_id, [attempt()], old.claim).result()
     assert claimed(location) == [("task", 1, "second")]
     assert second.fruitless_rounds(new.task_id) == {}

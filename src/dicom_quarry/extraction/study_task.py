@@ -14,15 +14,14 @@ from dicom_quarry.archive.base import RetrieveRequest, Verdict
 from dicom_quarry.errors import (
     ArchiveError,
     ConnectionLost,
-    InstanceRefused,
     QueryFailed,
     Rejected,
     redact,
 )
 from dicom_quarry.extraction.archive_client import QueryLog
+from dicom_quarry.extraction.earlier_receipts import load_receipts
 from dicom_quarry.extraction.inbound import InboundStudy
 from dicom_quarry.extraction.job_context import JobContext
-from dicom_quarry.extraction.refusals import Refusal
 from dicom_quarry.extraction.retrieval_round import RetrievalRound, RoundResult
 from dicom_quarry.extraction.retry_policy import (
     Finish,
@@ -33,16 +32,15 @@ from dicom_quarry.extraction.retry_policy import (
     next_step,
 )
 from dicom_quarry.extraction.state_machine import TaskEvent, advance_task
-from dicom_quarry.extraction.task_result import build_task_result
+from dicom_quarry.extraction.study_commit import NotDurable, StudyCommit
 from dicom_quarry.extraction.task_snapshot import Round, TaskSnapshot
 from dicom_quarry.extraction.unsynced_files import synced_paths
 from dicom_quarry.extraction.worker import Worker
-from dicom_quarry.jobs.folder import MISMATCH_DIR
 from dicom_quarry.jobs.internal_errors import is_internal
 from dicom_quarry.jobs.progress import ActiveStudy
-from dicom_quarry.ledger.ledger import REFUSED, TaskResult
+from dicom_quarry.ledger.ledger import TaskResult
 from dicom_quarry.ledger.query_log import Postponement, log_postponement
-from dicom_quarry.model import Level, Listing, OutcomeStatus, Receipt, Task, TaskState, Transport
+from dicom_quarry.model import Level, Listing, OutcomeStatus, Task, TaskState, Transport
 from dicom_quarry.outcomes import CATALOGUE, INTERNAL_ERROR
 from dicom_quarry.plurals import format_count
 from dicom_quarry.system.backoff import backoff
@@ -56,14 +54,6 @@ class DoubtfulAnswer(Exception):
     """The archive may have left out studies when it found this one."""
 
 
-class _NotDurable(Exception):
-    """The disk did not take the files of a study; ``refusal`` is the reason for missing.csv."""
-
-    def __init__(self, why: str, refusal: Refusal | None) -> None:
-        super().__init__(why)
-        self.refusal = refusal
-
-
 class StudyTask:
     """The work on one task, from its listing to its outcome."""
 
@@ -73,6 +63,7 @@ class StudyTask:
         self._context = context
         self._worker = worker
         self._client = worker.clients[task.archive]
+        self._study_commit = StudyCommit(task, self.row, context, self._client.profile.description)
         self._state = TaskState.WAITING
         self._listing = Listing((), ())
         self._listing_count = 0
@@ -148,7 +139,7 @@ class StudyTask:
         self._worker.turns.end(self.task.study.study_uid, self)
 
     def _make_inbound(self) -> InboundStudy:
-        receipts = self._load_receipts()
+        receipts = load_receipts(self._context, self.task, self.row, self._listing)
         synced = synced_paths(self._context, self.task.study) if receipts else ()
         return self._context.inbound.open(self.task, receipts, self._recorded_folders, synced)
 
@@ -191,7 +182,7 @@ class StudyTask:
         self._conclude(make_finish(len(inbound.receipts)), inbound)
         try:
             self.finish()
-        except _NotDurable:
+        except NotDurable:
             self._conclude(make_finish(len(inbound.receipts)), inbound)
             self.finish()
 
@@ -246,31 +237,6 @@ class StudyTask:
 
     def _expected_count(self) -> int:
         return len(self._listing.instances) or self._listing.count or 0
-
-    def _load_receipts(self) -> list[Receipt]:
-        """Return the receipts of the instances that an earlier run stored for this task."""
-        found: list[Receipt] = []
-        listed_uids = {ref.sop_uid for ref in self._listing.instances}
-        for folder in self._context.ledger.folders_of(self.task.task_id):
-            for receipt in self._context.instance_files.read_receipts(PurePosixPath(folder)):
-                listed = receipt.ref.sop_uid in listed_uids
-                if listed or receipt.ref.study_uid == self.task.study.study_uid:
-                    found.append(self._move_if_accepted(receipt))
-        if found:
-            stored = format_count(len(found), "instance")
-            _log.info("row %d: %s stored in an earlier run", self.row, stored)
-        return found
-
-    def _move_if_accepted(self, receipt: Receipt) -> Receipt:
-        """Move an instance out of the folder for mismatches once its identity is accepted."""
-        context = self._context
-        in_mismatch_dir = receipt.path.parts[0] == MISMATCH_DIR
-        is_of_other_study = receipt.ref.study_uid != self.task.study.study_uid
-        if not in_mismatch_dir or is_of_other_study or context.inbound.find_mismatch(self.task, receipt):
-            return receipt
-        usual = str(receipt.path.parent.relative_to(MISMATCH_DIR))
-        context.ledger.add_folders(self.task.task_id, [usual]).result()
-        return context.instance_files.relocate(receipt, MISMATCH_DIR)
 
     # -- retrieving
 
@@ -341,17 +307,11 @@ class StudyTask:
     def _commit(self, finish: Finish, inbound: InboundStudy) -> tuple[Finish, TaskResult]:
         """Make the files durable, then the line of the audit log, then the outcome.
 
-        Instances that arrive meanwhile are recorded behind the outcome. Raises _NotDurable and LedgerError.
+        Instances that arrive meanwhile are recorded behind the outcome. Raises NotDurable and LedgerError.
         """
         try:
-            self._sync(inbound)
-            # An excluded study has no missing instances.
-            is_excluded = CATALOGUE[finish.code].status is OutcomeStatus.EXCLUDED
-            listing = self._listing if self._listing_count and not is_excluded else None
-            finish = self._with_refusals(finish, inbound, listing)
-            result = build_task_result(finish, inbound, listing, self._context.path_of, now=time.time())
-            self._write_audit(result)
-            concluded = self._context.ledger.conclude_task(self.task.task_id, result, self.task.claim)
+            listing = self._listing if self._listing_count else None
+            finish, result, concluded = self._study_commit.write(finish, inbound, listing, self._rounds)
         finally:
             self._close_inbound(inbound)
         concluded.result()
@@ -359,24 +319,6 @@ class StudyTask:
             # Not by the thread that retrieves: it may wait for the space that an on-complete command makes.
             self._context.on_task_complete(self.task.task_id)
         return finish, result
-
-    def _sync(self, inbound: InboundStudy) -> None:
-        """Make the files of a frozen study durable; discard them all if that fails."""
-        files = self._context.instance_files
-        try:
-            files.sync(inbound.unsynced)
-        except InstanceRefused as error:
-            lost, discarded = inbound.drop_unsynced()
-            files.discard(discarded)
-            self._context.sink.on_sync_failed(lost, error)
-            raise _NotDurable(str(error), self._context.sink.refusals.find(lost, 0.0)) from error
-        inbound.unsynced.clear()
-
-    def _with_refusals(self, finish: Finish, inbound: InboundStudy, listing: Listing | None) -> Finish:
-        """Add the reasons why our own receiver refused missing instances, for missing.csv and explain."""
-        missing = {ref.sop_uid for ref in listing.instances} - inbound.receipts.keys() if listing else set()
-        refused = self._context.sink.refusals.reasons_of(missing) if missing else {}
-        return replace(finish, details={**finish.details, REFUSED: refused}) if refused else finish
 
     def finish(self) -> None:
         """Report the outcome once it is durable; do nothing if the task has not ended. Raises LedgerError.
@@ -388,7 +330,7 @@ class StudyTask:
         inbound, ending = self._ending
         try:
             finish, result = ending.result()
-        except _NotDurable as error:
+        except NotDurable as error:
             self._ending = None
             self._after_failed_sync(error, inbound)
             return
@@ -400,23 +342,10 @@ class StudyTask:
         if definition.status is not OutcomeStatus.COMPLETE:
             self._context.queries.status_board.report(f"row {self.row}: {definition.title}")
 
-    def _write_audit(self, result: TaskResult) -> None:
-        self._context.audit_log.write(
-            "study",
-            self.task.study,
-            archive=self._client.profile.description,
-            transport=" ".join(dict.fromkeys(one.transport for one in self._rounds if one.newly_stored)),
-            row=self.row,
-            outcome=CATALOGUE[result.code].status,
-            code=result.code,
-            instances=result.stored,
-            bytes=result.size,
-        )
-
-    def _after_failed_sync(self, error: _NotDurable, inbound: InboundStudy) -> None:
+    def _after_failed_sync(self, error: NotDurable, inbound: InboundStudy) -> None:
         """Go on without the files that the disk did not take: a try that brought nothing."""
         self._transition(TaskEvent.SYNC_FAILED)
-        self._context.ledger.forget_stored(self.task.task_id, self._began, str(error))
+        self._context.ledger.forget_stored(self.task.task_id, self._began, str(error), self.task.claim)
         if not self._listing_count:
             raise error
         self._rounds = [replace(one, newly_stored=0) for one in self._rounds]

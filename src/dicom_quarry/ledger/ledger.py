@@ -210,11 +210,14 @@ class Ledger:
             for row in rows
         ]
 
-    def forget_stored(self, task_id: int, since: float, comment: str) -> None:
+    def forget_stored(self, task_id: int, since: float, comment: str, claim: int = 0) -> None:
         """Record that what the requests of a task since a POSIX time brought was lost, and why."""
-        self.database.write(
-            lambda c: put.FORGET_STORED.run(c, task_id=task_id, since=since, comment=comment) and None
-        )
+
+        def work(connection: Connection) -> None:
+            self.claims.require(connection, "task", task_id, claim)
+            put.FORGET_STORED.run(connection, task_id=task_id, since=since, comment=comment)
+
+        self.database.write(work)
 
     def conclude_task(self, task_id: int, result: TaskResult, claim: int = 0) -> Future[None]:
         """Conclude a task: store its outcome and its instances in one transaction.
