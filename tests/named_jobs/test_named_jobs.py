@@ -25,11 +25,12 @@ from tests.peers.process import free_port, wait_for
 
 @pytest.fixture(scope="module")
 def finished_job(tmp_path_factory: pytest.TempPathFactory, database: str) -> Iterator[NamedJob]:
-    """A job that has ended, for all tests of this module, in their order."""
+    """A job that has ended, and one in the folder ``there``; a test leaves them to those below it."""
     with pytest.MonkeyPatch.context() as patch, NamedJob(tmp_path_factory.mktemp("named"), database) as made:
         patch.chdir(made.work)
         patch.setenv("XDG_STATE_HOME", str(made.work / "state"))
         assert made.run("--protocol", "IRB-1").code == 1
+        assert made.run_in_folder(made.work / "there").code == 1
         yield made
 
 
@@ -52,7 +53,6 @@ def test_the_result_is_that_of_a_job_in_a_folder(finished: NamedJob) -> None:
     }
     check_folder(job.out)
     there = job.work / "there"
-    assert job.run_in_folder(there).code == 1
     assert without_times(report(job.out)) == without_times(report(there))
     assert without_times(studies(job.out)) == without_times(studies(there))
     assert digests(job.out) == digests(there)
