@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,35 @@ def test_a_worker_that_is_stopped_ends_what_it_has_begun_and_leaves_the_list(sit
         site.start_worker("W2")
         assert watching.wait() == 0, watching.output
     assert set(site.archive.moves.values()) == {1}
+
+
+def test_a_second_signal_cancels_what_a_worker_transfers(site: Site) -> None:
+    worker = site.start_worker("W1")
+    site.archive.hold = True
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.now == 1, "a move", 60)
+        worker.terminate()
+        wait_for(lambda: "ending what it has begun" in quarry("cluster", "status").out, "its word", 60)
+        worker.terminate()
+        assert worker.wait() == 0, worker.output
+        wait_for(lambda: site.archive.now == 0, "the cancel", 60)
+        site.archive.hold = False
+        site.start_worker("W2")
+        assert watching.wait() == 0, watching.output
+    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+
+
+def test_a_database_that_is_away_for_longer_than_a_lease_is_waited_for(
+    site: Site, server: PostgresServer
+) -> None:
+    worker = site.start_worker("W1")
+    with site.start("trial", STUDIES) as watching:
+        wait_for(lambda: site.archive.moves.total() >= 2, "two moves", 60)
+        server.kill()
+        time.sleep(5)  # longer than vanished-after
+        server.start()
+        assert watching.wait() == 0, watching.output + worker.output
+    assert site.outcomes("trial") == ["complete"] * len(STUDIES)
 
 
 def test_an_archive_that_does_not_know_a_worker_takes_it_off_the_archive_alone(

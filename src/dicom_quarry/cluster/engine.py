@@ -35,8 +35,11 @@ _STUDIES = "studies:"
 _BEAT_INTERVAL = 5.0
 _RESCUE_INTERVAL = 5.0
 
-#: Seconds between two looks for tokens; a notification comes sooner.
-_POLL_INTERVAL = 5.0
+#: Seconds between two looks for tokens. A notification comes sooner, until the database has been away once.
+_POLL_INTERVAL = 1.0
+
+#: Seconds for which a connection of the pool is waited for.
+_POOL_TIMEOUT = 5.0
 
 #: Seconds before the engine's loop is begun again after it has lost the database.
 _RESTART_INTERVAL = 1.0
@@ -129,12 +132,16 @@ class Engine:
         self._cancel = partial(_cancel_soon, loop, main)
         if self._stopping.is_set():
             return
+        # The pool's own tries come at growing intervals, the longest of which would pass after the absence.
+        await (await psycopg.AsyncConnection.connect(self._conninfo)).close()
         app = self._make_app()
         async with app.open_async():
             tasks = [asyncio.create_task(self._take_tokens(app, queue)) for queue in self._threads]
             tasks.append(asyncio.create_task(self._rescue(app)))
             try:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    task.result()  # raises what has ended it
             finally:
                 for task in tasks:
                     task.cancel()
@@ -146,6 +153,8 @@ class Engine:
             min_size=1,
             # A listening connection for each queue, and one for what else it does.
             max_size=2 * len(self._threads) + 2,
+            timeout=_POOL_TIMEOUT,
+            reconnect_timeout=_POOL_TIMEOUT,
             kwargs={"options": f"-c search_path={ENGINE_SCHEMA} -c timezone=UTC"},
         )
         app = procrastinate.App(connector=connector)

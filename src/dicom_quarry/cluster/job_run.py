@@ -24,6 +24,7 @@ from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import record_run
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.progress import StatusBoard
+from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.store.incoming import open_incoming
@@ -100,7 +101,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
     if not place.out.resolve().is_relative_to(equipment.root.resolve()):
         raise InputError(f"its folder {place.out} is not below {equipment.root}, the root of this worker")
     with ExitStack() as stack:
-        reader = stack.enter_context(closing(LedgerReader(place.ledger)))
+        reader = stack.enter_context(closing(LedgerReader(place.ledger, max_outage=MAX_OUTAGE)))
         queries = _make_queries(reader, equipment.queries)
         ledger = stack.enter_context(closing(Ledger(place.ledger, equipment.identity, claims_ahead=0)))
         audit_log = stack.enter_context(place.open_audit_log(ledger, queries.settings.protocol))

@@ -5,22 +5,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
 from dicom_quarry.cluster.job_run import Equipment, JobRun, open_job_run
-from dicom_quarry.errors import InputError, LedgerError, OperatorActionRequired, QuarryError, redact
+from dicom_quarry.errors import (
+    ArchiveError,
+    InputError,
+    LedgerError,
+    OperatorActionRequired,
+    QuarryError,
+    redact,
+)
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.place import ClusterPlace
+from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
 
-#: Seconds for which an archive, or a job, that this worker cannot use is left to the others.
+#: Seconds for which an archive, or a job, that this worker cannot use is left to the others; and a job whose
+#: record cannot be read, as when the database is away.
 _LEAVE_SECONDS = 60.0
+_RECORD_SECONDS = 2.0
 
 #: Seconds for which a token waits that has nothing to do: another worker may take the next one.
 _REFUSED_PAUSE = 1.0
@@ -48,9 +58,11 @@ class _Left:
     until: dict[object, float] = field(default_factory=dict)
     reasons: dict[object, str] = field(default_factory=dict)
 
-    def add(self, key: object, reason: str) -> None:
+    def add(self, key: object, error: Exception) -> None:
+        reason = redact(error) if isinstance(error, ArchiveError) else str(error)
         _log.warning("%s: %s", key, reason)
-        self.until[key], self.reasons[key] = time.monotonic() + _LEAVE_SECONDS, reason
+        seconds = _RECORD_SECONDS if isinstance(error, LedgerError) else _LEAVE_SECONDS
+        self.until[key], self.reasons[key] = time.monotonic() + seconds, reason
 
     def has(self, key: object) -> bool:
         if time.monotonic() < self.until.get(key, 0.0):
@@ -90,25 +102,14 @@ class JobRuns:
 
     def query_rows(self, job: int) -> None:
         """Query for the next rows of a job."""
-        with self._working_on(job) as run:
-            if run is not None:
-                run.query_rows()
+        self._work(job, f"rows of job {job}", lambda run: run.query_rows())
 
     def fetch_study(self, job: int, archive: str) -> None:
         """Fetch the next study of a job; an archive that refuses this worker is left to the others."""
-        key, selector = f"archive {archive}", self._equipment.worker.clients[archive].transport_selector
-        if self._left.has(key):
-            self._wait(_REFUSED_PAUSE)
-            return
-        if not selector.available:
+        selector = self._equipment.worker.clients[archive].transport_selector
+        if not selector.available and not self._left.has(f"archive {archive}"):
             selector.reset()
-        with self._working_on(job) as run:
-            if run is None:
-                return
-            try:
-                run.fetch_study(archive)
-            except OperatorActionRequired as error:
-                self._left.add(key, redact(error))
+        self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
 
     def attend(self, connection: psycopg.Connection) -> None:
         """Stop the jobs that the workers do not have any more, and close those that no thread works on."""
@@ -128,17 +129,21 @@ class JobRuns:
         for number in numbers:
             self._stop(number, cancel=cancel)
 
-    @contextmanager
-    def _working_on(self, job: int) -> Iterator[JobRun | None]:
-        """Lend an open job, None if this worker cannot work on it now."""
-        opened = self._take(job)
+    def _work(self, job: int, key: str, work: Callable[[JobRun], None]) -> None:
+        """Do the work of a token; what a person has to solve under ``key`` is left to others for a while."""
+        opened = None if self._left.has(key) else self._take(job)
         if opened is None:
-            yield None
+            self._wait(_REFUSED_PAUSE)
             return
         try:
-            yield opened.run
+            work(opened.run)
+        except Stopped:
+            pass
+        except OperatorActionRequired as error:
+            self._left.add(key, error)
         except LedgerError as error:
-            self._left.add(f"job {job}", str(error))
+            self._left.add(f"job {job}", error)
+            opened.is_stopping = True  # its record is opened again later
         finally:
             self._give_back(job, opened)
 
@@ -152,13 +157,12 @@ class JobRuns:
             if not self._left.has(f"job {job}"):
                 try:
                     opened = self._open_job(job)
-                except QuarryError as error:
-                    self._left.add(f"job {job}", str(error))
+                except (QuarryError, OSError) as error:
+                    self._left.add(f"job {job}", error)
                 else:
                     with self._lock:
                         self._open[job] = opened
                     return opened
-        self._wait(_REFUSED_PAUSE)
         return None
 
     def _open_job(self, job: int) -> _OpenJob:
@@ -188,5 +192,7 @@ class JobRuns:
             if opened.users or not opened.is_stopping or self._open.get(job) is not opened:
                 return
             del self._open[job]
-        opened.closing.close()
-        _log.info("job %d is closed", job)
+        try:
+            opened.closing.close()
+        except LedgerError as error:
+            _log.warning("job %d: %s", job, error)

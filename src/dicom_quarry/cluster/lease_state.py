@@ -93,7 +93,14 @@ class LeaseState:
         self._sleep = sleep
         self._seconds = seconds
         self._pool = ConnectionPool(
-            url, min_size=1, max_size=4, open=False, timeout=_RECONNECT_INTERVAL, kwargs={"autocommit": True}
+            url,
+            min_size=1,
+            max_size=4,
+            open=False,
+            timeout=_RECONNECT_INTERVAL,
+            # Its own tries come at growing intervals, the longest of which would pass after the absence.
+            reconnect_timeout=_RECONNECT_INTERVAL,
+            kwargs={"autocommit": True},
         )
         self._lock = threading.Lock()
         self._leases: dict[int, Lease] = {}
@@ -207,8 +214,10 @@ class LeaseState:
 
     def _keep_leases(self) -> None:
         while not self._closing.wait(min(_RENEW_INTERVAL, self._seconds / 6)):
-            with suppress(*_AWAY):
+            try:
                 self._renew()
+            except (psycopg.Error, PoolTimeout) as error:
+                _log.warning("leases were not renewed: %s", " ".join(str(error).split()))
 
     def _renew(self) -> None:
         started = time.monotonic()

@@ -12,6 +12,7 @@ import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
+from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers
 from dicom_quarry.system.service_loop import start_thread
 
@@ -78,10 +79,10 @@ class WorkerLoop:
             try:
                 with self._connect() as connection:
                     self._serve(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                _log.warning("the database does not answer (%s); trying again", type(error).__name__)
+            except (psycopg.Error, LedgerError) as error:  # away; or a job was removed just now
+                _log.warning("the database: %s; trying again", " ".join(str(error).split()))
                 self._ended.wait(_BEAT_INTERVAL)
-        with suppress(psycopg.Error), self._connect() as connection:
+        with suppress(psycopg.Error, LedgerError), self._connect() as connection:
             self._registration.remove(connection)
 
     def _serve(self, connection: psycopg.Connection) -> None:

@@ -20,8 +20,10 @@ _log = logging.getLogger("dicom_quarry.job")
 #: Seconds over which the rates are averaged.
 _RATE_WINDOW = 30.0
 
-#: Largest share of the time for counting, which takes seconds in a large ledger.
+#: Largest share of the time for counting, which takes seconds in a large ledger; and the longest pause, in
+#: seconds, as after a count that has waited for a database.
 _MAX_COUNT_SHARE = 0.02
+_MAX_COUNT_PAUSE = 20.0
 
 
 @dataclass(slots=True)
@@ -194,7 +196,8 @@ class ProgressMeter:
         )
 
     def _update_counts(self, now: float) -> None:
-        if now - self._counted_at < max(0.5, self._count_seconds / _MAX_COUNT_SHARE):
+        pause = min(max(0.5, self._count_seconds / _MAX_COUNT_SHARE), _MAX_COUNT_PAUSE)
+        if now - self._counted_at < pause:
             return
         self._counts = self._reader.counts()
         self._counted_at = time.monotonic()

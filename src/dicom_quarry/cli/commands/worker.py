@@ -13,6 +13,9 @@ from dicom_quarry.cli import cohort_options, options
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
 
+#: Seconds after the second signal until the process ends, whatever it waits for.
+_LAST_MINUTES = 600.0
+
 
 def worker(
     root: Annotated[
@@ -35,7 +38,7 @@ def worker(
       quarry worker --as QUARRY2@10.1.2.9:11112 --root /data/research --config worker.toml
     """
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-    with api.StopSignals(end_after=float("inf")) as signals:
+    with api.StopSignals(end_after=_LAST_MINUTES) as signals:
         service = api.make_worker(config, root, as_, parallel, PlainDisplay())
         signals.begin(service.stop)
         service.run(lambda: write_line(f"ready: {service.name}, for the jobs below {root}"))
