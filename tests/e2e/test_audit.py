@@ -10,7 +10,7 @@ import pytest
 
 from dicom_quarry.demo.dimse_operations import RetrieveOperation, Tally
 from dicom_quarry.demo.synthetic_studies import generate_studies
-from tests.e2e.command import Running, outcomes, quarry, until
+from tests.e2e.command import Running, outcomes, quarry, status, until
 from tests.e2e.job_runs import Job, accessions
 from tests.peers.process import wait_for
 from tests.scripted import Fault, ScriptedArchive
@@ -74,6 +74,8 @@ def test_killed_and_gone_on_with_no_study_is_left_out(work: Path) -> None:
         with Running(work / "killed.txt", *job.command()) as running:
             # The end of a study is made durable while the next one comes.
             until(running, "the third study", lambda: held.reached and len(events(job.out)) == 3)
+            # A line of the log is written before the record has the outcome.
+            until(running, "two outcomes", lambda: status(job.out)["rows_by_outcome"].get("complete") == 2)
             running.kill()
         assert events(job.out) == ["started", "study", "study"]
         held.released = True

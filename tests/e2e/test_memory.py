@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import Running, files, outcomes, until
+from tests.e2e.command import PATIENCE, Running, files, outcomes
 from tests.e2e.demo_process import Content, DemoProcess
-from tests.peers.process import free_port
+from tests.peers.process import free_port, wait_for
 
 LIMIT = 200_000_000
 
@@ -31,7 +31,7 @@ def extracted(work: Path, content: Content, *options: object) -> tuple[int, Path
                 peak = max(peak, running.peak())
                 return running.ended
 
-            until(running, "the end", ended)
+            wait_for(ended, "the end", PATIENCE)
             assert running.wait() == 0
     size = sum((out / name).stat().st_size for name in files(out))
     print(

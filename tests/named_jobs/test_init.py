@@ -111,6 +111,8 @@ def test_a_job_in_a_folder_loads_no_driver(work: Path) -> None:
         "print([one for one in ('psycopg', 'procrastinate', 'dicom_quarry.jobs.cluster.place')"
         " if one in sys.modules])"
     )
+    root = Path(__file__).parents[2]
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); {code}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done.stderr
 
