@@ -100,6 +100,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
     """Open a job; raise InputError if this worker cannot work on it, and LedgerError."""
     if not place.out.resolve().is_relative_to(equipment.root.resolve()):
         raise InputError(f"its folder {place.out} is not below {equipment.root}, the root of this worker")
+    place.require_folder()  # any user may have written the path into the list of jobs
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LedgerReader(place.ledger, max_outage=MAX_OUTAGE)))
         queries = _make_queries(reader, equipment.queries)

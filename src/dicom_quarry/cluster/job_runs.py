@@ -70,6 +70,9 @@ class _Left:
         self.reasons.pop(key, None)
         return False
 
+    def describe(self) -> list[str]:
+        return [f"{key}: {reason}" for key, reason in list(self.reasons.items()) if self.has(key)]
+
 
 class JobRuns:
     """The work of one worker on the jobs of a database; see :class:`worker.WorkerJobs`."""
@@ -96,8 +99,7 @@ class JobRuns:
 
     def describe_wait(self) -> str:
         """Return what the worker waits for, and what it cannot use."""
-        left = [f"{key}: {reason}" for key, reason in self._left.reasons.items()]
-        waits = [self._equipment.queries.status_board.waiting_for, *left]
+        waits = [self._equipment.queries.status_board.waiting_for, *self._left.describe()]
         return "; ".join(filter(None, waits))
 
     def query_rows(self, job: int) -> None:
