@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from dicom_quarry.jobs.cluster.database import Cluster
+from tests.cluster.site import STUDIES, Site
 from tests.postgres_server import PostgresServer, running_postgres
 
 
@@ -27,3 +29,10 @@ def url(server: PostgresServer) -> str:
             connection.execute(f"DROP SCHEMA {name} CASCADE")
     assert Cluster(server.url).init()
     return server.url
+
+
+@pytest.fixture
+def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.chdir(tmp_path)
+    with Site(tmp_path, url, STUDIES) as site:
+        yield site

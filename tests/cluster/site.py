@@ -10,21 +10,26 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
-from dicom_quarry.demo.dimse_operations import MoveOperation
-from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy
+from dicom_quarry.demo.dimse_operations import MoveOperation, RetrieveOperation
+from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy, generate_studies
 from tests.e2e.command import Done, Running, quarry
 from tests.e2e.job_runs import accessions
 from tests.peers.process import free_port, wait_for
 from tests.scripted import ScriptedArchive
 
+STUDIES = generate_studies(12, seed=20, images=2)
+
 
 class CountingArchive(ScriptedArchive):
-    """Counts the moves at once; while it is on ``hold`` none of them ends."""
+    """Counts the moves at once; while it is on ``hold`` none of them ends.
+
+    With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it.
+    """
 
     def __init__(self, studies: list[DemoStudy]) -> None:
         super().__init__(studies)
         self.now = self.most = 0
-        self.hold = False
+        self.hold = self.breaks_off = False
         self._lock = threading.Lock()
 
     def deliver(
@@ -34,18 +39,27 @@ class CountingArchive(ScriptedArchive):
             self.now += 1
             self.most = max(self.most, self.now)
         try:
-            wait_for(lambda: not self.hold or self.ended(move), "the end of the hold", 120)
+            if not self.breaks_off:
+                self._wait(move)
             super().deliver(move, address, instances)
         finally:
             with self._lock:
                 self.now -= 1
+
+    def should_continue(self, operation: RetrieveOperation, sent: int) -> bool:
+        if sent and self.breaks_off:
+            self._wait(operation)
+        return super().should_continue(operation, sent)
+
+    def _wait(self, move: RetrieveOperation) -> None:
+        wait_for(lambda: not self.hold or self.ended(move), "the end of the hold", 120)
 
 
 class Site:
     """An archive, a database and a root folder; jobs are entered in the folder ``work``."""
 
     def __init__(self, work: Path, url: str, studies: list[DemoStudy], *, settings: str = "") -> None:
-        self.work, self.root, self._url = work, work / "root", url
+        self.work, self.root, self.url = work, work / "root", url
         self._settings = settings
         self.studies = studies
         self.archive = CountingArchive(studies)
@@ -55,7 +69,7 @@ class Site:
         self._stack.enter_context(self.archive)
         self.root.mkdir()
         self._write_settings(self.work)
-        assert quarry("cluster", "init", self._url).code == 0
+        assert quarry("cluster", "init", self.url).code == 0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -66,7 +80,7 @@ class Site:
         peer = f"{self.archive.title}@{self.archive.host}:{self.archive.port}"
         (folder / "quarry.toml").write_text(
             f'[archive.main]\naddress = "{peer}"\nsettle = 0.3\n{self._settings}\n'
-            f'[cluster]\nledger = "{self._url}"\nvanished-after = 3\n'
+            f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n'
         )
 
     def start_worker(self, title: str, *options: object, is_known: bool = True) -> Running:

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from dicom_quarry.demo.synthetic_studies import generate_studies
-from tests.cluster.site import Site
+from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import quarry
 from tests.peers.process import wait_for
 from tests.postgres_server import PostgresServer
 
 pytestmark = pytest.mark.cluster
-
-STUDIES = generate_studies(12, seed=20, images=2)
-
-
-@pytest.fixture
-def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.chdir(tmp_path)
-    with Site(tmp_path, url, STUDIES) as site:
-        yield site
 
 
 def test_a_killed_worker_costs_a_repeated_move_and_nothing_else(site: Site) -> None:
@@ -143,3 +134,35 @@ def test_an_archive_that_does_not_know_a_worker_takes_it_off_the_archive_alone(
             site.start_worker("W2")
             assert watching.wait() == 0, watching.output
         assert site.outcomes("trial") == ["complete"] * len(STUDIES)
+
+
+def test_files_that_a_worker_has_left_are_fetched_again_since_they_may_be_torn(site: Site) -> None:
+    first = site.start_worker("W1")
+    site.archive.hold = site.archive.breaks_off = True
+    with site.start("trial", STUDIES[:1]) as watching:
+        wait_for(lambda: len(list((site.root / "trial").rglob("*.dcm"))) == 1, "the first image", 60)
+        first.kill()
+        (left,) = (site.root / "trial").rglob("*.dcm")
+        size = left.stat().st_size
+        # As after a power cut of the worker's computer: the header is there, and the end is not.
+        os.truncate(left, size - 100)
+        site.start_worker("W2")
+        site.archive.hold = False
+        assert watching.wait() == 0, watching.output
+    assert left.stat().st_size == size
+    assert quarry("verify", "job:trial").code == 0
+
+
+def test_a_worker_with_other_exclusion_lists_leaves_a_job_to_others(site: Site) -> None:
+    site.start_worker("W1")
+    (site.work / "refused.csv").write_text(f"PatientID\n{STUDIES[0].patient.patient_id}\n")
+    done = site.run("trial", STUDIES, "--exclude", site.work / "refused.csv")
+    assert done.code == 1, done.out
+    assert set(site.outcomes("trial")) == {"complete", "excluded"}
+    with psycopg.connect(site.url, autocommit=True) as connection:
+        connection.execute("UPDATE job_1.job SET value = 'of another list' WHERE name = 'exclusions'")
+        connection.execute("UPDATE job_1.tasks SET state = 'waiting' WHERE state = 'concluded'")
+        connection.execute("UPDATE quarry.jobs SET with_workers = true")
+    wait_for(lambda: "exclusion lists here are not those" in quarry("cluster", "status").out, "its word", 60)
+    moved = site.archive.moves.total()
+    assert moved == len(set(site.archive.moves))

@@ -3,24 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from dicom_quarry.demo.synthetic_studies import generate_studies
-from tests.cluster.site import Site
+from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
-
-STUDIES = generate_studies(12, seed=20, images=2)
-
-
-@pytest.fixture
-def site(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.chdir(tmp_path)
-    with Site(tmp_path, url, STUDIES) as site:
-        yield site
 
 
 def test_two_workers_do_a_job_as_one_host_does(site: Site) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster.workers import (
     Registration,
     forget_vanished,
@@ -58,3 +59,19 @@ def test_a_worker_that_ends_leaves_the_list(connection: psycopg.Connection) -> N
     registration.beat(connection, {})
     registration.remove(connection)
     assert list_workers(connection) == []
+
+
+def test_a_worker_whose_name_was_taken_gives_no_sign_of_life_and_removes_no_other(
+    connection: psycopg.Connection,
+) -> None:
+    old, new = (Registration("W1", identity, "W1:11112", "/data") for identity in ("old", "new"))
+    old.enter(connection)
+    with pytest.raises(StartError, match="a worker W1 runs already"):
+        new.enter(connection)
+    silence(connection, "W1", 31)
+    new.enter(connection)
+    assert new.beat(connection, {"rows": 1})
+    assert not old.beat(connection, {"rows": 9})
+    old.remove(connection)
+    (left,) = list_workers(connection)
+    assert (left.identity, left.queues) == ("new", {"rows": 1})

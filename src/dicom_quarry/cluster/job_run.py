@@ -19,6 +19,7 @@ from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.resolver import Resolver
 from dicom_quarry.extraction.study_work import work_on_study
+from dicom_quarry.extraction.unsynced_files import discard_unsynced, note_workers
 from dicom_quarry.extraction.worker import JobSinks, Worker
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import record_run
@@ -27,6 +28,7 @@ from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.model import Task
 from dicom_quarry.store.incoming import open_incoming
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from dicom_quarry.version import __version__
@@ -34,7 +36,7 @@ from dicom_quarry.version import __version__
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What a worker works on jobs with: its own settings and limits, its receiver, and its identity.
+    """The means of a worker, for any job: its own settings and limits, its receiver, and its identity.
 
     The folders of its jobs are below ``root``.
     """
@@ -56,6 +58,8 @@ class JobRun:
         resolver = Resolver(context.queries, worker.clients, context.ledger)
         self._rows = RowGuard(resolver.resolve, context.ledger, report)
         self._studies = InternalErrorGuard("studies", report)
+        #: Tasks that have no outcome yet, and whose files are this process's own.
+        self._own_tasks: set[int] = set()
 
     def query_rows(self) -> None:
         """Query for the next rows; those that are left when the job is stopped are given back."""
@@ -80,11 +84,19 @@ class JobRun:
         claims = self._context.ledger.claims
         for task in claims.take_tasks(time.time(), 1, archive):
             try:
-                work_on_study(task, self._context, self._worker, self._studies)
+                self._discard_files_of_others(task)
+                if not work_on_study(task, self._context, self._worker, self._studies):
+                    self._own_tasks.add(task.task_id)
             except BaseException as error:
                 claims.give_back_items("task", [task.task_id])
                 if not isinstance(error, Stopped):
                     raise
+
+    def _discard_files_of_others(self, task: Task) -> None:
+        """Discard what another worker has left of a study: its computer may have lost power since."""
+        if task.task_id not in self._own_tasks:
+            folders = self._context.ledger.folders_of(task.task_id)
+            discard_unsynced(self._context, task.study, folders)
 
     def stop(self, *, cancel: bool) -> None:
         """Begin nothing more; ``cancel`` what is being transferred."""
@@ -109,6 +121,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         incoming = stack.enter_context(
             open_incoming(place.incoming, equipment.identity, place.find_gone_workers())
         )
+        note_workers(ledger)
         context = make_job_context(queries, place, ledger, audit_log, incoming, reader.columns())
         stack.enter_context(equipment.sinks.open(context.sink))
         archives = [one.description for one in queries.settings.archives]
@@ -119,7 +132,8 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
 
 def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:
     """Return the job's settings with this worker's receiver, archives and limits."""
-    settings = parse_recorded_settings(reader.metadata())
+    metadata = reader.metadata()
+    settings = parse_recorded_settings(metadata)
     known = {archive.name: archive for archive in own.settings.archives}
     missing = [one.name for one in settings.archives if one.name not in known]
     if missing:
@@ -131,13 +145,18 @@ def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:
             "parallel": own.settings.parallel,
         }
     )
+    read_options = record.parse_read_options(settings)
+    exclusions = read_exclusions(settings.exclude, read_options, own.site_policy.exclude)
+    if exclusions.digest != metadata.get("exclusions", ""):
+        raise InputError(
+            "the exclusion lists here are not those of the computer where the job was entered: copy the "
+            "files of --exclude and of the site to this worker"
+        )
     return replace(
         own,
         settings=settings,
         status_board=StatusBoard(),
         shutdown=Shutdown(),
         user_shutdown=Shutdown(),
-        exclusions=read_exclusions(
-            settings.exclude, record.parse_read_options(settings), own.site_policy.exclude
-        ),
+        exclusions=exclusions,
     )

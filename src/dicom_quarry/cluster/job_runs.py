@@ -53,7 +53,7 @@ class _OpenJob:
 
 @dataclass(slots=True)
 class _Left:
-    """What is left to the other workers, by job or archive: until when, and why."""
+    """The jobs and archives that are left to the other workers: until when, and why."""
 
     until: dict[object, float] = field(default_factory=dict)
     reasons: dict[object, str] = field(default_factory=dict)

@@ -91,7 +91,9 @@ class WorkerLoop:
             is_stopping = self._stopping.is_set()
             queues = {} if is_stopping else self._jobs.open_queues()
             state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
-            self._registration.beat(connection, queues, state)
+            if not self._registration.beat(connection, queues, state) and not is_stopping:
+                _log.error("another worker has taken the name %s: this one ends", self._registration.name)
+                self._stopping.set()
             top_up(connection, list_workers(connection))
             self._jobs.attend(connection)
             self._wake.wait(_BEAT_INTERVAL)

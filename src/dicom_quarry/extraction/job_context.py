@@ -44,7 +44,7 @@ class InstanceFiles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What a job has, whatever worker works on it; ``path_of`` returns the path of an instance.
+    """The parts of a job, whatever worker works on it; ``path_of`` returns the path of an instance.
 
     ``on_task_complete`` is called with the number of every task that ended complete.
     """

@@ -231,6 +231,7 @@ class Runner:
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
             if is_watched := folder.has_workers() and not reader.counts().is_fetched:
+                ledger.set_metadata(exclusions=queries.exclusions.digest)  # workers read the lists, too
                 folder.hand_over()
                 counts = Watcher(queries, self._publisher, folder, reader).watch()
                 if not counts.is_fetched:

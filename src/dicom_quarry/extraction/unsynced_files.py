@@ -2,18 +2,20 @@
 
 A run records in the ledger under which start of the computer, and on which file system, it writes. The record
 is removed once everything is durable. If the next run finds another start, it discards the files of
-unfinished studies that no outcome made durable; the archive sends their instances again.
+unfinished studies that no outcome made durable; the archive sends their instances again. Of several workers
+none knows what has become of the computer of another: each discards such files of a study that it takes up.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 
 from dicom_quarry.errors import InstanceRefused
 from dicom_quarry.extraction.job_context import JobContext
+from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.model import Study
 from dicom_quarry.plurals import format_count
 from dicom_quarry.system.file_systems import writing_session
@@ -29,7 +31,8 @@ def track_writer(context: JobContext) -> Iterator[None]:
     session, file_system = writing_session(context.folder.out)
     own, known = {session: file_system}, json.loads(ledger.metadata().get(_WRITERS, "{}"))
     if known and (known != own or not session):
-        _report(context, _discard_unsynced(context))
+        unfinished = ledger.unfinished_folders()
+        _report(context, sum(discard_unsynced(context, task.study, [folder]) for task, folder in unfinished))
     if known != own:
         ledger.set_metadata(**{_WRITERS: json.dumps(own)})
     yield
@@ -41,13 +44,18 @@ def track_writer(context: JobContext) -> Iterator[None]:
         ledger.set_metadata(**{_WRITERS: "{}"})
 
 
-def _discard_unsynced(context: JobContext) -> int:
-    """Discard the files of unfinished tasks that are in no outcome; return their number."""
-    files, count = context.instance_files, 0
-    for task, folder in context.ledger.unfinished_folders():
-        synced = synced_paths(context, task.study)
-        unsynced = list(files.find_unsynced(PurePosixPath(folder), task.study.study_uid, synced))
-        files.discard(unsynced)
+def note_workers(ledger: Ledger) -> None:
+    """Record that workers write: the next run by one process trusts none of their unfinished files."""
+    ledger.set_metadata(**{_WRITERS: json.dumps({"workers": ""})})
+
+
+def discard_unsynced(context: JobContext, study: Study, folders: Iterable[str]) -> int:
+    """Discard the files of a study in these folders that are in no outcome; return their number."""
+    synced, count = synced_paths(context, study), 0
+    for folder in folders:
+        found = context.instance_files.find_unsynced(PurePosixPath(folder), study.study_uid, synced)
+        unsynced = list(found)
+        context.instance_files.discard(unsynced)
         count += len(unsynced)
     return count
 

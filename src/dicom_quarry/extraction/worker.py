@@ -1,4 +1,4 @@
-"""What a process works on jobs with: its receiver, its archive clients with their limits, and its threads.
+"""The means of a process to work on jobs: receiver, archive clients with their limits, and threads.
 
 A job has its settings, ledger, audit log and store (``JobContext``). A worker runs the tasks of one job or of
 several, which share its port and its limits.

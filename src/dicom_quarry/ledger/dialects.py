@@ -1,4 +1,4 @@
-"""What SQLite and PostgreSQL write differently: an INSERT of what is new, and two functions."""
+"""The differences in SQL between SQLite and PostgreSQL: an INSERT of what is new, and two functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all jobs know together about one archive: whether it answers, and when it was last too busy.
+"""The common knowledge of all jobs about one archive: whether it answers, and when it was last too busy.
 
 It is one record of a shared state. A healthy archive has none: the record is first written when a job cannot
 reach the archive. It is read once a second at most, so that it costs a query or a retrieval nothing.

@@ -85,11 +85,14 @@ class Registration:
                     f"a worker {self.name} runs already: process {found[0].process} on {found[0].host}. Give "
                     "this one an AE title of its own, with --as"
                 )
-            self.remove(connection)
+            connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
             self.beat(connection, {})
 
-    def beat(self, connection: Any, queues: Mapping[str, int], state: str = "") -> None:
-        """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for."""
+    def beat(self, connection: Any, queues: Mapping[str, int], state: str = "") -> bool:
+        """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for.
+
+        Returns False if another worker has taken the name, as from one that was frozen for long.
+        """
         values = {
             "name": self.name,
             "identity": self.identity,
@@ -102,11 +105,13 @@ class Registration:
             "vanished_after": self.vanished_after,
             "state": state,
         }
-        connection.execute(_ADD, values)
+        return bool(connection.execute(_ADD, values).rowcount)
 
     def remove(self, connection: Any) -> None:
         """Leave the list."""
-        connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
+        connection.execute(
+            "DELETE FROM quarry.workers WHERE name = %s AND identity = %s", (self.name, self.identity)
+        )
 
 
 def list_workers(connection: Any) -> list[WorkerRow]:
