@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sqlite3
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +18,7 @@ from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.instances import InstanceRow
 from dicom_quarry.ledger.ledger import Ledger
-from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.reader import LedgerReader, has_job
 from dicom_quarry.ledger.views import MissingView
 from dicom_quarry.model import OutcomeStatus, Request
 from dicom_quarry.outcomes import codes_of
@@ -267,3 +270,25 @@ def test_the_ledger_stays_small(tmp_path: Path) -> None:
     print(f"{per_instance:.0f} bytes an instance, {per_study:.0f} a study")
     assert per_instance < 200
     assert per_study < 1000
+
+
+def kill_while_it_writes(path: Path) -> None:
+    """Leave the file as a process does that is killed in its first transaction, before there is a log."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("PRAGMA cache_size = 2")
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("CREATE TABLE pages (page)")
+    connection.executemany("INSERT INTO pages VALUES (?)", [("x" * 4000,) for _ in range(200)])
+    for name in (path.name, f"{path.name}-journal"):
+        shutil.copy(path.with_name(name), path.with_name(f"killed-{name}"))
+    connection.close()
+    for name in (path.name, f"{path.name}-journal"):
+        os.replace(path.with_name(f"killed-{name}"), path.with_name(name))
+
+
+def test_a_ledger_whose_first_transaction_was_cut_off_has_no_job(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    kill_while_it_writes(path)
+    assert not has_job(path)
+    Ledger(path).close()
+    assert not has_job(path)

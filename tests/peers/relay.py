@@ -6,6 +6,7 @@ Its reader of PDUs is independent of the product's, so that it can verify it.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from typing import Self
 
@@ -150,11 +152,12 @@ class Relay:
 
     In front of a receiver it records the bytes that were sent, in front of an archive its requests. ``cut()``
     simulates the loss of the network. While ``flow`` is clear, nothing of the target passes after an
-    instance.
+    instance. While ``holds_moves`` returns True, no C-MOVE request reaches the target.
     """
 
     target: AE
     messages: list[RelayedMessage] = field(default_factory=list)
+    holds_moves: Callable[[], bool] = field(default=lambda: False)
     connections: int = 0
 
     def __post_init__(self) -> None:
@@ -244,7 +247,8 @@ class Relay:
             return
         contexts: dict[int, str] = {}
         ends = threading.Semaphore(0)
-        self._run(lambda: self._pump(client, server, MessageReader(contexts, True, self._record), ends))
+        on_request = partial(self._on_request, client)
+        self._run(lambda: self._pump(client, server, MessageReader(contexts, True, on_request), ends))
         self._run(lambda: self._pump(server, client, MessageReader(contexts, False, self._on_message), ends))
 
         def close() -> None:
@@ -259,6 +263,13 @@ class Relay:
             self._open -= set(sockets)
             for sock in sockets:
                 sock.close()
+
+    def _on_request(self, client: socket.socket, message: RelayedMessage) -> None:
+        while message.field == C_MOVE and self.holds_moves():
+            readable, _, _ = select.select([client], [], [], 0.02)
+            if readable and not client.recv(1, socket.MSG_PEEK):
+                raise ConnectionAbortedError("who sent it has ended, so nobody waits for it")
+        self._record(message)
 
     def _on_message(self, message: RelayedMessage) -> None:
         self._record(message)

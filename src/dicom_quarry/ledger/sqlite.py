@@ -60,6 +60,8 @@ class SqliteBackend:
 
     def connect(self, *, read_only: bool = False) -> DriverConnection:
         """Open a connection with WAL and synchronous FULL: a commit survives a power cut."""
+        if read_only:
+            self._roll_back()
         return _connect(self._path, read_only=read_only)
 
     def open_engine(self, *, read_only: bool = False) -> Engine:
@@ -128,6 +130,21 @@ class SqliteBackend:
     def describe(self, error: Exception, problem: str = "cannot be read") -> LedgerError:
         """Return the error for the user from one of SQLite's, which SQLAlchemy may have wrapped."""
         return ledger_error(self._path, error, problem)
+
+    def _roll_back(self) -> None:
+        """Roll back what a process began that was killed before the file had a write-ahead log.
+
+        A reader may not do so, and cannot read before (sqlite.org/rescode.html, SQLITE_READONLY_ROLLBACK).
+        """
+        if not self._path.with_name(f"{self._path.name}-journal").exists():
+            return
+        try:
+            require_own_folder(self._path.parent)
+            self._require_own_files()
+        except NotOwned:
+            return  # the journal of another user could name other files
+        with closing(_connect(self._path, read_only=False)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
 
     def _require_own_files(self) -> None:
         """Raise NotOwned if the file, or one that SQLite keeps next to it, is a link or another user's."""
