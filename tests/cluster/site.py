@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+import psycopg
+
 from dicom_quarry.demo.dimse_operations import MoveOperation, RetrieveOperation
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy, generate_studies
-from tests.e2e.command import Done, Running, quarry
+from tests.e2e.command import Done, Running, quarry, until
 from tests.e2e.job_runs import accessions
 from tests.peers.process import free_port, wait_for
 from tests.scripted import ScriptedArchive
@@ -83,15 +85,21 @@ class Site:
             f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n'
         )
 
-    def start_worker(self, title: str, *options: object, is_known: bool = True) -> Running:
-        """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title."""
+    def start_worker(
+        self, title: str, *options: object, is_known: bool = True, command: Sequence[str] = ()
+    ) -> Running:
+        """Start ``quarry worker``; return when it is ready. ``is_known``: the archive knows its title.
+
+        ``command`` is that of another build.
+        """
         port, folder = free_port(), self.work / title
         folder.mkdir(exist_ok=True)
         self._write_settings(folder)
         if is_known:
             self.archive.destinations[title] = ("127.0.0.1", port)
-        command = ["worker", "--as", f"{title}@127.0.0.1:{port}", "--root", self.root, *options]
-        worker = self._stack.enter_context(Running(folder / "output.txt", *command, cwd=folder))
+        words = ["worker", "--as", f"{title}@127.0.0.1:{port}", "--root", self.root, *options]
+        running = Running(folder / "output.txt", *words, cwd=folder, command=command)
+        worker = self._stack.enter_context(running)
         wait_for(lambda: "ready: " in worker.output or worker.ended, "the worker", 60)
         assert "ready: " in worker.output, worker.output
         return worker
@@ -108,6 +116,24 @@ class Site:
     def start(self, name: str, studies: list[DemoStudy], *options: object) -> Running:
         """Start it; return at once."""
         return Running(self.work / f"{name}.txt", *self.extract(name, studies, *options))
+
+    def enter(self, name: str, studies: list[DemoStudy], *options: object) -> None:
+        """Enter a job in which nothing was fetched yet, while there is no worker."""
+        port = free_port()
+        self.archive.destinations["DESK"] = ("127.0.0.1", port)
+        self.archive.hold = True
+        with self.start(name, studies, "--as", f"DESK@127.0.0.1:{port}", *options) as running:
+            until(running, "a move", lambda: self.archive.now)
+            running.interrupt()
+            running.interrupt()
+            assert running.wait() == 4, running.output
+        self.archive.hold = False
+        self.archive.moves.clear()
+
+    def worker_states(self) -> str:
+        """Return what the workers say in the list of workers."""
+        with psycopg.connect(self.url) as connection:
+            return "; ".join(state for (state,) in connection.execute("SELECT state FROM quarry.workers"))
 
     def outcomes(self, name: str) -> list[str]:
         """Return the outcome of every row in report.csv."""

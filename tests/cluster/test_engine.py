@@ -19,9 +19,9 @@ from dicom_quarry.cluster.engine import (
     STUDY_TASK,
     Engine,
     Work,
-    create_schema,
     study_queue,
 )
+from dicom_quarry.cluster.engine_schema import create_schema
 from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA
 from tests.peers.process import wait_for
 from tests.postgres_server import PostgresServer

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -78,15 +79,24 @@ class Running:
     """A command that runs; ended with the context, if the test did not see to that.
 
     With ``anew`` it is not forked from a process that has imported everything, whose memory it would share.
+    ``command`` is that of another build.
     """
 
-    def __init__(self, output: Path, *arguments: object, cwd: Path | None = None, anew: bool = False) -> None:
+    def __init__(
+        self,
+        output: Path,
+        *arguments: object,
+        cwd: Path | None = None,
+        anew: bool = False,
+        command: Sequence[str] = (),
+    ) -> None:
         self._output = output
         self._child: subprocess.Popen[bytes] | StartedCommand
         words = [str(argument) for argument in arguments]
         with output.open("ab") as stream:
-            if anew or _needs_interpreter():
-                self._child = subprocess.Popen([str(QUARRY), *words], cwd=cwd, stdout=stream, stderr=stream)
+            if anew or command or _needs_interpreter():
+                started = [*(command or [str(QUARRY)]), *words]
+                self._child = subprocess.Popen(started, cwd=cwd, stdout=stream, stderr=stream)
             else:
                 self._child = command_server().start(words, cwd, stream.fileno(), stream.fileno())
         self.pid = self._child.pid

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.ledger import migrations, schema
-from dicom_quarry.ledger.database import Database
+from dicom_quarry.ledger.database import Database, upgrade_ledger
 from dicom_quarry.ledger.location import LedgerLocation
 from tests.ledger.helpers import raw_query, read_schema, read_version
 
@@ -58,7 +58,7 @@ def test_an_older_ledger_is_upgraded_by_the_functions_that_it_lacks(
         with monkeypatch.context() as patched:
             patched.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, *more])
             for _ in range(2):  # the second time there is nothing to do
-                Database(place).close()
+                upgrade_ledger(place)
         assert read_version(place) == [(before + number,)]
     assert raw_query(place, "select * from job") == [("kept", "as it is", "yes")]
 
@@ -68,7 +68,7 @@ def test_an_upgrade_that_fails_leaves_the_ledger_as_it_was(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(migrations, "MIGRATIONS", [*migrations.MIGRATIONS, add_column, fail])
-        with pytest.raises(LedgerError, match="cannot be opened"):
-            Database(place)
+        with pytest.raises(LedgerError, match="cannot be upgraded"):
+            upgrade_ledger(place)
     assert read_version(place) == [(migrations.schema_version(),)]
     assert [column[0] for column in read_schema(place)["job"].columns] == ["name", "value"]

@@ -85,8 +85,8 @@ def test_the_password_comes_from_a_file(empty_database: str, tmp_path: Path) -> 
 def test_another_version_of_the_list_is_refused(empty_database: str) -> None:
     assert api.init_cluster(empty_database)
     with psycopg.connect(empty_database) as connection:
-        connection.execute("UPDATE quarry.version SET version = 2")
-    with pytest.raises(LedgerError, match=r"another version of Quarry \(2, this one knows 1\)"):
+        connection.execute("UPDATE quarry.version SET version = 99")
+    with pytest.raises(LedgerError, match="of a newer version of Quarry"):
         api.init_cluster(empty_database)
 
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from dicom_quarry.api.background import is_background_job as is_background_job
     from dicom_quarry.api.background import start_in_background as start_in_background
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
+    from dicom_quarry.api.cluster_upgrade import upgrade_cluster as upgrade_cluster
     from dicom_quarry.api.clusters import ClusterStatus as ClusterStatus
     from dicom_quarry.api.clusters import init_cluster as init_cluster
     from dicom_quarry.api.clusters import read_cluster_status as read_cluster_status
-    from dicom_quarry.api.clusters import upgrade_cluster as upgrade_cluster
     from dicom_quarry.api.completion import prune as prune
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
@@ -199,7 +199,8 @@ EXPORTS = {
         "report",
         "write_final_reports",
     ),
-    "api.clusters": ("ClusterStatus", "init_cluster", "read_cluster_status", "upgrade_cluster"),
+    "api.cluster_upgrade": ("upgrade_cluster",),
+    "api.clusters": ("ClusterStatus", "init_cluster", "read_cluster_status"),
     "api.workers": ("make_worker",),
     "api.result": (
         "Result",

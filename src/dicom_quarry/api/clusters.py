@@ -11,7 +11,7 @@ from dicom_quarry.config.cluster import ClusterSettings, find_url_problem
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.opening import configured_cluster
-from dicom_quarry.ledger.database import upgrade_ledger
+from dicom_quarry.jobs.cluster.versions import write_revision
 
 if TYPE_CHECKING:
     from dicom_quarry.jobs.cluster.workers import WorkerRow
@@ -32,19 +32,12 @@ def init_cluster(url: str, password_file: Path | None = None) -> bool:
 
 def _create_engine_schema(connection: Any) -> bool:
     # Imported here: it needs the extra [cluster].
-    from dicom_quarry.cluster.engine import create_schema
+    from dicom_quarry.cluster.engine_schema import create_schema, worker_revision
 
-    return create_schema(connection)
-
-
-def upgrade_cluster(url: str, password_file: Path | None = None) -> int:
-    """Bring the records of all jobs to this version; return their number. Raises as ``init_cluster``."""
-    init_cluster(url, password_file)
-    cluster = Cluster.of(ClusterSettings(ledger=url, password_file=password_file))
-    jobs = cluster.list_begun()
-    for job in jobs:
-        upgrade_ledger(cluster.location(job.number))
-    return len(jobs)
+    if not create_schema(connection):
+        return False
+    write_revision(connection, worker_revision())
+    return True
 
 
 @dataclass(frozen=True, slots=True)

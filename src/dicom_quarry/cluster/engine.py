@@ -19,10 +19,9 @@ from functools import partial
 import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException
-from procrastinate.schema import SchemaManager
 from psycopg_pool import PoolTimeout
 
-from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA, ENGINE_TABLE
+from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
@@ -58,22 +57,6 @@ def archive_of(queue: str) -> str:
     return queue.removeprefix(_STUDIES)
 
 
-def is_prepared(connection: psycopg.Connection) -> bool:
-    """Return True if the tables of the engine are there."""
-    return connection.execute("SELECT to_regclass(%s)", (ENGINE_TABLE,)).fetchone() != (None,)
-
-
-def create_schema(connection: psycopg.Connection) -> bool:
-    """Make the engine's schema and its tables; return False if they are there."""
-    if is_prepared(connection):
-        return False
-    connection.execute(f"CREATE SCHEMA IF NOT EXISTS {ENGINE_SCHEMA}")
-    with connection.transaction():
-        connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
-        connection.execute(SchemaManager.get_schema())
-    return True
-
-
 class Engine:
     """The engine's loops of one worker: one for each queue, with a thread for each of its tokens at once.
 
@@ -106,7 +89,8 @@ class Engine:
         """Take no more tokens; return when the work on those that were taken has ended."""
         self._stopping.set()
         self._cancel()
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     def _run(self) -> None:
         """Begin the loops again whenever they end: without the database they end as if they were stopped."""

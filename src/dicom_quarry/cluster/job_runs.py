@@ -84,6 +84,7 @@ class JobRuns:
         self._lock = threading.Lock()
         self._opening = threading.Lock()
         self._open: dict[int, _OpenJob] = {}
+        self._rests = False
         self._left = _Left()
 
     def open_queues(self) -> Mapping[str, int]:
@@ -124,6 +125,21 @@ class JobRuns:
             if not has_it:
                 self._stop(number, cancel=cancelled)
 
+    def rest(self) -> bool:
+        """Take no job, and finish what those that are open have begun; return True when none is open."""
+        self._rests = True
+        if not self._opening.acquire(blocking=False):
+            return False  # a thread opens one that it took before
+        try:
+            self.close(cancel=False)
+            return not self._open
+        finally:
+            self._opening.release()
+
+    def go_on(self) -> None:
+        """Take jobs again."""
+        self._rests = False
+
     def close(self, *, cancel: bool) -> None:
         """Stop all jobs; those in work are closed when their threads have ended."""
         with self._lock:
@@ -156,7 +172,7 @@ class JobRuns:
                 if opened is not None:
                     opened.users += not opened.is_stopping
                     return None if opened.is_stopping else opened
-            if not self._left.has(f"job {job}"):
+            if not self._rests and not self._left.has(f"job {job}"):
                 try:
                     opened = self._open_job(job)
                 except (QuarryError, OSError) as error:

@@ -7,13 +7,14 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
-from dicom_quarry.cluster.engine import ROWS_QUEUE, is_prepared, study_queue
+from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
+from dicom_quarry.cluster.engine_schema import is_prepared, worker_revision
 from dicom_quarry.cluster.job_run import Equipment
 from dicom_quarry.cluster.job_runs import ROWS_AT_ONCE, JobRuns
 from dicom_quarry.cluster.lease_state import LeaseState
 from dicom_quarry.cluster.worker import WorkerLoop
 from dicom_quarry.config.settings import Settings
-from dicom_quarry.errors import InputError
+from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.extraction.archive_client import open_clients
 from dicom_quarry.extraction.query_context import QueryContext, make_query_context
 from dicom_quarry.extraction.storage_scp import run_receiver
@@ -110,6 +111,7 @@ class WorkerService:
             str(self._settings.local),
             str(equipment.root),
             self._settings.cluster.vanished_after,
+            worker_revision(),
         )
         with self._cluster.connected() as connection:
             registration.enter(connection)
@@ -129,3 +131,7 @@ class WorkerService:
         on_ready()
         loop.run()
         self._runs.close(cancel=False)
+        if loop.is_superseded:
+            raise StartError(
+                "a newer version of Quarry has upgraded the database: start the worker of that version"
+            )

@@ -13,6 +13,7 @@ import psycopg
 from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
 from dicom_quarry.errors import LedgerError
+from dicom_quarry.jobs.cluster.versions import Versions, read_versions
 from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers
 from dicom_quarry.system.service_loop import start_thread
 
@@ -33,6 +34,12 @@ class WorkerJobs(Protocol):
 
     def attend(self, connection: psycopg.Connection) -> None:
         """End the work on jobs that the workers do not have any more."""
+
+    def rest(self) -> bool:
+        """Take no job, and finish what those that are open have begun; return True when none is open."""
+
+    def go_on(self) -> None:
+        """Take jobs again."""
 
     def query_rows(self, job: int) -> None:
         """Query for the next rows of a job."""
@@ -62,6 +69,9 @@ class WorkerLoop:
         self._jobs = jobs
         self._stopping = stopping
         self._ended = threading.Event()
+        self._has_begun = False
+        #: True once a newer version of Quarry has upgraded the database.
+        self.is_superseded = False
         self._wake = threading.Event()
         work = {
             ROWS_TASK: lambda job, _: self._do(lambda: jobs.query_rows(job)),
@@ -73,7 +83,6 @@ class WorkerLoop:
 
     def run(self) -> None:
         """Work until the stop. Waits for a database that is away."""
-        self._engine.start()
         start_thread(threading.Thread(target=self._stop_engine, name="stop", daemon=True))
         while not self._ended.is_set():
             try:
@@ -88,16 +97,47 @@ class WorkerLoop:
     def _serve(self, connection: psycopg.Connection) -> None:
         forget_vanished(connection)
         while not self._ended.is_set():
-            is_stopping = self._stopping.is_set()
-            queues = {} if is_stopping else self._jobs.open_queues()
-            state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
-            if not self._registration.beat(connection, queues, state) and not is_stopping:
-                _log.error("another worker has taken the name %s: this one ends", self._registration.name)
-                self._stopping.set()
-            top_up(connection, list_workers(connection))
+            if reason := self._find_reason_to_rest(read_versions(connection)):
+                idle = self._jobs.rest()
+                self._beat(connection, {}, reason if idle else f"finishes what it has: {reason}", idle=idle)
+            else:
+                self._work(connection)
             self._jobs.attend(connection)
             self._wake.wait(_BEAT_INTERVAL)
             self._wake.clear()
+
+    def _find_reason_to_rest(self, versions: Versions) -> str:
+        """Return why this worker takes nothing from a database of these versions; empty if it does."""
+        own = self._registration.revision
+        if versions.revision > own and not self.is_superseded:
+            _log.error("a newer version of Quarry has upgraded the database: this worker ends")
+            self.is_superseded = True
+            self._stopping.set()
+        if versions.revision < own:
+            return "waits for  quarry cluster upgrade: the database is of an older version"
+        if max(versions.revision, versions.upgrade) > own:
+            return "takes no more: the database is being upgraded"
+        return ""
+
+    def _work(self, connection: psycopg.Connection) -> None:
+        """Give a sign of life, fill the window up, and take tokens."""
+        self._jobs.go_on()
+        is_stopping = self._stopping.is_set()
+        queues = {} if is_stopping else self._jobs.open_queues()
+        state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
+        self._beat(connection, queues, state)
+        top_up(connection, list_workers(connection))
+        if not (self._has_begun or is_stopping):
+            self._has_begun = True
+            self._engine.start()
+
+    def _beat(
+        self, connection: psycopg.Connection, queues: Mapping[str, int], state: str, *, idle: bool = False
+    ) -> None:
+        is_known = self._registration.beat(connection, queues, state, idle=idle)
+        if not (is_known or self._stopping.is_set()):
+            _log.error("another worker has taken the name %s: this one ends", self._registration.name)
+            self._stopping.set()
 
     def _stop_engine(self) -> None:
         self._stopping.wait()

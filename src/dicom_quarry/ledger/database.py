@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -38,12 +39,22 @@ def upgrade_ledger(location: LedgerLocation) -> None:
         with engine.begin() as connection:
             create_or_upgrade(connection)
     except DatabaseError as error:
+        reason = " ".join(str(error.orig).split())
+        remedy = "; give Quarry write access to its folder, or to a copy of it"
         raise LedgerError(
-            f"the ledger {location} is of an older version of Quarry, and cannot be upgraded: {error.orig}; "
-            "give Quarry write access to its folder, or to a copy of it"
+            f"the ledger {location} is of an older version of Quarry, and cannot be upgraded: {reason}"
+            f"{remedy if isinstance(location, Path) else ''}"
         ) from error
     finally:
         engine.dispose()
+
+
+def upgrades_itself(location: LedgerLocation) -> bool:
+    """Return True if who opens an older ledger upgrades it.
+
+    Processes of the older version may work on one in a database, on other computers.
+    """
+    return isinstance(location, Path)
 
 
 T = TypeVar("T")
@@ -202,7 +213,10 @@ class Database:
         self._engine = self._backend.open_engine()
         try:
             with self._engine.begin() as connection:
-                create_or_upgrade(connection)
+                create_or_upgrade(connection, upgrades=upgrades_itself(location))
+        except LedgerError:
+            self._engine.dispose()
+            raise
         except DatabaseError as error:
             self._engine.dispose()
             raise self._backend.describe(error, "cannot be opened") from error

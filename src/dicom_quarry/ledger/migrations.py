@@ -59,10 +59,11 @@ def schema_version() -> int:
     return 1 + len(MIGRATIONS)
 
 
-def create_or_upgrade(connection: Connection) -> None:
+def create_or_upgrade(connection: Connection, *, upgrades: bool = True) -> None:
     """Create the tables, or upgrade those of an older version of Quarry.
 
-    Raises LedgerError if the ledger is of a newer version, or of one before version 1.
+    Raises LedgerError if the ledger is of a newer version, or of one before version 1; of any older one
+    unless this ``upgrades``.
     """
     if not inspect(connection).get_table_names():
         metadata.create_all(connection)
@@ -70,18 +71,31 @@ def create_or_upgrade(connection: Connection) -> None:
         connection.execute(insert(_schema_version).values(version=schema_version()))
         return
     found = _read_version(connection)
+    if found < schema_version() and not upgrades:
+        raise LedgerError(describe_older(found))
     if found < schema_version():
         for migrate in MIGRATIONS[found - 1 :]:
             migrate(connection)
         connection.execute(update(_schema_version).values(version=schema_version()))
 
 
-def is_outdated(connection: Connection) -> bool:
+def describe_older(found: int) -> str:
+    """Return the message about a ledger that others may be working on, in its older version."""
+    return (
+        f"the record of this job is of an older version of Quarry (ledger {found}, this one writes "
+        f"{schema_version()}): have the owner of the database run  quarry cluster upgrade"
+    )
+
+
+def is_outdated(connection: Connection, *, upgrades: bool) -> bool:
     """Return True if the ledger must be upgraded before it is read.
 
     Raises LedgerError as ``create_or_upgrade`` does.
     """
-    return _read_version(connection) < schema_version()
+    found = _read_version(connection)
+    if found < schema_version() and not upgrades:
+        raise LedgerError(describe_older(found))
+    return found < schema_version()
 
 
 def _read_version(connection: Connection) -> int:

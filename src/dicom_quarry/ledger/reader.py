@@ -23,7 +23,7 @@ from dicom_quarry.ledger.activity import (
 )
 from dicom_quarry.ledger.backend import backend_of
 from dicom_quarry.ledger.composition import Composition, compute_composition
-from dicom_quarry.ledger.database import ReadPool, upgrade_ledger
+from dicom_quarry.ledger.database import ReadPool, upgrade_ledger, upgrades_itself
 from dicom_quarry.ledger.ledger import REFUSED
 from dicom_quarry.ledger.location import LedgerLocation, PostgresLocation
 from dicom_quarry.ledger.migrations import VERSION, is_outdated, schema_version
@@ -139,7 +139,7 @@ class LedgerReader:
         try:
             backend.require_job()
             with self._engine.connect() as connection:
-                old = is_outdated(connection)
+                old = is_outdated(connection, upgrades=upgrades_itself(location))
             if old:
                 upgrade_ledger(location)
         except DatabaseError as error:

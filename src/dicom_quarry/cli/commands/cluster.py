@@ -12,7 +12,7 @@ import typer
 from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.command_class import QuarryCommand
-from dicom_quarry.cli.console import write_line
+from dicom_quarry.cli.console import fail, write_line
 
 #: The lines behind the mark stay as they are.
 _HELP = """Prepare and show the PostgreSQL database that has the jobs of many hosts.
@@ -65,15 +65,22 @@ def init(url: _Url, password_file: _PasswordFile = None) -> None:
 
 @cluster.command("upgrade", cls=QuarryCommand, no_args_is_help=True)
 def upgrade(url: _Url, password_file: _PasswordFile = None) -> None:
-    """Bring the records of all jobs to this version of Quarry.
+    """Bring a database to this version of Quarry: the list of jobs, the engine, the records of the jobs.
 
-    Stop the workers of older versions first.
+    Workers of the older version finish what they have, and take no more; those of this version go on when it
+    is done. What another command works on is left, and named: repeat the upgrade when that has ended.
 
     Examples:
       quarry cluster upgrade postgresql://quarry@db.hospital.example/quarry
     """
-    count = api.upgrade_cluster(url, password_file)
-    write_line(f"The records of {api.format_count(count, 'job')} are of this version")
+    result = api.upgrade_cluster(
+        url, password_file, lambda names: write_line(f"waits until these workers have finished: {names}")
+    )
+    write_line(f"The records of {api.format_count(result.jobs, 'job')} are of this version")
+    for reason in result.left:
+        fail(f"not upgraded: {reason}")
+    if result.left:
+        raise typer.Exit(1)
 
 
 @cluster.command("status", cls=QuarryCommand)

@@ -6,7 +6,7 @@ The record of job N is in the schema ``job_N``. psycopg is imported when a conne
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,73 +16,18 @@ from urllib.parse import urlsplit
 
 from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.errors import InputError, LedgerError
+from dicom_quarry.jobs.cluster.list_schema import create_list, upgrade_list
+from dicom_quarry.jobs.cluster.versions import (
+    format_revision,
+    own_revision,
+    read_versions,
+    write_revision,
+)
 from dicom_quarry.ledger.location import PostgresLocation
 from dicom_quarry.system.processes import user_name
 
-#: The schema with the list of jobs, and the version of its tables.
-_SCHEMA, _VERSION = "quarry", 1
-
-#: Times are those of the database's clock.
-#:
-#: ``jobs``: ``holder_token`` is that of the process that runs the job; ``progress`` is as in progress.json;
-#: ``stop_request`` is empty, ``finish`` or ``cancel``. The workers have a job while it is ``with_workers``;
-#: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
-#:
-#: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
-#: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for;
-#: without a sign of life for ``vanished_after`` seconds its studies are given to others.
-#:
-#: ``slots``: a place in a pool, such as one retrieval from an archive, leased to a worker until a time.
-#: ``numbers``: those of limits that all workers share.
-_TABLES = """
-CREATE SCHEMA IF NOT EXISTS quarry;
-CREATE TABLE IF NOT EXISTS quarry.version (version integer NOT NULL);
-CREATE TABLE IF NOT EXISTS quarry.jobs (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text COLLATE "C" NOT NULL UNIQUE,
-    folder text NOT NULL,
-    host text NOT NULL,
-    owner text NOT NULL,
-    created timestamptz NOT NULL DEFAULT now(),
-    holder_token text,
-    holder_host text,
-    holder_process bigint,
-    heartbeat timestamptz,
-    progress text,
-    stop_request text NOT NULL DEFAULT '',
-    with_workers boolean NOT NULL DEFAULT false,
-    cancelled boolean NOT NULL DEFAULT false,
-    weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0)
-);
-CREATE TABLE IF NOT EXISTS quarry.workers (
-    name text PRIMARY KEY,
-    identity text NOT NULL,
-    host text NOT NULL,
-    process bigint NOT NULL,
-    receiver text NOT NULL,
-    root text NOT NULL,
-    queues jsonb NOT NULL,
-    version text NOT NULL,
-    vanished_after double precision NOT NULL,
-    started timestamptz NOT NULL DEFAULT clock_timestamp(),
-    beat timestamptz NOT NULL DEFAULT clock_timestamp(),
-    state text NOT NULL DEFAULT ''
-);
-CREATE SEQUENCE IF NOT EXISTS quarry.leases;
-CREATE TABLE IF NOT EXISTS quarry.slots (
-    pool text NOT NULL,
-    number integer NOT NULL,
-    lease bigint NOT NULL UNIQUE,
-    worker text NOT NULL,
-    until timestamptz NOT NULL,
-    PRIMARY KEY (pool, number)
-);
-CREATE TABLE IF NOT EXISTS quarry.numbers (
-    name text PRIMARY KEY,
-    numbers double precision[] NOT NULL
-);
-INSERT INTO quarry.version SELECT {version} WHERE NOT EXISTS (SELECT FROM quarry.version);
-"""
+#: The schema with the list of jobs.
+_SCHEMA = "quarry"
 
 #: Held while the tables are made, so that two that make them do not collide.
 _INIT_LOCK = 0x51554152
@@ -166,8 +111,16 @@ class Cluster:
             if connection.execute("SELECT to_regclass('quarry.version')").fetchone() != (None,):
                 self._check_version(connection)
                 return False
-            connection.execute(_TABLES.format(version=_VERSION))
+            create_list(connection)
+            write_revision(connection, own_revision())
         return True
+
+    def upgrade_list(self, connection: Any, then: Callable[[], object]) -> None:
+        """Upgrade the list of jobs in one transaction with what ``then`` does on the connection."""
+        with connection.transaction():
+            connection.execute(f"SELECT pg_advisory_xact_lock({_INIT_LOCK})")
+            upgrade_list(connection, read_versions(connection).list)
+            then()
 
     def find(self, name: str) -> JobRow | None:
         """Return the job with a name, None if there is none."""
@@ -178,6 +131,11 @@ class Cluster:
         """Return the job with a number, None if there is none."""
         rows = self._select("WHERE number = %s", number)
         return rows[0] if rows else None
+
+    def list_all(self) -> list[JobRow]:
+        """Return every job of a list of this version, whatever the version of the records."""
+        with self.connected() as connection:
+            return self._read_rows(connection, "ORDER BY number")
 
     def list_begun(self) -> list[JobRow]:
         """Return the jobs with tables that this user may read."""
@@ -217,17 +175,22 @@ class Cluster:
     def _select(self, condition: str, *values: object) -> list[JobRow]:
         with self.connected() as connection:
             self._check_version(connection)
-            rows = connection.execute(
-                f"SELECT number, name, folder, host, owner, created FROM quarry.jobs {condition}", values
-            ).fetchall()
+            return self._read_rows(connection, condition, *values)
+
+    def _read_rows(self, connection: Any, condition: str, *values: object) -> list[JobRow]:
+        rows = connection.execute(
+            f"SELECT number, name, folder, host, owner, created FROM quarry.jobs {condition}", values
+        ).fetchall()
         return [JobRow(number, name, Path(folder), *rest) for number, name, folder, *rest in rows]
 
     def _check_version(self, connection: Any) -> None:
-        (found,) = connection.execute("SELECT max(version) FROM quarry.version").fetchone()
-        if found != _VERSION:
+        found = read_versions(connection)
+        if found.is_older:
+            raise LedgerError(_describe_older(self.url))
+        if found.is_newer:
             raise LedgerError(
-                f"the list of jobs in {self.url} is of another version of Quarry ({found}, this one knows "
-                f"{_VERSION}): use that version"
+                f"{self.url} is of a newer version of Quarry ({format_revision(found.revision)}, this one "
+                f"knows {format_revision(own_revision())}): use that version"
             )
 
     @contextmanager
@@ -241,6 +204,8 @@ class Cluster:
             raise InputError(
                 f"{self.url} has no list of jobs yet: make it once with  quarry cluster init {self.url}"
             ) from error
+        except psycopg.errors.UndefinedColumn as error:
+            raise LedgerError(_describe_older(self.url)) from error
         except psycopg.errors.InsufficientPrivilege as error:
             raise LedgerError(
                 f"{self.url} does not give you the rights for this ({_first_line(error)}): have its "
@@ -250,6 +215,10 @@ class Cluster:
             raise LedgerError(
                 f"the database of the jobs cannot be used ({self.url}): {_first_line(error)}"
             ) from error
+
+
+def _describe_older(url: str) -> str:
+    return f"{url} is of an older version of Quarry: have its owner run  quarry cluster upgrade {url}"
 
 
 def _first_line(error: Exception) -> str:

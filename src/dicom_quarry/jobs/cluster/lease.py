@@ -13,13 +13,15 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from dicom_quarry.errors import StartError
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.locks import lock_key, try_lock
+from dicom_quarry.jobs.cluster.workers import list_workers
 from dicom_quarry.jobs.place import Holder
 from dicom_quarry.system.processes import is_running
 from dicom_quarry.system.service_loop import start_thread
@@ -71,6 +73,31 @@ def read_lease(connection: Any, number: int) -> LeaseState:
         (lock_key(_LOCK), number, number),
     ).fetchone()
     return LeaseState(*row) if row else LeaseState(None, "", 0, 0.0, is_locked=False, has_progress=False)
+
+
+@contextmanager
+def hold_job(connection: Any, number: int) -> Iterator[bool]:
+    """Keep processes from beginning to work on a job; yields False if one has its lock."""
+    if not try_lock(connection, _LOCK, number):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        connection.execute("SELECT pg_advisory_unlock(%s, %s)", (lock_key(_LOCK), number))
+
+
+def find_obstacle(connection: Any, number: int) -> str:
+    """Return what works on a job that this process holds, or may come back to it; empty if nothing does."""
+    state = read_lease(connection, number)
+    if state.token is not None and state.age < LEASE and not state.is_dead:
+        return f"process {state.process} on {state.host} works on it"
+    if connection.execute("SELECT to_regclass(%s)", (f"job_{number}.claims",)).fetchone() == (None,):
+        return ""
+    living = {one.identity: one.name for one in list_workers(connection) if not one.has_vanished}
+    claiming = connection.execute(f"SELECT DISTINCT worker FROM job_{number}.claims").fetchall()
+    names = sorted(living[worker] for (worker,) in claiming if worker in living)
+    return f"{', '.join(names)} works on it" if names else ""
 
 
 class JobLease:

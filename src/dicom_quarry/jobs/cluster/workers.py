@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from dicom_quarry.errors import StartError
+from dicom_quarry.jobs.cluster.versions import Revision, format_revision
 from dicom_quarry.system.worker_identity import is_gone
 from dicom_quarry.version import __version__
 
@@ -20,15 +21,17 @@ ENGINE_SCHEMA = "quarry_engine"
 ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 
 _ADD = """
-INSERT INTO quarry.workers (name, identity, host, process, receiver, root, queues, version, vanished_after)
+INSERT INTO quarry.workers
+    (name, identity, host, process, receiver, root, queues, version, vanished_after, revision)
 VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s::jsonb, %(version)s,
-    %(vanished_after)s)
-ON CONFLICT (name) DO UPDATE SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s
+    %(vanished_after)s, %(revision)s)
+ON CONFLICT (name) DO UPDATE
+SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s, idle = %(idle)s
 WHERE workers.identity = EXCLUDED.identity
 """
 _LIST = """
 SELECT name, identity, host, process, receiver, root, queues, version, vanished_after, started, state,
-    extract(epoch FROM clock_timestamp() - beat)::double precision AS silent
+    extract(epoch FROM clock_timestamp() - beat)::double precision AS silent, revision, idle
 FROM quarry.workers ORDER BY name
 """
 _SHARES = f"""
@@ -44,7 +47,8 @@ class WorkerRow:
     """A worker: ``receiver`` is its AE title and port, ``root`` the folder below which it may write.
 
     ``identity`` is in its claims, ``queues`` is the number of tokens at once by queue, ``silent`` the seconds
-    since its last sign of life.
+    since its last sign of life. ``revision`` is that of the databases with which it works, ``idle`` is True
+    while it has no job open and takes none.
     """
 
     name: str
@@ -59,6 +63,8 @@ class WorkerRow:
     started: datetime
     state: str
     silent: float
+    revision: str
+    idle: bool
 
     @property
     def has_vanished(self) -> bool:
@@ -68,13 +74,17 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """This process as a worker; ``identity`` is that of its claims, ``vanished_after`` is in seconds."""
+    """This process as a worker; ``identity`` is that of its claims, ``vanished_after`` is in seconds.
+
+    ``revision`` is that of the databases with which it works.
+    """
 
     name: str
     identity: str
     receiver: str
     root: str
     vanished_after: float = 30.0
+    revision: Revision = ()
 
     def enter(self, connection: Any) -> None:
         """Enter the list; raise StartError if a living worker has the name, which is that of the receiver."""
@@ -88,8 +98,12 @@ class Registration:
             connection.execute("DELETE FROM quarry.workers WHERE name = %s", (self.name,))
             self.beat(connection, {})
 
-    def beat(self, connection: Any, queues: Mapping[str, int], state: str = "") -> bool:
+    def beat(
+        self, connection: Any, queues: Mapping[str, int], state: str = "", *, idle: bool = False
+    ) -> bool:
         """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for.
+
+        ``idle``: it has no job open, and takes none.
 
         Returns False if another worker has taken the name, as from one that was frozen for long.
         """
@@ -104,6 +118,8 @@ class Registration:
             "version": __version__,
             "vanished_after": self.vanished_after,
             "state": state,
+            "revision": format_revision(self.revision),
+            "idle": idle,
         }
         return bool(connection.execute(_ADD, values).rowcount)
 
