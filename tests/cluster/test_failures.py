@@ -120,6 +120,7 @@ def test_a_database_that_is_away_for_longer_than_a_lease_is_waited_for(
         time.sleep(5)  # longer than vanished-after
         server.start()
         assert watching.wait() == 0, watching.output + worker.output
+    assert "Traceback" not in worker.output
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)
 
 

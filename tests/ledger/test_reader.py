@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import tempfile
@@ -283,7 +282,7 @@ def kill_while_it_writes(path: Path) -> None:
         shutil.copy(path.with_name(name), path.with_name(f"killed-{name}"))
     connection.close()
     for name in (path.name, f"{path.name}-journal"):
-        os.replace(path.with_name(f"killed-{name}"), path.with_name(name))
+        path.with_name(f"killed-{name}").replace(path.with_name(name))
 
 
 def test_a_ledger_whose_first_transaction_was_cut_off_has_no_job(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from dicom_quarry.errors import (
 )
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.place import ClusterPlace
+from dicom_quarry.jobs.internal_errors import is_internal
+from dicom_quarry.system.error_trace import describe_place, format_trace
 from dicom_quarry.system.shutdown import Stopped
 
 _log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ class _Left:
     reasons: dict[object, str] = field(default_factory=dict)
 
     def add(self, key: object, error: Exception) -> None:
-        reason = redact(error) if isinstance(error, ArchiveError) else str(error)
+        reason = _describe(error)
         _log.warning("%s: %s", key, reason)
         seconds = _RECORD_SECONDS if isinstance(error, LedgerError) else _LEAVE_SECONDS
         self.until[key], self.reasons[key] = time.monotonic() + seconds, reason
@@ -72,6 +74,17 @@ class _Left:
 
     def describe(self) -> list[str]:
         return [f"{key}: {reason}" for key, reason in list(self.reasons.items()) if self.has(key)]
+
+
+def _describe(error: Exception) -> str:
+    """Return why something is left to others, for a list that everybody reads: without identifiers."""
+    if is_internal(error):
+        return (
+            f"internal error ({describe_place(error)}), a defect of Quarry: its trace is in this worker's log"
+        )
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__  # its path may have a patient's identifier
+    return redact(error) if isinstance(error, ArchiveError) else str(error)
 
 
 class JobRuns:
@@ -159,7 +172,9 @@ class JobRuns:
             pass
         except OperatorActionRequired as error:
             self._left.add(key, error)
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001 - the engine would give the same work out again at once
+            if is_internal(error):
+                _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
             self._left.add(f"job {job}", error)
             opened.is_stopping = True  # its record is opened again later
         finally:

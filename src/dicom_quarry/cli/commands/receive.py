@@ -18,7 +18,8 @@ from dicom_quarry import api
 from dicom_quarry.api import FolderReceiver, ReceiverTls, Recovered, format_count
 from dicom_quarry.cli import options
 from dicom_quarry.cli.console import write_line
-from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals, log_warnings
+from dicom_quarry.cli.display.receiver import ReceiverDisplay, format_totals
+from dicom_quarry.cli.display.warning_lines import log_warnings
 from dicom_quarry.errors import ConfigError
 
 _POLL_INTERVAL = 0.25

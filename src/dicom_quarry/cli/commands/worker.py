@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +11,13 @@ from dicom_quarry import api
 from dicom_quarry.cli import cohort_options, options
 from dicom_quarry.cli.console import write_line
 from dicom_quarry.cli.display.plain import PlainDisplay
+from dicom_quarry.cli.display.warning_lines import log_warnings
 
 #: Seconds after the second signal until the process ends, whatever it waits for.
 _LAST_MINUTES = 600.0
+
+#: The libraries of the database and the engine have something to say, too.
+_ALL_LOGGERS = ""
 
 
 def worker(
@@ -37,8 +40,7 @@ def worker(
       quarry worker --as QUARRY1:11112 --root /data/research --parallel 4
       quarry worker --as QUARRY2@10.1.2.9:11112 --root /data/research --config worker.toml
     """
-    logging.basicConfig(format="%(levelname)s %(message)s", level=logging.WARNING)
-    with api.StopSignals(end_after=_LAST_MINUTES) as signals:
+    with log_warnings(_ALL_LOGGERS), api.StopSignals(end_after=_LAST_MINUTES) as signals:
         service = api.make_worker(config, root, as_, parallel, PlainDisplay())
         signals.begin(service.stop)
         service.run(lambda: write_line(f"ready: {service.name}, for the jobs below {root}"))

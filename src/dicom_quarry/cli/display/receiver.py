@@ -1,19 +1,16 @@
-"""The display of ``quarry receive``: its counters, and warnings on standard error."""
+"""The display of ``quarry receive``: its counters."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
 from typing import Self
 
 from rich.live import Live
 from rich.text import Text
 
-from dicom_quarry.api import ReceiverStats, SafeHandler, format_count, format_size
-from dicom_quarry.cli.console import err, out, write_line
+from dicom_quarry.api import ReceiverStats, format_count, format_size
+from dicom_quarry.cli.console import out, write_line
+from dicom_quarry.cli.display.warning_lines import timestamp
 
 #: Seconds between two lines of a file or pipe.
 _INTERVAL = 60.0
@@ -46,7 +43,7 @@ class ReceiverDisplay:
         if out.is_terminal:
             self._live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
         elif stats != self._shown:
-            write_line(f"{_timestamp()} {line}")
+            write_line(f"{timestamp()} {line}")
         self._shown, self._shown_at = stats, time.monotonic()
 
 
@@ -62,28 +59,3 @@ def format_totals(stats: ReceiverStats) -> str:
     if stats.errors:
         text += f", waits for a thread, a file or memory: {stats.errors:,}"
     return text
-
-
-@contextmanager
-def log_warnings() -> Iterator[None]:
-    """Print the receiver's warnings to standard error."""
-    root, handler = logging.getLogger("dicom_quarry"), _WarningHandler(logging.WARNING)
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-
-
-class _WarningHandler(SafeHandler):
-    """Prints warnings, limited in rate, however often a sender tries."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Print a warning."""
-        # On a terminal by the console that draws the live line, so that the warning appears above it.
-        console = out if out.is_terminal and err.is_terminal else err
-        console.print(f"{_timestamp()} {record.getMessage()}")
-
-
-def _timestamp() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
