@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 
+import psycopg
+
 from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
+
+_CONNECTIONS = """
+SELECT count(*) FROM pg_stat_activity WHERE application_name = 'quarry' AND pid <> pg_backend_pid()
+"""
 
 
 def test_two_workers_do_a_job_as_one_host_does(site: Site) -> None:
@@ -66,6 +72,9 @@ def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site:
         assert "1 worker in postgresql://" in shown
         assert "2 x studies:main" in shown
         assert "job:trial  2 in work, weight 1" in shown
+        with psycopg.connect(site.url) as connection:
+            (taken,) = connection.execute(_CONNECTIONS).fetchone() or (None,)
+        assert taken in range(10, 10 + 6 + 6 + 1), "docs/many-hosts.md, What PostgreSQL must be"
         facts = json.loads(quarry("cluster", "status", "--json").out)
         assert [job["name"] for job in facts["jobs"]] == ["trial"]
         site.archive.hold = False
