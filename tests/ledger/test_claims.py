@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from dicom_quarry.errors import ClaimLost
+from dicom_quarry.ledger.cohort_rows import replace_rows
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.location import LedgerLocation
 from dicom_quarry.ledger.reader import LedgerReader
@@ -201,6 +202,16 @@ def test_a_late_answer_about_a_row_is_refused(worker: Open) -> None:
         first.conclude_request(old, "study_not_found").result()
     assert first.claims.take_tasks(NOW, 1) == [], "what was refused has claimed nothing"
     second.conclude_request(new, "study_not_found").result()
+
+
+def test_an_answer_about_a_row_of_the_former_table_is_refused(worker: Open) -> None:
+    ours = worker("a")
+    begin(ours, [request(1, "A"), request(2, "B")])
+    (first, _) = ours.claims.take_requests(2)
+    worker("b").database.write(lambda c: replace_rows(c, [request(1, "C"), request(2, "A")]))
+    with pytest.raises(ClaimLost):
+        ours.resolve_request(first, ARCHIVE, [(study(1), Selection())]).result()
+    assert [one.row for one in ours.claims.take_requests(9)] == [1, 2]
 
 
 @pytest.mark.parametrize("how", ["postponed", "queried again", "given back"])

@@ -9,6 +9,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sqlalchemy import BigInteger, bindparam, column, select, table
+
 from dicom_quarry.cluster.window import ROWS_PER_TOKEN
 from dicom_quarry.cohort.exclusion_list import read_exclusions
 from dicom_quarry.config.settings import parse_recorded_settings
@@ -18,20 +20,33 @@ from dicom_quarry.extraction.job_context import JobContext
 from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.resolver import Resolver
+from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.study_work import work_on_study
 from dicom_quarry.extraction.unsynced_files import discard_unsynced, note_workers
 from dicom_quarry.extraction.worker import JobSinks, Worker
 from dicom_quarry.jobs import record
 from dicom_quarry.jobs.audit_log import record_run
+from dicom_quarry.jobs.cluster.database import JobRow
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.ledger.database import MAX_OUTAGE
 from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import LedgerReader
+from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Task
 from dicom_quarry.store.incoming import open_incoming
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from dicom_quarry.version import __version__
+
+_HAND_OVERS = CompiledStatement(
+    select(column("hand_overs"))
+    .select_from(table("jobs", schema="quarry"))
+    .where(column("number", BigInteger) == bindparam("number"))
+)
+
+
+class JobChanged(Exception):
+    """The job was given to the workers again: its settings, table or exclusion lists may be others now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +66,10 @@ class Equipment:
 class JobRun:
     """A job that a worker has open; its threads may work on it at the same time."""
 
-    def __init__(self, context: JobContext, worker: Worker) -> None:
+    def __init__(self, context: JobContext, reader: LedgerReader, worker: Worker, job: JobRow) -> None:
         self._context = context
+        self._job = job
+        self._reader = reader
         self._worker = worker
         report = context.queries.status_board.report
         resolver = Resolver(context.queries, worker.clients, context.ledger)
@@ -62,10 +79,14 @@ class JobRun:
         self._own_tasks: set[int] = set()
 
     def query_rows(self) -> None:
-        """Query for the next rows; those that are left when the job is stopped are given back."""
+        """Query for the next rows; those that are left when the job is stopped are given back.
+
+        Raises JobChanged, as ``fetch_study`` does.
+        """
         claims, shutdown = self._context.ledger.claims, self._context.queries.shutdown
         requests, recorded = claims.take_requests(ROWS_PER_TOKEN), []
         try:
+            self._require_unchanged()
             for request in requests:
                 shutdown.raise_if_requested()
                 recorded.append(self._rows.resolve(request))
@@ -80,10 +101,14 @@ class JobRun:
                 one.result()
 
     def fetch_study(self, archive: str) -> None:
-        """Fetch the next study from an archive, if there is one."""
+        """Fetch the next study from an archive, if there is one.
+
+        Raises JobChanged if the job was given to the workers again before this: it is to be opened again.
+        """
         claims = self._context.ledger.claims
         for task in claims.take_tasks(time.time(), 1, archive):
             try:
+                self._require_unchanged()
                 self._discard_files_of_others(task)
                 if not work_on_study(task, self._context, self._worker, self._studies):
                     self._own_tasks.add(task.task_id)
@@ -92,11 +117,22 @@ class JobRun:
                 if not isinstance(error, Stopped):
                     raise
 
+    def _require_unchanged(self) -> None:
+        """Called with a claim: what is begun after a change is begun with it."""
+        found = self._context.ledger.database.fetch_all(_HAND_OVERS, number=self._job.number)
+        if [row.hand_overs for row in found] != [self._job.hand_overs]:
+            raise JobChanged
+
     def _discard_files_of_others(self, task: Task) -> None:
         """Discard what another worker has left of a study: its computer may have lost power since."""
         if task.task_id not in self._own_tasks:
             folders = self._context.ledger.folders_of(task.task_id)
             discard_unsynced(self._context, task.study, folders)
+
+    def mark_excluded(self) -> None:
+        """Mark stored studies that are on an exclusion list since the job was opened before."""
+        if self._context.queries.exclusions:
+            update_stored_exclusions(self._context, self._reader)
 
     def stop(self, *, cancel: bool) -> None:
         """Begin nothing more; ``cancel`` what is being transferred."""
@@ -127,7 +163,7 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         archives = [one.description for one in queries.settings.archives]
         details = f"worker {equipment.identity}; Quarry {__version__}"
         stack.enter_context(record_run(audit_log, archives, details, reader.counts))
-        yield JobRun(context, equipment.worker)
+        yield JobRun(context, reader, equipment.worker, place.job)
 
 
 def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from dicom_quarry.cluster.engine import ROWS_QUEUE, study_queue
-from dicom_quarry.cluster.job_run import Equipment, JobRun, open_job_run
+from dicom_quarry.cluster.job_run import Equipment, JobChanged, JobRun, open_job_run
 from dicom_quarry.errors import (
     ArchiveError,
     InputError,
@@ -40,17 +40,22 @@ _REFUSED_PAUSE = 1.0
 #: Queries for rows at once, on one worker: a row has its studies before any other waits for them.
 ROWS_AT_ONCE = 2
 
-_JOBS = "SELECT number, with_workers, cancelled FROM quarry.jobs WHERE number = ANY (%s)"
+_JOBS = "SELECT number, with_workers, cancelled, hand_overs FROM quarry.jobs WHERE number = ANY (%s)"
 
 
 @dataclass(slots=True)
 class _OpenJob:
-    """A job that is open, and the number of threads that work on it."""
+    """A job that is open, and the number of threads that work on it.
+
+    ``hand_overs`` is that of the job when it was opened, ``is_changed`` is True once it is another.
+    """
 
     run: JobRun
     closing: ExitStack
+    hand_overs: int
     users: int = 0
     is_stopping: bool = False
+    is_changed: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +100,8 @@ class JobRuns:
         self._equipment = equipment
         self._wait = wait
         self._lock = threading.Lock()
-        self._opening = threading.Lock()
+        #: Held while a job is opened or closed: both have the same claims, and the same folder.
+        self._opening = threading.RLock()
         self._open: dict[int, _OpenJob] = {}
         self._rests = False
         self._left = _Left()
@@ -128,15 +134,24 @@ class JobRuns:
         self._work(job, f"archive {archive}", lambda run: run.fetch_study(archive))
 
     def attend(self, connection: psycopg.Connection) -> None:
-        """Stop the jobs that the workers do not have any more, and close those that no thread works on."""
+        """Stop the jobs that the workers do not have any more, and close those that no thread works on.
+
+        Those that were given to the workers again are opened again: their settings may have changed.
+        """
         with self._lock:
             numbers = list(self._open)
         found = connection.execute(_JOBS, (numbers,)).fetchall() if numbers else []
-        states = {number: (has_it, cancelled) for number, has_it, cancelled in found}
+        states = {number: state for number, *state in found}
         for number in numbers:
-            has_it, cancelled = states.get(number, (False, True))
+            has_it, cancelled, hand_overs = states.get(number, (False, True, 0))
+            opened = self._open.get(number)
+            if opened is None:
+                continue
             if not has_it:
                 self._stop(number, cancel=cancelled)
+            elif hand_overs != opened.hand_overs:
+                opened.is_changed = True
+                self._stop(number, cancel=False)
 
     def rest(self) -> bool:
         """Take no job, and finish what those that are open have begun; return True when none is open."""
@@ -170,6 +185,9 @@ class JobRuns:
             work(opened.run)
         except Stopped:
             pass
+        except JobChanged:
+            opened.is_changed = True
+            self._stop(job, cancel=False)
         except OperatorActionRequired as error:
             self._left.add(key, error)
         except Exception as error:  # noqa: BLE001 - the engine would give the same work out again at once
@@ -206,26 +224,39 @@ class JobRuns:
         with ExitStack() as stack:
             run = stack.enter_context(open_job_run(place, self._equipment))
             _log.info("job %d is open", job)
-            return _OpenJob(run, stack.pop_all(), users=1)
+            return _OpenJob(run, stack.pop_all(), row.hand_overs, users=1)
 
     def _stop(self, job: int, *, cancel: bool) -> None:
         with self._lock:
-            opened = self._open[job]
+            opened = self._open.get(job)
+            if opened is None:
+                return  # the last thread of it has closed it meanwhile
             opened.is_stopping = True
         opened.run.stop(cancel=cancel)
-        self._close_if_unused(job, opened)
+        # The signs of life do not wait for a thread that opens a job: the next one closes this.
+        if self._opening.acquire(blocking=False):
+            try:
+                self._close_if_unused(job, opened)
+            finally:
+                self._opening.release()
 
     def _give_back(self, job: int, opened: _OpenJob) -> None:
         with self._lock:
             opened.users -= 1
-        self._close_if_unused(job, opened)
+        with self._opening:
+            is_closed = self._close_if_unused(job, opened)
+        if is_closed and opened.is_changed:
+            # What has just ended may be on an exclusion list since.
+            self._work(job, f"job {job}", lambda run: run.mark_excluded())
 
-    def _close_if_unused(self, job: int, opened: _OpenJob) -> None:
+    def _close_if_unused(self, job: int, opened: _OpenJob) -> bool:
+        """Close a job that is stopped, and that no thread works on; return True if this was done."""
         with self._lock:
             if opened.users or not opened.is_stopping or self._open.get(job) is not opened:
-                return
+                return False
             del self._open[job]
         try:
             opened.closing.close()
         except LedgerError as error:
             _log.warning("job %d: %s", job, error)
+        return True

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from dicom_quarry.config.settings import parse_recorded_settings
-from dicom_quarry.errors import InputError
+from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.audit_log import AuditLog
 from dicom_quarry.jobs.instance_paths import load_path_function
 from dicom_quarry.jobs.open_place import open_for_run
-from dicom_quarry.jobs.place import JobPlace
+from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace
 from dicom_quarry.ledger.orphans import OrphanedStudy, Orphans
 from dicom_quarry.ledger.reader import PathFunction
 from dicom_quarry.ledger.stored_files import StoredFile, StoredFilesReader
@@ -48,6 +48,9 @@ def prune_studies(folder: JobPlace, *, delete: bool) -> Iterator[PrunedStudy]:
     Files that a row requests through another task of the study stay. Raises InputError while rows wait to be
     searched for, and StartError while the job runs.
     """
+    if folder.holder() == Holder(0, WORKERS):  # they have no lock
+        raise StartError(f"{WORKERS} have {folder.label}: prune when it has ended")
+    folder.note_action("prune_requested", "files are deleted" if delete else "files are moved away")
     with open_for_run(folder) as ledger, closing(StoredFilesReader(folder.ledger)) as reader:
         orphans = Orphans(ledger.database)
         if waiting := orphans.count_waiting_rows():

@@ -71,6 +71,10 @@ def release_studies(
     with closing(LedgerReader(folder.ledger)) as reader, folder.named_lock("release"):
         if folder.holder() is not None and reader.metadata()["version"] != __version__:
             raise StartError(f"another version of Quarry works on {folder.label}: use that version, or wait")
+        which = format_count(len(study_uids), "study", "studies") if study_uids else "all complete studies"
+        folder.note_action(
+            "release_requested", f"{which}; {'files are removed' if delete else 'files are elsewhere'}"
+        )
         protocol = parse_recorded_settings(reader.metadata()).protocol
         ledger = Ledger(folder.ledger)
         audit_log = folder.open_audit_log(ledger, protocol)

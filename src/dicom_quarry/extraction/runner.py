@@ -232,8 +232,10 @@ class Runner:
                 update_stored_exclusions(context, reader)
             if is_watched := folder.has_workers() and not reader.counts().is_fetched:
                 ledger.set_metadata(exclusions=queries.exclusions.digest)  # workers read the lists, too
-                folder.hand_over()
+                folder.hand_over(retried or self._describe_run(ledger))
                 counts = Watcher(queries, self._publisher, folder, reader).watch()
+                if queries.exclusions:  # for what was in transfer when the list changed
+                    update_stored_exclusions(context, reader)
                 if not counts.is_fetched:
                     return JobResult(folder, counts)
             with self._start_on_complete(context) as on_complete:
@@ -334,11 +336,14 @@ class Runner:
         return folder.open_audit_log(ledger, queries.settings.protocol, on_disk_full)
 
     def _audit_run(self, context: JobContext, reader: LedgerReader) -> AbstractContextManager[None]:
-        exclusions = self.queries.exclusions
-        details = [f"cohort {context.ledger.metadata()['cohort']}", f"Quarry {__version__}"]
-        details += [f"exclusion lists {exclusions.digest}"] if exclusions else []
         archives = [one.description for one in self.queries.settings.archives]
-        return record_run(context.audit_log, archives, "; ".join(details), reader.counts)
+        details = self._describe_run(context.ledger)
+        return record_run(context.audit_log, archives, details, reader.counts)
+
+    def _describe_run(self, ledger: Ledger) -> str:
+        exclusions = self.queries.exclusions
+        details = [f"cohort {ledger.metadata()['cohort']}", f"Quarry {__version__}"]
+        return "; ".join(details + ([f"exclusion lists {exclusions.digest}"] if exclusions else []))
 
     def _wait_for_on_complete(
         self, context: JobContext, reader: LedgerReader, on_complete: OnComplete

@@ -25,6 +25,11 @@ def update_stored_exclusions(context: JobContext, reader: LedgerReader) -> None:
 
     The records of files that were removed are deleted, except those of released studies.
     """
+    with context.folder.named_lock("exclusions"):  # workers do this, too
+        _update(context, reader)
+
+
+def _update(context: JobContext, reader: LedgerReader) -> None:
     ledger, audit_log = context.ledger, context.audit_log
     for one in stored_tasks(ledger.database):
         keys = context.queries.exclusions.match_study(one.study)

@@ -125,9 +125,12 @@ class JobPlace(JobFolder, ABC):
         """Return True if workers give signs of life that can do the work of the job."""
         return False
 
-    def hand_over(self) -> None:
-        """Give the job, which this process has locked, to the workers."""
+    def hand_over(self, details: str) -> None:  # noqa: ARG002 - workers of a database alone need them
+        """Give the job, which this process has locked, to the workers; ``details`` are recorded."""
         raise LocalProtocolError("a job in a folder has no workers")
+
+    def note_action(self, action: str, details: str) -> None:
+        """Record who did this to the job, where others than its users do: see the audit log for the rest."""
 
     @abstractmethod
     def write_progress(self, values: Mapping[str, object]) -> None:

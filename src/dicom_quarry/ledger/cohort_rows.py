@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from dicom_quarry.ledger.backend import driver_connection
-from dicom_quarry.ledger.schema import queries, request_tasks, requests, tasks
+from dicom_quarry.ledger.schema import claims, queries, request_tasks, requests, tasks
 from dicom_quarry.model import Request, RequestState, TaskState
 
 _BATCH = 10_000
@@ -106,6 +106,8 @@ def replace_rows(connection: Connection, rows: Iterable[Request]) -> CohortChang
 
     A study that no row requests any more is not fetched; its stored files stay.
     """
+    # What a worker finds for a row by its number now would be another row's.
+    connection.execute(delete(claims).where(claims.c.kind == "row"))
     _save_old_rows(connection)
     insert_rows(connection, rows)
     _restore_states(connection)

@@ -40,7 +40,10 @@ _SERVER_KEEPALIVE = (
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """A job in the list: ``folder`` on ``host`` has its images, ``owner`` is the user who made it there."""
+    """A job in the list: ``folder`` on ``host`` has its images, ``owner`` is the user who made it there.
+
+    ``hand_overs`` counts how often it was given to the workers.
+    """
 
     number: int
     name: str
@@ -48,6 +51,7 @@ class JobRow:
     host: str
     owner: str
     created: datetime
+    hand_overs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +183,8 @@ class Cluster:
 
     def _read_rows(self, connection: Any, condition: str, *values: object) -> list[JobRow]:
         rows = connection.execute(
-            f"SELECT number, name, folder, host, owner, created FROM quarry.jobs {condition}", values
+            f"SELECT number, name, folder, host, owner, created, hand_overs FROM quarry.jobs {condition}",
+            values,
         ).fetchall()
         return [JobRow(number, name, Path(folder), *rest) for number, name, folder, *rest in rows]
 

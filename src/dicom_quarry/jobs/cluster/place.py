@@ -25,11 +25,17 @@ from dicom_quarry.jobs.checkpoint_store import (
     own_folder,
     writable_folder,
 )
+from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.checkpoints import CheckpointRows
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.lease import JobLease, LeaseState, read_lease
 from dicom_quarry.jobs.cluster.locks import AdvisoryLock
-from dicom_quarry.jobs.cluster.tables import AuditTable, create_tables, read_audit_table
+from dicom_quarry.jobs.cluster.tables import (
+    AuditTable,
+    append_audit_line,
+    create_tables,
+    read_audit_table,
+)
 from dicom_quarry.jobs.cluster.workers import ENGINE_TABLE, list_workers
 from dicom_quarry.jobs.folder import JOB_FILE
 from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace, OnFull, do_nothing
@@ -93,7 +99,8 @@ class ClusterPlace(JobPlace):
 
     def request_stop(self, holder: Holder, *, cancel: bool) -> None:  # noqa: ARG002 - the row has it
         """Write the request into the list of jobs, from any host."""
-        with self.cluster.connected() as connection:
+        with self.cluster.connected() as connection, connection.transaction():
+            self._record_action(connection, "cancel_requested" if cancel else "stop_requested", "")
             connection.execute(
                 "UPDATE quarry.jobs SET stop_request = %s WHERE number = %s AND holder_token IS NOT NULL"
                 " AND stop_request <> 'cancel'",
@@ -116,13 +123,20 @@ class ClusterPlace(JobPlace):
         with self.cluster.connected() as connection:
             return not all(worker.has_vanished for worker in list_workers(connection))
 
-    def hand_over(self) -> None:
+    def hand_over(self, details: str) -> None:
         """Give the job to the workers of the database."""
-        with self.cluster.connected() as connection:
+        with self.cluster.connected() as connection, connection.transaction():
+            self._record_action(connection, "handed_over", details)
             connection.execute(
-                "UPDATE quarry.jobs SET with_workers = true, cancelled = false WHERE number = %s",
+                "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + 1"
+                " WHERE number = %s",
                 (self.job.number,),
             )
+
+    def note_action(self, action: str, details: str) -> None:
+        """Write a row of the list of jobs."""
+        with self.cluster.connected() as connection:
+            record_action(connection, self.job.name, action, details)
 
     def write_progress(self, values: Mapping[str, object]) -> None:
         """Publish the progress with the next renewal of the lease."""
@@ -229,6 +243,11 @@ class ClusterPlace(JobPlace):
                 f"the images of {self.label} are in {self.out} of the computer {self.job.host}: run this "
                 "command there, or mount that folder here at the same path"
             )
+
+    def _record_action(self, connection: Any, action: str, details: str) -> None:
+        """Record an action in the list of jobs, and in the audit log if this role may write that."""
+        record_action(connection, self.job.name, action, details)
+        append_audit_line(connection, self.ledger.schema, action, details)
 
     def _read_lease(self) -> LeaseState:
         with self.cluster.connected() as connection:

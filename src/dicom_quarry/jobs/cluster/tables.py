@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Identity, MetaData, Table, Text, insert, select
 
@@ -65,6 +66,37 @@ class AuditTable(AuditLog):
         texts = [cell.encode("utf-8", "backslashreplace").decode() for cell in cells]
         line = dict(zip(COLUMNS, texts, strict=True))
         self._database.write(lambda connection: _INSERT_AUDIT.run(connection, **line))
+
+
+class _Lines(AuditLog):
+    """The audit log for a single line, on a connection of the list of jobs."""
+
+    def __init__(self, connection: Any, table: str, protocol: str) -> None:
+        super().__init__(protocol)
+        self._connection = connection
+        self._table = table
+
+    def close(self) -> None:
+        """Do nothing: the connection is another's."""
+
+    def _append_durably(self, cells: Sequence[str]) -> None:
+        names = ", ".join(f'"{name}"' for name in COLUMNS)
+        places = ", ".join(["%s"] * len(COLUMNS))
+        self._connection.execute(f"INSERT INTO {self._table} ({names}) VALUES ({places})", list(cells))
+
+
+def append_audit_line(connection: Any, schema: str, event: str, details: str) -> None:
+    """Append a line within a transaction; nothing is done if this role may not write the log."""
+    table = f"{schema}.audit"
+    (may_write,) = connection.execute(
+        "SELECT coalesce(has_table_privilege(to_regclass(%s), 'INSERT'), false)", (table,)
+    ).fetchone()
+    if not may_write:
+        return
+    (protocol,) = connection.execute(
+        f"SELECT coalesce(max(value::jsonb ->> 'protocol'), '') FROM {schema}.job WHERE name = 'settings'"
+    ).fetchone()
+    _Lines(connection, table, protocol).write(event, details=details)
 
 
 def read_audit_table(location: PostgresLocation) -> Iterator[dict[str, str]]:
