@@ -24,7 +24,6 @@ _SETTINGS = {
     "fsync": "off",
     "shared_buffers": "16MB",
     "max_connections": "60",
-    "listen_addresses": "127.0.0.1",
     "log_min_messages": "fatal",
     "autovacuum": "off",
 }
@@ -38,9 +37,13 @@ def binaries() -> Path:
 
 
 class PostgresServer:
-    """A server that can be killed and started again; ``url`` names its database."""
+    """A server that can be killed and started again; ``url`` names its database.
 
-    def __init__(self) -> None:
+    With an ``address`` it is at that one, for the hosts of its network, besides loopback.
+    """
+
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self._address = address
         self._folder = Path(tempfile.mkdtemp(prefix="quarry-pg-", dir="/tmp"))
         self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
@@ -49,11 +52,15 @@ class PostgresServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self._run("initdb", "--no-sync", "--auth=trust", "--username=quarry", "--encoding=UTF8", "--locale=C")
+        if address != "127.0.0.1":
+            with (self._folder / "data" / "pg_hba.conf").open("a") as file:
+                file.write("host all all samenet trust\n")
         self.start()
-        self.url = f"postgresql://quarry@127.0.0.1:{self.port}/postgres"
+        self.url = f"postgresql://quarry@{address}:{self.port}/postgres"
 
     def start(self) -> None:
-        settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        chosen = _SETTINGS | {"listen_addresses": ",".join({"127.0.0.1", self._address})}
+        settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
         command = self._as_user("postgres", "-p", str(self.port), "-k", str(self._folder), *settings)
         deadline = time.monotonic() + 60
         self._process = self._launch(command)
@@ -102,8 +109,8 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    server = PostgresServer()
+def running_postgres(address: str = "127.0.0.1") -> Iterator[PostgresServer]:
+    server = PostgresServer(address)
     try:
         yield server
     finally:

@@ -10,13 +10,33 @@ import pytest
 
 from dicom_quarry.jobs.cluster.database import Cluster
 from tests.cluster.site import STUDIES, Site
+from tests.namespaces import Network, missing
 from tests.postgres_server import PostgresServer, running_postgres
 
 
 @pytest.fixture(scope="package")
-def server() -> Iterator[PostgresServer]:
+def bridge() -> Iterator[Network | None]:
+    """The network of the hosts of these tests, None where there can be none."""
+    if missing():
+        yield None
+        return
+    with Network() as network:
+        yield network
+
+
+@pytest.fixture
+def network(bridge: Network | None) -> Iterator[Network]:
+    """The network, without hosts; the test is skipped where there can be none."""
+    if bridge is None:
+        pytest.skip(missing())
+    yield bridge
+    bridge.remove_hosts()
+
+
+@pytest.fixture(scope="package")
+def server(bridge: Network | None) -> Iterator[PostgresServer]:
     """A server of these tests alone: they stop it."""
-    with running_postgres() as server:
+    with running_postgres(*[bridge.database] if bridge else []) as server:
         yield server
 
 

@@ -1,4 +1,7 @@
-"""A site with several workers, as a user starts them: each in its own folder, with its own AE title."""
+"""A site with several workers, as a user starts them: each in its own folder, with its own AE title.
+
+With a network each worker is on a host of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,11 @@ from typing import Self
 import psycopg
 
 from dicom_quarry.demo.dimse_operations import MoveOperation, RetrieveOperation
+from dicom_quarry.demo.query_matching import QueryIdentifier
 from dicom_quarry.demo.synthetic_studies import DemoInstance, DemoStudy, generate_studies
 from tests.e2e.command import Done, Running, quarry, until
 from tests.e2e.job_runs import accessions
+from tests.namespaces import Host, Network
 from tests.peers.process import free_port, wait_for
 from tests.scripted import ScriptedArchive
 
@@ -25,14 +30,23 @@ STUDIES = generate_studies(12, seed=20, images=2)
 class CountingArchive(ScriptedArchive):
     """Counts the moves at once; while it is on ``hold`` none of them ends.
 
-    With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it.
+    With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it. While it
+    ``keeps_lists``, queries for the series and images of a study wait. From the next ``withheld`` moves the
+    last instance is left out, without a word of it.
     """
 
-    def __init__(self, studies: list[DemoStudy]) -> None:
+    def __init__(self, studies: list[DemoStudy], host: str = "127.0.0.1") -> None:
         super().__init__(studies)
-        self.now = self.most = 0
-        self.hold = self.breaks_off = False
+        self.host = host  # of this computer and the hosts of the test alone
+        self.now = self.most = self.lists = self.withheld = 0
+        self.hold = self.breaks_off = self.keeps_lists = False
         self._lock = threading.Lock()
+
+    def on_request(self, kind: str, query: QueryIdentifier) -> None:
+        super().on_request(kind, query)
+        if kind == "find" and query.level in ("SERIES", "IMAGE") and self.keeps_lists:
+            self.lists += 1
+            wait_for(lambda: not self.keeps_lists or self.stopped.is_set(), "the end of the lists", 120)
 
     def deliver(
         self, move: MoveOperation, address: tuple[str, int], instances: Sequence[DemoInstance]
@@ -40,10 +54,11 @@ class CountingArchive(ScriptedArchive):
         with self._lock:
             self.now += 1
             self.most = max(self.most, self.now)
+            is_withheld, self.withheld = bool(self.withheld), max(0, self.withheld - 1)
         try:
             if not self.breaks_off:
                 self._wait(move)
-            super().deliver(move, address, instances)
+            super().deliver(move, address, instances[:-1] if is_withheld else instances)
         finally:
             with self._lock:
                 self.now -= 1
@@ -58,14 +73,30 @@ class CountingArchive(ScriptedArchive):
 
 
 class Site:
-    """An archive, a database and a root folder; jobs are entered in the folder ``work``."""
+    """An archive, a database and a root folder; jobs are entered in the folder ``work``.
 
-    def __init__(self, work: Path, url: str, studies: list[DemoStudy], *, settings: str = "") -> None:
+    ``limits`` is the site.toml of the hosts of a ``network``.
+    """
+
+    def __init__(
+        self,
+        work: Path,
+        url: str,
+        studies: list[DemoStudy],
+        *,
+        settings: str = "",
+        network: Network | None = None,
+        limits: str = "",
+    ) -> None:
         self.work, self.root, self.url = work, work / "root", url
         self._settings = settings
         self.studies = studies
-        self.archive = CountingArchive(studies)
+        self.network = network
+        self.archive = CountingArchive(studies, network.archive if network else "127.0.0.1")
         self._stack = ExitStack()
+        self._etc = work / "etc"
+        (self._etc / "quarry").mkdir(parents=True)
+        (self._etc / "quarry" / "site.toml").write_text(limits)
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.archive)
@@ -85,6 +116,10 @@ class Site:
             f'[cluster]\nledger = "{self.url}"\nvanished-after = 3\n'
         )
 
+    def host_of(self, title: str) -> Host | None:
+        """Return the host of a worker, None where all of them are on this one."""
+        return self.network.host(title, self._etc) if self.network else None
+
     def start_worker(
         self, title: str, *options: object, is_known: bool = True, command: Sequence[str] = ()
     ) -> Running:
@@ -92,13 +127,16 @@ class Site:
 
         ``command`` is that of another build.
         """
-        port, folder = free_port(), self.work / title
+        port, folder, host = free_port(), self.work / title, self.host_of(title)
         folder.mkdir(exist_ok=True)
         self._write_settings(folder)
+        address = host.address if host else "127.0.0.1"
         if is_known:
-            self.archive.destinations[title] = ("127.0.0.1", port)
-        words = ["worker", "--as", f"{title}@127.0.0.1:{port}", "--root", self.root, *options]
-        running = Running(folder / "output.txt", *words, cwd=folder, command=command)
+            self.archive.destinations[title] = (address, port)
+        words = ["worker", "--as", f"{title}@{address}:{port}", "--root", self.root, *options]
+        output = folder / "output.txt"
+        output.unlink(missing_ok=True)
+        running = Running(output, *words, cwd=folder, command=command, host=host)
         worker = self._stack.enter_context(running)
         wait_for(lambda: "ready: " in worker.output or worker.ended, "the worker", 60)
         assert "ready: " in worker.output, worker.output

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from dicom_quarry.cluster import engine
 from dicom_quarry.cluster.engine import (
     ROWS_QUEUE,
     ROWS_TASK,
@@ -60,6 +61,13 @@ def give(connection: psycopg.Connection, count: int, queue: str = QUEUE, task: s
             "::procrastinate_job_to_defer_v1])",
             (queue, task, Jsonb(arguments)),
         )
+
+
+def give_until(connection: psycopg.Connection, done: list[int]) -> bool:
+    """Give a token, unless one was worked on; return True then."""
+    if not done:
+        give(connection, 1)
+    return bool(done)
 
 
 def left(connection: psycopg.Connection) -> int:
@@ -172,3 +180,75 @@ def test_the_loops_begin_again_when_the_database_is_back(
         again.execute(f"SET search_path = {ENGINE_SCHEMA}")
         give(again, 3)
         wait_for(lambda: len(done) >= 4 and not left(again), "the tokens after the absence")
+
+
+def test_tokens_that_end_while_the_database_is_away_are_ended_once_it_is_back(
+    server: PostgresServer, connection: psycopg.Connection, start: Callable[[Work], Engine], url: str
+) -> None:
+    begun, may_end, done = threading.Event(), threading.Event(), list[int]()
+
+    def work(job: int, _: str) -> None:
+        begun.set()
+        may_end.wait(60)
+        done.append(job)
+
+    start(work)
+    give(connection, 1)
+    assert begun.wait(60)
+    server.kill()
+    may_end.set()
+    wait_for(lambda: done == [0], "the end of the work")
+    server.start()
+    with psycopg.connect(url, autocommit=True) as again:
+        again.execute(f"SET search_path = {ENGINE_SCHEMA}")
+        wait_for(lambda: not left(again), "the end of the token")
+    assert done == [0]
+
+
+def test_notifications_and_signs_of_life_come_again_after_an_absence(
+    url: str,
+    server: PostgresServer,
+    connection: psycopg.Connection,
+    start: Callable[[Work], Engine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engine, "_POLL_INTERVAL", 600.0)
+    done: list[int] = []
+    start(lambda job, _: done.append(job))
+    wait_for(lambda: give_until(connection, done), "a notification")
+    server.kill()
+    time.sleep(0.3)  # long enough for the loops to meet a dead server
+    server.start()
+    done.clear()
+    with psycopg.connect(url, autocommit=True) as again:
+        again.execute(f"SET search_path = {ENGINE_SCHEMA}")
+        wait_for(lambda: give_until(again, done), "a notification after the absence")
+        seen = again.execute("SELECT max(last_heartbeat) FROM procrastinate_workers").fetchone()
+        wait_for(
+            lambda: again.execute("SELECT max(last_heartbeat) FROM procrastinate_workers").fetchone() != seen,
+            "a sign of life",
+        )
+
+
+def test_a_token_whose_delivery_was_lost_with_the_connection_is_given_back(
+    url: str, server: PostgresServer, connection: psycopg.Connection, start: Callable[[Work], Engine]
+) -> None:
+    done: list[int] = []
+    start(lambda job, _: done.append(job))
+    wait_for(lambda: give_until(connection, done), "the first token")
+    wait_for(lambda: not left(connection), "its end")
+    done.clear()
+    # As if the loop of the studies had taken them: it knows of none.
+    with connection.transaction():
+        connection.execute("LOCK TABLE procrastinate_jobs")
+        give(connection, 2)
+        connection.execute(
+            "UPDATE procrastinate_jobs SET status = 'doing', worker_id = loop FROM (SELECT id AS loop,"
+            " row_number() OVER () AS number FROM procrastinate_workers) loops WHERE args->>'job' ="
+            " (number - 1)::text"
+        )
+    assert left(connection) == 2
+    server.kill()
+    time.sleep(1.5)  # longer than the interval of the looks for tokens
+    server.start()
+    wait_for(lambda: sorted(done) == [0, 1], "the lost tokens")

@@ -19,6 +19,7 @@ from typing import Any, Self
 from dicom_quarry.cohort.input_source import InputSource
 from dicom_quarry.cohort.xlsx_table import open_xlsx
 from tests.e2e.command_server import CommandServer, StartedCommand
+from tests.namespaces import Host
 from tests.peers.process import wait_for
 
 QUARRY = Path(sys.executable).with_name("quarry")
@@ -79,7 +80,7 @@ class Running:
     """A command that runs; ended with the context, if the test did not see to that.
 
     With ``anew`` it is not forked from a process that has imported everything, whose memory it would share.
-    ``command`` is that of another build.
+    ``command`` is that of another build. ``host`` is a host of the test's, this one by default.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Running:
         cwd: Path | None = None,
         anew: bool = False,
         command: Sequence[str] = (),
+        host: Host | None = None,
     ) -> None:
         self._output = output
         self._child: subprocess.Popen[bytes] | StartedCommand
@@ -98,7 +100,7 @@ class Running:
                 started = [*(command or [str(QUARRY)]), *words]
                 self._child = subprocess.Popen(started, cwd=cwd, stdout=stream, stderr=stream)
             else:
-                self._child = command_server().start(words, cwd, stream.fileno(), stream.fileno())
+                self._child = command_server().start(words, cwd, stream.fileno(), stream.fileno(), host)
         self.pid = self._child.pid
 
     def __enter__(self) -> Self:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.command_client import NUMBER, receive, send
+from tests.namespaces import Host, enter
 
 #: The environment of the tests before the first one, which may set variables for its commands alone. A
 #: console keeps the size that is in the environment when it is made; the server makes that of all commands.
@@ -90,9 +91,13 @@ class CommandServer:
             out.seek(0)
             return ended, out.read().decode()
 
-    def start(self, words: Sequence[str], cwd: Path | None, out: int, err: int) -> StartedCommand:
-        """Start a command that writes to these files."""
-        request = {"program": "quarry", "words": words, "cwd": str(cwd or Path.cwd())}
+    def start(
+        self, words: Sequence[str], cwd: Path | None, out: int, err: int, host: Host | None = None
+    ) -> StartedCommand:
+        """Start a command that writes to these files; on a host of the test's, if one is given."""
+        request: dict[str, object] = {"program": "quarry", "words": words, "cwd": str(cwd or Path.cwd())}
+        if host is not None:
+            request["host"] = host.as_request()
         with Path(os.devnull).open() as nothing:
             return StartedCommand(send(self._address, request, (nothing.fileno(), out, err)))
 
@@ -210,6 +215,8 @@ def _become(request: Mapping[str, Any], fds: Sequence[int]) -> None:
     sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.environ.clear()
     os.environ.update(request["env"])
+    if "host" in request:
+        enter(request["host"])
     time.tzset()
     os.umask(request["umask"])
     os.chdir(request["cwd"])

@@ -21,6 +21,7 @@ import psycopg
 from procrastinate.exceptions import ConnectorException
 from psycopg_pool import PoolTimeout
 
+from dicom_quarry.cluster.engine_database import Connector, Tokens
 from dicom_quarry.jobs.cluster.workers import ENGINE_SCHEMA
 from dicom_quarry.system.service_loop import start_thread
 
@@ -34,7 +35,7 @@ _STUDIES = "studies:"
 _BEAT_INTERVAL = 5.0
 _RESCUE_INTERVAL = 5.0
 
-#: Seconds between two looks for tokens. A notification comes sooner, until the database has been away once.
+#: Seconds between two looks for tokens. A notification comes sooner, unless its connection was lost.
 _POLL_INTERVAL = 1.0
 
 #: Seconds for which a connection of the pool is waited for.
@@ -132,7 +133,7 @@ class Engine:
                 await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_app(self) -> procrastinate.App:
-        connector = procrastinate.PsycopgConnector(
+        connector = Connector(
             conninfo=self._conninfo,
             min_size=1,
             # A listening connection for each queue, and one for what else it does.
@@ -142,6 +143,7 @@ class Engine:
             kwargs={"options": f"-c search_path={ENGINE_SCHEMA} -c timezone=UTC"},
         )
         app = procrastinate.App(connector=connector)
+        app.job_manager = Tokens(connector, self._stopping.is_set)
         for name, work in self._work.items():
             app.task(name=name)(partial(_do_work, work))
         return app

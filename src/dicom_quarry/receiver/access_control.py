@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from dicom_quarry.system.addresses import IPNetwork, normalize_network, parse_address
+from dicom_quarry.system.addresses import (
+    THIS_COMPUTER,
+    IPNetwork,
+    identify_computer,
+    normalize_network,
+    parse_address,
+)
 from dicom_quarry.wire.association import Rejection
 from dicom_quarry.wire.negotiation import AssociateRequest
 
@@ -55,9 +61,10 @@ class AccessPolicy:
         if denial is None:
             return AccessScope.STORE
         ip = parse_address(address)
-        if denial.rejection != _CALLED_UNKNOWN and ip is not None and ip.is_loopback:
-            return AccessScope.ECHO
-        return denial
+        if denial.rejection == _CALLED_UNKNOWN or ip is None:
+            return denial
+        # A receiver at one address of this computer is also called from that one.
+        return AccessScope.ECHO if identify_computer(ip) == THIS_COMPUTER else denial
 
     def check_store(self, request: AssociateRequest, address: str) -> AccessDenial | None:
         """Return the denial for a sender that may not store; None for one that may."""

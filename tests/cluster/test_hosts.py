@@ -1,0 +1,91 @@
+"""Workers on hosts of their own: network namespaces with an address, a name and a site policy each."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from dicom_quarry.demo.synthetic_studies import generate_studies
+from tests.cluster.site import Site
+from tests.e2e import command
+from tests.e2e.command import quarry
+from tests.namespaces import Network
+from tests.peers.process import free_port, wait_for
+
+STUDIES = generate_studies(40, seed=31, images=2)
+
+
+def run_embedded(site: Site, name: str) -> Path:
+    """Extract the cohort of a job without workers; return the folder."""
+    port = free_port()
+    site.archive.destinations["ALONE"] = (site.archive.host, port)
+    out, alone = site.work / f"{name}-alone", f"ALONE@{site.archive.host}:{port}"
+    done = quarry("extract", site.work / f"{name}.csv", "--from", "main", "--as", alone, "--to", out)
+    assert done.code == 0, done.out
+    return out
+
+
+def count(url: str, table: str) -> int:
+    """Return the number of rows of a table, 0 while it is not there."""
+    with psycopg.connect(url) as connection, suppress(psycopg.errors.UndefinedTable):
+        row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(row[0]) if row else 0
+    return 0
+
+
+def check_same(one: Path, other: Path) -> None:
+    """Two folders have the same files, and the same reports but for the time of the proofs."""
+    for read in (command.report, command.studies, command.manifest):
+        tables = [
+            sorted({**row, "quarry_proved_at": ""}.items() for row in read(out)) for out in (one, other)
+        ]
+        assert tables[0] == tables[1]
+    command.check_folder(one)
+
+
+def test_three_hosts_share_two_jobs_under_the_ceiling_of_the_site(
+    tmp_path: Path, url: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Site(tmp_path, url, STUDIES, network=network, limits="parallel = 2\n") as site:
+        for title in ("W1", "W2", "W3"):
+            site.start_worker(title, "--parallel", 2)
+        site.archive.hold = True
+        with site.start("large", STUDIES[:30]) as large:
+            wait_for(lambda: site.archive.now == 2, "moves of the large one", 60)
+            with site.start("small", STUDIES[30:]) as small:
+                wait_for(lambda: count(url, "job_2.tasks") == 10, "the studies of the small one", 60)
+                site.archive.hold = False
+                assert small.wait() == 0, small.output
+                assert large.wait() == 0, large.output
+        moved = [seen.uids[0] for seen in site.archive.requests("move")]
+        assert max(moved.index(study.study_uid) for study in STUDIES[30:]) < len(moved) - 4, "it ends early"
+        assert site.archive.most == 2
+        check_same(site.root / "large", run_embedded(site, "large"))
+
+
+def test_a_host_that_is_cut_off_from_the_database_alone_gives_its_moves_up_in_time(
+    tmp_path: Path, url: str, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Site(tmp_path, url, STUDIES, network=network, limits="parallel = 1\n") as site:
+        cut = site.start_worker("W1")
+        site.archive.hold = True
+        with site.start("trial", STUDIES[:6]) as watching:
+            wait_for(lambda: site.archive.now == 1, "a move", 60)
+            site.start_worker("W2")
+            host = site.host_of("W1")
+            assert host is not None
+            with network.cut_off(host, network.database):
+                wait_for(lambda: site.archive.moves.total() == 2, "the move of the other worker", 60)
+                assert site.archive.now == 1, "the first move was cancelled before"
+                site.archive.hold = False
+                assert watching.wait() == 0, watching.output
+        cut.terminate()
+        assert cut.wait() == 0, cut.output
+        assert site.archive.most == 1
+        assert sorted(site.archive.moves.values()) == [1] * 5 + [2]
+        assert quarry("verify", "job:trial").code == 0
