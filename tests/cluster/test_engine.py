@@ -231,24 +231,23 @@ def test_notifications_and_signs_of_life_come_again_after_an_absence(
 
 
 def test_a_token_whose_delivery_was_lost_with_the_connection_is_given_back(
-    url: str, server: PostgresServer, connection: psycopg.Connection, start: Callable[[Work], Engine]
+    url: str, connection: psycopg.Connection, start: Callable[[Work], Engine]
 ) -> None:
     done: list[int] = []
     start(lambda job, _: done.append(job))
     wait_for(lambda: give_until(connection, done), "the first token")
     wait_for(lambda: not left(connection), "its end")
     done.clear()
-    # As if the loop of the studies had taken them: it knows of none.
-    with connection.transaction():
+    waiting = "FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'fetch_job'"
+    with psycopg.connect(url, autocommit=True) as other, connection.transaction():
         connection.execute("LOCK TABLE procrastinate_jobs")
         give(connection, 2)
+        wait_for(lambda: other.execute(f"SELECT {waiting}").rowcount == 2, "the looks for tokens")
+        # As if each loop had just taken one when its connection was lost: it knows of none.
         connection.execute(
             "UPDATE procrastinate_jobs SET status = 'doing', worker_id = loop FROM (SELECT id AS loop,"
             " row_number() OVER () AS number FROM procrastinate_workers) loops WHERE args->>'job' ="
             " (number - 1)::text"
         )
-    assert left(connection) == 2
-    server.kill()
-    time.sleep(1.5)  # longer than the interval of the looks for tokens
-    server.start()
+        other.execute(f"SELECT pg_terminate_backend(pid) {waiting}")
     wait_for(lambda: sorted(done) == [0, 1], "the lost tokens")

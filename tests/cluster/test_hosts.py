@@ -67,6 +67,7 @@ def test_three_hosts_share_two_jobs_under_the_ceiling_of_the_site(
         check_same(site.root / "large", run_embedded(site, "large"))
 
 
+@pytest.mark.cluster
 def test_a_host_that_is_cut_off_from_the_database_alone_gives_its_moves_up_in_time(
     tmp_path: Path, url: str, network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
