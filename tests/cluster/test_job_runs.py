@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
-from dicom_quarry.cluster import job_runs
+from dicom_quarry.api import workers
+from dicom_quarry.cli.display.plain import PlainDisplay
+from dicom_quarry.cluster import job_run, job_runs
+from dicom_quarry.cluster.job_run import open_job_run
 from dicom_quarry.cluster.job_runs import JobRuns
-from dicom_quarry.errors import LedgerError
+from dicom_quarry.errors import ConfigError, InputError, LedgerError
 
 
 class Run:
@@ -43,7 +46,7 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
         monkeypatch.setattr(job_runs, "ClusterPlace", lambda *_: SimpleNamespace(number=7))
         board = SimpleNamespace(waiting_for="")
         equipment: Any = SimpleNamespace(queries=SimpleNamespace(status_board=board))
-        cluster: Any = SimpleNamespace(get=lambda _: SimpleNamespace(folder=Path("out")))
+        cluster: Any = SimpleNamespace(get=lambda _: SimpleNamespace(folder=Path("out"), hand_overs=""))
         return JobRuns(cluster, equipment, lambda _: None), opened
 
     return make
@@ -66,3 +69,39 @@ def test_what_ends_the_work_on_a_job_leaves_it_to_the_others(
     assert opened == [7], "not at once again"
     assert words in runs.describe_wait()
     assert "DOE" not in runs.describe_wait()
+
+
+def test_a_job_on_a_disk_without_hard_links_is_left_to_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_run, "has_hard_links", lambda _: False)
+    place: Any = SimpleNamespace(out=tmp_path / "out", incoming=tmp_path, require_folder=lambda: None)
+    equipment: Any = SimpleNamespace(root=tmp_path)
+    with pytest.raises(InputError, match="has no hard links"), open_job_run(place, equipment):
+        pass
+
+
+def test_a_worker_is_not_started_on_a_disk_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "has_hard_links", lambda _: False)
+    settings = tmp_path / "quarry.toml"
+    settings.write_text(
+        '[archive.main]\naddress = "PACS@127.0.0.1:104"\n[cluster]\nledger = "postgresql://q@127.0.0.1/q"\n'
+    )
+    with pytest.raises(ConfigError, match="has no hard links"):
+        workers.make_worker(settings, tmp_path, "W1@127.0.0.1:11112", None, PlainDisplay())
+
+
+def test_a_job_that_cannot_be_opened_is_left_to_others(
+    fail: Callable[[Exception], tuple[JobRuns, list[int]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, opened = fail(KeyError())
+
+    def break_down(*_: object) -> None:
+        raise ValueError("DOE^JANE")
+
+    monkeypatch.setattr(job_runs, "open_job_run", break_down)
+    runs.query_rows(7)
+    assert "internal error (ValueError in test_job_runs.py" in runs.describe_wait()
+    assert not opened

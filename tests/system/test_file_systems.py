@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from dicom_quarry.system.file_systems import (
     distinguishes_names,
     file_system_type,
     free_bytes,
+    has_hard_links,
     sync_directory,
 )
 
@@ -174,3 +176,17 @@ def test_a_start_of_the_computer_has_a_name(tmp_path: Path) -> None:
     assert nameless == ""
     boot.write_text("6b3e-41\n")
     assert file_systems.writing_session(tmp_path, boot) == ("6b3e-41", disk)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_disk_without_hard_links_is_found_by_trying(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert has_hard_links(tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    assert not has_hard_links(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dicom_quarry.config.settings import FILE_NAME, load_settings, read_toml
 from dicom_quarry.errors import ConfigError
 from dicom_quarry.jobs.observer import JobObserver
+from dicom_quarry.system.file_systems import describe_missing_links, has_hard_links
 
 if TYPE_CHECKING:
     from dicom_quarry.cluster.service import WorkerService
@@ -36,6 +38,9 @@ def make_worker(
         )
     if not root.is_dir():
         raise ConfigError(f"--root {root} is not a folder: make it, or mount the disk that has it")
+    with suppress(PermissionError):  # the folders of the jobs are tried when they are opened
+        if not has_hard_links(root):
+            raise ConfigError(f"--root: {describe_missing_links(root)}")
     # Imported here: it needs the extra [cluster].
     from dicom_quarry.cluster.service import WorkerService
 

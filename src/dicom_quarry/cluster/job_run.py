@@ -35,6 +35,7 @@ from dicom_quarry.ledger.reader import LedgerReader
 from dicom_quarry.ledger.statements import CompiledStatement
 from dicom_quarry.model import Task
 from dicom_quarry.store.incoming import open_incoming
+from dicom_quarry.system.file_systems import describe_missing_links, has_hard_links
 from dicom_quarry.system.shutdown import Shutdown, Stopped
 from dicom_quarry.version import __version__
 
@@ -146,9 +147,7 @@ class JobRun:
 @contextmanager
 def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
     """Open a job; raise InputError if this worker cannot work on it, and LedgerError."""
-    if not place.out.resolve().is_relative_to(equipment.root.resolve()):
-        raise InputError(f"its folder {place.out} is not below {equipment.root}, the root of this worker")
-    place.require_folder()  # any user may have written the path into the list of jobs
+    _require_shared_folder(place, equipment.root)
     with ExitStack() as stack:
         reader = stack.enter_context(closing(LedgerReader(place.ledger, max_outage=MAX_OUTAGE)))
         queries = _make_queries(reader, equipment.queries)
@@ -164,6 +163,15 @@ def open_job_run(place: ClusterPlace, equipment: Equipment) -> Iterator[JobRun]:
         details = f"worker {equipment.identity}; Quarry {__version__}"
         stack.enter_context(record_run(audit_log, archives, details, reader.counts))
         yield JobRun(context, reader, equipment.worker, place.job)
+
+
+def _require_shared_folder(place: ClusterPlace, root: Path) -> None:
+    """Raise InputError if a job's folder is not one that workers can write to together."""
+    if not place.out.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"its folder {place.out} is not below {root}, the root of this worker")
+    place.require_folder()  # any user may have written the path into the list of jobs
+    if not has_hard_links(place.incoming):
+        raise InputError(describe_missing_links(place.out))
 
 
 def _make_queries(reader: LedgerReader, own: QueryContext) -> QueryContext:

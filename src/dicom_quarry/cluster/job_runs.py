@@ -18,7 +18,6 @@ from dicom_quarry.errors import (
     InputError,
     LedgerError,
     OperatorActionRequired,
-    QuarryError,
     redact,
 )
 from dicom_quarry.jobs.cluster.database import Cluster
@@ -191,12 +190,15 @@ class JobRuns:
         except OperatorActionRequired as error:
             self._left.add(key, error)
         except Exception as error:  # noqa: BLE001 - the engine would give the same work out again at once
-            if is_internal(error):
-                _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
-            self._left.add(f"job {job}", error)
+            self._leave(job, error)
             opened.is_stopping = True  # its record is opened again later
         finally:
             self._give_back(job, opened)
+
+    def _leave(self, job: int, error: Exception) -> None:
+        if is_internal(error):
+            _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
+        self._left.add(f"job {job}", error)
 
     def _take(self, job: int) -> _OpenJob | None:
         with self._opening:
@@ -208,8 +210,8 @@ class JobRuns:
             if not self._rests and not self._left.has(f"job {job}"):
                 try:
                     opened = self._open_job(job)
-                except (QuarryError, OSError) as error:
-                    self._left.add(f"job {job}", error)
+                except Exception as error:  # noqa: BLE001 - as in the work on it
+                    self._leave(job, error)
                 else:
                     with self._lock:
                         self._open[job] = opened

@@ -5,7 +5,6 @@ The final name is a hard link, which fails if the name exists, so that no other 
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from dicom_quarry.model import StoreResult
 from dicom_quarry.store import safe_names
 from dicom_quarry.store.directories import Directories
 from dicom_quarry.store.part10 import Part10File, compute_digest, has_same_bytes, read_part10
+from dicom_quarry.system.file_systems import LINK_UNSUPPORTED
 
 #: Attributes of a receipt, and those that jobs and path patterns use most.
 SOP_UID: Final = 0x00080018
@@ -32,7 +32,6 @@ IDENTIFIERS: Final = frozenset(
 )
 
 _MAX_VERSIONS: Final = 100
-_LINK_UNSUPPORTED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +107,7 @@ class FilePlacer:
         except FileExistsError:
             return False
         except OSError as error:
-            if error.errno not in _LINK_UNSUPPORTED:
+            if error.errno not in LINK_UNSUPPORTED:
                 raise
             return self._rename(temp_file, name, folder)
         os.unlink(temp_file.path, dir_fd=temp_file.dir_fd)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -9,6 +10,10 @@ import sys
 import tempfile
 import unicodedata
 from pathlib import Path
+from typing import Final
+
+#: What link(2) fails with where there are no hard links.
+LINK_UNSUPPORTED: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -49,6 +54,29 @@ def distinguishes_names(folder: Path) -> bool:
             unicodedata.normalize("NFKC", name),
         )
         return not any(os.path.lexists(f"{place}/{other}") for other in others)
+
+
+def has_hard_links(folder: Path) -> bool:
+    """Return True if a file in a folder can have a second name, as exFAT has none. Raises OSError."""
+    with tempfile.TemporaryDirectory(prefix=".quarry-links-", dir=folder) as place:
+        first = Path(place, "first")
+        first.touch()
+        try:
+            os.link(first, Path(place, "second"))
+        except OSError as error:
+            if error.errno not in LINK_UNSUPPORTED:
+                raise
+            return False
+        return True
+
+
+def describe_missing_links(folder: Path) -> str:
+    """Return why several processes cannot store instances in a folder without hard links."""
+    kind = file_system_type(folder)
+    return (
+        f"the disk of {folder}{f' ({kind})' if kind else ''} has no hard links, without which one worker "
+        "could replace a file of another: use a disk that has them, such as ext4, XFS or NFS"
+    )
 
 
 def free_bytes(path: Path) -> int:
