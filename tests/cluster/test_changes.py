@@ -66,17 +66,17 @@ def test_studies_are_released_while_workers_fetch_the_others(site: Site) -> None
     for title in ("W1", "W2"):
         site.start_worker(title)
     site.archive.hold = True
-    with site.start("trial", STUDIES) as watching:
-        until(watching, "two moves", lambda: site.archive.now == 2)
-        site.archive.hold = False
-        until(watching, "a study", lambda: sum(site.archive.moves.values()) > 4)
-        site.archive.hold = True
-        released = quarry("release", "job:trial", "--delete")
-        assert released.code == 0, released.err
-        pruned = quarry("prune", "job:trial")
-        assert pruned.code == 3 and "prune when it has ended" in pruned.err
-        site.archive.hold = False
-        assert watching.wait() == 0, watching.output
+    let_go(site, site.start("trial", STUDIES))
+    site.archive.hold = False
+    wait_for(lambda: status(Path("job:trial"))["studies_complete"] > 1, "a study of each", 60)
+    site.archive.hold = True
+    released = quarry("release", "job:trial", "--delete")
+    assert released.code == 0, released.err
+    pruned = quarry("prune", "job:trial")
+    assert pruned.code == 3
+    assert "prune when it has ended" in pruned.err
+    site.archive.hold = False
+    assert site.run("trial", STUDIES).code == 0
     assert site.outcomes("trial") == ["complete"] * len(STUDIES)
     assert set(site.archive.moves.values()) == {1}
     assert 0 < status(Path("job:trial"))["studies_released"] < len(STUDIES)

@@ -11,7 +11,7 @@ from pathlib import Path
 from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.jobs.open_place import open_existing
 from dicom_quarry.jobs.opened_job import open_job
-from dicom_quarry.jobs.place import Holder, JobPlace
+from dicom_quarry.jobs.place import WORKERS, Holder, JobPlace
 from dicom_quarry.jobs.registry import find_registered, last_registered, list_registered
 from dicom_quarry.jobs.status import JobStatus
 from dicom_quarry.model import SETTLED, OnCompleteState, OutcomeStatus
@@ -170,8 +170,8 @@ class RunningJob:
         self.folder.request_stop(self.holder, cancel=cancel)
 
     def wait(self) -> None:
-        """Wait until the process has released the job."""
-        while self.folder.holder() == self.holder:
+        """Wait until the process has released the job, and workers that it has watched have nothing in work."""
+        while self.folder.holder() in (self.holder, Holder(0, WORKERS)):
             time.sleep(_POLL_INTERVAL)
 
 
