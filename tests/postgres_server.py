@@ -89,6 +89,13 @@ class PostgresServer:
         """A schema that no other test has."""
         return PostgresLocation(self.url, f"job_{secrets.token_hex(6)}")
 
+    def demand_password(self, role: str) -> None:
+        """Let a role in with its password alone; the others need none."""
+        access = self._folder / "data" / "pg_hba.conf"
+        access.write_text(f"host all {role} 127.0.0.1/32 scram-sha-256\n{access.read_text()}")
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+
     def _answers(self) -> bool:
         try:
             psycopg.connect(f"host=127.0.0.1 port={self.port} user=quarry dbname=postgres").close()

@@ -39,8 +39,9 @@ class HoldsStudy(Fault):
 class NamedJob:
     """``quarry extract --job NAME`` of four studies; ``hold`` keeps the second one in transfer."""
 
-    def __init__(self, work: Path, database: str) -> None:
+    def __init__(self, work: Path, database: str, settings: str = "") -> None:
         self.database, self.work = database, work
+        self._settings = settings
         self.name = f"trial-{secrets.token_hex(4)}"
         self.hold = HoldsStudy()
         self._archive = ScriptedArchive(STUDIES, [self.hold])
@@ -48,7 +49,7 @@ class NamedJob:
     def __enter__(self) -> Self:
         archive = self._archive.__enter__()
         self._job = Job(self.work, archive, [*accessions(STUDIES), "NOWHERE"])
-        self._job.configure(tables=f'[cluster]\nledger = "{self.database}"')
+        self._job.configure(tables=f'[cluster]\nledger = "{self.database}"\n{self._settings}')
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.pool import QueuePool
 from dicom_quarry.errors import ConfigError, LedgerError, LedgerFull
 from dicom_quarry.ledger.backend import DriverConnection, driver_connection
 from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.ledger.postgres_errors import describe_failure
 from dicom_quarry.ledger.schema import metadata
 from dicom_quarry.system.secret_file import read_secret_file
 
@@ -200,7 +201,7 @@ class PostgresBackend:
                 f"disk full: the database cannot write the job's record ({self._location}). Have space made "
                 "there, then run the same command again: what is stored stays stored"
             )
-        reason = " ".join(str(cause).split())
+        reason = describe_failure(cause)
         return LedgerError(f"the ledger ({self._location} of the database) {problem}: {reason}")
 
     def _connect(self) -> psycopg.Connection:

@@ -24,6 +24,7 @@ from dicom_quarry.jobs.cluster.versions import (
     write_revision,
 )
 from dicom_quarry.ledger.location import PostgresLocation
+from dicom_quarry.ledger.postgres_errors import describe_failure
 from dicom_quarry.system.processes import user_name
 
 #: The schema with the list of jobs.
@@ -218,7 +219,7 @@ class Cluster:
             ) from error
         except psycopg.OperationalError as error:
             raise LedgerError(
-                f"the database of the jobs cannot be used ({self.url}): {_first_line(error)}"
+                f"the database of the jobs cannot be used ({self.url}): {describe_failure(error)}"
             ) from error
 
 
