@@ -170,7 +170,7 @@ class RunningJob:
         self.folder.request_stop(self.holder, cancel=cancel)
 
     def wait(self) -> None:
-        """Wait until the process has released the job, and workers that it has watched have nothing in work."""
+        """Wait until the process has released the job, and its workers have nothing in work."""
         while self.folder.holder() in (self.holder, Holder(0, WORKERS)):
             time.sleep(_POLL_INTERVAL)
 

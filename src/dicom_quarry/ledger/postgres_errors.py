@@ -10,8 +10,8 @@ _MISTAKE_OR_MISSING = "look for a mistake in the URL, or have its administrator 
 #: By a part of the sentence of server or driver, in lower case; the first that is found counts.
 _NEXT_STEPS: Final = {
     "no password supplied": (
-        "write the password to ~/.pgpass (HOST:PORT:DATABASE:USER:PASSWORD, then chmod 600 ~/.pgpass), to the "
-        "variable PGPASSWORD, or to a file that password-file names"
+        "write the password to ~/.pgpass (HOST:PORT:DATABASE:USER:PASSWORD, then chmod 600 ~/.pgpass), to "
+        "the variable PGPASSWORD, or to a file that password-file names"
     ),
     "password authentication failed": (
         "look at the password in ~/.pgpass, the variable PGPASSWORD, or the file of password-file"
