@@ -233,7 +233,8 @@ class Runner:
             if is_watched := folder.has_workers() and not reader.counts().is_fetched:
                 ledger.set_metadata(exclusions=queries.exclusions.digest)  # workers read the lists, too
                 folder.hand_over(retried or self._describe_run(ledger))
-                counts = Watcher(queries, self._publisher, folder, reader).watch()
+                estimator = self._make_estimator(reader)
+                counts = Watcher(queries, self._publisher, folder, reader, estimator).watch()
                 if queries.exclusions:  # for what was in transfer when the list changed
                     update_stored_exclusions(context, reader)
                 if not counts.is_fetched:

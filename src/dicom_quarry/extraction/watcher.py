@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
-from dataclasses import replace
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.place import JobPlace
-from dicom_quarry.jobs.progress import ProgressMeter
+from dicom_quarry.jobs.progress import ProgressMeter, TimeEstimator
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.system.shutdown import Stopped
 
@@ -26,12 +25,18 @@ class Watcher:
     """Publishes the progress of the workers until the job has ended, or the user lets go of it."""
 
     def __init__(
-        self, queries: QueryContext, publisher: ProgressPublisher, folder: JobPlace, reader: LedgerReader
+        self,
+        queries: QueryContext,
+        publisher: ProgressPublisher,
+        folder: JobPlace,
+        reader: LedgerReader,
+        estimator: TimeEstimator,
     ) -> None:
         self._queries = queries
         self._publisher = publisher
         self._folder = folder
         self._reader = reader
+        self._estimator = estimator
         self._looked_at = time.monotonic()
         self._has_workers = True
 
@@ -43,21 +48,21 @@ class Watcher:
             f"stop {label}"
         )
         self._queries.observer.on_started(self._folder)
-        meter, before = ProgressMeter(self._reader, self._queries.status_board), self._reader.counts()
+        meter = ProgressMeter(self._reader, self._queries.status_board, self._estimator)
         with suppress(Stopped):
-            while not self._is_ended(meter, before):
+            while not self._is_ended(meter):
                 self._queries.shutdown.wait_unless_stopping(_INTERVAL)
         self._publisher.finish(self._folder)
         return self._reader.counts()
 
-    def _is_ended(self, meter: ProgressMeter, before: Counts) -> bool:
+    def _is_ended(self, meter: ProgressMeter) -> bool:
         """Publish the progress; return True at the end. A database that is away is waited for."""
         board = self._queries.status_board
         try:
-            counts = self._publish(meter, before)
+            counts = self._publish(meter)
             while not (counts.is_fetched or self._workers_are_there()):
                 with board.report_waiting("a worker: none gives signs of life", needs_operator=True):
-                    counts = self._publish(meter, before)
+                    counts = self._publish(meter)
                     self._queries.shutdown.wait_unless_stopping(_INTERVAL)
         except LedgerError as error:
             _log.warning("%s", error)
@@ -66,13 +71,10 @@ class Watcher:
             return False
         return counts.is_fetched
 
-    def _publish(self, meter: ProgressMeter, before: Counts) -> Counts:
-        snapshot = meter.snapshot(0, 0, stopping=False)
-        counts = snapshot.counts
-        # The workers' totals of this run are the differences of the record.
-        instances, size = counts.instances_stored - before.instances_stored, counts.size - before.size
-        self._publisher.publish(replace(snapshot, instances=instances, size=size), self._folder)
-        return counts
+    def _publish(self, meter: ProgressMeter) -> Counts:
+        snapshot = meter.snapshot_from_record()
+        self._publisher.publish(snapshot, self._folder)
+        return snapshot.counts
 
     def _workers_are_there(self) -> bool:
         if time.monotonic() - self._looked_at >= _WORKERS_INTERVAL:

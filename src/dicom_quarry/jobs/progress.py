@@ -163,7 +163,7 @@ class ProgressMeter:
         self._estimator = estimator
         self._status_board = status_board
         self._started_at = time.monotonic()
-        self._counts = reader.counts()
+        self._counts = self._counts_before = reader.counts()
         self._counted_at = self._started_at
         self._count_seconds = 0.0
         self._totals: deque[tuple[float, int, int]] = deque([(self._started_at, 0, 0)])
@@ -194,6 +194,12 @@ class ProgressMeter:
             bytes_done=left.bytes_done,
             bytes_expected=left.bytes_expected,
         )
+
+    def snapshot_from_record(self) -> Snapshot:
+        """Return a job that others work on: what they have received is what the record has gained."""
+        self._update_counts(time.monotonic())
+        instances = self._counts.instances_stored - self._counts_before.instances_stored
+        return self.snapshot(instances, self._counts.size - self._counts_before.size, stopping=False)
 
     def _update_counts(self, now: float) -> None:
         pause = min(max(0.5, self._count_seconds / _MAX_COUNT_SHARE), _MAX_COUNT_PAUSE)
