@@ -38,15 +38,19 @@ SELECT queue_name, (args->>'job')::bigint, count(*), count(*) FILTER (WHERE stat
 FROM {ENGINE_TABLE} WHERE status IN ('todo', 'doing') GROUP BY 1, 2
 """
 
+# Not EXISTS: of that the server makes a join, which reads all of the table.
+_IS_REQUESTED = "(SELECT task_id FROM {job}.request_tasks WHERE task_id = tasks.id LIMIT 1) IS NOT NULL"
+
 # A job has ended when nothing waits, also not for a time, and nothing is in work.
 _END = """
 UPDATE quarry.jobs SET with_workers = false
 WHERE number = %(number)s
-    AND NOT EXISTS (SELECT FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL)
-    AND NOT EXISTS (
-        SELECT FROM {job}.tasks WHERE state = 'waiting'
-            AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
-    )
+    AND (
+        SELECT row FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL ORDER BY row LIMIT 1
+    ) IS NULL
+    AND (
+        SELECT id FROM {job}.tasks WHERE state = 'waiting' AND {is_requested} ORDER BY not_before, id LIMIT 1
+    ) IS NULL
     AND NOT EXISTS (SELECT FROM {job}.claims)
 """
 
@@ -56,18 +60,19 @@ DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> A
 """
 _FREE_CLAIMS = "DELETE FROM {job}.claims WHERE worker <> ALL (%(living)s)"
 
-# Two ranges of the index on tasks; what a worker has claimed has a token already.
+# Each in the order of an index, or the server may read the table instead. Studies are two ranges of theirs.
+# What a worker has claimed has a token already.
 _STUDIES = """
 SELECT count(*) FROM (
-    SELECT FROM {job}.tasks
+    (SELECT id FROM {job}.tasks
     WHERE state = 'waiting' AND not_before IS NULL AND archive = %(archive)s
-        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id)
-        AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id) AND {is_requested}
+    ORDER BY not_before, id LIMIT %(limit)s)
     UNION ALL
-    SELECT FROM {job}.tasks
-    WHERE state = 'waiting' AND not_before <= extract(epoch FROM clock_timestamp()) AND archive = %(archive)s
-        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id)
-        AND EXISTS (SELECT FROM {job}.request_tasks WHERE task_id = tasks.id)
+    (SELECT id FROM {job}.tasks
+    WHERE state = 'waiting' AND not_before <= extract(epoch FROM now()) AND archive = %(archive)s
+        AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'task' AND item = tasks.id) AND {is_requested}
+    ORDER BY not_before, id LIMIT %(limit)s)
     LIMIT %(limit)s
 ) found
 """
@@ -75,7 +80,7 @@ _ROWS = """
 SELECT count(*) FROM (
     SELECT FROM {job}.requests WHERE state = 'waiting' AND same_as IS NULL
         AND NOT EXISTS (SELECT FROM {job}.claims WHERE kind = 'row' AND item = requests.row)
-    LIMIT %(limit)s
+    ORDER BY row LIMIT %(limit)s
 ) found
 """
 _DEFER = """
@@ -123,8 +128,8 @@ def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
         connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
         weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
         for job in weights:
-            connection.execute(_FREE_CLAIMS.format(job=f"job_{job}"), {"living": living})
-            connection.execute(_END.format(job=f"job_{job}"), {"number": job})
+            connection.execute(_of_job(_FREE_CLAIMS, job), {"living": living})
+            connection.execute(_of_job(_END, job), {"number": job})
         connection.execute(_TAKE_BACK, {"jobs": list(weights)})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}
         new = [
@@ -158,10 +163,16 @@ def _share_queue(
 def _count_waiting(connection: psycopg.Connection, queue: str, job: int, limit: int) -> int:
     """Return how many tokens the waiting rows or studies of a job could use, ``limit`` at most."""
     each = ROWS_PER_TOKEN if queue == ROWS_QUEUE else 1
-    statement = (_ROWS if queue == ROWS_QUEUE else _STUDIES).format(job=f"job_{job}")
+    statement = _of_job(_ROWS if queue == ROWS_QUEUE else _STUDIES, job)
     values = {"limit": limit * each, "archive": archive_of(queue)}
     found: Any = connection.execute(statement, values).fetchone()
     return -(-int(found[0]) // each)
+
+
+def _of_job(statement: str, job: int) -> str:
+    """Return a statement with the names of a job's tables."""
+    names = {"job": f"job_{job}"}
+    return statement.format(**names, is_requested=_IS_REQUESTED.format(**names))
 
 
 def _token(queue: str, job: int) -> tuple[str, str, Jsonb]:

@@ -1,0 +1,85 @@
+"""What a dispatch reads: a few rows of the job's record, however many there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+
+from dicom_quarry.cluster import window
+from dicom_quarry.jobs.cluster.database import Cluster
+from dicom_quarry.ledger.claim_statements import CLAIM_REQUESTS, CLAIM_TASKS
+from dicom_quarry.ledger.ledger import Ledger
+from dicom_quarry.ledger.statements import NEXT_DUE, WAITING_REQUESTS, CompiledStatement
+
+MANY, FEW = 5000, 200
+
+#: Studies that wait, before or behind as many in another state; each has a row.
+_STUDIES = """
+INSERT INTO tasks (id, archive, study_uid, patient_id, accession, study_date, modalities, description,
+    state, not_before, selection, availability, stored, size, folder)
+SELECT n, 'main', '2.25.' || n, 'P' || n, 'A' || n, '20180723', 'CT', 'CHEST',
+    {state}, {later}, '', '', 0, 0, ''
+FROM generate_series(1, 2 * %(many)s) n
+"""
+_ROWS = """
+INSERT INTO requests (row, line, identity, keys, cells, state)
+SELECT n, n + 1, '', 'A' || n, '[]', CASE WHEN n <= 2 * %(many)s THEN 'resolved' ELSE 'waiting' END
+FROM generate_series(1, 3 * %(many)s) n
+"""
+_WANTED = "INSERT INTO request_tasks (row, task_id) SELECT n, n FROM generate_series(1, 2 * %(many)s) n"
+
+CASES = {
+    "all wait": ("'waiting'", "NULL"),
+    "the first half has ended": ("CASE WHEN n > %(many)s THEN 'waiting' ELSE 'concluded' END", "NULL"),
+    "the second half has ended": ("CASE WHEN n < %(many)s THEN 'waiting' ELSE 'concluded' END", "NULL"),
+    "the first half waits for later": ("'waiting'", "CASE WHEN n < %(many)s THEN 1e11 END"),
+    "all but one wait for later": ("'waiting'", "CASE WHEN n < 2 * %(many)s THEN 1e11 END"),
+}
+
+
+@pytest.fixture(params=CASES, ids=lambda name: name)
+def connection(request: pytest.FixtureRequest, url: str) -> Iterator[psycopg.Connection]:
+    """A connection to the record of a job with many studies and rows."""
+    state, later = CASES[request.param]
+    location = Cluster(url).location(1)
+    with closing(Ledger(location)):
+        pass
+    options = f"-c search_path={location.schema}"
+    with psycopg.connect(url, autocommit=True, options=options) as connection:
+        for statement in (_ROWS, _STUDIES.format(state=state, later=later), _WANTED, "ANALYZE"):
+            connection.execute(statement, {"many": MANY} if "many" in statement else None)
+        yield connection
+
+
+def rows_read(connection: psycopg.Connection, sql: str, values: dict[str, Any]) -> int:
+    """Return the most rows that a statement has read of a large table; claims are few."""
+    found = connection.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {sql}", values).fetchone()
+    assert found is not None
+    steps, most = [found[0][0]["Plan"]], 0
+    while steps:
+        step = steps.pop()
+        steps += step.get("Plans", [])
+        passed = step["Actual Rows"] + step.get("Rows Removed by Filter", 0)
+        if step.get("Relation Name") in ("requests", "tasks", "request_tasks"):
+            most = max(most, passed * step["Actual Loops"])
+    return int(most)
+
+
+def test_each_statement_of_a_dispatch_reads_a_few_rows(connection: psycopg.Connection) -> None:
+    claim = {"worker": "W1", "number": 1, "claimed_at": 1.0}
+    statements: list[tuple[CompiledStatement, dict[str, Any]]] = [
+        (NEXT_DUE, {}),
+        (WAITING_REQUESTS, {"limit": 50}),
+        (CLAIM_TASKS, {**claim, "now": 1.8e9, "limit": 1, "archive": "main"}),
+        (CLAIM_REQUESTS, {**claim, "limit": 50}),
+    ]
+    for statement, values in statements:
+        sql, fixed = statement.compile_for(connection)
+        assert rows_read(connection, sql, {**fixed, **values}) <= FEW, sql
+    for text in (window._STUDIES, window._ROWS, window._END):
+        values = {"limit": 20, "archive": "main", "number": 1}
+        assert rows_read(connection, window._of_job(text, 1), values) <= FEW, text
