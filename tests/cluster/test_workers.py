@@ -6,6 +6,7 @@ import json
 
 import psycopg
 
+from dicom_quarry.version import __version__
 from tests.cluster.site import STUDIES, Site
 from tests.e2e.command import Running, quarry
 from tests.peers.process import free_port, wait_for
@@ -70,13 +71,19 @@ def test_the_status_of_the_database_names_workers_jobs_and_what_is_in_work(site:
         wait_for(lambda: site.archive.now == 2, "two moves", 60)
         shown = quarry("cluster", "status").out
         assert "1 worker in postgresql://" in shown
-        assert "2 x studies:main" in shown
-        assert "job:trial  2 in work, weight 1" in shown
         with psycopg.connect(site.url) as connection:
             (taken,) = connection.execute(_CONNECTIONS).fetchone() or (None,)
         assert taken in range(10, 10 + 6 + 6 + 1), "docs/many-hosts.md, What PostgreSQL must be"
+        assert "2 studies in work" in shown
+        assert f"main, {site.archive.title}@{site.archive.host}:{site.archive.port}: answers" in shown
+        assert "job:trial of " in shown
+        assert "weight 1, 100% of the work" in shown
         facts = json.loads(quarry("cluster", "status", "--json").out)
-        assert [job["name"] for job in facts["jobs"]] == ["trial"]
+        assert [(one["name"], one["in_work"], one["counts"]["studies"]) for one in facts["jobs"]] == [
+            ("trial", 2, len(STUDIES))
+        ]
+        assert [(one["in_work"], one["version"]) for one in facts["workers"]] == [(2, __version__)]
+        assert not [one.accession for one in STUDIES if one.accession in shown + json.dumps(facts)]
         site.archive.hold = False
         assert watching.wait() == 0, watching.output
     assert "0 jobs with the workers" in quarry("cluster", "status").out

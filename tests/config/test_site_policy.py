@@ -22,7 +22,8 @@ from dicom_quarry.extraction.query_context import make_query_context
 from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import AE, BaseUri, InstanceInfo
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
+from dicom_quarry.scheduling.site_throttle import build_throttle
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown
 from tests.peers.process import free_port
 
@@ -168,7 +169,7 @@ def test_windows_intersect(policy: Policy) -> None:
     text = f'time-zone = "UTC"\nwindow = "19:00-07:00"\n[archive."{PACS}"]\nwindow = "21:00-09:00"'
     both = throttle(policy(text), Limits(window="18:00-05:00", time_zone="UTC"))
     hours = [datetime(2026, 11, 23, hour, 30, tzinfo=UTC) for hour in range(24)]
-    assert [at.hour for at in hours if both._schedule.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
+    assert [at.hour for at in hours if both.schedule.is_open(at)] == [0, 1, 2, 3, 4, 21, 22, 23]
 
 
 def test_the_sites_time_zone_is_that_of_its_archives(policy: Policy) -> None:

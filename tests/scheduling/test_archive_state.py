@@ -22,7 +22,8 @@ from dicom_quarry.scheduling.archive_state import ArchiveState
 from dicom_quarry.scheduling.circuit_breaker import CircuitBreaker
 from dicom_quarry.scheduling.host_state import HostState
 from dicom_quarry.scheduling.shared_state import Clock, ProcessState, SharedState
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
+from dicom_quarry.scheduling.site_throttle import build_throttle
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown
 from tests.scheduling.test_circuit_breaker import DOWN, Probed, Question
 
@@ -63,7 +64,7 @@ class Job:
     @property
     def limit(self) -> int:
         self.throttle._adopt_rejections()
-        return self.throttle._concurrency.limit(self.throttle.clock.monotonic())
+        return self.throttle.concurrency.limit(self.throttle.clock.monotonic())
 
     def is_refused(self) -> None:
         with self.throttle.acquire_retrieval() as permit:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from dicom_quarry.api.background import start_in_background as start_in_background
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
     from dicom_quarry.api.cluster_upgrade import upgrade_cluster as upgrade_cluster
-    from dicom_quarry.api.clusters import ClusterStatus as ClusterStatus
     from dicom_quarry.api.clusters import init_cluster as init_cluster
     from dicom_quarry.api.clusters import read_cluster_status as read_cluster_status
     from dicom_quarry.api.completion import prune as prune
@@ -100,6 +99,8 @@ if TYPE_CHECKING:
     from dicom_quarry.plurals import format_count as format_count
     from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
+    from dicom_quarry.reporting.cluster_text import cluster_lines as cluster_lines
+    from dicom_quarry.reporting.cluster_view import ClusterView as ClusterView
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
     from dicom_quarry.reporting.job_dict import job_dict as job_dict
@@ -200,7 +201,7 @@ EXPORTS = {
         "write_final_reports",
     ),
     "api.cluster_upgrade": ("upgrade_cluster",),
-    "api.clusters": ("ClusterStatus", "init_cluster", "read_cluster_status"),
+    "api.clusters": ("init_cluster", "read_cluster_status"),
     "api.workers": ("make_worker",),
     "api.result": (
         "Result",
@@ -258,6 +259,8 @@ EXPORTS = {
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "plurals": ("format_count", "format_part"),
+    "reporting.cluster_text": ("cluster_lines",),
+    "reporting.cluster_view": ("ClusterView",),
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),

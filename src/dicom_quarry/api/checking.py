@@ -18,7 +18,7 @@ from dicom_quarry.diagnosis.runner import run_checks
 from dicom_quarry.diagnosis.save_profile import save_profile
 from dicom_quarry.errors import InputError, StartError
 from dicom_quarry.jobs.progress import StatusBoard
-from dicom_quarry.scheduling.throttle import build_throttle
+from dicom_quarry.scheduling.site_throttle import build_throttle
 from dicom_quarry.system.shutdown import Shutdown
 
 

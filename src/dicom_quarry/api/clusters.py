@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dicom_quarry.config.cluster import ClusterSettings, find_url_problem
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.opening import configured_cluster
 from dicom_quarry.jobs.cluster.versions import write_revision
-
-if TYPE_CHECKING:
-    from dicom_quarry.jobs.cluster.workers import WorkerRow
+from dicom_quarry.reporting.cluster_view import ClusterView, read_cluster_view
 
 
 def init_cluster(url: str, password_file: Path | None = None) -> bool:
@@ -40,54 +36,10 @@ def _create_engine_schema(connection: Any) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class SlotUse:
-    """The places of a limit that all workers share: ``pool`` is its name."""
-
-    pool: str
-    used: int
-    workers: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JobShare:
-    """A job that the workers have, with the studies that they fetch for it now, and its share of them."""
-
-    name: str
-    owner: str
-    active: int
-    weight: float
-    created: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterStatus:
-    """A database at one moment."""
-
-    url: str
-    workers: tuple[WorkerRow, ...]
-    slots: tuple[SlotUse, ...]
-    jobs: tuple[JobShare, ...]
-
-
-_SLOTS = """
-SELECT pool, count(*), array_agg(DISTINCT worker ORDER BY worker) FROM quarry.slots
-WHERE until > clock_timestamp() GROUP BY pool ORDER BY pool
-"""
-
-
-def read_cluster_status() -> ClusterStatus:
+def read_cluster_status() -> ClusterView:
     """Read the database of ./quarry.toml; raise ConfigError, InputError and LedgerError."""
-    from dicom_quarry.jobs.cluster.workers import list_shares, list_workers
-
     cluster = configured_cluster()
     if cluster is None:
         raise InputError('./quarry.toml names no database of jobs: write  [cluster]  ledger = "…"  there')
     with cluster.connected() as connection:
-        slots = connection.execute(_SLOTS).fetchall()
-        return ClusterStatus(
-            cluster.url,
-            tuple(list_workers(connection)),
-            tuple(SlotUse(pool, used, tuple(workers)) for pool, used, workers in slots),
-            tuple(JobShare(*row) for row in list_shares(connection)),
-        )
+        return read_cluster_view(connection, cluster.url)

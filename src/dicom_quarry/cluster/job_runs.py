@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -23,6 +24,7 @@ from dicom_quarry.errors import (
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.place import ClusterPlace
 from dicom_quarry.jobs.internal_errors import is_internal
+from dicom_quarry.scheduling.archive_facts import ArchiveFacts
 from dicom_quarry.system.error_trace import describe_place, format_trace
 from dicom_quarry.system.shutdown import Stopped
 
@@ -64,11 +66,11 @@ class _Left:
     until: dict[object, float] = field(default_factory=dict)
     reasons: dict[object, str] = field(default_factory=dict)
 
-    def add(self, key: object, error: Exception) -> None:
+    def add(self, key: object, error: Exception, name: str = "") -> None:
         reason = _describe(error)
         _log.warning("%s: %s", key, reason)
         seconds = _RECORD_SECONDS if isinstance(error, LedgerError) else _LEAVE_SECONDS
-        self.until[key], self.reasons[key] = time.monotonic() + seconds, reason
+        self.until[key], self.reasons[key] = time.monotonic() + seconds, f"{name or key}: {reason}"
 
     def has(self, key: object) -> bool:
         if time.monotonic() < self.until.get(key, 0.0):
@@ -77,7 +79,7 @@ class _Left:
         return False
 
     def describe(self) -> list[str]:
-        return [f"{key}: {reason}" for key, reason in list(self.reasons.items()) if self.has(key)]
+        return [reason for key, reason in list(self.reasons.items()) if self.has(key)]
 
 
 def _describe(error: Exception) -> str:
@@ -104,6 +106,7 @@ class JobRuns:
         self._open: dict[int, _OpenJob] = {}
         self._rests = False
         self._left = _Left()
+        self._names: dict[int, str] = {}
 
     def open_queues(self) -> Mapping[str, int]:
         """Return the tokens at once by queue: of the archives that are inside their windows, and answer."""
@@ -118,8 +121,15 @@ class JobRuns:
 
     def describe_wait(self) -> str:
         """Return what the worker waits for, and what it cannot use."""
-        waits = [self._equipment.queries.status_board.waiting_for, *self._left.describe()]
-        return "; ".join(filter(None, waits))
+        waiting_for = self._equipment.queries.status_board.waiting_for
+        return "; ".join([*([f"waiting for {waiting_for}"] if waiting_for else []), *self._left.describe()])
+
+    def describe_archives(self) -> Mapping[str, Any]:
+        """Return the limits of each archive, and whether it answers."""
+        return {
+            name: ArchiveFacts.of(client.throttle, client.profile.description).to_json()
+            for name, client in self._equipment.worker.clients.items()
+        }
 
     def query_rows(self, job: int) -> None:
         """Query for the next rows of a job."""
@@ -198,7 +208,8 @@ class JobRuns:
     def _leave(self, job: int, error: Exception) -> None:
         if is_internal(error):
             _log.error("job %d: internal error, a defect of Quarry\n%s", job, format_trace(error))
-        self._left.add(f"job {job}", error)
+        name = self._names.get(job)
+        self._left.add(f"job {job}", error, f"job:{name}" if name else "")
 
     def _take(self, job: int) -> _OpenJob | None:
         with self._opening:
@@ -222,6 +233,7 @@ class JobRuns:
         row = self._cluster.get(job)
         if row is None:
             raise InputError("it was removed")
+        self._names[job] = row.name
         place = ClusterPlace(row.folder, row.folder / ".quarry", self._cluster, row)
         with ExitStack() as stack:
             run = stack.enter_context(open_job_run(place, self._equipment))

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import psycopg
 
@@ -31,6 +31,9 @@ class WorkerJobs(Protocol):
 
     def describe_wait(self) -> str:
         """Return what a queue waits for, empty if none does."""
+
+    def describe_archives(self) -> Mapping[str, Any]:
+        """Return what this worker knows of each archive, for the list of workers."""
 
     def attend(self, connection: psycopg.Connection) -> None:
         """End the work on jobs that the workers do not have any more."""
@@ -134,7 +137,8 @@ class WorkerLoop:
     def _beat(
         self, connection: psycopg.Connection, queues: Mapping[str, int], state: str, *, idle: bool = False
     ) -> None:
-        is_known = self._registration.beat(connection, queues, state, idle=idle)
+        archives = self._jobs.describe_archives()
+        is_known = self._registration.beat(connection, queues, state, archives, idle=idle)
         if not (is_known or self._stopping.is_set()):
             _log.error("another worker has taken the name %s: this one ends", self._registration.name)
             self._stopping.set()

@@ -13,7 +13,8 @@ from dicom_quarry.jobs.observer import JobObserver
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.model import InstanceInfo
 from dicom_quarry.scheduling.shared_state import SharedState
-from dicom_quarry.scheduling.throttle import ArchiveThrottle, build_throttle
+from dicom_quarry.scheduling.site_throttle import build_throttle
+from dicom_quarry.scheduling.throttle import ArchiveThrottle
 from dicom_quarry.system.shutdown import Shutdown
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from dicom_quarry.errors import OperatorActionRequired
@@ -44,6 +45,27 @@ class _Record(NamedTuple):
         return self.closed_at < self.opened_at <= now
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether an archive answers, and since when it does not, or does again: times of the shared clock.
+
+    ``failures`` is the number of probes without an answer since then, ``probe_at`` the time of the next one.
+    """
+
+    is_available: bool = True
+    since: float | None = None
+    failures: int = 0
+    probe_at: float | None = None
+
+    @classmethod
+    def of(cls, numbers: Numbers, now: float) -> Condition:
+        """Return the condition from an archive's record."""
+        record = _Record.of(numbers)
+        if record.is_open(now):
+            return cls(False, record.opened_at, int(record.failures), record.probe_at)
+        return cls(since=record.closed_at or None)
+
+
 class ArchiveState:
     """The record of one archive in a shared state, by its name there; for the threads of one job.
 
@@ -52,7 +74,9 @@ class ArchiveState:
 
     def __init__(self, shared_state: SharedState, name: str) -> None:
         self._shared_state = shared_state
-        self._name = name
+        self.name = name
+        #: Why the archive did not answer this process last.
+        self.problem = ""
         self._read_at = float("-inf")
         self._record = _Record()
         #: What was before this job is no reason for it to do less.
@@ -133,7 +157,7 @@ class ArchiveState:
 
     def _refresh(self) -> _Record:
         self._read_at = self.now
-        self._record = _Record.of(self._use(lambda state: state.read(self._name)))
+        self._record = _Record.of(self._use(lambda state: state.read(self.name)))
         return self._record
 
     def _change(self, change: Callable[[_Record], _Record]) -> None:
@@ -141,7 +165,7 @@ class ArchiveState:
             changed = change(_Record.of(numbers))
             return changed, changed
 
-        self._record = self._use(lambda state: state.update(self._name, compute))
+        self._record = self._use(lambda state: state.update(self.name, compute))
         self._read_at = self.now
 
     def _use(self, operation: Callable[[SharedState], T]) -> T:

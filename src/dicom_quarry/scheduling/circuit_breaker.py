@@ -22,6 +22,7 @@ from dicom_quarry.errors import (
     QueryFailed,
     Rejected,
     Unreachable,
+    redact,
 )
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.throttle import ArchiveThrottle
@@ -116,6 +117,7 @@ class CircuitBreaker:
         was_closed = self._closed.is_set()
         pause = _probe_pause(trips - 1) if was_closed else 0.0
         # The pause of an operation that fails again and again is this job's alone.
+        self._state.problem = redact(error)
         self._state.mark_unavailable(min(pause, 1.0), _requested_pause(error))
         if was_closed:
             self._failures_before = trips - 1
@@ -178,6 +180,7 @@ class CircuitBreaker:
         except ArchiveError as error:
             if isinstance(error, Rejected) and error.permanent:
                 raise OperatorActionRequired(str(error)) from error
+            self._state.problem = redact(error)
             self._state.on_probe_failed(failures, _probe_pause(failures), _requested_pause(error))
             self._check_give_up(since, error)
             return False

@@ -7,23 +7,26 @@ and what to repeat.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial, reduce
-from hashlib import sha256
 from operator import and_
 
 from dicom_quarry.archive.base import CANNOT_SEND_STATUSES, RetrieveResult, Verdict
-from dicom_quarry.config.settings import ArchiveProfile, Limits
-from dicom_quarry.config.site_policy import SitePolicy
+from dicom_quarry.config.settings import Limits
 from dicom_quarry.errors import ConfigError, OperatorActionRequired
 from dicom_quarry.jobs.progress import StatusBoard
 from dicom_quarry.scheduling.archive_state import ArchiveState
-from dicom_quarry.scheduling.host_state import open_host_state
-from dicom_quarry.scheduling.rate_counters import OWN, build_counters
+from dicom_quarry.scheduling.rate_counters import (
+    BYTES,
+    OWN,
+    QUERIES,
+    STUDIES,
+    RateCounter,
+    build_counters,
+)
 from dicom_quarry.scheduling.rate_limit import AdaptiveConcurrency
 from dicom_quarry.scheduling.shared_state import Clock, ProcessState, SharedState, Slot
 from dicom_quarry.system.shutdown import Shutdown, Stopped
@@ -106,29 +109,30 @@ class ArchiveThrottle:
         self.archive_state = ArchiveState(shared_state, archive)
         self._shutdown = shutdown
         self._status_board = status_board
-        self._schedule = reduce(and_, (limits.schedule for limits in all_limits))
+        #: The windows, retrievals at once, and pools with their sizes: see also ``archive_facts``.
+        self.schedule = reduce(and_, (limits.schedule for limits in all_limits))
         self._grace_seconds = min(limits.grace_seconds for limits in all_limits)
-        self._concurrency = AdaptiveConcurrency(
+        self.concurrency = AdaptiveConcurrency(
             min([parallel, *(one.parallel for one in all_limits if one.parallel)])
         )
-        self.max_queries = count_query_threads(self._concurrency.max_limit)
+        self.max_queries = count_query_threads(self.concurrency.max_limit)
         self._query_slots = threading.BoundedSemaphore(self.max_queries)
         # An archive's slots before the host's: a wait for one archive must not block retrievals from another.
-        self._shared_slots = [
+        self.shared_slots = [
             (name, one.parallel) for name, one in reversed(list(site_limits.items())) if one.parallel
         ]
         # The limits of the profile are for one job.
         scopes: list[tuple[str, SharedState, Limits]] = [(OWN, ProcessState(self.clock), archive_limits)]
         scopes += [(name, shared_state, limits) for name, limits in site_limits.items()]
-        self._query_rates = build_counters(scopes, "queries", lambda one: one.queries_per_second)
-        self._study_rates = build_counters(scopes, "studies", lambda one: one.studies_per_hour, unit=1 / 3600)
-        self._byte_rates = build_counters(scopes, "bytes", lambda one: one.megabytes_per_second, unit=1e6)
+        self._query_rates = build_counters(scopes, QUERIES)
+        self._study_rates = build_counters(scopes, STUDIES)
+        self._byte_rates = build_counters(scopes, BYTES)
         self._lock = threading.Lock()
         self._active = 0
         self._byte_problem: OperatorActionRequired | None = None
         self._announce_lock = threading.Lock()
         self._thread_local = threading.local()
-        if self._schedule.next_open(self._now()) is None:
+        if self.schedule.next_open(self._now()) is None:
             raise ConfigError(
                 "the archive could never be queried: its time window and the site's have no hour in common"
             )
@@ -141,7 +145,7 @@ class ArchiveThrottle:
     @property
     def max_parallel(self) -> int:
         """The largest number of retrievals at once."""
-        return self._concurrency.max_limit
+        return self.concurrency.max_limit
 
     @property
     def has_byte_limit(self) -> bool:
@@ -149,14 +153,19 @@ class ArchiveThrottle:
         return bool(self._byte_rates)
 
     @property
+    def rates(self) -> list[RateCounter]:
+        """The rate limits."""
+        return [*self._query_rates, *self._study_rates, *self._byte_rates]
+
+    @property
     def has_window(self) -> bool:
         """True if there is a time window."""
-        return bool(self._schedule.windows)
+        return bool(self.schedule.windows)
 
     @property
     def is_open(self) -> bool:
         """True inside the time window."""
-        return self._schedule.is_open(self._now())
+        return self.schedule.is_open(self._now())
 
     @property
     def query_count(self) -> int:
@@ -171,8 +180,8 @@ class ArchiveThrottle:
             self._sleep_until_open()
             return
         try:
-            opens = self._schedule.next_open(self._now())
-            until = self._schedule.format_time(opens) if opens else "it opens"
+            opens = self.schedule.next_open(self._now())
+            until = self.schedule.format_time(opens) if opens else "it opens"
             self._status_board.report(f"outside the window: waiting until {until}")
             with self._status_board.report_waiting(f"the window, until {until}"):
                 self._sleep_until_open()
@@ -238,8 +247,8 @@ class ArchiveThrottle:
         self.archive_state.refresh()
         self._adopt_rejections()
         with self._lock:
-            was_reduced = self._concurrency.on_rejected(started_at, now)
-            is_new, current_limit = self._concurrency.halved_at == now, self._concurrency.current_limit
+            was_reduced = self.concurrency.on_rejected(started_at, now)
+            is_new, current_limit = self.concurrency.halved_at == now, self.concurrency.current_limit
         if is_new:
             self.archive_state.mark_busy(now)
         if was_reduced:
@@ -249,9 +258,9 @@ class ArchiveThrottle:
         """Lower the limit for a rejection that another job had since this one's last."""
         busy_at = self.archive_state.busy_at
         with self._lock:
-            is_new = busy_at > self._concurrency.halved_at
-            was_reduced = is_new and self._concurrency.on_rejected(busy_at, busy_at)
-            current_limit = self._concurrency.current_limit
+            is_new = busy_at > self.concurrency.halved_at
+            was_reduced = is_new and self.concurrency.on_rejected(busy_at, busy_at)
+            current_limit = self.concurrency.current_limit
         if was_reduced:
             self._status_board.report(
                 f"the archive is busy with another job: at most {current_limit} at once for a while"
@@ -260,17 +269,17 @@ class ArchiveThrottle:
     def on_success(self) -> None:
         """Record a successful retrieval."""
         with self._lock:
-            self._concurrency.on_success()
+            self.concurrency.on_success()
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
     def _compute_expiry(self) -> float:
-        closes = self._schedule.next_close(self._now()) if self._grace_seconds < float("inf") else None
+        closes = self.schedule.next_close(self._now()) if self._grace_seconds < float("inf") else None
         return closes.timestamp() + self._grace_seconds if closes else float("inf")
 
     def _sleep_until_open(self) -> None:
-        opens = self._schedule.next_open(self._now())
+        opens = self.schedule.next_open(self._now())
         while not self.is_open:
             left = opens.timestamp() - self.clock.now() if opens else _MAX_SLEEP
             self._shutdown.wait_unless_stopping(min(left, _MAX_SLEEP) if left > 0 else _MAX_SLEEP)
@@ -285,7 +294,7 @@ class ArchiveThrottle:
                     stack.enter_context(
                         self._shared_state.slot(name, limit, partial(self._wait_for_slot, name))
                     )
-                    for name, limit in self._shared_slots
+                    for name, limit in self.shared_slots
                 ]
         finally:
             with self._lock:
@@ -294,7 +303,7 @@ class ArchiveThrottle:
     def _try_acquire(self) -> bool:
         self._adopt_rejections()
         with self._lock:
-            is_acquired = self._active < self._concurrency.limit(self.clock.monotonic())
+            is_acquired = self._active < self.concurrency.limit(self.clock.monotonic())
             self._active += is_acquired
             return is_acquired
 
@@ -308,41 +317,3 @@ class ArchiveThrottle:
         due = (self._now() + timedelta(seconds=seconds)).astimezone()
         with self._status_board.report_waiting(f"the rate limit ({origin}): next study at {due:%H:%M:%S}"):
             self._shutdown.wait_unless_stopping(min(seconds, _MAX_SLEEP))
-
-
-def build_throttle(
-    profile: ArchiveProfile,
-    parallel: int,
-    policy: SitePolicy,
-    shutdown: Shutdown,
-    status_board: StatusBoard,
-    shared_state: SharedState | None = None,
-) -> ArchiveThrottle:
-    """Return the throttle for an archive under the site's policy; raise ConfigError or StartError.
-
-    ``shared_state`` is by default that of this host.
-    """
-    site_limits = policy.limits_for(profile)
-    is_shared = any(
-        one.parallel or one.queries_per_second or one.studies_per_hour or one.megabytes_per_second
-        for one in site_limits.values()
-    )
-    if shared_state is None:
-        shared_state = open_host_state(policy.shared, shutdown.wait_unless_cancelled, is_required=is_shared)
-    return ArchiveThrottle(
-        profile,
-        site_limits,
-        parallel=parallel,
-        shared_state=shared_state,
-        shutdown=shutdown,
-        status_board=status_board,
-        archive=_state_name(profile),
-    )
-
-
-def _state_name(profile: ArchiveProfile) -> str:
-    """Return the name of an archive's record: that of all profiles with the same addresses."""
-    addresses = profile.addresses
-    place = re.sub(r"[^A-Za-z0-9.]", "_", f"{addresses[0].host}.{addresses[0].port}".lower())
-    digest = sha256(" ".join(sorted(map(str, addresses))).encode()).hexdigest()
-    return f"archive.{place[:80]}.{digest[:12]}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +38,9 @@ cluster = typer.Typer(
 def _cluster() -> None:
     """Have commands of its own, also while there is one."""
 
+
+#: Characters of a line: where the output is no terminal, at least, and at most.
+_WIDTH, _LEAST_WIDTH, _MAX_WIDTH = 100, 60, 120
 
 _Url = Annotated[str, typer.Argument(help="The database: postgresql://USER@HOST/DATABASE, without password.")]
 _PasswordFile = Annotated[
@@ -85,7 +90,10 @@ def upgrade(url: _Url, password_file: _PasswordFile = None) -> None:
 
 @cluster.command("status", cls=QuarryCommand)
 def status(as_json: options.AsJson = False) -> None:
-    """Show the workers of the database of ./quarry.toml, its limits in use, and its jobs.
+    """Show the workers of the database of ./quarry.toml, its archives with their limits, and its jobs.
+
+    Workers: since when, their last sign of life, what they wait for. Archives: whether they answer, slots in
+    use and by whom, window, rates. Jobs: weight, share, and studies.
 
     Examples:
       quarry cluster status
@@ -93,18 +101,12 @@ def status(as_json: options.AsJson = False) -> None:
     """
     found = api.read_cluster_status()
     if as_json:
-        write_line(json.dumps(asdict(found), default=str))
+        write_line(json.dumps(asdict(found), default=_to_json, indent=2))
         return
-    write_line(f"{api.format_count(len(found.workers), 'worker')} in {found.url}")
-    for worker in found.workers:
-        state = worker.state or "works"
-        if worker.has_vanished:
-            state = f"no sign of life for {worker.silent:.0f} s"
-        takes = ", ".join(f"{count} x {queue}" for queue, count in worker.queues.items())
-        place = f"process {worker.process} on {worker.host}"
-        write_line(f"  {worker.name}  {takes or 'takes nothing now'}  ({state}; {place})")
-    for slots in found.slots:
-        write_line(f"  limit {slots.pool}: {slots.used} in use, by {', '.join(slots.workers)}")
-    write_line(f"{api.format_count(len(found.jobs), 'job')} with the workers")
-    for job in found.jobs:
-        write_line(f"  job:{job.name}  {job.active} in work, weight {job.weight:g}  ({job.owner})")
+    width = shutil.get_terminal_size((_WIDTH, 24)).columns
+    for line in api.cluster_lines(found, max(_LEAST_WIDTH, min(width, _MAX_WIDTH))):
+        write_line(line)
+
+
+def _to_json(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -22,7 +22,8 @@ from typing import Any
 #: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at
 #: once by queue of the engine, ``beat`` is the last sign of life, ``state`` is empty or what it waits for;
 #: without a sign of life for ``vanished_after`` seconds its studies are given to others. ``revision`` is the
-#: one that it works with; ``idle`` is true while it has no job open, and takes none.
+#: one that it works with; ``idle`` is true while it has no job open, and takes none. ``archives`` is
+#: what it knows of each archive: see scheduling/archive_facts.py.
 #:
 #: ``slots``: a place in a pool, such as one retrieval from an archive, leased to a worker until a time.
 #: ``numbers``: those of limits that all workers share.
@@ -68,7 +69,8 @@ CREATE TABLE IF NOT EXISTS quarry.workers (
     beat timestamptz NOT NULL DEFAULT clock_timestamp(),
     state text NOT NULL DEFAULT '',
     revision text NOT NULL DEFAULT '',
-    idle boolean NOT NULL DEFAULT false
+    idle boolean NOT NULL DEFAULT false,
+    archives jsonb NOT NULL DEFAULT '{{}}'
 );
 CREATE SEQUENCE IF NOT EXISTS quarry.leases;
 CREATE TABLE IF NOT EXISTS quarry.slots (
@@ -102,7 +104,8 @@ ALTER TABLE quarry.version ADD COLUMN revision text NOT NULL DEFAULT '',
 ALTER TABLE quarry.jobs ADD COLUMN hand_overs bigint NOT NULL DEFAULT 0,
     ADD COLUMN command text NOT NULL DEFAULT '';
 ALTER TABLE quarry.workers ADD COLUMN revision text NOT NULL DEFAULT '',
-    ADD COLUMN idle boolean NOT NULL DEFAULT false;
+    ADD COLUMN idle boolean NOT NULL DEFAULT false,
+    ADD COLUMN archives jsonb NOT NULL DEFAULT '{}';
 CREATE TABLE quarry.actions (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),

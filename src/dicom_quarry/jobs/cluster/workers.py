@@ -22,23 +22,18 @@ ENGINE_TABLE = f"{ENGINE_SCHEMA}.procrastinate_jobs"
 
 _ADD = """
 INSERT INTO quarry.workers
-    (name, identity, host, process, receiver, root, queues, version, vanished_after, revision)
+    (name, identity, host, process, receiver, root, queues, version, vanished_after, revision, archives)
 VALUES (%(name)s, %(identity)s, %(host)s, %(process)s, %(receiver)s, %(root)s, %(queues)s::jsonb, %(version)s,
-    %(vanished_after)s, %(revision)s)
+    %(vanished_after)s, %(revision)s, %(archives)s::jsonb)
 ON CONFLICT (name) DO UPDATE
-SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s, idle = %(idle)s
+SET queues = EXCLUDED.queues, beat = clock_timestamp(), state = %(state)s, idle = %(idle)s,
+    archives = EXCLUDED.archives
 WHERE workers.identity = EXCLUDED.identity
 """
 _LIST = """
 SELECT name, identity, host, process, receiver, root, queues, version, vanished_after, started, state,
-    extract(epoch FROM clock_timestamp() - beat)::double precision AS silent, revision, idle
+    archives, extract(epoch FROM clock_timestamp() - beat)::double precision AS silent, revision, idle
 FROM quarry.workers ORDER BY name
-"""
-_SHARES = f"""
-SELECT name, owner, (
-    SELECT count(*) FROM {ENGINE_TABLE} WHERE status = 'doing' AND args->>'job' = number::text
-), weight, created
-FROM quarry.jobs WHERE with_workers ORDER BY number
 """
 
 
@@ -46,9 +41,9 @@ FROM quarry.jobs WHERE with_workers ORDER BY number
 class WorkerRow:
     """A worker: ``receiver`` is its AE title and port, ``root`` the folder below which it may write.
 
-    ``identity`` is in its claims, ``queues`` is the number of tokens at once by queue, ``silent`` the seconds
-    since its last sign of life. ``revision`` is that of the databases with which it works, ``idle`` is True
-    while it has no job open and takes none.
+    ``identity`` is in its claims, ``queues`` is the number of tokens at once by queue, ``archives`` is what
+    it knows of each, by name, ``silent`` are the seconds since its last sign of life. ``revision`` is that of
+    the databases with which it works, ``idle`` is True while it has no job open and takes none.
     """
 
     name: str
@@ -62,6 +57,7 @@ class WorkerRow:
     vanished_after: float
     started: datetime
     state: str
+    archives: Mapping[str, Any]
     silent: float
     revision: str
     idle: bool
@@ -99,7 +95,13 @@ class Registration:
             self.beat(connection, {})
 
     def beat(
-        self, connection: Any, queues: Mapping[str, int], state: str = "", *, idle: bool = False
+        self,
+        connection: Any,
+        queues: Mapping[str, int],
+        state: str = "",
+        archives: Mapping[str, Any] | None = None,
+        *,
+        idle: bool = False,
     ) -> bool:
         """Give a sign of life; ``queues`` is what it takes now, and ``state`` what it waits for.
 
@@ -118,6 +120,7 @@ class Registration:
             "version": __version__,
             "vanished_after": self.vanished_after,
             "state": state,
+            "archives": json.dumps(archives or {}),
             "revision": format_revision(self.revision),
             "idle": idle,
         }
@@ -133,12 +136,6 @@ class Registration:
 def list_workers(connection: Any) -> list[WorkerRow]:
     """Return all workers, by name; those that vanished, too."""
     return [WorkerRow(*row) for row in connection.execute(_LIST)]
-
-
-def list_shares(connection: Any) -> list[tuple[str, str, int, float, datetime]]:
-    """Return the jobs that the workers have: name, owner, studies and rows in work, weight, creation."""
-    shares: list[tuple[str, str, int, float, datetime]] = connection.execute(_SHARES).fetchall()
-    return shares
 
 
 def forget_vanished(connection: Any, seconds: float = 86400.0) -> None:
