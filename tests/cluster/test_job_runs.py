@@ -46,7 +46,8 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
         monkeypatch.setattr(job_runs, "ClusterPlace", lambda *_: SimpleNamespace(number=7))
         board = SimpleNamespace(waiting_for="")
         equipment: Any = SimpleNamespace(queries=SimpleNamespace(status_board=board))
-        cluster: Any = SimpleNamespace(get=lambda _: SimpleNamespace(folder=Path("out"), hand_overs=""))
+        row = SimpleNamespace(folder=Path("out"), name="trial", hand_overs="")
+        cluster: Any = SimpleNamespace(get=lambda _: row)
         return JobRuns(cluster, equipment, lambda _: None), opened
 
     return make
@@ -56,8 +57,8 @@ def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], tuple[JobRuns
     ("error", "words"),
     [
         (KeyError("DOE^JANE"), "internal error (KeyError in test_job_runs.py"),
-        (OSError(errno.EROFS, "Read-only file system", "out/DOE-4711"), "job 7: Read-only file system"),
-        (LedgerError("the ledger cannot be read"), "job 7: the ledger cannot be read"),
+        (OSError(errno.EROFS, "Read-only file system", "out/DOE-4711"), "job:trial: Read-only file system"),
+        (LedgerError("the ledger cannot be read"), "job:trial: the ledger cannot be read"),
     ],
 )
 def test_what_ends_the_work_on_a_job_leaves_it_to_the_others(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -39,8 +40,8 @@ def _cluster() -> None:
     """Have commands of its own, also while there is one."""
 
 
-#: Characters of a line: where the output is no terminal, at least, and at most.
-_WIDTH, _LEAST_WIDTH, _MAX_WIDTH = 100, 60, 120
+#: Characters of a line: at least and at most on a terminal; what is not for one is not wrapped.
+_LEAST_WIDTH, _MAX_WIDTH, _NO_TERMINAL = 60, 120, 100_000
 
 _Url = Annotated[str, typer.Argument(help="The database: postgresql://USER@HOST/DATABASE, without password.")]
 _PasswordFile = Annotated[
@@ -103,8 +104,8 @@ def status(as_json: options.AsJson = False) -> None:
     if as_json:
         write_line(json.dumps(asdict(found), default=_to_json, indent=2))
         return
-    width = shutil.get_terminal_size((_WIDTH, 24)).columns
-    for line in api.cluster_lines(found, max(_LEAST_WIDTH, min(width, _MAX_WIDTH))):
+    width = max(_LEAST_WIDTH, min(shutil.get_terminal_size().columns, _MAX_WIDTH))
+    for line in api.cluster_lines(found, width if sys.stdout.isatty() else _NO_TERMINAL):
         write_line(line)
 
 
