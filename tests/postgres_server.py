@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
@@ -39,11 +39,12 @@ def binaries() -> Path:
 class PostgresServer:
     """A server that can be killed and started again; ``url`` names its database.
 
-    With an ``address`` it is at that one, for the hosts of its network, besides loopback.
+    With an ``address`` it is at that one, for the hosts of its network, besides loopback. ``settings`` are
+    those of postgresql.conf.
     """
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
-        self._address = address
+    def __init__(self, address: str = "127.0.0.1", settings: Mapping[str, str] = _SETTINGS) -> None:
+        self._settings = {**settings, "listen_addresses": ",".join({"127.0.0.1", address})}
         self._folder = Path(tempfile.mkdtemp(prefix="quarry-pg-", dir="/tmp"))
         self._user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         if os.geteuid() == 0:
@@ -59,8 +60,7 @@ class PostgresServer:
         self.url = f"postgresql://quarry@{address}:{self.port}/postgres"
 
     def start(self) -> None:
-        chosen = _SETTINGS | {"listen_addresses": ",".join({"127.0.0.1", self._address})}
-        settings = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
+        settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
         command = self._as_user("postgres", "-p", str(self.port), "-k", str(self._folder), *settings)
         deadline = time.monotonic() + 60
         self._process = self._launch(command)
@@ -69,6 +69,11 @@ class PostgresServer:
             if self._process.poll() is not None:  # processes of the killed server may still be ending
                 self._process = self._launch(command)
             time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server's first process."""
+        return self._process.pid
 
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         null = subprocess.DEVNULL
@@ -116,8 +121,10 @@ class PostgresServer:
 
 
 @contextlib.contextmanager
-def running_postgres(address: str = "127.0.0.1") -> Iterator[PostgresServer]:
-    server = PostgresServer(address)
+def running_postgres(
+    address: str = "127.0.0.1", settings: Mapping[str, str] = _SETTINGS
+) -> Iterator[PostgresServer]:
+    server = PostgresServer(address, settings)
     try:
         yield server
     finally:

@@ -36,7 +36,7 @@ def network(bridge: Network | None) -> Iterator[Network]:
 @pytest.fixture(scope="package")
 def server(bridge: Network | None) -> Iterator[PostgresServer]:
     """A server of these tests alone: they stop it."""
-    with running_postgres(*[bridge.database] if bridge else []) as server:
+    with running_postgres(bridge.database if bridge else "127.0.0.1") as server:
         yield server
 
 

@@ -140,7 +140,9 @@ class Engine:
             max_size=2 * len(self._threads) + 2,
             timeout=_POOL_TIMEOUT,
             reconnect_timeout=_POOL_TIMEOUT,
-            kwargs={"options": f"-c search_path={ENGINE_SCHEMA} -c timezone=UTC"},
+            # A crash of the server may lose the last tokens, or what became of them: the window is filled up
+            # again, and a token that comes twice finds the claim of the first one.
+            kwargs={"options": f"-c search_path={ENGINE_SCHEMA} -c timezone=UTC -c synchronous_commit=off"},
         )
         app = procrastinate.App(connector=connector)
         app.job_manager = Tokens(connector, self._stopping.is_set)

@@ -58,7 +58,12 @@ WHERE number = %(number)s
 _TAKE_BACK = f"""
 DELETE FROM {ENGINE_TABLE} WHERE status = 'todo' AND (args->>'job')::bigint <> ALL (%(jobs)s)
 """
-_FREE_CLAIMS = "DELETE FROM {job}.claims WHERE worker <> ALL (%(living)s)"
+# In one statement: a worker that is not in the list yet has no claim that it could see.
+_FREE_CLAIMS = """
+DELETE FROM {job}.claims WHERE worker NOT IN (
+    SELECT identity FROM quarry.workers WHERE clock_timestamp() - beat < vanished_after * interval '1 s'
+)
+"""
 
 # Each in the order of an index, or the server may read the table instead. Studies are two ranges of theirs.
 # What a worker has claimed has a token already.
@@ -116,19 +121,18 @@ def share_out(free: int, demands: Sequence[Demand]) -> list[int]:
 
 
 def top_up(connection: psycopg.Connection, workers: Sequence[WorkerRow]) -> int:
-    """Fill the window up; return the number of new tokens. Raises psycopg.Error.
+    """Fill the window up for a list of workers; return the number of new tokens. Raises psycopg.Error.
 
-    ``workers`` is the list of workers: the claims of those that vanished are freed. While another worker does
-    this, nothing is done.
+    The claims of workers that vanished are freed. While another worker does this, nothing is done.
     """
-    living = [one.identity for one in workers if not one.has_vanished]
     with connection.transaction():
         if connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (True,):
             return 0
-        connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}")
+        # What a crash of the server loses of this is done again.
+        connection.execute(f"SET LOCAL search_path = {ENGINE_SCHEMA}; SET LOCAL synchronous_commit = off")
         weights: dict[int, float] = dict(connection.execute(_JOBS).fetchall())
         for job in weights:
-            connection.execute(_of_job(_FREE_CLAIMS, job), {"living": living})
+            connection.execute(_of_job(_FREE_CLAIMS, job))
             connection.execute(_of_job(_END, job), {"number": job})
         connection.execute(_TAKE_BACK, {"jobs": list(weights)})
         tokens = {(queue, job): (held, todo) for queue, job, held, todo in connection.execute(_TOKENS)}

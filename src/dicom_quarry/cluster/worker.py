@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
@@ -14,13 +15,16 @@ from dicom_quarry.cluster.engine import ROWS_TASK, STUDY_TASK, Engine
 from dicom_quarry.cluster.window import top_up
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.jobs.cluster.versions import Versions, read_versions
-from dicom_quarry.jobs.cluster.workers import Registration, forget_vanished, list_workers
+from dicom_quarry.jobs.cluster.workers import Registration, WorkerRow, forget_vanished, list_workers
 from dicom_quarry.system.service_loop import start_thread
 
 _log = logging.getLogger(__name__)
 
 #: Seconds between two signs of life; the window is filled up then, too.
 _BEAT_INTERVAL = 1.0
+
+#: Seconds for which the end of a study waits for others, so that the window is filled up for all of them.
+_FILL_DELAY = 0.02
 
 
 class WorkerJobs(Protocol):
@@ -73,6 +77,8 @@ class WorkerLoop:
         self._stopping = stopping
         self._ended = threading.Event()
         self._has_begun = False
+        #: The list of workers, empty while this one takes nothing.
+        self._workers: list[WorkerRow] = []
         #: True once a newer version of Quarry has upgraded the database.
         self.is_superseded = False
         self._wake = threading.Event()
@@ -101,13 +107,23 @@ class WorkerLoop:
         forget_vanished(connection)
         while not self._ended.is_set():
             if reason := self._find_reason_to_rest(read_versions(connection)):
+                self._workers = []
                 idle = self._jobs.rest()
                 self._beat(connection, {}, reason if idle else f"finishes what it has: {reason}", idle=idle)
             else:
                 self._work(connection)
             self._jobs.attend(connection)
-            self._wake.wait(_BEAT_INTERVAL)
+            self._fill_until_beat(connection)
+
+    def _fill_until_beat(self, connection: psycopg.Connection) -> None:
+        """Fill the window up after each study, until it is time for the next sign of life, or to stop."""
+        was_stopping, beat_at = self._stopping.is_set(), time.monotonic() + _BEAT_INTERVAL
+        while (seconds := beat_at - time.monotonic()) > 0 and self._stopping.is_set() == was_stopping:
+            if not self._wake.wait(seconds) or self._ended.wait(_FILL_DELAY):
+                return
             self._wake.clear()
+            if self._workers:
+                top_up(connection, self._workers)
 
     def _find_reason_to_rest(self, versions: Versions) -> str:
         """Return why this worker takes nothing from a database of these versions; empty if it does."""
@@ -129,7 +145,8 @@ class WorkerLoop:
         queues = {} if is_stopping else self._jobs.open_queues()
         state = "ending what it has begun" if is_stopping else self._jobs.describe_wait()
         self._beat(connection, queues, state)
-        top_up(connection, list_workers(connection))
+        self._workers = list_workers(connection)
+        top_up(connection, self._workers)
         if not (self._has_begun or is_stopping):
             self._has_begun = True
             self._engine.start()
