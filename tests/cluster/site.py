@@ -28,7 +28,7 @@ STUDIES = generate_studies(12, seed=20, images=2)
 
 
 class CountingArchive(ScriptedArchive):
-    """Counts the moves at once; while it is on ``hold`` none of them ends.
+    """Counts the moves at once; while it is on ``hold`` none of them ends but those of ``let_through``.
 
     With ``breaks_off`` a move stops behind its first instance while it is on hold, not before it. While it
     ``keeps_lists``, queries for the series and images of a study wait. From the next ``withheld`` moves the
@@ -40,6 +40,7 @@ class CountingArchive(ScriptedArchive):
         self.host = host  # of this computer and the hosts of the test alone
         self.now = self.most = self.lists = self.withheld = 0
         self.hold = self.breaks_off = self.keeps_lists = False
+        self.let_through: set[str] = set()
         self._lock = threading.Lock()
 
     def on_request(self, kind: str, query: QueryIdentifier) -> None:
@@ -69,7 +70,10 @@ class CountingArchive(ScriptedArchive):
         return super().should_continue(operation, sent)
 
     def _wait(self, move: RetrieveOperation) -> None:
-        wait_for(lambda: not self.hold or self.ended(move), "the end of the hold", 120)
+        uids = {*move.query.values("StudyInstanceUID")}
+        wait_for(
+            lambda: not self.hold or uids <= self.let_through or self.ended(move), "the end of the hold", 120
+        )
 
 
 class Site:

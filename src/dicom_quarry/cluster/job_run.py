@@ -47,7 +47,7 @@ _HAND_OVERS = CompiledStatement(
 
 
 class JobChanged(Exception):
-    """The job was given to the workers again: its settings, table or exclusion lists may be others now."""
+    """The job was given to the workers with other settings, or another table or exclusion list."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from dicom_quarry.extraction.job_setup import make_job_context
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.extraction.stored_exclusions import update_stored_exclusions
 from dicom_quarry.extraction.unsynced_files import track_writer
-from dicom_quarry.extraction.watcher import Watcher
+from dicom_quarry.extraction.watcher import Watcher, hand_over
 from dicom_quarry.extraction.worker import JobSinks, open_worker
 from dicom_quarry.jobs import notifications, record
 from dicom_quarry.jobs.audit_log import AuditLog, record_run
@@ -231,8 +231,7 @@ class Runner:
             if queries.exclusions:
                 update_stored_exclusions(context, reader)
             if is_watched := folder.has_workers() and not reader.counts().is_fetched:
-                ledger.set_metadata(exclusions=queries.exclusions.digest)  # workers read the lists, too
-                folder.hand_over(retried or self._describe_run(ledger))
+                hand_over(queries, folder, ledger, retried or self._describe_run(ledger))
                 estimator = self._make_estimator(reader)
                 counts = Watcher(queries, self._publisher, folder, reader, estimator).watch()
                 if queries.exclusions:  # for what was in transfer when the list changed

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from hashlib import sha256
 
 from dicom_quarry.errors import LedgerError
 from dicom_quarry.extraction.query_context import QueryContext
 from dicom_quarry.jobs.observer import ProgressPublisher
 from dicom_quarry.jobs.place import JobPlace
 from dicom_quarry.jobs.progress import ProgressMeter, TimeEstimator
+from dicom_quarry.ledger.ledger import Ledger
 from dicom_quarry.ledger.reader import Counts, LedgerReader
 from dicom_quarry.system.shutdown import Stopped
 
@@ -19,6 +21,19 @@ _log = logging.getLogger(__name__)
 #: Seconds between two looks at the record, and at the list of workers.
 _INTERVAL = 0.5
 _WORKERS_INTERVAL = 5.0
+
+
+def hand_over(queries: QueryContext, folder: JobPlace, ledger: Ledger, details: str) -> None:
+    """Give a job to the workers, who open it again if they would work on it in another way now."""
+    exclusions = queries.exclusions.digest
+    ledger.set_metadata(exclusions=exclusions)  # workers read the lists, too
+    metadata = ledger.metadata()
+    text = "\n".join([metadata["settings"], metadata["cohort"], exclusions])
+    basis = sha256(text.encode()).hexdigest()
+    is_changed = metadata.get("handed_over") != basis
+    if is_changed:
+        ledger.set_metadata(handed_over=basis)
+    folder.hand_over(details, is_changed=is_changed)
 
 
 class Watcher:

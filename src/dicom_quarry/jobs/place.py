@@ -125,8 +125,11 @@ class JobPlace(JobFolder, ABC):
         """Return True if workers give signs of life that can do the work of the job."""
         return False
 
-    def hand_over(self, details: str) -> None:  # noqa: ARG002 - workers of a database alone need them
-        """Give the job, which this process has locked, to the workers; ``details`` are recorded."""
+    def hand_over(self, details: str, *, is_changed: bool) -> None:  # noqa: ARG002 - there are no workers
+        """Give the job, which this process has locked, to the workers; ``details`` are recorded.
+
+        ``is_changed``: its settings, table or exclusion lists are others than when they had it before.
+        """
         raise LocalProtocolError("a job in a folder has no workers")
 
     def note_action(self, action: str, details: str) -> None:

@@ -43,7 +43,7 @@ _SERVER_KEEPALIVE = (
 class JobRow:
     """A job in the list: ``folder`` on ``host`` has its images, ``owner`` is the user who made it there.
 
-    ``hand_overs`` counts how often it was given to the workers.
+    ``hand_overs`` counts how often it was given to the workers with other settings than before.
     """
 
     number: int

@@ -16,7 +16,7 @@ from typing import Any
 #: ``jobs``: ``holder_token`` is that of the process that runs the job; ``progress`` is as in progress.json;
 #: ``stop_request`` is empty, ``finish`` or ``cancel``. The workers have a job while it is ``with_workers``;
 #: they cancel what they fetch for it if not, and ``cancelled``. ``weight`` is its share of the workers.
-#: ``hand_overs`` counts how often it was given to them: its settings may be others each time. ``command`` is
+#: ``hand_overs`` counts how often it was given to them with other settings than before. ``command`` is
 #: the name of the command that workers run for its complete studies, or empty.
 #:
 #: ``workers``: ``identity`` is in the claims of the worker's process, ``queues`` has the number of studies at

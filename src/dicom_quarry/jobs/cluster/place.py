@@ -123,14 +123,14 @@ class ClusterPlace(JobPlace):
         with self.cluster.connected() as connection:
             return not all(worker.has_vanished for worker in list_workers(connection))
 
-    def hand_over(self, details: str) -> None:
+    def hand_over(self, details: str, *, is_changed: bool) -> None:
         """Give the job to the workers of the database."""
         with self.cluster.connected() as connection, connection.transaction():
             self._record_action(connection, "handed_over", details)
             connection.execute(
-                "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + 1"
+                "UPDATE quarry.jobs SET with_workers = true, cancelled = false, hand_overs = hand_overs + %s"
                 " WHERE number = %s",
-                (self.job.number,),
+                (int(is_changed), self.job.number),
             )
 
     def note_action(self, action: str, details: str) -> None:
