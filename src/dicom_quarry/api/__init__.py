@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from dicom_quarry.api.background import start_in_background as start_in_background
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
     from dicom_quarry.api.cluster_upgrade import upgrade_cluster as upgrade_cluster
+    from dicom_quarry.api.clusters import find_removable_job as find_removable_job
     from dicom_quarry.api.clusters import init_cluster as init_cluster
     from dicom_quarry.api.clusters import read_cluster_status as read_cluster_status
+    from dicom_quarry.api.clusters import remove_job as remove_job
+    from dicom_quarry.api.clusters import set_weight as set_weight
     from dicom_quarry.api.completion import prune as prune
     from dicom_quarry.api.completion import release as release
     from dicom_quarry.api.demonstration import RunningDemo as RunningDemo
@@ -201,7 +204,7 @@ EXPORTS = {
         "write_final_reports",
     ),
     "api.cluster_upgrade": ("upgrade_cluster",),
-    "api.clusters": ("init_cluster", "read_cluster_status"),
+    "api.clusters": ("find_removable_job", "init_cluster", "read_cluster_status", "remove_job", "set_weight"),
     "api.workers": ("make_worker",),
     "api.result": (
         "Result",

@@ -9,8 +9,13 @@ from dicom_quarry.config.cluster import ClusterSettings, find_url_problem
 from dicom_quarry.errors import ConfigError, InputError
 from dicom_quarry.jobs.cluster.database import Cluster
 from dicom_quarry.jobs.cluster.opening import configured_cluster
+from dicom_quarry.jobs.cluster.removal import RemovableJob, find_removable, remove
 from dicom_quarry.jobs.cluster.versions import write_revision
+from dicom_quarry.jobs.open_place import PREFIX
 from dicom_quarry.reporting.cluster_view import ClusterView, read_cluster_view
+
+#: The largest weight of a job.
+MAX_WEIGHT = 1000
 
 
 def init_cluster(url: str, password_file: Path | None = None) -> bool:
@@ -38,8 +43,43 @@ def _create_engine_schema(connection: Any) -> bool:
 
 def read_cluster_status() -> ClusterView:
     """Read the database of ./quarry.toml; raise ConfigError, InputError and LedgerError."""
+    cluster = _require_cluster()
+    with cluster.connected() as connection:
+        return read_cluster_view(connection, cluster.url)
+
+
+def find_removable_job(label: str) -> RemovableJob:
+    """Return the job ``job:NAME`` of the database of ./quarry.toml, if it may be removed.
+
+    Raises InputError if it is not this user's, StartError while something works on it.
+    """
+    return find_removable(_require_cluster(), _parse_label(label))
+
+
+def remove_job(found: RemovableJob) -> None:
+    """Remove a job's record and its line in the list; its images and reports stay."""
+    remove(found)
+
+
+def set_weight(label: str, weight: float) -> None:
+    """Give the job ``job:NAME`` a share of the workers, relative to the weights of the other jobs."""
+    if not 0 < weight <= MAX_WEIGHT:
+        raise InputError(f"a weight is more than 0 and at most {MAX_WEIGHT}: 2 is twice the share of 1")
+    cluster, name = _require_cluster(), _parse_label(label)
+    job = cluster.find(name)
+    if job is None:
+        raise InputError(f"{cluster.url} has no job:{name}: quarry list shows the jobs")
+    cluster.set_weight(job, weight)
+
+
+def _require_cluster() -> Cluster:
     cluster = configured_cluster()
     if cluster is None:
         raise InputError('./quarry.toml names no database of jobs: write  [cluster]  ledger = "…"  there')
-    with cluster.connected() as connection:
-        return read_cluster_view(connection, cluster.url)
+    return cluster
+
+
+def _parse_label(label: str) -> str:
+    if not label.startswith(PREFIX):
+        raise InputError(f"{label!r} is not the name of a job in the database: write it as {PREFIX}NAME")
+    return label.removeprefix(PREFIX)

@@ -49,7 +49,7 @@ class QuarryCommand(TyperCommand):
             for one in self.get_params(ctx)
             if one.param_type_name == "option" and (record := one.get_help_record(ctx))
         ]
-        groups = sort_into_groups(options)
+        groups = sort_into_groups(options, str(ctx.info_name))
         if arguments:
             first, lines = groups[0] if groups and groups[0][0] == "What" else ("What", [])
             groups = [

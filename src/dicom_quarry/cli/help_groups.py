@@ -25,11 +25,19 @@ _GROUPS = {
 
 GROUP_OF = {option: group for group, options in _GROUPS.items() for option in options.split()}
 
+#: Of options that mean something else for one command.
+GROUP_OF["remove --yes"] = "What"
 
-def sort_into_groups(options: list[tuple[str, tuple[str, str]]]) -> list[tuple[str, list[tuple[str, str]]]]:
+
+def sort_into_groups(
+    options: list[tuple[str, tuple[str, str]]], command: str = ""
+) -> list[tuple[str, list[tuple[str, str]]]]:
     """Return the help of options by group; each option comes with its longest name and its line of help."""
     found = [
-        (group, [line for name, line in options if GROUP_OF.get(name, "Running") == group])
-        for group in _GROUPS
+        (group, [line for name, line in options if _group_of(name, command) == group]) for group in _GROUPS
     ]
     return [(group, lines) for group, lines in found if lines]
+
+
+def _group_of(name: str, command: str) -> str:
+    return GROUP_OF.get(f"{command} {name}") or GROUP_OF.get(name, "Running")

@@ -16,6 +16,7 @@ from dicom_quarry import api
 from dicom_quarry.cli import options
 from dicom_quarry.cli.command_class import QuarryCommand
 from dicom_quarry.cli.console import fail, write_line
+from dicom_quarry.errors import InputError
 
 #: The lines behind the mark stay as they are.
 _HELP = """Prepare and show the PostgreSQL database that has the jobs of many hosts.
@@ -25,6 +26,8 @@ Examples:
   quarry cluster init postgresql://quarry@db.hospital.example/quarry
   quarry cluster init 'postgresql://quarry@db.hospital.example/quarry?sslmode=verify-full'
   quarry cluster status
+  quarry cluster weight job:ct-2026 2
+  quarry cluster remove job:ct-2026
 """
 
 cluster = typer.Typer(
@@ -107,6 +110,56 @@ def status(as_json: options.AsJson = False) -> None:
     width = max(_LEAST_WIDTH, min(shutil.get_terminal_size().columns, _MAX_WIDTH))
     for line in api.cluster_lines(found, width if sys.stdout.isatty() else _NO_TERMINAL):
         write_line(line)
+
+
+_Job = Annotated[str, typer.Argument(metavar="job:NAME", help="A job of the database of ./quarry.toml.")]
+
+
+@cluster.command("weight", cls=QuarryCommand, no_args_is_help=True)
+def weight(
+    job: _Job, share: Annotated[float, typer.Argument(help="Such as 2: twice the share of 1.")]
+) -> None:
+    """Give a job a larger or smaller share of the workers.
+
+    The workers share themselves out by the weights of the jobs that have work; each has 1 at first. It holds
+    from the next study on.
+
+    Examples:
+      quarry cluster weight job:ct-2026 2
+      quarry cluster weight job:ct-2026 0.5
+    """
+    api.set_weight(job, share)
+    write_line(f"{job} has the weight {share:g}")
+
+
+@cluster.command("remove", cls=QuarryCommand, no_args_is_help=True)
+def remove(
+    job: _Job,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without, what would go is shown.")] = False,
+) -> None:
+    """Remove the record of a job that nothing works on; its images and reports stay.
+
+    Only the role that made the job can. The reports are as of their last writing: quarry report writes them
+    once more, before.
+
+    Examples:
+      quarry cluster remove job:ct-2026
+      quarry report job:ct-2026 && quarry cluster remove job:ct-2026 --yes
+    """
+    found = api.find_removable_job(job)
+    parts = [
+        api.format_count(found.rows, "row"),
+        api.format_count(found.studies, "study"),
+        api.format_count(found.audit_records, "record of the audit log", "records of the audit log"),
+    ]
+    goes, stays = ("gone", "there") if yes else ("would go", "would stay")
+    folder = f"{found.job.folder} of the computer {found.job.host}"
+    if yes:
+        api.remove_job(found)
+    write_line(f"{goes}: the record of {job}, with {', '.join(parts)}")
+    write_line(f"{stays}: {folder}, with images, reports and logs")
+    if not yes:
+        raise InputError(f"nothing was removed. To remove it:  quarry cluster remove {job} --yes")
 
 
 def _to_json(value: object) -> str:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.errors import InputError, LedgerError
+from dicom_quarry.jobs.cluster.actions import record_action
 from dicom_quarry.jobs.cluster.list_schema import create_list, upgrade_list
 from dicom_quarry.jobs.cluster.versions import (
     format_revision,
@@ -176,6 +177,12 @@ class Cluster:
                 "UPDATE quarry.jobs SET folder = %s, host = %s WHERE number = %s",
                 (str(folder), socket.gethostname(), number),
             )
+
+    def set_weight(self, job: JobRow, weight: float) -> None:
+        """Record a job's share of the workers, relative to the other jobs."""
+        with self.connected() as connection, connection.transaction():
+            record_action(connection, job.name, "weight", f"{weight:g}")
+            connection.execute("UPDATE quarry.jobs SET weight = %s WHERE number = %s", (weight, job.number))
 
     def _select(self, condition: str, *values: object) -> list[JobRow]:
         with self.connected() as connection:

@@ -8,9 +8,10 @@ from pathlib import Path
 from dicom_quarry.config.cluster import ClusterSettings
 from dicom_quarry.config.settings import FILE_NAME, Settings, read_toml, validate_table
 from dicom_quarry.errors import ConfigError, InputError
+from dicom_quarry.jobs.cluster.actions import list_actions
 from dicom_quarry.jobs.cluster.database import Cluster, JobRow
 from dicom_quarry.jobs.cluster.place import ClusterPlace, check_job_name, read_pointer, write_pointer
-from dicom_quarry.jobs.folder import JobFolder, require_own_state
+from dicom_quarry.jobs.folder import JOB_FILE, JobFolder, require_own_state
 from dicom_quarry.jobs.local_place import has_record, reject_unreadable_name
 from dicom_quarry.jobs.registry import list_registered
 from dicom_quarry.ledger.reader import has_job
@@ -89,6 +90,8 @@ def _find_job_of_folder(cluster: Cluster, name: str, out: Path) -> JobRow | None
     if pointer is not None and pointer.name != name:
         raise InputError(f"{out} is the folder of job:{pointer.name}: give another folder for job:{name}")
     job = cluster.find(name)
+    if pointer is not None and job is None and pointer.cluster.database == cluster.database:
+        raise InputError(_describe_removed(out, name, cluster))
     if pointer is not None and job is None:
         raise InputError(
             f"{out} is the folder of job:{name} in the database {pointer.cluster.url}, and {cluster.url} has "
@@ -136,8 +139,21 @@ def _describe_elsewhere(job: JobRow) -> str:
     )
 
 
+def _describe_removed(out: Path, name: str, cluster: Cluster) -> str:
+    """Return what became of the job that a folder still names."""
+    with cluster.connected() as connection:
+        actions = [one for one in list_actions(connection, name) if one.action == "removed"]
+    by = f": {actions[-1].person} removed it on {actions[-1].at.astimezone():%Y-%m-%d}" if actions else ""
+    return (
+        f"{out} was the folder of job:{name}, which is not in {cluster.url} any more{by}. Its images and "
+        f"reports are as they were. To use the folder for another job, delete {out / '.quarry' / JOB_FILE}"
+    )
+
+
 def _open(cluster: Cluster, name: str, out: Path | None) -> ClusterPlace:
     job = cluster.find(name)
+    if job is None and out is not None:
+        raise InputError(_describe_removed(out, name, cluster))
     if job is None:
         raise InputError(f"{cluster.url} has no job:{name}: quarry list shows the jobs")
     folder = out or job.folder

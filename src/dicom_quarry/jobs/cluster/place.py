@@ -91,7 +91,7 @@ class ClusterPlace(JobPlace):
     def holder(self) -> Holder | None:
         """Return the process that has the lease; the workers, if they have the job."""
         with self.cluster.connected() as connection:
-            return read_lease(connection, self.job.number).holder or _find_workers(connection, self.job)
+            return read_lease(connection, self.job.number).holder or find_workers(connection, self.job)
 
     def find_stoppable(self) -> Holder | None:
         """Return the same: they read the request in the database."""
@@ -254,7 +254,7 @@ class ClusterPlace(JobPlace):
             return read_lease(connection, self.job.number)
 
 
-def _find_workers(connection: Any, job: JobRow) -> Holder | None:
+def find_workers(connection: Any, job: JobRow) -> Holder | None:
     """Return the workers as the holder of a job that they have, or are just finishing studies of."""
     (has_it,) = connection.execute(
         "SELECT with_workers FROM quarry.jobs WHERE number = %s", (job.number,)
