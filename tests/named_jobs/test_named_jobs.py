@@ -220,3 +220,11 @@ def test_the_rights_of_the_documentation(work: Path, empty_database: str) -> Non
         assert quarry("status", job.label).code == 1
         refused = quarry("retry", job.label)
         assert refused.code == 3 and "permission denied" in refused.err
+        foreign = quarry("cluster", "remove", job.label, "--yes")
+        assert foreign.code == 2 and f"{job.label} belongs to {anna}, who alone can remove it" in foreign.err
+        (work / "quarry.toml").write_text(
+            (work / "quarry.toml").read_text().replace(f"//{bob}@", f"//{anna}@")
+        )
+        assert quarry("cluster", "weight", job.label, "2").code == 0
+        removed = quarry("cluster", "remove", job.label, "--yes")
+        assert removed.code == 0, removed.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,6 +18,22 @@ def schemas_of(job: NamedJob) -> list[str]:
     with psycopg.connect(job.database) as connection:
         rows = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^job_'").fetchall()
     return [name for (name,) in rows]
+
+
+def test_reports_are_written_where_the_folder_is_not(job: NamedJob, work: Path) -> None:
+    assert job.run().code == 1
+    elsewhere = job.out.rename(work / "elsewhere")  # as on another computer
+    assert f"the images of {job.label} are in {job.out} of the computer" in quarry("report", job.label).err
+    done = quarry("report", job.label, "--to", "reports", "--xlsx")
+    assert done.code == 1, done.err
+    names = {path.name for path in (work / "reports").iterdir()}
+    assert names >= {"report.csv", "studies.csv", "manifest.csv.gz", "proof.json", "report.html", "audit.csv"}
+    assert (work / "reports" / "report.csv").read_bytes() == (elsewhere / "report.csv").read_bytes()
+    assert (work / "reports").stat().st_mode & 0o777 == 0o700
+    assert not job.out.exists()
+    refused = quarry("report", job.label, "--to", elsewhere)
+    assert refused.code == 2
+    assert "is the folder of a job" in refused.err
 
 
 def test_a_job_is_removed_with_its_record_and_its_files_stay(job: NamedJob) -> None:
@@ -49,7 +65,7 @@ def test_a_job_is_removed_with_its_record_and_its_files_stay(job: NamedJob) -> N
         assert f"delete {pointer}" in told.err
 
 
-def test_not_while_something_works_on_it_and_not_by_another_role(job: NamedJob) -> None:
+def test_not_while_something_works_on_it(job: NamedJob) -> None:
     with job.start() as running:
         wait_for(lambda: job.hold.reached, "the second study", 60)
         refused = quarry("cluster", "remove", job.label, "--yes")
@@ -58,23 +74,8 @@ def test_not_while_something_works_on_it_and_not_by_another_role(job: NamedJob) 
         assert f"quarry stop {job.label}" in refused.err
         job.hold.released = True
         assert running.wait() == 1
-    schema = job.place.ledger.schema
     job.place.hand_over("")
     assert "is not removed: the workers have it" in quarry("cluster", "remove", job.label, "--yes").err
-    with psycopg.connect(job.database, autocommit=True) as connection:
-        connection.execute("UPDATE quarry.jobs SET with_workers = false")
-        connection.execute("DO $$BEGIN CREATE ROLE bob LOGIN; EXCEPTION WHEN OTHERS THEN NULL; END$$")
-        connection.execute(
-            "GRANT USAGE ON SCHEMA quarry TO bob; GRANT ALL ON ALL TABLES IN SCHEMA quarry TO bob"
-        )
-        connection.execute("GRANT ALL ON ALL SEQUENCES IN SCHEMA quarry TO bob")
-    parts = urlsplit(job.database)
-    settings = job.work / "quarry.toml"
-    settings.write_text(settings.read_text().replace(str(parts.netloc), f"bob@{parts.hostname}:{parts.port}"))
-    foreign = quarry("cluster", "remove", job.label, "--yes")
-    assert foreign.code == 2
-    assert f"{job.label} belongs to quarry, who alone can remove it" in foreign.err
-    assert schema in schemas_of(job)
 
 
 def test_the_weight_of_a_job_is_set_by_a_command(job: NamedJob) -> None:

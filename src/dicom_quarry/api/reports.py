@@ -34,7 +34,7 @@ from dicom_quarry.reporting.metrics import write_final_metrics
 from dicom_quarry.reporting.proof import PROOF_NAME, write_proof
 from dicom_quarry.reporting.summary import JobSummary, summarise
 from dicom_quarry.reporting.summary_table import make_summary_table
-from dicom_quarry.system.permissions import Permissions
+from dicom_quarry.system.permissions import Permissions, make_private_folder
 from dicom_quarry.system.signatures import load_private_key
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class ReportOptions:
 def report(
     folder: StrPath,
     *,
+    to: StrPath | None = None,
     xlsx: bool = False,
     problems: bool = False,
     sha256sums: bool = False,
@@ -87,6 +88,7 @@ def report(
 ) -> Result:
     """Write the reports of a job, also while it runs; raises InputError if there is no job.
 
+    They are written beside the images, or to the folder ``to``: then the images need not be on this computer.
     Also write report.xlsx, ``problems`` with the rows that need attention, and ``sha256sums`` of all files.
     These are kept up to date from then on. ``bom`` is for Excel. ``sign`` is the file of an Ed25519 key that
     signs proof.json. ``html`` writes report.html even where the settings do not; with ``identifiers`` it has
@@ -96,7 +98,20 @@ def report(
         raise InputError("--identifiers is for report.html: give --html, too")
     key = None if sign is None else make_path(sign, "sign")
     options = ReportOptions(xlsx, problems, sha256sums, bom, key, html, identifiers)
-    return write_reports(open_existing(make_path(folder, "folder")), options=options)
+    place = open_existing(make_path(folder, "folder"))
+    return write_reports(place, options=options, to=None if to is None else _make_folder(make_path(to, "to")))
+
+
+def _make_folder(path: Path) -> Path:
+    """Make a folder for reports alone; raise InputError for that of a job, which has its own."""
+    if (path / ".quarry").exists():
+        raise InputError(f"{path} is the folder of a job: give another folder with --to")
+    try:
+        if not path.is_dir():
+            make_private_folder(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be made: {error.strerror}") from error
+    return path.absolute()
 
 
 def write_final_reports(end: JobResult) -> Result:
@@ -107,26 +122,33 @@ def write_final_reports(end: JobResult) -> Result:
     return write_reports(end.folder, force=not end.nothing_to_do)
 
 
-def write_reports(folder: JobPlace, *, force: bool = True, options: ReportOptions | None = None) -> Result:
+def write_reports(
+    folder: JobPlace, *, force: bool = True, options: ReportOptions | None = None, to: Path | None = None
+) -> Result:
     """Write report.csv, studies.csv, manifest.csv.gz, proof.json, report.html and, if needed, missing.csv.
 
     Without ``force`` nothing is written if the reports are newer than the ledger. A report on request is
-    written where there is one already, too, so that an old one is not taken for the newest.
+    written where there is one already, too, so that an old one is not taken for the newest. ``to`` is another
+    folder than that of the images, which then need not be here.
     """
-    options = options or ReportOptions()
-    folder.require_folder()
+    options, images = options or ReportOptions(), folder.out
+    if to is None:
+        folder.require_folder()
+    else:
+        folder = folder.with_reports_in(to)
     with open_job(folder) as job:
         reader, metadata = job.reader, job.metadata
         summary = replace(
             summarise(reader.rows(), reader.studies(), int(metadata.get("refused", "0"))),
-            file_problem=describe_damage(read_damage(metadata), folder.out),
+            file_problem=describe_damage(read_damage(metadata), images),
         )
         requested = _requested_files(job, options)
         key, sign_problem = _load_key(options, metadata)
         page_problem = ""
         if force or not _are_current(folder, requested):
             page_problem = _write_files(job, requested, options, summary, key)
-        write_final_metrics(job)
+        if to is None:
+            write_final_metrics(job)
         # Every job has the page, so only a user who requested it now is shown its place.
         named = [name for name in requested if name != _HTML_FILE or options.html]
         written = tuple(folder.out / name for name in named if (folder.out / name).exists())

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
 
 from dicom_quarry.errors import LocalProtocolError
@@ -166,6 +167,10 @@ class JobPlace(JobFolder, ABC):
     @abstractmethod
     def export_audit(self) -> None:
         """Write audit.csv in the state folder, if the log is elsewhere."""
+
+    def with_reports_in(self, folder: Path) -> Self:
+        """Return the job with another folder for its reports, and for the copy of an audit log in a table."""
+        return replace(self, out=folder, state=self.state if self.name is None else folder)
 
     @abstractmethod
     def require_folder(self) -> None:

@@ -24,10 +24,8 @@ _HELP = """Prepare and show the PostgreSQL database that has the jobs of many ho
 \b
 Examples:
   quarry cluster init postgresql://quarry@db.hospital.example/quarry
-  quarry cluster init 'postgresql://quarry@db.hospital.example/quarry?sslmode=verify-full'
   quarry cluster status
   quarry cluster weight job:ct-2026 2
-  quarry cluster remove job:ct-2026
 """
 
 cluster = typer.Typer(

@@ -16,6 +16,10 @@ from dicom_quarry.cli.display.run_job import show_summary
 
 def report(
     folder: options.FolderOrDefault = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Write them to this folder.  [default: beside the images]", show_default=False),
+    ] = None,
     xlsx: Annotated[
         bool,
         typer.Option("--xlsx", help="Also write report.xlsx, a workbook to read; later runs update it."),
@@ -51,18 +55,20 @@ def report(
 
     The reports are report.csv, studies.csv, manifest.csv.gz, proof.json and report.html. This also works
     while the job runs.
-    Reports that you request once are kept up to date by later runs.
+    Reports that you request once are kept up to date by later runs. With --to they are written also on a
+    computer that does not have the images of job:NAME.
 
     Exit codes: 0 every row complete or filtered; 1 finished, some rows need attention; 4 not finished.
 
     Examples:
       quarry report out/
       quarry report out/ --xlsx
-      quarry report out/ --html --identifiers
+      quarry report job:ct-2026 --to reports
     """
     out = choose_folder(folder)
     result = api.report(
         out,
+        to=to,
         xlsx=xlsx,
         problems=problems,
         sha256sums=sha256sums,
