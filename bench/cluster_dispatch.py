@@ -47,6 +47,10 @@ class Endings:
         """Return nothing."""
         return ""
 
+    def describe_archives(self) -> Mapping[str, object]:
+        """Return nothing."""
+        return {}
+
     def attend(self, _: psycopg.Connection) -> None:
         """Do nothing."""
 

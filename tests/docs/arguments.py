@@ -38,5 +38,6 @@ def unknown(mention: str) -> list[str]:
 
 
 def _options(command: object) -> set[str]:
-    parameters = getattr(command, "params", ())
-    return {"-h", "--help"}.union(*({*one.opts, *one.secondary_opts} for one in parameters))
+    parameters, commands = getattr(command, "params", ()), getattr(command, "commands", {})
+    known = {"-h", "--help"}.union(*map(_options, commands.values()))
+    return known.union(*({*one.opts, *one.secondary_opts} for one in parameters))
