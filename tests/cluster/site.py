@@ -166,8 +166,7 @@ class Site:
         self.archive.hold = True
         with self.start(name, studies, "--as", f"DESK@127.0.0.1:{port}", *options) as running:
             until(running, "a move", lambda: self.archive.now)
-            running.interrupt()
-            running.interrupt()
+            assert quarry("stop", f"job:{name}", "--now").code == 0
             assert running.wait() == 4, running.output
         self.archive.hold = False
         self.archive.moves.clear()
