@@ -53,10 +53,11 @@ class WebServer:
         *options: object,
         words: Sequence[object] = (QUARRY,),
         environment: dict[str, str] | None = None,
+        cwd: Path = Path("/"),
     ) -> None:
         # The path of a Unix socket must be short, which those of pytest are not.
         self.runtime = Path(tempfile.mkdtemp(prefix="quarry-web-"))
-        self._output = output
+        self._output, self._cwd = output, cwd
         self._command = [*map(str, words), "web", *map(str, options)]
         self._environment = {**(environment or os.environ), "XDG_RUNTIME_DIR": str(self.runtime)}
         self.cookie = ""
@@ -76,7 +77,7 @@ class WebServer:
         self._output.write_bytes(b"")
         with self._output.open("ab") as stream:
             self.child = subprocess.Popen(
-                self._command, stdout=stream, stderr=stream, env=self._environment, cwd="/"
+                self._command, stdout=stream, stderr=stream, env=self._environment, cwd=self._cwd
             )
         wait_for(lambda: "Press Ctrl-C" in self.output or self.child.poll() is not None, "a link", PATIENCE)
         assert self.child.poll() is None, self.output

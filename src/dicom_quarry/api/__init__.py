@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dicom_quarry.api.checking import ConnectionCheck as ConnectionCheck
     from dicom_quarry.api.cluster_upgrade import upgrade_cluster as upgrade_cluster
     from dicom_quarry.api.clusters import find_removable_job as find_removable_job
+    from dicom_quarry.api.clusters import has_cluster as has_cluster
     from dicom_quarry.api.clusters import init_cluster as init_cluster
     from dicom_quarry.api.clusters import read_cluster_status as read_cluster_status
     from dicom_quarry.api.clusters import remove_job as remove_job
@@ -102,8 +103,16 @@ if TYPE_CHECKING:
     from dicom_quarry.plurals import format_count as format_count
     from dicom_quarry.plurals import format_part as format_part
     from dicom_quarry.receiver.stats import ReceiverStats as ReceiverStats
+    from dicom_quarry.reporting.cluster_text import VANISHED as VANISHED
+    from dicom_quarry.reporting.cluster_text import archive_facts as archive_facts
     from dicom_quarry.reporting.cluster_text import cluster_lines as cluster_lines
+    from dicom_quarry.reporting.cluster_text import describe_outage as describe_outage
+    from dicom_quarry.reporting.cluster_text import describe_silence as describe_silence
+    from dicom_quarry.reporting.cluster_text import format_moment as format_moment
+    from dicom_quarry.reporting.cluster_view import ArchiveView as ArchiveView
     from dicom_quarry.reporting.cluster_view import ClusterView as ClusterView
+    from dicom_quarry.reporting.cluster_view import JobShare as JobShare
+    from dicom_quarry.reporting.cluster_view import WorkerView as WorkerView
     from dicom_quarry.reporting.file_damage import describe_damage as describe_damage
     from dicom_quarry.reporting.formatting import format_size as format_size
     from dicom_quarry.reporting.job_dict import job_dict as job_dict
@@ -204,7 +213,14 @@ EXPORTS = {
         "write_final_reports",
     ),
     "api.cluster_upgrade": ("upgrade_cluster",),
-    "api.clusters": ("find_removable_job", "init_cluster", "read_cluster_status", "remove_job", "set_weight"),
+    "api.clusters": (
+        "find_removable_job",
+        "has_cluster",
+        "init_cluster",
+        "read_cluster_status",
+        "remove_job",
+        "set_weight",
+    ),
     "api.workers": ("make_worker",),
     "api.result": (
         "Result",
@@ -262,8 +278,15 @@ EXPORTS = {
     "planning.planner": ("make_plan",),
     "receiver.stats": ("ReceiverStats",),
     "plurals": ("format_count", "format_part"),
-    "reporting.cluster_text": ("cluster_lines",),
-    "reporting.cluster_view": ("ClusterView",),
+    "reporting.cluster_text": (
+        "VANISHED",
+        "archive_facts",
+        "cluster_lines",
+        "describe_outage",
+        "describe_silence",
+        "format_moment",
+    ),
+    "reporting.cluster_view": ("ArchiveView", "ClusterView", "JobShare", "WorkerView"),
     "reporting.file_damage": ("describe_damage",),
     "reporting.formatting": ("format_size",),
     "reporting.live_display": ("LiveDisplay",),

@@ -41,6 +41,14 @@ def _create_engine_schema(connection: Any) -> bool:
     return True
 
 
+def has_cluster() -> bool:
+    """Return True if ./quarry.toml names a database of jobs."""
+    try:
+        return configured_cluster() is not None
+    except ConfigError:
+        return False
+
+
 def read_cluster_status() -> ClusterView:
     """Read the database of ./quarry.toml; raise ConfigError, InputError and LedgerError."""
     cluster = _require_cluster()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Final
 
 from dicom_quarry.plurals import format_count, format_part
 from dicom_quarry.reporting.cluster_view import (
@@ -22,6 +23,12 @@ _ALL = "all"
 #: Workers that are named one by one.
 _MAX_NAMED = 6
 
+#: Seconds since a sign of life that are not worth mentioning.
+_NOW = 5.0
+
+#: What happens to a worker that vanished.
+VANISHED: Final = "its studies are given to others"
+
 _INDENT = "  "
 
 
@@ -39,10 +46,15 @@ def describe_address(worker: WorkerView) -> str:
     return f"port {address[1:]}" if address.startswith(":") else address
 
 
+def describe_silence(worker: WorkerView) -> str:
+    """Return the time of the last sign of life; a worker gives one each second."""
+    return "now" if worker.silent < _NOW else f"{format_duration(worker.silent)} ago"
+
+
 def describe_worker(worker: WorkerView) -> str:
     """Return what a worker does, and what it waits for."""
     if worker.state == "vanished":
-        return "vanished: its studies are given to others"
+        return f"vanished: {VANISHED}"
     has_work = f"{format_count(worker.in_work, 'study')} in work" if worker.in_work else ""
     return "; ".join(filter(None, [has_work, worker.remark])) or "ready"
 
@@ -58,18 +70,17 @@ def describe_common(workers: tuple[WorkerView, ...]) -> str:
 
 def describe_availability(archive: ArchiveView, now: datetime) -> str:
     """Return whether an archive answers, since when it does not, and why."""
-    if archive.is_available:
-        return (
-            "answers"
-            if archive.since is None
-            else f"answers, again since {format_moment(archive.since, now)}"
-        )
-    since = f" since {format_moment(archive.since, now)}" if archive.since else ""
-    probes = (
-        f"; {format_count(archive.failed_probes, 'probe')} without an answer" if archive.failed_probes else ""
-    )
-    reason = f": {archive.problem}" if archive.problem else ""
-    return f"does not answer{since}{probes}{reason}"
+    if not archive.is_available:
+        return f"does not answer {describe_outage(archive, now)}"
+    return f"answers, again since {format_moment(archive.since, now)}" if archive.since else "answers"
+
+
+def describe_outage(archive: ArchiveView, now: datetime) -> str:
+    """Return since when an archive does not answer, and why."""
+    since = format_moment(archive.since or now, now)
+    count = archive.failed_probes
+    probes = f"; {format_count(count, 'probe')} without an answer" if count else ""
+    return f"since {since}{probes}{f': {archive.problem}' if archive.problem else ''}"
 
 
 def describe_window(archive: ArchiveView, now: datetime) -> str:
@@ -133,7 +144,7 @@ def describe_counts(job: JobShare) -> str:
         return f"{format_count(job.in_work, 'study')} in work; you may not read its record"
     parts = [
         f"{format_count(job.in_work, 'study')} in work",
-        f"{max(0, counts.waiting - job.in_work):,} waiting",
+        f"{job.waiting:,} waiting",
     ]
     if counts.postponed:
         parts.append(f"{counts.postponed:,} of them postponed")
@@ -174,7 +185,7 @@ def _worker_lines(view: ClusterView, width: int) -> Iterator[str]:
         return
     if common:
         yield f"{_INDENT}{common}"
-    names = ("Worker", "Address", "Since", "Silent for", *(() if common else ("Root, version",)), "State")
+    names = ("Worker", "Address", "Since", "Last seen", *(() if common else ("Root, version",)), "State")
     rows = [
         _worker_row(one, view.time, () if common else (f"{one.root}, {one.version}",)) for one in view.workers
     ]
@@ -188,7 +199,7 @@ def _worker_row(worker: WorkerView, now: datetime, further: tuple[str, ...]) -> 
         worker.name,
         describe_address(worker),
         since,
-        format_duration(worker.silent),
+        describe_silence(worker),
         *further,
         describe_worker(worker),
     ]

@@ -101,6 +101,11 @@ class JobShare:
     in_work: int
     counts: JobCounts | None
 
+    @property
+    def waiting(self) -> int:
+        """The studies that wait, without those in work; 0 where that is not known."""
+        return max(0, self.counts.waiting - self.in_work) if self.counts else 0
+
 
 @dataclass(frozen=True, slots=True)
 class JobCounts:

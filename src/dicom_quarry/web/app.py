@@ -21,6 +21,7 @@ from dicom_quarry.api import JobPlace, WebPlace
 from dicom_quarry.api.pages import element
 from dicom_quarry.errors import InputError, LedgerError, QuarryError
 from dicom_quarry.model import OutcomeStatus
+from dicom_quarry.web import workers_page
 from dicom_quarry.web.actions import Actions, describe_failure
 from dicom_quarry.web.assets import live_script, style_sheet
 from dicom_quarry.web.context import WebContext
@@ -47,6 +48,8 @@ def make_app(context: WebContext, place: WebPlace) -> ASGIApp:
         Route("/style.css", site.style),
         Route("/live.js", site.script),
         Route("/events", site.jobs_events),
+        Route(workers_page.ADDRESS, site.workers),
+        Route(f"{workers_page.ADDRESS}/events", site.workers_events),
         Route("/jobs/{key}", site.job),
         Route("/jobs/{key}/events", site.job_events),
         Route("/jobs/{key}/rows", site.rows),
@@ -114,6 +117,16 @@ class _Site:
     async def jobs_events(self, _: Request) -> Response:
         """Send the changes of the page of all jobs."""
         return live_response(partial(look_at_jobs, self._context), make_jobs, self._context.stopping)
+
+    def workers(self, _: Request) -> Response:
+        """Return the page of the workers; raises HTTPException (404) without a database."""
+        if not api.has_cluster():
+            raise HTTPException(404)
+        return workers_page.workers_page(self._context)
+
+    async def workers_events(self, _: Request) -> Response:
+        """Send the changes of the page of the workers."""
+        return live_response(self._context.cluster.look, workers_page.make_workers, self._context.stopping)
 
     def job(self, request: Request) -> Response:
         """Return the page of a job."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
+from dicom_quarry.web.cluster_views import ClusterViews
 from dicom_quarry.web.job_views import JobViews
 from dicom_quarry.web.sessions import Sessions
 
 
 @dataclass(frozen=True, slots=True)
 class WebContext:
-    """The options of one server, its sessions, and the job views that its pages share.
+    """The options of one server, its sessions, and the views that its pages share.
 
     ``allow_actions``: buttons may stop and start jobs; ``with_identifiers``: pages may name patients.
     ``stopping`` is set when the server ends.
@@ -22,3 +23,4 @@ class WebContext:
     sessions: Sessions = field(default_factory=Sessions)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     views: JobViews = field(default_factory=JobViews)
+    cluster: ClusterViews = field(default_factory=ClusterViews)

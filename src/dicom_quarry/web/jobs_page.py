@@ -17,8 +17,15 @@ from dicom_quarry.web.live import Parts
 def jobs_page(context: WebContext) -> Response:
     """Return the page."""
     parts = make_jobs(look_at_jobs(context, at_once=True))
-    section = element("section", live_part("jobs", parts))
+    section = element("section", live_part("jobs", parts), *_further_pages())
     return make_page(context, "Jobs", section, events="/events")
+
+
+def _further_pages() -> list[Markup]:
+    """Return the link to the workers, where quarry.toml names a database that may have some."""
+    if not api.has_cluster():
+        return []
+    return [element("p", element("a", "Workers and limits of the database", href="/workers"))]
 
 
 #: A job, and its view; None if its record cannot be read.
